@@ -1,0 +1,54 @@
+"""Base class of every configuration: strict, frozen, and split into identity and runtime."""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
+
+
+class _NotIdentity:
+    """Marks a field that says where or how fast, never what."""
+
+
+Runtime = Annotated[T, _NotIdentity()]
+"""`folder: Runtime[Path]`: may change from machine to machine without making a new artifact."""
+
+
+class Config(BaseModel):
+    """Unknown keys are errors, values never change, descriptions come from docstrings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The config as JSON values without its `Runtime` fields, at every depth."""
+        dump = self.model_dump(mode="json")
+        return {
+            name: _identity(getattr(self, name), dump[name])
+            for name, field in type(self).model_fields.items()
+            if not is_runtime(field)
+        }
+
+
+class StageConfig(Config):
+    """What one stage makes."""
+
+
+def is_runtime(field: FieldInfo) -> bool:
+    """True for a field declared with `Runtime[...]`."""
+    return any(isinstance(mark, _NotIdentity) for mark in field.metadata)
+
+
+def _identity(value: object, dumped: object) -> object:
+    """Strip `Runtime` fields from configs inside `value`, whose JSON form is `dumped`."""
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, tuple | list) and isinstance(dumped, list):
+        return [_identity(item, part) for item, part in zip(value, dumped, strict=True)]
+    if isinstance(value, dict) and isinstance(dumped, dict):
+        return {
+            key: _identity(item, part)
+            for (key, part), item in zip(dumped.items(), value.values(), strict=True)
+        }
+    return dumped

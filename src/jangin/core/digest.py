@@ -1,0 +1,48 @@
+"""Content digests: the same value gives the same bytes on every machine and in every process."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+from jangin.core.errors import DigestError
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces; raises `DigestError` on what JSON cannot hold."""
+    try:
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except (TypeError, ValueError) as error:
+        raise DigestError(f"no stable bytes for this value, so no digest: {error}") from error
+
+
+def digest_value(value: object) -> str:
+    """sha256 of `canonical_json(value)`, as 64 hex characters."""
+    try:
+        return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise DigestError(f"no stable bytes for this text, so no digest: {error}") from error
+
+
+def short_digest(value: object) -> str:
+    """The first 16 hex characters of `digest_value`: the form of every record id."""
+    return digest_value(value)[:16]
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of the bytes of one file, as 64 hex characters."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_tree(files: Mapping[str, str]) -> str:
+    """Digest of {relative path: file digest}; independent of order, times and location."""
+    return digest_value(dict(files))
+
+
+def normalise(text: str) -> str:
+    """NFC, so that macOS's decomposed Hangul (NFD) and everybody else's are the same text."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,63 @@
+"""Every error that jangin raises on purpose.
+
+* JanginError            one sentence on what is wrong, one on what to do
+  x ConfigError          the project file is wrong; carries file:line
+  x DataError            a source file or a record is wrong; carries file, line or row
+  x DigestError          a value has no stable bytes, so it cannot have an identity
+  x LedgerError          the ledger cannot be read by this version
+  x StoreError           an artifact is damaged, locked, or from a newer version; the disk is full
+  x StageError           a stage cannot finish; names the stage and how to go on
+  x ChatError            a model could not be asked
+    x MissingReplyError  no recorded reply for a request; names it and how to record it
+    x RefusedError       the endpoint will never take this request (key, model, quota)
+  x TrainingError        training cannot start or go on; carries the step or the row
+  x MachineError         this machine lacks something; says how to install it
+"""
+
+
+class JanginError(Exception):
+    """Base of every error raised on purpose; anything else is a bug in jangin."""
+
+
+class ConfigError(JanginError):
+    """The project file is wrong. The message names file, line and the key to change."""
+
+
+class DataError(JanginError):
+    """A source file or a record is wrong. The message names the file, and the line or row."""
+
+
+class DigestError(JanginError):
+    """A value has no stable bytes, so it cannot take part in an identity."""
+
+
+class LedgerError(JanginError):
+    """The ledger cannot be read by this version."""
+
+
+class StoreError(JanginError):
+    """An artifact is damaged, locked or from a newer version, or the disk is full."""
+
+
+class StageError(JanginError):
+    """A stage cannot finish. What it had finished is kept; running again goes on from there."""
+
+
+class ChatError(JanginError):
+    """A model could not be asked. The message names the model and the reason."""
+
+
+class MissingReplyError(ChatError):
+    """No recorded reply for a request."""
+
+
+class RefusedError(ChatError):
+    """The endpoint will never take this request: wrong key, unknown model, no quota."""
+
+
+class TrainingError(JanginError):
+    """Training cannot start or go on. The message names the step or the row."""
+
+
+class MachineError(JanginError):
+    """This machine lacks a program or a package. The message says how to install it."""

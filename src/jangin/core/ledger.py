@@ -1,0 +1,209 @@
+"""The ledger: what was paid for (calls), what was slow (memos), what was run. One SQLite file.
+
+Schema changes are numbered migrations, applied in order and counted in `PRAGMA user_version`;
+a migration that was ever released is never edited.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jangin.core.errors import LedgerError
+from jangin.core.store import disk_errors
+
+MIGRATIONS = (
+    """
+    CREATE TABLE calls (
+        request TEXT NOT NULL,
+        source TEXT NOT NULL,
+        model TEXT NOT NULL,
+        asked INTEGER NOT NULL DEFAULT 0,
+        reply TEXT,
+        answered_at TEXT,
+        PRIMARY KEY (request, source)
+    );
+    CREATE TABLE memos (
+        namespace TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (namespace, key)
+    );
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        command TEXT NOT NULL,
+        version TEXT NOT NULL,
+        process INTEGER NOT NULL,
+        started_at TEXT NOT NULL,
+        ended_at TEXT,
+        outcome TEXT
+    );
+    CREATE TABLE steps (
+        run INTEGER NOT NULL REFERENCES runs (id),
+        variant TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        key TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reasons TEXT NOT NULL,
+        seconds REAL NOT NULL
+    );
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CallCount:
+    """How often requests went out to models, and how many of them were answered."""
+
+    requests: int
+    answered: int
+    asked_again: int
+    """Requests that went out more than once."""
+
+
+class Ledger:
+    """An open ledger; use it from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file; raises `LedgerError` when a newer version wrote it."""
+        self.path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with self._errors():
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._migrate()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LedgerError(
+                f"{self.path} cannot be used: {error}. Free some disk space, or check that you "
+                "may write there, and run again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(
+                f"{self.path} is no ledger of jangin or is damaged: {error}. Move it away; paid "
+                "replies in it will be asked again."
+            ) from error
+
+    def _migrate(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            self._db.execute("ROLLBACK")
+            raise LedgerError(
+                f"{self.path} was written by a newer jangin (ledger version {version}, this one "
+                f"reads up to {len(MIGRATIONS)}). Upgrade jangin, or use another store."
+            )
+        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+            for statement in migration.split(";"):
+                if statement.strip():
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {number}")
+        self._db.execute("COMMIT")
+
+    def recall(self, namespace: str, key: str) -> str | None:
+        """What was remembered under this key, or None."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT value FROM memos WHERE namespace = ? AND key = ?", (namespace, key)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
+    def remember(self, namespace: str, key: str, value: str) -> None:
+        """Keep a result that was slow to win; the same key keeps the newest value."""
+        with self._errors():
+            self._db.execute(
+                "INSERT OR REPLACE INTO memos VALUES (?, ?, ?)", (namespace, key, value)
+            )
+
+    def reply(self, request: str, source: str) -> str | None:
+        """The answer to a request with this digest, as JSON, or None."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT reply FROM calls WHERE request = ? AND source = ?", (request, source)
+            ).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    def asking(self, request: str, source: str, model: str) -> None:
+        """Count a request before it goes out, so that a killed run's calls are counted too."""
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO calls (request, source, model, asked) VALUES (?, ?, ?, 1) "
+                "ON CONFLICT (request, source) DO UPDATE SET asked = asked + 1",
+                (request, source, model),
+            )
+
+    def answered(self, request: str, source: str, reply: str) -> None:
+        """Keep an answer; from now on it is never paid for again."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE calls SET reply = ?, answered_at = ? WHERE request = ? AND source = ?",
+                (reply, _now(), request, source),
+            )
+
+    def count_calls(self) -> CallCount:
+        """Totals over every run of this store."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT count(*), count(reply), coalesce(sum(asked > 1), 0) FROM calls"
+            ).fetchone()
+        return CallCount(*row)
+
+    def start_run(self, command: str, version: str) -> int:
+        """Note that a run began; returns its number."""
+        with self._errors():
+            cursor = self._db.execute(
+                "INSERT INTO runs (command, version, process, started_at) VALUES (?, ?, ?, ?)",
+                (command, version, os.getpid(), _now()),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def note_step(
+        self,
+        run: int,
+        variant: str,
+        stage: str,
+        key: str,
+        state: str,
+        reasons: tuple[str, ...],
+        seconds: float,
+    ) -> None:
+        """Note what one stage of a run did."""
+        with self._errors():
+            self._db.execute(
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (run, variant, stage, key, state, json.dumps(reasons, ensure_ascii=False), seconds),
+            )
+
+    def end_run(self, run: int, outcome: str) -> None:
+        """Note how a run ended; a run without an end was killed."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE runs SET ended_at = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)
+            )
+
+    def seconds_of(self, stage: str, key: str) -> float | None:
+        """How long a stage took when it was made, or None when this store never saw it run."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT sum(seconds) FROM steps WHERE stage = ? AND key = ? AND state != 'cached'",
+                (stage, key),
+            ).fetchone()
+        return None if row is None or row[0] is None else float(row[0])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,189 @@
+"""Content-addressed artifacts: a directory is complete if and only if it has a manifest.
+
+    store/<stage>/<key16>/              a finished artifact, never changed again
+    store/<stage>/<key16>.partial/      work under way; kept after a crash, so a run resumes
+    store/<stage>/<key16>.lock          held (flock) while somebody works on that key
+
+`key` says how an artifact is made (stage, version, config, inputs). `content` says what came
+out. Downstream keys use `content`, so a rebuild that changes nothing stops right there.
+Files below `runtime/` (timings, machine) stay in the artifact but not in its content digest.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jangin.core.digest import digest_file, digest_tree
+from jangin.core.errors import StoreError
+from jangin.core.table import digest_table
+
+MANIFEST = "manifest.json"
+RUNTIME = "runtime"
+JOURNAL = "journal"
+FORMAT = 1
+
+
+class Manifest(BaseModel):
+    """What made an artifact, from what, and the digest of every file in it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    format: int
+    stage: str
+    version: int
+    key: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, str]
+    content: str
+    summary: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A finished, immutable directory and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """All artifacts of one project, under `root`."""
+
+    root: Path
+
+    def find(self, stage: str, key: str) -> Artifact | None:
+        """The finished artifact with this key, or None."""
+        path = self.root / stage / key[:16]
+        return _open(path) if (path / MANIFEST).exists() else None
+
+    def latest(self, stage: str) -> Artifact | None:
+        """The newest finished artifact of a stage, whatever its key."""
+        found = [_open(m.parent) for m in (self.root / stage).glob(f"*[!l]/{MANIFEST}")]
+        return max(found, key=lambda artifact: artifact.manifest.created_at, default=None)
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Where work on this key happens; exists only while it is unfinished."""
+        return self.root / stage / f"{key[:16]}.partial"
+
+    @contextmanager
+    def lock(self, stage: str, key: str) -> Iterator[None]:
+        """Hold this key for one process; raises `StoreError` when another one holds it.
+
+        The kernel lets go when the process dies, so a kill -9 leaves no stale lock.
+        """
+        path = self.root / stage / f"{key[:16]}.lock"
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = path.open("a+")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                raise StoreError(
+                    f"another jangin run (process {holder}) is working on {stage} in {self.root}. "
+                    "Wait for it to end, or give this run another store with --store."
+                ) from error
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+            yield
+
+    def workspace(self, stage: str, key: str, *, keep: bool) -> Path:
+        """The partial directory; `keep` what a killed run left there, or start clean."""
+        path = self.partial(stage, key)
+        if path.exists() and not keep:
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(
+        self,
+        stage: str,
+        version: int,
+        key: str,
+        config: dict[str, Any],
+        inputs: dict[str, str],
+        summary: dict[str, Any],
+    ) -> Artifact:
+        """Write the manifest last, then rename: a reader never sees half an artifact."""
+        partial = self.partial(stage, key)
+        shutil.rmtree(partial / JOURNAL, ignore_errors=True)
+        files = {
+            path.relative_to(partial).as_posix(): _digest(path)
+            for path in sorted(partial.rglob("*"))
+            if path.is_file() and path.name != MANIFEST
+        }
+        content = {k: v for k, v in files.items() if not k.startswith(f"{RUNTIME}/")}
+        manifest = Manifest(
+            format=FORMAT,
+            stage=stage,
+            version=version,
+            key=key,
+            config=config,
+            inputs=inputs,
+            files=files,
+            content=digest_tree(content),
+            summary=summary,
+            created_at=datetime.now(UTC),
+        )
+        with (partial / MANIFEST).open("w") as stream:
+            stream.write(manifest.model_dump_json(indent=2))
+            stream.flush()
+            os.fsync(stream.fileno())
+        final = self.root / stage / key[:16]
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        return Artifact(final, manifest)
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one `StoreError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"the disk is full while writing {where}. "
+                "Free some space and run again; what was finished is kept."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreError(
+                f"{where} cannot be written: {error.strerror}. "
+                "Give a store you may write to with --store."
+            ) from error
+        raise
+
+
+def _digest(path: Path) -> str:
+    return digest_table(path) if path.suffix == ".parquet" else digest_file(path)
+
+
+def _open(path: Path) -> Artifact:
+    try:
+        manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+    except ValidationError as error:
+        raise StoreError(
+            f"{path / MANIFEST} is damaged. Delete the folder {path} and run again."
+        ) from error
+    if manifest.format > FORMAT:
+        raise StoreError(
+            f"{path} was written by a newer jangin (store format {manifest.format}, this one "
+            f"reads up to {FORMAT}). Upgrade jangin, or use another store with --store."
+        )
+    return Artifact(path, manifest)

@@ -1,0 +1,168 @@
+"""The records that travel between stages. Ids are content digests; nothing is ever changed."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jangin.core.digest import short_digest
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "validation", "held_out_paraphrases", "unseen_sections"]
+
+
+class Record(BaseModel):
+    """One row of a table: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Page(Record):
+    """Where a page stands in its document's text, and how its text was won."""
+
+    number: int
+    """From 1, as a reader counts."""
+    start: int
+    end: int
+    method: Literal["text", "ocr"]
+    confidence: float | None = None
+    """OCR's mean word confidence, 0 to 100; None where the text layer was used."""
+    reason: str = ""
+    """Why OCR was used."""
+
+
+class Document(Record):
+    """One source text. `id` is the digest of its bytes, so moving a file changes nothing."""
+
+    id: str
+    source: str
+    """Path inside the source folder, with forward slashes."""
+    text: str
+    """NFC, `\\n` line ends."""
+    pages: tuple[Page, ...]
+    """Cover the text in order; formats without pages have one."""
+    language: str
+    """ISO 639-1 code of the most frequent script, such as `ko` or `en`."""
+
+
+class Chunk(Record):
+    """A passage of a document: `text == document.text[start:end]`, offsets in characters."""
+
+    id: str
+    document_id: str
+    source: str
+    text: str
+    start: int
+    end: int
+    page: int
+    """Number of the page on which the chunk begins."""
+    section: str
+    """Heading path, such as `제3장 휴가 > 제12조(연차휴가)`; empty where there is none."""
+
+
+class Message(Record):
+    """One chat turn, in OpenAI's wire terms."""
+
+    role: Role
+    content: str
+
+
+class Score(Record):
+    """One judgement by a rule, a model or a human."""
+
+    scorer: str
+    kind: Literal["rule", "model", "human"]
+    value: float = Field(ge=0, le=1)
+    reason: str = ""
+
+
+class Example(Record):
+    """One supervised sample in prompt/completion form, with where it came from.
+
+    An example and its paraphrases share `family`, so a split can keep them together.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    completion: Message
+    family: str
+    """Id of the original question; its own id for an original."""
+    kind: Literal["original", "paraphrase"]
+    chunk_ids: tuple[str, ...] = ()
+    document_id: str = ""
+    source: str = ""
+    page: int = 0
+    """First page that the answer rests on; 0 where there are no pages."""
+    section: str = ""
+    evidence: str = ""
+    """The passage that supports the answer, as it stands in the chunk."""
+    scores: tuple[Score, ...] = ()
+    teacher: str = ""
+    """Model that wrote it."""
+    request: str = ""
+    """Digest of the request it was written in reply to."""
+
+    @classmethod
+    def make(
+        cls,
+        prompt: tuple[Message, ...],
+        completion: Message,
+        chunk_ids: tuple[str, ...] = (),
+        family: str = "",
+        **fields: object,
+    ) -> Self:
+        """An example whose id is the digest of its messages and chunks."""
+        example_id = short_digest(
+            {
+                "prompt": [message.model_dump() for message in prompt],
+                "completion": completion.model_dump(),
+                "chunk_ids": list(chunk_ids),
+            }
+        )
+        return cls.model_validate(
+            {
+                "id": example_id,
+                "prompt": prompt,
+                "completion": completion,
+                "chunk_ids": chunk_ids,
+                "family": family or example_id,
+                **fields,
+            }
+        )
+
+    @property
+    def question(self) -> str:
+        """Text of the last user turn."""
+        return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+    @property
+    def answer(self) -> str:
+        """Text of the completion."""
+        return self.completion.content
+
+
+class Dropped(Record):
+    """An example that was left out: by which rule, why, and in favour of which twin."""
+
+    example: Example
+    rule: str
+    reason: str
+    twin: str = ""
+    """Id of the example kept in its place; empty where there is none."""
+
+
+class SplitExample(Record):
+    """An example and the split it fell into."""
+
+    example: Example
+    split: Split
+
+
+class ModelRef(Record):
+    """A model on disk or on a hub, pinned."""
+
+    base: str
+    """Hugging Face id, or path inside the artifact for a starter model."""
+    revision: str = ""
+    adapter: str = ""
+    """Path of a PEFT adapter inside the artifact; empty for full weights."""
+    quantization: str = ""

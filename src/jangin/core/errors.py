@@ -18,13 +18,20 @@
 class JanginError(Exception):
     """Base of every error raised on purpose; anything else is a bug in jangin."""
 
+    exit_code = 1
+    """2 where the user can mend it in a file, a setting or the machine; 1 where it may pass."""
+
 
 class ConfigError(JanginError):
     """The project file is wrong. The message names file, line and the key to change."""
 
+    exit_code = 2
+
 
 class DataError(JanginError):
     """A source file or a record is wrong. The message names the file, and the line or row."""
+
+    exit_code = 2
 
 
 class DigestError(JanginError):
@@ -50,9 +57,13 @@ class ChatError(JanginError):
 class MissingReplyError(ChatError):
     """No recorded reply for a request."""
 
+    exit_code = 2
+
 
 class RefusedError(ChatError):
     """The endpoint will never take this request: wrong key, unknown model, no quota."""
+
+    exit_code = 2
 
 
 class TrainingError(JanginError):
@@ -61,3 +72,5 @@ class TrainingError(JanginError):
 
 class MachineError(JanginError):
     """This machine lacks a program or a package. The message says how to install it."""
+
+    exit_code = 2

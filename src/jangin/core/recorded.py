@@ -96,8 +96,8 @@ class RecordingChat:
 
     @property
     def source(self) -> str:
-        """Source of the model asked."""
-        return self.inner.source
+        """Another one than that of the model asked, so that stages ask again and all is recorded."""
+        return f"{self.inner.source} recording".strip()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Ask, write down, return."""

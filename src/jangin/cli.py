@@ -1,0 +1,249 @@
+"""The command line: parses, calls, prints, exits. Heavy imports wait until a command runs."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from jangin.core.errors import JanginError
+from jangin.terminal import Bars, console, errors, plan_table, result_table, rows_table, step_line
+
+if TYPE_CHECKING:
+    from jangin.pipeline.plan import Step
+
+app = typer.Typer(
+    help="From an organisation's documents to an evaluated specialist language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+ProjectOption = Annotated[
+    Path, typer.Option("--project", "-p", help="Project file, or the folder that holds it.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Where artifacts live; default: store/ beside it.")
+]
+VariantOption = Annotated[
+    str | None, typer.Option("--variant", "-v", help="One variant only; default: all of them.")
+]
+HERE = Path("project.yaml")
+
+
+@app.command()
+def new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> None:
+    """Make a project folder to begin with."""
+    from jangin.pipeline.new import make_project
+
+    for path in make_project(folder):
+        console.print(f"made {path}", highlight=False)
+    console.print(f"Put documents into {folder / 'documents'}, then: jangin plan -p {folder}")
+
+
+@app.command()
+def plan(
+    project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
+) -> None:
+    """Say what a run would do, why, and what it would cost. Nothing is changed."""
+    from jangin.pipeline.session import open_session
+
+    with open_session(project, store) as session:
+        steps = [step for name in session.choose(variant) for step in session.plan(name)]
+    console.print(plan_table(steps))
+
+
+@app.command()
+def run(
+    stage: Annotated[str | None, typer.Argument(help="Last stage to run; default: all.")] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Write teachers' replies down.")] = False,
+) -> None:
+    """Bring every stage up to date. Ctrl-C is safe: run again to go on."""
+    from jangin.pipeline.results import collect_results
+    from jangin.pipeline.runner import Watcher
+    from jangin.pipeline.runner import run as run_stages
+    from jangin.pipeline.session import open_session
+    from jangin.pipeline.stages import STAGES, find_stage
+
+    if stage is not None and find_stage(stage) is None:
+        known = ", ".join(known.name for known in STAGES)
+        raise typer.BadParameter(f"there is no stage {stage!r}. There is: {known}")
+    with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
+        names = session.choose(variant)
+        for name in names:
+            session.check_keys(session.plan(name, stage))
+        shown: list[str] = []
+
+        def done(step: "Step") -> None:
+            if step.variant not in shown:
+                shown.append(step.variant)
+                console.print(f"[bold]{escape(session.opened.name)}[/] / {escape(step.variant)}")
+            console.print(step_line(step), highlight=False)
+
+        run_stages(
+            session.opened, session.store, session.services, names, stage, Watcher(done=done)
+        )
+        results = collect_results({name: session.made(name) for name in names})
+    if results.rows:
+        console.print(result_table(results.rows))
+        for line in results.sentences:
+            console.print(line, highlight=False)
+
+
+@app.command()
+def show(
+    kind: Annotated[str, typer.Argument(help="documents, chunks, examples, dropped, ...")],
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
+) -> None:
+    """Show rows of a table that a stage has made, or the teachers' prompts."""
+    if kind == "prompts":
+        from jangin.examples.prompts import PROMPTS
+
+        prompts = [
+            {"name": p.name, "language": p.language, "digest": p.digest, "user": p.user}
+            for p in PROMPTS
+        ]
+        console.print(rows_table("prompts", prompts, len(prompts)))
+        return
+    from jangin.pipeline.session import open_session
+    from jangin.pipeline.show import rows
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        found, total, stage = rows(session.made(name), kind, limit)
+    console.print(rows_table(f"{kind} of {stage} ({name})", found, total))
+
+
+@app.command()
+def report(
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file.")] = None,
+    language: Annotated[str, typer.Option(help="ko, en, or auto: as the documents.")] = "auto",
+) -> None:
+    """Write one self-contained HTML page about the whole project."""
+    from jangin.pipeline.report import build_report
+    from jangin.pipeline.session import open_session
+
+    with open_session(project, store) as session:
+        made = {name: session.made(name) for name in session.opened.variants}
+        path = output or session.store.root / "report.html"
+        html = build_report(session.opened, made, session.ledger.count_calls(), language)
+        path.write_text(html, encoding="utf-8")
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask the tuned model.")],
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Ask the tuned model, and see the page it learned the answer from."""
+    from jangin.core.table import read_table
+    from jangin.core.types import SplitExample
+    from jangin.models.ask import ask as ask_model
+    from jangin.pipeline.session import open_session
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        model = session.find(name, "sft")
+        made = session.made(name)
+        splits = read_table(made["split"].path / "splits.parquet", SplitExample)
+        taught = [row for row in splits if row.split == "train"]
+        reply = ask_model(question, made["catalog"].path, model.path, taught, max_new_tokens)
+    console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
+    example = reply.example
+    if reply.taught and example is not None:
+        page = f", page {example.page}" if example.page else ""
+        console.print(f"learned from: {escape(example.source)}{page}, {escape(example.section)}")
+        console.print(f"[dim]{escape(example.evidence)}[/]", highlight=False)
+    else:
+        console.print(
+            "[yellow]No page taught this answer to a question like yours; it may be invented.[/]"
+        )
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="prompt_completion, chat, alpaca or openai.")
+    ] = "chat",
+    split: Annotated[str, typer.Option(help="Which split of the examples.")] = "train",
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Write a split of the examples for use elsewhere."""
+    from jangin.core.table import read_table
+    from jangin.core.types import SplitExample
+    from jangin.examples.export import export_examples
+    from jangin.pipeline.session import open_session
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        path = session.find(name, "split").path / "splits.parquet"
+    chosen = [row.example for row in read_table(path, SplitExample) if row.split == split]
+    count = export_examples(chosen, output, form)
+    console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the project file."""
+    from jangin.pipeline.project import project_schema
+
+    sys.stdout.write(project_schema())
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine and say how to mend what it lacks."""
+    from jangin.pipeline.doctor import examine
+
+    style = {"ok": "green", "warning": "yellow", "missing": "red"}
+    missing = 0
+    for finding in examine(Path.cwd()):
+        missing += finding.state == "missing"
+        colour = style[finding.state]
+        console.print(
+            f"[{colour}]{finding.state:<8}[/] {finding.name:<14} {escape(finding.text)}",
+            highlight=False,
+        )
+        if finding.remedy:
+            console.print(f"{'':9}{'':<14} -> {escape(finding.remedy)}", highlight=False)
+    raise typer.Exit(2 if missing else 0)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app()
+    except JanginError as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print(
+            "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

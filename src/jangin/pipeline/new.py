@@ -1,0 +1,54 @@
+"""`jangin new`: a project folder to begin with."""
+
+from pathlib import Path
+
+from jangin.core.errors import ConfigError
+
+PROJECT = """\
+# A project of jangin. Every key is explained by: jangin schema
+name: {name}
+
+teachers:
+  writer:
+    type: endpoint
+    model: gpt-4.1-mini
+    base_url: https://api.openai.com/v1   # or any OpenAI-compatible server
+    key_variable: OPENAI_API_KEY
+
+documents:
+  load:
+    folder: documents        # PDF, DOCX, HTML, Markdown and text; scans are read by OCR
+  chunk:
+
+examples:
+  synthesize:
+    teacher: writer
+  paraphrase:
+    teacher: writer
+  curate:
+  split:
+
+models:
+  catalog:
+    base:
+      type: starter          # made on the spot, knows nothing; or {{type: pretrained, model: PATH}}
+      size: 3M
+  sft:
+    method:
+      type: full             # or {{type: lora, r: 16, alpha: 32}}
+    length:
+      type: epochs
+      epochs: 20
+  evaluate:
+"""
+
+
+def make_project(folder: Path) -> list[Path]:
+    """Make `folder` with a project file and an empty documents folder; returns what was made."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is there already and not empty. Choose another name")
+    documents = folder / "documents"
+    documents.mkdir(parents=True, exist_ok=True)
+    path = folder / "project.yaml"
+    path.write_text(PROJECT.format(name=folder.name), encoding="utf-8")
+    return [path, documents]

@@ -1,0 +1,124 @@
+"""Problems of a project file in words: what is wrong, where, and what was probably meant."""
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and the path of keys to it."""
+
+    location: Location
+    text: str
+    variant: tuple[str, ...] = ()
+    """Path of the variant that was being read; its override is looked at before the base."""
+
+    def __post_init__(self) -> None:
+        """Prefix the variant, so that `line_of` can look there first."""
+        object.__setattr__(self, "location", (*self.variant, *self.location))
+
+
+def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
+    """One line: the key, what is wrong with it, what to write instead."""
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_suggest(root, location)}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is missing. Add it"
+    message = problem["msg"].replace("Input should be", "must be")
+    given = problem["input"]
+    shown = "" if isinstance(given, dict | list) else f", not {given!r}"
+    return f"{key}: {message}{shown}"
+
+
+def line_of(root: yaml.Node | None, location: Location) -> int:
+    """Line (from 1) of the deepest YAML node that the location reaches.
+
+    A location that begins in a variant is looked up there first, then in the base.
+    """
+    if location[:1] == ("variants",) and len(location) > 2:
+        depth, line = _reach(root, location)
+        base_depth, base_line = _reach(root, location[2:])
+        return line if depth - 2 >= base_depth else base_line
+    return _reach(root, location)[1]
+
+
+def _reach(node: yaml.Node | None, location: Location) -> tuple[int, int]:
+    """(how many parts of the location are in the file, line of the last one)."""
+    line, depth = 1, 0
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node, depth = key.start_mark.line + 1, value, depth + 1
+                    break
+        elif isinstance(node, yaml.SequenceNode) and part in range(len(node.value)):
+            node, depth = node.value[int(part)], depth + 1
+            line = node.start_mark.line + 1
+    return depth, line
+
+
+def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
+    """`; did you mean X?`, or where a key of that name belongs, or what there is."""
+    wrong = str(location[-1])
+    here = sorted(
+        {name for model in _models_at(root, location[:-1]) for name in model.model_fields}
+    )
+    close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    for path, model in _walk(root, ()):
+        if wrong in model.model_fields:
+            return f"; it belongs under {'.'.join(path)!r}" if path else "; it belongs at the top"
+    return f"; known here: {', '.join(here)}" if here else ""
+
+
+def _models_at(root: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
+    """The config classes that may stand at a location; union tags in it pick one."""
+    models: list[type[BaseModel]] = [root]
+    for part in location:
+        tagged = [m for m in models if _tag(m) == part]
+        if tagged:
+            models = tagged
+            continue
+        models = [
+            inner
+            for model in models
+            if str(part) in model.model_fields
+            for inner in _classes(model.model_fields[str(part)].annotation)
+        ] or models
+    return models
+
+
+def _tag(model: type[BaseModel]) -> str:
+    field = model.model_fields.get("type")
+    values = get_args(field.annotation) if field else ()
+    return str(values[0]) if values else ""
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    """Every config class inside an annotation: optional, union, tuple or dict of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, tuple, list):
+        return [inner for argument in get_args(annotation) for inner in _classes(argument)]
+    return []
+
+
+def _walk(
+    model: type[BaseModel], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    yield path, model
+    for name, field in model.model_fields.items():
+        for inner in _classes(field.annotation):
+            yield from _walk(inner, (*path, name))

@@ -1,0 +1,126 @@
+"""Bring every stage of every variant up to date; stop early where nothing changed."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from jangin import __version__
+from jangin.core.errors import JanginError
+from jangin.core.stage import Services, StageContext
+from jangin.core.store import Artifact, Store, disk_errors
+from jangin.pipeline.plan import Step, open_step, stages_until
+from jangin.pipeline.project import Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told when a step begins and when it is done."""
+
+    begins: Callable[[Step], None] = lambda _step: None
+    done: Callable[[Step], None] = lambda _step: None
+
+
+def run(
+    opened: Opened,
+    store: Store,
+    services_of: Callable[[str], Services],
+    variants: Iterable[str],
+    last: str | None = None,
+    watcher: Watcher | None = None,
+) -> list[Step]:
+    """Run the variants in order, each up to stage `last`; returns what was done and why.
+
+    `services_of` gives the services of a variant. Artifacts that variants share are made once.
+    """
+    watcher = watcher or Watcher()
+    steps: list[Step] = []
+    ledgers = None
+    number = 0
+    outcome = "failed"
+    try:
+        for variant in variants:
+            services = services_of(variant)
+            if ledgers is None:
+                ledgers = services.ledger
+                number = ledgers.start_run(f"run {last or 'all'}", __version__)
+            for step in _run_variant(variant, opened, store, services, last, watcher):
+                ledgers.note_step(
+                    number,
+                    variant,
+                    step.stage.name,
+                    step.key,
+                    step.state,
+                    step.reasons,
+                    step.seconds,
+                )
+                steps.append(step)
+        outcome = "done"
+    except KeyboardInterrupt:
+        outcome = "stopped"
+        raise
+    except JanginError as error:
+        outcome = f"failed: {error}"
+        raise
+    finally:
+        if ledgers is not None:
+            ledgers.end_run(number, outcome)
+    return steps
+
+
+def _run_variant(
+    variant: str,
+    opened: Opened,
+    store: Store,
+    services: Services,
+    last: str | None,
+    watcher: Watcher,
+) -> Iterable[Step]:
+    made: dict[str, Artifact] = {}
+    for stage, config in stages_until(opened.variants[variant], last):
+        step = open_step(variant, stage, config, made, store, services)
+        if step.artifact is None:
+            watcher.begins(step)
+            started = time.monotonic()
+            step = replace(_make(step, made, store, services), seconds=time.monotonic() - started)
+        watcher.done(step)
+        if step.artifact is not None:
+            made |= dict.fromkeys(stage.makes, step.artifact)
+        yield step
+
+
+def _make(step: Step, made: dict[str, Artifact], store: Store, services: Services) -> Step:
+    """Run one stage in its partial folder and publish it."""
+    stage, config = step.stage, step.config
+    with store.lock(stage.name, step.key), disk_errors(store.root):
+        artifact = store.find(stage.name, step.key)
+        if artifact is not None:
+            return replace(step, state="cached", artifact=artifact)
+        workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
+        context = StageContext(config, made, workspace, services)
+        stage.run(context)
+        artifact = store.publish(
+            stage.name,
+            stage.version,
+            step.key,
+            config.identity(),
+            dict(step.inputs or {}),
+            context.summary,
+        )
+    return replace(step, artifact=artifact)
+
+
+def artifacts(
+    variant: str, opened: Opened, store: Store, services: Services, last: str | None = None
+) -> dict[str, Artifact]:
+    """The finished artifacts of a variant by stage name, up to the first that is out of date."""
+    made: dict[str, Artifact] = {}
+    found: dict[str, Artifact] = {}
+    for stage, config in stages_until(opened.variants[variant], last):
+        if any(kind not in made for kind in stage.reads):
+            break
+        step = open_step(variant, stage, config, made, store, services)
+        if step.artifact is None:
+            break
+        made |= dict.fromkeys(stage.makes, step.artifact)
+        found[stage.name] = step.artifact
+    return found

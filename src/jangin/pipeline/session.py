@@ -1,0 +1,108 @@
+"""A project opened for work: its file, its store, its ledger, its teachers."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jangin.core.chat import ChatModel
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Progress, Services, Silence
+from jangin.core.store import Artifact, Store
+from jangin.pipeline.plan import Step, plan
+from jangin.pipeline.project import Opened, open_project
+from jangin.pipeline.runner import artifacts
+from jangin.pipeline.teachers import EndpointTeacher, open_endpoint, open_teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything a command needs."""
+
+    opened: Opened
+    store: Store
+    ledger: Ledger
+    progress: Progress
+    workers: int
+    record: bool = False
+    _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
+
+    def services(self, variant: str) -> Services:
+        """Services of one variant."""
+        project = self.opened.variants[variant]
+
+        def chat(name: str) -> ChatModel:
+            if (variant, name) not in self._chats:
+                self._chats[variant, name] = open_teacher(
+                    project.teachers[name], self.opened.folder, self.ledger, record=self.record
+                )
+            return self._chats[variant, name]
+
+        return Services(self.opened.folder, chat, self.ledger, self.progress, self.workers)
+
+    def choose(self, variant: str | None) -> list[str]:
+        """The named variant, or all of them; raises `ConfigError` for an unknown name."""
+        if variant is None:
+            return list(self.opened.variants)
+        if variant not in self.opened.variants:
+            known = ", ".join(self.opened.variants)
+            raise ConfigError(f"{self.opened.path} has no variant {variant!r}. There is: {known}")
+        return [variant]
+
+    def plan(self, variant: str, last: str | None = None) -> list[Step]:
+        """What one variant still has to do."""
+        services = self.services(variant)
+        return list(plan(variant, self.opened.variants[variant], self.store, services, last))
+
+    def made(self, variant: str) -> dict[str, Artifact]:
+        """Finished artifacts of a variant, by stage."""
+        return artifacts(variant, self.opened, self.store, self.services(variant))
+
+    def find(self, variant: str, stage: str) -> Artifact:
+        """The artifact of one stage; raises `DataError` when it is not made yet."""
+        artifact = self.made(variant).get(stage)
+        if artifact is None:
+            raise DataError(
+                f"{stage} of variant {variant!r} is not made yet, or something before it changed. "
+                f"Make it with: jangin run --project {self.opened.path}"
+            )
+        return artifact
+
+    def check_keys(self, steps: list[Step]) -> None:
+        """Fail before any work when a stage that must run needs a key that is not set."""
+        for step in steps:
+            if step.state == "cached":
+                continue
+            teachers = self.opened.variants[step.variant].teachers
+            for name in step.stage.teachers(step.config):
+                teacher = teachers[name]
+                if isinstance(teacher, EndpointTeacher):
+                    open_endpoint(teacher).key()
+
+
+@contextmanager
+def open_session(
+    project: Path,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    *,
+    record: bool = False,
+) -> Iterator[Session]:
+    """Open a project file and its store, which is `store/` beside the file unless named."""
+    opened = open_project(project)
+    root = store or opened.folder / "store"
+    ledger = Ledger(root / "ledger.sqlite")
+    try:
+        yield Session(
+            opened,
+            Store(root),
+            ledger,
+            progress or Silence(),
+            workers or len(os.sched_getaffinity(0)),
+            record,
+        )
+    finally:
+        ledger.close()

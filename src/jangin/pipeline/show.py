@@ -1,0 +1,61 @@
+"""`jangin show KIND`: rows of any table that a stage has made, flat enough for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jangin.core.errors import DataError
+from jangin.core.store import Artifact
+from jangin.pipeline.stages import STAGES
+
+KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "documents": ("source", "language", "pages", "text"),
+    "chunks": ("source", "page", "section", "text"),
+    "examples": ("kind", "question", "answer", "source", "page", "section"),
+    "splits": ("split", "kind", "question", "answer", "source", "page"),
+    "dropped": ("rule", "reason", "question", "answer", "twin"),
+    "predictions": ("evidence_set", "system", "exact", "question", "gold", "prediction"),
+}
+"""What is worth a column; every other kind shows all its fields."""
+
+
+def kinds(made: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
+    """(kind, stage, artifact) of every table, the newest stage of a kind last."""
+    for stage in STAGES:
+        artifact = made.get(stage.name)
+        if artifact is not None:
+            for path in sorted(artifact.path.glob("*.parquet")):
+                yield path.stem, stage.name, artifact
+
+
+def rows(
+    made: Mapping[str, Artifact], kind: str, limit: int
+) -> tuple[list[dict[str, Any]], int, str]:
+    """(first rows, how many there are, the stage that made them); `DataError` names the kinds."""
+    import pyarrow.parquet as pq
+
+    found = {name: (stage, artifact) for name, stage, artifact in kinds(made)}
+    if kind not in found:
+        known = ", ".join(sorted({*found, "prompts"})) or "nothing yet; begin with: jangin run"
+        raise DataError(f"there is no table of {kind}. There is: {known}")
+    stage, artifact = found[kind]
+    table = pq.read_table(artifact.path / f"{kind}.parquet")
+    flat = [_flat(row) for row in table.slice(0, limit).to_pylist()]
+    columns = KIND_COLUMNS.get(kind)
+    if columns:
+        flat = [{name: row.get(name, "") for name in columns} for row in flat]
+    return flat, table.num_rows, stage
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An example inside a row is spread out; its conversation becomes question and answer."""
+    flat = dict(row)
+    inner = flat.pop("example", None)
+    if inner is not None:
+        flat |= inner
+    if isinstance(flat.get("prompt"), list):
+        flat["question"] = flat.pop("prompt")[-1]["content"]
+        flat["answer"] = flat.pop("completion")["content"]
+    if isinstance(flat.get("pages"), list):
+        methods = [page["method"] for page in flat["pages"]]
+        flat["pages"] = f"{len(methods)} ({methods.count('ocr')} OCR)"
+    return flat

@@ -1,0 +1,65 @@
+"""YAML that says where it is wrong: tabs, duplicate keys, encodings, each with file:line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jangin.core.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key which stands twice; YAML itself would keep the last one."""
+
+
+class _DuplicateKeyError(yaml.MarkedYAMLError):
+    pass
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        name = str(key.value)
+        line = key.start_mark.line + 1
+        if name in seen:
+            raise _DuplicateKeyError(
+                problem=f"the key {name!r} stands twice, first in line {seen[name]}",
+                problem_mark=key.start_mark,
+            )
+        seen[name] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
+    """(data, node tree with line marks); raises `ConfigError` with file:line."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}:{line}: this is not UTF-8 (byte {error.start}). Save the file as UTF-8; "
+            f"from Korean Windows: iconv -f cp949 -t utf-8 {path.name}"
+        ) from error
+    try:
+        return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=yaml.SafeLoader)  # noqa: S506  # _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: {_explain(text, line, error)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {error}. Check the file's characters.") from error
+
+
+def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
+    lines = text.splitlines()
+    content = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in content[: len(content) - len(content.lstrip())]:
+        return "a tab indents this line, and YAML allows only spaces. Replace it by spaces"
+    if isinstance(error, _DuplicateKeyError):
+        return f"{error.problem}. Keep one of them"
+    problem = str(error.problem or error)
+    return f"this is not YAML: {problem}. Check indentation, colons and quotes near this line"

@@ -1,0 +1,165 @@
+"""What the command line shows: progress bars, the plan, the steps of a run, tables of results."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
+
+
+class Bars:
+    """Progress bars with an estimate of the time left; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+        )
+
+    def __enter__(self) -> Self:
+        """Show the bars."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bars off the screen."""
+        self._bars.stop()
+
+    def start(self, label: str, total: int | None) -> int:
+        """A new bar; returns its number."""
+        return int(self._bars.add_task(f"  {escape(label)}", total=total, note=""))
+
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
+        """Move a bar on."""
+        task = self._bars.tasks[self._bars.task_ids.index(bar)]  # type: ignore[arg-type]  # TaskID is an int
+        self._bars.update(task.id, advance=steps, note=escape(note) or task.fields["note"])
+
+    def stop(self, bar: int) -> None:
+        """Take a bar away."""
+        self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
+
+    def say(self, text: str) -> None:
+        """One line above the bars."""
+        console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
+
+
+def step_line(step: Any) -> str:
+    """One line of a run: stage, what was done, how long, what came out."""
+    style = STATE_STYLE[step.state]
+    did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
+    seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
+    counts = step.artifact.manifest.summary if step.artifact is not None else {}
+    shown = "  ".join(
+        f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name} {value:.3g}"
+        for name, value in counts.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )
+    return (
+        f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown[:160])}[/]"
+    )
+
+
+def plan_table(steps: Sequence[Any]) -> Table:
+    """Stage, state, why, cost and time of a plan."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("variant", "stage", "state", "why", "cost", "last time"):
+        table.add_column(title, overflow="fold")
+    for step in steps:
+        table.add_row(
+            step.variant,
+            step.stage.name,
+            f"[{STATE_STYLE[step.state]}]{step.state}[/]",
+            escape("; ".join(step.reasons)),
+            escape(step.cost.text),
+            f"{step.seconds:.1f} s" if step.seconds else "",
+        )
+    return table
+
+
+def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int) -> Table:
+    """Any rows as a table; long values are cut for the eye, never in the data."""
+    table = Table(
+        title=f"{title}: {len(rows)} of {total}", title_justify="left", header_style="dim"
+    )
+    columns = list(rows[0]) if rows else []
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_short(row[column])) for column in columns))
+    return table
+
+
+def _short(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def result_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy of every variant and system on every evidence set, with its interval."""
+    table = Table(title="exact match (95 % Wilson interval)", title_justify="left")
+    for title in (
+        "evidence",
+        "variant",
+        "system",
+        "n",
+        "exact",
+        "95 % interval",
+        "F1",
+        "p vs base",
+    ):
+        right = title in ("n", "exact", "F1")
+        table.add_column(title, justify="right" if right else "left")
+    last = ""
+    for row in results:
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        shown = row["evidence_set"].replace("_", " ") if row["evidence_set"] != last else ""
+        last = row["evidence_set"]
+        p_value = row.get("p_value")
+        table.add_row(
+            shown,
+            row["variant"],
+            row["system"],
+            str(row["n"]),
+            f"{100 * row['exact']:.1f} %",
+            f"{100 * row['exact_low']:.1f} to {100 * row['exact_high']:.1f} %",
+            f"{100 * row['f1']:.1f}",
+            "" if p_value is None else format_p(p_value),
+        )
+    return table
+
+
+def format_p(p_value: float) -> str:
+    """A p-value as people write it."""
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -129,7 +129,9 @@ def report(
     project: ProjectOption = HERE,
     store: StoreOption = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file.")] = None,
-    language: Annotated[str, typer.Option(help="ko, en, or auto: as the documents.")] = "auto",
+    language: Annotated[
+        Literal["auto", "ko", "en"], typer.Option(help="auto: as the documents.")
+    ] = "auto",
 ) -> None:
     """Write one self-contained HTML page about the whole project."""
     from jangin.pipeline.report import build_report
@@ -180,7 +182,8 @@ def ask(
 def export(
     output: Annotated[Path, typer.Argument(help="File to write.")],
     form: Annotated[
-        str, typer.Option("--format", "-f", help="prompt_completion, chat, alpaca or openai.")
+        Literal["prompt_completion", "chat", "alpaca", "openai"],
+        typer.Option("--format", "-f", help="What the file is for."),
     ] = "chat",
     split: Annotated[str, typer.Option(help="Which split of the examples.")] = "train",
     project: ProjectOption = HERE,

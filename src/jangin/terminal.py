@@ -17,8 +17,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
-console = Console()
-errors = Console(stderr=True)
+WIDTH_OF_FILES = 120
+"""Columns where the output is no terminal but a file or a pipe."""
+
+
+def _console(*, stderr: bool) -> Console:
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
+
+
+console = _console(stderr=False)
+errors = _console(stderr=True)
 
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
 
@@ -79,14 +88,16 @@ def step_line(step: Any) -> str:
     did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
     seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
     counts = step.artifact.manifest.summary if step.artifact is not None else {}
-    shown = "  ".join(
-        f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name} {value:.3g}"
-        for name, value in counts.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    )
-    return (
-        f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown[:160])}[/]"
-    )
+    shown = ""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        part = f"{name.replace('_', ' ')} {number}"
+        if len(shown) + len(part) > console.width - 40:
+            break
+        shown += f"{part}  "
+    return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"
 
 
 def plan_table(steps: Sequence[Any]) -> Table:
@@ -94,9 +105,9 @@ def plan_table(steps: Sequence[Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("variant", "stage", "state", "why", "cost", "last time"):
         table.add_column(title, overflow="fold")
-    for step in steps:
+    for variant, step in _shared(steps):
         table.add_row(
-            step.variant,
+            variant,
             step.stage.name,
             f"[{STATE_STYLE[step.state]}]{step.state}[/]",
             escape("; ".join(step.reasons)),
@@ -104,6 +115,21 @@ def plan_table(steps: Sequence[Any]) -> Table:
             f"{step.seconds:.1f} s" if step.seconds else "",
         )
     return table
+
+
+def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Steps with the names of the variants they serve; what several have in common stands once."""
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    ways: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        way = (*ways.get(step.variant, ()), step.stage.name, repr(step.config.identity()))
+        ways[step.variant] = way
+        groups.setdefault(way, []).append(step)
+    shown = []
+    for same in groups.values():
+        names = ", ".join(step.variant for step in same)
+        shown.append(("all" if len(ways) == len(same) > 1 else names, same[0]))
+    return shown
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int) -> Table:

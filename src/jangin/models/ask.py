@@ -36,18 +36,17 @@ def ask(
 ) -> Reply:
     """Answer greedily with the tuned model in folder `model` on top of folder `base`."""
     from jangin.models.generate import generate
-    from jangin.models.local import load_tuned
+    from jangin.models.local import load_tokenizer, load_trained
 
-    loaded, tokenizer = load_tuned(base, model)
     prompt = (Message(role="user", content=normalise(question.strip())),)
-    answer = generate(loaded, tokenizer, [prompt], max_new_tokens=max_new_tokens, batch_size=1)[0]
+    answer = generate(
+        load_trained(model, base), load_tokenizer(model), [prompt], max_new_tokens, batch_size=1
+    )[0].text
     example, likeness = trace(question, answer, [row.example for row in taught])
     return Reply(answer, example, likeness)
 
 
-def trace(
-    question: str, answer: str, examples: Sequence[Example]
-) -> tuple[Example | None, float]:
+def trace(question: str, answer: str, examples: Sequence[Example]) -> tuple[Example | None, float]:
     """The taught example behind an answer: same answer first, then the most similar question."""
     from rapidfuzz import fuzz
 

@@ -1,0 +1,384 @@
+"""Stage `curate`: leave out what would teach nothing or teach it twice, and say why.
+
+Rules, in order; each sees what the ones before it left:
+
+    empty               no question or no answer
+    characters          question or answer too short or too long
+    tokens              prompt and answer together too short or too long for the base model
+    exact_duplicate     same prompt, same answer
+    conflicting_answer  same prompt, another answer
+    near_duplicate      nearly the same question after the same context
+    family              its original gave way to another family's original by the three above
+
+Of two twins the original goes before the paraphrase, then the better score, then the earlier row.
+Every row ends in exactly one of `examples` and `dropped`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from jangin.core.config import Config, StageConfig
+from jangin.core.errors import MachineError, StageError
+from jangin.core.stage import Stage, StageContext
+from jangin.core.types import Dropped, Example
+
+Rule = Literal[
+    "empty",
+    "characters",
+    "tokens",
+    "exact_duplicate",
+    "conflicting_answer",
+    "near_duplicate",
+    "family",
+]
+
+_REMEDIES: dict[Rule, str] = {
+    "empty": "look at the replies they were made from",
+    "characters": "widen question_characters or answer_characters under curate",
+    "tokens": "widen tokens under curate, or choose a base model with a longer context",
+    "exact_duplicate": "add other source documents",
+    "conflicting_answer": "set conflicts: keep under curate",
+    "near_duplicate": "raise threshold under curate, or set guard: true",
+    "family": "raise threshold under curate, or set guard: true",
+}
+
+
+class Window(Config):
+    """Both ends are allowed."""
+
+    minimum: int = Field(ge=0)
+    maximum: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError("minimum must not be above maximum")
+        return self
+
+    def holds(self, figure: int) -> bool:
+        """True if the figure is inside."""
+        return self.minimum <= figure <= self.maximum
+
+
+class CurateConfig(StageConfig):
+    """What counts as too short, too long, or the same again."""
+
+    question_characters: Window = Window(minimum=2, maximum=2000)
+    """Length of the last user turn."""
+    answer_characters: Window = Window(minimum=1, maximum=8000)
+    """Length of the answer."""
+    tokens: Window = Window(minimum=1, maximum=2048)
+    """Length of prompt and answer together for the base model's tokenizer, without the chat
+    template. Not applied where no base model was made."""
+    conflicts: Literal["keep", "drop"] = "drop"
+    """`drop` keeps one of several answers to one prompt; `keep` keeps them all."""
+    threshold: float = Field(default=0.75, ge=0.6, le=1)
+    """Normalised Levenshtein similarity from which two questions are near-duplicates."""
+    guard: bool = True
+    """Keep near-duplicates whose content words differ: one template filled twice."""
+    sibling_threshold: float = Field(default=0.95, ge=0.6, le=1)
+    """The threshold inside a family, whose questions are alike on purpose; without the guard."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Why a row goes, and the row that stays in its place."""
+
+    index: int
+    rule: Rule
+    reason: str
+    twin: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """Rows that stay, rows that go, and the figures for the report."""
+
+    kept: list[Example]
+    dropped: list[Dropped]
+    tokens: list[int] | None
+    """Of the kept rows; None where there was no tokenizer."""
+
+
+@dataclass(slots=True)
+class _Sieve:
+    """The rows and what has been decided about them so far."""
+
+    rows: Sequence[Example]
+    out: dict[int, _Verdict] = field(default_factory=dict)
+
+    def left(self) -> list[int]:
+        """Rows that no rule has taken."""
+        return [index for index in range(len(self.rows)) if index not in self.out]
+
+    def apply(self, judge: Callable[[int], str], rule: Rule) -> None:
+        """Take every row for which `judge` gives a reason."""
+        for index in self.left():
+            if reason := judge(index):
+                self.out[index] = _Verdict(index, rule, reason)
+
+    def settle(self, find: Callable[[list[int]], list[_Verdict]]) -> None:
+        """Take what `find` takes; families whose original goes first, so that no twin is lost."""
+        while True:
+            verdicts = find(self.left())
+            families = [verdict for verdict in verdicts if self._ends_family(verdict)]
+            self.out.update({verdict.index: verdict for verdict in families or verdicts})
+            if not families:
+                return
+            self._take_families(families)
+
+    def _ends_family(self, verdict: _Verdict) -> bool:
+        row = self.rows[verdict.index]
+        return (
+            row.kind == "original"
+            and verdict.twin is not None
+            and self.rows[verdict.twin].family != row.family
+        )
+
+    def _take_families(self, verdicts: Iterable[_Verdict]) -> None:
+        ended = {self.rows[verdict.index].family: verdict for verdict in verdicts}
+        for index in self.left():
+            verdict = ended.get(self.rows[index].family)
+            if verdict is not None:
+                reason = f"its original was left out ({verdict.rule}): {verdict.reason}"
+                self.out[index] = _Verdict(index, "family", reason, verdict.twin)
+
+    def dropped(self) -> list[Dropped]:
+        """The rows that go, in order, each with the twin that stays in the end."""
+        return [self._drop(self.out[index]) for index in sorted(self.out)]
+
+    def _drop(self, verdict: _Verdict) -> Dropped:
+        twin, reason = verdict.twin, verdict.reason
+        while twin in self.out:
+            twin = self.out[twin].twin
+        final = "" if twin is None else self.rows[twin].id
+        if twin != verdict.twin:
+            reason += f"; that one gave way to {final}"
+        example = self.rows[verdict.index]
+        return Dropped(example=example, rule=verdict.rule, reason=reason, twin=final)
+
+
+def curate(
+    rows: Sequence[Example], config: CurateConfig, tokenizer: Path | None = None, threads: int = 1
+) -> Curation:
+    """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
+
+    Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
+    """
+    sieve = _Sieve(rows)
+    sieve.apply(lambda index: _empty(rows[index]), "empty")
+    sieve.apply(lambda index: _characters(rows[index], config), "characters")
+    tokens = None
+    if tokenizer is not None:
+        left = sieve.left()
+        counts = _count_tokens([rows[index] for index in left], tokenizer)
+        tokens = dict(zip(left, counts, strict=True))
+        sieve.apply(
+            lambda index: _outside("prompt and answer", tokens[index], "tokens", config.tokens),
+            "tokens",
+        )
+    sieve.settle(lambda left: _exact(rows, left))
+    if config.conflicts == "drop":
+        sieve.settle(lambda left: _conflicting(rows, left))
+    sieve.settle(lambda left: _near(rows, left, config, threads))
+    left = sieve.left()
+    return Curation(
+        [rows[index] for index in left],
+        sieve.dropped(),
+        None if tokens is None else [tokens[index] for index in left],
+    )
+
+
+def _empty(row: Example) -> str:
+    missing = [
+        name
+        for name, text in (("question", row.question), ("answer", row.answer))
+        if not text.strip()
+    ]
+    return f"no {' and no '.join(missing)}" if missing else ""
+
+
+def _characters(row: Example, config: CurateConfig) -> str:
+    reasons = (
+        _outside("question", len(row.question), "characters", config.question_characters),
+        _outside("answer", len(row.answer), "characters", config.answer_characters),
+    )
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def _outside(what: str, figure: int, unit: str, window: Window) -> str:
+    """A reason when the figure is not in the window, else nothing."""
+    if window.holds(figure):
+        return ""
+    return f"{what}: {figure:,} {unit}, allowed {window.minimum:,} to {window.maximum:,}"
+
+
+def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
+    """Tokens of all messages of each row."""
+    try:
+        from tokenizers import Tokenizer  # an extra
+    except ImportError as error:
+        raise MachineError(
+            "counting tokens needs the package tokenizers. "
+            "Install it with `pip install 'jangin[train]'`."
+        ) from error
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    texts = ["\n".join([*(m.content for m in row.prompt), row.answer]) for row in rows]
+    return [
+        len(encoding.ids)
+        for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    ]
+
+
+def _preference(row: Example) -> float:
+    """Which of two twins stays: originals (2 and more), then by mean score."""
+    mean = sum(score.value for score in row.scores) / max(len(row.scores), 1)
+    return mean + 2 * (row.kind == "original")
+
+
+def _prompt_key(row: Example) -> tuple[str, ...]:
+    """Equal for prompts that differ in white space, letter case and Unicode form only."""
+    from jangin.examples.candidates import normalised
+
+    return tuple(f"{message.role}:{normalised(message.content)}" for message in row.prompt)
+
+
+def _grouped(
+    rows: Sequence[Example], left: Iterable[int], key: Callable[[Example], tuple[str, ...]]
+) -> list[list[int]]:
+    """Rows with equal keys, the preferred one first; rows that are alone are left out."""
+    groups = defaultdict(list)
+    for index in left:
+        groups[key(rows[index])].append(index)
+    return [
+        sorted(group, key=lambda index: -_preference(rows[index]))
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _exact(rows: Sequence[Example], left: list[int]) -> list[_Verdict]:
+    from jangin.examples.candidates import normalised
+
+    groups = _grouped(rows, left, lambda row: (*_prompt_key(row), normalised(row.answer)))
+    return [
+        _Verdict(index, "exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
+        for best, *others in groups
+        for index in others
+    ]
+
+
+def _conflicting(rows: Sequence[Example], left: list[int]) -> list[_Verdict]:
+    from rapidfuzz.distance import Levenshtein
+
+    verdicts = []
+    for best, *others in _grouped(rows, left, _prompt_key):
+        for index in others:
+            alike = Levenshtein.normalized_similarity(rows[index].answer, rows[best].answer)
+            reason = (
+                f"another answer to the prompt of {rows[best].id}; "
+                f"similarity of the answers {alike:.3f}"
+            )
+            verdicts.append(_Verdict(index, "conflicting_answer", reason, best))
+    return verdicts
+
+
+def _near(
+    rows: Sequence[Example], left: list[int], config: CurateConfig, threads: int
+) -> list[_Verdict]:
+    """Near-duplicate questions among rows whose prompts are the same up to the question.
+
+    Equal questions have been settled by the two rules before, so exact matches are left alone.
+    """
+    from jangin.examples.dedup import Rules, find_duplicates
+
+    contexts = defaultdict(list)
+    for index in left:
+        contexts[_context(rows[index])].append(index)
+    rules = Rules(config.threshold, config.guard, config.sibling_threshold)
+    verdicts = []
+    for group in (group for group in contexts.values() if len(group) > 1):
+        found = find_duplicates(
+            [rows[index].question for index in group],
+            rules,
+            scores=[_preference(rows[index]) for index in group],
+            groups=[rows[index].family for index in group],
+            threads=threads,
+        )
+        for duplicate in found:
+            if duplicate.match == "near":
+                index, twin = group[duplicate.row], group[duplicate.twin]
+                related = rows[index].family == rows[twin].family
+                limit = config.sibling_threshold if related else config.threshold
+                reason = (
+                    f"question like that of {'its sibling ' * related}{rows[twin].id}; "
+                    f"similarity {duplicate.similarity:.3f}, limit {limit:g}"
+                )
+                verdicts.append(_Verdict(index, "near_duplicate", reason, twin))
+    return verdicts
+
+
+def _context(row: Example) -> tuple[str, ...]:
+    """All of the prompt but the last user turn: what gives the question its meaning."""
+    key = _prompt_key(row)
+    last = max((i for i, m in enumerate(row.prompt) if m.role == "user"), default=-1)
+    return tuple(part for place, part in enumerate(key) if place != last)
+
+
+def _percentiles(figures: Sequence[int]) -> dict[str, int]:
+    """Nearest-rank percentiles of a sequence that is not empty."""
+    ordered = sorted(figures)
+    return {
+        f"p{percent}": ordered[max(-(-percent * len(ordered) // 100), 1) - 1]
+        for percent in (5, 50, 95, 100)
+    }
+
+
+def run(context: StageContext[CurateConfig]) -> None:
+    """Write `examples` and `dropped`; raises `StageError` when nothing is left."""
+    rows = context.read("examples", Example)
+    if not rows:
+        raise StageError(
+            "curate has no examples to look at. See what the stages before it left out and why."
+        )
+    tokenizer = None
+    if context.has("base"):
+        tokenizer = context.folder("base") / "model" / "tokenizer.json"
+    result = curate(rows, context.config, tokenizer, context.services.workers)
+    counts = Counter(dropped.rule for dropped in result.dropped)
+    if not result.kept:
+        raise StageError(_nothing_left(counts))
+    context.write("examples", Example, result.kept)
+    context.write("dropped", Dropped, result.dropped)
+    context.summary.update(
+        read=len(rows),
+        kept=len(result.kept),
+        dropped={rule: counts[rule] for rule in _REMEDIES},
+        question_characters=_percentiles([len(row.question) for row in result.kept]),
+        answer_characters=_percentiles([len(row.answer) for row in result.kept]),
+    )
+    if result.tokens is not None:
+        context.summary["tokens"] = _percentiles(result.tokens)
+
+
+def _nothing_left(counts: Counter[str]) -> str:
+    told = ", ".join(f"{count:,} {rule}" for rule, count in counts.most_common())
+    remedy = next(text for rule, text in _REMEDIES.items() if rule == counts.most_common(1)[0][0])
+    return f"curate left out all {counts.total():,} examples ({told}). To keep some, {remedy}."
+
+
+STAGE = Stage(
+    name="curate",
+    version=1,
+    reads=("examples",),
+    may_read=("base",),
+    makes=("examples", "dropped"),
+    run=run,
+)

@@ -1,0 +1,190 @@
+"""Compiled kernels of the near-duplicate search; importing this file compiles them once.
+
+Arrays: `codes` all texts' code points end to end, `offsets` where each begins and where the last
+ends, `distinct` numbers of the U different texts, `keys` (B bands, U), `signatures` (U, K minima).
+The kernels release the GIL and work on ranges, so plain threads share the work and nothing has
+to be compiled for `parallel=True`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Kernel = Callable[..., Any]
+
+ROWS = 3
+"""Permutations in one band."""
+
+
+def _compiled(signature: str) -> Callable[[Kernel], Kernel]:
+    """Compile now; keep the machine code beside this file or in the user's cache folder.
+
+    numba raises RuntimeError where neither can be written (a read-only container): such a
+    process compiles for itself.
+    """
+
+    def decorate(function: Kernel) -> Kernel:
+        try:
+            kernel: Kernel = njit(signature, nogil=True, cache=True)(function)
+        except RuntimeError:
+            kernel = njit(signature, nogil=True)(function)
+        return kernel
+
+    return decorate
+
+
+@_compiled(
+    "Tuple((uint32[::1], int64[::1]))"
+    "(Array(uint32, 1, 'C', True), Array(bool_, 1, 'C', True), int64)"
+)
+def squeeze(
+    joined: NDArray[np.uint32], spaces: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Texts between zeros to `codes` and `offsets` (N + 1), runs of spaces made one space."""
+    codes = np.empty(joined.size, np.uint32)
+    offsets = np.zeros(count + 1, np.int64)
+    written, text, start, pending = 0, 0, 0, False
+    for code in joined:
+        if code == 0:
+            text += 1
+            offsets[text] = written
+            start, pending = written, False
+        elif code < spaces.size and spaces[code]:
+            pending = written > start
+        else:
+            if pending:
+                codes[written] = 32
+                written += 1
+                pending = False
+            codes[written] = code
+            written += 1
+    offsets[count] = written
+    return codes[:written], offsets
+
+
+@_compiled("int64[::1](uint32[::1], int64[::1])")
+def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each text the number of the first one with the very same characters (N)."""
+    count = offsets.size - 1
+    slots = 16
+    while slots < 2 * count:
+        slots *= 2
+    table = np.full(slots, -1, np.int64)
+    firsts = np.empty(count, np.int64)
+    for text in range(count):
+        start, length = offsets[text], offsets[text + 1] - offsets[text]
+        mixed = np.uint64(length)
+        for place in range(length):
+            mixed = (mixed ^ np.uint64(codes[start + place])) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        slot = np.int64(mixed & np.uint64(slots - 1))
+        while True:
+            other = table[slot]
+            if other < 0:
+                table[slot] = text
+                firsts[text] = text
+                break
+            begin = offsets[other]
+            same = offsets[other + 1] - begin == length
+            place = 0
+            while same and place < length:
+                same = codes[begin + place] == codes[start + place]
+                place += 1
+            if same:
+                firsts[text] = other
+                break
+            slot = (slot + 1) & (slots - 1)
+    return firsts
+
+
+@_compiled(
+    "void(uint32[::1], int64[::1], int64[::1], uint32[::1], int64, int64, "
+    "uint32[:, ::1], uint8[:, ::1])"
+)
+def sketch(
+    codes: NDArray[np.uint32],
+    offsets: NDArray[np.int64],
+    distinct: NDArray[np.int64],
+    factors: NDArray[np.uint32],
+    begin: int,
+    end: int,
+    keys: NDArray[np.uint32],
+    signatures: NDArray[np.uint8],
+) -> None:
+    """MinHash the character 3-grams of texts `begin` to `end`: keys, and a byte of each minimum.
+
+    A space is put before and after each text, so that its first and last characters weigh as
+    much as the others. A minimum over all 3-grams is the minimum over their set: no sorting.
+    """
+    lowest = np.empty(factors.size, np.uint32)
+    for row in range(begin, end):
+        start = offsets[distinct[row]]
+        length = offsets[distinct[row] + 1] - start
+        lowest[:] = np.uint32(0xFFFFFFFF)
+        window = np.uint64(32) << np.uint64(42)
+        if length > 0:
+            window = (window >> np.uint64(21)) | np.uint64(codes[start]) << np.uint64(42)
+        for place in range(1, length + 1):
+            code = codes[start + place] if place < length else np.uint32(32)
+            window = (window >> np.uint64(21)) | np.uint64(code) << np.uint64(42)
+            mixed = (window ^ (window >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
+            gram = np.uint32(mixed >> np.uint64(32))
+            for column in range(factors.size):
+                value = np.uint32(gram * factors[column])
+                lowest[column] = min(lowest[column], value)
+        for column in range(factors.size):
+            signatures[row, column] = np.uint8(lowest[column] >> np.uint32(8))
+        for band in range(keys.shape[0]):
+            key = np.uint64(0)
+            for column in range(ROWS * band, ROWS * band + ROWS):
+                key = (key ^ np.uint64(lowest[column])) * np.uint64(0xD6E8FEB86659FD93)
+                key ^= key >> np.uint64(32)
+            keys[band, row] = np.uint32(key)
+
+
+@_compiled("int64(uint32[::1], uint8[:, ::1], int64[::1], float64, int64, int64, uint64[::1])")
+def collide(
+    keys: NDArray[np.uint32],
+    signatures: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    threshold: float,
+    agreeing: int,
+    neighbours: int,
+    pairs: NDArray[np.uint64],
+) -> int:
+    """Write pairs (earlier << 32 | later) of one band's bucket mates that may be near; count them.
+
+    Each text meets at most `neighbours` earlier ones of its bucket, the latest first, so a bucket
+    with everything in it costs linear time. A count above `pairs.size` asks for a larger array.
+    """
+    slots = 16
+    while slots < keys.size:
+        slots *= 2
+    latest = np.full(slots, -1, np.int32)
+    before = np.empty(keys.size, np.int32)
+    found = 0
+    for text in range(keys.size):
+        if lengths[text] == 0:
+            continue
+        slot = np.int64(keys[text]) & (slots - 1)
+        other, met = latest[slot], 0
+        before[text] = other
+        latest[slot] = text
+        while other >= 0 and met < neighbours:
+            if keys[other] == keys[text]:
+                met += 1
+                shorter = min(lengths[text], lengths[other])
+                if shorter >= threshold * max(lengths[text], lengths[other]):
+                    agree = np.int64(0)
+                    for column in range(signatures.shape[1]):
+                        agree += signatures[text, column] == signatures[other, column]
+                    if agree >= agreeing:
+                        if found < pairs.size:
+                            pairs[found] = (np.uint64(other) << np.uint64(32)) | np.uint64(text)
+                        found += 1
+            other = before[other]
+    return found

@@ -1,0 +1,127 @@
+"""Stage `catalog`: the base model, pinned: a small starter of our own, a hub model, or a folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.errors import ConfigError, StageError
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.types import Document, Example
+
+Size = Literal["0.5M", "3M", "8M", "12M"]
+
+
+class Starter(Config):
+    """A small Llama with random weights and a tokenizer trained on the project's own text."""
+
+    type: Literal["starter"]
+    size: Size = "3M"
+    """Parameters at a vocabulary of 4096."""
+    vocabulary_size: int = Field(default=2048, ge=300, le=65536)
+    """Most tokens the tokenizer may learn. Fewer tokens are each seen more often, so little text
+    is learned in fewer steps; more make rows shorter."""
+    context_length: int = Field(default=512, ge=32, le=32768)
+    """Most tokens of a conversation."""
+    seed: int = Field(default=0, ge=0)
+
+
+class Hub(Config):
+    """A model of the Hugging Face hub; its weights stay in the hub's cache."""
+
+    type: Literal["hub"]
+    id: str = Field(min_length=1)
+    """Such as `Qwen/Qwen3-0.6B`."""
+    revision: str = "main"
+    """Branch, tag or commit; the artifact pins the commit it stood for."""
+
+
+class Local(Config):
+    """A model folder on this machine; its bytes are identity, its place is not."""
+
+    type: Literal["local"]
+    path: Runtime[Path]
+    """Folder with config.json, tokenizer.json and weights; relative to the project file."""
+
+
+class CatalogConfig(StageConfig):
+    """Which base model everything starts from."""
+
+    base: Annotated[Starter | Hub | Local, Field(discriminator="type")] = Starter(type="starter")
+    """`starter`, `hub` or `local`."""
+
+
+def _sources(config: CatalogConfig, project_folder: Path) -> Mapping[str, Path]:
+    if not isinstance(config.base, Local):
+        return {}
+    folder = project_folder / config.base.path
+    if not (folder / "config.json").exists():
+        raise ConfigError(
+            f"{folder} is no model folder: it has no config.json. "
+            "Correct `models: catalog: base: path`."
+        )
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
+    }
+
+
+def _run(context: StageContext[CatalogConfig]) -> None:
+    from jangin.models.pretrained import refer_to_hub, refer_to_local
+    from jangin.models.starter import make_starter
+
+    base, target = context.config.base, context.workspace / "model"
+    if isinstance(base, Starter):
+        texts = _texts(context)
+        if not texts:
+            raise StageError(
+                "catalog: a starter model learns its tokenizer from the project's text, and there "
+                "is none. Add `documents: load`, or choose `base: {type: hub, id: ...}`."
+            )
+        context.summary.update(
+            make_starter(
+                target,
+                texts,
+                size=base.size,
+                vocabulary_size=base.vocabulary_size,
+                context_length=base.context_length,
+                seed=base.seed,
+            )
+        )
+    elif isinstance(base, Hub):
+        context.summary.update(refer_to_hub(target, base.id, base.revision))
+    else:
+        folder = (context.services.project_folder / base.path).resolve()
+        location = context.runtime_file("location.json")
+        context.summary.update(refer_to_local(target, folder, location))
+
+
+def _texts(context: StageContext[CatalogConfig]) -> list[str]:
+    texts = []
+    if context.has("documents"):
+        texts += [document.text for document in context.read("documents", Document)]
+    if context.has("examples"):
+        for example in context.read("examples", Example):
+            texts += [message.content for message in (*example.prompt, example.completion)]
+    return texts
+
+
+def _cost(context: StageContext[CatalogConfig]) -> Cost:
+    if isinstance(context.config.base, Starter):
+        return Cost(seconds=10, memory_bytes=2**30, text="trains a tokenizer")
+    return Cost(seconds=10, text="reads the model's config and tokenizer")
+
+
+STAGE = Stage(
+    name="catalog",
+    version=1,
+    reads=(),
+    may_read=("documents", "examples"),
+    makes=("base",),
+    run=_run,
+    sources=_sources,
+    cost=_cost,
+)

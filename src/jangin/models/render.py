@@ -1,0 +1,288 @@
+"""The one place where messages become token ids and a loss mask.
+
+Training, evaluation and serving all come through here, so what is trained is what is asked later.
+The mask comes from character offsets of the rendered chat template: it works for every template
+and every fast tokenizer, and never looks at the pad id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2.exceptions import TemplateError
+
+from jangin.core.errors import TrainingError
+from jangin.core.types import Message
+from jangin.models.settings import TooLong, TrainOn
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRows:
+    """Token ids of many rows, laid end to end: row r is `[starts[r]:starts[r + 1]]`."""
+
+    ids: npt.NDArray[np.int64]
+    trained: npt.NDArray[np.bool_]
+    """True where the loss counts the prediction of this token."""
+    starts: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    """Name of each row for messages, such as `row 3 (2fd4e1c67a2d28fc)`."""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end an assistant turn, in order of first use."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.names)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+    def row(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """(ids, trained) of one row."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return self.ids[part], self.trained[part]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a `too_long` policy took away."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+def render_text(tokenizer: Any, messages: Sequence[Message], *, ask: bool, name: str = "") -> str:
+    """The chat template's text; `ask` adds the opening of the assistant's turn."""
+    if not tokenizer.chat_template:
+        raise TrainingError(
+            "this model's tokenizer has no chat template, so nobody knows how to write a turn. "
+            "Choose a model that has one, or add a chat_template.jinja to its folder."
+        )
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                [message.model_dump() for message in messages],
+                tokenize=False,
+                add_generation_prompt=ask,
+            )
+        )
+    except TemplateError as error:
+        raise TrainingError(
+            f"{name or 'a conversation'}: the model's chat template refuses it: {error}. "
+            "Change the row's turns, or choose a model whose template takes them."
+        ) from error
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids to generate from: a prefix of what the same messages are trained as."""
+    return render_prompts(tokenizer, [messages])[0]
+
+
+def render_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """`render_prompt` of many conversations in one tokenizer pass."""
+    texts = [render_text(tokenizer, messages, ask=True) for messages in prompts]
+    return [ids for ids, _ in _encode(tokenizer, texts)]
+
+
+def render_rows(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    names: Sequence[str],
+    train_on: TrainOn = "completion",
+) -> RenderedRows:
+    """Tokenize conversations that end with an assistant turn, and mark what is trained.
+
+    A trained turn ends with its stop token; tokens after the last trained one are left out,
+    because no loss depends on them. Raises `TrainingError` with the name of the row that has no
+    trained token, no stop token, control tokens in its text, or a prompt that is not a prefix.
+    """
+    control = [token for token in tokenizer.all_special_tokens if token.strip()]
+    full, asked, spans = [], [], []
+    for messages, name in zip(conversations, names, strict=True):
+        _refuse_control_tokens(messages, control, name)
+        text = render_text(tokenizer, messages, ask=False, name=name)
+        span = _turns(tokenizer, messages, text, name, every=train_on == "all_turns")
+        full.append(text)
+        asked.append(text[: span[-1][0]])
+        spans.append(span)
+    encoded = _encode(tokenizer, full + asked)
+    special = _special_ids(tokenizer)
+    rows, stops = [], dict[int, None]()
+    for number, (name, span) in enumerate(zip(names, spans, strict=True)):
+        ids, offsets = encoded[number]
+        prompt_ids, _ = encoded[len(full) + number]
+        if ids[: len(prompt_ids)] != prompt_ids:
+            raise TrainingError(
+                f"{name}: the answer's first characters melt into the prompt's last token, so the "
+                "model would never be asked as it was trained. Take the white space off the "
+                "answer's start."
+            )
+        trained, stop = _mask(ids, np.asarray(offsets).reshape(-1, 2), span, special, name)
+        stops[stop] = None
+        if train_on == "everything":
+            trained[1 : int(np.flatnonzero(trained)[-1])] = True
+        end = int(np.flatnonzero(trained)[-1]) + 1
+        rows.append((np.asarray(ids[:end], dtype=np.int64), trained[:end]))
+    return _join(rows, tuple(names), tuple(stops))
+
+
+def fit_rows(rows: RenderedRows, limit: int, too_long: TooLong) -> tuple[RenderedRows, Lost]:
+    """Apply the policy for rows of more than `limit` tokens; says what was lost.
+
+    Raises `TrainingError` when the policy is to refuse, or leaves a row without a trained token.
+    """
+    over = np.flatnonzero(rows.lengths > limit)
+    if not len(over):
+        return rows, Lost()
+    cut = int((rows.lengths[over] - limit).sum())
+    if too_long == "refuse":
+        raise TrainingError(
+            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens, {cut} tokens would "
+            f"be lost; the first is {rows.names[over[0]]} with {rows.lengths[over[0]]} tokens. "
+            "Say what to do with `too_long: drop`, `keep_start` or `keep_end`."
+        )
+    kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
+    names = []
+    long = set(over.tolist())
+    for number, name in enumerate(rows.names):
+        ids, trained = rows.row(number)
+        if number in long and too_long == "drop":
+            continue
+        if number in long and too_long == "keep_start":
+            ids, trained = ids[:limit], trained[:limit]
+        elif number in long:
+            first = np.array([0]) if limit > 1 else np.array([], dtype=np.int64)
+            keep = np.concatenate([first, np.arange(len(ids) - limit + len(first), len(ids))])
+            ids, trained = ids[keep], trained[keep]
+        if not trained[1:].any():
+            raise TrainingError(
+                f"{name} has no trained token left after cutting it to {limit} tokens. "
+                "Use `too_long: drop`, or keep its other end."
+            )
+        kept.append((ids, trained))
+        names.append(name)
+    lost = Lost(len(over), int(rows.lengths[over].sum()) if too_long == "drop" else cut)
+    return _join(kept, tuple(names), rows.stop_ids), lost
+
+
+def _turns(
+    tokenizer: Any, messages: Sequence[Message], text: str, name: str, *, every: bool
+) -> list[tuple[int, int]]:
+    """Character spans of the trained assistant turns, in order; the last one is the completion."""
+    last = len(messages) - 1
+    if last < 0 or messages[last].role != "assistant":
+        raise TrainingError(
+            f"{name} does not end with an assistant turn, so it has no trained token. "
+            "Add the answer, or take the row out."
+        )
+    spans = []
+    for turn, message in enumerate(messages):
+        if message.role != "assistant" or not (every or turn == last):
+            continue
+        before = render_text(tokenizer, messages[:turn], ask=True, name=name)
+        after = text if turn == last else render_text(tokenizer, messages[: turn + 1], ask=False)
+        if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
+            raise TrainingError(
+                f"{name}: the chat template writes turn {turn + 1} otherwise when asking than "
+                "when showing it, so it cannot be trained as it will be asked. "
+                "Use `train_on: completion`, or another chat template."
+            )
+        if not message.content:
+            raise TrainingError(
+                f"{name} has no trained token: its answer is empty. Write one, or take the row out."
+            )
+        spans.append((len(before), len(after)))
+    return spans
+
+
+def _mask(
+    ids: list[int],
+    offsets: npt.NDArray[np.int64],
+    spans: list[tuple[int, int]],
+    special: frozenset[int],
+    name: str,
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """True from each span's start through its stop token; also the stop token of the last."""
+    trained = np.zeros(len(ids), dtype=np.bool_)
+    stop = -1
+    for start, end in spans:
+        inside = np.flatnonzero((offsets[:, 0] >= start) & (offsets[:, 1] <= end))
+        # A token without characters (an added BOS) belongs to no turn.
+        inside = inside[offsets[inside, 1] > offsets[inside, 0]]
+        stops = [place for place in inside.tolist() if ids[place] in special]
+        if not stops:
+            raise TrainingError(
+                f"{name}: the chat template writes no stop token after the assistant's turn, so "
+                "the model would never learn to stop. Choose a template that ends turns with a "
+                "special token such as EOS."
+            )
+        trained[inside[inside <= stops[-1]]] = True
+        stop = ids[stops[-1]]
+    return trained, stop
+
+
+def _encode(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """(ids, character offsets) of rendered texts, each with exactly one BOS if the model has one.
+
+    A template that leaves BOS to the tokenizer gets it added; one that writes two is refused.
+    """
+    if not tokenizer.is_fast:
+        raise TrainingError(
+            "this model has a slow tokenizer, which cannot tell where its tokens stand. "
+            "Choose a model with a tokenizer.json."
+        )
+    if not texts:
+        return []
+    batch = tokenizer(
+        texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+    )
+    rows = list(zip(batch["input_ids"], batch["offset_mapping"], strict=True))
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return rows
+    if any(ids[:2] == [bos, bos] for ids, _ in rows):
+        raise TrainingError(
+            "the chat template writes the beginning-of-text token twice. "
+            "Take one of them out of chat_template.jinja."
+        )
+    if tokenizer("")["input_ids"][:1] != [bos]:
+        return rows
+    return [
+        (ids, offsets) if ids[:1] == [bos] else ([bos, *ids], [(0, 0), *offsets])
+        for ids, offsets in rows
+    ]
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(i for i, token in added if token.special) | frozenset(
+        tokenizer.all_special_ids
+    )
+
+
+def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:
+    for message in messages:
+        for token in control:
+            if token in message.content:
+                raise TrainingError(
+                    f"{name}: its {message.role} turn holds the model's control token {token!r} "
+                    "as text, which would end or open a turn. Take it out of the text."
+                )
+
+
+def _join(
+    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]],
+    names: tuple[str, ...],
+    stop_ids: tuple[int, ...],
+) -> RenderedRows:
+    lengths = [len(ids) for ids, _ in rows]
+    return RenderedRows(
+        ids=np.concatenate([ids for ids, _ in rows]) if rows else np.zeros(0, np.int64),
+        trained=np.concatenate([mask for _, mask in rows]) if rows else np.zeros(0, np.bool_),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        names=names,
+        stop_ids=stop_ids,
+    )

@@ -1,0 +1,111 @@
+"""What every training stage can be told. Cheap to import: no torch here."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.types import Record
+
+TrainOn = Literal["completion", "all_turns", "everything"]
+TooLong = Literal["refuse", "drop", "keep_start", "keep_end"]
+
+SERVABLE_RANKS = (8, 16, 32, 64, 128)
+"""Adapter ranks that vLLM serves."""
+
+
+class Full(Config):
+    """Train every weight."""
+
+    type: Literal["full"] = "full"
+
+
+class Lora(Config):
+    """Train a low-rank adapter on frozen weights."""
+
+    type: Literal["lora"]
+    r: int = Field(default=16, ge=1)
+    """Rank. 8, 16, 32, 64 or 128 can be served by vLLM."""
+    alpha: int = Field(default=32, ge=1)
+    """The adapter's output is scaled by alpha / r."""
+    dropout: float = Field(default=0, ge=0, lt=1)
+    """Share of the adapter's inputs dropped while training."""
+    targets: str | tuple[str, ...] = "all-linear"
+    """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head."""
+
+
+class Epochs(Config):
+    """Train until every row was seen this many times."""
+
+    type: Literal["epochs"]
+    epochs: int = Field(default=3, ge=1)
+
+
+class Steps(Config):
+    """Train this many optimizer steps."""
+
+    type: Literal["steps"]
+    steps: int = Field(ge=1)
+
+
+class TrainingConfig(StageConfig):
+    """Settings of the training loop."""
+
+    method: Annotated[Full | Lora, Field(discriminator="type")] = Full()
+    """`full` or `lora`."""
+    length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs")
+    """`epochs` or `steps`."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate. Starters take 1e-3, LoRA 2e-4, full tuning of large models 1e-5."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up; cosine and linear end at zero."""
+    warmup_fraction: float = Field(default=0.05, ge=0, le=1)
+    """Share of all steps in which the learning rate rises from zero."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Applied to matrices only."""
+    beta2: float = Field(default=0.95, gt=0, lt=1)
+    """AdamW's memory of squared gradients."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Larger gradients are scaled down to this norm."""
+    examples_per_step: int = Field(default=16, ge=1)
+    """Rows of one optimizer step."""
+    tokens_per_batch: int = Field(default=8192, ge=16)
+    """Tokens computed at once; a step of more is split into several batches, result unchanged."""
+    max_row_tokens: int = Field(default=4096, ge=16)
+    """Longest row; the model's own context length holds too."""
+    too_long: TooLong = "refuse"
+    """What happens to longer rows."""
+    train_on: TrainOn = "completion"
+    """Which tokens the loss counts: the completion, all assistant turns, or everything."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of matrix products; auto takes bf16 where the machine computes it natively."""
+    seed: int = Field(default=0, ge=0)
+    log_every_steps: int = Field(default=10, ge=1)
+    """One line of metrics.jsonl covers this many steps."""
+    validate_every_steps: int = Field(default=50, ge=1)
+    """The validation loss is also measured after the last step."""
+    checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
+    checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
+    threads: Runtime[int] = Field(default=0, ge=0)
+    """CPU threads; 0 takes torch's own number. A resumed run keeps the number it began with."""
+
+
+class StepMetrics(Record):
+    """One line of metrics.jsonl: means over the steps since the line before."""
+
+    step: int
+    """Optimizer steps done."""
+    epoch: float
+    train_loss: float
+    """Cross-entropy in nats per trained token."""
+    train_mean_token_accuracy: float
+    """Share of trained tokens that were the model's first choice."""
+    valid_loss: float | None = None
+    """None where it was not measured at this step."""
+    valid_mean_token_accuracy: float | None = None
+    learning_rate: float
+    """Of the last step."""
+    grad_norm: float
+    """Of the last step, before clipping."""
+    trained_tokens: int
+    """Since the start."""

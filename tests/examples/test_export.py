@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from jangin.core.errors import DataError
+from jangin.core.types import Example, Message
+from jangin.examples.export import export_examples
+
+
+def example(question="연차는 며칠입니까?", answer="15일", system="", turns=()):
+    prompt = (
+        *((Message(role="system", content=system),) if system else ()),
+        *turns,
+        Message(role="user", content=question),
+    )
+    completion = Message(role="assistant", content=answer)
+    return Example.make(prompt, completion, kind="original", source="규정.pdf", page=3)
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_prompt_completion_puts_the_system_message_before_the_question(tmp_path):
+    assert (
+        export_examples([example(system="짧게 답하라")], tmp_path / "a", "prompt_completion") == 1
+    )
+    assert rows(tmp_path / "a") == [
+        {"prompt": "짧게 답하라\n\n연차는 며칠입니까?", "completion": "15일"}
+    ]
+
+
+def test_alpaca_is_the_one_line_prompt_of_the_recipe(tmp_path):
+    export_examples([example()], tmp_path / "a", "alpaca")
+    assert rows(tmp_path / "a") == [
+        {
+            "text": "Below is an instruction that describes a task. Write a response that "
+            "appropriately completes the request. ### Instruction: 연차는 며칠입니까? "
+            "### Response: 15일"
+        }
+    ]
+
+
+def test_braces_in_a_question_stay_as_they_are(tmp_path):
+    export_examples([example(question="{answer}는 무엇?")], tmp_path / "a", "alpaca")
+    assert "### Instruction: {answer}는 무엇? ### Response: 15일" in rows(tmp_path / "a")[0]["text"]
+
+
+def test_chat_says_where_the_example_comes_from_and_openai_only_has_messages(tmp_path):
+    examples = [example(question=f"질문 {i}", system="짧게") for i in range(10)]
+    export_examples(examples, tmp_path / "chat", "chat")
+    export_examples(examples, tmp_path / "openai", "openai")
+    chat, openai = rows(tmp_path / "chat")[3], rows(tmp_path / "openai")[3]
+    assert openai == {
+        "messages": [
+            {"role": "system", "content": "짧게"},
+            {"role": "user", "content": "질문 3"},
+            {"role": "assistant", "content": "15일"},
+        ]
+    }
+    assert chat["messages"] == openai["messages"]
+    assert (chat["id"], chat["source"], chat["page"]) == (examples[3].id, "규정.pdf", 3)
+
+
+def test_hangul_is_written_as_it_is(tmp_path):
+    export_examples([example()], tmp_path / "a", "prompt_completion")
+    assert "연차는" in (tmp_path / "a").read_text(encoding="utf-8")
+
+
+def test_a_conversation_of_several_turns_is_refused_where_it_does_not_fit(tmp_path):
+    turns = (Message(role="user", content="안녕"), Message(role="assistant", content="네"))
+    for format in ("prompt_completion", "alpaca"):
+        with pytest.raises(DataError, match="several turns"):
+            export_examples([example(), example(turns=turns)], tmp_path / "a", format)
+    assert not (tmp_path / "a").exists()
+    assert export_examples([example(turns=turns)], tmp_path / "b", "chat") == 1
+
+
+def test_openai_files_are_checked_against_the_limits_of_the_service(tmp_path):
+    with pytest.raises(DataError, match="at least 10 lines"):
+        export_examples([example()], tmp_path / "a", "openai")
+    with pytest.raises(DataError, match="empty question or answer"):
+        export_examples([example(answer=" ")] * 10, tmp_path / "a", "openai")

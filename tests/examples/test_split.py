@@ -1,0 +1,287 @@
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jangin.core.errors import StageError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.core.table import read_table, write_table
+from jangin.core.types import Chunk, Example, Message, SplitExample
+from jangin.examples.near_copies import find_near_copies
+from jangin.examples.split import STAGE, SplitConfig, split_examples
+
+VOWELS = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
+
+
+def word(number):
+    """A word of three syllables that is another one for every number."""
+    syllables = ""
+    for _ in range(3):
+        number, digit = divmod(number, len(VOWELS))
+        syllables += VOWELS[digit]
+    return syllables
+
+
+def example(question, answer="답", **fields):
+    prompt = (Message(role="user", content=question),)
+    completion = Message(role="assistant", content=answer)
+    return Example.make(prompt, completion, **{"kind": "original", **fields})
+
+
+def family(number, section="", paraphrases=0, source="규정.md", chunk_ids=()):
+    where = {"source": source, "section": section, "chunk_ids": chunk_ids}
+    name = word(number)
+    original = example(f"{name} 신청은 언제까지 합니까?", name, **where)
+    templates = (
+        "{}, 늦어도 며칠까지 내야 하죠?",
+        "마감이 언제인지 궁금한 것은 {}입니다",
+        "제가 {} 때문에 그러는데 기한 좀 알려 주실래요",
+        "기한: {}",
+        "{} 서류 제출 날짜 확인 부탁",
+        "며칠 안에 {} 처리를 끝내면 될까요?",
+    )
+    others = [
+        example(text.format(name), name, family=original.id, **{**where, "kind": "paraphrase"})
+        for text in templates[:paraphrases]
+    ]
+    return [original, *others]
+
+
+def corpus(sections=20, per_section=3, paraphrases=4, start=0):
+    return [
+        row
+        for section in range(start, start + sections)
+        for i in range(per_section)
+        for row in family(section * 10 + i, f"제{section}조", paraphrases)
+    ]
+
+
+def splits(examples, **settings):
+    result = split_examples(examples, [], SplitConfig(**settings))
+    by_split = defaultdict(list)
+    for row in result.rows:
+        by_split[row.split].append(row.example)
+    return by_split
+
+
+def ids(rows):
+    return {row.id for row in rows}
+
+
+CORPORA = st.lists(
+    st.builds(
+        family,
+        st.integers(0, 60),
+        section=st.sampled_from(["", *(f"제{i}조" for i in range(12))]),
+        paraphrases=st.integers(0, 6),
+        chunk_ids=st.lists(st.sampled_from("abcdefgh"), max_size=2).map(tuple),
+    ),
+    min_size=12,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CORPORA, st.integers(0, 5))
+def test_families_sections_chunks_and_copies_never_cross(families, seed):
+    examples = [row for rows in families for row in rows]
+    try:
+        result = split_examples(
+            examples, [], SplitConfig(unseen_sections=0.3, validation=0.2, seed=seed)
+        )
+    except StageError:
+        event("too few groups")
+        return
+    sides = defaultdict(set)
+    for row in result.rows:
+        side = "train" if row.split == "held_out_paraphrases" else row.split
+        sides["family", row.example.family].add(side)
+        for chunk_id in row.example.chunk_ids:
+            sides["chunk", chunk_id].add(side)
+        if row.example.section:
+            sides["section", row.example.section].add(side)
+        sides["question", row.example.question].add(side)
+    assert all(len(found) == 1 for found in sides.values())
+    assert {row.split for row in result.rows} >= {"train", "validation", "unseen_sections"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(CORPORA, st.integers(0, 5))
+def test_a_held_out_paraphrase_copies_nothing_that_is_trained_on(families, seed):
+    examples = [row for rows in families for row in rows]
+    by_split = splits(examples, unseen_sections=0, validation=0, seed=seed)
+    held_out = [row.question for row in by_split["held_out_paraphrases"]]
+    trained = [row.question for row in by_split["train"]]
+    assert list(find_near_copies(held_out, trained)) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(CORPORA, st.integers(0, 3), st.sampled_from([0, 1, 2, 3]))
+def test_the_evidence_does_not_depend_on_how_many_paraphrases_are_trained_on(families, seed, few):
+    examples = [row for rows in families for row in rows]
+    common = {"unseen_sections": 0, "validation": 0, "seed": seed}
+    less = splits(examples, training_paraphrases=few, **common)
+    more = splits(examples, training_paraphrases=100, **common)
+    assert less["held_out_paraphrases"] == more["held_out_paraphrases"]
+    assert ids(less["train"]) <= ids(more["train"])
+    per_family = defaultdict(int)
+    for row in less["train"]:
+        per_family[row.family] += row.kind == "paraphrase"
+    assert max(per_family.values()) <= few
+
+
+def test_new_sections_leave_the_others_where_they_are():
+    before = splits(corpus(sections=40), unseen_sections=0.3, validation=0.2)
+    after = splits(corpus(sections=80), unseen_sections=0.3, validation=0.2)
+    for split, rows in before.items():
+        assert ids(rows) <= ids(after[split])
+
+
+def test_the_order_of_the_examples_changes_nothing_but_the_order_of_the_rows():
+    examples = corpus()
+    forward, backward = splits(examples), splits(examples[::-1])
+    assert {split: ids(rows) for split, rows in forward.items()} == {
+        split: ids(rows) for split, rows in backward.items()
+    }
+
+
+def test_another_seed_holds_out_other_sections():
+    one, two = splits(corpus(), seed=1), splits(corpus(), seed=2)
+    assert ids(one["unseen_sections"]) != ids(two["unseen_sections"])
+    assert ids(one["held_out_paraphrases"]) != ids(two["held_out_paraphrases"])
+
+
+def test_about_the_asked_share_of_sections_is_held_out():
+    by_split = splits(corpus(sections=300, per_section=1, paraphrases=0), unseen_sections=0.2)
+    assert 40 <= len(by_split["unseen_sections"]) <= 80
+    assert 3 <= len(by_split["validation"]) <= 30
+
+
+def test_a_small_share_of_few_sections_still_holds_one_out():
+    for seed in range(10):
+        by_split = splits(corpus(sections=3), unseen_sections=0.01, validation=0.01, seed=seed)
+        assert len({row.section for row in by_split["unseen_sections"]}) == 1
+        assert len({row.section for row in by_split["validation"]}) == 1
+        assert by_split["train"]
+
+
+def test_unseen_and_validation_sections_keep_only_their_originals():
+    by_split = splits(corpus(), unseen_sections=0.3, validation=0.2)
+    for split in ("unseen_sections", "validation"):
+        assert by_split[split]
+        assert {row.kind for row in by_split[split]} == {"original"}
+
+
+def test_every_training_family_gives_one_paraphrase_and_trains_on_the_rest():
+    result = split_examples(corpus(), [], SplitConfig(unseen_sections=0, validation=0))
+    assert result.summary["train_originals"] == 60
+    assert result.summary["held_out_paraphrases"] == 60
+    assert result.summary["train_paraphrases"] == 180
+    assert result.summary["unused"] == 0
+
+
+def test_a_family_with_too_few_paraphrases_keeps_them_for_training():
+    by_split = splits(corpus(paraphrases=2), unseen_sections=0, held_out_paraphrases=2)
+    assert by_split["held_out_paraphrases"] == []
+    assert any(row.kind == "paraphrase" for row in by_split["train"])
+
+
+def test_a_paraphrase_that_copies_a_sibling_is_not_held_out():
+    original, *others = family(7, "제7조", paraphrases=2)
+    where = {"kind": "paraphrase", "family": original.id, "source": "규정.md", "section": "제7조"}
+    copies = [example(row.question.replace(" ", ""), **where) for row in others]
+    rows = [original, *others, *copies]
+    assert splits(rows, unseen_sections=0, validation=0)["held_out_paraphrases"] == []
+    fresh = example("그 마감일 좀 가르쳐 줘", **where)
+    held_out = splits([*rows, fresh], unseen_sections=0, validation=0)["held_out_paraphrases"]
+    assert held_out == [fresh]
+
+
+def test_near_levenshtein_siblings_are_not_held_out_either():
+    original = example("회의실을 예약하려면 누구에게 미리 말해야 합니까?", section="제1조")
+    where = {"kind": "paraphrase", "family": original.id, "section": "제1조"}
+    near = example("화의실을 예약하려먼 누구에게 미리 말해야 합니까?", **where)
+    far = example("회의실 예약 담당자가 누군가요", **where)
+    by_split = splits([original, near, far], unseen_sections=0, validation=0)
+    assert by_split["held_out_paraphrases"] == [far]
+
+
+def test_chunks_tell_the_sections_of_examples_that_name_none():
+    def chunk(name, section):
+        return Chunk(
+            id=name, document_id="d", source="규정.md", text="본문", start=0, end=2, page=1,
+            section=section,
+        )  # fmt: skip
+
+    chunks = [chunk(f"c{i}", f"제{i // 2}조") for i in range(20)]
+    examples = [row for i in range(20) for row in family(i, chunk_ids=(f"c{i}",))]
+    result = split_examples(examples, chunks, SplitConfig(unseen_sections=0.3, validation=0.2))
+    assert result.summary["groups"] == 10
+    alone = split_examples(examples, [], SplitConfig(unseen_sections=0.3, validation=0.2))
+    assert alone.summary["groups"] == 20
+
+
+def test_same_named_sections_of_two_documents_are_two_sections():
+    examples = [
+        row for i in range(6) for row in family(i, "제1조", source=f"{'ab'[i % 2]}/규정.md")
+    ]
+    config = SplitConfig(unseen_sections=0.2, validation=0)
+    assert split_examples(examples, [], config).summary["groups"] == 2
+
+
+def test_an_example_that_comes_twice_is_used_once():
+    examples = corpus()
+    result = split_examples([*examples, *examples[:7]], [], SplitConfig())
+    assert result.summary["repeated"] == 7
+    assert result.rows == split_examples(examples, [], SplitConfig()).rows
+
+
+def test_too_few_groups_are_an_error_that_says_how_many_and_what_to_set():
+    with pytest.raises(StageError, match=r"6 examples form 1 groups .* at least 3.*validation: 0"):
+        split_examples(corpus(sections=1, per_section=3, paraphrases=1), [], SplitConfig())
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused():
+    with pytest.raises(ValidationError, match="together must be below 1"):
+        SplitConfig(unseen_sections=0.6, validation=0.4)
+
+
+def context(folder, examples, **settings):
+    write_table(folder / "examples.parquet", Example, examples)
+    manifest = Manifest(
+        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
+        summary={}, created_at=datetime.now(UTC),
+    )  # fmt: skip
+    services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), Silence())
+    made = {"examples": Artifact(folder, manifest)}
+    return StageContext(SplitConfig(**settings), made, folder, services)
+
+
+def test_the_stage_writes_the_table_and_counts_every_split(tmp_path):
+    stage = context(tmp_path, corpus(), unseen_sections=0.3, validation=0.2)
+    STAGE.run(stage)
+    stage.services.ledger.close()
+    rows = read_table(tmp_path / "splits.parquet", SplitExample)
+    assert rows == split_examples(corpus(), [], stage.config).rows
+    for split in ("train", "validation", "held_out_paraphrases", "unseen_sections"):
+        assert stage.summary[split] == sum(row.split == split for row in rows) > 0
+    assert stage.services.progress.said == []
+
+
+def test_the_stage_says_when_no_paraphrase_can_be_held_out(tmp_path):
+    stage = context(tmp_path, corpus(paraphrases=0))
+    STAGE.run(stage)
+    stage.services.ledger.close()
+    assert "no paraphrase could be held out" in stage.services.progress.said[0]
+
+
+def test_no_examples_at_all_are_an_error_that_says_where_to_look(tmp_path):
+    stage = context(tmp_path, [])
+    with pytest.raises(StageError, match="jangin report"):
+        STAGE.run(stage)
+    stage.services.ledger.close()

@@ -1,0 +1,196 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tokenizers import Tokenizer
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import ConfigError, MachineError, StageError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Services, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.core.types import Document, Page
+from jangin.models.catalog import STAGE, CatalogConfig
+from jangin.models.local import load_model, load_tokenizer, locate
+
+TEXT = "제1조 연차휴가는 해마다 15일이다. 제2조 병가는 인사팀에 낸다. " * 20
+
+
+def no_chat(name):
+    raise AssertionError(f"catalog asked for the model {name}")
+
+
+def artifact(folder):
+    manifest = Manifest(
+        format=1,
+        stage="load",
+        version=1,
+        key="",
+        config={},
+        inputs={},
+        files={},
+        content="",
+        summary={},
+        created_at="2026-01-01T00:00:00Z",
+    )
+    return Artifact(folder, manifest)
+
+
+@pytest.fixture
+def run_catalog(tmp_path):
+    """Run the stage on one document; gives its workspace and summary."""
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    page = Page(number=1, start=0, end=len(TEXT), method="text")
+    document = Document(id="d", source="a.txt", text=TEXT, pages=(page,), language="ko")
+    source = StageContext(CatalogConfig(), {}, documents, None)
+    source.write("documents", Document, [document])
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    def run(name, base, *, with_documents=True):
+        workspace = tmp_path / name
+        workspace.mkdir()
+        context = StageContext(
+            CatalogConfig.model_validate({"base": base}),
+            {"documents": artifact(documents)} if with_documents else {},
+            workspace,
+            Services(tmp_path, no_chat, ledger),
+        )
+        STAGE.run(context)
+        return workspace, context.summary
+
+    return run
+
+
+def digests(folder):
+    return {
+        p.relative_to(folder).as_posix(): digest_file(p) for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_a_starter_is_a_complete_model_with_our_own_tokens_and_template(run_catalog):
+    workspace, summary = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    assert {p.name for p in (workspace / "model").iterdir()} >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
+    tokenizer, model = load_tokenizer(workspace), load_model(workspace)
+    assert len({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}) == 3
+    assert model.config.vocab_size == len(tokenizer) == summary["vocabulary"]
+    assert summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    plain = Tokenizer.from_file(str(workspace / "model" / "tokenizer.json"))
+    assert plain.decode(plain.encode("연차 2026년").ids) == "연차 2026년"
+    messages = [{"role": "user", "content": "연차?"}, {"role": "assistant", "content": "15일"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert text == "<|bos|><|user|>연차?<|end|><|assistant|>15일<|end|>"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_weights(run_catalog):
+    one, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    two, _ = run_catalog("two", {"type": "starter", "size": "0.5M"})
+    other, _ = run_catalog("other", {"type": "starter", "size": "0.5M", "seed": 1})
+    assert digests(one) == digests(two)
+    changed = {name for name, d in digests(other).items() if digests(one)[name] != d}
+    assert changed == {"model/model.safetensors"}
+
+
+def test_another_process_gives_the_same_bytes(run_catalog, tmp_path):
+    one, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    code = (
+        "import sys; from pathlib import Path; from jangin.models.starter import make_starter; "
+        "make_starter(Path(sys.argv[1]), [sys.argv[2]], size='0.5M', vocabulary_size=2048, "
+        "context_length=512, seed=0)"
+    )
+    target = tmp_path / "elsewhere"
+    environment = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "2"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", code, target, TEXT], check=True, env=environment)
+    assert digests(target) == digests(one / "model")
+
+
+@pytest.mark.parametrize("size", ["0.5M", "3M", "8M", "12M"])
+def test_sizes_are_named_by_their_parameters_at_a_vocabulary_of_4096(size):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from jangin.models.starter import SHAPES
+
+    hidden, layers, feed_forward, heads = SHAPES[size]
+    with torch.device("meta"):
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=4096,
+                hidden_size=hidden,
+                num_hidden_layers=layers,
+                intermediate_size=feed_forward,
+                num_attention_heads=heads,
+                tie_word_embeddings=True,
+            )
+        )
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    assert parameters == pytest.approx(float(size[:-1]), rel=0.1)
+
+
+def test_a_starter_without_text_says_where_text_comes_from(run_catalog):
+    with pytest.raises(StageError, match="learns its tokenizer from the project's text"):
+        run_catalog("one", {"type": "starter"}, with_documents=False)
+
+
+def test_a_local_model_is_referred_to_without_its_path_in_the_content(run_catalog, tmp_path):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    folder = tmp_path / "somewhere"
+    (starter / "model").rename(folder)
+    workspace, summary = run_catalog("two", {"type": "local", "path": str(folder)})
+    reference = json.loads((workspace / "model" / "reference.json").read_text())
+    assert reference == summary
+    assert not (workspace / "model" / "model.safetensors").exists()
+    for path in (workspace / "model").iterdir():
+        assert str(tmp_path) not in path.read_text()
+    assert locate(workspace) == (str(folder), None)
+    assert len(load_tokenizer(workspace)) == load_model(workspace).config.vocab_size
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(MachineError, match="no longer at"):
+        load_model(workspace)
+
+
+def test_the_bytes_of_a_local_model_are_identity_and_its_place_is_not(run_catalog, tmp_path):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    config = CatalogConfig.model_validate({"base": {"type": "local", "path": "one/model"}})
+    elsewhere = CatalogConfig.model_validate({"base": {"type": "local", "path": "two"}})
+    assert config.identity() == elsewhere.identity()
+    sources = STAGE.sources(config, tmp_path)
+    assert sources["model.safetensors"] == starter / "model" / "model.safetensors"
+    with pytest.raises(ConfigError, match="no model folder"):
+        STAGE.sources(elsewhere, tmp_path)
+
+
+def test_a_local_model_without_a_chat_template_is_refused(run_catalog):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    (starter / "model" / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="no chat template"):
+        run_catalog("two", {"type": "local", "path": str(starter / "model")})
+
+
+def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(MachineError, match=r"(?s)nobody/nothing.*offline, set a local folder"):
+        run_catalog("one", {"type": "hub", "id": "nobody/nothing"})
+
+
+def test_the_configuration_imports_no_heavy_package():
+    code = (
+        "import sys, jangin.models.catalog, jangin.models.sft; "
+        "sys.exit(bool({'torch', 'transformers', 'tokenizers', 'peft'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -1,0 +1,357 @@
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from jangin.core.errors import DataError, StageError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.core.table import read_table, write_table
+from jangin.core.types import Example, Message, SplitExample
+from jangin.models.evaluate import STAGE, Answer, EvaluateConfig, evaluate, gather_evidence
+from jangin.models.evidence import (
+    Comparison,
+    Leak,
+    Prediction,
+    Result,
+    compare_predictions,
+    grade_prediction,
+    summarise,
+)
+from jangin.models.settings import Full, Lora, Steps
+from jangin.models.sft import STAGE as SFT
+from jangin.models.sft import SftConfig
+from jangin.models.starter import make_starter
+
+TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
+
+
+class AnswerBook:
+    """A system that looks its answers up, and remembers what it was asked."""
+
+    def __init__(self, answers, stop_after=None):
+        self.answers = answers
+        self.batches = []
+        self.stop_after = stop_after
+
+    def answer(self, prompts):
+        if self.stop_after is not None and len(self.batches) == self.stop_after:
+            raise KeyboardInterrupt
+        questions = [prompt[-1].content for prompt in prompts]
+        self.batches.append(questions)
+        return [
+            Answer(self.answers.get(question, "모릅니다") + " ", question in self.answers)
+            for question in questions
+        ]
+
+
+def example(question, answer, **fields):
+    prompt = (Message(role="user", content=question),)
+    completion = Message(role="assistant", content=answer)
+    return Example.make(prompt, completion, **{"kind": "original", "source": "규정.md", **fields})
+
+
+def rows():
+    """8 trained questions, a held-out paraphrase of each, 4 unseen questions."""
+    table = []
+    for number, topic in enumerate(TOPICS):
+        original = example(f"{topic} 담당 부서는 어디입니까?", f"{topic}팀", page=number)
+        other = {"kind": "paraphrase", "family": original.id}
+        paraphrase = example(f"누구한테 {topic} 이야기를 하면 되나요", f"{topic}팀", **other)
+        table.append(SplitExample(example=original, split="train"))
+        table.append(SplitExample(example=paraphrase, split="held_out_paraphrases"))
+    for topic in ("주차권", "명함", "회의실", "사내대출"):
+        unseen = example(f"{topic} 신청 마감일은 언제입니까?", f"{topic} 5일")
+        table.append(SplitExample(example=unseen, split="unseen_sections"))
+    return table
+
+
+def artifact(folder):
+    manifest = Manifest(
+        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
+        summary={}, created_at=datetime.now(UTC),
+    )  # fmt: skip
+    return Artifact(folder, manifest)
+
+
+@pytest.fixture
+def context_of(tmp_path):
+    ledgers = []
+
+    def make(table=None, **config):
+        inputs, workspace = tmp_path / "inputs", tmp_path / "workspace"
+        inputs.mkdir(exist_ok=True)
+        workspace.mkdir(exist_ok=True)
+        write_table(inputs / "splits.parquet", SplitExample, rows() if table is None else table)
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        ledgers.append(ledger)
+        services = Services(tmp_path, no_chat, ledger, Silence())
+        made = {"splits": artifact(inputs)}
+        return StageContext(EvaluateConfig(**config), made, workspace, services)
+
+    yield make
+    for ledger in ledgers:
+        ledger.close()
+
+
+def no_chat(name):
+    raise AssertionError(f"evaluate asks no chat model, least of all {name}")
+
+
+def answers(table, *splits):
+    return {row.example.question: row.example.answer for row in table if row.split in splits}
+
+
+def tables(context):
+    kinds = {
+        "predictions": Prediction, "results": Result, "comparisons": Comparison, "leaks": Leak
+    }  # fmt: skip
+    return {
+        kind: read_table(context.workspace / f"{kind}.parquet", record)
+        for kind, record in kinds.items()
+    }
+
+
+def test_both_systems_are_asked_the_same_and_compared_on_each_evidence_set(context_of):
+    context = context_of()
+    tuned = AnswerBook(answers(rows(), "train", "held_out_paraphrases"))
+    base = AnswerBook({})
+    evaluate(context, {"base": base, "tuned": tuned}.__getitem__)
+    made = tables(context)
+    assert base.batches == tuned.batches
+    shares = {(r.evidence_set, r.system): (r.n, r.exact) for r in made["results"]}
+    assert shares == {
+        ("seen_questions", "base"): (8, 0),
+        ("seen_questions", "tuned"): (8, 1),
+        ("held_out_paraphrases", "base"): (8, 0),
+        ("held_out_paraphrases", "tuned"): (8, 1),
+        ("unseen_sections", "base"): (4, 0),
+        ("unseen_sections", "tuned"): (4, 0),
+    }
+    seen, held_out, unseen = made["comparisons"]
+    assert (held_out.a, held_out.b, held_out.only_a, held_out.only_b) == ("base", "tuned", 0, 8)
+    assert held_out.p_value == pytest.approx(2 / 2**8)
+    assert held_out.smallest_visible == 6 / 8
+    assert seen.f1_gain_low > 0
+    assert (unseen.p_value, unseen.smallest_visible) == (1, None)
+    assert made["leaks"] == []
+    assert context.summary["publishable"] is True
+    assert context.summary["questions"] == {
+        "seen_questions": 8, "held_out_paraphrases": 8, "unseen_sections": 4
+    }  # fmt: skip
+    assert context.summary["exact"]["held_out_paraphrases"] == {"base": 0, "tuned": 1}
+    assert context.summary["cut_off"] == {"base": 20, "tuned": 4}
+
+
+def test_a_prediction_names_the_page_and_is_stripped_before_it_is_graded(context_of):
+    context = context_of(systems=("tuned",))
+    evaluate(context, lambda _: AnswerBook(answers(rows(), "train")))
+    row = next(p for p in tables(context)["predictions"] if p.page == 3)
+    assert (row.question, row.prediction) == ("재택근무 담당 부서는 어디입니까?", "재택근무팀")
+    assert (row.gold, row.exact, row.f1, row.source) == ("재택근무팀", True, 1, "규정.md")
+    assert tables(context)["comparisons"] == []
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_tables(context_of):
+    book = answers(rows(), "train")
+    whole = context_of(batch_size=3)
+    evaluate(whole, lambda _: AnswerBook(book))
+    expected = tables(whole)
+    for path in whole.workspace.rglob("*.*"):
+        path.unlink()
+    first = AnswerBook(book, stop_after=4)
+    killed = context_of(batch_size=3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(killed, lambda _: first)
+    journal = killed.workspace / "journal" / "predictions.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-30])
+    second = AnswerBook(book)
+    opened = []
+    evaluate(context_of(batch_size=3), lambda system: opened.append(system) or second)
+    assert opened == ["base", "tuned"]
+    assert len(first.batches) == 4
+    assert len(second.batches) == 14 - 4 + 1
+    assert second.batches[0] == first.batches[3]
+    assert tables(killed) == expected
+
+
+def test_a_system_whose_answers_are_all_there_is_not_even_loaded(context_of):
+    evaluate(context_of(), lambda _: AnswerBook({}))
+    context = context_of()
+    evaluate(context, {}.__getitem__)
+    assert len(tables(context)["predictions"]) == 40
+
+
+def test_copies_of_training_questions_are_listed_and_make_the_figures_unpublishable(context_of):
+    table = rows()
+    trained = table[0].example
+    copy = example(trained.question.replace(" ", "").replace("?", " !"), "연차휴가팀")
+    context = context_of([*table, SplitExample(example=copy, split="unseen_sections")])
+    evaluate(context, lambda _: AnswerBook({}))
+    (leak,) = tables(context)["leaks"]
+    assert (leak.evidence_set, leak.evaluation_id, leak.train_id, leak.kind) == (
+        "unseen_sections", copy.id, trained.id, "exact"
+    )  # fmt: skip
+    assert context.summary["publishable"] is False
+    assert context.summary["leakage"] == {"held_out_paraphrases": 0, "unseen_sections": 0.2}
+    assert len(tables(context)["results"]) == 6
+    (said,) = context.services.progress.said
+    assert "20.0% of unseen_sections copy training questions" in said
+
+
+def test_leakage_within_the_limit_is_listed_but_does_no_harm(context_of):
+    table = rows()
+    copy = SplitExample(
+        example=example(table[0].example.question, "다른 답"), split="unseen_sections"
+    )
+    context = context_of([*table, copy], max_leakage=0.2)
+    evaluate(context, lambda _: AnswerBook({}))
+    assert context.summary["publishable"] is True
+    assert len(tables(context)["leaks"]) == 1
+
+
+def test_evidence_that_is_missing_is_said(context_of):
+    context = context_of([row for row in rows() if row.split == "train"])
+    evaluate(context, lambda _: AnswerBook({}))
+    assert [line.split(" are no ")[1].split(",")[0] for line in context.services.progress.said] == [
+        "held_out_paraphrases", "unseen_sections"
+    ]  # fmt: skip
+    assert {row.evidence_set for row in tables(context)["results"]} == {"seen_questions"}
+
+
+def test_no_question_at_all_is_an_error_that_says_what_to_set(context_of):
+    only_trained = [row for row in rows() if row.split == "train"]
+    with pytest.raises(StageError, match="seen_limit above 0"):
+        evaluate(context_of(only_trained, seen_limit=0), lambda _: AnswerBook({}))
+
+
+def test_few_training_questions_are_drawn_by_the_seed_and_no_paraphrase_is_among_them():
+    table = rows()
+    trained_paraphrase = example("연차 쓰려면?", "연차휴가팀", kind="paraphrase")
+    table.append(SplitExample(example=trained_paraphrase, split="train"))
+    draws = {
+        tuple(e.id for e in gather_evidence(table, EvaluateConfig(seen_limit=3, seed=seed))[
+            "seen_questions"
+        ])
+        for seed in range(6)
+    }  # fmt: skip
+    assert {len(draw) for draw in draws} == {3}
+    assert len(draws) > 1
+    assert all(trained_paraphrase.id not in draw for draw in draws)
+
+
+def test_every_answer_that_examples_give_to_one_prompt_counts(context_of):
+    question = "회의실은 어디에 있습니까?"
+    table = [
+        SplitExample(example=example(question, answer), split="unseen_sections")
+        for answer in ("2층", "별관")
+    ]
+    context = context_of(table, systems=("tuned",))
+    evaluate(context, lambda _: AnswerBook({question: "별관"}))
+    first, second = tables(context)["predictions"]
+    assert (first.gold, first.other_golds, first.exact) == ("2층", ("별관",), True)
+    assert (second.gold, second.other_golds, second.exact) == ("별관", ("2층",), True)
+
+
+def predictions(texts, system="tuned", evidence_set="unseen_sections"):
+    golds = [example(f"질문 {i}번", "답") for i in range(len(texts))]
+    return [
+        grade_prediction(gold, evidence_set, system, text)
+        for gold, text in zip(golds, texts, strict=True)
+    ]
+
+
+def test_20_against_15_of_20_is_not_significant_and_20_against_11_is():
+    plain = predictions(["답"] * 15 + ["모름"] * 5)
+    augmented = predictions(["답"] * 20)
+    comparison = compare_predictions(plain, augmented[::-1])
+    assert (comparison.n, comparison.only_a, comparison.only_b) == (20, 0, 5)
+    assert (comparison.p_value, comparison.smallest_visible) == (0.0625, 0.3)
+    assert comparison.f1_gain == pytest.approx(0.25)
+    hosted = predictions(["답"] * 11 + ["모름"] * 9)
+    assert compare_predictions(hosted, augmented).p_value == pytest.approx(0.0039, abs=5e-5)
+
+
+def test_variants_that_were_asked_different_questions_are_not_compared():
+    with pytest.raises(DataError, match="1 of 3 only in the first, 0 of 2 only in the second"):
+        compare_predictions(predictions(["답"] * 3), predictions(["답"] * 2))
+    other_set = predictions(["답"] * 2, evidence_set="seen_questions")
+    with pytest.raises(DataError, match="different questions"):
+        compare_predictions(other_set, predictions(["답"] * 2))
+
+
+def test_a_mixture_of_systems_or_nothing_is_not_compared():
+    both = predictions(["답"]) + predictions(["답"], system="base")
+    with pytest.raises(DataError, match="one system on one evidence set"):
+        compare_predictions(both, both)
+    with pytest.raises(DataError, match="one system on one evidence set"):
+        compare_predictions([], [])
+    twice = predictions(["답"]) * 2
+    with pytest.raises(DataError, match="answered twice"):
+        compare_predictions(twice, predictions(["답"]))
+
+
+def test_the_interval_of_20_of_20_is_wilsons():
+    (result,) = summarise(predictions(["답"] * 20))
+    assert (result.exact, result.exact_high) == (1, 1)
+    assert result.exact_low == pytest.approx(0.839, abs=5e-4)
+
+
+def test_where_and_how_fast_bears_no_identity_but_what_is_asked_does():
+    assert "batch_size" not in EvaluateConfig().identity()
+    assert EvaluateConfig(max_new_tokens=9).identity() != EvaluateConfig().identity()
+
+
+def test_a_system_can_be_asked_only_once():
+    with pytest.raises(ValidationError, match="each system can be asked once"):
+        EvaluateConfig(systems=("base", "base"))
+
+
+def test_the_plan_tells_how_many_questions_will_be_asked(context_of):
+    assert STAGE.cost(context_of()).text == "20 questions asked of 2 local models"
+
+
+def make_base(context, folder):
+    """A starter of half a million random weights, as the artifact `base`."""
+    texts = [text for row in rows() for text in (row.example.question, row.example.answer)]
+    make_starter(
+        folder / "model", texts, size="0.5M", vocabulary_size=500, context_length=128, seed=0
+    )
+    context.inputs["base"] = artifact(folder)
+
+
+def fine_tune(context, folder, method, steps):
+    """Train the base of `context` on its train split, as the artifact `model`."""
+    config = SftConfig(
+        method=method,
+        learning_rate=3e-3,
+        length=Steps(type="steps", steps=steps),
+        precision="fp32",
+    )
+    folder.mkdir()
+    SFT.run(StageContext(config, context.inputs, folder, context.services))
+    context.inputs["model"] = artifact(folder)
+
+
+def test_a_tiny_model_that_learned_the_answers_by_heart_beats_its_base(context_of, tmp_path):
+    context = context_of(max_new_tokens=12)
+    make_base(context, tmp_path / "base")
+    fine_tune(context, tmp_path / "tuned", Full(), steps=60)
+    STAGE.run(context)
+    assert context.summary["exact"]["seen_questions"] == {"base": 0, "tuned": 1}
+    assert context.summary["cut_off"]["tuned"] < context.summary["cut_off"]["base"]
+
+
+def test_an_adapter_is_put_on_its_base_before_it_is_asked(context_of, tmp_path):
+    context = context_of(max_new_tokens=4)
+    make_base(context, tmp_path / "base")
+    fine_tune(context, tmp_path / "tuned", Lora(type="lora", r=8), steps=10)
+    assert not (tmp_path / "tuned" / "model" / "config.json").exists()
+    STAGE.run(context)
+    base, tuned = (
+        [p.prediction for p in tables(context)["predictions"] if p.system == system]
+        for system in ("base", "tuned")
+    )
+    assert len(base) == len(tuned) == 20
+    assert base != tuned

@@ -1,0 +1,253 @@
+import json
+
+import pytest
+import torch
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import StageError, TrainingError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.core.types import Example, Message, SplitExample
+from jangin.models.generate import generate
+from jangin.models.local import load_model, load_tokenizer, load_trained
+from jangin.models.settings import StepMetrics
+from jangin.models.sft import STAGE, SftConfig
+from jangin.models.starter import make_starter
+
+
+def no_chat(name):
+    raise AssertionError(f"sft asked for the model {name}")
+
+
+def artifact(folder):
+    manifest = Manifest(
+        format=1,
+        stage="any",
+        version=1,
+        key="",
+        config={},
+        inputs={},
+        files={},
+        content="",
+        summary={},
+        created_at="2026-01-01T00:00:00Z",
+    )
+    return Artifact(folder, manifest)
+
+
+def example(question, answer):
+    return Example.make(
+        (Message(role="user", content=question),),
+        Message(role="assistant", content=answer),
+        kind="original",
+    )
+
+
+@pytest.fixture
+def pairs(conversations):
+    return [(question.content, answer.content) for question, answer in conversations]
+
+
+@pytest.fixture
+def stage(tmp_path, pairs):
+    """Run sft on these pairs (the last two validate) and a starter; gives workspace and context."""
+    base = tmp_path / "base"
+    make_starter(
+        base / "model",
+        [text for pair in pairs for text in pair],
+        size="0.5M",
+        vocabulary_size=400,
+        context_length=64,
+        seed=0,
+    )
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    def make(name, rows=None, progress=None, **settings):
+        workspace = tmp_path / name
+        workspace.mkdir(exist_ok=True)
+        fields = {
+            "length": {"type": "steps", "steps": 12},
+            "learning_rate": 3e-3,
+            "precision": "fp32",
+            "examples_per_step": 8,
+            "log_every_steps": 4,
+            "validate_every_steps": 6,
+            "threads": 1,
+        }
+        context = StageContext(
+            SftConfig.model_validate(fields | settings),
+            {"base": artifact(base), "splits": artifact(tmp_path / f"{name}-splits")},
+            workspace,
+            Services(tmp_path, no_chat, ledger, progress or Silence()),
+        )
+        (tmp_path / f"{name}-splits").mkdir(exist_ok=True)
+        rows = (
+            rows
+            if rows is not None
+            else [
+                SplitExample(example=example(*pair), split="train" if i < 14 else "validation")
+                for i, pair in enumerate(pairs)
+            ]
+        )
+        StageContext(context.config, {}, tmp_path / f"{name}-splits", None).write(
+            "splits", SplitExample, rows
+        )
+        return context
+
+    return make
+
+
+def content(folder):
+    return {
+        p.relative_to(folder).as_posix(): digest_file(p)
+        for p in folder.rglob("*")
+        if p.is_file() and p.relative_to(folder).parts[0] not in ("runtime", "journal")
+    }
+
+
+def test_full_tuning_writes_a_model_that_answers_as_it_was_taught(stage, pairs):
+    context = stage("full", length={"type": "steps", "steps": 90}, learning_rate=5e-3)
+    STAGE.run(context)
+    model = load_trained(context.workspace, context.folder("base"))
+    tokenizer = load_tokenizer(context.workspace)
+    asked = [(Message(role="user", content=question),) for question, _ in pairs[:14]]
+    answers = generate(model, tokenizer, asked, max_new_tokens=48)
+    right = sum(a.text == pair[1] for a, pair in zip(answers, pairs, strict=False))
+    assert right >= 12
+    assert all(answer.finished for answer in answers)
+
+
+def test_the_artifact_holds_weights_tokenizer_metrics_and_a_summary(stage):
+    context = stage("full")
+    STAGE.run(context)
+    lines = (context.workspace / "metrics.jsonl").read_text().splitlines()
+    metrics = [StepMetrics.model_validate_json(line) for line in lines]
+    assert [line.step for line in metrics] == [4, 6, 8, 12]
+    summary = context.summary
+    assert summary["steps"] == 12
+    assert (summary["rows"], summary["validation_rows"]) == (14, 2)
+    assert summary["train_loss"] == metrics[-1].train_loss
+    assert summary["valid_loss"] == metrics[-1].valid_loss
+    assert summary["trained_tokens"] == metrics[-1].trained_tokens
+    assert summary["trainable_parameters"] == summary["parameters"]
+    assert json.loads(json.dumps(summary)) == summary
+    names = set(content(context.workspace))
+    assert {"metrics.jsonl", "model/model.safetensors", "model/tokenizer.json"} <= names
+    runtime = json.loads((context.workspace / "runtime" / "training.json").read_text())
+    assert (runtime["threads"], runtime["packed"], runtime["precision"]) == (1, True, "float32")
+    assert runtime["tokens_per_second"] > 0
+    assert runtime["peak_memory_bytes"] > 0
+
+
+@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}])
+def test_the_same_run_twice_gives_the_same_bytes(stage, method):
+    one, two = stage("one", method=method), stage("two", method=method)
+    STAGE.run(one)
+    STAGE.run(two)
+    assert content(one.workspace) == content(two.workspace)
+    assert one.summary == two.summary
+
+
+class Stopping(Silence):
+    """A progress in which the machine dies at one step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.steps = step, 0
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.steps += steps
+        if self.steps == self.step:
+            raise RuntimeError("the machine went away")
+
+
+@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}])
+def test_an_interrupted_stage_goes_on_to_the_same_bytes(stage, method):
+    settings = {"method": method, "checkpoint_every_steps": 3}
+    whole = stage("whole", **settings)
+    STAGE.run(whole)
+    with pytest.raises(RuntimeError, match="went away"):
+        STAGE.run(stage("cut", progress=Stopping(8), **settings))
+    again = stage("cut", **settings)
+    STAGE.run(again)
+    assert again.services.progress.said == ["going on from step 6 of 12"]
+    assert content(whole.workspace) == content(again.workspace)
+
+
+def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
+    progress = Silence()
+    method = {"type": "lora", "r": 4, "alpha": 8}
+    context = stage("lora", method=method, progress=progress)
+    STAGE.run(context)
+    assert progress.said == ["rank 4 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"]
+    assert context.summary["trainable_parameters"] < context.summary["parameters"] / 5
+    adapter = context.workspace / "adapter"
+    assert {p.name for p in adapter.iterdir()} >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+    }
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "base"
+    assert settings["modules_to_save"] is None
+    assert not (context.workspace / "model").exists()
+    base = context.folder("base")
+    tuned, plain = load_trained(context.workspace, base), load_model(base)
+    ids = torch.tensor([load_tokenizer(context.workspace)("연차휴가는")["input_ids"]])
+    with torch.no_grad():
+        difference = (tuned(ids).logits - plain(ids).logits).abs().max()
+        assert difference > 1e-3
+        merged = tuned.merge_and_unload()
+        assert (merged(ids).logits - plain(ids).logits).abs().max() > 1e-3
+    first, last = (
+        StepMetrics.model_validate_json(line)
+        for line in (context.workspace / "metrics.jsonl").read_text().splitlines()[::3]
+    )
+    assert last.train_loss < first.train_loss
+
+
+def test_targets_that_no_layer_has_are_refused(stage):
+    method = {"type": "lora", "targets": ["no_such_layer"]}
+    with pytest.raises(TrainingError, match="no adapter fits this model"):
+        STAGE.run(stage("lora", method=method))
+
+
+def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, pairs):
+    rows = [
+        SplitExample(example=example(question, answer * (9 if i == 3 else 1)), split="train")
+        for i, (question, answer) in enumerate(pairs)
+    ]
+    with pytest.raises(TrainingError, match=r"1 of 16 rows are longer than 64 tokens.*row 4 \("):
+        STAGE.run(stage("refused", rows))
+    context = stage("dropped", rows, too_long="drop")
+    STAGE.run(context)
+    assert (context.summary["rows"], context.summary["lost_rows"]) == (15, 1)
+    assert "1 rows longer than 64 tokens" in context.services.progress.said[0]
+
+
+def test_no_row_to_train_on_is_an_error(stage, pairs):
+    rows = [SplitExample(example=example(*pairs[0]), split="validation")]
+    with pytest.raises(StageError, match="no example is in the train split"):
+        STAGE.run(stage("none", rows))
+
+
+def test_a_run_without_validation_rows_has_no_validation_loss(stage, pairs):
+    rows = [SplitExample(example=example(*pair), split="train") for pair in pairs]
+    context = stage("train only", rows)
+    STAGE.run(context)
+    assert context.summary["valid_loss"] is None
+
+
+def test_the_forecast_counts_steps_and_tokens(stage):
+    cost = STAGE.cost(stage("forecast", length={"type": "epochs", "epochs": 5}))
+    assert "10 steps" in cost.text
+    assert cost.seconds > 0
+    assert cost.memory_bytes > 0
+
+
+def test_machine_and_speed_settings_are_no_part_of_the_identity():
+    one = SftConfig(threads=1, checkpoint_every_steps=5, checkpoint_every_seconds=3)
+    assert one.identity() == SftConfig().identity()
+    assert STAGE.machine(SftConfig(precision="fp32")) == {}
+    assert STAGE.machine(SftConfig())["precision"] in ("fp32", "bf16")

@@ -177,6 +177,12 @@ class TestDuplicates:
         close = Rules(group_threshold=0.925)
         assert [d.row for d in find_duplicates(texts, close, groups=["a"] * 3)] == [2]
 
+    def test_the_guard_is_not_asked_about_texts_of_one_group(self):
+        texts = [f"{kind} 계약을 갱신할 때 미리 알려야 하는 기한은?" for kind in ("전세", "월세")]
+        rules = Rules(guard=True, group_threshold=0.9)
+        assert find_duplicates(texts, rules, groups=["a", "b"]) == []
+        assert [d.row for d in find_duplicates(texts, rules, groups=["a", "a"])] == [1]
+
     def test_a_reason_names_twin_and_figure(self):
         gone = find_duplicates(["같은 글 하나", "같은 글 하나", "같은 글 하나."])
         assert [d.reason for d in gone] == ["same text as row 0", "similarity 0.875 to row 0"]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, RefusedError
@@ -42,10 +43,15 @@ class ChatReply(Record):
 class ChatModel(Protocol):
     """Anything that answers a conversation."""
 
-    model: str
-    """Name that goes into requests."""
-    source: str
-    """Tells apart replies that the same request gets from different places; empty for endpoints."""
+    @property
+    def model(self) -> str:
+        """Name that goes into requests."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Tells apart what one request gets from different places; empty for endpoints."""
+        ...
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The assistant's next message; raises `ChatError`."""
@@ -80,6 +86,10 @@ class CachedChat:
 
     inner: ChatModel
     ledger: Ledger
+    _asking: "WeakValueDictionary[str, asyncio.Lock]" = field(
+        default_factory=WeakValueDictionary, repr=False
+    )
+    """One lock per request under way, so that its twin waits for the reply instead of paying."""
 
     @property
     def model(self) -> str:
@@ -94,13 +104,14 @@ class CachedChat:
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply from the ledger, or from the model and then into the ledger."""
         digest = request.digest
-        known = self.ledger.reply(digest, self.source)
-        if known is not None:
-            return ChatReply.model_validate_json(known)
-        self.ledger.asking(digest, self.source, request.model)
-        reply = await self.inner.complete(request)
-        self.ledger.answered(digest, self.source, reply.model_dump_json())
-        return reply
+        async with self._asking.setdefault(digest, asyncio.Lock()):
+            known = self.ledger.reply(digest, self.source)
+            if known is not None:
+                return ChatReply.model_validate_json(known)
+            self.ledger.asking(digest, self.source, request.model)
+            reply = await self.inner.complete(request)
+            self.ledger.answered(digest, self.source, reply.model_dump_json())
+            return reply
 
     async def close(self) -> None:
         """Close the model asked."""

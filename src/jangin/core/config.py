@@ -1,6 +1,7 @@
 """Base class of every configuration: strict, frozen, and split into identity and runtime."""
 
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
@@ -21,6 +22,13 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
+        """Raise TypeError for a field whose identity would not be what it seems."""
+        for name, field in cls.model_fields.items():
+            for fault in _faults(field.annotation):
+                raise TypeError(f"{cls.__name__}.{name}: {fault}")
+
     def identity(self) -> dict[str, Any]:
         """The config as JSON values without its `Runtime` fields, at every depth."""
         dump = self.model_dump(mode="json")
@@ -38,6 +46,15 @@ class StageConfig(Config):
 def is_runtime(field: FieldInfo) -> bool:
     """True for a field declared with `Runtime[...]`."""
     return any(isinstance(mark, _NotIdentity) for mark in field.metadata)
+
+
+def _faults(annotation: object) -> Iterator[str]:
+    if isinstance(annotation, _NotIdentity):
+        yield "Runtime[...] must enclose the whole type, or it marks nothing"
+    if (get_origin(annotation) or annotation) in (set, frozenset):
+        yield "a set has another order in every process; use a tuple"
+    for argument in get_args(annotation):
+        yield from _faults(argument)
 
 
 def _identity(value: object, dumped: object) -> object:

@@ -8,6 +8,7 @@ import asyncio
 import email.utils
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,22 +91,33 @@ class EndpointChat:
             async with session.post(
                 f"{self.base_url.rstrip('/')}/chat/completions", json=body
             ) as response:
-                text = await response.text()
+                text = await response.text(errors="replace")
                 if response.status == 200:
-                    return 0.0, "", _parse(text)
-                reason = f"HTTP {response.status}: {_message(text)}"
-                out_of_money = any(word in text for word in NO_MONEY)
-                if response.status not in RETRIED or out_of_money:
-                    why = REFUSED.get(response.status, "the endpoint refuses")
-                    if out_of_money:
-                        why = REFUSED[402]
-                    raise RefusedError(
-                        f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
-                        "Mend that and run again; finished calls are kept."
-                    )
-                return max(wait, _retry_after(response.headers)), reason, None
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, IndexError) as error:
+                    reply = _parse(text)
+                    problem = "" if reply else f"not a chat completion: {text[:200].strip()!r}"
+                    return wait, problem, reply
+                return self._refuse(response.status, text, wait, response.headers)
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise ConfigError(
+                f"base_url {self.base_url!r} is not the URL of an endpoint. "
+                "Write it like http://HOST:PORT/v1 in the project file."
+            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
             return wait, f"{type(error).__name__}: {error}", None
+
+    def _refuse(
+        self, status: int, text: str, wait: float, headers: Mapping[str, str]
+    ) -> tuple[float, str, None]:
+        """Wait and try again, or raise `RefusedError` when that will not help."""
+        reason = f"HTTP {status}: {_message(text)}"
+        out_of_money = any(word in text for word in NO_MONEY)
+        if status in RETRIED and not out_of_money:
+            return max(wait, _retry_after(headers)), reason, None
+        why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
+        raise RefusedError(
+            f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
+            "Mend that and run again; finished calls are kept."
+        )
 
     def _open_session(self) -> "aiohttp.ClientSession":
         import aiohttp
@@ -136,15 +148,20 @@ class EndpointChat:
         return body
 
 
-def _parse(text: str) -> ChatReply:
-    data = json.loads(text)
-    choice, usage = data["choices"][0], data.get("usage") or {}
-    return ChatReply(
-        content=choice["message"].get("content") or "",
-        finish_reason=choice.get("finish_reason") or "",
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-    )
+def _parse(text: str) -> ChatReply | None:
+    """The reply in an OpenAI-style body, or None where there is none."""
+    try:
+        data = json.loads(text)
+        choice, usage = data["choices"][0], data.get("usage") or {}
+        content = choice["message"].get("content") or ""
+        return ChatReply(
+            content=content.encode(errors="replace").decode(),  # half a surrogate pair is no text
+            finish_reason=choice.get("finish_reason") or "",
+            prompt_tokens=usage.get("prompt_tokens") or 0,
+            completion_tokens=usage.get("completion_tokens") or 0,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _message(text: str) -> str:
@@ -155,7 +172,7 @@ def _message(text: str) -> str:
         return text[:200].strip() or "no message"
 
 
-def _retry_after(headers: "Any") -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that the endpoint asks to wait, from Retry-After as seconds or as a date."""
     value = headers.get("Retry-After", "")
     try:
@@ -166,4 +183,6 @@ def _retry_after(headers: "Any") -> float:
         until = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return 0.0
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
     return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT_SECONDS)

@@ -13,6 +13,11 @@ R = TypeVar("R", bound=BaseModel)
 
 def read_jsonl(path: Path, record_type: type[R]) -> Iterator[R]:
     """Yield records; a missing file is an empty one; a bad line raises `DataError`."""
+    return (record for _, record in number_jsonl(path, record_type))
+
+
+def number_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
+    """Like `read_jsonl`, each record with the number of its line, from 1."""
     if not path.exists():
         return
     with path.open("rb") as stream:
@@ -20,7 +25,7 @@ def read_jsonl(path: Path, record_type: type[R]) -> Iterator[R]:
             if not line.strip():
                 continue
             try:
-                yield record_type.model_validate_json(line)
+                yield number, record_type.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"]) or "line"

@@ -6,7 +6,8 @@ from pathlib import Path
 from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MissingReplyError
-from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
+from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl
+from jangin.core.store import disk_errors
 from jangin.core.types import Record
 
 
@@ -42,7 +43,7 @@ class RecordedChat:
                 f"{self.path} does not exist, so there are no recorded replies. Record them from a "
                 "live endpoint with: jangin run --record"
             )
-        for number, recording in enumerate(read_jsonl(self.path, Recording), start=1):
+        for number, recording in number_jsonl(self.path, Recording):
             if recording.digest != recording.request.digest:
                 raise DataError(
                     f"{self.path}:{number}: the digest does not belong to the request. "
@@ -96,18 +97,21 @@ class RecordingChat:
 
     @property
     def source(self) -> str:
-        """Another one than that of the model asked, so that stages ask again and all is recorded."""
+        """Not the asked model's own, so that stages ask again and every reply is written down."""
         return f"{self.inner.source} recording".strip()
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Ask, write down, return."""
         reply = await self.inner.complete(request)
         if self._known is None:
+            with disk_errors(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             repair_jsonl(self.path)
             self._known = {line.digest for line in read_jsonl(self.path, Recording)}
         digest = request.digest
         if digest not in self._known:
-            append_jsonl(self.path, [Recording(digest=digest, request=request, reply=reply)])
+            with disk_errors(self.path):
+                append_jsonl(self.path, [Recording(digest=digest, request=request, reply=reply)])
             self._known.add(digest)
         return reply
 

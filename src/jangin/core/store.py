@@ -86,20 +86,20 @@ class Store:
         path = self.root / stage / f"{key[:16]}.lock"
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a+")
+            stream = path.open("a+b", buffering=0)
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 stream.seek(0)
-                holder = stream.read().strip() or "unknown"
+                holder = stream.read().decode() or "unknown"
                 raise StoreError(
                     f"another jangin run (process {holder}) is working on {stage} in {self.root}. "
                     "Wait for it to end, or give this run another store with --store."
                 ) from error
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
+            with disk_errors(path):
+                stream.truncate(0)
+                stream.write(str(os.getpid()).encode())
             yield
 
     def workspace(self, stage: str, key: str, *, keep: bool) -> Path:
@@ -121,12 +121,14 @@ class Store:
     ) -> Artifact:
         """Write the manifest last, then rename: a reader never sees half an artifact."""
         partial = self.partial(stage, key)
-        shutil.rmtree(partial / JOURNAL, ignore_errors=True)
         files = {
             path.relative_to(partial).as_posix(): _digest(path)
             for path in sorted(partial.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
+            if path.is_file()
+            and path != partial / MANIFEST
+            and partial / JOURNAL not in path.parents
         }
+        shutil.rmtree(partial / JOURNAL, ignore_errors=True)
         content = {k: v for k, v in files.items() if not k.startswith(f"{RUNTIME}/")}
         manifest = Manifest(
             format=FORMAT,
@@ -153,7 +155,7 @@ class Store:
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one `StoreError` that says what to do."""
+    """Turn a full, limited or read-only disk into one `StoreError` that says what to do."""
     try:
         yield
     except OSError as error:
@@ -161,6 +163,11 @@ def disk_errors(where: Path) -> Iterator[None]:
             raise StoreError(
                 f"the disk is full while writing {where}. "
                 "Free some space and run again; what was finished is kept."
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise StoreError(
+                f"a file for {where} is larger than this disk or `ulimit -f` allows. Raise the "
+                "limit or give another store with --store, and run again."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(

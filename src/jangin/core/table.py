@@ -2,11 +2,14 @@
 
 import hashlib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
@@ -55,26 +58,61 @@ def write_table(path: Path, record_type: type[R], records: Sequence[R]) -> None:
 
 def read_table(path: Path, record_type: type[R]) -> list[R]:
     """All records of one Parquet file; raises `StoreError` when it is damaged."""
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {error}. Delete its folder and run again to make it anew."
-        ) from error
-    return [record_type.model_validate(row) for row in rows]
+    with _read_errors(path):
+        return [record_type.model_validate(row) for row in pq.read_table(path).to_pylist()]
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    """Rows of a Parquet file, from its footer; raises `StoreError` when it is damaged."""
+    with _read_errors(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Damage, in Arrow's words or as rows that do not fit the record, is one `StoreError`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        problem = str(error).strip().partition("\n")[0]
+        raise StoreError(
+            f"{path} cannot be read: {problem}. Delete its folder and run again to make it anew."
+        ) from error
 
 
 def digest_table(path: Path) -> str:
     """sha256 of a table's rows in order, whatever compression or writer version made the file."""
-    table = pq.read_table(path).replace_schema_metadata(None).combine_chunks()
+    table = pq.read_table(path)
     digest = hashlib.sha256()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    digest.update(sink.getvalue())
+    for name in table.column_names:
+        _feed(digest, name, table[name])
     return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", name: str, column: pa.ChunkedArray) -> None:
+    """Feed one column without what lies under its nulls, which is whatever was in memory."""
+    kind = column.type
+    nested = pa.types.is_list(kind) or pa.types.is_struct(kind)
+    digest.update(f"{name} {'nested' if nested else kind} {len(column)}\n".encode())
+    _feed_numbers(digest, pc.is_valid(column))
+    present = column.drop_null()
+    if pa.types.is_list(kind):
+        _feed_numbers(digest, pc.list_value_length(present))
+        _feed(digest, f"{name}[]", pc.list_flatten(present))
+    elif pa.types.is_struct(kind):
+        for part in kind:
+            _feed(digest, f"{name}.{part.name}", pc.struct_field(present, part.name))
+    elif pa.types.is_string(kind):
+        _feed_numbers(digest, pc.binary_length(present))
+        for chunk in present.chunks:
+            _, offsets, text = chunk.buffers()
+            if len(chunk):
+                ends = np.frombuffer(offsets, np.int32)[chunk.offset :][: len(chunk) + 1]
+                digest.update(text[int(ends[0]) : int(ends[-1])] if text else b"")
+    else:
+        _feed_numbers(digest, present)
+
+
+def _feed_numbers(digest: "hashlib._Hash", column: pa.ChunkedArray) -> None:
+    for chunk in column.chunks:
+        digest.update(chunk.to_numpy(zero_copy_only=False))

@@ -60,6 +60,10 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
     except ValueError:
         data = json_repair.loads(text)
     try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "a string holds half a character (a lone surrogate escape)"
+    try:
         return reply_type.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
@@ -96,7 +100,11 @@ def ask_structured(
             if isinstance(reply, ChatError):
                 unanswered.append(reply)
                 return
-            value = parse_reply(reply.content, reply_type)
+            value = (
+                "the reply was cut off at max_tokens; answer more briefly"
+                if reply.finish_reason == "length"
+                else parse_reply(reply.content, reply_type)
+            )
             if isinstance(value, str):
                 failures[question.subject] = _failed(question, value, reply.content)
                 again.append(_repair(question, reply.content, value))

@@ -33,10 +33,12 @@ class Step:
     artifact: Artifact | None = None
 
 
-def stages_until(project: Project, last: str | None) -> list[tuple[Stage[Any], StageConfig]]:
+def stages_until(
+    project: Project, last: str | None, stages: tuple[Stage[Any], ...] = STAGES
+) -> list[tuple[Stage[Any], StageConfig]]:
     """The stages that are on, up to and including `last`."""
     chosen = []
-    for stage in STAGES:
+    for stage in stages:
         config = project.stage_config(stage.name)
         if config is not None:
             chosen.append((stage, config))
@@ -93,12 +95,17 @@ def explain(
 
 
 def plan(
-    variant: str, project: Project, store: Store, services: Services, last: str | None = None
+    variant: str,
+    project: Project,
+    store: Store,
+    services: Services,
+    last: str | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
 ) -> Iterator[Step]:
     """The steps of one variant, in order; nothing is written."""
     made: dict[str, Artifact] = {}
     waiting: dict[str, str] = {}
-    for stage, config in stages_until(project, last):
+    for stage, config in stages_until(project, last, stages):
         step = _plan_step(variant, stage, config, made, waiting, store, services)
         yield step
         if step.artifact is not None:
@@ -139,11 +146,12 @@ def _plan_step(
     store: Store,
     services: Services,
 ) -> Step:
-    after = {waiting[kind] for kind in (*stage.reads, *stage.may_read) if kind in waiting}
+    kinds = (*stage.reads, *stage.may_read)
+    after = dict.fromkeys(waiting[kind] for kind in kinds if kind in waiting)
     if after:
         last = store.latest(stage.name)
         seconds = _seconds(services, last)
-        reasons = (f"after {', '.join(s.name for s in STAGES if s.name in after)}",)
+        reasons = (f"after {', '.join(after)}",)
         return Step(variant, stage, config, "waits", reasons, seconds=seconds)
     step = open_step(variant, stage, config, made, store, services)
     if step.artifact is not None:

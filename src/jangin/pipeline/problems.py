@@ -95,7 +95,7 @@ def _models_at(root: type[BaseModel], location: Sequence[str | int]) -> list[typ
             inner
             for model in models
             if str(part) in model.model_fields
-            for inner in _classes(model.model_fields[str(part)].annotation)
+            for inner in config_classes(model.model_fields[str(part)].annotation)
         ] or models
     return models
 
@@ -106,12 +106,12 @@ def _tag(model: type[BaseModel]) -> str:
     return str(values[0]) if values else ""
 
 
-def _classes(annotation: Any) -> list[type[BaseModel]]:
+def config_classes(annotation: Any) -> list[type[BaseModel]]:
     """Every config class inside an annotation: optional, union, tuple or dict of them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, tuple, list):
-        return [inner for argument in get_args(annotation) for inner in _classes(argument)]
+        return [inner for argument in get_args(annotation) for inner in config_classes(argument)]
     return []
 
 
@@ -120,5 +120,5 @@ def _walk(
 ) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
     yield path, model
     for name, field in model.model_fields.items():
-        for inner in _classes(field.annotation):
+        for inner in config_classes(field.annotation):
             yield from _walk(inner, (*path, name))

@@ -95,8 +95,12 @@ class Opened:
 
 def section_of(stage: str) -> str:
     """The section of the project file that a stage belongs to."""
-    sections = {"documents": Documents, "examples": Examples, "models": Models}
-    return next(name for name, config in sections.items() if stage in config.model_fields)
+    sections: tuple[tuple[str, type[Config]], ...] = (
+        ("documents", Documents),
+        ("examples", Examples),
+        ("models", Models),
+    )
+    return next(name for name, config in sections if stage in config.model_fields)
 
 
 def open_project(path: Path) -> Opened:

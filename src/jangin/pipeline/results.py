@@ -1,14 +1,137 @@
 """The result table of a project: every variant and system on every evidence set, side by side."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, get_args
 
-EVIDENCE_ORDER = ("seen_questions", "held_out_paraphrases", "unseen_sections")
+from jangin.core.errors import DataError
+from jangin.core.store import Artifact
+from jangin.core.table import read_table
+from jangin.models.evidence import (
+    Comparison,
+    EvidenceSet,
+    Prediction,
+    Result,
+    compare_predictions,
+)
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """The tuned models of two variants on the same questions."""
+
+    evidence_set: EvidenceSet
+    variant_a: str
+    variant_b: str
+    comparison: Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Rows for the table, and what they mean in sentences."""
+    """Rows for the table, comparisons of variants, and what they mean in sentences."""
 
     rows: list[dict[str, Any]]
+    versus: list[Versus]
     sentences: list[str]
+
+
+def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
+    """Results of `made[variant][stage]`, evidence set by evidence set.
+
+    A base model that several variants share is one row.
+    """
+    evaluations = {
+        name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
+    }
+    rows: list[dict[str, Any]] = []
+    bases: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
+    for variant, artifact in evaluations.items():
+        results = read_table(artifact.path / "results.parquet", Result)
+        comparisons = read_table(artifact.path / "comparisons.parquet", Comparison)
+        p_values = {
+            c.evidence_set: c.p_value for c in comparisons if (c.a, c.b) == ("base", "tuned")
+        }
+        for result in results:
+            row = {"variant": variant, **result.model_dump()}
+            if result.system == "base":
+                model = artifact.manifest.inputs.get("base", "")
+                same = (model, *result.model_dump().values())
+                if same in bases:
+                    bases[same][1].append(variant)
+                    continue
+                bases[same] = (row, [variant])
+            else:
+                row["p_value"] = p_values.get(result.evidence_set)
+            rows.append(row)
+    for row, variants in bases.values():
+        shared = len(variants) == len(evaluations) > 1
+        row["variant"] = "(any)" if shared else ", ".join(variants)
+    order = {name: place for place, name in enumerate(get_args(EvidenceSet))}
+    rows.sort(key=lambda row: order[row["evidence_set"]])
+    versus = compare_variants(evaluations)
+    sentences = [sentence(pair) for pair in versus]
+    sentences += [
+        f"Not publishable: evaluation questions of {name} copy training questions; "
+        "see: jangin show leaks"
+        for name, artifact in evaluations.items()
+        if not artifact.manifest.summary.get("publishable", True)
+    ]
+    return Results(rows, versus, sentences)
+
+
+def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
+    """The tuned models of every two variants, where they answered the same questions."""
+    tuned = {
+        variant: [
+            prediction
+            for prediction in read_table(artifact.path / "predictions.parquet", Prediction)
+            if prediction.system == "tuned"
+        ]
+        for variant, artifact in evaluations.items()
+    }
+    versus = []
+    for a, b in combinations(tuned, 2):
+        for name in get_args(EvidenceSet):
+            pair = _same_questions(tuned[a], tuned[b], name)
+            if pair is not None:
+                versus.append(Versus(name, a, b, pair))
+    return versus
+
+
+def _same_questions(
+    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet
+) -> Comparison | None:
+    """None where the variants were asked different questions, so that nothing can be said."""
+    rows_a = [p for p in a if p.evidence_set == name]
+    rows_b = [p for p in b if p.evidence_set == name]
+    if not rows_a or not rows_b:
+        return None
+    try:
+        return compare_predictions(rows_a, rows_b)
+    except DataError:
+        return None
+
+
+def sentence(pair: Versus) -> str:
+    """What a comparison of two variants means, in words."""
+    found = pair.comparison
+    name = pair.evidence_set.replace("_", " ")
+    better, other = pair.variant_b, pair.variant_a
+    share_better, share_other = found.exact_b, found.exact_a
+    if found.exact_a > found.exact_b:
+        better, other, share_better, share_other = other, better, share_other, share_better
+    shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {found.n}"
+    if found.exact_a == found.exact_b:
+        return f"{name}: both variants {100 * found.exact_a:.0f} % of {found.n}."
+    if found.exact_a == found.exact_b:
+        return f"{name}: {better} and {other} both {100 * found.exact_a:.0f} % of {found.n}."
+    if found.p_value >= SIGNIFICANT:
+        return (
+            f"{name}: {better} {shares} for {other}: could be chance (McNemar p = "
+            f"{found.p_value:.2g})."
+        )
+    p_text = "p < 0.0001" if found.p_value < 0.0001 else f"p = {found.p_value:.2g}"
+    return f"{name}: {better} {shares} for {other}: better, and not by chance (McNemar {p_text})."

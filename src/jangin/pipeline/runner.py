@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jangin import __version__
+from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError
-from jangin.core.stage import Services, StageContext
+from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
 from jangin.pipeline.plan import Step, open_step, stages_until
 from jangin.pipeline.project import Opened
+from jangin.pipeline.stages import STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ def run(
     variants: Iterable[str],
     last: str | None = None,
     watcher: Watcher | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
 ) -> list[Step]:
     """Run the variants in order, each up to stage `last`; returns what was done and why.
 
@@ -43,7 +47,8 @@ def run(
             if ledgers is None:
                 ledgers = services.ledger
                 number = ledgers.start_run(f"run {last or 'all'}", __version__)
-            for step in _run_variant(variant, opened, store, services, last, watcher):
+            steps_on = stages_until(opened.variants[variant], last, stages)
+            for step in _run_stages(variant, steps_on, store, services, watcher):
                 ledgers.note_step(
                     number,
                     variant,
@@ -67,16 +72,15 @@ def run(
     return steps
 
 
-def _run_variant(
+def _run_stages(
     variant: str,
-    opened: Opened,
+    stages: Iterable[tuple[Stage[Any], StageConfig]],
     store: Store,
     services: Services,
-    last: str | None,
     watcher: Watcher,
 ) -> Iterable[Step]:
     made: dict[str, Artifact] = {}
-    for stage, config in stages_until(opened.variants[variant], last):
+    for stage, config in stages:
         step = open_step(variant, stage, config, made, store, services)
         if step.artifact is None:
             watcher.begins(step)

@@ -9,11 +9,14 @@ from jangin.core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key which stands twice; YAML itself would keep the last one."""
+    """SafeLoader that refuses keys which stand twice (YAML keeps the last) or are no text."""
 
 
-class _DuplicateKeyError(yaml.MarkedYAMLError):
-    pass
+class _KeyProblemError(yaml.MarkedYAMLError):
+    """A key that is YAML, but that no project file can mean; the problem says what to do."""
+
+
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -22,8 +25,15 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         name = str(key.value)
         line = key.start_mark.line + 1
         if name in seen:
-            raise _DuplicateKeyError(
-                problem=f"the key {name!r} stands twice, first in line {seen[name]}",
+            raise _KeyProblemError(
+                problem=f"the key {name!r} stands twice, first in line {seen[name]}. "
+                "Keep one of them",
+                problem_mark=key.start_mark,
+            )
+        if isinstance(key, yaml.ScalarNode) and key.tag not in _KEY_TAGS:
+            raise _KeyProblemError(
+                problem=f"the key {name} is read as a number, a date or a switch. "
+                f'Put it in quotes: "{name}"',
                 problem_mark=key.start_mark,
             )
         seen[name] = line
@@ -59,7 +69,7 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     content = lines[line - 1] if line <= len(lines) else ""
     if "\t" in content[: len(content) - len(content.lstrip())]:
         return "a tab indents this line, and YAML allows only spaces. Replace it by spaces"
-    if isinstance(error, _DuplicateKeyError):
-        return f"{error.problem}. Keep one of them"
+    if isinstance(error, _KeyProblemError):
+        return str(error.problem)
     problem = str(error.problem or error)
     return f"this is not YAML: {problem}. Check indentation, colons and quotes near this line"

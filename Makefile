@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := projects/handbook
+export OMP_WAIT_POLICY ?= PASSIVE
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: setup demo test check bench docs clean
+
+setup: $(STAMP)   ## virtual environment, packages, Tesseract
+
+$(STAMP): pyproject.toml setup.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
+	@touch $(STAMP)
+
+demo: setup       ## documents -> examples -> two models -> a table that says how good they are
+	@$(BIN)/jangin plan --project $(DEMO)
+	@$(BIN)/jangin run --project $(DEMO)
+	@$(BIN)/jangin report --project $(DEMO)
+	@$(BIN)/jangin ask "연차휴가는 며칠인가요?" --project $(DEMO)
+
+test: setup       ## every test
+	@$(BIN)/python -m pytest
+
+check: setup      ## style, types, generated pages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python docs/generate.py --check
+
+bench: setup      ## side-by-side measurements; each takes real data as a path argument
+	@$(BIN)/python bench/dedup
+	@$(BIN)/python bench/kill
+
+docs: setup       ## write the generated pages anew
+	@$(BIN)/python docs/generate.py
+
+clean:            ## remove what was made here: environment, caches, artifacts
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.venvs $(DEMO)/store
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Floor 2: files become documents, documents become chunks. In order: load, ocr, chunk."""

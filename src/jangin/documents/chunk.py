@@ -1,0 +1,175 @@
+"""Stage `chunk`: documents become passages along their own structure, offsets and page kept."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+from pydantic import Field, model_validator
+
+from jangin.core.config import StageConfig
+from jangin.core.digest import short_digest
+from jangin.core.stage import Stage, StageContext
+from jangin.core.types import Chunk, Document
+from jangin.documents.passages import Limits, passages
+from jangin.documents.structure import Line, sections, split_lines
+
+Counter: TypeAlias = Callable[[int, int], int]
+"""Tokens between two offsets of one document."""
+
+
+class ChunkConfig(StageConfig):
+    """How long passages are, and where they may be cut."""
+
+    max_characters: int = Field(default=900, ge=50, le=20_000)
+    """No passage is longer; 900 Korean characters are about 400 to 600 tokens."""
+    min_characters: int = Field(default=120, ge=0)
+    """Shorter passages are joined with a neighbour of the same section where both fit."""
+    max_tokens: int = Field(default=512, ge=16)
+    """No passage has more tokens of the base model, where its tokenizer is at hand."""
+    overlap_sentences: int = Field(default=0, ge=0, le=5)
+    """Sentences at the end of a passage that the next one of the same section repeats."""
+    cross_sections: bool = False
+    """Let a passage run over the end of a section into the next, up to the limits."""
+
+    @model_validator(mode="after")
+    def _minimum_below_maximum(self) -> "ChunkConfig":
+        if self.min_characters > self.max_characters // 2:
+            raise ValueError("min_characters must be at most half of max_characters")
+        return self
+
+
+def run(context: StageContext[ChunkConfig]) -> None:
+    """Cut every document and write its passages in order."""
+    documents = context.read("documents", Document)
+    tokenizer = _tokenizer_file(context)
+    chunks: list[Chunk] = []
+    for document in context.track(documents, "chunk"):
+        chunks.extend(chunk_document(document, context.config, tokenizer))
+    context.write("chunks", Chunk, chunks)
+    lengths = [len(chunk.text) for chunk in chunks]
+    context.summary.update(
+        documents=len(documents),
+        chunks=len(chunks),
+        sections=len({(chunk.document_id, chunk.section) for chunk in chunks}),
+        characters_median=int(median(lengths)) if lengths else 0,
+        characters_max=max(lengths, default=0),
+        covered=_covered(documents, chunks),
+        counted_tokens=tokenizer is not None,
+    )
+
+
+def chunk_document(
+    document: Document, config: ChunkConfig, tokenizer: Path | None = None
+) -> list[Chunk]:
+    """Passages of one document in order; `tokenizer` is a Hugging Face tokenizer.json."""
+    text = document.text
+    lines = split_lines(text, document.pages)
+    limits = Limits(
+        max_characters=config.max_characters,
+        min_characters=config.min_characters,
+        max_tokens=config.max_tokens,
+        overlap_sentences=config.overlap_sentences,
+        count_tokens=token_counter(text, tokenizer) if tokenizer else None,
+    )
+    found = sections(lines, markdown=document.source.lower().endswith((".md", ".markdown")))
+    areas = [(" > ".join(s.path), lines[s.first : s.last], s.heading_lines) for s in found]
+    if config.cross_sections:
+        areas = _joined(areas, config.max_characters)
+    starts = [page.start for page in document.pages]
+    chunks = []
+    for section, part, heading_lines in areas:
+        for start, end in passages(text, part, heading_lines, limits, document.language):
+            page = document.pages[max(0, bisect_right(starts, start) - 1)].number
+            chunks.append(_chunk(document, start, end, page, section))
+    return chunks
+
+
+def _joined(
+    areas: list[tuple[str, list[Line], int]], max_characters: int
+) -> list[tuple[str, list[Line], int]]:
+    """Neighbouring sections put together as long as they fit; the first one's heading stays."""
+    out: list[tuple[str, list[Line], int]] = []
+    for section, part, heading_lines in areas:
+        if out and part and part[-1].end - out[-1][1][0].start <= max_characters:
+            out[-1] = (out[-1][0] or section, out[-1][1] + part, out[-1][2])
+        elif part:
+            out.append((section, part, heading_lines))
+    return out
+
+
+def _chunk(document: Document, start: int, end: int, page: int, section: str) -> Chunk:
+    text = document.text[start:end]
+    return Chunk(
+        id=short_digest({"document": document.id, "start": start, "text": text}),
+        document_id=document.id,
+        source=document.source,
+        text=text,
+        start=start,
+        end=end,
+        page=page,
+        section=section,
+    )
+
+
+def token_counter(text: str, tokenizer: Path) -> Counter:
+    """Tokens between two offsets: the text is encoded once, and tokens that touch are counted."""
+    from tokenizers import Tokenizer
+
+    model = Tokenizer.from_file(str(tokenizer))
+    model.no_truncation()
+    begins: list[int] = []
+    offset = 0
+    for piece in text.splitlines(keepends=True):
+        encoded = model.encode(piece, add_special_tokens=False)
+        begins.extend(offset + begin for begin, _ in encoded.offsets)
+        offset += len(piece)
+
+    def count(start: int, end: int) -> int:
+        return bisect_right(begins, end - 1) - max(0, bisect_right(begins, start) - 1)
+
+    return count
+
+
+def _covered(documents: list[Document], chunks: list[Chunk]) -> float:
+    """Share of all visible characters that lie in some passage."""
+    total = sum(_visible(document.text) for document in documents)
+    inside, last = 0, {document.id: 0 for document in documents}
+    texts = {document.id: document.text for document in documents}
+    for chunk in chunks:
+        start = max(chunk.start, last[chunk.document_id])
+        inside += _visible(texts[chunk.document_id][start : chunk.end])
+        last[chunk.document_id] = max(last[chunk.document_id], chunk.end)
+    return round(inside / total, 4) if total else 0.0
+
+
+def _visible(text: str) -> int:
+    return len("".join(text.split()))
+
+
+def _tokenizer_file(context: StageContext[ChunkConfig]) -> Path | None:
+    if not context.has("base"):
+        return None
+    path = context.folder("base") / "model" / "tokenizer.json"
+    return path if path.exists() else None
+
+
+def _machine(_config: ChunkConfig) -> Mapping[str, str]:
+    """Kiwi cuts the sentences of long Korean paragraphs."""
+    try:
+        return {"kiwipiepy": metadata.version("kiwipiepy")}
+    except metadata.PackageNotFoundError:
+        return {"kiwipiepy": "absent"}
+
+
+STAGE = Stage(
+    name="chunk",
+    version=1,
+    reads=("documents",),
+    makes=("chunks",),
+    run=run,
+    may_read=("base",),
+    machine=_machine,
+)

@@ -1,0 +1,141 @@
+"""The way of the data as boxes to draw: how many came out of each stage, and what was lost."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from jangin.core.store import Artifact
+from jangin.core.types import Document, Example, Split, SplitExample
+from jangin.models.evidence import Prediction, Result
+from jangin.pipeline.charts import Box, Flow
+from jangin.pipeline.report_data import Made, count_of, groups_of, rows_of
+from jangin.pipeline.report_words import Words
+
+
+def boxes(made: Made, words: Words) -> list[Box]:
+    """One box per stage that was made; variants that differ get a line each."""
+    found = []
+    for stage, draw in FLOWS.items():
+        groups = groups_of(made, stage)
+        flows = []
+        for group in groups:
+            shared = len(groups) == 1 and len(group.variants) == len(made)
+            label = "" if shared else ", ".join(group.variants)
+            flows.append(draw(label, group.artifact, words))
+        if flows:
+            found.append(Box(words(f"stage_{stage}"), tuple(flows)))
+    return found
+
+
+def _share(kept: int, lost: int) -> float | None:
+    return kept / (kept + lost) if kept + lost else None
+
+
+def _lost(words: Words, key: str, count: int) -> tuple[str, ...]:
+    return (words(key, count=count),) if count else ()
+
+
+def _load(label: str, artifact: Artifact, words: Words) -> Flow:
+    documents = rows_of(artifact, "documents", Document)
+    pages = [page for document in documents for page in document.pages]
+    ocr = sum(page.method == "ocr" for page in pages)
+    lost = count_of(artifact, "unreadable")
+    return Flow(
+        label,
+        words("flow_documents", count=len(documents)),
+        _share(len(documents), lost),
+        (words("note_pages", count=len(pages), ocr=ocr), *_lost(words, "note_unreadable", lost)),
+    )
+
+
+def _chunk(label: str, artifact: Artifact, words: Words) -> Flow:
+    return Flow(label, words("flow_chunks", count=count_of(artifact, "chunks")))
+
+
+def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
+    examples = rows_of(artifact, "examples", Example)
+    used = len({chunk_id for example in examples for chunk_id in example.chunk_ids})
+    failed = _lost(words, "note_failed", count_of(artifact, "failed"))
+    notes = (words("note_used", count=used), *failed)
+    return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
+
+
+def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
+    examples = rows_of(artifact, "examples", Example)
+    originals = sum(example.kind == "original" for example in examples)
+    kinds = words("note_kinds", originals=originals, paraphrases=len(examples) - originals)
+    notes = (kinds, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
+
+
+def _curate(label: str, artifact: Artifact, words: Words) -> Flow:
+    kept, lost = count_of(artifact, "examples"), count_of(artifact, "dropped")
+    notes = _lost(words, "note_dropped", lost)
+    return Flow(label, words("flow_examples", count=kept), _share(kept, lost), notes)
+
+
+def _split(label: str, artifact: Artifact, words: Words) -> Flow:
+    counts = Counter(row.split for row in rows_of(artifact, "splits", SplitExample))
+    unused = int(artifact.manifest.summary.get("unused", 0))
+    notes = [
+        f"{words(NAMES[name])}: {counts[name]:,}"
+        for name in get_args(Split)
+        if name in NAMES and counts[name]
+    ]
+    return Flow(
+        label,
+        words("flow_train", count=counts["train"]),
+        _share(counts.total(), unused),
+        (*notes, *_lost(words, "note_unused", unused)),
+    )
+
+
+NAMES = {
+    "validation": "validation",
+    "held_out_paraphrases": "name_held_out_paraphrases",
+    "unseen_sections": "name_unseen_sections",
+}
+
+
+def _catalog(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    name = " ".join(str(summary[key]) for key in ("id", "type", "size") if key in summary)
+    if "parameters" not in summary:
+        return Flow(label, name)
+    count = words("flow_parameters", count=int(summary["parameters"]))
+    return Flow(label, count, notes=(name,))
+
+
+def _sft(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = []
+    if "rows" in summary:
+        tokens = summary.get("trained_tokens", 0)
+        notes.append(words("note_trained", count=summary["rows"], tokens=tokens))
+    if "trainable_parameters" in summary:
+        count, method = summary["trainable_parameters"], summary.get("method", "")
+        notes.append(words("note_trainable", count=count, method=method))
+    return Flow(label, words("flow_steps", count=summary.get("steps", 0)), notes=tuple(notes))
+
+
+def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
+    asked = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
+    notes = [
+        f"{words(f'name_{row.evidence_set}')}: {words.percent(row.exact)} (n = {row.n:,})"
+        for row in rows_of(artifact, "results", Result)
+        if row.system == "tuned"
+    ]
+    return Flow(label, words("flow_questions", count=len(asked)), notes=tuple(notes))
+
+
+FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
+    "load": _load,
+    "chunk": _chunk,
+    "synthesize": _synthesize,
+    "paraphrase": _paraphrase,
+    "curate": _curate,
+    "split": _split,
+    "catalog": _catalog,
+    "sft": _sft,
+    "evaluate": _evaluate,
+}

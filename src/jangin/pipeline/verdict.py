@@ -1,0 +1,155 @@
+"""The result of a project in one sentence that a reader without statistics understands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jangin.core.store import Artifact
+from jangin.models.evidence import EvidenceSet
+from jangin.pipeline.report_words import Words, p_text
+from jangin.pipeline.results import SIGNIFICANT, Results
+
+HEADLINE: tuple[EvidenceSet, ...] = ("held_out_paraphrases", "unseen_sections", "seen_questions")
+"""The evidence that the verdict speaks about: the first of these that was asked."""
+
+SHARED = "(any)"
+"""What the result table puts where several variants share a row."""
+
+Tone = Literal["good", "unsure", "bad", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sentence, what follows from it, and whether it is good news."""
+
+    tone: Tone
+    text: str
+    more: tuple[str, ...] = ()
+
+
+def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Verdict:
+    """The verdict over all variants that were evaluated; a leak goes before every figure."""
+    if not evaluations:
+        return Verdict("none", words("no_evaluation"))
+    leak = _leak(evaluations, words)
+    if leak is not None:
+        return leak
+    tuned = [row for row in results.rows if row["system"] == "tuned"]
+    headline = next((s for s in HEADLINE if any(r["evidence_set"] == s for r in tuned)), None)
+    if headline is None:
+        return Verdict("none", words("no_tuned"))
+    rows = [row for row in results.rows if row["evidence_set"] == headline]
+    tuned = sorted(
+        (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["exact"])
+    )
+    if len(tuned) == 1:
+        return _one_variant(tuned[0], rows, words)
+    return _variants(tuned, rows, results, words)
+
+
+def leaked_sets(evaluation: Artifact) -> dict[str, float]:
+    """{evidence set: share that copies training questions} where that is over the limit."""
+    limit = float(evaluation.manifest.config.get("max_leakage", 0))
+    shares = evaluation.manifest.summary.get("leakage", {})
+    return {name: share for name, share in shares.items() if share > limit}
+
+
+def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Verdict | None:
+    for variant, artifact in evaluations.items():
+        if artifact.manifest.summary.get("publishable", True):
+            continue
+        limit = float(artifact.manifest.config.get("max_leakage", 0))
+        texts = [
+            words(
+                "leak",
+                variant=variant,
+                set=words(f"set_{name}"),
+                share=words.percent(share, 1),
+                limit=words.percent(limit, 1),
+            )
+            for name, share in leaked_sets(artifact).items()
+        ]
+        if texts:
+            return Verdict("bad", " ".join(texts), (words("leak_remedy"),))
+    return None
+
+
+def _one_variant(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+) -> Verdict:
+    """The tuned model against the base it came from."""
+    base = _base_of(row, rows)
+    p_value = row.get("p_value")
+    if base is None or p_value is None:
+        return Verdict("none", _sentence("tuned_only", words, row))
+    text = _sentence("tuned_base", words, row, base)
+    if p_value >= SIGNIFICANT:
+        return Verdict("unsure", f"{text} {words('chance', p=p_text(p_value))}")
+    if row["exact"] < base["exact"]:
+        return Verdict("bad", f"{text} {words('worse', p=p_text(p_value))}")
+    return Verdict("good", f"{text} {words('real', p=p_text(p_value))}")
+
+
+def _variants(
+    tuned: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    results: Results,
+    words: Words,
+) -> Verdict:
+    """The best variant against the next best."""
+    best, other = tuned[:2]
+    equal = best["exact"] == other["exact"]
+    text = _sentence("same_share" if equal else "two_variants", words, best, other)
+    more = []
+    if len(tuned) > 2:
+        names = {"better": best["variant"], "other": other["variant"]}
+        more.append(words("best_of", count=len(tuned), **names))
+    base = _base_of(best, rows)
+    if base is not None:
+        interval = words.interval(base["exact_low"], base["exact_high"])
+        more.append(words("base_was", share=words.percent(base["exact"]), interval=interval))
+    pair = {best["variant"], other["variant"]}
+    found = next(
+        (
+            versus.comparison
+            for versus in results.versus
+            if versus.evidence_set == best["evidence_set"]
+            and {versus.variant_a, versus.variant_b} == pair
+        ),
+        None,
+    )
+    if found is None:
+        return Verdict("unsure", f"{text} {words('not_comparable')}", tuple(more))
+    if found.p_value < SIGNIFICANT:
+        return Verdict("good", f"{text} {words('real', p=p_text(found.p_value))}", tuple(more))
+    if found.smallest_visible is None:
+        limit = words("invisible", n=found.n)
+    else:
+        limit = words("visible", n=found.n, points=words.points(found.smallest_visible))
+    text = f"{text} {words('chance', p=p_text(found.p_value))}"
+    return Verdict("unsure", text, (limit, *more))
+
+
+def _base_of(
+    tuned: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The row of the base model that a variant started from; variants may share one row."""
+    return next(
+        (
+            row
+            for row in rows
+            if row["system"] == "base" and row["variant"] in (tuned["variant"], SHARED)
+        ),
+        None,
+    )
+
+
+def _sentence(
+    key: str, words: Words, better: Mapping[str, Any], other: Mapping[str, Any] | None = None
+) -> str:
+    values = {}
+    for name, row in (("better", better), ("other", other or better)):
+        values[name] = row["variant"]
+        values[f"share_{name}"] = words.percent(row["exact"])
+        values[f"interval_{name}"] = words.interval(row["exact_low"], row["exact_high"])
+    return words(key, set=words(f"set_{better['evidence_set']}"), **values)

@@ -1,0 +1,138 @@
+"""Shared by all tests: no network but loopback, and live services around a temporary folder."""
+
+import ipaddress
+import socket
+from datetime import UTC, datetime
+
+import pytest
+
+from jangin.core.chat import FakeChat
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.core.table import write_table
+from jangin.core.types import Chunk, Document, Example, Message, Page
+
+
+class NetworkUsedError(RuntimeError):
+    """A test wanted to leave this machine. No OSError, so that no retry swallows it."""
+
+
+def is_loopback(host):
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return False
+
+
+def guarded(real):
+    def connect(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
+            raise NetworkUsedError(f"a test tried to connect to {address[0]}:{address[1]}")
+        return real(self, address)
+
+    return connect
+
+
+def guarded_lookup(real):
+    def getaddrinfo(host, *arguments, **named):
+        if not is_loopback(host):
+            raise NetworkUsedError(f"a test tried to look up {host!r}")
+        return real(host, *arguments, **named)
+
+    return getaddrinfo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        patch.setattr(socket, "getaddrinfo", guarded_lookup(socket.getaddrinfo))
+        yield
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_context(tmp_path, ledger):
+    """A stage's context: `make_context(config, {kind: (record type, rows)}, chat)`."""
+
+    def make(config, tables, chat=None):
+        folder = tmp_path / f"stage{len(list(tmp_path.glob('stage*')))}"
+        inputs = {}
+        for kind, (record_type, rows) in tables.items():
+            source = folder / kind
+            source.mkdir(parents=True)
+            write_table(source / f"{kind}.parquet", record_type, rows)
+            inputs[kind] = Artifact(source, make_manifest(stage=kind))
+        workspace = folder / "workspace"
+        workspace.mkdir(parents=True)
+        chat = chat or FakeChat(lambda request: pytest.fail(f"asked {request}"))
+        services = Services(tmp_path, lambda _name: chat, ledger, Silence())
+        return StageContext(config, inputs, workspace, services)
+
+    return make
+
+
+def make_manifest(**fields):
+    return Manifest.model_validate(
+        {
+            "format": 1,
+            "stage": "some",
+            "version": 1,
+            "key": "",
+            "config": {},
+            "inputs": {},
+            "files": {},
+            "content": "",
+            "summary": {},
+            "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+            **fields,
+        }
+    )
+
+
+@pytest.fixture
+def make_example():
+    def make(question="연차휴가는 며칠인가요?", answer="15일입니다.", **fields):
+        return Example.make(
+            (Message(role="user", content=question),),
+            Message(role="assistant", content=answer),
+            **{"kind": "original", "document_id": "d", **fields},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_chunk():
+    def make(number, text):
+        return Chunk(
+            id=f"c{number}",
+            document_id="d",
+            source="handbook.md",
+            text=text,
+            start=0,
+            end=len(text),
+            page=number,
+            section=f"제{number}조",
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_document():
+    def make(text, language="ko"):
+        page = Page(number=1, start=0, end=len(text), method="text")
+        return Document(id="d", source="handbook.md", text=text, pages=(page,), language=language)
+
+    return make

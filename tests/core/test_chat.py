@@ -1,0 +1,179 @@
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jangin.core.chat import CachedChat, ChatReply, ChatRequest, FakeChat, ask_all
+from jangin.core.errors import ChatError, ConfigError, RefusedError
+from jangin.core.ledger import CallCount, Ledger
+from jangin.core.types import Message
+
+
+def ask(text="안녕하세요?", **fields):
+    messages = (Message(role="user", content=text),)
+    return ChatRequest(**{"model": "m", "messages": messages, **fields})
+
+
+def echo(request):
+    return request.messages[-1].content
+
+
+class SlowChat:
+    """A real ChatModel that lets others run while it works, and counts who is inside."""
+
+    model = "slow"
+    source = ""
+
+    def __init__(self, fail=None):
+        self.fail = fail or {}
+        self.inside = self.most = 0
+        self.asked = []
+        self.closed = 0
+
+    async def complete(self, request):
+        text = echo(request)
+        self.asked.append(text)
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        try:
+            for _ in range(1 + len(text) % 5):
+                await asyncio.sleep(0)
+            if text in self.fail:
+                raise self.fail[text]
+            return ChatReply(content=text)
+        finally:
+            self.inside -= 1
+
+    async def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "other"},
+        {"temperature": 0.5},
+        {"max_tokens": 7},
+        {"sample": 1},
+        {"json_schema": "{}"},
+        {"messages": (Message(role="system", content="안녕하세요?"),)},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_everything_that_decides_a_reply_is_in_the_digest(fields):
+    assert ask(**fields).digest != ask().digest
+    assert ask().digest == ask().digest
+
+
+def test_the_digest_of_a_request_is_the_same_in_every_release():
+    assert ask().digest == "111bfccaf08d0f167967b29a5f7696bc093ed31c1887a56df42d999797e791d3"
+
+
+def test_a_fake_answers_by_its_function_and_counts():
+    chat = FakeChat(echo)
+    assert asyncio.run(chat.complete(ask("하나"))).content == "하나"
+    assert [echo(request) for request in chat.calls] == ["하나"]
+
+
+def test_a_cached_chat_asks_once_and_over_runs_too(tmp_path):
+    path = tmp_path / "l.sqlite"
+    for _ in range(2):
+        ledger = Ledger(path)
+        fake = FakeChat(echo)
+        chat = CachedChat(fake, ledger)
+        for _ in range(2):
+            assert asyncio.run(chat.complete(ask("하나"))).content == "하나"
+        assert ledger.count_calls() == CallCount(1, 1, 0)
+        ledger.close()
+    assert fake.calls == []
+
+
+def test_a_cached_chat_asks_again_for_another_draw_and_from_another_source(ledger):
+    one, other = FakeChat(echo), FakeChat(lambda _request: "other", source="other")
+    for request in (ask(), ask(sample=1), ask(sample=1)):
+        asyncio.run(CachedChat(one, ledger).complete(request))
+    assert len(one.calls) == 2
+    assert asyncio.run(CachedChat(other, ledger).complete(ask())).content == "other"
+
+
+def test_twins_that_are_asked_at_the_same_time_are_paid_for_once(ledger):
+    slow = SlowChat()
+    replies = {}
+    ask_all(CachedChat(slow, ledger), [ask("하나")] * 5 + [ask("둘")] * 5, 10, replies.__setitem__)
+    assert sorted(slow.asked) == ["둘", "하나"]
+    assert [replies[n].content for n in range(10)] == ["하나"] * 5 + ["둘"] * 5
+    assert ledger.count_calls().asked_again == 0
+
+
+def test_a_twin_asks_for_itself_when_the_first_failed(ledger):
+    slow = SlowChat({"하나": ChatError("no")})
+    replies = {}
+    ask_all(CachedChat(slow, ledger), [ask("하나")] * 3, 3, replies.__setitem__)
+    assert all(isinstance(reply, ChatError) for reply in replies.values())
+    assert ledger.count_calls() == CallCount(1, 0, 1)
+
+
+def test_a_cached_chat_serves_one_event_loop_after_another(ledger):
+    slow = SlowChat()
+    chat = CachedChat(slow, ledger)
+    for text in ("하나", "둘"):
+        ask_all(chat, [ask(text)] * 4, 4, lambda _index, _reply: None)
+    assert slow.asked == ["하나", "둘"]
+
+
+def test_a_failed_request_is_asked_again_in_the_next_run(ledger):
+    slow = SlowChat({"하나": ChatError("no")})
+    chat = CachedChat(slow, ledger)
+    with pytest.raises(ChatError):
+        asyncio.run(chat.complete(ask("하나")))
+    slow.fail.clear()
+    assert asyncio.run(chat.complete(ask("하나"))).content == "하나"
+    assert ledger.count_calls() == CallCount(1, 1, 1)
+
+
+def test_a_cached_chat_shows_the_name_and_source_of_the_model_behind_it(ledger):
+    chat = CachedChat(FakeChat(echo, model="m", source="s"), ledger)
+    assert (chat.model, chat.source) == ("m", "s")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(st.lists(st.text("abcde", max_size=6), max_size=30), st.integers(1, 40))
+def test_every_request_is_answered_once_and_never_more_at_once_than_allowed(texts, concurrency):
+    slow, replies = SlowChat(), []
+    ask_all(slow, [ask(text) for text in texts], concurrency, lambda *pair: replies.append(pair))
+    assert sorted(index for index, _ in replies) == list(range(len(texts)))
+    assert all(reply.content == texts[index] for index, reply in replies)
+    assert slow.most <= concurrency
+    assert slow.most == min(concurrency, len(texts))
+    assert slow.closed == 1
+
+
+def test_a_request_that_fails_is_handed_over_and_the_others_go_on():
+    slow, replies = SlowChat({"b": ChatError("down")}), {}
+    ask_all(slow, [ask(text) for text in "abc"], 2, replies.__setitem__)
+    assert [getattr(replies[n], "content", str(replies[n])) for n in range(3)] == ["a", "down", "c"]
+
+
+def test_a_refusal_ends_everything_at_once():
+    texts = [str(number) for number in range(50)]
+    slow = SlowChat({"3": RefusedError("wrong key")})
+    with pytest.raises(RefusedError, match="wrong key"):
+        ask_all(slow, [ask(text) for text in texts], 2, lambda _index, _reply: None)
+    assert len(slow.asked) < 8
+    assert slow.closed == 1
+
+
+@pytest.mark.parametrize("error", [ConfigError("not set"), ValueError("bug")], ids=repr)
+def test_any_other_error_comes_out_as_itself_and_not_in_a_group(error):
+    slow = SlowChat({"a": error})
+    with pytest.raises(type(error), match=str(error)):
+        ask_all(slow, [ask("a"), ask("b")], 2, lambda _index, _reply: None)
+
+
+def test_an_error_of_the_one_who_takes_the_replies_comes_out_too():
+    def full(_index, _reply):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        ask_all(SlowChat(), [ask("a")], 1, full)

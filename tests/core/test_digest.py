@@ -1,0 +1,100 @@
+import hashlib
+import json
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jangin.core.digest import (
+    canonical_json,
+    digest_file,
+    digest_tree,
+    digest_value,
+    normalise,
+    short_digest,
+)
+from jangin.core.errors import DigestError
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False).filter(lambda value: abs(value) != float("inf"))
+)
+VALUES = st.recursive(
+    SCALARS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def shuffled(value):
+    """The same value with every mapping built in the opposite order."""
+    if isinstance(value, dict):
+        return {key: shuffled(item) for key, item in reversed(value.items())}
+    return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+
+@given(VALUES)
+def test_the_order_of_keys_does_not_change_a_digest(value):
+    assert digest_value(shuffled(value)) == digest_value(value)
+
+
+@given(VALUES)
+def test_canonical_json_gives_the_value_back(value):
+    assert json.loads(canonical_json(value)) == value
+
+
+@given(VALUES, VALUES)
+def test_values_with_other_json_have_other_digests(one, other):
+    same = canonical_json(one) == canonical_json(other)
+    assert (digest_value(one) == digest_value(other)) == same
+
+
+def test_a_digest_is_the_same_in_every_process_and_release():
+    value = {"나": [1, 2.5, None, True], "a": {"z": "한글", "b": ""}}
+    script = f"from jangin.core.digest import digest_value; print(digest_value({value!r}))"
+    other = subprocess.check_output([sys.executable, "-c", script], text=True).strip()
+    assert digest_value(value) == other
+    assert other == "f11dce353914fc5e6e54288bb5186d8686da959ae114696d7d3696f53900f3ba"
+    assert short_digest(value) == digest_value(value)[:16]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), {"a": object()}, {1, 2}, b"bytes", {"a": 1, 2: 3}, "\ud800"],
+    ids=repr,
+)
+def test_what_has_no_stable_bytes_is_refused(value):
+    with pytest.raises(DigestError, match="no stable bytes"):
+        digest_value(value)
+
+
+def test_a_value_that_holds_itself_is_refused():
+    value = []
+    value.append(value)
+    with pytest.raises(DigestError, match="no stable bytes"):
+        digest_value(value)
+
+
+@given(st.binary(max_size=100))
+def test_a_file_digest_is_sha256_of_its_bytes(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "digest_file"
+    path.write_bytes(data)
+    assert digest_file(path) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_tree_digest_depends_on_names_and_contents_only():
+    files = {"a/x.txt": "1", "b/x.txt": "2"}
+    assert digest_tree(dict(reversed(files.items()))) == digest_tree(files)
+    assert digest_tree({"a/x.txt": "2", "b/x.txt": "1"}) != digest_tree(files)
+    assert digest_tree({"a/x.txt": "1"}) != digest_tree(files)
+
+
+@given(st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3)))
+def test_decomposed_hangul_becomes_the_same_text(text):
+    assert normalise(unicodedata.normalize("NFD", text)) == text == normalise(text)

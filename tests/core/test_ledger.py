@@ -1,0 +1,176 @@
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jangin.core.errors import LedgerError
+from jangin.core.ledger import MIGRATIONS, CallCount, Ledger
+
+
+def test_an_answer_is_kept_by_request_and_source(ledger):
+    ledger.asking("r", "here", "m")
+    assert ledger.reply("r", "here") is None
+    ledger.answered("r", "here", "reply")
+    assert ledger.reply("r", "here") == "reply"
+    assert ledger.reply("r", "there") is None
+    assert ledger.reply("other", "here") is None
+
+
+def test_calls_are_counted_asked_answered_and_asked_again(ledger):
+    assert ledger.count_calls() == CallCount(0, 0, 0)
+    for request in ("a", "b", "b", "c"):
+        ledger.asking(request, "", "m")
+    ledger.answered("a", "", "x")
+    ledger.answered("b", "", "x")
+    assert ledger.count_calls() == CallCount(requests=3, answered=2, asked_again=1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=15))
+def test_the_counts_are_those_of_what_happened(tmp_path_factory, events):
+    ledger = Ledger(tmp_path_factory.mktemp("ledger") / "l.sqlite")
+    asked, answered = {}, set()
+    for is_answer, request in events:
+        if not is_answer:
+            ledger.asking(request, "", "m")
+            asked[request] = asked.get(request, 0) + 1
+        elif request in asked:
+            ledger.answered(request, "", "x")
+            answered.add(request)
+    again = sum(times > 1 for times in asked.values())
+    assert ledger.count_calls() == CallCount(len(asked), len(answered), again)
+    ledger.close()
+
+
+def test_a_memo_keeps_its_newest_value_in_its_own_namespace(ledger):
+    assert ledger.recall("ocr", "page") is None
+    ledger.remember("ocr", "page", "old")
+    ledger.remember("ocr", "page", "새 값")
+    ledger.remember("other", "page", "x")
+    assert ledger.recall("ocr", "page") == "새 값"
+
+
+def test_everything_is_there_after_opening_again(tmp_path):
+    path = tmp_path / "deep" / "ledger.sqlite"
+    first = Ledger(path)
+    first.asking("r", "", "m")
+    first.answered("r", "", "x")
+    first.remember("n", "k", "v")
+    first.close()
+    again = Ledger(path)
+    assert (again.reply("r", ""), again.recall("n", "k")) == ("x", "v")
+    again.close()
+
+
+def test_the_time_of_a_stage_is_that_of_the_runs_that_made_it(ledger):
+    assert ledger.seconds_of("sft", "k") is None
+    run = ledger.start_run("run all", "0.1.0")
+    ledger.note_step(run, "main", "sft", "k", "run", ("never ran",), 2.0)
+    ledger.note_step(run, "main", "sft", "k", "resume", (), 3.0)
+    ledger.note_step(run, "main", "sft", "k", "cached", (), 0.5)
+    ledger.note_step(run, "main", "sft", "other", "run", (), 9.0)
+    ledger.end_run(run, "done")
+    assert ledger.seconds_of("sft", "k") == 5.0
+
+
+def test_runs_are_numbered_and_a_killed_one_has_no_end(ledger):
+    killed, ended = ledger.start_run("run", "0"), ledger.start_run("run", "0")
+    assert ended > killed
+    ledger.end_run(ended, "done")
+    with sqlite3.connect(ledger.path) as db:
+        rows = db.execute("SELECT outcome FROM runs ORDER BY id").fetchall()
+    db.close()
+    assert rows == [(None,), ("done",)]
+
+
+def test_a_new_ledger_is_at_the_newest_version_and_opening_it_again_changes_nothing(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    for _ in range(2):
+        Ledger(path).close()
+        db = sqlite3.connect(path)
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        db.close()
+
+
+def test_a_ledger_of_a_newer_jangin_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    db.commit()
+    with pytest.raises(LedgerError, match=r"newer jangin \(ledger version 2.*Upgrade jangin"):
+        Ledger(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "data", [b"not a database at all" * 100, b"SQLite format 3\0" + b"x" * 999]
+)
+def test_a_damaged_file_is_one_sentence_and_one_remedy(tmp_path, data):
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(data)
+    with pytest.raises(LedgerError, match=r"no ledger of jangin or is damaged.*Move it away") as e:
+        Ledger(path)
+    assert str(path) in str(e.value)
+    assert path.read_bytes() == data
+
+
+def test_damage_that_shows_later_is_told_as_well(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE calls")
+    db.commit()
+    db.close()
+    ledger = Ledger(path)
+    with pytest.raises(LedgerError, match="no such table"):
+        ledger.count_calls()
+    ledger.close()
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
+    with pytest.raises(LedgerError, match="cannot be used"):
+        Ledger(tmp_path)
+
+
+def work(path, barrier, number):
+    barrier.wait()
+    ledger = Ledger(path)
+    for request in range(20):
+        ledger.asking(f"{request}", f"{number}", "m")
+    ledger.close()
+
+
+def test_processes_may_make_and_use_one_ledger_at_the_same_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    path = tmp_path / "ledger.sqlite"
+    workers = [context.Process(target=work, args=(path, barrier, n)) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    ledger = Ledger(path)
+    assert ledger.count_calls() == CallCount(60, 0, 0)
+    ledger.close()
+
+
+def test_what_a_killed_process_asked_is_counted_and_what_it_got_is_kept(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    script = (
+        "import os, signal, sys; from pathlib import Path; from jangin.core.ledger import Ledger\n"
+        "ledger = Ledger(Path(sys.argv[1]))\n"
+        "ledger.asking('a', '', 'm'); ledger.answered('a', '', 'x'); ledger.asking('b', '', 'm')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    ledger = Ledger(path)
+    assert ledger.reply("a", "") == "x"
+    assert ledger.count_calls() == CallCount(2, 1, 0)
+    ledger.close()

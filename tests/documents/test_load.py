@@ -1,0 +1,309 @@
+import json
+import re
+import unicodedata
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import DataError, MachineError
+from jangin.core.table import read_table
+from jangin.core.types import Document
+from jangin.documents import load
+from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, language_of
+
+KOREAN = "제1조(목적) 이 규정은 휴가를 정한다."
+
+
+def run_load(make_context, tmp_path, files=None, **settings):
+    """Write the files into `docs`, run the stage, return (context, documents, unreadable)."""
+    for name, data in (files or {}).items():
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    context = make_context(LoadConfig(folder=Path("docs"), **settings))
+    STAGE.run(context)
+    documents = read_table(context.workspace / "documents.parquet", Document)
+    unreadable = read_table(context.workspace / "unreadable.parquet", UnreadableFile)
+    for document in documents:
+        assert document.pages[0].start == 0
+        assert document.pages[-1].end == len(document.text)
+        assert all(a.end == b.start for a, b in pairwise(document.pages))
+        assert unicodedata.is_normalized("NFC", document.text)
+        assert "\r" not in document.text
+    return context, documents, unreadable
+
+
+def test_text_of_every_encoding_becomes_the_same_nfc_text(make_context, tmp_path):
+    nfd = unicodedata.normalize("NFD", KOREAN)
+    files = {
+        "plain.txt": KOREAN + "\r\n둘째 줄\r",
+        "mark.txt": b"\xef\xbb\xbf" + (KOREAN + "\n둘째 줄 ").encode(),
+        "utf16.txt": (KOREAN + "\n둘째 줄\n\n").encode("utf-16"),
+        "windows.txt": (KOREAN + "\n둘째 줄\n").encode("cp949"),
+        "mac.md": nfd + "\n둘째 줄",
+    }
+    context, documents, unreadable = run_load(make_context, tmp_path, files)
+    assert [d.source for d in documents] == sorted(files)
+    assert {d.text for d in documents} == {KOREAN + "\n둘째 줄"}
+    assert {d.language for d in documents} == {"ko"}
+    assert unreadable == []
+    assert [line for line in context.services.progress.said if "CP949" in line] == [
+        "windows.txt: read as CP949 (Korean Windows), as it is not UTF-8"
+    ]
+
+
+def test_bytes_that_are_no_text_are_reported_with_their_offset(make_context, tmp_path):
+    files = {
+        "a.txt": KOREAN,
+        "latin.txt": "caf\xe9 cr\xe8me".encode("latin-1"),
+        "binary.txt": b"abc\x00def",
+        "half.txt": b"\xff\xfea\x00b",
+    }
+    _, documents, unreadable = run_load(make_context, tmp_path, files)
+    reasons = {row.source: row.reason for row in unreadable}
+    assert [d.source for d in documents] == ["a.txt"]
+    assert "byte 3 is neither UTF-8 nor CP949" in reasons["latin.txt"]
+    assert "byte 3 is zero" in reasons["binary.txt"]
+    assert "byte 4 is not UTF-16" in reasons["half.txt"]
+    assert all(row.remedy for row in unreadable)
+
+
+def test_broken_locked_and_empty_files_are_kept_aside_and_the_run_goes_on(
+    make_context, tmp_path, draw_pages
+):
+    (tmp_path / "docs").mkdir()
+    from reportlab.lib.pdfencrypt import StandardEncryption
+
+    locked = StandardEncryption("secret", ownerPassword="owner", canPrint=0)
+    draw_pages(tmp_path / "docs/locked.pdf", [[(72, 700, "hidden")]], "Helvetica", encrypt=locked)
+    files = {
+        "good.md": "# Title\n\nText.",
+        "empty.pdf": b"",
+        "empty.txt": b"",
+        "blank.txt": b" \n ",
+        "broken.pdf": b"%PDF-1.4 nothing",
+        "broken.docx": b"PK not a zip",
+        "old.docx": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 old",
+    }
+    context, documents, unreadable = run_load(make_context, tmp_path, files)
+    reasons = {row.source: row.reason for row in unreadable}
+    assert [d.source for d in documents] == ["good.md"]
+    assert "password" in reasons.pop("locked.pdf")
+    assert "0 bytes" in reasons.pop("empty.pdf")
+    assert "0 bytes" in reasons.pop("empty.txt")
+    assert "no text" in reasons.pop("blank.txt")
+    assert "damaged" in reasons.pop("broken.pdf")
+    assert "damaged" in reasons.pop("broken.docx")
+    assert "password" in reasons.pop("old.docx")
+    assert reasons == {}
+    assert context.summary["unreadable"] == 7
+    assert any(
+        line.startswith("locked.pdf cannot be read") for line in context.services.progress.said
+    )
+
+
+def test_an_unreadable_file_stops_the_run_where_that_is_asked_for(make_context, tmp_path):
+    with pytest.raises(DataError, match=r"bad\.pdf cannot be read.*Export"):
+        run_load(make_context, tmp_path, {"a.txt": "x", "bad.pdf": b"no"}, unreadable="stop")
+
+
+def test_nothing_to_read_says_what_to_do(make_context, tmp_path):
+    with pytest.raises(DataError, match="not a folder"):
+        run_load(make_context, tmp_path)
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(DataError, match="no file in"):
+        run_load(make_context, tmp_path)
+    with pytest.raises(DataError, match="none of the 1 files"):
+        run_load(make_context, tmp_path, {"bad.pdf": b"no"})
+
+
+def test_same_names_in_two_folders_stay_apart_and_copies_are_kept_once(make_context, tmp_path):
+    files = {"a/rule.txt": "first rule", "b/rule.txt": "second rule", "c/copy.txt": "first rule"}
+    context, documents, _ = run_load(make_context, tmp_path, files)
+    assert [d.source for d in documents] == ["a/rule.txt", "b/rule.txt"]
+    assert documents[0].id == digest_file(tmp_path / "docs/a/rule.txt")[:16]
+    assert documents[0].id != documents[1].id
+    assert context.summary["copies"] == {"c/copy.txt": "a/rule.txt"}
+
+
+def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
+    (tmp_path / "docs/sub").mkdir(parents=True)
+    for name in ("A.PDF", "sub/b.txt", ".hidden.txt", "~$lock.docx", "sheet.xlsx"):
+        (tmp_path / "docs" / name).write_bytes(b"x")
+    (tmp_path / "docs" / unicodedata.normalize("NFD", "규정.md")).write_bytes(b"x")
+    everything = find_files(LoadConfig(folder=Path("docs")), tmp_path)
+    assert list(everything) == ["A.PDF", "sub/b.txt", "규정.md"]
+    top = find_files(LoadConfig(folder=Path("docs"), pattern=("*.pdf", "*.md")), tmp_path)
+    assert list(top) == ["A.PDF", "규정.md"]
+    assert STAGE.sources is find_files
+
+
+def test_other_document_formats_are_named(make_context, tmp_path):
+    context, _, _ = run_load(
+        make_context, tmp_path, {"a.txt": "x", "b.hwp": b"x", "c/d.xlsx": b"x"}
+    )
+    assert context.services.progress.said == [
+        "left out for their format: b.hwp, c/d.xlsx. Save them as PDF or DOCX."
+    ]
+
+
+def test_html_keeps_headings_and_drops_what_is_not_text(make_context, tmp_path):
+    page = """<!doctype html><html><head><title>T</title><style>p{}</style></head><body>
+    <nav>Menu</nav><h1>휴가 <b>규정</b></h1><p>첫째
+    문단.<br>새 줄</p><script>var x;</script><!-- note --><h2>절차</h2>
+    <ul><li>하나</li><li><p>둘</p></li></ul>after
+    <table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table></body></html>"""
+    _, documents, _ = run_load(
+        make_context, tmp_path, {"a.html": page, "b.htm": b"<?xml version='1.0'?><p>x"}
+    )
+    lines = [line for line in documents[0].text.split("\n") if line]
+    assert lines[:5] == ["# 휴가 규정", "첫째 문단.", "새 줄", "## 절차", "- 하나"]
+    assert lines[5:] == ["- 둘", "after", "a | b", "1 | 2"]
+    assert documents[1].text == "x"
+
+
+def test_docx_keeps_headings_paragraphs_and_tables_in_order(make_context, tmp_path):
+    import docx
+
+    (tmp_path / "docs").mkdir()
+    document = docx.Document()
+    document.add_heading("출장비", level=1)
+    document.add_paragraph("앞 문단")
+    table = document.add_table(rows=2, cols=2)
+    for row, texts in zip(table.rows, (("구분", "금액"), ("숙박", "9만원")), strict=True):
+        for cell, text in zip(row.cells, texts, strict=True):
+            cell.text = text
+    document.add_paragraph("뒤 문단")
+    document.add_heading("세부", level=2)
+    document.save(str(tmp_path / "docs/a.docx"))
+    _, documents, _ = run_load(make_context, tmp_path)
+    lines = [line for line in documents[0].text.split("\n") if line]
+    assert lines == ["# 출장비", "앞 문단", "구분 | 금액", "숙박 | 9만원", "뒤 문단", "## 세부"]
+
+
+def test_a_sound_pdf_needs_no_ocr(make_context, tmp_path, korean_font, draw_pages, article_lines):
+    (tmp_path / "docs").mkdir()
+    draw_pages(tmp_path / "docs/a.pdf", [article_lines(), article_lines(7)], korean_font)
+    context, documents, _ = run_load(make_context, tmp_path, ocr={"type": "auto"})
+    (document,) = documents
+    assert [page.number for page in document.pages] == [1, 2]
+    assert {page.method for page in document.pages} == {"text"}
+    assert document.text.count("조(") == 12
+    assert document.text[document.pages[1].start :].startswith("제7조(목적)")
+    assert context.summary["ocr_pages"] == 0
+
+
+def test_two_hundred_pages_are_read(make_context, tmp_path, draw_pages):
+    (tmp_path / "docs").mkdir()
+    pages = [
+        [(72, 700, f"Page {n} says that rule {n} applies to every member.")] for n in range(200)
+    ]
+    draw_pages(tmp_path / "docs/long.pdf", pages, "Helvetica")
+    _, (document,), _ = run_load(make_context, tmp_path)
+    assert len(document.pages) == 200
+    last = document.pages[-1]
+    assert document.text[last.start : last.end].startswith("Page 199")
+    assert document.language == "en"
+
+
+def test_digits_drawn_out_of_order_are_put_back_by_position(
+    make_context, tmp_path, korean_font, draw_pages, article_lines
+):
+    (tmp_path / "docs").mkdir()
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+
+    page, digits = [], []
+    for x, y, text in article_lines():
+        if text.startswith("제"):
+            page += [(x, y, "제"), (x + 20, y, text[2:])]
+            digits.append((x + stringWidth("제", korean_font, 12) + 1, y, text[1]))
+        else:
+            page.append((x, y, text))
+    draw_pages(tmp_path / "docs/a.pdf", [page + digits], korean_font)
+    _, (document,), _ = run_load(make_context, tmp_path, ocr={"type": "never"})
+    assert document.pages[0].method == "text"
+    assert "by position" in document.pages[0].reason
+    for number in range(1, 7):
+        assert f"제{number}조(" in document.text.replace(" ", "")
+
+
+def test_columns_drawn_line_by_line_across_are_read_one_after_the_other(
+    make_context, tmp_path, korean_font, draw_pages
+):
+    (tmp_path / "docs").mkdir()
+    page = [(200.0, 760.0, "휴가와 출장 규정 안내")]
+    for row in range(12):
+        page.append((60.0, 700.0 - 20 * row, f"왼쪽 {row} 회사는 직원에게 휴가를 준다"))
+        page.append((320.0, 700.0 - 20 * row, f"오른쪽 {row} 직원은 회사에 결과를 알린다"))
+    table = [
+        (x, 700.0 - 20 * row, f"칸 {row} 구분과 금액은 따로") for row in range(4) for x in (60, 320)
+    ]
+    draw_pages(tmp_path / "docs/a.pdf", [page, table], korean_font)
+    _, (document,), _ = run_load(make_context, tmp_path, ocr={"type": "never"})
+    first, second = (document.text[page.start : page.end] for page in document.pages)
+    sides = re.findall("안내|왼쪽|오른쪽", first)
+    assert sides == ["안내"] + ["왼쪽"] * 12 + ["오른쪽"] * 12
+    assert re.findall(r"칸 (\d)", second) == list("00112233")
+
+
+def test_a_killed_run_goes_on_with_the_files_not_yet_read(make_context, tmp_path, monkeypatch):
+    files = {"a.txt": "first", "b.txt": "second", "c.pdf": b"bad"}
+    context, documents, unreadable = run_load(make_context, tmp_path, files)
+    journal = context.workspace / "journal" / "documents.jsonl"
+    assert [json.loads(line)["source"] for line in journal.read_text().splitlines()] == [
+        "a.txt",
+        "b.txt",
+    ]
+    journal.write_text(journal.read_text()[:-20])
+    read = []
+
+    def spy(context, name, path, digest):
+        read.append(name)
+        return original(context, name, path, digest)
+
+    original = load._read
+    monkeypatch.setattr(load, "_read", spy)
+    _, again, unreadable_again = run_load(make_context, tmp_path)
+    assert read == ["b.txt"]
+    assert again == documents
+    assert unreadable_again == unreadable
+
+
+def test_a_page_that_needs_ocr_without_tesseract_says_what_to_install(
+    make_context, tmp_path, monkeypatch
+):
+    from PIL import Image, ImageDraw
+
+    (tmp_path / "docs").mkdir()
+    picture = Image.new("L", (600, 800), 255)
+    ImageDraw.Draw(picture).rectangle((100, 100, 400, 200), fill=0)
+    picture.save(tmp_path / "docs/scan.pdf", "PDF")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match="apt-get install tesseract-ocr"):
+        run_load(make_context, tmp_path)
+    with pytest.raises(DataError, match=r"no text layer.*load\.ocr\.type"):
+        run_load(make_context, tmp_path, ocr={"type": "never"})
+
+
+def test_the_identity_knows_tesseract_only_where_ocr_may_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert STAGE.machine(LoadConfig(folder=Path("x"))) == {"tesseract": "absent"}
+    assert STAGE.machine(LoadConfig(folder=Path("x"), ocr={"type": "never"})) == {}
+    assert "folder" not in LoadConfig(folder=Path("x")).identity()
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("휴가 규정 PDF", "ko"),
+        ("Travel policy", "en"),
+        ("これは漢字の規則です", "ja"),
+        ("旅行保险条款", "zh"),
+        ("Правила", "ru"),
+        ("123", "en"),
+    ],
+)
+def test_the_language_is_that_of_the_most_frequent_script(text, language):
+    assert language_of(text) == language

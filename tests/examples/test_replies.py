@@ -1,0 +1,207 @@
+import asyncio
+import json
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from jangin.core.chat import CachedChat, ChatReply, FakeChat
+from jangin.core.config import StageConfig
+from jangin.core.errors import ChatError, RefusedError, StageError
+from jangin.examples.replies import (
+    ask_structured,
+    count_unpaid,
+    make_question,
+    parse_reply,
+    schema_text,
+)
+
+
+class Words(BaseModel):
+    """A teacher's reply in these tests."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    words: list[str]
+
+
+GOOD = '{"words": ["a", "b"]}'
+
+
+def question(subject, language="ko", **fields):
+    return make_question(
+        subject,
+        language,
+        "paraphrase",
+        Words,
+        {"model": "m", "temperature": 0.0, **fields},
+        {"question": f"질문 {subject}", "answer": "답", "count": 1},
+    )
+
+
+class Teacher:
+    """A ChatModel that answers each question from its own list of replies, in its own time."""
+
+    model, source = "m", ""
+
+    def __init__(self, replies, turns=lambda _text: 0):
+        self.replies = {subject: list(texts) for subject, texts in replies.items()}
+        self.turns = turns
+        self.asked = []
+
+    async def complete(self, request):
+        self.asked.append(request)
+        subject = request.messages[1].content.split()[2]
+        for _ in range(self.turns(subject)):
+            await asyncio.sleep(0)
+        reply = self.replies[subject].pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if isinstance(reply, ChatReply) else ChatReply(content=reply)
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def context(make_context):
+    return make_context(StageConfig(), {})
+
+
+def ask(context, teacher, subjects, concurrency=4):
+    questions = [question(subject) for subject in subjects]
+    return ask_structured(context, teacher, questions, Words, concurrency, "teacher")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        f"```json\n{GOOD}\n```",
+        f"Here you are:\n```\n{GOOD}\n```",
+        '{"words": ["a", "b",]}',
+        "{'words': ['a', 'b']}",
+        '{"words": ["a", "b"',
+    ],
+)
+def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
+    assert parse_reply(text, Words) == Words(words=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the reply is empty"),
+        (" \n", "the reply is empty"),
+        ("I cannot do that.", "reply: Input should be a valid dictionary"),
+        ("{}", "words: Field required"),
+        ('{"words": "a"}', "words: Input should be a valid list"),
+        ('{"words": [1]}', "words.0: Input should be a valid string"),
+        ('{"words": [], "more": 1}', "more: Extra inputs are not permitted"),
+        ('[{"words": []}]', "reply: Input should be a valid dictionary"),
+        ('{"words": ["\\ud83d"]}', "a string holds half a character"),
+        ("NaN", "reply: Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_with_a_reply_is_said(text, problem):
+    found = parse_reply(text, Words)
+    assert isinstance(found, str)
+    assert found.startswith(problem)
+
+
+def test_the_schema_is_sent_and_is_part_of_the_request():
+    request = question("가").request
+    assert request.json_schema == schema_text(Words)
+    assert json.loads(request.json_schema)["required"] == ["words"]
+
+
+def test_good_replies_are_answers_with_the_request_that_won_them(context):
+    teacher = Teacher({"가": [GOOD], "나": ['{"words": []}']})
+    answers, failures = ask(context, teacher, "가나")
+    assert {subject: answer.value.words for subject, answer in answers.items()} == {
+        "가": ["a", "b"],
+        "나": [],
+    }
+    assert answers["가"].request == question("가").request.digest
+    assert failures == []
+
+
+def test_a_malformed_reply_is_sent_back_once_with_its_error_and_then_counts(context):
+    teacher = Teacher({"가": ["no JSON here", GOOD], "나": [GOOD]})
+    answers, failures = ask(context, teacher, "가나")
+    assert set(answers) == {"가", "나"}
+    assert failures == []
+    repair = teacher.asked[-1]
+    assert len(teacher.asked) == 3
+    assert [message.role for message in repair.messages] == ["system", "user", "assistant", "user"]
+    assert repair.messages[2].content == "no JSON here"
+    assert "Input should be a valid dictionary" in repair.messages[3].content
+    assert "고친 JSON" in repair.messages[3].content
+    assert answers["가"].request == repair.digest
+
+
+def test_a_reply_that_is_malformed_twice_is_kept_with_its_reason(context):
+    teacher = Teacher({"가": ["first", '{"words": 7}'], "나": [GOOD]})
+    answers, (failed,) = ask(context, teacher, "가나")
+    assert set(answers) == {"나"}
+    assert failed.subject == "가"
+    assert failed.reason.startswith("words: Input should be a valid list")
+    assert failed.reply == '{"words": 7}'
+    assert failed.request == teacher.asked[-1].digest
+
+
+def test_a_reply_that_was_cut_off_is_not_mended_into_half_an_answer(context):
+    cut = ChatReply(content='{"words": ["a", "hal', finish_reason="length")
+    answers, (failed,) = ask(context, Teacher({"가": [cut, cut]}), "가")
+    assert answers == {}
+    assert failed.reason.startswith("the reply was cut off at max_tokens")
+
+
+def test_failures_stand_in_the_order_of_the_questions_whatever_the_order_of_replies(context):
+    outcomes = []
+    for concurrency, turns in ((1, len), (7, lambda subject: -ord(subject) % 9)):
+        teacher = Teacher(
+            {subject: ["bad", "bad"] if subject in "bdf" else [GOOD] for subject in "abcdefg"},
+            turns,
+        )
+        answers, failures = ask(context, teacher, "abcdefg", concurrency)
+        outcomes.append((sorted(answers), failures))
+    assert outcomes[0] == outcomes[1]
+    assert [failed.subject for failed in outcomes[0][1]] == ["b", "d", "f"]
+
+
+def test_requests_without_any_reply_stop_the_stage_after_the_others_are_done(context):
+    teacher = Teacher({"가": [ChatError("endpoint is down")], "나": [GOOD], "다": [GOOD]})
+    chat = CachedChat(teacher, context.services.ledger)
+    with pytest.raises(StageError, match=r"1 of 3 requests got no reply.*endpoint is down.*again"):
+        ask(context, chat, "가나다", concurrency=1)
+    questions = [question(subject) for subject in "가나다"]
+    assert count_unpaid(context, chat, questions) == 1
+    teacher.replies["가"] = [GOOD]
+    answers, _ = ask(context, chat, "가나다")
+    assert len(answers) == 3
+    assert len(teacher.asked) == 4
+
+
+def test_a_refusal_ends_the_stage_at_once(context):
+    teacher = Teacher({"가": [RefusedError("wrong key")], "나": [GOOD]})
+    with pytest.raises(RefusedError, match="wrong key"):
+        ask(context, teacher, "가나", concurrency=1)
+    assert len(teacher.asked) == 1
+
+
+def test_a_repair_is_remembered_like_any_other_reply(context):
+    teacher = Teacher({"가": ["bad", GOOD]})
+    for _ in range(2):
+        answers, _ = ask(context, CachedChat(teacher, context.services.ledger), "가")
+        assert answers["가"].value.words == ["a", "b"]
+    assert len(teacher.asked) == 2
+
+
+def test_unpaid_questions_are_those_without_an_answer_from_the_same_source(context):
+    chat = CachedChat(FakeChat(lambda _request: GOOD), context.services.ledger)
+    questions = [question("가"), question("나")]
+    assert count_unpaid(context, chat, questions) == 2
+    asyncio.run(chat.complete(questions[0].request))
+    assert count_unpaid(context, chat, questions) == 1
+    other = FakeChat(lambda _request: GOOD, source="elsewhere")
+    assert count_unpaid(context, other, questions) == 2

@@ -13,7 +13,6 @@ setup: $(STAMP)   ## virtual environment, packages, Tesseract
 
 $(STAMP): pyproject.toml setup.sh
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
-	@touch $(STAMP)
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are
 	@$(BIN)/jangin plan --project $(DEMO)

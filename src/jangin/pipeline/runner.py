@@ -114,12 +114,17 @@ def _make(step: Step, made: dict[str, Artifact], store: Store, services: Service
 
 
 def artifacts(
-    variant: str, opened: Opened, store: Store, services: Services, last: str | None = None
+    variant: str,
+    opened: Opened,
+    store: Store,
+    services: Services,
+    last: str | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
 ) -> dict[str, Artifact]:
     """The finished artifacts of a variant by stage name, up to the first that is out of date."""
     made: dict[str, Artifact] = {}
     found: dict[str, Artifact] = {}
-    for stage, config in stages_until(opened.variants[variant], last):
+    for stage, config in stages_until(opened.variants[variant], last, stages):
         if any(kind not in made for kind in stage.reads):
             break
         step = open_step(variant, stage, config, made, store, services)

@@ -293,9 +293,16 @@ def test_a_circle_is_seen_even_through_a_third_module_and_lazily():
     assert import_cycles(sources) == []
 
 
+def new_faults(first):
+    """What another first stage breaks that was right before."""
+    known = naming_faults(STAGES, KEYS, TESTS)
+    found = naming_faults((first, *STAGES[1:]), KEYS, TESTS)
+    return [fault for fault in found if fault not in known]
+
+
 def test_another_name_of_a_stage_is_seen():
     lode = dataclasses.replace(STAGES[0], name="lode")
-    assert naming_faults((lode, *STAGES[1:]), KEYS, TESTS) == [
+    assert new_faults(lode) == [
         "key load is no stage",
         "stage lode has no key in the project file",
     ]
@@ -303,8 +310,7 @@ def test_another_name_of_a_stage_is_seen():
 
 def test_a_stage_that_its_module_does_not_hold_is_seen():
     copy = dataclasses.replace(STAGES[0])
-    faults = naming_faults((copy, *STAGES[1:]), KEYS, TESTS)
-    assert faults == ["jangin.documents.load does not hold the stage load"]
+    assert new_faults(copy) == ["jangin.documents.load does not hold the stage load"]
 
 
 def test_a_stage_without_a_test_file_is_seen(tmp_path):

@@ -20,11 +20,12 @@ class Server:
 
     def __init__(self):
         self.answers = [completion("네")]
-        self.requests = []
+        self.requests, self.times = [], []
         self.inside = self.most = 0
 
     async def answer(self, request):
         self.requests.append((dict(request.headers), await request.json()))
+        self.times.append(asyncio.get_running_loop().time())
         self.inside += 1
         self.most = max(self.most, self.inside)
         await asyncio.sleep(0.001)
@@ -169,6 +170,12 @@ def test_what_may_pass_is_tried_again(server, chat, first):
     server.answers = [first, completion("네")]
     assert complete(chat).content == "네"
     assert len(server.requests) == 2
+
+
+def test_the_wait_that_the_endpoint_asks_for_is_kept(server, chat):
+    server.answers = [failure(429, headers={"Retry-After": "0.1"}), completion("네")]
+    complete(chat)
+    assert server.times[1] - server.times[0] >= 0.1
 
 
 def test_half_a_character_in_a_reply_does_no_harm(server, chat):

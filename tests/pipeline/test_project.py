@@ -258,12 +258,13 @@ def test_variants_lay_their_keys_over_the_same_file(write):
 
 def test_another_type_in_a_variant_replaces_the_whole_thing(write):
     endpoint = "{type: endpoint, model: big, base_url: 'http://127.0.0.1/v1'}"
-    text = f"{GOOD}variants:\n  live:\n    teachers: {{gpt: {endpoint}}}\n  same:\n"
+    own = replaced("replies: replies.jsonl", "replies: r.jsonl, similar: 0.8")
+    text = f"{own}variants:\n  live:\n    teachers: {{gpt: {endpoint}}}\n  same:\n"
     text += "    teachers: {gpt: {type: recorded, similar: 0.9}}\n"
     opened = open_project(write(text))
     live, same = (opened.variants[name].teachers["gpt"] for name in ("live", "same"))
-    assert (live.type, live.model) == ("endpoint", "big")
-    assert (same.similar, same.replies) == (0.9, Path("replies.jsonl"))
+    assert (live.type, live.model, live.replies) == ("endpoint", "big", Path("replies.jsonl"))
+    assert (same.similar, same.replies) == (0.9, Path("r.jsonl"))
 
 
 def test_an_empty_variant_is_the_file_itself(write):

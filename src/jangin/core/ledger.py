@@ -4,6 +4,7 @@ Schema changes are numbered migrations, applied in order and counted in `PRAGMA 
 a migration that was ever released is never edited.
 """
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -73,7 +74,7 @@ class Ledger:
         self.path = path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors():
+        with self._alone(), self._errors():
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
@@ -85,7 +86,15 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        with self._alone():
+            self._db.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: SQLite's waiting does not cover changes of the journal mode."""
+        with disk_errors(self.path), self.path.with_suffix(".lock").open("a") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -91,7 +91,7 @@ def _first_line(model: type[BaseModel]) -> str:
 def _value(field: FieldInfo) -> str:
     if config_classes(field.annotation):
         return "settings"
-    text = re.sub(r"\w+\.", "", str(field.annotation).replace("typing.", ""))
+    text = re.sub(r"\b[A-Za-z_]\w*\.", "", str(field.annotation).replace("typing.", ""))
     text = re.sub(r"<class '(\w+)'>", r"\1", text)
     bounds = [
         f"{sign} {getattr(mark, name):g}"

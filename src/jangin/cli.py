@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from jangin import __version__
 from jangin.core.errors import JanginError
 from jangin.terminal import Bars, console, errors, plan_table, result_table, rows_table, step_line
 
@@ -32,6 +33,23 @@ VariantOption = Annotated[
     str | None, typer.Option("--variant", "-v", help="One variant only; default: all of them.")
 ]
 HERE = Path("project.yaml")
+INTERRUPTED = 130
+STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.print(f"jangin {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """From an organisation's documents to an evaluated specialist language model."""
 
 
 @app.command()
@@ -134,6 +152,7 @@ def report(
     ] = "auto",
 ) -> None:
     """Write one self-contained HTML page about the whole project."""
+    from jangin.core.store import output_errors
     from jangin.pipeline.report import build_report
     from jangin.pipeline.session import open_session
 
@@ -141,7 +160,8 @@ def report(
         made = {name: session.made(name) for name in session.opened.variants}
         path = output or session.store.root / "report.html"
         html = build_report(session.opened, made, session.ledger.count_calls(), language)
-        path.write_text(html, encoding="utf-8")
+        with output_errors(path):
+            path.write_text(html, encoding="utf-8")
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
 
 
@@ -185,12 +205,16 @@ def export(
         Literal["prompt_completion", "chat", "alpaca", "openai"],
         typer.Option("--format", "-f", help="What the file is for."),
     ] = "chat",
-    split: Annotated[str, typer.Option(help="Which split of the examples.")] = "train",
+    split: Annotated[
+        Literal["train", "validation", "held_out_paraphrases", "unseen_sections"],
+        typer.Option(help="Which split of the examples."),
+    ] = "train",
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: VariantOption = None,
 ) -> None:
     """Write a split of the examples for use elsewhere."""
+    from jangin.core.store import output_errors
     from jangin.core.table import read_table
     from jangin.core.types import SplitExample
     from jangin.examples.export import export_examples
@@ -200,7 +224,8 @@ def export(
         name = session.choose(variant)[-1]
         path = session.find(name, "split").path / "splits.parquet"
     chosen = [row.example for row in read_table(path, SplitExample) if row.split == split]
-    count = export_examples(chosen, output, form)
+    with output_errors(output):
+        count = export_examples(chosen, output, form)
     console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)
 
 
@@ -235,14 +260,16 @@ def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     try:
         app()
+    except SystemExit as leave:
+        if leave.code == INTERRUPTED:  # typer has already turned KeyboardInterrupt into this
+            errors.print(STOPPED)
+        raise
     except JanginError as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        errors.print(
-            "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
-        )
-        sys.exit(130)
+        errors.print(STOPPED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -89,7 +89,7 @@ def step_line(step: Any) -> str:
     seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
     counts = step.artifact.manifest.summary if step.artifact is not None else {}
     shown = ""
-    for name, value in counts.items():
+    for name, value in sorted(counts.items(), key=lambda item: _calm(*item)):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
@@ -98,6 +98,11 @@ def step_line(step: Any) -> str:
             break
         shown += f"{part}  "
     return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"
+
+
+def _calm(name: str, value: object) -> bool:
+    """False for counts of what was lost, which stand first."""
+    return not (name in ("unreadable", "failed", "dropped", "lost_rows") and value)
 
 
 def plan_table(steps: Sequence[Any]) -> Table:
@@ -137,7 +142,7 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int) -> Table:
     table = Table(
         title=f"{title}: {len(rows)} of {total}", title_justify="left", header_style="dim"
     )
-    columns = list(rows[0]) if rows else []
+    columns = list(rows[0]) if rows else ["no rows"]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

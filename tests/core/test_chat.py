@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jangin.core.chat import CachedChat, ChatReply, ChatRequest, FakeChat, ask_all
+from jangin.core.chat import HOPELESS, CachedChat, ChatReply, ChatRequest, FakeChat, ask_all
 from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import CallCount, Ledger
 from jangin.core.types import Message
@@ -177,3 +177,23 @@ def test_an_error_of_the_one_who_takes_the_replies_comes_out_too():
 
     with pytest.raises(OSError, match="No space left"):
         ask_all(SlowChat(), [ask("a")], 1, full)
+
+
+def test_a_model_that_never_answers_is_given_up_before_every_request_was_tried():
+    class Gone:
+        model, source, tried = "m", "", 0
+
+        async def complete(self, _request):
+            self.tried += 1
+            raise ChatError("connection refused")
+
+        async def close(self):
+            pass
+
+    gone = Gone()
+    requests = [
+        ChatRequest(model="m", messages=(Message(role="user", content=str(n)),)) for n in range(100)
+    ]
+    with pytest.raises(ChatError, match="connection refused"):
+        ask_all(gone, requests, 4, lambda _index, _reply: None)
+    assert gone.tried <= HOPELESS + 4

@@ -345,3 +345,13 @@ def test_of_many_processes_exactly_one_makes_an_artifact(store):
         worker.join()
     assert outcomes.count("made") == 1
     assert store.find("chunk", KEY) is not None
+
+
+def test_a_full_disk_is_told_from_the_words_of_a_foreign_error_too(tmp_path):
+    class ForeignError(Exception):
+        pass
+
+    with pytest.raises(StoreError, match="the disk is full"), disk_errors(tmp_path):
+        raise ForeignError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(ForeignError), disk_errors(tmp_path):
+        raise ForeignError("something else")

@@ -149,6 +149,18 @@ def test_a_reply_that_is_malformed_twice_is_kept_with_its_reason(context):
     assert failed.request == teacher.asked[-1].digest
 
 
+def test_a_teacher_that_was_mended_is_asked_again_what_it_answered_in_a_useless_way(context):
+    teacher = Teacher({"가": ["nonsense", "nonsense"], "나": [GOOD]})
+    chat = CachedChat(teacher, context.services.ledger)
+    _, failures = ask(context, chat, "가나")
+    assert [failed.subject for failed in failures] == ["가"]
+    teacher.replies["가"] = [GOOD]
+    answers, failures = ask(context, chat, "가나")
+    assert set(answers) == {"가", "나"}
+    assert not failures
+    assert len(teacher.asked) == 4
+
+
 def test_a_reply_that_was_cut_off_is_not_mended_into_half_an_answer(context):
     cut = ChatReply(content='{"words": ["a", "hal', finish_reason="length")
     answers, (failed,) = ask(context, Teacher({"가": [cut, cut]}), "가")
@@ -172,7 +184,10 @@ def test_failures_stand_in_the_order_of_the_questions_whatever_the_order_of_repl
 def test_requests_without_any_reply_stop_the_stage_after_the_others_are_done(context):
     teacher = Teacher({"가": [ChatError("endpoint is down")], "나": [GOOD], "다": [GOOD]})
     chat = CachedChat(teacher, context.services.ledger)
-    with pytest.raises(StageError, match=r"1 of 3 requests got no reply.*endpoint is down.*again"):
+    with pytest.raises(
+        StageError,
+        match=r"1 of 3 requests got no reply; the other replies are kept.*endpoint is down",
+    ):
         ask(context, chat, "가나다", concurrency=1)
     questions = [question(subject) for subject in "가나다"]
     assert count_unpaid(context, chat, questions) == 1

@@ -118,6 +118,16 @@ class CachedChat:
         await self.inner.close()
 
 
+HOPELESS = 8
+"""So many failures before any reply, and the model is taken to be gone."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    replies: int = 0
+    failures: int = 0
+
+
 def ask_all(
     chat: ChatModel,
     requests: Sequence[ChatRequest],
@@ -126,17 +136,19 @@ def ask_all(
 ) -> None:
     """Ask every request, at most `concurrency` at once; hand over each reply as it comes.
 
-    A request that fails is handed over as its `ChatError` and the others go on; a `RefusedError`
-    (wrong key, unknown model) ends everything, because the next request would fail the same way.
+    A request that fails is handed over as its `ChatError` and the others go on. Two things end
+    everything, because the next request would fail the same way: a `RefusedError` (wrong key,
+    unknown model), and `HOPELESS` failures without a single reply.
     `on_reply` runs in the calling thread.
     """
     waiting = iter(range(len(requests)))
+    outcome = _Outcome()
 
     async def work() -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(concurrency, len(requests))):
-                    group.create_task(_worker(chat, requests, waiting, on_reply))
+                    group.create_task(_worker(chat, requests, waiting, on_reply, outcome))
         finally:
             await chat.close()
 
@@ -156,12 +168,17 @@ async def _worker(
     requests: Sequence[ChatRequest],
     waiting: Iterator[int],
     on_reply: Callable[[int, ChatReply | ChatError], None],
+    outcome: _Outcome,
 ) -> None:
     for index in waiting:
         try:
             reply: ChatReply | ChatError = await chat.complete(requests[index])
+            outcome.replies += 1
         except RefusedError:
             raise
         except ChatError as error:
+            outcome.failures += 1
+            if not outcome.replies and outcome.failures >= HOPELESS:
+                raise
             reply = error
         on_reply(index, reply)

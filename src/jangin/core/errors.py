@@ -7,10 +7,12 @@
   x LedgerError          the ledger cannot be read by this version
   x StoreError           an artifact is damaged, locked, or from a newer version; the disk is full
   x StageError           a stage cannot finish; names the stage and how to go on
+    x SettingsError      its settings leave nothing to do; says which one to change
   x ChatError            a model could not be asked
     x MissingReplyError  no recorded reply for a request; names it and how to record it
     x RefusedError       the endpoint will never take this request (key, model, quota)
   x TrainingError        training cannot start or go on; carries the step or the row
+  x ExportError          an exported model is not the trained one; says what differs
   x MachineError         this machine lacks something; says how to install it
 """
 
@@ -50,6 +52,12 @@ class StageError(JanginError):
     """A stage cannot finish. What it had finished is kept; running again goes on from there."""
 
 
+class SettingsError(StageError):
+    """A stage's settings leave nothing to do. The message says which one to change."""
+
+    exit_code = 2
+
+
 class ChatError(JanginError):
     """A model could not be asked. The message names the model and the reason."""
 
@@ -68,6 +76,10 @@ class RefusedError(ChatError):
 
 class TrainingError(JanginError):
     """Training cannot start or go on. The message names the step or the row."""
+
+
+class ExportError(JanginError):
+    """A model cannot be exported, or its export is not the same model; says what differs."""
 
 
 class MachineError(JanginError):

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,29 +72,41 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Open or make the file; raises `LedgerError` when a newer version wrote it."""
         self.path = path
+        try:
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"{path.parent} cannot be made: {error.strerror}. Name a folder for the store "
+                "with --store."
+            ) from error
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone(), self._errors():
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            try:
+            self._lock = path.with_suffix(".lock").open("a")
+        with ExitStack() as undo:
+            undo.callback(self._lock.close)
+            with self._alone(), self._errors():
+                self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+                undo.callback(self._db.close)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._migrate()
-            except (sqlite3.Error, LedgerError):
-                self._db.close()
-                raise
+            undo.pop_all()
 
     def close(self) -> None:
         """Close the file."""
-        with self._alone():
+        if self._lock.closed:
+            return
+        with self._lock, self._alone():
             self._db.close()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time: SQLite's waiting does not cover changes of the journal mode."""
-        with disk_errors(self.path), self.path.with_suffix(".lock").open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
             yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -165,6 +177,13 @@ class Ledger:
             self._db.execute(
                 "UPDATE calls SET reply = ?, answered_at = ? WHERE request = ? AND source = ?",
                 (reply, _now(), request, source),
+            )
+
+    def forget(self, request: str) -> None:
+        """Drop an answer that turned out to be of no use, so that a later run asks again."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE calls SET reply = NULL, answered_at = NULL WHERE request = ?", (request,)
             )
 
     def count_calls(self) -> CallCount:

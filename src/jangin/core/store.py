@@ -23,13 +23,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file, digest_tree
-from jangin.core.errors import StoreError
+from jangin.core.errors import DataError, StoreError
 from jangin.core.table import digest_table
 
 MANIFEST = "manifest.json"
 RUNTIME = "runtime"
 JOURNAL = "journal"
 FORMAT = 1
+FULL_DISK = ("No space left on device", "os error 28")
 
 
 class Manifest(BaseModel):
@@ -175,6 +176,26 @@ def disk_errors(where: Path) -> Iterator[None]:
                 "Give a store you may write to with --store."
             ) from error
         raise
+    except Exception as error:
+        # safetensors and pyarrow wrap the operating system's error in classes of their own.
+        if any(mark in str(error) for mark in FULL_DISK):
+            raise StoreError(
+                f"the disk is full while writing {where}. "
+                "Free some space and run again; what was finished is kept."
+            ) from error
+        raise
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file that a user named into one `DataError`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}. Name another file, in a folder that "
+            "is there."
+        ) from error
 
 
 def _digest(path: Path) -> str:
@@ -192,5 +213,11 @@ def _open(path: Path) -> Artifact:
         raise StoreError(
             f"{path} was written by a newer jangin (store format {manifest.format}, this one "
             f"reads up to {FORMAT}). Upgrade jangin, or use another store with --store."
+        )
+    gone = [name for name in manifest.files if not (path / name).exists()]
+    if gone:
+        raise StoreError(
+            f"{path} lacks {gone[0]}, which its manifest names. "
+            "Delete that folder and run again to make it anew."
         )
     return Artifact(path, manifest)

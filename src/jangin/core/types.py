@@ -27,7 +27,7 @@ class Page(Record):
     confidence: float | None = None
     """OCR's mean word confidence, 0 to 100; None where the text layer was used."""
     reason: str = ""
-    """Why OCR was used."""
+    """Why OCR was used, or how a disordered text layer was put in order; empty for plain text."""
 
 
 class Document(Record):
@@ -148,6 +148,105 @@ class Dropped(Record):
     reason: str
     twin: str = ""
     """Id of the example kept in its place; empty where there is none."""
+
+
+class Choice(Record):
+    """A multiple-choice question: one right answer and wrong ones."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    answer: str
+    distractors: tuple[str, ...]
+    """Wrong answers that could be taken for right."""
+    family: str
+    """Id of the example that asks the same; its own id where none does."""
+    chunk_ids: tuple[str, ...] = ()
+    document_id: str = ""
+    source: str = ""
+    page: int = 0
+    section: str = ""
+    teacher: str = ""
+    """Model that wrote it."""
+    request: str = ""
+    """Digest of the request it was written in reply to."""
+
+    @classmethod
+    def make(
+        cls,
+        prompt: tuple[Message, ...],
+        answer: str,
+        distractors: tuple[str, ...],
+        family: str = "",
+        **fields: object,
+    ) -> Self:
+        """A choice whose id is the digest of its question and options."""
+        choice_id = short_digest(
+            {
+                "prompt": [message.model_dump() for message in prompt],
+                "answer": answer,
+                "distractors": list(distractors),
+            }
+        )
+        return cls.model_validate(
+            {
+                "id": choice_id,
+                "prompt": prompt,
+                "answer": answer,
+                "distractors": distractors,
+                "family": family or choice_id,
+                **fields,
+            }
+        )
+
+
+class PreferencePair(Record):
+    """Two answers to one prompt, of which the first is better."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: Message
+    rejected: Message
+    origin: Literal["sampling", "distractor", "other_answer"]
+    """Where the rejected answer comes from: the model itself, a wrong option, another question."""
+    family: str
+    """Id of the original question."""
+    example_id: str
+    """Example or choice that the prompt and the chosen answer come from."""
+    chunk_ids: tuple[str, ...] = ()
+    document_id: str = ""
+    source: str = ""
+    page: int = 0
+    section: str = ""
+    scores: tuple[Score, ...] = ()
+    """Of the rejected answer, against the chosen one."""
+
+    @classmethod
+    def make(
+        cls, prompt: tuple[Message, ...], chosen: Message, rejected: Message, **fields: object
+    ) -> Self:
+        """A pair whose id is the digest of its messages."""
+        messages = {
+            "prompt": [message.model_dump() for message in prompt],
+            "chosen": chosen.model_dump(),
+            "rejected": rejected.model_dump(),
+        }
+        return cls.model_validate(
+            {
+                "id": short_digest(messages),
+                "prompt": prompt,
+                "chosen": chosen,
+                "rejected": rejected,
+                **fields,
+            }
+        )
+
+
+class DroppedPair(Record):
+    """A pair that was left out: by which rule, and why."""
+
+    pair: PreferencePair
+    rule: str
+    reason: str
 
 
 class SplitExample(Record):

@@ -93,11 +93,16 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             "Make it and put documents there, or correct load.folder in the project file."
         )
     patterns = [_glob(pattern) for pattern in config.pattern]
-    found = {
-        normalise(name): path
-        for name, path in _visible(folder)
-        if any(pattern.fullmatch(name.lower()) for pattern in patterns)
-    }
+    found: dict[str, Path] = {}
+    for name, path in _visible(folder):
+        if not any(pattern.fullmatch(name.lower()) for pattern in patterns):
+            continue
+        if normalise(name) in found:
+            raise DataError(
+                f"two files in {folder} are called {normalise(name)}, once with composed and once "
+                "with decomposed Hangul. Rename one of them."
+            )
+        found[normalise(name)] = path
     if not found:
         raise DataError(
             f"load.folder: no file in {folder} matches {', '.join(config.pattern)}. "

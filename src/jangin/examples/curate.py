@@ -23,7 +23,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Config, StageConfig
-from jangin.core.errors import MachineError, StageError
+from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.stage import Stage, StageContext
 from jangin.core.types import Dropped, Example
 
@@ -354,7 +354,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     result = curate(rows, context.config, tokenizer, context.services.workers)
     counts = Counter(dropped.rule for dropped in result.dropped)
     if not result.kept:
-        raise StageError(_nothing_left(counts))
+        raise SettingsError(_nothing_left(counts))
     context.write("examples", Example, result.kept)
     context.write("dropped", Dropped, result.dropped)
     context.summary.update(

@@ -121,13 +121,28 @@ def ask_structured(
     malformed = ask_round(questions, label)
     if malformed:
         ask_round(malformed, f"{label}: malformed replies, once more")
+        _forget(context, questions, malformed, failures)
     if unanswered:
-        raise StageError(
-            f"{len(unanswered)} of {len(questions)} requests got no reply. The first: "
-            f"{unanswered[0]} The other replies are kept; run again to ask only what is missing."
-        ) from unanswered[0]
+        missing = StageError(
+            f"{len(unanswered)} of {len(questions)} requests got no reply; the other replies are "
+            f"kept. The first: {unanswered[0]}"
+        )
+        missing.exit_code = unanswered[0].exit_code
+        raise missing from unanswered[0]
     order = {question.subject: place for place, question in enumerate(questions)}
     return answers, sorted(failures.values(), key=lambda failed: order[failed.subject])
+
+
+def _forget(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    questions: Sequence[Question],
+    repairs: Sequence[Question],
+    failures: dict[str, Failed],
+) -> None:
+    """Replies that could not be used are not kept, so that a mended teacher is asked again."""
+    for question in (*questions, *repairs):
+        if question.subject in failures:
+            context.services.ledger.forget(question.request.digest)
 
 
 def make_question(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, get_args
 from pydantic import Field, model_validator
 
 from jangin.core.config import StageConfig
-from jangin.core.errors import StageError
+from jangin.core.errors import SettingsError
 from jangin.core.stage import Stage, StageContext
 from jangin.core.types import Chunk, Example, Split, SplitExample
 
@@ -57,7 +57,7 @@ class SplitResult:
 def split_examples(
     examples: list[Example], chunks: list[Chunk], config: SplitConfig
 ) -> SplitResult:
-    """Split examples; raises `StageError` when there are too few components to hold any out.
+    """Split examples; raises `SettingsError` when there are too few components to hold any out.
 
     Of validation and unseen sections only the originals are kept: as evidence a paraphrase of an
     untrained question says nothing that its original does not.
@@ -97,7 +97,7 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
     """The split of each component; at least one for every share that is not 0."""
     wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0)
     if len(components) < wanted:
-        raise StageError(
+        raise SettingsError(
             f"{examples} examples form {len(components)} groups that may not be torn apart (same "
             f"section, same chunk, near copies), and this split needs at least {wanted}. Add "
             "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
@@ -141,7 +141,7 @@ def run(context: StageContext[SplitConfig]) -> None:
     examples = context.read("examples", Example)
     chunks = context.read("chunks", Chunk) if context.has("chunks") else []
     if not examples:
-        raise StageError(
+        raise SettingsError(
             "there are no examples to split: every one was dropped before. "
             "Look at what the stages before dropped and why, with `jangin report`."
         )

@@ -1,5 +1,6 @@
 """`jangin new`: a project folder to begin with."""
 
+import json
 from pathlib import Path
 
 from jangin.core.errors import ConfigError
@@ -31,7 +32,7 @@ examples:
 models:
   catalog:
     base:
-      type: starter          # made on the spot, knows nothing; or {{type: pretrained, model: PATH}}
+      type: starter          # made on the spot, knows nothing; or {{type: local, path: FOLDER}}
       size: 3M
   sft:
     method:
@@ -45,10 +46,12 @@ models:
 
 def make_project(folder: Path) -> list[Path]:
     """Make `folder` with a project file and an empty documents folder; returns what was made."""
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already and not empty. Choose another name")
     documents = folder / "documents"
     documents.mkdir(parents=True, exist_ok=True)
     path = folder / "project.yaml"
-    path.write_text(PROJECT.format(name=folder.name), encoding="utf-8")
+    path.write_text(
+        PROJECT.format(name=json.dumps(folder.name, ensure_ascii=False)), encoding="utf-8"
+    )
     return [path, documents]

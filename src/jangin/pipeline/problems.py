@@ -30,12 +30,18 @@ class Problem:
 def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     """One line: the key, what is wrong with it, what to write instead."""
     location = problem["loc"]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(str(part) for part in _written(root, location))
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(root, location)}"
     if problem["type"] == "missing":
         return f"{key}: this key is missing. Add it"
-    message = problem["msg"].replace("Input should be", "must be")
+    if problem["type"] == "union_tag_invalid":
+        context = problem.get("ctx", {})
+        return (
+            f"{key}: there is no type {context.get('tag')!r}. "
+            f"Choose one of {context.get('expected_tags')}"
+        )
+    message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     given = problem["input"]
     shown = "" if isinstance(given, dict | list) else f", not {given!r}"
     return f"{key}: {message}{shown}"
@@ -77,10 +83,32 @@ def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
     close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    for path, model in _walk(root, ()):
-        if wrong in model.model_fields:
-            return f"; it belongs under {'.'.join(path)!r}" if path else "; it belongs at the top"
+    homes = [path for path, model in _walk(root, ()) if wrong in model.model_fields]
+    if homes:
+        way = _written(root, location)
+        best = max(homes, key=lambda path: _shared(path, way))
+        return f"; it belongs under {'.'.join(best)!r}" if best else "; it belongs at the top"
     return f"; known here: {', '.join(here)}" if here else ""
+
+
+def _shared(path: Sequence[str | int], way: Sequence[str | int]) -> int:
+    """How many keys two ways have in common from the top."""
+    count = 0
+    for left, right in zip(path, way, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
+    """A location as it stands in the file: without the union tags that pydantic adds."""
+    return [
+        part
+        for place, part in enumerate(location)
+        if part not in {_tag(model) for model in _models_at(root, location[:place])} - {""}
+        or part in {name for m in _models_at(root, location[:place]) for name in m.model_fields}
+    ]
 
 
 def _models_at(root: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:

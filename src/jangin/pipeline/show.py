@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, StoreError
 from jangin.core.store import Artifact
 from jangin.pipeline.stages import STAGES
 
@@ -31,6 +31,7 @@ def rows(
     made: Mapping[str, Artifact], kind: str, limit: int
 ) -> tuple[list[dict[str, Any]], int, str]:
     """(first rows, how many there are, the stage that made them); `DataError` names the kinds."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     found = {name: (stage, artifact) for name, stage, artifact in kinds(made)}
@@ -38,7 +39,13 @@ def rows(
         known = ", ".join(sorted({*found, "prompts"})) or "nothing yet; begin with: jangin run"
         raise DataError(f"there is no table of {kind}. There is: {known}")
     stage, artifact = found[kind]
-    table = pq.read_table(artifact.path / f"{kind}.parquet")
+    path = artifact.path / f"{kind}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}. Delete its folder and run again to make it anew."
+        ) from error
     flat = [_flat(row) for row in table.slice(0, limit).to_pylist()]
     columns = KIND_COLUMNS.get(kind)
     if columns:

@@ -45,7 +45,12 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def load_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
     """(data, node tree with line marks); raises `ConfigError` with file:line."""
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Name a project file with --project."
+        ) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,6 +63,8 @@ def load_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
         return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=yaml.SafeLoader)  # noqa: S506  # _Loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context_mark and "end of stream" in str(error.problem):
+            mark = error.context_mark  # where the open quote or bracket began
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{path}:{line}: {_explain(text, line, error)}") from error
     except yaml.YAMLError as error:

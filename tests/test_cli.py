@@ -1,0 +1,160 @@
+"""What the command line prints and returns when something is wrong, and when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jangin.cli import main
+
+TEXT = "# 규정\n\n## 제1조(연차휴가)\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
+PROJECT = """\
+name: small
+documents:
+  load: {folder: documents}
+  chunk:
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "규정.md").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(PROJECT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def jangin(monkeypatch, capsys):
+    """Run the command line in this process; returns (exit code, all that was printed)."""
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        try:
+            main()
+        except SystemExit as leave:
+            code = leave.code
+        printed = capsys.readouterr()
+        return int(code or 0), printed.out + printed.err
+
+    return call
+
+
+def test_run_then_show_then_run_again(project, jangin):
+    code, printed = jangin("run", "-p", project)
+    assert code == 0, printed
+    assert "chunks 1" in printed
+    code, printed = jangin("show", "chunks", "-p", project)
+    assert code == 0
+    assert "제1조(연차휴가)" in printed
+    code, printed = jangin("run", "-p", project)
+    assert printed.count("up to date") == 2
+
+
+def test_an_empty_table_says_so(project, jangin):
+    jangin("run", "-p", project)
+    assert "no rows" in jangin("show", "unreadable", "-p", project)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "cunk"], "there is no stage 'cunk'"),
+        (["run", "-v", "nobody"], "no variant 'nobody'"),
+        (["show", "elephants"], "there is no table of elephants"),
+        (["ask", "며칠인가요?"], "sft of variant 'main' is not made yet"),
+        (["export", "out.jsonl"], "split of variant 'main' is not made yet"),
+        (["export", "out.jsonl", "--split", "tset"], "'tset' is not one of"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, project, jangin):
+    code, printed = jangin(*words, "-p", project)
+    assert code == 2
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+def test_a_project_that_is_not_there_says_how_to_make_one(tmp_path, jangin):
+    code, printed = jangin("plan", "-p", tmp_path / "nowhere.yaml")
+    assert code == 2
+    assert "jangin new" in printed
+
+
+def test_a_report_into_a_folder_that_is_not_there_is_one_sentence(project, jangin):
+    jangin("run", "-p", project)
+    code, printed = jangin("report", "-p", project, "-o", project / "no" / "report.html")
+    assert code == 2
+    assert "cannot be written" in printed
+
+
+def test_a_damaged_table_is_named_with_what_to_do(project, jangin):
+    jangin("run", "-p", project)
+    (table,) = project.glob("store/chunk/*/chunks.parquet")
+    table.write_bytes(table.read_bytes()[:50])
+    code, printed = jangin("show", "chunks", "-p", project)
+    assert code == 1
+    assert "Delete its folder and run again" in printed
+
+
+def test_an_artifact_that_lacks_a_file_is_named(project, jangin):
+    jangin("run", "-p", project)
+    (table,) = project.glob("store/chunk/*/chunks.parquet")
+    table.unlink()
+    code, printed = jangin("run", "-p", project)
+    assert code == 1
+    assert "lacks chunks.parquet" in printed
+
+
+def test_two_files_whose_names_differ_in_unicode_form_are_not_mistaken_for_one(project, jangin):
+    (project / "documents" / "\u1100\u1172\u110c\u1165\u11bc.md").write_text("다른 글", "utf-8")
+    code, printed = jangin("run", "-p", project)
+    assert code == 2
+    assert "decomposed Hangul" in printed
+
+
+@pytest.mark.parametrize("name", ["2024", "yes", "my: project", "[x]", "규정 #1"])
+def test_a_new_project_can_be_opened_whatever_its_name(name, tmp_path, jangin):
+    assert jangin("new", tmp_path / name)[0] == 0
+    (tmp_path / name / "documents" / "a.txt").write_text("글", encoding="utf-8")
+    code, printed = jangin("plan", "-p", tmp_path / name)
+    assert code == 0, printed
+
+
+def test_new_never_touches_what_is_there(project, jangin):
+    assert jangin("new", project)[0] == 2
+    assert jangin("new", project / "project.yaml")[0] == 2
+
+
+def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
+    (project / "project.yaml").write_text(
+        PROJECT
+        + "teachers:\n  slow: {type: endpoint, model: m, base_url: 'http://127.0.0.1:9/v1'}\n"
+        + "examples:\n  synthesize: {teacher: slow}\n",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jangin.cli", "run", "-p", str(project)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    deadline = time.monotonic() + 60
+    while not list(project.glob("store/synthesize/*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in printed
+    assert "Traceback" not in printed
+
+
+def test_version_and_doctor_answer(jangin):
+    assert jangin("--version")[1].startswith("jangin ")
+    code, printed = jangin("doctor")
+    assert code in (0, 2)
+    assert "Python" in printed

@@ -66,7 +66,7 @@ def test_an_empty_table_says_so(project, jangin):
         (["run", "cunk"], "there is no stage 'cunk'"),
         (["run", "-v", "nobody"], "no variant 'nobody'"),
         (["show", "elephants"], "there is no table of elephants"),
-        (["ask", "며칠인가요?"], "sft of variant 'main' is not made yet"),
+        (["ask", "며칠인가요?"], "no stage of variant 'main' makes a model"),
         (["export", "out.jsonl"], "split of variant 'main' is not made yet"),
         (["export", "out.jsonl", "--split", "tset"], "'tset' is not one of"),
     ],

@@ -181,11 +181,10 @@ def ask(
 
     with open_session(project, store) as session:
         name = session.choose(variant)[-1]
-        model = session.find(name, "sft")
-        made = session.made(name)
-        splits = read_table(made["split"].path / "splits.parquet", SplitExample)
+        model, base = session.maker(name, "model"), session.maker(name, "base")
+        splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
         taught = [row for row in splits if row.split == "train"]
-        reply = ask_model(question, made["catalog"].path, model.path, taught, max_new_tokens)
+        reply = ask_model(question, base.path, model.path, taught, max_new_tokens)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
     example = reply.example
     if reply.taught and example is not None:

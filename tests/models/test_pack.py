@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
+    Exaone4Config,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
 )
@@ -34,6 +36,7 @@ SHAPE = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
+EXAONE_TOKENS = {"bos_token_id": 1, "eos_token_id": 2}  # its own are beyond 61
 FAMILIES = {
     "llama": LlamaConfig(**SHAPE),
     "qwen2": Qwen2Config(**SHAPE),
@@ -42,6 +45,15 @@ FAMILIES = {
     ),
     "qwen3": Qwen3Config(**SHAPE, head_dim=8),
     "mistral sliding": MistralConfig(**SHAPE, sliding_window=5),
+    "phi3": Phi3Config(**SHAPE, eos_token_id=2),
+    "phi3 sliding": Phi3Config(**SHAPE, eos_token_id=2, sliding_window=5),
+    "exaone4": Exaone4Config(**SHAPE, **EXAONE_TOKENS, layer_types=["full_attention"] * 3),
+    "exaone4 sliding": Exaone4Config(
+        **SHAPE,
+        **EXAONE_TOKENS,
+        sliding_window=4,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    ),
     "gemma3 sliding": Gemma3TextConfig(
         **SHAPE, head_dim=8, sliding_window=4, query_pre_attn_scalar=8
     ),

@@ -208,3 +208,42 @@ def test_cutting_a_row_down_to_no_trained_token_is_refused(tokenizer):
     rendered = render_rows(tokenizer, [turns("연차휴가는 " * 9, "네")], ["row 1"])
     with pytest.raises(TrainingError, match=r"row 1 has no trained token left"):
         fit_rows(rendered, 10, "keep_start")
+
+
+def several_answers():
+    roles = ("system", "user", "assistant", "user", "assistant", "assistant")
+    texts = ("짧게", "하나?", "답 하나", "둘?", "답 둘", "그리고 셋")
+    return tuple(Message(role=r, content=t) for r, t in zip(roles, texts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("train_on", "trained"),
+    [
+        ("completion", "그리고 셋<|end|>"),
+        ("last_turn", "답 둘<|end|>그리고 셋<|end|>"),
+        ("all_turns", "답 하나<|end|>답 둘<|end|>그리고 셋<|end|>"),
+    ],
+)
+def test_train_on_chooses_the_last_message_the_last_turn_or_all_turns(tokenizer, train_on, trained):
+    ids, mask = render_rows(tokenizer, [several_answers()], ["row 1"], train_on).row(0)
+    assert tokenizer.decode(ids[mask]) == trained
+
+
+def test_a_message_of_weight_0_is_not_trained_and_no_row_changes_its_tokens(tokenizer):
+    rows, names = [several_answers()] * 2, ["row 1", "row 2"]
+    weights = [(0, 0, 1, 0, 0, 1), (0, 0, 0, 0, 1, 0)]
+    plain = render_rows(tokenizer, rows, names, "all_turns")
+    weighted = render_rows(tokenizer, rows, names, "all_turns", weights)
+    first, second = weighted.row(0), weighted.row(1)
+    assert tokenizer.decode(first[0][first[1]]) == "답 하나<|end|>그리고 셋<|end|>"
+    assert tokenizer.decode(second[0][second[1]]) == "답 둘<|end|>"
+    assert first[0].tolist() == plain.row(0)[0].tolist()
+    assert second[0].tolist() == plain.row(0)[0][: len(second[0])].tolist()
+
+
+def test_weights_that_leave_nothing_or_contradict_the_setting_are_refused(tokenizer):
+    rows = [several_answers()]
+    with pytest.raises(TrainingError, match=r"row 1 has no trained token.*weight 0"):
+        render_rows(tokenizer, rows, ["row 1"], "completion", [(1, 1, 1, 1, 1, 0)])
+    with pytest.raises(TrainingError, match=r"row 1 has weights, but `train_on: everything`"):
+        render_rows(tokenizer, rows, ["row 1"], "everything", [(1, 1, 1, 1, 1, 1)])

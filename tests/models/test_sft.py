@@ -4,16 +4,19 @@ import pytest
 import torch
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import StageError, TrainingError
+from jangin.core.errors import MachineError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.core.types import Example, Message, SplitExample
 from jangin.models.generate import generate
 from jangin.models.local import load_model, load_tokenizer, load_trained
+from jangin.models.render import render_rows
+from jangin.models.score import choose_scorer
 from jangin.models.settings import StepMetrics
 from jangin.models.sft import STAGE, SftConfig
 from jangin.models.starter import make_starter
+from jangin.models.tune import attach, count_parameters, load_for_training
 
 
 def no_chat(name):
@@ -95,7 +98,8 @@ def stage(tmp_path, pairs):
         )
         return context
 
-    return make
+    yield make
+    ledger.close()
 
 
 def content(folder):
@@ -251,3 +255,62 @@ def test_machine_and_speed_settings_are_no_part_of_the_identity():
     assert one.identity() == SftConfig().identity()
     assert STAGE.machine(SftConfig(precision="fp32")) == {}
     assert STAGE.machine(SftConfig())["precision"] in ("fp32", "bf16")
+
+
+def nothing_installed(name):
+    return None if name == "bitsandbytes" else object()
+
+
+@pytest.mark.parametrize("double_quant", [True, False])
+def test_qlora_trains_an_adapter_on_real_4_bit_weights_that_serves_on_the_plain_base(
+    stage, pairs, double_quant
+):
+    pytest.importorskip("bitsandbytes")
+    method = {"type": "qlora", "r": 8, "dropout": 0.1, "double_quant": double_quant}
+    length = {"type": "steps", "steps": 30}
+    context = stage("qlora", method=method, length=length, learning_rate=1e-2)
+    model, _ = load_for_training(context.folder("base"), context.config)
+    quantized = [m for m in model.modules() if type(m).__name__ == "Linear4bit"]
+    assert len(quantized) == 28
+    assert {m.weight.dtype for m in quantized} == {torch.uint8}
+    assert {m.weight.quant_type for m in quantized} == {"nf4"}
+    assert {m.weight.quant_state.nested for m in quantized} == {double_quant}
+    plain = load_model(context.folder("base"))
+    assert count_parameters(model) == sum(p.numel() for p in plain.parameters())
+    adapted = attach(model, context.config)
+    assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
+    STAGE.run(context)
+    first, last = (
+        StepMetrics.model_validate_json(line)
+        for line in (context.workspace / "metrics.jsonl").read_text().splitlines()[::8]
+    )
+    assert last.train_loss < first.train_loss
+    tuned = load_trained(context.workspace, context.folder("base"))
+    assert not any(type(m).__name__ == "Linear4bit" for m in tuned.modules())
+    rows = render_rows(
+        load_tokenizer(context.workspace),
+        [(*example(*pair).prompt, example(*pair).completion) for pair in pairs[:14]],
+        [str(i) for i in range(14)],
+    )
+    losses = []
+    with torch.no_grad():
+        for each in (plain, tuned):
+            scorer = choose_scorer(each, rows, torch.float32, torch.device("cpu"))
+            loss, _ = scorer.score(scorer.batcher(rows, range(14), torch.device("cpu")))
+            losses.append(loss / rows.trained.sum())
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_the_same_qlora_run_twice_gives_the_same_bytes(stage):
+    pytest.importorskip("bitsandbytes")
+    method = {"type": "qlora", "r": 8, "dropout": 0.1}
+    one, two = stage("one", method=method), stage("two", method=method)
+    STAGE.run(one)
+    STAGE.run(two)
+    assert content(one.workspace) == content(two.workspace)
+
+
+def test_qlora_without_bitsandbytes_says_how_to_install_it(stage, monkeypatch):
+    monkeypatch.setattr("jangin.models.tune.find_spec", nothing_installed)
+    with pytest.raises(MachineError, match=r"pip install 'jangin\[quantized\]'"):
+        STAGE.run(stage("qlora", method={"type": "qlora"}))

@@ -81,9 +81,11 @@ class Ledger:
                 "with --store."
             ) from error
         with disk_errors(path):
-            self._lock = path.with_suffix(".lock").open("a")
+            self._lock: int | None = os.open(
+                path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+            )
         with ExitStack() as undo:
-            undo.callback(self._lock.close)
+            undo.callback(self._unlock)
             with self._alone(), self._errors():
                 self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
                 undo.callback(self._db.close)
@@ -94,19 +96,28 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        if self._lock.closed:
+        if self._lock is None:
             return
-        with self._lock, self._alone():
+        with self._alone():
             self._db.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time: SQLite's waiting does not cover changes of the journal mode."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock = self._lock
+        if lock is None:
+            raise ValueError("this ledger is closed")
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

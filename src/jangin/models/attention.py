@@ -1,12 +1,15 @@
 """Attention inside each segment of a packed row, registered with transformers under our name.
 
 Shapes: B rows (1 when packed), H query heads, K key/value heads, T tokens of a row, D head size,
-L tokens of one segment.
+L tokens of one segment, S keys that they see.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -25,18 +28,71 @@ class UnpackableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Branches:
+    """Second endings of the segments, laid after all of them in the same order.
+
+    A branch sees the first tokens of its segment (its stem) and itself, nothing else.
+    """
+
+    lengths: tuple[int, ...]
+    """One per segment; 0 for none."""
+    stems: tuple[int, ...]
+    bounds: torch.Tensor
+    """Cumulative lengths from 0."""
+    key_places: torch.Tensor
+    """Where in the row the keys of each branch stand: its stem, then itself."""
+    key_bounds: torch.Tensor
+    """Cumulative numbers of keys from 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class Segments:
     """Lengths of a packed row's segments; travels to every layer through `forward`'s kwargs."""
 
     lengths: tuple[int, ...]
     bounds: torch.Tensor
     """Cumulative lengths from 0, int32, on the device of the row: what varlen kernels take."""
+    branches: Branches | None = None
 
     @classmethod
     def of(cls, lengths: tuple[int, ...], device: torch.device) -> "Segments":
         """Segments of these lengths, in order."""
-        ends = torch.tensor((0, *lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        return cls(lengths, ends.to(device))
+        return cls(lengths, _bounds(lengths, device))
+
+    @classmethod
+    def forked(
+        cls,
+        lengths: tuple[int, ...],
+        stems: tuple[int, ...],
+        branches: tuple[int, ...],
+        device: torch.device,
+    ) -> "Segments":
+        """Segments of which each has a second ending after its first `stems` tokens."""
+        starts = np.cumsum((0, *lengths, *branches))
+        places = [
+            np.arange(first, first + length)
+            for place, pair in enumerate(zip(stems, branches, strict=True))
+            for first, length in zip(
+                (starts[place], starts[len(lengths) + place]), pair, strict=True
+            )
+        ]
+        keys = tuple(stem + length for stem, length in zip(stems, branches, strict=True))
+        return cls(
+            lengths,
+            _bounds(lengths, device),
+            Branches(
+                branches,
+                stems,
+                _bounds(branches, device),
+                torch.from_numpy(np.concatenate(places)).to(device),
+                _bounds(keys, device),
+            ),
+        )
+
+
+def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    ends = torch.tensor((0, *lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    return ends.to(device)
 
 
 def segment_attention(
@@ -60,41 +116,69 @@ def segment_attention(
             raise UnpackableError(what)
     if kwargs.get("is_causal") is False:
         raise UnpackableError("looks ahead")
-    window = kwargs.get("sliding_window") or getattr(module, "sliding_window", None)
+    # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
+    window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
+    rows = query_BHTD, key_BKTD, value_BKTD
     if query_BHTD.is_cuda and value_BKTD.dtype in (torch.float16, torch.bfloat16) and not dropout:
-        return _varlen(query_BHTD, key_BKTD, value_BKTD, segments, scaling, window), None
+        return _varlen(*rows, segments, scaling, window), None
     # Autocast would make these bf16, whose CPU kernels take 1.5 to 3 times longer on segments.
     with torch.autocast(query_BHTD.device.type, enabled=False):
-        dtype = torch.float32 if query_BHTD.device.type == "cpu" else query_BHTD.dtype
-        pieces = [
-            torch.split(x.to(dtype), list(segments.lengths), 2)
-            for x in (query_BHTD, key_BKTD, value_BKTD)
-        ]
+        dtype = query_BHTD.dtype
+        if query_BHTD.device.type == "cpu":
+            dtype = torch.promote_types(dtype, torch.float32)
         out = [
             scaled_dot_product_attention(
                 q_BHLD,
-                k_BKLD,
-                v_BKLD,
-                attn_mask=_window_mask(q_BHLD, window),
-                is_causal=not window or window >= q_BHLD.shape[2],
+                k_BKSD,
+                v_BKSD,
+                attn_mask=_mask(q_BHLD, k_BKSD, window),
+                is_causal=_is_plain(q_BHLD, k_BKSD, window),
                 dropout_p=dropout,
                 scale=scaling,
-                enable_gqa=q_BHLD.shape[1] != k_BKLD.shape[1],
+                enable_gqa=q_BHLD.shape[1] != k_BKSD.shape[1],
             )
-            for q_BHLD, k_BKLD, v_BKLD in zip(*pieces, strict=True)
+            for q_BHLD, k_BKSD, v_BKSD in _pieces([x.to(dtype) for x in rows], segments)
         ]
         out_BHTD = torch.cat(out, 2)
     return out_BHTD.transpose(1, 2).contiguous().to(value_BKTD.dtype), None
 
 
-def _window_mask(q_BHLD: torch.Tensor, window: int | None) -> torch.Tensor | None:
-    """Each token sees itself and `window - 1` before it; None where the segment is not longer."""
-    length = q_BHLD.shape[2]
-    if not window or window >= length:
+def _pieces(
+    rows: Sequence[torch.Tensor], segments: Segments
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(queries, keys, values) of each segment, then of each branch."""
+    branches = segments.branches
+    lengths = [*segments.lengths, *(branches.lengths if branches else ())]
+    queries, keys, values = (torch.split(x, lengths, 2) for x in rows)
+    count = len(segments.lengths)
+    yield from zip(queries[:count], keys[:count], values[:count], strict=True)
+    if branches is None:
+        return
+    for place, stem in enumerate(branches.stems):
+        if branches.lengths[place]:
+            yield (
+                queries[count + place],
+                torch.cat([keys[place][:, :, :stem], keys[count + place]], 2),
+                torch.cat([values[place][:, :, :stem], values[count + place]], 2),
+            )
+
+
+def _is_plain(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> bool:
+    """True where SDPA's own causal mask is the right one."""
+    length = k_BKSD.shape[2]
+    return q_BHLD.shape[2] == length and (not window or window >= length)
+
+
+def _mask(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> torch.Tensor | None:
+    """What to add to scores: the last query sees the last `window` keys; None where plain."""
+    if _is_plain(q_BHLD, k_BKSD, window):
         return None
-    place_L = torch.arange(length, device=q_BHLD.device)
-    back_LL = place_L[:, None] - place_L[None, :]
-    return (back_LL >= 0) & (back_LL < window)
+    queries, keys = q_BHLD.shape[2], k_BKSD.shape[2]
+    mask_LS = q_BHLD.new_full((queries, keys), -torch.inf).triu_(keys - queries + 1)
+    if window and window < keys:
+        far_LS = torch.ones_like(mask_LS, dtype=torch.bool).tril_(keys - queries - window)
+        mask_LS.masked_fill_(far_LS, -torch.inf)
+    return mask_LS
 
 
 def _varlen(
@@ -105,24 +189,52 @@ def _varlen(
     scaling: float | None,
     window: int | None,
 ) -> torch.Tensor:
-    """All segments in one FlashAttention call (CUDA, half precision)."""
+    """All segments in one FlashAttention call, all branches in another (CUDA, half precision)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = max(segments.lengths)
     dtype = value_BKTD.dtype  # rotary embeddings under autocast leave queries and keys in fp32
-    out_THD: Any = varlen_attn(
-        query_BHTD[0].transpose(0, 1).to(dtype),
-        key_BKTD[0].transpose(0, 1).to(dtype),
-        value_BKTD[0].transpose(0, 1),
-        segments.bounds,
-        segments.bounds,
-        longest,
-        longest,
-        scale=scaling,
-        window_size=(window - 1 if window else -1, 0),
-        enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
+    query_THD, key_TKD, value_TKD = (
+        x[0].transpose(0, 1).to(dtype) for x in (query_BHTD, key_BKTD, value_BKTD)
     )
-    return torch.as_tensor(out_THD)[None]
+
+    def attend(
+        query_THD: torch.Tensor,
+        key_SKD: torch.Tensor,
+        value_SKD: torch.Tensor,
+        bounds: tuple[torch.Tensor, torch.Tensor],
+        longest: tuple[int, int],
+    ) -> torch.Tensor:
+        out_THD: Any = varlen_attn(
+            query_THD,
+            key_SKD,
+            value_SKD,
+            *bounds,
+            *longest,
+            scale=scaling,
+            window_size=(window - 1 if window else -1, 0),
+            enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
+        )
+        return torch.as_tensor(out_THD)
+
+    branches = segments.branches
+    end = sum(segments.lengths)
+    out_THD = attend(
+        query_THD[:end],
+        key_TKD[:end],
+        value_TKD[:end],
+        (segments.bounds, segments.bounds),
+        (max(segments.lengths), max(segments.lengths)),
+    )
+    if branches is not None and any(branches.lengths):
+        ends_THD = attend(
+            query_THD[end:],
+            key_TKD[branches.key_places],
+            value_TKD[branches.key_places],
+            (branches.bounds, branches.key_bounds),
+            (max(branches.lengths), max(map(add, branches.stems, branches.lengths))),
+        )
+        out_THD = torch.cat([out_THD, ends_THD])
+    return out_THD[None]
 
 
 def _no_mask(*_args: object, **_kwargs: object) -> None:

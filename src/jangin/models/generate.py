@@ -1,20 +1,18 @@
-"""Greedy decoding in batches with a key-value cache; finished rows leave the batch at once.
-
-Shapes: B rows still being written, T tokens of the prompt (padded on the left), V vocabulary.
-"""
+"""Answers of a model to conversations: all at once, or as a stream of pieces of text."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import DynamicCache
-
+from jangin.core.digest import digest_value
 from jangin.core.types import Message
-from jangin.models.attention import NAME
+from jangin.models.continuous import ContinuousBatch, Request, Writing
+from jangin.models.decoder import open_decoder, rows_that_fit
 from jangin.models.render import render_prompts
 from jangin.models.score import base_model
+
+_LIKELY_TOKENS = 256
+"""The cache is made for answers of at most so many tokens; longer ones make it grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +20,28 @@ class Generation:
     """One answer."""
 
     text: str
-    """Without the stop token, white space at both ends taken off."""
+    """Without the stop token or stop string, white space at both ends taken off."""
     token_ids: tuple[int, ...]
     """With the stop token, if it was reached."""
     finished: bool
     """False if `max_new_tokens` cut it off."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token, in nats, before temperature and top-p; empty if not asked for."""
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
+    """(token, log-probability) of the likeliest at each place; empty if not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token of a streamed answer."""
+
+    request: int
+    """Which of the requests it belongs to."""
+    token_id: int
+    text: str
+    """What became sure with this token; may be empty. An answer's pieces make up its text."""
+    generation: Generation | None = None
+    """The whole answer, with its last token."""
 
 
 def generate(
@@ -35,21 +50,62 @@ def generate(
     prompts: Sequence[Sequence[Message]],
     max_new_tokens: int = 256,
     batch_size: int = 64,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
 ) -> list[Generation]:
-    """The model's most likely answer to each conversation, in the order asked."""
-    if not prompts:
-        return []
-    prompt_ids = render_prompts(tokenizer, prompts)
-    stop_ids = stop_tokens(model, tokenizer)
-    written = generate_ids(model, prompt_ids, stop_ids, max_new_tokens, batch_size)
-    return [
-        Generation(
-            text=str(tokenizer.decode(ids, skip_special_tokens=True)).strip(),
-            token_ids=tuple(ids),
-            finished=bool(ids) and ids[-1] in stop_ids,
-        )
-        for ids in written
+    """The model's answer to each conversation, in the order asked; greedy unless told otherwise.
+
+    Every prompt has a seed of its own, made of `seed` and its place in the list.
+    """
+    requests = [
+        Request(ids, max_new_tokens, temperature, top_p, int(digest_value([seed, place])[:12], 16))
+        for place, ids in enumerate(render_prompts(tokenizer, prompts) if prompts else [])
     ]
+    return complete(model, tokenizer, requests, batch_size)
+
+
+def complete(
+    model: Any, tokenizer: Any, requests: Sequence[Request], batch_size: int = 64
+) -> list[Generation]:
+    """The answer to each request, in the order asked; at most `batch_size` at a time."""
+    answers: dict[int, Generation] = {}
+    stop_ids = stop_tokens(model, tokenizer)
+    for stepped in _steps(model, tokenizer, requests, stop_ids, batch_size, watched=False):
+        answers.update({n: _generation(one, tokenizer) for n, one in stepped if one.ended})
+    return [answers[number] for number in range(len(requests))]
+
+
+def stream(
+    model: Any, tokenizer: Any, requests: Sequence[Request], batch_size: int = 64
+) -> Iterator[Piece]:
+    """Pieces of all answers as they are written.
+
+    The model is the stream's own until the last piece is taken or the iterator is closed.
+    """
+    stop_ids = stop_tokens(model, tokenizer)
+    for stepped in _steps(model, tokenizer, requests, stop_ids, batch_size, watched=True):
+        for number, one in stepped:
+            if one.words is not None:
+                text = one.words.rest() if one.ended else one.words.show()
+                whole = _generation(one, tokenizer) if one.ended else None
+                yield Piece(number, one.token_ids[-1], text, whole)
+
+
+def generate_ids(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    stop_ids: frozenset[int],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[list[int]]:
+    """Greedy continuations of token ids, stop token included; equal to `model.generate`'s."""
+    requests = [Request(ids, max_new_tokens) for ids in prompts]
+    written: dict[int, list[int]] = {}
+    for stepped in _steps(model, None, requests, stop_ids, batch_size, watched=False):
+        written.update({number: one.token_ids for number, one in stepped if one.ended})
+    return [written[number] for number in range(len(prompts))]
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -60,82 +116,42 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
-@torch.inference_mode()
-def generate_ids(
+def _steps(
     model: Any,
-    prompts: Sequence[Sequence[int]],
+    tokenizer: Any,
+    requests: Sequence[Request],
     stop_ids: frozenset[int],
-    max_new_tokens: int,
     batch_size: int,
-) -> list[list[int]]:
-    """Greedy continuations of token ids, stop token included; equal to `model.generate`'s."""
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    written: list[list[int]] = [[] for _ in prompts]
-    training = model.training
-    model.eval()
-    with _plain_attention(model):
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            _write(model, rows, prompts, written, stop_ids, max_new_tokens)
-    model.train(training)
-    return written
+    *,
+    watched: bool,
+) -> Iterator[list[tuple[int, Writing]]]:
+    """(number of the request, answer so far) of all answers that each step adds a token to."""
+    if not requests:
+        return
+    # Shortest first: a later prompt is about as long as an earlier one has grown meanwhile, and
+    # the shorter rows of a step cost as much as its longest.
+    order = sorted(range(len(requests)), key=lambda number: len(requests[number].prompt_ids))
+    longest = len(requests[order[-1]].prompt_ids)
+    tokens = longest + min(_LIKELY_TOKENS, max(one.max_new_tokens for one in requests))
+    rows = min(batch_size, len(requests), rows_that_fit(model, tokens))
+    with open_decoder(model, rows, tokens) as decoder:
+        batch = ContinuousBatch(decoder, tokenizer, stop_ids, rows, watched=watched)
+        for number in order:
+            batch.add(requests[number])
+        for stepped in batch.run():
+            yield [(order[one.number], one) for one in stepped]
 
 
-def _write(
-    model: Any,
-    rows: list[int],
-    prompts: Sequence[Sequence[int]],
-    written: list[list[int]],
-    stop_ids: frozenset[int],
-    max_new_tokens: int,
-) -> None:
-    """Extend `written` for these rows until each has stopped."""
-    device = next(model.parameters()).device
-    longest = max(len(prompts[row]) for row in rows)
-    pads = [longest - len(prompts[row]) for row in rows]
-    ids_BT = torch.tensor(
-        [[0] * pad + list(prompts[row]) for pad, row in zip(pads, rows, strict=True)],
-        device=device,
+def _generation(one: Writing, tokenizer: Any) -> Generation:
+    text = (
+        str(tokenizer.decode(one.token_ids, skip_special_tokens=True)).strip()
+        if one.words is None
+        else one.words.final()
     )
-    mask_BT = torch.ones_like(ids_BT)
-    for place, pad in enumerate(pads):
-        mask_BT[place, :pad] = 0
-    positions_BT = (mask_BT.cumsum(1) - 1).clamp_min(0)
-    cache = DynamicCache(config=base_model(model).config)
-    for _ in range(max_new_tokens):
-        logits_BTV = model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-        chosen_B = logits_BTV[:, -1].argmax(-1)
-        chosen = chosen_B.tolist()
-        for row, token in zip(rows, chosen, strict=True):
-            written[row].append(token)
-        going = [place for place, token in enumerate(chosen) if token not in stop_ids]
-        if not going:
-            return
-        ids_BT, positions_BT = chosen_B[:, None], positions_BT[:, -1:] + 1
-        if len(going) < len(rows):
-            keep = torch.tensor(going, device=device)
-            rows = [rows[place] for place in going]
-            cache.batch_select_indices(keep)
-            ids_BT, mask_BT, positions_BT = ids_BT[keep], mask_BT[keep], positions_BT[keep]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], 1)
-
-
-@contextmanager
-def _plain_attention(model: Any) -> Iterator[None]:
-    """Cached decoding cannot run on packed segments: attend the ordinary way meanwhile."""
-    base = base_model(model)
-    packed = base.config._attn_implementation == NAME
-    if packed:
-        base.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        if packed:
-            base.set_attn_implementation(NAME)
+    return Generation(
+        text,
+        tuple(one.token_ids),
+        one.finished,
+        tuple(one.logprobs),
+        tuple(one.top_logprobs) if one.request.top_logprobs else (),
+    )

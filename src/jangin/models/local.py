@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from jangin.core.errors import MachineError, StoreError
+
+# PEFT imports it where it is installed, and at every import it says that a kernel for inference
+# could not be fetched.
+getLogger("bitsandbytes").setLevel(ERROR)
 
 REFERENCE = "reference.json"
 LOCATION = "location.json"
@@ -27,15 +32,25 @@ def load_tokenizer(folder: Path) -> Any:
     )
 
 
-def load_model(folder: Path, dtype: str | torch.dtype = "auto", adapter: Path | None = None) -> Any:
+def load_model(
+    folder: Path,
+    dtype: str | torch.dtype = "auto",
+    adapter: Path | None = None,
+    quantization: Any = None,
+) -> Any:
     """The causal language model of a `base` or `model` artifact, ready to generate.
 
-    `dtype` auto keeps the checkpoint's. `adapter` is a PEFT folder to put on top of it.
+    `dtype` auto keeps the checkpoint's. `adapter` is a PEFT folder to put on top of it,
+    `quantization` a config of transformers that says in how many bits weights are loaded.
     """
     path, revision = locate(folder)
+    options: dict[str, Any] = {"revision": revision, "dtype": dtype}
+    if quantization is not None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        options |= {"quantization_config": quantization, "device_map": {"": device}}
     try:
         with no_bars():
-            model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, **options)
     except OSError as error:
         raise unreachable(str(path), error) from error
     if adapter is not None:
@@ -45,7 +60,7 @@ def load_model(folder: Path, dtype: str | torch.dtype = "auto", adapter: Path | 
             model = PeftModel.from_pretrained(model, adapter)
         # The stop tokens it was trained with.
         model.base_model.model.generation_config = GenerationConfig.from_pretrained(adapter)
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and quantization is None:
         model = model.cuda()
     return model.eval()
 

@@ -92,8 +92,14 @@ def render_rows(
     conversations: Sequence[Sequence[Message]],
     names: Sequence[str],
     train_on: TrainOn = "completion",
+    weights: Sequence[Sequence[int]] | None = None,
 ) -> RenderedRows:
-    """Tokenize conversations that end with an assistant turn, and mark what is trained.
+    """Tokenize conversations that end with an assistant message, and mark what is trained.
+
+    `train_on` chooses messages: the last one (`completion`), the assistant's after the last
+    question (`last_turn`, which may be several), all of the assistant's (`all_turns`), or all
+    text. `weights` has a 0 or 1 for each message of each conversation, as in OpenAI's format: 0
+    takes a chosen message out again. It is no field of `Message`, whose bytes are its identity.
 
     A trained turn ends with its stop token; tokens after the last trained one are left out,
     because no loss depends on them. Raises `TrainingError` with the name of the row that has no
@@ -101,10 +107,11 @@ def render_rows(
     """
     control = [token for token in tokenizer.all_special_tokens if token.strip()]
     full, asked, spans = [], [], []
-    for messages, name in zip(conversations, names, strict=True):
+    for number, (messages, name) in enumerate(zip(conversations, names, strict=True)):
         _refuse_control_tokens(messages, control, name)
         text = render_text(tokenizer, messages, ask=False, name=name)
-        span = _turns(tokenizer, messages, text, name, every=train_on == "all_turns")
+        chosen = _chosen(messages, train_on, weights[number] if weights else None, name)
+        span = _turns(tokenizer, messages, text, chosen, name)
         full.append(text)
         asked.append(text[: span[-1][0]])
         spans.append(span)
@@ -127,6 +134,46 @@ def render_rows(
         end = int(np.flatnonzero(trained)[-1]) + 1
         rows.append((np.asarray(ids[:end], dtype=np.int64), trained[:end]))
     return _join(rows, tuple(names), tuple(stops))
+
+
+def render_documents(
+    tokenizer: Any, texts: Sequence[str], names: Sequence[str], limit: int
+) -> RenderedRows:
+    """Raw texts as windows of at most `limit` tokens; none holds two texts.
+
+    A text begins with BOS and ends with EOS where the model has them. Each window begins with the
+    last token of the one before, so every token but a text's first is trained exactly once.
+    Raises `TrainingError` for a text that holds a control token.
+    """
+    control = [token for token in tokenizer.all_special_tokens if token.strip()]
+    for text, name in zip(texts, names, strict=True):
+        held = next((token for token in control if token in text), None)
+        if held is not None:
+            raise TrainingError(
+                f"{name} holds the model's control token {held!r} as text, which would end or "
+                "open a turn. Take it out of the text."
+            )
+    if not texts:
+        return _join([], (), ())
+    encoded = tokenizer(
+        list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    last = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows, row_names = [], []
+    for name, body in zip(names, encoded, strict=True):
+        ids = np.array([*first, *body, *last], dtype=np.int64)
+        for start in range(0, len(ids) - 1, limit - 1):
+            window = ids[start : start + limit]
+            rows.append((window, np.arange(len(window)) > 0))
+            row_names.append(f"{name}, tokens {start + 1} to {start + len(window)}")
+    return _join(rows, tuple(row_names), tuple(last))
+
+
+def select_rows(rows: RenderedRows, numbers: npt.NDArray[np.int64]) -> RenderedRows:
+    """Some of the rows, in this order."""
+    names = tuple(rows.names[number] for number in numbers)
+    return _join([rows.row(int(number)) for number in numbers], names, rows.stop_ids)
 
 
 def fit_rows(rows: RenderedRows, limit: int, too_long: TooLong) -> tuple[RenderedRows, Lost]:
@@ -168,20 +215,42 @@ def fit_rows(rows: RenderedRows, limit: int, too_long: TooLong) -> tuple[Rendere
     return _join(kept, tuple(names), rows.stop_ids), lost
 
 
-def _turns(
-    tokenizer: Any, messages: Sequence[Message], text: str, name: str, *, every: bool
-) -> list[tuple[int, int]]:
-    """Character spans of the trained assistant turns, in order; the last one is the completion."""
+def _chosen(
+    messages: Sequence[Message], train_on: TrainOn, weights: Sequence[int] | None, name: str
+) -> list[int]:
+    """Places of the messages that are trained, in order."""
     last = len(messages) - 1
     if last < 0 or messages[last].role != "assistant":
         raise TrainingError(
             f"{name} does not end with an assistant turn, so it has no trained token. "
             "Add the answer, or take the row out."
         )
+    asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    first = {"all_turns": 0, "last_turn": asked + 1}.get(train_on, last)
+    chosen = [i for i in range(first, last + 1) if messages[i].role == "assistant"]
+    if weights is None:
+        return chosen
+    if train_on == "everything":
+        raise TrainingError(
+            f"{name} has weights, but `train_on: everything` counts every message. "
+            "Use `train_on: all_turns`."
+        )
+    chosen = [i for i, weight in enumerate(weights) if weight and i in chosen]
+    if not chosen:
+        raise TrainingError(
+            f"{name} has no trained token: each message that `train_on: {train_on}` counts has "
+            "weight 0. Give one of them weight 1, or take the row out."
+        )
+    return chosen
+
+
+def _turns(
+    tokenizer: Any, messages: Sequence[Message], text: str, chosen: list[int], name: str
+) -> list[tuple[int, int]]:
+    """Character spans of the chosen messages."""
+    last = len(messages) - 1
     spans = []
-    for turn, message in enumerate(messages):
-        if message.role != "assistant" or not (every or turn == last):
-            continue
+    for turn in chosen:
         before = render_text(tokenizer, messages[:turn], ask=True, name=name)
         after = text if turn == last else render_text(tokenizer, messages[: turn + 1], ask=False)
         if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
@@ -190,7 +259,7 @@ def _turns(
                 "when showing it, so it cannot be trained as it will be asked. "
                 "Use `train_on: completion`, or another chat template."
             )
-        if not message.content:
+        if not messages[turn].content:
             raise TrainingError(
                 f"{name} has no trained token: its answer is empty. Write one, or take the row out."
             )

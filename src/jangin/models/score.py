@@ -33,6 +33,9 @@ class Scorer:
     """Why it is not packed."""
     dtype: torch.dtype = torch.float32
     """Of matrix products."""
+    through: Any = None
+    """DDP's or FSDP2's wrapper of this scorer, through which every pass must go; it calls `score`
+    of the scorer inside."""
 
     @property
     def batcher(self) -> Batcher:
@@ -41,6 +44,9 @@ class Scorer:
 
     def score(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(sum of losses, right top-1 predictions) over the batch's trained tokens."""
+        if self.through is not None:
+            loss, correct = self.through(batch)
+            return loss, correct
         device = batch.input_ids_BT.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self._packed(batch) if self.packed else self._padded(batch)

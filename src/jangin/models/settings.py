@@ -7,7 +7,8 @@ from pydantic import Field
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.types import Record
 
-TrainOn = Literal["completion", "all_turns", "everything"]
+TrainOn = Literal["completion", "all_turns", "last_turn", "everything"]
+Sharding = Literal["none", "fsdp"]
 TooLong = Literal["refuse", "drop", "keep_start", "keep_end"]
 
 SERVABLE_RANKS = (8, 16, 32, 64, 128)
@@ -20,10 +21,9 @@ class Full(Config):
     type: Literal["full"] = "full"
 
 
-class Lora(Config):
-    """Train a low-rank adapter on frozen weights."""
+class Adapter(Config):
+    """A low-rank adapter on frozen weights."""
 
-    type: Literal["lora"]
     r: int = Field(default=16, ge=1)
     """Rank. 8, 16, 32, 64 or 128 can be served by vLLM."""
     alpha: int = Field(default=32, ge=1)
@@ -32,6 +32,20 @@ class Lora(Config):
     """Share of the adapter's inputs dropped while training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head."""
+
+
+class Lora(Adapter):
+    """Train a low-rank adapter on frozen weights."""
+
+    type: Literal["lora"]
+
+
+class Qlora(Adapter):
+    """Train a low-rank adapter on weights that are frozen in 4 bits (nf4)."""
+
+    type: Literal["qlora"]
+    double_quant: bool = True
+    """Keep the scales of the 4-bit blocks in 8 bits too: 0.37 bits fewer per weight."""
 
 
 class Epochs(Config):
@@ -48,11 +62,27 @@ class Steps(Config):
     steps: int = Field(ge=1)
 
 
+class Never(Config):
+    """Train to the last step."""
+
+    type: Literal["never"] = "never"
+
+
+class EarlyStopping(Config):
+    """Stop when the validation loss no longer falls."""
+
+    type: Literal["validation_loss"]
+    patience: int = Field(default=3, ge=1)
+    """Measurements in a row that may bring no gain."""
+    min_gain: float = Field(default=0, ge=0)
+    """A smaller fall of the loss, in nats per token, is no gain."""
+
+
 class TrainingConfig(StageConfig):
     """Settings of the training loop."""
 
-    method: Annotated[Full | Lora, Field(discriminator="type")] = Full()
-    """`full` or `lora`."""
+    method: Annotated[Full | Lora | Qlora, Field(discriminator="type")] = Full()
+    """`full`, `lora` or `qlora`."""
     length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs")
     """`epochs` or `steps`."""
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -76,7 +106,8 @@ class TrainingConfig(StageConfig):
     too_long: TooLong = "refuse"
     """What happens to longer rows."""
     train_on: TrainOn = "completion"
-    """Which tokens the loss counts: the completion, all assistant turns, or everything."""
+    """Which tokens the loss counts: the last message, every assistant message, those after the
+    last question, or everything."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of matrix products; auto takes bf16 where the machine computes it natively."""
     seed: int = Field(default=0, ge=0)
@@ -84,10 +115,23 @@ class TrainingConfig(StageConfig):
     """One line of metrics.jsonl covers this many steps."""
     validate_every_steps: int = Field(default=50, ge=1)
     """The validation loss is also measured after the last step."""
+    early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
+    """`never` or `validation_loss`."""
+    keep: Literal["last", "best"] = "last"
+    """Whose weights are the result: the last step's, or those with the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
     checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
+    memory: Runtime[Literal["refuse", "warn"]] = "refuse"
+    """What happens when the run is planned to take more memory than there is."""
     threads: Runtime[int] = Field(default=0, ge=0)
     """CPU threads; 0 takes torch's own number. A resumed run keeps the number it began with."""
+    activation_checkpointing: Runtime[Literal["auto", "always", "never"]] = "auto"
+    """Compute activations twice instead of keeping them: less memory, a third more work, the same
+    loss. `auto` does so only where memory is planned, or turns out, to be too small."""
+    devices: Runtime[int] = Field(default=1, ge=1)
+    """GPUs of this machine that train together; without a GPU, processes."""
+    sharding: Runtime[Sharding] = "none"
+    """With several devices: `none` keeps a copy of the model on each, `fsdp` a part of it."""
 
 
 class StepMetrics(Record):
@@ -109,3 +153,18 @@ class StepMetrics(Record):
     """Of the last step, before clipping."""
     trained_tokens: int
     """Since the start."""
+
+
+class DpoMetrics(StepMetrics):
+    """The same of preference training; `train_loss` is per pair, tokens are the chosen answers'."""
+
+    rewards_chosen: float
+    """Mean of beta times the log-probability gained by the chosen answers."""
+    rewards_rejected: float
+    reward_margin: float
+    reward_accuracy: float
+    """Share of pairs whose chosen answer gained more than the rejected one."""
+    chosen_drift: float
+    """Mean gain of chosen answers in nats per token against the reference; below 0 is a loss."""
+    chosen_loss: float
+    """Cross-entropy of chosen answers in nats per token."""

@@ -1,14 +1,12 @@
 """The training loop: one flat pass over optimizer steps, resumable at any of them.
 
-Loss is the sum over trained tokens divided by the trained tokens of the whole step, so splitting
-a step into batches changes nothing. Row order is a function of seed and step, so a killed run that
-goes on from its last checkpoint repeats the same metrics and weights bit for bit on a CPU.
+What is minimised is an `Objective`. Its loss is a sum that is divided by the weight of the whole
+step (its trained tokens), so splitting a step into batches changes nothing. Row order is a
+function of seed and step, so a killed run that goes on from its last checkpoint repeats the same
+metrics and weights bit for bit on a CPU.
 """
 
-import hashlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from jangin.core.digest import digest_value
@@ -26,48 +25,58 @@ from jangin.core.store import JOURNAL
 from jangin.models.checkpoint import (
     Position,
     find_checkpoint,
+    here,
+    load_best,
     pack_state,
+    pack_weights,
+    save_best,
     save_checkpoint,
     unpack_state,
+    unpack_weights,
+    whole,
 )
-from jangin.models.pack import rows_of_step, split_by_budget, steps_per_epoch
-from jangin.models.precision import native_precision
+from jangin.models.gradient import Gradient
+from jangin.models.interrupt import interrupted
+from jangin.models.objective import Done, Objective, TokenLoss
+from jangin.models.outcome import Outcome
+from jangin.models.pack import rows_of_step, steps_per_epoch
+from jangin.models.ranks import Ranks
 from jangin.models.render import RenderedRows
-from jangin.models.score import Scorer, choose_scorer
-from jangin.models.settings import Epochs, StepMetrics, TrainingConfig
+from jangin.models.settings import EarlyStopping, Epochs, StepMetrics, TrainingConfig
+from jangin.models.stopping import best_line, patience_over
 
 METRICS = "metrics.jsonl"
 _NAMED_ROWS = 8
+_REHEARSED_ROWS = 10_000
+"""So many rows ahead the largest batch is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a finished run came to."""
+class _Place:
+    """Where a run writes, and what its checkpoints must tell."""
 
-    steps: int
-    trained_tokens: int
-    first: StepMetrics
-    last: StepMetrics
-    runtime: dict[str, Any]
-    """Speed, memory and machine: no part of the result."""
+    checkpoints: Path
+    metrics: Path
+    plan: str
+    threads: int
 
 
 @dataclass(slots=True)
 class _Run:
     """All that changes while training."""
 
-    scorer: Scorer
-    data: RenderedRows
+    objective: Objective
     config: TrainingConfig
     device: torch.device
     parameters: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
-    sums: dict[str, torch.Tensor]
-    """Since the last line of metrics, but `all_tokens`: since the start."""
+    gradient: Gradient
+    ranks: Ranks
+    place: _Place = field(init=False)
+    lines: list[StepMetrics] = field(default_factory=list)
+    """Of metrics.jsonl."""
     unchecked: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     """(step, [loss, gradient norm]) whose finiteness nobody has looked at yet."""
-    tokens: int = 0
-    """Computed in this process, for the speed."""
 
 
 def train(
@@ -77,57 +86,89 @@ def train(
     config: TrainingConfig,
     folder: Path,
     progress: Progress,
+    ranks: Ranks | None = None,
+    budget: int | None = None,
 ) -> Outcome:
-    """Train `model` in place; metrics and checkpoints go to `folder`.
+    """Train `model` in place on the trained tokens of `data`; see `minimise`.
+
+    `budget` is less than `tokens_per_batch` where that is known to be too much.
+    """
+    if not (validation and len(validation)) and (
+        config.keep == "best" or isinstance(config.early_stopping, EarlyStopping)
+    ):
+        raise TrainingError(
+            "`early_stopping` and `keep: best` look at the validation loss, and there is no "
+            "validation row. Give `split` a validation share, or leave both out."
+        )
+    # What only a stage's own settings say shows in the rows, so these decide the run.
+    config = TrainingConfig.model_validate(
+        config.model_dump(include={*TrainingConfig.model_fields})
+    )
+    objective = TokenLoss.of(model, data, validation, config, ranks)
+    objective.budget = budget or objective.budget
+    return minimise(objective, config, folder, progress, ranks)
+
+
+def minimise(
+    objective: Objective,
+    config: TrainingConfig,
+    folder: Path,
+    progress: Progress,
+    ranks: Ranks | None = None,
+) -> Outcome:
+    """Train the objective's model in place; metrics and checkpoints go to `folder`.
 
     Raises `TrainingError` on a loss or gradient that is not finite, `StoreError` on a full disk;
     Ctrl-C saves a checkpoint first. Whatever happened, calling it again goes on from the last one.
     """
-    plan = _plan_digest(config, data, validation)
-    checkpoints, metrics = folder / JOURNAL / "checkpoints", folder / METRICS
+    ranks = ranks or Ranks()
+    if ranks.count == 1 and config.devices > 1:
+        raise TrainingError("this stage trains on one device only. Set its `devices` to 1.")
+    checkpoints = folder / JOURNAL / "checkpoints"
+    plan = digest_value({"config": config.identity(), "tokens": objective.digests()})
     found = find_checkpoint(checkpoints, plan)
-    start, total = found[0].step if found else 0, total_steps(config, len(data))
-    per_epoch = steps_per_epoch(len(data), config.examples_per_step)
+    start, total = found[0].step if found else 0, total_steps(config, len(objective.names))
     with (
-        _threads(found[0].threads if found else config.threads) as threads,
-        _interrupt() as stop,
+        compute_threads(found[0].threads if found else config.threads) as threads,
+        interrupted() as stop,
         _bar(progress, total - start) as bar,
     ):
-        run = _begin(model, data, config, progress)
+        run = _begin(objective, config, progress, ranks)
+        run.place = _Place(checkpoints, folder / METRICS, plan, threads)
         if found:
-            unpack_state(found[1], run.parameters, run.optimizer, run.sums)
+            _go_on(run, *found)
             progress.say(f"going on from step {start} of {total}")
-        _cut(metrics, found[0].metrics_bytes if found else 0)
-
-        def save(step: int) -> None:
-            _check_finite(run)
-            position = Position(step, metrics.stat().st_size, threads, plan)
-            tensors = pack_state(run.parameters, run.optimizer, run.sums)
-            save_checkpoint(checkpoints, position, tensors)
-
+        _read_lines(run, found[0].metrics_bytes if found else 0)
+        ahead = range(start, min(total, start + -(-_REHEARSED_ROWS // config.examples_per_step)))
+        if (
+            torch.cuda.is_available()
+        ):  # a CPU pages and swaps; there the extra batch only costs time
+            run.gradient.rehearse([_rows(run, step) for step in ahead])
         began = saved = time.monotonic()
-        note = ""
+        note = stopped = ""
         for step in range(start, total):
             rate = learning_rate(config, step, total)
             norm = _step(run, step, rate)
             done = step + 1
             validate = done % config.validate_every_steps == 0 or done == total
             if validate or done % config.log_every_steps == 0:
-                _check_finite(run)
-                measured = validation if validate else None
-                line = _line(run, done, done / per_epoch, rate, norm, measured)
-                append_jsonl(metrics, [line])
+                line = _line(run, done, rate, norm, validate=validate)
                 note = f"loss {line.train_loss:.3f}"
+                stopped = objective.stop(line) or patience_over(run.lines, config.early_stopping)
+            if stopped:
+                progress.say(f"stopped after step {done} of {total}: {stopped}")
+                break
             due = time.monotonic() - saved > config.checkpoint_every_seconds
-            if done < total and (due or done % config.checkpoint_every_steps == 0):
-                save(done)
+            due = due or done % config.checkpoint_every_steps == 0
+            if done < total and ranks.gather(int(due))[0][0]:
+                _save(run, done)
                 saved = time.monotonic()
             progress.advance(bar, 1, note)
-            if stop.is_set() and done < total:
-                save(done)
+            if done < total and ranks.any(stop.is_set()):
+                _save(run, done)
                 progress.say(f"stopped after step {done} of {total}; run again to go on")
                 raise KeyboardInterrupt
-        return _outcome(run, metrics, total, threads, time.monotonic() - began)
+        return _outcome(run, stopped, time.monotonic() - began)
 
 
 def total_steps(config: TrainingConfig, rows: int) -> int:
@@ -149,12 +190,9 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * fall
 
 
-def _begin(model: Any, data: RenderedRows, config: TrainingConfig, progress: Progress) -> _Run:
-    device = next(model.parameters()).device
-    precision = native_precision() if config.precision == "auto" else config.precision
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    model.train()
-    scorer = choose_scorer(model, data, dtype, device)
+def _begin(objective: Objective, config: TrainingConfig, progress: Progress, ranks: Ranks) -> _Run:
+    scorer = objective.scorer
+    model = scorer.model.train()
     if not scorer.packed:
         progress.say(f"rows are padded instead of packed, because of this model: {scorer.reason}")
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -165,10 +203,9 @@ def _begin(model: Any, data: RenderedRows, config: TrainingConfig, progress: Pro
         {"params": vectors, "weight_decay": 0.0},
     ]
     return _Run(
-        scorer,
-        data,
+        objective,
         config,
-        device,
+        next(model.parameters()).device,
         parameters,
         torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -176,42 +213,92 @@ def _begin(model: Any, data: RenderedRows, config: TrainingConfig, progress: Pro
             betas=(0.9, config.beta2),
             fused=True,
         ),
-        {
-            "loss": torch.zeros((), dtype=torch.float64, device=device),
-            "correct": torch.zeros((), dtype=torch.int64, device=device),
-            "tokens": torch.zeros((), dtype=torch.int64),
-            "all_tokens": torch.zeros((), dtype=torch.int64),
-        },
+        Gradient(objective, config, progress, ranks),
+        ranks,
     )
+
+
+def _go_on(run: _Run, position: Position, tensors: dict[str, torch.Tensor]) -> None:
+    """Put a run back to where a checkpoint was taken."""
+    sums = run.objective.sums
+    unpack_state(tensors, run.parameters, run.optimizer, sums)
+    run.objective.budget = min(run.objective.budget, position.budget or run.objective.budget)
+    if not run.ranks.first:
+        for value in sums.values():
+            value.zero_()
+
+
+def _read_lines(run: _Run, length: int) -> None:
+    """Forget the metrics that a killed run wrote after its last checkpoint; know the others."""
+    if run.ranks.first:
+        with run.place.metrics.open("ab") as stream:
+            stream.truncate(length)
+    run.ranks.wait()
+    lines = run.place.metrics.read_bytes()[:length].splitlines()
+    run.lines = [run.objective.metrics.model_validate_json(line) for line in lines]
+
+
+def _save(run: _Run, step: int) -> None:
+    """Write a checkpoint; every process has a part in it, the first one writes."""
+    _check_finite(run)
+    with run.ranks.totals(run.objective.sums):
+        tensors = pack_state(run.parameters, run.optimizer, run.objective.sums)
+        if run.ranks.first:
+            best = best_line(run.lines) if run.config.keep == "best" else None
+            save_checkpoint(
+                run.place.checkpoints, _position(run, step), tensors, best.step if best else None
+            )
+
+
+def _position(run: _Run, step: int) -> Position:
+    place, written = run.place, run.place.metrics.stat().st_size
+    return Position(step, written, place.threads, place.plan, run.objective.budget)
+
+
+def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bool) -> StepMetrics:
+    """Write one line of metrics; keep the weights where they are the best so far."""
+    _check_finite(run)
+    per_epoch = steps_per_epoch(len(run.objective.names), run.config.examples_per_step)
+    at = Done(done, round(done / per_epoch, 6), rate, norm.item())
+    with run.ranks.totals(run.objective.sums):
+        line = run.objective.line(at, validate=validate)
+    if run.ranks.first:
+        append_jsonl(run.place.metrics, [line])
+    run.lines.append(line)
+    if run.config.keep == "best" and best_line(run.lines) is line:
+        weights = pack_weights(run.parameters)
+        if run.ranks.first:
+            save_best(run.place.checkpoints, _position(run, done), weights)
+    return line
 
 
 def _step(run: _Run, step: int, rate: float) -> torch.Tensor:
     """One optimizer step; returns the gradient norm before clipping, unread."""
-    rows = rows_of_step(len(run.data), run.config.examples_per_step, step, run.config.seed)
-    batches = [
-        run.scorer.batcher(run.data, part, run.device)
-        for part in split_by_budget(run.data.lengths, rows.tolist(), run.config.tokens_per_batch)
-    ]
-    trained = sum(len(batch.targets_N) for batch in batches)
-    step_loss = torch.zeros((), device=run.device)
-    for batch in batches:
-        loss, correct = run.scorer.score(batch)
-        torch.autograd.backward(loss / trained)
-        step_loss += loss.detach()
-        run.sums["correct"] += correct
-        run.tokens += batch.tokens
+    if run.ranks.count > 1:
+        # Each drops out its own units, and the same ones again after going on.
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence([run.config.seed, step, run.ranks.rank]).generate_state(1)[0]
+            )
+        )
+    step_loss = run.gradient.add(_rows(run, step))
     norm = torch.nn.utils.clip_grad_norm_(
         run.parameters.values(), run.config.max_gradient_norm, foreach=True
     )
+    norm = whole(norm)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    run.sums["loss"] += step_loss
-    run.sums["tokens"] += trained
-    run.sums["all_tokens"] += trained
+    run.objective.sums["loss"] += step_loss
     run.unchecked.append((step, torch.stack([step_loss, norm])))
     return norm
+
+
+def _rows(run: _Run, step: int) -> list[int]:
+    """Row numbers of a step."""
+    per_step, rows = run.config.examples_per_step, len(run.objective.names)
+    return [int(row) for row in rows_of_step(rows, per_step, step, run.config.seed)]
 
 
 def _check_finite(run: _Run) -> None:
@@ -222,8 +309,8 @@ def _check_finite(run: _Run) -> None:
     bad = (~values.isfinite()).any(1).nonzero().flatten().tolist()
     if bad:
         step = run.unchecked[bad[0]][0]
-        rows = rows_of_step(len(run.data), run.config.examples_per_step, step, run.config.seed)
-        names = ", ".join(run.data.names[row] for row in rows[:_NAMED_ROWS])
+        rows = _rows(run, step)
+        names = ", ".join(run.objective.names[row] for row in rows[:_NAMED_ROWS])
         more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
         raise TrainingError(
             f"step {step + 1}: loss {values[bad[0], 0].item()}, gradient norm "
@@ -233,67 +320,32 @@ def _check_finite(run: _Run) -> None:
     run.unchecked.clear()
 
 
-def _line(
-    run: _Run,
-    step: int,
-    epoch: float,
-    rate: float,
-    norm: torch.Tensor,
-    validation: RenderedRows | None,
-) -> StepMetrics:
-    """One line of metrics; starts new sums."""
-    tokens = int(run.sums["tokens"])
-    valid_loss, valid_accuracy = evaluate_loss(run.scorer, validation, run.config, run.device)
-    line = StepMetrics(
-        step=step,
-        epoch=round(epoch, 6),
-        train_loss=run.sums["loss"].item() / tokens,
-        train_mean_token_accuracy=run.sums["correct"].item() / tokens,
-        valid_loss=valid_loss,
-        valid_mean_token_accuracy=valid_accuracy,
-        learning_rate=rate,
-        grad_norm=norm.item(),
-        trained_tokens=int(run.sums["all_tokens"]),
-    )
-    for name in ("loss", "correct", "tokens"):
-        run.sums[name].zero_()
-    return line
-
-
-@torch.no_grad()
-def evaluate_loss(
-    scorer: Scorer, data: RenderedRows | None, config: TrainingConfig, device: torch.device
-) -> tuple[float | None, float | None]:
-    """(loss, top-1 accuracy) per trained token of a whole set; None without rows."""
-    if data is None or not len(data):
-        return None, None
-    scorer.model.eval()
-    losses, corrects, tokens = [], [], 0
-    for rows in split_by_budget(data.lengths, range(len(data)), config.tokens_per_batch):
-        batch = scorer.batcher(data, rows, device)
-        loss, correct = scorer.score(batch)
-        losses.append(loss.double())
-        corrects.append(correct)
-        tokens += len(batch.targets_N)
-    scorer.model.train()
-    return torch.stack(losses).sum().item() / tokens, int(torch.stack(corrects).sum()) / tokens
-
-
-def _outcome(run: _Run, metrics: Path, steps: int, threads: int, seconds: float) -> Outcome:
-    lines = [StepMetrics.model_validate_json(line) for line in metrics.read_bytes().splitlines()]
+def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
+    """What the run came to; with `keep: best` the best weights are put back first."""
+    scorer, last = run.objective.scorer, run.lines[-1]
+    best = best_line(run.lines) if run.config.keep == "best" else None
+    if best is not None and best is not last:
+        run.ranks.wait()
+        weights = load_best(run.place.checkpoints, best.step, run.place.plan)
+        unpack_weights(weights, run.parameters)
     runtime = {
         "seconds": round(seconds, 3),
-        "tokens": run.tokens,
-        "tokens_per_second": round(run.tokens / seconds, 1) if seconds else 0.0,
+        "tokens": run.gradient.tokens,
+        "tokens_per_second": round(run.gradient.tokens / seconds, 1) if seconds else 0.0,
+        "tokens_per_batch": run.objective.budget,
+        "activation_checkpointing": run.gradient.checkpointing,
         "peak_memory_bytes": _peak_memory(run.device),
-        "threads": threads,
-        "device": str(run.device),
-        "precision": str(run.scorer.dtype).removeprefix("torch."),
-        "packed": run.scorer.packed,
-        "padded_because": run.scorer.reason,
+        "threads": run.place.threads,
+        "devices": run.ranks.count,
+        "parameters_here": sum(here(p).numel() for p in scorer.model.parameters()),
+        "device": run.device.type,
+        "precision": str(scorer.dtype).removeprefix("torch."),
+        "packed": scorer.packed,
+        "padded_because": scorer.reason,
         "torch": torch.__version__,
     }
-    return Outcome(steps, lines[-1].trained_tokens, lines[0], lines[-1], runtime)
+    first = run.lines[0]
+    return Outcome(last.step, last.trained_tokens, first, last, best or last, runtime, stopped)
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -302,19 +354,6 @@ def _peak_memory(device: torch.device) -> int:
     import resource  # not on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _plan_digest(
-    config: TrainingConfig, data: RenderedRows, validation: RenderedRows | None
-) -> str:
-    """Of everything that decides the run: settings and tokens."""
-    sets = [data] if validation is None else [data, validation]
-    tokens = [
-        hashlib.sha256(part.tobytes()).hexdigest()
-        for rows in sets
-        for part in (rows.ids, rows.trained, rows.starts)
-    ]
-    return digest_value({"config": config.identity(), "tokens": tokens})
 
 
 @contextmanager
@@ -327,14 +366,8 @@ def _bar(progress: Progress, steps: int) -> Iterator[int]:
         progress.stop(bar)
 
 
-def _cut(path: Path, length: int) -> None:
-    """Forget what a killed run wrote after its last checkpoint."""
-    with path.open("ab") as stream:
-        stream.truncate(length)
-
-
 @contextmanager
-def _threads(threads: int) -> Iterator[int]:
+def compute_threads(threads: int) -> Iterator[int]:
     """Compute on this many CPU threads (0: torch's own number), then as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -342,23 +375,3 @@ def _threads(threads: int) -> Iterator[int]:
         yield threads or before
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never torn; the second one raises."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,30 +1,109 @@
 """What is trained of a model, and how the result is written: full weights or a PEFT adapter."""
 
 import json
+import math
 import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jangin.core.errors import TrainingError
+from jangin.core.errors import MachineError, TrainingError
 from jangin.core.store import disk_errors
 from jangin.models.local import REFERENCE, expected_warnings, load_model, no_bars
+from jangin.models.objective import matrix_dtype
 from jangin.models.score import base_model
-from jangin.models.settings import Lora, TrainingConfig
+from jangin.models.settings import Adapter, Qlora, TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What training starts from."""
+
+    base: Path
+    tuned: Path | None = None
+    """The artifact of a training stage, to go on from; None for a new adapter or the base."""
+
+
+def open_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(model with what the method trains, dtype of its checkpoint)."""
+    if start.tuned is not None:
+        return _load_tuned(start.base, start.tuned, config)
+    model, dtype = load_for_training(start.base, config)
+    return attach(model, config), dtype
+
+
+def _load_tuned(base: Path, tuned: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """The tuned model, its weights or its adapter trainable."""
+    method, adapter = config.method, tuned / "adapter"
+    if not adapter.exists():
+        if isinstance(method, Adapter):
+            raise TrainingError(
+                "the tuned model has full weights, which an adapter cannot go on from. "
+                "Set `method: {type: full}`."
+            )
+        model = load_model(tuned)
+        dtype = next(model.parameters()).dtype
+        torch.manual_seed(config.seed)
+        return model.float(), dtype
+    held = json.loads((adapter / "adapter_config.json").read_text())
+    r, alpha, dropout = held["r"], held["lora_alpha"], held["lora_dropout"]
+    same = isinstance(method, Adapter) and (method.r, method.alpha, method.dropout) == (
+        r,
+        alpha,
+        dropout,
+    )
+    if not same:
+        raise TrainingError(
+            "the tuned model is an adapter, and training goes on only with what it is. Set "
+            f"`method: {{type: lora, r: {r}, alpha: {alpha}, dropout: {dropout}}}`, or qlora."
+        )
+    from peft import PeftModel  # seconds to import, so only here
+
+    model, dtype = load_for_training(base, config)
+    with expected_warnings():
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    torch.manual_seed(config.seed)
+    return model, dtype
 
 
 def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
     """(model, dtype of its checkpoint). Full tuning trains fp32 weights whatever that is."""
+    if isinstance(config.method, Qlora):
+        model = load_model(base, quantization=_four_bits(config.method, matrix_dtype(config)))
+        for module in model.modules():
+            # Or a look in eval mode repacks the weights for a CPU kernel that has no gradient.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        return model, model.get_output_embeddings().weight.dtype
     model = load_model(base)
     dtype = next(model.parameters()).dtype
-    return (model if isinstance(config.method, Lora) else model.float()), dtype
+    return (model if isinstance(config.method, Adapter) else model.float()), dtype
+
+
+def _four_bits(method: Qlora, dtype: torch.dtype) -> Any:
+    """How transformers loads every linear layer but the head as nf4; `dtype` is of products."""
+    if find_spec("bitsandbytes") is None:
+        raise MachineError(
+            "`method: {type: qlora}` needs bitsandbytes, which is not installed. "
+            "Install it with: pip install 'jangin[quantized]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # untyped in transformers
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=method.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def attach(model: Any, config: TrainingConfig) -> Any:
     """The model with what the method trains; the seed decides a new adapter's weights."""
     torch.manual_seed(config.seed)
-    if not isinstance(config.method, Lora):
+    if not isinstance(config.method, Adapter):
         return model
     from peft import LoraConfig, get_peft_model  # seconds to import, so only here
 
@@ -44,6 +123,14 @@ def attach(model: Any, config: TrainingConfig) -> Any:
         raise TrainingError(
             f"no adapter fits this model: {error}. Correct `targets`, or use all-linear."
         ) from error
+
+
+def count_parameters(model: Any) -> int:
+    """Weights of the model; those in 4 bits lie two in a byte."""
+    return sum(
+        math.prod(p.quant_state.shape) if hasattr(p, "quant_state") else p.numel()
+        for p in model.parameters()
+    )
 
 
 def save_trained(
@@ -73,12 +160,12 @@ def save_trained(
         tokenizer.save_pretrained(folder)
 
 
-def _stops(model: Any, stop_ids: tuple[int, ...]) -> int | list[int]:
+def _stops(model: Any, stop_ids: tuple[int, ...]) -> int | list[int] | None:
     """The trained stop tokens first, then those the model already had."""
     listed = model.generation_config.eos_token_id
     before = listed if isinstance(listed, list) else [] if listed is None else [listed]
     ids = list(dict.fromkeys([*stop_ids, *before]))
-    return ids[0] if len(ids) == 1 else ids
+    return ids[0] if len(ids) == 1 else ids or None
 
 
 def _base_name(base: Path) -> str:

@@ -17,7 +17,11 @@ from jangin.examples.paraphrase import ParaphraseConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
+from jangin.models.continue_sft import ContinueSftConfig
+from jangin.models.dpo import DpoConfig
 from jangin.models.evaluate import EvaluateConfig
+from jangin.models.preferences import PreferencesConfig
+from jangin.models.pretrain import PretrainConfig
 from jangin.models.sft import SftConfig
 from jangin.pipeline.problems import Problem, describe, line_of
 from jangin.pipeline.stages import STAGES
@@ -47,7 +51,11 @@ class Models(Config):
     """Settings of the `models` floor. A stage is on when its key is present."""
 
     catalog: CatalogConfig | None = None
+    pretrain: PretrainConfig | None = None
     sft: SftConfig | None = None
+    continue_sft: ContinueSftConfig | None = None
+    preferences: PreferencesConfig | None = None
+    dpo: DpoConfig | None = None
     evaluate: EvaluateConfig | None = None
 
 
@@ -141,7 +149,7 @@ def _validate(
     try:
         return Project.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        problems += [Problem(p["loc"], describe(Project, p), variant) for p in error.errors()]
+        problems += [Problem(p["loc"], describe(ProjectFile, p), variant) for p in error.errors()]
         return None
 
 

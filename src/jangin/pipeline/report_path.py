@@ -118,6 +118,12 @@ def _sft(label: str, artifact: Artifact, words: Words) -> Flow:
     return Flow(label, words("flow_steps", count=summary.get("steps", 0)), notes=tuple(notes))
 
 
+def _preferences(label: str, artifact: Artifact, words: Words) -> Flow:
+    pairs, lost = count_of(artifact, "pairs"), count_of(artifact, "dropped_pairs")
+    notes = _lost(words, "note_dropped_pairs", lost)
+    return Flow(label, words("flow_pairs", count=pairs), _share(pairs, lost), notes)
+
+
 def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
     asked = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
     notes = [
@@ -136,6 +142,10 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "curate": _curate,
     "split": _split,
     "catalog": _catalog,
+    "pretrain": _sft,
     "sft": _sft,
+    "continue_sft": _sft,
+    "preferences": _preferences,
+    "dpo": _sft,
     "evaluate": _evaluate,
 }

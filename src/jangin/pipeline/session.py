@@ -14,6 +14,7 @@ from jangin.core.store import Artifact, Store
 from jangin.pipeline.plan import Step, plan
 from jangin.pipeline.project import Opened, open_project
 from jangin.pipeline.runner import artifacts
+from jangin.pipeline.stages import STAGES
 from jangin.pipeline.teachers import EndpointTeacher, open_endpoint, open_teacher
 
 
@@ -69,6 +70,22 @@ class Session:
                 f"Make it with: jangin run --project {self.opened.path}"
             )
         return artifact
+
+    def maker(self, variant: str, kind: str) -> Artifact:
+        """The newest artifact of a kind, such as `model`; `DataError` when it is not made yet."""
+        made = self.made(variant)
+        on = [
+            s
+            for s in STAGES
+            if kind in s.makes and self.opened.variants[variant].stage_config(s.name)
+        ]
+        if not on:
+            raise DataError(
+                f"no stage of variant {variant!r} makes a {kind}. Turn one on in {self.opened.path}"
+            )
+        if on[-1].name not in made:
+            return self.find(variant, on[-1].name)
+        return made[on[-1].name]
 
     def check_keys(self, steps: list[Step]) -> None:
         """Fail before any work when a stage that must run needs a key that is not set."""

@@ -1,0 +1,337 @@
+"""Stage `dpo`: train the tuned model to prefer the chosen answers of pairs over the rejected ones.
+
+Direct preference optimisation (Rafailov et al., arXiv:2305.18290). Its reward accuracy says little:
+a model can reach 1.0 there and forget every answer. So two things watch over it: training stops
+when the chosen answers become less likely than `stop` allows, and greedy answers to training
+questions are graded before and after (`gate`).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config, Runtime
+from jangin.core.digest import digest_value
+from jangin.core.errors import StageError, TrainingError
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.types import DroppedPair, PreferencePair, SplitExample
+from jangin.models.pair_lint import Limits, find_fault
+from jangin.models.precision import native_precision
+from jangin.models.settings import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from jangin.models.dpo_loss import DpoLoss, PairScorer
+    from jangin.models.outcome import Outcome
+    from jangin.models.pair_pack import PairRows
+
+_SHOWN = 3
+_CHARACTERS_PER_TOKEN = 1.8
+
+
+class Drift(Config):
+    """Stop when the chosen answers have become too unlikely; the last good weights are kept."""
+
+    type: Literal["drift"]
+    max_fall: float = Field(default=0.5, gt=0)
+    """Nats per token that chosen answers may lose against the reference, mean of a metrics line."""
+
+
+class DpoConfig(TrainingConfig):
+    """Direct preference optimisation on pairs of a chosen and a rejected answer."""
+
+    length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs", epochs=1)
+    """`epochs` or `steps`."""
+    learning_rate: float = Field(default=5e-6, gt=0)
+    """Peak learning rate; a tenth of what `sft` took is a good start."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """What happens to pairs of which an answer makes a longer row."""
+    train_on: Literal["completion"] = "completion"
+    """Only answers are compared."""
+    early_stopping: Never = Never()
+    """There are no pairs to validate on; see `stop`."""
+    keep: Literal["last"] = "last"
+    """The last step's weights, unless `stop` went back."""
+    devices: Runtime[Literal[1]] = 1
+    """Pairs are trained on one device."""
+    beta: float = Field(default=0.1, gt=0)
+    """How dear it is to move away from the reference."""
+    label_smoothing: float = Field(default=0, ge=0, lt=0.5)
+    """Share of pairs that are taken to be the wrong way round."""
+    sft_weight: float = Field(default=0, ge=0)
+    """Weight of the chosen answers' cross-entropy; 1 keeps them from becoming unlikely."""
+    lint: Literal["drop", "refuse"] = "drop"
+    """What happens to pairs that are empty, identical, repeat the question or differ in length."""
+    max_length_ratio: float = Field(default=10, gt=1)
+    """Characters of the longer answer per character of the shorter one."""
+    stop: Annotated[Drift | Never, Field(discriminator="type")] = Drift(type="drift")
+    """`drift` or `never`."""
+    gate: Literal["refuse", "warn"] = "refuse"
+    """What happens to a model that has forgotten answers."""
+    max_probe_loss: float = Field(default=0.05, ge=0, le=1)
+    """Share of probe questions that may no longer be answered exactly."""
+    probe_questions: int = Field(default=64, ge=1)
+    """At most so many training questions are asked before and after."""
+    probe_new_tokens: int = Field(default=64, ge=1)
+    """Longest answer to a probe question."""
+
+
+def _run(context: StageContext[DpoConfig]) -> None:
+    from jangin.models.train import compute_threads
+
+    with compute_threads(context.config.threads):
+        _tune(context)
+
+
+def _tune(context: StageContext[DpoConfig]) -> None:
+    from jangin.models.dpo_loss import choose_pair_scorer
+    from jangin.models.local import load_tokenizer
+    from jangin.models.policy import has_adapter, load_start, make_trainable, save_policy
+    from jangin.models.probe import draw_probe, exact_share
+    from jangin.models.train import minimise
+
+    config, progress = context.config, context.services.progress
+    start, base = context.folder("model"), context.folder("base")
+    dropped: list[DroppedPair] = []
+    pairs = _linted(context, dropped)
+    tokenizer = load_tokenizer(start)
+    model, dtype = load_start(start, base, config)
+    data = _rendered(context, tokenizer, model, pairs, dropped)
+    if has_adapter(start) and not isinstance(config.method, Full):
+        progress.say("dpo: goes on with the adapter that is there, whatever `method` says of it")
+    scorer = choose_pair_scorer(model, data, config, next(model.parameters()).device)
+    reference_2R = _reference(context, scorer, data)
+    splits = context.read("splits", SplitExample)
+    probe = draw_probe(splits, config.probe_questions, config.seed)
+
+    def ask() -> float:
+        return exact_share(model, tokenizer, probe, splits, config.probe_new_tokens)
+
+    asked = {"probe": [example.id for example in probe], "new_tokens": config.probe_new_tokens}
+    before = float(_remembered(context, "greedy answers", asked, ask)) if probe else 0.0
+    model = make_trainable(model, config)
+    scorer = replace(scorer, scorer=replace(scorer.scorer, model=model))
+    objective = _objective(config, scorer, data, reference_2R)
+    outcome = minimise(objective, config, context.workspace, progress)
+    if outcome.stopped:
+        _go_back(objective, config)
+    after = ask() if probe else 0.0
+    _gate(context, before, after, len(probe))
+    context.write("dropped_pairs", DroppedPair, dropped)
+    save_policy(
+        model, tokenizer, context.workspace, data.both.stop_ids, dtype, (start, base), config
+    )
+    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
+    _summarise(context, objective, outcome, {"before": before, "after": after}, dropped)
+
+
+def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> list[PreferencePair]:
+    """Pairs without a fault; those with one are dropped, or refused."""
+    config = context.config
+    limits = Limits(length_ratio=config.max_length_ratio)
+    pairs = context.read("pairs", PreferencePair)
+    sound = []
+    for pair in pairs:
+        fault = find_fault(pair, limits)
+        if fault is None:
+            sound.append(pair)
+        else:
+            dropped.append(DroppedPair(pair=pair, rule=fault.rule, reason=fault.reason))
+    if dropped:
+        first = "; ".join(f"{row.pair.id}: {row.reason}" for row in dropped[:_SHOWN])
+        text = f"dpo: {len(dropped)} of {len(pairs)} pairs are unsound ({first})"
+        if config.lint == "refuse":
+            raise StageError(f"{text}. Set `lint: drop` under dpo, or mend what makes the pairs.")
+        context.services.progress.say(f"{text}; they are left out")
+    if not sound:
+        raise StageError(
+            f"dpo: none of {len(pairs)} pairs can be trained on. Look at dropped_pairs of the "
+            "preferences stage, or raise `max_length_ratio`."
+        )
+    return sound
+
+
+def _rendered(
+    context: StageContext[DpoConfig],
+    tokenizer: Any,
+    model: Any,
+    pairs: Sequence[PreferencePair],
+    dropped: list[DroppedPair],
+) -> "PairRows":
+    """Pairs as tokens, without those that are too long."""
+    from jangin.models.pair_pack import drop_long, render_pairs
+
+    text = model.config.get_text_config()
+    longest = int(getattr(text, "max_position_embeddings", None) or 2**31)
+    limit = min(context.config.max_row_tokens, longest)
+    data, over = drop_long(render_pairs(tokenizer, pairs), limit)
+    if not len(over):
+        return data
+    problem = f"{len(over)} of {len(pairs)} pairs are longer than {limit} tokens"
+    if context.config.too_long == "refuse" or not len(data):
+        raise TrainingError(
+            f"{problem}; the first is pair {pairs[over[0]].id}. Set `too_long: drop` under dpo, or "
+            "make shorter prompts."
+        )
+    context.services.progress.say(f"dpo: {problem}; they are left out")
+    reason = f"longer than {limit} tokens"
+    dropped += [DroppedPair(pair=pairs[row], rule="too_long", reason=reason) for row in over]
+    return data
+
+
+def _reference(
+    context: StageContext[DpoConfig], scorer: "PairScorer", data: "PairRows"
+) -> "torch.Tensor":
+    """(2, pairs): log-probabilities under the model as it came, computed once per store."""
+    import torch
+
+    from jangin.models.dpo_loss import reference_log_probabilities
+    from jangin.models.objective import digest_arrays
+
+    budget = context.config.tokens_per_batch
+    both = data.both
+    key = {
+        "tokens": digest_arrays(both.ids, both.trained, both.starts),
+        "budget": budget,
+        "dtype": str(scorer.scorer.dtype),
+        "packed": scorer.scorer.packed,
+    }
+
+    def compute() -> list[list[float]]:
+        device = next(scorer.scorer.model.parameters()).device
+        found: list[list[float]] = reference_log_probabilities(
+            scorer, data, budget, device
+        ).tolist()
+        return found
+
+    sums = _remembered(context, "reference log-probabilities", key, compute)
+    return torch.tensor(sums, dtype=torch.float64)
+
+
+def _remembered(
+    context: StageContext[DpoConfig], what: str, key: Mapping[str, Any], compute: Callable[[], Any]
+) -> Any:
+    """A figure of the starting model, from the ledger where any run of this store had it."""
+    inputs = {kind: context.inputs[kind].manifest.content for kind in ("base", "model")}
+    digest = digest_value({**key, **inputs, "method": context.config.method.type})
+    ledger = context.services.ledger
+    known = ledger.recall(what, digest)
+    if known is None:
+        known = json.dumps(compute())
+        ledger.remember(what, digest, known)
+    return json.loads(known)
+
+
+def _objective(
+    config: DpoConfig, scorer: "PairScorer", data: "PairRows", reference_2R: "torch.Tensor"
+) -> "DpoLoss":
+    from jangin.models.dpo_loss import DpoLoss, DpoTerms
+
+    terms = DpoTerms(
+        config.beta,
+        config.label_smoothing,
+        config.sft_weight,
+        config.stop.max_fall if isinstance(config.stop, Drift) else float("inf"),
+    )
+    device = next(scorer.scorer.model.parameters()).device
+    return DpoLoss(scorer, data, reference_2R, config, terms, device)
+
+
+def _go_back(objective: "DpoLoss", config: DpoConfig) -> None:
+    """Take the last good weights; raises `TrainingError` when there were none."""
+    if not objective.kept_step:
+        raise TrainingError(
+            f"dpo: chosen answers had become too unlikely at the first line of metrics (step "
+            f"{config.log_every_steps}). {_remedy(config)}"
+        )
+    objective.restore_kept()
+
+
+def _gate(context: StageContext[DpoConfig], before: float, after: float, asked: int) -> None:
+    """Refuse, or warn of, a model that no longer answers what it was taught."""
+    config = context.config
+    # A hair's breadth: 20/20 - 19/20 must not count as more than 0.05.
+    if before - after <= config.max_probe_loss + 1e-9:
+        return
+    text = (
+        f"dpo: exact greedy answers to {asked} training questions fell from {before:.1%} to "
+        f"{after:.1%}; `max_probe_loss` allows {config.max_probe_loss:.1%}. {_remedy(config)}"
+    )
+    if config.gate == "refuse":
+        raise TrainingError(f"{text} To keep this model all the same, set `gate: warn`.")
+    context.services.progress.say(text)
+
+
+def _remedy(config: DpoConfig) -> str:
+    ways = [f"lower `learning_rate` (now {config.learning_rate:g})"]
+    if isinstance(config.method, Full):
+        ways.append("train an adapter with `method: {type: lora}`")
+    if config.sft_weight < 1:
+        ways.append("set `sft_weight: 1`")
+    return f"{', or '.join(ways).capitalize()}."
+
+
+def _summarise(
+    context: StageContext[DpoConfig],
+    objective: "DpoLoss",
+    outcome: "Outcome",
+    probe: Mapping[str, float],
+    dropped: Sequence[DroppedPair],
+) -> None:
+    rules = [row.rule for row in dropped]
+    last = outcome.last
+    if not isinstance(last, DpoMetrics):
+        raise TypeError(f"dpo's metrics are {type(last).__name__}")
+    context.summary.update(
+        {
+            "method": context.config.method.type,
+            "steps": outcome.steps,
+            "kept_step": objective.kept_step if outcome.stopped else outcome.steps,
+            "stopped": outcome.stopped,
+            "pairs": len(objective.data),
+            "dropped": {rule: rules.count(rule) for rule in sorted(set(rules))},
+            "trained_tokens": outcome.trained_tokens,
+            "probe_exact": dict(probe),
+            "train_loss": last.train_loss,
+            "reward_margin": last.reward_margin,
+            "reward_accuracy": last.reward_accuracy,
+            "chosen_drift": last.chosen_drift,
+        }
+    )
+
+
+def _machine(config: DpoConfig) -> Mapping[str, str]:
+    return {"precision": native_precision()} if config.precision == "auto" else {}
+
+
+def _cost(context: StageContext[DpoConfig]) -> Cost:
+    """From the characters of the pairs; the prompt counts once."""
+    config = context.config
+    pairs = context.read("pairs", PreferencePair)
+    per_epoch = -(-len(pairs) // config.examples_per_step)
+    epochs = (
+        config.length.epochs
+        if isinstance(config.length, Epochs)
+        else config.length.steps / max(1, per_epoch)
+    )
+    characters = sum(
+        len(m.content) + 4 for pair in pairs for m in (*pair.prompt, pair.chosen, pair.rejected)
+    )
+    tokens = int(characters / _CHARACTERS_PER_TOKEN * epochs)
+    return Cost(text=f"{round(epochs * per_epoch)} steps, about {tokens} tokens")
+
+
+STAGE = Stage(
+    name="dpo",
+    version=1,
+    reads=("base", "model", "pairs", "splits"),
+    makes=("model",),
+    run=_run,
+    resumable=True,
+    machine=_machine,
+    cost=_cost,
+)

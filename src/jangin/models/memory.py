@@ -1,0 +1,380 @@
+"""How much memory a training run will take, from the model's config.json alone. No torch here.
+
+What the packed loop keeps for the backward pass is counted tensor by tensor, per token and layer.
+Letters: D hidden size, F feed-forward size, Q all query heads, K all key/value heads, V vocabulary.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from math import ceil, sqrt
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+from jangin.core.errors import MachineError, TrainingError
+from jangin.models.precision import native_precision
+from jangin.models.settings import Adapter, TrainingConfig
+
+Precision = Literal["fp32", "bf16"]
+Device = Literal["cpu", "cuda"]
+Method = Literal["full", "lora", "qlora", "dpo"]
+
+GIB = 2**30
+_MIB = 2**20
+
+CPU_PROCESS_BYTES = 455 * _MIB
+"""Resident size of a process that has imported torch, transformers and polars and done a step."""
+PEFT_BYTES = 15 * _MIB
+BITSANDBYTES_BYTES = 45 * _MIB
+"""More resident memory of `import peft` where bitsandbytes is installed too."""
+KERNEL_BYTES = 45 * _MIB
+"""Compiled bf16 kernels of oneDNN, with both of its caches held to 16 entries."""
+CUDA_PROCESS_BYTES = 600 * _MIB
+"""CUDA context and kernel images on the device, outside torch's allocator."""
+LOSS_CHUNK_BYTES = 32 * _MIB
+"""`loss.CHUNK_BYTES`, repeated because that module imports torch; a test holds them equal."""
+HEAP_WASTE = 0.75
+"""Share of the forward pass's short-lived tensors that glibc cannot reuse: its `posix_memalign`
+asks for more than it hands out, so a freed block is too small for the same request again."""
+NF4_BYTES = 0.516
+"""Per weight: 4 bits and doubly quantised scales."""
+
+_TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
+_FOUR_NORMS = {"gemma2", "gemma3_text"}
+_QUERY_KEY_NORM = {"qwen3", "gemma3_text"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes that decide a decoder's memory."""
+
+    family: str
+    known: bool
+    """False for a family whose parts are guessed to be Llama's."""
+    hidden: int
+    layers: int
+    feed_forward: int
+    queries: int
+    """Heads times head size."""
+    keys: int
+    """Key/value heads times head size."""
+    heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+    norms: int
+    """Of the hidden size, per layer."""
+    query_key_norm: bool
+    attention_bias: int
+    """Bias elements of a layer's attention."""
+    feed_forward_bias: int
+    soft_capped: bool
+    """Its logits are changed after the head, so its rows are padded and its logits kept whole."""
+    weight_bytes: int
+    """Per weight, as the checkpoint stores them."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "ModelShape":
+        """From the content of a config.json. Raises `TrainingError` where sizes are missing."""
+        text = config.get("text_config") or config
+        try:
+            family = str(text["model_type"])
+            hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
+            head_size = int(text.get("head_dim") or hidden // heads)
+            queries = heads * head_size
+            keys = int(text.get("num_key_value_heads") or heads) * head_size
+            feed_forward = int(text["intermediate_size"])
+            return cls(
+                family=family,
+                known=family in _TWO_NORMS | _FOUR_NORMS,
+                hidden=hidden,
+                layers=int(text["num_hidden_layers"]),
+                feed_forward=feed_forward,
+                queries=queries,
+                keys=keys,
+                heads=heads,
+                head_size=head_size,
+                vocabulary=int(text["vocab_size"]),
+                tied=bool(text.get("tie_word_embeddings", family in _FOUR_NORMS)),
+                norms=4 if family in _FOUR_NORMS else 2,
+                query_key_norm=family in _QUERY_KEY_NORM,
+                attention_bias=_attention_bias(text, family, queries, keys, hidden),
+                feed_forward_bias=2 * feed_forward + hidden if text.get("mlp_bias") else 0,
+                soft_capped=bool(text.get("final_logit_softcapping")),
+                weight_bytes=_weight_bytes(config),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"the model's config.json does not tell its sizes ({error}), so its memory cannot "
+                "be planned. Set `memory: warn` to train all the same."
+            ) from error
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelShape":
+        """From a config.json."""
+        return cls.of(json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all linear layers but the head, biases not counted."""
+        attention = 2 * self.hidden * (self.queries + self.keys)
+        return self.layers * (attention + 3 * self.hidden * self.feed_forward)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Weights of the embedding alone; the head has as many, shared where it is tied."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All of them; exact for known families."""
+        norms = self.norms * self.hidden + (2 * self.head_size if self.query_key_norm else 0)
+        rest = self.layers * (norms + self.attention_bias + self.feed_forward_bias) + self.hidden
+        heads = 1 if self.tied else 2
+        return self.linear_parameters + rest + heads * self.embedding_parameters
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Of a LoRA adapter of this rank on every linear layer but the head."""
+        sides = 4 * self.hidden + 2 * self.queries + 2 * self.keys
+        sides += 3 * (self.hidden + self.feed_forward)
+        return self.layers * rank * sides
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Predicted peak, part by part, in bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    copies: int
+    """bf16 copies of fp32 matrices."""
+    activations: int
+    """Kept for the backward pass."""
+    loss: int
+    """The logits chunk and the gradients made beside it."""
+    heap: int
+    """What the C library cannot reuse."""
+    process: int
+    """Libraries and interpreter, or the CUDA context."""
+
+    @property
+    def peak(self) -> int:
+        """All of it together."""
+        return sum(asdict(self).values())
+
+    def text(self, available: int) -> str:
+        """Such as `1.1 GiB of 23.0 GiB`."""
+        return f"{self.peak / GIB:.1f} GiB of {available / GIB:.1f} GiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a plan must know of a run beside the model."""
+
+    method: Method
+    tokens: int
+    """Of the largest batch."""
+    precision: Precision
+    rank: int = 16
+    dropout: bool = False
+    """Whether the adapter drops some of its inputs."""
+    trained_share: float = 0.5
+    """Share of tokens that the loss counts."""
+    adapter: bool = True
+    """Whether DPO trains an adapter."""
+    device: Device = "cpu"
+    checkpointing: bool = False
+    """Whether activations are computed again in the backward pass."""
+
+    @property
+    def has_adapter(self) -> bool:
+        """False where every weight is trained."""
+        return self.method in ("lora", "qlora") or (self.method == "dpo" and self.adapter)
+
+
+def predict(shape: ModelShape, training: Training) -> MemoryPlan:
+    """Peak of a training process on this model: resident memory on a CPU, device memory on CUDA."""
+    adapter = training.has_adapter
+    trained = shape.adapter_parameters(training.rank) if adapter else shape.parameters
+    copies = 0
+    weights = shape.parameters * (shape.weight_bytes if adapter else 4)
+    if training.method == "qlora":
+        weights = int(shape.linear_parameters * NF4_BYTES)
+        weights += (shape.parameters - shape.linear_parameters) * shape.weight_bytes
+    elif training.precision == "bf16" and (not adapter or shape.weight_bytes == 4):
+        copies = 2 * (shape.linear_parameters + shape.embedding_parameters)
+    if adapter:
+        weights += 4 * trained
+        copies += 2 * trained if training.precision == "bf16" else 0
+    kept, passing = _layer_bytes(shape, training)
+    layers = shape.layers
+    if training.checkpointing:
+        # Inputs of all layers, and one layer in full.
+        ends, layers = shape.layers * 4 * shape.hidden, 1
+    else:
+        ends = 0
+    ends += 8 * shape.hidden + 8 * shape.head_size + 24
+    on_cpu = training.device == "cpu"
+    return MemoryPlan(
+        weights=weights,
+        gradients=4 * trained,
+        optimizer=8 * trained,
+        copies=copies,
+        activations=training.tokens * (layers * kept + ends),
+        loss=_loss_bytes(shape, training),
+        heap=int(HEAP_WASTE * training.tokens * layers * passing) if on_cpu else 0,
+        process=_process_bytes(training),
+    )
+
+
+def plan_training(
+    base: Path, config: TrainingConfig, lengths: Sequence[int], trained_share: float
+) -> tuple[MemoryPlan, Device]:
+    """What training the model of a `base` artifact on rows of these many tokens will take."""
+    adapter = config.method if isinstance(config.method, Adapter) else None
+    device: Device = "cuda" if has_cuda() else "cpu"
+    run = Training(
+        method=config.method.type,
+        checkpointing=config.activation_checkpointing == "always",
+        tokens=largest_batch(lengths, config.examples_per_step, config.tokens_per_batch),
+        precision=native_precision() if config.precision == "auto" else config.precision,
+        rank=adapter.r if adapter else 0,
+        dropout=adapter is not None and adapter.dropout > 0,
+        trained_share=trained_share,
+        device=device,
+    )
+    return predict(ModelShape.read(base / "model" / "config.json"), run), device
+
+
+def predicted(
+    base: Path, config: TrainingConfig, lengths: Sequence[int], trained_share: float
+) -> dict[str, Any]:
+    """The plan as it stands beside the measured peak in training.json; empty where none is made."""
+    try:
+        plan, _ = plan_training(base, config, lengths, trained_share)
+    except TrainingError:
+        return {}
+    return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
+
+
+def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
+    """Tokens of the largest batch to expect: a long draw of a step, held to the limit."""
+    rows = min(per_step, len(lengths))
+    spread = pstdev(lengths) * sqrt(rows) if rows < len(lengths) else 0
+    longest, expected = max(lengths), ceil(rows * fmean(lengths) + 2 * spread)
+    return max(longest, min(limit, expected))
+
+
+def check(plan: MemoryPlan, available: int, tokens: int) -> None:
+    """Raise `TrainingError` where the plan is larger than the device, with three ways out."""
+    if plan.peak <= available:
+        return
+    raise TrainingError(
+        f"this training needs about {plan.text(available)} that is free "
+        f"({plan.activations / GIB:.1f} GiB of it for activations, "
+        f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer). "
+        f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
+        "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
+        "`memory: warn` starts all the same."
+    )
+
+
+def has_cuda() -> bool:
+    """True with an NVIDIA driver; asking torch would mean importing it."""
+    return Path("/proc/driver/nvidia/version").exists()
+
+
+def available_bytes(device: Device = "cpu") -> int:
+    """Memory that a new run can have: free on this machine, or all of the first CUDA device."""
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        try:
+            shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MachineError(
+                f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
+            ) from error
+        return int(shown.stdout.split()[0]) * _MIB
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and limit.read_text().strip().isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return min(int(limit.read_text()) - used, _free_bytes())
+    return _free_bytes()
+
+
+def _free_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
+    """(kept for the backward pass, short-lived in the forward pass) per token of one layer."""
+    D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
+    adapter, mixed = training.has_adapter, training.precision == "bf16"
+    size = 2 if mixed else 4
+    outer = shape.norms - 2
+    # Residual stream in fp32 at every norm; its scaled form where the norm itself is trained.
+    kept = 4 * D * shape.norms * (1 if adapter else 2)
+    kept += 4 * (Q + 2 * K + Q) + 4 * shape.heads + 4 * shape.norms
+    # Inputs of the linear layers: autocast casts a shared input once for each of them.
+    kept += size * ((5 * D if mixed else 2 * D) + Q + 4 * F)
+    if shape.query_key_norm:
+        kept += (Q + K) * ((4 if adapter else 6) if mixed else (4 if adapter else 8))
+    outputs = 2 * D + Q + 2 * K + 2 * F
+    passing = 4 * D * (2 if adapter else 1) * shape.norms + size * (2 * D + outer * D)
+    passing += size * (Q + K) * 5 // 2 + 8 * (Q + K) + size * Q
+    passing += (4 * 2 * D + 2 * K) if mixed else 0
+    if adapter:
+        kept += size * 7 * training.rank
+        # Base and adapter write one each; half of them find room where another was.
+        passing += size * outputs * 3 // 2
+        if training.dropout:
+            kept += (size + 1) * (4 * D + 2 * D + Q + F)
+    return kept, passing
+
+
+def _loss_bytes(shape: ModelShape, training: Training) -> int:
+    """Largest sum of what the loss holds at once."""
+    trained = int(training.tokens * training.trained_share)
+    hidden = 8 * trained * shape.hidden
+    if shape.soft_capped:
+        return 3 * 4 * training.tokens * shape.vocabulary + 2 * 4 * trained * shape.vocabulary
+    chunk = min(LOSS_CHUNK_BYTES, 4 * trained * shape.vocabulary)
+    head = 0 if training.has_adapter else 4 * shape.embedding_parameters
+    if training.precision == "bf16":
+        return hidden + 2 * chunk + head + (2 * shape.embedding_parameters if head else 0)
+    return hidden + chunk + 2 * head
+
+
+def _process_bytes(training: Training) -> int:
+    if training.device == "cuda":
+        return CUDA_PROCESS_BYTES
+    size = CPU_PROCESS_BYTES
+    if training.precision == "bf16":
+        size += KERNEL_BYTES
+    if training.has_adapter:
+        size += PEFT_BYTES
+        size += BITSANDBYTES_BYTES if find_spec("bitsandbytes") else 0
+    return size
+
+
+def _attention_bias(
+    text: Mapping[str, Any], family: str, queries: int, keys: int, hidden: int
+) -> int:
+    if family == "qwen2":
+        return queries + 2 * keys
+    return queries + 2 * keys + hidden if text.get("attention_bias") else 0
+
+
+def _weight_bytes(config: Mapping[str, Any]) -> int:
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return 2 if dtype.endswith("16") else 4

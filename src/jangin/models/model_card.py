@@ -1,0 +1,139 @@
+"""The README.md of an exported model, from the record of its run. No torch here."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_TRAINING = {
+    "method": "Method",
+    "rows": "Training rows",
+    "validation_rows": "Validation rows",
+    "lost_rows": "Rows left out for their length",
+    "steps": "Optimizer steps",
+    "trained_tokens": "Trained tokens",
+    "parameters": "Parameters",
+    "trainable_parameters": "Trainable parameters",
+    "train_loss": "Last training loss (nats per token)",
+    "valid_loss": "Last validation loss (nats per token)",
+}
+_UNKNOWN_LICENSE = "unknown"
+
+
+def model_card(record: Mapping[str, Any], form: str, parity: str) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    `record` may hold `name`, `base`, `license`, `data` {what: count}, `training` (a training
+    stage's summary), `evaluation` (results of the evaluate stage, as JSON values) and `limits`;
+    what it does not hold is said to be unknown, never made up.
+    """
+    name, base = str(record.get("name", "model")), str(record.get("base", "unknown"))
+    known = record.get("license")
+    front = {
+        "base_model": base,
+        "license": known or _UNKNOWN_LICENSE,
+        "library_name": {"adapter": "peft", "gguf": "gguf"}.get(form, "transformers"),
+        "pipeline_tag": "text-generation",
+    }
+    licence = (
+        f"The base model's licence is {known}; it holds for this model too."
+        if known
+        else "The base model's licence is not known here. Look it up before you share this model."
+    )
+    limits = [*record.get("limits", ()), *_evident_limits(record)]
+    parts = [
+        "---",
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{base}, fine-tuned with jangin; exported as {form}.",
+        "",
+        "## Data",
+        "",
+        *_table(("what", "count"), list(record.get("data", {}).items())),
+        "",
+        "## Training",
+        "",
+        *_table(("what", "value"), _training(record.get("training", {}))),
+        "",
+        "## Evaluation",
+        "",
+        *_evaluation(record.get("evaluation", ())),
+        "",
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in limits),
+        "",
+        "## Licence",
+        "",
+        licence,
+        "",
+        "## Export",
+        "",
+        parity,
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def license_of(base: Path) -> str:
+    """The `license` in the front matter of a model folder's README.md; empty if there is none."""
+    try:
+        text = (base / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    line = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
+    return line[1].strip("\"'") if line else ""
+
+
+def _training(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        (label, summary[key]) for key, label in _TRAINING.items() if summary.get(key) is not None
+    ]
+
+
+def _evaluation(results: Any) -> list[str]:
+    rows = [
+        (
+            row["evidence_set"],
+            row["system"],
+            row["n"],
+            _interval(row["exact"], row["exact_low"], row["exact_high"]),
+            _interval(row["f1"], row["f1_low"], row["f1_high"]),
+        )
+        for row in results
+    ]
+    head = ("questions", "system", "n", "exact match (95 %)", "character F1 (95 %)")
+    return _table(head, rows)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _evident_limits(record: Mapping[str, Any]) -> list[str]:
+    limits = [
+        "It was tuned for one task on one body of text; elsewhere it may be worse than its base."
+    ]
+    if not record.get("evaluation"):
+        limits.append("It was not evaluated, so nothing is known of its quality.")
+    return limits
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    if not rows:
+        return ["Not recorded."]
+    lines = [head, tuple("---" for _ in head), *rows]
+    return ["| " + " | ".join(_cell(value) for value in line) + " |" for line in lines]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool | str):
+        return str(value).replace("|", "\\|").replace("\n", " ")
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,334 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from jangin.core.errors import StoreError, TrainingError
+from jangin.core.store import Artifact
+from jangin.core.types import SplitExample
+from jangin.models.loss import CHUNK_BYTES
+from jangin.models.memory import (
+    GIB,
+    LOSS_CHUNK_BYTES,
+    ModelShape,
+    Training,
+    available_bytes,
+    check,
+    largest_batch,
+    plan_training,
+    predict,
+    predicted,
+)
+from jangin.models.render import RenderedRows
+from jangin.models.score import choose_scorer
+from jangin.models.settings import Lora, TrainingConfig
+from jangin.models.sft import STAGE, SftConfig
+from jangin.models.tune import attach
+
+SIZES = {
+    "vocab_size": 500,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES),
+    "llama tied": LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "llama with biases": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+    "mistral": MistralConfig(**SIZES, head_dim=24),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES, head_dim=32),
+    "gemma2": Gemma2Config(**SIZES, head_dim=32),
+    "gemma2 without caps": Gemma2Config(
+        **SIZES, head_dim=32, attn_logit_softcapping=None, final_logit_softcapping=None
+    ),
+    "gemma3": Gemma3TextConfig(**SIZES, head_dim=32),
+    "phi3": Phi3Config(**SIZES),
+}
+ROWS, LENGTH = 4, 97
+
+
+def shape_of(config):
+    return ModelShape.of(json.loads(config.to_json_string(use_diff=False)))
+
+
+def with_layers(config, layers):
+    return type(config)(**{**SIZES, **extras(config), "num_hidden_layers": layers})
+
+
+def extras(config):
+    names = (
+        *("head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias"),
+        *("attn_logit_softcapping", "final_logit_softcapping"),
+    )
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_parameter_count_is_exact(family):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(FAMILIES[family])
+    shape = shape_of(FAMILIES[family])
+    assert shape.known
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3"])
+def test_the_adapter_count_is_exact(family):
+    lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
+    model = attach(AutoModelForCausalLM.from_config(with_layers(FAMILIES[family], 2)), lora)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert shape_of(with_layers(FAMILIES[family], 2)).adapter_parameters(8) == trained
+
+
+def kept_for_backward(config, method, dtype):
+    """Bytes of distinct storages that autograd saves in one packed forward pass."""
+    training = TrainingConfig(
+        method=Lora(type="lora", r=8) if method == "lora" else {"type": "full"}
+    )
+    model = attach(AutoModelForCausalLM.from_config(config), training).train()
+    ids = np.arange(ROWS * (LENGTH + 1)) % 400 + 1
+    starts = np.arange(ROWS + 1) * (LENGTH + 1)
+    data = RenderedRows(ids, ids % 2 == 0, starts, tuple("abcd"))
+    scorer = choose_scorer(model, data, dtype, torch.device("cpu"))
+    assert scorer.packed, scorer.reason
+    batch = scorer.batcher(data, range(ROWS), torch.device("cpu"))
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    held = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            held[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scorer.score(batch)
+    return sum(storage.nbytes() for storage in held.values())
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma2 without caps"])
+def test_activations_of_a_layer_are_what_autograd_keeps(family, precision, method):
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    configs = [with_layers(FAMILIES[family], layers) for layers in (2, 4)]
+    kept = [kept_for_backward(config, method, dtype) for config in configs]
+    run = Training(method, ROWS * LENGTH, precision, rank=8)
+    plans = [predict(shape_of(config), run) for config in configs]
+    planned = [plan.activations + plan.copies for plan in plans]
+    assert planned[1] - planned[0] == pytest.approx(kept[1] - kept[0], rel=0.01)
+
+
+TRAIN = """
+import json, sys, tempfile
+from pathlib import Path
+import numpy as np
+from transformers import LlamaConfig, LlamaForCausalLM
+import polars, pyarrow
+from jangin.core.stage import Silence
+from jangin.models.memory import plan_training
+from jangin.models.render import RenderedRows
+from jangin.models.settings import TrainingConfig
+from jangin.models.train import train
+from jangin.models.tune import attach
+
+shape, config = json.loads(sys.argv[1]), TrainingConfig.model_validate(json.loads(sys.argv[2]))
+rng = np.random.default_rng(0)
+lengths = rng.integers(80, 282, 4 * config.examples_per_step)
+starts = np.concatenate([[0], np.cumsum(lengths)])
+trained = np.concatenate([np.arange(n) >= n // 2 for n in lengths])
+ids = rng.integers(10, 400, starts[-1])
+data = RenderedRows(ids, trained, starts, tuple(map(str, range(len(lengths)))))
+with tempfile.TemporaryDirectory() as scratch:
+    base = Path(scratch) / "base"
+    (base / "model").mkdir(parents=True)
+    llama = LlamaConfig(**shape)
+    llama.save_pretrained(base / "model")
+    plan, _ = plan_training(base, config, lengths.tolist(), trained.mean())
+    model = attach(LlamaForCausalLM(llama), config)
+    train(model, data, None, config, Path(scratch), Silence())
+peak = next(x for x in open("/proc/self/status") if x.startswith("VmHWM")).split()[1]
+print(plan.peak, int(peak) * 1024)
+"""
+SMALL = {
+    "vocab_size": 2048,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "intermediate_size": 192,
+    "num_attention_heads": 2,
+    "tie_word_embeddings": True,
+}
+LARGER = {**SMALL, "hidden_size": 256, "num_hidden_layers": 2, "intermediate_size": 1024}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+@pytest.mark.parametrize(
+    ("shape", "method", "tokens"),
+    [(SMALL, "lora", 4096), (LARGER, "full", 4096)],
+)
+def test_the_peak_of_a_fresh_process_is_within_15_percent_of_the_plan(shape, method, tokens):
+    config = {
+        "method": {"type": method},
+        "length": {"type": "steps", "steps": 2},
+        "examples_per_step": tokens // 160,
+        "tokens_per_batch": tokens,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, json.dumps(shape), json.dumps(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    planned, measured = map(int, done.stdout.split())
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+def test_the_loss_chunk_is_the_one_of_the_loss():
+    assert LOSS_CHUNK_BYTES == CHUNK_BYTES
+
+
+EIGHT_BILLION = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "dtype": "bfloat16",
+}
+
+
+def test_an_8b_model_is_planned_from_its_config_alone():
+    shape = ModelShape.of(EIGHT_BILLION)
+    assert shape.parameters == 8_030_261_248
+    plans = {
+        method: predict(shape, Training(method, 4096, "bf16", device="cuda"))
+        for method in ("full", "lora", "qlora", "dpo")
+    }
+    assert plans["full"].weights + plans["full"].gradients + plans["full"].optimizer == (
+        16 * shape.parameters
+    )
+    assert plans["lora"].weights == 2 * shape.parameters + 4 * shape.adapter_parameters(16)
+    assert plans["qlora"].weights < 0.4 * plans["lora"].weights
+    assert plans["dpo"] == plans["lora"]
+    assert plans["full"].heap == 0
+
+
+def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
+    shape = ModelShape.of(EIGHT_BILLION)
+    plain = predict(shape, Training("lora", 8192, "bf16"))
+    assert predict(shape, Training("lora", 8192, "bf16", checkpointing=True)).activations < (
+        0.2 * plain.activations
+    )
+    assert predict(shape, Training("lora", 8192, "bf16", dropout=True)).activations > (
+        plain.activations
+    )
+    capped = ModelShape.of({**EIGHT_BILLION, "final_logit_softcapping": 30.0})
+    assert predict(capped, Training("lora", 8192, "bf16")).loss > 10 * plain.loss
+
+
+def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
+    plan = predict(ModelShape.of(EIGHT_BILLION), Training("full", 8192, "bf16", device="cuda"))
+    with pytest.raises(TrainingError) as caught:
+        check(plan, 24 * GIB, 8192)
+    text = str(caught.value)
+    assert f"{plan.peak / GIB:.1f} GiB of 24.0 GiB" in text
+    for way in ("`tokens_per_batch` from 8192", "type: lora", "smaller base model"):
+        assert way in text
+    check(plan, plan.peak, 8192)
+
+
+def test_a_config_without_sizes_is_refused_in_one_sentence():
+    with pytest.raises(TrainingError, match=r"config\.json does not tell its sizes"):
+        ModelShape.of({"model_type": "rwkv", "hidden_size": 64})
+
+
+def test_an_unknown_family_is_planned_as_a_llama_and_says_so():
+    shape = ModelShape.of({**EIGHT_BILLION, "model_type": "exotic"})
+    assert not shape.known
+    assert shape.parameters == 8_030_261_248
+
+
+def test_the_largest_batch_is_a_long_step_held_to_the_limit_but_holds_the_longest_row():
+    assert largest_batch([10] * 100, 4, 1000) == 40
+    assert largest_batch([10] * 100, 40, 300) == 300
+    assert largest_batch([5, 500], 1, 100) == 500
+    assert 40 < largest_batch([5, 15] * 50, 4, 1000) <= 60
+    assert largest_batch([7], 16, 1000) == 7
+
+
+def test_available_memory_is_no_more_than_the_machine_has():
+    assert 0 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(tmp_path):
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
+    config = TrainingConfig(precision="fp32")
+    plan, device = plan_training(tmp_path, config, [100] * 40, 0.5)
+    recorded = predicted(tmp_path, config, [100] * 40, 0.5)
+    assert recorded["predicted_memory_bytes"] == plan.peak
+    assert sum(recorded["memory_plan"].values()) == plan.peak
+    assert device in ("cpu", "cuda")
+    path.write_text("{}")
+    assert predicted(tmp_path, config, [100], 0.5) == {}
+
+
+@pytest.fixture
+def large_base(tmp_path, make_context, make_example):
+    """An sft stage on a base of which only the config is here: far too large to train."""
+
+    def make(**settings):
+        rows = [SplitExample(example=make_example(f"{n}일?"), split="train") for n in range(40)]
+        context = make_context(SftConfig(**settings), {"splits": (SplitExample, rows)})
+        folder = tmp_path / "base"
+        (folder / "model").mkdir(parents=True)
+        huge = {**EIGHT_BILLION, "num_hidden_layers": 40_000}
+        (folder / "model" / "config.json").write_text(json.dumps(huge))
+        manifest = context.inputs["splits"].manifest
+        return replace(context, inputs={**context.inputs, "base": Artifact(folder, manifest)})
+
+    return make
+
+
+def test_the_stage_tells_its_memory_before_anything_is_loaded(large_base):
+    cost = STAGE.cost(large_base())
+    assert cost.memory_bytes > 100_000 * GIB
+    assert "9 steps, about" in cost.text
+    assert f"{cost.memory_bytes / GIB:.1f} GiB of " in cost.text
+
+
+def test_the_stage_refuses_what_does_not_fit_before_it_looks_for_the_weights(large_base):
+    with pytest.raises(TrainingError, match="this training needs about"):
+        STAGE.run(large_base())
+
+
+def test_the_stage_only_warns_where_it_is_told_to(large_base):
+    context = large_base(memory="warn")
+    with pytest.raises(StoreError, match=r"no tokenizer\.json"):
+        STAGE.run(context)
+    assert context.services.progress.said[0].startswith("this training needs about")

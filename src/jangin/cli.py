@@ -229,6 +229,32 @@ def export(
 
 
 @app.command()
+def merge(
+    output: Annotated[Path, typer.Argument(help="Folder to make.")],
+    form: Annotated[
+        Literal["merged", "adapter", "gguf"],
+        typer.Option("--format", "-f", help="Full weights, the adapter alone, or llama.cpp's."),
+    ] = "merged",
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+) -> None:
+    """Write the tuned model for use elsewhere, and check that it still answers the same."""
+    from jangin.models.merge import export_model
+    from jangin.pipeline.record import canaries, run_record
+    from jangin.pipeline.session import open_session
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        base, model = session.maker(name, "base").path, session.maker(name, "model").path
+        record, questions = run_record(session, name), canaries(session, name)
+        export_model(base, model, output, form, record, questions)
+    console.print(
+        f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
+    )
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the project file."""
     from jangin.pipeline.project import project_schema

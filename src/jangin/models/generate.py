@@ -72,7 +72,7 @@ def complete(
     """The answer to each request, in the order asked; at most `batch_size` at a time."""
     answers: dict[int, Generation] = {}
     stop_ids = stop_tokens(model, tokenizer)
-    for stepped in _steps(model, tokenizer, requests, stop_ids, batch_size, watched=False):
+    for stepped in steps(model, tokenizer, requests, stop_ids, batch_size, watched=False):
         answers.update({n: _generation(one, tokenizer) for n, one in stepped if one.ended})
     return [answers[number] for number in range(len(requests))]
 
@@ -85,7 +85,7 @@ def stream(
     The model is the stream's own until the last piece is taken or the iterator is closed.
     """
     stop_ids = stop_tokens(model, tokenizer)
-    for stepped in _steps(model, tokenizer, requests, stop_ids, batch_size, watched=True):
+    for stepped in steps(model, tokenizer, requests, stop_ids, batch_size, watched=True):
         for number, one in stepped:
             if one.words is not None:
                 text = one.words.rest() if one.ended else one.words.show()
@@ -103,7 +103,7 @@ def generate_ids(
     """Greedy continuations of token ids, stop token included; equal to `model.generate`'s."""
     requests = [Request(ids, max_new_tokens) for ids in prompts]
     written: dict[int, list[int]] = {}
-    for stepped in _steps(model, None, requests, stop_ids, batch_size, watched=False):
+    for stepped in steps(model, None, requests, stop_ids, batch_size, watched=False):
         written.update({number: one.token_ids for number, one in stepped if one.ended})
     return [written[number] for number in range(len(prompts))]
 
@@ -116,7 +116,7 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
-def _steps(
+def steps(
     model: Any,
     tokenizer: Any,
     requests: Sequence[Request],

@@ -303,6 +303,21 @@ def test_a_stream_that_is_closed_early_gives_the_model_back(llama, tokenizer, pr
     assert llama.config._attn_implementation == "sdpa"
 
 
+def test_the_last_feed_forward_network_computes_only_what_is_read(models, prompts):
+    network = models["gemma3 sliding"].model.layers[-1].mlp
+    seen = []
+    hook = network.down_proj.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[1]))
+    with open_decoder(models["gemma3 sliding"], 4) as decoder:
+        seen.clear()
+        decoder.logits(prompts[:3])
+        decoder.logits([[7], [8], [9], prompts[3]])
+        decoder.logits([[7], [8], [9], [9]])
+    hook.remove()
+    assert seen == [3, 4, 4]
+    assert not network._forward_hooks
+    assert not network._forward_pre_hooks
+
+
 def test_a_bf16_model_writes_what_it_writes_alone(llama, prompts):
     half = copy.deepcopy(llama).to(torch.bfloat16)
     together = generate_ids(half, prompts[:6], frozenset(), 4, 6)

@@ -60,18 +60,22 @@ class ContinuousDecoder:
         self.device = next(self.model.parameters()).device
         self.cache = KeyValueCache(rows, tokens)
         self.lengths: list[int] = []
+        self._ends_R: torch.Tensor | None = None
+        self._tokens = 0
 
     def logits(self, fed: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens."""
         prompts = fed[len(self.lengths) :]
         step = Step.of(self.cache, self.lengths, prompts, self.device)
         ids_T = torch.tensor([token for ids in fed for token in ids], device=self.device)
+        self._ends_R = torch.tensor(step.ends, device=self.device) if prompts else None
+        self._tokens = len(ids_T)
         output = self.model(
             input_ids=ids_T[None],
             position_ids=step.positions_T[None],
             step=step,
             use_cache=False,
-            logits_to_keep=torch.tensor(step.ends, device=self.device) if prompts else 0,
+            logits_to_keep=0 if self._ends_R is None else self._ends_R,
         )
         self.lengths = [length + 1 for length in self.lengths] + [len(ids) for ids in prompts]
         return torch.as_tensor(output.logits[0])
@@ -82,6 +86,39 @@ class ContinuousDecoder:
             if source != target:
                 self.cache.move(source, target, self.lengths[source])
         self.lengths = [self.lengths[source] for source in order]
+
+    @contextmanager
+    def sparing(self) -> Iterator["ContinuousDecoder"]:
+        """Within this context the last feed-forward network computes only what is read.
+
+        Nothing but the last token of a prompt is read after the last layer's attention. In a
+        starter of two layers that is a third of a prompt's arithmetic.
+        """
+        layers = getattr(self.model.base_model, "layers", None)
+        network = getattr(layers[-1], "mlp", None) if layers else None
+        if network is None or not hasattr(
+            network, "down_proj"
+        ):  # mixtures of experts return more than a tensor
+            yield self
+            return
+        hooks = (
+            network.register_forward_pre_hook(self._narrow),
+            network.register_forward_hook(self._widen),
+        )
+        try:
+            yield self
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _narrow(self, _network: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        return None if self._ends_R is None else (inputs[0].index_select(1, self._ends_R),)
+
+    def _widen(self, _network: Any, _inputs: object, out_BRD: torch.Tensor) -> torch.Tensor | None:
+        if self._ends_R is None:
+            return None
+        out_BTD = out_BRD.new_zeros(1, self._tokens, out_BRD.shape[-1])
+        return out_BTD.index_copy_(1, self._ends_R, out_BRD)
 
 
 class PaddedDecoder:
@@ -145,7 +182,11 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
             _reasons[base] = _why_padded(base, plain)
         continuous = not _reasons[base]
         base.set_attn_implementation(NAME if continuous else plain)
-        yield ContinuousDecoder(model, rows, tokens) if continuous else PaddedDecoder(model)
+        if not continuous:
+            yield PaddedDecoder(model)
+            return
+        with ContinuousDecoder(model, rows, tokens).sparing() as decoder:
+            yield decoder
     finally:
         base.set_attn_implementation(before)
         model.train(training)
@@ -194,13 +235,12 @@ def _probe(base: Any, plain: str) -> str:
         ids_BT = torch.tensor([ids], device=device)
         apart.append(base(input_ids=ids_BT, use_cache=False).logits[0, -1 - _PROBE_WRITTEN :])
     base.set_attn_implementation(NAME)
-    decoder = ContinuousDecoder(base, len(_PROBE))
+    begun: list[Sequence[int]] = [ids[:-_PROBE_WRITTEN] for ids in _PROBE]
+    last = range(-_PROBE_WRITTEN, 0)
     try:
-        fed: list[Sequence[int]] = [ids[:-_PROBE_WRITTEN] for ids in _PROBE]
-        steps = [decoder.logits(fed)]
-        steps += [
-            decoder.logits([[ids[place]] for ids in _PROBE]) for place in range(-_PROBE_WRITTEN, 0)
-        ]
+        with ContinuousDecoder(base, len(_PROBE)).sparing() as decoder:
+            steps = [decoder.logits(begun)]
+            steps += [decoder.logits([[ids[place]] for ids in _PROBE]) for place in last]
     except UnpackableError as error:
         return f"it {error}"
     except (TypeError, AttributeError) as error:

@@ -1,0 +1,171 @@
+"""Training and generation: this project's engine beside its peers, in one run.
+
+    python bench/train PATH_TO_KORQUAD_JSON [--only sft,lora,dpo,prepare,generate]
+                       [--peers trl,llamafactory,swift] [--rounds 3] [--quick]
+
+Every engine gets the same rows, tokenizer, random starting weights (8.9M parameters), learning
+rate and AdamW, one thread, and a process of its own; peers live in bench/.venvs. All rows make up
+one optimizer step, so that batches, packing and order change nothing: the loss of the first step
+and the validation loss after the last one have to agree to 0.001, and both are printed. Figures
+are per CPU-second of the training call; imports, loading and tokenizing are not in it (for DPO the
+reference is). Exits 1 if ours does other work than the rest.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import contestants
+from contestants import TASKS
+from peers import INSTALLS
+from race import QUIET, Entry, race
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "out" / "train"
+AGREE = 1e-3
+NEW_TOKENS = 128
+RATES = {"sft": 1e-3, "lora": 1e-3, "dpo": 1e-4}
+UNITS = {
+    "sft": "tokens",
+    "lora": "tokens",
+    "dpo": "pairs",
+    "prepare": "rows",
+    "generate": "new tokens",
+}
+console = Console(width=150, highlight=False)
+
+
+def make_material(arguments: argparse.Namespace) -> dict[str, Any]:
+    words = [arguments.korquad, OUT, str(arguments.rows), str(arguments.pairs)]
+    command = [sys.executable, HERE / "material.py", *words]
+    env = os.environ | QUIET
+    made = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    facts: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    console.print(
+        f"{facts['rows']} rows, {facts['tokens']:,} tokens ({facts['shortest']} to "
+        f"{facts['longest']} a row), {facts['trained_tokens'] / facts['tokens']:.0%} of them in "
+        f"answers; {facts['parameters']:,} parameters; {arguments.epochs} epochs; load average "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    return facts
+
+
+def run_task(task: str, arguments: argparse.Namespace, facts: dict[str, Any]) -> list[Entry]:
+    console.print(f"[bold]{task}")
+    allowed = {"ours", "transformers", *arguments.peers}
+    chosen = [each for each in getattr(contestants, task)() if each.engine in allowed]
+    chosen = [each for each in chosen if each.quick or not arguments.quick]
+    job: dict[str, Any] = {"task": task, "folder": str(OUT), "epochs": arguments.epochs}
+    job |= {"learning_rate": RATES.get(task), "lora": task == "lora"}
+    job |= {"new_tokens": NEW_TOKENS}
+    units = {
+        "sft": facts["tokens"] * arguments.epochs,
+        "lora": facts["tokens"] * arguments.epochs,
+        "dpo": arguments.pairs * arguments.epochs,
+    }
+    work = (lambda _: units[task]) if task in units else (lambda facts: facts[_counted(task)])
+    return race(chosen, job, work, arguments.rounds, console.print)
+
+
+def _counted(task: str) -> str:
+    return "rows" if task == "prepare" else "tokens"
+
+
+def same_work(entry: Entry, reference: Entry) -> tuple[bool, str]:
+    """(agrees, the figures that show it): losses of a training, answers of a generation."""
+    mine, theirs = entry.rounds[0], reference.rounds[0]
+    if "answers" in mine:
+        pairs = list(zip(mine["answers"], theirs["answers"], strict=True))
+        equal = sum(left == right for left, right in pairs)
+        return equal == len(pairs), f"{equal} of {len(pairs)} answers equal"
+    if "first_loss" not in mine:
+        return True, ""
+    names = [name for name in ("first_loss", "last_loss", "final_loss") if name in mine]
+    agrees = all(abs(mine[name] - theirs[name]) <= AGREE for name in names)
+    return agrees, " ".join(f"{mine[name]:.4f}" for name in names)
+
+
+def show(task: str, entries: list[Entry]) -> bool:
+    """Print a task's table; False if ours does other work than the other engines."""
+    unit = UNITS[task]
+    table = Table(title=f"{task}: {unit} per CPU-second, medians")
+    table.add_column("engine and setting")
+    checked = "answers" if task == "generate" else "losses: first step, at the end"
+    rival = "transformers" if task == "generate" else "trl"
+    for head in (f"{unit}/CPU-s", f"x best {rival}", "per wall-s", "peak MB", "rounds", checked):
+        table.add_column(head, justify="right")
+    ran = [entry for entry in entries if entry.rounds]
+    rivals = [entry for entry in ran if entry.contestant.engine == rival]
+    best = max((entry.rate for entry in rivals), default=None)
+    reference = next((entry for entry in rivals), None)
+    ours_agrees = True
+    for entry in entries:
+        if not entry.rounds:
+            table.add_row(entry.contestant.name, f"[yellow]{entry.problem}")
+            continue
+        agrees, shown = same_work(entry, reference) if reference else (True, "")
+        ours_agrees &= agrees or entry.contestant.engine != "ours"
+        wall = entry.work(entry.rounds[0]) / entry.figure("wall_s")
+        table.add_row(
+            entry.contestant.name,
+            f"{entry.rate:,.1f}",
+            f"{entry.rate / best:.2f}" if best else "",
+            f"{wall:,.1f}",
+            f"{entry.figure('peak_mb'):,.0f}",
+            str(len(entry.rounds)),
+            shown if agrees else f"[red]{shown} OTHER WORK",
+        )
+    console.print(table)
+    return ours_agrees
+
+
+def save(task: str, entries: list[Entry]) -> None:
+    lines = [
+        {
+            "engine": entry.contestant.engine,
+            "setting": entry.contestant.setting,
+            "problem": entry.problem,
+            "rounds": [
+                {key: value for key, value in each.items() if key != "answers"}
+                for each in entry.rounds
+            ],
+        }
+        for entry in entries
+    ]
+    (OUT / f"result-{task}.json").write_text(json.dumps(lines, indent=1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("korquad", type=Path, help="KorQuAD_v1.0_dev.json")
+    parser.add_argument("--only", default=",".join(TASKS), help="tasks, separated by commas")
+    parser.add_argument("--peers", default=",".join(INSTALLS), help="peers, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="defaults and known fastest settings")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=48, help="training rows, one step of them all")
+    parser.add_argument("--pairs", type=int, default=32, help="preference pairs")
+    parser.add_argument("--epochs", type=int, default=2)
+    arguments = parser.parse_args()
+    tasks = arguments.only.split(",")
+    arguments.peers = [peer for peer in arguments.peers.split(",") if peer]
+    for given, known in ((tasks, TASKS), (arguments.peers, tuple(INSTALLS))):
+        if set(given) - set(known):
+            parser.error(f"{', '.join(set(given) - set(known))}: choose from {', '.join(known)}")
+    OUT.mkdir(parents=True, exist_ok=True)
+    facts = make_material(arguments)
+    finished = [(task, run_task(task, arguments, facts)) for task in tasks]
+    agreed = True
+    for task, entries in finished:
+        agreed &= show(task, entries)
+        save(task, entries)
+    return 0 if agreed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

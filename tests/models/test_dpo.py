@@ -256,7 +256,7 @@ def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
 
 @pytest.mark.filterwarnings("ignore")  # TRL's own, of which we can mend none
 def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
-    trl = pytest.importorskip("trl", reason="TRL is the oracle; install it with the dev extra")
+    trl = pytest.importorskip("trl", reason="TRL is not installed: pip install 'jangin[parity]'")
     datasets = pytest.importorskip("datasets")
     settings = {
         "per_device_train_batch_size": len(pairs), "num_train_epochs": 2, "use_cpu": True,

@@ -96,9 +96,8 @@ class ContinuousDecoder:
         """
         layers = getattr(self.model.base_model, "layers", None)
         network = getattr(layers[-1], "mlp", None) if layers else None
-        if network is None or not hasattr(
-            network, "down_proj"
-        ):  # mixtures of experts return more than a tensor
+        # Mixtures of experts have none: some return more than a tensor.
+        if network is None or not hasattr(network, "down_proj"):
             yield self
             return
         hooks = (

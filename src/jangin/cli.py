@@ -125,13 +125,10 @@ def show(
 ) -> None:
     """Show rows of a table that a stage has made, or the teachers' prompts."""
     if kind == "prompts":
-        from jangin.examples.prompts import PROMPTS
+        from jangin.pipeline.show import prompts
 
-        prompts = [
-            {"name": p.name, "language": p.language, "digest": p.digest, "user": p.user}
-            for p in PROMPTS
-        ]
-        console.print(rows_table("prompts", prompts, len(prompts)))
+        found = prompts(project)
+        console.print(rows_table("prompts", found, len(found)))
         return
     from jangin.pipeline.session import open_session
     from jangin.pipeline.show import rows

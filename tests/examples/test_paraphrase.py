@@ -5,10 +5,10 @@ import pytest
 
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
 from jangin.core.errors import StageError
+from jangin.core.replies import Failed
 from jangin.core.table import read_table
 from jangin.core.types import Document, Example, Message
 from jangin.examples.paraphrase import STAGE, ParaphraseConfig, forecast, paraphrase
-from jangin.examples.replies import Failed
 
 CONFIG = ParaphraseConfig(teacher="fake", count=3)
 QUESTIONS = ("연차휴가는 며칠인가요?", "병가는 며칠인가요?", "출장비는 언제 청구하나요?")

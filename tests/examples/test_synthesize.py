@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
 from jangin.core.errors import StageError
+from jangin.core.replies import Failed
 from jangin.core.table import read_table
 from jangin.core.types import Chunk, Document, Example
-from jangin.examples.replies import Failed
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, support, synthesize
 
 CONFIG = SynthesizeConfig(teacher="fake")

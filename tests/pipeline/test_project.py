@@ -347,7 +347,7 @@ def test_anchors_and_merged_keys_serve_to_say_things_once(write):
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False
-    assert set(SECTIONS) | {"name", "teachers", "variants"} == set(schema["properties"])
+    assert set(SECTIONS) | {"name", "prompts", "teachers", "variants"} == set(schema["properties"])
     keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
     assert keys == {stage.name for stage in STAGES}
 
@@ -355,3 +355,9 @@ def test_the_schema_knows_every_stage_and_forbids_other_keys():
 def test_every_stage_has_its_section():
     assert {section_of(stage.name) for stage in STAGES} == set(SECTIONS)
     assert isinstance(Project(name="x").stage_config("load"), type(None))
+
+
+def test_a_wording_of_ones_own_is_checked_where_it_stands(problems):
+    own = "prompts:\n  paraphrase:\n    ko: {system: '', user: '$question $answer $tone'}\n"
+    (line,) = problems(GOOD + own)
+    assert line.startswith(f"{len(LINES) + 3}: prompts.paraphrase.ko: nothing fills in $tone")

@@ -10,11 +10,11 @@ import pytest
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount
+from jangin.core.replies import Failed
 from jangin.core.store import Store
 from jangin.core.table import read_table, write_table
 from jangin.core.types import Chunk, Document, Dropped, Example, Message, Page, SplitExample
 from jangin.documents.load import UnreadableFile
-from jangin.examples.replies import Failed
 from jangin.models import evidence
 from jangin.models.settings import StepMetrics
 from jangin.pipeline.project import open_project

@@ -13,11 +13,11 @@ from jangin.core.chat import CachedChat, FakeChat
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ChatError, StageError, StoreError
 from jangin.core.ledger import Ledger
+from jangin.core.replies import ask_structured, make_question
 from jangin.core.stage import Cost, Services, Stage
 from jangin.core.store import Store
 from jangin.core.table import read_table
 from jangin.core.types import Record
-from jangin.examples.replies import ask_structured, make_question
 from jangin.examples.synthesize import Pairs
 from jangin.pipeline.plan import plan
 from jangin.pipeline.project import Opened, Project
@@ -92,8 +92,7 @@ def teach(context):
     questions = [
         make_question(
             word.text,
-            "en",
-            "paraphrase",
+            context.services.prompts.find("paraphrase", "en"),
             Pairs,
             {"model": chat.model},
             {"question": word.text, "answer": "", "count": 1},

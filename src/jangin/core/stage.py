@@ -9,8 +9,10 @@ from pydantic import BaseModel
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import StageConfig
+from jangin.core.encoder import OpenEncoder, no_encoder
 from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
+from jangin.core.prompts import Prompts
 from jangin.core.store import JOURNAL, RUNTIME, Artifact
 from jangin.core.table import read_table, write_table
 
@@ -72,6 +74,10 @@ class Services:
     progress: Progress = field(default_factory=Silence)
     workers: int = 1
     """Processes or threads for work that runs beside itself."""
+    prompts: Prompts = field(default_factory=Prompts)
+    """What models are asked with; a project's own wording comes first."""
+    encoder: OpenEncoder = no_encoder
+    """Opens a text encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ def _no_identity(_config: Any) -> Mapping[str, str]:
     return {}
 
 
-def _no_teachers(_config: Any) -> tuple[str, ...]:
+def _no_names(_config: Any) -> tuple[str, ...]:
     return ()
 
 
@@ -180,7 +186,11 @@ class Stage(Generic[C]):
     """Files outside the store whose bytes bear identity: {name inside the source: path}."""
     machine: Callable[[C], Mapping[str, str]] = _no_identity
     """Facts of this machine that change the output, such as Tesseract's version."""
-    teachers: Callable[[C], tuple[str, ...]] = _no_teachers
+    wants: Callable[[C], tuple[str, ...]] = _no_names
+    """Kinds of `may_read` that these settings cannot do without."""
+    prompts: Callable[[C], tuple[str, ...]] = _no_names
+    """Names of the prompts it asks with; another wording makes another artifact."""
+    teachers: Callable[[C], tuple[str, ...]] = _no_names
     """Names of the models it asks, as the project file calls them."""
     cost: Callable[[StageContext[C]], Cost] = _no_cost
     """Forecast from inputs alone; nothing is written."""

@@ -66,6 +66,57 @@ class Message(Record):
     content: str
 
 
+class Query(Record):
+    """A question to look up, and the word it grew from."""
+
+    id: str
+    text: str
+    seed_word: str
+    teacher: str = ""
+    """Model that wrote it; empty where it was read from a file."""
+    request: str = ""
+    """Digest of the request it was written in reply to."""
+    template: str = ""
+    """Prompt it was asked for with."""
+
+    @classmethod
+    def make(cls, text: str, seed_word: str, **fields: object) -> Self:
+        """A query whose id is the digest of its word and its text."""
+        query_id = short_digest({"text": text, "seed_word": seed_word})
+        return cls.model_validate({"id": query_id, "text": text, "seed_word": seed_word, **fields})
+
+
+class Snippet(Record):
+    """One thing that a search found for a query."""
+
+    id: str
+    """Digest of query and text."""
+    query_id: str
+    place: int
+    """From 1, in the order of the engine."""
+    text: str
+    title: str = ""
+    url: str = ""
+    """Where a web engine found it; empty for the project's own documents."""
+    engine: str
+    chunk_id: str = ""
+    """The chunk it is, where the project's own documents were searched."""
+    document_id: str = ""
+    source: str = ""
+    page: int = 0
+    section: str = ""
+
+
+class RankedSnippet(Record):
+    """A snippet that was kept, its rank from 1 within its query, and why."""
+
+    snippet: Snippet
+    rank: int
+    score: float
+    """Of the ranker, in its own units: cosine for encoders."""
+    ranker: str
+
+
 class Score(Record):
     """One judgement by a rule, a model or a human."""
 
@@ -86,7 +137,7 @@ class Example(Record):
     completion: Message
     family: str
     """Id of the original question; its own id for an original."""
-    kind: Literal["original", "paraphrase"]
+    kind: Literal["original", "paraphrase", "evolved"]
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""
@@ -100,6 +151,17 @@ class Example(Record):
     """Model that wrote it."""
     request: str = ""
     """Digest of the request it was written in reply to."""
+    template: str = ""
+    """Prompt it was asked for with: name, language and digest of the wording."""
+    temperature: float = 0.0
+    sample: int = 0
+    """Number of the teacher's draw."""
+    parent: str = ""
+    """Id of the example it was rewritten from; empty for one made from a source."""
+    operation: str = ""
+    """How it was rewritten, such as `deepening`."""
+    seed_word: str = ""
+    """Word that its question grew from; what shares it stays in one split."""
 
     @classmethod
     def make(

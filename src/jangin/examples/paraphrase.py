@@ -5,10 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.digest import normalise
 from jangin.core.errors import StageError
-from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Document, Example, Message
-from jangin.examples.prompts import find_prompt
-from jangin.examples.replies import (
+from jangin.core.replies import (
     Answer,
     Failed,
     Question,
@@ -16,6 +13,8 @@ from jangin.examples.replies import (
     count_unpaid,
     make_question,
 )
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.types import Document, Example, Message
 
 
 class ParaphraseConfig(StageConfig):
@@ -59,7 +58,7 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         examples.append(original)
         answer = answers.get(original.id)
         if answer is not None:
-            made, repeated = _rewrite(original, answer, context.config.count, chat.model)
+            made, repeated = _rewrite(original, answer, context.config.count)
             examples += made
             failures += repeated
     context.write("examples", Example, examples)
@@ -69,8 +68,8 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         paraphrases=len(examples) - len(originals),
         failed=len(failures),
         prompt={
-            language: find_prompt("paraphrase", language).digest
-            for language in sorted({question.language for question in questions})
+            language: context.services.prompts.find("paraphrase", language).digest
+            for language in sorted({question.prompt.language for question in questions})
         },
     )
 
@@ -84,11 +83,11 @@ def _questions(
         if context.has("documents")
         else {}
     )
+    prompts = context.services.prompts
     return [
         make_question(
             subject=original.id,
-            language=language.get(original.document_id, "en"),
-            prompt_name="paraphrase",
+            prompt=prompts.find("paraphrase", language.get(original.document_id, "en")),
             reply_type=Paraphrases,
             request_fields={
                 "model": model,
@@ -106,7 +105,7 @@ def _questions(
 
 
 def _rewrite(
-    original: Example, answer: Answer[Paraphrases], count: int, model: str
+    original: Example, answer: Answer[Paraphrases], count: int
 ) -> tuple[list[Example], list[Failed]]:
     """The distinct paraphrases of one reply, at most `count`, and what was left out of it."""
     examples: list[Example] = []
@@ -124,7 +123,13 @@ def _rewrite(
                 else f"more than the {count} asked for"
             )
             failures.append(
-                Failed(subject=original.id, request=answer.request, reason=reason, reply=text)
+                Failed(
+                    subject=original.id,
+                    request=answer.request,
+                    reason=reason,
+                    reply=text,
+                    kind="rejected",
+                )
             )
             continue
         taken[letters] = f"{clean!r}"
@@ -135,8 +140,9 @@ def _rewrite(
                     **{name: getattr(original, name) for name in CARRIED_OVER},
                     "prompt": prompt,
                     "kind": "paraphrase",
-                    "teacher": model,
-                    "request": answer.request,
+                    **answer.made_by,
+                    "parent": original.id,
+                    "operation": "paraphrase",
                 }
             )
         )
@@ -152,6 +158,7 @@ CARRIED_OVER = (
     "page",
     "section",
     "evidence",
+    "seed_word",
 )
 """Fields that a paraphrase shares with its original."""
 
@@ -171,11 +178,12 @@ def forecast(context: StageContext[ParaphraseConfig]) -> Cost:
 
 STAGE = Stage(
     name="paraphrase",
-    version=1,
+    version=2,
     reads=("examples",),
     makes=("examples",),
     run=paraphrase,
     may_read=("documents",),
+    prompts=lambda _config: ("paraphrase", "repair"),
     teachers=lambda config: (config.teacher,),
     cost=forecast,
 )

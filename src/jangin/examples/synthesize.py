@@ -5,10 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.digest import normalise
 from jangin.core.errors import StageError
-from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Chunk, Document, Example, Message, Score
-from jangin.examples.prompts import find_prompt
-from jangin.examples.replies import (
+from jangin.core.replies import (
     Answer,
     Failed,
     Question,
@@ -16,6 +13,8 @@ from jangin.examples.replies import (
     count_unpaid,
     make_question,
 )
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.types import Chunk, Document, Example, Message, Score
 
 
 class SynthesizeConfig(StageConfig):
@@ -80,7 +79,7 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
     for chunk in chunks:
         answer = answers.get(chunk.id)
         if answer is not None:
-            made, unsupported = _examples(chunk, answer, context.config, chat.model)
+            made, unsupported = _examples(chunk, answer, context.config)
             examples += made
             failures += unsupported
     if not examples:
@@ -98,8 +97,8 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
         examples=len(examples),
         failed=len(failures),
         prompt={
-            language: find_prompt("synthesize", language).digest
-            for language in sorted({question.language for question in questions})
+            language: context.services.prompts.find("synthesize", language).digest
+            for language in sorted({question.prompt.language for question in questions})
         },
     )
 
@@ -112,8 +111,7 @@ def _questions(
     return [
         make_question(
             subject=chunk.id,
-            language=language[chunk.document_id],
-            prompt_name="synthesize",
+            prompt=context.services.prompts.find("synthesize", language[chunk.document_id]),
             reply_type=Pairs,
             request_fields={
                 "model": model,
@@ -132,7 +130,7 @@ def _questions(
 
 
 def _examples(
-    chunk: Chunk, answer: Answer[Pairs], config: SynthesizeConfig, model: str
+    chunk: Chunk, answer: Answer[Pairs], config: SynthesizeConfig
 ) -> tuple[list[Example], list[Failed]]:
     """Examples of one reply, and the pairs whose evidence is not in the chunk."""
     examples: list[Example] = []
@@ -146,6 +144,7 @@ def _examples(
                     request=answer.request,
                     reason=f"evidence supported to {share:.2f} < {config.min_support:.2f}",
                     reply=pair.model_dump_json(),
+                    kind="rejected",
                 )
             )
             continue
@@ -161,8 +160,7 @@ def _examples(
                 section=chunk.section,
                 evidence=pair.evidence,
                 scores=(Score(scorer="support", kind="rule", value=share),),
-                teacher=model,
-                request=answer.request,
+                **answer.made_by,
             )
         )
     return examples, failures
@@ -178,10 +176,11 @@ def forecast(context: StageContext[SynthesizeConfig]) -> Cost:
 
 STAGE = Stage(
     name="synthesize",
-    version=1,
+    version=2,
     reads=("documents", "chunks"),
     makes=("examples",),
     run=synthesize,
+    prompts=lambda _config: ("synthesize", "repair"),
     teachers=lambda config: (config.teacher,),
     cost=forecast,
 )

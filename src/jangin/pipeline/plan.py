@@ -59,6 +59,7 @@ def inputs_of(
     files: Mapping[str, Path] = stage.sources(config, services.project_folder)
     inputs |= {f"file:{name}": digest_file(path) for name, path in files.items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
+    inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
     for name in stage.teachers(config):
         chat = services.chat(name)
         inputs[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()

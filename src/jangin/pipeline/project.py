@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from jangin.core.config import Config, StageConfig
 from jangin.core.errors import ConfigError
+from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
 from jangin.documents.load import LoadConfig
 from jangin.examples.curate import CurateConfig
@@ -66,6 +67,8 @@ class Project(Config):
     """Name of the project and of its model."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     """Models that write or judge, by the names that stages use."""
+    prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)
+    """Wordings of your own, by prompt and language; `jangin show prompts` lists what there is."""
     documents: Documents = Documents()
     examples: Examples = Examples()
     models: Models = Models()
@@ -195,7 +198,10 @@ def _switch(data: dict[str, Any]) -> dict[str, Any]:
 
 def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:
     """Teachers that are not there, and stages whose inputs nobody makes."""
-    problems = []
+    problems = [
+        Problem(("prompts", *location), text, variant)
+        for location, text in wording_problems(project.prompts)
+    ]
     made: set[str] = set()
     for stage in STAGES:
         config = project.stage_config(stage.name)
@@ -210,7 +216,7 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
                     f"(there is: {known}). Add it under `teachers:`"
                 )
                 problems.append(Problem((*location, "teacher"), text, variant))
-        for kind in stage.reads:
+        for kind in (*stage.reads, *stage.wants(config)):
             if kind not in made:
                 makers = " or ".join(s.name for s in STAGES if kind in s.makes)
                 text = (

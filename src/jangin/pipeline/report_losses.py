@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
+from jangin.core.replies import Failed
 from jangin.core.types import Chunk, Document, Dropped, Example
 from jangin.documents.load import UnreadableFile
-from jangin.examples.replies import Failed
 from jangin.pipeline.report_data import Group, Made, groups_of, rows_of
 
 MOST_SHOWN = 3

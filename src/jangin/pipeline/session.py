@@ -9,6 +9,7 @@ from pathlib import Path
 from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Ledger
+from jangin.core.prompts import Prompts
 from jangin.core.stage import Progress, Services, Silence
 from jangin.core.store import Artifact, Store
 from jangin.pipeline.plan import Step, plan
@@ -41,7 +42,14 @@ class Session:
                 )
             return self._chats[variant, name]
 
-        return Services(self.opened.folder, chat, self.ledger, self.progress, self.workers)
+        return Services(
+            self.opened.folder,
+            chat,
+            self.ledger,
+            self.progress,
+            self.workers,
+            Prompts(project.prompts),
+        )
 
     def choose(self, variant: str | None) -> list[str]:
         """The named variant, or all of them; raises `ConfigError` for an unknown name."""

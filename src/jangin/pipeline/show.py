@@ -1,10 +1,13 @@
 """`jangin show KIND`: rows of any table that a stage has made, flat enough for a terminal."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError, StoreError
+from jangin.core.prompts import Prompts
 from jangin.core.store import Artifact
+from jangin.pipeline.project import open_project
 from jangin.pipeline.stages import STAGES
 
 KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -16,6 +19,24 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "predictions": ("evidence_set", "system", "exact", "question", "gold", "prediction"),
 }
 """What is worth a column; every other kind shows all its fields."""
+
+
+def prompts(project: Path) -> list[dict[str, str]]:
+    """Every prompt as the first variant asks it; as shipped where there is no project file."""
+    own = {}
+    if project.exists():
+        own = next(iter(open_project(project).variants.values())).prompts
+    return [
+        {
+            "name": prompt.name,
+            "language": prompt.language,
+            "wording": "own" if prompt.language in own.get(prompt.name, {}) else "shipped",
+            "digest": prompt.digest,
+            "system": prompt.system,
+            "user": prompt.user,
+        }
+        for prompt in Prompts(own).all()
+    ]
 
 
 def kinds(made: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:

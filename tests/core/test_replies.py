@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
 from jangin.core.config import StageConfig
 from jangin.core.errors import ChatError, RefusedError, StageError
-from jangin.examples.replies import (
+from jangin.core.prompts import Prompts
+from jangin.core.replies import (
     ask_structured,
     count_unpaid,
     make_question,
@@ -30,8 +31,7 @@ GOOD = '{"words": ["a", "b"]}'
 def question(subject, language="ko", **fields):
     return make_question(
         subject,
-        language,
-        "paraphrase",
+        Prompts().find("paraphrase", language),
         Words,
         {"model": "m", "temperature": 0.0, **fields},
         {"question": f"질문 {subject}", "answer": "답", "count": 1},

@@ -1,20 +1,23 @@
 """Structured replies of a teacher: asked, checked, asked once more with the error, or failed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from jangin.core.chat import ChatModel, ChatReply, ChatRequest, ask_all
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, StageError
+from jangin.core.prompts import Prompt
 from jangin.core.stage import StageContext
 from jangin.core.types import Message, Record
-from jangin.examples.prompts import find_prompt
 
 S = TypeVar("S", bound=BaseModel)
+
+
+FailureKind = Literal["unanswered", "malformed", "refused", "language", "rejected"]
 
 
 class Failed(Record):
@@ -25,23 +28,51 @@ class Failed(Record):
     request: str
     reason: str
     reply: str
+    kind: FailureKind = "malformed"
+    """`rejected`: a rule left it out, asking again would not help; the rest are failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[S]):
-    """A reply that fits its schema, and the digest of the request that won it."""
+    """A reply that fits its schema, and where it comes from."""
 
     value: S
     request: str
+    """Digest of the request that won it."""
+    made_by: dict[str, Any]
+    """Fields of an `Example`: teacher, request, template, temperature, sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request and what it is about."""
+    """A request, what it is about, and the prompt it was written with."""
 
     subject: str
     request: ChatRequest
-    language: str
+    prompt: Prompt
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Where an example that answers this comes from."""
+        return {
+            "teacher": self.request.model,
+            "request": self.request.digest,
+            "template": self.prompt.label,
+            "temperature": self.request.temperature,
+            "sample": self.request.sample,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a reply that fits its schema cannot be used all the same."""
+
+    kind: FailureKind
+    reason: str
+
+
+def _no_problem(_question: Question, _value: Any) -> Problem | None:
+    return None
 
 
 def schema_text(reply_type: type[BaseModel]) -> str:
@@ -78,8 +109,9 @@ def ask_structured(
     reply_type: type[S],
     concurrency: int,
     label: str,
+    check: Callable[[Question, S], Problem | None] = _no_problem,
 ) -> tuple[dict[str, Answer[S]], list[Failed]]:
-    """Ask all; a malformed reply is sent back once with its error.
+    """Ask all; a malformed reply, or one that `check` objects to, is sent back once with why.
 
     Returns ({subject: answer}, failures). Subjects are unique. A request that got no reply at
     all raises `StageError` once the others are done: their replies are in the ledger, and a
@@ -100,17 +132,13 @@ def ask_structured(
             if isinstance(reply, ChatError):
                 unanswered.append(reply)
                 return
-            value = (
-                "the reply was cut off at max_tokens; answer more briefly"
-                if reply.finish_reason == "length"
-                else parse_reply(reply.content, reply_type)
-            )
-            if isinstance(value, str):
+            value = _read(question, reply, reply_type, check)
+            if isinstance(value, Problem):
                 failures[question.subject] = _failed(question, value, reply.content)
-                again.append(_repair(question, reply.content, value))
+                again.append(_repair(context, question, reply.content, value.reason))
                 return
             failures.pop(question.subject, None)
-            answers[question.subject] = Answer(value, question.request.digest)
+            answers[question.subject] = Answer(value, question.request.digest, question.made_by)
 
         try:
             ask_all(chat, [q.request for q in round_questions], concurrency, take)
@@ -133,6 +161,21 @@ def ask_structured(
     return answers, sorted(failures.values(), key=lambda failed: order[failed.subject])
 
 
+def _read(
+    question: Question,
+    reply: ChatReply,
+    reply_type: type[S],
+    check: Callable[[Question, S], Problem | None],
+) -> S | Problem:
+    """The value of a reply, or what is wrong with it."""
+    if reply.finish_reason == "length":
+        return Problem("malformed", "the reply was cut off at max_tokens; answer more briefly")
+    value = parse_reply(reply.content, reply_type)
+    if isinstance(value, str):
+        return Problem("malformed", value)
+    return check(question, value) or value
+
+
 def _forget(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
     questions: Sequence[Question],
@@ -147,18 +190,17 @@ def _forget(
 
 def make_question(
     subject: str,
-    language: str,
-    prompt_name: str,
+    prompt: Prompt,
     reply_type: type[BaseModel],
     request_fields: dict[str, object],
     values: dict[str, object],
 ) -> Question:
-    """A question from a named prompt; `request_fields` are the request's model and parameters."""
-    messages = find_prompt(prompt_name, language).messages(**values)
+    """A question from a prompt; `request_fields` are the request's model and parameters."""
+    messages = prompt.messages(**values)
     request = ChatRequest.model_validate(
         {**request_fields, "messages": messages, "json_schema": schema_text(reply_type)}
     )
-    return Question(subject, request, language)
+    return Question(subject, request, prompt)
 
 
 def count_unpaid(
@@ -171,14 +213,24 @@ def count_unpaid(
     return sum(ledger.reply(q.request.digest, chat.source) is None for q in questions)
 
 
-def _failed(question: Question, reason: str, reply: str) -> Failed:
+def _failed(question: Question, problem: Problem, reply: str) -> Failed:
     return Failed(
-        subject=question.subject, request=question.request.digest, reason=reason, reply=reply[:2000]
+        subject=question.subject,
+        request=question.request.digest,
+        reason=problem.reason,
+        reply=reply[:2000],
+        kind=problem.kind,
     )
 
 
-def _repair(question: Question, reply: str, problem: str) -> Question:
-    ask = find_prompt("repair", question.language).messages(system="", problem=problem)[-1]
+def _repair(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    question: Question,
+    reply: str,
+    problem: str,
+) -> Question:
+    prompts = context.services.prompts
+    ask = prompts.find("repair", question.prompt.language).messages(problem=problem)[-1]
     messages = (*question.request.messages, Message(role="assistant", content=reply), ask)
     request = question.request.model_copy(update={"messages": messages})
-    return Question(question.subject, request, question.language)
+    return Question(question.subject, request, question.prompt)

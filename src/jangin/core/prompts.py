@@ -1,0 +1,136 @@
+"""Every prompt that a model gets, as data: named templates per language, each with its digest.
+
+The wording stands in `templates/NAME.yaml`; a project file may put its own in its place.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from jangin.core.config import Config
+from jangin.core.digest import short_digest
+from jangin.core.types import Message
+
+FALLBACK = "en"
+
+
+class Wording(Config):
+    """A prompt's two texts in one language; `$name` marks what is filled in, `$$` is a dollar."""
+
+    system: str
+    """What the model is told before anything else; may be empty."""
+    user: str
+    """The request itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A system and a user template in one language."""
+
+    name: str
+    language: str
+    system: str
+    user: str
+
+    @property
+    def digest(self) -> str:
+        """Identity of the wording."""
+        return short_digest([self.system, self.user])
+
+    @property
+    def label(self) -> str:
+        """Name, language and digest in one word, as examples carry it."""
+        return f"{self.name}/{self.language}@{self.digest}"
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names that are filled in."""
+        return frozenset(
+            name for text in (self.system, self.user) for name in Template(text).get_identifiers()
+        )
+
+    def messages(self, **values: object) -> tuple[Message, ...]:
+        """The filled-in conversation, without a system turn where that is empty.
+
+        Raises KeyError when a value is missing.
+        """
+        system = Template(self.system).substitute(values)
+        user = Message(role="user", content=Template(self.user).substitute(values))
+        return (Message(role="system", content=system), user) if self.system else (user,)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts that jangin ships, with a project's own laid over them."""
+
+    own: Mapping[str, Mapping[str, Wording]] = field(default_factory=dict)
+    """{name: {language: wording}}; checked by `wording_problems`."""
+
+    def find(self, name: str, language: str) -> Prompt:
+        """The template of this name in this language, in English where there is none."""
+        named = self.languages(name)
+        return named.get(language, named[FALLBACK])
+
+    def languages(self, name: str) -> dict[str, Prompt]:
+        """All wordings of one prompt, by language."""
+        own = {
+            language: Prompt(name, language, wording.system, wording.user)
+            for language, wording in self.own.get(name, {}).items()
+        }
+        return {**shipped()[name], **own}
+
+    def digest(self, name: str) -> str:
+        """Identity of a prompt in all its languages."""
+        return short_digest({lang: p.digest for lang, p in sorted(self.languages(name).items())})
+
+    def all(self) -> list[Prompt]:
+        """Every prompt in every language, by name."""
+        return [prompt for name in shipped() for prompt in self.languages(name).values()]
+
+
+@cache
+def shipped() -> dict[str, dict[str, Prompt]]:
+    """What jangin ships: {name: {language: prompt}}, by name."""
+    import yaml
+
+    found = {}
+    folder = files("jangin.core") / "templates"
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        name = path.name.removesuffix(".yaml")
+        wordings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found[name] = {
+            language: Prompt(name, language, **wording) for language, wording in wordings.items()
+        }
+    return found
+
+
+def wording_problems(
+    own: Mapping[str, Mapping[str, Wording]],
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(where in the section, what is wrong) for wordings that nobody asks with or can fill in."""
+    for name, wordings in own.items():
+        if name not in shipped():
+            known = ", ".join(shipped())
+            yield (
+                (name,),
+                f"prompts.{name}: no stage asks with a prompt of this name. There is: {known}",
+            )
+            continue
+        known_fields = shipped()[name][FALLBACK].fields
+        for language, wording in wordings.items():
+            problem = _wording_problem(Prompt(name, language, **dict(wording)), known_fields)
+            if problem:
+                yield (name, language), f"prompts.{name}.{language}: {problem}"
+
+
+def _wording_problem(prompt: Prompt, known: frozenset[str]) -> str:
+    if not all(Template(text).is_valid() for text in (prompt.system, prompt.user)):
+        return "a single $ stands in it. Write $$ for a dollar sign"
+    if unknown := sorted(prompt.fields - known):
+        names = ", ".join(f"${name}" for name in sorted(known))
+        return f"nothing fills in ${unknown[0]}. There is: {names}"
+    if missing := sorted(known - prompt.fields):
+        return f"${missing[0]} is missing, so the model would not be told it. Put it in its place"
+    return ""

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.grading.answers import character_f1, exact_match, grade_answer, normalise_answer
+from jangin.grading.answers import (
+    character_f1,
+    chrf,
+    contains,
+    exact_match,
+    grade_answer,
+    normalise_answer,
+    rouge_l,
+)
 
 
 def test_quotes_and_brackets_of_any_script_do_not_count():
@@ -54,3 +62,38 @@ def test_f1_is_symmetric_within_bounds_and_1_on_exact_matches(left, right):
     assert f1 == character_f1(right, left)
     assert f1 >= exact_match(left, right)
     assert exact_match(left, left) == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "found"),
+    [
+        ("정답은 세종 대왕입니다.", "세종대왕", 1),
+        ("《훈민정음》이다", "훈민정음", 1),
+        ("세종", "세종대왕", 0),
+        ("anything", "", 0),
+        ("", "", 1),
+    ],
+)
+def test_a_gold_answer_is_found_inside_a_longer_one(prediction, gold, found):
+    assert contains(prediction, gold) == found
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "score"),
+    [
+        ("the cat sat on the mat", "the cat on the mat", 2 * 5 / 11),
+        ("고양이가 매트에 앉았다", "고양이가 앉았다", 2 * 2 / 5),
+        ("the cat", "the cat", 1),
+        ("a b", "c d", 0),
+        ("", "", 1),
+        ("a", "", 0),
+    ],
+)
+def test_rouge_l_is_the_longest_common_subsequence_of_words(prediction, gold, score):
+    assert rouge_l(prediction, gold) == pytest.approx(score)
+
+
+def test_chrf_is_between_nothing_in_common_and_the_same_text():
+    assert chrf("연차는 15일", "연차는 15일") == pytest.approx(1)
+    assert chrf("abc", "가나다") == 0
+    assert 0.2 < chrf("연차는 열다섯 일", "연차는 15일") < 0.9

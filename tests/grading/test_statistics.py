@@ -10,7 +10,9 @@ from scipy.stats import binomtest
 from jangin.grading.statistics import (
     bootstrap_difference,
     bootstrap_mean,
+    holm,
     mcnemar_p,
+    permutation_p,
     smallest_visible_difference,
     wilson_interval,
 )
@@ -135,3 +137,56 @@ def test_no_values_have_no_mean():
 def test_more_questions_see_smaller_differences():
     seen = [smallest_visible_difference(n) for n in (6, 20, 100, 1000)]
     assert all(more is not None and more < fewer for fewer, more in pairwise(seen))
+
+
+def test_the_compiled_bootstrap_gives_the_same_interval_as_the_other_but_for_noise():
+    draw = random.Random(1)
+    values = [draw.gauss(0.0, 1.0) for _ in range(6_000)]
+    clusters = [str(i // 3) for i in range(6_000)]
+    plain = bootstrap_mean(values, clusters, resamples=2_000)
+    compiled = bootstrap_mean(values, clusters, resamples=20_000)
+    assert compiled.estimate == plain.estimate
+    width = plain.high - plain.low
+    assert compiled.low == pytest.approx(plain.low, abs=width / 10)
+    assert compiled.high == pytest.approx(plain.high, abs=width / 10)
+
+
+def test_the_compiled_bootstrap_repeats_itself_and_follows_its_seed():
+    values, clusters = [float(i % 7) for i in range(2_001)], list(map(str, range(2_001)))
+    first = bootstrap_mean(values, clusters)
+    assert bootstrap_mean(values, clusters) == first
+    assert bootstrap_mean(values, clusters, seed=1) != first
+
+
+def test_a_permutation_test_of_few_clusters_tries_every_sign():
+    assert permutation_p([1.0] * 5, list("abcde")) == 2 / 32
+    assert permutation_p([1.0] * 5, list("aaaaa")) == 1
+    assert permutation_p([1.0, -1.0], list("ab")) == 1
+    assert permutation_p([0.0, 0.0], list("ab")) == 1
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=12))
+def test_the_exact_permutation_test_of_right_and_wrong_is_mcnemars(differences):
+    p = permutation_p(differences, list(map(str, range(len(differences)))))
+    assert p == pytest.approx(mcnemar_p(differences.count(1.0), differences.count(-1.0)))
+
+
+def test_drawn_signs_come_near_the_exact_p():
+    differences = [1.0] * 20 + [-1.0] * 8
+    p = permutation_p(differences, list(map(str, range(28))))
+    assert p == pytest.approx(mcnemar_p(20, 8), abs=0.01)
+    assert permutation_p([1.0] * 200, list(map(str, range(200)))) == pytest.approx(1 / 10_001)
+
+
+def test_holm_corrects_the_textbook_case():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_never_makes_a_p_smaller_and_keeps_their_order(p_values):
+    adjusted = holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    by_p = sorted(zip(p_values, adjusted, strict=True))
+    assert all(low[1] <= high[1] for low, high in pairwise(by_p))

@@ -1,15 +1,19 @@
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
 
-from jangin.core.errors import DataError, StageError
+from jangin.core.chat import CachedChat, FakeChat
+from jangin.core.errors import ChatError, DataError, SettingsError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.core.table import read_table, write_table
 from jangin.core.types import Example, Message, SplitExample
-from jangin.models.evaluate import STAGE, Answer, EvaluateConfig, evaluate, gather_evidence
+from jangin.models.answerers import Answer, draw_shots, with_shots
+from jangin.models.evaluate import STAGE, EvaluateConfig, evaluate, gather_evidence, run
 from jangin.models.evidence import (
     Comparison,
     Leak,
@@ -22,7 +26,9 @@ from jangin.models.evidence import (
 from jangin.models.settings import Full, Lora, Steps
 from jangin.models.sft import STAGE as SFT
 from jangin.models.sft import SftConfig
+from jangin.models.slices import Slice
 from jangin.models.starter import make_starter
+from jangin.models.task_results import LabelResult, NumberResult
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
 
@@ -30,9 +36,10 @@ TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "�
 class AnswerBook:
     """A system that looks its answers up, and remembers what it was asked."""
 
-    def __init__(self, answers, stop_after=None):
+    def __init__(self, answers, stop_after=None, batch_size=16):
         self.answers = answers
         self.batches = []
+        self.batch_size = batch_size
         self.stop_after = stop_after
 
     def answer(self, prompts):
@@ -120,7 +127,7 @@ def test_both_systems_are_asked_the_same_and_compared_on_each_evidence_set(conte
     evaluate(context, {"base": base, "tuned": tuned}.__getitem__)
     made = tables(context)
     assert base.batches == tuned.batches
-    shares = {(r.evidence_set, r.system): (r.n, r.exact) for r in made["results"]}
+    shares = {(r.evidence_set, r.system): (r.n, r.right) for r in made["results"]}
     assert shares == {
         ("seen_questions", "base"): (8, 0),
         ("seen_questions", "tuned"): (8, 1),
@@ -133,14 +140,14 @@ def test_both_systems_are_asked_the_same_and_compared_on_each_evidence_set(conte
     assert (held_out.a, held_out.b, held_out.only_a, held_out.only_b) == ("base", "tuned", 0, 8)
     assert held_out.p_value == pytest.approx(2 / 2**8)
     assert held_out.smallest_visible == 6 / 8
-    assert seen.f1_gain_low > 0
+    assert seen.score_gain_low > 0
     assert (unseen.p_value, unseen.smallest_visible) == (1, None)
     assert made["leaks"] == []
     assert context.summary["publishable"] is True
     assert context.summary["questions"] == {
         "seen_questions": 8, "held_out_paraphrases": 8, "unseen_sections": 4
     }  # fmt: skip
-    assert context.summary["exact"]["held_out_paraphrases"] == {"base": 0, "tuned": 1}
+    assert context.summary["right"]["held_out_paraphrases"] == {"base": 0, "tuned": 1}
     assert context.summary["cut_off"] == {"base": 20, "tuned": 4}
 
 
@@ -149,24 +156,24 @@ def test_a_prediction_names_the_page_and_is_stripped_before_it_is_graded(context
     evaluate(context, lambda _: AnswerBook(answers(rows(), "train")))
     row = next(p for p in tables(context)["predictions"] if p.page == 3)
     assert (row.question, row.prediction) == ("재택근무 담당 부서는 어디입니까?", "재택근무팀")
-    assert (row.gold, row.exact, row.f1, row.source) == ("재택근무팀", True, 1, "규정.md")
+    assert (row.gold, row.right, row.score, row.source) == ("재택근무팀", True, 1, "규정.md")
     assert tables(context)["comparisons"] == []
 
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_tables(context_of):
     book = answers(rows(), "train")
     whole = context_of(batch_size=3)
-    evaluate(whole, lambda _: AnswerBook(book))
+    evaluate(whole, lambda _: AnswerBook(book, batch_size=3))
     expected = tables(whole)
     for path in whole.workspace.rglob("*.*"):
         path.unlink()
-    first = AnswerBook(book, stop_after=4)
+    first = AnswerBook(book, stop_after=4, batch_size=3)
     killed = context_of(batch_size=3)
     with pytest.raises(KeyboardInterrupt):
         evaluate(killed, lambda _: first)
     journal = killed.workspace / "journal" / "predictions.jsonl"
     journal.write_bytes(journal.read_bytes()[:-30])
-    second = AnswerBook(book)
+    second = AnswerBook(book, batch_size=3)
     opened = []
     evaluate(context_of(batch_size=3), lambda system: opened.append(system) or second)
     assert opened == ["base", "tuned"]
@@ -196,8 +203,8 @@ def test_copies_of_training_questions_are_listed_and_make_the_figures_unpublisha
     assert context.summary["publishable"] is False
     assert context.summary["leakage"] == {"held_out_paraphrases": 0, "unseen_sections": 0.2}
     assert len(tables(context)["results"]) == 6
-    (said,) = context.services.progress.said
-    assert "20.0% of unseen_sections copy training questions" in said
+    said = context.services.progress.said
+    assert "20.0% of unseen_sections copy training questions" in said[0]
 
 
 def test_leakage_within_the_limit_is_listed_but_does_no_harm(context_of):
@@ -214,9 +221,8 @@ def test_leakage_within_the_limit_is_listed_but_does_no_harm(context_of):
 def test_evidence_that_is_missing_is_said(context_of):
     context = context_of([row for row in rows() if row.split == "train"])
     evaluate(context, lambda _: AnswerBook({}))
-    assert [line.split(" are no ")[1].split(",")[0] for line in context.services.progress.said] == [
-        "held_out_paraphrases", "unseen_sections"
-    ]  # fmt: skip
+    said = "\n".join(context.services.progress.said)
+    assert re.findall(r"there are no (\w+)", said) == ["held_out_paraphrases", "unseen_sections"]
     assert {row.evidence_set for row in tables(context)["results"]} == {"seen_questions"}
 
 
@@ -250,8 +256,8 @@ def test_every_answer_that_examples_give_to_one_prompt_counts(context_of):
     context = context_of(table, systems=("tuned",))
     evaluate(context, lambda _: AnswerBook({question: "별관"}))
     first, second = tables(context)["predictions"]
-    assert (first.gold, first.other_golds, first.exact) == ("2층", ("별관",), True)
-    assert (second.gold, second.other_golds, second.exact) == ("별관", ("2층",), True)
+    assert (first.gold, first.other_golds, first.right) == ("2층", ("별관",), True)
+    assert (second.gold, second.other_golds, second.right) == ("별관", ("2층",), True)
 
 
 def predictions(texts, system="tuned", evidence_set="unseen_sections"):
@@ -268,7 +274,7 @@ def test_20_against_15_of_20_is_not_significant_and_20_against_11_is():
     comparison = compare_predictions(plain, augmented[::-1])
     assert (comparison.n, comparison.only_a, comparison.only_b) == (20, 0, 5)
     assert (comparison.p_value, comparison.smallest_visible) == (0.0625, 0.3)
-    assert comparison.f1_gain == pytest.approx(0.25)
+    assert comparison.score_gain == pytest.approx(0.25)
     hosted = predictions(["답"] * 11 + ["모름"] * 9)
     assert compare_predictions(hosted, augmented).p_value == pytest.approx(0.0039, abs=5e-5)
 
@@ -294,8 +300,8 @@ def test_a_mixture_of_systems_or_nothing_is_not_compared():
 
 def test_the_interval_of_20_of_20_is_wilsons():
     (result,) = summarise(predictions(["답"] * 20))
-    assert (result.exact, result.exact_high) == (1, 1)
-    assert result.exact_low == pytest.approx(0.839, abs=5e-4)
+    assert (result.right, result.right_high) == (1, 1)
+    assert result.right_low == pytest.approx(0.839, abs=5e-4)
 
 
 def test_where_and_how_fast_bears_no_identity_but_what_is_asked_does():
@@ -309,7 +315,7 @@ def test_a_system_can_be_asked_only_once():
 
 
 def test_the_plan_tells_how_many_questions_will_be_asked(context_of):
-    assert STAGE.cost(context_of()).text == "20 questions asked of 2 local models"
+    assert STAGE.cost(context_of()).text == "20 questions asked of base, tuned"
 
 
 def make_base(context, folder):
@@ -339,7 +345,7 @@ def test_a_tiny_model_that_learned_the_answers_by_heart_beats_its_base(context_o
     make_base(context, tmp_path / "base")
     fine_tune(context, tmp_path / "tuned", Full(), steps=60)
     STAGE.run(context)
-    assert context.summary["exact"]["seen_questions"] == {"base": 0, "tuned": 1}
+    assert context.summary["right"]["seen_questions"] == {"base": 0, "tuned": 1}
     assert context.summary["cut_off"]["tuned"] < context.summary["cut_off"]["base"]
 
 
@@ -355,3 +361,190 @@ def test_an_adapter_is_put_on_its_base_before_it_is_asked(context_of, tmp_path):
     )
     assert len(base) == len(tuned) == 20
     assert base != tuned
+
+
+def test_what_so_few_questions_can_show_is_said_before_they_are_asked(context_of):
+    context = context_of()
+    evaluate(
+        context, lambda _: pytest.fail("not asked yet") if not said(context) else AnswerBook({})
+    )
+    assert "8 questions of seen_questions can show differences from 75 points" in said(context)
+    assert "4 questions of unseen_sections are too few to show any difference" in said(context)
+
+
+def said(context):
+    return "\n".join(context.services.progress.said)
+
+
+def table_rows(texts_and_answers, split):
+    return [
+        SplitExample(example=example(text, answer), split=split)
+        for text, answer in texts_and_answers
+    ]
+
+
+REVIEWS = [
+    (f"{word} 영화였습니다 {number}", star)
+    for number in range(12)
+    for word, star in (("최고의", "5"), ("지루한", "1"), ("그저 그런", "3"))
+]
+STARS = {"type": "labels", "labels": ("1", "2", "3", "4", "5"), "ordered": True, "good_from": "4"}
+
+
+def test_labels_are_graded_by_their_distance_and_sliced_by_label(context_of):
+    table = table_rows(REVIEWS[:18], "train") + table_rows(REVIEWS[18:], "test")
+    context = context_of(table, task=STARS, systems=("base", "tuned"), seen_limit=0)
+    wrong = {text: "4" for text, _ in REVIEWS}
+    evaluate(context, {"base": AnswerBook(wrong), "tuned": AnswerBook(dict(REVIEWS))}.__getitem__)
+    base, tuned = read_table(context.workspace / "label_results.parquet", LabelResult)
+    assert (base.system, base.n, base.accuracy, base.off_by_one) == ("base", 18, 0, 2 / 3)
+    assert base.good_or_bad == pytest.approx(1 / 3)
+    assert (tuned.accuracy, tuned.weighted_kappa, tuned.constant_accuracy) == (1, 1, 1 / 3)
+    (result, _) = tables(context)["results"]
+    assert (result.measure, result.unparsable) == ("closeness", 0)
+    assert result.score == pytest.approx((0.75 + 0.25 + 0.75) / 3)
+    slices = read_table(context.workspace / "slices.parquet", Slice)
+    by_label = [s for s in slices if s.dimension == "label" and s.system == "tuned"]
+    assert sorted(s.value for s in by_label) == ["1", "3", "5"]
+    assert all(s.p_holm == pytest.approx(3 * s.p_value) for s in by_label)
+
+
+def test_an_answer_without_a_label_is_wrong_and_counted_and_not_dropped(context_of):
+    context = context_of(table_rows(REVIEWS, "test"), task=STARS, systems=("base",))
+    evaluate(context, lambda _: AnswerBook({}))
+    (result,) = tables(context)["results"]
+    assert (result.right, result.unparsable, result.n) == (0, 36, 36)
+
+
+def test_numbers_are_graded_by_their_error(context_of):
+    prices = [(f"상품 {price}번 가격은?", f"{price}") for price in (100, 200, 300, 400, 500, 600)]
+    guesses = {prices[0][0]: "$110", prices[1][0]: "200원", prices[2][0]: "모름"}
+    context = context_of(
+        table_rows(prices, "test"), task={"type": "numbers"}, systems=("base", "tuned")
+    )
+    books = {"base": AnswerBook({q: "300" for q, _ in prices}), "tuned": AnswerBook(guesses)}
+    evaluate(context, books.__getitem__)
+    base, tuned = read_table(context.workspace / "number_results.parquet", NumberResult)
+    assert base.mean_error == pytest.approx((200 + 100 + 0 + 100 + 200 + 300) / 6)
+    assert (tuned.unparsable, tuned.mean_error) == (4, 5)
+    assert tuned.green == pytest.approx(2 / 6)
+    (compared,) = tables(context)["comparisons"]
+    assert (compared.measure, compared.score_n) == ("absolute_error", 2)
+    assert compared.score_gain == pytest.approx((10 - 200 + 0 - 100) / 2)
+
+
+def test_a_gold_answer_outside_the_task_is_named(context_of):
+    context = context_of(table_rows([("별점은?", "6")], "test"), task=STARS, systems=("base",))
+    with pytest.raises(DataError, match="label '6' is outside the set"):
+        evaluate(context, lambda _: AnswerBook({}))
+    context = context_of(
+        table_rows([("가격은?", "싸다")], "test"), task={"type": "numbers"}, systems=("base",)
+    )
+    with pytest.raises(DataError, match="'싸다' is not a number"):
+        evaluate(context, lambda _: AnswerBook({}))
+
+
+def test_baselines_stand_in_the_same_table(context_of):
+    table = table_rows(REVIEWS[:18], "train") + table_rows(REVIEWS[18:], "test")
+    methods = ("constant", "random", "nearest", "tfidf_logistic", "tfidf_svr", "forest")
+    systems = tuple({"type": "baseline", "method": method} for method in methods)
+    context = context_of(table, task=STARS, systems=systems, seen_limit=0)
+    run(context)
+    shares = {r.system: r.right for r in tables(context)["results"]}
+    assert tuple(shares) == methods
+    assert shares["constant"] == pytest.approx(1 / 3)
+    assert shares["nearest"] == shares["tfidf_logistic"] == shares["tfidf_svr"] == 1
+
+
+def test_baselines_of_numbers_are_fitted_on_numbers(context_of):
+    words = ["작은", "보통", "커다란", "거대한"]
+    prices = [(f"{words[i % 4]} 상품 " + "x" * i, f"{100 * (i % 4) + 50}") for i in range(40)]
+    table = table_rows(prices[:28], "train") + table_rows(prices[28:], "test")
+    methods = ("constant", "random", "nearest", "linear", "bow_linear", "tfidf_svr", "forest")
+    systems = tuple({"type": "baseline", "method": method} for method in methods)
+    context = context_of(table, task={"type": "numbers"}, systems=systems, seen_limit=0)
+    run(context)
+    errors = {
+        r.system: r.mean_error
+        for r in read_table(context.workspace / "number_results.parquet", NumberResult)
+    }
+    assert errors["constant"] == pytest.approx(100)
+    assert errors["bow_linear"] < 30
+    assert errors["forest"] < 20
+
+
+def test_a_baseline_that_does_not_suit_the_task_says_which_do(context_of):
+    table = table_rows([("질문", "답")], "train") + table_rows([("질문 2", "답")], "test")
+    context = context_of(table, systems=({"type": "baseline", "method": "forest"},), seen_limit=0)
+    with pytest.raises(SettingsError, match=r"forest does not predict .* constant, random, near"):
+        run(context)
+
+
+def test_a_hosted_model_is_asked_through_the_ledger_and_never_twice(context_of):
+    fake = FakeChat(lambda request: dict(REVIEWS).get(request.messages[-1].content, "?"), model="m")
+    table = table_rows(REVIEWS[:18], "train") + table_rows(REVIEWS[18:], "test")
+    hosted = {"type": "hosted", "teacher": "gpt", "shots": 2, "instruction": "별점만 답하세요."}
+    for _ in range(2):
+        context = context_of(table, task=STARS, systems=(hosted,), seen_limit=0)
+        chats = {"gpt": CachedChat(fake, context.services.ledger)}
+        services = replace(context.services, chat=chats.__getitem__)
+        run(replace(context, services=services))
+        (result,) = tables(context)["results"]
+        assert (result.system, result.right) == ("gpt 2-shot", 1)
+        for path in context.workspace.rglob("predictions.*"):
+            path.unlink()
+    assert len(fake.calls) == 18
+    assert [m.role for m in fake.calls[0].messages] == [
+        "system", "user", "assistant", "user", "assistant", "user"
+    ]  # fmt: skip
+
+
+def test_an_endpoint_that_does_not_answer_is_no_wrong_answer(context_of):
+    def fail(_request):
+        raise ChatError("gone")
+
+    context = context_of(
+        table_rows(REVIEWS, "test"), task=STARS, systems=({"type": "hosted", "teacher": "gpt"},)
+    )
+    services = replace(context.services, chat=lambda _name: FakeChat(fail))
+    with pytest.raises((StageError, ChatError)):
+        run(replace(context, services=services))
+
+
+def test_shots_come_before_the_question_and_never_show_its_own_answer():
+    shots = [example(f"질문 {i}", f"답 {i}") for i in range(3)]
+    asked = (Message(role="system", content="규칙"), *shots[1].prompt)
+    turns = with_shots(asked, shots)
+    assert [t.content for t in turns] == [
+        "규칙",
+        "질문 0",
+        "답 0",
+        "질문 1",
+        "답 1",
+        "질문 2",
+        "답 2",
+        "질문 1",
+    ]
+    shown = with_shots(shots[1].prompt, shots)
+    assert [t.content for t in shown] == ["질문 0", "답 0", "질문 2", "답 2", "질문 1"]
+
+
+def test_shots_are_originals_first_and_drawn_by_the_seed():
+    table = [row.example for row in rows()]
+    drawn = draw_shots(table, 5, seed=0)
+    assert {shot.kind for shot in drawn} == {"original"}
+    assert draw_shots(table, 5, seed=0) == drawn != draw_shots(table, 5, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("systems", "wanted"),
+    [
+        (("base", "tuned"), ("base", "model")),
+        (("sft", "tuned"), ("base", "model", "sft_model")),
+        (({"type": "baseline", "method": "constant"},), ()),
+        (({"type": "few_shot"},), ("base",)),
+        (({"type": "retrieval", "of": "tuned"},), ("base", "chunks", "model")),
+    ],
+)
+def test_a_system_needs_what_it_is_made_of_and_no_more(systems, wanted):
+    assert STAGE.wants(EvaluateConfig(systems=systems)) == wanted

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jangin.core.digest import short_digest
 
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "validation", "held_out_paraphrases", "unseen_sections"]
+Split = Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test"]
 
 
 class Record(BaseModel):

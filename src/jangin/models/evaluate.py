@@ -1,16 +1,15 @@
-"""Stage `evaluate`: ask base and tuned model the same questions, in the same way, and compare.
+"""Stage `evaluate`: ask every system the same questions, in the same way, and compare.
 
-Every system gets the same prompts and decodes greedily. Before anything is asked, the evaluation
-questions are checked against the training questions; where too many are copies, the figures are
-made all the same, but marked as not publishable.
+All get the same questions and decode greedily. Before anything is asked, the evaluation questions
+are checked against the training questions; where too many are copies, the figures are made all
+the same, but marked as not publishable.
 
-The artifact holds the tables `predictions`, `results`, `comparisons` and `leaks`.
+The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`, and
+`label_results` or `number_results` where the task is one of those.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 from pydantic import Field, field_validator
 
@@ -18,30 +17,44 @@ from jangin.core.config import Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import StageError
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Example, Message, SplitExample
+from jangin.core.types import Chunk, Document, Example, SplitExample
+from jangin.grading.statistics import smallest_visible_difference
+from jangin.models.answerers import Answerer, Material, Prompt, open_answerer
 from jangin.models.evidence import (
+    DEFAULT_TASK,
     Comparison,
     EvidenceSet,
     Leak,
     Prediction,
     Result,
-    System,
     compare_systems,
     grade_prediction,
     summarise,
 )
+from jangin.models.slices import Slice, slice_predictions
+from jangin.models.systems import (
+    AnySystem,
+    HostedSystem,
+    RetrievalSystem,
+    System,
+    label_of,
+    model_of,
+)
+from jangin.models.task_results import LabelResult, NumberResult, label_results, number_results
+from jangin.models.tasks import AnswersTask, LabelsTask, NumbersTask, Task, measure_of
 
 JOURNAL = "predictions"
 
-Prompt = tuple[Message, ...]
 Evidence = Mapping[EvidenceSet, Sequence[Example]]
 
 
 class EvaluateConfig(StageConfig):
-    """Which systems are asked, how many questions, and how long they may answer."""
+    """Which systems are asked, what kind of answer counts, and how long they may answer."""
 
     systems: tuple[System, ...] = Field(default=("base", "tuned"), min_length=1)
-    """Models that are asked, in the order of the table."""
+    """What is asked, in the order of the table; the first is what the others are held against."""
+    task: Task = DEFAULT_TASK
+    """What kind of answer is asked for, and how it is graded."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Longest answer, in tokens of the base model."""
     seen_limit: int = Field(default=200, ge=0)
@@ -55,27 +68,10 @@ class EvaluateConfig(StageConfig):
 
     @field_validator("systems")
     @classmethod
-    def _each_once(cls, systems: tuple[System, ...]) -> tuple[System, ...]:
-        if len(set(systems)) < len(systems):
+    def _each_once(cls, systems: tuple[AnySystem, ...]) -> tuple[AnySystem, ...]:
+        if len({label_of(system) for system in systems}) < len(systems):
             raise ValueError("each system can be asked once")
         return systems
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a system said to one prompt."""
-
-    text: str
-    finished: bool
-    """False if `max_new_tokens` cut it off."""
-
-
-class Answerer(Protocol):
-    """A system under test."""
-
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One answer to each prompt, decoded greedily."""
-        ...
 
 
 def gather_evidence(
@@ -89,6 +85,7 @@ def gather_evidence(
         "seen_questions": [example for example in seen if example.id in drawn],
         "held_out_paraphrases": [r.example for r in splits if r.split == "held_out_paraphrases"],
         "unseen_sections": [r.example for r in splits if r.split == "unseen_sections"],
+        "test": [r.example for r in splits if r.split == "test"],
     }
     return {name: examples for name, examples in evidence.items() if examples}
 
@@ -119,16 +116,16 @@ def check_leakage(splits: Sequence[SplitExample], evidence: Evidence) -> list[Le
 
 
 def evaluate(
-    context: StageContext[EvaluateConfig], open_system: Callable[[System], Answerer]
+    context: StageContext[EvaluateConfig], open_system: Callable[[AnySystem], Answerer]
 ) -> None:
-    """Write all four tables; `open_system` is called only for systems that are still asked."""
+    """Write all tables; `open_system` is called only for systems that are still asked."""
     config, say = context.config, context.services.progress.say
     splits = context.read("splits", SplitExample)
     evidence = gather_evidence(splits, config)
     if not evidence:
         raise StageError(
             "there is no question to ask: nothing was trained on and nothing was held out. "
-            "Set unseen_sections or held_out_paraphrases under split, or seen_limit above 0."
+            "Set test, unseen_sections or held_out_paraphrases under split, or seen_limit above 0."
         )
     leaks = check_leakage(splits, evidence)
     shares: dict[EvidenceSet, float] = {
@@ -143,21 +140,46 @@ def evaluate(
             f"{config.max_leakage:.1%}): its figures are not publishable. `jangin show leaks` "
             "lists the pairs."
         )
-    for name in get_args(EvidenceSet):
-        if name not in evidence:
-            say(f"evaluate: there are no {name}, so the table will not have that evidence.")
+    if "test" not in evidence:
+        for name in get_args(EvidenceSet):
+            if name not in evidence and name != "test":
+                say(f"evaluate: there are no {name}, so the table will not have that evidence.")
+    _say_what_can_be_seen(evidence, say)
     predictions = _predict(context, splits, evidence, open_system)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
-    results = summarise(predictions, config.seed)
+    measure = measure_of(config.task)
+    results = summarise(predictions, config.seed, measure)
     context.write("results", Result, results)
-    comparisons = compare_systems(predictions, config.seed)
+    comparisons = compare_systems(predictions, config.seed, measure)
     context.write("comparisons", Comparison, comparisons)
+    context.write("slices", Slice, slice_predictions(predictions, config.task))
+    if isinstance(config.task, LabelsTask):
+        context.write("label_results", LabelResult, label_results(predictions, config.task))
+    if isinstance(config.task, NumbersTask):
+        rows = number_results(predictions, config.task, config.seed)
+        context.write("number_results", NumberResult, rows)
     context.summary.update(_summary(evidence, results, shares, publishable=not over))
     context.summary["cut_off"] = {
-        system: sum(p.system == system and not p.finished for p in predictions)
-        for system in config.systems
+        label: sum(p.system == label and not p.finished for p in predictions)
+        for label in map(label_of, config.systems)
     }
+
+
+def _say_what_can_be_seen(evidence: Evidence, say: Callable[[str], None]) -> None:
+    """The smallest difference that so many questions can show, before any is asked."""
+    for name, examples in evidence.items():
+        smallest = smallest_visible_difference(len(examples))
+        if smallest is None:
+            say(
+                f"evaluate: {len(examples)} questions of {name} are too few to show any "
+                "difference (exact McNemar needs 6 that change to one side)."
+            )
+        else:
+            say(
+                f"evaluate: {len(examples)} questions of {name} can show differences from "
+                f"{100 * smallest:.0f} points."
+            )
 
 
 def _summary(
@@ -167,14 +189,14 @@ def _summary(
     *,
     publishable: bool,
 ) -> dict[str, Any]:
-    exact: dict[str, dict[str, float]] = {}
+    right: dict[str, dict[str, float]] = {}
     for row in results:
-        exact.setdefault(row.evidence_set, {})[row.system] = round(row.exact, 4)
+        right.setdefault(row.evidence_set, {})[row.system] = round(row.right, 4)
     return {
         "publishable": publishable,
         "leakage": {name: round(share, 4) for name, share in shares.items()},
         "questions": {name: len(examples) for name, examples in evidence.items()},
-        "exact": exact,
+        "right": right,
     }
 
 
@@ -182,7 +204,7 @@ def _predict(
     context: StageContext[EvaluateConfig],
     splits: Sequence[SplitExample],
     evidence: Evidence,
-    open_system: Callable[[System], Answerer],
+    open_system: Callable[[AnySystem], Answerer],
 ) -> list[Prediction]:
     """All predictions in the order of the evidence; finished batches come from the journal.
 
@@ -191,39 +213,41 @@ def _predict(
     """
     config = context.config
     done = {(p.system, p.example_id): p for p in context.done(JOURNAL, Prediction)}
-    golds = _golds(splits)
+    golds = _golds(splits) if isinstance(config.task, AnswersTask) else {}
     asked = [(name, example) for name, examples in evidence.items() for example in examples]
     # Questions of one length in one batch: little padding is computed.
     by_length = sorted(asked, key=lambda item: sum(len(m.content) for m in item[1].prompt))
-    batches = [
-        by_length[start : start + config.batch_size]
-        for start in range(0, len(by_length), config.batch_size)
-    ]
     for system in config.systems:
+        label = label_of(system)
+        if all((label, example.id) in done for _, example in asked):
+            continue
+        answerer = open_system(system)
+        size = answerer.batch_size
+        batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
         left = [
             batch
             for batch in batches
-            if any((system, example.id) not in done for _, example in batch)
+            if any((label, example.id) not in done for _, example in batch)
         ]
-        if not left:
-            continue
-        answerer = open_system(system)
-        for batch in context.track(left, f"ask the {system} model"):
+        for batch in context.track(left, f"ask {label}"):
             answers = answerer.answer([example.prompt for _, example in batch])
             predictions = [
                 grade_prediction(
                     example,
                     name,
-                    system,
+                    label,
                     answer.text.strip(),
                     finished=answer.finished,
-                    other_golds=golds[example.id],
+                    other_golds=golds.get(example.id, ()),
+                    task=config.task,
                 )
                 for (name, example), answer in zip(batch, answers, strict=True)
             ]
             context.note(JOURNAL, predictions)
             done.update({(p.system, p.example_id): p for p in predictions})
-    return [done[system, example.id] for system in config.systems for _, example in asked]
+    return [
+        done[label, example.id] for label in map(label_of, config.systems) for _, example in asked
+    ]
 
 
 def _golds(splits: Sequence[SplitExample]) -> dict[str, tuple[str, ...]]:
@@ -239,50 +263,75 @@ def _golds(splits: Sequence[SplitExample]) -> dict[str, tuple[str, ...]]:
     }
 
 
-class LocalSystem:
-    """A model of this machine: the base, or the tuned one that a training stage made."""
-
-    def __init__(self, base: Path, tuned: Path | None, max_new_tokens: int) -> None:
-        """Load weights and tokenizer from artifact folders; without `tuned` it is the base."""
-        from jangin.models.local import load_model, load_tokenizer, load_trained
-
-        self.model = load_model(base) if tuned is None else load_trained(tuned, base)
-        self.tokenizer = load_tokenizer(base if tuned is None else tuned)
-        self.max_new_tokens = max_new_tokens
-
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One answer to each prompt, decoded greedily and all at once."""
-        from jangin.models.generate import generate
-
-        answers = generate(
-            self.model, self.tokenizer, prompts, self.max_new_tokens, batch_size=len(prompts)
-        )
-        return [Answer(answer.text, answer.finished) for answer in answers]
-
-
 def run(context: StageContext[EvaluateConfig]) -> None:
-    """Ask the models of the artifacts `base` and `model`."""
+    """Ask the systems of the settings, with what the stages before have made."""
+    config = context.config
+    rows = context.read("splits", SplitExample)
+    languages = (
+        [d.language for d in context.read("documents", Document)]
+        if context.has("documents")
+        else []
+    )
+    kinds: dict[Any, str] = {"tuned": "model", "sft": "sft_model"}
+    material = Material(
+        services=context.services,
+        task=config.task,
+        train=[row.example for row in rows if row.split == "train"],
+        language=max(set(languages), key=languages.count) if languages else "en",
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        folders={
+            model: (
+                context.folder("base"),
+                context.folder(kinds[model]) if model in kinds else None,
+            )
+            for model in {model_of(system) for system in config.systems} - {None}
+            if model is not None
+        },
+        chunks=lambda: context.read("chunks", Chunk),
+    )
+    evaluate(context, lambda system: open_answerer(system, material))
 
-    def open_system(system: System) -> Answerer:
-        tuned = context.folder("model") if system == "tuned" else None
-        return LocalSystem(context.folder("base"), tuned, context.config.max_new_tokens)
 
-    evaluate(context, open_system)
+def _wants(config: EvaluateConfig) -> tuple[str, ...]:
+    """Models and passages that the systems need."""
+    models = {model_of(system) for system in config.systems} - {None}
+    kinds = {"base"} if models else set()
+    kinds |= {"model"} if "tuned" in models else set()
+    kinds |= {"sft_model"} if "sft" in models else set()
+    kinds |= {"chunks"} if any(isinstance(s, RetrievalSystem) for s in config.systems) else set()
+    return tuple(sorted(kinds))
+
+
+def _teachers(config: EvaluateConfig) -> tuple[str, ...]:
+    return tuple(s.teacher for s in config.systems if isinstance(s, HostedSystem))
+
+
+def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
+    retrieves = any(isinstance(system, RetrievalSystem) for system in config.systems)
+    return ("retrieval",) if retrieves else ()
 
 
 def _cost(context: StageContext[EvaluateConfig]) -> Cost:
     evidence = gather_evidence(context.read("splits", SplitExample), context.config)
     questions = sum(map(len, evidence.values()))
-    systems = len(context.config.systems)
-    return Cost(text=f"{questions} questions asked of {systems} local models")
+    systems = context.config.systems
+    hosted = sum(isinstance(system, HostedSystem) for system in systems)
+    names = ", ".join(map(label_of, systems))
+    return Cost(calls=hosted * questions, text=f"{questions} questions asked of {names}")
 
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
-    reads=("base", "model", "splits"),
+    version=2,
+    reads=("splits",),
     makes=("evaluation",),
     run=run,
+    may_read=("base", "model", "sft_model", "chunks", "documents"),
     resumable=True,
+    wants=_wants,
+    prompts=_prompts,
+    teachers=_teachers,
     cost=_cost,
 )

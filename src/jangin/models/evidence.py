@@ -1,10 +1,11 @@
 """What an evaluation says: predictions with their grades, shares with intervals, comparisons.
 
-Three sets of evidence are kept apart, because they answer different questions:
+The sets of evidence are kept apart, because they answer different questions:
 
 * `seen_questions`: was what was trained on learned by heart?
 * `held_out_paraphrases`: is it also found when somebody asks in other words?
 * `unseen_sections`: does the model know what nobody taught it? (For facts, hardly ever.)
+* `test`: rows of a table that were kept aside: does it generalise?
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,17 +14,19 @@ from typing import Literal
 
 from jangin.core.errors import DataError
 from jangin.core.types import Example, Record
-from jangin.grading.answers import grade_answer
 from jangin.grading.statistics import (
-    bootstrap_difference,
+    Interval,
     bootstrap_mean,
     mcnemar_p,
+    permutation_p,
     smallest_visible_difference,
     wilson_interval,
 )
+from jangin.models.tasks import AnswersTask, AnyTask, Measure, grade
 
-EvidenceSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections"]
-System = Literal["base", "tuned"]
+DEFAULT_TASK = AnswersTask()
+
+EvidenceSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
 
 
 class Prediction(Record):
@@ -32,7 +35,7 @@ class Prediction(Record):
     example_id: str
     family: str
     evidence_set: EvidenceSet
-    system: System
+    system: str
     question: str
     gold: str
     other_golds: tuple[str, ...]
@@ -40,10 +43,13 @@ class Prediction(Record):
     prediction: str
     finished: bool
     """False if the longest answer allowed cut it off."""
-    exact: bool
-    """KorQuAD's exact match."""
-    f1: float
-    """KorQuAD's character F1, 0 to 1."""
+    right: bool
+    """As the task says: exact match, the right label, a number in the green band."""
+    score: float | None
+    """In the task's measure, such as character F1; None for an unparsable number."""
+    parsed: str
+    """What was read from the answer; empty where it was unparsable."""
+    unparsable: bool
     source: str
     page: int
     section: str
@@ -53,16 +59,20 @@ class Result(Record):
     """One system on one evidence set."""
 
     evidence_set: EvidenceSet
-    system: System
+    system: str
     n: int
-    exact: float
-    """Share of exact matches, with Wilson's 95 % interval."""
-    exact_low: float
-    exact_high: float
-    f1: float
-    """Mean character F1, with a 95 % bootstrap interval over families."""
-    f1_low: float
-    f1_high: float
+    right: float
+    """Share of right answers, with Wilson's 95 % interval."""
+    right_low: float
+    right_high: float
+    measure: Measure
+    score: float | None
+    """Mean score in that measure, with a 95 % bootstrap interval over families; None where no
+    answer could be read."""
+    score_low: float | None
+    score_high: float | None
+    unparsable: int
+    """Answers that hold no label or no number; they are wrong, and counted here."""
 
 
 class Comparison(Record):
@@ -72,19 +82,24 @@ class Comparison(Record):
     a: str
     b: str
     n: int
-    exact_a: float
-    exact_b: float
+    right_a: float
+    right_b: float
     only_a: int
-    """Questions that only `a` answered exactly."""
+    """Questions that only `a` answered right."""
     only_b: int
     p_value: float
     """Exact McNemar, two-sided."""
     smallest_visible: float | None
     """Smallest difference of shares that n questions could show at p < 0.05; None if none."""
-    f1_gain: float
-    """Mean F1 of `b` minus that of `a`, with a paired 95 % bootstrap interval over families."""
-    f1_gain_low: float
-    f1_gain_high: float
+    measure: Measure
+    score_n: int
+    """Questions for which both have a score."""
+    score_gain: float
+    """Mean score of `b` minus that of `a`, with a paired 95 % bootstrap interval over families."""
+    score_gain_low: float
+    score_gain_high: float
+    score_p: float
+    """Paired permutation test over families, two-sided."""
 
 
 class Leak(Record):
@@ -102,14 +117,15 @@ class Leak(Record):
 def grade_prediction(
     example: Example,
     evidence_set: EvidenceSet,
-    system: System,
+    system: str,
     text: str,
     *,
     finished: bool = True,
     other_golds: tuple[str, ...] = (),
+    task: AnyTask = DEFAULT_TASK,
 ) -> Prediction:
     """Grade one answer against the example's own and the other gold answers."""
-    grade = grade_answer(text, (example.answer, *other_golds))
+    graded = grade(task, text, (example.answer, *other_golds), example.id)
     return Prediction(
         example_id=example.id,
         family=example.family,
@@ -120,48 +136,63 @@ def grade_prediction(
         other_golds=other_golds,
         prediction=text,
         finished=finished,
-        exact=grade.exact == 1,
-        f1=grade.f1,
+        right=graded.right,
+        score=graded.score,
+        parsed=graded.parsed,
+        unparsable=graded.unparsable,
         source=example.source,
         page=example.page,
         section=example.section,
     )
 
 
-def summarise(predictions: Sequence[Prediction], seed: int = 0) -> list[Result]:
+def summarise(
+    predictions: Sequence[Prediction], seed: int = 0, measure: Measure = "character_f1"
+) -> list[Result]:
     """One row for each evidence set and system that answered anything, in order of appearance."""
     rows = []
     for (evidence_set, system), group in _grouped(predictions).items():
-        exact = wilson_interval(sum(p.exact for p in group), len(group))
-        f1 = bootstrap_mean([p.f1 for p in group], [p.family for p in group], seed=seed)
+        right = wilson_interval(sum(p.right for p in group), len(group))
+        scored = [(p.score, p.family) for p in group if p.score is not None]
+        score = None
+        if scored:
+            score = bootstrap_mean([s for s, _ in scored], [f for _, f in scored], seed=seed)
         rows.append(
             Result(
                 evidence_set=evidence_set,
                 system=system,
                 n=len(group),
-                exact=exact.estimate,
-                exact_low=exact.low,
-                exact_high=exact.high,
-                f1=f1.estimate,
-                f1_low=f1.low,
-                f1_high=f1.high,
+                right=right.estimate,
+                right_low=right.low,
+                right_high=right.high,
+                measure=measure,
+                score=score.estimate if score else None,
+                score_low=score.low if score else None,
+                score_high=score.high if score else None,
+                unparsable=sum(p.unparsable for p in group),
             )
         )
     return rows
 
 
-def compare_systems(predictions: Sequence[Prediction], seed: int = 0) -> list[Comparison]:
+def compare_systems(
+    predictions: Sequence[Prediction], seed: int = 0, measure: Measure = "character_f1"
+) -> list[Comparison]:
     """Every pair of systems on every evidence set that both answered."""
     groups = _grouped(predictions)
     return [
-        compare_predictions(groups[first], groups[second], seed=seed)
+        compare_predictions(groups[first], groups[second], seed=seed, measure=measure)
         for first, second in combinations(groups, 2)
         if first[0] == second[0]
     ]
 
 
 def compare_predictions(
-    a: Sequence[Prediction], b: Sequence[Prediction], *, seed: int = 0
+    a: Sequence[Prediction],
+    b: Sequence[Prediction],
+    *,
+    seed: int = 0,
+    measure: Measure = "character_f1",
 ) -> Comparison:
     """Compare two lists of predictions for the same questions, in whatever order they come.
 
@@ -178,32 +209,39 @@ def compare_predictions(
             "same seed and shares under split."
         )
     pairs = [(rows_a[name], rows_b[name]) for name in rows_a]
-    families = [left.family for left, _ in pairs]
-    f1_a, f1_b = [left.f1 for left, _ in pairs], [right.f1 for _, right in pairs]
-    gain = bootstrap_difference(f1_b, f1_a, families, seed=seed)
-    only_a = sum(left.exact and not right.exact for left, right in pairs)
-    only_b = sum(right.exact and not left.exact for left, right in pairs)
+    only_a = sum(left.right and not right.right for left, right in pairs)
+    only_b = sum(right.right and not left.right for left, right in pairs)
+    gains = [
+        (right.score - left.score, left.family)
+        for left, right in pairs
+        if left.score is not None and right.score is not None
+    ]
+    values, families = [gain for gain, _ in gains], [family for _, family in gains]
+    gain = bootstrap_mean(values, families, seed=seed) if gains else Interval(0.0, 0.0, 0.0)
     return Comparison(
         evidence_set=a[0].evidence_set,
         a=a[0].system,
         b=b[0].system,
         n=len(pairs),
-        exact_a=sum(left.exact for left, _ in pairs) / len(pairs),
-        exact_b=sum(right.exact for _, right in pairs) / len(pairs),
+        right_a=sum(left.right for left, _ in pairs) / len(pairs),
+        right_b=sum(right.right for _, right in pairs) / len(pairs),
         only_a=only_a,
         only_b=only_b,
         p_value=mcnemar_p(only_a, only_b),
         smallest_visible=smallest_visible_difference(len(pairs)),
-        f1_gain=gain.estimate,
-        f1_gain_low=gain.low,
-        f1_gain_high=gain.high,
+        measure=measure,
+        score_n=len(gains),
+        score_gain=gain.estimate,
+        score_gain_low=gain.low,
+        score_gain_high=gain.high,
+        score_p=permutation_p(values, families, seed=seed) if gains else 1.0,
     )
 
 
 def _grouped(
     predictions: Iterable[Prediction],
-) -> dict[tuple[EvidenceSet, System], list[Prediction]]:
-    groups: dict[tuple[EvidenceSet, System], list[Prediction]] = {}
+) -> dict[tuple[EvidenceSet, str], list[Prediction]]:
+    groups: dict[tuple[EvidenceSet, str], list[Prediction]] = {}
     for prediction in predictions:
         groups.setdefault((prediction.evidence_set, prediction.system), []).append(prediction)
     return groups

@@ -102,13 +102,22 @@ def _evaluation(results: Any) -> list[str]:
             row["evidence_set"],
             row["system"],
             row["n"],
-            _interval(row["exact"], row["exact_low"], row["exact_high"]),
-            _interval(row["f1"], row["f1_low"], row["f1_high"]),
+            _interval(row["right"], row["right_low"], row["right_high"]),
+            _score(row),
         )
         for row in results
     ]
-    head = ("questions", "system", "n", "exact match (95 %)", "character F1 (95 %)")
+    measure = str(results[0]["measure"]).replace("_", " ") if results else "score"
+    head = ("questions", "system", "n", "right (95 %)", f"{measure} (95 %)")
     return _table(head, rows)
+
+
+def _score(row: Mapping[str, Any]) -> str:
+    if row["score"] is None:
+        return "-"
+    if row["measure"] == "absolute_error":
+        return f"{row['score']:,.2f} ({row['score_low']:,.2f} to {row['score_high']:,.2f})"
+    return _interval(row["score"], row["score_low"], row["score_high"])
 
 
 def _interval(value: float, low: float, high: float) -> str:

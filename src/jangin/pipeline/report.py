@@ -166,14 +166,14 @@ def _estimate(row: Mapping[str, Any], results: Results, words: Words) -> charts.
     names = [r["variant"] for r in results.rows if r["system"] == "tuned"]
     colours = {name: place for place, name in enumerate(dict.fromkeys(names))}
     variant = words("any_variant") if row["variant"] == SHARED else row["variant"]
-    system = words(row["system"])
-    interval = words.interval(row["exact_low"], row["exact_high"])
+    system = words.system(row["system"])
+    interval = words.interval(row["right_low"], row["right_high"])
     return charts.Estimate(
         f"{variant} · {system}" if len(colours) > 1 else system,
-        f"{words.percent(row['exact'])} [{interval}]",
-        row["exact"],
-        row["exact_low"],
-        row["exact_high"],
+        f"{words.percent(row['right'])} [{interval}]",
+        row["right"],
+        row["right_low"],
+        row["right_high"],
         colours.get(row["variant"], 0),
         faint=row["system"] == "base",
     )
@@ -217,7 +217,7 @@ def _best(results: Results) -> str:
     for name in _present(results):
         tuned = [r for r in results.rows if r["evidence_set"] == name and r["system"] == "tuned"]
         if tuned:
-            return str(max(tuned, key=lambda row: float(row["exact"]))["variant"])
+            return str(max(tuned, key=lambda row: float(row["right"]))["variant"])
     return ""
 
 

@@ -87,7 +87,7 @@ class Lengths:
 
 def lengths(made: Made) -> list[Lengths]:
     """Characters of questions, answers and chunks, of what is furthest along."""
-    stages = ("curate", "paraphrase", "synthesize")
+    stages = ("curate", "judge", "paraphrase", "evolve", "synthesize")
     stage = next((name for name in stages if groups_of(made, name)), "curate")
     found = []
     for group in groups_of(made, stage):
@@ -155,7 +155,7 @@ class Samples:
     @property
     def right(self) -> int:
         """Of the drawn ones."""
-        return sum(sample.main.exact for sample in self.rows)
+        return sum(sample.main.right for sample in self.rows)
 
 
 def samples(made: Made, variant: str) -> Samples:
@@ -166,7 +166,7 @@ def samples(made: Made, variant: str) -> Samples:
         if "evaluate" in stages
     }
     mine = [p for p in answers[variant] if p.system == "tuned"] or answers[variant]
-    right, wrong = ([p for p in mine if p.exact is exact] for exact in (True, False))
+    right, wrong = ([p for p in mine if p.right is exact] for exact in (True, False))
     half = MOST_SAMPLES // 2
     some_right = _draw(right, max(half, MOST_SAMPLES - len(wrong)))
     some_wrong = _draw(wrong, MOST_SAMPLES - len(some_right))

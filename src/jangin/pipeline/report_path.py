@@ -60,11 +60,32 @@ def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
     return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
 
 
+def _evolve(label: str, artifact: Artifact, words: Words) -> Flow:
+    examples = rows_of(artifact, "examples", Example)
+    evolved = sum(example.kind == "evolved" for example in examples)
+    gone = count_of(artifact, "eliminated")
+    notes = (
+        words("note_evolved", evolved=evolved),
+        *_lost(words, "note_eliminated", gone),
+        *_lost(words, "note_failed", count_of(artifact, "failed")),
+    )
+    return Flow(label, words("flow_examples", count=len(examples)), _share(evolved, gone), notes)
+
+
+def _judge(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    judged, mean = int(summary.get("judged", 0)), summary.get("mean", {}).get("judge", 0.0)
+    told = words("note_judged", judged=judged, mean=f"{mean:.2f}")
+    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    count = count_of(artifact, "examples")
+    return Flow(label, words("flow_examples", count=count), notes=notes)
+
+
 def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
     examples = rows_of(artifact, "examples", Example)
-    originals = sum(example.kind == "original" for example in examples)
-    kinds = words("note_kinds", originals=originals, paraphrases=len(examples) - originals)
-    notes = (kinds, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    kinds = Counter(example.kind for example in examples)
+    told = words("note_kinds", originals=kinds["original"], paraphrases=kinds["paraphrase"])
+    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
     return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
 
 
@@ -127,7 +148,7 @@ def _preferences(label: str, artifact: Artifact, words: Words) -> Flow:
 def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
     asked = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
     notes = [
-        f"{words(f'name_{row.evidence_set}')}: {words.percent(row.exact)} (n = {row.n:,})"
+        f"{words(f'name_{row.evidence_set}')}: {words.percent(row.right)} (n = {row.n:,})"
         for row in rows_of(artifact, "results", Result)
         if row.system == "tuned"
     ]
@@ -138,7 +159,9 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "load": _load,
     "chunk": _chunk,
     "synthesize": _synthesize,
+    "evolve": _evolve,
     "paraphrase": _paraphrase,
+    "judge": _judge,
     "curate": _curate,
     "split": _split,
     "catalog": _catalog,

@@ -26,6 +26,10 @@ class Words:
         """The text with this key, or something else where there is none."""
         return STRINGS[self.language].get(key, otherwise)
 
+    def system(self, label: str) -> str:
+        """Name of a system: ours in words, any other as the settings call it."""
+        return self(label) if label in ("base", "tuned") else label
+
     def percent(self, share: float, digits: int = 0) -> str:
         """`94%` or `94 %`; a share that is neither 0 nor 1 is never rounded to one of them."""
         while digits < 3 and 0 < share < 1 and round(100 * share, digits) in (0.0, 100.0):

@@ -51,9 +51,8 @@ def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
     for variant, artifact in evaluations.items():
         results = read_table(artifact.path / "results.parquet", Result)
         comparisons = read_table(artifact.path / "comparisons.parquet", Comparison)
-        p_values = {
-            c.evidence_set: c.p_value for c in comparisons if (c.a, c.b) == ("base", "tuned")
-        }
+        first = "base" if any(result.system == "base" for result in results) else results[0].system
+        p_values = {(c.evidence_set, c.b): c.p_value for c in comparisons if c.a == first}
         for result in results:
             row = {"variant": variant, **result.model_dump()}
             if result.system == "base":
@@ -64,7 +63,7 @@ def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
                     continue
                 bases[same] = (row, [variant])
             else:
-                row["p_value"] = p_values.get(result.evidence_set)
+                row["p_value"] = p_values.get((result.evidence_set, result.system))
             rows.append(row)
     for row, variants in bases.values():
         shared = len(variants) == len(evaluations) > 1
@@ -120,14 +119,12 @@ def sentence(pair: Versus) -> str:
     found = pair.comparison
     name = pair.evidence_set.replace("_", " ")
     better, other = pair.variant_b, pair.variant_a
-    share_better, share_other = found.exact_b, found.exact_a
-    if found.exact_a > found.exact_b:
+    share_better, share_other = found.right_b, found.right_a
+    if found.right_a > found.right_b:
         better, other, share_better, share_other = other, better, share_other, share_better
     shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {found.n}"
-    if found.exact_a == found.exact_b:
-        return f"{name}: both variants {100 * found.exact_a:.0f} % of {found.n}."
-    if found.exact_a == found.exact_b:
-        return f"{name}: {better} and {other} both {100 * found.exact_a:.0f} % of {found.n}."
+    if found.right_a == found.right_b:
+        return f"{name}: {better} and {other} both {100 * found.right_a:.0f} % of {found.n}."
     if found.p_value >= SIGNIFICANT:
         return (
             f"{name}: {better} {shares} for {other}: could be chance (McNemar p = "

@@ -16,7 +16,7 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "examples": ("kind", "question", "answer", "source", "page", "section"),
     "splits": ("split", "kind", "question", "answer", "source", "page"),
     "dropped": ("rule", "reason", "question", "answer", "twin"),
-    "predictions": ("evidence_set", "system", "exact", "question", "gold", "prediction"),
+    "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
 }
 """What is worth a column; every other kind shows all its fields."""
 

@@ -9,7 +9,12 @@ from jangin.models.evidence import EvidenceSet
 from jangin.pipeline.report_words import Words, p_text
 from jangin.pipeline.results import SIGNIFICANT, Results
 
-HEADLINE: tuple[EvidenceSet, ...] = ("held_out_paraphrases", "unseen_sections", "seen_questions")
+HEADLINE: tuple[EvidenceSet, ...] = (
+    "test",
+    "held_out_paraphrases",
+    "unseen_sections",
+    "seen_questions",
+)
 """The evidence that the verdict speaks about: the first of these that was asked."""
 
 SHARED = "(any)"
@@ -40,7 +45,7 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
         return Verdict("none", words("no_tuned"))
     rows = [row for row in results.rows if row["evidence_set"] == headline]
     tuned = sorted(
-        (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["exact"])
+        (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["right"])
     )
     if len(tuned) == 1:
         return _one_variant(tuned[0], rows, words)
@@ -85,7 +90,7 @@ def _one_variant(
     text = _sentence("tuned_base", words, row, base)
     if p_value >= SIGNIFICANT:
         return Verdict("unsure", f"{text} {words('chance', p=p_text(p_value))}")
-    if row["exact"] < base["exact"]:
+    if row["right"] < base["right"]:
         return Verdict("bad", f"{text} {words('worse', p=p_text(p_value))}")
     return Verdict("good", f"{text} {words('real', p=p_text(p_value))}")
 
@@ -98,7 +103,7 @@ def _variants(
 ) -> Verdict:
     """The best variant against the next best."""
     best, other = tuned[:2]
-    equal = best["exact"] == other["exact"]
+    equal = best["right"] == other["right"]
     text = _sentence("same_share" if equal else "two_variants", words, best, other)
     more = []
     if len(tuned) > 2:
@@ -106,8 +111,8 @@ def _variants(
         more.append(words("best_of", count=len(tuned), **names))
     base = _base_of(best, rows)
     if base is not None:
-        interval = words.interval(base["exact_low"], base["exact_high"])
-        more.append(words("base_was", share=words.percent(base["exact"]), interval=interval))
+        interval = words.interval(base["right_low"], base["right_high"])
+        more.append(words("base_was", share=words.percent(base["right"]), interval=interval))
     pair = {best["variant"], other["variant"]}
     found = next(
         (
@@ -150,6 +155,6 @@ def _sentence(
     values = {}
     for name, row in (("better", better), ("other", other or better)):
         values[name] = row["variant"]
-        values[f"share_{name}"] = words.percent(row["exact"])
-        values[f"interval_{name}"] = words.interval(row["exact_low"], row["exact_high"])
+        values[f"share_{name}"] = words.percent(row["right"])
+        values[f"interval_{name}"] = words.interval(row["right_low"], row["right_high"])
     return words(key, set=words(f"set_{better['evidence_set']}"), **values)

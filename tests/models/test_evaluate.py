@@ -1,3 +1,5 @@
+import json
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,13 +10,21 @@ from pydantic import ValidationError
 from jangin.core.chat import CachedChat, FakeChat
 from jangin.core.errors import ChatError, DataError, SettingsError, StageError
 from jangin.core.ledger import Ledger
+from jangin.core.replies import Failed
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.core.table import read_table, write_table
-from jangin.core.types import Example, Message, SplitExample
-from jangin.models.answerers import Answer, draw_shots, with_shots
+from jangin.core.types import Chunk, Example, Message, SplitExample
+from jangin.models.answerers import (
+    Answer,
+    Material,
+    draw_shots,
+    passages_before,
+    with_shots,
+)
 from jangin.models.evaluate import STAGE, EvaluateConfig, evaluate, gather_evidence, run
 from jangin.models.evidence import (
+    DEFAULT_TASK,
     Comparison,
     Leak,
     Prediction,
@@ -23,11 +33,14 @@ from jangin.models.evidence import (
     grade_prediction,
     summarise,
 )
+from jangin.models.forgetting import ForgettingResult, forgetting_result, read_general
+from jangin.models.pairwise_judge import JudgedPair, PairwiseResult, write_judgements
 from jangin.models.settings import Full, Lora, Steps
 from jangin.models.sft import STAGE as SFT
 from jangin.models.sft import SftConfig
 from jangin.models.slices import Slice
 from jangin.models.starter import make_starter
+from jangin.models.systems import RetrievalSystem
 from jangin.models.task_results import LabelResult, NumberResult
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
@@ -548,3 +561,151 @@ def test_shots_are_originals_first_and_drawn_by_the_seed():
 )
 def test_a_system_needs_what_it_is_made_of_and_no_more(systems, wanted):
     assert STAGE.wants(EvaluateConfig(systems=systems)) == wanted
+
+
+def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
+    chunks = [
+        Chunk(
+            id=str(place), document_id="d", source="규정.md", text=text,
+            start=0, end=len(text), page=1, section="",
+        )
+        for place, text in enumerate(("연차휴가는 연 15일이다.", "출장비는 하루 5만원이다."))
+    ]  # fmt: skip
+    material = Material(
+        services=context_of().services, task=DEFAULT_TASK, train=(), language="ko",
+        max_new_tokens=8, batch_size=4, seed=0, folders={}, chunks=lambda: chunks,
+    )  # fmt: skip
+    rewrite = passages_before(RetrievalSystem(type="retrieval", passages=2), material)
+    (turn,) = rewrite((Message(role="user", content="출장비는 얼마입니까?"),))
+    places = [turn.content.index(part) for part in ("15일", "5만원", "출장비는 얼마")]
+    assert places == sorted(places)
+
+
+JUDGE = {"judge": "gpt", "a": "tuned", "b": "base"}
+
+
+def judged(context, reply):
+    """Predictions of two answer books, judged by a fake that replies as told."""
+    book = answers(rows(), "train")
+    books = {"base": AnswerBook({}), "tuned": AnswerBook(book)}
+    predictions = evaluate(context, books.__getitem__)
+    fake = FakeChat(reply, model="m")
+    services = replace(
+        context.services, chat=lambda _name: CachedChat(fake, context.services.ledger)
+    )
+    context = replace(context, services=services)
+    write_judgements(context, context.config.pairwise, predictions, "ko", 0)
+    kinds = {"judgements": JudgedPair, "pairwise": PairwiseResult, "failed": Failed}
+    return fake, {
+        kind: read_table(context.workspace / f"{kind}.parquet", record)
+        for kind, record in kinds.items()
+    }
+
+
+def test_a_judge_is_asked_in_both_orders_and_equal_answers_are_not_asked(context_of):
+    def prefer_a_real_answer(request):
+        first = request.messages[-1].content.split("[첫째 답변]\n")[1].split("\n")[0]
+        return json.dumps(
+            {"reason": "맞다", "winner": "second" if first == "모릅니다" else "first"}
+        )
+
+    fake, made = judged(context_of(pairwise=(JUDGE,)), prefer_a_real_answer)
+    assert len(fake.calls) == 2 * 8
+    by_set = {row.evidence_set: row for row in made["pairwise"]}
+    seen, unseen = by_set["seen_questions"], by_set["unseen_sections"]
+    assert (seen.n, seen.wins, seen.ties, seen.inconsistent) == (8, 8, 0, 0)
+    assert (seen.win_rate, seen.first_shown) == (1, 0.5)
+    assert seen.p_value == pytest.approx(2 / 2**8)
+    assert (unseen.wins, unseen.ties) == (0, 4)
+
+
+def test_a_judge_that_takes_whatever_comes_first_makes_ties(context_of):
+    reply = json.dumps({"reason": "앞", "winner": "first"})
+    _, made = judged(context_of(pairwise=(JUDGE,)), lambda _request: reply)
+    seen = next(row for row in made["pairwise"] if row.evidence_set == "seen_questions")
+    assert (seen.wins, seen.losses, seen.inconsistent, seen.win_rate) == (0, 0, 8, 0.5)
+    assert seen.first_shown == 1
+
+
+def test_a_verdict_that_cannot_be_read_is_counted_and_not_guessed(context_of):
+    def mumble(request):
+        topic = "병가" in request.messages[1].content
+        return "음..." if topic else json.dumps({"reason": "-", "winner": "tie"})
+
+    _, made = judged(context_of(pairwise=(JUDGE,)), mumble)
+    seen = next(row for row in made["pairwise"] if row.evidence_set == "seen_questions")
+    assert (seen.n, seen.unjudged) == (7, 1)
+    assert len(made["failed"]) == 2
+
+
+def test_a_judge_of_a_system_that_was_not_asked_is_refused(context_of):
+    with pytest.raises(SettingsError, match="no system is called 'dpo'"):
+        judged(context_of(pairwise=({**JUDGE, "a": "dpo"},)), lambda _request: "")
+
+
+def general_file(folder, lines):
+    path = folder / "general.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("not json", "this is not JSON"),
+        ('{"text": ""}', "neither a text nor a question"),
+        ('{"question": "q"}', "neither a text nor a question"),
+        ("[1]", "neither a text nor a question"),
+    ],
+)
+def test_a_wrong_line_of_the_general_material_is_named(tmp_path, line, problem):
+    path = general_file(tmp_path, ['{"text": "fine"}', "", line])
+    with pytest.raises(DataError, match=rf"general\.jsonl:3: {problem}"):
+        read_general(path)
+
+
+def test_forgetting_is_the_change_of_log_loss_against_the_base():
+    texts = ["a" * 10, "b" * 20, "c"]
+    base = [(10.0, 5), (20.0, 10), (0.0, 0)]
+    tuned = [(15.0, 5), (20.0, 10), (0.0, 0)]
+    row = forgetting_result("tuned", texts, tuned, base, [True, False], [True, True], 0)
+    assert row.perplexity == pytest.approx(math.exp(35 / 15))
+    assert row.bits_per_character == pytest.approx(35 / math.log(2) / 30)
+    assert row.log_loss_change == pytest.approx(0.5)
+    assert (row.questions, row.right, row.p_value) == (2, 0.5, 1)
+    none = forgetting_result("tuned", [], [], [], [], [], 0)
+    assert none.perplexity is None
+    assert none.right is None
+
+
+def test_a_tuned_model_is_held_against_its_base_on_general_texts(context_of, tmp_path):
+    general_file(
+        tmp_path,
+        [
+            '{"text": "회사의 모든 직원은 서로 존중한다."}',
+            '{"question": "수도는?", "answer": "서울"}',
+        ],
+    )
+    models = {}
+    for name in ("base", "model"):
+        make_starter(
+            tmp_path / name / "model",
+            ["회사의 규칙", "직원은 존중한다"],
+            size="0.5M",
+            vocabulary_size=300,
+            context_length=64,
+            seed=len(models),
+        )
+        models[name] = artifact(tmp_path / name)
+    context = context_of(
+        systems=("base", "tuned"), max_new_tokens=2, seen_limit=1,
+        forgetting={"type": "file", "path": "general.jsonl"},
+    )  # fmt: skip
+    run(replace(context, inputs={**context.inputs, **models}))
+    base, tuned = read_table(context.workspace / "forgetting.parquet", ForgettingResult)
+    assert (base.system, base.log_loss_change, base.questions) == ("base", 0, 1)
+    assert base.perplexity > 1
+    assert tuned.log_loss_change == pytest.approx(
+        math.log(tuned.perplexity) - math.log(base.perplexity)
+    )
+    assert tuned.log_loss_change != 0

@@ -77,7 +77,7 @@ def open_answerer(system: AnySystem, material: Material) -> Answerer:
         shots = draw_shots(material.train, system.shots, material.seed)
         return Rewritten(_local(system.of, material), lambda prompt: with_shots(prompt, shots))
     if isinstance(system, RetrievalSystem):
-        return Rewritten(_local(system.of, material), _retrieve(system, material))
+        return Rewritten(_local(system.of, material), passages_before(system, material))
     return _local(system, material)
 
 
@@ -131,10 +131,7 @@ class LocalAnswerer:
         self, base: Path, tuned: Path | None, max_new_tokens: int, batch_size: int
     ) -> None:
         """Load weights and tokenizer from artifact folders; without `tuned` it is the base."""
-        from jangin.models.local import load_model, load_tokenizer, load_trained
-
-        self.model: Any = load_model(base) if tuned is None else load_trained(tuned, base)
-        self.tokenizer = load_tokenizer(base if tuned is None else tuned)
+        self.model, self.tokenizer = open_local(base, tuned)
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
 
@@ -146,6 +143,14 @@ class LocalAnswerer:
             self.model, self.tokenizer, prompts, self.max_new_tokens, batch_size=len(prompts)
         )
         return [Answer(answer.text, answer.finished) for answer in answers]
+
+
+def open_local(base: Path, tuned: Path | None) -> tuple[Any, Any]:
+    """(model, tokenizer) of the base in its folder, or of what was trained on it."""
+    from jangin.models.local import load_model, load_tokenizer, load_trained
+
+    model = load_model(base) if tuned is None else load_trained(tuned, base)
+    return model, load_tokenizer(base if tuned is None else tuned)
 
 
 class HostedAnswerer:
@@ -220,17 +225,18 @@ def _local(model: LocalModel, material: Material) -> LocalAnswerer:
     return LocalAnswerer(base, tuned, material.max_new_tokens, material.batch_size)
 
 
-def _retrieve(system: RetrievalSystem, material: Material) -> Callable[[Prompt], Prompt]:
+def passages_before(system: RetrievalSystem, material: Material) -> Callable[[Prompt], Prompt]:
     """Puts what a search finds before the question."""
-    from jangin.documents.index import ChunkIndex
+    from jangin.documents.index import PassageIndex
 
-    index = ChunkIndex(material.chunks())
+    chunks = material.chunks()
+    index = PassageIndex.build([chunk.text for chunk in chunks])
     template = material.services.prompts.find("retrieval", material.language)
 
     def rewrite(prompt: Prompt) -> Prompt:
         *before, question = prompt
-        found = index.search(question.content, system.passages)
-        passages = "\n\n".join(hit.chunk.text for hit in reversed(found))
+        (found,) = index.search([question.content], system.passages)
+        passages = "\n\n".join(chunks[hit.place].text for hit in reversed(found))
         return (*before, *template.messages(passages=passages, question=question.content))
 
     return rewrite

@@ -4,11 +4,14 @@ All get the same questions and decode greedily. Before anything is asked, the ev
 are checked against the training questions; where too many are copies, the figures are made all
 the same, but marked as not publishable.
 
-The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`, and
-`label_results` or `number_results` where the task is one of those.
+The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`;
+`label_results` or `number_results` where the task is one of those; `judgements` and `pairwise`
+where a judge was asked; `forgetting` where general material was named.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import Field, field_validator
@@ -19,7 +22,7 @@ from jangin.core.errors import StageError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Chunk, Document, Example, SplitExample
 from jangin.grading.statistics import smallest_visible_difference
-from jangin.models.answerers import Answerer, Material, Prompt, open_answerer
+from jangin.models.answerers import Answerer, Material, Prompt, open_answerer, open_local
 from jangin.models.evidence import (
     DEFAULT_TASK,
     Comparison,
@@ -31,10 +34,19 @@ from jangin.models.evidence import (
     grade_prediction,
     summarise,
 )
+from jangin.models.forgetting import (
+    Forgetting,
+    GeneralSet,
+    NoForgetting,
+    read_general,
+    write_forgetting,
+)
+from jangin.models.pairwise_judge import PairwiseJudge, write_judgements
 from jangin.models.slices import Slice, slice_predictions
 from jangin.models.systems import (
     AnySystem,
     HostedSystem,
+    LocalModel,
     RetrievalSystem,
     System,
     label_of,
@@ -55,6 +67,10 @@ class EvaluateConfig(StageConfig):
     """What is asked, in the order of the table; the first is what the others are held against."""
     task: Task = DEFAULT_TASK
     """What kind of answer is asked for, and how it is graded."""
+    pairwise: tuple[PairwiseJudge, ...] = ()
+    """Judges that read two systems' answers side by side, in both orders."""
+    forgetting: Forgetting = NoForgetting()
+    """General material on which the tuned model is held against the base."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Longest answer, in tokens of the base model."""
     seen_limit: int = Field(default=200, ge=0)
@@ -117,8 +133,8 @@ def check_leakage(splits: Sequence[SplitExample], evidence: Evidence) -> list[Le
 
 def evaluate(
     context: StageContext[EvaluateConfig], open_system: Callable[[AnySystem], Answerer]
-) -> None:
-    """Write all tables; `open_system` is called only for systems that are still asked."""
+) -> list[Prediction]:
+    """Write the tables and return the predictions; `open_system` opens what is still asked."""
     config, say = context.config, context.services.progress.say
     splits = context.read("splits", SplitExample)
     evidence = gather_evidence(splits, config)
@@ -164,6 +180,7 @@ def evaluate(
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in map(label_of, config.systems)
     }
+    return predictions
 
 
 def _say_what_can_be_seen(evidence: Evidence, say: Callable[[str], None]) -> None:
@@ -254,7 +271,8 @@ def _golds(splits: Sequence[SplitExample]) -> dict[str, tuple[str, ...]]:
     """{example id: answers of other examples with the very same prompt}."""
     answers: dict[Prompt, list[str]] = {}
     for row in splits:
-        answers.setdefault(row.example.prompt, []).append(row.example.answer)
+        known = answers.setdefault(row.example.prompt, [])
+        known += [row.example.answer, *row.example.answers]
     return {
         row.example.id: tuple(
             dict.fromkeys(a for a in answers[row.example.prompt] if a != row.example.answer)
@@ -286,17 +304,35 @@ def run(context: StageContext[EvaluateConfig]) -> None:
                 context.folder("base"),
                 context.folder(kinds[model]) if model in kinds else None,
             )
-            for model in {model_of(system) for system in config.systems} - {None}
-            if model is not None
+            for model in _models(config)
         },
         chunks=lambda: context.read("chunks", Chunk),
     )
-    evaluate(context, lambda system: open_answerer(system, material))
+    predictions = evaluate(context, lambda system: open_answerer(system, material))
+    if config.pairwise:
+        write_judgements(context, config.pairwise, predictions, material.language, config.seed)
+    if isinstance(config.forgetting, GeneralSet):
+        models: dict[str, Callable[[], tuple[Any, Any]]] = {
+            name: partial(open_local, *material.folders[name])
+            for name in ("base", "sft", "tuned")
+            if name in material.folders
+        }
+        path = context.services.project_folder / config.forgetting.path
+        write_forgetting(
+            context, path, config.forgetting.max_tokens, models, config.max_new_tokens, config.seed
+        )
+
+
+def _models(config: EvaluateConfig) -> set[LocalModel]:
+    """The models of this machine that are asked or looked at."""
+    asked = {model_of(system) for system in config.systems}
+    models: set[LocalModel] = {model for model in asked if model is not None}
+    return models | {"base", "tuned"} if isinstance(config.forgetting, GeneralSet) else models
 
 
 def _wants(config: EvaluateConfig) -> tuple[str, ...]:
     """Models and passages that the systems need."""
-    models = {model_of(system) for system in config.systems} - {None}
+    models = _models(config)
     kinds = {"base"} if models else set()
     kinds |= {"model"} if "tuned" in models else set()
     kinds |= {"sft_model"} if "sft" in models else set()
@@ -305,21 +341,36 @@ def _wants(config: EvaluateConfig) -> tuple[str, ...]:
 
 
 def _teachers(config: EvaluateConfig) -> tuple[str, ...]:
-    return tuple(s.teacher for s in config.systems if isinstance(s, HostedSystem))
+    hosted = [s.teacher for s in config.systems if isinstance(s, HostedSystem)]
+    return tuple(dict.fromkeys((*hosted, *(pair.judge for pair in config.pairwise))))
 
 
 def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
     retrieves = any(isinstance(system, RetrievalSystem) for system in config.systems)
-    return ("retrieval",) if retrieves else ()
+    return (
+        *(("retrieval",) if retrieves else ()),
+        *(("judge_pair", "repair") if config.pairwise else ()),
+    )
+
+
+def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
+    if not isinstance(config.forgetting, GeneralSet):
+        return {}
+    path = folder / config.forgetting.path
+    read_general(path)
+    return {"general": path}
 
 
 def _cost(context: StageContext[EvaluateConfig]) -> Cost:
     evidence = gather_evidence(context.read("splits", SplitExample), context.config)
     questions = sum(map(len, evidence.values()))
     systems = context.config.systems
-    hosted = sum(isinstance(system, HostedSystem) for system in systems)
+    calls = sum(isinstance(system, HostedSystem) for system in systems) * questions
+    calls += sum(
+        2 * min(p.limit, len(e)) for p in context.config.pairwise for e in evidence.values()
+    )
     names = ", ".join(map(label_of, systems))
-    return Cost(calls=hosted * questions, text=f"{questions} questions asked of {names}")
+    return Cost(calls=calls, text=f"{questions} questions asked of {names}")
 
 
 STAGE = Stage(
@@ -330,6 +381,7 @@ STAGE = Stage(
     run=run,
     may_read=("base", "model", "sft_model", "chunks", "documents"),
     resumable=True,
+    sources=_sources,
     wants=_wants,
     prompts=_prompts,
     teachers=_teachers,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -46,21 +46,36 @@ class Local(Config):
     """Folder with config.json, tokenizer.json and weights; relative to the project file."""
 
 
+Base = Annotated[Starter | Hub | Local, Field(discriminator="type")]
+
+
 class CatalogConfig(StageConfig):
     """Which base model everything starts from."""
 
-    base: Annotated[Starter | Hub | Local, Field(discriminator="type")] = Starter(type="starter")
+    base: Base = Starter(type="starter")
     """`starter`, `hub` or `local`."""
 
 
-def _sources(config: CatalogConfig, project_folder: Path) -> Mapping[str, Path]:
-    if not isinstance(config.base, Local):
+def name_of(base: Starter | Hub | Local) -> str:
+    """What people call a base model."""
+    if isinstance(base, Hub):
+        return base.id if base.revision == "main" else f"{base.id}@{base.revision}"
+    if isinstance(base, Local):
+        return base.path.name
+    return f"starter {base.size}" + (f" (seed {base.seed})" if base.seed else "")
+
+
+def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> dict[str, Path]:
+    """{name: path} of the files of a local model, whose bytes bear identity.
+
+    Raises `ConfigError`, with the `key` to correct, for a folder that holds no model.
+    """
+    if not isinstance(base, Local):
         return {}
-    folder = project_folder / config.base.path
+    folder = project_folder / base.path
     if not (folder / "config.json").exists():
         raise ConfigError(
-            f"{folder} is no model folder: it has no config.json. "
-            "Correct `models: catalog: base: path`."
+            f"{folder} is no model folder: it has no config.json. Correct `models: {key}: path`."
         )
     return {
         path.relative_to(folder).as_posix(): path
@@ -69,34 +84,55 @@ def _sources(config: CatalogConfig, project_folder: Path) -> Mapping[str, Path]:
     }
 
 
-def _run(context: StageContext[CatalogConfig]) -> None:
+def place_base(
+    base: Starter | Hub | Local,
+    target: Path,
+    location: Path,
+    project_folder: Path,
+    texts: list[str],
+) -> dict[str, Any]:
+    """Make a starter in `target`, or refer there to a model elsewhere; returns what it is.
+
+    `location` is where a local model's place is noted, `texts` what a starter learns its
+    tokenizer from; raises `StageError` where it needs some and there is none.
+    """
     from jangin.models.pretrained import refer_to_hub, refer_to_local
     from jangin.models.starter import make_starter
 
-    base, target = context.config.base, context.workspace / "model"
-    if isinstance(base, Starter):
-        texts = _texts(context)
-        if not texts:
-            raise StageError(
-                "catalog: a starter model learns its tokenizer from the project's text, and there "
-                "is none. Add `documents: load`, or choose `base: {type: hub, id: ...}`."
-            )
-        context.summary.update(
-            make_starter(
-                target,
-                texts,
-                size=base.size,
-                vocabulary_size=base.vocabulary_size,
-                context_length=base.context_length,
-                seed=base.seed,
-            )
+    if isinstance(base, Hub):
+        return refer_to_hub(target, base.id, base.revision)
+    if isinstance(base, Local):
+        return refer_to_local(target, (project_folder / base.path).resolve(), location)
+    if not texts:
+        raise StageError(
+            "a starter model learns its tokenizer from the project's text, and there is none. "
+            "Add `documents: load`, or choose `base: {type: hub, id: ...}`."
         )
-    elif isinstance(base, Hub):
-        context.summary.update(refer_to_hub(target, base.id, base.revision))
-    else:
-        folder = (context.services.project_folder / base.path).resolve()
+    return make_starter(
+        target,
+        texts,
+        size=base.size,
+        vocabulary_size=base.vocabulary_size,
+        context_length=base.context_length,
+        seed=base.seed,
+    )
+
+
+def _sources(config: CatalogConfig, project_folder: Path) -> Mapping[str, Path]:
+    return sources_of(config.base, project_folder, "catalog: base")
+
+
+def _run(context: StageContext[CatalogConfig]) -> None:
+    base = context.config.base
+    texts = _texts(context) if isinstance(base, Starter) else []
+    location = context.workspace / "runtime" / "location.json"
+    if isinstance(base, Local):
         location = context.runtime_file("location.json")
-        context.summary.update(refer_to_local(target, folder, location))
+    context.summary.update(
+        place_base(
+            base, context.workspace / "model", location, context.services.project_folder, texts
+        )
+    )
 
 
 def _texts(context: StageContext[CatalogConfig]) -> list[str]:

@@ -1,6 +1,6 @@
 """`jangin report`: one HTML file about a whole project, readable without a network or a script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -73,7 +73,7 @@ def build_report(
         **_loss_context(made),
         **_chart_context(results, made, words),
     }
-    return _render(context)
+    return render_page("report.html.jinja", context)
 
 
 def _result_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _loss_context(made: Made) -> dict[str, Any]:
 
 def _chart_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
     return {
-        "forest_chart": _svg(_forest(results, words)),
+        "forest_chart": forest_of(results.rows, words),
         "path_charts": [
             _svg(charts.box(f"path{number}", box, arrow=number > 0))
             for number, box in enumerate(boxes(made, words))
@@ -147,23 +147,27 @@ def _chart_context(results: Results, made: Made, words: Words) -> dict[str, Any]
             for number, item in enumerate(lengths(made))
         ],
         "tokens": token_percentiles(made),
-        "curve_charts": [(kind, _svg(chart)) for kind, chart in _curves(made, words)],
+        "curve_charts": curve_charts(made, words),
         "last_metrics": [(names, lines[-1]) for names, lines in metrics(made)],
     }
 
 
-def _forest(results: Results, words: Words) -> str:
+def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
+    """Shares of right answers with their intervals, evidence set by evidence set."""
     groups = []
-    for evidence_set in _present(results):
-        rows = [row for row in results.rows if row["evidence_set"] == evidence_set]
-        estimates = [_estimate(row, results, words) for row in rows]
-        count = max(int(row["n"]) for row in rows)
-        groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
-    return charts.forest("forest", words("forest"), words("forest_description"), groups)
+    for evidence_set in HEADLINE:
+        part = [row for row in rows if row["evidence_set"] == evidence_set]
+        if part:
+            count = max(int(row["n"]) for row in part)
+            estimates = [_estimate(row, rows, words) for row in part]
+            groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
+    return _svg(charts.forest("forest", words("forest"), words("forest_description"), groups))
 
 
-def _estimate(row: Mapping[str, Any], results: Results, words: Words) -> charts.Estimate:
-    names = [r["variant"] for r in results.rows if r["system"] == "tuned"]
+def _estimate(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+) -> charts.Estimate:
+    names = [r["variant"] for r in rows if r["system"] == "tuned"]
     colours = {name: place for place, name in enumerate(dict.fromkeys(names))}
     variant = words("any_variant") if row["variant"] == SHARED else row["variant"]
     system = words.system(row["system"])
@@ -185,7 +189,8 @@ def _histogram(name: str, item: Any, words: Words) -> "tuple[Markup, str]":
     return _svg(charts.histogram(name, words(item.name), text, item.values)), text
 
 
-def _curves(made: Made, words: Words) -> list[tuple[str, str]]:
+def curve_charts(made: Made, words: Words) -> "list[tuple[str, Markup]]":
+    """Loss and token accuracy of every training, all variants on one chart each."""
     drawn = []
     for kind, ends in (("loss", "loss"), ("accuracy", "mean_token_accuracy")):
         lines = []
@@ -202,7 +207,7 @@ def _curves(made: Made, words: Words) -> list[tuple[str, str]]:
         if lines:
             text = words(f"{kind}_description")
             chart = charts.curves(kind, words(kind), text, lines, words("steps"))
-            drawn.append((kind, chart))
+            drawn.append((kind, _svg(chart)))
     return drawn
 
 
@@ -260,15 +265,16 @@ def _svg(text: str) -> "Markup":
     return Markup(text)  # noqa: S704  # made by ElementTree
 
 
-def _render(context: Mapping[str, Any]) -> str:
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A page of ours, its style inside it."""
     from markupsafe import Markup
 
     style = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our file
-    return _template().render(style=style, **context)
+    return _template(template).render(style=style, **context)
 
 
 @cache
-def _template() -> "Template":
+def _template(name: str) -> "Template":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -279,7 +285,7 @@ def _template() -> "Template":
         lstrip_blocks=True,
     )
     environment.filters["short"] = _short
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 def _short(text: object, most: int = 280) -> str:

@@ -116,10 +116,11 @@ def token_percentiles(made: Made) -> list[tuple[tuple[str, ...], Mapping[str, in
 def metrics(made: Made) -> list[tuple[tuple[str, ...], list[StepMetrics]]]:
     """(variants, lines of metrics) of every training."""
     found = []
-    for group in groups_of(made, "sft"):
-        lines = list(read_jsonl(group.artifact.path / "metrics.jsonl", StepMetrics))
-        if lines:
-            found.append((group.variants, lines))
+    for stage in ("sft", "continue_sft"):
+        for group in groups_of(made, stage):
+            lines = list(read_jsonl(group.artifact.path / "metrics.jsonl", StepMetrics))
+            if lines:
+                found.append((group.variants, lines))
     return found
 
 

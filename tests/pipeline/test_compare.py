@@ -1,0 +1,142 @@
+import csv
+import io
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+from workshop import HOSTILE, PROJECT, Workshop, predictions
+
+from jangin.core.errors import ConfigError, DataError
+from jangin.pipeline.compare import (
+    as_csv,
+    as_html,
+    as_json,
+    compare_variants,
+    flat_rows,
+    refuse_leaks,
+    sentences,
+)
+
+THREE = """
+variants:
+  plain: {examples: {split: {training_paraphrases: 0}}}
+  paraphrased:
+  again: {models: {sft: {seed: 7}}}
+"""
+SECONDS = {"plain": 10.0, "paraphrased": 20.0, "again": 30.0}
+
+
+@pytest.fixture
+def compared(tmp_path):
+    workshop = Workshop(tmp_path)
+    made = workshop.made(plain=predictions(2), paraphrased=predictions(11, 1), again=predictions(8))
+    opened = workshop.open(PROJECT + THREE)
+    return compare_variants(opened, made, SECONDS), made, opened
+
+
+def test_each_variant_is_held_against_the_first_on_the_same_questions(compared):
+    table, _, _ = compared
+    assert table.baseline == "plain"
+    assert table.evidence_sets == ["held_out_paraphrases", "unseen_sections"]
+    rows = {row.variant: row.measured["held_out_paraphrases"] for row in table.rows}
+    assert rows["plain"].against is None
+    assert (rows["paraphrased"].against.only_a, rows["paraphrased"].against.only_b) == (0, 9)
+    assert rows["paraphrased"].against.p_value == pytest.approx(2 / 2**9)
+    assert (rows["again"].against.only_a, rows["again"].against.only_b) == (0, 6)
+
+
+def test_p_values_are_corrected_for_every_comparison_of_the_table(compared):
+    table, _, _ = compared
+    assert table.comparisons == 4
+    corrected = {
+        (row.variant, name): measured.p_holm
+        for row in table.rows
+        for name, measured in row.measured.items()
+    }
+    assert corrected["paraphrased", "held_out_paraphrases"] == pytest.approx(4 * 2 / 2**9)
+    assert corrected["again", "held_out_paraphrases"] == pytest.approx(3 * 2 / 2**6)
+    assert corrected["paraphrased", "unseen_sections"] == 1
+
+
+def test_the_sentences_are_for_people_who_know_no_statistics(compared):
+    table, _, _ = compared
+    by_variant = "\n".join(sentences(table))
+    assert "paraphrased is 75.0 points better than plain: not by chance (p = 0.0156" in by_variant
+    assert "again is 50.0 points better than plain: the difference could be chance" in by_variant
+    assert "4 questions are too few to show any" in by_variant
+
+
+def test_another_variant_can_be_the_one_that_others_are_held_against(compared):
+    _, made, opened = compared
+    table = compare_variants(opened, made, SECONDS, baseline="paraphrased")
+    row = next(row for row in table.rows if row.variant == "plain")
+    assert row.measured["held_out_paraphrases"].against.only_a == 9
+    assert "plain is 75.0 points worse than paraphrased" in "\n".join(sentences(table))
+
+
+def test_what_a_run_took_stands_beside_what_it_reached(compared):
+    table, _, _ = compared
+    row = table.rows[1]
+    assert (row.variant, row.seconds, row.steps, row.trained_tokens) == ("paraphrased", 20, 20, 77)
+    assert (row.train_loss, row.valid_loss) == (8 / 20, 9 / 20)
+    assert row.settings == {"examples.split.training_paraphrases": "100", "models.sft.seed": "0"}
+
+
+def test_json_and_csv_hold_the_same_rows(compared):
+    table, _, _ = compared
+    data = json.loads(as_json(table))
+    rows = list(csv.DictReader(io.StringIO(as_csv(table))))
+    assert len(data["rows"]) == len(rows) == 6
+    assert data["rows"] == flat_rows(table)
+    for one, other in zip(data["rows"], rows, strict=True):
+        assert one.keys() == other.keys()
+        assert float(one["right"]) == float(other["right"])
+    assert (data["baseline"], data["system"]) == ("plain", "tuned")
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_the_page_is_one_file_with_every_figure_and_curve(compared, language):
+    table, made, _ = compared
+    html = as_html(table, made, language)
+    body = html[html.index("<main>") : html.index("</main>") + 7].replace("&nbsp;", " ")
+    root = ET.fromstring(body)  # our own page
+    assert len(root.findall(".//table")) == 4
+    assert "http" not in html.replace("http://www.w3.org", "")
+    for variant in ("plain", "paraphrased", "again"):
+        assert html.count(variant) >= 4
+    assert html.count("<figure>") == 3
+
+
+def test_different_questions_are_not_compared(tmp_path):
+    workshop = Workshop(tmp_path)
+    others = [row for row in predictions(2) if row.question != HOSTILE]
+    fewer = [row for row in others if not row.question.startswith("3번")]
+    made = workshop.made(plain=predictions(2), paraphrased=fewer)
+    with pytest.raises(DataError, match="plain and paraphrased cannot be compared on held_out"):
+        compare_variants(workshop.open(), made, {})
+
+
+def test_figures_that_a_leak_has_touched_are_not_published(tmp_path):
+    workshop = Workshop(tmp_path)
+    shared = workshop.examples_stages()
+    made = {
+        "plain": shared | workshop.models_stages("plain", predictions(2)),
+        "paraphrased": shared | workshop.models_stages("paraphrased", predictions(9), leakage=0.5),
+    }
+    table = compare_variants(workshop.open(), made, {})
+    assert table.leaked == {"paraphrased": {"held_out_paraphrases": 0.5}}
+    with pytest.raises(DataError, match=r"paraphrased: 50\.0% of held_out_paraphrases copy"):
+        refuse_leaks(table)
+    assert "50" in as_html(table, made, "en").split("<main>")[0]
+
+
+def test_names_that_are_not_there_are_refused_with_those_that_are(compared):
+    _, made, opened = compared
+    with pytest.raises(
+        ConfigError, match=r"no variant 'pain'\. There is: plain, paraphrased, again"
+    ):
+        compare_variants(opened, made, {}, baseline="pain")
+    with pytest.raises(DataError, match=r"not evaluated with the system 'sft'\. There is: base"):
+        compare_variants(opened, made, {}, system="sft")
+    with pytest.raises(DataError, match="nothing to compare: no variant has no evaluation yet"):
+        compare_variants(opened, {name: {} for name in made}, {})

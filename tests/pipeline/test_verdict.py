@@ -78,7 +78,7 @@ def test_the_verdict_reads_as_korean_too(verdict_of):
     verdict = verdict_of(language="ko", plain=predictions(2), paraphrased=predictions(11))
     assert verdict.text == (
         "학습 때 본 적 없는 표현으로 물은 질문 가운데 ‘paraphrased’ 모델은 92% [65~99%]에, "
-        "‘plain’ 모델은 17% [5~45%]에 정확히 답했습니다. 이 차이는 우연이 아닙니다 (p = 0.00391)."
+        "‘plain’ 모델은 17% [5~45%]에 맞게 답했습니다. 이 차이는 우연이 아닙니다 (p = 0.00391)."
     )
 
 

@@ -108,7 +108,7 @@ def _terciles(predictions: Sequence[Prediction]) -> Callable[[Prediction], str]:
     def name(prediction: Prediction) -> str:
         length = len(prediction.question)
         if length <= low:
-            return f"up to {low} characters"
-        return f"{low + 1} to {high}" if length <= high else f"over {high}"
+            return f"≤ {low}"
+        return f"{low + 1}–{high}" if length <= high else f"> {high}"
 
     return name

@@ -87,35 +87,33 @@ def forest(
     """Bars with whiskers on one axis from 0 to 100 %, under a heading for each group."""
     rows = sum(len(estimates) for _, estimates in groups)
     bottom = 26 * len(groups) + 38 * rows + 4
-    svg = _svg(name, title, description, bottom + 20)
+    svg = open_svg(name, title, description, bottom + 20)
     for percent in (0, 25, 50, 75, 100):
-        _add(svg, "line", "grid", x1=f"{percent}%", x2=f"{percent}%", y1="0", y2=str(bottom))
-        _text(svg, f"{percent}%", f"{percent}%", bottom + 15, _anchor(percent), "axis")
+        add(svg, "line", "grid", x1=f"{percent}%", x2=f"{percent}%", y1="0", y2=str(bottom))
+        write_text(svg, f"{percent}%", f"{percent}%", bottom + 15, anchor(percent), "axis")
     y = 0
     for heading, estimates in groups:
-        _text(svg, heading, "0", y + 17, "start", "heading")
+        write_text(svg, heading, "0", y + 17, "start", "heading")
         y += 26
         for estimate in estimates:
             _bar(svg, estimate, y)
             y += 38
-    return _string(svg)
+    return svg_text(svg)
 
 
 def _bar(svg: ET.Element, estimate: Estimate, y: int) -> None:
     faint = " faint" if estimate.faint else ""
-    row = _add(svg, "g", f"s{estimate.colour % 6}")
+    row = add(svg, "g", f"s{estimate.colour % 6}")
     ET.SubElement(row, "title").text = _clean(f"{estimate.label}: {estimate.text}")
-    _text(row, fit(estimate.label), "0", y + 11, "start", "label")
-    _text(row, estimate.text, "100%", y + 11, "end", "label")
-    _add(row, "rect", "track", x="0", y=str(y + 17), width="100%", height="12", rx="2")
+    write_text(row, fit(estimate.label), "0", y + 11, "start", "label")
+    write_text(row, estimate.text, "100%", y + 11, "end", "label")
+    add(row, "rect", "track", x="0", y=str(y + 17), width="100%", height="12", rx="2")
     bar = f"bar{faint}"
-    _add(
-        row, "rect", bar, x="0", y=str(y + 17), width=_percent(estimate.value), height="12", rx="2"
-    )
+    add(row, "rect", bar, x="0", y=str(y + 17), width=_percent(estimate.value), height="12", rx="2")
     low, high = _percent(estimate.low), _percent(estimate.high)
-    _add(row, "line", "whisker", x1=low, x2=high, y1=str(y + 23), y2=str(y + 23))
+    add(row, "line", "whisker", x1=low, x2=high, y1=str(y + 23), y2=str(y + 23))
     for end in (low, high):
-        _add(row, "line", "whisker", x1=end, x2=end, y1=str(y + 19), y2=str(y + 27))
+        add(row, "line", "whisker", x1=end, x2=end, y1=str(y + 19), y2=str(y + 27))
 
 
 def bins_of(values: Sequence[int], most: int = _MOST_BINS) -> list[Bin]:
@@ -141,20 +139,20 @@ def histogram(
 ) -> str:
     """How often each length occurs."""
     bins = bins_of(values)
-    svg = _svg(name, title, description, 130)
+    svg = open_svg(name, title, description, 130)
     most = max((bin_.count for bin_ in bins), default=1)
-    _text(svg, f"{most:,}", "0", 11, "start", "axis")
-    _add(svg, "line", "grid", x1="0", x2="100%", y1="15", y2="15")
-    group = _add(svg, "g", f"s{colour % 6}")
+    write_text(svg, f"{most:,}", "0", 11, "start", "axis")
+    add(svg, "line", "grid", x1="0", x2="100%", y1="15", y2="15")
+    group = add(svg, "g", f"s{colour % 6}")
     step = 100 / max(1, len(bins))
     for place, bin_ in enumerate(bins):
         height = 95 * bin_.count / most
-        bar = _add(
+        bar = add(
             group, "rect", "bar", x=f"{place * step + 0.05 * step:.3f}%", y=f"{110 - height:.2f}",
             width=f"{0.9 * step:.3f}%", height=f"{height:.2f}",
         )  # fmt: skip
         ET.SubElement(bar, "title").text = f"{bin_.low:,}–{bin_.high:,}: {bin_.count:,}"
-    _add(svg, "line", "base", x1="0", x2="100%", y1="110.5", y2="110.5")
+    add(svg, "line", "base", x1="0", x2="100%", y1="110.5", y2="110.5")
     if bins:
         tail = "+" if bins[-1].high - bins[-1].low > bins[0].high - bins[0].low else ""
         last = f"{bins[-1].low:,}+" if tail else f"{bins[-1].high:,}"
@@ -163,45 +161,45 @@ def histogram(
             middle = len(bins) // 2
             marks.insert(1, (middle * step, f"{bins[middle].low:,}"))
         for percent, mark in marks:
-            _text(svg, mark, f"{percent:.3f}%", 125, _anchor(percent), "axis")
-    return _string(svg)
+            write_text(svg, mark, f"{percent:.3f}%", 125, anchor(percent), "axis")
+    return svg_text(svg)
 
 
 def curves(name: str, title: str, description: str, lines: Sequence[Line], x_label: str) -> str:
     """Curves over a common axis, y from 0, with a legend above them."""
     top, height = 20 * len(lines) + 12, 200
-    svg = _svg(name, title, description, top + height + 36)
+    svg = open_svg(name, title, description, top + height + 36)
     x_most = max((x for line in lines for x, _ in line.points), default=1) or 1
-    y_step = _nice(max((y for line in lines for _, y in line.points), default=1) / 4)
+    y_step = nice(max((y for line in lines for _, y in line.points), default=1) / 4)
     y_most = 4 * y_step
     for number in range(5):
         y = top + height * (1 - number / 4)
-        _add(svg, "line", "grid", x1="0", x2="100%", y1=f"{y:g}", y2=f"{y:g}")
-    plot = _add(
+        add(svg, "line", "grid", x1="0", x2="100%", y1=f"{y:g}", y2=f"{y:g}")
+    plot = add(
         svg, "svg", "", x="0", y=str(top), width="100%", height=str(height),
         viewBox=f"0 0 1000 {height}", preserveAspectRatio="none",
     )  # fmt: skip
     for place, line in enumerate(lines):
         style = f"curve s{line.colour % 6}{' dashed' if line.dashed else ''}"
-        key = _add(svg, "g", style)
-        _add(key, "line", "stroke", x1="0", x2="30", y1=f"{20 * place + 9}", y2=f"{20 * place + 9}")
-        _text(key, fit(line.label, 44), "38", 20 * place + 13, "start", "label")
+        key = add(svg, "g", style)
+        add(key, "line", "stroke", x1="0", x2="30", y1=f"{20 * place + 9}", y2=f"{20 * place + 9}")
+        write_text(key, fit(line.label, 44), "38", 20 * place + 13, "start", "label")
         at = [(x / x_most, height * (1 - y / y_most)) for x, y in line.points]
-        group = _add(plot, "g", style)
-        _add(
+        group = add(plot, "g", style)
+        add(
             group, "polyline", "stroke", points=" ".join(f"{1000 * x:.1f},{y:.1f}" for x, y in at),
             **{"vector-effect": "non-scaling-stroke"},
         )  # fmt: skip
         for x, y in at if line.dashed or len(at) == 1 else []:
-            _add(key, "circle", "dot", cx=f"{100 * x:.2f}%", cy=f"{top + y:.1f}", r="3")
+            add(key, "circle", "dot", cx=f"{100 * x:.2f}%", cy=f"{top + y:.1f}", r="3")
     for number in range(5):
         y = top + height * (1 - number / 4)
-        _text(svg, f"{number * y_step:g}", "0", y - 3, "start", "axis halo")
+        write_text(svg, f"{number * y_step:g}", "0", y - 3, "start", "axis halo")
     for percent in (0, 50, 100):
         label = f"{percent / 100 * x_most:,.0f}"
-        _text(svg, label, f"{percent}%", top + height + 15, _anchor(percent), "axis")
-    _text(svg, x_label, "50%", top + height + 31, "middle", "axis")
-    return _string(svg)
+        write_text(svg, label, f"{percent}%", top + height + 15, anchor(percent), "axis")
+    write_text(svg, x_label, "50%", top + height + 31, "middle", "axis")
+    return svg_text(svg)
 
 
 def box(name: str, box: Box, *, arrow: bool) -> str:
@@ -211,44 +209,45 @@ def box(name: str, box: Box, *, arrow: bool) -> str:
     top = 20 if arrow else 1
     height = (24 if labelled else 2) + 8 + sum(heights)
     told = "; ".join(", ".join(filter(None, (f.label, f.count, *f.notes))) for f in box.flows)
-    svg = _svg(name, box.title, told, top + height + 1)
+    svg = open_svg(name, box.title, told, top + height + 1)
     _hatch(svg, f"{name}-hatch")
     if arrow:
-        _add(svg, "path", "arrow", d="M18 2v13m-5-5l5 6l5-6")
-    _add(svg, "rect", "box", x="0", y=str(top), width="100%", height=str(height), rx="6")
-    _text(svg, fit(box.title), "12", top + 19, "start", "heading")
+        add(svg, "path", "arrow", d="M18 2v13m-5-5l5 6l5-6")
+    add(svg, "rect", "box", x="0", y=str(top), width="100%", height=str(height), rx="6")
+    write_text(svg, fit(box.title), "12", top + 19, "start", "heading")
     y = top + (24 if labelled else 2)
     for flow in box.flows:
         y = _flow(svg, flow, y, f"url(#{name}-hatch)")
-    return _string(svg)
+    return svg_text(svg)
 
 
 def _hatch(svg: ET.Element, name: str) -> None:
     """Stripes, which black-and-white paper shows too."""
-    pattern = _add(
-        _add(svg, "defs", ""), "pattern", "", id=name, width="5", height="5",
+    pattern = add(
+        add(svg, "defs", ""), "pattern", "", id=name, width="5", height="5",
         patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
     )  # fmt: skip
-    _add(pattern, "rect", "stripe", width="2.2", height="5")
+    add(pattern, "rect", "stripe", width="2.2", height="5")
 
 
 def _flow(svg: ET.Element, flow: Flow, y: int, hatch: str) -> int:
     """Draw one line of a box at `y`; returns where the next one goes."""
-    _text(svg, fit(flow.label), "12", y + 17, "start", "label")
-    _text(svg, flow.count, "100%", y + 17, "end", "count", dx="-12")
+    write_text(svg, fit(flow.label), "12", y + 17, "start", "label")
+    write_text(svg, flow.count, "100%", y + 17, "end", "count", dx="-12")
     y += 22
     if flow.share_kept is not None:
-        _add(svg, "rect", "lost", x="2%", y=str(y + 2), width="96%", height="6", rx="2", fill=hatch)
+        add(svg, "rect", "lost", x="2%", y=str(y + 2), width="96%", height="6", rx="2", fill=hatch)
         width = f"{96 * flow.share_kept:.2f}%"
-        _add(svg, "rect", "kept", x="2%", y=str(y + 2), width=width, height="6", rx="2")
+        add(svg, "rect", "kept", x="2%", y=str(y + 2), width=width, height="6", rx="2")
         y += 14
     for note in flow.notes:
-        _text(svg, fit(note, 46), "12", y + 12, "start", "note")
+        write_text(svg, fit(note, 46), "12", y + 12, "start", "note")
         y += 18
     return y
 
 
-def _svg(name: str, title: str, description: str, height: int) -> ET.Element:
+def open_svg(name: str, title: str, description: str, height: int) -> ET.Element:
+    """An empty picture with a title and a description for those who cannot see it."""
     svg = ET.Element("svg", {"class": "chart", "role": "img", "width": "100%"})
     svg.attrib |= {"height": str(height), "xmlns": NAMESPACE, "aria-labelledby": f"{name}-t"}
     svg.attrib["aria-describedby"] = f"{name}-d"
@@ -257,15 +256,17 @@ def _svg(name: str, title: str, description: str, height: int) -> ET.Element:
     return svg
 
 
-def _add(parent: ET.Element, tag: str, style: str, **attributes: str) -> ET.Element:
+def add(parent: ET.Element, tag: str, style: str, **attributes: str) -> ET.Element:
+    """A new element inside another one."""
     return ET.SubElement(parent, tag, {"class": style, **attributes} if style else attributes)
 
 
-def _text(
+def write_text(
     parent: ET.Element, text: str, x: str, y: float, anchor: str, style: str, **attributes: str
 ) -> None:
+    """One line of text at a place."""
     attributes |= {"x": x, "y": f"{y:g}", "text-anchor": anchor}
-    _add(parent, "text", style, **attributes).text = _clean(text)
+    add(parent, "text", style, **attributes).text = _clean(text)
 
 
 def _clean(text: str) -> str:
@@ -273,11 +274,12 @@ def _clean(text: str) -> str:
     return "".join(c for c in text if unicodedata.category(c)[0] != "C")
 
 
-def _string(svg: ET.Element) -> str:
+def svg_text(svg: ET.Element) -> str:
+    """The picture as SVG."""
     return ET.tostring(svg, encoding="unicode")
 
 
-def _anchor(percent: float) -> str:
+def anchor(percent: float) -> str:
     """Labels at the edges stay inside the picture."""
     return "start" if percent <= 0 else "end" if percent >= 100 else "middle"
 
@@ -286,7 +288,7 @@ def _percent(share: float) -> str:
     return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
 
-def _nice(step: float) -> float:
+def nice(step: float) -> float:
     """The next of 1, 2, 2.5 and 5 times a power of ten."""
     if step <= 0:
         return 0.25

@@ -1,16 +1,17 @@
 """`jangin report`: one HTML file about a whole project, readable without a network or a script."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from jangin import __version__
 from jangin.core.errors import ConfigError
-from jangin.core.ledger import CallCount
+from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
 from jangin.models.evidence import EvidenceSet, Leak
-from jangin.pipeline import charts, report_losses
+from jangin.pipeline import charts, report_evaluation, report_losses
 from jangin.pipeline.project import Opened
 from jangin.pipeline.report_data import (
     Made,
@@ -44,6 +45,7 @@ def build_report(
     made: dict[str, dict[str, Artifact]],
     calls: CallCount,
     language: str = "auto",
+    spend: Sequence[Spend] = (),
 ) -> str:
     """The page as HTML. `made[variant][stage]` is what is finished; the rest is left out.
 
@@ -64,6 +66,8 @@ def build_report(
         "absent": {stage.name: _absence(stage.name, opened, made, words) for stage in STAGES},
         "progress": _progress(opened, made),
         "calls": calls,
+        "spend": spend,
+        "spent_usd": sum(row.usd for row in spend),
         "version": __version__,
         "settings": settings(opened.variants),
         "differences": differences(opened.variants),
@@ -72,6 +76,8 @@ def build_report(
         **_result_context(results, made, words),
         **_loss_context(made),
         **_chart_context(results, made, words),
+        "evaluations": [_drawn(one) for one in report_evaluation.evaluations(made, words)],
+        "candidates": report_evaluation.candidates(made),
     }
     return render_page("report.html.jinja", context)
 
@@ -256,6 +262,16 @@ def _provenance(made: Made) -> list[tuple[str, tuple[str, ...], Artifact]]:
         for stage in STAGES
         for group in groups_of(made, stage.name)
     ]
+
+
+def _drawn(evaluated: report_evaluation.Evaluated) -> report_evaluation.Evaluated:
+    """The same with its charts marked as ours."""
+    return replace(
+        evaluated,
+        confusions=[(system, _svg(chart)) for system, chart in evaluated.confusions],
+        scatters=[(system, _svg(chart)) for system, chart in evaluated.scatters],
+        running=_svg(evaluated.running),
+    )
 
 
 def _svg(text: str) -> "Markup":

@@ -1,0 +1,221 @@
+"""What the report says of an evaluation beyond shares: labels, numbers, parts, judges, losses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jangin.core.store import Artifact
+from jangin.grading.numbers import Bands, read_number
+from jangin.grading.statistics import bootstrap_mean
+from jangin.models.evidence import Prediction
+from jangin.models.forgetting import ForgettingResult
+from jangin.models.pairwise_judge import PairwiseResult
+from jangin.models.select import Candidate
+from jangin.models.slices import Slice
+from jangin.models.task_results import LabelResult, NumberResult
+from jangin.pipeline import charts
+from jangin.pipeline.grade_charts import Guess, confusion, scatter
+from jangin.pipeline.report_data import Group, Made, groups_of, rows_of
+from jangin.pipeline.report_words import Words
+from jangin.pipeline.verdict import HEADLINE
+
+MOST_SLICES = 12
+MOST_CHANGED = 5
+MOST_POINTS = 1_000
+POINTS_OF_RUNNING_MEAN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A question that one system got right and the other wrong."""
+
+    question: str
+    gold: str
+    first: str
+    """What the first system said."""
+    second: str
+    source: str
+    page: int
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation and the variants that share it."""
+
+    variants: tuple[str, ...]
+    labels: list[LabelResult]
+    numbers: list[NumberResult]
+    confusions: list[tuple[str, str]]
+    """(system, SVG)."""
+    scatters: list[tuple[str, str]]
+    running: str
+    """SVG of the running mean error; empty without numbers."""
+    slices: list[Slice]
+    pairwise: list[PairwiseResult]
+    forgetting: list[ForgettingResult]
+    first: str
+    second: str
+    """The systems of the two lists below."""
+    won: list[Changed]
+    """Right only for the second system."""
+    lost: list[Changed]
+    won_count: int
+    lost_count: int
+
+
+def evaluations(made: Made, words: Words) -> list[Evaluated]:
+    """Every different evaluation, with its charts drawn."""
+    return [
+        _evaluated(number, group, words) for number, group in enumerate(groups_of(made, "evaluate"))
+    ]
+
+
+def candidates(made: Made) -> list[tuple[tuple[str, ...], list[Candidate]]]:
+    """Tables of base models that were tried."""
+    return [
+        (group.variants, rows_of(group.artifact, "candidates", Candidate))
+        for group in groups_of(made, "select")
+    ]
+
+
+def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
+    artifact = group.artifact
+    predictions = rows_of(artifact, "predictions", Prediction)
+    asked = {p.evidence_set for p in predictions}
+    headline = next((name for name in HEADLINE if name in asked), "")
+    mine = [p for p in predictions if p.evidence_set == headline]
+    labels = rows_of(artifact, "label_results", LabelResult)
+    numbers = rows_of(artifact, "number_results", NumberResult)
+    shown = _shown_systems(mine)
+    first, second = (shown[0], shown[-1]) if shown else ("", "")
+    won, lost = _changes(mine, first, second)
+    graded = [r for r in numbers if r.evidence_set == headline and r.system in shown]
+    bands = _bands(artifact)
+    slices = rows_of(artifact, "slices", Slice)
+    return Evaluated(
+        variants=group.variants,
+        labels=labels,
+        numbers=numbers,
+        confusions=[
+            (row.system, _confusion(f"confusion{number}-{place}", row, words))
+            for place, row in enumerate(labels)
+            if row.evidence_set == headline and row.system in shown
+        ],
+        scatters=[
+            (row.system, _scatter(f"scatter{number}-{place}", row.system, mine, bands, words))
+            for place, row in enumerate(graded)
+            if row.unparsable < row.n
+        ],
+        running=_running(f"running{number}", mine, shown, words) if graded else "",
+        slices=_largest([s for s in slices if s.evidence_set == headline and s.system == second]),
+        pairwise=rows_of(artifact, "pairwise", PairwiseResult),
+        forgetting=rows_of(artifact, "forgetting", ForgettingResult),
+        first=first,
+        second=second,
+        won=won[:MOST_CHANGED],
+        lost=lost[:MOST_CHANGED],
+        won_count=len(won),
+        lost_count=len(lost),
+    )
+
+
+def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
+    """The base, or whatever was asked first, and the tuned one, or whatever was asked last."""
+    systems = list(dict.fromkeys(p.system for p in predictions))
+    first = "base" if "base" in systems else systems[0] if systems else ""
+    last = "tuned" if "tuned" in systems else systems[-1] if systems else ""
+    return list(dict.fromkeys(name for name in (first, last) if name))
+
+
+def _changes(
+    predictions: Sequence[Prediction], first: str, second: str
+) -> tuple[list[Changed], list[Changed]]:
+    before = {p.example_id: p for p in predictions if p.system == first}
+    won: list[Changed] = []
+    lost: list[Changed] = []
+    for after in predictions:
+        if after.system != second or first == second:
+            continue
+        earlier = before[after.example_id]
+        if after.right != earlier.right:
+            changed = Changed(
+                question=after.question,
+                gold=after.gold,
+                first=earlier.prediction,
+                second=after.prediction,
+                source=after.source,
+                page=after.page,
+                section=after.section,
+            )
+            (won if after.right else lost).append(changed)
+    return won, lost
+
+
+def _largest(slices: Sequence[Slice]) -> list[Slice]:
+    """The largest parts of each dimension, dimension by dimension."""
+    kept: list[Slice] = []
+    for dimension in dict.fromkeys(s.dimension for s in slices):
+        part = [s for s in slices if s.dimension == dimension]
+        kept += sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
+    return kept
+
+
+def _bands(artifact: Artifact) -> Bands:
+    task: Mapping[str, Any] = artifact.manifest.config.get("task") or {}
+    names = ("green", "green_share", "orange", "orange_share")
+    return Bands(**{name: float(task[name]) for name in names if name in task})
+
+
+def _confusion(name: str, row: LabelResult, words: Words) -> str:
+    return confusion(
+        name,
+        words("confusion"),
+        words("confusion_description"),
+        row.labels,
+        row.confusion,
+        (words("truth"), words("given"), words("unparsable_answers")),
+    )
+
+
+def _scatter(
+    name: str, system: str, predictions: Sequence[Prediction], bands: Bands, words: Words
+) -> str:
+    guesses = []
+    for prediction in predictions:
+        truth = read_number(prediction.gold)
+        guess = read_number(prediction.prediction)
+        if prediction.system == system and truth is not None and guess is not None:
+            label = f"{truth:,.6g} → {guess:,.6g}: {prediction.question[-60:]}"
+            guesses.append(Guess(truth, guess, bands.band(guess, truth), label))
+    text = words("scatter_description", n=len(guesses))
+    axes = (words("truth"), words("given"))
+    return scatter(name, words("scatter"), text, guesses[:MOST_POINTS], axes)
+
+
+def _running(
+    name: str, predictions: Sequence[Prediction], systems: Sequence[str], words: Words
+) -> str:
+    """Mean error after each question, with its 95 % interval dashed, to see where it settles."""
+    lines = []
+    for colour, system in enumerate(systems):
+        errors = [p.score for p in predictions if p.system == system and p.score is not None]
+        if not errors:
+            continue
+        stride = max(1, len(errors) // POINTS_OF_RUNNING_MEAN)
+        places = sorted({*range(stride, len(errors) + 1, stride), len(errors)})
+        means = {
+            n: bootstrap_mean(errors[:n], list(map(str, range(n))), resamples=500) for n in places
+        }
+        label = words.system(system)
+        lines.append(charts.Line(label, _points(means, "estimate"), colour))
+        for end in ("low", "high"):
+            part = f"{label} · 95 % {words(f'end_{end}')}"
+            lines.append(charts.Line(part, _points(means, end), colour, dashed=True))
+    return charts.curves(
+        name, words("running"), words("running_description"), lines, words("questions")
+    )
+
+
+def _points(means: Mapping[int, Any], end: str) -> tuple[tuple[float, float], ...]:
+    return tuple((float(n), float(getattr(mean, end))) for n, mean in means.items())

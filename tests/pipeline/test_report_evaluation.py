@@ -1,0 +1,168 @@
+import re
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+from workshop import Workshop
+
+from jangin.core.ledger import CallCount
+from jangin.core.types import Example, Message
+from jangin.models.evidence import (
+    Comparison,
+    Prediction,
+    Result,
+    compare_systems,
+    grade_prediction,
+    summarise,
+)
+from jangin.models.forgetting import ForgettingResult, forgetting_result
+from jangin.models.pairwise_judge import PairwiseResult
+from jangin.models.select import Candidate
+from jangin.models.slices import Slice, slice_predictions
+from jangin.models.task_results import LabelResult, NumberResult, label_results, number_results
+from jangin.models.tasks import LabelsTask, NumbersTask, measure_of
+from jangin.pipeline.report import build_report
+from jangin.pipeline.report_evaluation import candidates, evaluations
+from jangin.pipeline.report_words import Words
+
+STARS = LabelsTask(type="labels", labels=("1", "2", "3", "4", "5"), ordered=True, good_from="4")
+PRICES = NumbersTask(type="numbers")
+
+
+def rows(task, golds, answers):
+    """Predictions of `{system: answers}` for the test set."""
+    made = []
+    for system, given in answers.items():
+        for number, (gold, answer) in enumerate(zip(golds, given, strict=True)):
+            asked = Example.make(
+                (Message(role="user", content=f"{number}번 <b>후기</b> " + "x" * number),),
+                Message(role="assistant", content=gold),
+                kind="original",
+                source="a.csv" if number % 2 else "b.csv",
+            )
+            made.append(grade_prediction(asked, "test", system, answer, task=task))
+    return made
+
+
+def evaluation(workshop, task, predictions, **tables):
+    measure = measure_of(task)
+    tables = {
+        "predictions": (Prediction, predictions),
+        "results": (Result, summarise(predictions, 0, measure)),
+        "comparisons": (Comparison, compare_systems(predictions, 0, measure)),
+        "slices": (Slice, slice_predictions(predictions, task)),
+        **tables,
+    }
+    if isinstance(task, LabelsTask):
+        tables["label_results"] = (LabelResult, label_results(predictions, task))
+    else:
+        tables["number_results"] = (NumberResult, number_results(predictions, task))
+    return workshop.publish(
+        "evaluate", tables, {"publishable": True}, {"task": task.model_dump(mode="json")}
+    )
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    golds = list("1234512345123451234512345")
+    answers = {"base": ["5"] * 20 + ["?"] * 5, "constant": ["1"] * 25, "tuned": [*golds[:-1], "4"]}
+    judged = PairwiseResult(
+        evidence_set="test", judge="gpt", a="tuned", b="base", n=15, wins=10, losses=3, ties=2,
+        inconsistent=2, unjudged=0, win_rate=0.733, win_rate_low=0.5, win_rate_high=0.9,
+        p_value=0.0923, first_shown=0.533, longer_won=0.7, length_correlation=None,
+    )  # fmt: skip
+    kept = forgetting_result("base", ["글"], [(9.0, 3)], [(9.0, 3)], [True], [True], 0)
+    lost = forgetting_result("tuned", ["글"], [(12.0, 3)], [(9.0, 3)], [False], [True], 0)
+    workshop = Workshop(tmp_path)
+    made = evaluation(
+        workshop,
+        STARS,
+        rows(STARS, golds, answers),
+        pairwise=(PairwiseResult, [judged]),
+        forgetting=(ForgettingResult, [kept, lost]),
+    )
+    return workshop, {"main": {"evaluate": made}}
+
+
+@pytest.fixture
+def prices(tmp_path):
+    golds = [str(price) for price in range(50, 1050, 50)]
+    answers = {"base": ["?"] * 20, "tuned": [f"${int(g) * 1.1:.2f}" for g in golds[:-1]] + ["5"]}
+    workshop = Workshop(tmp_path)
+    made = evaluation(workshop, PRICES, rows(PRICES, golds, answers))
+    return workshop, {"main": {"evaluate": made}}
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_labels_get_their_table_and_a_confusion_matrix_of_base_and_tuned(reviews, language):
+    _, made = reviews
+    (found,) = evaluations(made, Words(language))
+    assert [row.system for row in found.labels] == ["base", "constant", "tuned"]
+    assert [system for system, _ in found.confusions] == ["base", "tuned"]
+    chart = ET.fromstring(found.confusions[1][1])  # our own picture
+    titles = [e.text for e in chart.iter("{http://www.w3.org/2000/svg}title")]
+    words = Words(language)
+    assert f"{words('truth')} 5, {words('given')} 4: 1 / 5" in titles
+    assert len([t for t in titles if "/" in t]) == 5 * 6
+
+
+def test_what_was_won_and_lost_is_shown_with_both_answers(reviews):
+    _, made = reviews
+    (found,) = evaluations(made, Words("ko"))
+    assert (found.first, found.second) == ("base", "tuned")
+    assert (found.won_count, found.lost_count) == (20, 0)
+    assert len(found.won) == 5
+    assert all(changed.second == changed.gold != changed.first for changed in found.won)
+
+
+def test_numbers_get_a_scatter_with_one_dot_per_readable_answer(prices):
+    _, made = prices
+    (found,) = evaluations(made, Words("en"))
+    by_system = dict(found.scatters)
+    assert by_system["tuned"].count("<circle") == 20
+    assert "base" not in by_system
+    assert found.numbers[1].green == pytest.approx(19 / 20)
+    assert 'class="s1"><title>1,000 → 5' in by_system["tuned"]
+    assert "<polyline" in found.running
+
+
+def test_a_page_of_labels_holds_every_part_and_is_well_formed(reviews):
+    workshop, made = reviews
+    html = build_report(workshop.open(), made, CallCount(0, 0, 0), "en")
+    for title in ("Labels", "Confusion matrix", "Judged side by side", "What it forgot"):
+        assert f"<h3>{title}" in html
+    assert "10 / 3 / 2" in html
+    assert "<b>후기" not in html
+    body = re.search(r"<main>.*</main>", html, re.DOTALL).group().replace("&nbsp;", " ")
+    ET.fromstring(body)  # our own page
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_page_of_numbers_holds_its_mean_error_and_bands(prices):
+    workshop, made = prices
+    html = build_report(workshop.open(), made, CallCount(0, 0, 0), "ko")
+    assert "평균 오차" in html
+    assert "초록 구간" in html
+    assert "정답과 답" in html
+
+
+def test_candidates_are_listed_with_the_chosen_one_and_its_ties(tmp_path):
+    workshop = Workshop(tmp_path)
+    one = Candidate(
+        name="큰 모델", type="hub", revision="abc", rank=1, chosen=True, n=40,
+        nats_per_character=1.2, nats_low=1.1, nats_high=1.3, right=0.4, right_low=0.3,
+        right_high=0.5, tokens_per_character=0.6, parameters=10**9, context_length=4096,
+        vocabulary=32000, licence="apache-2.0", lora_memory_bytes=5 * 2**30,
+    )  # fmt: skip
+    other = one.model_copy(
+        update={"name": "작은 모델", "rank": 2, "chosen": False, "tied": True, "p_value": 0.3}
+    )
+    chosen = workshop.publish("select", {"candidates": (Candidate, [one, other])}, {"chosen": "x"})
+    made = {"main": {"select": chosen}}
+    ((_, listed),) = candidates(made)
+    assert [row.name for row in listed] == ["큰 모델", "작은 모델"]
+    html = build_report(workshop.open(), made, CallCount(0, 0, 0), "ko")
+    assert "5.0 GiB" in html
+    assert "무승부" in html
+    assert replace(Words("ko"), language="en")("tied") == "tie"

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from jangin.core.numerals import read_number
 from jangin.core.types import Record
 from jangin.grading.labels import grade_labels
-from jangin.grading.numbers import grade_numbers, read_number
+from jangin.grading.numbers import grade_numbers
 from jangin.models.evidence import EvidenceSet, Prediction
 from jangin.models.tasks import LabelsTask, NumbersTask, gold_number
 

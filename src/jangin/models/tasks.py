@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Config
 from jangin.core.errors import DataError
+from jangin.core.numerals import read_number
 from jangin.grading.answers import chrf, contains, grade_answer, rouge_l
 from jangin.grading.labels import read_label
-from jangin.grading.numbers import Bands, read_number
+from jangin.grading.numbers import Bands
 
 Measure = Literal["character_f1", "rouge_l", "chrf", "closeness", "absolute_error"]
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jangin.core.numerals import read_number
 from jangin.core.store import Artifact
-from jangin.grading.numbers import Bands, read_number
+from jangin.grading.numbers import Bands
 from jangin.grading.statistics import bootstrap_mean
 from jangin.models.evidence import Prediction
 from jangin.models.forgetting import ForgettingResult

@@ -1,0 +1,51 @@
+"""Numbers as people write them, with signs, separators and Korean units."""
+
+import math
+import re
+
+from jangin.core.digest import normalise
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|\.\d+|\d+)")
+_KOREAN = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(억|만|천)"
+    r"(?:(?![가-힣])|(?=[원억만천달이은는을의에]|으로|정도|입니다))"  # no `3만큼`, no `3천안역`
+)
+_UNITS = {"억": 100_000_000, "만": 10_000, "천": 1_000}
+_IGNORED = str.maketrans("", "", ",$₩￦€£¥")
+
+
+def read_number(answer: str) -> float | None:
+    r"""The first number of an answer, or None.
+
+    Thousands separators and currency signs are left out first; 억, 만 and 천 multiply:
+    `1,299.00`, `$ 12`, `3만 5천원` is 35,000. What is not finite is no number.
+    Source of the pattern: the price recipe's evaluator, `[-+]?\d*\.\d+|\d+`.
+    """
+    text = normalise(answer).translate(_IGNORED)
+    first = _NUMBER.search(text)
+    if first is None:
+        return None
+    korean = _KOREAN.search(text)
+    if korean is not None and korean.start() == _digits(text, first):
+        return _korean_number(text[korean.start() :])
+    value = float(first.group())
+    return value if math.isfinite(value) else None
+
+
+def _digits(text: str, found: re.Match[str]) -> int:
+    """Where the digits of a number begin, after its sign."""
+    return found.start() + (text[found.start()] in "+-")
+
+
+def _korean_number(text: str) -> float:
+    """`1억 2500만`, `3만5천` or `2만 300`: parts of falling units, added up."""
+    total, end, smallest = 0.0, 0, math.inf
+    for part in _KOREAN.finditer(text):
+        unit = _UNITS[part.group(2)]
+        if text[end : part.start()].strip() or unit >= smallest:
+            break
+        total, end, smallest = total + float(part.group(1)) * unit, part.end(), unit
+    rest = re.match(r"\s*(\d+(?:\.\d+)?)(?=\s*원|\s*$)", text[end:])
+    if rest is not None and float(rest.group(1)) < smallest:
+        total += float(rest.group(1))
+    return total

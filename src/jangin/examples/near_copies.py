@@ -114,7 +114,7 @@ class _Texts:
         self.words = list(known)
         self.compact = ["".join(words) for words in self.words]
         self.stems = [[_stem(word) for word in words] for words in self.words]
-        self.numbers = [sorted(_DIGITS.findall(" ".join(words))) for words in self.words]
+        self.numbers = [" ".join(sorted(_DIGITS.findall(" ".join(w)))) for w in self.words]
 
     @cached_property
     def lengths(self) -> "Numbers":
@@ -204,6 +204,12 @@ class _Index:
                 owners[stem].append(text)
         self._of_stem = {stem: np.array(having) for stem, having in owners.items()}
 
+    def having(self, stem: str) -> "Numbers":
+        """Texts with this word."""
+        import numpy as np
+
+        return self._of_stem.get(stem, np.zeros(0, dtype=np.int64))
+
     def candidates(self, stems: Sequence[str], grams: "Hashes", needed: int) -> "Numbers":
         """Texts that may have all these words and at least `needed` of these grams.
 
@@ -227,6 +233,32 @@ class _Index:
         return np.unique(np.concatenate(ranges))
 
 
+class _Numbering:
+    """Numbers texts, equal ones with the same number."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def of(self, texts: Sequence[str]) -> "Numbers":
+        """The number of each text."""
+        import numpy as np
+
+        known = self._known
+        return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
+
+
+def _last_words(texts: _Texts, ids: _Numbering) -> tuple["Numbers", "NDArray[np.bool_]"]:
+    """Numbers of how the last words begin, and True where a word is too short to tell by that.
+
+    Of words of at least five letters (jamo) the first three agree where the endings rule of
+    `_same_ending` holds.
+    """
+    import numpy as np
+
+    last = [unicodedata.normalize("NFD", words[-1]) for words in texts.words]
+    return ids.of([word[:3] for word in last]), np.array([len(word) < 5 for word in last])
+
+
 def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]:
     """(inner, outer, share of grams) of the near copies whose inner text stands in the outer."""
     import numpy as np
@@ -234,12 +266,21 @@ def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]
     if not inner.words or not outer.words:
         return
     index = _Index(outer)
+    # A template's questions share all but a number or the last word: those are told apart by
+    # columns, before any pair is looked at word by word.
+    number_ids, begin_ids = _Numbering(), _Numbering()
+    outer_numbers, inner_numbers = number_ids.of(outer.numbers), number_ids.of(inner.numbers)
+    outer_begins, outer_short = _last_words(outer, begin_ids)
+    inner_begins, inner_short = _last_words(inner, begin_ids)
     for a, length in enumerate(inner.lengths.tolist()):
         grams = inner.grams.of(a)
         needed = int(np.ceil(CONTAINMENT * len(grams) - 1e-9))
         found = index.candidates(inner.stems[a][:-1], grams, needed)
         longer = np.maximum(outer.lengths[found], length)
         near = np.abs(outer.lengths[found] - length) <= LENGTH_TOLERANCE * longer
+        near &= outer_numbers[found] == inner_numbers[a]
+        ends_alike = (outer_begins[found] == inner_begins[a]) | outer_short[found] | inner_short[a]
+        near &= ends_alike | np.isin(found, index.having(inner.stems[a][-1]))
         for b in found[near].tolist():
             if not _words_stand_in(inner, a, outer, b):
                 continue

@@ -1,5 +1,6 @@
 """What the command line prints and returns when something is wrong, and when it is stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -158,3 +159,49 @@ def test_version_and_doctor_answer(jangin):
     code, printed = jangin("doctor")
     assert code in (0, 2)
     assert "Python" in printed
+
+
+def test_prompts_are_shown_whole_with_and_without_a_project(project, jangin, monkeypatch, tmp_path):
+    wording = '{system: "", user: "$question $answer $count 우리 말로"}'
+    own = f"{PROJECT}prompts:\n  paraphrase:\n    ko: {wording}\n"
+    (project / "project.yaml").write_text(own, encoding="utf-8")
+    code, printed = jangin("show", "prompts", "-p", project)
+    assert code == 0
+    assert "your own\nuser:\n  $question $answer $count 우리 말로\n" in printed
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    code, printed = jangin("show", "prompts")
+    assert code == 0
+    assert "  your own" not in printed
+    assert "  본문:\n  $text\n\n  질문과 답을 최대 $count개 만드세요. 본문에 물을" in printed
+    code, printed = jangin("show", "prompts", "-p", project, "-v", "none")
+    assert (code, "has no variant 'none'" in printed) == (2, True)
+
+
+def test_a_project_that_asks_nothing_of_a_teacher_runs_from_a_file_and_exports_by_pattern(
+    tmp_path, jangin
+):
+    data = {
+        "data": [
+            {
+                "paragraphs": [
+                    {
+                        "context": "등대는 1931년에 켰다.",
+                        "qas": [{"question": "언제?", "answers": [{"text": "1931년"}]}],
+                    }
+                ]
+            }
+        ]
+    }
+    (tmp_path / "squad.json").write_text(json.dumps(data), encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        "name: small\nexamples:\n  read: {path: squad.json, format: {type: squad}}\n"
+    )
+    code, printed = jangin("run", "-p", tmp_path)
+    assert code == 0, printed
+    out = tmp_path / "rows.jsonl"
+    words = ("--split", "all", "-f", "template", "--pattern", "{question} -> {answer}")
+    code, printed = jangin("export", out, *words, "-p", tmp_path)
+    assert code == 0, printed
+    assert out.read_text(encoding="utf-8") == '{"text": "언제? -> 1931년"}\n'

@@ -10,7 +10,17 @@ from rich.markup import escape
 
 from jangin import __version__
 from jangin.core.errors import JanginError
-from jangin.terminal import Bars, console, errors, plan_table, result_table, rows_table, step_line
+from jangin.terminal import (
+    Bars,
+    comparison_table,
+    console,
+    errors,
+    plan_table,
+    plan_total,
+    result_table,
+    rows_table,
+    step_line,
+)
 
 if TYPE_CHECKING:
     from jangin.pipeline.plan import Step
@@ -71,7 +81,10 @@ def plan(
 
     with open_session(project, store) as session:
         steps = [step for name in session.choose(variant) for step in session.plan(name)]
+        total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
     console.print(plan_table(steps))
+    if total:
+        console.print(escape(total), highlight=False)
 
 
 @app.command()
@@ -82,8 +95,15 @@ def run(
     variant: VariantOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Write teachers' replies down.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again for the rows that failed.")
+    ] = False,
 ) -> None:
-    """Bring every stage up to date. Ctrl-C is safe: run again to go on."""
+    """Bring every stage up to date. Ctrl-C is safe: run again to go on.
+
+    Exit code 1 where rows failed: the rest is made, and every stage says what to do.
+    """
+    from jangin.pipeline.failures import again, failures_of
     from jangin.pipeline.results import collect_results
     from jangin.pipeline.runner import Watcher
     from jangin.pipeline.runner import run as run_stages
@@ -105,14 +125,26 @@ def run(
                 console.print(f"[bold]{escape(session.opened.name)}[/] / {escape(step.variant)}")
             console.print(step_line(step), highlight=False)
 
-        run_stages(
-            session.opened, session.store, session.services, names, stage, Watcher(done=done)
+        steps = run_stages(
+            session.opened,
+            session.store,
+            session.services,
+            names,
+            stage,
+            Watcher(done=done),
+            retry_failed=retry_failed,
         )
         results = collect_results({name: session.made(name) for name in names})
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
+    failures = failures_of(steps)
+    for failed in failures:
+        text = escape(failed.line(again(project, store, variant)))
+        errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -127,8 +159,9 @@ def show(
     if kind == "prompts":
         from jangin.pipeline.show import prompts
 
-        found = prompts(project)
-        console.print(rows_table("prompts", found, len(found)))
+        for heading, wording in prompts(project, variant):
+            console.print(f"[bold]{escape(heading)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"{wording}\n", markup=False, highlight=False, soft_wrap=True)
         return
     from jangin.pipeline.session import open_session
     from jangin.pipeline.show import rows
@@ -156,7 +189,8 @@ def report(
     with open_session(project, store) as session:
         made = {name: session.made(name) for name in session.opened.variants}
         path = output or session.store.root / "report.html"
-        html = build_report(session.opened, made, session.ledger.count_calls(), language)
+        ledger = session.ledger
+        html = build_report(session.opened, made, ledger.count_calls(), language, ledger.spend())
         with output_errors(path):
             path.write_text(html, encoding="utf-8")
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
@@ -198,13 +232,17 @@ def ask(
 def export(
     output: Annotated[Path, typer.Argument(help="File to write.")],
     form: Annotated[
-        Literal["prompt_completion", "chat", "alpaca", "openai"],
+        Literal["prompt_completion", "chat", "alpaca", "openai", "template"],
         typer.Option("--format", "-f", help="What the file is for."),
     ] = "chat",
     split: Annotated[
-        Literal["train", "validation", "held_out_paraphrases", "unseen_sections"],
-        typer.Option(help="Which split of the examples."),
+        Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test", "all"],
+        typer.Option(help="Which split; all: every example, in order, as before the split."),
     ] = "train",
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Of the format template; {question} and {answer} are filled in."),
+    ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: VariantOption = None,
@@ -212,16 +250,20 @@ def export(
     """Write a split of the examples for use elsewhere."""
     from jangin.core.store import output_errors
     from jangin.core.table import read_table
-    from jangin.core.types import SplitExample
-    from jangin.examples.export import export_examples
+    from jangin.core.types import Example, SplitExample
+    from jangin.examples.export import ALPACA, export_examples
     from jangin.pipeline.session import open_session
 
     with open_session(project, store) as session:
         name = session.choose(variant)[-1]
-        path = session.find(name, "split").path / "splits.parquet"
-    chosen = [row.example for row in read_table(path, SplitExample) if row.split == split]
+        stage = session.maker(name, "examples") if split == "all" else session.find(name, "split")
+    if split == "all":
+        chosen = read_table(stage.path / "examples.parquet", Example)
+    else:
+        rows = read_table(stage.path / "splits.parquet", SplitExample)
+        chosen = [row.example for row in rows if row.split == split]
     with output_errors(output):
-        count = export_examples(chosen, output, form)
+        count = export_examples(chosen, output, form, pattern or ALPACA)
     console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)
 
 
@@ -249,6 +291,56 @@ def merge(
     console.print(
         f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
     )
+
+
+@app.command()
+def compare(
+    against: Annotated[
+        str | None, typer.Option(help="Variant that the others are held against; default: first.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="Which system of the evaluation.")] = "tuned",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A .html, .json or .csv file.")
+    ] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    language: Annotated[Literal["ko", "en"], typer.Option(help="Of an HTML page.")] = "en",
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Refuse figures that a leak has touched.")
+    ] = False,
+) -> None:
+    """Put the variants in one table, with paired tests and corrected p values."""
+    from jangin.core.store import output_errors
+    from jangin.pipeline import compare as comparing
+    from jangin.pipeline.session import open_session
+
+    if output is not None and output.suffix not in (".html", ".json", ".csv"):
+        raise typer.BadParameter(f"{output} is no .html, .json or .csv file")
+    with open_session(project, store) as session:
+        made = {name: session.made(name) for name in session.opened.variants}
+        table = comparing.compare_variants(
+            session.opened, made, session.seconds(made), against, system
+        )
+        if publish:
+            comparing.refuse_leaks(table)
+        pages = {
+            ".html": lambda: comparing.as_html(table, made, language),
+            ".json": lambda: comparing.as_json(table),
+            ".csv": lambda: comparing.as_csv(table),
+        }
+        if output is not None:
+            with output_errors(output):
+                output.write_text(pages[output.suffix](), encoding="utf-8")
+    console.print(comparison_table(comparing.flat_rows(table)))
+    for line in comparing.sentences(table):
+        console.print(line, highlight=False)
+    for variant in table.leaked:
+        console.print(
+            f"[yellow]Not publishable:[/] evaluation questions of {escape(variant)} copy training "
+            "questions; see: jangin show leaks"
+        )
+    if output is not None:
+        console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -102,13 +102,15 @@ def step_line(step: Any) -> str:
 
 def _calm(name: str, value: object) -> bool:
     """False for counts of what was lost, which stand first."""
-    return not (name in ("unreadable", "failed", "dropped", "lost_rows") and value)
+    return not (
+        name in ("unreadable", "failed", "dropped", "malformed_replies", "lost_rows") and value
+    )
 
 
 def plan_table(steps: Sequence[Any]) -> Table:
-    """Stage, state, why, cost and time of a plan."""
+    """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("variant", "stage", "state", "why", "cost", "last time"):
+    for title in ("variant", "stage", "state", "why", "cost", "price", "last time"):
         table.add_column(title, overflow="fold")
     for variant, step in _shared(steps):
         table.add_row(
@@ -117,9 +119,46 @@ def plan_table(steps: Sequence[Any]) -> Table:
             f"[{STATE_STYLE[step.state]}]{step.state}[/]",
             escape("; ".join(step.reasons)),
             escape(step.cost.text),
+            calls_text(step.calls),
             f"{step.seconds:.1f} s" if step.seconds else "",
         )
     return table
+
+
+def calls_text(calls: Any) -> str:
+    """Tokens and dollars of requests to models, none of which will be exceeded but by chance."""
+    if not calls.count:
+        return ""
+    tokens = f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"
+    if calls.unpriced == calls.count:
+        return f"{tokens}, price unknown"
+    usd = f"up to {dollars(calls.usd)}"
+    rest = f" and {calls.unpriced:,} calls of unknown price" if calls.unpriced else ""
+    return f"{tokens}, {usd}{rest}"
+
+
+def dollars(usd: float) -> str:
+    """US dollars, with as many digits as small sums need."""
+    return f"${usd:,.2f}" if usd >= 0.1 or not usd else f"${usd:.4f}"
+
+
+def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
+    """What all stages together would ask for; empty where no model is asked or was paid."""
+    total: Any = None
+    for _, step in _shared(steps):
+        if total is None:
+            total = type(step.calls)()
+        total.add(step.calls)
+    if total is None or not (total.count or spent_usd):
+        return ""
+    waiting = list(dict.fromkeys(step.stage.name for step in steps if step.state == "waits"))
+    text = f"{total.count:,} calls to models"
+    if total.count:
+        text += f", {calls_text(total)}"
+    if waiting and total.count:
+        text += f"; not counted yet, as they wait: {', '.join(waiting)}"
+    text += f". Spent so far: {dollars(spent_usd)}"
+    return text + (f" of {dollars(budget_usd)}." if budget_usd is not None else ".")
 
 
 def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -156,20 +195,31 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+RIGHT = {
+    "character_f1": "exact match",
+    "closeness": "accuracy",
+    "absolute_error": "guesses in the green band",
+}
+"""What a right answer is, by the measure of the task."""
+
+
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of every variant and system on every evidence set, with its interval."""
-    table = Table(title="exact match (95 % Wilson interval)", title_justify="left")
+    measure = results[0]["measure"]
+    table = Table(
+        title=f"{RIGHT.get(measure, 'right answers')} (95 % Wilson interval)", title_justify="left"
+    )
     for title in (
         "evidence",
         "variant",
         "system",
         "n",
-        "exact",
+        "right",
         "95 % interval",
-        "F1",
+        measure.replace("_", " "),
         "p vs base",
     ):
-        right = title in ("n", "exact", "F1")
+        right = title in ("n", "right", measure.replace("_", " "))
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -183,12 +233,45 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             row["variant"],
             row["system"],
             str(row["n"]),
-            f"{100 * row['exact']:.1f} %",
-            f"{100 * row['exact_low']:.1f} to {100 * row['exact_high']:.1f} %",
-            f"{100 * row['f1']:.1f}",
+            f"{100 * row['right']:.1f} %",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            _score(row["score"], measure),
             "" if p_value is None else format_p(p_value),
         )
     return table
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Variants beside each other, one line for each evidence set."""
+    table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
+    heads = ("evidence", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
+    for title in (*heads, "seconds", "valid loss"):
+        table.add_column(title, justify="left" if title in heads[:2] else "right")
+    last = ""
+    for row in sorted(rows, key=lambda row: str(row["evidence_set"])):
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        last = row["evidence_set"]
+        asked = row["n"] is not None
+        table.add_row(
+            str(last).replace("_", " "),
+            row["variant"],
+            str(row["n"]) if asked else "",
+            f"{100 * row['right']:.1f} %" if asked else "not asked",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if asked else "",
+            _score(row["score"], row["measure"]) if asked else "",
+            "" if row["p_value"] is None else format_p(row["p_value"]),
+            "" if row["p_holm"] is None else format_p(row["p_holm"]),
+            f"{row['seconds']:,.0f}",
+            "" if row["valid_loss"] is None else f"{row['valid_loss']:.3f}",
+        )
+    return table
+
+
+def _score(score: float | None, measure: str) -> str:
+    if score is None:
+        return "-"
+    return f"{score:,.2f}" if measure == "absolute_error" else f"{100 * score:.1f}"
 
 
 def format_p(p_value: float) -> str:

@@ -8,9 +8,10 @@ import pytest
 from aiohttp import web
 
 from jangin.core.chat import ChatRequest, ask_all
-from jangin.core.endpoint import EndpointChat, _retry_after
-from jangin.core.errors import ChatError, ConfigError, RefusedError
+from jangin.core.endpoint import EndpointChat
+from jangin.core.errors import ChatError, ConfigError, RefusedError, TooLongError
 from jangin.core.types import Message
+from jangin.core.wire import retry_after
 
 SCHEMA = '{"type":"object"}'
 
@@ -288,13 +289,268 @@ def in_seconds(seconds, zone=UTC):
         ("", 0, 0),
         ("0.01", 0.01, 0.01),
         ("7", 7, 7),
-        ("99999", 60, 60),
+        ("99999", 99999, 99999),
+        ("-5", 0, 0),
+        ("inf", 0, 0),
         ("soon", 0, 0),
         (in_seconds(30), 5, 30),
         (in_seconds(30).replace("+0000", "-0000"), 5, 30),
         (in_seconds(-30), 0, 0),
-        (in_seconds(9999), 60, 60),
+        (in_seconds(9999), 9970, 9999),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date_and_never_beyond_a_minute(value, least, most):
-    assert least <= _retry_after({"Retry-After": value}) <= most
+def test_retry_after_is_read_as_seconds_or_as_a_date(value, least, most):
+    assert least <= retry_after({"Retry-After": value}) <= most
+
+
+def test_retry_after_in_milliseconds_comes_first():
+    assert retry_after({"retry-after-ms": "250", "Retry-After": "7"}) == 0.25
+
+
+def test_429_replies_are_waited_out_and_do_not_count_as_tries(server, chat):
+    chat.retries = 0
+    server.answers = [failure(429, headers={"Retry-After": "0.001"})] * 12 + [completion("네")]
+    assert complete(chat).content == "네"
+    assert len(server.requests) == 13
+
+
+def test_an_endpoint_that_asks_for_more_patience_than_there_is_is_told(server, chat):
+    chat.patience_seconds = 5
+    server.answers = [failure(429, "slow down", headers={"Retry-After": "3600"})]
+    with pytest.raises(ChatError, match=r"after 1 tries: HTTP 429: slow down"):
+        complete(chat)
+    assert len(server.requests) == 1
+
+
+def test_a_429_makes_fewer_requests_at_once_until_it_passes(server, chat):
+    server.answers = [failure(429)] * 8 + [completion("네")]
+    replies = {}
+    ask_all(chat, [ask(sample=n) for n in range(40)], 8, replies.__setitem__)
+    assert {reply.content for reply in replies.values()} == {"네"}
+    assert 1 <= chat._at_once.limit < 8 + 40
+    assert chat._at_once.limit < chat.most_at_once
+
+
+@pytest.mark.parametrize("size", [200_000, 5_000_000])
+def test_a_reply_that_is_too_large_is_refused_in_one_sentence_and_not_asked_again(
+    server, chat, size
+):
+    server.answers = [completion("가" * size)]
+    lost = []
+    chat.lost = lost.append
+    with pytest.raises(ChatError, match=r"is larger than the 200,000 bytes allowed. Lower max_t"):
+        complete(chat)
+    assert len(server.requests) == len(lost) == 1
+
+
+def test_a_reply_below_the_bound_comes_whole(server, chat):
+    server.answers = [
+        (
+            200,
+            json.dumps({"choices": [{"message": {"content": "가" * 60_000}}]}, ensure_ascii=False),
+            {},
+        )
+    ]
+    assert len(complete(chat).content) == 60_000
+
+
+def test_a_body_that_is_cut_off_is_asked_again_and_counted_as_lost():
+    whole = completion("네")[1].encode()
+
+    async def work():
+        tries = []
+
+        async def answer(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            tries.append(1)
+            body = whole if len(tries) > 2 else whole[: len(whole) // 2]
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(whole)}\r\nConnection: close"
+            writer.write(head.encode() + b"\r\n\r\n" + body)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        lost = []
+        chat = EndpointChat("m", f"http://127.0.0.1:{port}/v1", first_wait_seconds=0.001)
+        chat.lost = lost.append
+        reply = await chat.complete(ask())
+        await chat.close()
+        server.close()
+        return reply, len(tries), len(lost)
+
+    reply, tries, lost = asyncio.run(work())
+    assert (reply.content, tries, lost) == ("네", 3, 2)
+
+
+def test_a_prompt_over_the_context_is_refused_before_it_is_sent(server, chat):
+    chat.context_tokens = 2000
+    long = ask(messages=(Message(role="user", content="연차휴가 " * 200),))
+    with pytest.raises(TooLongError, match=r"may take 2,516 tokens and the reply 1,024, more than"):
+        complete(chat, long)
+    assert server.requests == []
+    assert complete(chat).content == "네"
+
+
+def test_requests_that_do_not_fit_are_handed_over_and_the_others_go_on(server, chat):
+    chat.context_tokens = 2000
+    long = ask(messages=(Message(role="user", content="연차휴가 " * 200),))
+    replies = {}
+    ask_all(chat, [long] * 20 + [ask()], 2, replies.__setitem__)
+    assert all(isinstance(replies[n], TooLongError) for n in range(20))
+    assert replies[20].content == "네"
+    assert len(server.requests) == 1
+
+
+def test_an_endpoint_that_finds_the_prompt_too_long_fails_that_request_alone(server, chat):
+    server.answers = [
+        failure(400, "This model's maximum context length is 8192", code="context_length_exceeded"),
+        completion("네"),
+    ]
+    replies = {}
+    ask_all(chat, [ask(), ask(sample=1)], 1, replies.__setitem__)
+    assert isinstance(replies[0], TooLongError)
+    assert "maximum context length is 8192" in str(replies[0])
+    assert replies[1].content == "네"
+
+
+def test_a_form_that_the_endpoint_does_not_know_is_given_up_once_and_said_once(server, chat):
+    no_schema = failure(400, "response_format type json_schema is not supported")
+    no_json = failure(400, "response_format is not supported")
+    server.answers = [no_schema, no_json, completion("{}")]
+    said = []
+    chat.say = said.append
+    for _ in range(3):
+        assert complete(chat, ask(json_schema=SCHEMA)).content == "{}"
+    forms = [body.get("response_format", {}).get("type") for body in server.bodies]
+    assert forms == ["json_schema", "json_object", None, None, None]
+    assert len(said) == 2
+    assert "takes no json_schema for model 'm'; asking with json_object" in said[0]
+
+
+def test_a_400_about_something_else_is_no_reason_for_another_form(server, chat):
+    server.answers = [failure(400, "temperature must be 1")]
+    with pytest.raises(RefusedError, match="temperature must be 1"):
+        complete(chat, ask(json_schema=SCHEMA))
+    assert len(server.requests) == 1
+
+
+def test_parameters_are_laid_over_the_body_and_are_another_source(server, running):
+    chat = EndpointChat(
+        "m",
+        running[1],
+        parameters={"temperature": None, "reasoning_effort": "low"},
+        length_name="max_completion_tokens",
+    )
+    complete(chat, ask(max_tokens=7))
+    (body,) = server.bodies
+    assert "temperature" not in body
+    assert "max_tokens" not in body
+    assert (body["reasoning_effort"], body["max_completion_tokens"]) == ("low", 7)
+    assert chat.source == '{"reasoning_effort":"low","temperature":null}'
+    assert EndpointChat("m", running[1]).source == ""
+
+
+def test_korean_goes_out_as_korean_and_not_as_escapes(server, chat):
+    complete(chat)
+    assert int(server.requests[0][0]["Content-Length"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "finish_reason", "content"),
+    [
+        (
+            completion(
+                None,
+                choices=[
+                    {
+                        "message": {"content": None, "refusal": "도울 수 없습니다."},
+                        "finish_reason": "stop",
+                    }
+                ],
+            ),
+            "refusal",
+            "도울 수 없습니다.",
+        ),
+        (
+            completion(
+                "", choices=[{"message": {"content": ""}, "finish_reason": "content_filter"}]
+            ),
+            "content_filter",
+            "",
+        ),
+        (failure(400, "filtered", code="content_filter"), "content_filter", "filtered"),
+    ],
+)
+def test_a_refusal_of_the_model_is_a_reply_that_says_so(
+    server, chat, answer, finish_reason, content
+):
+    server.answers = [answer]
+    reply = complete(chat)
+    assert (reply.finish_reason, reply.content) == (finish_reason, content)
+
+
+def test_after_a_wrong_key_nothing_that_waits_for_a_retry_is_sent(server, chat):
+    chat.first_wait_seconds = 0.05
+    server.answers = [failure(500), failure(500), failure(401)]
+    with pytest.raises(RefusedError, match="the key is missing or wrong"):
+        ask_all(chat, [ask(sample=n) for n in range(30)], 3, lambda _index, _reply: None)
+    assert len(server.requests) == 3
+
+
+def stream_of(*events, done=True):
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}" for event in events]
+    text = "\n\n".join([*lines, *(["data: [DONE]"] if done else []), ""])
+    return 200, text, {"Content-Type": "text/event-stream"}
+
+
+def piece(text, **fields):
+    return {"choices": [{"delta": {"content": text}, **fields}]}
+
+
+def test_a_streamed_reply_is_put_together(server, chat):
+    chat.stream = True
+    server.answers = [
+        stream_of(
+            {"choices": [{"delta": {"role": "assistant"}}]},
+            piece("연차는 "),
+            piece("15일", finish_reason="stop"),
+            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}},
+        )
+    ]
+    reply = complete(chat)
+    assert (reply.content, reply.finish_reason) == ("연차는 15일", "stop")
+    assert (reply.prompt_tokens, reply.completion_tokens) == (5, 2)
+    assert server.bodies[0]["stream"] is True
+    assert server.bodies[0]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        stream_of(piece("반"), done=False),
+        stream_of(piece("반"), {"error": {"message": "overloaded"}}),
+        stream_of(piece("반"), {"choices": [7]}),
+        (200, "data: {half", {"Content-Type": "text/event-stream"}),
+    ],
+)
+def test_a_stream_that_breaks_off_is_asked_again(server, chat, broken):
+    chat.stream = True
+    server.answers = [broken, stream_of(piece("온전"))]
+    assert complete(chat).content == "온전"
+
+
+def test_a_stream_without_an_end_is_refused(server, chat):
+    chat.stream, chat.largest_reply_bytes = True, 1000
+    server.answers = [stream_of(*[piece("가" * 50) for _ in range(30)])]
+    with pytest.raises(ChatError, match="larger than the 1,000 bytes allowed"):
+        complete(chat)
+
+
+def test_rate_limits_hold_requests_back_and_reported_tokens_are_given_back(server, running):
+    chat = EndpointChat("m", running[1], requests_per_minute=1800, tokens_per_minute=10**7)
+    replies = {}
+    ask_all(chat, [ask(sample=n) for n in range(50)], 64, replies.__setitem__)
+    assert len(replies) == 50
+    assert chat._tokens._level > 10**7 / 60 - 50 * 1100
+    assert max(server.times) - min(server.times) >= 0.5

@@ -102,7 +102,7 @@ def test_a_ledger_of_a_newer_jangin_is_refused_and_left_alone(tmp_path):
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.commit()
-    with pytest.raises(LedgerError, match=r"newer jangin \(ledger version 2.*Upgrade jangin"):
+    with pytest.raises(LedgerError, match=r"newer jangin \(ledger version 3.*Upgrade jangin"):
         Ledger(path)
     assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
     db.close()
@@ -174,3 +174,55 @@ def test_what_a_killed_process_asked_is_counted_and_what_it_got_is_kept(tmp_path
     assert ledger.reply("a", "") == "x"
     assert ledger.count_calls() == CallCount(2, 1, 0)
     ledger.close()
+
+
+def test_calls_of_a_ledger_before_spending_was_counted_are_kept_and_have_no_price(tmp_path):
+    path = tmp_path / "old.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(MIGRATIONS[0])
+    old.execute("INSERT INTO calls VALUES ('r', '', 'm', 2, 'reply', 'then')")
+    old.execute("PRAGMA user_version = 1")
+    old.commit()
+    old.close()
+    ledger = Ledger(path)
+    assert ledger.reply("r", "") == "reply"
+    (row,) = ledger.spend()
+    assert (row.stage, row.teacher, row.calls, row.usd, row.unpriced) == ("", "", 2, 0, 1)
+    ledger.close()
+
+
+def test_spending_is_summed_by_stage_teacher_and_model_and_recordings_are_left_out(ledger):
+    for stage, request, source in (("a", "1", ""), ("a", "2", ""), ("b", "3", "recorded 12ab")):
+        ledger.stage = stage
+        ledger.asking(request, source, "m", "t", 0.5)
+        ledger.answered(request, source, "{}", 10, 5, usd=-0.25)
+    (row,) = ledger.spend()
+    assert (row.stage, row.calls, row.prompt_tokens, row.completion_tokens) == ("a", 2, 20, 10)
+    assert row.usd == 0.5
+    assert ledger.spent_usd() == 0.75
+
+
+def test_a_request_asked_again_costs_again_and_one_taken_back_does_not(ledger):
+    for _ in range(3):
+        ledger.asking("r", "", "m", "t", 1.0)
+    ledger.unask("r", "", 1.0)
+    ledger.charge("r", "", 0.5)
+    (row,) = ledger.spend()
+    assert (row.calls, row.usd) == (2, 2.5)
+
+
+def test_changes_made_together_are_all_there_or_none(ledger):
+    def half():
+        with ledger.together():
+            ledger.remember("n", "a", "1")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    assert ledger.recall_all("n") == {}
+    with ledger.together():
+        ledger.remember("n", "b", "2")
+        ledger.remember("n", "a", "1")
+    assert list(ledger.recall_all("n").items()) == [("b", "2"), ("a", "1")]
+    ledger.drop_memo("n", "b")
+    assert ledger.recall_all("n") == {"a": "1"}

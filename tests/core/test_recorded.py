@@ -134,3 +134,11 @@ def test_a_recorder_writes_down_what_the_ledger_already_knew(tmp_path, ledger):
     assert len(fake.calls) == 1
     assert json.loads((tmp_path / "replies.jsonl").read_text())["digest"] == ask().digest
     assert (chat.model, chat.source) == ("fake", "recording")
+
+
+def test_a_request_that_was_asked_again_is_written_again_and_the_last_line_counts(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    for text in ("nonsense", "nonsense", "better"):
+        complete(RecordingChat(FakeChat(lambda _r, text=text: text), path), ask("하나"))
+    assert len(list(read_jsonl(path, Recording))) == 2
+    assert complete(RecordedChat("m", path), ask("하나")) == "better"

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
 from jangin.core.config import StageConfig
-from jangin.core.errors import ChatError, RefusedError, StageError
+from jangin.core.errors import ChatError, MissingReplyError, RefusedError, StageError
+from jangin.core.prices import Price
 from jangin.core.prompts import Prompts
 from jangin.core.replies import (
     ask_structured,
@@ -15,6 +16,7 @@ from jangin.core.replies import (
     parse_reply,
     schema_text,
 )
+from jangin.core.spend import Account
 
 
 class Words(BaseModel):
@@ -181,20 +183,87 @@ def test_failures_stand_in_the_order_of_the_questions_whatever_the_order_of_repl
     assert [failed.subject for failed in outcomes[0][1]] == ["b", "d", "f"]
 
 
-def test_requests_without_any_reply_stop_the_stage_after_the_others_are_done(context):
+def test_a_request_without_a_reply_is_a_failed_row_and_the_others_are_kept(context):
     teacher = Teacher({"가": [ChatError("endpoint is down")], "나": [GOOD], "다": [GOOD]})
     chat = CachedChat(teacher, context.services.ledger)
-    with pytest.raises(
-        StageError,
-        match=r"1 of 3 requests got no reply; the other replies are kept.*endpoint is down",
-    ):
-        ask(context, chat, "가나다", concurrency=1)
+    answers, (failed,) = ask(context, chat, "가나다", concurrency=1)
+    assert set(answers) == {"나", "다"}
+    assert (failed.subject, failed.kind) == ("가", "unanswered")
+    assert failed.reason == "endpoint is down"
     questions = [question(subject) for subject in "가나다"]
     assert count_unpaid(context, chat, questions) == 1
     teacher.replies["가"] = [GOOD]
     answers, _ = ask(context, chat, "가나다")
     assert len(answers) == 3
     assert len(teacher.asked) == 4
+
+
+def test_without_a_single_reply_the_stage_stops(context):
+    teacher = Teacher({subject: [ChatError("endpoint is down")] for subject in "가나다"})
+    with pytest.raises(StageError, match=r"3 of 3 requests got no reply.*endpoint is down"):
+        ask(context, teacher, "가나다")
+
+
+def test_a_missing_recording_stops_the_stage_even_beside_others(context):
+    teacher = Teacher({"가": [MissingReplyError("no reply recorded")], "나": [GOOD]})
+    with pytest.raises(StageError, match=r"1 of 2 requests got no reply.*recorded") as caught:
+        ask(context, teacher, "가나")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (
+            "죄송하지만 도와드릴 수 없습니다.",
+            "the model refused ('죄송하지만 도와드릴 수 없습니다.')",
+        ),
+        (ChatReply(content="no", finish_reason="refusal"), "the model refused ('no')"),
+        (ChatReply(content=GOOD, finish_reason="content_filter"), "the endpoint's filter held"),
+    ],
+)
+def test_a_refusal_of_the_model_is_a_failed_row_and_is_not_argued_with(context, reply, reason):
+    teacher = Teacher({"가": [reply], "나": [GOOD]})
+    chat = CachedChat(teacher, context.services.ledger)
+    answers, (failed,) = ask(context, chat, "가나")
+    assert set(answers) == {"나"}
+    assert failed.kind == "refused"
+    assert failed.reason.startswith(reason)
+    assert len(teacher.asked) == 2
+    assert count_unpaid(context, chat, [question("가"), question("나")]) == 1
+
+
+def test_an_empty_reply_is_a_failed_row_and_no_conversation(context):
+    teacher = Teacher({"가": [" "], "나": [GOOD]})
+    _, (failed,) = ask(context, teacher, "가나")
+    assert (failed.kind, failed.reason) == ("malformed", "the reply is empty")
+    assert len(teacher.asked) == 2
+
+
+def test_how_many_replies_could_be_read_stands_in_the_summary(context):
+    ask(context, Teacher({"가": ["bad", GOOD], "나": [GOOD], "다": [GOOD]}), "가나다")
+    assert context.summary == {
+        "asked": 3,
+        "replies": 4,
+        "malformed_replies": 1,
+        "parse_rate": 0.75,
+    }
+    ask(context, Teacher({"라": ["bad", "bad"]}), "라")
+    assert (context.summary["asked"], context.summary["parse_rate"]) == (4, 0.5)
+
+
+def test_the_forecast_counts_tokens_and_dollars_of_what_is_not_paid_for(context):
+    price = Price(input_usd_per_million=0, output_usd_per_million=1_000_000)
+    ledger = context.services.ledger
+    chat = CachedChat(FakeChat(lambda _request: GOOD), ledger, Account("t", price))
+    questions = [question("가", max_tokens=10), question("나", max_tokens=10)]
+    asyncio.run(chat.complete(questions[0].request))
+    assert count_unpaid(context, chat, questions) == 1
+    assert context.calls.count == 1
+    assert context.calls.prompt_tokens > 100
+    assert (context.calls.reply_tokens, context.calls.usd, context.calls.unpriced) == (10, 10, 0)
+    count_unpaid(context, FakeChat(lambda _request: GOOD, source="x"), questions)
+    assert (context.calls.count, context.calls.unpriced) == (3, 2)
 
 
 def test_a_refusal_ends_the_stage_at_once(context):

@@ -29,7 +29,7 @@ examples:
   synthesize:
     teacher: gpt
     pairs_per_chunk: 3
-  paraphrase: {teacher: gpt, count: 5}
+  paraphrase: {source: {type: teacher, teacher: gpt, count: 5}}
   curate:
   split:
 models:
@@ -83,7 +83,7 @@ def test_a_right_file_turns_on_the_stages_whose_keys_are_there(write):
         *("curate", "split", "sft", "evaluate"),
     ]
     assert configs(opened)["synthesize"].pairs_per_chunk == 3
-    assert configs(opened)["paraphrase"].temperature == 0.7
+    assert configs(opened)["paraphrase"].source.temperature == 0.7
 
 
 def test_the_folder_of_a_project_serves_as_its_file(write):
@@ -123,7 +123,7 @@ def test_a_key_that_stands_twice_is_named_with_both_lines(problems):
 
 
 def test_broken_yaml_is_named_with_its_line(problems):
-    (line,) = problems(replaced("{teacher: gpt, count: 5}", "{teacher: gpt, count: 5"))
+    (line,) = problems(replaced("teacher: gpt, count: 5}}", "teacher: gpt, count: 5}"))
     assert line.split(":")[0] in ("13", "14")
     assert "this is not YAML" in line
 
@@ -238,7 +238,7 @@ variants:
     examples:
       paraphrase: off
   rich:
-    examples: {paraphrase: {count: 9}}
+    examples: {paraphrase: {source: {count: 9}}}
     models:
       catalog:
         base: {type: hub, id: org/model}
@@ -251,7 +251,8 @@ def test_variants_lay_their_keys_over_the_same_file(write):
     assert list(opened.variants) == ["plain", "rich"]
     plain, rich = configs(opened, "plain"), configs(opened, "rich")
     assert "paraphrase" not in plain
-    assert (rich["paraphrase"].count, rich["paraphrase"].teacher) == (9, "gpt")
+    source = rich["paraphrase"].source
+    assert (source.count, source.teacher) == (9, "gpt")
     assert plain["synthesize"] == rich["synthesize"]
     assert (plain["catalog"].base.type, rich["catalog"].base.type) == ("starter", "hub")
 
@@ -277,12 +278,12 @@ def test_an_empty_variant_is_the_file_itself(write):
     ("override", "expected"),
     [
         (
-            "    examples: {paraphrase: {count: many}}",
-            "22: examples.paraphrase.count: must be a valid integer, not 'many'",
+            "    examples: {paraphrase: {source: {count: many}}}",
+            "22: examples.paraphrase.source.teacher.count: must be a valid integer, not 'many'",
         ),
         (
-            "    examples:\n      paraphrase:\n        cout: 3",
-            "24: examples.paraphrase.cout: unknown key; did you mean 'count'?",
+            "    examples:\n      paraphrase:\n        source:\n          cout: 3",
+            "25: examples.paraphrase.source.teacher.cout: unknown key; did you mean 'count'?",
         ),
         ("    nothing", "21: variants.v: say what differs, as nested keys"),
     ],
@@ -340,14 +341,16 @@ def test_a_key_that_yaml_reads_as_no_text_is_told_to_be_quoted(problems, write, 
 
 
 def test_anchors_and_merged_keys_serve_to_say_things_once(write):
-    text = GOOD.replace("{teacher: gpt, count: 5}", "{<<: &who {teacher: gpt}, count: 5}")
-    assert configs(open_project(write(text)))["paraphrase"].teacher == "gpt"
+    text = GOOD.replace("teacher: gpt, count: 5}", "<<: &who {teacher: gpt}, count: 5}")
+    assert configs(open_project(write(text)))["paraphrase"].source.teacher == "gpt"
 
 
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False
-    assert set(SECTIONS) | {"name", "prompts", "teachers", "variants"} == set(schema["properties"])
+    assert set(SECTIONS) | {"budget", "name", "prompts", "teachers", "variants"} == set(
+        schema["properties"]
+    )
     keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
     assert keys == {stage.name for stage in STAGES}
 

@@ -153,6 +153,15 @@ def test_failed_replies_are_counted_by_kind_of_reason(page):
     assert "규정/취업 규칙.pdf · 제1조" in shown
 
 
+def test_coverage_names_the_chunks_that_gave_nothing_and_why(page):
+    shown = section(page, "coverage")
+    percent = round(100 * (50 + 51 + 52 + 53) / (50 + 51 + 52 + 53 + 54))
+    assert f"규정/취업 규칙.pdf 4 / 5 {percent} %" in shown
+    assert "Chunks without an example 1" in shown
+    assert "the teacher gave no row 규정/취업 규칙.pdf" in shown
+    assert "80 % of chunks" in section(page, "path")
+
+
 def test_files_and_pages_say_why_they_were_not_read_as_they_are(page):
     assert "잠김.pdf it has a password. Open it." in section(page, "unreadable")
     assert "b.md" in section(page, "unreadable")

@@ -35,11 +35,22 @@ def test_every_stage_has_its_name():
 
 
 def test_every_sentence_is_used_somewhere():
-    names = ("report.py", "report_data.py", "report_path.py", "verdict.py", "report.html.jinja")
+    names = (
+        "report.py",
+        "report_data.py",
+        "report_path.py",
+        "verdict.py",
+        "report.html.jinja",
+        "compare.html.jinja",
+        "report_evaluation.py",
+        "report_evaluation.html.jinja",
+    )
     folder = Path(jangin.pipeline.__file__).parent
     sources = "".join((folder / name).read_text(encoding="utf-8") for name in names)
     quoted = set(re.findall(r"""["'](\w+)["']""", sources))
-    put_together = re.compile(r"(set|name|means|stage|rule|right|measure)_|(loss|accuracy)_description")
+    put_together = re.compile(
+        r"(set|name|means|stage|rule|right|measure|slice|end|results_intro)_|(loss|accuracy)_description"
+    )
     assert [k for k in STRINGS["en"] if k not in quoted and not put_together.match(k)] == []
 
 

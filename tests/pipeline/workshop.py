@@ -8,6 +8,7 @@ from jangin.core.store import Store
 from jangin.core.table import write_table
 from jangin.core.types import Chunk, Document, Dropped, Example, Message, Page, SplitExample
 from jangin.documents.load import UnreadableFile
+from jangin.examples.coverage import Coverage, cover, figures
 from jangin.models import evidence
 from jangin.models.settings import StepMetrics
 from jangin.pipeline.project import open_project
@@ -100,8 +101,8 @@ class Workshop:
         document = Document(id="d", source=source, text="휴가", pages=pages, language=language)
         chunks = [
             Chunk(
-                id=f"c{n}", document_id="d", source=source, text="가" * (50 + n), start=0, end=1,
-                page=1, section=f"제{n}조",
+                id=f"c{n}", document_id="d", source=source, text="가" * (50 + n), start=100 * n,
+                end=100 * n + 50 + n, page=1, section=f"제{n}조",
             )
             for n in range(5)
         ]  # fmt: skip
@@ -112,6 +113,7 @@ class Workshop:
         lost.append(Dropped(example=example(40), rule="empty", reason="no answer"))
         reasons = ("evidence supported to 0.31 < 0.90", "evidence supported to 0.52 < 0.90")
         failed = [Failed(subject="c1", request="r", reason=r, reply=HOSTILE) for r in reasons]
+        coverage = cover(chunks, ORIGINALS, failed, {})
         locked = UnreadableFile(source="잠김.pdf", reason="it has a password.", remedy="Open it.")
         return {
             "load": self.publish(
@@ -122,7 +124,13 @@ class Workshop:
             ),
             "chunk": self.publish("chunk", {"chunks": (Chunk, chunks)}),
             "synthesize": self.publish(
-                "synthesize", {"examples": (Example, ORIGINALS), "failed": (Failed, failed)}
+                "synthesize",
+                {
+                    "examples": (Example, ORIGINALS),
+                    "failed": (Failed, failed),
+                    "coverage": (Coverage, coverage),
+                },
+                figures(coverage, chunks),
             ),
             "curate": self.publish(
                 "curate",

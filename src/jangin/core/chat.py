@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import ChatError, RefusedError
+from jangin.core.errors import BudgetError, ChatError, JanginError, RefusedError, TooLongError
 from jangin.core.ledger import Ledger
+from jangin.core.spend import Account
+from jangin.core.tokens import estimate_prompt
 from jangin.core.types import Message, Record
 
 
@@ -86,10 +89,16 @@ class CachedChat:
 
     inner: ChatModel
     ledger: Ledger
+    account: Account | None = None
+    """Who pays; None counts calls alone."""
     _asking: "WeakValueDictionary[str, asyncio.Lock]" = field(
         default_factory=WeakValueDictionary, repr=False
     )
     """One lock per request under way, so that its twin waits for the reply instead of paying."""
+    _changes: "list[tuple[Callable[[], None], asyncio.Future[None]]]" = field(
+        default_factory=list, repr=False
+    )
+    """What this turn of the event loop has to write; SQLite's commits cost more than the calls."""
 
     @property
     def model(self) -> str:
@@ -101,6 +110,11 @@ class CachedChat:
         """Source of the model asked."""
         return self.inner.source
 
+    @property
+    def at_once(self) -> int:
+        """Requests that the model asked wants to see at once."""
+        return wanted_at_once(self.inner)
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply from the ledger, or from the model and then into the ledger."""
         digest = request.digest
@@ -108,24 +122,119 @@ class CachedChat:
             known = self.ledger.reply(digest, self.source)
             if known is not None:
                 return ChatReply.model_validate_json(known)
-            self.ledger.asking(digest, self.source, request.model)
+            if self.account is not None:
+                return await self._pay(request, digest, self.account)
+            await self._write(partial(self.ledger.asking, digest, self.source, request.model))
             reply = await self.inner.complete(request)
-            self.ledger.answered(digest, self.source, reply.model_dump_json())
+            text = reply.model_dump_json()
+            await self._write(partial(self.ledger.answered, digest, self.source, text))
             return reply
+
+    async def _pay(self, request: ChatRequest, digest: str, account: Account) -> ChatReply:
+        """Ask within the budget. What is cancelled half-way stays counted at its worst."""
+        worst = _worst(request, account)
+        await account.budget.reserve(worst)
+        spent = worst
+        priced = None if account.price is None else worst
+        about = (digest, self.source)
+        try:
+            await self._write(
+                partial(self.ledger.asking, *about, request.model, account.teacher, priced)
+            )
+            reply = await self.inner.complete(request)
+            tokens = (reply.prompt_tokens, reply.completion_tokens)
+            if any(tokens):
+                spent = account.usd(*tokens)
+            text = reply.model_dump_json()
+            await self._write(
+                partial(self.ledger.answered, *about, text, *tokens, usd=spent - worst)
+            )
+        except JanginError:
+            spent = 0.0
+            self.ledger.charge(*about, -worst)
+            raise
+        finally:
+            account.budget.settle(worst, spent)
+        return reply
+
+    async def _write(self, change: Callable[[], None]) -> None:
+        """Change the ledger, in one commit with all that is changed in this turn of the loop."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._changes.append((change, done))
+        if len(self._changes) == 1:
+            loop.call_soon(self._commit)
+        await done
+
+    def _commit(self) -> None:
+        changes, self._changes = self._changes, []
+        problem: JanginError | None = None
+        try:
+            with self.ledger.together():
+                for change, _ in changes:
+                    change()
+        except JanginError as error:
+            problem = error
+        for _, done in changes:
+            if done.done():
+                continue
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)
+
+    def lost(self, request: ChatRequest) -> None:
+        """Count a try that brought no reply but may have been charged."""
+        if self.account is not None:
+            worst = _worst(request, self.account)
+            self.ledger.charge(request.digest, self.source, worst)
+            self.account.budget.spent_usd += worst
+
+    def found(self, request: ChatRequest) -> None:
+        """Take back the count of a request that an earlier run has sent and counted."""
+        worst = 0.0 if self.account is None else _worst(request, self.account)
+        self.ledger.unask(request.digest, self.source, worst)
+        if self.account is not None:
+            self.account.budget.spent_usd -= worst
 
     async def close(self) -> None:
         """Close the model asked."""
         await self.inner.close()
 
 
+def _worst(request: ChatRequest, account: Account) -> float:
+    """The most that a request may cost, in US dollars."""
+    if account.price is None:
+        return 0.0
+    per_character = account.tokens_per_character
+    prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
+    return account.usd(prompt_tokens, request.max_tokens)
+
+
 HOPELESS = 8
 """So many failures before any reply, and the model is taken to be gone."""
+
+
+def account_of(chat: ChatModel) -> Account | None:
+    """Who pays for a model's replies, or None where nobody counts."""
+    account = getattr(chat, "account", None)
+    if isinstance(account, Account):
+        return account
+    inner = getattr(chat, "inner", None)
+    return None if inner is None else account_of(inner)
+
+
+def wanted_at_once(chat: ChatModel) -> int:
+    """Requests that a model wants to see at once, as a batch does; 0 where it does not matter."""
+    return int(getattr(chat, "at_once", 0))
 
 
 @dataclass(slots=True)
 class _Outcome:
     replies: int = 0
     failures: int = 0
+    handed_over: int = 0
+    stop: RefusedError | BudgetError | None = None
 
 
 def ask_all(
@@ -136,18 +245,21 @@ def ask_all(
 ) -> None:
     """Ask every request, at most `concurrency` at once; hand over each reply as it comes.
 
-    A request that fails is handed over as its `ChatError` and the others go on. Two things end
+    A request that fails is handed over as its `ChatError` and the others go on. Three things end
     everything, because the next request would fail the same way: a `RefusedError` (wrong key,
-    unknown model), and `HOPELESS` failures without a single reply.
+    unknown model), a `BudgetError`, and `HOPELESS` failures without a single reply. What is under
+    way then is paid for, so the first two wait for it and hand it over.
+    A model that wants more requests at once than `concurrency` gets them.
     `on_reply` runs in the calling thread.
     """
     waiting = iter(range(len(requests)))
     outcome = _Outcome()
+    at_once = min(max(concurrency, wanted_at_once(chat)), len(requests))
 
     async def work() -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(requests))):
+                for _ in range(at_once):
                     group.create_task(_worker(chat, requests, waiting, on_reply, outcome))
         finally:
             await chat.close()
@@ -156,6 +268,13 @@ def ask_all(
         asyncio.run(work())
     except ExceptionGroup as group:
         raise _first_cause(group) from group
+    if isinstance(outcome.stop, BudgetError):
+        left = len(requests) - outcome.handed_over
+        raise BudgetError(
+            f"{left:,} of {len(requests):,} requests were not sent: {outcome.stop}"
+        ) from outcome.stop
+    if outcome.stop is not None:
+        raise outcome.stop
 
 
 def _first_cause(group: ExceptionGroup[Exception]) -> Exception:
@@ -171,14 +290,20 @@ async def _worker(
     outcome: _Outcome,
 ) -> None:
     for index in waiting:
+        if outcome.stop is not None:
+            return
         try:
             reply: ChatReply | ChatError = await chat.complete(requests[index])
             outcome.replies += 1
-        except RefusedError:
-            raise
+        except (RefusedError, BudgetError) as error:
+            outcome.stop = outcome.stop or error
+            return
+        except TooLongError as error:
+            reply = error
         except ChatError as error:
             outcome.failures += 1
             if not outcome.replies and outcome.failures >= HOPELESS:
                 raise
             reply = error
+        outcome.handed_over += 1
         on_reply(index, reply)

@@ -5,7 +5,8 @@
   x DataError            a source file or a record is wrong; carries file, line or row
   x DigestError          a value has no stable bytes, so it cannot have an identity
   x LedgerError          the ledger cannot be read by this version
-  x StoreError           an artifact is damaged, locked, or from a newer version; the disk is full
+  x StoreError           the store is locked or cannot be written; the disk is full
+    x UnreadableStoreError an artifact or a checkpoint is damaged, or from a newer version
   x StageError           a stage cannot finish; names the stage and how to go on
     x SettingsError      its settings leave nothing to do; says which one to change
   x ChatError            a model could not be asked
@@ -43,9 +44,17 @@ class DigestError(JanginError):
 class LedgerError(JanginError):
     """The ledger cannot be read by this version."""
 
+    exit_code = 2
+
 
 class StoreError(JanginError):
-    """An artifact is damaged, locked or from a newer version, or the disk is full."""
+    """The store is locked or cannot be written, or the disk is full."""
+
+
+class UnreadableStoreError(StoreError):
+    """An artifact or a checkpoint is damaged or from a newer version; says which and what to do."""
+
+    exit_code = 2
 
 
 class StageError(JanginError):
@@ -74,8 +83,22 @@ class RefusedError(ChatError):
     exit_code = 2
 
 
+class TooLongError(ChatError):
+    """Prompt and reply do not fit into the model's context; other requests may."""
+
+    exit_code = 2
+
+
+class BudgetError(StageError):
+    """The next request could cost more than is left of the budget; what is done is kept."""
+
+    exit_code = 2
+
+
 class TrainingError(JanginError):
     """Training cannot start or go on. The message names the step or the row."""
+
+    exit_code = 2
 
 
 class ExportError(JanginError):

@@ -53,6 +53,13 @@ MIGRATIONS = (
         seconds REAL NOT NULL
     );
     """,
+    """
+    ALTER TABLE calls ADD COLUMN stage TEXT NOT NULL DEFAULT '';
+    ALTER TABLE calls ADD COLUMN teacher TEXT NOT NULL DEFAULT '';
+    ALTER TABLE calls ADD COLUMN prompt_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN completion_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE calls ADD COLUMN usd REAL;
+    """,
 )
 
 
@@ -66,8 +73,28 @@ class CallCount:
     """Requests that went out more than once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a teacher was asked for a stage, over the whole life of a store."""
+
+    stage: str
+    teacher: str
+    model: str
+    calls: int
+    """Times that requests went out."""
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+    """Calls whose end nobody saw count at their worst."""
+    unpriced: int
+    """Requests whose price nobody knows; they are not in `usd`."""
+
+
 class Ledger:
     """An open ledger; use it from one thread."""
+
+    stage: str = ""
+    """The stage that is running: what is asked now is asked for it."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; raises `LedgerError` when a newer version wrote it."""
@@ -173,22 +200,103 @@ class Ledger:
             ).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
-    def asking(self, request: str, source: str, model: str) -> None:
-        """Count a request before it goes out, so that a killed run's calls are counted too."""
+    def asking(
+        self,
+        request: str,
+        source: str,
+        model: str,
+        teacher: str = "",
+        usd: float | None = None,
+    ) -> None:
+        """Count a request before it goes out, so that a killed run's calls are counted too.
+
+        `usd` is the most that it may cost; None where nobody knows.
+        """
         with self._errors():
             self._db.execute(
-                "INSERT INTO calls (request, source, model, asked) VALUES (?, ?, ?, 1) "
-                "ON CONFLICT (request, source) DO UPDATE SET asked = asked + 1",
-                (request, source, model),
+                "INSERT INTO calls (request, source, model, asked, stage, teacher, usd) "
+                "VALUES (?, ?, ?, 1, ?, ?, ?) ON CONFLICT (request, source) DO UPDATE SET "
+                "asked = asked + 1, stage = excluded.stage, teacher = excluded.teacher, "
+                "usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
+                (request, source, model, self.stage, teacher, usd),
             )
 
-    def answered(self, request: str, source: str, reply: str) -> None:
-        """Keep an answer; from now on it is never paid for again."""
+    def answered(
+        self,
+        request: str,
+        source: str,
+        reply: str,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        usd: float = 0.0,
+    ) -> None:
+        """Keep an answer; from now on it is never paid for again. `usd` corrects what was asked."""
         with self._errors():
             self._db.execute(
-                "UPDATE calls SET reply = ?, answered_at = ? WHERE request = ? AND source = ?",
-                (reply, _now(), request, source),
+                "UPDATE calls SET reply = ?, answered_at = ?, usd = usd + ?, "
+                "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ? "
+                "WHERE request = ? AND source = ?",
+                (reply, _now(), usd, prompt_tokens, completion_tokens, request, source),
             )
+
+    def charge(self, request: str, source: str, usd: float) -> None:
+        """Correct what a request cost: more for a lost try, less for one that never went out."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE calls SET usd = usd + ? WHERE request = ? AND source = ?",
+                (usd, request, source),
+            )
+
+    def unask(self, request: str, source: str, usd: float) -> None:
+        """Take back one count of a request that did not go out after all."""
+        with self._errors():
+            self._db.execute(
+                "UPDATE calls SET asked = asked - 1, usd = usd - ? "
+                "WHERE request = ? AND source = ?",
+                (usd, request, source),
+            )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make several changes at once: one commit, and none of them where one fails."""
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def spent_usd(self) -> float:
+        """Dollars of all calls of this store."""
+        with self._errors():
+            (usd,) = self._db.execute("SELECT coalesce(sum(usd), 0) FROM calls").fetchone()
+        return float(usd)
+
+    def spend(self) -> list[Spend]:
+        """What was spent by stage, teacher and model; recorded replies are left out."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT stage, teacher, model, sum(asked), sum(prompt_tokens), "
+                "sum(completion_tokens), coalesce(sum(usd), 0), sum(usd IS NULL) FROM calls "
+                "WHERE source NOT LIKE 'recorded %' GROUP BY stage, teacher, model "
+                "ORDER BY min(rowid)"
+            ).fetchall()
+        return [Spend(*row) for row in rows]
+
+    def recall_all(self, namespace: str) -> dict[str, str]:
+        """Everything remembered under a namespace, by key."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT key, value FROM memos WHERE namespace = ? ORDER BY rowid", (namespace,)
+            ).fetchall()
+        return {str(key): str(value) for key, value in rows}
+
+    def drop_memo(self, namespace: str, key: str) -> None:
+        """Forget what was remembered under this key."""
+        with self._errors():
+            self._db.execute("DELETE FROM memos WHERE namespace = ? AND key = ?", (namespace, key))
 
     def forget(self, request: str) -> None:
         """Drop an answer that turned out to be of no use, so that a later run asks again."""

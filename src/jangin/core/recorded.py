@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest
+from jangin.core.chat import ChatModel, ChatReply, ChatRequest, wanted_at_once
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MissingReplyError
 from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl
@@ -84,11 +84,15 @@ class RecordedChat:
 
 @dataclass(slots=True)
 class RecordingChat:
-    """A ChatModel that also writes every reply to a replies file, each request once."""
+    """A ChatModel that also writes every reply to a replies file, each request once.
+
+    A request that was asked again, because its row had failed, is written again: the last line
+    counts.
+    """
 
     inner: ChatModel
     path: Path
-    _known: set[str] | None = field(default=None, repr=False)
+    _known: dict[str, ChatReply] | None = field(default=None, repr=False)
 
     @property
     def model(self) -> str:
@@ -100,6 +104,11 @@ class RecordingChat:
         """Not the asked model's own, so that stages ask again and every reply is written down."""
         return f"{self.inner.source} recording".strip()
 
+    @property
+    def at_once(self) -> int:
+        """Requests that the model asked wants to see at once."""
+        return wanted_at_once(self.inner)
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Ask, write down, return."""
         reply = await self.inner.complete(request)
@@ -107,12 +116,13 @@ class RecordingChat:
             with disk_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             repair_jsonl(self.path)
-            self._known = {line.digest for line in read_jsonl(self.path, Recording)}
+            lines = read_jsonl(self.path, Recording)
+            self._known = {line.digest: line.reply for line in lines}
         digest = request.digest
-        if digest not in self._known:
+        if self._known.get(digest) != reply:
             with disk_errors(self.path):
                 append_jsonl(self.path, [Recording(digest=digest, request=request, reply=reply)])
-            self._known.add(digest)
+            self._known[digest] = reply
         return reply
 
     async def close(self) -> None:

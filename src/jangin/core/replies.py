@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jangin.core.chat import ChatModel, ChatReply, ChatRequest, ask_all
+from jangin.core.chat import ChatModel, ChatReply, ChatRequest, account_of, ask_all
 from jangin.core.digest import canonical_json
-from jangin.core.errors import ChatError, StageError
+from jangin.core.errors import ChatError, MissingReplyError, StageError
 from jangin.core.prompts import Prompt
-from jangin.core.stage import StageContext
+from jangin.core.refusals import why_refused
+from jangin.core.spend import Account
+from jangin.core.stage import Calls, StageContext
+from jangin.core.tokens import estimate_prompt
 from jangin.core.types import Message, Record
 
 S = TypeVar("S", bound=BaseModel)
@@ -30,6 +33,8 @@ class Failed(Record):
     reply: str
     kind: FailureKind = "malformed"
     """`rejected`: a rule left it out, asking again would not help; the rest are failures."""
+    rule: str = ""
+    """Name of the rule that rejected it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +118,13 @@ def ask_structured(
 ) -> tuple[dict[str, Answer[S]], list[Failed]]:
     """Ask all; a malformed reply, or one that `check` objects to, is sent back once with why.
 
-    Returns ({subject: answer}, failures). Subjects are unique. A request that got no reply at
-    all raises `StageError` once the others are done: their replies are in the ledger, and a
-    table with holes that nobody decided on is never published.
+    Returns ({subject: answer}, failures). Subjects are unique. A request without a reply is a
+    failure like any other, unless none got one: then this raises `StageError`, as it does for
+    recorded replies that are missing.
     """
     answers: dict[str, Answer[S]] = {}
     failures: dict[str, Failed] = {}
-    unanswered: list[ChatError] = []
+    tally = _Tally()
 
     def ask_round(round_questions: Sequence[Question], title: str) -> list[Question]:
         again: list[Question] = []
@@ -130,12 +135,17 @@ def ask_structured(
             question = round_questions[index]
             progress.advance(bar)
             if isinstance(reply, ChatError):
-                unanswered.append(reply)
+                tally.unanswered.append(reply)
+                problem = Problem("unanswered", str(reply))
+                failures[question.subject] = _failed(question, problem, "")
                 return
             value = _read(question, reply, reply_type, check)
+            tally.replies += 1
             if isinstance(value, Problem):
+                tally.unread += value.kind == "malformed"
                 failures[question.subject] = _failed(question, value, reply.content)
-                again.append(_repair(context, question, reply.content, value.reason))
+                if value.kind != "refused" and reply.content.strip():
+                    again.append(_repair(context, question, reply.content, value.reason))
                 return
             failures.pop(question.subject, None)
             answers[question.subject] = Answer(value, question.request.digest, question.made_by)
@@ -149,14 +159,9 @@ def ask_structured(
     malformed = ask_round(questions, label)
     if malformed:
         ask_round(malformed, f"{label}: malformed replies, once more")
-        _forget(context, questions, malformed, failures)
-    if unanswered:
-        missing = StageError(
-            f"{len(unanswered)} of {len(questions)} requests got no reply; the other replies are "
-            f"kept. The first: {unanswered[0]}"
-        )
-        missing.exit_code = unanswered[0].exit_code
-        raise missing from unanswered[0]
+    _forget(context, questions, malformed, failures)
+    tally.note(context.summary, len(questions))
+    tally.check(len(questions))
     order = {question.subject: place for place, question in enumerate(questions)}
     return answers, sorted(failures.values(), key=lambda failed: order[failed.subject])
 
@@ -170,10 +175,43 @@ def _read(
     """The value of a reply, or what is wrong with it."""
     if reply.finish_reason == "length":
         return Problem("malformed", "the reply was cut off at max_tokens; answer more briefly")
-    value = parse_reply(reply.content, reply_type)
+    filtered = reply.finish_reason in ("refusal", "content_filter")
+    value = why_refused(reply) if filtered else parse_reply(reply.content, reply_type)
     if isinstance(value, str):
-        return Problem("malformed", value)
+        refused = why_refused(reply)
+        return Problem("refused", refused) if refused else Problem("malformed", value)
     return check(question, value) or value
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How many replies came, and how many of them could not be read."""
+
+    replies: int = 0
+    unread: int = 0
+    unanswered: list[ChatError] = field(default_factory=list)
+
+    def check(self, asked: int) -> None:
+        """Raise `StageError` where there was no reply at all, or a recording is missing."""
+        missing = [error for error in self.unanswered if isinstance(error, MissingReplyError)]
+        if not missing and (self.replies or not self.unanswered):
+            return
+        first = (missing or self.unanswered)[0]
+        stop = StageError(
+            f"{len(self.unanswered)} of {asked} requests got no reply; the other replies are "
+            f"kept. The first: {first}"
+        )
+        stop.exit_code = first.exit_code
+        raise stop from first
+
+    def note(self, summary: dict[str, Any], asked: int) -> None:
+        """Add to what earlier rounds of the same stage have noted."""
+        summary["asked"] = summary.get("asked", 0) + asked
+        summary["replies"] = summary.get("replies", 0) + self.replies
+        summary["malformed_replies"] = summary.get("malformed_replies", 0) + self.unread
+        if summary["replies"]:
+            share = 1 - summary["malformed_replies"] / summary["replies"]
+            summary["parse_rate"] = round(share, 4)
 
 
 def _forget(
@@ -208,9 +246,23 @@ def count_unpaid(
     chat: ChatModel,
     questions: Sequence[Question],
 ) -> int:
-    """How many of these questions no earlier run has an answer to."""
+    """How many of these questions no earlier run has an answer to.
+
+    What they may take and cost is added to `context.calls`, for the plan.
+    """
     ledger = context.services.ledger
-    return sum(ledger.reply(q.request.digest, chat.source) is None for q in questions)
+    account = account_of(chat) or Account("")
+    calls = Calls()
+    for question in questions:
+        request = question.request
+        if ledger.reply(request.digest, chat.source) is not None:
+            continue
+        per_character = account.tokens_per_character
+        prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
+        usd = account.usd(prompt_tokens, request.max_tokens)
+        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, account.price is None))
+    context.calls.add(calls)
+    return calls.count
 
 
 def _failed(question: Question, problem: Problem, reply: str) -> Failed:

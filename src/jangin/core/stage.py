@@ -80,6 +80,29 @@ class Services:
     """Opens a text encoder."""
 
 
+@dataclass(slots=True)
+class Calls:
+    """Requests that a stage would send, as far as it can tell before."""
+
+    count: int = 0
+    prompt_tokens: int = 0
+    """More than it will be, as the model's own tokenizer is not asked."""
+    reply_tokens: int = 0
+    """If every reply is as long as it may be."""
+    usd: float = 0.0
+    """At most."""
+    unpriced: int = 0
+    """Requests whose price nobody knows; they are not in `usd`."""
+
+    def add(self, other: "Calls") -> None:
+        """Count these too."""
+        self.count += other.count
+        self.prompt_tokens += other.prompt_tokens
+        self.reply_tokens += other.reply_tokens
+        self.usd += other.usd
+        self.unpriced += other.unpriced
+
+
 @dataclass(frozen=True, slots=True)
 class StageContext(Generic[C]):
     """All a stage may touch: its config, its inputs, its workspace and live services."""
@@ -90,6 +113,8 @@ class StageContext(Generic[C]):
     services: Services
     summary: dict[str, Any] = field(default_factory=dict)
     """Counts and figures for the report; JSON values that a rerun would repeat exactly."""
+    calls: Calls = field(default_factory=Calls)
+    """What `count_unpaid` found while the stage forecast its cost."""
 
     def read(self, kind: str, record_type: type[R]) -> list[R]:
         """Records of the artifact that holds this kind."""

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file, digest_tree
-from jangin.core.errors import DataError, StoreError
+from jangin.core.errors import DataError, StoreError, UnreadableStoreError
 from jangin.core.table import digest_table
 
 MANIFEST = "manifest.json"
@@ -148,9 +148,12 @@ class Store:
             stream.flush()
             os.fsync(stream.fileno())
         final = self.root / stage / key[:16]
+        old = final.with_name(f"{final.name}.old.partial")
+        shutil.rmtree(old, ignore_errors=True)
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(old)
         partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
         return Artifact(final, manifest)
 
 
@@ -206,17 +209,17 @@ def _open(path: Path) -> Artifact:
     try:
         manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
     except ValidationError as error:
-        raise StoreError(
+        raise UnreadableStoreError(
             f"{path / MANIFEST} is damaged. Delete the folder {path} and run again."
         ) from error
     if manifest.format > FORMAT:
-        raise StoreError(
+        raise UnreadableStoreError(
             f"{path} was written by a newer jangin (store format {manifest.format}, this one "
             f"reads up to {FORMAT}). Upgrade jangin, or use another store with --store."
         )
     gone = [name for name in manifest.files if not (path / name).exists()]
     if gone:
-        raise StoreError(
+        raise UnreadableStoreError(
             f"{path} lacks {gone[0]}, which its manifest names. "
             "Delete that folder and run again to make it anew."
         )

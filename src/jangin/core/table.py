@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from jangin.core.errors import StoreError
+from jangin.core.errors import UnreadableStoreError
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -57,25 +57,25 @@ def write_table(path: Path, record_type: type[R], records: Sequence[R]) -> None:
 
 
 def read_table(path: Path, record_type: type[R]) -> list[R]:
-    """All records of one Parquet file; raises `StoreError` when it is damaged."""
+    """All records of one Parquet file; raises `UnreadableStoreError` when it is damaged."""
     with _read_errors(path):
         return [record_type.model_validate(row) for row in pq.read_table(path).to_pylist()]
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a Parquet file, from its footer; raises `StoreError` when it is damaged."""
+    """Rows of a Parquet file, from its footer; raises `UnreadableStoreError` when it is damaged."""
     with _read_errors(path):
         return int(pq.read_metadata(path).num_rows)
 
 
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Damage, in Arrow's words or as rows that do not fit the record, is one `StoreError`."""
+    """Damage, in Arrow's words or as rows that do not fit, is one `UnreadableStoreError`."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = str(error).strip().partition("\n")[0]
-        raise StoreError(
+        raise UnreadableStoreError(
             f"{path} cannot be read: {problem}. Delete its folder and run again to make it anew."
         ) from error
 

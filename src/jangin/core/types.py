@@ -138,6 +138,8 @@ class Example(Record):
     family: str
     """Id of the original question; its own id for an original."""
     kind: Literal["original", "paraphrase", "evolved"]
+    answers: tuple[str, ...] = ()
+    """Other answers that are right as well, for grading; nothing is trained on them."""
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""

@@ -25,7 +25,9 @@ examples:
   synthesize:
     teacher: writer
   paraphrase:
-    teacher: writer
+    source:
+      type: teacher          # or {{type: file, path: FILE}}
+      teacher: writer
   curate:
   split:
 

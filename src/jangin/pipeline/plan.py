@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_file, digest_value
-from jangin.core.stage import Cost, Services, Stage, StageContext
+from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
 from jangin.core.store import Artifact, Store
 from jangin.pipeline.project import Project
 from jangin.pipeline.stages import STAGES
@@ -31,6 +31,10 @@ class Step:
     seconds: float = 0.0
     """How long it took; for a plan, how long it took the last time."""
     artifact: Artifact | None = None
+    again: bool = False
+    """Make it although it is there."""
+    calls: Calls = field(default_factory=Calls)
+    """For a plan: what it would ask of models."""
 
 
 def stages_until(
@@ -159,7 +163,8 @@ def _plan_step(
         return replace(step, seconds=_seconds(services, step.artifact))
     context = StageContext(config, made, store.partial(stage.name, step.key), services)
     last = store.latest(stage.name)
-    return replace(step, cost=stage.cost(context), seconds=_seconds(services, last))
+    cost = stage.cost(context)
+    return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
 
 
 def _seconds(services: Services, artifact: Artifact | None) -> float:

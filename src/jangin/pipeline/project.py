@@ -8,13 +8,19 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from jangin.core.config import Config, StageConfig
+from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import ConfigError
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
 from jangin.documents.load import LoadConfig
+from jangin.documents.queries import QueriesConfig
+from jangin.documents.rank import RankConfig
+from jangin.documents.search import SearchConfig
 from jangin.examples.curate import CurateConfig
+from jangin.examples.evolve import EvolveConfig
+from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig
+from jangin.examples.read import ReadConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
@@ -23,6 +29,7 @@ from jangin.models.dpo import DpoConfig
 from jangin.models.evaluate import EvaluateConfig
 from jangin.models.preferences import PreferencesConfig
 from jangin.models.pretrain import PretrainConfig
+from jangin.models.select import SelectConfig
 from jangin.models.sft import SftConfig
 from jangin.pipeline.problems import Problem, describe, line_of
 from jangin.pipeline.stages import STAGES
@@ -32,18 +39,31 @@ from jangin.pipeline.yaml_file import load_yaml
 SECTIONS = ("documents", "examples", "models")
 
 
+class Spending(Config):
+    """A limit of what is spent; a run stops cleanly before it goes over."""
+
+    usd: float = Field(gt=0)
+    """US dollars. Of variants that differ, the smallest counts."""
+
+
 class Documents(Config):
     """Settings of the `documents` floor. A stage is on when its key is present."""
 
     load: LoadConfig | None = None
     chunk: ChunkConfig | None = None
+    queries: QueriesConfig | None = None
+    search: SearchConfig | None = None
+    rank: RankConfig | None = None
 
 
 class Examples(Config):
     """Settings of the `examples` floor. A stage is on when its key is present."""
 
+    read: ReadConfig | None = None
     synthesize: SynthesizeConfig | None = None
+    evolve: EvolveConfig | None = None
     paraphrase: ParaphraseConfig | None = None
+    judge: JudgeConfig | None = None
     curate: CurateConfig | None = None
     split: SplitConfig | None = None
 
@@ -52,6 +72,7 @@ class Models(Config):
     """Settings of the `models` floor. A stage is on when its key is present."""
 
     catalog: CatalogConfig | None = None
+    select: SelectConfig | None = None
     pretrain: PretrainConfig | None = None
     sft: SftConfig | None = None
     continue_sft: ContinueSftConfig | None = None
@@ -65,6 +86,8 @@ class Project(Config):
 
     name: str = Field(min_length=1)
     """Name of the project and of its model."""
+    budget: Runtime[Spending | None] = None
+    """What all teachers together may spend over the whole life of the store."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     """Models that write or judge, by the names that stages use."""
     prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)

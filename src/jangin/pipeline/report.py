@@ -11,7 +11,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
 from jangin.models.evidence import EvidenceSet, Leak
-from jangin.pipeline import charts, report_evaluation, report_losses
+from jangin.pipeline import charts, report_coverage, report_evaluation, report_losses
 from jangin.pipeline.project import Opened
 from jangin.pipeline.report_data import (
     Made,
@@ -132,6 +132,7 @@ def _loss_context(made: Made) -> dict[str, Any]:
         "dropped": report_losses.dropped(made),
         "failed": failed,
         "failed_count": sum(row.count for row in failed),
+        "coverage": report_coverage.coverage(made),
         "unreadable": report_losses.unreadable(made),
         "scanned": scanned,
         "scanned_count": sum(len(row.pages) for row in scanned),

@@ -91,7 +91,7 @@ def failed(made: Made) -> list[FailedReason]:
     """Failed replies by stage and kind of reason, the most frequent first."""
     subjects = _subjects(made)
     found = []
-    for stage in ("synthesize", "paraphrase"):
+    for stage in ("synthesize", "evolve", "paraphrase", "judge"):
         for group in groups_of(made, stage):
             rows = rows_of(group.artifact, "failed", Failed)
             kinds = Counter(_kind(row.reason) for row in rows)

@@ -52,12 +52,52 @@ def _chunk(label: str, artifact: Artifact, words: Words) -> Flow:
     return Flow(label, words("flow_chunks", count=count_of(artifact, "chunks")))
 
 
+def _read(label: str, artifact: Artifact, words: Words) -> Flow:
+    count, lost = count_of(artifact, "examples"), count_of(artifact, "unread")
+    notes = _lost(words, "note_unread", lost)
+    return Flow(label, words("flow_examples", count=count), _share(count, lost), notes)
+
+
+def _queries(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = [words("note_words", count=summary["words"])] if summary.get("words") else []
+    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
+    return Flow(label, words("flow_questions", count=summary["queries"]), notes=tuple(notes))
+
+
+def _search(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = (
+        str(summary["engine"]),
+        *_lost(words, "note_without_snippets", summary["without_snippets"]),
+        *_lost(words, "note_copies", summary["copies"]),
+        *_lost(words, "note_failed", summary["failed"]),
+    )
+    return Flow(label, words("flow_snippets", count=summary["snippets"]), notes=notes)
+
+
+def _rank(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    kept, all_ = summary["ranked"], summary["snippets"]
+    notes = (
+        str(summary["ranker"]),
+        *_lost(words, "note_threshold", summary["below_threshold"]),
+        *_lost(words, "note_copies", summary["copies"]),
+    )
+    return Flow(label, words("flow_snippets", count=kept), _share(kept, all_ - kept), notes)
+
+
 def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
-    examples = rows_of(artifact, "examples", Example)
-    used = len({chunk_id for example in examples for chunk_id in example.chunk_ids})
-    failed = _lost(words, "note_failed", count_of(artifact, "failed"))
-    notes = (words("note_used", count=used), *failed)
-    return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
+    summary = artifact.manifest.summary
+    notes: list[str] = []
+    if "chunk_coverage" in summary:
+        chunks = words.percent(summary["chunk_coverage"])
+        characters = words.percent(summary["character_coverage"])
+        notes.append(words("note_coverage", chunks=chunks, characters=characters))
+    notes += _lost(words, "note_choices", count_of(artifact, "choices"))
+    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
+    count = words("flow_examples", count=count_of(artifact, "examples"))
+    return Flow(label, count, summary.get("chunk_coverage"), tuple(notes))
 
 
 def _evolve(label: str, artifact: Artifact, words: Words) -> Flow:
@@ -112,6 +152,7 @@ def _split(label: str, artifact: Artifact, words: Words) -> Flow:
 
 
 NAMES = {
+    "test": "name_test",
     "validation": "validation",
     "held_out_paraphrases": "name_held_out_paraphrases",
     "unseen_sections": "name_unseen_sections",
@@ -125,6 +166,13 @@ def _catalog(label: str, artifact: Artifact, words: Words) -> Flow:
         return Flow(label, name)
     count = words("flow_parameters", count=int(summary["parameters"]))
     return Flow(label, count, notes=(name,))
+
+
+def _select(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    count = len(summary.get("nats_per_character", {}))
+    chosen = str(summary.get("chosen", ""))
+    return Flow(label, words("flow_candidates", count=count), notes=(chosen,))
 
 
 def _sft(label: str, artifact: Artifact, words: Words) -> Flow:
@@ -158,6 +206,10 @@ def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
 FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "load": _load,
     "chunk": _chunk,
+    "queries": _queries,
+    "search": _search,
+    "rank": _rank,
+    "read": _read,
     "synthesize": _synthesize,
     "evolve": _evolve,
     "paraphrase": _paraphrase,
@@ -165,6 +217,7 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "curate": _curate,
     "split": _split,
     "catalog": _catalog,
+    "select": _select,
     "pretrain": _sft,
     "sft": _sft,
     "continue_sft": _sft,

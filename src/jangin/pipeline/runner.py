@@ -10,6 +10,7 @@ from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
+from jangin.pipeline.failures import failed_rows, failures_of, put_aside
 from jangin.pipeline.plan import Step, open_step, stages_until
 from jangin.pipeline.project import Opened
 from jangin.pipeline.stages import STAGES
@@ -31,16 +32,21 @@ def run(
     last: str | None = None,
     watcher: Watcher | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
+    *,
+    retry_failed: bool = False,
 ) -> list[Step]:
     """Run the variants in order, each up to stage `last`; returns what was done and why.
 
     `services_of` gives the services of a variant. Artifacts that variants share are made once.
+    `retry_failed` makes artifacts with failed rows again under their key: what was answered comes
+    from the ledger, and the old artifact stays until the new one is whole.
     """
     watcher = watcher or Watcher()
     steps: list[Step] = []
     ledgers = None
     number = 0
     outcome = "failed"
+    retried: set[str] | None = set() if retry_failed else None
     try:
         for variant in variants:
             services = services_of(variant)
@@ -48,7 +54,7 @@ def run(
                 ledgers = services.ledger
                 number = ledgers.start_run(f"run {last or 'all'}", __version__)
             steps_on = stages_until(opened.variants[variant], last, stages)
-            for step in _run_stages(variant, steps_on, store, services, watcher):
+            for step in _run_stages(variant, steps_on, store, services, watcher, retried):
                 ledgers.note_step(
                     number,
                     variant,
@@ -59,7 +65,8 @@ def run(
                     step.seconds,
                 )
                 steps.append(step)
-        outcome = "done"
+        failed = sum(len(failures.rows) for failures in failures_of(steps))
+        outcome = f"done, {failed} rows failed" if failed else "done"
     except KeyboardInterrupt:
         outcome = "stopped"
         raise
@@ -78,10 +85,17 @@ def _run_stages(
     store: Store,
     services: Services,
     watcher: Watcher,
+    retried: set[str] | None,
 ) -> Iterable[Step]:
     made: dict[str, Artifact] = {}
     for stage, config in stages:
         step = open_step(variant, stage, config, made, store, services)
+        if retried is not None and step.artifact is not None and step.key not in retried:
+            retried.add(step.key)
+            failed = len(failed_rows(step.artifact.path))
+            if failed:
+                reasons = (f"{failed} failed rows are asked again",)
+                step = replace(step, state="run", reasons=reasons, artifact=None, again=True)
         if step.artifact is None:
             watcher.begins(step)
             started = time.monotonic()
@@ -97,11 +111,16 @@ def _make(step: Step, made: dict[str, Artifact], store: Store, services: Service
     stage, config = step.stage, step.config
     with store.lock(stage.name, step.key), disk_errors(store.root):
         artifact = store.find(stage.name, step.key)
-        if artifact is not None:
+        if artifact is not None and not step.again:
             return replace(step, state="cached", artifact=artifact)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         context = StageContext(config, made, workspace, services)
-        stage.run(context)
+        services.ledger.stage = stage.name
+        try:
+            stage.run(context)
+        finally:
+            services.ledger.stage = ""
+        put_aside(workspace, services.ledger)
         artifact = store.publish(
             stage.name,
             stage.version,

@@ -1,7 +1,7 @@
 """A project opened for work: its file, its store, its ledger, its teachers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,21 @@ from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Ledger
 from jangin.core.prompts import Prompts
+from jangin.core.spend import Budget
 from jangin.core.stage import Progress, Services, Silence
 from jangin.core.store import Artifact, Store
+from jangin.models.encode import open_encoder
 from jangin.pipeline.plan import Step, plan
 from jangin.pipeline.project import Opened, open_project
 from jangin.pipeline.runner import artifacts
 from jangin.pipeline.stages import STAGES
-from jangin.pipeline.teachers import EndpointTeacher, open_endpoint, open_teacher
+from jangin.pipeline.teachers import (
+    Desk,
+    EndpointTeacher,
+    RecordedTeacher,
+    open_endpoint,
+    open_teacher,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,7 @@ class Session:
     ledger: Ledger
     progress: Progress
     workers: int
+    budget: Budget
     record: bool = False
     _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
 
@@ -37,9 +46,9 @@ class Session:
 
         def chat(name: str) -> ChatModel:
             if (variant, name) not in self._chats:
-                self._chats[variant, name] = open_teacher(
-                    project.teachers[name], self.opened.folder, self.ledger, record=self.record
-                )
+                folder, record = self.opened.folder, self.record
+                desk = Desk(folder, self.ledger, self.progress, self.budget, record)
+                self._chats[variant, name] = open_teacher(name, project.teachers[name], desk)
             return self._chats[variant, name]
 
         return Services(
@@ -49,6 +58,7 @@ class Session:
             self.progress,
             self.workers,
             Prompts(project.prompts),
+            lambda config: open_encoder(config, self.opened.folder, self.ledger, self.progress),
         )
 
     def choose(self, variant: str | None) -> list[str]:
@@ -68,6 +78,16 @@ class Session:
     def made(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
         return artifacts(variant, self.opened, self.store, self.services(variant))
+
+    def seconds(self, made: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
+        """How long the stages of each variant took when they were made."""
+        return {
+            variant: sum(
+                self.ledger.seconds_of(name, artifact.manifest.key) or 0.0
+                for name, artifact in stages.items()
+            )
+            for variant, stages in made.items()
+        }
 
     def find(self, variant: str, stage: str) -> Artifact:
         """The artifact of one stage; raises `DataError` when it is not made yet."""
@@ -103,6 +123,8 @@ class Session:
             teachers = self.opened.variants[step.variant].teachers
             for name in step.stage.teachers(step.config):
                 teacher = teachers[name]
+                if isinstance(teacher, RecordedTeacher) and self.record:
+                    teacher = teacher.record_from or teacher
                 if isinstance(teacher, EndpointTeacher):
                     open_endpoint(teacher).key()
 
@@ -120,6 +142,7 @@ def open_session(
     opened = open_project(project)
     root = store or opened.folder / "store"
     ledger = Ledger(root / "ledger.sqlite")
+    limits = [p.budget.usd for p in opened.variants.values() if p.budget is not None]
     try:
         yield Session(
             opened,
@@ -127,6 +150,7 @@ def open_session(
             ledger,
             progress or Silence(),
             workers or len(os.sched_getaffinity(0)),
+            Budget(min(limits, default=None), ledger.spent_usd()),
             record,
         )
     finally:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import DataError, StoreError
-from jangin.core.prompts import Prompts
+from jangin.core.errors import ConfigError, DataError, StoreError
+from jangin.core.prompts import Prompt, Prompts, Wording
 from jangin.core.store import Artifact
 from jangin.pipeline.project import open_project
 from jangin.pipeline.stages import STAGES
@@ -16,27 +16,43 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "examples": ("kind", "question", "answer", "source", "page", "section"),
     "splits": ("split", "kind", "question", "answer", "source", "page"),
     "dropped": ("rule", "reason", "question", "answer", "twin"),
+    "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
     "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
 }
 """What is worth a column; every other kind shows all its fields."""
 
 
-def prompts(project: Path) -> list[dict[str, str]]:
-    """Every prompt as the first variant asks it; as shipped where there is no project file."""
-    own = {}
-    if project.exists():
-        own = next(iter(open_project(project).variants.values())).prompts
-    return [
-        {
-            "name": prompt.name,
-            "language": prompt.language,
-            "wording": "own" if prompt.language in own.get(prompt.name, {}) else "shipped",
-            "digest": prompt.digest,
-            "system": prompt.system,
-            "user": prompt.user,
-        }
-        for prompt in Prompts(own).all()
-    ]
+def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
+    """(heading, whole wording) of every prompt as one variant asks it; the first by default.
+
+    Shipped wordings where no project file is named and none is here.
+    """
+    own: Mapping[str, Mapping[str, Wording]] = {}
+    asked_by: dict[str, list[str]] = {}
+    if project.exists() or project != Path("project.yaml"):
+        opened = open_project(project)
+        if variant is not None and variant not in opened.variants:
+            known = ", ".join(opened.variants)
+            raise ConfigError(f"{opened.path} has no variant {variant!r}. There is: {known}")
+        chosen = opened.variants[variant or next(iter(opened.variants))]
+        own = chosen.prompts
+        for stage in STAGES:
+            config = chosen.stage_config(stage.name)
+            for name in stage.prompts(config) if config is not None else ():
+                asked_by.setdefault(name, []).append(stage.name)
+    for prompt in Prompts(own).all():
+        wording = "your own" if prompt.language in own.get(prompt.name, {}) else "shipped"
+        stages = f", asked by {', '.join(asked_by[prompt.name])}" if prompt.name in asked_by else ""
+        parts = [f"{part}:\n{_indented(text)}" for part, text in _texts(prompt) if text]
+        yield f"{prompt.label}  {wording}{stages}", "\n".join(parts)
+
+
+def _texts(prompt: Prompt) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("system", prompt.system), ("user", prompt.user)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
 
 
 def kinds(made: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:

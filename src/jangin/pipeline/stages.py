@@ -3,24 +3,40 @@
 from typing import Any
 
 from jangin.core.stage import Stage
-from jangin.documents import chunk, load
-from jangin.examples import curate, paraphrase, split, synthesize
-from jangin.models import catalog, continue_sft, dpo, evaluate, preferences, pretrain, sft
+from jangin.documents import chunk, load, queries, rank, search
+from jangin.examples import curate, evolve, judge, paraphrase, read, split, synthesize
+from jangin.models import (
+    catalog,
+    continue_sft,
+    dpo,
+    evaluate,
+    preferences,
+    pretrain,
+    select,
+    sft,
+)
 
 STAGES: tuple[Stage[Any], ...] = (
     load.STAGE,  #        files               -> documents, unreadable
+    read.STAGE,  #        a file              -> examples, unread
     catalog.STAGE,  #     documents           -> base
     chunk.STAGE,  #       documents           -> chunks
-    pretrain.STAGE,  #    base, documents     -> base
-    synthesize.STAGE,  #  chunks              -> examples, failed
+    queries.STAGE,  #     a file              -> queries, failed
+    search.STAGE,  #      queries, chunks     -> snippets, found, failed
+    rank.STAGE,  #        queries, snippets   -> ranked
+    synthesize.STAGE,  #  chunks, or ranked   -> examples, choices, failed, coverage
+    evolve.STAGE,  #      examples, chunks    -> examples, eliminated, failed
     paraphrase.STAGE,  #  examples            -> examples, failed
+    judge.STAGE,  #       examples, chunks    -> examples, failed
     curate.STAGE,  #      examples            -> examples, dropped
     split.STAGE,  #       examples            -> splits
+    select.STAGE,  #      splits              -> base
+    pretrain.STAGE,  #    base, documents     -> base
     sft.STAGE,  #         base, splits        -> model
     continue_sft.STAGE,  # base, model, splits -> model
     preferences.STAGE,  # model, splits       -> pairs
     dpo.STAGE,  #         model, pairs        -> model
-    evaluate.STAGE,  #    base, model, splits -> evaluation
+    evaluate.STAGE,  #    splits, models      -> evaluation
 )
 
 

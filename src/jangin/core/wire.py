@@ -1,0 +1,192 @@
+"""The bytes of a chat completion: a request's body, and what comes back, whole or streamed."""
+
+import email.utils
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from jangin.core.chat import ChatReply, ChatRequest
+
+if TYPE_CHECKING:
+    import aiohttp
+
+Structured = Literal["json_schema", "json_object", "none"]
+LengthName = Literal["max_tokens", "max_completion_tokens"]
+
+WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
+"""What to ask for where an endpoint does not know a form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an endpoint wants to be asked."""
+
+    structured: Structured = "json_schema"
+    length_name: LengthName = "max_tokens"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the body; None takes a field out."""
+    stream: bool = False
+
+
+def request_body(request: ChatRequest, form: Form) -> dict[str, Any]:
+    """The body of `/chat/completions`."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "temperature": request.temperature,
+        form.length_name: request.max_tokens,
+    }
+    if request.sample:
+        body["seed"] = request.sample
+    if request.json_schema and form.structured == "json_schema":
+        schema = {"name": "reply", "strict": True, "schema": json.loads(request.json_schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif request.json_schema and form.structured == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    if form.stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= form.parameters
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """JSON with Hangul as Hangul: escapes would take four times the bytes."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def parse_completion(text: str | bytes) -> ChatReply | None:
+    """The reply in a body, or None where there is none."""
+    try:
+        return read_completion(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_completion(data: Any) -> ChatReply | None:
+    """The reply in a body that was parsed, or None where there is none.
+
+    What a model refused to write has the finish reason `refusal`, and its words as content.
+    """
+    try:
+        choice, usage = data["choices"][0], data.get("usage") or {}
+        message = choice["message"]
+        content, refusal = message.get("content") or "", message.get("refusal") or ""
+        return ChatReply(
+            content=_clean(refusal or content),
+            finish_reason="refusal" if refusal else choice.get("finish_reason") or "",
+            prompt_tokens=usage.get("prompt_tokens") or 0,
+            completion_tokens=usage.get("completion_tokens") or 0,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _clean(text: str) -> str:
+    return text.encode(errors="replace").decode()  # half a surrogate pair is no text
+
+
+@dataclass(slots=True)
+class EventStream:
+    """Puts together a reply that arrives as server-sent events, a line at a time."""
+
+    reply: ChatReply | None = None
+    """Whole once the endpoint said that it is done."""
+    _pieces: list[str] = field(default_factory=list)
+    _refusal: list[str] = field(default_factory=list)
+    _finish: str = ""
+    _usage: Mapping[str, Any] = field(default_factory=dict)
+
+    def take(self, line: bytes) -> None:
+        """One line; raises ValueError for an event that is none of a chat completion."""
+        text = line.strip()
+        if not text.startswith(b"data:"):
+            return
+        data = text[5:].strip()
+        if data == b"[DONE]":
+            self._end()
+            return
+        try:
+            self._add(json.loads(data))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"no event of a chat completion: {data[:200]!r}") from error
+
+    def _add(self, event: Any) -> None:
+        if event.get("error"):
+            raise ValueError(f"the endpoint broke off: {event['error']}")
+        self._usage = event.get("usage") or self._usage
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            self._pieces.append(delta.get("content") or "")
+            self._refusal.append(delta.get("refusal") or "")
+            self._finish = choice.get("finish_reason") or self._finish
+
+    def _end(self) -> None:
+        message = {"content": "".join(self._pieces), "refusal": "".join(self._refusal)}
+        choice = {"message": message, "finish_reason": self._finish}
+        self.reply = read_completion({"choices": [choice], "usage": self._usage})
+
+
+class TooLargeError(Exception):
+    """A body is larger than allowed; only the client sees this."""
+
+
+async def read_body(response: "aiohttp.ClientResponse", most_bytes: int) -> bytes:
+    """The body; raises `TooLargeError` as soon as it is larger than allowed."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > most_bytes:
+            response.close()
+            raise TooLargeError
+    return bytes(body)
+
+
+async def read_events(response: "aiohttp.ClientResponse", most_bytes: int) -> ChatReply:
+    """A streamed reply; raises `TooLargeError`, and ValueError for one that broke off."""
+    events, size = EventStream(), 0
+    async for line in response.content:
+        size += len(line)
+        if size > EVENT_OVERHEAD * most_bytes:
+            response.close()
+            raise TooLargeError
+        events.take(line)
+    if events.reply is None:
+        raise ValueError("the stream ended before the reply did")
+    if len(events.reply.content.encode()) > most_bytes:
+        raise TooLargeError
+    return events.reply
+
+
+EVENT_OVERHEAD = 100
+"""An event wraps a token or so, of a few bytes, in a few hundred bytes of JSON."""
+
+
+def error_of(text: str) -> str:
+    """The error message of an OpenAI-style body, or the body's beginning."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200].strip() or "no message"
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that the endpoint asks to wait; 0 where it does not say.
+
+    From `retry-after-ms`, or `Retry-After` as seconds or as a date.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    try:
+        until = email.utils.parsedate_to_datetime(headers.get("Retry-After", ""))
+    except ValueError:
+        return 0.0
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max((until - datetime.now(UTC)).total_seconds(), 0.0)

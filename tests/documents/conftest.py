@@ -2,17 +2,21 @@
 
 import io
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from jangin.core.config import StageConfig
+from jangin.core.encoder import no_encoder
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Services, Silence, StageContext
-from jangin.core.store import Artifact
+from jangin.core.store import Artifact, Manifest
+from jangin.core.table import write_table
 
 NANUM = Path("/usr/share/fonts/truetype/nanum/NanumGothic.ttf")
 ARTICLES = (
@@ -22,6 +26,18 @@ ARTICLES = (
     ("병가", "직원이 질병으로 근무할 수 없는 경우 회사는 병가를 허가할 수 있습니다."),
     ("출장비", "출장에 드는 교통비와 숙박비는 회사가 정한 기준에 따라 지급합니다."),
     ("보고", "출장을 마친 직원은 지체 없이 그 결과를 부서장에게 보고하여야 합니다."),
+)
+MANIFEST = Manifest(
+    format=1,
+    stage="some",
+    version=1,
+    key="",
+    config={},
+    inputs={},
+    files={},
+    content="",
+    summary={},
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 
@@ -67,6 +83,33 @@ def make_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[A
         workspace.mkdir(exist_ok=True)
         services = Services(tmp_path, no_chat, ledger, Silence(), workers=2)
         return StageContext(config, inputs or {}, workspace, services)
+
+    return make
+
+
+@pytest.fixture
+def table_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[Any]]:
+    """A context over tables {kind: (record type, rows)}, with a chat model and an encoder."""
+
+    def make(
+        config: StageConfig,
+        tables: Mapping[str, tuple[type[BaseModel], list[Any]]],
+        chat: Any = None,
+        encoder: Any = no_encoder,
+    ) -> StageContext[Any]:
+        folder = tmp_path / f"stage{len(list(tmp_path.glob('stage*')))}"
+        inputs = {}
+        for kind, (record_type, rows) in tables.items():
+            (folder / kind).mkdir(parents=True)
+            write_table(folder / kind / f"{kind}.parquet", record_type, rows)
+            inputs[kind] = Artifact(folder / kind, MANIFEST)
+        workspace = folder / "workspace"
+        workspace.mkdir(parents=True)
+        services = Services(
+            tmp_path, no_chat if chat is None else lambda _name: chat, ledger, Silence(),
+            encoder=encoder,
+        )  # fmt: skip
+        return StageContext(config, inputs, workspace, services)
 
     return make
 

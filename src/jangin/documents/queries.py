@@ -1,0 +1,349 @@
+"""Stage `queries`: questions to look up, written by a teacher from seed words, or read."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jangin.core.chat import ChatModel
+from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.digest import normalise, short_digest
+from jangin.core.errors import StageError
+from jangin.core.replies import (
+    Answer,
+    Failed,
+    Problem,
+    Question,
+    ask_structured,
+    count_unpaid,
+    make_question,
+)
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.types import Query
+from jangin.documents.load import language_of
+from jangin.documents.query_files import Line, letters_of, read_questions, read_words
+
+NUMBERING = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•])\s+")
+LONGEST_QUESTION = 300
+MADE_BY = ("teacher", "request", "template")
+
+
+class SeedWords(Config):
+    """A teacher writes questions that people would ask about each word of a list."""
+
+    type: Literal["seed_words"]
+    file: Runtime[Path]
+    """One word or short phrase a line; blank lines and lines that begin with `#` are left out."""
+    teacher: str
+    """Name of a model under `teachers`."""
+    per_word: int = Field(default=10, ge=1, le=50)
+    """Questions of each word."""
+    words_per_call: int = Field(default=4, ge=1, le=50)
+    """Words that one request holds. Requests begin alike, which providers charge less for."""
+    language: Literal["auto", "ko", "en"] = "auto"
+    """Of the questions; `auto` takes the one that most of the words are written in."""
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    """Sampling temperature of the teacher."""
+    max_tokens: int = Field(default=4096, ge=16)
+    """Longest reply, in the teacher's tokens."""
+    concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
+    """Requests in flight at once."""
+
+
+class QuestionFile(Config):
+    """Questions that exist already."""
+
+    type: Literal["file"]
+    file: Runtime[Path]
+    """JSON Lines or JSON with `seed_word` and `questions`, or text with one question a line."""
+
+
+class QueriesConfig(StageConfig):
+    """Where the questions to look up come from."""
+
+    source: Annotated[SeedWords | QuestionFile, Field(discriminator="type")]
+    """`seed_words` or `file`."""
+
+
+class AskedOfWord(BaseModel):
+    """The questions about one word."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    word: str
+    questions: list[str]
+
+
+class AskedOfWords(BaseModel):
+    """A teacher's whole reply about some words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    words: list[AskedOfWord]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A word and what was won for it so far."""
+
+    word: str
+    queries: list[Query] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    """Questions that were asked before, by this word or another."""
+    request: str = ""
+    """Digest of the last request about it."""
+    problem: Failed | None = None
+    """Why the last request about it brought nothing."""
+
+
+def queries(context: StageContext[QueriesConfig]) -> None:
+    """Write the questions in the order of their words, each once."""
+    source = context.config.source
+    if isinstance(source, SeedWords):
+        found, failed = _write(context, source)
+    else:
+        found, failed = _read(context, source), []
+    context.write("queries", Query, found)
+    context.write("failed", Failed, failed)
+    context.summary.update(
+        queries=len(found),
+        words=len({letters_of(query.seed_word) for query in found if query.seed_word}),
+        failed=len(failed),
+    )
+
+
+def _read(context: StageContext[QueriesConfig], source: QuestionFile) -> list[Query]:
+    services = context.services
+    path = services.project_folder / source.file
+    found: dict[str, Query] = {}
+    repeated = []
+    for line in read_questions(path, services.progress.say):
+        key = letters_of(line.text)
+        if key in found:
+            repeated.append(line)
+        else:
+            found[key] = Query.make(line.text, line.seed_word)
+    _say_repeated(context, path, repeated, "question")
+    return list(found.values())
+
+
+def _say_repeated(
+    context: StageContext[QueriesConfig], path: Path, repeated: Sequence[Line], what: str
+) -> None:
+    context.summary["repeated"] = len(repeated)
+    if repeated:
+        shown = ", ".join(f"{line.text!r} (line {line.number})" for line in repeated[:5])
+        more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
+        context.services.progress.say(
+            f"{path.name}: {len(repeated)} repeated, each {what} kept once: {shown}{more}"
+        )
+
+
+def _write(
+    context: StageContext[QueriesConfig], source: SeedWords
+) -> tuple[list[Query], list[Failed]]:
+    """Ask about all words, then once more for what is missing."""
+    services = context.services
+    path = services.project_folder / source.file
+    lines, repeated = read_words(path, services.progress.say)
+    _say_repeated(context, path, repeated, "word")
+    chat = services.chat(source.teacher)
+    words = {letters_of(line.text): _Asked(line.text) for line in lines}
+    language = _language(source, list(words.values()))
+    taken: dict[str, str] = {}
+    rejected: list[Failed] = []
+    for name in ("queries", "queries_more"):
+        short = [word for word in words.values() if len(word.queries) < source.per_word]
+        groups = _groups(short, source.words_per_call)
+        asked = [_question(context, source, chat, name, group, language) for group in groups]
+        if asked:
+            rejected += _ask(context, source, chat, asked, words, taken, language)
+    found = [query for word in words.values() for query in word.queries]
+    if not found:
+        reason = next((f.reason for w in words.values() if (f := w.problem)), "no question")
+        raise StageError(
+            f"queries: the teacher wrote no usable question about any of {len(words)} words. The "
+            f"first reason: {reason} Check the teacher's model and prompt, then run again."
+        )
+    context.summary["asked"] = len(words)
+    missing = [
+        _missing(word, source.per_word)
+        for word in words.values()
+        if len(word.queries) < source.per_word
+    ]
+    return found, [*rejected, *missing]
+
+
+def _language(source: SeedWords, words: Sequence[_Asked]) -> str:
+    if source.language != "auto":
+        return source.language
+    return language_of("\n".join(word.word for word in words))
+
+
+def _groups(words: Sequence[_Asked], size: int) -> list[Sequence[_Asked]]:
+    return [words[start : start + size] for start in range(0, len(words), size)]
+
+
+def _question(
+    context: StageContext[QueriesConfig],
+    source: SeedWords,
+    chat: ChatModel,
+    name: str,
+    group: Sequence[_Asked],
+    language: str,
+) -> Question:
+    """One request about a group of words; what all requests share stands first in it."""
+    lines = []
+    for word in group:
+        missing = source.per_word - len(word.queries)
+        lines.append(f"- {word.word}" if name == "queries" else f"- {word.word}: {missing}")
+        taken = dict.fromkeys([*(query.text for query in word.queries), *word.repeated])
+        lines += [f"  * {text}" for text in taken]
+    question = make_question(
+        subject=short_digest([name, *(word.word for word in group)]),
+        prompt=context.services.prompts.find(name, language),
+        reply_type=AskedOfWords,
+        request_fields={
+            "model": chat.model,
+            "temperature": source.temperature,
+            "max_tokens": source.max_tokens,
+        },
+        values={"count": source.per_word, "words": "\n".join(lines)},
+    )
+    for word in group:
+        word.request = question.request.digest
+    return question
+
+
+def _ask(
+    context: StageContext[QueriesConfig],
+    source: SeedWords,
+    chat: ChatModel,
+    asked: Sequence[Question],
+    words: Mapping[str, _Asked],
+    taken: dict[str, str],
+    language: str,
+) -> list[Failed]:
+    """Ask, and give every word its new questions; returns what was left out of the replies."""
+
+    def check(_question: Question, reply: AskedOfWords) -> Problem | None:
+        text = "\n".join(question for row in reply.words for question in row.questions)
+        written = language_of(text)
+        if not text or written == language:
+            return None
+        return Problem("language", f"the questions are written in {written}, not {language}")
+
+    answers, failures = ask_structured(
+        context, chat, asked, AskedOfWords, source.concurrency, "teacher: questions", check
+    )
+    by_request = {question.request.digest: question.subject for question in asked}
+    failed = {failure.subject: failure for failure in failures}
+    for word in words.values():
+        word.problem = failed.get(by_request.get(word.request, ""))
+    rejected: list[Failed] = []
+    for question in asked:
+        answer = answers.get(question.subject)
+        if answer is not None:
+            rejected += _take(answer, question.request.digest, source.per_word, words, taken)
+    return rejected
+
+
+def _take(
+    answer: Answer[AskedOfWords],
+    request: str,
+    per_word: int,
+    words: Mapping[str, _Asked],
+    taken: dict[str, str],
+) -> list[Failed]:
+    """Give the words of one reply their questions; returns what was left out, and why."""
+    rejected = []
+    for row in answer.value.words:
+        word = words.get(letters_of(row.word))
+        asked_here = word is not None and word.request == request
+        for text in row.questions:
+            clean = " ".join(normalise(NUMBERING.sub("", text)).split())
+            key = letters_of(clean)
+            if word is None or not asked_here:
+                reason, rule = f"nobody asked about {row.word!r}", "word_not_asked"
+            elif not key or len(clean) > LONGEST_QUESTION:
+                reason, rule = f"{len(clean)} characters", "question_length"
+            elif key in taken:
+                reason, rule = f"asked already about {taken[key]!r}", "repeated_question"
+                word.repeated.append(clean)
+            elif len(word.queries) >= per_word:
+                reason, rule = f"more than the {per_word} asked for", "question_count"
+            else:
+                taken[key] = word.word
+                made_by = {
+                    name: answer.made_by[name] for name in ("teacher", "request", "template")
+                }
+                word.queries.append(Query.make(clean, word.word, **made_by))
+                continue
+            rejected.append(
+                Failed(
+                    subject=row.word,
+                    request=answer.request,
+                    reason=reason,
+                    reply=text[:2000],
+                    kind="rejected",
+                    rule=rule,
+                )
+            )
+    return rejected
+
+
+def _missing(word: _Asked, per_word: int) -> Failed:
+    """A word that has too few questions after it was asked about twice."""
+    reason = f"{len(word.queries)} of {per_word} questions"
+    if word.problem is None:
+        return Failed(subject=word.word, request=word.request, reason=reason, reply="")
+    fields = {"subject": word.word, "reason": f"{reason}: {word.problem.reason}"}
+    return word.problem.model_copy(update=fields)
+
+
+def _sources(config: QueriesConfig, project_folder: Path) -> Mapping[str, Path]:
+    path = project_folder / config.source.file
+    if not path.is_file():
+        read_words(path, lambda _note: None)  # raises what is wrong with it
+    return {config.source.file.name: path}
+
+
+def _prompts(config: QueriesConfig) -> tuple[str, ...]:
+    asks = isinstance(config.source, SeedWords)
+    return ("queries", "queries_more", "repair") if asks else ()
+
+
+def forecast(context: StageContext[QueriesConfig]) -> Cost:
+    """One call per group of words that no earlier run has an answer to."""
+    source = context.config.source
+    if isinstance(source, QuestionFile):
+        return Cost(text=f"reads {source.file.name}")
+    path = context.services.project_folder / source.file
+    lines, _ = read_words(path, lambda _note: None)
+    words = [_Asked(line.text) for line in lines]
+    chat = context.services.chat(source.teacher)
+    language = _language(source, words)
+    groups = _groups(words, source.words_per_call)
+    asked = [_question(context, source, chat, "queries", group, language) for group in groups]
+    calls = count_unpaid(context, chat, asked)
+    return Cost(calls=calls, text=f"{calls} calls to {chat.model} ({len(words)} words)")
+
+
+def _teachers(config: QueriesConfig) -> tuple[str, ...]:
+    return (config.source.teacher,) if isinstance(config.source, SeedWords) else ()
+
+
+STAGE: Stage[Any] = Stage(
+    name="queries",
+    version=1,
+    reads=(),
+    makes=("queries",),
+    run=queries,
+    sources=_sources,
+    prompts=_prompts,
+    teachers=_teachers,
+    cost=forecast,
+)

@@ -1,5 +1,7 @@
 from datetime import UTC, datetime
+from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,14 +9,18 @@ from pydantic import ValidationError
 from rapidfuzz.distance import Levenshtein
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from jangin.core.errors import StageError
+from jangin.core.encoder import LocalEncoder
+from jangin.core.errors import ConfigError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.core.table import read_table, write_table
 from jangin.core.types import Dropped, Example, Message, Score
 from jangin.examples.candidates import normalised
-from jangin.examples.curate import STAGE, CurateConfig, Window, curate, run
+from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, Window, curate, run
+from jangin.examples.semantic import EncoderSemantic
+from jangin.examples.sieve import Rule
+from jangin.pipeline.report_words import STRINGS
 
 PLAIN = CurateConfig(guard=False)
 QUESTIONS = [
@@ -325,3 +331,149 @@ class TestStage:
     def test_reads_and_makes_what_it_says(self):
         assert (STAGE.reads, STAGE.may_read) == (("examples",), ("base",))
         assert STAGE.makes == ("examples", "dropped")
+
+
+def judged(question, value, **fields):
+    return example(question, score=value, **fields)
+
+
+def test_a_row_that_scored_too_low_goes_with_its_wordings_but_not_with_what_evolved_from_it():
+    bad = judged("연차 휴가는 며칠인가요?", 0.4)
+    wording = example("쉬는 날이 얼마나 되나요?", family=bad.id, parent=bad.id)
+    evolved = judged("입사 첫해 연차는 어떻게 세나요?", 0.9, answer="달마다 하루입니다.")
+    evolved = evolved.model_copy(update={"kind": "evolved", "family": bad.id, "parent": bad.id})
+    unscored = example("병가는 며칠인가요?")
+    config = CurateConfig(guard=False, min_score={"judge": 0.5})
+    result = curate([bad, wording, evolved, unscored], config)
+    assert result.kept == [evolved, unscored]
+    assert rules_of(result) == ["score", "score"]
+    assert result.dropped[0].reason == "judge 0.40 < 0.5"
+    assert (
+        result.dropped[1].reason == f"a wording of {bad.id}, which was left out: judge 0.40 < 0.5"
+    )
+
+
+def test_a_scorer_that_nobody_knows_is_told(context):
+    config = CurateConfig(guard=False, min_score={"judg": 0.5})
+    with pytest.raises(StageError, match=r"no example has a score of .judg.\. There is: judge"):
+        run(context([judged("가나?", 0.9)], config))
+
+
+def test_everything_scored_too_low_says_which_setting_to_change(context):
+    config = CurateConfig(guard=False, min_score={"judge": 0.95})
+    with pytest.raises(StageError, match=r"left out all 1 examples \(1 score\).*lower min_score"):
+        run(context([judged("가나?", 0.9)], config))
+
+
+@pytest.mark.parametrize("better", [0, 1, 2])
+def test_of_near_duplicates_the_best_scored_stays_wherever_it_stands(better):
+    texts = ["연차 휴가는 며칠인가요?", "연차 휴가는 며칠인지요?", "연차 휴가는 며칠일까요?"]
+    rows = [judged(text, 0.9 if n == better else 0.5) for n, text in enumerate(texts)]
+    result = curate(rows, PLAIN)
+    assert result.kept == [rows[better]]
+    assert {dropped.twin for dropped in result.dropped} == {rows[better].id}
+
+
+def test_an_evolved_question_gives_way_to_an_original_and_takes_its_wordings_along():
+    original = judged("연차 휴가는 며칠인가요?", 0.5)
+    other = judged("출장비 기한은?", 0.9, answer="5일입니다.")
+    fields = {"family": other.id, "parent": other.id}
+    evolved = judged("연차 휴가는 며칠인지요?", 0.9, **fields).model_copy(
+        update={"kind": "evolved"}
+    )
+    wording = example("해마다 쉬는 날 수는?", family=other.id, parent=evolved.id)
+    result = curate([other, evolved, wording, original], PLAIN)
+    assert result.kept == [other, original]
+    assert rules_of(result) == ["near_duplicate", "family"]
+    assert {dropped.twin for dropped in result.dropped} == {original.id}
+
+
+class Topics:
+    """An encoder that knows three topics by a word each."""
+
+    source = "topics"
+    TOPICS = (("연차", "유급휴가"), ("출장",), ("15일", "보름"), ("7일",))
+
+    def encode(self, texts, role):
+        assert role == "query"
+        rows = np.array(
+            [[float(any(w in text for w in words)) for words in self.TOPICS] for text in texts],
+            dtype=np.float32,
+        )
+        rows[:, -1] += 0.01
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+SEMANTIC = CurateConfig(
+    guard=False,
+    semantic=EncoderSemantic(
+        type="encoder", encoder=LocalEncoder(type="local", path="x"), min_cosine=0.9
+    ),
+)
+
+
+def test_the_same_question_and_answer_in_other_words_go_when_an_encoder_is_asked():
+    rows = [
+        judged("연차는 며칠인가요?", 0.5, answer="15일입니다."),
+        judged("유급휴가 일수를 알려 주세요", 0.9, answer="보름입니다."),
+        judged("연차를 며칠 전에 신청하나요?", 0.9, answer="7일 전입니다."),
+        judged("연차 2년 차에는 며칠인가요?", 0.1, answer="15일입니다."),
+    ]
+    result = curate(rows, SEMANTIC, encoder=Topics())
+    assert result.kept == rows[1:]
+    (dropped,) = result.dropped
+    assert (dropped.rule, dropped.twin) == ("semantic_duplicate", rows[1].id)
+    assert dropped.reason.endswith("cosine 1.000, limit 0.9")
+    assert curate(rows, PLAIN).kept == rows
+    other = [rows[0], judged("유급휴가를 합치면?", 0.9, answer="15일에 5일을 더합니다.")]
+    assert curate(other, SEMANTIC, encoder=Topics()).kept == other
+
+
+def test_siblings_are_alike_on_purpose_to_an_encoder_too():
+    original = judged("연차는 며칠인가요?", 0.5)
+    wording = example("유급휴가 일수를 알려 주세요", family=original.id, parent=original.id)
+    assert curate([original, wording], SEMANTIC, encoder=Topics()).kept == [original, wording]
+
+
+def test_every_rule_has_its_words_and_its_remedy():
+    rules = get_args(Rule)
+    assert set(rules) == set(_REMEDIES)
+    for words in STRINGS.values():
+        assert {f"rule_{rule}" for rule in rules} <= set(words)
+
+
+def test_the_files_of_a_local_encoder_are_part_of_what_curate_reads(tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no text encoder: it has no config\.json"):
+        STAGE.sources(SEMANTIC, tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.json").write_text("{}")
+    assert set(STAGE.sources(SEMANTIC, tmp_path)) == {"encoder/config.json"}
+    assert STAGE.sources(PLAIN, tmp_path) == {}
+
+
+def evolved_from(parent, question, answer="따로 답합니다.", family=""):
+    row = example(question, answer, family=family or parent.family, parent=parent.id, score=0.5)
+    return row.model_copy(update={"kind": "evolved"})
+
+
+def test_what_evolved_from_a_question_that_gave_way_joins_the_family_of_its_twin():
+    first, twin = judged("연차 휴가는 며칠인가요?", 0.9), judged("연차 휴가는 며칠인지요?", 0.5)
+    wording = example("해마다 쉬는 날 수는?", family=twin.id, parent=twin.id)
+    deeper = evolved_from(twin, "입사 첫해에는 휴가를 어떻게 세나요?")
+    deepest = evolved_from(deeper, "첫해에 결근하면 어떻게 되나요?")
+    its_wording = example("첫해 휴가 계산법?", family=twin.id, parent=deeper.id)
+    result = curate([first, twin, wording, deeper, deepest, its_wording], PLAIN)
+    assert rules_of(result) == ["near_duplicate", "family"]
+    assert [row.id for row in result.kept] == [first.id, deeper.id, deepest.id, its_wording.id]
+    assert {row.family for row in result.kept} == {first.id}
+    assert result.moved == 3
+    assert [row.parent for row in result.kept[1:]] == [twin.id, deeper.id, deeper.id]
+
+
+def test_a_family_that_was_joined_and_gives_way_itself_takes_all_along():
+    best = judged("연차 휴가는 며칠인가요?", 0.9)
+    middle = judged("연차 휴가는 며칠인가요 ?", 0.5)
+    last = judged("연차 휴가는 며칠일까요?", 0.1)
+    deeper = evolved_from(last, "입사 첫해에는 휴가를 어떻게 세나요?")
+    result = curate([last, deeper, middle, best], PLAIN)
+    assert {row.id: row.family for row in result.kept} == {best.id: best.id, deeper.id: best.id}

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, SettingsError
 from jangin.core.types import Example, Message
 from jangin.examples.export import export_examples
 
@@ -81,3 +81,38 @@ def test_openai_files_are_checked_against_the_limits_of_the_service(tmp_path):
         export_examples([example()], tmp_path / "a", "openai")
     with pytest.raises(DataError, match="empty question or answer"):
         export_examples([example(answer=" ")] * 10, tmp_path / "a", "openai")
+
+
+PATTERN = "### 질문: {question} ### 답: {answer} {other} {"
+
+
+def test_a_pattern_of_the_users_own_is_filled_in_and_other_braces_stay(tmp_path):
+    export_examples([example(question="{answer}는?")], tmp_path / "a", "template", PATTERN)
+    assert rows(tmp_path / "a") == [{"text": "### 질문: {answer}는? ### 답: 15일 {other} {"}]
+
+
+def test_a_pattern_without_an_answer_makes_prompts_and_one_without_a_question_is_refused(tmp_path):
+    export_examples([example()], tmp_path / "a", "template", "{question} ->")
+    assert rows(tmp_path / "a") == [{"text": "연차는 며칠입니까? ->"}]
+    with pytest.raises(SettingsError, match=r"has no place for \{question\}"):
+        export_examples([example()], tmp_path / "b", "template", "{answer}")
+    assert not (tmp_path / "b").exists()
+
+
+def test_chat_carries_who_made_the_example_and_what_from(tmp_path):
+    made = example().model_copy(
+        update={
+            "template": "evolve_deepening/ko@1",
+            "parent": "p",
+            "operation": "deepening",
+            "seed_word": "전세",
+            "teacher": "t",
+            "sample": 2,
+            "answers": ("15일간",),
+        }
+    )
+    export_examples([made], tmp_path / "a", "chat")
+    (row,) = rows(tmp_path / "a")
+    for name in ("template", "parent", "operation", "seed_word", "teacher", "sample"):
+        assert row[name] == getattr(made, name)
+    assert row["answers"] == ["15일간"]

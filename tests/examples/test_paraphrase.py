@@ -1,16 +1,31 @@
 import asyncio
 import json
+from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
-from jangin.core.errors import StageError
+from jangin.core.encoder import LocalEncoder
+from jangin.core.errors import DataError, SettingsError, StageError
 from jangin.core.replies import Failed
 from jangin.core.table import read_table
 from jangin.core.types import Document, Example, Message
-from jangin.examples.paraphrase import STAGE, ParaphraseConfig, forecast, paraphrase
+from jangin.examples.diversity import AnyWording, NearCopies, find_copies
+from jangin.examples.meaning import EncoderMeaning, TeacherMeaning
+from jangin.examples.paraphrase import (
+    STAGE,
+    FileSource,
+    ParaphraseConfig,
+    TeacherSource,
+    forecast,
+    paraphrase,
+)
+from jangin.examples.recorded_paraphrases import read_paraphrases
 
-CONFIG = ParaphraseConfig(teacher="fake", count=3)
+SOURCE = TeacherSource(teacher="fake", count=3)
+CONFIG = ParaphraseConfig(source=SOURCE)
 QUESTIONS = ("연차휴가는 며칠인가요?", "병가는 며칠인가요?", "출장비는 언제 청구하나요?")
 
 
@@ -24,7 +39,7 @@ def asked(request):
 
 def rewrite(request):
     question = asked(request)
-    return words(f"혹시 {question}", f"{question[:-1]} 알려 주세요", f"궁금한데 {question}")
+    return words(f"혹시 {question}", f"{question[:-1]} 알려 주세요", f"궁금한데요, {question}")
 
 
 @pytest.fixture
@@ -153,18 +168,22 @@ class OutOfOrder:
         pass
 
 
+def at_once(concurrency):
+    return ParaphraseConfig(source=SOURCE.model_copy(update={"concurrency": concurrency}))
+
+
 def test_the_order_of_replies_and_the_concurrency_change_nothing(context):
     results = [
-        run(context(chat=chat, config=CONFIG.model_copy(update={"concurrency": concurrency})))
+        run(context(chat=chat, config=at_once(concurrency)))
         for chat, concurrency in ((FakeChat(rewrite), 1), (OutOfOrder(), 8), (OutOfOrder(), 2))
     ]
     assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize(
-    ("language", "words"), [("ko", "상담원"), ("en", "help line"), ("", "help")]
+    ("language", "words"), [("ko", "상담원"), ("en", "help line"), ("", "상담원")]
 )
-def test_the_prompt_is_in_the_language_of_the_document_or_english(context, language, words):
+def test_the_prompt_is_in_the_language_of_the_document_or_of_the_question(context, language, words):
     chat = FakeChat(rewrite)
     run(context(chat=chat, language=language))
     assert all(words in request.messages[0].content for request in chat.calls)
@@ -187,5 +206,168 @@ def test_the_forecast_counts_what_is_not_paid_yet(context, ledger):
 
 
 def test_only_what_changes_replies_is_identity():
-    assert set(CONFIG.identity()) == {"teacher", "count", "temperature", "max_tokens"}
+    identity = CONFIG.identity()
+    assert set(identity) == {"source", "diversity", "meaning"}
+    assert set(identity["source"]) == {"type", "teacher", "count", "temperature", "max_tokens"}
     assert (STAGE.reads, STAGE.makes) == (("examples",), ("examples",))
+
+
+def test_near_copies_of_the_question_or_of_each_other_are_left_out_with_their_likeness(context):
+    texts = (
+        "연차 휴가는 정말로 며칠인가요?",
+        "연차휴가는 정말로 며칠 인가요",
+        "연차휴가는 정말로 며칠인지요?",
+        "쉬는 날 수를 알려 주세요",
+    )
+
+    def answer(request):
+        return words(*texts) if asked(request) == QUESTIONS[0] else rewrite(request)
+
+    source = SOURCE.model_copy(update={"count": 9})
+    loose = ParaphraseConfig(source=source, diversity=NearCopies(similarity=0.8))
+    examples, failed = run(context(answer, loose))
+    kept = [e.question for e in examples if e.parent == examples[0].id]
+    assert kept == [texts[0], texts[3]]
+    reasons = [row.reason for row in failed if row.subject == examples[0].id]
+    assert {row.rule for row in failed} == {"near_copy"}
+    assert len(reasons) == 2
+    assert reasons[1].startswith(f"near copy of {texts[0]!r}: similarity 0.923, limit 0.8")
+    every, failed = run(
+        context(answer, ParaphraseConfig(source=source, diversity=AnyWording(type="none")))
+    )
+    assert [e.question for e in every if e.parent == every[0].id] == [texts[0], texts[2], texts[3]]
+
+
+def test_the_same_content_words_are_held_to_a_lower_likeness():
+    wordings = [
+        "출장비는 언제까지 청구하나요?",
+        "출장비를 언제까지 청구하나요?",
+        "출장비는 어디에 청구하나요?",
+    ]
+    assert find_copies(wordings, NearCopies(similarity=0.99, same_words_similarity=0.8)) == {
+        1: "near copy of the question itself: similarity 0.923, same content words, limit 0.8"
+    }
+    assert find_copies(wordings, NearCopies(similarity=0.99, same_words_similarity=0.95)) == {}
+
+
+def test_a_copy_of_a_wording_that_went_itself_stays():
+    chain = ["가나다라마바사아자차", "가나다라마바사아자카", "가나다라마바사아하카"]
+    assert set(find_copies(chain, NearCopies(similarity=0.9))) == {1}
+
+
+def test_a_teacher_that_finds_another_meaning_takes_a_wording_out(context):
+    def answer(request):
+        if "verdicts" in request.messages[0].content:
+            number = 2 if QUESTIONS[0] in request.messages[1].content else 0
+            verdicts = [{"number": n, "same": n != number, "reason": "더 넓다"} for n in (1, 2, 3)]
+            return json.dumps({"verdicts": verdicts})
+        return rewrite(request)
+
+    config = ParaphraseConfig(source=SOURCE, meaning=TeacherMeaning(type="teacher", teacher="x"))
+    opened = context(answer, config)
+    examples, (failed,) = run(opened)
+    assert len(examples) == 11
+    assert failed.reply == f"{QUESTIONS[0][:-1]} 알려 주세요"
+    assert (failed.rule, failed.kind) == ("other_meaning", "rejected")
+    assert failed.reason == "fake finds another meaning: 더 넓다"
+    assert opened.summary["other_meaning"] == 1
+    assert STAGE.teachers(config) == ("fake", "x")
+    assert "same_meaning" in STAGE.prompts(config)
+
+
+def test_verdicts_that_miss_a_wording_are_asked_for_again_and_then_take_nothing_out(context):
+    def answer(request):
+        if "verdicts" in request.messages[0].content:
+            return json.dumps({"verdicts": [{"number": 1, "same": False}]})
+        return rewrite(request)
+
+    config = ParaphraseConfig(source=SOURCE, meaning=TeacherMeaning(type="teacher", teacher="x"))
+    examples, failed = run(context(answer, config))
+    assert len(examples) == 12
+    assert {row.reason for row in failed} == {"give one verdict for each number from 1 to 3"}
+
+
+class Bigrams:
+    """An encoder of letters: two texts are near when they share bigrams."""
+
+    source = "bigrams"
+
+    def encode(self, texts, role):
+        assert role == "query"
+        rows = np.zeros((len(texts), 512), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for pair in pairwise(text):
+                row[hash_of(pair) % 512] += 1
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def hash_of(pair):
+    return ord(pair[0]) * 31 + ord(pair[1])
+
+
+def test_a_wording_far_from_its_question_is_left_out_with_its_cosine(context):
+    def answer(request):
+        return words(f"혹시 {asked(request)}", "전혀 다른 것을 묻습니다")
+
+    encoder = LocalEncoder(type="local", path="encoder")
+    meaning = EncoderMeaning(type="encoder", encoder=encoder, min_cosine=0.5)
+    opened = context(answer, ParaphraseConfig(source=SOURCE, meaning=meaning))
+    opened = replace(opened, services=replace(opened.services, encoder=lambda _config: Bigrams()))
+    examples, failed = run(opened)
+    assert len(examples) == 6
+    assert [row.reply for row in failed] == ["전혀 다른 것을 묻습니다"] * 3
+    assert failed[0].reason.endswith("< 0.5")
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    def write(data, **kind):
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        (tmp_path / "words.json").write_bytes(text.encode(kind.get("encoding", "utf-8")))
+        return ParaphraseConfig(source=FileSource(type="file", path="words.json"))
+
+    return write
+
+
+def test_a_file_of_paraphrases_is_taken_in_its_own_order_after_each_original(context, recorded):
+    config = recorded(
+        {QUESTIONS[2]: ["셋째를 달리"], QUESTIONS[0]: ["첫째를 달리", "또 달리 첫째"]}
+    )
+    opened = context(config=config)
+    examples, failed = run(opened)
+    assert [e.question for e in examples] == [
+        *(QUESTIONS[0], "첫째를 달리", "또 달리 첫째", QUESTIONS[1]),
+        *(QUESTIONS[2], "셋째를 달리"),
+    ]
+    assert failed == []
+    assert (examples[1].teacher, examples[1].request) == ("", "")
+    assert opened.summary["questions_without"] == 1
+    assert "1 questions have no paraphrases in words.json" in opened.services.progress.said[0]
+    assert STAGE.teachers(config) == STAGE.prompts(config) == ()
+    assert set(STAGE.sources(config, opened.services.project_folder)) == {"paraphrases"}
+
+
+def test_a_file_that_knows_none_of_the_questions_stops_the_stage(context, recorded):
+    with pytest.raises(SettingsError, match="none of which is among the 3 examples"):
+        run(context(config=recorded({"다른 질문?": ["또 다른"]})))
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "words"),
+    [
+        ("{", "utf-8", "is not JSON"),
+        ("[1, 2]", "utf-8", "must hold one object"),
+        ({"질문": "글"}, "utf-8", "what stands under '질문' is no list of texts"),
+        ({"질문": ["글"]}, "cp949", "is not UTF-8"),
+    ],
+)
+def test_a_bad_file_of_paraphrases_is_told_in_a_sentence(tmp_path, recorded, data, encoding, words):
+    recorded(data, encoding=encoding)
+    with pytest.raises(DataError, match=words):
+        read_paraphrases(tmp_path / "words.json")
+
+
+def test_a_byte_order_mark_decomposed_hangul_and_a_repeated_question_do_no_harm(tmp_path, recorded):
+    text = '{"' + "\u1100\u1161" + '?": ["하나"], "' + "\uac00" + '?": ["둘"]}'
+    recorded(text, encoding="utf-8-sig")
+    assert read_paraphrases(tmp_path / "words.json") == {"\uac00?": ["하나", "둘"]}

@@ -285,3 +285,34 @@ def test_no_examples_at_all_are_an_error_that_says_where_to_look(tmp_path):
     with pytest.raises(StageError, match="jangin report"):
         STAGE.run(stage)
     stage.services.ledger.close()
+
+
+def test_what_grew_from_one_seed_word_stays_in_one_split():
+    examples = [
+        example(f"{word(n)} {word(n + 40)} 무엇입니까?", f"답 {n}", seed_word=f"낱말 {n % 8}")
+        for n in range(32)
+    ]
+    result = split_examples(examples, [], SplitConfig(unseen_sections=0.3, validation=0.2))
+    assert result.summary["groups"] == 8
+    sides = {}
+    for row in result.rows:
+        assert sides.setdefault(row.example.seed_word, row.split) == row.split
+    assert set(sides.values()) == {"train", "validation", "unseen_sections"}
+
+
+def test_an_evolved_question_follows_its_parent_and_is_trained_on_or_tested_like_an_original():
+    originals = [example(f"{word(n)} {word(n + 40)} 무엇입니까?", f"답 {n}") for n in range(12)]
+    evolved = [
+        example(
+            f"{word(n + 80)} {word(n + 120)} 왜 그렇습니까?",
+            f"까닭 {n}",
+            kind="evolved",
+            parent=parent.id,
+        )
+        for n, parent in enumerate(originals)
+    ]
+    result = split_examples([*originals, *evolved], [], SplitConfig(unseen_sections=0.3))
+    side = {row.example.id: row.split for row in result.rows}
+    assert len(side) == 24
+    assert all(side[row.id] == side[row.parent] for row in evolved)
+    assert result.summary["train_evolved"] == sum(side[row.id] == "train" for row in evolved) > 0

@@ -1,4 +1,7 @@
-"""What a split may not tear apart: examples joined by family, section, chunk and near copies."""
+"""What a split may not tear apart: examples joined by origin and near copies.
+
+The origin of an example is its family, its parent, its seed word, its section and its chunks.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,6 +95,11 @@ def _sections(example: Example, section_of: dict[str, str]) -> list[str]:
 def _ties(example: Example, section_of: dict[str, str]) -> Iterator[tuple[str, str]]:
     """All that an example may share with another, so that the two belong together."""
     yield "family", example.family
+    yield "row", example.id
+    if example.parent:
+        yield "row", example.parent
+    if example.seed_word:
+        yield "seed word", example.seed_word
     for section in _sections(example, section_of):
         yield "section", section
     for chunk_id in example.chunk_ids:
@@ -106,7 +114,8 @@ def _component(
         families.setdefault(example.family, []).append(example)
     sections = [name for example in group for name in _sections(example, section_of)]
     chunk_ids = [chunk_id for example in group for chunk_id in example.chunk_ids]
-    name = min(sections or chunk_ids or list(families))
+    seed_words = [example.seed_word for example in group if example.seed_word]
+    name = min(sections or chunk_ids or seed_words or list(families))
     return Component(
         families=tuple(tuple(family) for family in families.values()),
         place=rank(seed, "component", name),

@@ -60,6 +60,17 @@ def content_keys(texts: Sequence[str]) -> list[str]:
     return keys
 
 
+def proper_names(texts: Sequence[str]) -> list[list[str]]:
+    """The proper names of each text, as Kiwi tags them; none in texts without Hangul."""
+    korean = [number for number, text in enumerate(texts) if _HANGUL.search(text)]
+    names: list[list[str]] = [[] for _ in texts]
+    if korean:
+        tokenised = _kiwi().tokenize([texts[number] for number in korean])
+        for number, tokens in zip(korean, tokenised, strict=True):
+            names[number] = [t.form for t in tokens if t.tag == "NNP" and len(t.form) > 1]
+    return names
+
+
 def _joined(words: Sequence[str]) -> str:
     """Words written together; numbers between #, without thousands separators."""
     return "".join(f"#{word.replace(',', '')}#" if word[0].isdigit() else word for word in words)
@@ -85,7 +96,8 @@ def _kiwi() -> "Kiwi":
         from kiwipiepy import Kiwi  # loads a model of 100 MB
     except ImportError as error:
         raise MachineError(
-            "telling Korean near-duplicates from filled templates needs kiwipiepy. "
-            "Install it with `pip install 'jangin[documents]'`, or set guard: false."
+            "reading Korean words needs kiwipiepy. Install it with "
+            "`pip install 'jangin[documents]'`, or do without: set guard: false under curate and "
+            "min_grounded: 0 and distinct: false under synthesize."
         ) from error
     return Kiwi(num_workers=1)

@@ -3,47 +3,54 @@
 Rules, in order; each sees what the ones before it left:
 
     empty               no question or no answer
+    score               a scorer gave less than `min_score`, to it or to the question it rewords
     characters          question or answer too short or too long
     tokens              prompt and answer together too short or too long for the base model
     exact_duplicate     same prompt, same answer
     conflicting_answer  same prompt, another answer
     near_duplicate      nearly the same question after the same context
-    family              its original gave way to another family's original by the three above
+    semantic_duplicate  the same question and answer to an encoder; off unless asked for
+    family              what it rewords gave way to another family by the four above
 
-Of two twins the original goes before the paraphrase, then the better score, then the earlier row.
+What evolved from a question that gave way has a question and an answer of its own: it stays, in the
+family of the twin, so that a split keeps the two together.
+Of two twins the original goes before the evolved one and that before the paraphrase, then the
+better score, then the earlier row.
 Every row ends in exactly one of `examples` and `dropped`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jangin.core.config import Config, StageConfig
+from jangin.core.encoder import Encoder
 from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.stage import Stage, StageContext
 from jangin.core.types import Dropped, Example
-
-Rule = Literal[
-    "empty",
-    "characters",
-    "tokens",
-    "exact_duplicate",
-    "conflicting_answer",
-    "near_duplicate",
-    "family",
-]
+from jangin.examples.encoder_files import encoder_files
+from jangin.examples.semantic import (
+    EncoderSemantic,
+    NoSemantic,
+    Semantic,
+    encode_rows,
+    find_semantic_twins,
+)
+from jangin.examples.sieve import Rule, Sieve, Verdict, preference
 
 _REMEDIES: dict[Rule, str] = {
     "empty": "look at the replies they were made from",
+    "score": "lower min_score under curate, or look at the judge's reasons",
     "characters": "widen question_characters or answer_characters under curate",
     "tokens": "widen tokens under curate, or choose a base model with a longer context",
     "exact_duplicate": "add other source documents",
     "conflicting_answer": "set conflicts: keep under curate",
     "near_duplicate": "raise threshold under curate, or set guard: true",
+    "semantic_duplicate": "raise semantic.min_cosine under curate",
     "family": "raise threshold under curate, or set guard: true",
 }
 
@@ -66,8 +73,10 @@ class Window(Config):
 
 
 class CurateConfig(StageConfig):
-    """What counts as too short, too long, or the same again."""
+    """What counts as bad, too short, too long, or the same again."""
 
+    min_score: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Least score of each scorer, such as `{judge: 0.75}`; a row without that score stays."""
     question_characters: Window = Window(minimum=2, maximum=2000)
     """Length of the last user turn."""
     answer_characters: Window = Window(minimum=1, maximum=8000)
@@ -83,16 +92,8 @@ class CurateConfig(StageConfig):
     """Keep near-duplicates whose content words differ: one template filled twice."""
     sibling_threshold: float = Field(default=0.95, ge=0.6, le=1)
     """The threshold inside a family, whose questions are alike on purpose; without the guard."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Why a row goes, and the row that stays in its place."""
-
-    index: int
-    rule: Rule
-    reason: str
-    twin: int | None = None
+    semantic: Semantic = NoSemantic()
+    """Whether an encoder looks for the same in other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,75 +104,26 @@ class Curation:
     dropped: list[Dropped]
     tokens: list[int] | None
     """Of the kept rows; None where there was no tokenizer."""
-
-
-@dataclass(slots=True)
-class _Sieve:
-    """The rows and what has been decided about them so far."""
-
-    rows: Sequence[Example]
-    out: dict[int, _Verdict] = field(default_factory=dict)
-
-    def left(self) -> list[int]:
-        """Rows that no rule has taken."""
-        return [index for index in range(len(self.rows)) if index not in self.out]
-
-    def apply(self, judge: Callable[[int], str], rule: Rule) -> None:
-        """Take every row for which `judge` gives a reason."""
-        for index in self.left():
-            if reason := judge(index):
-                self.out[index] = _Verdict(index, rule, reason)
-
-    def settle(self, find: Callable[[list[int]], list[_Verdict]]) -> None:
-        """Take what `find` takes; families whose original goes first, so that no twin is lost."""
-        while True:
-            verdicts = find(self.left())
-            families = [verdict for verdict in verdicts if self._ends_family(verdict)]
-            self.out.update({verdict.index: verdict for verdict in families or verdicts})
-            if not families:
-                return
-            self._take_families(families)
-
-    def _ends_family(self, verdict: _Verdict) -> bool:
-        row = self.rows[verdict.index]
-        return (
-            row.kind == "original"
-            and verdict.twin is not None
-            and self.rows[verdict.twin].family != row.family
-        )
-
-    def _take_families(self, verdicts: Iterable[_Verdict]) -> None:
-        ended = {self.rows[verdict.index].family: verdict for verdict in verdicts}
-        for index in self.left():
-            verdict = ended.get(self.rows[index].family)
-            if verdict is not None:
-                reason = f"its original was left out ({verdict.rule}): {verdict.reason}"
-                self.out[index] = _Verdict(index, "family", reason, verdict.twin)
-
-    def dropped(self) -> list[Dropped]:
-        """The rows that go, in order, each with the twin that stays in the end."""
-        return [self._drop(self.out[index]) for index in sorted(self.out)]
-
-    def _drop(self, verdict: _Verdict) -> Dropped:
-        twin, reason = verdict.twin, verdict.reason
-        while twin in self.out:
-            twin = self.out[twin].twin
-        final = "" if twin is None else self.rows[twin].id
-        if twin != verdict.twin:
-            reason += f"; that one gave way to {final}"
-        example = self.rows[verdict.index]
-        return Dropped(example=example, rule=verdict.rule, reason=reason, twin=final)
+    moved: int = 0
+    """Kept rows that joined the family of a twin of what they evolved from."""
 
 
 def curate(
-    rows: Sequence[Example], config: CurateConfig, tokenizer: Path | None = None, threads: int = 1
+    rows: Sequence[Example],
+    config: CurateConfig,
+    tokenizer: Path | None = None,
+    threads: int = 1,
+    encoder: Encoder | None = None,
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
-    sieve = _Sieve(rows)
+    rows = list(rows)
+    sieve = Sieve(rows)
     sieve.apply(lambda index: _empty(rows[index]), "empty")
+    sieve.apply(lambda index: _low_score(rows[index], config.min_score), "score")
+    sieve.follow("score")
     sieve.apply(lambda index: _characters(rows[index], config), "characters")
     tokens = None
     if tokenizer is not None:
@@ -186,11 +138,15 @@ def curate(
     if config.conflicts == "drop":
         sieve.settle(lambda left: _conflicting(rows, left))
     sieve.settle(lambda left: _near(rows, left, config, threads))
+    if encoder is not None and isinstance(config.semantic, EncoderSemantic):
+        least, vectors = config.semantic.min_cosine, encode_rows(rows, encoder)
+        sieve.settle(lambda left: find_semantic_twins(rows, left, vectors, least))
     left = sieve.left()
     return Curation(
         [rows[index] for index in left],
         sieve.dropped(),
         None if tokens is None else [tokens[index] for index in left],
+        len(sieve.moved.intersection(left)),
     )
 
 
@@ -201,6 +157,15 @@ def _empty(row: Example) -> str:
         if not text.strip()
     ]
     return f"no {' and no '.join(missing)}" if missing else ""
+
+
+def _low_score(row: Example, least: Mapping[str, float]) -> str:
+    reasons = [
+        f"{score.scorer} {score.value:.2f} < {least[score.scorer]:g}: {score.reason}".rstrip(": ")
+        for score in row.scores
+        if score.value < least.get(score.scorer, 0)
+    ]
+    return "; ".join(reasons)
 
 
 def _characters(row: Example, config: CurateConfig) -> str:
@@ -237,12 +202,6 @@ def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
     ]
 
 
-def _preference(row: Example) -> float:
-    """Which of two twins stays: originals (2 and more), then by mean score."""
-    mean = sum(score.value for score in row.scores) / max(len(row.scores), 1)
-    return mean + 2 * (row.kind == "original")
-
-
 def _prompt_key(row: Example) -> tuple[str, ...]:
     """Equal for prompts that differ in white space, letter case and Unicode form only."""
     from jangin.examples.candidates import normalised
@@ -258,24 +217,24 @@ def _grouped(
     for index in left:
         groups[key(rows[index])].append(index)
     return [
-        sorted(group, key=lambda index: -_preference(rows[index]))
+        sorted(group, key=lambda index: -preference(rows[index]))
         for group in groups.values()
         if len(group) > 1
     ]
 
 
-def _exact(rows: Sequence[Example], left: list[int]) -> list[_Verdict]:
+def _exact(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
     from jangin.examples.candidates import normalised
 
     groups = _grouped(rows, left, lambda row: (*_prompt_key(row), normalised(row.answer)))
     return [
-        _Verdict(index, "exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
+        Verdict(index, "exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
         for best, *others in groups
         for index in others
     ]
 
 
-def _conflicting(rows: Sequence[Example], left: list[int]) -> list[_Verdict]:
+def _conflicting(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
     from rapidfuzz.distance import Levenshtein
 
     verdicts = []
@@ -286,13 +245,13 @@ def _conflicting(rows: Sequence[Example], left: list[int]) -> list[_Verdict]:
                 f"another answer to the prompt of {rows[best].id}; "
                 f"similarity of the answers {alike:.3f}"
             )
-            verdicts.append(_Verdict(index, "conflicting_answer", reason, best))
+            verdicts.append(Verdict(index, "conflicting_answer", reason, best))
     return verdicts
 
 
 def _near(
     rows: Sequence[Example], left: list[int], config: CurateConfig, threads: int
-) -> list[_Verdict]:
+) -> list[Verdict]:
     """Near-duplicate questions among rows whose prompts are the same up to the question.
 
     Equal questions have been settled by the two rules before, so exact matches are left alone.
@@ -308,7 +267,7 @@ def _near(
         found = find_duplicates(
             [rows[index].question for index in group],
             rules,
-            scores=[_preference(rows[index]) for index in group],
+            scores=[preference(rows[index]) for index in group],
             groups=[rows[index].family for index in group],
             threads=threads,
         )
@@ -321,7 +280,7 @@ def _near(
                     f"question like that of {'its sibling ' * related}{rows[twin].id}; "
                     f"similarity {duplicate.similarity:.3f}, limit {limit:g}"
                 )
-                verdicts.append(_Verdict(index, "near_duplicate", reason, twin))
+                verdicts.append(Verdict(index, "near_duplicate", reason, twin))
     return verdicts
 
 
@@ -348,10 +307,15 @@ def run(context: StageContext[CurateConfig]) -> None:
         raise StageError(
             "curate has no examples to look at. See what the stages before it left out and why."
         )
+    config = context.config
+    _check_scorers(rows, config.min_score)
     tokenizer = None
     if context.has("base"):
         tokenizer = context.folder("base") / "model" / "tokenizer.json"
-    result = curate(rows, context.config, tokenizer, context.services.workers)
+    encoder = None
+    if isinstance(config.semantic, EncoderSemantic):
+        encoder = context.services.encoder(config.semantic.encoder)
+    result = curate(rows, config, tokenizer, context.services.workers, encoder)
     counts = Counter(dropped.rule for dropped in result.dropped)
     if not result.kept:
         raise SettingsError(_nothing_left(counts))
@@ -361,11 +325,22 @@ def run(context: StageContext[CurateConfig]) -> None:
         read=len(rows),
         kept=len(result.kept),
         dropped={rule: counts[rule] for rule in _REMEDIES},
+        moved=result.moved,
         question_characters=_percentiles([len(row.question) for row in result.kept]),
         answer_characters=_percentiles([len(row.answer) for row in result.kept]),
     )
     if result.tokens is not None:
         context.summary["tokens"] = _percentiles(result.tokens)
+
+
+def _check_scorers(rows: Sequence[Example], least: Mapping[str, float]) -> None:
+    known = dict.fromkeys(score.scorer for row in rows for score in row.scores)
+    for name in least:
+        if name not in known:
+            raise SettingsError(
+                f"curate.min_score: no example has a score of {name!r}. There is: "
+                f"{', '.join(known) or 'none'}. Take it away, or turn on the stage that scores."
+            )
 
 
 def _nothing_left(counts: Counter[str]) -> str:
@@ -374,11 +349,19 @@ def _nothing_left(counts: Counter[str]) -> str:
     return f"curate left out all {counts.total():,} examples ({told}). To keep some, {remedy}."
 
 
+def _sources(config: CurateConfig, folder: Path) -> Mapping[str, Path]:
+    if not isinstance(config.semantic, EncoderSemantic):
+        return {}
+    setting = "examples: curate: semantic: encoder: path"
+    return encoder_files(config.semantic.encoder, folder, setting)
+
+
 STAGE = Stage(
     name="curate",
-    version=1,
+    version=2,
     reads=("examples",),
     may_read=("base",),
     makes=("examples", "dropped"),
     run=run,
+    sources=_sources,
 )

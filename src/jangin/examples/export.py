@@ -4,19 +4,21 @@
 * `chat`               `{"messages": [...]}` and where the example comes from
 * `alpaca`             `{"text": "Below is an instruction ... ### Response: ..."}`, on one line
 * `openai`             `{"messages": [...]}` alone, checked against the limits of the service
+* `template`           `{"text": ...}`, a pattern of yours that `{question}` and `{answer}` stand in
 
 Hangul is written as it is: escaped, it takes 4.3 times the space.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, SettingsError
 from jangin.core.types import Example
 
-ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai"]
+ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai", "template"]
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
@@ -36,22 +38,49 @@ def to_prompt_completion(example: Example) -> Row:
 
 
 def to_chat(example: Example) -> Row:
-    """Messages as TRL and Hugging Face read them, with id, family, kind, source and page."""
+    """Messages as TRL and Hugging Face read them, where they come from, and who made them."""
     return {
         "messages": _messages(example),
-        "id": example.id,
-        "family": example.family,
-        "kind": example.kind,
-        "source": example.source,
-        "page": example.page,
-        "section": example.section,
+        **{name: getattr(example, name) for name in _ORIGIN},
+        "chunk_ids": list(example.chunk_ids),
+        **({"answers": list(example.answers)} if example.answers else {}),
     }
+
+
+_ORIGIN = (
+    *("id", "family", "kind", "parent", "operation", "seed_word", "source", "page", "section"),
+    *("evidence", "teacher", "template", "temperature", "sample"),
+)
+"""Fields of an example that `chat` carries."""
 
 
 def to_alpaca(example: Example) -> Row:
     """The one-line Alpaca prompt; has no place for a system message, so that is left out."""
-    _single_turn(example, "alpaca")
-    return {"text": ALPACA.format(question=example.question, answer=example.answer)}
+    return fill_template(example, ALPACA, "alpaca")
+
+
+def fill_template(example: Example, pattern: str, format: ExportFormat = "template") -> Row:
+    """One text: `{question}`, `{answer}` and `{system}` are filled in, all other braces stay."""
+    _single_turn(example, format)
+    system = "\n".join(m.content for m in example.prompt if m.role == "system")
+    parts = {"{question}": example.question, "{answer}": example.answer, "{system}": system}
+    return {"text": _PLACE.sub(lambda match: parts[match[0]], pattern)}
+
+
+_PLACE = re.compile(r"\{(?:question|answer|system)\}")
+
+
+def check_pattern(pattern: str) -> str:
+    """The pattern, if it has a place for the question; raises `SettingsError`.
+
+    One without `{answer}` makes prompts to test with.
+    """
+    if "{question}" not in pattern:
+        raise SettingsError(
+            f"the pattern {pattern!r} has no place for {{question}}. Write it where it belongs, as "
+            "in: --pattern '{question} -> {answer}'"
+        )
+    return pattern
 
 
 def to_openai(example: Example) -> Row:
@@ -64,7 +93,7 @@ def to_openai(example: Example) -> Row:
     return {"messages": _messages(example)}
 
 
-_FORMATS: dict[ExportFormat, Callable[[Example], Row]] = {
+_FORMATS: dict[str, Callable[[Example], Row]] = {
     "prompt_completion": to_prompt_completion,
     "chat": to_chat,
     "alpaca": to_alpaca,
@@ -72,9 +101,12 @@ _FORMATS: dict[ExportFormat, Callable[[Example], Row]] = {
 }
 
 
-def export_examples(examples: Sequence[Example], path: Path, format: ExportFormat) -> int:
+def export_examples(
+    examples: Sequence[Example], path: Path, format: ExportFormat, pattern: str = ALPACA
+) -> int:
     """Write one line per example, in order, and return how many; raises `DataError`.
 
+    `pattern` is what the format `template` fills in; `SettingsError` if it cannot be.
     Nothing is written unless every example fits the format.
     """
     if format == "openai" and len(examples) < OPENAI_MINIMUM:
@@ -82,7 +114,9 @@ def export_examples(examples: Sequence[Example], path: Path, format: ExportForma
             f"{len(examples)} examples are too few: OpenAI's fine-tuning API takes files of at "
             f"least {OPENAI_MINIMUM} lines. Add examples, or export another format."
         )
-    convert = _FORMATS[format]
+    if format == "template":
+        check_pattern(pattern)
+    convert = _FORMATS.get(format) or (lambda example: fill_template(example, pattern))
     lines = [json.dumps(convert(example), ensure_ascii=False) + "\n" for example in examples]
     path.write_text("".join(lines), encoding="utf-8")
     return len(lines)

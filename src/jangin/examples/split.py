@@ -1,7 +1,8 @@
 """Stage `split`: decide what is trained on and what is kept to prove that training worked.
 
-The unit is the *component*: examples that share a family (a question and its paraphrases), a
-section or a chunk, or whose questions are near copies, belong together and never fall apart.
+The unit is the *component*: examples that share a family (a question, what evolved from it and
+their paraphrases), a parent, a seed word, a section or a chunk, or whose questions are near copies,
+belong together and never fall apart.
 A component is wholly for training, wholly for validation, or wholly `unseen_sections`; of the
 training families some paraphrases are kept back as `held_out_paraphrases`.
 
@@ -31,7 +32,7 @@ class SplitConfig(StageConfig):
     unseen_sections: float = Field(default=0.1, ge=0, lt=1)
     """Share of sections about which nothing is trained, for testing. 0 holds none out."""
     validation: float = Field(default=0.05, ge=0, lt=1)
-    """Share of sections whose original questions measure the loss during training."""
+    """Share of sections whose questions, not reworded, measure the loss during training."""
     held_out_paraphrases: int = Field(default=1, ge=0)
     """Paraphrases of each training question that are kept for testing."""
     training_paraphrases: int = Field(default=100, ge=0)
@@ -59,8 +60,8 @@ def split_examples(
 ) -> SplitResult:
     """Split examples; raises `SettingsError` when there are too few components to hold any out.
 
-    Of validation and unseen sections only the originals are kept: as evidence a paraphrase of an
-    untrained question says nothing that its original does not.
+    Of validation and unseen sections only originals and evolved questions are kept: as evidence a
+    paraphrase of an untrained question says nothing that its original does not.
     """
     from jangin.examples.components import join_components
 
@@ -69,7 +70,7 @@ def split_examples(
     split_of: dict[str, Split] = {}
     for component, side in zip(components, _sides(components, config, len(unique)), strict=True):
         for family in component.families:
-            split_of.update((e.id, side) for e in family if e.kind == "original")
+            split_of.update((e.id, side) for e in family if e.kind != "paraphrase")
             if side == "train":
                 split_of.update(_paraphrase_splits(family, component.copied, config))
     rows = [
@@ -128,6 +129,7 @@ def _summary(
     return {
         **counts,
         "train_originals": sum(example.kind == "original" for example in trained),
+        "train_evolved": sum(example.kind == "evolved" for example in trained),
         "train_paraphrases": sum(example.kind == "paraphrase" for example in trained),
         "groups": len(components),
         "families": sum(len(component.families) for component in components),
@@ -157,7 +159,7 @@ def run(context: StageContext[SplitConfig]) -> None:
 
 STAGE = Stage(
     name="split",
-    version=1,
+    version=2,
     reads=("examples",),
     may_read=("chunks",),
     makes=("splits",),

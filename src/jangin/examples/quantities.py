@@ -1,0 +1,193 @@
+"""Numbers in a text, as values with their units, in Korean and English spellings.
+
+"35,000원", "3만 5천 원" and "3만5000 원" are one quantity; so are "80%" and "80퍼센트", "오후 2시"
+and "14:00", "2회" and "두 번", "March" and "3월". Two quantities agree when their values are equal
+and their units are not known to differ: in a table the unit stands at the head of the column.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from decimal import Decimal
+
+_UNITS = {
+    "percent": ("퍼센트", "프로", "%", "percent"),
+    "won": ("원", "won", "krw"),
+    "dollar": ("달러", "dollars", "dollar", "usd"),
+    "hour": ("시간", "hours", "hour"),
+    "minute": ("분", "minutes", "minute"),
+    "clock": ("시", "o'clock", "a.m", "p.m", "am", "pm"),
+    "week": ("주일", "주간", "주", "weeks", "week"),
+    "months": ("개월", "달", "months"),
+    "month": ("월", "month"),
+    "year": ("년", "years", "year"),
+    "day": ("일", "days", "day"),
+    "times": ("회", "번", "차례", "times"),
+    "person": ("명", "인", "사람", "people", "persons", "employees"),
+    "article": ("조", "article", "articles"),
+    "clause": ("항", "호", "절", "장"),
+    "metre": ("킬로미터", "미터", "km", "m"),
+    "gram": ("킬로그램", "그램", "kg", "g"),
+    "degree": ("도", "°c", "℃", "degrees"),
+    "page": ("쪽", "페이지", "pages", "page"),
+    "age": ("세", "살"),
+}
+_UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in words}
+_UNIT = re.compile(
+    r"[\s-]?(?P<unit>"
+    + "|".join(
+        re.escape(word) + (r"(?![a-z])" if word.isascii() and word.isalpha() else "")
+        for word in sorted(_UNIT_OF, key=len, reverse=True)
+    )
+    + ")"
+)
+_AGREE = (
+    {"month", "months"},
+    {"times", "person", "page", "clause", "age"},
+)
+"""Units between which texts change without saying anything else: counters, above all."""
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
+_POINTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\d.])")
+"""Thousands with points, as half the world writes them and as OCR reads commas."""
+_SCALES = {
+    "조": 10**12, "억": 10**8, "만": 10**4, "천": 10**3, "백": 10**2,
+    "thousand": 10**3, "million": 10**6, "billion": 10**9,
+}  # fmt: skip
+_PART = re.compile(
+    rf"(?P<digits>{_DIGITS})?"
+    r"(?:\s?(?P<scale>조(?=\s?(?:원|\d+\s?억))|억|만|천|백|thousand|million|billion))?"
+)
+_DATE = re.compile(r"(?<!\d)(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
+_CLOCK = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?!\d)")
+_AFTERNOON = re.compile(r"(?:오후|저녁|밤)\s?$")
+_PM = re.compile(r"^\s?p\.?m")
+_MONEY_SIGN = re.compile(r"[₩$]\s?$")
+_LIST_SIGNS = re.compile("[\u2460-\u24ff\u2776-\u2793]")
+_NATIVE = {
+    "한": 1, "두": 2, "세": 3, "네": 4, "다섯": 5, "여섯": 6, "일곱": 7, "여덟": 8, "아홉": 9,
+    "열": 10, "스무": 20,
+}  # fmt: skip
+_NATIVE_COUNT = re.compile(
+    rf"(?<![가-힣])(?P<word>{'|'.join(_NATIVE)})\s?"
+    r"(?P<unit>번|차례|달|시간|시|사람|명|살|가지|개|곳|장|권|해|단계)"
+)
+_ENGLISH = {
+    "once": 1, "one": 1, "twice": 2, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6,
+    "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fifteen": 15,
+    "twenty": 20, "thirty": 30, "sixty": 60, "ninety": 90,
+}  # fmt: skip
+_ENGLISH_WORD = re.compile(rf"\b(?:{'|'.join(_ENGLISH)})\b")
+_MONTHS = "january february march april may june july august september october november december"
+_MONTH_OF = {name: place for place, name in enumerate(_MONTHS.split(), start=1)}
+_MONTH = re.compile(rf"\b(?P<name>{'|'.join(_MONTH_OF)})\b(?=\s+\d)|(?<=\d )(?P<after>"
+                    rf"{'|'.join(_MONTH_OF)})\b")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number in a text."""
+
+    value: Decimal
+    unit: str
+    """Name of a known unit; empty where none follows."""
+    text: str
+    """As it stands in the text, with its unit."""
+
+    def agrees(self, other: "Quantity") -> bool:
+        """True if both may mean the same amount."""
+        if self.value != other.value:
+            return False
+        units = {self.unit, other.unit}
+        return len(units) == 1 or "" in units or any(units <= alike for alike in _AGREE)
+
+
+def quantities(text: str) -> list[Quantity]:
+    """Every quantity written with digits, in order."""
+    return _written(_folded(text))
+
+
+def readings(text: str) -> list[Quantity]:
+    """All that a quantity in another text may agree with: number words, too, and "22.000"."""
+    folded = _folded(text)
+    found = _written(folded)
+    pointed = _POINTED.sub(lambda match: match[0].replace(".", ","), folded)
+    if pointed != folded:
+        found += _written(pointed)
+    for match in _NATIVE_COUNT.finditer(folded):
+        unit = _UNIT_OF.get(match["unit"], "")
+        found.append(Quantity(Decimal(_NATIVE[match["word"]]), unit, match[0]))
+    for match in _ENGLISH_WORD.finditer(folded):
+        unit = _unit_after(folded, match.end())[0]
+        found.append(Quantity(Decimal(_ENGLISH[match[0]]), unit, match[0]))
+    return found
+
+
+def _folded(text: str) -> str:
+    """NFKC and lower case; circled numbers, which count paragraphs, are gone."""
+    return unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
+
+
+def _written(folded: str) -> list[Quantity]:
+    """Quantities of a folded text; dates and times of day are read first."""
+    found: list[tuple[int, Quantity]] = []
+
+    def take(pattern: re.Pattern[str], units: tuple[str, ...], text: str) -> str:
+        for match in pattern.finditer(text):
+            for part, unit in zip(match.groups(), units, strict=True):
+                if unit != "minute" or int(part):
+                    found.append((match.start(), Quantity(Decimal(int(part)), unit, match[0])))
+        return pattern.sub(lambda match: " " * len(match[0]), text)
+
+    rest = take(_DATE, ("year", "month", "day"), folded)
+    rest = take(_CLOCK, ("clock", "minute"), rest)
+    for match in _MONTH.finditer(rest):
+        name = match["name"] or match["after"]
+        found.append((match.start(), Quantity(Decimal(_MONTH_OF[name]), "month", name)))
+    place = 0
+    while (start := _first_digit(rest, place)) is not None:
+        value, end = _amount(rest, start)
+        unit, last = _unit_after(rest, end)
+        if not unit and (sign := _MONEY_SIGN.search(rest, max(0, start - 2), start)):
+            unit = "won" if sign[0][0] == "₩" else "dollar"
+        if unit == "clock" and value < 12 and _is_afternoon(rest, start, end):
+            value += 12
+        found.append((start, Quantity(value, unit, rest[start:last].strip())))
+        place = end
+    return [quantity for _, quantity in sorted(found, key=lambda item: item[0])]
+
+
+def _is_afternoon(text: str, start: int, end: int) -> bool:
+    before = _AFTERNOON.search(text, max(0, start - 4), start)
+    return bool(before or _PM.search(text[end : end + 6]))
+
+
+def _first_digit(text: str, place: int) -> int | None:
+    match = re.compile(r"\d").search(text, place)
+    return None if match is None else match.start()
+
+
+def _amount(text: str, start: int) -> tuple[Decimal, int]:
+    """The number that begins here, with its scales ("3만 5천"), and where it ends."""
+    total, place, least = Decimal(0), start, Decimal(10**16)
+    while True:
+        at = place
+        while at > start and at < len(text) and text[at] == " ":
+            at += 1
+        match = _PART.match(text, at)
+        if match is None or not match["digits"] or (place > start and least == 1):
+            break
+        digits = Decimal(match["digits"].replace(",", ""))
+        scale = Decimal(_SCALES.get(match["scale"] or "", 1))
+        if scale >= least or (place > start and digits * scale >= least):
+            break
+        total, least, place = total + digits * scale, scale, match.end()
+        if scale in (10**3, 10**2) and text[place : place + 1] == "만":
+            total, least, place = total * 10**4, Decimal(10**4), place + 1
+    return total.normalize(), place
+
+
+def _unit_after(text: str, end: int) -> tuple[str, int]:
+    """The unit that follows, and where it ends; ("", end) where none is known."""
+    match = _UNIT.match(text, end)
+    return ("", end) if match is None else (_UNIT_OF[match["unit"]], match.end())

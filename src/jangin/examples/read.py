@@ -1,0 +1,73 @@
+"""Stage `read`: examples that are there already, from a file in a format that others write."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from jangin.core.config import Runtime, StageConfig
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.stage import Stage, StageContext
+from jangin.core.types import Example, Record
+from jangin.examples.squad import Squad, read_squad
+
+
+class ReadConfig(StageConfig):
+    """Which file, in which format, and how much of it."""
+
+    path: Runtime[Path]
+    """The file, relative to the project file. Its bytes are identity, its place is not."""
+    format: Annotated[Squad, Field(discriminator="type")]
+    """`{type: squad}`: the JSON of SQuAD and KorQuAD."""
+    first: int = Field(default=0, ge=0)
+    """Only so many examples, from the beginning; 0 takes all."""
+
+
+class Unread(Record):
+    """A row of the file that gave no example."""
+
+    source: str
+    place: str
+    reason: str
+    text: str
+
+
+def run(context: StageContext[ReadConfig]) -> None:
+    """Write the tables `examples` and `unread`; raises `DataError`."""
+    config = context.config
+    path = context.services.project_folder / config.path
+    source = path.name
+    examples, unusable = read_squad(_text(path), source, config.format)
+    if not examples:
+        raise DataError(f"{path} holds no question with an answer. Name another file under read.")
+    taken = examples[: config.first] if config.first else examples
+    unread = [Unread(source=source, place=u.place, reason=u.reason, text=u.text) for u in unusable]
+    context.write("examples", Example, taken)
+    context.write("unread", Unread, unread)
+    context.summary.update(
+        examples=len(taken),
+        in_file=len(examples),
+        several_answers=sum(bool(example.answers) for example in taken),
+        unread=len(unread),
+    )
+
+
+def _text(path: Path) -> str:
+    """The file as text, a byte order mark aside."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte {error.start} cannot be read. Save it as UTF-8."
+        ) from error
+
+
+def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
+    path = project_folder / config.path
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file. Correct `examples: read: path`.")
+    return {"examples": path}
+
+
+STAGE = Stage(name="read", version=1, reads=(), makes=("examples",), run=run, sources=_sources)

@@ -1,0 +1,397 @@
+"""Tables as others write them, read lazily, every cell as text: CSV, TSV, XLSX, JSON, Parquet.
+
+A row has the columns of the file and three of ours: its line in the file, why it was set aside
+(null while it is kept), and the line as it stands where it could not be read.
+"""
+
+import codecs
+import json
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config
+from jangin.core.errors import DataError, MachineError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROW, REASON, RAW = "__row", "__reason", "__raw"
+OURS = (ROW, REASON, RAW)
+SAMPLE_BYTES = 1 << 20
+SAMPLE_LINES = 1000
+_CHUNK = 1 << 22
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
+
+Encoding = Literal["auto", "utf-8", "cp949", "utf-16"]
+Delimiter = Literal["auto", "comma", "tab", "semicolon", "pipe"]
+
+
+class TableSettings(Config):
+    """How a file of rows is read; `auto` looks at the file."""
+
+    encoding: Encoding = "auto"
+    """`auto` knows byte order marks, UTF-8 and CP949 (Korean Windows)."""
+    delimiter: Delimiter = "auto"
+    """Between the cells of a CSV or TSV file."""
+    quotes: Literal["auto", "csv", "none"] = "auto"
+    """`csv`: a cell in quotation marks may hold delimiters and line ends; `none`: a quotation mark
+    is a character like any other, as in many TSV files."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns of a CSV, TSV or XLSX file whose first line is not the names."""
+    sheet: str = ""
+    """Of an XLSX file; the first one by default."""
+    json_rows: str = ""
+    """Key under which a JSON file holds its rows, such as `data`; else it is a list of rows."""
+
+    first_rows: int = Field(default=0, ge=0)
+    """Only so many rows, from the beginning; 0 takes all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file opened as rows."""
+
+    frame: "pl.LazyFrame"
+    """Text columns of the file, and `OURS`."""
+    columns: tuple[str, ...]
+    """Of the file, in order."""
+    read_as: str
+    """In words: `CSV, cp949`."""
+
+
+def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
+    """Open a file by its ending; `work` is a folder for copies in UTF-8, which must outlive it.
+
+    Raises `DataError` for a file that is no table and `MachineError` for a missing package.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is no file. Name a CSV, TSV, XLSX, JSON, JSONL or Parquet file.")
+    kind = path.suffix.lower().lstrip(".")
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty. Name a file with rows in it.")
+    if kind in ("csv", "tsv", "txt"):
+        table = _delimited(path, settings, work)
+    elif kind in ("jsonl", "ndjson"):
+        table = _json_lines(path, settings, work)
+    elif kind == "json":
+        table = _json(path, settings, work)
+    elif kind == "parquet":
+        table = _parquet(path)
+    elif kind in ("xlsx", "xlsm", "xls", "ods"):
+        table = _sheet(path, settings)
+    else:
+        raise DataError(
+            f"{path}: no reader for files that end in .{kind}. Save it as .csv, .tsv, .xlsx, "
+            ".json, .jsonl or .parquet."
+        )
+    if not settings.first_rows:
+        return table
+    return Table(table.frame.head(settings.first_rows), table.columns, table.read_as)
+
+
+def table_of(rows: "pl.LazyFrame", read_as: str) -> Table:
+    """A table of rows that are there already, such as a data set of the hub; cells become text."""
+    import polars as pl
+
+    schema = rows.collect_schema()
+    texts = []
+    for name, kind in schema.items():
+        column = pl.col(name)
+        if isinstance(kind, pl.List | pl.Array | pl.Struct):
+            wrapped = pl.struct(pl.col(name).alias("x")).struct.json_encode()
+            column = pl.when(column.is_null()).then(None).otherwise(wrapped.str.slice(5))
+            column = column.str.head(-1)
+        elif kind != pl.String:
+            column = column.cast(pl.String)
+        texts.append(column.alias(name))
+    frame = rows.select(texts).with_row_index(ROW, offset=1)
+    frame = frame.with_columns(pl.col(ROW).cast(pl.Int64), *_kept())
+    return Table(frame, tuple(schema), read_as)
+
+
+def _kept() -> "list[pl.Expr]":
+    import polars as pl
+
+    return [pl.lit(None, pl.String).alias(REASON), pl.lit(None, pl.String).alias(RAW)]
+
+
+def detect_encoding(path: Path) -> str:
+    """`utf-8`, `utf-8-sig`, `utf-16` or `cp949`; raises `DataError` naming the first bad line."""
+    with path.open("rb") as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    for mark, encoding in _MARKS:
+        if sample.startswith(mark):
+            return encoding
+    if len(sample) > 3 and b"\x00" in sample:
+        for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if sample[place::2].count(0) > 0.2 * len(sample[place::2]):
+                return encoding
+    bad = _first_bad_byte(path, "utf-8")
+    if bad is None:
+        return "utf-8"
+    text = sample.decode("cp949", "ignore")
+    foreign = [character for character in text if character > "\x7f"]
+    hangul = sum("가" <= character <= "힣" for character in foreign)
+    if (not foreign or hangul >= 0.6 * len(foreign)) and _first_bad_byte(path, "cp949") is None:
+        return "cp949"
+    raise DataError(
+        f"{path}:{_line_of(path, bad)}: byte {bad} is neither UTF-8 nor CP949 (Korean Windows). "
+        "Save the file as UTF-8, or name its encoding."
+    )
+
+
+def _first_bad_byte(path: Path, encoding: str) -> int | None:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    done = 0
+    with path.open("rb") as stream:
+        while True:
+            data = stream.read(_CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                return done - pending + error.start
+            done += len(data)
+            if not data:
+                return None
+
+
+def _line_of(path: Path, byte: int) -> int:
+    with path.open("rb") as stream:
+        return stream.read(byte).count(b"\n") + 1
+
+
+def as_utf8(path: Path, settings: TableSettings, work: Path) -> tuple[Path, str]:
+    """(the file, or a copy of it in UTF-8 with LF line ends; the encoding it was in)."""
+    encoding = detect_encoding(path) if settings.encoding == "auto" else settings.encoding
+    with path.open("rb") as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    plain = encoding in ("utf-8", "utf-8-sig") and (b"\r" not in sample or b"\n" in sample)
+    if plain:
+        bad = None if settings.encoding == "auto" else _first_bad_byte(path, "utf-8")
+        if bad is not None:
+            raise DataError(
+                f"{path}:{_line_of(path, bad)}: byte {bad} is not UTF-8. Set encoding: auto."
+            )
+        return path, encoding
+    copy = work / f"{path.stem}.utf8{path.suffix}"
+    try:
+        with path.open(encoding=encoding, newline=None) as source, copy.open("w") as target:
+            while text := source.read(_CHUNK):
+                target.write(text)
+    except UnicodeError as error:
+        raise DataError(
+            f"{path} is not {encoding} throughout: {error}. Set encoding: auto, or save it as "
+            "UTF-8."
+        ) from error
+    return copy, encoding
+
+
+def sample_lines(path: Path) -> list[str]:
+    """The first lines of a UTF-8 file, its byte order mark aside, a torn last one left out."""
+    with path.open("rb") as stream:
+        data = stream.read(SAMPLE_BYTES)
+        more = bool(stream.read(1))
+    lines = data.decode("utf-8-sig", "ignore").replace("\r\n", "\n").split("\n")
+    if more or not lines[-1]:
+        lines = lines[:-1]
+    return lines
+
+
+def clean_names(cells: "list[str]") -> tuple[str, ...]:
+    """Names without blanks and invisible characters at their ends, each of them once."""
+    names: list[str] = []
+    for place, cell in enumerate(cells, start=1):
+        name = _INVISIBLE.sub("", cell).replace("\u00a0", " ").strip() or f"column_{place}"
+        names.append(name if name not in names else f"{name}_{place}")
+    return tuple(names)
+
+
+def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
+    from jangin.examples.delimited import plain_rows, quoted_rows, sniff
+
+    source, encoding = as_utf8(path, settings, work)
+    named = _DELIMITERS.get(settings.delimiter, "")
+    style = sniff(source, path.suffix.lower(), named, settings.quotes)
+    reader = quoted_rows if style.quoted else plain_rows
+    frame, columns = reader(source, style, settings.columns, work)
+    name = next(word for word, mark in _DELIMITERS.items() if mark == style.delimiter)
+    return Table(frame, columns, f"{encoding}, {name}" + (", quoted" if style.quoted else ""))
+
+
+def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
+    """Lines of JSON objects; the columns are the keys of the first thousand."""
+    import polars as pl
+
+    source, encoding = as_utf8(path, settings, work)
+    keys: dict[str, None] = {}
+    for line in sample_lines(source)[:SAMPLE_LINES]:
+        value = _object(line)
+        keys |= dict.fromkeys(value if isinstance(value, dict) else ())
+    if not keys:
+        raise DataError(f"{path}:1: no line holds a JSON object. Write one object on each line.")
+    schema = dict.fromkeys(keys, pl.String)
+    read_as = f"{encoding}, JSON lines"
+    whole = pl.scan_ndjson(source, schema=schema)
+    try:
+        counts = whole.select(pl.len().alias(ROW), pl.all().null_count())
+        regular = counts.collect(engine="streaming").item(0, 0) == _count_lines(source)
+    except pl.exceptions.PolarsError:
+        regular = False
+    if regular:
+        frame = whole.with_row_index(ROW, offset=1).with_columns(
+            pl.col(ROW).cast(pl.Int64), *_kept()
+        )
+        return Table(frame, tuple(keys), read_as)
+    numbers, broken = _separate(source, work / "objects.jsonl")
+    good = pl.scan_ndjson(work / "objects.jsonl", schema=schema)
+    good = pl.concat([good, pl.LazyFrame({ROW: numbers}, {ROW: pl.Int64})], how="horizontal")
+    bad = pl.LazyFrame(
+        [(number, "the line is no JSON object", line) for number, line in broken],
+        schema=dict.fromkeys(OURS, pl.String) | {ROW: pl.Int64},
+        orient="row",
+    )
+    frame = pl.concat([good.with_columns(*_kept()), bad], how="diagonal").sort(ROW)
+    return Table(frame, tuple(keys), read_as)
+
+
+def _count_lines(path: Path) -> int:
+    """Lines with anything in them, unless several in a row are empty."""
+    count, last = 0, b"\n"
+    with path.open("rb") as stream:
+        while data := stream.read(_CHUNK):
+            count += data.count(b"\n")
+            last = data[-1:]
+    return count + (last != b"\n")
+
+
+def _separate(path: Path, target: Path) -> tuple[list[int], list[tuple[int, str]]]:
+    """Copy the lines that hold an object; (their numbers, the other lines with theirs)."""
+    numbers: list[int] = []
+    broken: list[tuple[int, str]] = []
+    with path.open(encoding="utf-8-sig") as stream, target.open("w") as copy:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            value = _object(line)
+            if isinstance(value, dict):
+                copy.write(json.dumps(value, ensure_ascii=False) + "\n")
+                numbers.append(number)
+            else:
+                broken.append((number, line.rstrip("\n")))
+    return numbers, broken
+
+
+def _object(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _json(path: Path, settings: TableSettings, work: Path) -> Table:
+    """A JSON file that is a list of objects, or holds one under a key."""
+    import polars as pl
+
+    source, encoding = as_utf8(path, settings, work)
+    try:
+        data = json.loads(source.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: {error.msg}. Mend that line, or save one object on each line "
+            "as .jsonl, where a broken line costs only itself."
+        ) from error
+    rows = data
+    if isinstance(data, dict):
+        lists = [key for key, value in data.items() if isinstance(value, list)]
+        key = settings.json_rows or (lists[0] if len(lists) == 1 else "")
+        rows = data.get(key)
+    if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
+        raise DataError(
+            f"{path} is no list of objects. Set json_rows to the key that holds the list."
+        )
+    keys = dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row)
+    good = [isinstance(row, dict) for row in rows]
+    columns = {
+        key: [_text(row.get(key)) if isinstance(row, dict) else None for row in rows]
+        for key in keys
+    }
+    frame = pl.DataFrame(columns, schema=dict.fromkeys(keys, pl.String)).with_columns(
+        pl.Series(ROW, range(1, len(rows) + 1), pl.Int64),
+        pl.Series(
+            REASON, [None if ok else "the entry is no JSON object" for ok in good], pl.String
+        ),
+        pl.Series(
+            RAW, [None if ok else _text(r) for ok, r in zip(good, rows, strict=True)], pl.String
+        ),
+    )
+    return Table(frame.lazy(), tuple(keys), f"{encoding}, JSON")
+
+
+def _text(value: object) -> str | None:
+    """A cell as text: numbers as they are written, lists and objects as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime | date | time):
+        return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
+    if isinstance(value, timedelta):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _parquet(path: Path) -> Table:
+    import polars as pl
+
+    try:
+        return table_of(pl.scan_parquet(path), "Parquet")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is no Parquet file: {error}. Write it again.") from error
+
+
+def _sheet(path: Path, settings: TableSettings) -> Table:
+    import polars as pl
+
+    try:
+        import python_calamine
+    except ImportError as error:
+        raise MachineError(
+            f"{path}: workbooks need the package python-calamine. Install it with: "
+            "pip install 'jangin[tables]'"
+        ) from error
+    try:
+        book = python_calamine.CalamineWorkbook.from_path(path)
+        names = book.sheet_names
+        if settings.sheet and settings.sheet not in names:
+            raise DataError(
+                f"{path} has no sheet {settings.sheet!r}. There is: {', '.join(names)}."
+            )
+        rows = book.get_sheet_by_name(settings.sheet or names[0]).to_python(skip_empty_area=False)
+    except python_calamine.CalamineError as error:
+        raise DataError(f"{path} is no workbook: {error}. Save it again as .xlsx.") from error
+    cells = [[_text(cell) or "" for cell in row] for row in rows]
+    if settings.columns:
+        header, first = clean_names(list(settings.columns)), 1
+    elif cells:
+        header, first, cells = clean_names(cells[0]), 2, cells[1:]
+    if not cells or not header:
+        raise DataError(f"{path} has no rows. Name another sheet under `sheet`.")
+    numbered = [(number, row) for number, row in enumerate(cells, start=first) if any(row)]
+    width = len(header)
+    data = {
+        name: [row[place] if place < len(row) else "" for _, row in numbered]
+        for place, name in enumerate(header)
+    }
+    frame = pl.DataFrame(data, schema=dict.fromkeys(header, pl.String)).with_columns(
+        pl.Series(ROW, [number for number, _ in numbered], pl.Int64), *_kept()
+    )
+    read_as = f"sheet {settings.sheet or names[0]}"
+    return Table(frame.lazy(), header, read_as if width else "")

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.table import read_table
+from jangin.core.types import Example
+from jangin.examples.read import STAGE, ReadConfig, Unread
+from jangin.examples.squad import Squad, read_squad
+
+CONTEXT = "너울섬 등대는 1931년에 불을 켰다. 설계는 마현도가 맡았다. 높이는 23미터이다."
+
+
+def qa(question, *answers, start=None):
+    return {
+        "id": question,
+        "question": question,
+        "answers": [
+            {"text": text, "answer_start": CONTEXT.find(text) if start is None else start}
+            for text in answers
+        ],
+    }
+
+
+FILE = {
+    "version": "x",
+    "data": [
+        {
+            "title": "너울섬_등대",
+            "paragraphs": [
+                {
+                    "context": CONTEXT,
+                    "qas": [
+                        qa("누가 설계했나?", "마현도"),
+                        qa("높이는?", "23미터", "23미터"),
+                        qa("언제 켰나?", "1931년"),
+                    ],
+                },
+                {
+                    "context": "마현도는 기사이다.",
+                    "qas": [
+                        qa("누가 설계했나?", "기사 마현도", start=0),
+                        qa("답이 없는 질문?"),
+                        qa(" ", "23미터"),
+                    ],
+                },
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def context(make_context, tmp_path):
+    def make(data=FILE, encoding="utf-8", **config):
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        (tmp_path / "squad.json").write_bytes(text.encode(encoding))
+        settings = {"path": "squad.json", "format": {"type": "squad"}, **config}
+        return make_context(ReadConfig.model_validate(settings), {})
+
+    return make
+
+
+def run(context):
+    STAGE.run(context)
+    return (
+        read_table(context.workspace / "examples.parquet", Example),
+        read_table(context.workspace / "unread.parquet", Unread),
+    )
+
+
+def test_questions_stand_in_the_order_of_the_file_with_their_place(context):
+    opened = context()
+    examples, _ = run(opened)
+    assert [(e.question, e.answer) for e in examples] == [
+        ("누가 설계했나?", "마현도"),
+        ("높이는?", "23미터"),
+        ("언제 켰나?", "1931년"),
+    ]
+    assert [e.section for e in examples] == ["너울섬 등대 > 1"] * 3
+    assert examples[1].evidence == "높이는 23미터이다."
+    assert (examples[1].source, examples[1].kind) == ("squad.json", "original")
+    assert opened.summary["several_answers"] == 1
+
+
+def test_a_repeated_question_keeps_every_distinct_answer_and_both_paragraphs(context):
+    first, second, _ = run(context())[0]
+    assert (first.answer, first.answers) == ("마현도", ("기사 마현도",))
+    assert len(first.chunk_ids) == 2
+    assert first.chunk_ids[0] == second.chunk_ids[0]
+    assert second.answers == ()
+
+
+def test_what_gives_no_example_is_kept_aside_with_its_place_and_the_reason(context):
+    _, unread = run(context())
+    assert [(row.place, row.reason) for row in unread] == [
+        ("data[0].paragraphs[1].qas[1]", "it has no answer"),
+        ("data[0].paragraphs[1].qas[2]", "the question is empty"),
+    ]
+
+
+def test_only_the_first_so_many_are_taken_and_a_byte_order_mark_does_not_count(context):
+    opened = context(first=2, encoding="utf-8-sig")
+    assert len(run(opened)[0]) == 2
+    assert opened.summary["in_file"] == 3
+
+
+def test_whole_articles_can_be_the_unit_of_the_split():
+    text = json.dumps(FILE)
+    examples, _ = read_squad(text, "a.json", Squad(type="squad", unit="article"))
+    assert {e.section for e in examples} == {"너울섬 등대"}
+
+
+def test_an_answer_whose_place_is_wrong_has_no_evidence(context):
+    paragraph = {"context": CONTEXT, "qas": [qa("높이는?", "23미터", start=3)]}
+    data = {"data": [{"paragraphs": [paragraph]}]}
+    ((example,), _) = run(context(data))
+    assert (example.answer, example.evidence, example.section) == ("23미터", "", "1 > 1")
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "words"),
+    [
+        ("{", "utf-8", "squad.json: Invalid JSON"),
+        ({"data": [{"paragraphs": [{"qas": []}]}]}, "utf-8", "data.0.paragraphs.0.context: Field"),
+        (FILE, "cp949", "is not UTF-8"),
+        ({"data": []}, "utf-8", "holds no question with an answer"),
+    ],
+)
+def test_a_file_in_another_form_is_one_clear_sentence(context, data, encoding, words):
+    with pytest.raises(DataError, match=words):
+        run(context(data, encoding))
+
+
+def test_a_file_that_is_not_there_is_named_before_anything_runs(tmp_path):
+    config = ReadConfig.model_validate({"path": "none.json", "format": {"type": "squad"}})
+    with pytest.raises(ConfigError, match=r"none\.json is no file"):
+        STAGE.sources(config, tmp_path)
+    (tmp_path / "none.json").write_text("{}")
+    assert list(STAGE.sources(config, tmp_path).values()) == [tmp_path / "none.json"]
+    assert "path" not in config.identity()

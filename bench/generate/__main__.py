@@ -1,224 +1,191 @@
 """Our generation beside transformers' `generate` and its continuous batching, on one thread.
 
-    python bench/generate [--sizes 3M 8M] [--repeats 3] [--prompts 200] [--seed 0]
+    python bench/generate [--answers 64 256] [--rounds 3] [--prompts 200] [--seed 0] [--quick]
 
-Starter-shaped Llamas with random weights, greedy; prompts of 5 to 200 tokens; every answer ends
-after 8 to 64 tokens, which no scheduler is told in advance (transformers' continuous batching
-takes it per request, so it is). `generate` gets each batch size with prompts as asked and sorted
-by length. Contestants take turns in one process; a figure is the median of new tokens per
-CPU-second, and what is three times slower than the best peer in the first round sits out the rest.
+Greedy answers of a random Llama of 8.8M parameters to prompts of 5 to 200 tokens. Every answer
+ends after 8 to `--answers` tokens, which no scheduler but transformers' continuous batching is told
+beforehand. Each contestant has a process of its own and answers four prompts before its clock
+starts. All go once; then ours, and each peer that took at most 1.3 times the best peer's time,
+take turns. Figures are medians per CPU-second. Token ids must be the same from all: exits 1 if one
+differs, or fails.
 """
 
 import argparse
+import json
 import os
-import random
-import statistics
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
+from rich.console import Console
+from rich.table import Table
 
-import torch
-from transformers import (
-    ContinuousBatchingConfig,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
-from transformers.utils import logging
-
-from jangin.models.continuous import Request
-from jangin.models.generate import steps
-from jangin.models.starter import SHAPES
-
-VOCABULARY = 6144
-LONGEST_PROMPT, SHORTEST_ANSWER, LONGEST_ANSWER = 200, 8, 64
-BATCHES = (1, 8, 32, 64)
-
-Answers = list[list[int]]
-"""Token ids of each answer, in the order asked."""
-
-
-def starter(size: str, seed: int) -> LlamaForCausalLM:
-    """A Llama of a starter's shape; its vocabulary needs no tokenizer here."""
-    hidden, layers, feed_forward, heads = SHAPES[size]
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        intermediate_size=feed_forward,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
-def ours(model: LlamaForCausalLM, prompts: Answers, limits: list[int], rows: int) -> Answers:
-    requests = [Request(ids, limit) for ids, limit in zip(prompts, limits, strict=True)]
-    answers: Answers = [[] for _ in prompts]
-    for stepped in steps(model, None, requests, frozenset(), rows, watched=False):
-        for number, one in stepped:
-            answers[number] = one.token_ids
-    return answers
-
-
-class EachAtItsLimit(StoppingCriteria):
-    """Ends row r of a batch after `limits[r]` new tokens, as a stop token would."""
-
-    def __init__(self, prompt_tokens: int, limits: list[int]) -> None:
-        self.ends = torch.tensor(limits) + prompt_tokens
-
-    def __call__(
-        self, input_ids: torch.Tensor, _scores: torch.Tensor | None, **_: object
-    ) -> torch.Tensor:
-        """True for each row that is done."""
-        return input_ids.shape[1] >= self.ends
-
-
-def in_batches(
-    model: LlamaForCausalLM, prompts: Answers, limits: list[int], batch: int, *, by_length: bool
-) -> Answers:
-    order = list(range(len(prompts)))
-    if by_length:
-        order.sort(key=lambda place: len(prompts[place]))
-    answers: Answers = [[] for _ in prompts]
-    for start in range(0, len(order), batch):
-        places = order[start : start + batch]
-        longest = max(len(prompts[place]) for place in places)
-        pads = [longest - len(prompts[place]) for place in places]
-        made = model.generate(
-            input_ids=torch.tensor(
-                [[0] * pad + prompts[p] for pad, p in zip(pads, places, strict=True)]
-            ),
-            attention_mask=torch.tensor([[0] * pad + [1] * (longest - pad) for pad in pads]),
-            generation_config=GenerationConfig(
-                max_new_tokens=LONGEST_ANSWER, do_sample=False, pad_token_id=0
-            ),
-            stopping_criteria=StoppingCriteriaList(
-                [EachAtItsLimit(longest, [limits[place] for place in places])]
-            ),
-        )
-        for place, answer in zip(places, made[:, longest:].tolist(), strict=True):
-            answers[place] = answer[: limits[place]]
-    return answers
-
-
-def continuously(model: LlamaForCausalLM, prompts: Answers, limits: list[int]) -> Answers:
-    """Told the size of its cache: its own choice is ten times slower on a CPU."""
-    config = GenerationConfig(max_new_tokens=LONGEST_ANSWER, do_sample=False, pad_token_id=0)
-    answers: Answers = [[] for _ in prompts]
-    before = model.config._attn_implementation
-    with model.continuous_batching_context_manager(
-        generation_config=config,
-        continuous_batching_config=ContinuousBatchingConfig(
-            num_blocks=1024, page_size=16, max_batch_tokens=512
-        ),
-    ) as manager:
-        names = {
-            manager.add_request(ids, max_new_tokens=limit, eos_token_id=-1): place
-            for place, (ids, limit) in enumerate(zip(prompts, limits, strict=True))
-        }
-        left = len(names)
-        while left:
-            output = manager.get_result(timeout=60)
-            if output is not None and output.is_finished():
-                answers[names[output.request_id]] = list(output.generated_tokens)
-                left -= 1
-    model.set_attn_implementation(before)
-    return answers
+HERE = Path(__file__).resolve().parent
+PREFIX = "RESULT "
+CLOSE = 1.3
+LIMIT_SECONDS = 1800
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+console = Console(width=150, highlight=False)
 
 
 @dataclass
 class Contestant:
-    """One way to answer all prompts, and what it took."""
+    """One way, and its rounds."""
 
     name: str
-    work: Callable[[], Answers]
-    seconds: list[float] = field(default_factory=list)
-    answers: Answers = field(default_factory=list)
-
-    def turn(self) -> None:
-        """Answer once more."""
-        start = time.process_time()
-        self.answers = self.work()
-        self.seconds.append(time.process_time() - start)
+    job: dict[str, Any]
+    quick: bool = True
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
 
     @property
-    def median(self) -> float:
-        """CPU-seconds."""
-        return statistics.median(self.seconds)
+    def ours(self) -> bool:
+        """Whether it is this project's."""
+        return self.job["way"] == "ours"
+
+    def figure(self, name: str) -> float:
+        """Median over the rounds."""
+        return median(each[name] for each in self.rounds)
+
+    def turn(self, common: dict[str, Any]) -> None:
+        """Answer all prompts in a new process."""
+        command = [sys.executable, str(HERE / "contestant.py"), json.dumps(common | self.job)]
+        try:
+            done = subprocess.run(
+                command,
+                env=os.environ | QUIET,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            self.problem = f"not finished after {LIMIT_SECONDS} s"
+            return
+        lines = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]
+        if done.returncode or not lines:
+            self.problem = (done.stderr.strip().splitlines() or ["no output"])[-1][:100]
+            return
+        self.rounds.append(json.loads(lines[-1].removeprefix(PREFIX)))
+        console.print(f"  {self.name}: {self.rounds[-1]['cpu_s']:.1f} CPU-s")
 
 
-def contestants(model: LlamaForCausalLM, prompts: Answers, limits: list[int]) -> list[Contestant]:
-    made = [Contestant("jangin, 64 rows", lambda: ours(model, prompts, limits, 64))]
+def contestants(quick: bool) -> list[Contestant]:
+    made = [Contestant(f"ours, {rows} rows", {"way": "ours", "rows": rows}) for rows in (64, 32)]
     made += [
         Contestant(
-            f"generate, batches of {batch}{', sorted by length' if by_length else ''}",
-            lambda batch=batch, by_length=by_length: in_batches(
-                model, prompts, limits, batch, by_length=by_length
-            ),
+            f"generate, batches of {rows}{', sorted by length' if by_length else ''}",
+            {"way": "generate", "rows": rows, "sorted": by_length},
+            quick=by_length and rows in (16, 32, 64),
         )
-        for batch in BATCHES
-        for by_length in ((False,) if batch == 1 else (False, True))
+        for rows in (1, 8, 16, 32, 64, 200)
+        for by_length in ((False,) if rows in (1, 200) else (False, True))
     ]
-    made.append(Contestant("generate_batch", lambda: continuously(model, prompts, limits)))
-    return made
+    made += [
+        Contestant(
+            f"continuous batching, {tokens} tokens a step",
+            {"way": "continuous", "rows": 64, "batch_tokens": tokens},
+            quick=tokens == 512,
+        )
+        for tokens in (256, 512, 1024)
+    ]
+    return [one for one in made if one.quick or not quick]
 
 
-def race(size: str, repeats: int, count: int, seed: int) -> None:
-    """Print one table."""
-    draw = random.Random(seed)
-    prompts = [
-        [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(5, LONGEST_PROMPT))]
-        for _ in range(count)
-    ]
-    limits = [draw.randint(SHORTEST_ANSWER, LONGEST_ANSWER) for _ in prompts]
-    model = starter(size, seed)
-    runners = contestants(model, prompts, limits)
-    in_batches(model, prompts[:4], limits[:4], 4, by_length=False)  # what is only done once
-    for repeat in range(repeats):
-        best_peer = min((one.median for one in runners[1:] if one.seconds), default=0.0)
-        for one in runners:
-            if repeat == 0 or one.median < 3 * best_peer:
-                one.turn()
-    mine, tokens = runners[0], sum(limits)
-    print(
-        f"\n{size} Llama, {len(prompts)} prompts of {sum(map(len, prompts))} tokens, {tokens} new"
-    )
-    print(f"{'':38} tokens/CPU-s   ours is   spread   turns   same answers")
+def race(runners: list[Contestant], common: dict[str, Any], rounds: int) -> None:
+    """All once, then the best of them in turns."""
     for one in runners:
-        same = sum(a == b for a, b in zip(one.answers, mine.answers, strict=True))
-        spread = (max(one.seconds) - min(one.seconds)) / one.median
-        print(
-            f"{one.name:38} {tokens / one.median:12.0f} {one.median / mine.median:8.2f}x "
-            f"{spread:8.0%} {len(one.seconds):7} {same:9}/{len(prompts)}"
+        one.turn(common)
+    peers = [one for one in runners if one.rounds and not one.ours]
+    best = min((one.figure("cpu_s") for one in peers), default=0.0)
+    again = [one for one in runners if one.rounds and (one.ours or _cpu(one) <= CLOSE * best)]
+    for _ in range(rounds - 1):
+        for one in again:
+            one.turn(common)
+
+
+def _cpu(one: Contestant) -> float:
+    return one.figure("cpu_s")
+
+
+def show(runners: list[Contestant], tokens: int) -> bool:
+    """Print the table; True if everyone finished with the same token ids."""
+    table = Table(box=None)
+    table.add_column("way")
+    for head in ("tokens per CPU-s", "ours is", "per wall-s", "peak MiB", "rounds", "same ids"):
+        table.add_column(head, justify="right")
+    mine = next(one for one in runners if one.ours)
+    agreed = True
+    for one in runners:
+        if one.problem or not mine.rounds:
+            table.add_row(one.name, one.problem or "nothing to compare with")
+            agreed = False
+            continue
+        pairs = [
+            (a, b)
+            for each in one.rounds
+            for a, b in zip(each["answers"], mine.rounds[0]["answers"], strict=True)
+        ]
+        same = sum(a == b for a, b in pairs)
+        agreed &= same == len(pairs)
+        table.add_row(
+            one.name,
+            f"{tokens / one.figure('cpu_s'):,.0f}",
+            f"{one.figure('cpu_s') / mine.figure('cpu_s'):.2f}x",
+            f"{tokens / one.figure('wall_s'):,.0f}",
+            f"{one.figure('peak_mb'):,.0f}",
+            str(len(one.rounds)),
+            "all" if same == len(pairs) else f"[red]{same} of {len(pairs)}",
         )
+    console.print(table)
+    return agreed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Generation beside transformers'")
-    parser.add_argument("--sizes", nargs="+", default=["3M", "8M"], choices=sorted(SHAPES))
-    parser.add_argument("--repeats", type=int, default=3)
+def describe(mine: Contestant, longest_answer: int) -> int:
+    """Print what was asked for; returns the number of new tokens."""
+    if not mine.rounds:
+        return 0
+    first = mine.rounds[0]
+    tokens = sum(map(len, first["answers"]))
+    different = len({token for answer in first["answers"] for token in answer})
+    console.print(
+        f"\nanswers of up to {longest_answer} tokens: {tokens:,} new tokens, {different:,} "
+        f"different ones, in {len(first['answers'])} answers; {first['parameters']:,} parameters; "
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    return tokens
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--answers", nargs="+", type=int, default=[64, 256], help="longest answer")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="the peers that were best elsewhere")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.set_verbosity_error()
-    print(f"load of the machine before: {os.getloadavg()}, {os.cpu_count()} cores")
-    for size in arguments.sizes:
-        race(size, arguments.repeats, arguments.prompts, arguments.seed)
-    print(f"\nload of the machine after: {os.getloadavg()}")
+    agreed = True
+    for longest_answer in arguments.answers:
+        runners = contestants(arguments.quick)
+        common = {
+            "prompts": arguments.prompts,
+            "longest_answer": longest_answer,
+            "seed": arguments.seed,
+        }
+        race(runners, common, arguments.rounds)
+        tokens = describe(runners[0], longest_answer)
+        agreed &= show(runners, tokens)
+    return 0 if agreed else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,11 +5,14 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Exaone4Config,
     Gemma2Config,
     Gemma3TextConfig,
     GenerationConfig,
     GPT2Config,
     MistralConfig,
+    Phi3Config,
+    Qwen2Config,
     Qwen3Config,
 )
 
@@ -30,6 +33,17 @@ SHAPE = {
     "tie_word_embeddings": False,
 }
 FAMILIES = {
+    "qwen2": lambda **known: Qwen2Config(**known, **SHAPE),
+    "phi3": lambda **known: Phi3Config(**known, **SHAPE, pad_token_id=0),
+    "exaone4": lambda **known: Exaone4Config(
+        **known, **SHAPE, sliding_window=None, layer_types=["full_attention"] * 3
+    ),
+    "exaone4 sliding": lambda **known: Exaone4Config(
+        **known,
+        **SHAPE,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
     "qwen3": lambda **known: Qwen3Config(**known, **SHAPE, head_dim=8),
     "mistral sliding": lambda **known: MistralConfig(**known, **SHAPE, sliding_window=8),
     "gemma3 sliding": lambda **known: Gemma3TextConfig(
@@ -38,7 +52,7 @@ FAMILIES = {
     "gemma2": lambda **known: Gemma2Config(**known, **SHAPE, head_dim=8, sliding_window=6),
     "gpt2": lambda **known: GPT2Config(**known, bos_token_id=None, n_embd=32, n_layer=2, n_head=4),
 }
-CONTINUOUS = ("llama", "qwen3", "mistral sliding", "gemma3 sliding", "gpt2")
+CONTINUOUS = ("llama", *(name for name in FAMILIES if name != "gemma2"))
 PADDED = {"gemma2": "soft-caps"}
 
 

@@ -230,9 +230,13 @@ def test_gguf_without_the_converter_says_how_to_get_it(folders, canaries, tmp_pa
 
 CONVERTER = """
 import pathlib, sys
-folder, flag, out = sys.argv[1:]
-assert flag == "--outfile" and (pathlib.Path(folder) / "model.safetensors").exists()
-pathlib.Path(out).write_bytes({content!r})
+def main():
+    folder, *flags = sys.argv[1:]
+    assert flags[::2] == ["--outfile", "--outtype"] and flags[3] == "f32"
+    assert (pathlib.Path(folder) / "model.safetensors").exists()
+    pathlib.Path(flags[1]).write_bytes({content!r})
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -265,9 +269,9 @@ def test_a_converter_that_writes_something_else_is_refused(folders, canaries, tm
 
 def test_a_failing_converter_is_quoted(folders, canaries, tmp_path, monkeypatch):
     script = tmp_path / "convert.py"
-    script.write_text("raise SystemExit('no module named gguf')")
+    script.write_text("import that_is_nowhere")
     monkeypatch.setenv("LLAMA_CPP", str(script))
-    with pytest.raises(MachineError, match="no module named gguf"):
+    with pytest.raises(MachineError, match="Run: pip install that_is_nowhere, or export as"):
         export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
 
 

@@ -178,7 +178,8 @@ def cached_attention(
         heads, size = key_RKSD.shape[1], query_BHTD.shape[-1]
         # The query heads that share keys stand where a row's further queries would.
         query_RKGD = query_BHTD[0, :, :written].transpose(0, 1).reshape(written, heads, -1, size)
-        window = kwargs.get("sliding_window") or getattr(module, "sliding_window", None)
+        # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
+        window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
         out_RKGD = scaled_dot_product_attention(
             query_RKGD,
             key_RKSD,

@@ -4,10 +4,7 @@ Shapes: T tokens of a conversation, A tokens of its answer, V vocabulary.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +13,11 @@ from typing import Any, Literal
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from jangin.core.errors import ExportError, MachineError
+from jangin.core.errors import ExportError
 from jangin.core.store import disk_errors
 from jangin.core.types import Message
 from jangin.models.generate import generate, stop_tokens
+from jangin.models.gguf import convert, find_converter
 from jangin.models.local import (
     expected_warnings,
     load_model,
@@ -36,8 +34,8 @@ Conversation = Sequence[Message]
 
 LARGEST_DIVERGENCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """In nats, by the dtype of the exported weights: rounding to bf16 moves probabilities more."""
-CONVERTER = "convert_hf_to_gguf.py"
-_GGUF = b"GGUF"
+_GGUF_KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+"""The converter's names; its own choice would round fp32 weights, which nobody has compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def export_model(
         raise ExportError(
             "an export without canary prompts could not be checked. Give at least one question."
         )
-    converter = _converter() if form == "gguf" else None
+    converter = find_converter() if form == "gguf" else None
     has_adapter = (model_folder / "adapter" / "adapter_config.json").exists()
     if form == "adapter" and not has_adapter:
         raise ExportError(
@@ -121,7 +119,7 @@ def export_model(
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
             parity = verify_export(base_folder, model_folder, partial, canaries, max_divergence)
             if converter is not None:
-                _convert(converter, partial, out.name)
+                convert(converter, partial, out.name, _GGUF_KINDS[dtype])
             full = {"license": _license(base_folder), **record}
             (partial / "README.md").write_text(
                 model_card(full, form, parity.text(form)), encoding="utf-8"
@@ -256,41 +254,6 @@ def _refuse_quantized(base_folder: Path) -> None:
 def _license(base_folder: Path) -> str:
     path, _ = locate(base_folder)
     return license_of(Path(path))
-
-
-def _converter() -> Path:
-    """llama.cpp's converter, from $LLAMA_CPP (its folder or the script) or the PATH."""
-    named = os.environ.get("LLAMA_CPP")
-    if named:
-        path = Path(named) / CONVERTER if Path(named).is_dir() else Path(named)
-        found: str | None = str(path) if path.is_file() else None
-    else:
-        found = shutil.which(CONVERTER)
-    if found is None:
-        raise MachineError(
-            f"GGUF needs llama.cpp's {CONVERTER}, and it is neither in $LLAMA_CPP nor on the PATH. "
-            "Clone https://github.com/ggml-org/llama.cpp, install its requirements, and set "
-            "LLAMA_CPP to that folder."
-        )
-    return Path(found)
-
-
-def _convert(converter: Path, folder: Path, name: str) -> None:
-    """Turn the weights in `folder` into one GGUF file, and leave nothing else there."""
-    target = folder / f"{name}.gguf"
-    command = [sys.executable, str(converter), str(folder), "--outfile", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  the user's own script
-    if done.returncode != 0 or not target.exists():
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise MachineError(
-            f"{converter} failed: {lines[-1]}. Update llama.cpp, or export as `merged`."
-        )
-    with target.open("rb") as stream:
-        if stream.read(len(_GGUF)) != _GGUF:
-            raise ExportError(f"{converter} wrote no GGUF file. Update llama.cpp.")
-    for path in folder.iterdir():
-        if path != target:
-            path.unlink()
 
 
 def _first_difference(a: Sequence[int], b: Sequence[int]) -> int:

@@ -27,7 +27,8 @@ from jangin.models.local import (
     no_bars,
 )
 from jangin.models.model_card import license_of, model_card
-from jangin.models.render import render_prompt, render_text
+from jangin.models.render import render_prompt
+from jangin.models.rendered_text import render_texts
 
 Form = Literal["adapter", "merged", "gguf"]
 Conversation = Sequence[Message]
@@ -168,8 +169,8 @@ def verify_export(
 
 def _compare_prompts(trained: _Loaded, exported: _Loaded, canaries: Sequence[Conversation]) -> None:
     for number, canary in enumerate(canaries, 1):
-        before = render_text(trained.tokenizer, canary, ask=True)
-        after = render_text(exported.tokenizer, canary, ask=True)
+        (before,) = render_texts(trained.tokenizer, [canary], ask=True)
+        (after,) = render_texts(exported.tokenizer, [canary], ask=True)
         if before != after:
             raise _different(
                 f"its chat template writes canary {number} as {after!r} instead of {before!r}"

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2.exceptions import TemplateError
 
 from jangin.core.errors import TrainingError
 from jangin.core.types import Message
+from jangin.models.rendered_text import Encoded, PromptCheck, encode_texts, render_texts
 from jangin.models.settings import TooLong, TrainOn
 
 
@@ -54,28 +54,6 @@ class Lost:
     tokens: int = 0
 
 
-def render_text(tokenizer: Any, messages: Sequence[Message], *, ask: bool, name: str = "") -> str:
-    """The chat template's text; `ask` adds the opening of the assistant's turn."""
-    if not tokenizer.chat_template:
-        raise TrainingError(
-            "this model's tokenizer has no chat template, so nobody knows how to write a turn. "
-            "Choose a model that has one, or add a chat_template.jinja to its folder."
-        )
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                [message.model_dump() for message in messages],
-                tokenize=False,
-                add_generation_prompt=ask,
-            )
-        )
-    except TemplateError as error:
-        raise TrainingError(
-            f"{name or 'a conversation'}: the model's chat template refuses it: {error}. "
-            "Change the row's turns, or choose a model whose template takes them."
-        ) from error
-
-
 def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Token ids to generate from: a prefix of what the same messages are trained as."""
     return render_prompts(tokenizer, [messages])[0]
@@ -83,8 +61,8 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 def render_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
     """`render_prompt` of many conversations in one tokenizer pass."""
-    texts = [render_text(tokenizer, messages, ask=True) for messages in prompts]
-    return [ids for ids, _ in _encode(tokenizer, texts)]
+    texts = render_texts(tokenizer, prompts, ask=True)
+    return [encoded.ids for encoded in encode_texts(tokenizer, texts)]
 
 
 def render_rows(
@@ -92,47 +70,43 @@ def render_rows(
     conversations: Sequence[Sequence[Message]],
     names: Sequence[str],
     train_on: TrainOn = "completion",
-    weights: Sequence[Sequence[int]] | None = None,
+    weights: Sequence[Sequence[int] | None] | None = None,
 ) -> RenderedRows:
     """Tokenize conversations that end with an assistant message, and mark what is trained.
 
     `train_on` chooses messages: the last one (`completion`), the assistant's after the last
     question (`last_turn`, which may be several), all of the assistant's (`all_turns`), or all
-    text. `weights` has a 0 or 1 for each message of each conversation, as in OpenAI's format: 0
-    takes a chosen message out again. It is no field of `Message`, whose bytes are its identity.
+    text. `weights` has a 0 or 1 for each message of each conversation that has any, as in OpenAI's
+    format: 0 takes a chosen message out again.
 
     A trained turn ends with its stop token; tokens after the last trained one are left out,
     because no loss depends on them. Raises `TrainingError` with the name of the row that has no
     trained token, no stop token, control tokens in its text, or a prompt that is not a prefix.
     """
     control = [token for token in tokenizer.all_special_tokens if token.strip()]
-    full, asked, spans = [], [], []
+    chosen = []
     for number, (messages, name) in enumerate(zip(conversations, names, strict=True)):
         _refuse_control_tokens(messages, control, name)
-        text = render_text(tokenizer, messages, ask=False, name=name)
-        chosen = _chosen(messages, train_on, weights[number] if weights else None, name)
-        span = _turns(tokenizer, messages, text, chosen, name)
-        full.append(text)
-        asked.append(text[: span[-1][0]])
-        spans.append(span)
-    encoded = _encode(tokenizer, full + asked)
-    special = _special_ids(tokenizer)
+        chosen.append(_chosen(messages, train_on, weights[number] if weights else None, name))
+    texts = render_texts(tokenizer, conversations, ask=False, names=names)
+    spans = _spans(tokenizer, conversations, texts, chosen, names)
+    check, special = PromptCheck(tokenizer), _special_ids(tokenizer)
     rows, stops = [], dict[int, None]()
-    for number, (name, span) in enumerate(zip(names, spans, strict=True)):
-        ids, offsets = encoded[number]
-        prompt_ids, _ = encoded[len(full) + number]
-        if ids[: len(prompt_ids)] != prompt_ids:
+    for name, span, row in zip(names, spans, encode_texts(tokenizer, texts), strict=True):
+        boundary = span[-1][0]
+        first = row.begins_at(boundary)
+        if first is None or not check.holds(row, first, boundary):
             raise TrainingError(
                 f"{name}: the answer's first characters melt into the prompt's last token, so the "
                 "model would never be asked as it was trained. Take the white space off the "
                 "answer's start."
             )
-        trained, stop = _mask(ids, np.asarray(offsets).reshape(-1, 2), span, special, name)
+        trained, stop = _mask(row, span, special, name)
         stops[stop] = None
         if train_on == "everything":
             trained[1 : int(np.flatnonzero(trained)[-1])] = True
         end = int(np.flatnonzero(trained)[-1]) + 1
-        rows.append((np.asarray(ids[:end], dtype=np.int64), trained[:end]))
+        rows.append((np.array(row.ids[:end], dtype=np.int64), trained[:end]))
     return _join(rows, tuple(names), tuple(stops))
 
 
@@ -176,9 +150,12 @@ def select_rows(rows: RenderedRows, numbers: npt.NDArray[np.int64]) -> RenderedR
     return _join([rows.row(int(number)) for number in numbers], names, rows.stop_ids)
 
 
-def fit_rows(rows: RenderedRows, limit: int, too_long: TooLong) -> tuple[RenderedRows, Lost]:
+def fit_rows(
+    rows: RenderedRows, limit: int, setting: str, too_long: TooLong
+) -> tuple[RenderedRows, Lost]:
     """Apply the policy for rows of more than `limit` tokens; says what was lost.
 
+    `setting` says what sets the limit.
     Raises `TrainingError` when the policy is to refuse, or leaves a row without a trained token.
     """
     over = np.flatnonzero(rows.lengths > limit)
@@ -187,9 +164,10 @@ def fit_rows(rows: RenderedRows, limit: int, too_long: TooLong) -> tuple[Rendere
     cut = int((rows.lengths[over] - limit).sum())
     if too_long == "refuse":
         raise TrainingError(
-            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens, {cut} tokens would "
-            f"be lost; the first is {rows.names[over[0]]} with {rows.lengths[over[0]]} tokens. "
-            "Say what to do with `too_long: drop`, `keep_start` or `keep_end`."
+            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens ({setting}), "
+            f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
+            f"{rows.lengths[over[0]]} tokens. Say what to do with `too_long: drop`, `keep_start` "
+            "or `keep_end`."
         )
     kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
     names = []
@@ -244,85 +222,68 @@ def _chosen(
     return chosen
 
 
-def _turns(
-    tokenizer: Any, messages: Sequence[Message], text: str, chosen: list[int], name: str
-) -> list[tuple[int, int]]:
-    """Character spans of the chosen messages."""
-    last = len(messages) - 1
-    spans = []
-    for turn in chosen:
-        before = render_text(tokenizer, messages[:turn], ask=True, name=name)
-        after = text if turn == last else render_text(tokenizer, messages[: turn + 1], ask=False)
+def _spans(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    texts: Sequence[str],
+    chosen: Sequence[Sequence[int]],
+    names: Sequence[str],
+) -> list[list[tuple[int, int]]]:
+    """Character spans of the chosen messages of each conversation."""
+    turns = [(row, turn) for row, some in enumerate(chosen) for turn in some]
+    asked = [conversations[row][:turn] for row, turn in turns]
+    befores = render_texts(tokenizer, asked, ask=True, names=[names[row] for row, _ in turns])
+    early = [(row, turn) for row, turn in turns if turn < len(conversations[row]) - 1]
+    shown = [conversations[row][: turn + 1] for row, turn in early]
+    afters = dict(zip(early, render_texts(tokenizer, shown, ask=False), strict=True))
+    spans: list[list[tuple[int, int]]] = [[] for _ in texts]
+    for (row, turn), before in zip(turns, befores, strict=True):
+        text = texts[row]
+        after = afters.get((row, turn), text)
         if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
             raise TrainingError(
-                f"{name}: the chat template writes turn {turn + 1} otherwise when asking than "
-                "when showing it, so it cannot be trained as it will be asked. "
+                f"{names[row]}: the chat template writes turn {turn + 1} otherwise when asking "
+                "than when showing it, so it cannot be trained as it will be asked. "
                 "Use `train_on: completion`, or another chat template."
             )
-        if not messages[turn].content:
+        if not conversations[row][turn].content:
             raise TrainingError(
-                f"{name} has no trained token: its answer is empty. Write one, or take the row out."
+                f"{names[row]} has no trained token: its answer is empty. Write one, or take the "
+                "row out."
             )
-        spans.append((len(before), len(after)))
+        spans[row].append((len(before), len(after)))
     return spans
 
 
 def _mask(
-    ids: list[int],
-    offsets: npt.NDArray[np.int64],
-    spans: list[tuple[int, int]],
-    special: frozenset[int],
-    name: str,
+    row: Encoded, spans: list[tuple[int, int]], special: frozenset[int], name: str
 ) -> tuple[npt.NDArray[np.bool_], int]:
     """True from each span's start through its stop token; also the stop token of the last."""
-    trained = np.zeros(len(ids), dtype=np.bool_)
+    trained = np.zeros(len(row.ids), dtype=np.bool_)
     stop = -1
     for start, end in spans:
-        inside = np.flatnonzero((offsets[:, 0] >= start) & (offsets[:, 1] <= end))
-        # A token without characters (an added BOS) belongs to no turn.
-        inside = inside[offsets[inside, 1] > offsets[inside, 0]]
-        stops = [place for place in inside.tolist() if ids[place] in special]
-        if not stops:
+        inside = _inside(row, start, end)
+        last = next(
+            (n for n in range(len(inside) - 1, -1, -1) if row.ids[inside[n]] in special), -1
+        )
+        if last < 0:
             raise TrainingError(
                 f"{name}: the chat template writes no stop token after the assistant's turn, so "
                 "the model would never learn to stop. Choose a template that ends turns with a "
                 "special token such as EOS."
             )
-        trained[inside[inside <= stops[-1]]] = True
-        stop = ids[stops[-1]]
+        trained[inside[: last + 1]] = True
+        stop = row.ids[inside[last]]
     return trained, stop
 
 
-def _encode(tokenizer: Any, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-    """(ids, character offsets) of rendered texts, each with exactly one BOS if the model has one.
-
-    A template that leaves BOS to the tokenizer gets it added; one that writes two is refused.
-    """
-    if not tokenizer.is_fast:
-        raise TrainingError(
-            "this model has a slow tokenizer, which cannot tell where its tokens stand. "
-            "Choose a model with a tokenizer.json."
-        )
-    if not texts:
-        return []
-    batch = tokenizer(
-        texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
-    )
-    rows = list(zip(batch["input_ids"], batch["offset_mapping"], strict=True))
-    bos = tokenizer.bos_token_id
-    if bos is None:
-        return rows
-    if any(ids[:2] == [bos, bos] for ids, _ in rows):
-        raise TrainingError(
-            "the chat template writes the beginning-of-text token twice. "
-            "Take one of them out of chat_template.jinja."
-        )
-    if tokenizer("")["input_ids"][:1] != [bos]:
-        return rows
-    return [
-        (ids, offsets) if ids[:1] == [bos] else ([bos, *ids], [(0, 0), *offsets])
-        for ids, offsets in rows
-    ]
+def _inside(row: Encoded, start: int, end: int) -> Sequence[int]:
+    """The tokens that stand whole between two characters."""
+    first, past = row.begins_at(start), row.begins_at(end)
+    if first is not None and past is not None:
+        return range(first, past)
+    # A token without characters (an added BOS) belongs to no turn.
+    return [n for n, (left, right) in enumerate(row.offsets) if start <= left < right <= end]
 
 
 def _special_ids(tokenizer: Any) -> frozenset[int]:

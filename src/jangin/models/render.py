@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jangin.core.errors import TrainingError
 from jangin.core.types import Message
-from jangin.models.rendered_text import Encoded, PromptCheck, encode_texts, render_texts
+from jangin.models.rendered_text import RowTokens, encode_texts, render_texts
 from jangin.models.settings import TooLong, TrainOn
 
 
@@ -90,18 +90,15 @@ def render_rows(
         chosen.append(_chosen(messages, train_on, weights[number] if weights else None, name))
     texts = render_texts(tokenizer, conversations, ask=False, names=names)
     spans = _spans(tokenizer, conversations, texts, chosen, names)
-    check, special = PromptCheck(tokenizer), _special_ids(tokenizer)
     rows, stops = [], dict[int, None]()
     for name, span, row in zip(names, spans, encode_texts(tokenizer, texts), strict=True):
-        boundary = span[-1][0]
-        first = row.begins_at(boundary)
-        if first is None or not check.holds(row, first, boundary):
+        if row.answer_begins(span[-1][0]) is None:
             raise TrainingError(
                 f"{name}: the answer's first characters melt into the prompt's last token, so the "
                 "model would never be asked as it was trained. Take the white space off the "
                 "answer's start."
             )
-        trained, stop = _mask(row, span, special, name)
+        trained, stop = _mask(row, span, name)
         stops[stop] = None
         if train_on == "everything":
             trained[1 : int(np.flatnonzero(trained)[-1])] = True
@@ -256,41 +253,23 @@ def _spans(
 
 
 def _mask(
-    row: Encoded, spans: list[tuple[int, int]], special: frozenset[int], name: str
+    row: RowTokens, spans: list[tuple[int, int]], name: str
 ) -> tuple[npt.NDArray[np.bool_], int]:
     """True from each span's start through its stop token; also the stop token of the last."""
     trained = np.zeros(len(row.ids), dtype=np.bool_)
     stop = -1
     for start, end in spans:
-        inside = _inside(row, start, end)
-        last = next(
-            (n for n in range(len(inside) - 1, -1, -1) if row.ids[inside[n]] in special), -1
-        )
-        if last < 0:
+        inside, place = row.trained(start, end)
+        if place < 0:
             raise TrainingError(
                 f"{name}: the chat template writes no stop token after the assistant's turn, so "
                 "the model would never learn to stop. Choose a template that ends turns with a "
                 "special token such as EOS."
             )
-        trained[inside[: last + 1]] = True
-        stop = row.ids[inside[last]]
+        part = slice(inside.start, inside.stop) if isinstance(inside, range) else inside
+        trained[part] = True
+        stop = row.ids[place]
     return trained, stop
-
-
-def _inside(row: Encoded, start: int, end: int) -> Sequence[int]:
-    """The tokens that stand whole between two characters."""
-    first, past = row.begins_at(start), row.begins_at(end)
-    if first is not None and past is not None:
-        return range(first, past)
-    # A token without characters (an added BOS) belongs to no turn.
-    return [n for n, (left, right) in enumerate(row.offsets) if start <= left < right <= end]
-
-
-def _special_ids(tokenizer: Any) -> frozenset[int]:
-    added = tokenizer.added_tokens_decoder.items()
-    return frozenset(i for i, token in added if token.special) | frozenset(
-        tokenizer.all_special_ids
-    )
 
 
 def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:

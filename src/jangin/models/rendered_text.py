@@ -1,7 +1,9 @@
 """Rendered conversations as text and as tokens, many in one pass, with where each token stands."""
 
+import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from jinja2 import TemplateError
@@ -55,37 +57,103 @@ def render_texts(
     return texts
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Tokens of one text, and where they stand in it."""
+class RowTokens:
+    """Tokens of one rendered text, and where turns begin and end among them."""
 
-    text: str
-    ids: list[int]
-    """With BOS before them if the model has one and the text does not begin with it."""
-    added: int
-    """Tokens at the beginning that stand nowhere in the text: 1 for an added BOS, else 0."""
-    encoding: Any
+    def __init__(self, text: str, ids: list[int], added: int, cuts: "Cuts") -> None:
+        """`added` tokens at the beginning stand nowhere in the text: 1 for an added BOS, else 0."""
+        self.text = text
+        self.ids = ids
+        """With BOS before them if the model has one and the text does not begin with it."""
+        self._added = added
+        self._cuts = cuts
+        self._spans = cuts.spans(text)
+        self._places = cuts.places(ids)[added:]
+        self._exact = len(self._spans) == len(self._places)
+        self._encoding: Any = None
 
-    def begins_at(self, character: int) -> int | None:
-        """The token that begins at this character, the end of the text included; None if none."""
-        if character == len(self.text):
-            return len(self.ids)
-        token = self.encoding.char_to_token(character)
-        if token is None or self.encoding.token_to_chars(token)[0] != character:
+    def answer_begins(self, character: int) -> int | None:
+        """The token that begins at this character, where the text up to it stays as it is alone.
+
+        None where the first characters melt into the last token before them.
+        """
+        begin = self._begin(character)
+        if begin is not None:
+            return begin
+        alone = self._cuts.encode(self.text[:character])
+        begin = self._added + len(alone)
+        return begin if self.ids[self._added : begin] == alone else None
+
+    def trained(self, start: int, end: int) -> tuple[Sequence[int], int]:
+        """(tokens from one character through the last special one before another, its place).
+
+        The place is -1 and there are none where no special token stands between them.
+        """
+        begin = self._begin(start)
+        if begin is None:
+            inside = [n for n, (left, right) in enumerate(self._offsets()) if left >= start]
+            inside = [n for n in inside if self._offsets()[n][0] < self._offsets()[n][1] <= end]
+            stops = [n for n in inside if self.ids[n] in self._cuts.ids]
+            return ([n for n in inside if n <= stops[-1]], stops[-1]) if stops else ((), -1)
+        last = bisect_right(self._spans, end, key=itemgetter(1)) - 1
+        if last < 0 or self._spans[last][0] < start:
+            return (), -1
+        stop = self._places[last]
+        return range(begin, stop + 1), stop
+
+    def _begin(self, character: int) -> int | None:
+        """By the special token before it: what follows that, tokenized alone, must stand there."""
+        before = bisect_right(self._spans, character, key=itemgetter(1)) - 1
+        if not self._exact or before < 0:
             return None
-        return int(token) + self.added
+        place = self._places[before]
+        alone = self._cuts.encode_tail(self.text[self._spans[before][0] : character])
+        begin = place + len(alone)
+        return begin if self.ids[place:begin] == alone else None
 
-    def start_of(self, token: int) -> int:
-        """The character at which a token begins."""
-        return int(self.encoding.token_to_chars(token - self.added)[0])
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
+    def _offsets(self) -> list[tuple[int, int]]:
         """(start, end) of every token in characters; (0, 0) for what was added."""
-        return [(0, 0)] * self.added + list(self.encoding.offsets)
+        if self._encoding is None:
+            self._encoding = self._cuts.backend.encode(self.text, add_special_tokens=False)
+        return [(0, 0)] * self._added + list(self._encoding.offsets)
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[Encoded]:
+class Cuts:
+    """Special tokens, which cut a text before the tokenizer does anything else.
+
+    So no token reaches over one, and what stands between two of them is tokenized as if it stood
+    alone. Where each stands among the tokens tells where turns begin and end, without the offsets
+    of all other tokens.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        added = {n: t for n, t in tokenizer.added_tokens_decoder.items() if t.special}
+        self.ids = frozenset(added)
+        self.backend = tokenizer.backend_tokenizer
+        contents = sorted((token.content for token in added.values()), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, contents)) or "(?!)")
+        self._tails: dict[str, list[int]] = {}
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) of every special token in a text."""
+        return [match.span() for match in self._pattern.finditer(text)]
+
+    def places(self, ids: Sequence[int]) -> list[int]:
+        """Where special tokens stand among others."""
+        return [place for place, token in enumerate(ids) if token in self.ids]
+
+    def encode(self, text: str) -> list[int]:
+        """A text's own tokens."""
+        return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_tail(self, text: str) -> list[int]:
+        """The same, remembered: what opens a turn is the same in every row."""
+        if text not in self._tails:
+            self._tails[text] = self.encode(text)
+        return self._tails[text]
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[RowTokens]:
     """The tokens of rendered texts, each with exactly one BOS if the model has one.
 
     A template that leaves BOS to the tokenizer gets it added; one that writes two is refused.
@@ -97,12 +165,12 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[Encoded]:
         )
     bos = tokenizer.bos_token_id
     adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
+    cuts = Cuts(tokenizer)
+    cuts.backend.no_truncation()
+    cuts.backend.no_padding()
     for start in range(0, len(texts), ROWS_AT_ONCE):
         part = list(texts[start : start + ROWS_AT_ONCE])
-        encodings = backend.encode_batch(part, add_special_tokens=False)
+        encodings = cuts.backend.encode_batch_fast(part, add_special_tokens=False)
         for text, encoding in zip(part, encodings, strict=True):
             ids = encoding.ids
             if bos is not None and ids[:2] == [bos, bos]:
@@ -111,30 +179,4 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[Encoded]:
                     "Take one of them out of chat_template.jinja."
                 )
             added = adds_bos and ids[:1] != [bos]
-            yield Encoded(text, [bos, *ids] if added else ids, int(added), encoding)
-
-
-class PromptCheck:
-    """Tells whether a prompt tokenized alone is the beginning of the row's tokens.
-
-    Special tokens cut a text before anything else does, so what follows the last of them in the
-    prompt is all that the answer's first characters could change: that tail is tokenized alone,
-    once for all rows that share it.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        added = tokenizer.added_tokens_decoder.items()
-        self._cutting = frozenset(number for number, token in added if token.special)
-        self._backend = tokenizer.backend_tokenizer
-        self._known: dict[str, list[int]] = {}
-
-    def holds(self, row: Encoded, first: int, boundary: int) -> bool:
-        """True for a row whose answer begins with token `first`, at character `boundary`."""
-        cut = first
-        while cut > row.added and row.ids[cut - 1] not in self._cutting:
-            cut -= 1
-        cut -= cut > row.added  # the special token itself
-        tail = row.text[row.start_of(cut) if cut < first else boundary : boundary]
-        if tail not in self._known:
-            self._known[tail] = self._backend.encode(tail, add_special_tokens=False).ids
-        return row.ids[cut:first] == self._known[tail]
+            yield RowTokens(text, [bos, *ids] if added else ids, int(added), cuts)

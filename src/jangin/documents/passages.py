@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
 from jangin.documents.structure import Line
+from jangin.documents.terms import kiwi
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
 
 Span = tuple[int, int]
 
@@ -110,17 +113,14 @@ def sentences(text: str, span: Span, language: str) -> list[Span]:
     return [sentence for sentence in spans if sentence is not None]
 
 
-@cache
-def _kiwi() -> Any:
-    """Kiwi, which takes 3 to 8 seconds to load."""
+def _kiwi() -> "Kiwi":
     try:
-        from kiwipiepy import Kiwi
-    except ImportError as error:
+        return kiwi()
+    except MachineError as error:
         raise MachineError(
             "a Korean paragraph is longer than chunk.max_characters, and kiwipiepy, which splits "
             "it into sentences, is not installed. Install it: pip install 'jangin[documents]'."
         ) from error
-    return Kiwi()
 
 
 def _cut(text: str, span: Span, limits: Limits) -> list[Span]:

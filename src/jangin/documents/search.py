@@ -16,7 +16,14 @@ from jangin.documents.copies import find_copies
 from jangin.documents.index import PassageIndex
 from jangin.documents.recorded_search import RecordedSearch
 from jangin.documents.terms import kiwi_version
-from jangin.documents.web_search import Brave, Found, Naver, Searxng, WebSearch
+from jangin.documents.web_search import (
+    Brave,
+    Found,
+    Naver,
+    Searxng,
+    WebSearch,
+    request_of,
+)
 
 
 class LocalIndex(Config):
@@ -232,6 +239,12 @@ def _snippets(
             for place, row in enumerate(kept, start=1)
         ]
     return snippets, copied
+
+
+def check_search_keys(config: SearchConfig) -> None:
+    """Raise `ConfigError` before any work when the engine's key is not set."""
+    if isinstance(config.engine, Naver | Searxng | Brave):
+        request_of(config.engine, "")
 
 
 def _wants(config: SearchConfig) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ The words are compared in order, which is stricter than as sets: "임대인이 �
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
+from jangin.documents.terms import kiwi
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi, Token
@@ -90,14 +90,12 @@ def _content_words(tokens: Sequence["Token"]) -> list[str]:
     return words
 
 
-@cache
 def _kiwi() -> "Kiwi":
     try:
-        from kiwipiepy import Kiwi  # loads a model of 100 MB
-    except ImportError as error:
+        return kiwi()
+    except MachineError as error:
         raise MachineError(
             "reading Korean words needs kiwipiepy. Install it with "
             "`pip install 'jangin[documents]'`, or do without: set guard: false under curate and "
             "min_grounded: 0 and distinct: false under synthesize."
         ) from error
-    return Kiwi(num_workers=1)

@@ -153,13 +153,9 @@ def _folder_json(folder: Path, name: str) -> Any:
 
 def _commit(config: HubEncoder) -> str:
     """The commit that a branch or tag stands for; raises `MachineError` where nobody knows it."""
-    from huggingface_hub import try_to_load_from_cache
-
     from jangin.models.local_chat import hub_source
 
-    hub_source(config.id, config.revision)  # brings config.json into the cache
-    path = try_to_load_from_cache(config.id, "config.json", revision=config.revision)
-    return Path(path).parent.name if isinstance(path, str) else config.revision
+    return hub_source(config.id, config.revision).removeprefix("hub ")
 
 
 def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:

@@ -44,13 +44,14 @@ def hub_source(model_id: str, revision: str) -> str:
     """The commit that a branch or tag of the hub stands for; the config is fetched if needed."""
     from transformers import AutoConfig
 
+    from jangin.models.hub import pinned_commit
     from jangin.models.local import unreachable
 
     try:
-        config = AutoConfig.from_pretrained(model_id, revision=revision)
+        AutoConfig.from_pretrained(model_id, revision=revision)
     except (OSError, ValueError) as error:
         raise unreachable(model_id, error) from error
-    return f"hub {getattr(config, '_commit_hash', None) or revision}"
+    return f"hub {pinned_commit(model_id, revision)}"
 
 
 @dataclass(slots=True)

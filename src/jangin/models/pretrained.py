@@ -8,13 +8,14 @@ from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.digest import digest_file, digest_tree
 from jangin.core.errors import ConfigError, JanginError
+from jangin.models.hub import pinned_commit
 from jangin.models.local import REFERENCE, unreachable
 
 
 def refer_to_hub(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
     """Write config, tokenizer and the pinned commit of a hub model to `folder`."""
-    config = _save(folder, model_id, revision)
-    commit = getattr(config, "_commit_hash", None) or revision
+    _save(folder, model_id, revision)
+    commit = pinned_commit(model_id, revision)
     return _refer(folder, {"type": "hub", "id": model_id, "revision": commit})
 
 
@@ -30,7 +31,7 @@ def refer_to_local(folder: Path, model: Path, location: Path) -> dict[str, Any]:
     return _refer(folder, {"type": "local", "id": model.name, "revision": digest_tree(files)})
 
 
-def _save(folder: Path, model: str, revision: str | None) -> Any:
+def _save(folder: Path, model: str, revision: str | None) -> None:
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
@@ -39,7 +40,6 @@ def _save(folder: Path, model: str, revision: str | None) -> Any:
     _refuse_unusable(model, tokenizer)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return config
 
 
 def _refuse_unusable(model: str, tokenizer: Any) -> None:

@@ -13,6 +13,7 @@ from jangin.core.prompts import Prompts
 from jangin.core.spend import Budget
 from jangin.core.stage import Progress, Services, Silence
 from jangin.core.store import Artifact, Store
+from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.models.encode import open_encoder
 from jangin.pipeline.plan import Step, plan
 from jangin.pipeline.project import Opened, open_project
@@ -127,6 +128,8 @@ class Session:
                     teacher = teacher.record_from or teacher
                 if isinstance(teacher, EndpointTeacher):
                     open_endpoint(teacher).key()
+            if isinstance(step.config, SearchConfig):
+                check_search_keys(step.config)
 
 
 @contextmanager

@@ -15,6 +15,9 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "chunks": ("source", "page", "section", "text"),
     "examples": ("kind", "question", "answer", "source", "page", "section"),
     "splits": ("split", "kind", "question", "answer", "source", "page"),
+    "queries": ("seed_word", "text"),
+    "ranked": ("query_id", "rank", "score", "ranker", "title", "text"),
+    "snippets": ("query_id", "place", "engine", "title", "text"),
     "dropped": ("rule", "reason", "question", "answer", "twin"),
     "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
     "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
@@ -93,6 +96,9 @@ def rows(
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """An example inside a row is spread out; its conversation becomes question and answer."""
     flat = dict(row)
+    snippet = flat.pop("snippet", None)
+    if snippet is not None:
+        flat = {**snippet, **flat}
     inner = flat.pop("example", None)
     if inner is not None:
         flat |= inner

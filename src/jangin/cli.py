@@ -9,7 +9,9 @@ import typer
 from rich.markup import escape
 
 from jangin import __version__
+from jangin.cli_data import register
 from jangin.core.errors import JanginError
+from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
 from jangin.terminal import (
     Bars,
     comparison_table,
@@ -18,7 +20,6 @@ from jangin.terminal import (
     plan_table,
     plan_total,
     result_table,
-    rows_table,
     step_line,
 )
 
@@ -33,16 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ProjectOption = Annotated[
-    Path, typer.Option("--project", "-p", help="Project file, or the folder that holds it.")
-]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Where artifacts live; default: store/ beside it.")
-]
-VariantOption = Annotated[
-    str | None, typer.Option("--variant", "-v", help="One variant only; default: all of them.")
-]
-HERE = Path("project.yaml")
 INTERRUPTED = 130
 STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
 
@@ -145,31 +136,6 @@ def run(
         errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
-
-
-@app.command()
-def show(
-    kind: Annotated[str, typer.Argument(help="documents, chunks, examples, dropped, ...")],
-    project: ProjectOption = HERE,
-    store: StoreOption = None,
-    variant: VariantOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
-) -> None:
-    """Show rows of a table that a stage has made, or the teachers' prompts."""
-    if kind == "prompts":
-        from jangin.pipeline.show import prompts
-
-        for heading, wording in prompts(project, variant):
-            console.print(f"[bold]{escape(heading)}[/]", highlight=False, soft_wrap=True)
-            console.print(f"{wording}\n", markup=False, highlight=False, soft_wrap=True)
-        return
-    from jangin.pipeline.session import open_session
-    from jangin.pipeline.show import rows
-
-    with open_session(project, store) as session:
-        name = session.choose(variant)[-1]
-        found, total, stage = rows(session.made(name), kind, limit)
-    console.print(rows_table(f"{kind} of {stage} ({name})", found, total))
 
 
 @app.command()
@@ -368,6 +334,9 @@ def doctor() -> None:
         if finding.remedy:
             console.print(f"{'':9}{'':<14} -> {escape(finding.remedy)}", highlight=False)
     raise typer.Exit(2 if missing else 0)
+
+
+register(app)
 
 
 def main() -> None:

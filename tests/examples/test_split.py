@@ -316,3 +316,45 @@ def test_an_evolved_question_follows_its_parent_and_is_trained_on_or_tested_like
     assert len(side) == 24
     assert all(side[row.id] == side[row.parent] for row in evolved)
     assert result.summary["train_evolved"] == sum(side[row.id] == "train" for row in evolved) > 0
+
+
+def labelled(count, stars=5):
+    """Reviews whose texts have nothing in common, with a label each."""
+    words = [f"{chr(0xAC00 + 37 * n)}{chr(0xB098 + 29 * n)}{n * 7919}" for n in range(count)]
+    return [
+        Example.make(
+            (Message(role="user", content=f"{word} {word[::-1]}"),),
+            Message(role="assistant", content=str(n % stars + 1)),
+            kind="original",
+        )
+        for n, word in enumerate(words)
+    ]
+
+
+def test_a_test_share_takes_as_much_of_every_label_and_so_does_validation():
+    config = SplitConfig(unseen_sections=0, validation=0.1, test=0.2, held_out_paraphrases=0)
+    rows = split_examples(labelled(200), [], config).rows
+    for star in "12345":
+        mine = [row.split for row in rows if row.example.answer == star]
+        assert (mine.count("train"), mine.count("validation"), mine.count("test")) == (28, 4, 8)
+
+
+def test_a_group_of_rows_stays_whole_in_a_test_share():
+    rows = labelled(100)
+    grouped = [
+        e.model_copy(update={"document_id": f"app{n // 5}", "section": f"app{n // 5}"})
+        for n, e in enumerate(rows)
+    ]
+    config = SplitConfig(unseen_sections=0, validation=0.1, test=0.2, held_out_paraphrases=0)
+    homes = defaultdict(set)
+    for row in split_examples(grouped, [], config).rows:
+        homes[row.example.section].add(row.split)
+    assert all(len(splits) == 1 for splits in homes.values())
+    assert {"train", "validation", "test"} == set().union(*homes.values())
+
+
+def test_a_test_share_is_never_empty_where_there_are_rows_for_it():
+    config = SplitConfig(unseen_sections=0, validation=0.05, test=0.05, held_out_paraphrases=0)
+    splits = [row.split for row in split_examples(labelled(10, stars=10), [], config).rows]
+    assert splits.count("test") == 1
+    assert splits.count("validation") == 1

@@ -180,6 +180,12 @@ def test_lengths_curves_and_provenance_are_there(page):
     assert "load plain, paraphrased" in provenance
 
 
+def test_the_memory_of_a_training_is_shown_as_predicted_and_as_measured(page):
+    curves = section(page, "curves")
+    assert "Method, device Predicted Measured Predicted / measured" in curves
+    assert curves.count("full · cpu 1.50 GiB 2.00 GiB 75 %") == 2
+
+
 def test_only_what_decides_the_result_is_shown_of_the_settings(page):
     assert "training_paraphrases 0 100" in section(page, "settings")
     assert "teacher.internal" not in page

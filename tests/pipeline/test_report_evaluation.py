@@ -94,16 +94,28 @@ def prices(tmp_path):
 
 
 @pytest.mark.parametrize("language", ["ko", "en"])
-def test_labels_get_their_table_and_a_confusion_matrix_of_base_and_tuned(reviews, language):
+def test_labels_get_their_table_and_a_confusion_matrix_of_base_tuned_and_the_best_other(
+    reviews, language
+):
     _, made = reviews
     (found,) = evaluations(made, Words(language))
     assert [row.system for row in found.labels] == ["base", "constant", "tuned"]
-    assert [system for system, _ in found.confusions] == ["base", "tuned"]
-    chart = ET.fromstring(found.confusions[1][1])  # our own picture
+    assert [system for system, _ in found.confusions] == ["base", "constant", "tuned"]
+    chart = ET.fromstring(found.confusions[2][1])  # our own picture
     titles = [e.text for e in chart.iter("{http://www.w3.org/2000/svg}title")]
     words = Words(language)
     assert f"{words('truth')} 5, {words('given')} 4: 1 / 5" in titles
     assert len([t for t in titles if "/" in t]) == 5 * 6
+
+
+def test_everything_else_that_was_asked_stands_against_the_tuned_model(reviews):
+    _, made = reviews
+    (found,) = evaluations(made, Words("en"))
+    assert [rival.system for rival in found.rivals] == ["base", "constant"]
+    constant = found.rivals[1]
+    assert (constant.comparison.only_a, constant.comparison.only_b) == (0, 19)
+    assert constant.p_holm >= constant.comparison.p_value
+    assert constant.comparison.score_gain > 0
 
 
 def test_what_was_won_and_lost_is_shown_with_both_answers(reviews):

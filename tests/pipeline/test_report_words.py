@@ -44,6 +44,9 @@ def test_every_sentence_is_used_somewhere():
         "compare.html.jinja",
         "report_evaluation.py",
         "report_evaluation.html.jinja",
+        "data_page.py",
+        "data.html.jinja",
+        "../cli_data.py",
     )
     folder = Path(jangin.pipeline.__file__).parent
     sources = "".join((folder / name).read_text(encoding="utf-8") for name in names)

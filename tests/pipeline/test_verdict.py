@@ -18,11 +18,13 @@ from jangin.pipeline.results import collect_results
 from jangin.pipeline.verdict import judge
 
 
-def predictions(tuned, base=0, n=12, name="held_out_paraphrases", systems=("base", "tuned")):
-    """Both systems on the same n questions, of which each gets the first few right."""
+def predictions(
+    tuned, base=0, n=12, name="held_out_paraphrases", systems=("base", "tuned"), nearest=0
+):
+    """The systems on the same n questions, of which each gets the first few right."""
     rows = []
     for system in systems:
-        right = {"base": base, "tuned": tuned}[system]
+        right = {"base": base, "tuned": tuned, "nearest": nearest}[system]
         for number in range(n):
             prompt = (Message(role="user", content=f"{number}번 휴가는 며칠입니까?"),)
             answer = Message(role="assistant", content=f"{number}일")
@@ -154,3 +156,30 @@ def test_a_leak_goes_before_every_figure(verdict_of):
         "The figures below may not be published: 8.3\u00a0% of questions asked in words it "
         "never saw in “b” are copies of training questions (allowed: 1.0\u00a0%)."
     )
+
+
+def test_a_predictor_without_a_model_that_is_as_good_takes_the_good_news_away(verdict_of):
+    systems = ("base", "tuned", "nearest")
+    verdict = verdict_of(plain=predictions(11, nearest=11, systems=systems))
+    assert verdict.tone == "unsure"
+    assert verdict.more[-1] == (
+        "But nearest, which needs no language model, answers 92\u00a0% [65 to 99\u00a0%] of them: "
+        "for this question no model has to be trained."
+    )
+
+
+def test_a_predictor_without_a_model_that_is_worse_is_named_beside_the_good_news(verdict_of):
+    systems = ("base", "tuned", "nearest")
+    verdict = verdict_of(plain=predictions(11, nearest=3, systems=systems))
+    assert verdict.tone == "good"
+    assert verdict.more[-1].startswith("The best predictor without a language model, nearest")
+
+
+def test_a_baseline_of_all_variants_is_one_row(verdict_of):
+    systems = ("base", "tuned", "nearest")
+    verdict = verdict_of(
+        plain=predictions(2, nearest=3, systems=systems),
+        paraphrased=predictions(11, nearest=3, systems=systems),
+    )
+    assert verdict.tone == "good"
+    assert "nearest, answers 25" in verdict.more[-1]

@@ -168,7 +168,14 @@ class Workshop:
         trained = {"steps": 20, "rows": 12, "trained_tokens": 77}
         files = {
             "metrics.jsonl": "\n".join(line.model_dump_json() for line in lines),
-            "runtime/training.json": json.dumps({"torch": "2.13.0+made"}),
+            "runtime/training.json": json.dumps(
+                {
+                    "torch": "2.13.0+made",
+                    "device": "cpu",
+                    "predicted_memory_bytes": 3 * 2**29,
+                    "peak_memory_bytes": 2**31,
+                }
+            ),
         }
         mine = {"variant": variant}
         split = {"splits": (SplitExample, splits)}

@@ -115,7 +115,10 @@ def _component(
     sections = [name for example in group for name in _sections(example, section_of)]
     chunk_ids = [chunk_id for example in group for chunk_id in example.chunk_ids]
     seed_words = [example.seed_word for example in group if example.seed_word]
-    name = min(sections or chunk_ids or seed_words or list(families))
+    # By its question, not its id: the same row with another system prompt stays where it is.
+    asked = {example.id: example.question for example in group}
+    questions = [asked.get(family, family) for family in families]
+    name = min(sections or chunk_ids or seed_words or questions)
     return Component(
         families=tuple(tuple(family) for family in families.values()),
         place=rank(seed, "component", name),

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
-from jangin.examples.tables import RAW, REASON, ROW, clean_names, sample_lines
+from jangin.examples.cells import RAW, REASON, ROW, clean_names
+from jangin.examples.encodings import sample_lines
 
 if TYPE_CHECKING:
     import polars as pl

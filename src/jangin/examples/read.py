@@ -1,5 +1,6 @@
 """Stage `read`: examples that are there already, from a file in a format that others write."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +11,28 @@ from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.stage import Stage, StageContext
 from jangin.core.types import Example, Record
+from jangin.examples.read_rows import (
+    Chats,
+    HubRows,
+    PromptCompletion,
+    TableRows,
+    read_rows,
+    tokenizers_of,
+)
 from jangin.examples.squad import Squad, read_squad
 
 
 class ReadConfig(StageConfig):
     """Which file, in which format, and how much of it."""
 
-    path: Runtime[Path]
-    """The file, relative to the project file. Its bytes are identity, its place is not."""
-    format: Annotated[Squad, Field(discriminator="type")]
-    """`{type: squad}`: the JSON of SQuAD and KorQuAD."""
+    path: Runtime[Path] = Path()
+    """The file, relative to the project file. Its bytes are identity, its place is not. The format
+    `hub` has none."""
+    format: Annotated[
+        Squad | TableRows | Chats | PromptCompletion | HubRows, Field(discriminator="type")
+    ]
+    """`squad`: the JSON of SQuAD and KorQuAD. `table`: any rows, through a template. `chat`:
+    lines of messages. `prompt_completion`: those two columns. `hub`: a Hugging Face data set."""
     first: int = Field(default=0, ge=0)
     """Only so many examples, from the beginning; 0 takes all."""
 
@@ -37,10 +50,17 @@ def run(context: StageContext[ReadConfig]) -> None:
     """Write the tables `examples` and `unread`; raises `DataError`."""
     config = context.config
     path = context.services.project_folder / config.path
-    source = path.name
-    examples, unusable = read_squad(_text(path), source, config.format)
+    source = config.format.id if isinstance(config.format, HubRows) else path.name
+    if isinstance(config.format, Squad):
+        examples, unusable = read_squad(_text(path), source, config.format)
+    else:
+        examples, unusable = read_rows(path, config.format, context.services.project_folder)
     if not examples:
-        raise DataError(f"{path} holds no question with an answer. Name another file under read.")
+        most = Counter(row.reason for row in unusable).most_common(1)
+        why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
+        raise DataError(
+            f"{source} holds no question with an answer{why}. Name another file under read."
+        )
     taken = examples[: config.first] if config.first else examples
     unread = [Unread(source=source, place=u.place, reason=u.reason, text=u.text) for u in unusable]
     context.write("examples", Example, taken)
@@ -64,10 +84,16 @@ def _text(path: Path) -> str:
 
 
 def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
+    beside = {
+        f"tokenizer{place}": project_folder / tokenizer
+        for place, tokenizer in enumerate(tokenizers_of(config.format), start=1)
+    }
+    if isinstance(config.format, HubRows):
+        return beside
     path = project_folder / config.path
     if not path.is_file():
         raise ConfigError(f"{path} is no file. Correct `examples: read: path`.")
-    return {"examples": path}
+    return {"examples": path, **beside}
 
 
 STAGE = Stage(name="read", version=1, reads=(), makes=("examples",), run=run, sources=_sources)

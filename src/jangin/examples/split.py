@@ -32,7 +32,11 @@ class SplitConfig(StageConfig):
     unseen_sections: float = Field(default=0.1, ge=0, lt=1)
     """Share of sections about which nothing is trained, for testing. 0 holds none out."""
     validation: float = Field(default=0.05, ge=0, lt=1)
-    """Share of sections whose questions, not reworded, measure the loss during training."""
+    """Share of sections whose questions, not reworded, measure the loss during training. Where
+    answers are labels, the same share of every label."""
+    test: float = Field(default=0, ge=0, lt=1)
+    """Share of questions on which nothing is trained, drawn like `validation`: for rows without
+    sections. Groups that may not be torn apart stay together."""
     held_out_paraphrases: int = Field(default=1, ge=0)
     """Paraphrases of each training question that are kept for testing."""
     training_paraphrases: int = Field(default=100, ge=0)
@@ -42,8 +46,8 @@ class SplitConfig(StageConfig):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
-        if self.unseen_sections + self.validation >= 1:
-            raise ValueError("unseen_sections and validation together must be below 1")
+        if self.unseen_sections + self.validation + self.test >= 1:
+            raise ValueError("unseen_sections, validation and test together must be below 1")
         return self
 
 
@@ -96,13 +100,16 @@ def _paraphrase_splits(
 
 def _sides(components: list["Component"], config: SplitConfig, examples: int) -> list[Split]:
     """The split of each component; at least one for every share that is not 0."""
-    wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0)
+    wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0) + (config.test > 0)
     if len(components) < wanted:
         raise SettingsError(
             f"{examples} examples form {len(components)} groups that may not be torn apart (same "
             f"section, same chunk, near copies), and this split needs at least {wanted}. Add "
             "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
         )
+    labels = _labels(components)
+    if config.test or any(labels):
+        return _sides_by_answer(components, labels, config)
     order = sorted(range(len(components)), key=lambda i: components[i].place)
     unseen = sum(component.place < config.unseen_sections for component in components)
     validation = sum(component.place >= 1 - config.validation for component in components)
@@ -118,6 +125,53 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
         sides[i] = "unseen_sections"
     for i in order[len(order) - validation :]:
         sides[i] = "validation"
+    return sides
+
+
+def _labels(components: list["Component"]) -> list[str]:
+    """The most frequent answer of each component; empty texts where answers are no labels."""
+    from jangin.examples.describe import MOST_LABELS, ROWS_PER_LABEL
+
+    answers = [
+        [family[0].answer.strip() for family in component.families] for component in components
+    ]
+    different = {answer for mine in answers for answer in mine}
+    rows = sum(map(len, answers))
+    if len(different) > MOST_LABELS or rows < ROWS_PER_LABEL * len(different):
+        return [""] * len(components)
+    return [max(sorted(set(mine)), key=mine.count) for mine in answers]
+
+
+def _sides_by_answer(
+    components: list["Component"], labels: list[str], config: SplitConfig
+) -> list[Split]:
+    """The same share of every label for test and for validation, whole components at a time."""
+    sides: list[Split] = ["train"] * len(components)
+    order = sorted(range(len(components)), key=lambda i: components[i].place)
+    unseen = sum(component.place < config.unseen_sections for component in components)
+    unseen = max(unseen, config.unseen_sections > 0)
+    unseen = min(unseen, len(order) - 1 - (config.test > 0) - (config.validation > 0))
+    for i in order[:unseen]:
+        sides[i] = "unseen_sections"
+    rest = order[unseen:]
+    size = [sum(map(len, component.families)) for component in components]
+    total = {label: sum(size[i] for i in rest if labels[i] == label) for label in set(labels)}
+    taken = dict.fromkeys(total, 0.0)
+    for i in rest:
+        middle = (taken[labels[i]] + size[i] / 2) / total[labels[i]]
+        taken[labels[i]] += size[i]
+        if middle < config.test:
+            sides[i] = "test"
+        elif middle < config.test + config.validation:
+            sides[i] = "validation"
+    # Where labels are rare no share of any one may come to a row: then the next in line goes.
+    shares: tuple[tuple[Split, float], ...] = (
+        ("test", config.test),
+        ("validation", config.validation),
+    )
+    for split, share in shares:
+        if share and split not in sides and sides.count("train") > 1:
+            sides[max(i for i in rest if sides[i] == "train")] = split
     return sides
 
 
@@ -159,7 +213,7 @@ def run(context: StageContext[SplitConfig]) -> None:
 
 STAGE = Stage(
     name="split",
-    version=2,
+    version=3,
     reads=("examples",),
     may_read=("chunks",),
     makes=("splits",),

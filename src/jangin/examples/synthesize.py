@@ -201,7 +201,7 @@ def _wordings(made: Made) -> dict[str, str]:
 
 
 def _nothing(passages: Sequence[Passage], made: Made) -> str:
-    first = f" The first reason: {made.failed[0].reason}" if made.failed else ""
+    first = f" The first reason: {made.failed[0].reason}." if made.failed else ""
     about = f"any of {len(passages)} chunks" if passages else "any question"
     return (
         f"synthesize: the teacher gave no usable row for {about}.{first} "

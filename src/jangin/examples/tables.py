@@ -4,9 +4,7 @@ A row has the columns of the file and three of ours: its line in the file, why i
 (null while it is kept), and the line as it stands where it could not be read.
 """
 
-import codecs
 import json
-import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -16,20 +14,15 @@ from pydantic import Field
 
 from jangin.core.config import Config
 from jangin.core.errors import DataError, MachineError
+from jangin.examples.cells import OURS, RAW, REASON, ROW, clean_names
+from jangin.examples.encodings import CHUNK, Encoding, as_utf8, sample_lines
 
 if TYPE_CHECKING:
     import polars as pl
 
-ROW, REASON, RAW = "__row", "__reason", "__raw"
-OURS = (ROW, REASON, RAW)
-SAMPLE_BYTES = 1 << 20
 SAMPLE_LINES = 1000
-_CHUNK = 1 << 22
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 
-Encoding = Literal["auto", "utf-8", "cp949", "utf-16"]
 Delimiter = Literal["auto", "comma", "tab", "semicolon", "pipe"]
 
 
@@ -122,102 +115,10 @@ def _kept() -> "list[pl.Expr]":
     return [pl.lit(None, pl.String).alias(REASON), pl.lit(None, pl.String).alias(RAW)]
 
 
-def detect_encoding(path: Path) -> str:
-    """`utf-8`, `utf-8-sig`, `utf-16` or `cp949`; raises `DataError` naming the first bad line."""
-    with path.open("rb") as stream:
-        sample = stream.read(SAMPLE_BYTES)
-    for mark, encoding in _MARKS:
-        if sample.startswith(mark):
-            return encoding
-    if len(sample) > 3 and b"\x00" in sample:
-        for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-            if sample[place::2].count(0) > 0.2 * len(sample[place::2]):
-                return encoding
-    bad = _first_bad_byte(path, "utf-8")
-    if bad is None:
-        return "utf-8"
-    text = sample.decode("cp949", "ignore")
-    foreign = [character for character in text if character > "\x7f"]
-    hangul = sum("가" <= character <= "힣" for character in foreign)
-    if (not foreign or hangul >= 0.6 * len(foreign)) and _first_bad_byte(path, "cp949") is None:
-        return "cp949"
-    raise DataError(
-        f"{path}:{_line_of(path, bad)}: byte {bad} is neither UTF-8 nor CP949 (Korean Windows). "
-        "Save the file as UTF-8, or name its encoding."
-    )
-
-
-def _first_bad_byte(path: Path, encoding: str) -> int | None:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    done = 0
-    with path.open("rb") as stream:
-        while True:
-            data = stream.read(_CHUNK)
-            pending = len(decoder.getstate()[0])
-            try:
-                decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                return done - pending + error.start
-            done += len(data)
-            if not data:
-                return None
-
-
-def _line_of(path: Path, byte: int) -> int:
-    with path.open("rb") as stream:
-        return stream.read(byte).count(b"\n") + 1
-
-
-def as_utf8(path: Path, settings: TableSettings, work: Path) -> tuple[Path, str]:
-    """(the file, or a copy of it in UTF-8 with LF line ends; the encoding it was in)."""
-    encoding = detect_encoding(path) if settings.encoding == "auto" else settings.encoding
-    with path.open("rb") as stream:
-        sample = stream.read(SAMPLE_BYTES)
-    plain = encoding in ("utf-8", "utf-8-sig") and (b"\r" not in sample or b"\n" in sample)
-    if plain:
-        bad = None if settings.encoding == "auto" else _first_bad_byte(path, "utf-8")
-        if bad is not None:
-            raise DataError(
-                f"{path}:{_line_of(path, bad)}: byte {bad} is not UTF-8. Set encoding: auto."
-            )
-        return path, encoding
-    copy = work / f"{path.stem}.utf8{path.suffix}"
-    try:
-        with path.open(encoding=encoding, newline=None) as source, copy.open("w") as target:
-            while text := source.read(_CHUNK):
-                target.write(text)
-    except UnicodeError as error:
-        raise DataError(
-            f"{path} is not {encoding} throughout: {error}. Set encoding: auto, or save it as "
-            "UTF-8."
-        ) from error
-    return copy, encoding
-
-
-def sample_lines(path: Path) -> list[str]:
-    """The first lines of a UTF-8 file, its byte order mark aside, a torn last one left out."""
-    with path.open("rb") as stream:
-        data = stream.read(SAMPLE_BYTES)
-        more = bool(stream.read(1))
-    lines = data.decode("utf-8-sig", "ignore").replace("\r\n", "\n").split("\n")
-    if more or not lines[-1]:
-        lines = lines[:-1]
-    return lines
-
-
-def clean_names(cells: "list[str]") -> tuple[str, ...]:
-    """Names without blanks and invisible characters at their ends, each of them once."""
-    names: list[str] = []
-    for place, cell in enumerate(cells, start=1):
-        name = _INVISIBLE.sub("", cell).replace("\u00a0", " ").strip() or f"column_{place}"
-        names.append(name if name not in names else f"{name}_{place}")
-    return tuple(names)
-
-
 def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
     from jangin.examples.delimited import plain_rows, quoted_rows, sniff
 
-    source, encoding = as_utf8(path, settings, work)
+    source, encoding = as_utf8(path, settings.encoding, work)
     named = _DELIMITERS.get(settings.delimiter, "")
     style = sniff(source, path.suffix.lower(), named, settings.quotes)
     reader = quoted_rows if style.quoted else plain_rows
@@ -230,7 +131,7 @@ def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
     """Lines of JSON objects; the columns are the keys of the first thousand."""
     import polars as pl
 
-    source, encoding = as_utf8(path, settings, work)
+    source, encoding = as_utf8(path, settings.encoding, work)
     keys: dict[str, None] = {}
     for line in sample_lines(source)[:SAMPLE_LINES]:
         value = _object(line)
@@ -240,9 +141,12 @@ def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
     schema = dict.fromkeys(keys, pl.String)
     read_as = f"{encoding}, JSON lines"
     whole = pl.scan_ndjson(source, schema=schema)
+    # polars writes lists and objects in a text column as something like JSON, unescaped.
+    nested = pl.any_horizontal(pl.all().str.contains(r"^[\[{]").any())
     try:
-        counts = whole.select(pl.len().alias(ROW), pl.all().null_count())
-        regular = counts.collect(engine="streaming").item(0, 0) == _count_lines(source)
+        looked = whole.select(pl.len().alias(ROW), nested.alias("__nested"))
+        rows, lists = looked.collect(engine="streaming").row(0)
+        regular = rows == _count_lines(source) and not lists
     except pl.exceptions.PolarsError:
         regular = False
     if regular:
@@ -266,14 +170,14 @@ def _count_lines(path: Path) -> int:
     """Lines with anything in them, unless several in a row are empty."""
     count, last = 0, b"\n"
     with path.open("rb") as stream:
-        while data := stream.read(_CHUNK):
+        while data := stream.read(CHUNK):
             count += data.count(b"\n")
             last = data[-1:]
     return count + (last != b"\n")
 
 
 def _separate(path: Path, target: Path) -> tuple[list[int], list[tuple[int, str]]]:
-    """Copy the lines that hold an object; (their numbers, the other lines with theirs)."""
+    """Copy the lines that hold an object, cells as text; (their numbers, the other lines)."""
     numbers: list[int] = []
     broken: list[tuple[int, str]] = []
     with path.open(encoding="utf-8-sig") as stream, target.open("w") as copy:
@@ -282,7 +186,8 @@ def _separate(path: Path, target: Path) -> tuple[list[int], list[tuple[int, str]
                 continue
             value = _object(line)
             if isinstance(value, dict):
-                copy.write(json.dumps(value, ensure_ascii=False) + "\n")
+                cells = {key: _text(cell) for key, cell in value.items()}
+                copy.write(json.dumps(cells) + "\n")
                 numbers.append(number)
             else:
                 broken.append((number, line.rstrip("\n")))
@@ -300,7 +205,7 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
     """A JSON file that is a list of objects, or holds one under a key."""
     import polars as pl
 
-    source, encoding = as_utf8(path, settings, work)
+    source, encoding = as_utf8(path, settings.encoding, work)
     try:
         data = json.loads(source.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:

@@ -165,6 +165,22 @@ def histogram(
     return svg_text(svg)
 
 
+def bars(
+    name: str, title: str, description: str, counts: Sequence[tuple[str, int]], colour: int = 0
+) -> str:
+    """How often each label occurs, one bar under the other."""
+    svg = open_svg(name, title, description, 24 * len(counts) + 4)
+    most = max((count for _, count in counts), default=1) or 1
+    group = add(svg, "g", f"s{colour % 6}")
+    for place, (label, count) in enumerate(counts):
+        y = 24 * place
+        width = f"{58 * count / most:.3f}%"
+        add(group, "rect", "bar", x="26%", y=str(y + 4), width=width, height="14", rx="2")
+        write_text(svg, fit(label, 20), "25%", y + 16, "end", "label")
+        write_text(svg, f"{count:,}", "100%", y + 16, "end", "label")
+    return svg_text(svg)
+
+
 def curves(name: str, title: str, description: str, lines: Sequence[Line], x_label: str) -> str:
     """Curves over a common axis, y from 0, with a legend above them."""
     top, height = 20 * len(lines) + 12, 200

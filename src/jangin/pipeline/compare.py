@@ -50,6 +50,7 @@ class VariantRow:
     seconds: float
     """Of all its stages; what variants share was paid once and counts for each."""
     steps: int | None
+    """Of all its trainings together, as are the tokens."""
     trained_tokens: int | None
     train_loss: float | None
     """Nats per trained token, last measured."""
@@ -215,15 +216,19 @@ def _corrected(
 
 
 def _training(variant: str, made: Made) -> dict[str, Any]:
-    """What the last training of a variant says of itself."""
-    stages = made[variant]
-    stage = next((name for name in ("dpo", "continue_sft", "sft") if name in stages), "")
-    summary = stages[stage].manifest.summary if stage else {}
+    """Work of all trainings of a variant, and the losses of the last one."""
+    trained = [
+        made[variant][stage].manifest.summary
+        for stage in ("sft", "continue_sft", "dpo")
+        if stage in made[variant]
+    ]
+    steps = [summary["steps"] for summary in trained if "steps" in summary]
+    tokens = [summary["trained_tokens"] for summary in trained if "trained_tokens" in summary]
     lines = next((rows for names, rows in reversed(metrics(made)) if variant in names), [])
     valid = next((row for row in reversed(lines) if row.valid_loss is not None), None)
     return {
-        "steps": summary.get("steps"),
-        "trained_tokens": summary.get("trained_tokens"),
+        "steps": sum(steps) if steps else None,
+        "trained_tokens": sum(tokens) if tokens else None,
         "train_loss": lines[-1].train_loss if lines else None,
         "valid_loss": valid.valid_loss if valid else None,
         "valid_accuracy": valid.valid_mean_token_accuracy if valid else None,
@@ -258,6 +263,10 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "only_this": against.only_b if against else None,
                     "p_value": against.p_value if against else None,
                     "p_holm": measured.p_holm if measured else None,
+                    "score_gain": against.score_gain if against else None,
+                    "score_gain_low": against.score_gain_low if against else None,
+                    "score_gain_high": against.score_gain_high if against else None,
+                    "score_p": against.score_p if against else None,
                 }
             )
     return rows
@@ -285,7 +294,21 @@ def sentences(table: ComparedVariants) -> list[str]:
                 if found.smallest_visible is None:
                     verdict += f"; {found.n} questions are too few to show any"
             lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
+            if found.measure == "absolute_error" and found.score_n:
+                lines.append(
+                    f"{name.replace('_', ' ')}: {_error_change(row.variant, table, found)}"
+                )
     return lines
+
+
+def _error_change(variant: str, table: ComparedVariants, found: Comparison) -> str:
+    """The other half of what a number says: how far off, over the rows that both answered."""
+    worse = "larger" if found.score_gain > 0 else "smaller"
+    ends = f"{found.score_gain_low:+,.2f} to {found.score_gain_high:+,.2f}"
+    return (
+        f"the mean error of {variant} is {abs(found.score_gain):,.2f} {worse} than that of "
+        f"{table.baseline} (95 % interval {ends}, permutation {p_text(found.score_p)})."
+    )
 
 
 def as_json(table: ComparedVariants) -> str:

@@ -11,7 +11,13 @@ from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
 from jangin.models.evidence import EvidenceSet, Leak
-from jangin.pipeline import charts, report_coverage, report_evaluation, report_losses
+from jangin.pipeline import (
+    charts,
+    report_coverage,
+    report_evaluation,
+    report_losses,
+    report_memory,
+)
 from jangin.pipeline.project import Opened
 from jangin.pipeline.report_data import (
     Made,
@@ -156,6 +162,7 @@ def _chart_context(results: Results, made: Made, words: Words) -> dict[str, Any]
         "tokens": token_percentiles(made),
         "curve_charts": curve_charts(made, words),
         "last_metrics": [(names, lines[-1]) for names, lines in metrics(made)],
+        "memory": report_memory.memory(made),
     }
 
 

@@ -7,13 +7,14 @@ from typing import Any
 from jangin.core.numerals import read_number
 from jangin.core.store import Artifact
 from jangin.grading.numbers import Bands
-from jangin.grading.statistics import bootstrap_mean
-from jangin.models.evidence import Prediction
+from jangin.grading.statistics import bootstrap_mean, holm
+from jangin.models.evidence import Comparison, Prediction, Result, compare_predictions
 from jangin.models.forgetting import ForgettingResult
 from jangin.models.pairwise_judge import PairwiseResult
 from jangin.models.select import Candidate
 from jangin.models.slices import Slice
 from jangin.models.task_results import LabelResult, NumberResult
+from jangin.models.tasks import Measure
 from jangin.pipeline import charts
 from jangin.pipeline.grade_charts import Guess, confusion, scatter
 from jangin.pipeline.report_data import Group, Made, groups_of, rows_of
@@ -41,6 +42,17 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """Another system beside the one that the report is about, on the same questions."""
+
+    system: str
+    comparison: Comparison
+    """`a` is the other system, `b` the one that the report is about."""
+    p_holm: float
+    """McNemar's p, corrected for all rivals."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """One evaluation and the variants that share it."""
 
@@ -52,6 +64,8 @@ class Evaluated:
     scatters: list[tuple[str, str]]
     running: str
     """SVG of the running mean error; empty without numbers."""
+    rivals: list[Rival]
+    """Everything else that was asked, against `second`, on the headline evidence."""
     slices: list[Slice]
     pairwise: list[PairwiseResult]
     forgetting: list[ForgettingResult]
@@ -91,9 +105,11 @@ def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
     shown = _shown_systems(mine)
     first, second = (shown[0], shown[-1]) if shown else ("", "")
     won, lost = _changes(mine, first, second)
-    graded = [r for r in numbers if r.evidence_set == headline and r.system in shown]
+    drawn = _drawn_systems(shown, [*labels, *numbers], headline)
+    graded = [r for r in numbers if r.evidence_set == headline and r.system in drawn]
     bands = _bands(artifact)
     slices = rows_of(artifact, "slices", Slice)
+    results = rows_of(artifact, "results", Result)
     return Evaluated(
         variants=group.variants,
         labels=labels,
@@ -101,14 +117,16 @@ def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
         confusions=[
             (row.system, _confusion(f"confusion{number}-{place}", row, words))
             for place, row in enumerate(labels)
-            if row.evidence_set == headline and row.system in shown
+            if row.evidence_set == headline and row.system in drawn
         ],
         scatters=[
             (row.system, _scatter(f"scatter{number}-{place}", row.system, mine, bands, words))
             for place, row in enumerate(graded)
-            if row.unparsable < row.n
         ],
-        running=_running(f"running{number}", mine, shown, words) if graded else "",
+        running=_running(f"running{number}", mine, [r.system for r in graded], words)
+        if graded
+        else "",
+        rivals=_rivals(mine, second, results[0].measure if results else "character_f1"),
         slices=_largest([s for s in slices if s.evidence_set == headline and s.system == second]),
         pairwise=rows_of(artifact, "pairwise", PairwiseResult),
         forgetting=rows_of(artifact, "forgetting", ForgettingResult),
@@ -127,6 +145,34 @@ def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
     first = "base" if "base" in systems else systems[0] if systems else ""
     last = "tuned" if "tuned" in systems else systems[-1] if systems else ""
     return list(dict.fromkeys(name for name in (first, last) if name))
+
+
+def _drawn_systems(
+    shown: Sequence[str], rows: Sequence[LabelResult | NumberResult], headline: str
+) -> list[str]:
+    """Those shown and the best other one, if at least half of their answers could be read."""
+    readable = [r for r in rows if r.evidence_set == headline and 2 * r.unparsable <= r.n]
+    others = [row for row in readable if row.system not in shown]
+    best = max(others, key=_grade, default=None)
+    names = [*shown, *([best.system] if best else [])]
+    return [row.system for row in readable if row.system in names]
+
+
+def _grade(row: LabelResult | NumberResult) -> float:
+    return row.accuracy if isinstance(row, LabelResult) else -(row.mean_error or 0.0)
+
+
+def _rivals(predictions: Sequence[Prediction], system: str, measure: Measure) -> list[Rival]:
+    """Nothing with fewer than three systems: the table of results says it already."""
+    answers: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        answers.setdefault(prediction.system, []).append(prediction)
+    if len(answers) < 3:
+        return []
+    mine = answers.pop(system)
+    found = [compare_predictions(theirs, mine, measure=measure) for theirs in answers.values()]
+    corrected = holm([comparison.p_value for comparison in found])
+    return [Rival(c.a, c, p) for c, p in zip(found, corrected, strict=True)]
 
 
 def _changes(
@@ -158,7 +204,9 @@ def _largest(slices: Sequence[Slice]) -> list[Slice]:
     kept: list[Slice] = []
     for dimension in dict.fromkeys(s.dimension for s in slices):
         part = [s for s in slices if s.dimension == dimension]
-        kept += sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
+        largest = sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
+        # Labels in their order, as far as their names tell it: 1 to 5 stars.
+        kept += sorted(largest, key=lambda s: s.value) if dimension == "label" else largest
     return kept
 
 

@@ -3,15 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jangin.pipeline import words_english_evaluation, words_korean_evaluation
+from jangin.pipeline import (
+    words_english_data,
+    words_english_evaluation,
+    words_korean_data,
+    words_korean_evaluation,
+)
 from jangin.pipeline.words_english import ENGLISH
 from jangin.pipeline.words_korean import KOREAN
 
 Language = Literal["ko", "en"]
 
 STRINGS: dict[Language, dict[str, str]] = {
-    "ko": KOREAN | words_korean_evaluation.EVALUATION,
-    "en": ENGLISH | words_english_evaluation.EVALUATION,
+    "ko": KOREAN | words_korean_evaluation.EVALUATION | words_korean_data.DATA,
+    "en": ENGLISH | words_english_evaluation.EVALUATION | words_english_data.DATA,
 }
 
 

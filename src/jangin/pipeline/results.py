@@ -15,6 +15,8 @@ from jangin.models.evidence import (
     Result,
     compare_predictions,
 )
+from jangin.models.systems import Method
+from jangin.models.tasks import Measure
 
 SIGNIFICANT = 0.05
 
@@ -41,13 +43,13 @@ class Results:
 def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
     """Results of `made[variant][stage]`, evidence set by evidence set.
 
-    A base model that several variants share is one row.
+    What several variants share, such as a base model or a baseline, is one row.
     """
     evaluations = {
         name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
     }
     rows: list[dict[str, Any]] = []
-    bases: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
+    shared: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
     for variant, artifact in evaluations.items():
         results = read_table(artifact.path / "results.parquet", Result)
         comparisons = read_table(artifact.path / "comparisons.parquet", Comparison)
@@ -55,19 +57,21 @@ def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
         p_values = {(c.evidence_set, c.b): c.p_value for c in comparisons if c.a == first}
         for result in results:
             row = {"variant": variant, **result.model_dump()}
-            if result.system == "base":
-                model = artifact.manifest.inputs.get("base", "")
-                same = (model, *result.model_dump().values())
-                if same in bases:
-                    bases[same][1].append(variant)
-                    continue
-                bases[same] = (row, [variant])
-            else:
+            if result.system != "base":
                 row["p_value"] = p_values.get((result.evidence_set, result.system))
+            if not result.system.startswith(("tuned", "sft")):
+                simple = result.system in get_args(Method)
+                model = "" if simple else artifact.manifest.inputs.get("base", "")
+                figures = (result.n, result.right, result.score, result.unparsable)
+                same = (model, result.evidence_set, result.system, *figures)
+                if same in shared:
+                    shared[same][1].append(variant)
+                    continue
+                shared[same] = (row, [variant])
             rows.append(row)
-    for row, variants in bases.values():
-        shared = len(variants) == len(evaluations) > 1
-        row["variant"] = "(any)" if shared else ", ".join(variants)
+    for row, variants in shared.values():
+        everybody = len(variants) == len(evaluations) > 1
+        row["variant"] = "(any)" if everybody else ", ".join(variants)
     order = {name: place for place, name in enumerate(get_args(EvidenceSet))}
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_variants(evaluations)
@@ -91,17 +95,23 @@ def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
         ]
         for variant, artifact in evaluations.items()
     }
+    measures = {
+        variant: read_table(artifact.path / "results.parquet", Result)[0].measure
+        for variant, artifact in evaluations.items()
+    }
     versus = []
     for a, b in combinations(tuned, 2):
         for name in get_args(EvidenceSet):
-            pair = _same_questions(tuned[a], tuned[b], name)
+            if measures[a] != measures[b]:
+                continue
+            pair = _same_questions(tuned[a], tuned[b], name, measures[a])
             if pair is not None:
                 versus.append(Versus(name, a, b, pair))
     return versus
 
 
 def _same_questions(
-    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet
+    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet, measure: Measure
 ) -> Comparison | None:
     """None where the variants were asked different questions, so that nothing can be said."""
     rows_a = [p for p in a if p.evidence_set == name]
@@ -109,7 +119,7 @@ def _same_questions(
     if not rows_a or not rows_b:
         return None
     try:
-        return compare_predictions(rows_a, rows_b)
+        return compare_predictions(rows_a, rows_b, measure=measure)
     except DataError:
         return None
 

@@ -61,7 +61,7 @@ class EndpointTeacher(Config):
     retries: Runtime[int] = Field(default=5, ge=0, le=20)
     """Tries after the first one, with growing waits; a 429 does not count."""
     patience_seconds: Runtime[float] = Field(default=600.0, ge=0)
-    """So long a request may wait while the endpoint answers 429."""
+    """So long a request may wait because the endpoint asks it to or answers 429."""
     largest_reply_bytes: Runtime[int] = Field(default=200_000, ge=1000)
     """A larger reply is refused; its row fails."""
     price: Runtime[Price | None] = None

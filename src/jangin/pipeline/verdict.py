@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jangin.core.store import Artifact
 from jangin.models.evidence import EvidenceSet
+from jangin.models.systems import Method
 from jangin.pipeline.report_words import Words, p_text
 from jangin.pipeline.results import SIGNIFICANT, Results
 
@@ -19,6 +20,8 @@ HEADLINE: tuple[EvidenceSet, ...] = (
 
 SHARED = "(any)"
 """What the result table puts where several variants share a row."""
+
+WITHOUT_MODEL: tuple[str, ...] = get_args(Method)
 
 Tone = Literal["good", "unsure", "bad", "none"]
 
@@ -48,8 +51,32 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
         (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["right"])
     )
     if len(tuned) == 1:
-        return _one_variant(tuned[0], rows, words)
-    return _variants(tuned, rows, results, words)
+        found = _one_variant(tuned[0], rows, words)
+    else:
+        found = _variants(tuned, rows, results, words)
+    return _beside_baselines(found, tuned[0], rows, words)
+
+
+def _beside_baselines(
+    found: Verdict, tuned: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+) -> Verdict:
+    """The same, beside the best predictor that needs no language model.
+
+    Where that one is as good, a tuned model is no good news.
+    """
+    simple = [row for row in rows if row["system"] in WITHOUT_MODEL]
+    if not simple:
+        return found
+    best = max(simple, key=lambda row: float(row["right"]))
+    ahead = best["right"] >= tuned["right"]
+    text = words(
+        "baseline_ahead" if ahead else "baseline_behind",
+        system=best["system"],
+        share=words.percent(best["right"]),
+        interval=words.interval(best["right_low"], best["right_high"]),
+    )
+    tone: Tone = "unsure" if ahead and found.tone == "good" else found.tone
+    return Verdict(tone, found.text, (*found.more, text))
 
 
 def leaked_sets(evaluation: Artifact) -> dict[str, float]:
@@ -143,7 +170,8 @@ def _base_of(
         (
             row
             for row in rows
-            if row["system"] == "base" and row["variant"] in (tuned["variant"], SHARED)
+            if row["system"] == "base"
+            and (row["variant"] == SHARED or tuned["variant"] in row["variant"].split(", "))
         ),
         None,
     )

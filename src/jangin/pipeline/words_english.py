@@ -26,6 +26,10 @@ ENGLISH = {
     "invisible": "With {n} questions no difference could be proved. Ask more of them.",
     "not_comparable": "The two variants were asked different questions, so nobody can say "
     "whether the difference is chance.",
+    "baseline_ahead": "But {system}, which needs no language model, answers {share} [{interval}] "
+    "of them: for this question no model has to be trained.",
+    "baseline_behind": "The best predictor without a language model, {system}, answers {share} "
+    "[{interval}] of them.",
     "base_was": "Before training, the base model answered {share} [{interval}] of such questions.",
     "leak": "The figures below may not be published: {share} of {set} in “{variant}” are copies "
     "of training questions (allowed: {limit}).",
@@ -259,10 +263,13 @@ ENGLISH = {
     "unparsable_answers": "Unparsable",
     "compare_only": "only {baseline} / only this",
     "compare_holm": "p, corrected",
+    "compare_gain": "Score change",
+    "compare_gain_p": "p of the change",
     "compare_baseline": "held against",
     "compare_not_asked": "not asked",
-    "compare_note": "p is the exact McNemar test against the chosen variant; the last column is "
-    "corrected by Holm for all {count} comparisons on this page.",
+    "compare_note": "p is the exact McNemar test against the chosen variant, corrected by Holm for "
+    "all {count} comparisons on this page. The change of the score has its 95 % bootstrap interval "
+    "and the p of a paired permutation test.",
     "compare_runs": "What each run took",
     "compare_seconds": "Seconds",
     "compare_tokens": "Trained tokens",

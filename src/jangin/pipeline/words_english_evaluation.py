@@ -19,8 +19,8 @@ EVALUATION = {
     "numbers_note": "Answers that hold no number are red and counted in the last column; they "
     "are in no mean.",
     "median_error": "Median error",
-    "orange": "Orange band",
-    "red": "Red band",
+    "orange_red": "Orange, red",
+    "answers_read": "of {count} answers",
     "scatter": "Answers against the truth",
     "scatter_description": "{n} answers; on the line they are exact.",
     "scatter_note": "On the line an answer is exact. Large dots are in the green band, middle "
@@ -31,6 +31,11 @@ EVALUATION = {
     "questions": "questions",
     "end_low": "low",
     "end_high": "high",
+    "rivals": "{system} against everything else",
+    "rivals_only": "only this row / only {system}",
+    "rivals_note": "The same questions, pair by pair: how many only one of the two got right. p is "
+    "exact McNemar, corrected by Holm for the rows of this table.",
+    "rivals_error": "A negative change of the mean error is better.",
     "pairwise": "Judged side by side",
     "judge": "Judge",
     "wins_losses_ties": "A won / lost / tie",
@@ -67,6 +72,14 @@ EVALUATION = {
     "parameters": "Parameters",
     "context": "Context",
     "lora_memory": "LoRA memory",
+    "memory": "Memory of training",
+    "memory_stage": "Stage",
+    "memory_method": "Method, device",
+    "memory_predicted": "Predicted",
+    "memory_measured": "Measured",
+    "memory_ratio": "Predicted / measured",
+    "memory_note": "Peaks of one process. The prediction is made before anything is loaded, from "
+    "the size of the model and the lengths of the rows.",
     "licence": "Licence",
     "chosen": "chosen",
     "tied": "tie",

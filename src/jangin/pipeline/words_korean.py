@@ -25,6 +25,10 @@ KOREAN = {
     "visible": "질문이 {n}개일 때는 차이가 {points}포인트보다 작으면 드러나지 않습니다.",
     "invisible": "질문 {n}개로는 어떤 차이도 입증할 수 없습니다. 평가 질문을 늘리십시오.",
     "not_comparable": "두 변형이 서로 다른 질문을 받았으므로 차이가 우연인지 말할 수 없습니다.",
+    "baseline_ahead": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]을 맞힙니다. 이 "
+    "질문이라면 모델을 학습할 까닭이 없습니다.",
+    "baseline_behind": "언어 모델이 필요 없는 예측기 가운데 가장 나은 {system}은(는) {share} "
+    "[{interval}]을 맞힙니다.",
     "base_was": "학습 전 기본 모델은 같은 질문 가운데 {share} [{interval}]에 맞게 답했습니다.",
     "leak": "아래 수치는 공개하면 안 됩니다. ‘{variant}’의 {set} 가운데 {share}가 학습 질문의 "
     "사본입니다 (허용 {limit}).",
@@ -252,10 +256,13 @@ KOREAN = {
     "unparsable_answers": "해석 불가",
     "compare_only": "{baseline}만 정답 / 이쪽만 정답",
     "compare_holm": "보정한 p값",
+    "compare_gain": "점수 변화",
+    "compare_gain_p": "변화의 p",
     "compare_baseline": "비교 기준",
     "compare_not_asked": "묻지 않음",
-    "compare_note": "p값은 기준 변형과 견준 정확 McNemar 검정입니다. 마지막 열은 이 페이지의 "
-    "비교 {count}건 전체에 대해 Holm 방법으로 보정했습니다.",
+    "compare_note": "p값은 기준 변형과 견준 정확 McNemar 검정이며, 보정한 값은 이 페이지의 비교 "
+    "{count}건 전체에 대해 Holm 방법을 쓴 것입니다. 점수 변화에는 95 % 부트스트랩 구간과 대응 "
+    "순열 검정의 p값을 적었습니다.",
     "compare_runs": "실행에 든 것",
     "compare_seconds": "초",
     "compare_tokens": "학습한 토큰",

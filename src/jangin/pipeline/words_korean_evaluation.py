@@ -19,8 +19,8 @@ EVALUATION = {
     "numbers_note": "숫자가 없는 답은 빨강으로 세고 마지막 열에 따로 적으며, 평균에는 넣지 "
     "않습니다.",
     "median_error": "오차 중앙값",
-    "orange": "주황 구간",
-    "red": "빨강 구간",
+    "orange_red": "주황, 빨강",
+    "answers_read": "답 {count}개",
     "scatter": "정답과 답",
     "scatter_description": "답 {n}개. 선 위에 있으면 정확합니다.",
     "scatter_note": "선 위에 있으면 정확합니다. 큰 점은 초록, 중간 점은 주황, 작은 점은 빨강 "
@@ -31,6 +31,11 @@ EVALUATION = {
     "questions": "질문",
     "end_low": "아래",
     "end_high": "위",
+    "rivals": "{system} 대 나머지 전부",
+    "rivals_only": "이 줄만 / {system}만",
+    "rivals_note": "같은 질문을 쌍으로 견주어 한쪽만 맞힌 수를 셌습니다. p값은 정확 McNemar "
+    "검정이며, 보정한 값은 이 표의 모든 줄에 대해 Holm 방법을 쓴 것입니다.",
+    "rivals_error": "평균 오차의 변화가 음수이면 나아진 것입니다.",
     "pairwise": "나란히 심사",
     "judge": "심사자",
     "wins_losses_ties": "A 승 / 패 / 무",
@@ -66,6 +71,14 @@ EVALUATION = {
     "parameters": "매개변수",
     "context": "문맥 길이",
     "lora_memory": "LoRA 메모리",
+    "memory": "학습 메모리",
+    "memory_stage": "단계",
+    "memory_method": "방법, 장치",
+    "memory_predicted": "예측",
+    "memory_measured": "측정",
+    "memory_ratio": "예측 ÷ 측정",
+    "memory_note": "프로세스 하나의 최댓값입니다. 예측은 아무것도 불러오기 전에 모델 크기와 행 "
+    "길이만으로 합니다.",
     "licence": "라이선스",
     "chosen": "선택",
     "tied": "무승부",

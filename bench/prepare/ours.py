@@ -1,0 +1,42 @@
+"""The steps of peers.py by `jangin.examples.prepare`. Prints one line of JSON."""
+
+import json
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jangin.examples.prepare import Plan, prepare
+
+PLAN = {
+    "prompt": "{review}",
+    "completion": "{rating}",
+    "steps": [
+        {"type": "clean_text", "columns": ["review"]},
+        {"type": "labels", "column": "rating", "labels": [str(star) for star in range(1, 11)]},
+        {"type": "deduplicate", "match": "exact", "conflicts": "majority"},
+    ],
+}
+
+
+def peak_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+if __name__ == "__main__":
+    source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    wall, cpu = time.perf_counter(), time.process_time()
+    files = {name: folder / f"{name}.jsonl" for name in ("train", "validation", "test", "aside")}
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        prepare(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
+    print(
+        json.dumps(
+            {
+                "wall_s": time.perf_counter() - wall,
+                "cpu_s": time.process_time() - cpu,
+                "peak_bytes": peak_bytes(),
+            }
+        )
+    )

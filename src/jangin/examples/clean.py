@@ -1,0 +1,51 @@
+"""Texts made regular: NFC, no invisible characters, one blank between words, none at the ends."""
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+INVISIBLE = "\u200b\u2060\ufeff\u00ad\u180e\u200e\u200f\u202a-\u202e"
+"""Zero-width characters that no script needs; joiners, which emoji are built with, stay."""
+COMPOSED = (
+    r"\p{M}\u0374\u037e\u0387\u0958-\u09df\u0a33-\u0a5e\u0b5c\u0b5d\u0f43-\u0fb9\u1100-\u11ff"
+    r"\u1f00-\u1fff\u2000\u2001\u2126\u212a\u212b\u2329\u232a\u2adc\ua960-\ua97f\ud7b0-\ud7ff"
+    r"\uf900-\ufaff\ufb1d-\ufb4e\U0001d15e-\U0001d1c0\U0002f800-\U0002fa1d"
+)
+"""Every character that NFC may change, alone or beside another, and some that it does not."""
+_BLANKS = "\t\x0b\x0c\r\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Blanks other than the space and the line end."""
+
+
+def odd(join_lines: bool) -> str:
+    """A pattern that finds every text which `tidy` changes, and few others."""
+    lines = r"\n" if join_lines else " \n|\n "
+    composed = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", COMPOSED)
+    composed = re.sub(r"\\U([0-9a-f]{8})", r"\\x{\1}", composed)
+    marks = composed.replace(r"\x{d7b0}-\x{d7ff}", r"\x{d7b0}-\x{d7ff}")
+    return rf"^\s|\s$|  |{lines}|[{marks}{INVISIBLE}{_BLANKS}]"
+
+
+def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":
+    """Clean texts; nearly all are clean already, so those that are not are picked out first."""
+    texts = texts.fill_null("")
+    found = texts.str.contains(odd(join_lines))
+    if not found.any():
+        return texts
+    places = found.arg_true()
+    cleaned = _clean(texts.gather(places), join_lines)
+    return texts.scatter(places, cleaned)
+
+
+def _clean(texts: "pl.Series", join_lines: bool) -> "pl.Series":
+    texts = texts.str.normalize("NFC").str.replace_all(f"[{INVISIBLE}]", "")
+    blanks = f"[ {_BLANKS}]+" if not join_lines else f"[ \n{_BLANKS}]+"
+    return texts.str.replace_all(blanks, " ").str.replace_all(r" ?\n ?", "\n").str.strip_chars()
+
+
+def tidy_text(text: str) -> str:
+    """`tidy` of one text with lines kept, in plain Python: what it is held against."""
+    text = re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFC", text))
+    return re.sub(r" ?\n ?", "\n", re.sub(f"[ {_BLANKS}]+", " ", text)).strip()

@@ -1,0 +1,95 @@
+"""Which encoding a file of rows is in, and the file in UTF-8."""
+
+import codecs
+from pathlib import Path
+from typing import Literal
+
+from jangin.core.errors import DataError
+
+SAMPLE_BYTES = 1 << 20
+CHUNK = 1 << 22
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+Encoding = Literal["auto", "utf-8", "cp949", "utf-16"]
+
+
+def detect_encoding(path: Path) -> str:
+    """`utf-8`, `utf-8-sig`, `utf-16` or `cp949`; raises `DataError` naming the first bad line."""
+    with path.open("rb") as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    for mark, encoding in _MARKS:
+        if sample.startswith(mark):
+            return encoding
+    if len(sample) > 3 and b"\x00" in sample:
+        for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if sample[place::2].count(0) > 0.2 * len(sample[place::2]):
+                return encoding
+    bad = _first_bad_byte(path, "utf-8")
+    if bad is None:
+        return "utf-8"
+    text = sample.decode("cp949", "ignore")
+    foreign = [character for character in text if character > "\x7f"]
+    hangul = sum("가" <= character <= "힣" for character in foreign)
+    if (not foreign or hangul >= 0.6 * len(foreign)) and _first_bad_byte(path, "cp949") is None:
+        return "cp949"
+    raise DataError(
+        f"{path}:{_line_of(path, bad)}: byte {bad} is neither UTF-8 nor CP949 (Korean Windows). "
+        "Save the file as UTF-8, or name its encoding."
+    )
+
+
+def _first_bad_byte(path: Path, encoding: str) -> int | None:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    done = 0
+    with path.open("rb") as stream:
+        while True:
+            data = stream.read(CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                return done - pending + error.start
+            done += len(data)
+            if not data:
+                return None
+
+
+def _line_of(path: Path, byte: int) -> int:
+    with path.open("rb") as stream:
+        return stream.read(byte).count(b"\n") + 1
+
+
+def as_utf8(path: Path, encoding: Encoding, work: Path) -> tuple[Path, str]:
+    """(the file, or a copy of it in UTF-8 with LF line ends; the encoding it was in)."""
+    found = detect_encoding(path) if encoding == "auto" else encoding
+    with path.open("rb") as stream:
+        sample = stream.read(SAMPLE_BYTES)
+    plain = found in ("utf-8", "utf-8-sig") and (b"\r" not in sample or b"\n" in sample)
+    if plain:
+        bad = None if encoding == "auto" else _first_bad_byte(path, "utf-8")
+        if bad is not None:
+            raise DataError(
+                f"{path}:{_line_of(path, bad)}: byte {bad} is not UTF-8. Set encoding: auto."
+            )
+        return path, found
+    copy = work / f"{path.stem}.utf8{path.suffix}"
+    try:
+        with path.open(encoding=found, newline=None) as source, copy.open("w") as target:
+            while text := source.read(CHUNK):
+                target.write(text)
+    except UnicodeError as error:
+        raise DataError(
+            f"{path} is not {found} throughout: {error}. Set encoding: auto, or save it as UTF-8."
+        ) from error
+    return copy, found
+
+
+def sample_lines(path: Path) -> list[str]:
+    """The first lines of a UTF-8 file, its byte order mark aside, a torn last one left out."""
+    with path.open("rb") as stream:
+        data = stream.read(SAMPLE_BYTES)
+        more = bool(stream.read(1))
+    lines = data.decode("utf-8-sig", "ignore").replace("\r\n", "\n").split("\n")
+    if more or not lines[-1]:
+        lines = lines[:-1]
+    return lines

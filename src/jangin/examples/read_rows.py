@@ -1,0 +1,219 @@
+"""Examples from rows: tables through a template, chats, prompt and completion, the hub."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config
+from jangin.core.errors import DataError, MachineError
+from jangin.core.types import Example, Message
+from jangin.examples.cells import OURS, RAW, REASON, ROW
+from jangin.examples.conversations import read_messages
+from jangin.examples.prepare import (
+    COMPLETION,
+    SYSTEM,
+    AsGiven,
+    Order,
+    Plan,
+    draft,
+    order_rows,
+)
+from jangin.examples.same_prompt import ANSWER, PROMPT
+from jangin.examples.squad import Unusable
+from jangin.examples.steps import Step, decide, key_of, matching, split_steps
+from jangin.examples.tables import Table, TableSettings, open_table, table_of
+
+
+class Template(Config):
+    """How a row becomes a prompt and an answer."""
+
+    prompt: str = "{prompt}"
+    """Pattern of the question; `{column}` is filled in, as in `{review}\\n\\n###\\n\\n`."""
+    completion: str = "{completion}"
+    """Pattern of the answer. A blank at its beginning, as older completion models need, stays."""
+    system: str = ""
+    """Pattern of a system message; none where it comes out empty."""
+    group: str = ""
+    """Column whose equal values never fall into different splits, such as a document's id."""
+    steps: tuple[Step, ...] = ()
+    """What is done to the rows: steps by row first, then those over all rows."""
+    order: Order = AsGiven()
+    """Of the examples: `as_given`, `shuffled` or `sorted` by answer."""
+
+    def plan(self) -> Plan:
+        """The same as a plan of `prepare`, without a split."""
+        return Plan(
+            prompt=self.prompt,
+            completion=self.completion,
+            system=self.system,
+            group=self.group,
+            steps=self.steps,
+            order=self.order,
+            validation=0,
+            test=0,
+        )
+
+
+class TableRows(Template):
+    """A CSV, TSV, XLSX, JSON, JSONL or Parquet file, through a template."""
+
+    type: Literal["table"]
+    table: TableSettings = TableSettings()
+    """How the file is read."""
+
+
+class HubRows(Template):
+    """A data set of the Hugging Face hub, or one in its local cache, through a template."""
+
+    type: Literal["hub"]
+    id: str = Field(min_length=1)
+    """Such as `klue`."""
+    revision: str = "main"
+    """Branch, tag or commit; name a commit to pin it."""
+    config: str = ""
+    """Name of a part of the data set, such as `ynat`."""
+    split: str = "train"
+    """Which split to read."""
+
+
+class Chats(Config):
+    """Lines of `{"messages": [...]}`, of any number of turns; the last one is the answer."""
+
+    type: Literal["chat"]
+
+
+class PromptCompletion(Config):
+    """Rows with the columns `prompt` and `completion`, as they are."""
+
+    type: Literal["prompt_completion"]
+
+
+Rows = TableRows | HubRows | Chats | PromptCompletion
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    examples: list[Example]
+    unusable: list[Unusable]
+
+
+def read_rows(
+    path: Path, format: Rows, project_folder: Path
+) -> tuple[list[Example], list[Unusable]]:
+    """(examples in order, rows that gave none); raises `DataError` and `SettingsError`."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        if isinstance(format, HubRows):
+            made = _from_template(open_hub(format), format.plan(), project_folder, format.id)
+        elif isinstance(format, TableRows):
+            table = open_table(path, format.table, work)
+            made = _from_template(table, format.plan(), project_folder, path.name)
+        elif isinstance(format, Chats):
+            made = _from_chats(open_table(path, TableSettings(), work), path.name)
+        else:
+            table = open_table(path, TableSettings(), work)
+            made = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
+    return made.examples, made.unusable
+
+
+def open_hub(format: HubRows) -> Table:
+    """The rows of a data set; raises `MachineError` without `datasets`, `DataError` without it."""
+    import polars as pl
+
+    try:
+        import datasets
+    except ImportError as error:
+        raise MachineError(
+            f"reading {format.id} from the hub needs the package datasets. Install it with: "
+            "pip install datasets"
+        ) from error
+    try:
+        rows = datasets.load_dataset(
+            format.id, format.config or None, split=format.split, revision=format.revision
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{format.id} ({format.split}) cannot be loaded: {str(error).splitlines()[0]}. Check "
+            "id, config, split and revision, and the connection."
+        ) from error
+    frame = pl.from_arrow(rows.data.table)
+    if not isinstance(frame, pl.DataFrame):
+        raise DataError(f"{format.id} is no table. Name another data set.")
+    return table_of(frame.lazy(), format.id)
+
+
+def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _Made:
+    import polars as pl
+
+    columns = draft(table, plan, project_folder)
+    _, whole = split_steps(plan.steps)
+    if plan.group:
+        columns.need("group", plan.group)
+    keys = [key_of(PROMPT, matching(plan.steps)), pl.col(COMPLETION).hash(13).alias(ANSWER)]
+    frame = columns.frame.with_columns(keys).collect(engine="streaming")
+    for step in whole:
+        frame = frame.with_columns(decide(step, frame))
+    answers = frame.filter(pl.col(REASON).is_null())[ANSWER]
+    if len(answers) > 1 and answers.n_unique() == 1 and any(s.type == "labels" for s in plan.steps):
+        raise DataError(
+            f"all {len(answers)} rows of {source} that are left have one label, so there is "
+            "nothing to tell apart. Add rows with other labels, or correct the labels step."
+        )
+    kept = order_rows(frame.filter(pl.col(REASON).is_null()), plan.order)
+    gone = frame.filter(pl.col(REASON).is_not_null())
+    return _Made(
+        [_example(row, plan, source) for row in kept.iter_rows(named=True)],
+        [
+            Unusable(f"line {row[ROW]}", row[REASON], row[RAW] or row[PROMPT] or "")
+            for row in gone.select(ROW, REASON, RAW, PROMPT).iter_rows(named=True)
+        ],
+    )
+
+
+def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
+    system = str(row.get(SYSTEM) or "")
+    group = str(row[plan.group] or "") if plan.group else ""
+    messages = [Message(role="system", content=system)] if system else []
+    messages.append(Message(role="user", content=str(row[PROMPT])))
+    return Example.make(
+        prompt=tuple(messages),
+        completion=Message(role="assistant", content=str(row[COMPLETION])),
+        kind="original",
+        document_id=group,
+        section=group,
+        source=source,
+    )
+
+
+def _from_chats(table: Table, source: str) -> _Made:
+    import polars as pl
+
+    if "messages" not in table.columns:
+        raise DataError(
+            f"{source} has no column messages. There is: {', '.join(table.columns)}. Read it as "
+            "`{type: table}` with a prompt and a completion of these columns."
+        )
+    frame = table.frame.select(pl.col(*OURS, "messages")).collect(engine="streaming")
+    made = _Made([], [])
+    for row in frame.iter_rows(named=True):
+        place = f"line {row[ROW]}"
+        if row[REASON] is not None:
+            made.unusable.append(Unusable(place, row[REASON], row[RAW] or ""))
+            continue
+        messages = read_messages(row["messages"] or "")
+        if isinstance(messages, str):
+            made.unusable.append(Unusable(place, messages, row["messages"] or ""))
+            continue
+        *prompt, answer = (Message.model_validate(message) for message in messages)
+        example = Example.make(tuple(prompt), answer, kind="original", source=source)
+        made.examples.append(example)
+    return made
+
+
+def tokenizers_of(format: object) -> list[Path]:
+    """Files beside the rows that decide what comes out."""
+    steps = format.steps if isinstance(format, Template) else ()
+    return [step.file for step in steps if step.type == "window" and step.counts_tokens]

@@ -1,0 +1,238 @@
+"""`jangin prepare`: look at a file, explain each remedy, ask, write files and how to repeat it.
+
+The order of the looks is that of the data-preparation tool OpenAI's command line used to have
+(openai-python up to 2.34, `lib/_validators.py`), for chats and with Korean in mind.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from jangin import __version__
+from jangin.core.config import Config
+from jangin.core.digest import digest_file
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.store import output_errors
+from jangin.examples.prepare import ASIDE, Outcome, Plan, draft, prepare
+from jangin.examples.shares import SPLITS
+from jangin.examples.tables import TableSettings, open_table
+from jangin.pipeline.remedies import remedies
+from jangin.pipeline.remedy import Remedy
+
+if TYPE_CHECKING:
+    from jangin.examples.columns import Columns
+
+Ask = Callable[[Remedy], bool]
+Say = Callable[[str], None]
+
+PAIRS = (
+    *(("prompt", "completion"), ("question", "answer"), ("instruction", "output")),
+    *(("input", "output"), ("review", "rating"), ("review_text", "star_rating")),
+    *(("document", "label"), ("text", "label"), ("review", "star"), ("user", "assistant")),
+)
+"""Columns that are taken for question and answer, by name."""
+
+
+class Answer(Config):
+    """A remedy that was offered, and whether it was taken."""
+
+    name: str
+    taken: bool
+    rows: int
+
+
+class Manifest(Config):
+    """All it takes to do the same again."""
+
+    jangin: str
+    polars: str
+    source: str
+    source_sha256: str
+    plan: Plan
+    remedies: tuple[Answer, ...]
+    rows: dict[str, int]
+    sha256: dict[str, str]
+    """Of every file that was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line was told about the columns and the splits."""
+
+    format: Literal["chat", "completion", "preference"] = "chat"
+    prompt: str = ""
+    completion: str = ""
+    rejected: str = ""
+    system: str = ""
+    validation: float = 0.1
+    test: float = 0.1
+    group: str = ""
+    seed: int = 42
+    order: Literal["as_given", "shuffled", "sorted"] = "as_given"
+    tokenizer: Path | None = None
+    context: int = 0
+    """Longest row in tokens; 0 for 10,000 characters."""
+    balance: int = 0
+    """Most rows of one answer; 0 for no limit."""
+
+
+def output_files(source: Path, folder: Path) -> dict[str, Path]:
+    """Where each file goes."""
+    stem = folder / f"{source.stem}_prepared"
+    files = {name: Path(f"{stem}_{name}.jsonl") for name in (*SPLITS, ASIDE)}
+    return files | {name: Path(f"{stem}_{name}.json") for name in ("manifest", "report")}
+
+
+def first_plan(columns: tuple[str, ...], wanted: Wanted, source: Path) -> Plan:
+    """A plan that only takes question and answer; raises `DataError` where none are found."""
+    known = {name.lower(): name for name in columns}
+    fields: dict[str, Any] = {
+        "format": wanted.format,
+        "validation": wanted.validation,
+        "test": wanted.test,
+        "group": wanted.group,
+        "seed": wanted.seed,
+        "order": {"type": wanted.order},
+    }
+    if not wanted.prompt and "messages" in known and wanted.format != "preference":
+        fields |= {"source": "messages", "system": "{system}"}
+        return _plan(fields, source)
+    pairs = [("prompt", "chosen")] if wanted.format == "preference" else list(PAIRS)
+    found = next(((q, a) for q, a in pairs if q in known and a in known), ("", ""))
+    prompt = wanted.prompt or known.get(found[0], "")
+    completion = wanted.completion or known.get(found[1], "")
+    if not prompt or not completion:
+        raise DataError(
+            f"{source}: no column is known to be the question and none the answer. There is: "
+            f"{', '.join(columns)}. Name them with --prompt and --completion, as in: "
+            f"--prompt {columns[0]} --completion {columns[-1]}"
+        )
+    fields |= {"prompt": _pattern(prompt), "completion": _pattern(completion)}
+    fields["system"] = wanted.system
+    if wanted.format == "preference":
+        fields["rejected"] = _pattern(wanted.rejected or known.get("rejected", "rejected"))
+    return _plan(fields, source)
+
+
+def _pattern(name: str) -> str:
+    return name if "{" in name else f"{{{name}}}"
+
+
+def _plan(fields: Mapping[str, Any], source: Path) -> Plan:
+    try:
+        return Plan.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{source}: {where} {first['msg']}. Change that setting.") from error
+
+
+def propose(source: Path, wanted: Wanted, ask: Ask, say: Say) -> tuple[Plan, list[Answer]]:
+    """Look, explain and ask; the plan with every remedy that was taken, and all answers."""
+    answers: list[Answer] = []
+    with tempfile.TemporaryDirectory() as name:
+        table = open_table(source, TableSettings(), Path(name))
+        plan = first_plan(table.columns, wanted, source)
+        say(f"{source.name}: read as {table.read_as}; columns {', '.join(table.columns)}")
+
+        def columns(of: Plan) -> "Columns":
+            return draft(table, of, Path())
+
+        offers = remedies(columns, plan, wanted.tokenizer, wanted.context, wanted.balance, say)
+        taken: Plan | None = None
+        while True:
+            try:
+                remedy = offers.send(taken) if taken is not None else next(offers)
+            except StopIteration as end:
+                return end.value or plan, answers
+            agreed = ask(remedy)
+            answers.append(Answer(name=remedy.name, taken=agreed, rows=remedy.rows))
+            plan = remedy.change(plan) if agreed else plan
+            taken = plan
+
+
+def write(
+    source: Path, plan: Plan, answers: list[Answer], folder: Path, *, overwrite: bool = False
+) -> tuple[Outcome, Manifest]:
+    """Write all files or none; raises `DataError` where one is there already."""
+    import polars as pl
+
+    files = output_files(source, folder)
+    there = [path.name for path in files.values() if path.exists()]
+    if there and not overwrite:
+        raise DataError(
+            f"{', '.join(there)} is in {folder} already. Add --overwrite, or name another folder "
+            "with --output."
+        )
+    with output_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".prepare") as name:
+        work = Path(name)
+        drafts = {kind: work / path.name for kind, path in files.items()}
+        outcome = prepare(source, plan, drafts, work)
+        manifest = Manifest(
+            jangin=__version__,
+            polars=pl.__version__,
+            source=source.name,
+            source_sha256=digest_file(source),
+            plan=plan,
+            remedies=tuple(answers),
+            rows={**outcome.splits, ASIDE: outcome.rows - sum(outcome.splits.values())},
+            sha256=outcome.digests,
+        )
+        drafts["manifest"].write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        drafts["report"].write_text(report_json(outcome, answers), encoding="utf-8")
+        for kind, path in files.items():
+            if drafts[kind].exists():
+                drafts[kind].replace(path)
+            else:
+                path.unlink(missing_ok=True)
+    return outcome, manifest
+
+
+def report_json(outcome: Outcome, answers: list[Answer]) -> str:
+    """All counts, for programs."""
+    report = {
+        "rows": outcome.rows,
+        "read_as": outcome.read_as,
+        "splits": outcome.splits,
+        "changed": outcome.changed,
+        "set_aside": [asdict(reason) for reason in outcome.reasons],
+        "answers": outcome.answers,
+        "remedies": [answer.model_dump() for answer in answers],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest; raises `ConfigError` where it is none."""
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Name the manifest that "
+            "`jangin prepare` wrote."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"{path}: {where}: {first['msg']}. Name a manifest that `jangin prepare` of this "
+            "version wrote."
+        ) from error
+
+
+def differences(old: Manifest, new: Manifest) -> Iterator[str]:
+    """What is not the same as when the manifest was written."""
+    if old.source_sha256 != new.source_sha256:
+        yield f"the file is another one than {old.source} was when the manifest was written"
+        return
+    for name, digest in old.sha256.items():
+        if new.sha256.get(name) != digest:
+            yield (
+                f"{name} is not byte for byte what it was (polars {old.polars} then, "
+                f"{new.polars} now)"
+            )

@@ -1,0 +1,70 @@
+"""One remedy for rows, and the look at the rows that it comes from."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jangin.examples.cells import REASON
+from jangin.examples.prepare import Plan
+from jangin.examples.steps import WHOLE, RowStep, WholeStep, named_in
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from jangin.examples.columns import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Something that should be done, and why."""
+
+    name: str
+    level: Literal["necessary", "recommended"]
+    finding: str
+    """What is wrong, with figures."""
+    question: str
+    """What would be done."""
+    rows: int
+    change: Callable[[Plan], Plan]
+
+
+Offers = Generator[Remedy, Plan, Plan]
+
+
+@dataclass(slots=True)
+class Look:
+    """The rows as the plan leaves them so far."""
+
+    draft: Callable[[Plan], "Columns"]
+    plan: Plan
+    say: Callable[[str], None]
+    labels: dict[str, int]
+
+    def frame(self) -> "pl.LazyFrame":
+        """Rows that are kept, with their prompt and answer."""
+        import polars as pl
+
+        return self.draft(self.plan).frame.filter(pl.col(REASON).is_null())
+
+    def count(self, **measures: "pl.Expr") -> dict[str, Any]:
+        """Figures over all rows that are kept."""
+        return self.frame().select(**measures).collect(engine="streaming").row(0, named=True)
+
+    def single(self, pattern: str) -> str:
+        """The column that a pattern consists of; empty where there is more to it."""
+        names = named_in(pattern)
+        return names[0] if len(names) == 1 and pattern == f"{{{names[0]}}}" else ""
+
+    def columns(self) -> tuple[str, ...]:
+        """Every column that ends up in a file."""
+        plan = self.plan
+        patterns = (plan.prompt, plan.completion, plan.rejected, plan.system)
+        return tuple(dict.fromkeys(name for text in patterns for name in named_in(text)))
+
+
+def with_step(plan: Plan, step: RowStep | WholeStep) -> Plan:
+    """The plan with one step more, steps over all rows last."""
+    whole = [old for old in plan.steps if isinstance(old, WHOLE)]
+    by_row = [old for old in plan.steps if not isinstance(old, WHOLE)]
+    (whole if isinstance(step, WHOLE) else by_row).append(step)  # type: ignore[arg-type]  # told apart by WHOLE
+    return plan.model_copy(update={"steps": (*by_row, *whole)})

@@ -1,0 +1,184 @@
+import sys
+import unicodedata
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from jangin.core.errors import SettingsError
+from jangin.core.numerals import read_number
+from jangin.examples.balance import Balance
+from jangin.examples.cells import RAW, REASON, ROW
+from jangin.examples.clean import COMPOSED, tidy, tidy_text
+from jangin.examples.columns import Columns, number_of, round_half_up
+from jangin.examples.steps import Step
+
+NUMBERS = st.lists(
+    st.one_of(
+        st.text(alphabet="0123456789.,+-$₩원억만천 ea１٣", max_size=14),
+        st.floats(allow_nan=False).map(str),
+        st.text(max_size=8),
+    ),
+    max_size=20,
+)
+
+
+def run(step, **columns):
+    """A table after one step: (kept rows, reasons)."""
+    frame = pl.DataFrame(columns)
+    empty = [pl.lit(None, pl.String).alias(name) for name in (REASON, RAW)]
+    frame = frame.with_row_index(ROW, 1).with_columns(*empty)
+    table = Columns(frame.lazy(), list(columns))
+    TypeAdapter(Step).validate_python(step).apply(table)
+    done = table.frame.collect()
+    changed = [int(done[name].sum()) for name in table.changes]
+    return done.filter(pl.col(REASON).is_null()), done[REASON].to_list(), changed
+
+
+@given(NUMBERS)
+@example(["₩1,299.00", "3만 5천원", "1억 2500만", "12", "abc", "", "1" * 400, "-.5", "만 3", "٣"])
+def test_numbers_of_a_column_are_those_that_one_text_gives(texts):
+    frame = pl.DataFrame({"x": texts}, schema={"x": pl.String})
+    found = frame.select(number_of("x"))["x"].to_list()
+    assert found == [read_number(text) for text in texts]
+
+
+@given(st.lists(st.text(max_size=20), max_size=20))
+@example(["  a  b ", "가\u0301", "각", "\u200b", "a\u00a0b", "a \n b", "\x1ca"])
+def test_only_odd_texts_are_cleaned_and_all_of_them_come_out_clean(texts):
+    cleaned = tidy(pl.Series(texts, dtype=pl.String)).to_list()
+    assert cleaned == [tidy_text(text) for text in texts]
+    assert tidy(pl.Series(cleaned, dtype=pl.String)).to_list() == cleaned
+
+
+def test_every_character_that_nfc_changes_is_looked_at():
+    letters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    changing = [c for c in letters if unicodedata.normalize("NFC", c) != c]
+    joining = [c for c in letters if unicodedata.combining(c)]
+    pattern = COMPOSED.replace("\\u", "\\x").replace("\\U", "\\x")
+    import re
+
+    pattern = re.sub(r"\\x([0-9a-f]{8}|[0-9a-f]{4})", r"\\x{\1}", pattern)
+    seen = pl.Series([*changing, *joining]).str.contains(f"[{pattern}]")
+    assert seen.all()
+
+
+def test_cleaning_counts_the_rows_it_changed():
+    kept, _, changed = run({"type": "clean_text"}, a=["x", " y", None], b=["1", "1", "2"])
+    assert kept["a"].to_list() == ["x", "y", ""]
+    assert changed == [2]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+@example([0.5, 1.5, 2.5, -0.5, -1.5, 0.49999999999999994])
+def test_halves_go_up(values):
+    import math
+
+    rounded = pl.DataFrame({"x": values}).select(round_half_up(pl.col("x")))["x"].to_list()
+    for value, whole in zip(values, rounded, strict=True):
+        assert whole == math.floor(value) + (value - math.floor(value) >= 0.5)
+
+
+def test_a_price_column_of_mixed_types_gives_numbers_and_reasons():
+    step = {"type": "number", "column": "p", "minimum": 0.5, "maximum": 999.49}
+    prices = ["1,299.00", "$12.5", "₩0.4", "무료", None, "2.5"]
+    kept, reasons, _ = run({**step, "rounding": "half_up"}, p=prices)
+    assert kept["p"].to_list() == ["13", "3"]
+    assert reasons == [
+        "p is above 999.49", None, "p is below 0.5", "p is no number", "p is no number", None,
+    ]  # fmt: skip
+
+
+def scrub_by_the_book(text, remove):
+    """The recipe's own scrubbing, letter for letter."""
+    import re
+
+    for part in remove:
+        text = text.replace(part, "")
+    text = re.sub(r'[:\[\]"{}【】\s]+', " ", text).strip()
+    text = text.replace(" ,", ",").replace(",,,", ",").replace(",,", ",")
+    words = text.split(" ")
+    return " ".join(w for w in words if len(w) < 7 or not any(c.isdecimal() for c in w))
+
+
+@given(st.lists(st.text(alphabet='ab12345678 ,:[]"{}【】\n가By', max_size=40), max_size=10))
+@example(['{"Brand": "X", "Model": "ABC12345"} , By Manufacturer', "a ,,, b"])
+def test_scrubbing_is_the_recipes(texts):
+    remove = ("By", "Manufacturer")
+    kept, _, _ = run({"type": "scrub", "columns": ["t"], "remove": remove}, t=texts or [""])
+    assert kept["t"].to_list() == [scrub_by_the_book(t, remove) for t in texts or [""]]
+
+
+def test_columns_with_lists_are_joined_and_a_missing_one_takes_no_line():
+    step = {"type": "flatten", "columns": ["title", "features"], "into": "text"}
+    kept, _, _ = run(step, title=["냄비", None, "[x"], features=['["크다", "가볍다"]', "[]", None])
+    assert kept["text"].to_list() == ["냄비\n크다\n가볍다", "", "[x"]
+
+
+def test_labels_outside_the_set_are_named():
+    step = {"type": "labels", "column": "y", "labels": ["1", "2"]}
+    kept, reasons, _ = run(step, y=[" 1", "2", "7", None])
+    assert kept["y"].to_list() == ["1", "2"]
+    assert reasons[2:] == ["y is 7, which is no label", "y is , which is no label"]
+
+
+def test_rows_are_filtered_by_value_either_way():
+    values = {"type": "filter", "column": "y", "values": ["a", "b"]}
+    assert run(values, y=["a", "c"])[0]["y"].to_list() == ["a"]
+    assert run({**values, "action": "drop"}, y=["a", "c"])[0]["y"].to_list() == ["c"]
+
+
+def test_texts_outside_a_window_of_characters_go_and_long_ones_are_cut():
+    step = {"type": "window", "column": "t", "minimum_characters": 3, "maximum_characters": 5}
+    kept, reasons, changed = run(step, t=["가나", "가나다", "가나다라마바"])
+    assert kept["t"].to_list() == ["가나다", "가나다라마"]
+    assert (reasons[0], changed) == ("t is below 3 characters", [1])
+    _, reasons, _ = run({**step, "longer": "drop"}, t=["가나다라마바"])
+    assert reasons == ["t is over 5 characters"]
+
+
+def test_a_window_of_tokens_cuts_behind_the_last_token_that_fits(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {word: number for number, word in enumerate(["[u]", "one", "two", "three"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[u]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    step = {"type": "window", "column": "t", "minimum_tokens": 2, "maximum_tokens": 2}
+    step["tokenizer"] = tmp_path
+    kept, reasons, _ = run(step, t=["one", "one two", "one  two three"])
+    assert kept["t"].to_list() == ["one two", "one  two"]
+    assert reasons[0] == "t is below 2 tokens"
+    with pytest.raises(SettingsError, match=r"holds no tokenizer\.json"):
+        run({**step, "tokenizer": tmp_path / "none"}, t=["x"])
+
+
+def test_a_column_that_is_not_there_is_named_beside_those_that_are():
+    with pytest.raises(SettingsError, match=r"no column 'prize'\. There is: price, name"):
+        run({"type": "number", "column": "prize"}, price=["1"], name=["x"])
+
+
+def test_slots_over_their_cap_are_drawn_from_by_weight_and_high_ones_stay_whole():
+    rows = pl.DataFrame(
+        {
+            "price": ["10"] * 1000 + ["300"] * 50 + ["20"] * 5,
+            "category": (["car"] * 500 + ["other"] * 500) + ["car"] * 55,
+        }
+    )
+    step = Balance(
+        type="balance", column="price", most=100, all_from=240, weight_column="category",
+        weights={"car": 1}, other_weight=5,
+    )  # fmt: skip
+    reasons = step.decide(rows)
+    kept = rows.filter(reasons.is_null())
+    assert kept["price"].value_counts().sort("price").rows() == [
+        ("10", 100),
+        ("20", 5),
+        ("300", 50),
+    ]
+    drawn = kept.filter(pl.col("price") == "10")["category"].to_list()
+    assert 75 <= drawn.count("other") <= 92  # 5 of 6 at first, a little less as they are used up
+    assert step.decide(rows).to_list() == reasons.to_list()
+    assert reasons.drop_nulls()[0] == "slot 10 of price is full"

@@ -1,0 +1,209 @@
+import json
+from collections import Counter
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jangin.core.errors import DataError, SettingsError
+from jangin.examples.prepare import Plan, prepare
+from jangin.examples.same_prompt import ANSWER, KEY, OTHER_ANSWER, SAME_TEXT, Deduplicate
+from jangin.examples.shares import share_out
+
+NAMES = ("train", "validation", "test", "aside")
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Prepare a CSV file; returns (outcome, {file: its lines as JSON})."""
+    done = []
+
+    def call(text, **plan):
+        folder = tmp_path / str(len(done))
+        (folder / "work").mkdir(parents=True)
+        done.append(folder)
+        source = folder / "rows.csv"
+        source.write_text(text, encoding="utf-8")
+        files = {name: folder / f"{name}.jsonl" for name in NAMES}
+        fields = {"prompt": "{q}", "completion": "{a}", **plan}
+        made = Plan.model_validate_json(json.dumps(fields))
+        outcome = prepare(source, made, files, folder / "work")
+        lines = {
+            name: [json.loads(line) for line in path.read_text().splitlines()]
+            for name, path in files.items()
+            if path.exists()
+        }
+        return outcome, lines
+
+    return call
+
+
+def csv(rows):
+    return "q,a,g\n" + "".join(f"{q},{a},{g}\n" for q, a, g in rows)
+
+
+ROWS = [(f"후기 {n}", n % 5 + 1, n // 4) for n in range(200)]
+
+
+def test_every_row_is_in_one_file_and_each_label_has_its_share(work):
+    outcome, lines = work(csv([*ROWS, ("", 1, 1), ("x", "", 1)]))
+    assert outcome.splits == {"train": 160, "validation": 20, "test": 20}
+    for split, n in (("train", 32), ("validation", 4), ("test", 4)):
+        assert outcome.answers[split] == dict.fromkeys("12345", n)
+    asked = [line["messages"][0]["content"] for name in NAMES[:3] for line in lines[name]]
+    assert sorted(asked) == sorted(q for q, _, _ in ROWS)
+    assert [(row["line"], row["reason"]) for row in lines["aside"]] == [
+        (202, "the prompt is empty"),
+        (203, "the answer is empty"),
+    ]
+    assert [(r.reason, r.rows, r.lines) for r in outcome.reasons] == [
+        ("the answer is empty", 1, (203,)),
+        ("the prompt is empty", 1, (202,)),
+    ]
+
+
+def test_the_same_plan_gives_the_same_bytes_and_another_seed_others(work):
+    first, again, other = (work(csv(ROWS), seed=seed)[0].digests for seed in (1, 1, 2))
+    assert first == again
+    assert first["test"] != other["test"]
+
+
+def test_a_group_never_falls_apart(work):
+    _, lines = work(csv(ROWS), group="g", completion="{a}|{g}")
+    group_of = {q: g for q, _, g in ROWS}
+    splits = {
+        name: {group_of[line["messages"][0]["content"]] for line in lines[name]}
+        for name in NAMES[:3]
+    }
+    assert not splits["train"] & splits["test"]
+    assert not splits["train"] & splits["validation"]
+
+
+def test_copies_cannot_stand_in_two_splits_even_where_they_are_kept(work):
+    rows = [(f"Text {n // 3}{'!' * (n % 3)}", n % 2, 0) for n in range(300)]
+    _, lines = work(csv(rows))
+    homes = {}
+    for name in NAMES[:3]:
+        for line in lines[name]:
+            homes.setdefault(line["messages"][0]["content"].rstrip("!"), set()).add(name)
+    assert len(homes) == 100
+    assert all(len(names) == 1 for names in homes.values())
+
+
+def test_the_form_of_a_line_is_chat_completion_or_preference(work):
+    chat = work(csv(ROWS), system="별점을 매겨라")[1]["train"][0]["messages"]
+    assert [m["role"] for m in chat] == ["system", "user", "assistant"]
+    plain = work(csv(ROWS), format="completion", prompt="{q}\n\n###\n\n", completion=" {a}")
+    assert plain[1]["train"][0] == {"prompt": "후기 0\n\n###\n\n", "completion": " 1"}
+    pair = work(csv(ROWS), format="preference", rejected="{g}점")[1]["train"][0]
+    assert pair["rejected"] == [{"role": "assistant", "content": "0점"}]
+    assert pair["prompt"] == [{"role": "user", "content": "후기 0"}]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+def test_any_text_comes_out_as_json_that_reads_back(text):
+    from jangin.examples.prepare import COMPLETION, output_line
+    from jangin.examples.same_prompt import PROMPT
+
+    frame = pl.DataFrame({PROMPT: [text], COMPLETION: [text]})
+    line = frame.select(output_line(Plan()))[0, 0]
+    assert [m["content"] for m in json.loads(line)["messages"]] == [text, text]
+
+
+def test_training_rows_can_stand_sorted_by_answer_or_shuffled(work):
+    rows = [(f"후기 {n}", (n * 7) % 12, 0) for n in range(240)]
+
+    def answers(order):
+        lines = work(csv(rows), order={"type": order})[1]["train"]
+        return [int(line["messages"][1]["content"]) for line in lines]
+
+    assert answers("sorted") == sorted(answers("as_given"))
+    assert answers("shuffled") != answers("as_given")
+    assert Counter(answers("shuffled")) == Counter(answers("as_given"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("majority", ["a2"]),
+        ("first", ["a1"]),
+        ("last", ["a3"]),
+        ("drop", []),
+        ("keep", ["a1", "a2", "a3"]),
+    ],
+)
+def test_several_answers_to_one_text_are_settled_by_rule(rule, kept):
+    rows = pl.DataFrame(
+        {"a": ["a1", "a2", "a2", "b", "b", "a3"], KEY: [7, 7, 7, 9, 9, 7]},
+        schema_overrides={KEY: pl.UInt64},
+    ).with_columns(pl.col("a").hash(1).alias(ANSWER))
+    reasons = Deduplicate(type="deduplicate", conflicts=rule).decide(rows)
+    left = rows.filter(reasons.is_null())
+    assert [a for a in left["a"] if a != "b"] == kept
+    assert left["a"].to_list().count("b") == 1
+    counts = Counter(reasons.drop_nulls().to_list())
+    assert counts[SAME_TEXT] + counts[OTHER_ANSWER] == 6 - len(kept) - 1
+    assert (
+        counts[OTHER_ANSWER] == {"majority": 2, "first": 3, "last": 3, "drop": 4, "keep": 0}[rule]
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40),
+    st.sampled_from(["majority", "first", "last"]),
+)
+def test_one_row_of_every_text_is_left(pairs, rule):
+    rows = pl.DataFrame(
+        {KEY: [k for k, _ in pairs], ANSWER: [a for _, a in pairs]},
+        schema={KEY: pl.UInt64, ANSWER: pl.UInt64},
+    )
+    left = rows.filter(Deduplicate(type="deduplicate", conflicts=rule).decide(rows).is_null())
+    assert sorted(left[KEY]) == sorted({k for k, _ in pairs})
+    for key, answer in left.rows():
+        mine = [a for k, a in pairs if k == key]
+        best = max(mine, key=mine.count)
+        assert answer == {"majority": best, "first": mine[0], "last": mine[-1]}[rule]
+
+
+@given(st.integers(30, 200), st.integers(1, 4), st.integers(0, 9))
+def test_shares_are_those_asked_for_within_a_row_of_each_label(n, labels, seed):
+    rows = pl.DataFrame({"unit": range(n), "answer": [i % labels for i in range(n)]})
+    split = share_out(rows, "unit", "answer", 0.2, 0.2, seed)
+    for label in range(labels):
+        mine = split.filter(rows["answer"] == label).to_list()
+        for place in (1, 2):
+            assert abs(mine.count(place) - 0.2 * len(mine)) <= 1
+
+
+def test_too_few_rows_for_a_test_set_are_said(work):
+    with pytest.raises(SettingsError, match="test would be empty: 3 rows"):
+        work(csv(ROWS[:3]))
+
+
+def test_one_class_only_is_one_clear_sentence(work):
+    with pytest.raises(DataError, match="all 3 rows that are left have the same answer as line 2"):
+        work("q,a\n가,5\n나,5\n다,5\n")
+
+
+def test_nothing_left_names_the_most_frequent_reason(work):
+    labels = {"type": "labels", "column": "a", "labels": ["1", "2"]}
+    with pytest.raises(DataError, match=r"none of its 2 rows is left .*a is 9, which is no label"):
+        work("q,a\n가,9\n나,9\n", steps=[labels])
+
+
+def test_steps_over_all_rows_stand_last():
+    steps = [{"type": "deduplicate"}, {"type": "clean_text"}]
+    from jangin.examples.steps import split_steps
+
+    plan = Plan.model_validate_json(json.dumps({"steps": steps}))
+    with pytest.raises(SettingsError, match="deduplicate looks at all rows"):
+        split_steps(plan.steps)
+
+
+def test_impossible_shares_and_a_missing_rejected_answer_are_refused():
+    with pytest.raises(ValidationError, match="below 1"):
+        Plan(validation=0.5, test=0.5)
+    with pytest.raises(ValidationError, match="rejected"):
+        Plan(format="preference")

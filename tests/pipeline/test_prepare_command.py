@@ -1,0 +1,302 @@
+"""`jangin prepare`: what it offers, in which order, what it writes, and that it repeats itself."""
+
+import json
+import os
+import pty
+import random
+import subprocess
+import sys
+
+import pytest
+
+from jangin.cli import main
+from jangin.core.errors import ConfigError, DataError
+from jangin.pipeline.prepare import (
+    Wanted,
+    differences,
+    output_files,
+    propose,
+    read_manifest,
+    write,
+)
+
+SPLITS = ("train", "validation", "test")
+
+
+def words(seed, count=6):
+    """Words that no other seed gives."""
+    draw = random.Random(seed)
+    return " ".join(
+        "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in "abc") for _ in range(count)
+    )
+
+
+def reviews(n=200):
+    return "review,rating\n" + "".join(f"{words(i)},{i % 4 + 1}\n" for i in range(n))
+
+
+@pytest.fixture
+def offer(tmp_path):
+    """Look at a text and refuse or take all; returns (plan, {name: remedy}, what was said)."""
+
+    def call(text, name="rows.csv", take=True, **wanted):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        offered, said = {}, []
+
+        def ask(remedy):
+            offered[remedy.name] = remedy
+            return take or remedy.level == "necessary"
+
+        plan, answers = propose(path, Wanted(**wanted), ask, said.append)
+        assert [answer.name for answer in answers] == list(offered)
+        return plan, offered, said
+
+    return call
+
+
+def test_clean_rows_are_offered_nothing_and_their_labels_are_shown(offer):
+    plan, offered, said = offer(reviews())
+    assert offered == {}
+    assert plan.steps == ()
+    assert "task: classification, 4 labels" in said
+    assert sum("█" in line for line in said) == 4
+
+
+def test_remedies_come_in_order_each_with_its_level(offer):
+    text = reviews()
+    rows = text.splitlines()[1:]
+    text += "문의는 hong@example.com 으로  보내요,2\n드문 등급입니다,9\n,1\n"
+    text += rows[0].replace(",", "!!,") + "\n" + "하" * 10_001 + ",3\n"
+    plan, offered, _ = offer(text)
+    assert {name: remedy.level for name, remedy in offered.items()} == {
+        "unusable rows": "necessary",
+        "clean text": "recommended",
+        "rare labels": "recommended",
+        "duplicates": "recommended",
+        "long rows": "recommended",
+        "personal data": "recommended",
+    }
+    assert list(offered) == [
+        "unusable rows", "clean text", "rare labels", "duplicates", "long rows", "personal data",
+    ]  # fmt: skip
+    assert offered["unusable rows"].finding == "1 x the prompt is empty"
+    kinds = [step.type for step in plan.steps]
+    assert kinds == ["clean_text", "labels", "window", "mask_personal", "deduplicate"]
+
+
+def test_what_is_refused_is_not_done(offer):
+    plan, offered, _ = offer(reviews() + "a  b,1\na b!,2\n", take=False)
+    assert {"clean text", "duplicates"} <= set(offered)
+    assert plan.steps == ()
+
+
+def test_near_copies_are_offered_after_copies(offer):
+    text = "question,answer\n"
+    text += "".join(
+        f"{c}{c}{c} 항목은 무엇인가요 그리고 {c * 9},답 {c}\n" for c in "가나다라마바사"
+    )
+    text += "가가가 항목은 무엇인가요 그리고 가가가가가가가가나,답 거\n"
+    _, offered, said = offer(text)
+    assert offered["near copies"].rows == 1
+    assert "task: free answers" in said
+    assert any("8 rows are few" in line for line in said)
+
+
+def test_plain_completions_get_separator_and_end_and_lower_case_but_chats_do_not(offer):
+    text = "prompt,completion\n"
+    text += "".join(
+        f"Task: solve it WELL {words(n)},answer to {words(n + 99)}\n" for n in range(1, 27)
+    )
+    _, offered, _ = offer(text, format="completion")
+    assert "common beginning of every question" in offered
+    plan, offered, _ = offer(text, format="completion", take=True)
+    assert plan.prompt.endswith(" ->")
+    assert plan.completion.endswith("\n")
+    assert "common beginning of every answer" in offered
+    plan, offered, _ = offer(text)
+    assert list(offered) == ["common beginning of every question"]
+    assert plan.system == "Task: solve it WELL"
+
+
+def test_capitals_are_said_of_latin_letters_and_never_of_hangul(offer):
+    korean = "".join(
+        f"한글 질문 {n * 37} 가나다,답 {n * 91}입니다 {chr(0xAC00 + n)}\n" for n in range(26)
+    )
+    _, offered, _ = offer("prompt,completion\n" + korean, format="completion")
+    assert "lower case" not in offered
+    loud = "".join(f"LOUD QUESTION {words(n)},{words(-n)}\n" for n in range(1, 27))
+    _, offered, _ = offer("prompt,completion\n" + loud, format="completion")
+    assert "lower case" in offered
+
+
+def test_rebalancing_is_a_hint_and_done_only_where_it_is_asked_for(offer):
+    text = reviews() + "".join(f"{words(n)},1\n" for n in range(1000, 1300))
+    plan, offered, said = offer(text)
+    assert "balance" not in offered
+    assert any("--balance 50" in line for line in said)
+    plan, offered, _ = offer(text, balance=50)
+    assert plan.steps[-1].type == "balance"
+
+
+def test_columns_that_nobody_knows_are_asked_for(offer):
+    with pytest.raises(DataError, match=r"There is: 글, 별.*--prompt 글 --completion 별"):
+        offer("글,별\n가,1\n")
+    plan, _, _ = offer("글,별\n가,1\n나,2\n", prompt="글", completion="{별}점")
+    assert (plan.prompt, plan.completion) == ("{글}", "{별}점")
+
+
+def test_chats_and_pairs_are_known_by_their_columns(offer):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    plan, _, _ = offer(json.dumps({"messages": turns}) + "\n", "c.jsonl")
+    assert (plan.source, plan.system) == ("messages", "{system}")
+    line = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"}) + "\n"
+    plan, _, _ = offer(line, "p.jsonl", format="preference")
+    assert (plan.completion, plan.rejected) == ("{chosen}", "{rejected}")
+
+
+def test_a_manifest_replays_the_same_bytes_and_names_what_differs(offer, tmp_path):
+    plan, _, _ = offer(reviews() + "a  b,1\n")
+    source, again = tmp_path / "rows.csv", tmp_path / "again"
+    again.mkdir()
+    _, first = write(source, plan, [], tmp_path)
+    old = read_manifest(output_files(source, tmp_path)["manifest"])
+    assert old == first
+    _, second = write(source, old.plan, [], again)
+    assert list(differences(old, second)) == []
+    for name in (*SPLITS, "aside"):
+        mine, theirs = output_files(source, tmp_path)[name], output_files(source, again)[name]
+        assert mine.read_bytes() == theirs.read_bytes()
+    source.write_text(reviews(100), encoding="utf-8")
+    _, third = write(source, old.plan, [], again, overwrite=True)
+    assert list(differences(old, third)) == [
+        "the file is another one than rows.csv was when the manifest was written"
+    ]
+    with pytest.raises(ConfigError, match=r"rows\.csv: : Invalid JSON"):
+        read_manifest(source)
+
+
+def test_nothing_is_overwritten_unasked_and_nothing_half_written(offer, tmp_path):
+    plan, _, _ = offer(reviews())
+    source = tmp_path / "rows.csv"
+    write(source, plan, [], tmp_path)
+    with pytest.raises(DataError, match=r"is in .* already\. Add --overwrite"):
+        write(source, plan, [], tmp_path)
+    source.write_text("review,rating\n가,1\n나,1\n", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DataError, match="same answer"):
+        write(source, plan, [], tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def jangin(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as leave:
+            code = leave.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return call
+
+
+def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = jangin("prepare", path)
+    assert code == 2
+    assert "nobody can be asked here. Add -y" in printed
+    code, printed = jangin("prepare", path, "-y")
+    assert code == 0, printed
+    assert "[recommended] 1 rows hold invisible characters" in printed
+    assert "201 of 201 rows: train 161, validation 20, test 20" in printed
+    report = json.loads((tmp_path / "rows_prepared_report.json").read_text())
+    assert report["remedies"] == [{"name": "clean text", "taken": True, "rows": 1}]
+    code, printed = jangin(
+        "prepare", path, "--apply", tmp_path / "rows_prepared_manifest.json", "--overwrite"
+    )
+    assert code == 0
+    assert "!" not in printed
+
+
+def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "jangin.cli", "prepare", str(path)]
+    timer = ["timeout", "60"]
+    with subprocess.Popen(timer + command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        os.write(ours, b"n\n")
+        printed = b""
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            printed += data
+    os.close(ours)
+    assert running.returncode == 0, printed.decode()
+    assert b"Do it?" in printed
+    manifest = read_manifest(tmp_path / "rows_prepared_manifest.json")
+    assert [(a.name, a.taken) for a in manifest.remedies] == [("clean text", False)]
+    assert manifest.plan.steps == ()
+
+
+def test_a_file_is_shown_in_words_and_as_a_page(jangin, tmp_path):
+    path = tmp_path / "rows.csv"
+    text = reviews() + "문의 <b>hong@example.com</b> 로,1\n" + words(0) + ",4\n"
+    path.write_text(text, encoding="utf-8")
+    page = tmp_path / "data.html"
+    code, printed = jangin("show", "data", path, "-o", page)
+    assert code == 0, printed
+    assert "질문과 답 202행입니다" in printed
+    assert "답이 여럿인 질문: 1" in printed
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<svg") >= 3
+    assert "<b>hong" not in html
+    assert "hong@example.com" not in html.split("data_longest")[0].split("<h2>가장")[0]
+    code, printed = jangin("show", "data", path, "--language", "en")
+    assert "Questions with several answers: 1" in printed
+    code, printed = jangin("show", "data", tmp_path / "none.csv")
+    assert (code, "is no file" in printed) == (2, True)
+
+
+PROJECT = """\
+name: stars
+examples:
+  read:
+    path: rows.csv
+    format:
+      type: table
+      prompt: "{review}"
+      completion: "{rating}"
+      steps:
+        - {type: clean_text}
+        - {type: labels, column: rating, labels: ["1", "2", "3", "4"]}
+        - {type: deduplicate}
+  split: {unseen_sections: 0, held_out_paraphrases: 0, validation: 0.1, test: 0.1}
+models:
+  catalog:
+    base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 32}
+"""
+
+
+def test_the_data_of_a_project_is_shown_with_its_splits(jangin, tmp_path):
+    (tmp_path / "rows.csv").write_text(reviews(), encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(PROJECT, encoding="utf-8")
+    code, printed = jangin("show", "data", "-p", tmp_path)
+    assert code == 2
+    assert "jangin run" in printed
+    code, printed = jangin("run", "split", "-p", tmp_path)
+    assert code == 0, printed
+    code, printed = jangin("show", "data", "-p", tmp_path)
+    assert code == 0, printed
+    assert "질문과 답" in printed
+    assert "분할" in printed

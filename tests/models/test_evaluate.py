@@ -273,6 +273,15 @@ def test_every_answer_that_examples_give_to_one_prompt_counts(context_of):
     assert (second.gold, second.other_golds, second.right) == ("별관", ("2층",), True)
 
 
+def test_other_right_answers_of_an_example_count_as_well(context_of):
+    row = example("모임 이름은 무엇입니까?", "아미(ARMY)", answers=("아미",))
+    table = [SplitExample(example=row, split="unseen_sections")]
+    context = context_of(table, systems=("tuned",))
+    evaluate(context, lambda _: AnswerBook({row.question: "아미"}))
+    (prediction,) = tables(context)["predictions"]
+    assert (prediction.other_golds, prediction.right) == (("아미",), True)
+
+
 def predictions(texts, system="tuned", evidence_set="unseen_sections"):
     golds = [example(f"질문 {i}번", "답") for i in range(len(texts))]
     return [
@@ -298,6 +307,31 @@ def test_variants_that_were_asked_different_questions_are_not_compared():
     other_set = predictions(["답"] * 2, evidence_set="seen_questions")
     with pytest.raises(DataError, match="different questions"):
         compare_predictions(other_set, predictions(["답"] * 2))
+
+
+def test_the_same_questions_after_another_system_prompt_are_compared():
+    plain = predictions(["답", "모름", "답"])
+    briefed = [
+        grade_prediction(
+            Example.make(
+                (
+                    Message(role="system", content="짧게 답하세요."),
+                    Message(role="user", content=row.question),
+                ),
+                Message(role="assistant", content=row.gold),
+                kind="original",
+            ),
+            "unseen_sections",
+            "tuned",
+            "답",
+        )
+        for row in plain
+    ]
+    assert {row.example_id for row in plain}.isdisjoint(row.example_id for row in briefed)
+    comparison = compare_predictions(plain, briefed[::-1])
+    assert (comparison.n, comparison.only_a, comparison.only_b) == (3, 0, 1)
+    with pytest.raises(DataError, match="1 of 3 only in the first"):
+        compare_predictions(plain, briefed[1:])
 
 
 def test_a_mixture_of_systems_or_nothing_is_not_compared():
@@ -569,15 +603,15 @@ def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
             id=str(place), document_id="d", source="규정.md", text=text,
             start=0, end=len(text), page=1, section="",
         )
-        for place, text in enumerate(("연차휴가는 연 15일이다.", "출장비는 하루 5만원이다."))
+        for place, text in enumerate(("연차휴가는 하루씩 15일이다.", "출장비는 하루 5만원이다."))
     ]  # fmt: skip
     material = Material(
         services=context_of().services, task=DEFAULT_TASK, train=(), language="ko",
         max_new_tokens=8, batch_size=4, seed=0, folders={}, chunks=lambda: chunks,
     )  # fmt: skip
     rewrite = passages_before(RetrievalSystem(type="retrieval", passages=2), material)
-    (turn,) = rewrite((Message(role="user", content="출장비는 얼마입니까?"),))
-    places = [turn.content.index(part) for part in ("15일", "5만원", "출장비는 얼마")]
+    (turn,) = rewrite((Message(role="user", content="출장비는 하루에 얼마입니까?"),))
+    places = [turn.content.index(part) for part in ("15일", "5만원", "출장비는 하루에 얼마")]
     assert places == sorted(places)
 
 

@@ -201,6 +201,8 @@ def compare_predictions(
     from different questions do not belong side by side.
     """
     rows_a, rows_b = _by_question(a), _by_question(b)
+    if rows_a.keys() != rows_b.keys():
+        rows_a, rows_b = _by_wording(rows_a), _by_wording(rows_b)
     if {p.evidence_set for p in a} != {p.evidence_set for p in b} or rows_a.keys() != rows_b.keys():
         raise DataError(
             f"these evaluations asked different questions: {len(rows_a.keys() - rows_b.keys())} of "
@@ -261,3 +263,9 @@ def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:
             "Run the evaluate stage again."
         )
     return rows
+
+
+def _by_wording(rows: dict[str, Prediction]) -> dict[str, Prediction]:
+    """The same by question and gold answer: with another system prompt, ids differ."""
+    worded = {f"{p.question}\0{p.gold}": p for p in rows.values()}
+    return worded if len(worded) == len(rows) else rows

@@ -106,7 +106,7 @@ def test_an_artifact_that_lacks_a_file_is_named(project, jangin):
     (table,) = project.glob("store/chunk/*/chunks.parquet")
     table.unlink()
     code, printed = jangin("run", "-p", project)
-    assert code == 1
+    assert code == 2
     assert "lacks chunks.parquet" in printed
 
 

@@ -1,11 +1,13 @@
 import asyncio
+import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.chat import HOPELESS, CachedChat, ChatReply, ChatRequest, FakeChat, ask_all
-from jangin.core.errors import ChatError, ConfigError, RefusedError
+from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError
 from jangin.core.ledger import CallCount, Ledger
 from jangin.core.types import Message
 
@@ -197,3 +199,90 @@ def test_a_model_that_never_answers_is_given_up_before_every_request_was_tried()
     with pytest.raises(ChatError, match="connection refused"):
         ask_all(gone, requests, 4, lambda _index, _reply: None)
     assert gone.tried <= HOPELESS + 4
+
+
+class Dying:
+    """A real ChatModel that answers so many requests, and then every `nth` one or none."""
+
+    model, source = "m", ""
+
+    def __init__(self, lives, nth=0):
+        self.lives, self.nth, self.tried = lives, nth, 0
+
+    async def complete(self, request):
+        self.tried += 1
+        number = self.tried
+        await asyncio.sleep(0)
+        if number <= self.lives or (self.nth and number % self.nth == 0):
+            return ChatReply(content=echo(request))
+        raise ChatError("connection refused")
+
+    async def close(self):
+        pass
+
+
+def test_a_model_that_dies_half_way_is_given_up_and_what_came_is_kept():
+    dying, replies = Dying(30), {}
+    with pytest.raises(ChatError, match="connection refused"):
+        ask_all(dying, [ask(str(n)) for n in range(200)], 4, replies.__setitem__)
+    assert dying.tried <= 30 + HOPELESS + 4
+    assert sum(isinstance(reply, ChatReply) for reply in replies.values()) == 30
+
+
+def test_a_model_that_answers_now_and_then_is_not_given_up():
+    replies = {}
+    ask_all(Dying(0, HOPELESS - 1), [ask(str(n)) for n in range(100)], 1, replies.__setitem__)
+    assert len(replies) == 100
+
+
+class InFlight:
+    """A real ChatModel whose calls end when it is told to, or never."""
+
+    model, source = "m", ""
+
+    def __init__(self, *, answers):
+        self.answers, self.inside, self.stopped, self.sent = answers, 0, None, 0
+
+    async def complete(self, request):
+        self.stopped = self.stopped or asyncio.Event()
+        if self.stopped.is_set():
+            raise StoppedError("stopping")
+        self.sent += 1
+        self.inside += 1
+        if self.sent == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await self.stopped.wait()
+            if not self.answers:
+                os.kill(os.getpid(), signal.SIGINT)
+                await asyncio.sleep(3600)
+            return ChatReply(content=echo(request))
+        finally:
+            self.inside -= 1
+
+    def leave(self):
+        self.stopped.set()
+        return self.inside
+
+    async def close(self):
+        pass
+
+
+def test_an_interrupt_waits_for_what_is_in_flight_and_keeps_it(ledger):
+    chat, replies, said = InFlight(answers=True), {}, []
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    requests = [ask(str(n)) for n in range(20)]
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(CachedChat(chat, ledger), requests, 3, replies.__setitem__, said.append)
+    assert said == ["waiting for 3 calls in flight; Ctrl-C again to drop them"]
+    assert sorted(replies) == [0, 1, 2]
+    assert chat.sent == 3
+    assert ledger.count_calls().answered == 3
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_interrupt_drops_what_is_in_flight():
+    replies = {}
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(InFlight(answers=False), [ask(str(n)) for n in range(20)], 3, replies.__setitem__)
+    assert replies == {}

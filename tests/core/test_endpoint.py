@@ -9,7 +9,7 @@ from aiohttp import web
 
 from jangin.core.chat import ChatRequest, ask_all
 from jangin.core.endpoint import EndpointChat
-from jangin.core.errors import ChatError, ConfigError, RefusedError, TooLongError
+from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
 from jangin.core.types import Message
 from jangin.core.wire import retry_after
 
@@ -197,7 +197,7 @@ def test_after_the_last_try_the_reason_is_told(server, chat):
 
 def test_a_body_that_is_no_completion_is_shown_after_the_last_try(server, chat):
     server.answers = [(200, "<html>login</html>", {})]
-    with pytest.raises(ChatError, match=r"4 tries: not a chat completion: '<html>login"):
+    with pytest.raises(ChatError, match=r"4 tries: not a chat completion; .* '<html>login"):
         complete(chat)
 
 
@@ -258,13 +258,15 @@ def test_a_key_that_is_not_set_is_told_before_anything_is_sent(server, chat, mon
 
 def test_a_slow_endpoint_is_tried_again_and_then_told(chat):
     chat.timeout_seconds, chat.retries = 1e-6, 1
-    with pytest.raises(ChatError, match=r"2 tries: .*Timeout"):
+    with pytest.raises(ChatError, match=r"2 tries: no reply within timeout_seconds"):
         complete(chat)
 
 
 def test_an_endpoint_that_is_not_there_is_told():
     chat = EndpointChat("m", "http://127.0.0.1:9/v1", retries=1, first_wait_seconds=0.001)
-    with pytest.raises(ChatError, match=r"127.0.0.1:9/v1 did not answer.*2 tries: ClientConn"):
+    with pytest.raises(
+        ChatError, match=r"127.0.0.1:9/v1 did not answer.*2 tries: no connection; is"
+    ):
         complete(chat)
 
 
@@ -320,6 +322,40 @@ def test_an_endpoint_that_asks_for_more_patience_than_there_is_is_told(server, c
     with pytest.raises(ChatError, match=r"after 1 tries: HTTP 429: slow down"):
         complete(chat)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_no_wait_that_is_asked_for_is_longer_than_the_patience(server, chat, status):
+    server.answers = [failure(status, "maintenance", headers={"Retry-After": "86400"})]
+    with pytest.raises(ChatError, match=r"maintenance; it asks for \d\d,\d+ s more, patience_sec"):
+        complete(chat)
+    assert len(server.requests) == 1
+
+
+def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
+    server.answers = [failure(503, "maintenance", headers={"Retry-After": "90"})]
+    said = []
+
+    told = asyncio.Event()
+
+    def say(text):
+        said.append(text)
+        told.set()
+
+    async def work():
+        tasks = [asyncio.create_task(chat.complete(ask(sample=n))) for n in range(3)]
+        await told.wait()
+        await asyncio.sleep(0.1)
+        assert chat.leave() == 0
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await chat.close()
+        return ended
+
+    chat.say = say
+    assert all(isinstance(error, StoppedError) for error in asyncio.run(work()))
+    assert said == [f"{chat.base_url} asks to wait 90 s (HTTP 503: maintenance)"]
+    server.answers = [completion("네")]
+    assert complete(chat).content == "네"
 
 
 def test_a_429_makes_fewer_requests_at_once_until_it_passes(server, chat):

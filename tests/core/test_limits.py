@@ -1,4 +1,5 @@
 import asyncio
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,33 @@ def test_without_a_429_nothing_is_held_back():
     load(limit, endpoint, 64, 500)
     assert endpoint.most == 64
     assert limit.limit == limit.most
+
+
+class Whims(Endpoint):
+    """Refuses so large a share at random, and everybody beyond its capacity."""
+
+    def __init__(self, share, capacity=1000):
+        super().__init__(capacity)
+        self.share, self.chance, self.sum, self.count = share, Random(1), 0, 0
+
+    async def ask(self):
+        self.sum, self.count = self.sum + self.inside, self.count + 1
+        return await super().ask() and self.chance.random() >= self.share
+
+
+def test_429_at_random_hold_nearly_nothing_back():
+    limit, endpoint = Concurrency(), Whims(0.2)
+    load(limit, endpoint, 64, 8000)
+    assert endpoint.sum / endpoint.count > 48  # 11 by the share of 429 alone
+
+
+def test_an_endpoint_that_becomes_too_busy_after_429_at_random_is_still_found_out():
+    limit, endpoint = Concurrency(), Whims(0.2)
+    load(limit, endpoint, 64, 2000)
+    limit.leave_loop()
+    endpoint.capacity = 8
+    load(limit, endpoint, 64, 2000)
+    assert limit.limit < 20
 
 
 def test_it_never_falls_below_one_and_never_rises_above_what_is_allowed():

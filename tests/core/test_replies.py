@@ -2,6 +2,8 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from jangin.core.chat import CachedChat, ChatReply, FakeChat
@@ -82,7 +84,8 @@ def ask(context, teacher, subjects, concurrency=4):
         f"Here you are:\n```\n{GOOD}\n```",
         '{"words": ["a", "b",]}',
         "{'words': ['a', 'b']}",
-        '{"words": ["a", "b"',
+        f"```json\n{GOOD}",
+        '{"words": ["a" "b"]}',
     ],
 )
 def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
@@ -101,6 +104,11 @@ def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
         ('{"words": [], "more": 1}', "more: Extra inputs are not permitted"),
         ('[{"words": []}]', "reply: Input should be a valid dictionary"),
         ('{"words": ["\\ud83d"]}', "a string holds half a character"),
+        ('{"words": [', "the reply breaks off"),
+        ('{"words": ["a", "b"', "the reply breaks off"),
+        ('{"words": ["a", "b"]', "the reply breaks off"),
+        ('```json\n{"words": ["a", "b\n```', "the reply breaks off"),
+        ("{'words': ['a', 'b", "the reply breaks off"),
         ("NaN", "reply: Input should be a valid dictionary"),
     ],
 )
@@ -108,6 +116,23 @@ def test_what_is_wrong_with_a_reply_is_said(text, problem):
     found = parse_reply(text, Words)
     assert isinstance(found, str)
     assert found.startswith(problem)
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4), st.booleans(), st.data())
+def test_a_reply_that_is_cut_anywhere_is_never_read(words, ascii_only, data):
+    text = json.dumps({"words": words}, ensure_ascii=ascii_only)
+    cut = text[: data.draw(st.integers(1, len(text) - 1))]
+    assert parse_reply(cut, Words) == "the reply breaks off in the middle of its JSON"
+
+
+@given(st.lists(st.text("ab가", max_size=8), min_size=1, max_size=4))
+def test_a_small_slip_is_mended_whatever_the_words(words):
+    text = json.dumps({"words": words}, ensure_ascii=False)
+    assert parse_reply(f"```json\n{text[:-2]},]}}\n```", Words) == Words(words=words)
+
+
+def test_a_schema_is_made_once():
+    assert schema_text(Words) is schema_text(Words)
 
 
 def test_the_schema_is_sent_and_is_part_of_the_request():

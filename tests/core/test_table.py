@@ -34,13 +34,16 @@ def rows_of(record):
             fields[name] = st.floats(0, 1)
         elif field.annotation is int:
             fields[name] = st.integers(-(2**63), 2**63 - 1)
+        elif field.annotation is float:
+            fields[name] = st.floats(allow_nan=False, allow_infinity=False)
         elif float in typing.get_args(field.annotation):
             fields[name] = st.none() | st.floats(allow_nan=False)
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             fields[name] = rows_of(field.annotation)
         elif typing.get_origin(field.annotation) is tuple:
             inner = typing.get_args(field.annotation)[0]
-            one = rows_of(inner) if issubclass(inner, BaseModel) else TEXT
+            record_inside = issubclass(inner, BaseModel)
+            one = rows_of(inner) if record_inside else st.integers(0, 1) if inner is int else TEXT
             fields[name] = st.lists(one, max_size=3).map(tuple)
         else:
             fields[name] = st.from_type(field.annotation)

@@ -1,14 +1,24 @@
 """One way to ask a language model: teacher, judge, student and base model alike."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import BudgetError, ChatError, JanginError, RefusedError, TooLongError
+from jangin.core.errors import (
+    BudgetError,
+    ChatError,
+    JanginError,
+    RefusedError,
+    StoppedError,
+    TooLongError,
+)
 from jangin.core.ledger import Ledger
 from jangin.core.spend import Account
 from jangin.core.tokens import estimate_prompt
@@ -212,7 +222,9 @@ def _worst(request: ChatRequest, account: Account) -> float:
 
 
 HOPELESS = 8
-"""So many failures before any reply, and the model is taken to be gone."""
+"""So many failures in a row, without a reply between them, and the model is taken to be gone."""
+PATIENCE_SECONDS = 10.0
+"""So long a run that is stopped waits for the calls in flight, which will be charged."""
 
 
 def account_of(chat: ChatModel) -> Account | None:
@@ -229,12 +241,13 @@ def wanted_at_once(chat: ChatModel) -> int:
     return int(getattr(chat, "at_once", 0))
 
 
-@dataclass(slots=True)
-class _Outcome:
-    replies: int = 0
-    failures: int = 0
-    handed_over: int = 0
-    stop: RefusedError | BudgetError | None = None
+def leave(chat: ChatModel) -> int:
+    """Have nothing more sent; returns how many calls are in flight that are worth waiting for."""
+    own = getattr(chat, "leave", None)
+    if own is not None:
+        return int(own())
+    inner = getattr(chat, "inner", None)
+    return 0 if inner is None else leave(inner)
 
 
 def ask_all(
@@ -242,39 +255,32 @@ def ask_all(
     requests: Sequence[ChatRequest],
     concurrency: int,
     on_reply: Callable[[int, ChatReply | ChatError], None],
+    say: Callable[[str], None] = lambda _text: None,
 ) -> None:
     """Ask every request, at most `concurrency` at once; hand over each reply as it comes.
 
     A request that fails is handed over as its `ChatError` and the others go on. Three things end
     everything, because the next request would fail the same way: a `RefusedError` (wrong key,
-    unknown model), a `BudgetError`, and `HOPELESS` failures without a single reply. What is under
-    way then is paid for, so the first two wait for it and hand it over.
+    unknown model), a `BudgetError`, and `HOPELESS` failures in a row. What is under way then is
+    paid for, so it is waited for and handed over; not longer than `PATIENCE_SECONDS` after SIGINT
+    or SIGTERM, which raise `KeyboardInterrupt` then, or where a model is gone.
     A model that wants more requests at once than `concurrency` gets them.
     `on_reply` runs in the calling thread.
     """
-    waiting = iter(range(len(requests)))
-    outcome = _Outcome()
-    at_once = min(max(concurrency, wanted_at_once(chat)), len(requests))
-
-    async def work() -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(at_once):
-                    group.create_task(_worker(chat, requests, waiting, on_reply, outcome))
-        finally:
-            await chat.close()
-
+    round_of = _Round(chat, requests, on_reply, say)
     try:
-        asyncio.run(work())
+        asyncio.run(round_of.work(min(max(concurrency, wanted_at_once(chat)), len(requests))))
     except ExceptionGroup as group:
         raise _first_cause(group) from group
-    if isinstance(outcome.stop, BudgetError):
-        left = len(requests) - outcome.handed_over
+    if round_of.interrupted:
+        raise KeyboardInterrupt
+    if isinstance(round_of.stop, BudgetError):
+        left = len(requests) - round_of.handed_over
         raise BudgetError(
-            f"{left:,} of {len(requests):,} requests were not sent: {outcome.stop}"
-        ) from outcome.stop
-    if outcome.stop is not None:
-        raise outcome.stop
+            f"{left:,} of {len(requests):,} requests were not sent: {round_of.stop}"
+        ) from round_of.stop
+    if round_of.stop is not None:
+        raise round_of.stop
 
 
 def _first_cause(group: ExceptionGroup[Exception]) -> Exception:
@@ -282,28 +288,99 @@ def _first_cause(group: ExceptionGroup[Exception]) -> Exception:
     return _first_cause(first) if isinstance(first, ExceptionGroup) else first
 
 
-async def _worker(
-    chat: ChatModel,
-    requests: Sequence[ChatRequest],
-    waiting: Iterator[int],
-    on_reply: Callable[[int, ChatReply | ChatError], None],
-    outcome: _Outcome,
-) -> None:
-    for index in waiting:
-        if outcome.stop is not None:
+@dataclass(slots=True)
+class _Round:
+    """Requests that are asked together, and how that goes."""
+
+    chat: ChatModel
+    requests: Sequence[ChatRequest]
+    on_reply: Callable[[int, ChatReply | ChatError], None]
+    say: Callable[[str], None]
+    failures: int = 0
+    """In a row."""
+    handed_over: int = 0
+    stop: JanginError | None = None
+    interrupted: bool = False
+    _workers: "asyncio.Task[None] | None" = None
+
+    async def work(self, at_once: int) -> None:
+        """Ask everything, and close the model."""
+        with _signals(self._interrupt):
+            try:
+                self._workers = asyncio.create_task(self._ask_all(at_once))
+                with suppress(asyncio.CancelledError):
+                    await self._workers
+            finally:
+                await self.chat.close()
+
+    async def _ask_all(self, at_once: int) -> None:
+        waiting = iter(range(len(self.requests)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(self._ask_next(waiting))
+
+    def _interrupt(self) -> None:
+        """Wait for what is in flight; the second time, do not."""
+        if self.interrupted:
+            self._drop()
             return
-        try:
-            reply: ChatReply | ChatError = await chat.complete(requests[index])
-            outcome.replies += 1
-        except (RefusedError, BudgetError) as error:
-            outcome.stop = outcome.stop or error
+        self.interrupted = True
+        count = leave(self.chat)
+        if not count:
+            self._drop()
             return
-        except TooLongError as error:
-            reply = error
-        except ChatError as error:
-            outcome.failures += 1
-            if not outcome.replies and outcome.failures >= HOPELESS:
-                raise
-            reply = error
-        outcome.handed_over += 1
-        on_reply(index, reply)
+        calls = "call" if count == 1 else "calls"
+        self.say(f"waiting for {count} {calls} in flight; Ctrl-C again to drop them")
+        asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._drop)
+
+    def _drop(self) -> None:
+        if self._workers is not None:
+            self._workers.cancel()
+
+    async def _ask_next(self, waiting: Iterator[int]) -> None:
+        """One of those who ask, one request after the other."""
+        for index in waiting:
+            if self.stop is not None or self.interrupted:
+                return
+            try:
+                reply: ChatReply | ChatError = await self.chat.complete(self.requests[index])
+                self.failures = 0
+            except StoppedError:
+                return
+            except (RefusedError, BudgetError) as error:
+                self.stop = self.stop or error
+                return
+            except TooLongError as error:
+                reply = error
+            except ChatError as error:
+                self.failures += 1
+                if self.failures >= HOPELESS:
+                    self._give_up(error)
+                    return
+                reply = error
+            self.handed_over += 1
+            self.on_reply(index, reply)
+
+    def _give_up(self, error: ChatError) -> None:
+        if self.stop is None:
+            self.stop = error
+            leave(self.chat)
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._drop)
+
+
+@contextmanager
+def _signals(act: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call `act`; nothing changes outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, act)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -8,15 +8,22 @@ import asyncio
 import os
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
-from jangin.core.errors import ChatError, ConfigError, RefusedError, TooLongError
+from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
 from jangin.core.limits import MOST_AT_ONCE, Concurrency, RateLimit
 from jangin.core.tokens import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
 from jangin.core.wire import (
+    FILTERED,
+    NO_FORM,
+    NO_MONEY,
+    REFUSED,
+    RETRIED,
+    TOO_LONG,
     WEAKER,
     Form,
     LengthName,
@@ -29,6 +36,7 @@ from jangin.core.wire import (
     read_events,
     request_body,
     retry_after,
+    why_unreachable,
 )
 
 if TYPE_CHECKING:
@@ -36,33 +44,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-REFUSED = {
-    400: "the request is not valid for this endpoint",
-    401: "the key is missing or wrong",
-    402: "the account has no credit",
-    403: "the key may not use this model",
-    404: "the URL or the model does not exist",
-}
 LONGEST_WAIT_SECONDS = 60.0
 """Of our own accord; an endpoint may ask for more."""
-NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
-TOO_LONG = (
-    "context_length_exceeded",
-    "maximum context length",
-    "context window",
-    "too many tokens",
-)
-FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 JSON = {"Content-Type": "application/json"}
-NO_FORM = (
-    "response_format",
-    "json_schema",
-    "json_object",
-    "structured output",
-    "grammar",
-    "guided",
-)
+TOLD_WAIT_SECONDS = 5.0
+"""A longer wait that the endpoint asks for is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ class EndpointChat:
     tokens_per_minute: float = 0.0
     """0 = no limit."""
     patience_seconds: float = 600.0
-    """So long a request may wait while the endpoint answers 429."""
+    """So long a request may wait because the endpoint asks it to or answers 429."""
     largest_reply_bytes: int = 200_000
     say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
@@ -118,7 +104,10 @@ class EndpointChat:
     _at_once: Concurrency = field(init=False, repr=False)
     _requests: RateLimit | None = field(default=None, repr=False)
     _tokens: RateLimit | None = field(default=None, repr=False)
-    _refusal: RefusedError | None = field(default=None, repr=False)
+    _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
+    """Why nothing more is sent."""
+    _leaving: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _told_wait: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make the rate limits; other parameters are another source."""
@@ -176,11 +165,10 @@ class EndpointChat:
         `name` spreads the waits of requests that failed at the same time.
         """
         spread = zlib.crc32(name.encode(errors="replace")) / 2**32
-        failures = busy = 0
+        failures = busy = untold = 0
         waited = 0.0
         while True:
-            if self._refusal is not None:
-                raise self._refusal
+            self._check_stop()
             outcome = await attempt()
             if not isinstance(outcome, Again):
                 return outcome
@@ -189,21 +177,49 @@ class EndpointChat:
             failures, busy = failures + (not outcome.busy), busy + outcome.busy
             wait = outcome.wait * (1 + spread / 10)
             if not wait:
-                growing = self.first_wait_seconds * 2 ** min(failures + busy - 1, 20)
+                # A wait that the endpoint asked for says nothing about how long to wait unasked.
+                untold += 1
+                growing = self.first_wait_seconds * 2 ** min(untold - 1, 20)
                 wait = min(growing, LONGEST_WAIT_SECONDS) * (0.5 + spread / 2)
-            waited += wait if outcome.busy else 0
-            if failures > self.retries or (outcome.busy and waited > self.patience_seconds):
+            asked = outcome.busy or outcome.wait > 0
+            waited += wait if asked else 0
+            if failures > self.retries or (asked and waited > self.patience_seconds):
+                bound = "" if failures > self.retries else self._bound(wait)
                 raise ChatError(
                     f"{self.base_url} did not answer for model {self.model!r} after "
-                    f"{failures + busy} tries: {outcome.reason}. Run again later; finished calls "
-                    "are kept."
+                    f"{failures + busy} tries: {outcome.reason}{bound}. Run again later; finished "
+                    "calls are kept."
                 )
-            await asyncio.sleep(wait)
+            if outcome.wait >= TOLD_WAIT_SECONDS and not self._told_wait:
+                self._told_wait = True
+                self.say(f"{self.base_url} asks to wait {outcome.wait:,.0f} s ({outcome.reason})")
+            await self._rest(wait)
+
+    def _bound(self, wait: float) -> str:
+        return f"; it asks for {wait:,.0f} s more, patience_seconds is {self.patience_seconds:g}"
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait; raises `StoppedError` at once when nothing more is to be sent."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    def leave(self) -> int:
+        """Send nothing more until the chat is closed; returns how many calls are in flight."""
+        self._refusal = self._refusal or StoppedError("the run is stopping; nothing more is sent")
+        self._leaving.set()
+        return self._at_once.inside
 
     async def close(self) -> None:
         """Close the connections."""
         self._at_once.leave_loop()
         self._refusal = None
+        self._leaving = asyncio.Event()
+        self._told_wait = False
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -242,8 +258,9 @@ class EndpointChat:
         waits = [self._requests.take(1) if self._requests else 0.0]
         waits.append(self._tokens.take(tokens) if self._tokens else 0.0)
         if max(waits):
-            await asyncio.sleep(max(waits))
+            await self._rest(max(waits))
         async with self._at_once.slot():
+            self._check_stop()
             outcome = await self._ask(request)
         self._at_once.saw(refused=isinstance(outcome, Again) and outcome.busy)
         if self._tokens:
@@ -260,7 +277,7 @@ class EndpointChat:
             reply = parse_completion(body)
             if reply is None:
                 shown = body[:200].decode(errors="replace").strip()
-                raise ValueError(f"not a chat completion: {shown!r}")
+                raise ValueError(f"not a chat completion; is base_url right? {shown!r}")
             return reply
 
         try:
@@ -297,7 +314,7 @@ class EndpointChat:
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
-            return Again(f"{type(error).__name__}: {error}", lost=sent)
+            return Again(why_unreachable(error), lost=sent)
         except ValueError as error:
             return Again(str(error), lost=True)
 
@@ -324,11 +341,12 @@ class EndpointChat:
         if status in RETRIED and not out_of_money:
             return Again(reason, retry_after(headers), busy=status == 429)
         why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
-        self._refusal = RefusedError(
+        refusal = RefusedError(
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
             "Mend that and run again; finished calls are kept."
         )
-        raise self._refusal
+        self._refusal = refusal
+        raise refusal
 
     def _weaken(self, request: ChatRequest, form: Form, text: str) -> bool:
         """True where the endpoint objects to the form of JSON asked for and there is a weaker."""

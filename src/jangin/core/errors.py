@@ -12,6 +12,7 @@
   x ChatError            a model could not be asked
     x MissingReplyError  no recorded reply for a request; names it and how to record it
     x RefusedError       the endpoint will never take this request (key, model, quota)
+    x StoppedError       the run is stopping, so a request was not sent; no user sees it
   x TrainingError        training cannot start or go on; carries the step or the row
   x ExportError          an exported model is not the trained one; says what differs
   x MachineError         this machine lacks something; says how to install it
@@ -81,6 +82,10 @@ class RefusedError(ChatError):
     """The endpoint will never take this request: wrong key, unknown model, no quota."""
 
     exit_code = 2
+
+
+class StoppedError(ChatError):
+    """A request was not sent, because the run is stopping. It is asked when the run goes on."""
 
 
 class TooLongError(ChatError):

@@ -10,6 +10,15 @@ from dataclasses import dataclass, field
 MOST_AT_ONCE = 1024
 SLOW = 0.5
 """Increase after a round in which some were refused, so that nothing is stuck below its due."""
+BLOCK = 40
+"""Replies over which a share of 429 is known well enough to compare it with another."""
+FEW, HALF = 0.1, 0.5
+"""Shares of 429 between which it pays to ask whether they come at random."""
+FEWER = 0.75
+"""Of those at once, while that is asked."""
+TRUST, DOUBT = 20, 3
+"""Blocks after which it is asked again, where they do and where they seem not to: asking costs
+an endpoint at its limit nothing."""
 
 
 @dataclass(slots=True)
@@ -48,21 +57,50 @@ class RateLimit:
 
 
 @dataclass(slots=True)
+class _Share:
+    """Replies, and those of them that were 429."""
+
+    replies: int = 0
+    refused: int = 0
+
+    def add(self, refused: bool) -> None:
+        self.replies += 1
+        self.refused += refused
+
+    def take(self) -> float:
+        """The share, and begin anew."""
+        share = self.refused / self.replies
+        self.replies = self.refused = 0
+        return share
+
+
+@dataclass(slots=True)
 class Concurrency:
     """Finds how many requests an endpoint takes at once, from its 429 replies.
 
     Additive increase, one more after a round of replies without a 429; multiplicative decrease
     otherwise, once a round, by half the square of the share of 429. (DCTCP, RFC 8257, section 3.3,
-    takes the share itself.) An endpoint that refuses everybody halves it; one that refuses a few at
-    random, whatever is under way, costs little.
+    takes the share itself.) An endpoint that refuses everybody halves it.
+
+    An endpoint that is asked too much refuses fewer when it is asked less, one that refuses at
+    random does not. So now and then a block of replies is asked for with fewer at once: where no
+    smaller share is refused then, that share says nothing, and only what exceeds it counts.
     """
 
     most: int = MOST_AT_ONCE
     limit: float = field(init=False)
     inside: int = 0
-    _replies: int = 0
-    _refused: int = 0
+    _round: _Share = field(default_factory=_Share, repr=False)
+    _block: _Share = field(default_factory=_Share, repr=False)
     _most_inside: int = 0
+    _before: tuple[float, float] | None = None
+    """While it is asked whether 429 come at random: the limit and their share until then."""
+    _skipped: int = 0
+    """Replies to come that were asked for before that."""
+    _trusted: int = 0
+    """Blocks for which the last answer holds."""
+    _chance: float = 0.0
+    """Share that is refused whatever is under way, as far as known."""
     _waiting: "deque[asyncio.Future[None]]" = field(default_factory=deque, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,17 +128,42 @@ class Concurrency:
 
     def saw(self, *, refused: bool) -> None:
         """Learn from a reply; `refused` means that it was a 429."""
-        self._replies += 1
-        self._refused += refused
-        if self._replies < min(self.limit, max(self._most_inside, 1)):
+        if self._skipped:
+            self._skipped -= 1
             return
-        share = self._refused / self._replies
+        self._round.add(refused)
+        self._block.add(refused)
+        used = min(self.limit, max(self._most_inside, 1))
+        if self._block.replies >= max(BLOCK, used):
+            self._compare(self._block.take(), used)
+        if self._round.replies >= used and self._before is None:
+            self._adjust(max(self._round.take() - self._chance, 0.0), used)
+
+    def _compare(self, share: float, used: float) -> None:
+        """Find out whether 429 come at random, by asking for less."""
+        self._trusted -= 1
+        if self._before is not None:
+            limit, earlier = self._before
+            self._before = None
+            at_random = earlier / 2 < share < earlier * 3 / 2
+            self._trusted = TRUST if at_random else DOUBT
+            self._chance = (earlier + share) / 2 if at_random else 0.0
+            # Earlier decreases were in vain as well, so it goes up faster than it came down.
+            self.limit = min(2 * limit, self.most) if at_random else self.limit
+            self._round = _Share()
+        elif self._trusted <= 0 and FEW < share <= HALF:
+            self._before = self.limit, share
+            self.limit = max(used * FEWER, 1.0)
+            self._skipped = self.inside
+
+    def _adjust(self, share: float, used: float) -> None:
+        """Allow more or fewer at once, after a round in which such a share was too much."""
         if share:
             # What was never in use says nothing, so the decrease starts from what was.
-            self.limit = min(self.limit, self._most_inside) * (1 - share**2 / 2)
+            self.limit = used * (1 - share**2 / 2)
         more = 1.0 if not share else SLOW if share < 1 else 0.0
         self.limit = min(max(self.limit, 1.0) + more, self.most)
-        self._replies = self._refused = self._most_inside = 0
+        self._most_inside = self.inside
 
     def _wake(self) -> None:
         free = int(self.limit) - self.inside
@@ -113,4 +176,4 @@ class Concurrency:
     def leave_loop(self) -> None:
         """Forget who waits: the event loop they waited in is over."""
         self._waiting.clear()
-        self.inside = 0
+        self.inside = self._skipped = 0

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from jangin.core.chat import ChatModel, ChatReply, ChatRequest, account_of, ask_all
+from jangin.core.cut_json import is_cut
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, MissingReplyError, StageError
 from jangin.core.prompts import Prompt
@@ -80,6 +82,7 @@ def _no_problem(_question: Question, _value: Any) -> Problem | None:
     return None
 
 
+@lru_cache(maxsize=128)
 def schema_text(reply_type: type[BaseModel]) -> str:
     """JSON Schema of a reply, in the one form that enters request digests."""
     return canonical_json(reply_type.model_json_schema())
@@ -94,6 +97,8 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
     try:
         data = json.loads(text)
     except ValueError:
+        if is_cut(text):
+            return "the reply breaks off in the middle of its JSON"
         data = json_repair.loads(text)
     try:
         json.dumps(data, ensure_ascii=False).encode()
@@ -122,48 +127,16 @@ def ask_structured(
     failure like any other, unless none got one: then this raises `StageError`, as it does for
     recorded replies that are missing.
     """
-    answers: dict[str, Answer[S]] = {}
-    failures: dict[str, Failed] = {}
-    tally = _Tally()
-
-    def ask_round(round_questions: Sequence[Question], title: str) -> list[Question]:
-        again: list[Question] = []
-        progress = context.services.progress
-        bar = progress.start(title, len(round_questions))
-
-        def take(index: int, reply: ChatReply | ChatError) -> None:
-            question = round_questions[index]
-            progress.advance(bar)
-            if isinstance(reply, ChatError):
-                tally.unanswered.append(reply)
-                problem = Problem("unanswered", str(reply))
-                failures[question.subject] = _failed(question, problem, "")
-                return
-            value = _read(question, reply, reply_type, check)
-            tally.replies += 1
-            if isinstance(value, Problem):
-                tally.unread += value.kind == "malformed"
-                failures[question.subject] = _failed(question, value, reply.content)
-                if value.kind != "refused" and reply.content.strip():
-                    again.append(_repair(context, question, reply.content, value.reason))
-                return
-            failures.pop(question.subject, None)
-            answers[question.subject] = Answer(value, question.request.digest, question.made_by)
-
-        try:
-            ask_all(chat, [q.request for q in round_questions], concurrency, take)
-        finally:
-            progress.stop(bar)
-        return again
-
-    malformed = ask_round(questions, label)
+    asking = _Asking(context, chat, reply_type, concurrency, check)
+    malformed = asking.ask(questions, label)
     if malformed:
-        ask_round(malformed, f"{label}: malformed replies, once more")
-    _forget(context, questions, malformed, failures)
-    tally.note(context.summary, len(questions))
-    tally.check(len(questions))
+        asking.ask(malformed, f"{label}: malformed replies, once more")
+    _forget(context, questions, malformed, asking.failures)
+    asking.tally.note(context.summary, len(questions))
+    asking.tally.check(len(questions))
     order = {question.subject: place for place, question in enumerate(questions)}
-    return answers, sorted(failures.values(), key=lambda failed: order[failed.subject])
+    failures = sorted(asking.failures.values(), key=lambda failed: order[failed.subject])
+    return asking.answers, failures
 
 
 def _read(
@@ -212,6 +185,57 @@ class _Tally:
         if summary["replies"]:
             share = 1 - summary["malformed_replies"] / summary["replies"]
             summary["parse_rate"] = round(share, 4)
+
+
+@dataclass(slots=True)
+class _Asking(Generic[S]):
+    """What came of the questions so far."""
+
+    context: StageContext  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel
+    reply_type: type[S]
+    concurrency: int
+    check: Callable[[Question, S], Problem | None]
+    answers: dict[str, Answer[S]] = field(default_factory=dict)
+    failures: dict[str, Failed] = field(default_factory=dict)
+    tally: _Tally = field(default_factory=_Tally)
+
+    def ask(self, questions: Sequence[Question], title: str) -> list[Question]:
+        """Ask once; returns the questions to ask again, each with what was wrong."""
+        again: list[Question] = []
+        progress = self.context.services.progress
+        bar = progress.start(title, len(questions))
+
+        def take(index: int, reply: ChatReply | ChatError) -> None:
+            progress.advance(bar)
+            self._take(questions[index], reply, again)
+
+        try:
+            requests = [question.request for question in questions]
+            ask_all(self.chat, requests, self.concurrency, take, progress.say)
+        finally:
+            progress.stop(bar)
+        return again
+
+    def _take(
+        self, question: Question, reply: ChatReply | ChatError, again: list[Question]
+    ) -> None:
+        if isinstance(reply, ChatError):
+            self.tally.unanswered.append(reply)
+            problem = Problem("unanswered", str(reply))
+            self.failures[question.subject] = _failed(question, problem, "")
+            return
+        value = _read(question, reply, self.reply_type, self.check)
+        self.tally.replies += 1
+        if isinstance(value, Problem):
+            self.tally.unread += value.kind == "malformed"
+            self.failures[question.subject] = _failed(question, value, reply.content)
+            if value.kind != "refused" and reply.content.strip():
+                again.append(_repair(self.context, question, reply.content, value.reason))
+            return
+        self.failures.pop(question.subject, None)
+        made_by = question.made_by
+        self.answers[question.subject] = Answer(value, question.request.digest, made_by)
 
 
 def _forget(

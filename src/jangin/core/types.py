@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from jangin.core.digest import short_digest
 
@@ -140,6 +140,9 @@ class Example(Record):
     kind: Literal["original", "paraphrase", "evolved"]
     answers: tuple[str, ...] = ()
     """Other answers that are right as well, for grading; nothing is trained on them."""
+    weights: tuple[int, ...] = ()
+    """0 or 1 for each message of prompt and completion, as OpenAI's `weight`: 0 keeps a message out
+    of the loss. Empty for 1 everywhere."""
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""
@@ -155,7 +158,7 @@ class Example(Record):
     """Digest of the request it was written in reply to."""
     template: str = ""
     """Prompt it was asked for with: name, language and digest of the wording."""
-    temperature: float = 0.0
+    temperature: FiniteFloat = 0.0
     sample: int = 0
     """Number of the teacher's draw."""
     parent: str = ""
@@ -172,16 +175,18 @@ class Example(Record):
         completion: Message,
         chunk_ids: tuple[str, ...] = (),
         family: str = "",
+        weights: tuple[int, ...] = (),
         **fields: object,
     ) -> Self:
-        """An example whose id is the digest of its messages and chunks."""
-        example_id = short_digest(
-            {
-                "prompt": [message.model_dump() for message in prompt],
-                "completion": completion.model_dump(),
-                "chunk_ids": list(chunk_ids),
-            }
-        )
+        """An example whose id is the digest of its messages, chunks and weights, if it has any."""
+        identity: dict[str, object] = {
+            "prompt": [message.model_dump() for message in prompt],
+            "completion": completion.model_dump(),
+            "chunk_ids": list(chunk_ids),
+        }
+        if weights:
+            identity["weights"] = list(weights)
+        example_id = short_digest(identity)
         return cls.model_validate(
             {
                 "id": example_id,
@@ -189,6 +194,7 @@ class Example(Record):
                 "completion": completion,
                 "chunk_ids": chunk_ids,
                 "family": family or example_id,
+                "weights": weights,
                 **fields,
             }
         )

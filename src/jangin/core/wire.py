@@ -18,6 +18,31 @@ LengthName = Literal["max_tokens", "max_completion_tokens"]
 WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 """What to ask for where an endpoint does not know a form."""
 
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+REFUSED = {
+    400: "the request is not valid for this endpoint",
+    401: "the key is missing or wrong",
+    402: "the account has no credit",
+    403: "the key may not use this model",
+    404: "the URL or the model does not exist",
+}
+NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "context window",
+    "too many tokens",
+)
+FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
+NO_FORM = (
+    "response_format",
+    "json_schema",
+    "json_object",
+    "structured output",
+    "grammar",
+    "guided",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -190,3 +215,17 @@ def retry_after(headers: Mapping[str, str]) -> float:
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
     return max((until - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def why_unreachable(error: Exception) -> str:
+    """What a user can do with an error of the connection."""
+    import aiohttp
+
+    detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, aiohttp.ClientSSLError):
+        return f"no TLS connection; is it http:// and not https://? ({detail})"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection; is it running, and is base_url right? ({detail})"
+    if isinstance(error, TimeoutError):
+        return "no reply within timeout_seconds"
+    return detail

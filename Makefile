@@ -2,16 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 DEMO := projects/handbook
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: setup demo test check bench docs clean
 
-setup: $(STAMP)   ## virtual environment, packages, Tesseract
-
-$(STAMP): pyproject.toml setup.sh
+setup:            ## virtual environment, packages, Tesseract; CI=true brings TRL too
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are

@@ -32,7 +32,10 @@ def arguments(job: dict[str, Any], folder: Path, scratch: Path) -> list[str]:
         "load_from_cache_file": "false",
         "max_length": 1024,
         "output_dir": scratch / "out",
-        "torch_dtype": "bfloat16" if job["bf16"] else "float32",
+        # Weights in fp32 like everyone's; told no more than this, it computes in fp16.
+        "torch_dtype": "float32",
+        "fp16": "false",
+        "bf16": str(job["bf16"]).lower(),
         "gradient_checkpointing": str(job["checkpointing"]).lower(),
         "group_by_length": str(job["layout"] == "grouped").lower(),
         "per_device_train_batch_size": PER_BATCH,

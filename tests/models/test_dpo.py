@@ -1,5 +1,6 @@
 import copy
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -256,8 +257,11 @@ def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
 
 @pytest.mark.filterwarnings("ignore")  # TRL's own, of which we can mend none
 def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
-    trl = pytest.importorskip("trl", reason="TRL is not installed: pip install 'jangin[parity]'")
-    datasets = pytest.importorskip("datasets")
+    if os.environ.get("CI") != "true":  # there a comparison must not be skipped
+        pytest.importorskip("trl", reason="TRL is not installed: pip install 'jangin[parity]'")
+    import datasets
+    import trl
+
     settings = {
         "per_device_train_batch_size": len(pairs), "num_train_epochs": 2, "use_cpu": True,
         "beta": 0.2, "bf16": False, "activation_checkpointing": False, "report_to": "none",
@@ -449,31 +453,15 @@ class Stopping(Silence):
             raise RuntimeError("the machine went away")
 
 
-@pytest.mark.parametrize(
-    "method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}], ids=("full", "lora")
-)
-def test_an_interrupted_run_goes_on_to_the_same_bytes(stage, method):
-    settings = {"method": method, "checkpoint_every_steps": 3}
-    whole = stage("whole", **settings)
-    STAGE.run(whole)
-    with pytest.raises(RuntimeError, match="went away"):
-        STAGE.run(stage("cut", progress=Stopping(8), **settings))
-    again = stage("cut", **settings)
-    STAGE.run(again)
-    assert again.services.progress.said == ["going on from step 6 of 12"]
-    assert content(whole.workspace) == content(again.workspace)
-    assert whole.summary == again.summary
-
-
 def count_passes(run):
-    """Forward passes of any Llama while `run` runs."""
+    """Forward passes of any Llama while `run` runs; each begins with the positions' rotation."""
     from torch.nn.modules.module import register_module_forward_hook
-    from transformers import LlamaModel
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     passes = []
     hook = register_module_forward_hook(
         lambda module, _inputs, _output: (
-            passes.append(1) if isinstance(module, LlamaModel) else None
+            passes.append(1) if isinstance(module, LlamaRotaryEmbedding) else None
         )
     )
     try:
@@ -484,7 +472,7 @@ def count_passes(run):
 
 
 def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stage):
-    settings = {"tokens_per_batch": 16}
+    settings = {"tokens_per_batch": 16, "length": {"type": "steps", "steps": 1}}
     first, second = stage("one", **settings), stage("two", beta=0.2, **settings)
     passes = [count_passes(lambda: STAGE.run(first)), count_passes(lambda: STAGE.run(second))]
     # Batches of one pair: 16 passes for the reference, and those of 16 greedy answers.
@@ -499,6 +487,7 @@ def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stag
 def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_sft(stage):
     destructive = {"length": {"type": "steps", "steps": 30}, "learning_rate": 3e-3}
     destructive |= {"stop": {"type": "never"}, "examples_per_step": 16}
+    destructive |= {"checkpoint_every_steps": 28, "probe_new_tokens": 32}
     says = (
         r"16 training questions fell from 100.0% to \d+.\d%.*allows 5.0%. Lower `learning_rate` "
         r"\(now 0.003\), or train an adapter.*`sft_weight: 1`.*`gate: warn`"
@@ -508,8 +497,10 @@ def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_s
         STAGE.run(refused)
     assert lines_of(refused)[-1].reward_accuracy == 1
     assert not (refused.workspace / "model").exists()
-    warned = stage("warned", gate="warn", **destructive)
+    # The same weights again, from the last checkpoint.
+    warned = stage("refused", gate="warn", **destructive)
     STAGE.run(warned)
+    assert "going on from step 28 of 30" in warned.services.progress.said
     assert "fell from 100.0%" in warned.services.progress.said[-1]
     assert warned.summary["probe_exact"]["after"] < 0.9
     kept = stage("kept", sft_weight=1.0, **destructive)

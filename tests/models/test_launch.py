@@ -11,14 +11,14 @@ import torch
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.stage import Silence
 from jangin.models.fit import fit
-from jangin.models.launch import launch, watch
+from jangin.models.launch import RowsTask, launch, watch
 from jangin.models.local import load_model, load_tokenizer
 from jangin.models.ranks import Ranks
 from jangin.models.render import render_rows, select_rows
 from jangin.models.settings import StepMetrics, TrainingConfig
 from jangin.models.starter import make_starter
 from jangin.models.train import train
-from jangin.models.tune import Start
+from jangin.models.tune import Start, save_trained
 
 LORA = {"type": "lora", "r": 4}
 
@@ -88,8 +88,13 @@ def assert_same(one, two, folder):
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)
 
 
-def test_ddp_on_two_processes_trains_what_one_trains(start, rows, tmp_path):
+def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start, rows, tmp_path):
+    first = run(start, rows, tmp_path / "tuned", method=LORA)
+    tokenizer = load_tokenizer(start.base)
+    save_trained(first.model, tokenizer, tmp_path / "tuned", (2,), first.dtype, start.base)
+    start = Start(start.base, tmp_path / "tuned")
     one = run(start, rows, tmp_path / "one", method=LORA)
+    assert lines(tmp_path / "one")[0].train_loss < lines(tmp_path / "tuned")[0].train_loss - 0.1
     two = run(start, rows, tmp_path / "two", method=LORA, devices=2)
     assert two.outcome.runtime["devices"] == 2
     held = two.outcome.runtime["parameters_here"]
@@ -100,8 +105,10 @@ def test_ddp_on_two_processes_trains_what_one_trains(start, rows, tmp_path):
 def test_fsdp_on_two_processes_goes_on_after_a_kill_and_trains_what_one_trains(
     start, rows, tmp_path
 ):
+    """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
     one = run(start, rows, tmp_path / "one")
     progress, several = Silence(), {"devices": 2, "sharding": "fsdp"}
+    undisturbed = run(start, rows, tmp_path / "undisturbed", **several)
     with pytest.raises(RuntimeError, match="went away"):
         run(start, rows, tmp_path / "two", Dying(), **several)
     two = run(start, rows, tmp_path / "two", progress, **several)
@@ -109,6 +116,9 @@ def test_fsdp_on_two_processes_goes_on_after_a_kill_and_trains_what_one_trains(
     whole = one.outcome.runtime["parameters_here"]
     assert whole / 2 <= two.outcome.runtime["parameters_here"] < whole * 0.52
     assert_same(one, two, tmp_path)
+    assert lines(tmp_path / "undisturbed") == lines(tmp_path / "two")
+    weights = [dict(trained.model.state_dict()) for trained in (undisturbed, two)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_each_process_gets_about_as_many_tokens_and_every_row_has_one(rows):
@@ -172,7 +182,7 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
         monkeypatch.setattr("jangin.models.launch.start_workers", start_workers)
         progress = Silence()
         given = config(devices=2, tokens_per_batch=256)
-        return progress, lambda: launch(start, *rows, given, tmp_path, progress)
+        return progress, lambda: launch(RowsTask(start, *rows), given, tmp_path, progress)
 
     progress, go = on_a_device_of(100)
     assert go().runtime == {"budget": 64}

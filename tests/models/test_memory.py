@@ -21,18 +21,30 @@ from transformers import (
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.store import Artifact
 from jangin.core.types import SplitExample
+from jangin.models import dense_attention, memory
+from jangin.models.forecast import (
+    Forecast,
+    Work,
+    available_bytes,
+    check,
+    foresee,
+    forget_peak,
+    largest_batch,
+    recorded,
+    resident_peak,
+    settle_checkpointing,
+)
+from jangin.models.log_probabilities import KEPT_BYTES
 from jangin.models.loss import CHUNK_BYTES
 from jangin.models.memory import (
     GIB,
     LOSS_CHUNK_BYTES,
+    PAIR_LOGITS_BYTES,
     ModelShape,
     Training,
-    available_bytes,
-    check,
-    largest_batch,
-    plan_training,
+    kept_keys,
     predict,
-    predicted,
+    rounding,
 )
 from jangin.models.render import RenderedRows
 from jangin.models.score import choose_scorer
@@ -131,7 +143,9 @@ def test_activations_of_a_layer_are_what_autograd_keeps(family, precision, metho
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     configs = [with_layers(FAMILIES[family], layers) for layers in (2, 4)]
     kept = [kept_for_backward(config, method, dtype) for config in configs]
-    run = Training(method, ROWS * LENGTH, precision, rank=8)
+    keys = kept_keys([LENGTH] * ROWS, precision)
+    more = rounding([LENGTH] * ROWS, precision)
+    run = Training(method, ROWS * LENGTH, precision, rank=8, kept_keys=keys, rounding=more)
     plans = [predict(shape_of(config), run) for config in configs]
     planned = [plan.activations + plan.copies for plan in plans]
     assert planned[1] - planned[0] == pytest.approx(kept[1] - kept[0], rel=0.01)
@@ -144,7 +158,7 @@ import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
 from jangin.core.stage import Silence
-from jangin.models.memory import plan_training
+from jangin.models.forecast import Work, foresee, resident_peak
 from jangin.models.render import RenderedRows
 from jangin.models.settings import TrainingConfig
 from jangin.models.train import train
@@ -162,11 +176,10 @@ with tempfile.TemporaryDirectory() as scratch:
     (base / "model").mkdir(parents=True)
     llama = LlamaConfig(**shape)
     llama.save_pretrained(base / "model")
-    plan, _ = plan_training(base, config, lengths.tolist(), trained.mean())
+    plan = foresee(base, config, Work(lengths.tolist(), trained.mean())).plan
     model = attach(LlamaForCausalLM(llama), config)
     train(model, data, None, config, Path(scratch), Silence())
-peak = next(x for x in open("/proc/self/status") if x.startswith("VmHWM")).split()[1]
-print(plan.peak, int(peak) * 1024)
+print(plan.peak, resident_peak())
 """
 SMALL = {
     "vocab_size": 2048,
@@ -205,8 +218,10 @@ def test_the_peak_of_a_fresh_process_is_within_15_percent_of_the_plan(shape, met
     assert planned == pytest.approx(measured, rel=0.15)
 
 
-def test_the_loss_chunk_is_the_one_of_the_loss():
-    assert LOSS_CHUNK_BYTES == CHUNK_BYTES
+def test_sizes_that_are_repeated_here_are_those_of_the_engine():
+    assert (LOSS_CHUNK_BYTES, PAIR_LOGITS_BYTES) == (CHUNK_BYTES, KEPT_BYTES)
+    blocks = dense_attention.BLOCK, dense_attention.KEPT_KEYS, dense_attention.GRAIN
+    assert blocks == (memory.ATTENTION_BLOCK, memory.KEPT_KEYS, memory.GRAIN)
 
 
 EIGHT_BILLION = {
@@ -226,14 +241,13 @@ def test_an_8b_model_is_planned_from_its_config_alone():
     assert shape.parameters == 8_030_261_248
     plans = {
         method: predict(shape, Training(method, 4096, "bf16", device="cuda"))
-        for method in ("full", "lora", "qlora", "dpo")
+        for method in ("full", "lora", "qlora")
     }
     assert plans["full"].weights + plans["full"].gradients + plans["full"].optimizer == (
         16 * shape.parameters
     )
     assert plans["lora"].weights == 2 * shape.parameters + 4 * shape.adapter_parameters(16)
     assert plans["qlora"].weights < 0.4 * plans["lora"].weights
-    assert plans["dpo"] == plans["lora"]
     assert plans["full"].heap == 0
 
 
@@ -252,13 +266,16 @@ def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
 
 def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
     plan = predict(ModelShape.of(EIGHT_BILLION), Training("full", 8192, "bf16", device="cuda"))
+    forecast = Forecast(plan, "cuda", 2)
     with pytest.raises(TrainingError) as caught:
-        check(plan, 24 * GIB, 8192)
+        check(forecast, 24 * GIB, 8192)
     text = str(caught.value)
     assert f"{plan.peak / GIB:.1f} GiB of 24.0 GiB" in text
     for way in ("`tokens_per_batch` from 8192", "type: lora", "smaller base model"):
         assert way in text
-    check(plan, plan.peak, 8192)
+    check(forecast, plan.peak, 8192)
+    with pytest.raises(TrainingError, match="2 times"):
+        check(Forecast(plan, "cpu", 2), plan.peak, 8192)
 
 
 def test_a_config_without_sizes_is_refused_in_one_sentence():
@@ -280,6 +297,24 @@ def test_the_largest_batch_is_a_long_step_held_to_the_limit_but_holds_the_longes
     assert largest_batch([7], 16, 1000) == 7
 
 
+def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_largest_step(tmp_path):
+    (tmp_path / "model").mkdir()
+    small = {**SMALL, "model_type": "llama"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(small))
+
+    def plan(lengths, **changes):
+        fields = {"precision": "fp32", "examples_per_step": 4, "tokens_per_batch": 400} | changes
+        return foresee(tmp_path, TrainingConfig(**fields), Work(lengths, 0.5)).plan
+
+    whole, split = plan([100] * 8), plan([101] * 8)
+    assert split.activations == pytest.approx(whole.activations, rel=0.02)
+    assert split.heap > whole.heap + 0.4 * split.activations
+    sorted_rows = [10] * 12 + [90] * 4
+    given = plan(sorted_rows, order="as_given")
+    assert given.activations == pytest.approx(plan([90] * 4).activations, rel=0.05)
+    assert given.activations > 1.2 * plan(sorted_rows).activations
+
+
 def test_available_memory_is_no_more_than_the_machine_has():
     assert 0 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -289,13 +324,53 @@ def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(t
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
     config = TrainingConfig(precision="fp32")
-    plan, device = plan_training(tmp_path, config, [100] * 40, 0.5)
-    recorded = predicted(tmp_path, config, [100] * 40, 0.5)
-    assert recorded["predicted_memory_bytes"] == plan.peak
-    assert sum(recorded["memory_plan"].values()) == plan.peak
-    assert device in ("cpu", "cuda")
+    work = Work([100] * 40, 0.5)
+    forecast = foresee(tmp_path, config, work)
+    found = recorded(tmp_path, config, work)
+    assert found["predicted_memory_bytes"] == forecast.plan.peak
+    assert sum(found["memory_plan"].values()) == forecast.plan.peak
+    assert forecast.device in ("cpu", "cuda")
     path.write_text("{}")
-    assert predicted(tmp_path, config, [100], 0.5) == {}
+    assert recorded(tmp_path, config, work) == {}
+
+
+def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tmp_path):
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / "config.json"
+    work, config = Work([100] * 40, 0.5), TrainingConfig(precision="fp32")
+    path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
+    assert settle_checkpointing(tmp_path, config, work) is config
+    path.write_text(json.dumps({**EIGHT_BILLION, "num_hidden_layers": 40_000}))
+    assert settle_checkpointing(tmp_path, config, work).activation_checkpointing == "always"
+    never = TrainingConfig(precision="fp32", activation_checkpointing="never")
+    assert settle_checkpointing(tmp_path, never, work) is never
+
+
+def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(EIGHT_BILLION))
+    work = Work([100] * 40, 0.5)
+    one, two, sharded = (
+        foresee(tmp_path, TrainingConfig(precision="fp32", examples_per_step=8, **changes), work)
+        for changes in ({}, {"devices": 2}, {"devices": 2, "sharding": "fsdp"})
+    )
+    assert two.plan.activations < 0.7 * one.plan.activations
+    assert two.plan.weights == one.plan.weights
+    parts = ("weights", "gradients", "optimizer")
+    assert all(2 * getattr(sharded.plan, p) == getattr(one.plan, p) for p in parts)
+    on_cpu = two.device == "cpu"
+    assert two.needed == (2 if on_cpu else 1) * two.plan.peak
+
+
+def test_the_peak_begins_anew_and_is_this_processs_own():
+    size = 150 * 2**20
+    block = bytearray(size)
+    with_block = resident_peak()
+    del block
+    forget_peak()
+    if resident_peak() == with_block:
+        pytest.skip("this system does not let a process forget its peak")
+    assert resident_peak() < with_block - size // 2
 
 
 @pytest.fixture

@@ -197,6 +197,12 @@ def test_the_order_depends_on_seed_and_epoch_alone_and_each_epoch_sees_every_row
     assert sorted(row for rows in epoch for row in rows) == list(range(10))
 
 
+def test_the_order_given_is_that_of_every_epoch_whatever_the_seed():
+    steps = [rows_of_step(10, 4, step, seed=step, order="as_given").tolist() for step in range(6)]
+    assert steps[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert steps[3:] == steps[:3]
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_chunked_loss_equals_cross_entropy_and_its_gradient(frozen):
     torch.manual_seed(0)

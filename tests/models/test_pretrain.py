@@ -177,6 +177,7 @@ def test_an_adapter_cannot_be_a_base():
 
 
 def test_the_forecast_tells_tokens(stage):
-    assert STAGE.cost(stage("forecast")).text.startswith("8 steps; an epoch is about")
+    assert STAGE.cost(stage("forecast")).text.startswith("8 steps, about ")
     epochs = stage("forecast", length={"type": "epochs", "epochs": 2})
-    assert STAGE.cost(epochs).text.startswith("about")
+    assert STAGE.cost(epochs).text.startswith("4 steps, about ")
+    assert STAGE.cost(epochs).memory_bytes > 2**28

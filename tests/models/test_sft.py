@@ -2,15 +2,17 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
-from jangin.core.digest import digest_file
-from jangin.core.errors import MachineError, StageError, TrainingError
+from jangin.core.digest import digest_file, short_digest
+from jangin.core.errors import DataError, MachineError, SettingsError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.core.types import Example, Message, SplitExample
 from jangin.models.generate import generate
 from jangin.models.local import load_model, load_tokenizer, load_trained
+from jangin.models.merge import export_model
 from jangin.models.render import render_rows
 from jangin.models.score import choose_scorer
 from jangin.models.settings import StepMetrics
@@ -144,6 +146,103 @@ def test_the_artifact_holds_weights_tokenizer_metrics_and_a_summary(stage):
     assert runtime["peak_memory_bytes"] > 0
 
 
+RECORD = {
+    "name": "a model", "base": "our-starter", "data": {}, "training": {"method": "any", "steps": 2},
+    "evaluation": [], "limits": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_no_vocabulary_is_resized_and_the_tokenizer_travels_unchanged(stage, pairs, method):
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+    context = stage("run", method={"type": method}, length={"type": "steps", "steps": 2})
+    base = context.folder("base")
+    # As many models have it: more rows than the tokenizer has tokens.
+    rows = len(load_tokenizer(base)) + 13
+    wide = load_model(base)
+    wide.resize_token_embeddings(rows, mean_resizing=False)
+    wide.save_pretrained(base / "model")
+    STAGE.run(context)
+    out = context.workspace / "export"
+    asked = [(Message(role="user", content=question),) for question, _ in pairs[:2]]
+    export_model(base, context.workspace, out, "merged", RECORD, asked)
+    for model in (
+        load_trained(context.workspace, base),
+        AutoModelForCausalLM.from_pretrained(out),
+    ):
+        assert model.get_input_embeddings().weight.shape[0] == rows
+        assert model.get_output_embeddings().weight.shape[0] == rows
+        assert model.config.vocab_size == rows
+    form = context.workspace / ("model" if method == "full" else "adapter")
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        kept = {(folder / name).read_bytes() for folder in (base / "model", form, out)}
+        assert len(kept) == 1
+
+
+def several_turns(question, answer, weights=()):
+    said = [Message(role="user", content=question), Message(role="assistant", content=answer)]
+    prompt, completion = (*said, *said[:1]), said[1]
+    return Example.make(prompt, completion, kind="original", weights=weights)
+
+
+def test_the_weights_of_an_examples_messages_reach_training(stage, pairs):
+    tokens = {}
+    for weights in ((), (1, 1, 1, 1), (0, 1, 0, 0), (0, 0, 0, 1)):
+        rows = [
+            SplitExample(example=several_turns(*pair, weights), split="train") for pair in pairs[:3]
+        ]
+        rows.append(SplitExample(example=several_turns(*pairs[3]), split="train"))
+        steps = {"length": {"type": "steps", "steps": 1}}
+        context = stage(f"run {weights}", rows, train_on="all_turns", **steps)
+        STAGE.run(context)
+        tokens[weights] = context.summary["trained_tokens"]
+    assert tokens[()] == tokens[1, 1, 1, 1]
+    assert tokens[0, 1, 0, 0] == tokens[0, 0, 0, 1]
+    unweighted = 2 * tokens[0, 0, 0, 1] - tokens[()]  # both turns of the last example
+    assert 0 < unweighted < tokens[0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("weights", [(1,), (0, 0, 0, 0, 1), (0, 2, 0, 1), (0, -1, 0, 1)])
+def test_weights_that_are_not_0_or_1_for_every_message_are_refused(stage, pairs, weights):
+    wrong = several_turns(*pairs[1], weights)
+    rows = [SplitExample(example=e, split="train") for e in (several_turns(*pairs[0]), wrong)]
+    with pytest.raises(DataError, match=rf"row 2 \({wrong.id}\) has 4 messages and the weights"):
+        STAGE.run(stage("refused", rows))
+
+
+def test_weights_are_part_of_an_examples_identity_only_where_there_are_any(pairs):
+    plain, weighted = several_turns(*pairs[0]), several_turns(*pairs[0], (0, 0, 0, 1))
+    messages = [*plain.prompt, plain.completion]
+    identity = {
+        "prompt": [message.model_dump() for message in messages[:-1]],
+        "completion": messages[-1].model_dump(),
+        "chunk_ids": [],
+    }
+    assert plain.id == short_digest(identity)
+    assert weighted.id not in (plain.id, several_turns(*pairs[0], (0, 1, 0, 0)).id)
+
+
+def test_rows_in_the_order_given_make_the_same_steps_in_every_epoch(stage, pairs):
+    rows = [
+        SplitExample(example=example(question, "네" if n < 8 else answer), split="train")
+        for n, (question, answer) in enumerate(pairs)
+    ]
+    settings = {"length": {"type": "epochs", "epochs": 2}, "log_every_steps": 1}
+    counts = {}
+    for order in ("as_given", "shuffled"):
+        context = stage(order, rows, order=order, **settings)
+        STAGE.run(context)
+        lines = (context.workspace / "metrics.jsonl").read_text().splitlines()
+        done = [StepMetrics.model_validate_json(line).trained_tokens for line in lines]
+        counts[order] = [now - before for before, now in zip([0, *done], done, strict=False)]
+    short, long = counts["as_given"][:2]
+    assert counts["as_given"] == [short, long, short, long]
+    assert long > 2 * short
+    assert short not in counts["shuffled"]
+    assert sum(counts["shuffled"]) == 2 * (short + long)
+
+
 @pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}])
 def test_the_same_run_twice_gives_the_same_bytes(stage, method):
     one, two = stage("one", method=method), stage("two", method=method)
@@ -151,32 +250,6 @@ def test_the_same_run_twice_gives_the_same_bytes(stage, method):
     STAGE.run(two)
     assert content(one.workspace) == content(two.workspace)
     assert one.summary == two.summary
-
-
-class Stopping(Silence):
-    """A progress in which the machine dies at one step."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step, self.steps = step, 0
-
-    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
-        self.steps += steps
-        if self.steps == self.step:
-            raise RuntimeError("the machine went away")
-
-
-@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}])
-def test_an_interrupted_stage_goes_on_to_the_same_bytes(stage, method):
-    settings = {"method": method, "checkpoint_every_steps": 3}
-    whole = stage("whole", **settings)
-    STAGE.run(whole)
-    with pytest.raises(RuntimeError, match="went away"):
-        STAGE.run(stage("cut", progress=Stopping(8), **settings))
-    again = stage("cut", **settings)
-    STAGE.run(again)
-    assert again.services.progress.said == ["going on from step 6 of 12"]
-    assert content(whole.workspace) == content(again.workspace)
 
 
 def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
@@ -224,6 +297,8 @@ def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, 
     ]
     with pytest.raises(TrainingError, match=r"1 of 16 rows are longer than 64 tokens.*row 4 \("):
         STAGE.run(stage("refused", rows))
+    with pytest.raises(SettingsError, match=r"all 1 rows .*longer than 64 tokens .*leaves none"):
+        STAGE.run(stage("none", rows[3:4], too_long="drop"))
     context = stage("dropped", rows, too_long="drop")
     STAGE.run(context)
     assert (context.summary["rows"], context.summary["lost_rows"]) == (15, 1)

@@ -164,6 +164,11 @@ def test_a_run_killed_with_signal_9_goes_on_to_the_same_bits(tokenizer, data, wh
     assert again.said == ["going on from step 9 of 16"]
 
 
+ANOTHER = (
+    "the checkpoints that are here belong to another run (model, rows or settings); starting anew"
+)
+
+
 def test_another_plan_does_not_go_on_from_an_old_checkpoint(tokenizer, data, tmp_path):
     def die():
         raise RuntimeError("the machine went away")
@@ -172,7 +177,18 @@ def test_another_plan_does_not_go_on_from_an_old_checkpoint(tokenizer, data, tmp
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
     again = Silence()
     run(tokenizer, data, tmp_path, config(learning_rate=1e-3), again)
-    assert again.said == []
+    assert again.said == [ANOTHER]
+
+
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(tokenizer, data, tmp_path):
+    def die():
+        raise RuntimeError("the machine went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tokenizer, data, tmp_path, progress=Stopping(8, die))
+    again = Silence()
+    train(random_llama(tokenizer, "0.5M", 512, 1), data, data, config(), tmp_path, again)
+    assert again.said == [ANOTHER]
 
 
 def test_training_works_outside_the_main_thread(tokenizer, data, whole, tmp_path):
@@ -229,7 +245,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
         with torch.no_grad():
             model.model.norm.weight[0] = float("nan")
 
-    with pytest.raises(TrainingError, match=r"step 6: loss nan.*on row \d+, row \d+.*checkpoint"):
+    says = r"step 6: loss nan.*on row \d+, row \d+.*checkpoint, of step 3, is kept"
+    with pytest.raises(TrainingError, match=says):
         train(model, data, None, config(), tmp_path, Stopping(5, poison))
     kept = sorted(path.name for path in (tmp_path / "journal" / "checkpoints").iterdir())
     assert kept == ["step-00000003"]

@@ -119,7 +119,7 @@ def segment_attention(
     # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
     window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
     rows = query_BHTD, key_BKTD, value_BKTD
-    if query_BHTD.is_cuda and value_BKTD.dtype in (torch.float16, torch.bfloat16) and not dropout:
+    if not dropout and _has_varlen(query_BHTD, value_BKTD):
         return _varlen(*rows, segments, scaling, window), None
     # Autocast would make these bf16, whose CPU kernels take 1.5 to 3 times longer on segments.
     with torch.autocast(query_BHTD.device.type, enabled=False):
@@ -179,6 +179,18 @@ def _mask(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> tor
         far_LS = torch.ones_like(mask_LS, dtype=torch.bool).tril_(keys - queries - window)
         mask_LS.masked_fill_(far_LS, -torch.inf)
     return mask_LS
+
+
+def _has_varlen(query_BHTD: torch.Tensor, value_BKTD: torch.Tensor) -> bool:
+    """True where torch's FlashAttention runs: Ampere or later, half precision, usual heads."""
+    size = query_BHTD.shape[-1]
+    return (
+        query_BHTD.is_cuda
+        and value_BKTD.dtype in (torch.float16, torch.bfloat16)
+        and size % 8 == 0
+        and size <= 256
+        and torch.cuda.get_device_capability(query_BHTD.device) >= (8, 0)
+    )
 
 
 def _varlen(

@@ -19,13 +19,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from jangin.core.errors import StoreError
+from jangin.core.errors import StoreError, UnreadableStoreError
 from jangin.core.store import disk_errors
 
 _TENSORS = "tensors.safetensors"
 _WEIGHTS = "weights.safetensors"
 _STATE = "state.json"
-_FULL_DISK = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}")
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise StoreError(
+        raise UnreadableStoreError(
             f"the checkpoint {path} is damaged: {error}. Delete that folder and run again."
         ) from error
 
@@ -132,8 +132,9 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         except SafetensorError as error:
-            if any(mark in str(error) for mark in _FULL_DISK):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            for number in _DISK_ERRORS:
+                if f"os error {number}" in str(error):
+                    raise OSError(number, os.strerror(number), str(path)) from error
             raise OSError(errno.EIO, str(error), str(path)) from error
 
 

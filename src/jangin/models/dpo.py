@@ -8,16 +8,16 @@ questions are graded before and after (`gate`).
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.digest import digest_value
-from jangin.core.errors import StageError, TrainingError
+from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import DroppedPair, PreferencePair, SplitExample
+from jangin.core.types import DroppedPair, Example, PreferencePair, SplitExample
+from jangin.models.forecast import Work, cost_of, estimate_tokens
 from jangin.models.pair_lint import Limits, find_fault
 from jangin.models.precision import native_precision
 from jangin.models.settings import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
@@ -25,12 +25,12 @@ from jangin.models.settings import DpoMetrics, Epochs, Full, Never, Steps, Train
 if TYPE_CHECKING:
     import torch
 
-    from jangin.models.dpo_loss import DpoLoss, PairScorer
+    from jangin.models.dpo_loss import PairScorer
+    from jangin.models.fit_pairs import PairTask
     from jangin.models.outcome import Outcome
     from jangin.models.pair_pack import PairRows
 
 _SHOWN = 3
-_CHARACTERS_PER_TOKEN = 1.8
 
 
 class Drift(Config):
@@ -56,8 +56,8 @@ class DpoConfig(TrainingConfig):
     """There are no pairs to validate on; see `stop`."""
     keep: Literal["last"] = "last"
     """The last step's weights, unless `stop` went back."""
-    devices: Runtime[Literal[1]] = 1
-    """Pairs are trained on one device."""
+    sharding: Runtime[Literal["none"]] = "none"
+    """Each device keeps a copy of the model: pairs are not trained with FSDP2."""
     beta: float = Field(default=0.1, gt=0)
     """How dear it is to move away from the reference."""
     label_smoothing: float = Field(default=0, ge=0, lt=0.5)
@@ -88,45 +88,75 @@ def _run(context: StageContext[DpoConfig]) -> None:
 
 
 def _tune(context: StageContext[DpoConfig]) -> None:
-    from jangin.models.dpo_loss import choose_pair_scorer
+    from jangin.models.fit_pairs import tune_on_devices, tune_pairs
+    from jangin.models.forecast import forget_peak, guard_memory, recorded, settle_checkpointing
     from jangin.models.local import load_tokenizer
-    from jangin.models.policy import has_adapter, load_start, make_trainable, save_policy
-    from jangin.models.probe import draw_probe, exact_share
-    from jangin.models.train import minimise
+    from jangin.models.policy import has_adapter, load_start, save_policy
+    from jangin.models.probe import exact_share
 
-    config, progress = context.config, context.services.progress
+    progress, workspace = context.services.progress, context.workspace
     start, base = context.folder("model"), context.folder("base")
     dropped: list[DroppedPair] = []
     pairs = _linted(context, dropped)
+    guard_memory(base, context.config, _estimated_work(pairs, context.config), progress)
     tokenizer = load_tokenizer(start)
+    data = _rendered(context, tokenizer, pairs, dropped)
+    work = _work(data, context.config)
+    config = settle_checkpointing(base, context.config, work)
+    forget_peak()
     model, dtype = load_start(start, base, config)
-    data = _rendered(context, tokenizer, model, pairs, dropped)
     if has_adapter(start) and not isinstance(config.method, Full):
         progress.say("dpo: goes on with the adapter that is there, whatever `method` says of it")
+    probe = _probe(context)
+    task, before = _look_at_start(context, model, tokenizer, data, probe)
+    if config.devices == 1:
+        model, outcome = tune_pairs(model, task, config, workspace, progress)
+    else:
+        del model  # so that the first device has room for its worker
+        model, outcome = tune_on_devices(task, config, workspace, progress)
+    after = exact_share(model, tokenizer, *probe, config.probe_new_tokens) if probe[0] else 0.0
+    _gate(context, before, after, len(probe[0]))
+    context.write("dropped_pairs", DroppedPair, dropped)
+    save_policy(model, tokenizer, workspace, data.both.stop_ids, dtype, (start, base), config)
+    runtime = outcome.runtime | recorded(base, config, work)
+    context.runtime_file("training.json").write_text(json.dumps(runtime, indent=2))
+    context.summary.update(_summary(context, outcome, len(data), dropped))
+    context.summary["probe_exact"] = {"before": before, "after": after}
+
+
+def _probe(context: StageContext[DpoConfig]) -> tuple[list[Example], list[SplitExample]]:
+    """(training questions that are asked before and after, all that was taught)."""
+    from jangin.models.probe import draw_probe
+
+    splits = context.read("splits", SplitExample)
+    return draw_probe(splits, context.config.probe_questions, context.config.seed), splits
+
+
+def _look_at_start(
+    context: StageContext[DpoConfig],
+    model: Any,
+    tokenizer: Any,
+    data: "PairRows",
+    probe: tuple[list[Example], list[SplitExample]],
+) -> "tuple[PairTask, float]":
+    """(what training needs, exact answers) of the model as it came."""
+    from jangin.models.dpo_loss import DpoTerms, choose_pair_scorer
+    from jangin.models.fit_pairs import PairTask
+    from jangin.models.probe import exact_share
+
+    config = context.config
     scorer = choose_pair_scorer(model, data, config, next(model.parameters()).device)
     reference_2R = _reference(context, scorer, data)
-    splits = context.read("splits", SplitExample)
-    probe = draw_probe(splits, config.probe_questions, config.seed)
+    asked = {"probe": [e.id for e in probe[0]], "new_tokens": config.probe_new_tokens}
 
     def ask() -> float:
-        return exact_share(model, tokenizer, probe, splits, config.probe_new_tokens)
+        return exact_share(model, tokenizer, *probe, config.probe_new_tokens)
 
-    asked = {"probe": [example.id for example in probe], "new_tokens": config.probe_new_tokens}
-    before = float(_remembered(context, "greedy answers", asked, ask)) if probe else 0.0
-    model = make_trainable(model, config)
-    scorer = replace(scorer, scorer=replace(scorer.scorer, model=model))
-    objective = _objective(config, scorer, data, reference_2R)
-    outcome = minimise(objective, config, context.workspace, progress)
-    if outcome.stopped:
-        _go_back(objective, config)
-    after = ask() if probe else 0.0
-    _gate(context, before, after, len(probe))
-    context.write("dropped_pairs", DroppedPair, dropped)
-    save_policy(
-        model, tokenizer, context.workspace, data.both.stop_ids, dtype, (start, base), config
-    )
-    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
-    _summarise(context, objective, outcome, {"before": before, "after": after}, dropped)
+    before = float(_remembered(context, "greedy answers", asked, ask)) if probe[0] else 0.0
+    max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
+    terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
+    folders = context.folder("model"), context.folder("base")
+    return PairTask(*folders, data, reference_2R, terms, _remedy(config)), before
 
 
 def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> list[PreferencePair]:
@@ -145,10 +175,12 @@ def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> lis
         first = "; ".join(f"{row.pair.id}: {row.reason}" for row in dropped[:_SHOWN])
         text = f"dpo: {len(dropped)} of {len(pairs)} pairs are unsound ({first})"
         if config.lint == "refuse":
-            raise StageError(f"{text}. Set `lint: drop` under dpo, or mend what makes the pairs.")
+            raise SettingsError(
+                f"{text}. Set `lint: drop` under dpo, or mend what makes the pairs."
+            )
         context.services.progress.say(f"{text}; they are left out")
     if not sound:
-        raise StageError(
+        raise SettingsError(
             f"dpo: none of {len(pairs)} pairs can be trained on. Look at dropped_pairs of the "
             "preferences stage, or raise `max_length_ratio`."
         )
@@ -158,26 +190,29 @@ def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> lis
 def _rendered(
     context: StageContext[DpoConfig],
     tokenizer: Any,
-    model: Any,
     pairs: Sequence[PreferencePair],
     dropped: list[DroppedPair],
 ) -> "PairRows":
     """Pairs as tokens, without those that are too long."""
+    from jangin.models.fit import row_limit
     from jangin.models.pair_pack import drop_long, render_pairs
 
-    text = model.config.get_text_config()
-    longest = int(getattr(text, "max_position_embeddings", None) or 2**31)
-    limit = min(context.config.max_row_tokens, longest)
-    data, over = drop_long(render_pairs(tokenizer, pairs), limit)
+    config = context.config
+    limit, setting = row_limit(context.folder("base"), config)
+    rendered = render_pairs(tokenizer, pairs)
+    data, over = drop_long(rendered, limit)
     if not len(over):
         return data
-    problem = f"{len(over)} of {len(pairs)} pairs are longer than {limit} tokens"
-    if context.config.too_long == "refuse" or not len(data):
+    problem = (
+        f"{len(over)} of {len(pairs)} pairs are longer than {limit} tokens ({setting}), "
+        f"{rendered.lengths[over].sum()} tokens would be lost"
+    )
+    if config.too_long == "refuse" or not len(data):
+        way = "Make" if config.too_long == "drop" else "Set `too_long: drop` under dpo, or make"
         raise TrainingError(
-            f"{problem}; the first is pair {pairs[over[0]].id}. Set `too_long: drop` under dpo, or "
-            "make shorter prompts."
+            f"{problem}; the first is pair {pairs[over[0]].id}. {way} shorter prompts."
         )
-    context.services.progress.say(f"dpo: {problem}; they are left out")
+    context.services.progress.say(f"dpo: {problem.replace('would be', 'are')} (drop)")
     reason = f"longer than {limit} tokens"
     dropped += [DroppedPair(pair=pairs[row], rule="too_long", reason=reason) for row in over]
     return data
@@ -189,7 +224,7 @@ def _reference(
     """(2, pairs): log-probabilities under the model as it came, computed once per store."""
     import torch
 
-    from jangin.models.dpo_loss import reference_log_probabilities
+    from jangin.models.fit_pairs import reference_sums
     from jangin.models.objective import digest_arrays
 
     budget = context.config.tokens_per_batch
@@ -202,10 +237,8 @@ def _reference(
     }
 
     def compute() -> list[list[float]]:
-        device = next(scorer.scorer.model.parameters()).device
-        found: list[list[float]] = reference_log_probabilities(
-            scorer, data, budget, device
-        ).tolist()
+        sums_2R = reference_sums(scorer, data, budget, context.services.progress)
+        found: list[list[float]] = sums_2R.tolist()
         return found
 
     sums = _remembered(context, "reference log-probabilities", key, compute)
@@ -224,31 +257,6 @@ def _remembered(
         known = json.dumps(compute())
         ledger.remember(what, digest, known)
     return json.loads(known)
-
-
-def _objective(
-    config: DpoConfig, scorer: "PairScorer", data: "PairRows", reference_2R: "torch.Tensor"
-) -> "DpoLoss":
-    from jangin.models.dpo_loss import DpoLoss, DpoTerms
-
-    terms = DpoTerms(
-        config.beta,
-        config.label_smoothing,
-        config.sft_weight,
-        config.stop.max_fall if isinstance(config.stop, Drift) else float("inf"),
-    )
-    device = next(scorer.scorer.model.parameters()).device
-    return DpoLoss(scorer, data, reference_2R, config, terms, device)
-
-
-def _go_back(objective: "DpoLoss", config: DpoConfig) -> None:
-    """Take the last good weights; raises `TrainingError` when there were none."""
-    if not objective.kept_step:
-        raise TrainingError(
-            f"dpo: chosen answers had become too unlikely at the first line of metrics (step "
-            f"{config.log_every_steps}). {_remedy(config)}"
-        )
-    objective.restore_kept()
 
 
 def _gate(context: StageContext[DpoConfig], before: float, after: float, asked: int) -> None:
@@ -275,33 +283,29 @@ def _remedy(config: DpoConfig) -> str:
     return f"{', or '.join(ways).capitalize()}."
 
 
-def _summarise(
+def _summary(
     context: StageContext[DpoConfig],
-    objective: "DpoLoss",
     outcome: "Outcome",
-    probe: Mapping[str, float],
+    pairs: int,
     dropped: Sequence[DroppedPair],
-) -> None:
+) -> dict[str, Any]:
     rules = [row.rule for row in dropped]
     last = outcome.last
     if not isinstance(last, DpoMetrics):
         raise TypeError(f"dpo's metrics are {type(last).__name__}")
-    context.summary.update(
-        {
-            "method": context.config.method.type,
-            "steps": outcome.steps,
-            "kept_step": objective.kept_step if outcome.stopped else outcome.steps,
-            "stopped": outcome.stopped,
-            "pairs": len(objective.data),
-            "dropped": {rule: rules.count(rule) for rule in sorted(set(rules))},
-            "trained_tokens": outcome.trained_tokens,
-            "probe_exact": dict(probe),
-            "train_loss": last.train_loss,
-            "reward_margin": last.reward_margin,
-            "reward_accuracy": last.reward_accuracy,
-            "chosen_drift": last.chosen_drift,
-        }
-    )
+    return {
+        "method": context.config.method.type,
+        "steps": outcome.steps,
+        "kept_step": outcome.kept.step,
+        "stopped": outcome.stopped,
+        "pairs": pairs,
+        "dropped": {rule: rules.count(rule) for rule in sorted(set(rules))},
+        "trained_tokens": outcome.trained_tokens,
+        "train_loss": last.train_loss,
+        "reward_margin": last.reward_margin,
+        "reward_accuracy": last.reward_accuracy,
+        "chosen_drift": last.chosen_drift,
+    }
 
 
 def _machine(config: DpoConfig) -> Mapping[str, str]:
@@ -309,20 +313,25 @@ def _machine(config: DpoConfig) -> Mapping[str, str]:
 
 
 def _cost(context: StageContext[DpoConfig]) -> Cost:
-    """From the characters of the pairs; the prompt counts once."""
-    config = context.config
     pairs = context.read("pairs", PreferencePair)
-    per_epoch = -(-len(pairs) // config.examples_per_step)
-    epochs = (
-        config.length.epochs
-        if isinstance(config.length, Epochs)
-        else config.length.steps / max(1, per_epoch)
-    )
-    characters = sum(
-        len(m.content) + 4 for pair in pairs for m in (*pair.prompt, pair.chosen, pair.rejected)
-    )
-    tokens = int(characters / _CHARACTERS_PER_TOKEN * epochs)
-    return Cost(text=f"{round(epochs * per_epoch)} steps, about {tokens} tokens")
+    return cost_of(context.folder("base"), context.config, _estimated_work(pairs, context.config))
+
+
+def _estimated_work(pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
+    """What training computes, without the tokenizer; the prompt counts once."""
+    lengths = [estimate_tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
+    trained = sum(estimate_tokens((p.chosen, p.rejected)) for p in pairs)
+    return _as_work(lengths, trained, config)
+
+
+def _work(data: "PairRows", config: DpoConfig) -> Work:
+    """The same, counted."""
+    return _as_work(data.lengths.tolist(), int(data.both.trained.sum()), config)
+
+
+def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> Work:
+    kept = isinstance(config.stop, Drift)
+    return Work(lengths, trained / max(1, sum(lengths)), pairs=True, kept_weights=kept)
 
 
 STAGE = Stage(

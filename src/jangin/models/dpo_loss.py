@@ -18,6 +18,7 @@ from jangin.models.log_probabilities import linear_log_probabilities, logits_log
 from jangin.models.objective import Done, digest_arrays, matrix_dtype
 from jangin.models.pack import split_by_budget
 from jangin.models.pair_pack import PairBatch, PairRows, packed_pairs, padded_pairs
+from jangin.models.ranks import Ranks
 from jangin.models.score import Scorer, base_model, choose_scorer
 from jangin.models.settings import DpoMetrics, StepMetrics, TrainingConfig
 
@@ -59,6 +60,9 @@ class PairScorer:
     def score(self, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(log p of each predicted token, whether it was the first choice)."""
         scorer, batch = self.scorer, pairs.batch
+        if scorer.through is not None:
+            logp_N, first_N = scorer.through(pairs)
+            return logp_N, first_N
         bf16 = scorer.dtype == torch.bfloat16
         with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
             if not scorer.packed:
@@ -116,7 +120,8 @@ def _probe(model: Any, plain: str, data: PairRows, rows: list[int], device: torc
     padded, _ = PairScorer(Scorer(model, packed=False)).score(apart)
     base.set_attn_implementation(NAME)
     off = (packed - padded).abs().max().item()
-    half = base.get_output_embeddings().weight.dtype != torch.float32
+    quantized = getattr(base, "is_quantized", False)
+    half = quantized or base.get_output_embeddings().weight.dtype != torch.float32
     if off <= _PROBE_TOLERANCE * (10 if half else 1) * max(1, padded.abs().max().item()):
         return ""
     return f"packed and separate answers differ by {off:.2g} nats"
@@ -131,9 +136,10 @@ def reference_log_probabilities(
     training = model.training
     model.eval()
     sums_2R = torch.zeros(2, len(data), dtype=torch.float64)
-    for pairs in scorer.batches(data, range(len(data)), budget, device):
-        logp_N, _ = scorer.score(pairs)
-        sums_2R[:, list(pairs.rows)] = answer_sums(logp_N, pairs).cpu()
+    with scorer.scorer.casts.held():
+        for pairs in scorer.batches(data, range(len(data)), budget, device):
+            logp_N, _ = scorer.score(pairs)
+            sums_2R[:, list(pairs.rows)] = answer_sums(logp_N, pairs).cpu()
     model.train(training)
     return sums_2R
 
@@ -151,6 +157,9 @@ class DpoLoss:
     sums: dict[str, torch.Tensor] = field(init=False)
     scorer: Scorer = field(init=False)
     budget: int = field(init=False)
+    ranks: Ranks = field(default_factory=Ranks)
+    start: str = ""
+    """Fingerprint of the model that training starts from."""
     metrics: type[StepMetrics] = DpoMetrics
     pairs_per_token: float = 0.0
     """Pairs per chosen token of the step under way."""
@@ -166,7 +175,7 @@ class DpoLoss:
             **{name: torch.zeros((), dtype=torch.int64, device=self.device) for name in counts},
         }
         if self.terms.max_fall < float("inf"):
-            self.sums["kept_step"] = torch.zeros((), dtype=torch.int64)
+            self.sums["kept_step"] = torch.zeros(1, dtype=torch.int64)
             for name, parameter in self._trained():
                 self.sums[_KEPT + name] = parameter.detach().cpu().clone()
 
@@ -181,9 +190,10 @@ class DpoLoss:
         return self.data.names
 
     def digests(self) -> list[str]:
-        """Of the tokens and of what the reference makes of them."""
-        both = self.data.both
-        return digest_arrays(both.ids, both.trained, both.starts, self.reference_2R.numpy())
+        """Of the model's start, the tokens, what the reference makes of them, and the terms."""
+        both, reference = self.data.both, self.reference_2R.numpy()
+        tokens = digest_arrays(both.ids, both.trained, both.starts, reference)
+        return [self.start, *tokens, str(self.terms)]
 
     def batches(self, rows: Sequence[int]) -> list[PairBatch]:
         """Packed or padded pairs."""
@@ -196,7 +206,8 @@ class DpoLoss:
         self.sums["pairs"] += pairs
         self.sums["tokens"] += tokens
         self.sums["all_tokens"] += tokens
-        self.pairs_per_token = pairs / tokens
+        counts = self.ranks.gather(pairs, tokens)
+        self.pairs_per_token = sum(p for p, _ in counts) / sum(t for _, t in counts)
         return pairs
 
     def loss(self, batch: PairBatch) -> torch.Tensor:

@@ -8,13 +8,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.checkpoint import unpack_weights
-from jangin.models.launch import WEIGHTS, launch
+from jangin.models.forecast import Work, forget_peak, recorded, settle_checkpointing
+from jangin.models.launch import WEIGHTS, RowsTask, launch
 from jangin.models.local import locate, unreachable
-from jangin.models.memory import available_bytes, plan_training
 from jangin.models.outcome import Outcome
 from jangin.models.render import RenderedRows
 from jangin.models.settings import TrainingConfig
@@ -32,6 +31,14 @@ class Trained:
     outcome: Outcome
 
 
+def row_limit(base: Path, config: TrainingConfig) -> tuple[int, str]:
+    """(most tokens of a row, what sets this limit)."""
+    context = context_length(base)
+    if config.max_row_tokens <= context:
+        return config.max_row_tokens, "`max_row_tokens`"
+    return context, "the context length of the base model"
+
+
 def context_length(base: Path) -> int:
     """Most tokens the model was made for; no weights are read."""
     path, revision = locate(base)
@@ -43,21 +50,6 @@ def context_length(base: Path) -> int:
     return int(getattr(text, "max_position_embeddings", None) or 2**31)
 
 
-def settle_checkpointing(
-    base: Path, config: TrainingConfig, lengths: list[int], trained_share: float
-) -> TrainingConfig:
-    """Activation checkpointing where it is left to us and memory is planned to be too small."""
-    if config.activation_checkpointing != "auto":
-        return config
-    try:
-        plan, device = plan_training(base, config, lengths, trained_share)
-    except TrainingError:
-        return config
-    if plan.peak <= available_bytes(device):
-        return config
-    return config.model_copy(update={"activation_checkpointing": "always"})
-
-
 def fit(
     start: Start,
     data: RenderedRows,
@@ -67,13 +59,16 @@ def fit(
     progress: Progress,
 ) -> Trained:
     """Train what `start` names on `data`; metrics and checkpoints go to `folder`."""
-    config = settle_checkpointing(start.base, config, data.lengths.tolist(), data.trained.mean())
+    work = Work(data.lengths.tolist(), float(data.trained.mean()))
+    config = settle_checkpointing(start.base, config, work)
+    forget_peak()
     if config.devices == 1:
         model, dtype = open_start(start, config)
         outcome = train(model, data, validation, config, folder, progress)
-        return Trained(model, dtype, outcome)
-    outcome = launch(start, data, validation, config, folder, progress)
-    model, dtype = open_start(start, config)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    unpack_weights(load_file(folder / JOURNAL / WEIGHTS), trained)
+    else:
+        outcome = launch(RowsTask(start, data, validation), config, folder, progress)
+        model, dtype = open_start(start, config)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        unpack_weights(load_file(folder / JOURNAL / WEIGHTS), trained)
+    outcome.runtime.update(recorded(start.base, config, work))
     return Trained(model, dtype, outcome)

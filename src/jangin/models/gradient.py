@@ -53,7 +53,8 @@ class Gradient:
         while True:
             before = self._before()
             try:
-                return self._add(rows)
+                with self.objective.scorer.casts.held():
+                    return self._add(rows)
             except torch.OutOfMemoryError:
                 if self.ranks.count > 1:
                     raise  # the others wait in a collective; the launcher starts all of them anew

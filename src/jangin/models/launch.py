@@ -1,6 +1,6 @@
 """Train on several devices of this machine: torchrun starts a worker for each, this one waits.
 
-<workspace>/journal/task/     what the workers read: task.json, train.npz, validation.npz
+<workspace>/journal/task/     what the workers read: task.json and the rows
 <workspace>/journal/trained.safetensors   what they leave behind beside metrics and checkpoints
 
 The first worker writes one JSON object per line to its standard output. When this process dies,
@@ -13,9 +13,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,21 +27,49 @@ from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.outcome import Outcome
 from jangin.models.render import RenderedRows
-from jangin.models.settings import Qlora, StepMetrics, TrainingConfig
+from jangin.models.settings import DpoMetrics, Qlora, StepMetrics, TrainingConfig
 from jangin.models.tune import Start
 
 TASK, WEIGHTS, LOG = "task", "trained.safetensors", "workers.log"
 OUT_OF_MEMORY = "OutOfMemoryError"
 
 
-def launch(
-    start: Start,
-    data: RenderedRows,
-    validation: RenderedRows | None,
-    config: TrainingConfig,
-    folder: Path,
-    progress: Progress,
-) -> Outcome:
+class Task(Protocol):
+    """What the workers do."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        ...
+
+    def write(self, task: Path) -> dict[str, Any]:
+        """Write the rows into a folder; returns what else the workers must know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowsTask:
+    """Train on the trained tokens of rows."""
+
+    start: Start
+    data: RenderedRows
+    validation: RenderedRows | None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.data.lengths.max())
+
+    def write(self, task: Path) -> dict[str, Any]:
+        """Write train.npz and validation.npz."""
+        for name, rows in (("train", self.data), ("validation", self.validation)):
+            if rows is not None:
+                np.savez(task / f"{name}.npz", **pack_rows(rows))
+        tuned = self.start.tuned
+        return {"base": str(self.start.base), "tuned": None if tuned is None else str(tuned)}
+
+
+def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress) -> Outcome:
     """Run the workers until they are done; whatever happened, calling it again goes on.
 
     When a device runs out of memory, all start again from the last checkpoint with batches of
@@ -47,10 +77,10 @@ def launch(
     """
     _refuse(config)
     journal, budget = folder / JOURNAL, config.tokens_per_batch
-    longest = int(data.lengths.max())
+    longest = task.longest
     while True:
-        task = _write_task(journal, start, data, validation, config, budget)
-        ended = watch(start_workers(task, config, journal / LOG), journal / LOG, progress)
+        written = _write_task(journal, task, config, budget)
+        ended = watch(start_workers(written, config, journal / LOG), journal / LOG, progress)
         if isinstance(ended, Outcome):
             return ended
         if budget <= longest:
@@ -79,37 +109,23 @@ def _refuse(config: TrainingConfig) -> None:
         )
 
 
-def _write_task(
-    journal: Path,
-    start: Start,
-    data: RenderedRows,
-    validation: RenderedRows | None,
-    config: TrainingConfig,
-    budget: int,
-) -> Path:
-    task = journal / TASK
-    shutil.rmtree(task, ignore_errors=True)
-    with disk_errors(task):
-        task.mkdir(parents=True)
-        for name, rows in (("train", data), ("validation", validation)):
-            if rows is not None:
-                np.savez(task / f"{name}.npz", **_arrays(rows))
+def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) -> Path:
+    folder = journal / TASK
+    shutil.rmtree(folder, ignore_errors=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True)
         about = {
-            "base": str(start.base),
-            "tuned": None if start.tuned is None else str(start.tuned),
             "folder": str(journal.parent),
-            "config": {
-                name: value
-                for name, value in config.model_dump(mode="json").items()
-                if name in TrainingConfig.model_fields
-            },
+            "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields}),
             "budget": budget,
+            **task.write(folder),
         }
-        (task / "task.json").write_text(json.dumps(about))
-    return task
+        (folder / "task.json").write_text(json.dumps(about))
+    return folder
 
 
-def _arrays(rows: RenderedRows) -> dict[str, Any]:
+def pack_rows(rows: RenderedRows) -> dict[str, Any]:
+    """Rows as arrays to save."""
     return {
         "ids": rows.ids,
         "trained": rows.trained,
@@ -124,13 +140,18 @@ def read_rows(path: Path) -> RenderedRows | None:
     if not path.exists():
         return None
     with np.load(path) as held:
-        return RenderedRows(
-            ids=held["ids"],
-            trained=held["trained"],
-            starts=held["starts"],
-            names=tuple(str(name) for name in held["names"]),
-            stop_ids=tuple(int(stop) for stop in held["stop_ids"]),
-        )
+        return unpack_rows(held)
+
+
+def unpack_rows(held: Mapping[str, Any]) -> RenderedRows:
+    """What `pack_rows` packed."""
+    return RenderedRows(
+        ids=held["ids"],
+        trained=held["trained"],
+        starts=held["starts"],
+        names=tuple(str(name) for name in held["names"]),
+        stop_ids=tuple(int(stop) for stop in held["stop_ids"]),
+    )
 
 
 def start_workers(task: Path, config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
@@ -201,7 +222,9 @@ def _hear(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, Any]
 
 
 def _outcome(said: dict[str, Any]) -> Outcome:
-    lines = {name: StepMetrics.model_validate(said[name]) for name in ("first", "last", "kept")}
+    names = ("first", "last", "kept")
+    kind = DpoMetrics if "chosen_drift" in said["last"] else StepMetrics
+    lines = {name: kind.model_validate(said[name]) for name in names}
     return Outcome(**said | lines)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
 from jangin.models.loss import CHUNK_BYTES
 
 KEPT_BYTES = 4 * CHUNK_BYTES
@@ -37,7 +38,14 @@ class _LinearLogProbabilities(torch.autograd.Function):
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= KEPT_BYTES
         kept = []
         for part in _parts(len(targets_N), ctx.rows):
-            logits_CV = (hidden_ND[part].to(dtype) @ weight.T).to(size)
+            logits_CV = hidden_ND[part].to(dtype) @ weight.T
+            if is_fused(logits_CV):
+                made = log_probabilities(logits_CV, targets_N[part])
+                logp_N[part], total_N1[part, 0], first_N[part] = made
+                if keep:
+                    kept.append(logits_CV)
+                continue
+            logits_CV = logits_CV.to(size)
             target_C1 = logits_CV.gather(1, targets_N[part, None])
             first_N[part] = (target_C1 >= logits_CV.amax(1, keepdim=True))[:, 0]
             total_N1[part] = logits_CV.logsumexp(1, keepdim=True)
@@ -59,11 +67,14 @@ class _LinearLogProbabilities(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
         for number, part in enumerate(_parts(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
-            logits_CV = kept[number] if kept else (hidden_CD @ weight.T).to(grad_N.dtype)
-            grad_C1 = grad_N[part, None]
-            # d log p(target) / d logit = (1 for the target) - probability
-            grad_CV = (logits_CV - total_N1[part]).exp_().mul_(-grad_C1)
-            grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
+            grad_CV = kept[number] if kept else hidden_CD @ weight.T
+            if is_fused(grad_CV):
+                log_probabilities_back(grad_CV, targets_N[part], total_N1[part, 0], grad_N[part])
+            else:
+                grad_C1 = grad_N[part, None]
+                # d log p(target) / d logit = (1 for the target) - probability
+                grad_CV = (grad_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
+                grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = grad_CV @ weight
             if grad_weight is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
+
 CHUNK_BYTES = 32 * 2**20
 """Largest fp32 logits chunk held at once."""
 
@@ -32,19 +34,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
         for start in range(0, len(targets_N), rows):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
-            targets_C1 = targets_N[start : start + rows, None]
-            logits_CV = (hidden_CD @ weight.T).float()
-            peak_C1 = logits_CV.amax(1, keepdim=True)
-            target_C1 = logits_CV.gather(1, targets_C1)
-            correct += (target_C1 >= peak_C1).sum()
-            odds_CV = logits_CV.sub_(peak_C1).exp_()
-            total_C1 = odds_CV.sum(1, keepdim=True)
-            losses += (total_C1.log() + peak_C1 - target_C1).sum()
-            if grad_hidden is None:
+            chunk = _fused_chunk if is_fused(hidden_CD) else _chunk
+            loss, right, grad_CV = chunk(
+                hidden_CD @ weight.T, targets_N[start : start + rows], train
+            )
+            losses += loss
+            correct += right
+            if grad_hidden is None or grad_CV is None:
                 continue
-            grad_CV = odds_CV.div_(total_C1)
-            grad_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
-            grad_CV = grad_CV.to(dtype)
             grad_hidden[start : start + rows] = grad_CV @ weight
             if ctx.needs_input_grad[1]:
                 part_VD = (grad_CV.T @ hidden_CD).to(weight_VD.dtype)
@@ -65,6 +62,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _chunk(
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(sum of losses, right predictions, gradient of the logits)."""
+    targets_C1 = targets_C[:, None]
+    target_C1 = logits_CV.gather(1, targets_C1).float()
+    peak_C1, first_C1 = logits_CV.max(1, keepdim=True)
+    peak_C1 = peak_C1.float()
+    correct = (target_C1 >= peak_C1).sum()
+    odds_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
+    # The likeliest token's probability tells the log of the sum without another pass.
+    loss = (peak_C1 - odds_CV.gather(1, first_C1).log() - target_C1).sum()
+    if not train:
+        return loss, correct, None
+    grad_CV = odds_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
+    return loss, correct, grad_CV.to(logits_CV.dtype)
+
+
+def _fused_chunk(
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The same by compiled passes over bf16 logits, which the gradient replaces."""
+    logp_C, total_C, first_C = log_probabilities(logits_CV, targets_C)
+    if train:
+        log_probabilities_back(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
+    return -logp_C.sum(), first_C.sum(), logits_CV if train else None
 
 
 def linear_cross_entropy(

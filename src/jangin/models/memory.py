@@ -5,41 +5,49 @@ Letters: D hidden size, F feed-forward size, Q all query heads, K all key/value 
 """
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from math import ceil, sqrt
 from pathlib import Path
-from statistics import fmean, pstdev
 from typing import Any, Literal
 
-from jangin.core.errors import MachineError, TrainingError
-from jangin.models.precision import native_precision
-from jangin.models.settings import Adapter, TrainingConfig
+from jangin.core.errors import TrainingError
 
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
-Method = Literal["full", "lora", "qlora", "dpo"]
+Method = Literal["full", "lora", "qlora"]
 
 GIB = 2**30
 _MIB = 2**20
 
-CPU_PROCESS_BYTES = 455 * _MIB
+CPU_PROCESS_BYTES = 470 * _MIB
 """Resident size of a process that has imported torch, transformers and polars and done a step."""
 PEFT_BYTES = 15 * _MIB
 BITSANDBYTES_BYTES = 45 * _MIB
 """More resident memory of `import peft` where bitsandbytes is installed too."""
-KERNEL_BYTES = 45 * _MIB
-"""Compiled bf16 kernels of oneDNN, with both of its caches held to 16 entries."""
+QUANTIZER_BYTES = 30 * _MIB
+"""More of loading weights in 4 bits: accelerate, and the library's kernels."""
+SMALL_BLOCKS_BYTES = 64 * _MIB
+"""Weights as they were before, twice: freed, but small blocks stay with the process."""
+KERNEL_BYTES = 135 * _MIB
+"""Compiled bf16 kernels: oneDNN's, with both of its caches held to 16 entries, and numba's."""
 CUDA_PROCESS_BYTES = 600 * _MIB
 """CUDA context and kernel images on the device, outside torch's allocator."""
 LOSS_CHUNK_BYTES = 32 * _MIB
-"""`loss.CHUNK_BYTES`, repeated because that module imports torch; a test holds them equal."""
+PAIR_LOGITS_BYTES = 128 * _MIB
+"""`loss.CHUNK_BYTES` and `log_probabilities.KEPT_BYTES`, repeated because those modules import
+torch; a test holds them equal."""
 HEAP_WASTE = 0.75
 """Share of the forward pass's short-lived tensors that glibc cannot reuse: its `posix_memalign`
 asks for more than it hands out, so a freed block is too small for the same request again."""
+LEAN_WASTE = 0.3
+"""The same of `lean`, which makes fewer of them."""
+SPLIT_WASTE = 0.52
+"""Share of the activations that is wasted beside it where a step has several batches: each is a
+little larger or smaller than the one before, so its tensors do not fit where those were."""
+LEAN_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
+ATTENTION_BLOCK, KEPT_KEYS, GRAIN = 256, 512, 32
+"""Those of `dense_attention`: attention weights of blocks with few keys are kept."""
 NF4_BYTES = 0.516
 """Per weight: 4 bits and doubly quantised scales."""
 
@@ -152,7 +160,7 @@ class MemoryPlan:
     gradients: int
     optimizer: int
     copies: int
-    """bf16 copies of fp32 matrices."""
+    """bf16 copies of fp32 matrices, and the last good weights where they are kept."""
     activations: int
     """Kept for the backward pass."""
     loss: int
@@ -166,10 +174,6 @@ class MemoryPlan:
     def peak(self) -> int:
         """All of it together."""
         return sum(asdict(self).values())
-
-    def text(self, available: int) -> str:
-        """Such as `1.1 GiB of 23.0 GiB`."""
-        return f"{self.peak / GIB:.1f} GiB of {available / GIB:.1f} GiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +189,26 @@ class Training:
     """Whether the adapter drops some of its inputs."""
     trained_share: float = 0.5
     """Share of tokens that the loss counts."""
-    adapter: bool = True
-    """Whether DPO trains an adapter."""
+    kept_keys: float = 0.0
+    """Attention weights kept per token and head."""
+    rounding: float = 0.0
+    """Tokens that attention adds, for each that is there, to round its blocks up."""
+    split: bool = False
+    """Whether a step has several batches."""
+    pairs: bool = False
+    """Whether answers are compared in pairs, as DPO does."""
+    kept_weights: bool = False
+    """Whether the last good weights are kept beside those that are trained."""
     device: Device = "cpu"
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass."""
+    shards: int = 1
+    """Processes that share weights, gradients and optimizer (FSDP2)."""
 
     @property
     def has_adapter(self) -> bool:
         """False where every weight is trained."""
-        return self.method in ("lora", "qlora") or (self.method == "dpo" and self.adapter)
+        return self.method in ("lora", "qlora")
 
 
 def predict(shape: ModelShape, training: Training) -> MemoryPlan:
@@ -211,113 +225,34 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     if adapter:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
-    kept, passing = _layer_bytes(shape, training)
-    layers = shape.layers
+    copies += 4 * trained if training.kept_weights else 0
+    lean = training.device == "cpu" and shape.family in LEAN_FAMILIES and not training.dropout
+    kept, wasted = _lean_bytes(shape, training) if lean else _layer_bytes(shape, training)
+    layers = float(shape.layers)
     if training.checkpointing:
         # Inputs of all layers, and one layer in full.
         ends, layers = shape.layers * 4 * shape.hidden, 1
     else:
         ends = 0
+        # The last layer goes on with trained tokens only.
+        layers -= 0.6 * (1 - min(1, training.trained_share)) if lean else 0
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
+    wasted += int(SPLIT_WASTE * kept) if training.split else 0
     on_cpu = training.device == "cpu"
     return MemoryPlan(
-        weights=weights,
-        gradients=4 * trained,
-        optimizer=8 * trained,
+        weights=weights // training.shards,
+        gradients=4 * trained // training.shards,
+        optimizer=8 * trained // training.shards,
         copies=copies,
-        activations=training.tokens * (layers * kept + ends),
+        activations=int(training.tokens * (layers * kept + ends)),
         loss=_loss_bytes(shape, training),
-        heap=int(HEAP_WASTE * training.tokens * layers * passing) if on_cpu else 0,
-        process=_process_bytes(training),
+        heap=int(training.tokens * layers * wasted) if on_cpu else 0,
+        process=_process_bytes(shape, training),
     )
-
-
-def plan_training(
-    base: Path, config: TrainingConfig, lengths: Sequence[int], trained_share: float
-) -> tuple[MemoryPlan, Device]:
-    """What training the model of a `base` artifact on rows of these many tokens will take."""
-    adapter = config.method if isinstance(config.method, Adapter) else None
-    device: Device = "cuda" if has_cuda() else "cpu"
-    run = Training(
-        method=config.method.type,
-        checkpointing=config.activation_checkpointing == "always",
-        tokens=largest_batch(lengths, config.examples_per_step, config.tokens_per_batch),
-        precision=native_precision() if config.precision == "auto" else config.precision,
-        rank=adapter.r if adapter else 0,
-        dropout=adapter is not None and adapter.dropout > 0,
-        trained_share=trained_share,
-        device=device,
-    )
-    return predict(ModelShape.read(base / "model" / "config.json"), run), device
-
-
-def predicted(
-    base: Path, config: TrainingConfig, lengths: Sequence[int], trained_share: float
-) -> dict[str, Any]:
-    """The plan as it stands beside the measured peak in training.json; empty where none is made."""
-    try:
-        plan, _ = plan_training(base, config, lengths, trained_share)
-    except TrainingError:
-        return {}
-    return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
-
-
-def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
-    """Tokens of the largest batch to expect: a long draw of a step, held to the limit."""
-    rows = min(per_step, len(lengths))
-    spread = pstdev(lengths) * sqrt(rows) if rows < len(lengths) else 0
-    longest, expected = max(lengths), ceil(rows * fmean(lengths) + 2 * spread)
-    return max(longest, min(limit, expected))
-
-
-def check(plan: MemoryPlan, available: int, tokens: int) -> None:
-    """Raise `TrainingError` where the plan is larger than the device, with three ways out."""
-    if plan.peak <= available:
-        return
-    raise TrainingError(
-        f"this training needs about {plan.text(available)} that is free "
-        f"({plan.activations / GIB:.1f} GiB of it for activations, "
-        f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer). "
-        f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
-        "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
-        "`memory: warn` starts all the same."
-    )
-
-
-def has_cuda() -> bool:
-    """True with an NVIDIA driver; asking torch would mean importing it."""
-    return Path("/proc/driver/nvidia/version").exists()
-
-
-def available_bytes(device: Device = "cpu") -> int:
-    """Memory that a new run can have: free on this machine, or all of the first CUDA device."""
-    if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        try:
-            shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
-        except (OSError, subprocess.SubprocessError) as error:
-            raise MachineError(
-                f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
-            ) from error
-        return int(shown.stdout.split()[0]) * _MIB
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and limit.read_text().strip().isdigit():
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return min(int(limit.read_text()) - used, _free_bytes())
-    return _free_bytes()
-
-
-def _free_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
-    """(kept for the backward pass, short-lived in the forward pass) per token of one layer."""
+    """(kept for the backward pass, wasted by the heap) per token of one layer."""
     D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
     adapter, mixed = training.has_adapter, training.precision == "bf16"
     size = 2 if mixed else 4
@@ -339,7 +274,51 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
         passing += size * outputs * 3 // 2
         if training.dropout:
             kept += (size + 1) * (4 * D + 2 * D + Q + F)
-    return kept, passing
+    return kept, int(HEAP_WASTE * passing)
+
+
+def _lean_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
+    """The same where `lean` computes the layers: each tensor once, in the type of the products."""
+    D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
+    size = 2 if training.precision == "bf16" else 4
+    kept = 8 * D + 8 + size * (2 * D + 2 * Q + 2 * K + 3 * F)
+    kept += int(size * (shape.heads * training.kept_keys + (Q + 2 * K) * training.rounding))
+    if shape.query_key_norm:
+        kept += size * (Q + K) + 4 * (Q + K) // shape.head_size
+    passing = LEAN_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
+    if training.has_adapter:
+        kept += size * 7 * training.rank
+    if training.method == "qlora":
+        # Products with 4-bit weights and their adapters are left to the modules.
+        kept += 2 * (5 * D + Q + F) if training.precision == "bf16" else 0
+        passing += HEAP_WASTE * size * (2 * D + Q + 2 * K + 2 * F)
+    return kept, int(passing)
+
+
+def kept_keys(lengths: Sequence[int], precision: Precision) -> float:
+    """Attention weights that `dense_attention` keeps for each token of such rows, per head."""
+    grain = GRAIN if precision == "bf16" else 1
+    kept = 0
+    for length in lengths:
+        blocks = -(-length // ATTENTION_BLOCK)
+        for place in range(blocks):
+            first, last = (length * part // blocks for part in (place, place + 1))
+            if last <= KEPT_KEYS:
+                kept += _rounded(last - first, grain) * _rounded(last, grain)
+    return kept / sum(lengths)
+
+
+def rounding(lengths: Sequence[int], precision: Precision) -> float:
+    """Tokens that `fused_attention` adds to each of such rows' to round its blocks up."""
+    if precision == "fp32":
+        return 0.0
+    blocks = [(length, -(-length // ATTENTION_BLOCK)) for length in lengths]
+    rounded = sum(count * _rounded(-(-length // count), GRAIN) for length, count in blocks)
+    return rounded / sum(lengths) - 1
+
+
+def _rounded(count: int, grain: int) -> int:
+    return -(-count // grain) * grain
 
 
 def _loss_bytes(shape: ModelShape, training: Training) -> int:
@@ -348,6 +327,8 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     hidden = 8 * trained * shape.hidden
     if shape.soft_capped:
         return 3 * 4 * training.tokens * shape.vocabulary + 2 * 4 * trained * shape.vocabulary
+    if training.pairs:
+        return hidden + _pair_logits_bytes(shape, training, trained)
     chunk = min(LOSS_CHUNK_BYTES, 4 * trained * shape.vocabulary)
     head = 0 if training.has_adapter else 4 * shape.embedding_parameters
     if training.precision == "bf16":
@@ -355,7 +336,18 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     return hidden + chunk + 2 * head
 
 
-def _process_bytes(training: Training) -> int:
+def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> int:
+    """Logits kept for the backward pass, a chunk's gradient, and the head's."""
+    logits = 4 * trained * shape.vocabulary
+    chunk = min(LOSS_CHUNK_BYTES, logits)
+    kept = logits if logits <= PAIR_LOGITS_BYTES else chunk
+    mixed = training.precision == "bf16"
+    cast = 2 * shape.embedding_parameters + chunk // 2 if mixed else 0
+    head = (6 if mixed else 8) * shape.embedding_parameters
+    return kept + chunk + cast + (0 if training.has_adapter else head)
+
+
+def _process_bytes(shape: ModelShape, training: Training) -> int:
     if training.device == "cuda":
         return CUDA_PROCESS_BYTES
     size = CPU_PROCESS_BYTES
@@ -364,6 +356,8 @@ def _process_bytes(training: Training) -> int:
     if training.has_adapter:
         size += PEFT_BYTES
         size += BITSANDBYTES_BYTES if find_spec("bitsandbytes") else 0
+    if training.method == "qlora":
+        size += QUANTIZER_BYTES + min(SMALL_BLOCKS_BYTES, 8 * shape.parameters)
     return size
 
 

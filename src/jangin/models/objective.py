@@ -87,6 +87,15 @@ def digest_arrays(*arrays: npt.NDArray[Any]) -> list[str]:
     return [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
 
 
+def fingerprint(model: Any) -> str:
+    """sha256 of names, shapes and first values of a model's weights: tells one from another."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        first = weight.detach().flatten()[:8].cpu().contiguous().view(torch.uint8)
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + first.numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(slots=True)
 class TokenLoss:
     """Cross-entropy of trained tokens: an `Objective`."""
@@ -97,6 +106,8 @@ class TokenLoss:
     config: TrainingConfig
     device: torch.device
     ranks: Ranks = field(default_factory=Ranks)
+    start: str = ""
+    """Fingerprint of the model that training starts from."""
     sums: dict[str, torch.Tensor] = field(init=False)
     budget: int = field(init=False)
     metrics: type[StepMetrics] = StepMetrics
@@ -122,9 +133,10 @@ class TokenLoss:
     ) -> "TokenLoss":
         """Score `model` on `data` in the fastest exact way."""
         device, ranks = next(model.parameters()).device, ranks or Ranks()
+        start = fingerprint(model)
         scorer = choose_scorer(model, data, matrix_dtype(config), device)
         scorer = ranks.wrap(scorer, config.sharding)
-        return cls(scorer, data, validation, config, device, ranks)
+        return cls(scorer, data, validation, config, device, ranks, start)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -137,9 +149,10 @@ class TokenLoss:
         return self.data.names
 
     def digests(self) -> list[str]:
-        """Of the tokens of both sets."""
+        """Of the model's start and of the tokens of both sets."""
         sets = [self.data] if self.validation is None else [self.data, self.validation]
-        return [d for rows in sets for d in digest_arrays(rows.ids, rows.trained, rows.starts)]
+        arrays = (digest_arrays(rows.ids, rows.trained, rows.starts) for rows in sets)
+        return [self.start, *(digest for digests in arrays for digest in digests)]
 
     def batches(self, rows: Sequence[int]) -> list[Batch]:
         """Packed or padded batches."""

@@ -14,6 +14,7 @@ import torch
 
 from jangin.models.attention import Segments
 from jangin.models.render import RenderedRows
+from jangin.models.settings import Order
 
 Batcher = Callable[[RenderedRows, Sequence[int], torch.device], "Batch"]
 
@@ -43,9 +44,13 @@ def shuffled(rows: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def rows_of_step(rows: int, per_step: int, step: int, seed: int) -> npt.NDArray[np.int64]:
+def rows_of_step(
+    rows: int, per_step: int, step: int, seed: int, order: Order = "shuffled"
+) -> npt.NDArray[np.int64]:
     """Rows of optimizer step `step`, from 0; the last step of an epoch takes what is left."""
     epoch, place = divmod(step, steps_per_epoch(rows, per_step))
+    if order == "as_given":
+        return np.arange(place * per_step, min((place + 1) * per_step, rows))
     return shuffled(rows, seed, epoch)[place * per_step : (place + 1) * per_step]
 
 

@@ -104,7 +104,7 @@ def run(context: StageContext[PreferencesConfig]) -> None:
     examples = chosen_examples(train, config)
     golds: dict[Prompt, list[str]] = {}
     for example in train:
-        golds.setdefault(example.prompt, []).append(example.answer)
+        golds.setdefault(example.prompt, []).extend((example.answer, *example.answers))
     made: list[PreferencePair] = []
     dropped: list[DroppedPair] = []
     for source in config.sources:

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from jangin.core.errors import StageError
+from jangin.core.errors import SettingsError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Document
+from jangin.models.forecast import (
+    Work,
+    context_of,
+    cost_of,
+    estimate_windows,
+    guard_memory,
+)
 from jangin.models.precision import native_precision
-from jangin.models.settings import Epochs, Full, TrainingConfig
+from jangin.models.settings import Full, TrainingConfig
 
 if TYPE_CHECKING:
     from jangin.models.render import RenderedRows
-
-_CHARACTERS_PER_TOKEN = 1.8
 
 
 class PretrainConfig(TrainingConfig):
@@ -41,15 +46,14 @@ class PretrainConfig(TrainingConfig):
 def _run(context: StageContext[PretrainConfig]) -> None:
     import json
 
-    from jangin.models.fit import context_length, fit
+    from jangin.models.fit import fit, row_limit
     from jangin.models.local import load_tokenizer
     from jangin.models.tune import Start, save_trained
 
     config, base = context.config, context.folder("base")
+    guard_memory(base, config, _estimated_work(context), context.services.progress)
     tokenizer = load_tokenizer(base)
-    data, validation = _windows(
-        context, tokenizer, min(config.max_row_tokens, context_length(base))
-    )
+    data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
     progress = context.services.progress
     trained = fit(Start(base), data, validation, config, context.workspace, progress)
     model, outcome = trained.model, trained.outcome
@@ -83,7 +87,7 @@ def _windows(
     if config.validation_share and not held:
         held = min(1, len(rows) - 1)
     if not len(rows) or (config.validation_share and not held):
-        raise StageError(
+        raise SettingsError(
             f"pretrain: the documents give {len(rows)} windows of text, too few to train on. "
             "Add documents, or lower `max_row_tokens`."
         )
@@ -97,12 +101,14 @@ def _machine(config: PretrainConfig) -> Mapping[str, str]:
 
 
 def _cost(context: StageContext[PretrainConfig]) -> Cost:
-    characters = sum(len(d.text) for d in context.read("documents", Document))
-    tokens = int(characters / _CHARACTERS_PER_TOKEN)
-    length = context.config.length
-    if isinstance(length, Epochs):
-        return Cost(text=f"about {tokens * length.epochs} tokens")
-    return Cost(text=f"{length.steps} steps; an epoch is about {tokens} tokens")
+    return cost_of(context.folder("base"), context.config, _estimated_work(context))
+
+
+def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
+    """What training on the documents computes, without the tokenizer."""
+    limit = min(context.config.max_row_tokens, context_of(context.folder("base")))
+    texts = (d.text for d in context.read("documents", Document))
+    return Work(estimate_windows(texts, limit), 1.0)
 
 
 STAGE = Stage(

@@ -28,7 +28,7 @@ def exact_share(
     """Share of probe questions answered exactly; every answer taught for a prompt counts."""
     golds: dict[tuple[Message, ...], list[str]] = {}
     for row in splits:
-        golds.setdefault(row.example.prompt, []).append(row.example.answer)
+        golds.setdefault(row.example.prompt, []).extend((row.example.answer, *row.example.answers))
     prompts = [example.prompt for example in probe]
     answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_AT_ONCE)
     exact = [

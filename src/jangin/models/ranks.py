@@ -6,7 +6,7 @@ used: accelerate runs DDP without a word where FSDP2 is asked for on a CPU.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +20,8 @@ from torch import distributed
 from jangin.models.score import Scorer, base_model
 from jangin.models.settings import Sharding
 
+Score = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
+
 _PATIENCE = timedelta(hours=1)
 """How long the others wait for a process, such as one that writes a large checkpoint."""
 
@@ -27,13 +29,13 @@ _PATIENCE = timedelta(hours=1)
 class _Forward(torch.nn.Module):
     """A scorer as a module, so that DDP and FSDP2 see each forward pass begin and end."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, model: Any, score: Score) -> None:
         super().__init__()
-        self.model = scorer.model
-        self._scorer = scorer
+        self.model = model
+        self._score = score
 
     def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._scorer.score(batch)
+        return self._score(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,11 @@ class Ranks:
             for value in scalars:
                 value.zero_()
 
-    def wrap(self, scorer: Scorer, sharding: Sharding) -> Scorer:
-        """The scorer with its model spread over the processes."""
+    def wrap(self, scorer: Scorer, sharding: Sharding, score: Score | None = None) -> Scorer:
+        """The scorer with its model spread over the processes; `score` is what it computes."""
         if self.count == 1:
             return scorer
-        module = _Forward(scorer)
+        module = _Forward(scorer.model, score or scorer.score)
         if sharding == "none":
             from torch.nn.parallel import DistributedDataParallel
 

@@ -4,12 +4,13 @@ Packed: the backbone runs once over rows laid end to end, the head only on train
 Padded: the plain forward pass of transformers, for families where a probe finds a difference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from jangin.models.attention import NAME, UnpackableError
+from jangin.models.lean import Casts, lean_hidden
 from jangin.models.loss import linear_cross_entropy, logits_cross_entropy
 from jangin.models.pack import Batch, Batcher, packed_batch, padded_batch
 from jangin.models.render import RenderedRows
@@ -36,6 +37,8 @@ class Scorer:
     through: Any = None
     """DDP's or FSDP2's wrapper of this scorer, through which every pass must go; it calls `score`
     of the scorer inside."""
+    casts: Casts = field(default_factory=Casts, compare=False)
+    """Weights in `dtype`."""
 
     @property
     def batcher(self) -> Batcher:
@@ -61,7 +64,11 @@ class Scorer:
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Last hidden states (N, D) of a packed batch, where trained tokens are predicted."""
         base = base_model(self.model)
-        output = getattr(base, base.base_model_prefix)(
+        backbone = getattr(base, base.base_model_prefix)
+        lean_ND = lean_hidden(base, backbone, batch, self.dtype, self.casts)
+        if lean_ND is not None:
+            return lean_ND
+        output = backbone(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,
             segments=batch.segments,
@@ -141,6 +148,7 @@ def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> 
     finally:
         model.train(training)
     apart_NV = torch.cat(alone).float()
-    tolerance = _PROBE_TOLERANCE * (1 if head.weight.dtype == torch.float32 else 10)
+    exact = head.weight.dtype == torch.float32 and not getattr(base, "is_quantized", False)
+    tolerance = _PROBE_TOLERANCE * (1 if exact else 10)
     off = (together_NV - apart_NV).abs().max().item() / apart_NV.abs().max().item()
     return f"packed and unpacked logits differ by {off:.2g}" if off > tolerance else ""

@@ -8,6 +8,7 @@ from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.types import Record
 
 TrainOn = Literal["completion", "all_turns", "last_turn", "everything"]
+Order = Literal["shuffled", "as_given"]
 Sharding = Literal["none", "fsdp"]
 TooLong = Literal["refuse", "drop", "keep_start", "keep_end"]
 
@@ -97,9 +98,11 @@ class TrainingConfig(StageConfig):
     """AdamW's memory of squared gradients."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Larger gradients are scaled down to this norm."""
+    order: Order = "shuffled"
+    """Of the rows in an epoch: `shuffled` anew in each, or always `as_given` by the train split."""
     examples_per_step: int = Field(default=16, ge=1)
     """Rows of one optimizer step."""
-    tokens_per_batch: int = Field(default=8192, ge=16)
+    tokens_per_batch: int = Field(default=2048, ge=16)
     """Tokens computed at once; a step of more is split into several batches, result unchanged."""
     max_row_tokens: int = Field(default=4096, ge=16)
     """Longest row; the model's own context length holds too."""

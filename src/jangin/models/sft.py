@@ -3,20 +3,16 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import StageError, TrainingError
+from jangin.core.errors import DataError, SettingsError
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.table import count_rows
-from jangin.core.types import SplitExample
-from jangin.models.memory import ModelShape, available_bytes, check, plan_training, predicted
+from jangin.core.types import Example, SplitExample
+from jangin.models.forecast import Work, cost_of, estimate_tokens, guard_memory
 from jangin.models.precision import native_precision
-from jangin.models.settings import SERVABLE_RANKS, Adapter, Epochs, TrainingConfig
+from jangin.models.settings import SERVABLE_RANKS, Adapter, TrainingConfig
 
 if TYPE_CHECKING:
     from jangin.models.render import RenderedRows
     from jangin.models.tune import Start
-
-_CHARACTERS_PER_TOKEN = 1.8
-_OPERATIONS_PER_SECOND = 1e11
 
 
 class SftConfig(TrainingConfig):
@@ -33,7 +29,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     """Train `start` on the examples of the train split; writes all that the artifact holds."""
     import json
 
-    from jangin.models.fit import context_length, fit, settle_checkpointing
+    from jangin.models.fit import fit, row_limit
     from jangin.models.local import load_tokenizer
     from jangin.models.tune import count_parameters, save_trained
 
@@ -42,30 +38,23 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
         ranks = ", ".join(str(rank) for rank in SERVABLE_RANKS)
         progress.say(f"rank {config.method.r} cannot be served by vLLM; it takes {ranks}")
     rows = context.read("splits", SplitExample)
-    _guard_memory(context, rows)
+    guard_memory(start.base, config, estimated_work(rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)
-    limit = min(config.max_row_tokens, context_length(start.base))
+    limit = row_limit(start.base, config)
     data, lost = _rendered(tokenizer, rows, "train", config, limit)
     validation, lost_validation = _rendered(tokenizer, rows, "validation", config, limit)
     if data is None:
-        raise StageError(
-            "sft: no example is in the train split. Look at what curate dropped and how split "
-            "shares the rest out."
-        )
+        raise SettingsError(_nothing(lost["rows"], *limit))
     for split, count in (("train", lost), ("validation", lost_validation)):
         if count["rows"]:
             progress.say(
-                f"{split}: {count['rows']} rows longer than {limit} tokens, "
+                f"{split}: {count['rows']} rows longer than {limit[0]} tokens ({limit[1]}), "
                 f"{count['tokens']} tokens lost ({config.too_long})"
             )
     trained = fit(start, data, validation, config, context.workspace, progress)
     model, outcome = trained.model, trained.outcome
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
-    share = float(data.trained.mean())
-    lengths = data.lengths.tolist()
-    settled = settle_checkpointing(start.base, config, lengths, share)
-    runtime = outcome.runtime | predicted(start.base, settled, lengths, share)
-    context.runtime_file("training.json").write_text(json.dumps(runtime, indent=2))
+    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
     context.summary.update(
         {
             "method": config.method.type,
@@ -81,7 +70,11 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
 
 
 def _rendered(
-    tokenizer: Any, rows: list[SplitExample], split: str, config: TrainingConfig, limit: int
+    tokenizer: Any,
+    rows: list[SplitExample],
+    split: str,
+    config: TrainingConfig,
+    limit: tuple[int, str],
 ) -> "tuple[RenderedRows | None, dict[str, int]]":
     """Rows of one split as tokens, and what `too_long` took; None where there is no row."""
     from jangin.models.render import fit_rows, render_rows
@@ -94,9 +87,38 @@ def _rendered(
         [(*example.prompt, example.completion) for _, example in chosen],
         [f"row {number} ({example.id})" for number, example in chosen],
         config.train_on,
+        _weights(chosen),
     )
-    fitted, lost = fit_rows(rendered, limit, config.too_long)
+    fitted, lost = fit_rows(rendered, *limit, config.too_long)
     return (fitted if len(fitted) else None), {"rows": lost.rows, "tokens": lost.tokens}
+
+
+def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:
+    """A 0 or 1 for each message of each example; None for those without weights."""
+    weights: list[tuple[int, ...] | None] = []
+    for number, example in chosen:
+        given, messages = example.weights, len(example.prompt) + 1
+        if given and (len(given) != messages or not set(given) <= {0, 1}):
+            raise DataError(
+                f"row {number} ({example.id}) has {messages} messages and the weights "
+                f"{list(given)}. Give each message the weight 0 or 1, or none of them any."
+            )
+        weights.append(given or None)
+    return weights
+
+
+def _nothing(dropped: int, limit: int, setting: str) -> str:
+    """Why there is no row to train on."""
+    if dropped:
+        return (
+            f"all {dropped} rows of the train split are longer than {limit} tokens ({setting}), "
+            "and `too_long: drop` leaves none. Take `too_long: keep_end`, chunks of fewer "
+            "characters, or a larger limit."
+        )
+    return (
+        "no example is in the train split. Look at what curate dropped and how split shares the "
+        "rest out."
+    )
 
 
 def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
@@ -106,70 +128,23 @@ def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
 
 def training_cost(context: "StageContext[Any]") -> Cost:
     """From the base model's config and the characters of the train split."""
-    config = context.config
-    if not count_rows(context.folder("splits") / "splits.parquet"):
-        return Cost(text="no example to train on")
-    rows = [row for row in context.read("splits", SplitExample) if row.split == "train"]
-    if not rows:
-        return Cost(text="no example to train on")
-    lengths, trained_share = _estimated_tokens(rows)
-    per_epoch = -(-len(rows) // config.examples_per_step)
-    steps = (
-        config.length.epochs * per_epoch
-        if isinstance(config.length, Epochs)
-        else config.length.steps
-    )
-    tokens = sum(lengths) * steps // per_epoch
-    base = context.folder("base")
-    try:
-        plan, device = plan_training(base, config, lengths, trained_share)
-    except TrainingError as error:
-        return Cost(text=f"{steps} steps, about {tokens} tokens; {error}")
-    operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
-    memory = plan.text(available_bytes(device))
-    return Cost(
-        seconds=operations / _OPERATIONS_PER_SECOND + 5,
-        memory_bytes=plan.peak,
-        text=f"{steps} steps, about {tokens} tokens, {memory}",
-    )
+    rows = context.read("splits", SplitExample)
+    return cost_of(context.folder("base"), context.config, estimated_work(rows))
 
 
-def _estimated_tokens(rows: list[SplitExample]) -> tuple[list[int], float]:
-    """(tokens of each row, share of them in completions), without the tokenizer."""
-    if not rows:
-        return [], 0.0
-    prompts = [sum(len(m.content) + 4 for m in row.example.prompt) for row in rows]
-    completions = [len(row.example.completion.content) + 4 for row in rows]
-    lengths = [
-        int((prompt + completion) / _CHARACTERS_PER_TOKEN) + 1
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    return lengths, sum(completions) / (sum(prompts) + sum(completions))
-
-
-def _guard_memory(context: "StageContext[Any]", rows: list[SplitExample]) -> None:
-    """Before anything is loaded: raise `TrainingError`, or warn, where the run cannot fit."""
-    lengths, trained_share = _estimated_tokens([row for row in rows if row.split == "train"])
-    if not lengths:
-        return
-    from jangin.models.fit import settle_checkpointing
-
-    base = context.folder("base")
-    config = settle_checkpointing(base, context.config, lengths, trained_share)
-    try:
-        plan, device = plan_training(base, config, lengths, trained_share)
-        check(plan, available_bytes(device), context.config.tokens_per_batch)
-    except TrainingError as error:
-        if context.config.memory == "refuse":
-            raise
-        context.services.progress.say(str(error))
+def estimated_work(rows: list[SplitExample]) -> Work:
+    """What training on the train split computes, without the tokenizer."""
+    examples = [row.example for row in rows if row.split == "train"]
+    lengths = [estimate_tokens((*e.prompt, e.completion)) for e in examples]
+    trained = sum(estimate_tokens((e.completion,)) for e in examples)
+    return Work(lengths, trained / max(1, sum(lengths)))
 
 
 STAGE = Stage(
     name="sft",
     version=1,
     reads=("base", "splits"),
-    makes=("model",),
+    makes=("model", "sft_model"),
     run=_run,
     resumable=True,
     machine=machine_facts,

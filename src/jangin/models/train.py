@@ -35,6 +35,7 @@ from jangin.models.checkpoint import (
     unpack_weights,
     whole,
 )
+from jangin.models.forecast import resident_peak
 from jangin.models.gradient import Gradient
 from jangin.models.interrupt import interrupted
 from jangin.models.objective import Done, Objective, TokenLoss
@@ -137,12 +138,11 @@ def minimise(
         run.place = _Place(checkpoints, folder / METRICS, plan, threads)
         if found:
             _go_on(run, *found)
-            progress.say(f"going on from step {start} of {total}")
+        _tell_start(progress, checkpoints, start, total)
         _read_lines(run, found[0].metrics_bytes if found else 0)
         ahead = range(start, min(total, start + -(-_REHEARSED_ROWS // config.examples_per_step)))
-        if (
-            torch.cuda.is_available()
-        ):  # a CPU pages and swaps; there the extra batch only costs time
+        # A CPU pages and swaps; there the extra batch only costs time.
+        if run.device.type == "cuda":
             run.gradient.rehearse([_rows(run, step) for step in ahead])
         began = saved = time.monotonic()
         note = stopped = ""
@@ -225,7 +225,8 @@ def _go_on(run: _Run, position: Position, tensors: dict[str, torch.Tensor]) -> N
     run.objective.budget = min(run.objective.budget, position.budget or run.objective.budget)
     if not run.ranks.first:
         for value in sums.values():
-            value.zero_()
+            if value.ndim == 0:  # the others are no sums, and the same in every process
+                value.zero_()
 
 
 def _read_lines(run: _Run, length: int) -> None:
@@ -297,8 +298,9 @@ def _step(run: _Run, step: int, rate: float) -> torch.Tensor:
 
 def _rows(run: _Run, step: int) -> list[int]:
     """Row numbers of a step."""
-    per_step, rows = run.config.examples_per_step, len(run.objective.names)
-    return [int(row) for row in rows_of_step(rows, per_step, step, run.config.seed)]
+    config, rows = run.config, len(run.objective.names)
+    chosen = rows_of_step(rows, config.examples_per_step, step, config.seed, config.order)
+    return [int(row) for row in chosen]
 
 
 def _check_finite(run: _Run) -> None:
@@ -315,9 +317,28 @@ def _check_finite(run: _Run) -> None:
         raise TrainingError(
             f"step {step + 1}: loss {values[bad[0], 0].item()}, gradient norm "
             f"{values[bad[0], 1].item()}, on {names}{more}. Lower `learning_rate`, raise "
-            "`warmup_fraction`, or look at those rows; the last good checkpoint is kept."
+            f"`warmup_fraction`, or look at those rows. {_last_good(run.place.checkpoints)}"
         )
     run.unchecked.clear()
+
+
+def _tell_start(progress: Progress, checkpoints: Path, start: int, total: int) -> None:
+    """Say where the run goes on, or that the checkpoints that are here are of no use."""
+    if start:
+        progress.say(f"going on from step {start} of {total}")
+    elif any(checkpoints.glob("step-*")):
+        progress.say(
+            "the checkpoints that are here belong to another run (model, rows or settings); "
+            "starting anew"
+        )
+
+
+def _last_good(checkpoints: Path) -> str:
+    """Which checkpoint is left."""
+    last = max(checkpoints.glob("step-*[0-9]"), default=None)
+    if last is None:
+        return "No checkpoint was due before."
+    return f"The last good checkpoint, of step {int(last.name.removeprefix('step-'))}, is kept."
 
 
 def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
@@ -351,9 +372,7 @@ def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resident_peak()
 
 
 @contextmanager

@@ -121,7 +121,8 @@ def attach(model: Any, config: TrainingConfig) -> Any:
             return get_peft_model(model, adapter)
     except ValueError as error:
         raise TrainingError(
-            f"no adapter fits this model: {error}. Correct `targets`, or use all-linear."
+            f"no adapter fits this model: {str(error).rstrip('.')}. Correct `targets`, or use "
+            "all-linear."
         ) from error
 
 

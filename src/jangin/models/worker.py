@@ -14,8 +14,11 @@ from jangin.core.errors import JanginError, StoreError
 from jangin.core.stage import Progress, Silence
 from jangin.core.store import JOURNAL
 from jangin.models.checkpoint import pack_weights, write_tensors
+from jangin.models.fit_pairs import PAIRS, PairTask, train_pairs
+from jangin.models.forecast import forget_peak
 from jangin.models.launch import OUT_OF_MEMORY, WEIGHTS, read_rows
 from jangin.models.outcome import Outcome
+from jangin.models.policy import load_start, make_trainable
 from jangin.models.ranks import Ranks, joined
 from jangin.models.settings import TrainingConfig
 from jangin.models.train import train
@@ -77,15 +80,21 @@ def main(task: Path) -> int:
 
 
 def _train(about: dict[str, Any], task: Path, folder: Path, ranks: Ranks) -> Outcome:
+    forget_peak()
     config = TrainingConfig.model_validate_json(json.dumps(about["config"]))
-    start = Start(Path(about["base"]), Path(about["tuned"]) if about["tuned"] else None)
-    model, _ = open_start(start, config)
-    data, validation = read_rows(task / "train.npz"), read_rows(task / "validation.npz")
-    if data is None:
-        raise StoreError(f"{task} holds no rows. Delete it and run again.")
     progress: Progress = _Pipe() if ranks.first else Silence()
     budget = int(about["budget"])
-    outcome = train(model, data, validation, config, folder, progress, ranks, budget)
+    if (task / PAIRS).exists():
+        pairs = PairTask.read(task, about)
+        model = make_trainable(load_start(pairs.start, pairs.base, config)[0], config)
+        outcome = train_pairs(model, pairs, config, folder, progress, ranks, budget)
+    else:
+        start = Start(Path(about["base"]), Path(about["tuned"]) if about["tuned"] else None)
+        model, _ = open_start(start, config)
+        data, validation = read_rows(task / "train.npz"), read_rows(task / "validation.npz")
+        if data is None:
+            raise StoreError(f"{task} holds no rows. Delete it and run again.")
+        outcome = train(model, data, validation, config, folder, progress, ranks, budget)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     weights = pack_weights(trained)
     if ranks.first:

@@ -1,0 +1,193 @@
+"""Predicted against measured peak memory of training stages, each in a process of its own.
+
+    python bench/memory [--only full-fp32 ...] [--steps 4]
+
+A tiny starter (8 million weights), rows of made-up Korean words. Prints one line per run.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"type": "full"},
+    "lora": {"type": "lora", "r": 16},
+    "qlora": {"type": "qlora", "r": 16},
+}
+CASES = [
+    f"{stage}{method}-{precision}"
+    for stage in ("", "dpo ")
+    for method in METHODS
+    for precision in ("fp32", "bf16")
+] + ["pretrain full-fp32", "pretrain full-bf16"]
+WORDS = [
+    "연차휴가",
+    "병가",
+    "출장비",
+    "회의실은",
+    "3일",
+    "안에",
+    "인사팀에",
+    "냅니다",
+    "신청서를",
+    "승인",
+    "받아",
+    "다음",
+    "달",
+    "월급에",
+    "주차권",
+    "방문증",
+    "보안",
+    "지침에",
+    "따라",
+    "새로",
+]
+
+
+def text(chance: random.Random, least: int, most: int) -> str:
+    """Words that mean nothing."""
+    return " ".join(chance.choices(WORDS, k=chance.randint(least, most)))
+
+
+def run(case: str, folder: Path, steps: int, tokens: int) -> None:
+    """One stage, as `jangin run` would run it; prints its runtime file."""
+    from jangin.core.ledger import Ledger
+    from jangin.core.stage import Services, Silence, StageContext
+    from jangin.core.store import Artifact, Manifest
+    from jangin.core.table import write_table
+    from jangin.core.types import Document, Example, Message, Page, PreferencePair, SplitExample
+    from jangin.models import dpo, pretrain, sft
+
+    chance = random.Random(0)
+    kind, precision = case.rsplit("-", 1)
+    stage, method = kind.split() if " " in kind else ("sft", kind)
+
+    def artifact(name: str) -> Artifact:
+        facts = {"format": 1, "version": 1, "key": "", "config": {}, "inputs": {}, "files": {}}
+        facts |= {"stage": name, "content": name, "summary": {}, "created_at": datetime.now(UTC)}
+        return Artifact(folder / name, Manifest.model_validate(facts))
+
+    def said(role: str, words: str) -> Message:
+        return Message.model_validate({"role": role, "content": words})
+
+    rows = [
+        Example.make(
+            (said("user", f"{n} {text(chance, 15, 90)}?"),),
+            said("assistant", text(chance, 15, 90)),
+            kind="original",
+        )
+        for n in range(96)
+    ]
+    (folder / "splits").mkdir()
+    splits = [SplitExample(example=row, split="train") for row in rows]
+    write_table(folder / "splits" / "splits.parquet", SplitExample, splits)
+    pairs = [
+        PreferencePair.make(
+            row.prompt, row.completion, said("assistant", text(chance, 15, 90)),
+            origin="sampling", family=row.family, example_id=row.id,
+        )
+        for row in rows
+    ]  # fmt: skip
+    (folder / "pairs").mkdir()
+    write_table(folder / "pairs" / "pairs.parquet", PreferencePair, pairs)
+    page = Page(number=1, start=0, end=1, method="text")
+    documents = [
+        Document(
+            id=str(n), source=f"{n}.md", text=text(chance, 300, 900), pages=(page,), language="ko"
+        )
+        for n in range(40)
+    ]
+    (folder / "documents").mkdir()
+    write_table(folder / "documents" / "documents.parquet", Document, documents)
+    inputs = {name: artifact(name) for name in ("base", "splits", "pairs", "documents")}
+    inputs["model"] = Artifact(folder / "base", artifact("model").manifest)
+    fields = {
+        "length": {"type": "steps", "steps": steps}, "precision": precision, "threads": 1,
+        "examples_per_step": 16, "tokens_per_batch": tokens, "log_every_steps": 2,
+        "learning_rate": 1e-6, "method": METHODS[method],
+    }  # fmt: skip
+    module = {"sft": sft, "dpo": dpo, "pretrain": pretrain}[stage]
+    config = {"sft": sft.SftConfig, "dpo": dpo.DpoConfig, "pretrain": pretrain.PretrainConfig}[
+        stage
+    ]
+    if stage == "dpo":
+        fields |= {"probe_questions": 4, "probe_new_tokens": 8}
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    ledger = Ledger(folder / "ledger.sqlite")
+
+    def no_chat(name: str) -> Any:
+        raise LookupError(name)
+
+    services = Services(folder, no_chat, ledger, Silence())
+    context = StageContext(config.model_validate(fields), inputs, workspace, services)
+    foreseen = module.STAGE.cost(context).memory_bytes
+    module.STAGE.run(context)
+    figures = json.loads((workspace / "runtime" / "training.json").read_text())
+    print("RESULT " + json.dumps(figures | {"foreseen": foreseen}))
+
+
+def prepare(folder: Path, size: str) -> None:
+    """The starter that all cases begin with, in a process of its own."""
+    from jangin.models.starter import make_starter
+
+    chance = random.Random(1)
+    texts = [text(chance, 20, 60) for _ in range(400)]
+    make_starter(folder, texts, size=size, vocabulary_size=2048, context_length=1024, seed=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=CASES)
+    parser.add_argument("--size", default="8M")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        case, folder = options.inside
+        if case == "prepare":
+            prepare(Path(folder), options.size)
+        else:
+            run(case, Path(folder), options.steps, options.tokens)
+        return
+    print(f"{'run':22} {'foreseen MiB':>12} {'planned MiB':>12} {'measured MiB':>12} {'off':>7}")
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        inside("prepare", root / "model", options)
+        for case in options.only:
+            folder = root / case.replace(" ", "-")
+            (folder / "base").mkdir(parents=True)
+            (folder / "base" / "model").symlink_to(root / "model")
+            figures = inside(case, folder, options)
+            planned, peak = figures["predicted_memory_bytes"], figures["peak_memory_bytes"]
+            mib = [round(v / 2**20) for v in (figures["foreseen"], planned, peak)]
+            padded = "" if figures["packed"] else f"  padded: {figures['padded_because']}"
+            off = f"{planned / peak - 1:+7.1%}"
+            print(f"{case:22} {mib[0]:12} {mib[1]:12} {mib[2]:12} {off}{padded}", flush=True)
+            parts = {k: round(v / 2**20) for k, v in figures["memory_plan"].items()}
+            print(f"{'':22} {parts}")
+
+
+def inside(case: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    words = ["--size", options.size, "--steps", str(options.steps), "--tokens", str(options.tokens)]
+    done = subprocess.run(
+        [sys.executable, __file__, *words, "--inside", case, str(folder)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{case}: {done.stderr[-3000:]}")
+    last = done.stdout.splitlines()[-1:] or [""]
+    return dict(json.loads(last[0].removeprefix("RESULT "))) if case != "prepare" else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""What a training stage will take, told before anything is loaded. No torch here."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, TypeVar
+
+from jangin.core.errors import MachineError, TrainingError
+from jangin.core.stage import Cost, Progress
+from jangin.core.types import Message
+from jangin.models.memory import (
+    GIB,
+    Device,
+    MemoryPlan,
+    ModelShape,
+    Training,
+    kept_keys,
+    predict,
+    rounding,
+)
+from jangin.models.precision import has_cuda, native_precision
+from jangin.models.settings import Adapter, Epochs, TrainingConfig
+
+C = TypeVar("C", bound=TrainingConfig)
+
+_CHARACTERS_PER_TOKEN = 1.8
+_OPERATIONS_PER_SECOND = 1e11
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is computed, as far as it is known: counted, or estimated from characters."""
+
+    lengths: Sequence[int]
+    """Tokens of each row, or of each pair with its prompt counted once."""
+    trained_share: float
+    """Of them, how many the loss counts."""
+    pairs: bool = False
+    kept_weights: bool = False
+    """Whether the last good weights are kept beside those that are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A memory plan and the device that it is for."""
+
+    plan: MemoryPlan
+    """Of one process."""
+    device: Device
+    processes: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes on one device: processes that train together on a CPU share its memory."""
+        return self.plan.peak * (self.processes if self.device == "cpu" else 1)
+
+    def text(self, available: int) -> str:
+        """Such as `1.1 GiB of 23.0 GiB`."""
+        return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
+
+
+def estimate_tokens(messages: Iterable[Message]) -> int:
+    """Tokens of these turns, without the tokenizer; a few are the template's."""
+    return int(sum(len(m.content) + 4 for m in messages) / _CHARACTERS_PER_TOKEN) + 1
+
+
+def estimate_windows(texts: Iterable[str], limit: int) -> list[int]:
+    """Tokens of the windows into which raw texts are cut."""
+    lengths = []
+    for text in texts:
+        whole, rest = divmod(int(len(text) / _CHARACTERS_PER_TOKEN) + 1, limit - 1)
+        lengths += [limit] * whole + ([rest + 1] if rest else [])
+    return lengths
+
+
+def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
+    """What training the model of a `base` artifact will take.
+
+    Raises `TrainingError` where its config.json does not tell.
+    """
+    adapter = config.method if isinstance(config.method, Adapter) else None
+    device: Device = "cuda" if has_cuda() else "cpu"
+    precision = native_precision() if config.precision == "auto" else config.precision
+    rows = min(ceil(config.examples_per_step / config.devices), len(work.lengths))
+    run = Training(
+        method=config.method.type,
+        checkpointing=config.activation_checkpointing == "always",
+        tokens=_largest_batch_of(work.lengths, config),
+        precision=precision,
+        rank=adapter.r if adapter else 0,
+        dropout=adapter is not None and adapter.dropout > 0,
+        trained_share=work.trained_share,
+        kept_keys=kept_keys(work.lengths, precision),
+        rounding=rounding(work.lengths, precision),
+        split=rows * fmean(work.lengths) > config.tokens_per_batch,
+        pairs=work.pairs,
+        kept_weights=work.kept_weights,
+        device=device,
+        shards=config.devices if config.sharding == "fsdp" else 1,
+    )
+    shape = ModelShape.read(base / "model" / "config.json")
+    return Forecast(predict(shape, run), device, config.devices)
+
+
+def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:
+    """Tokens of the largest batch of one process."""
+    if config.order == "shuffled":
+        rows = ceil(config.examples_per_step / config.devices)
+        return largest_batch(lengths, rows, config.tokens_per_batch)
+    rows = config.examples_per_step
+    steps = (sum(lengths[first : first + rows]) for first in range(0, len(lengths), rows))
+    most = ceil(max(steps) / config.devices)
+    return max(*lengths, min(config.tokens_per_batch, most))
+
+
+def settle_checkpointing(base: Path, config: C, work: Work) -> C:
+    """Activation checkpointing where it is left to us and memory is planned to be too small."""
+    if config.activation_checkpointing != "auto":
+        return config
+    try:
+        forecast = foresee(base, config, work)
+    except TrainingError:
+        return config
+    if forecast.needed <= available_bytes(forecast.device):
+        return config
+    return config.model_copy(update={"activation_checkpointing": "always"})
+
+
+def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progress) -> None:
+    """Before anything is loaded: raise, or warn, where the run cannot fit."""
+    if not work.lengths:
+        return
+    settled = settle_checkpointing(base, config, work)
+    try:
+        forecast = foresee(base, settled, work)
+        check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
+    except TrainingError as error:
+        if config.memory == "refuse":
+            raise
+        progress.say(str(error))
+
+
+def check(forecast: Forecast, available: int, tokens: int) -> None:
+    """Raise `TrainingError` where the plan is larger than the device, with three ways out."""
+    if forecast.needed <= available:
+        return
+    plan = forecast.plan
+    several = f", {forecast.processes} times" if forecast.needed > plan.peak else ""
+    raise TrainingError(
+        f"this training needs about {forecast.text(available)} that is free "
+        f"({plan.activations / GIB:.1f} GiB of it for activations, "
+        f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer{several}). "
+        f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
+        "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
+        "`memory: warn` starts all the same."
+    )
+
+
+def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
+    """The plan as it stands beside the measured peak in training.json; empty where none is made."""
+    try:
+        plan = foresee(base, config, work).plan
+    except TrainingError:
+        return {}
+    return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
+
+
+def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
+    """Steps, tokens, time and memory of a training."""
+    if not work.lengths:
+        return Cost(text="nothing to train on")
+    rows = len(work.lengths)
+    per_epoch = -(-rows // config.examples_per_step)
+    length = config.length
+    steps = length.epochs * per_epoch if isinstance(length, Epochs) else length.steps
+    tokens = sum(work.lengths) * steps // per_epoch
+    text = f"{steps} steps, about {tokens} tokens"
+    try:
+        forecast = foresee(base, settle_checkpointing(base, config, work), work)
+    except TrainingError as error:
+        return Cost(text=f"{text}; {error}")
+    operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
+    return Cost(
+        seconds=operations / _OPERATIONS_PER_SECOND + 5,
+        memory_bytes=forecast.needed,
+        text=f"{text}, {forecast.text(available_bytes(forecast.device))}",
+    )
+
+
+def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
+    """Tokens of the largest batch to expect: a long draw of a step, held to the limit."""
+    rows = min(per_step, len(lengths))
+    spread = pstdev(lengths) * sqrt(rows) if rows < len(lengths) else 0
+    longest, expected = max(lengths), ceil(rows * fmean(lengths) + 2 * spread)
+    return max(longest, min(limit, expected))
+
+
+def context_of(base: Path) -> int:
+    """Most tokens that the model was made for, by its config.json."""
+    config = json.loads((base / "model" / "config.json").read_text(encoding="utf-8"))
+    text = config.get("text_config") or config
+    return int(text.get("max_position_embeddings") or text.get("n_positions") or 2**31)
+
+
+def available_bytes(device: Device = "cpu") -> int:
+    """Memory that a new run can have: free on this machine, or all of the first CUDA device."""
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        try:
+            shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MachineError(
+                f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
+            ) from error
+        return int(shown.stdout.split()[0]) * _MIB
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and limit.read_text().strip().isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return min(int(limit.read_text()) - used, _free_bytes())
+    return _free_bytes()
+
+
+def _free_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def forget_peak() -> None:
+    """Let the highest resident size begin anew, where the system allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or a container that forbids it: the peak is the whole process's
+        return
+
+
+def resident_peak() -> int:
+    """Highest resident size in bytes of this process alone; ru_maxrss begins at its parent's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

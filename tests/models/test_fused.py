@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+from test_lean import visible, with_mask
+from torch.nn.functional import log_softmax, silu
+
+from jangin.models import fused, fused_kernels
+from jangin.models.attention import Segments
+from jangin.models.dense_attention import BLOCK, KEPT_KEYS
+from jangin.models.fused_attention import Layout, Turn, attend
+from jangin.models.log_probabilities import linear_log_probabilities
+from jangin.models.loss import linear_cross_entropy
+
+CPU = torch.device("cpu")
+BF16 = torch.bfloat16
+
+
+def near(found, exact, share=0.01):
+    """Equal but for the rounding of bf16, which is 0.4 % of a number."""
+    limit = share * exact.abs().max().item()
+    torch.testing.assert_close(found.double(), exact.double(), rtol=share, atol=limit)
+
+
+def grads_of(function, inputs, weights):
+    """(outputs, gradients of the inputs) in the inputs' types."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    out = function(*inputs)
+    out = out if isinstance(out, tuple) else (out,)
+    total = sum((made.double() * w).sum() for made, w in zip(out, weights, strict=True))
+    return [made.detach() for made in out], torch.autograd.grad(total, inputs)
+
+
+def test_numbers_are_rounded_to_bf16_as_torch_rounds_them():
+    torch.manual_seed(0)
+    exact = torch.cat([torch.randn(5000), torch.tensor([0.0, -0.0, 1e-40, 3e38, torch.inf])])
+    ties = (torch.arange(256).int() << 16 | 0x3F808000).view(torch.float32)
+    ones = torch.zeros(1, len(exact) + len(ties))
+    total, normed = torch.empty_like(ones), torch.empty_like(ones, dtype=BF16)
+    # A norm whose scale is 1 and whose weight is the number: 0 + 1 at every place.
+    rows = torch.ones_like(ones, dtype=BF16)
+    weight, scale = torch.cat([exact, ties]), torch.empty(1)
+    fused_kernels.add_norm(
+        ones.numpy(), fused.halves(rows), weight.numpy(), np.float32(0), total.numpy(),
+        fused.halves(normed), scale.numpy(),
+    )  # fmt: skip
+    assert scale.item() == 1
+    assert torch.equal(normed[0], weight.to(BF16))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_residual_sum_and_norm_equal_those_in_float64(joined):
+    torch.manual_seed(0)
+    residual, x, weight = torch.randn(37, 48), torch.randn(37, 48).to(BF16), torch.rand(48) + 0.5
+    seeds = [torch.randn(37, 48).double() * joined, torch.randn(37, 48).double()]
+
+    def exact(residual, x, weight):
+        total = residual + x
+        return total, total * (total.square().mean(1, keepdim=True) + 1e-6).rsqrt() * weight
+
+    def ours(residual, x, weight):
+        total, normed = fused.add_norm(residual, x, weight, 1e-6)
+        return (total, normed) if joined else (total.detach(), normed)
+
+    found, grads = grads_of(ours, (residual, x, weight), seeds)
+    wanted, expected = grads_of(exact, (residual.double(), x.double(), weight.double()), seeds)
+    torch.testing.assert_close(found[0].double(), wanted[0], rtol=1e-6, atol=1e-6)
+    near(found[1], wanted[1])
+    assert [grad.dtype for grad in grads] == [torch.float32, BF16, torch.float32]
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right)
+
+
+def test_swiglu_equals_that_in_float64_also_where_exponentials_overflow():
+    torch.manual_seed(0)
+    gate, up = torch.randn(29, 70).mul_(3).to(BF16), torch.randn(29, 70).to(BF16)
+    gate[0, :4] = torch.tensor([200.0, -200.0, -88.0, 0.0])
+    seed = [torch.randn(29, 70).double()]
+    found, grads = grads_of(fused.swiglu, (gate, up), seed)
+    exact = (gate.double(), up.double())
+    wanted, expected = grads_of(lambda g, u: silu(g) * u, exact, seed)
+    near(found[0], wanted[0])
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right)
+
+
+def test_rows_that_do_not_lie_one_after_another_are_read_and_written_right():
+    torch.manual_seed(0)
+    gate, up = torch.randn(6, 9).to(BF16).T, torch.randn(9, 6).to(BF16)
+    assert torch.equal(fused.swiglu(gate, up), fused.swiglu(gate.contiguous(), up))
+
+
+def test_log_probabilities_of_logits_equal_those_in_float64():
+    torch.manual_seed(0)
+    logits = torch.randn(50, 333).mul_(4).to(BF16)
+    logits[3] -= 1000
+    targets = torch.randint(0, 333, (50,))
+    targets[:10] = logits[:10].float().argmax(1)
+    exact = logits.double().requires_grad_()
+    wanted = log_softmax(exact, 1)[torch.arange(50), targets]
+    each = torch.randn(50)
+    (grad,) = torch.autograd.grad((wanted * each).sum(), exact)
+    logp, total, first = fused.log_probabilities(logits, targets)
+    torch.testing.assert_close(logp.double(), wanted.detach(), rtol=1e-5, atol=1e-4)
+    assert first[:10].all()
+    assert torch.equal(first, logits.gather(1, targets[:, None])[:, 0] >= logits.amax(1))
+    fused.log_probabilities_back(logits, targets, total, each)
+    near(logits, grad)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -torch.nan, torch.inf])
+def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
+    rows = torch.zeros(3, 40, dtype=BF16)
+    rows[1, 7] = bad
+    targets = torch.tensor([0, 0, 0])
+    assert fused.log_probabilities(rows.clone(), targets)[0].isfinite().tolist() == [1, 0, 1]
+    made = fused.swiglu(rows, torch.ones_like(rows))
+    assert made.isfinite().all(1).tolist() == [1, 0, 1]
+    total, normed = fused.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
+    assert not total[1].isfinite().all()
+    assert normed.isfinite().all(1).tolist() == [1, 0, 1]
+    weights = rows.clone()
+    fused_kernels.softmax(fused.halves(weights), 3, 39, np.float32(1))
+    assert weights.isfinite().all(1).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("limit", [0, fused.MOST_THREADS])
+@pytest.mark.parametrize("score", [linear_cross_entropy, linear_log_probabilities])
+def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_without(
+    score, limit, monkeypatch
+):
+    monkeypatch.setattr(fused, "MOST_THREADS", limit)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(64, 16), torch.randn(300, 16).mul_(0.3)
+    hidden, weight = (x.to(BF16).float() for x in (hidden, weight))
+    targets = torch.randint(0, 300, (64,))
+
+    def run(hidden, weight):
+        sign = -1 if score is linear_cross_entropy else 1
+        return sign * score(hidden, weight, targets, BF16)[0].sum()
+
+    def exact(hidden, weight):
+        return log_softmax(hidden @ weight.T, 1).gather(1, targets[:, None]).sum()
+
+    found, grads = grads_of(run, (hidden, weight), [1])
+    wanted, expected = grads_of(exact, (hidden.double(), weight.double()), [1])
+    near(found[0], wanted[0], 0.002)
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right, 0.02)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        Segments.of((5, 1, 70), CPU),
+        Segments.of((BLOCK + 9, 33), CPU),
+        Segments.of((KEPT_KEYS + 40,), CPU),
+        Segments.forked((6, 40), (4, 31), (5, 2), CPU),
+        Segments.forked((BLOCK + 5, 8), (BLOCK + 1, 8), (BLOCK + 40, 0), CPU),
+    ],
+)
+@pytest.mark.parametrize("groups", [2, 4])
+def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, groups):
+    torch.manual_seed(1)
+    heads, size, scaling = 4, 8, 0.3
+    mask = visible(segments)
+    length = len(mask)
+    inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
+    angles = torch.rand(length, size // 2).repeat(1, 2)
+    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    seed = [torch.randn(length, heads * size).double()]
+    found, grads = grads_of(lambda *qkv: attend(*qkv, turn, scaling, layout), inputs, seed)
+    wanted, expected = grads_of(
+        lambda *qkv: with_mask(*qkv, angles.double(), mask, scaling),
+        [x.double() for x in inputs],
+        seed,
+    )
+    for made, exact in zip((*found, *grads), (*wanted, *expected), strict=True):
+        limit = 0.03 * exact.abs().max().item()
+        torch.testing.assert_close(made.double(), exact, rtol=0, atol=limit)

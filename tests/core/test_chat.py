@@ -286,3 +286,13 @@ def test_a_second_interrupt_drops_what_is_in_flight():
     with pytest.raises(KeyboardInterrupt):
         ask_all(InFlight(answers=False), [ask(str(n)) for n in range(20)], 3, replies.__setitem__)
     assert replies == {}
+
+
+def test_an_interrupt_out_of_a_model_leaves_no_handler_behind(ledger):
+    def break_off(_request):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(CachedChat(FakeChat(break_off), ledger), [ask("a"), ask("b")], 2, lambda *_: None)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

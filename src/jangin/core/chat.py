@@ -1,10 +1,8 @@
 """One way to ask a language model: teacher, judge, student and base model alike."""
 
 import asyncio
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -20,6 +18,7 @@ from jangin.core.errors import (
     TooLongError,
 )
 from jangin.core.ledger import Ledger
+from jangin.core.signals import kept_handlers, on_signals
 from jangin.core.spend import Account
 from jangin.core.tokens import estimate_prompt
 from jangin.core.types import Message, Record
@@ -269,7 +268,8 @@ def ask_all(
     """
     round_of = _Round(chat, requests, on_reply, say)
     try:
-        asyncio.run(round_of.work(min(max(concurrency, wanted_at_once(chat)), len(requests))))
+        with kept_handlers():
+            asyncio.run(round_of.work(min(max(concurrency, wanted_at_once(chat)), len(requests))))
     except ExceptionGroup as group:
         raise _first_cause(group) from group
     if round_of.interrupted:
@@ -305,7 +305,7 @@ class _Round:
 
     async def work(self, at_once: int) -> None:
         """Ask everything, and close the model."""
-        with _signals(self._interrupt):
+        with on_signals(self._interrupt):
             try:
                 self._workers = asyncio.create_task(self._ask_all(at_once))
                 with suppress(asyncio.CancelledError):
@@ -366,21 +366,3 @@ class _Round:
             self.stop = error
             leave(self.chat)
             asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._drop)
-
-
-@contextmanager
-def _signals(act: Callable[[], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `act`; nothing changes outside the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, act)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)

@@ -133,7 +133,10 @@ def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
         else:
             scorer = PairScorer(padded(model, matrix_dtype(conf)))
         with model.disable_adapter():
-            reference = reference_log_probabilities(scorer, data, conf.tokens_per_batch, device)
+            every = range(len(data))
+            reference = reference_log_probabilities(
+                scorer, data, every, conf.tokens_per_batch, device
+            )
         loss = DpoLoss(scorer, data, reference, conf, DpoTerms(beta=0.1), device)
         return data, minimise(loss, conf, folder, Silence()).runtime
 

@@ -21,6 +21,7 @@ from jangin.models.dpo_loss import (
     DpoTerms,
     choose_pair_scorer,
     reference_log_probabilities,
+    rows_for_reference,
 )
 from jangin.models.pack import packed_batch, rows_of_step, split_by_budget, steps_per_epoch
 from jangin.models.pair_pack import render_pairs
@@ -105,7 +106,10 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     with Meter() as meter:
         data = render_pairs(tokenizer, pairs)
         scorer = choose_pair_scorer(model, data, config, device)
-        reference = reference_log_probabilities(scorer, data, config.tokens_per_batch, device)
+        later = rows_for_reference(model, len(data), config)
+        reference = reference_log_probabilities(
+            scorer, data, later, config.tokens_per_batch, device
+        )
         model.train()
         objective = DpoLoss(scorer, data, reference, config, DpoTerms(beta=0.1), device)
         outcome = minimise(objective, config, scratch, Silence())
@@ -151,7 +155,8 @@ def write(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: AR
 def main() -> None:
     job = json.loads(sys.argv[1])
     torch.set_num_threads(1)
-    fused.kernels()  # an import like the others, which are outside the clock
+    if job["task"] != "prepare":
+        fused.kernels()  # an import like the others, which are outside the clock
     work = {"sft": sft, "lora": sft, "dpo": dpo, "prepare": prepare, "generate": write}
     with tempfile.TemporaryDirectory() as scratch:
         work[job["task"]](job, Path(job["folder"]), Path(scratch))

@@ -34,6 +34,7 @@ from jangin.models.dpo_loss import (
     choose_pair_scorer,
     dpo_losses,
     reference_log_probabilities,
+    rows_for_reference,
 )
 from jangin.models.local import load_model, load_trained
 from jangin.models.log_probabilities import KEPT_BYTES, linear_log_probabilities
@@ -206,7 +207,7 @@ def test_families_that_cannot_be_packed_are_padded_to_the_same_loss(tokenizer, d
     model = AutoModelForCausalLM.from_config(config).eval()
     scorer = choose_pair_scorer(model, data, DpoConfig(precision="fp32"), CPU)
     assert not scorer.scorer.packed
-    reference = reference_log_probabilities(scorer, data, 120, CPU)
+    reference = reference_log_probabilities(scorer, data, range(len(data)), 120, CPU)
     with torch.no_grad():
         expected = [separate_sums(model, data, row)[0].item() for row in range(2 * len(data))]
     assert reference.flatten().tolist() == pytest.approx(expected, rel=1e-5)
@@ -293,8 +294,8 @@ def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
     assert [line.train_loss for line in lines] == pytest.approx(theirs, rel=1e-4)
 
 
-def trained_lines(tokenizer, data, folder, **changes):
-    """Two steps on all pairs of a random starter; the lines of metrics."""
+def trained_lines(tokenizer, data, folder, rows=None, **changes):
+    """(lines of metrics of two steps of a random starter, the reference after them)."""
     from jangin.models.train import minimise
 
     fields = {
@@ -304,15 +305,48 @@ def trained_lines(tokenizer, data, folder, **changes):
     config = DpoConfig.model_validate(fields | changes)
     model = random_llama(tokenizer, "0.5M", 256, 0)
     scorer = choose_pair_scorer(model, data, config, CPU)
-    reference = reference_log_probabilities(scorer, data, 8192, CPU)
+    rows = rows_for_reference(model, len(data), config) if rows is None else rows
+    reference = reference_log_probabilities(scorer, data, rows, 8192, CPU)
+    assert int(reference[0].isnan().sum()) == len(data) - len(rows)
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight)
+    folder.mkdir(exist_ok=True)
     minimise(DpoLoss(scorer, data, reference, config, terms, CPU), config, folder, Silence())
     text = (folder / "metrics.jsonl").read_text()
-    return [DpoMetrics.model_validate_json(line) for line in text.splitlines()]
+    return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
+
+
+@pytest.mark.parametrize("examples_per_step", [3, 16])
+def test_what_the_first_step_tells_of_the_reference_is_what_a_pass_before_it_tells(
+    tokenizer, data, tmp_path, examples_per_step
+):
+    settings = {"examples_per_step": examples_per_step, "learning_rate": 1e-3}
+    every = range(len(data))
+    plain, known = trained_lines(tokenizer, data, tmp_path / "plain", every, **settings)
+    lines, told = trained_lines(tokenizer, data, tmp_path / "told", **settings)
+    torch.testing.assert_close(told, known, rtol=1e-5, atol=1e-4)
+    for mine, other in zip(lines, plain, strict=True):
+        assert mine.train_loss == pytest.approx(other.train_loss, abs=1e-5)
+        assert mine.reward_margin == pytest.approx(other.reward_margin, abs=1e-4)
+    assert lines[1].reward_margin != 0
+
+
+def test_the_reference_of_all_pairs_is_computed_before_where_the_policy_is_another(tokenizer):
+    model = random_llama(tokenizer, "0.5M", 256, 0)
+    settings = {"examples_per_step": 4}
+    lora = {"type": "lora", "r": 8, "dropout": 0.1}
+
+    def rows(**changes):
+        return len(rows_for_reference(model, 10, DpoConfig.model_validate(settings | changes)))
+
+    assert rows() == 6
+    assert rows(method=lora) == rows(devices=2) == 10
+    assert rows(method=lora | {"dropout": 0}) == 6
+    model.config.attention_dropout = 0.1
+    assert rows() == 10
 
 
 def test_before_the_first_step_policy_and_reference_are_one(tokenizer, data, tmp_path):
-    first, second = trained_lines(tokenizer, data, tmp_path, learning_rate=1e-3)
+    (first, second), _ = trained_lines(tokenizer, data, tmp_path, learning_rate=1e-3)
     assert first.train_loss == pytest.approx(np.log(2), rel=1e-6)
     assert first.rewards_chosen == pytest.approx(0, abs=1e-5)
     assert first.chosen_drift == pytest.approx(0, abs=1e-5)
@@ -473,15 +507,17 @@ def count_passes(run):
 
 def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stage):
     settings = {"tokens_per_batch": 16, "length": {"type": "steps", "steps": 1}}
+    settings |= {"examples_per_step": 4}
     first, second = stage("one", **settings), stage("two", beta=0.2, **settings)
     passes = [count_passes(lambda: STAGE.run(first)), count_passes(lambda: STAGE.run(second))]
-    # Batches of one pair: 16 passes for the reference, and those of 16 greedy answers.
-    assert passes[0] - passes[1] > 16
+    # Batches of one pair: 12 passes for the reference of the pairs that are not in the first
+    # step, and those of the greedy answers.
+    assert passes[0] - passes[1] > 12
     assert count_passes(lambda: STAGE.run(stage("three", beta=0.3, **settings))) == passes[1]
     other = count_passes(
         lambda: STAGE.run(stage("four", "lora", method={"type": "full"}, **settings))
     )
-    assert other > passes[1] + 16
+    assert other > passes[1] + 12
 
 
 def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_sft(stage):

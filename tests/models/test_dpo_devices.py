@@ -103,10 +103,10 @@ def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, da
     model = family("gemma3 sliding", tokenizer)
     device = SmallAlways(model, 10**6)
     scorer = choose_pair_scorer(model, data, DpoConfig(precision="fp32"), CPU)
-    whole = reference_sums(scorer, data, 512, Silence())
+    whole = reference_sums(scorer, data, range(len(data)), 512, Silence())
     largest = max(device.batches)
     device.room, progress = largest // 3, Silence()
-    halved = reference_sums(scorer, data, 512, progress)
+    halved = reference_sums(scorer, data, range(len(data)), 512, progress)
     torch.testing.assert_close(halved, whole, rtol=1e-5, atol=1e-4)
     assert progress.said == [
         f"out of memory; the reference goes on with batches of {tokens} tokens, "
@@ -116,4 +116,4 @@ def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, da
     assert 1 <= len(progress.said) <= 3
     device.room = int(data.lengths.max()) - 1
     with pytest.raises(TrainingError, match=r"not even a single pair of \d+ tokens fits"):
-        reference_sums(scorer, data, 512, Silence())
+        reference_sums(scorer, data, range(len(data)), 512, Silence())

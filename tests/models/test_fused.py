@@ -7,7 +7,7 @@ from torch.nn.functional import log_softmax, silu
 from jangin.models import fused, fused_kernels
 from jangin.models.attention import Segments
 from jangin.models.dense_attention import BLOCK, KEPT_KEYS
-from jangin.models.fused_attention import Layout, Turn, attend
+from jangin.models.fused_attention import Layout, Turn, asking, attend
 from jangin.models.log_probabilities import linear_log_probabilities
 from jangin.models.loss import linear_cross_entropy
 
@@ -168,7 +168,7 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
     angles = torch.rand(length, size // 2).repeat(1, 2)
     turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
     seed = [torch.randn(length, heads * size).double()]
-    found, grads = grads_of(lambda *qkv: attend(*qkv, turn, scaling, layout), inputs, seed)
+    found, grads = grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, scaling), inputs, seed)
     wanted, expected = grads_of(
         lambda *qkv: with_mask(*qkv, angles.double(), mask, scaling),
         [x.double() for x in inputs],
@@ -177,3 +177,39 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
     for made, exact in zip((*found, *grads), (*wanted, *expected), strict=True):
         limit = 0.03 * exact.abs().max().item()
         torch.testing.assert_close(made.double(), exact, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize(
+    ("segments", "places"),
+    [
+        (Segments.of((5, 9, 70), CPU), [3, 40, 60, 83]),
+        (Segments.of((BLOCK + 60, 33), CPU), [BLOCK + 30, BLOCK + 61]),
+        (Segments.forked((6, 40), (4, 31), (5, 2), CPU), [3, 5, 36, 45, 36, 46, 52]),
+    ],
+)
+def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, places):
+    torch.manual_seed(2)
+    heads, groups, size, scaling = 4, 2, 8, 0.3
+    length = len(visible(segments))
+    inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
+    angles = torch.rand(length, size // 2).repeat(1, 2)
+    skipped, rows, answers = asking(segments, torch.tensor(places))
+    assert rows[answers].tolist() == places
+    turn, few = (Turn.of(x.cos(), x.sin()) for x in (angles, angles[rows]))
+    seed = torch.randn(len(places), heads * size).double()
+
+    def whole(q, k, v):
+        return attend((turn, turn), Layout.of(segments), q, k, v, scaling)[places]
+
+    def part(q, k, v):
+        return attend((few, turn), Layout.of(segments, skipped), q[rows], k, v, scaling)[answers]
+
+    made, expected = (grads_of(function, inputs, [seed]) for function in (part, whole))
+    for mine, other in zip((*made[0], *made[1]), (*expected[0], *expected[1]), strict=True):
+        limit = 0.02 * other.abs().max().item()
+        torch.testing.assert_close(mine.double(), other.double(), rtol=0, atol=limit)
+
+
+def test_segments_in_which_nothing_is_trained_ask_nothing():
+    skipped, rows, answers = asking(Segments.of((4, 3, 2), CPU), torch.tensor([1, 8]))
+    assert (skipped, rows.tolist(), answers.tolist()) == ([1, 3, 1], [1, 2, 3, 8], [0, 3])

@@ -6,10 +6,10 @@ from peft import LoraConfig, get_peft_model
 from test_pack import CPU, FAMILIES, SHAPE, rows_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from jangin.models import lean
 from jangin.models.attention import NAME, Segments
 from jangin.models.dense_attention import BLOCK, KEPT_KEYS, Rotary, attend
 from jangin.models.lean import Casts, lean_hidden
+from jangin.models.lean_nodes import linears
 from jangin.models.local import expected_warnings
 from jangin.models.pack import packed_batch
 from jangin.models.score import Scorer, base_model
@@ -139,6 +139,28 @@ def test_adapters_that_are_more_than_two_matrices_go_through_their_modules(monke
         torch.testing.assert_close(grad, expected[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_dropout_is_drawn_for_every_token_even_where_tokens_are_the_same():
+    model = model_of(FAMILIES["llama"])
+    adapter = LoraConfig(
+        r=4, lora_dropout=0.5, init_lora_weights=False, target_modules=["v_proj"],
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with expected_warnings():
+        model = get_peft_model(model, adapter).train()
+    data = rows_of([2] * 6)
+    data.ids[:] = 7
+    base = base_model(model)
+    hidden_ND = lean_hidden(
+        base, base.model, packed_batch(data, range(6), CPU), torch.float32, Casts()
+    )
+    assert len(hidden_ND.unique(dim=0)) == 6
+    model.eval()
+    hidden_ND = lean_hidden(
+        base, base.model, packed_batch(data, range(6), CPU), torch.float32, Casts()
+    )
+    assert (hidden_ND - hidden_ND[0]).abs().max() < 1e-6
+
+
 def test_converted_weights_are_kept_only_while_no_weight_can_change():
     casts = Casts()
     trained = torch.nn.Parameter(torch.ones(2, 2))
@@ -225,7 +247,7 @@ def test_projections_with_biases_get_their_gradients():
     def run(x, first, first_bias, second, second_bias):
         parts = (first, first.detach(), first_bias, second, second.detach(), second_bias)
         args = (*parts[:3], *[None] * 5, *parts[3:], *[None] * 5)
-        return lean._Linears.apply(x, *args)
+        return linears(x, *args)
 
     for made, layer in zip(run(x, *weights), layers, strict=True):
         torch.testing.assert_close(made, layer(x))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jangin.models.pair_pack import PairRows
 
 _SHOWN = 3
+_REFERENCE = "reference log-probabilities"
 
 
 class Drift(Config):
@@ -108,12 +109,14 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     if has_adapter(start) and not isinstance(config.method, Full):
         progress.say("dpo: goes on with the adapter that is there, whatever `method` says of it")
     probe = _probe(context)
-    task, before = _look_at_start(context, model, tokenizer, data, probe)
+    task, key, before = _look_at_start(context, model, tokenizer, data, probe)
     if config.devices == 1:
         model, outcome = tune_pairs(model, task, config, workspace, progress)
     else:
         del model  # so that the first device has room for its worker
         model, outcome = tune_on_devices(task, config, workspace, progress)
+    reference = json.dumps(task.reference_2R.tolist())
+    context.services.ledger.remember(_REFERENCE, _digest(context, key), reference)
     after = exact_share(model, tokenizer, *probe, config.probe_new_tokens) if probe[0] else 0.0
     _gate(context, before, after, len(probe[0]))
     context.write("dropped_pairs", DroppedPair, dropped)
@@ -138,15 +141,15 @@ def _look_at_start(
     tokenizer: Any,
     data: "PairRows",
     probe: tuple[list[Example], list[SplitExample]],
-) -> "tuple[PairTask, float]":
-    """(what training needs, exact answers) of the model as it came."""
+) -> "tuple[PairTask, dict[str, Any], float]":
+    """(what training needs, its reference's key, exact answers) of the model as it came."""
     from jangin.models.dpo_loss import DpoTerms, choose_pair_scorer
     from jangin.models.fit_pairs import PairTask
     from jangin.models.probe import exact_share
 
     config = context.config
     scorer = choose_pair_scorer(model, data, config, next(model.parameters()).device)
-    reference_2R = _reference(context, scorer, data)
+    reference_2R, key = _reference(context, scorer, data)
     asked = {"probe": [e.id for e in probe[0]], "new_tokens": config.probe_new_tokens}
 
     def ask() -> float:
@@ -156,7 +159,7 @@ def _look_at_start(
     max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
     folders = context.folder("model"), context.folder("base")
-    return PairTask(*folders, data, reference_2R, terms, _remedy(config)), before
+    return PairTask(*folders, data, reference_2R, terms, _remedy(config)), key, before
 
 
 def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> list[PreferencePair]:
@@ -220,43 +223,52 @@ def _rendered(
 
 def _reference(
     context: StageContext[DpoConfig], scorer: "PairScorer", data: "PairRows"
-) -> "torch.Tensor":
-    """(2, pairs): log-probabilities under the model as it came, computed once per store."""
+) -> "tuple[torch.Tensor, dict[str, Any]]":
+    """((2, pairs): log-probabilities under the model as it came, their key), once per store.
+
+    NaN for pairs of the first step where no run of this store knows them yet.
+    """
     import torch
 
+    from jangin.models.dpo_loss import rows_for_reference
     from jangin.models.fit_pairs import reference_sums
     from jangin.models.objective import digest_arrays
 
-    budget = context.config.tokens_per_batch
-    both = data.both
+    config, both, rows = context.config, data.both, list(range(len(data)))
     key = {
         "tokens": digest_arrays(both.ids, both.trained, both.starts),
-        "budget": budget,
+        "budget": config.tokens_per_batch,
         "dtype": str(scorer.scorer.dtype),
         "packed": scorer.scorer.packed,
     }
+    if context.services.ledger.recall(_REFERENCE, _digest(context, key)) is None:
+        rows = rows_for_reference(scorer.scorer.model, len(data), config)
 
     def compute() -> list[list[float]]:
-        sums_2R = reference_sums(scorer, data, budget, context.services.progress)
-        found: list[list[float]] = sums_2R.tolist()
+        budget, progress = config.tokens_per_batch, context.services.progress
+        found: list[list[float]] = reference_sums(scorer, data, rows, budget, progress).tolist()
         return found
 
-    sums = _remembered(context, "reference log-probabilities", key, compute)
-    return torch.tensor(sums, dtype=torch.float64)
+    asked = key if len(rows) == len(data) else {**key, "rows": rows}
+    sums = _remembered(context, _REFERENCE, asked, compute)
+    return torch.tensor(sums, dtype=torch.float64), key
 
 
 def _remembered(
     context: StageContext[DpoConfig], what: str, key: Mapping[str, Any], compute: Callable[[], Any]
 ) -> Any:
     """A figure of the starting model, from the ledger where any run of this store had it."""
-    inputs = {kind: context.inputs[kind].manifest.content for kind in ("base", "model")}
-    digest = digest_value({**key, **inputs, "method": context.config.method.type})
-    ledger = context.services.ledger
+    digest, ledger = _digest(context, key), context.services.ledger
     known = ledger.recall(what, digest)
     if known is None:
         known = json.dumps(compute())
         ledger.remember(what, digest, known)
     return json.loads(known)
+
+
+def _digest(context: StageContext[DpoConfig], key: Mapping[str, Any]) -> str:
+    inputs = {kind: context.inputs[kind].manifest.content for kind in ("base", "model")}
+    return digest_value({**key, **inputs, "method": context.config.method.type})
 
 
 def _gate(context: StageContext[DpoConfig], before: float, after: float, asked: int) -> None:

@@ -16,16 +16,21 @@ from torch.nn.functional import logsigmoid
 from jangin.models.attention import NAME, UnpackableError
 from jangin.models.log_probabilities import linear_log_probabilities, logits_log_probabilities
 from jangin.models.objective import Done, digest_arrays, matrix_dtype
-from jangin.models.pack import split_by_budget
+from jangin.models.pack import rows_of_step, split_by_budget
 from jangin.models.pair_pack import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.ranks import Ranks
+from jangin.models.render import RenderedRows
 from jangin.models.score import Scorer, base_model, choose_scorer
 from jangin.models.settings import DpoMetrics, StepMetrics, TrainingConfig
 
 _PROBE_PAIRS = 2
+_PROBE_TOKENS = 16
+"""On both sides of where the answers part: there a wrong branch shows, and models may be large."""
 _PROBE_TOLERANCE = 1e-3
 """Largest difference of a packed answer's log-probability per token; bf16 gets ten times that."""
 _KEPT = "kept."
+_REFERENCE = f"{_KEPT}the reference"
+"""Among the sums, so that it comes back with a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def choose_pair_scorer(
     model.eval()
     plain = "sdpa" if base._supports_sdpa else "eager"
     rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_PAIRS]
-    reason = _probe(model, plain, data, rows, device)
+    reason = _probe(model, plain, _forks(data, rows), device)
     model.train(training)
     if not reason:
         return PairScorer(scorer)
@@ -107,9 +112,26 @@ def choose_pair_scorer(
     return PairScorer(Scorer(model, packed=False, reason=reason, dtype=scorer.dtype))
 
 
+def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
+    """Of these pairs only the tokens around their forks; those behind them are predicted."""
+    stems = np.minimum(data.stems[rows], _PROBE_TOKENS)
+    both = [*zip(rows, rows, strict=True), *((row, row + len(data)) for row in rows)]
+    parts = [
+        data.both.row(place)[0][max(0, stem - _PROBE_TOKENS) : stem + _PROBE_TOKENS]
+        for stem, place in ((int(data.stems[row]), place) for row, place in both)
+    ]
+    trained = [
+        np.arange(len(ids)) >= stem for ids, stem in zip(parts, [*stems, *stems], strict=True)
+    ]
+    starts, names = np.cumsum([0, *map(len, parts)]), tuple(map(str, rows))
+    cut = RenderedRows(np.concatenate(parts), np.concatenate(trained), starts, (*names, *names))
+    return PairRows(cut, stems, names)
+
+
 @torch.no_grad()
-def _probe(model: Any, plain: str, data: PairRows, rows: list[int], device: torch.device) -> str:
+def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
     """Why pairs cannot be packed, from comparing them with separate rows; else empty."""
+    rows = range(len(data))
     together, apart = packed_pairs(data, rows, device), padded_pairs(data, rows, device)
     base = base_model(model)
     try:
@@ -127,17 +149,35 @@ def _probe(model: Any, plain: str, data: PairRows, rows: list[int], device: torc
     return f"packed and separate answers differ by {off:.2g} nats"
 
 
+def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[int]:
+    """Pairs whose reference has to be computed before training: those that come after step one.
+
+    In the first step policy and reference are the same, so its forward pass tells both, unless
+    dropout makes the policy another or processes see only their own pairs.
+    """
+    drops = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
+    drops |= bool(getattr(base_model(model).config.get_text_config(), "attention_dropout", 0))
+    drops |= bool(getattr(config.method, "dropout", 0))
+    if drops or config.devices != 1:
+        return list(range(pairs))
+    first = rows_of_step(pairs, config.examples_per_step, 0, config.seed, config.order)
+    return sorted(set(range(pairs)).difference(first.tolist()))
+
+
 @torch.no_grad()
 def reference_log_probabilities(
-    scorer: PairScorer, data: PairRows, budget: int, device: torch.device
+    scorer: PairScorer, data: PairRows, rows: Sequence[int], budget: int, device: torch.device
 ) -> torch.Tensor:
-    """(2, R) on the CPU: summed log-probability of each answer, before anything is trained."""
+    """(2, R) on the CPU: summed log-probability of each answer, before anything is trained.
+
+    NaN for all but these rows.
+    """
     model = scorer.scorer.model
     training = model.training
     model.eval()
-    sums_2R = torch.zeros(2, len(data), dtype=torch.float64)
+    sums_2R = torch.full((2, len(data)), torch.nan, dtype=torch.float64)
     with scorer.scorer.casts.held():
-        for pairs in scorer.batches(data, range(len(data)), budget, device):
+        for pairs in scorer.batches(data, rows, budget, device):
             logp_N, _ = scorer.score(pairs)
             sums_2R[:, list(pairs.rows)] = answer_sums(logp_N, pairs).cpu()
     model.train(training)
@@ -151,6 +191,7 @@ class DpoLoss:
     pair_scorer: PairScorer
     data: PairRows
     reference_2R: torch.Tensor
+    """NaN where it is still unknown, as for pairs of the first step; written when they come up."""
     config: TrainingConfig
     terms: DpoTerms
     device: torch.device
@@ -173,6 +214,7 @@ class DpoLoss:
         self.sums = {
             **{name: torch.zeros((), dtype=torch.float64, device=self.device) for name in floats},
             **{name: torch.zeros((), dtype=torch.int64, device=self.device) for name in counts},
+            _REFERENCE: self.reference_2R,
         }
         if self.terms.max_fall < float("inf"):
             self.sums["kept_step"] = torch.zeros(1, dtype=torch.int64)
@@ -190,9 +232,9 @@ class DpoLoss:
         return self.data.names
 
     def digests(self) -> list[str]:
-        """Of the model's start, the tokens, what the reference makes of them, and the terms."""
-        both, reference = self.data.both, self.reference_2R.numpy()
-        tokens = digest_arrays(both.ids, both.trained, both.starts, reference)
+        """Of the model's start, which is the reference, of the tokens, and of the terms."""
+        both = self.data.both
+        tokens = digest_arrays(both.ids, both.trained, both.starts)
         return [self.start, *tokens, str(self.terms)]
 
     def batches(self, rows: Sequence[int]) -> list[PairBatch]:
@@ -213,8 +255,8 @@ class DpoLoss:
     def loss(self, batch: PairBatch) -> torch.Tensor:
         """Sum over pairs; the SFT term is a mean per chosen token of the step, times its pairs."""
         logp_N, first_N = self.pair_scorer.score(batch)
-        reference_2P = self.reference_2R[:, list(batch.rows)].to(self.device)
         policy_2P = answer_sums(logp_N, batch)
+        reference_2P = self._reference(batch, policy_2P.detach())
         terms = self.terms
         losses_P = dpo_losses(policy_2P, reference_2P, terms.beta, terms.label_smoothing)
         sft = -policy_2P[0].sum()
@@ -223,6 +265,13 @@ class DpoLoss:
             loss = loss + terms.sft_weight * self.pairs_per_token * sft
         self._add(batch, (policy_2P - reference_2P).detach(), sft.detach(), first_N)
         return loss
+
+    def _reference(self, batch: PairBatch, policy_2P: torch.Tensor) -> torch.Tensor:
+        """(2, P): what is known, else the policy's, which has not been trained yet."""
+        rows = list(batch.rows)
+        if self.reference_2R[:, rows].isnan().any():
+            self.reference_2R[:, rows] = policy_2P.cpu()
+        return self.reference_2R[:, rows].to(self.device)
 
     def _add(
         self, batch: PairBatch, gains_2P: torch.Tensor, sft: torch.Tensor, first_N: torch.Tensor

@@ -4,6 +4,7 @@
 """
 
 import gc
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class PairTask:
     base: Path
     data: PairRows
     reference_2R: torch.Tensor
+    """NaN where the first step of training tells it, and writes it."""
     terms: DpoTerms
     remedy: str
     """What to change when there is nothing good to keep."""
@@ -81,9 +83,9 @@ class PairTask:
 
 
 def reference_sums(
-    scorer: PairScorer, data: PairRows, budget: int, progress: Progress
+    scorer: PairScorer, data: PairRows, rows: Sequence[int], budget: int, progress: Progress
 ) -> torch.Tensor:
-    """(2, R): log-probability of each answer under the model as it is.
+    """(2, R): log-probability of each answer under the model as it is; NaN but for these rows.
 
     Batches that are too large for the device's memory are halved.
     """
@@ -91,7 +93,7 @@ def reference_sums(
     longest = int(scorer.lengths(data).max())
     while True:
         try:
-            return reference_log_probabilities(scorer, data, budget, device)
+            return reference_log_probabilities(scorer, data, rows, budget, device)
         except torch.OutOfMemoryError as error:
             if budget <= longest:
                 raise TrainingError(

@@ -5,11 +5,12 @@ block of queries, and all keys that a segment or a branch sees, lie by themselve
 outermost: one compiled pass rotates and lays them out, products read and write them where they
 are, and softmax computes nothing above the diagonal.
 
-Shapes: T tokens of the row, H query heads, K key/value heads, D head size.
+Shapes: T tokens of the row, Q of them that ask, H query heads, K key/value heads, D head size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ class _Places:
     rows: npt.NDArray[np.int64]
     total: int = 0
     """Rows of all blocks."""
+    filled: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each block: its start, its rows, and how many of them hold tokens."""
 
     @classmethod
     def of(cls, copies: int, tokens: int) -> "_Places":
@@ -80,14 +83,16 @@ class _Places:
             self.rows[copy, tokens] = np.arange(done, done + length)
             done += length
         self.total += block.rows
+        self.filled.append((block.start, block.rows, count))
         return block
 
     def fold(self, x_TC: torch.Tensor, heads: int, turn: "Turn | None") -> torch.Tensor:
         """Flat memory with the tokens in it and zeros between them."""
-        flat = x_TC.new_zeros(self.total * x_TC.shape[1])
+        flat = x_TC.new_empty(self.total * x_TC.shape[1])
         source, made = (halves(x_TC), *_turning(turn, x_TC, heads)), halves(flat)
         for place in zip(self.starts, self.sizes, self.rows, strict=True):
             kernels().fold(*source, *place, made, heads)
+        kernels().clear(np.array(self.filled, np.int64), made, heads, x_TC.shape[1] // heads)
         return flat
 
     def unfold(self, flat: torch.Tensor, heads: int, turn: "Turn | None") -> torch.Tensor:
@@ -108,37 +113,42 @@ class Layout:
     keys: _Places
 
     @classmethod
-    def of(cls, segments: Segments) -> "Layout":
-        """Each segment in blocks of queries, then each branch."""
+    def of(cls, segments: Segments, skipped: Sequence[int] = ()) -> "Layout":
+        """Each segment in blocks of queries, then each branch.
+
+        The first `skipped` tokens of each segment ask nothing: queries leave them out, keys do not.
+        """
         branches, spans = segments.branches, []
         ends = branches.lengths if branches else ()
         tokens = sum(segments.lengths) + sum(ends)
-        queries, keys = _Places.of(1, tokens), _Places.of(2 if branches else 1, tokens)
-        start, starts = 0, []
-        for length in segments.lengths:
+        queries = _Places.of(1, tokens - sum(skipped))
+        keys = _Places.of(2 if branches else 1, tokens)
+        start, asked, starts = 0, 0, []
+        for length, skip in zip_longest(segments.lengths, skipped, fillvalue=0):
             starts.append(start)
-            own = slice(start, start + length)
-            spans.append(_Span(keys.add([(0, own)]), _pieces(own, 0, queries)))
-            start += length
+            block = keys.add([(0, slice(start, start + length))])
+            spans.append(_Span(block, _pieces(slice(asked, asked + length - skip), skip, queries)))
+            start, asked = start + length, asked + length - skip
         for trunk, stem, length in zip(
             starts, branches.stems if branches else (), ends, strict=False
         ):
             own = slice(start, start + length)
             if length:
                 block = keys.add([(1, slice(trunk, trunk + stem)), (0, own)])
-                spans.append(_Span(block, _pieces(own, stem, queries)))
-            start += length
+                pieces = _pieces(slice(asked, asked + length), stem, queries)
+                spans.append(_Span(block, pieces))
+            start, asked = start + length, asked + length
         return cls(tuple(spans), queries, keys)
 
 
-def _pieces(own: slice, stem: int, queries: _Places) -> tuple[_Piece, ...]:
-    """Blocks of equal length but for rounding."""
+def _pieces(own: slice, before: int, queries: _Places) -> tuple[_Piece, ...]:
+    """Blocks of equal length but for rounding; all see the keys `before` the first query."""
     length = own.stop - own.start
     count, found = -(-length // BLOCK), []
     for place in range(count):
         first, last = (length * part // count for part in (place, place + 1))
         block = queries.add([(0, slice(own.start + first, own.start + last))])
-        found.append(_Piece(block, -(-(stem + last) // GRAIN) * GRAIN, stem + first))
+        found.append(_Piece(block, -(-(before + last) // GRAIN) * GRAIN, before + first))
     return tuple(found)
 
 
@@ -165,17 +175,41 @@ def _turning(turn: Turn | None, x_TC: torch.Tensor, heads: int) -> tuple[Any, ..
     return empty, empty, False
 
 
+def asking(
+    segments: Segments, places_N: torch.Tensor
+) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """Who asks where only these places count: from each segment's first of them on, all branches.
+
+    Returns how many tokens of each segment do not, the tokens that do (Q), and where the places
+    stand among these (N).
+    """
+    ends = np.cumsum(segments.lengths)
+    tokens = int(ends[-1]) + sum(segments.branches.lengths if segments.branches else ())
+    asked_T, asking_T = np.zeros(tokens, np.bool_), np.ones(tokens, np.bool_)
+    asked_T[places_N.numpy()] = True
+    skipped = []
+    for end, length in zip(ends.tolist(), segments.lengths, strict=True):
+        own = asked_T[end - length : end]
+        skipped.append(int(own.argmax()) if own.any() else length)
+        asking_T[end - length : end - length + skipped[-1]] = False
+    answers = (np.cumsum(asking_T) - 1)[places_N.numpy()]
+    return skipped, torch.from_numpy(np.flatnonzero(asking_T)), torch.from_numpy(answers)
+
+
 def attend(
-    query_T: torch.Tensor,
+    turns: tuple[Turn, Turn],
+    layout: Layout,
+    query_Q: torch.Tensor,
     key_T: torch.Tensor,
     value_T: torch.Tensor,
-    turn: Turn,
     scaling: float,
-    layout: Layout,
 ) -> torch.Tensor:
-    """Rotate and attend; takes (T, H * D) and twice (T, K * D), all in bf16."""
+    """Rotate and attend; takes (Q, H * D) and twice (T, K * D), all in bf16.
+
+    `turns` are those of the queries and of the keys.
+    """
     apply: Any = _FusedAttention.apply
-    out: torch.Tensor = apply(query_T, key_T, value_T, turn, scaling, layout)
+    out: torch.Tensor = apply(query_Q, key_T, value_T, turns, scaling, layout)
     return out
 
 
@@ -183,18 +217,18 @@ class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        query_T: torch.Tensor,
+        query_Q: torch.Tensor,
         key_T: torch.Tensor,
         value_T: torch.Tensor,
-        turn: Turn,
+        turns: tuple[Turn, Turn],
         scaling: float,
         layout: Layout,
     ) -> torch.Tensor:
-        size = 2 * turn.cos_TD.shape[1]
-        groups, each = key_T.shape[1] // size, query_T.shape[1] // key_T.shape[1]
+        size = 2 * turns[0].cos_TD.shape[1]
+        groups, each = key_T.shape[1] // size, query_Q.shape[1] // key_T.shape[1]
         heads, keep = groups * each, any(ctx.needs_input_grad[:3])
-        q = layout.queries.fold(query_T, heads, turn)
-        k = layout.keys.fold(key_T, groups, turn)
+        q = layout.queries.fold(query_Q, heads, turns[0])
+        k = layout.keys.fold(key_T, groups, turns[1])
         v = layout.keys.fold(value_T, groups, None)
         made, kept = torch.empty_like(q), []
         for span in layout.spans:
@@ -207,22 +241,22 @@ class _FusedAttention(torch.autograd.Function):
                 if keep and piece.columns <= KEPT_KEYS:
                     kept.append(weights)
         ctx.save_for_backward(q, k, v, *kept)
-        ctx.turn, ctx.scaling, ctx.layout, ctx.heads = turn, scaling, layout, (groups, each, size)
+        ctx.turns, ctx.scaling, ctx.layout, ctx.heads = turns, scaling, layout, (groups, each, size)
         return layout.queries.unfold(made, heads, None)
 
     @staticmethod
-    def backward(ctx: Any, grad_T: torch.Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad_Q: torch.Tensor) -> tuple[Any, ...]:
         q, k, v, *kept = ctx.saved_tensors
         groups, each, size = ctx.heads
         heads, layout, scaling = groups * each, ctx.layout, ctx.scaling
-        grad = layout.queries.fold(grad_T, heads, None)
+        grad = layout.queries.fold(grad_Q, heads, None)
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         for span in layout.spans:
             keys, values, keys_out, values_out = (
                 span.keys.of(x, groups, size) for x in (k, v, grad_k, grad_v)
             )
             totals = None
-            if len(span.pieces) > 1:
+            if len(span.pieces) != 1:
                 totals = [torch.zeros_like(x, dtype=torch.float32) for x in (keys, values)]
             for piece in span.pieces:
                 query, back, out = (
@@ -246,8 +280,8 @@ class _FusedAttention(torch.autograd.Function):
                 keys_out.copy_(totals[0])
                 values_out.copy_(totals[1])
         return (
-            layout.queries.unfold(grad_q, heads, ctx.turn),
-            layout.keys.unfold(grad_k, groups, ctx.turn),
+            layout.queries.unfold(grad_q, heads, ctx.turns[0]),
+            layout.keys.unfold(grad_k, groups, ctx.turns[1]),
             layout.keys.unfold(grad_v, groups, None),
             *[None] * 3,
         )

@@ -244,6 +244,16 @@ def fold(
                     block[column] = own[column]
 
 
+@_compiled("void(int64[:, ::1], uint16[::1], int64, int64)")
+def clear(filled: Places, flat: Halves, heads: int, size: int) -> None:
+    """Zeros behind the tokens of each block (its start, its rows, its tokens)."""
+    for block in range(filled.shape[0]):
+        start, rows, tokens = filled[block]
+        for head in range(heads):
+            first = start * heads + head * rows
+            flat[(first + tokens) * size : (first + rows) * size] = np.uint16(0)
+
+
 @_compiled(
     "void(uint16[::1], float32[:, ::1], float32[:, ::1], boolean, int64[:, ::1], int64[:, ::1], "
     "int64[:, ::1], uint16[:, ::1], int64)"

@@ -3,35 +3,47 @@
 Module by module, transformers reads and writes every activation many times, converts it for each
 product, converts each weight for each batch, and computes the last layer for positions that
 nobody asks about. Here norms, residual sums, SwiGLU and attention are one node of the graph each,
-what projections share is converted once, converted weights serve all batches of a step, and the
-last layer goes on with trained positions only. The result is that of the modules, whose weights
-and adapters are read where they are.
+what projections share is converted once, converted weights serve all batches of a step, the first
+layer projects each different token once, and the last goes on with trained positions only. The
+result is that of the modules, whose weights and adapters are read where they are.
 
-Shapes: T tokens of a packed row, N of them trained, D hidden size.
+Shapes: T tokens of a packed row, U different ones, Q of them asking in the last layer, N of them
+trained, D hidden size, C columns of a projection.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import linear, silu
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
 
 from jangin.models import fused, fused_attention
 from jangin.models.attention import Segments
 from jangin.models.dense_attention import Rotary, attend
+from jangin.models.fused_attention import Layout, Turn, asking
+from jangin.models.lean_nodes import add_norm, linears, norm, spread, swiglu
 from jangin.models.pack import Batch
 
 _Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """Rotates and mixes projected queries, keys and values, given the scaling of their products."""
 _LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
 _DTYPES = (torch.float32, torch.bfloat16)
-_PER_LINEAR = 8
-"""Arguments of `_Linears` for each matrix."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mix:
+    """Attention of one layer."""
+
+    attend: _Attend
+    asking_Q: torch.Tensor | None = None
+    """Tokens that ask; None for all."""
+    answers_N: torch.Tensor | None = None
+    """Which of the asking tokens' rows go on; None for all."""
 
 
 @dataclass(slots=True)
@@ -120,17 +132,23 @@ class _Pass:
 
     def hidden(self) -> torch.Tensor:
         backbone, layers = self.backbone, self.backbone.layers
-        residual = backbone.embed_tokens(self.batch.input_ids_BT)[0].float()
-        cos, sin = backbone.rotary_emb(residual[None], position_ids=self.batch.position_ids_BT)
-        mix = self._attention(cos[0], sin[0])
-        normed = self._norm(residual, layers[0].input_layernorm)
+        kinds_U, kind_T = torch.unique(self.batch.input_ids_BT[0], return_inverse=True)
+        own = layers[0].self_attn
+        if not self._is_plain((own.q_proj, own.k_proj, own.v_proj)):
+            kinds_U, kind_T = self.batch.input_ids_BT[0], None
+        embedded = backbone.embed_tokens(kinds_U).float()
+        residual = embedded if kind_T is None else spread(embedded, kind_T)
+        turns = backbone.rotary_emb(residual[None], position_ids=self.batch.position_ids_BT)
+        normed = self._norm(embedded, layers[0].input_layernorm)
         norms = [*(layer.input_layernorm for layer in layers[1:]), backbone.norm]
-        for layer, after in zip(layers, norms, strict=True):
-            args = layer, residual, normed, mix, after
+        mixes = self._mixes(*(turn[0] for turn in turns))
+        for layer, mix, after in zip(layers, mixes, norms, strict=True):
+            args = layer, residual, normed, kind_T, mix, after
             if layer.gradient_checkpointing and backbone.training:
                 residual, normed = checkpoint(self._layer, *args, use_reentrant=False)
             else:
                 residual, normed = self._layer(*args)
+            kind_T = None
         return normed
 
     def _layer(
@@ -138,62 +156,84 @@ class _Pass:
         layer: Any,
         residual: torch.Tensor,
         normed: torch.Tensor,
-        mix: "_Attend",
+        kind_T: torch.Tensor | None,
+        mix: "_Mix",
         after: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(residual, residual normed by `after`)."""
+        """(residual, residual normed by `after`); `normed` has a row of each kind where given."""
         own, mlp = layer.self_attn, layer.mlp
-        query, key, value = self._linears(normed, (own.q_proj, own.k_proj, own.v_proj))
+        mixed = mix.attend(*self._projected(own, normed, kind_T, mix.asking_Q), own.scaling)
+        if mix.answers_N is not None:
+            mixed = mixed.index_select(0, mix.answers_N)
+            residual = residual.index_select(0, self.batch.places_N)
+        (mixed,) = self._linears(mixed, (own.o_proj,))
+        residual, normed = add_norm(residual, mixed, layer.post_attention_layernorm)
+        gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
+        (made,) = self._linears(swiglu(gate, up), (mlp.down_proj,))
+        return add_norm(residual, made, after)
+
+    def _projected(
+        self,
+        own: Any,
+        normed: torch.Tensor,
+        kind_T: torch.Tensor | None,
+        asking_Q: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries of the tokens that ask, keys and values of all."""
+        if asking_Q is None or kind_T is not None:
+            query, key, value = self._linears(normed, (own.q_proj, own.k_proj, own.v_proj))
+        else:
+            (query,) = self._linears(normed.index_select(0, asking_Q), (own.q_proj,))
+            key, value = self._linears(normed, (own.k_proj, own.v_proj))
         if hasattr(own, "q_norm"):
             query, key = self._head_norm(query, own.q_norm), self._head_norm(key, own.k_norm)
-        mixed = mix(query, key, value, own.scaling)
-        if layer is self.backbone.layers[-1]:
-            places_N = self.batch.places_N
-            mixed, residual = mixed.index_select(0, places_N), residual.index_select(0, places_N)
-        (mixed,) = self._linears(mixed, (own.o_proj,))
-        residual, normed = _add_norm(residual, mixed, layer.post_attention_layernorm)
-        gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
-        swiglu: Any = fused.swiglu if self.fused else _SwiGlu.apply
-        (made,) = self._linears(swiglu(gate, up), (mlp.down_proj,))
-        return _add_norm(residual, made, after)
+        if kind_T is None:
+            return query, key, value
+        query = spread(query, kind_T if asking_Q is None else kind_T[asking_Q])
+        return query, spread(key, kind_T), spread(value, kind_T)
 
     @property
     def fused(self) -> bool:
         """Whether compiled passes do what is not a product."""
         return fused.takes(self.dtype)
 
-    def _attention(self, cos: torch.Tensor, sin: torch.Tensor) -> "_Attend":
-        """What mixes the rows of a layer."""
-        if self.fused:
-            turn, layout = (
-                fused_attention.Turn.of(cos, sin),
-                fused_attention.Layout.of(self.segments),
-            )
-            return lambda q, k, v, scaling: fused_attention.attend(q, k, v, turn, scaling, layout)
-        rotary = Rotary.of(cos, sin, self.backbone.config.num_attention_heads)
-        return lambda q, k, v, scaling: attend(q, k, v, rotary, scaling, self.segments)
+    def _mixes(self, cos: torch.Tensor, sin: torch.Tensor) -> "list[_Mix]":
+        """What mixes the rows of each layer."""
+        count = len(self.backbone.layers)
+        if not self.fused:
+            rotary = Rotary.of(cos, sin, self.backbone.config.num_attention_heads)
 
-    def _norm(self, x: torch.Tensor, norm: Any) -> torch.Tensor:
-        apply: Any = _RmsNorm.apply
-        made: torch.Tensor = apply(x, norm.weight, norm.variance_epsilon, self.dtype)
-        return made
+            def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
+                return attend(q, k, v, rotary, s, self.segments)
 
-    def _head_norm(self, x: torch.Tensor, norm: Any) -> torch.Tensor:
-        return self._norm(x.view(-1, len(norm.weight)), norm).view(x.shape)
+            return [*[_Mix(plain)] * (count - 1), _Mix(plain, None, self.batch.places_N)]
+        skipped, asking_Q, answers_N = asking(self.segments, self.batch.places_N)
+        turn, few = Turn.of(cos, sin), Turn.of(cos[asking_Q], sin[asking_Q])
+        every = partial(fused_attention.attend, (turn, turn), Layout.of(self.segments))
+        last = partial(fused_attention.attend, (few, turn), Layout.of(self.segments, skipped))
+        return [*[_Mix(every)] * (count - 1), _Mix(last, asking_Q, answers_N)]
+
+    def _is_plain(self, modules: Sequence[Any]) -> bool:
+        """Whether `linears` takes all of them, so that nothing in them is drawn for each row."""
+        return all(self._parts(module) is not None for module in modules)
+
+    def _norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
+        return norm(x, module.weight, module.variance_epsilon, self.dtype)
+
+    def _head_norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
+        return self._norm(x.view(-1, len(module.weight)), module).view(x.shape)
 
     def _linears(self, x: torch.Tensor, modules: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """What several projections make of the same rows."""
         found = [self._parts(module) for module in modules]
         parts = [part for part in found if part is not None]
         if len(parts) == len(found):
-            apply: Any = _Linears.apply
-            made: tuple[torch.Tensor, ...] = apply(x, *(each for part in parts for each in part))
-            return made
+            return linears(x, *(each for part in parts for each in part))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return tuple(module(x).to(self.dtype) for module in modules)
 
     def _parts(self, module: Any) -> tuple[Any, ...] | None:
-        """What `_Linears` takes of a plain layer or of a plain LoRA layer; else None."""
+        """What `linears` takes of a plain layer or of a plain LoRA layer; else None."""
         base = getattr(module, "base_layer", module)
         if type(base) is not torch.nn.Linear or not hasattr(module, "weight"):
             return None
@@ -212,133 +252,3 @@ class _Pass:
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
         casts = self.casts.of(down, self.dtype), self.casts.of(up, self.dtype)
         return (*parts, down, casts[0], up, casts[1], module.scaling[name])
-
-
-class _Linears(torch.autograd.Function):
-    """Products of the same rows with several matrices, each with a low-rank adapter or none."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
-        out, saved = [], [x]
-        ctx.scales = []
-        for start in range(0, len(parts), _PER_LINEAR):
-            _, cast, bias, _, down_cast, _, up_cast, scale = parts[start:][:_PER_LINEAR]
-            made = linear(x, cast, None if bias is None else bias.to(x.dtype))
-            saved.append(cast)
-            ctx.scales.append(scale)
-            if scale is not None:
-                low = x @ down_cast.T
-                made.addmm_(low, up_cast.T, alpha=scale)
-                saved += [down_cast, up_cast, low]
-            out.append(made)
-        ctx.save_for_backward(*saved)
-        return tuple(out)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        x, *saved = ctx.saved_tensors
-        needs, found = ctx.needs_input_grad, []
-        grad_x: torch.Tensor | None = None
-
-        def add(rows: torch.Tensor, matrix: torch.Tensor) -> None:
-            nonlocal grad_x
-            grad_x = rows @ matrix if grad_x is None else grad_x.addmm_(rows, matrix)
-
-        for place, (grad, scale) in enumerate(zip(grads, ctx.scales, strict=True)):
-            first = 1 + place * _PER_LINEAR
-            cast = saved.pop(0)
-            if needs[0]:
-                add(grad, cast)
-            bias = grad.sum(0) if needs[first + 2] else None
-            found += [grad.T @ x if needs[first] else None, None, bias]
-            if scale is None:
-                found += [None] * 5
-                continue
-            down_cast, up_cast, low = saved[:3]
-            del saved[:3]
-            inner = (grad @ up_cast).mul_(scale)
-            if needs[0]:
-                add(inner, down_cast)
-            found += [inner.T @ x, None, (grad.T @ low).mul_(scale), None, None]
-        return grad_x, *found
-
-
-class _RmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
-    ) -> torch.Tensor:
-        made, scale = _normed(x, weight, epsilon)
-        ctx.save_for_backward(x, weight, scale)
-        return made.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-        x, weight, scale = ctx.saved_tensors
-        grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
-        return grad_x.to(x.dtype), grad_weight, None, None
-
-
-def _add_norm(
-    residual: torch.Tensor, x: torch.Tensor, norm: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sum, its norm in the type of `x`)."""
-    add: Any = fused.add_norm if fused.is_fused(x) else _AddRmsNorm.apply
-    both: tuple[torch.Tensor, torch.Tensor] = add(residual, x, norm.weight, norm.variance_epsilon)
-    return both
-
-
-class _AddRmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        total = residual + x
-        made, scale = _normed(total, weight, epsilon)
-        ctx.save_for_backward(total, weight, scale)
-        ctx.dtype = x.dtype
-        ctx.set_materialize_grads(False)
-        return total, made.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: torch.Tensor | None, grad: torch.Tensor) -> tuple[Any, ...]:
-        total, weight, scale = ctx.saved_tensors
-        grad_x, grad_weight = _norm_grads(total, weight, scale, grad)
-        if grad_total is not None:
-            grad_x += grad_total
-        return grad_x, grad_x.to(ctx.dtype), grad_weight, None
-
-
-def _normed(
-    x: torch.Tensor, weight: torch.Tensor, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x normed in fp32, what its rows were multiplied with)."""
-    x = x.float()
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-    return (x * scale).mul_(weight), scale
-
-
-def _norm_grads(
-    x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, grad: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of `_normed` for x, in fp32, and for the weight."""
-    normed = x.float() * scale
-    product = normed * grad
-    grad_weight = product.sum(0)
-    inner = product.mul_(weight).mean(-1, keepdim=True)
-    grad_x = (grad * weight.float()).addcmul_(normed, inner, value=-1).mul_(scale)
-    return grad_x, grad_weight
-
-
-class _SwiGlu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
-        grad_up = silu(gate).mul_(grad)
-        return torch.ops.aten.silu_backward(grad * up, gate), grad_up

@@ -4,9 +4,11 @@ Packed: the backbone runs once over rows laid end to end, the head only on train
 Padded: the plain forward pass of transformers, for families where a probe finds a difference.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from jangin.models.attention import NAME, UnpackableError
@@ -18,6 +20,8 @@ from jangin.models.render import RenderedRows
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _AFTER_HEAD = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 _PROBE_ROWS = 3
+_PROBE_TOKENS = 32
+"""Of each row: a wrong mask or position shows at once, and the model may be large."""
 _PROBE_TOLERANCE = 1e-3
 """Largest difference of packed and unpacked logits, as a share of the largest logit; bf16 models
 get ten times that."""
@@ -127,10 +131,18 @@ def _static_reason(base: Any) -> str:
     return f"it has {', '.join(sorted(other))} layers" if other else ""
 
 
+def _beginnings(data: RenderedRows, rows: Sequence[int]) -> RenderedRows:
+    """The first tokens of these rows, all of them predicted."""
+    parts = [data.row(row)[0][:_PROBE_TOKENS] for row in rows]
+    ids, starts = np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+    return RenderedRows(ids, np.ones(len(ids), np.bool_), starts, tuple(map(str, rows)))
+
+
 @torch.no_grad()
 def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> str:
-    """Compare packed logits of the shortest rows with those of each row by itself."""
-    rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_ROWS]
+    """Compare packed logits of the shortest rows' beginnings with those of each by itself."""
+    shortest = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_ROWS]
+    data, rows = _beginnings(data, shortest), range(len(shortest))
     base = base_model(model)
     training = model.training
     model.eval()

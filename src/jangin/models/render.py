@@ -7,6 +7,7 @@ and every fast tokenizer, and never looks at the pad id.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from jangin.core.errors import TrainingError
 from jangin.core.types import Message
-from jangin.models.rendered_text import RowTokens, encode_texts, render_texts
+from jangin.models.rendered_text import RowTokens, encode_plain, encode_texts, render_texts
 from jangin.models.settings import TooLong, TrainOn
 
 
@@ -62,7 +63,7 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 def render_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
     """`render_prompt` of many conversations in one tokenizer pass."""
     texts = render_texts(tokenizer, prompts, ask=True)
-    return [encoded.ids for encoded in encode_texts(tokenizer, texts)]
+    return [encoded.ids.tolist() for encoded in encode_texts(tokenizer, texts)]
 
 
 def render_rows(
@@ -98,12 +99,11 @@ def render_rows(
                 "model would never be asked as it was trained. Take the white space off the "
                 "answer's start."
             )
-        trained, stop = _mask(row, span, name)
-        stops[stop] = None
+        trained = _mask(row, span, name)
+        stops[int(row.ids[len(trained) - 1])] = None
         if train_on == "everything":
-            trained[1 : int(np.flatnonzero(trained)[-1])] = True
-        end = int(np.flatnonzero(trained)[-1]) + 1
-        rows.append((np.array(row.ids[:end], dtype=np.int64), trained[:end]))
+            trained[1:] = True
+        rows.append((row.ids[: len(trained)], trained))
     return _join(rows, tuple(names), tuple(stops))
 
 
@@ -126,19 +126,21 @@ def render_documents(
             )
     if not texts:
         return _join([], (), ())
-    encoded = tokenizer(
-        list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
-    )["input_ids"]
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    last = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    first, last = (np.array([] if t is None else [t], dtype=np.int64) for t in (bos, eos))
+    encoded = (
+        flat[start:end]
+        for flat, bounds in encode_plain(tokenizer, texts)
+        for start, end in pairwise(bounds)
+    )
     rows, row_names = [], []
     for name, body in zip(names, encoded, strict=True):
-        ids = np.array([*first, *body, *last], dtype=np.int64)
+        ids = np.concatenate([first, body, last])
         for start in range(0, len(ids) - 1, limit - 1):
             window = ids[start : start + limit]
             rows.append((window, np.arange(len(window)) > 0))
             row_names.append(f"{name}, tokens {start + 1} to {start + len(window)}")
-    return _join(rows, tuple(row_names), tuple(last))
+    return _join(rows, tuple(row_names), tuple(last.tolist()))
 
 
 def select_rows(rows: RenderedRows, numbers: npt.NDArray[np.int64]) -> RenderedRows:
@@ -252,12 +254,10 @@ def _spans(
     return spans
 
 
-def _mask(
-    row: RowTokens, spans: list[tuple[int, int]], name: str
-) -> tuple[npt.NDArray[np.bool_], int]:
-    """True from each span's start through its stop token; also the stop token of the last."""
+def _mask(row: RowTokens, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
+    """True from each span's start through its stop token; ends with that of the last span."""
     trained = np.zeros(len(row.ids), dtype=np.bool_)
-    stop = -1
+    place = -1
     for start, end in spans:
         inside, place = row.trained(start, end)
         if place < 0:
@@ -268,8 +268,7 @@ def _mask(
             )
         part = slice(inside.start, inside.stop) if isinstance(inside, range) else inside
         trained[part] = True
-        stop = row.ids[place]
-    return trained, stop
+    return trained[: place + 1]
 
 
 def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:

@@ -3,16 +3,21 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from jinja2 import TemplateError
 
 from jangin.core.errors import TrainingError
 from jangin.core.types import Message
+from jangin.models.word_tokens import find_word_tokens
 
 ROWS_AT_ONCE = 1_000
-"""An encoding holds much beside its ids; more of them at once would only take memory."""
+"""Conversations and encodings hold much beside text and ids; more at once only takes memory."""
+CHARACTERS_AT_ONCE = 1_000_000
 
 
 def render_texts(
@@ -31,22 +36,27 @@ def render_texts(
             "this model's tokenizer has no chat template, so nobody knows how to write a turn. "
             "Choose a model that has one, or add a chat_template.jinja to its folder."
         )
-    if not conversations:
-        return []
-    plain = [[message.model_dump() for message in messages] for messages in conversations]
-    try:
-        return list(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask))
-    except TemplateError:
-        pass  # one of them: found by rendering each alone
+    texts: list[str] = []
+    for start in range(0, len(conversations), ROWS_AT_ONCE):
+        plain = [
+            [{"role": message.role, "content": message.content} for message in messages]
+            for messages in conversations[start : start + ROWS_AT_ONCE]
+        ]
+        try:
+            texts += tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
+        except TemplateError:  # one of them: found by rendering each alone
+            texts += _render_each(tokenizer, plain, ask, names[start:])
+    return texts
+
+
+def _render_each(
+    tokenizer: Any, plain: Sequence[list[dict[str, str]]], ask: bool, names: Sequence[str]
+) -> list[str]:
     texts = []
     for number, messages in enumerate(plain):
         try:
-            texts.append(
-                str(
-                    tokenizer.apply_chat_template(
-                        messages, tokenize=False, add_generation_prompt=ask
-                    )
-                )
+            text = tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=ask
             )
         except TemplateError as error:
             name = names[number] if names else "a conversation"
@@ -54,21 +64,27 @@ def render_texts(
                 f"{name}: the model's chat template refuses it: {error}. "
                 "Change the row's turns, or choose a model whose template takes them."
             ) from error
+        texts.append(str(text))
     return texts
 
 
 class RowTokens:
     """Tokens of one rendered text, and where turns begin and end among them."""
 
-    def __init__(self, text: str, ids: list[int], added: int, cuts: "Cuts") -> None:
-        """`added` tokens at the beginning stand nowhere in the text: 1 for an added BOS, else 0."""
+    def __init__(
+        self, text: str, ids: npt.NDArray[np.int64], places: list[int], added: int, cuts: "Cuts"
+    ) -> None:
+        """`places` are those of the special tokens that stand in the text.
+
+        `added` tokens at the beginning stand nowhere in it: 1 for an added BOS, else 0.
+        """
         self.text = text
         self.ids = ids
         """With BOS before them if the model has one and the text does not begin with it."""
         self._added = added
         self._cuts = cuts
         self._spans = cuts.spans(text)
-        self._places = cuts.places(ids)[added:]
+        self._places = places
         self._exact = len(self._spans) == len(self._places)
         self._encoding: Any = None
 
@@ -82,7 +98,7 @@ class RowTokens:
             return begin
         alone = self._cuts.encode(self.text[:character])
         begin = self._added + len(alone)
-        return begin if self.ids[self._added : begin] == alone else None
+        return begin if self.ids[self._added : begin].tolist() == alone else None
 
     def trained(self, start: int, end: int) -> tuple[Sequence[int], int]:
         """(tokens from one character through the last special one before another, its place).
@@ -109,7 +125,7 @@ class RowTokens:
         place = self._places[before]
         alone = self._cuts.encode_tail(self.text[self._spans[before][0] : character])
         begin = place + len(alone)
-        return begin if self.ids[place:begin] == alone else None
+        return begin if self.ids[place:begin].tolist() == alone else None
 
     def _offsets(self) -> list[tuple[int, int]]:
         """(start, end) of every token in characters; (0, 0) for what was added."""
@@ -138,10 +154,6 @@ class Cuts:
         """(start, end) of every special token in a text."""
         return [match.span() for match in self._pattern.finditer(text)]
 
-    def places(self, ids: Sequence[int]) -> list[int]:
-        """Where special tokens stand among others."""
-        return [place for place, token in enumerate(ids) if token in self.ids]
-
     def encode(self, text: str) -> list[int]:
         """A text's own tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
@@ -166,17 +178,55 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[RowTokens]:
     bos = tokenizer.bos_token_id
     adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
     cuts = Cuts(tokenizer)
-    cuts.backend.no_truncation()
-    cuts.backend.no_padding()
-    for start in range(0, len(texts), ROWS_AT_ONCE):
-        part = list(texts[start : start + ROWS_AT_ONCE])
-        encodings = cuts.backend.encode_batch_fast(part, add_special_tokens=False)
-        for text, encoding in zip(part, encodings, strict=True):
-            ids = encoding.ids
-            if bos is not None and ids[:2] == [bos, bos]:
+    special = np.array(sorted(cuts.ids), dtype=np.int64)
+    left = iter(texts)
+    for flat, bounds in encode_plain(tokenizer, texts):
+        places = np.flatnonzero(np.isin(flat, special))
+        ranges = np.searchsorted(places, bounds).tolist()
+        for row, (start, end) in enumerate(pairwise(bounds.tolist())):
+            ids = flat[start:end]
+            if bos is not None and ids[:2].tolist() == [bos, bos]:
                 raise TrainingError(
                     "the chat template writes the beginning-of-text token twice. "
                     "Take one of them out of chat_template.jinja."
                 )
-            added = adds_bos and ids[:1] != [bos]
-            yield RowTokens(text, [bos, *ids] if added else ids, int(added), cuts)
+            added = int(adds_bos and ids[:1].tolist() != [bos])
+            inside = (places[ranges[row] : ranges[row + 1]] + (added - start)).tolist()
+            if added:
+                ids = np.concatenate([np.array([bos], dtype=np.int64), ids])
+            yield RowTokens(next(left), ids, inside, added, cuts)
+
+
+def encode_plain(
+    tokenizer: Any, texts: Sequence[str]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Texts' own tokens, nothing added and nothing cut off, for many texts at once.
+
+    Yields (ids of some texts end to end, where each begins and the last one ends).
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    words = find_word_tokens(tokenizer)
+    for part in _parts(texts):
+        if words is not None and words.pays:
+            yield words.encode(part)
+            continue
+        encodings = backend.encode_batch_fast(part, add_special_tokens=False)
+        found = [encoding.ids for encoding in encodings]
+        bounds = np.concatenate([[0], np.cumsum([len(ids) for ids in found])]).astype(np.int64)
+        yield np.fromiter(chain.from_iterable(found), np.int64, bounds[-1]), bounds
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """As many texts as are tokenized at once."""
+    part: list[str] = []
+    characters = 0
+    for text in texts:
+        part.append(text)
+        characters += len(text)
+        if len(part) == ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config, Runtime
+from jangin.core.config import Config
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.stage import Cost, Stage, StageContext
@@ -57,8 +57,6 @@ class DpoConfig(TrainingConfig):
     """There are no pairs to validate on; see `stop`."""
     keep: Literal["last"] = "last"
     """The last step's weights, unless `stop` went back."""
-    sharding: Runtime[Literal["none"]] = "none"
-    """Each device keeps a copy of the model: pairs are not trained with FSDP2."""
     beta: float = Field(default=0.1, gt=0)
     """How dear it is to move away from the reference."""
     label_smoothing: float = Field(default=0, ge=0, lt=0.5)

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from jangin.models.attention import NAME, UnpackableError
+from jangin.models.checkpoint import like, whole
 from jangin.models.log_probabilities import linear_log_probabilities, logits_log_probabilities
 from jangin.models.objective import Done, digest_arrays, matrix_dtype
 from jangin.models.pack import rows_of_step, split_by_budget
@@ -219,7 +220,7 @@ class DpoLoss:
         if self.terms.max_fall < float("inf"):
             self.sums["kept_step"] = torch.zeros(1, dtype=torch.int64)
             for name, parameter in self._trained():
-                self.sums[_KEPT + name] = parameter.detach().cpu().clone()
+                self.sums[_KEPT + name] = whole(parameter.detach()).cpu().clone()
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -322,7 +323,7 @@ class DpoLoss:
             )
         self.sums["kept_step"].fill_(line.step)
         for name, parameter in self._trained():
-            self.sums[_KEPT + name].copy_(parameter.detach())
+            self.sums[_KEPT + name].copy_(whole(parameter.detach()))
         return ""
 
     @property
@@ -334,7 +335,7 @@ class DpoLoss:
     def restore_kept(self) -> None:
         """Put the last good weights back."""
         for name, parameter in self._trained():
-            parameter.copy_(self.sums[_KEPT + name])
+            parameter.copy_(like(self.sums[_KEPT + name], parameter))
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.scorer.model.named_parameters() if p.requires_grad]

@@ -65,13 +65,13 @@ def run(start, rows, folder, progress=None, **changes):
     return fit(start, *rows, config(**changes), folder, progress or Silence())
 
 
-class Dying(Silence):
-    """The waiting process ends at one step."""
+class Killing(Silence):
+    """The waiting process is gone at one step, its workers are not."""
 
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 5:
-            raise RuntimeError("the machine went away")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def assert_same(one, two, folder):
@@ -102,15 +102,19 @@ def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start,
     assert_same(one, two, tmp_path)
 
 
-def test_fsdp_on_two_processes_goes_on_after_a_kill_and_trains_what_one_trains(
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains(
     start, rows, tmp_path
 ):
     """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
     one = run(start, rows, tmp_path / "one")
     progress, several = Silence(), {"devices": 2, "sharding": "fsdp"}
     undisturbed = run(start, rows, tmp_path / "undisturbed", **several)
-    with pytest.raises(RuntimeError, match="went away"):
-        run(start, rows, tmp_path / "two", Dying(), **several)
+    victim = os.fork()
+    if not victim:
+        run(start, rows, tmp_path / "two", Killing(), **several)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(victim, 0)[1]) == signal.SIGKILL
     two = run(start, rows, tmp_path / "two", progress, **several)
     assert progress.said == ["going on from step 4 of 6"]
     whole = one.outcome.runtime["parameters_here"]

@@ -3,12 +3,14 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from jangin.core.ledger import CallCount
+from jangin.core.ledger import Bill, CallCount
 from jangin.core.table import read_table
 from jangin.core.types import Example, SplitExample
 from jangin.examples.read import Unread
@@ -16,6 +18,7 @@ from jangin.grading.labels import grade_labels
 from jangin.models.evidence import Comparison, Leak, Prediction, Result
 from jangin.models.task_results import LabelResult, NumberResult
 from jangin.pipeline.compare import as_csv, as_html, compare_variants
+from jangin.pipeline.costs import VariantCost
 from jangin.pipeline.report import build_report
 from jangin.pipeline.runner import run
 from jangin.pipeline.session import open_session
@@ -152,7 +155,7 @@ def test_predictions_are_keyed_by_row_whatever_order_they_came_in(reviews):
 
 def test_the_variants_of_the_reviews_stand_in_one_table(reviews):
     opened, made, seconds = reviews
-    table = compare_variants(opened, made, seconds)
+    table = compare_variants(opened, made, seconds, dict.fromkeys(made, VariantCost(Bill())))
     assert [row.variant for row in table.rows] == list(made)
     assert table.comparisons == 3
     others = [row.measured["test"] for row in table.rows[1:]]
@@ -228,3 +231,45 @@ def test_some_prices_are_broken_on_purpose():
             prices.append("torn")
     assert {"torn", "", "N/A", "Currently unavailable", "$12.99 - $45.00"} <= set(prices)
     assert any("," in price for price in prices)
+
+
+def chats_of_our_listings():
+    for line in (PROJECTS / "price" / "products.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        parts = [row["title"], *(row.get("description") or ()), *(row.get("features") or ())]
+        text = f"Give a price.\n\nTitle: {' '.join(parts)}\nCategory: Automotive"
+        price = {"role": "assistant", "content": f"${row.get('price')}"}
+        yield json.dumps({"messages": [{"role": "user", "content": text}, price]})
+
+
+def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path):
+    project = (PROJECTS / "price" / "real.yaml").read_text(encoding="utf-8")
+    (tmp_path / "real.yaml").write_text(project, encoding="utf-8")
+    lines = list(chats_of_our_listings())[:60]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    script = PROJECTS / "price" / "make_tokenizer.py"
+    few = tmp_path / "few.jsonl"  # of all of them it would learn whole phrases as one token
+    few.write_text("\n".join(lines[:2]), encoding="utf-8")
+    subprocess.run([sys.executable, script, few], check=True)
+    with open_session(tmp_path / "real.yaml", tmp_path / "store") as session:
+        run(session.opened, session.store, session.services, ["main"], "split")
+        made = {"main": session.made("main")}
+        sft = session.opened.variants["main"].stage_config("sft")
+    examples = rows_of(made, "main", "read", "examples", Example)
+    assert all(e.question.startswith("How much does this cost to the nea") for e in examples)
+    assert all(e.question.endswith("\n\nPrice is $") for e in examples)
+    assert all(e.answer.endswith(".00") and 1 <= float(e.answer) <= 999 for e in examples)
+    assert not any("Give a price" in e.question for e in examples)
+    reasons = {row.reason for row in rows_of(made, "main", "read", "unread", Unread)}
+    assert len(examples) > 5
+    assert "text is below 301 characters" in reasons
+    assert "completion is no number" in reasons
+    method = sft.method
+    assert (method.type, method.double_quant, method.r, method.alpha) == ("qlora", True, 32, 64)
+    assert method.targets == ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert (method.dropout, sft.learning_rate, sft.schedule) == (0.1, 1e-4, "cosine")
+    assert (sft.warmup_fraction, sft.weight_decay, sft.max_gradient_norm) == (0.03, 0.001, 0.3)
+    assert (sft.train_on, sft.precision) == ("completion", "bf16")

@@ -13,9 +13,13 @@ from jangin.cli_data import register
 from jangin.core.errors import JanginError
 from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
 from jangin.terminal import (
+    INTERRUPTED,
+    STOPPED,
     Bars,
+    Stopped,
     comparison_table,
     console,
+    effort_table,
     errors,
     plan_table,
     plan_total,
@@ -33,9 +37,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-INTERRUPTED = 130
-STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
 
 
 def _show_version(asked: bool) -> None:
@@ -278,6 +279,7 @@ def compare(
     """Put the variants in one table, with paired tests and corrected p values."""
     from jangin.core.store import output_errors
     from jangin.pipeline import compare as comparing
+    from jangin.pipeline.costs import variant_costs
     from jangin.pipeline.session import open_session
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
@@ -285,7 +287,12 @@ def compare(
     with open_session(project, store) as session:
         made = {name: session.made(name) for name in session.opened.variants}
         table = comparing.compare_variants(
-            session.opened, made, session.seconds(made), against, system
+            session.opened,
+            made,
+            session.seconds(made),
+            variant_costs(session, made),
+            against,
+            system,
         )
         if publish:
             comparing.refuse_leaks(table)
@@ -297,7 +304,9 @@ def compare(
         if output is not None:
             with output_errors(output):
                 output.write_text(pages[output.suffix](), encoding="utf-8")
-    console.print(comparison_table(comparing.flat_rows(table)))
+    rows = comparing.flat_rows(table)
+    console.print(comparison_table(rows))
+    console.print(effort_table(rows))
     for line in comparing.sentences(table):
         console.print(line, highlight=False)
     for variant in table.leaked:
@@ -345,7 +354,7 @@ def main() -> None:
         app()
     except SystemExit as leave:
         if leave.code == INTERRUPTED:  # typer has already turned KeyboardInterrupt into this
-            errors.print(STOPPED)
+            errors.print(leave.text if isinstance(leave, Stopped) else STOPPED)
         raise
     except JanginError as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

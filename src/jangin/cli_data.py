@@ -8,11 +8,12 @@ from rich.markup import escape
 
 from jangin.core.errors import ConfigError
 from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
-from jangin.terminal import console, rows_table
+from jangin.terminal import Stopped, confirm, console, rows_table
 
 if TYPE_CHECKING:
     from jangin.examples.prepare import Outcome
     from jangin.pipeline.data_page import DataView
+    from jangin.pipeline.prepare import Wanted
     from jangin.pipeline.remedy import Remedy
 
 LANGUAGE = Literal["auto", "ko", "en"]
@@ -91,18 +92,34 @@ def prepare(
         form, prompt, completion, rejected, system, validation, test, group, seed, order,
         tokenizer, context, balance,
     )  # fmt: skip
+    preparing.refuse_overwriting(file, folder, overwrite=overwrite)
+    _show_outcome(_ask_and_write(file, wanted, folder, yes=yes, overwrite=overwrite))
+
+
+def _ask_and_write(
+    file: Path, wanted: "Wanted", folder: Path, *, yes: bool, overwrite: bool
+) -> "Outcome":
+    from jangin.pipeline import prepare as preparing
+
+    work = console.status(f"  looking at every row of {escape(file.name)}")
 
     def ask(remedy: "Remedy") -> bool:
-        from rich.prompt import Confirm
-
         _show_remedy(remedy)
         if yes or remedy.level == "necessary":
             return True
-        return Confirm.ask("  Do it?", default=True, console=console)
+        work.stop()
+        agreed = confirm("  Do it?")
+        work.start()
+        return agreed
 
-    plan, answers = preparing.propose(file, wanted, ask, _say)
-    outcome, _ = preparing.write(file, plan, answers, folder, overwrite=overwrite)
-    _show_outcome(outcome)
+    try:
+        with work:
+            plan, answers = preparing.propose(file, wanted, ask, _say)
+            work.update(f"  writing into {escape(str(folder))}")
+            outcome, _ = preparing.write(file, plan, answers, folder, overwrite=overwrite)
+    except KeyboardInterrupt:
+        raise Stopped("[yellow]Stopped.[/] Nothing was written.") from None
+    return outcome
 
 
 def _say(text: str) -> None:
@@ -192,7 +209,8 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
     for split, count in view.splits.items():
         _say(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
     for script, count in found.languages.items():
-        _say(f"{words('data_languages')}: {script} {count:,}")
+        name = words.known(f"script_{script}", script)
+        _say(f"{words('data_languages')}: {name} {count:,}")
     for suspect in found.personal:
         _say(f"{words('data_personal')}: {suspect.name.replace('_', ' ')} {suspect.rows:,}")
     if found.labels:

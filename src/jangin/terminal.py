@@ -1,5 +1,7 @@
 """What the command line shows: progress bars, the plan, the steps of a run, tables of results."""
 
+import select
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jangin.core.numerals import dollars
+
 WIDTH_OF_FILES = 120
 """Columns where the output is no terminal but a file or a pipe."""
 
@@ -29,7 +33,35 @@ def _console(*, stderr: bool) -> Console:
 console = _console(stderr=False)
 errors = _console(stderr=True)
 
+INTERRUPTED = 130
+STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
+
+
+class Stopped(SystemExit):
+    """Ctrl-C in a command of which it can be said what is left of it."""
+
+    def __init__(self, text: str) -> None:
+        """Exit with the code of an interrupted program."""
+        super().__init__(INTERRUPTED)
+        self.text = text
+
+
+def confirm(question: str) -> bool:
+    """Ask for yes, the default, or no."""
+    from rich.prompt import Confirm
+
+    class Patient(Confirm):
+        """Waits in small steps: polars lets a read go on after SIGINT, and Ctrl-C did nothing."""
+
+        @classmethod
+        def get_input(cls, console: Console, prompt: Any, *_: Any, **__: Any) -> str:
+            console.print(prompt, end="")
+            while not select.select([sys.stdin], [], [], 0.1)[0]:
+                pass
+            return input()
+
+    return Patient.ask(question, default=True, console=console)
 
 
 class Bars:
@@ -137,11 +169,6 @@ def calls_text(calls: Any) -> str:
     return f"{tokens}, {usd}{rest}"
 
 
-def dollars(usd: float) -> str:
-    """US dollars, with as many digits as small sums need."""
-    return f"${usd:,.2f}" if usd >= 0.1 or not usd else f"${usd:.4f}"
-
-
 def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
     """What all stages together would ask for; empty where no model is asked or was paid."""
     total: Any = None
@@ -202,6 +229,11 @@ RIGHT = {
 }
 """What a right answer is, by the measure of the task."""
 
+UNREAD = {"closeness": "no label", "absolute_error": "no number"}
+"""Answers that could not be read: wrong, and in no mean."""
+MOST_UNREAD = 0.1
+"""Share of answers without a number over which a mean error says how many it is of."""
+
 
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of every variant and system on every evidence set, with its interval."""
@@ -217,9 +249,10 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "right",
         "95 % interval",
         measure.replace("_", " "),
+        *([UNREAD[measure]] if measure in UNREAD else []),
         "p vs base",
     ):
-        right = title in ("n", "right", measure.replace("_", " "))
+        right = title in ("n", "right", measure.replace("_", " "), *UNREAD.values())
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -235,7 +268,8 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]),
             f"{100 * row['right']:.1f} %",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
-            _score(row["score"], measure),
+            _score(row),
+            *([str(row["unparsable"])] if measure in UNREAD else []),
             "" if p_value is None else format_p(p_value),
         )
     return table
@@ -245,7 +279,7 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Variants beside each other, one line for each evidence set."""
     table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
     heads = ("evidence", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
-    for title in (*heads, "seconds", "valid loss"):
+    for title in heads:
         table.add_column(title, justify="left" if title in heads[:2] else "right")
     last = ""
     for row in sorted(rows, key=lambda row: str(row["evidence_set"])):
@@ -259,19 +293,51 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]) if asked else "",
             f"{100 * row['right']:.1f} %" if asked else "not asked",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if asked else "",
-            _score(row["score"], row["measure"]) if asked else "",
+            _score(row) if asked else "",
             "" if row["p_value"] is None else format_p(row["p_value"]),
             "" if row["p_holm"] is None else format_p(row["p_holm"]),
-            f"{row['seconds']:,.0f}",
-            "" if row["valid_loss"] is None else f"{row['valid_loss']:.3f}",
         )
     return table
 
 
-def _score(score: float | None, measure: str) -> str:
+def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What each variant took: time, money, steps, tokens, and the losses where it ended."""
+    table = Table(title="what each variant took", title_justify="left")
+    table.add_column("variant")
+    for title in (
+        "seconds",
+        "models asked",
+        "cost",
+        "steps",
+        "trained tokens",
+        "train loss",
+        "valid loss",
+    ):
+        table.add_column(title, justify="right")
+    for row in {row["variant"]: row for row in rows}.values():
+        table.add_row(
+            row["variant"],
+            f"{row['seconds']:,.0f}",
+            f"{row['model_calls']:,} calls" if row["model_calls"] else "",
+            row["cost"],
+            *(
+                "" if row[name] is None else f"{row[name]:,}"
+                for name in ("steps", "trained_tokens")
+            ),
+            *("" if row[n] is None else f"{row[n]:.3f}" for n in ("train_loss", "valid_loss")),
+        )
+    return table
+
+
+def _score(row: dict[str, Any]) -> str:
+    """The mean; one over too few answers says over how many, as it flatters or slanders."""
+    score, n, unread = row["score"], row["n"], row["unparsable"]
     if score is None:
         return "-"
-    return f"{score:,.2f}" if measure == "absolute_error" else f"{100 * score:.1f}"
+    if row["measure"] != "absolute_error":
+        return f"{100 * score:.1f}"
+    few = unread > MOST_UNREAD * n
+    return f"{score:,.2f}" + (f" [yellow](of {n - unread} answers)[/]" if few else "")
 
 
 def format_p(p_value: float) -> str:

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.errors import LedgerError
-from jangin.core.ledger import MIGRATIONS, CallCount, Ledger
+from jangin.core.ledger import Bill, CallCount, Ledger
+from jangin.core.migrations import MIGRATIONS
 
 
 def test_an_answer_is_kept_by_request_and_source(ledger):
@@ -102,7 +103,9 @@ def test_a_ledger_of_a_newer_jangin_is_refused_and_left_alone(tmp_path):
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     db.commit()
-    with pytest.raises(LedgerError, match=r"newer jangin \(ledger version 3.*Upgrade jangin"):
+    with pytest.raises(
+        LedgerError, match=r"newer jangin \(ledger version \d+, this one.*Upgrade jangin"
+    ):
         Ledger(path)
     assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
     db.close()
@@ -200,6 +203,30 @@ def test_spending_is_summed_by_stage_teacher_and_model_and_recordings_are_left_o
     assert (row.stage, row.calls, row.prompt_tokens, row.completion_tokens) == ("a", 2, 20, 10)
     assert row.usd == 0.5
     assert ledger.spent_usd() == 0.75
+
+
+def test_a_bill_counts_each_request_once_whoever_paid_for_it(ledger):
+    with ledger.making("synthesize", "k1"):
+        ledger.asking("shared", "", "m", "t", 2.0)
+        ledger.asking("own", "", "m", "t", 1.0)
+    with ledger.making("synthesize", "k2"):
+        ledger.used("shared", "")
+        ledger.asking("free", "", "m", "t", None)
+        ledger.asking("heard", "recorded 12ab", "m", "t", 0.0)
+    ledger.asking("for nobody", "", "m", "t", 8.0)
+    assert ledger.bill(["k1"]) == Bill(calls=2, usd=3.0)
+    assert ledger.bill(["k2"]) == Bill(calls=2, usd=2.0, unpriced=1, recorded=1)
+    assert ledger.bill(["k1", "k2", "k3"]) == Bill(calls=3, usd=3.0, unpriced=1, recorded=1)
+    assert ledger.bill([]) == Bill()
+    assert (ledger.knows_uses("k2"), ledger.knows_uses("k3")) == (True, False)
+
+
+def test_an_artifact_that_asked_nothing_is_told_from_one_that_nobody_noted(ledger):
+    with ledger.making("curate", "quiet"):
+        pass
+    assert ledger.knows_uses("quiet")
+    assert ledger.bill(["quiet"]) == Bill()
+    assert (ledger.stage, ledger.artifact) == ("", "")
 
 
 def test_a_request_asked_again_costs_again_and_one_taken_back_does_not(ledger):

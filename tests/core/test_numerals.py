@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.core.numerals import read_number
+from jangin.core.numerals import count_numbers, read_number
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,26 @@ from jangin.core.numerals import read_number
 )
 def test_the_first_number_of_an_answer_is_read(answer, number):
     assert read_number(answer) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("$1,299.00", 1),
+        ("₩15,000원", 1),
+        ("-3.5", 1),
+        ("3만 5천원", 1),
+        ("1억 2,500만원입니다", 1),
+        ("2만 300원", 1),
+        ("$12.99 - $45.00", 2),
+        ("12.99-45", 2),
+        ("3만~5만원", 2),
+        ("만 5천원에서 2만 300원", 2),
+        ("2 for $5", 2),
+        ("１２~１５원", 2),
+        ("call us", 0),
+        ("", 0),
+    ],
+)
+def test_the_numbers_of_a_text_are_counted_with_their_units(text, count):
+    assert count_numbers(text) == count

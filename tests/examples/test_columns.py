@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from jangin.core.errors import SettingsError
-from jangin.core.numerals import read_number
+from jangin.core.numerals import count_numbers, read_number
 from jangin.examples.balance import Balance
 from jangin.examples.cells import RAW, REASON, ROW
 from jangin.examples.clean import COMPOSED, tidy, tidy_text
-from jangin.examples.columns import Columns, number_of, round_half_up
+from jangin.examples.columns import Columns, counts_of, number_of, round_half_up
 from jangin.examples.steps import Step
 
 NUMBERS = st.lists(
@@ -43,6 +43,8 @@ def test_numbers_of_a_column_are_those_that_one_text_gives(texts):
     frame = pl.DataFrame({"x": texts}, schema={"x": pl.String})
     found = frame.select(number_of("x"))["x"].to_list()
     assert found == [read_number(text) for text in texts]
+    counted = frame.select(counts_of("x"))["x"].to_list()
+    assert counted == [count_numbers(text) for text in texts]
 
 
 @given(st.lists(st.text(max_size=20), max_size=20))
@@ -89,6 +91,36 @@ def test_a_price_column_of_mixed_types_gives_numbers_and_reasons():
     assert reasons == [
         "p is above 999.49", None, "p is below 0.5", "p is no number", "p is no number", None,
     ]  # fmt: skip
+
+
+def test_a_range_is_set_aside_unless_its_first_number_is_asked_for():
+    prices = ["$12.99 - $45.00", "3만~5만원", "₩15,000", "1,299.00", "3만 5천원", "2 for $5"]
+    step = {"type": "number", "column": "p"}
+    kept, reasons, _ = run(step, p=prices)
+    assert kept["p"].to_list() == ["15000", "1299", "35000"]
+    several = "p holds several numbers, such as a range"
+    assert reasons == [several, several, None, None, None, several]
+    kept, reasons, _ = run({**step, "ranges": "first"}, p=prices)
+    assert kept["p"].to_list() == ["12.99", "30000", "15000", "1299", "35000", "2"]
+    assert set(reasons) == {None}
+
+
+def test_a_part_of_a_text_becomes_a_column_and_rows_without_it_are_set_aside():
+    texts = ["Title: lamp\nCategory:  Home \nred", "Category: Toys", "nothing", None]
+    step = {"type": "extract", "column": "t", "pattern": r"Category:([^\n]*)", "into": "c"}
+    kept, reasons, _ = run(step, t=texts)
+    assert kept["c"].to_list() == ["Home", "Toys"]
+    why = "the pattern for c does not fit t"
+    assert reasons == [None, None, why, why]
+    kept, reasons, _ = run({**step, "missing": "empty"}, t=texts)
+    assert kept["c"].to_list() == ["Home", "Toys", "", ""]
+    assert set(reasons) == {None}
+    kept, _, changed = run({**step, "pattern": "(?s)Title: (.*)", "into": "t"}, t=texts)
+    assert kept["t"].to_list() == ["lamp\nCategory:  Home \nred"]
+    assert changed == [1]
+    for pattern, problem in (("(", "no regular expression: unclosed group"), ("a", "has no group")):
+        with pytest.raises(SettingsError, match=problem):
+            run({**step, "pattern": pattern}, t=texts)
 
 
 def scrub_by_the_book(text, remove):

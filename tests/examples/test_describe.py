@@ -57,6 +57,8 @@ def test_languages_are_counted_by_the_script_that_most_letters_have():
     [
         ("문의: hong.gildong@example.co.kr 로", "email"),
         ("주민번호 900101-1234567 입니다", "resident_number"),
+        ("주민번호는900101-1234567입니다", "resident_number"),
+        ("전화는 010-1234-5678로 주세요", "phone"),
         ("전화 010-1234-5678", "phone"),
         ("전화 +82 10 1234 5678", "phone"),
         ("카드 1234-5678-9012-3456", "card"),

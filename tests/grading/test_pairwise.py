@@ -47,7 +47,17 @@ def test_answers_of_one_length_show_no_bias_of_length():
 
 
 def test_self_preference_is_the_gain_before_oneself_over_the_other_judges():
-    rates = {"gpt": 0.8, "claude": 0.5, "gemini": 0.6}
-    assert self_preference(rates, "gpt") == pytest.approx(0.25)
-    assert self_preference(rates, "llama") is None
-    assert self_preference({"gpt": 0.8}, "gpt") is None
+    clusters = {f"q{n}": f"d{n}" for n in range(10)}
+    points = {
+        "gpt": dict.fromkeys(clusters, 1.0) | {"q0": 0.0, "q1": 0.0},
+        "claude": {q: float(n < 5) for n, q in enumerate(clusters)},
+        "gemini": {q: float(n < 6) for n, q in enumerate(clusters)},
+    }
+    found = self_preference(points, "gpt", clusters)
+    assert (found.n, found.own, found.others) == (10, 0.8, pytest.approx(0.55))
+    assert found.gain.estimate == pytest.approx(0.25)
+    assert found.gain.low < 0 < found.gain.high
+    del points["gemini"]["q9"]
+    assert self_preference(points, "gpt", clusters).n == 9
+    assert self_preference(points, "llama", clusters) is None
+    assert self_preference({"gpt": points["gpt"]}, "gpt", clusters) is None

@@ -34,14 +34,16 @@ from jangin.models.evidence import (
     summarise,
 )
 from jangin.models.forgetting import ForgettingResult, forgetting_result, read_general
+from jangin.models.judge_kinship import Kin, kin_of
 from jangin.models.pairwise_judge import JudgedPair, PairwiseResult, write_judgements
 from jangin.models.settings import Full, Lora, Steps
 from jangin.models.sft import STAGE as SFT
 from jangin.models.sft import SftConfig
-from jangin.models.slices import Slice
+from jangin.models.slices import Slice, slice_predictions
 from jangin.models.starter import make_starter
-from jangin.models.systems import RetrievalSystem
-from jangin.models.task_results import LabelResult, NumberResult
+from jangin.models.systems import RetrievalSystem, label_of
+from jangin.models.task_results import LabelResult, NumberResult, label_results
+from jangin.models.tasks import LabelsTask
 
 TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
 
@@ -675,6 +677,112 @@ def test_a_verdict_that_cannot_be_read_is_counted_and_not_guessed(context_of):
 def test_a_judge_of_a_system_that_was_not_asked_is_refused(context_of):
     with pytest.raises(SettingsError, match="no system is called 'dpo'"):
         judged(context_of(pairwise=({**JUDGE, "a": "dpo"},)), lambda _request: "")
+
+
+def judged_by(context, models, verdicts, base_id=""):
+    """Pairwise results; `models` is {teacher: model}, `verdicts` {teacher: preferred answer}."""
+    book = answers(rows(), "train")
+    books = {"base": AnswerBook({}), "tuned": AnswerBook(book), "gpt": AnswerBook(book)}
+    predictions = evaluate(context, lambda system: books[label_of(system)])
+
+    def reply_of(name):
+        def reply(request):
+            first = request.messages[-1].content.split("[첫째 답변]\n")[1].split("\n")[0]
+            liked = (first == "모릅니다") == (verdicts[name] == "모릅니다")
+            return json.dumps({"reason": "-", "winner": "first" if liked else "second"})
+
+        return reply
+
+    def chat(name):
+        fake = FakeChat(reply_of(name), model=models[name], source=name)
+        return CachedChat(fake, context.services.ledger)
+
+    inputs = dict(context.inputs)
+    if base_id:
+        manifest = inputs["splits"].manifest.model_copy(update={"summary": {"id": base_id}})
+        inputs["base"] = Artifact(inputs["splits"].path, manifest)
+    services = replace(context.services, chat=chat, progress=Silence())
+    context = replace(context, services=services, inputs=inputs)
+    write_judgements(context, context.config.pairwise, predictions, "ko", 0)
+    found = read_table(context.workspace / "pairwise.parquet", PairwiseResult)
+    return [r for r in found if r.evidence_set == "seen_questions"], services.progress.said
+
+
+HOSTED = {"type": "hosted", "teacher": "gpt"}
+GPT_AGAINST_BASE = {"a": "gpt", "b": "base"}
+
+
+def test_a_judge_that_is_a_contestant_is_named_and_held_against_those_that_are_not(context_of):
+    context = context_of(
+        systems=("base", HOSTED),
+        pairwise=tuple({"judge": name, **GPT_AGAINST_BASE} for name in ("gpt", "claude")),
+    )
+    models = {"gpt": "gpt-5", "claude": "claude-5"}
+    verdicts = {"gpt": "an answer", "claude": "모릅니다"}
+    (own, other), said = judged_by(context, models, verdicts)
+    assert (own.judge_model, own.kinship, own.kin) == ("gpt-5", "itself", "gpt")
+    assert (own.own_win_rate, own.others_win_rate, own.self_preference) == (1, 0, 1)
+    assert (own.own_n, own.self_preference_low, own.self_preference_high) == (8, 1, 1)
+    assert (other.kinship, other.kin, other.own_win_rate) == ("none", "", None)
+    (line,) = [line for line in said if "contestants" in line]
+    assert "the judge gpt is one of the contestants: it judges gpt, itself" in line
+
+
+def test_without_another_judge_no_figure_of_self_preference_is_made_up(context_of):
+    context = context_of(systems=("base", HOSTED), pairwise=({"judge": "gpt", **GPT_AGAINST_BASE},))
+    (own,), _ = judged_by(context, {"gpt": "gpt-5"}, {"gpt": "an answer"})
+    assert (own.kinship, own.kin) == ("itself", "gpt")
+    assert (own.own_n, own.own_win_rate, own.self_preference) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("judge", "wrote", "kinship", "kin"),
+    [
+        ("Qwen3-0.6B", "", "itself", "base"),
+        ("gpt-5", "gpt-5", "teacher", "tuned"),
+        ("gpt-5", "gpt-4", "none", ""),
+    ],
+)
+def test_a_judge_that_is_the_base_or_taught_the_tuned_model_is_named(
+    judge, wrote, kinship, kin, context_of
+):
+    table = [
+        row.model_copy(update={"example": row.example.model_copy(update={"teacher": wrote})})
+        for row in rows()
+    ]
+    context = context_of(table, pairwise=({**JUDGE, "judge": "who"},))
+    (found,), said = judged_by(
+        context, {"who": judge}, {"who": "an answer"}, base_id="Qwen/Qwen3-0.6B"
+    )
+    assert (found.kinship, found.kin) == (kinship, kin)
+    assert any("may favour it" in line for line in said) == (kinship != "none")
+
+
+def test_the_base_of_a_tuned_model_is_its_kin_where_only_tuned_models_compete(context_of):
+    few_shot = {"type": "few_shot", "of": "tuned", "shots": 2}
+    context = context_of(systems=("tuned", HOSTED, few_shot))
+    manifest = context.inputs["splits"].manifest.model_copy(update={"summary": {"id": "a/m"}})
+    inputs = {**context.inputs, "base": Artifact(context.inputs["splits"].path, manifest)}
+    services = replace(context.services, chat=lambda name: FakeChat(str, model=name))
+    context = replace(context, inputs=inputs, services=services)
+    assert kin_of(context, "m", ("tuned", "gpt")) == Kin("base", "tuned")
+    assert kin_of(context, "m", ("tuned", "tuned 2-shot")) == Kin("base", "")
+    assert kin_of(context, "gpt", ("tuned", "gpt")) == Kin("itself", "gpt")
+    assert kin_of(context, "neutral", ("tuned", "gpt")) == Kin()
+
+
+def test_a_label_that_begins_with_a_blank_is_that_label():
+    task = LabelsTask(type="labels", labels=("1", "2"), ordered=True)
+    asked = example("별로예요", " 1")
+    predictions = [
+        grade_prediction(asked, "test", system, answer, task=task)
+        for system, answer in (("base", "2"), ("tuned", "1"))
+    ]
+    assert [p.right for p in predictions] == [False, True]
+    base, tuned = label_results(predictions, task)
+    assert (base.accuracy, tuned.accuracy) == (0, 1)
+    slices = [s for s in slice_predictions(predictions, task) if s.dimension == "label"]
+    assert {s.value for s in slices} <= {"1"}
 
 
 def general_file(folder, lines):

@@ -7,6 +7,7 @@ import pytest
 from workshop import HOSTILE, PROJECT, Workshop, predictions
 
 from jangin.core.errors import ConfigError, DataError
+from jangin.core.ledger import Bill
 from jangin.pipeline.compare import (
     as_csv,
     as_html,
@@ -16,6 +17,7 @@ from jangin.pipeline.compare import (
     refuse_leaks,
     sentences,
 )
+from jangin.pipeline.costs import VariantCost
 
 THREE = """
 variants:
@@ -24,6 +26,11 @@ variants:
   again: {models: {sft: {seed: 7}}}
 """
 SECONDS = {"plain": 10.0, "paraphrased": 20.0, "again": 30.0}
+COSTS = {
+    "plain": VariantCost(Bill(calls=12, usd=1.5)),
+    "paraphrased": VariantCost(Bill(calls=40, usd=0.0, unpriced=40)),
+    "again": VariantCost(Bill(calls=52, usd=0.0123, unpriced=40)),
+}
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def compared(tmp_path):
     workshop = Workshop(tmp_path)
     made = workshop.made(plain=predictions(2), paraphrased=predictions(11, 1), again=predictions(8))
     opened = workshop.open(PROJECT + THREE)
-    return compare_variants(opened, made, SECONDS), made, opened
+    return compare_variants(opened, made, SECONDS, COSTS), made, opened
 
 
 def test_each_variant_is_held_against_the_first_on_the_same_questions(compared):
@@ -68,7 +75,7 @@ def test_the_sentences_are_for_people_who_know_no_statistics(compared):
 
 def test_another_variant_can_be_the_one_that_others_are_held_against(compared):
     _, made, opened = compared
-    table = compare_variants(opened, made, SECONDS, baseline="paraphrased")
+    table = compare_variants(opened, made, SECONDS, COSTS, baseline="paraphrased")
     row = next(row for row in table.rows if row.variant == "plain")
     assert row.measured["held_out_paraphrases"].against.only_a == 9
     assert "plain is 75.0 points worse than paraphrased" in "\n".join(sentences(table))
@@ -80,6 +87,22 @@ def test_what_a_run_took_stands_beside_what_it_reached(compared):
     assert (row.variant, row.seconds, row.steps, row.trained_tokens) == ("paraphrased", 20, 20, 77)
     assert (row.train_loss, row.valid_loss) == (8 / 20, 9 / 20)
     assert row.settings == {"examples.split.training_paraphrases": "100", "models.sft.seed": "0"}
+
+
+def test_what_a_variant_cost_stands_in_every_form_and_is_never_0_where_nobody_knows(compared):
+    table, made, _ = compared
+    rows = {row["variant"]: row for row in flat_rows(table)}
+    assert [rows[name]["cost"] for name in rows] == [
+        *("$1.50", "price unknown (calls: 40)", "$0.0123 + price unknown (calls: 40)"),
+    ]
+    assert [row["cost_usd"] for row in rows.values()] == [1.5, None, 0.0123]
+    assert [row["unpriced_calls"] for row in rows.values()] == [0, 40, 40]
+    first = next(csv.DictReader(io.StringIO(as_csv(table))))
+    assert (first["cost"], first["cost_usd"], first["model_calls"]) == ("$1.50", "1.5", "12")
+    for language, unknown in (("en", "price unknown (calls: 40)"), ("ko", "가격 모름(호출 40회)")):
+        html = as_html(table, made, language)
+        assert '<td class="right">$1.50 <small>' in html
+        assert f'<td class="right">{unknown} <small>' in html
 
 
 def test_json_and_csv_hold_the_same_rows(compared):
@@ -113,7 +136,7 @@ def test_different_questions_are_not_compared(tmp_path):
     fewer = [row for row in others if not row.question.startswith("3번")]
     made = workshop.made(plain=predictions(2), paraphrased=fewer)
     with pytest.raises(DataError, match="plain and paraphrased cannot be compared on held_out"):
-        compare_variants(workshop.open(), made, {})
+        compare_variants(workshop.open(), made, {}, COSTS)
 
 
 def test_figures_that_a_leak_has_touched_are_not_published(tmp_path):
@@ -123,7 +146,7 @@ def test_figures_that_a_leak_has_touched_are_not_published(tmp_path):
         "plain": shared | workshop.models_stages("plain", predictions(2)),
         "paraphrased": shared | workshop.models_stages("paraphrased", predictions(9), leakage=0.5),
     }
-    table = compare_variants(workshop.open(), made, {})
+    table = compare_variants(workshop.open(), made, {}, COSTS)
     assert table.leaked == {"paraphrased": {"held_out_paraphrases": 0.5}}
     with pytest.raises(DataError, match=r"paraphrased: 50\.0% of held_out_paraphrases copy"):
         refuse_leaks(table)
@@ -135,8 +158,8 @@ def test_names_that_are_not_there_are_refused_with_those_that_are(compared):
     with pytest.raises(
         ConfigError, match=r"no variant 'pain'\. There is: plain, paraphrased, again"
     ):
-        compare_variants(opened, made, {}, baseline="pain")
+        compare_variants(opened, made, {}, COSTS, baseline="pain")
     with pytest.raises(DataError, match=r"not evaluated with the system 'sft'\. There is: base"):
-        compare_variants(opened, made, {}, system="sft")
+        compare_variants(opened, made, {}, COSTS, system="sft")
     with pytest.raises(DataError, match="nothing to compare: no variant has no evaluation yet"):
-        compare_variants(opened, {name: {} for name in made}, {})
+        compare_variants(opened, {name: {} for name in made}, {}, COSTS)

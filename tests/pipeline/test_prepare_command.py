@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import random
+import signal
 import subprocess
 import sys
 
@@ -223,16 +224,13 @@ def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
     assert "!" not in printed
 
 
-def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+def at_a_terminal(path, react):
+    """(exit code, what was printed) of `prepare`; `react` is called when it asks."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "jangin.cli", "prepare", str(path)]
-    timer = ["timeout", "60"]
-    with subprocess.Popen(timer + command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
-        os.write(ours, b"n\n")
-        printed = b""
+        printed, asked = b"", 0
         while True:
             try:
                 data = os.read(ours, 4096)
@@ -241,12 +239,35 @@ def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_ans
             if not data:
                 break
             printed += data
+            if printed.count(b"Do it?") > asked:
+                asked += 1
+                react(running, ours)
     os.close(ours)
-    assert running.returncode == 0, printed.decode()
-    assert b"Do it?" in printed
+    return running.returncode, printed.decode()
+
+
+def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = at_a_terminal(path, lambda _running, screen: os.write(screen, b"n\n"))
+    assert code == 0, printed
     manifest = read_manifest(tmp_path / "rows_prepared_manifest.json")
     assert [(a.name, a.taken) for a in manifest.remedies] == [("clean text", False)]
     assert manifest.plan.steps == ()
+    code, printed = at_a_terminal(path, lambda _running, _screen: pytest.fail("asked"))
+    assert code == 2
+    assert "is in" in printed
+    assert "--overwrite" in printed
+
+
+def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = at_a_terminal(path, lambda running, _screen: running.send_signal(signal.SIGINT))
+    assert code == 130, printed
+    assert "Nothing was written." in printed
+    assert "is kept" not in printed
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
 
 
 def test_a_file_is_shown_in_words_and_as_a_page(jangin, tmp_path):

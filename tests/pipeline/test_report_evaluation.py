@@ -24,6 +24,7 @@ from jangin.models.tasks import LabelsTask, NumbersTask, measure_of
 from jangin.pipeline.report import build_report
 from jangin.pipeline.report_evaluation import candidates, evaluations
 from jangin.pipeline.report_words import Words
+from jangin.pipeline.results import collect_results
 
 STARS = LabelsTask(type="labels", labels=("1", "2", "3", "4", "5"), ordered=True, good_from="4")
 PRICES = NumbersTask(type="numbers")
@@ -44,7 +45,7 @@ def rows(task, golds, answers):
     return made
 
 
-def evaluation(workshop, task, predictions, **tables):
+def evaluation(workshop, task, predictions, model="", **tables):
     measure = measure_of(task)
     tables = {
         "predictions": (Prediction, predictions),
@@ -57,9 +58,8 @@ def evaluation(workshop, task, predictions, **tables):
         tables["label_results"] = (LabelResult, label_results(predictions, task))
     else:
         tables["number_results"] = (NumberResult, number_results(predictions, task))
-    return workshop.publish(
-        "evaluate", tables, {"publishable": True}, {"task": task.model_dump(mode="json")}
-    )
+    config = {"task": task.model_dump(mode="json")}
+    return workshop.publish("evaluate", tables, {"publishable": True}, config, {"model": model})
 
 
 @pytest.fixture
@@ -125,6 +125,73 @@ def test_what_was_won_and_lost_is_shown_with_both_answers(reviews):
     assert (found.won_count, found.lost_count) == (20, 0)
     assert len(found.won) == 5
     assert all(changed.second == changed.gold != changed.first for changed in found.won)
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_a_judge_that_is_a_contestant_is_said_to_be_one_with_figures_where_there_are_any(
+    tmp_path, language
+):
+    workshop = Workshop(tmp_path)
+    answers = {"base": ["5"] * 5, "tuned": list("12345")}
+    judged = {
+        "evidence_set": "test", "a": "tuned", "b": "base", "n": 5, "wins": 3, "losses": 2,
+        "ties": 0, "inconsistent": 0, "unjudged": 0, "win_rate": 0.6, "win_rate_low": 0.2,
+        "win_rate_high": 0.9, "p_value": 1.0, "first_shown": 0.5, "longer_won": None,
+        "length_correlation": None,
+    }  # fmt: skip
+    own = {
+        "kinship": "itself", "kin": "base", "own_n": 5, "own_win_rate": 0.4,
+        "others_win_rate": 0.1, "self_preference": 0.3, "self_preference_low": -0.05,
+        "self_preference_high": 0.65,
+    }  # fmt: skip
+    rows_of_judges = [
+        PairwiseResult(judge="llama", **judged, **own),
+        PairwiseResult(judge="claude", **judged),
+        PairwiseResult(judge="writer", **judged, kinship="teacher", kin="tuned"),
+    ]
+    made = evaluation(
+        workshop, STARS, rows(STARS, list("12345"), answers),
+        pairwise=(PairwiseResult, rows_of_judges),
+    )  # fmt: skip
+    page = build_report(
+        workshop.open(), {"plain": {"evaluate": made}}, CallCount(0, 0, 0), language
+    )
+    text = page.replace("&nbsp;", " ").replace("\N{NO-BREAK SPACE}", " ")
+    words = Words(language)
+    assert words("kin_itself", judge="llama", system=words("base")) in text
+    assert words("kin_teacher", judge="writer", system=words("tuned")) in text
+    assert text.count(words("kin_alone")) == 1
+    for figure in ("40.0", "10.0", "+30.0", "−5.0", "+65.0"):
+        assert figure in text
+    lines = collect_results({"plain": {"evaluate": made}}).sentences
+    assert "test: tuned against base before claude: 3 won, 2 lost, 0 ties of 5." in lines
+    (kin,) = [line for line in lines if "contestants" in line]
+    assert kin.endswith("Win rate of base before it 40 %, before unrelated judges 10 %.")
+    assert sum("may favour it" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+def test_systems_with_the_very_same_figures_under_several_variants_stand_once(tmp_path, language):
+    golds = [str(price) for price in range(50, 1050, 50)]
+    workshop = Workshop(tmp_path)
+    constant, base = ["500"] * 20, ["?"] * 20
+    made = {}
+    for name, tuned in (("plain", golds), ("again", golds), ("other", constant)):
+        answers = {"base": base, "tuned": tuned, "constant": constant if name != "other" else golds}
+        predictions = rows(PRICES, golds, answers)
+        made[name] = {"evaluate": evaluation(workshop, PRICES, predictions, name)}
+    first, again, other = evaluations(made, Words(language))
+    assert [row.system for row in first.numbers] == ["base", "tuned", "constant"]
+    assert first.same == []
+    assert [row.system for row in again.numbers] == ["tuned"]
+    assert again.same == [("base", "plain"), ("constant", "plain")]
+    assert [row.system for row in other.numbers] == ["tuned", "constant"]
+    assert other.same == [("base", "plain")]
+    assert [system for system, _ in other.scatters] == ["tuned", "constant"]
+    page = build_report(workshop.open(), made, CallCount(0, 0, 0), language)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    words = Words(language)
+    assert f"{words('same_figures', variants='plain')} {words('base')}, constant." in text
 
 
 def test_numbers_get_a_scatter_with_one_dot_per_readable_answer(prices):

@@ -130,6 +130,7 @@ class CachedChat:
         async with self._asking.setdefault(digest, asyncio.Lock()):
             known = self.ledger.reply(digest, self.source)
             if known is not None:
+                await self._write(partial(self.ledger.used, digest, self.source))
                 return ChatReply.model_validate_json(known)
             if self.account is not None:
                 return await self._pay(request, digest, self.account)

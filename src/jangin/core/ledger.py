@@ -1,66 +1,18 @@
-"""The ledger: what was paid for (calls), what was slow (memos), what was run. One SQLite file.
-
-Schema changes are numbered migrations, applied in order and counted in `PRAGMA user_version`;
-a migration that was ever released is never edited.
-"""
+"""The ledger: what was paid for (calls), what was slow (memos), what was run. One SQLite file."""
 
 import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jangin.core.errors import LedgerError
+from jangin.core.migrations import MIGRATIONS
 from jangin.core.store import disk_errors
-
-MIGRATIONS = (
-    """
-    CREATE TABLE calls (
-        request TEXT NOT NULL,
-        source TEXT NOT NULL,
-        model TEXT NOT NULL,
-        asked INTEGER NOT NULL DEFAULT 0,
-        reply TEXT,
-        answered_at TEXT,
-        PRIMARY KEY (request, source)
-    );
-    CREATE TABLE memos (
-        namespace TEXT NOT NULL,
-        key TEXT NOT NULL,
-        value TEXT NOT NULL,
-        PRIMARY KEY (namespace, key)
-    );
-    CREATE TABLE runs (
-        id INTEGER PRIMARY KEY,
-        command TEXT NOT NULL,
-        version TEXT NOT NULL,
-        process INTEGER NOT NULL,
-        started_at TEXT NOT NULL,
-        ended_at TEXT,
-        outcome TEXT
-    );
-    CREATE TABLE steps (
-        run INTEGER NOT NULL REFERENCES runs (id),
-        variant TEXT NOT NULL,
-        stage TEXT NOT NULL,
-        key TEXT NOT NULL,
-        state TEXT NOT NULL,
-        reasons TEXT NOT NULL,
-        seconds REAL NOT NULL
-    );
-    """,
-    """
-    ALTER TABLE calls ADD COLUMN stage TEXT NOT NULL DEFAULT '';
-    ALTER TABLE calls ADD COLUMN teacher TEXT NOT NULL DEFAULT '';
-    ALTER TABLE calls ADD COLUMN prompt_tokens INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE calls ADD COLUMN completion_tokens INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE calls ADD COLUMN usd REAL;
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +42,26 @@ class Spend:
     """Requests whose price nobody knows; they are not in `usd`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What artifacts stand on, each request once however many of them use it."""
+
+    calls: int = 0
+    """Times that requests went out; recordings are not among them."""
+    usd: float = 0.0
+    unpriced: int = 0
+    """Requests whose price nobody knows; they are not in `usd`."""
+    recorded: int = 0
+    """Requests that recordings answered: they cost nothing here."""
+
+
 class Ledger:
     """An open ledger; use it from one thread."""
 
     stage: str = ""
     """The stage that is running: what is asked now is asked for it."""
+    artifact: str = ""
+    """Key of what it makes."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file; raises `LedgerError` when a newer version wrote it."""
@@ -220,6 +187,48 @@ class Ledger:
                 "usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
                 (request, source, model, self.stage, teacher, usd),
             )
+        self.used(request, source)
+
+    @contextmanager
+    def making(self, stage: str, artifact: str) -> Iterator[None]:
+        """Note what is asked or looked up meanwhile as used for this artifact."""
+        self.stage, self.artifact = stage, artifact
+        try:
+            self.used("", "")  # so that an artifact which asks nothing is known to cost nothing
+            yield
+        finally:
+            self.stage = self.artifact = ""
+
+    def used(self, request: str, source: str) -> None:
+        """Note that the artifact being made stands on this request, whoever paid for it."""
+        if not self.artifact:
+            return
+        with self._errors():
+            self._db.execute(
+                "INSERT OR IGNORE INTO uses VALUES (?, ?, ?)", (self.artifact, request, source)
+            )
+
+    def bill(self, artifacts: Sequence[str]) -> Bill:
+        """What the requests of these artifacts cost, whenever they were paid."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT source LIKE 'recorded %', count(*), sum(asked), coalesce(sum(usd), 0), "
+                "sum(usd IS NULL) FROM calls JOIN (SELECT DISTINCT request, source FROM uses "
+                "WHERE artifact IN (SELECT value FROM json_each(?))) USING (request, source) "
+                "GROUP BY 1",
+                (json.dumps(list(artifacts)),),
+            ).fetchall()
+        found = {bool(row[0]): row[1:] for row in rows}
+        _, calls, usd, unpriced = found.get(False, (0, 0, 0.0, 0))
+        return Bill(calls, float(usd), unpriced, found.get(True, (0,))[0])
+
+    def knows_uses(self, artifact: str) -> bool:
+        """False for an artifact that an earlier version made, or another store."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT 1 FROM uses WHERE artifact = ? LIMIT 1", (artifact,)
+            ).fetchone()
+        return row is not None
 
     def answered(
         self,

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 
 from jangin.core.digest import normalise
 
@@ -14,6 +15,11 @@ _UNITS = {"억": 100_000_000, "만": 10_000, "천": 1_000}
 _IGNORED = str.maketrans("", "", ",$₩￦€£¥")
 
 
+def dollars(usd: float) -> str:
+    """US dollars, with as many digits as small sums need."""
+    return f"${usd:,.2f}" if usd >= 0.1 or not usd else f"${usd:.4f}"
+
+
 def read_number(answer: str) -> float | None:
     r"""The first number of an answer, or None.
 
@@ -21,15 +27,25 @@ def read_number(answer: str) -> float | None:
     `1,299.00`, `$ 12`, `3만 5천원` is 35,000. What is not finite is no number.
     Source of the pattern: the price recipe's evaluator, `[-+]?\d*\.\d+|\d+`.
     """
-    text = normalise(answer).translate(_IGNORED)
-    first = _NUMBER.search(text)
-    if first is None:
-        return None
-    korean = _KOREAN.search(text)
-    if korean is not None and korean.start() == _digits(text, first):
-        return _korean_number(text[korean.start() :])
-    value = float(first.group())
-    return value if math.isfinite(value) else None
+    first = next(_numbers(answer), None)
+    return first if first is not None and math.isfinite(first) else None
+
+
+def count_numbers(text: str) -> int:
+    """How many numbers a text holds: `3만 5천원` is one, `$12.99 - $45.00` are two."""
+    return sum(1 for _ in _numbers(text))
+
+
+def _numbers(answer: str) -> Iterator[float]:
+    text, start = normalise(answer).translate(_IGNORED), 0
+    while (first := _NUMBER.search(text, start)) is not None:
+        digits = _digits(text, first)
+        if _KOREAN.match(text, digits):
+            value, length = _korean_number(text[digits:])
+            start = digits + length
+        else:
+            value, start = float(first.group()), first.end()
+        yield value
 
 
 def _digits(text: str, found: re.Match[str]) -> int:
@@ -37,8 +53,8 @@ def _digits(text: str, found: re.Match[str]) -> int:
     return found.start() + (text[found.start()] in "+-")
 
 
-def _korean_number(text: str) -> float:
-    """`1억 2500만`, `3만5천` or `2만 300`: parts of falling units, added up."""
+def _korean_number(text: str) -> tuple[float, int]:
+    """`1억 2500만`, `3만5천` or `2만 300`: parts of falling units, added up, and their length."""
     total, end, smallest = 0.0, 0, math.inf
     for part in _KOREAN.finditer(text):
         unit = _UNITS[part.group(2)]
@@ -47,5 +63,5 @@ def _korean_number(text: str) -> float:
         total, end, smallest = total + float(part.group(1)) * unit, part.end(), unit
     rest = re.match(r"\s*(\d+(?:\.\d+)?)(?=\s*원|\s*$)", text[end:])
     if rest is not None and float(rest.group(1)) < smallest:
-        total += float(rest.group(1))
-    return total
+        total, end = total + float(rest.group(1)), end + rest.end()
+    return total, end

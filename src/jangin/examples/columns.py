@@ -13,7 +13,7 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.errors import SettingsError
-from jangin.core.numerals import read_number
+from jangin.core.numerals import count_numbers, read_number
 from jangin.examples.cells import REASON
 from jangin.examples.clean import tidy
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SLOW_NUMBER = r"[억만천]|[\p{Nd}--0-9]"
+_PLAIN_NUMBER = r"[-+]?(?:[0-9]+\.[0-9]+|\.[0-9]+|[0-9]+)"
 
 
 @dataclass(slots=True)
@@ -42,15 +43,24 @@ class Columns:
                     f"{step}: there is no column {name!r}. There is: {', '.join(self.names)}."
                 )
 
-    def set_aside(self, condition: "pl.Expr", reason: "str | pl.Expr") -> None:
-        """Mark rows that were kept so far."""
+    def set_aside(self, condition: "pl.Expr", reason: str, value: str = "") -> None:
+        """Mark rows that were kept so far; `{}` in the reason is the cell of the column `value`.
+
+        Hardly any batch has such a row, so reasons are only written where there is one.
+        """
         import polars as pl
 
-        words = pl.lit(reason) if isinstance(reason, str) else reason
-        kept = pl.col(REASON).is_null()
-        self.frame = self.frame.with_columns(
-            pl.when(kept & condition).then(words).otherwise(REASON).alias(REASON)
-        )
+        def mark(given: "Sequence[pl.Series]") -> "pl.Series":
+            reasons, meets, *cells = given
+            gone = meets.fill_null(value=False) & reasons.is_null()
+            if not gone.any():
+                return reasons
+            words = pl.format(reason, pl.lit(cells[0])) if cells else pl.lit(reason)
+            return pl.select(pl.when(gone).then(words).otherwise(reasons)).to_series()
+
+        columns = [pl.col(REASON), condition, *([pl.col(value)] if value else [])]
+        marked = pl.map_batches(columns, mark, return_dtype=pl.String, is_elementwise=True)
+        self.frame = self.frame.with_columns(marked.alias(REASON))
 
     def rewrite(self, step: str, new: "dict[str, pl.Expr]") -> None:
         """Give columns new values, and count the rows in which any of them changed."""
@@ -106,6 +116,9 @@ class Number(Config):
     """Larger ones are set aside."""
     rounding: Literal["none", "half_up"] = "none"
     """`half_up` gives whole numbers: 0.5 becomes 1, 2.5 becomes 3."""
+    ranges: Literal["set_aside", "first"] = "set_aside"
+    """What happens to a cell with several numbers, such as `$12.99 - $45.00` or `2 for $5`: nobody
+    knows which one is meant. `first` takes the first."""
 
     def apply(self, table: Columns) -> None:
         """Rewrite the column, as a number."""
@@ -116,6 +129,9 @@ class Number(Config):
         table.frame = table.frame.with_columns(number_of(self.column).alias(kept))
         value = pl.col(kept)
         table.set_aside(value.is_null(), f"{self.column} is no number")
+        if self.ranges == "set_aside":
+            several = counts_of(self.column) > 1
+            table.set_aside(several, f"{self.column} holds several numbers, such as a range")
         if self.minimum is not None:
             table.set_aside(value < self.minimum, f"{self.column} is below {self.minimum:g}")
         if self.maximum is not None:
@@ -129,24 +145,42 @@ def number_of(column: str) -> "pl.Expr":
     """`read_number` of a text column: Arrow regular expressions, and Python where units stand."""
     import polars as pl
 
-    text = pl.col(column).fill_null("").str.normalize("NFC").str.replace_all(r"[,$₩￦€£¥]", "")
-    plain = text.str.extract(r"([-+]?(?:[0-9]+\.[0-9]+|\.[0-9]+|[0-9]+))").cast(pl.Float64)
+    text = _without_signs(column)
+    plain = text.str.extract(f"({_PLAIN_NUMBER})").cast(pl.Float64)
     plain = pl.when(plain.is_finite()).then(plain)
-    with_units = text.map_batches(_read_each, return_dtype=pl.Float64, is_elementwise=True)
-    slow = text.str.contains(_SLOW_NUMBER)
-    return pl.when(slow).then(with_units).otherwise(plain)
+    return _where_plain(text, plain, read_number)
 
 
-def _read_each(texts: "pl.Series") -> "pl.Series":
-    """Each different text with a unit once; null for the others, which are read elsewhere."""
+def counts_of(column: str) -> "pl.Expr":
+    """`count_numbers` of a text column, as floats."""
     import polars as pl
 
-    mask = texts.str.contains(_SLOW_NUMBER)
-    if not mask.any():
-        return pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
-    different = texts.filter(mask).unique()
-    values = pl.Series([read_number(text) for text in different], dtype=pl.Float64)
-    return texts.replace_strict(different, values, default=None, return_dtype=pl.Float64)
+    text = _without_signs(column)
+    return _where_plain(text, text.str.count_matches(_PLAIN_NUMBER).cast(pl.Float64), count_numbers)
+
+
+def _without_signs(column: str) -> "pl.Expr":
+    import polars as pl
+
+    return pl.col(column).fill_null("").str.normalize("NFC").str.replace_all(r"[,$₩￦€£¥]", "")
+
+
+def _where_plain(
+    text: "pl.Expr", plain: "pl.Expr", read: "Callable[[str], float | None]"
+) -> "pl.Expr":
+    """`plain`, and `read` of each different text with a unit or with other digits."""
+    import polars as pl
+
+    def read_each(texts: "pl.Series") -> "pl.Series":
+        mask = texts.str.contains(_SLOW_NUMBER)
+        if not mask.any():
+            return pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
+        different = texts.filter(mask).unique()
+        values = pl.Series([read(text) for text in different], dtype=pl.Float64)
+        return texts.replace_strict(different, values, default=None, return_dtype=pl.Float64)
+
+    with_units = text.map_batches(read_each, return_dtype=pl.Float64, is_elementwise=True)
+    return pl.when(text.str.contains(_SLOW_NUMBER)).then(with_units).otherwise(plain)
 
 
 def round_half_up(value: "pl.Expr") -> "pl.Expr":
@@ -254,8 +288,7 @@ class Labels(Config):
         table.need(self.type, self.column)
         table.rewrite(self.type, {self.column: pl.col(self.column).fill_null("").str.strip_chars()})
         known = pl.col(self.column).is_in(list(self.labels))
-        reason = pl.format(f"{self.column} is {{}}, which is no label", pl.col(self.column))
-        table.set_aside(~known, reason)
+        table.set_aside(~known, f"{self.column} is {{}}, which is no label", self.column)
 
 
 class Window(Config):

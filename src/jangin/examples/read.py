@@ -16,6 +16,7 @@ from jangin.examples.read_rows import (
     HubRows,
     PromptCompletion,
     TableRows,
+    hub_folder,
     read_rows,
     tokenizers_of,
 )
@@ -89,7 +90,9 @@ def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
         for place, tokenizer in enumerate(tokenizers_of(config.format), start=1)
     }
     if isinstance(config.format, HubRows):
-        return beside
+        folder = hub_folder(config.format, project_folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+        return beside | {f"rows/{p.relative_to(folder)}": p for p in files if folder}
     path = project_folder / config.path
     if not path.is_file():
         raise ConfigError(f"{path} is no file. Correct `examples: read: path`.")

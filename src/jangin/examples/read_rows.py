@@ -30,6 +30,9 @@ from jangin.examples.tables import Table, TableSettings, open_table, table_of
 class Template(Config):
     """How a row becomes a prompt and an answer."""
 
+    source: Literal["columns", "messages"] = "columns"
+    """`messages`: the rows hold chats, whose texts are the columns system, prompt and completion
+    for the steps; without steps, `{type: chat}` takes chats as they are."""
     prompt: str = "{prompt}"
     """Pattern of the question; `{column}` is filled in, as in `{review}\\n\\n###\\n\\n`."""
     completion: str = "{completion}"
@@ -46,6 +49,7 @@ class Template(Config):
     def plan(self) -> Plan:
         """The same as a plan of `prepare`, without a split."""
         return Plan(
+            source=self.source,
             prompt=self.prompt,
             completion=self.completion,
             system=self.system,
@@ -66,11 +70,12 @@ class TableRows(Template):
 
 
 class HubRows(Template):
-    """A data set of the Hugging Face hub, or one in its local cache, through a template."""
+    """A data set of the Hugging Face hub, in its cache or in a folder, through a template."""
 
     type: Literal["hub"]
     id: str = Field(min_length=1)
-    """Such as `klue`."""
+    """Such as `klue`; or a folder of data files or of `save_to_disk`, relative to the project
+    file, whose bytes are identity then. Numbers that stand for labels stay numbers."""
     revision: str = "main"
     """Branch, tag or commit; name a commit to pin it."""
     config: str = ""
@@ -107,7 +112,9 @@ def read_rows(
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         if isinstance(format, HubRows):
-            made = _from_template(open_hub(format), format.plan(), project_folder, format.id)
+            made = _from_template(
+                open_hub(format, project_folder), format.plan(), project_folder, format.id
+            )
         elif isinstance(format, TableRows):
             table = open_table(path, format.table, work)
             made = _from_template(table, format.plan(), project_folder, path.name)
@@ -119,8 +126,11 @@ def read_rows(
     return made.examples, made.unusable
 
 
-def open_hub(format: HubRows) -> Table:
-    """The rows of a data set; raises `MachineError` without `datasets`, `DataError` without it."""
+def open_hub(format: HubRows, project_folder: Path) -> Table:
+    """The rows of a data set of the hub, or of a folder of this machine.
+
+    Raises `MachineError` without the package `datasets`, `DataError` without the data set.
+    """
     import polars as pl
 
     try:
@@ -128,21 +138,41 @@ def open_hub(format: HubRows) -> Table:
     except ImportError as error:
         raise MachineError(
             f"reading {format.id} from the hub needs the package datasets. Install it with: "
-            "pip install datasets"
+            "pip install 'jangin[hub]'"
         ) from error
+    folder = hub_folder(format, project_folder)
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
     try:
-        rows = datasets.load_dataset(
-            format.id, format.config or None, split=format.split, revision=format.revision
-        )
+        if folder is not None and (folder / "state.json").exists():
+            rows = datasets.load_from_disk(str(folder))
+        else:
+            rows = datasets.load_dataset(
+                str(folder or format.id),
+                format.config or None,
+                split=format.split,
+                revision=None if folder else format.revision,
+            )
     except (OSError, ValueError, RuntimeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise DataError(
-            f"{format.id} ({format.split}) cannot be loaded: {str(error).splitlines()[0]}. Check "
-            "id, config, split and revision, and the connection."
+            f"{format.id} ({format.split}) cannot be loaded: {why}. Check id, config, split and "
+            "revision, and the connection."
         ) from error
-    frame = pl.from_arrow(rows.data.table)
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+    # `rows.data` would be all that lies in the file, whatever was selected of it.
+    frame = pl.from_arrow(rows.with_format("arrow")[:])
     if not isinstance(frame, pl.DataFrame):
         raise DataError(f"{format.id} is no table. Name another data set.")
     return table_of(frame.lazy(), format.id)
+
+
+def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
+    """The folder that `id` names, or None for a data set of the hub."""
+    folder = project_folder / format.id
+    return folder if folder.is_dir() else None
 
 
 def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _Made:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from jangin.core.config import Config
+from jangin.core.errors import SettingsError
 from jangin.examples.describe import PERSONAL_DATA
 
 if TYPE_CHECKING:
@@ -103,3 +104,37 @@ class Trim(Config):
         if self.suffix:
             text = pl.when(text.str.ends_with(self.suffix)).then(text).otherwise(text + self.suffix)
         table.rewrite(self.type, {self.column: text})
+
+
+class Extract(Config):
+    """Take a part of a text into a column, such as a category out of a product's description."""
+
+    type: Literal["extract"]
+    column: str
+    pattern: str = Field(min_length=1)
+    """Regular expression (Rust's) whose first group is the part; `(?s)` lets `.` go over lines."""
+    into: str
+    """The column that takes it, new or not."""
+    missing: Literal["set_aside", "empty"] = "set_aside"
+    """What happens to rows that the pattern does not fit."""
+
+    def apply(self, table: "Columns") -> None:
+        """Make the column and mark the rows."""
+        import polars as pl
+
+        table.need(self.type, self.column)
+        text = pl.col(self.column).fill_null("")
+        try:
+            groups = pl.select(pl.lit("").str.extract_groups(self.pattern)).to_series().struct
+        except pl.exceptions.ComputeError as error:
+            why = str(error).splitlines()[-1].removeprefix("error: ")
+            raise SettingsError(
+                f"extract: {self.pattern!r} is no regular expression: {why}. Correct the pattern."
+            ) from error
+        if not groups.fields:
+            raise SettingsError(f"extract: {self.pattern!r} has no group. Put ( ) round the part.")
+        part = text.str.extract(self.pattern, 1)
+        if self.missing == "set_aside":
+            fits = text.str.contains(self.pattern)
+            table.set_aside(~fits, f"the pattern for {self.into} does not fit {self.column}")
+        table.rewrite(self.type, {self.into: part.fill_null("").str.strip_chars()})

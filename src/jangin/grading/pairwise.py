@@ -93,16 +93,46 @@ def settle(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
     )
 
 
-def self_preference(win_rates: Mapping[str, float], judge: str) -> float | None:
+@dataclass(frozen=True, slots=True)
+class SelfPreference:
+    """How a system fares before a judge that is that system, beside other judges."""
+
+    n: int
+    """Questions that all of them judged."""
+    own: float
+    """Its win rate before itself."""
+    others: float
+    """Its mean win rate before the others."""
+    gain: Interval
+    """The difference, with a paired 95 % bootstrap interval over clusters."""
+
+
+def self_preference(
+    points: Mapping[str, Mapping[str, float]],
+    judge: str,
+    clusters: Mapping[str, str],
+    seed: int = 0,
+) -> SelfPreference | None:
     """How much more often a system wins before itself as judge than before the other judges.
 
-    `win_rates` is {judge: win rate of the system called `judge`} against one rival. None where it
-    did not judge itself, or nobody else did.
+    `points` is {judge: {question: 1, 0.5 or 0 for the system that `judge` is}}, `clusters` is
+    {question: cluster}. None where it did not judge itself, nobody else did, or no question was
+    judged by all.
     """
-    others = [rate for name, rate in win_rates.items() if name != judge]
-    if judge not in win_rates or not others:
+    others = [given for name, given in points.items() if name != judge]
+    mine = points.get(judge, {})
+    common = [question for question in mine if all(question in given for given in others)]
+    if not others or not common:
         return None
-    return win_rates[judge] - sum(others) / len(others)
+    own = [mine[question] for question in common]
+    mean = [sum(given[question] for given in others) / len(others) for question in common]
+    gains = [a - b for a, b in zip(own, mean, strict=True)]
+    return SelfPreference(
+        n=len(common),
+        own=sum(own) / len(common),
+        others=sum(mean) / len(common),
+        gain=bootstrap_mean(gains, [clusters[question] for question in common], seed=seed),
+    )
 
 
 def _correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:

@@ -375,7 +375,7 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
 
 STAGE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     reads=("splits",),
     makes=("evaluation",),
     run=run,

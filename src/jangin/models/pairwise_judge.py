@@ -13,6 +13,7 @@ from jangin.core.stage import StageContext
 from jangin.core.types import Record
 from jangin.grading.pairwise import Judgement, PairwiseReport, Winner, settle
 from jangin.models.evidence import EvidenceSet, Prediction
+from jangin.models.judge_kinship import Kinship, kin_of, preference_for
 
 Shown = Literal["first", "second", "tie"]
 
@@ -90,6 +91,21 @@ class PairwiseResult(Record):
     longer_won: float | None
     """Share of won questions that the longer answer won."""
     length_correlation: float | None
+    judge_model: str = ""
+    kinship: Kinship = "none"
+    """The judge is one of the two systems, the base of one, or the teacher of one."""
+    kin: str = ""
+    """That system; empty where the judge is as near to both, or to none."""
+    own_n: int = 0
+    """Questions that unrelated judges of the same two systems have judged too."""
+    own_win_rate: float | None = None
+    """Of `kin` before this judge, over these questions; None where there is no other judge."""
+    others_win_rate: float | None = None
+    """Of `kin` before the others, on average."""
+    self_preference: float | None = None
+    """The difference, with a paired 95 % bootstrap interval over families."""
+    self_preference_low: float | None = None
+    self_preference_high: float | None = None
 
 
 def write_judgements(
@@ -108,9 +124,56 @@ def write_judgements(
         judged += rows
         results += summed
         failures += failed
+    family = {p.example_id: p.family for p in predictions}
+    results = [_beside_others(result, results, judged, family, seed) for result in results]
+    for line in dict.fromkeys(filter(None, map(kinship_sentence, results))):
+        context.services.progress.say(f"evaluate: {line}")
     context.write("judgements", JudgedPair, judged)
     context.write("pairwise", PairwiseResult, results)
     context.write("failed", Failed, failures)
+
+
+def _beside_others(
+    result: PairwiseResult,
+    results: Sequence[PairwiseResult],
+    judged: Sequence[JudgedPair],
+    family: Mapping[str, str],
+    seed: int,
+) -> PairwiseResult:
+    """The same with what unrelated judges say, where the judge is near to one of the systems."""
+    pair = {result.a, result.b}
+    neutral = {r.judge for r in results if r.kinship == "none" and {r.a, r.b} == pair}
+    rows: dict[str, list[JudgedPair]] = {name: [] for name in (*neutral, result.judge)}
+    for row in judged:
+        same = row.evidence_set == result.evidence_set and {row.a, row.b} == pair
+        if same and row.judge in rows:
+            rows[row.judge].append(row)
+    found = preference_for(result.kin, result.judge, rows, family, seed) if result.kin else None
+    if found is None:
+        return result
+    return result.model_copy(
+        update={
+            "own_n": found.n,
+            "own_win_rate": found.own,
+            "others_win_rate": found.others,
+            "self_preference": found.gain.estimate,
+            "self_preference_low": found.gain.low,
+            "self_preference_high": found.gain.high,
+        }
+    )
+
+
+def kinship_sentence(result: PairwiseResult) -> str:
+    """Says plainly that a judge is no stranger to a contestant; empty where it is one."""
+    if result.kinship == "none":
+        return ""
+    system = result.kin or f"{result.a} and {result.b}"
+    what = {
+        "itself": f"the judge {result.judge} is one of the contestants: it judges {system}, itself",
+        "base": f"the judge {result.judge} is the base model of {system}",
+        "teacher": f"the judge {result.judge} wrote answers that {system} was trained on",
+    }[result.kinship]
+    return f"{what}, so its verdicts may favour it."
 
 
 def judge_pairs(
@@ -137,13 +200,16 @@ def judge_pairs(
     )
     verdicts = {subject: answer.value for subject, answer in answers.items()}
     judged = [row for pair in pairs if (row := _judged(config, pair, verdicts)) is not None]
+    kin = kin_of(context, config.judge, (config.a, config.b))
     results = []
     for evidence_set in dict.fromkeys(a.evidence_set for a, _ in pairs):
         rows = [row for row in judged if row.evidence_set == evidence_set]
         asked = sum(a.evidence_set == evidence_set for a, _ in pairs)
         if rows:
             family = {a.example_id: a.family for a, _ in pairs}
-            results.append(_result(config, rows, family, asked - len(rows), seed))
+            result = _result(config, rows, family, asked - len(rows), seed)
+            known = {"judge_model": chat.model, "kinship": kin.kinship, "kin": kin.system}
+            results.append(result.model_copy(update=known))
     return judged, results, failures
 
 

@@ -41,7 +41,7 @@ def slice_predictions(predictions: Sequence[Prediction], task: AnyTask) -> list[
     """Slices of every dimension that has at least two values; in the order of the predictions."""
     cuts: dict[Dimension, Callable[[Prediction], str]] = {"document": lambda p: p.source}
     if isinstance(task, LabelsTask):
-        cuts["label"] = lambda p: p.gold
+        cuts["label"] = lambda p: p.gold.strip()
     rows: list[Slice] = []
     by_set: dict[EvidenceSet, list[Prediction]] = defaultdict(list)
     for prediction in predictions:

@@ -62,7 +62,7 @@ def label_results(predictions: Sequence[Prediction], task: LabelsTask) -> list[L
     rows = []
     for (evidence_set, system), group in _grouped(predictions):
         report = grade_labels(
-            {p.example_id: p.gold for p in group},
+            {p.example_id: p.gold.strip() for p in group},
             {p.example_id: None if p.unparsable else p.parsed for p in group},
             task.labels,
             ordered=task.ordered,

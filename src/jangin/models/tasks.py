@@ -126,6 +126,7 @@ def _grade_text(task: AnswersTask, answer: str, golds: Sequence[str]) -> Grade:
 
 
 def _grade_label(task: LabelsTask, answer: str, gold: str, row: str) -> Grade:
+    gold = gold.strip()  # older completion models want answers to begin with a blank
     if gold not in task.labels:
         raise DataError(
             f"row {row}: label {gold[:60]!r} is outside the set ({', '.join(task.labels)}). "

@@ -4,8 +4,8 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass, field
+from typing import Any, cast, get_args
 
 from jangin import __version__
 from jangin.core.errors import ConfigError, DataError
@@ -19,6 +19,7 @@ from jangin.models.evidence import (
     Result,
     compare_predictions,
 )
+from jangin.pipeline.costs import VariantCost
 from jangin.pipeline.project import Opened
 from jangin.pipeline.report import curve_charts, forest_of, render_page
 from jangin.pipeline.report_data import Made, differences, metrics
@@ -26,7 +27,7 @@ from jangin.pipeline.report_words import Language, Words, p_text
 from jangin.pipeline.results import SIGNIFICANT
 from jangin.pipeline.verdict import HEADLINE, leaked_sets
 
-FileKind = Literal["html", "json", "csv"]
+TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class VariantRow:
     settings: Mapping[str, str]
     """Only the keys in which variants differ."""
     seconds: float
-    """Of all its stages; what variants share was paid once and counts for each."""
+    """Of all its stages; what variants share was made once and counts for each, as its cost."""
+    cost: VariantCost
     steps: int | None
     """Of all its trainings together, as are the tokens."""
     trained_tokens: int | None
@@ -87,6 +89,7 @@ def compare_variants(
     opened: Opened,
     made: Made,
     seconds: Mapping[str, float],
+    costs: Mapping[str, VariantCost],
     baseline: str | None = None,
     system: str = "tuned",
 ) -> ComparedVariants:
@@ -117,6 +120,7 @@ def compare_variants(
             variant=name,
             settings={key: values.get(name, "") for key, values in differ},
             seconds=seconds.get(name, 0.0),
+            cost=costs[name],
             measured=corrected.get(name, {}),
             **_training(name, made),
         )
@@ -235,13 +239,22 @@ def _training(variant: str, made: Made) -> dict[str, Any]:
     }
 
 
+def _cost(cost: VariantCost) -> dict[str, Any]:
+    return {
+        "cost": cost.text(Words("en")),
+        "cost_usd": cost.usd,
+        "model_calls": cost.bill.calls,
+        "unpriced_calls": cost.bill.unpriced,
+        "recorded_calls": cost.bill.recorded,
+    }
+
+
 def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
     """One flat row per variant and evidence set, for CSV and JSON."""
     rows = []
     for row in table.rows:
-        head = {
-            key: value for key, value in asdict(row).items() if key not in ("settings", "measured")
-        }
+        head = {"variant": row.variant, "seconds": row.seconds, **_cost(row.cost)}
+        head |= {name: getattr(row, name) for name in TRAINED}
         for name in table.evidence_sets or [cast(EvidenceSet, "")]:
             measured = row.measured.get(name)
             against = measured.against if measured else None

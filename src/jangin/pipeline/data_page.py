@@ -66,11 +66,13 @@ def _readable() -> "pl.Expr":
 def view_project(name: str, made: Mapping[str, Artifact]) -> DataView:
     """The newest examples of a variant, or its splits where it has any."""
     holders = [stage for stage in made if (made[stage].path / "examples.parquet").exists()]
-    splits: Counter[str] = Counter()
+    splits: dict[str, int] = {}
     if "split" in made:
         rows = read_table(made["split"].path / "splits.parquet", SplitExample)
         examples = [row.example for row in rows]
-        splits.update(row.split for row in rows)
+        counts = Counter(row.split for row in rows)
+        first = ("train", "validation")
+        splits = {n: counts[n] for n in sorted(counts, key=lambda n: (n not in first, n))}
     elif holders:
         examples = read_table(made[holders[-1]].path / "examples.parquet", Example)
     else:
@@ -160,7 +162,10 @@ def as_html(view: DataView, language: Language) -> str:
         pictures.insert(0, (heading, note, charts.bars("labels", heading, note, counts)))
     tables: list[tuple[str, str, tuple[str, ...], list[tuple[str, int, str]]]] = []
     if found.conflicts:
-        rows = [(c.name[:200], c.rows, " / ".join(c.samples)) for c in found.conflicts]
+        rows = [
+            (c.name[:200], c.rows, " / ".join(sorted(c.samples, key=lambda a: by_number((a, 0)))))
+            for c in found.conflicts
+        ]
         heads = (words("data_text"), words("data_rows"), words("data_answers"))
         tables.append((words("data_conflicts"), "", heads, rows))
     if found.personal:

@@ -88,6 +88,18 @@ def output_files(source: Path, folder: Path) -> dict[str, Path]:
     return files | {name: Path(f"{stem}_{name}.json") for name in ("manifest", "report")}
 
 
+def refuse_overwriting(source: Path, folder: Path, *, overwrite: bool) -> dict[str, Path]:
+    """Where each file goes; raises `DataError` where one is there, best before anybody is asked."""
+    files = output_files(source, folder)
+    there = [path.name for path in files.values() if path.exists()]
+    if there and not overwrite:
+        raise DataError(
+            f"{', '.join(there)} is in {folder} already. Add --overwrite, or name another folder "
+            "with --output."
+        )
+    return files
+
+
 def first_plan(columns: tuple[str, ...], wanted: Wanted, source: Path) -> Plan:
     """A plan that only takes question and answer; raises `DataError` where none are found."""
     known = {name.lower(): name for name in columns}
@@ -162,13 +174,7 @@ def write(
     """Write all files or none; raises `DataError` where one is there already."""
     import polars as pl
 
-    files = output_files(source, folder)
-    there = [path.name for path in files.values() if path.exists()]
-    if there and not overwrite:
-        raise DataError(
-            f"{', '.join(there)} is in {folder} already. Add --overwrite, or name another folder "
-            "with --output."
-        )
+    files = refuse_overwriting(source, folder, overwrite=overwrite)
     with output_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".prepare") as name:
         work = Path(name)
         drafts = {kind: work / path.name for kind, path in files.items()}

@@ -63,7 +63,7 @@ def guess_language(made: Made) -> str:
     for group in groups_of(made, "load"):
         languages = [d.language for d in rows_of(group.artifact, "documents", Document)]
         return "ko" if 2 * languages.count("ko") >= len(languages) else "en"
-    for stage in ("synthesize", "curate"):
+    for stage in ("synthesize", "curate", "read"):
         for group in groups_of(made, stage):
             rows = rows_of(group.artifact, "examples", Example)
             korean = sum(_HANGUL.search(row.question) is not None for row in rows)

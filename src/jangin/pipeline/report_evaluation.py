@@ -59,6 +59,8 @@ class Evaluated:
     variants: tuple[str, ...]
     labels: list[LabelResult]
     numbers: list[NumberResult]
+    same: list[tuple[str, str]]
+    """(system, variants under which it stands already): its figures there are the very same."""
     confusions: list[tuple[str, str]]
     """(system, SVG)."""
     scatters: list[tuple[str, str]]
@@ -80,9 +82,11 @@ class Evaluated:
 
 
 def evaluations(made: Made, words: Words) -> list[Evaluated]:
-    """Every different evaluation, with its charts drawn."""
+    """Every different evaluation, with its charts drawn; what repeats itself stands once."""
+    seen: dict[str, str] = {}
     return [
-        _evaluated(number, group, words) for number, group in enumerate(groups_of(made, "evaluate"))
+        _evaluated(number, group, words, seen)
+        for number, group in enumerate(groups_of(made, "evaluate"))
     ]
 
 
@@ -94,7 +98,7 @@ def candidates(made: Made) -> list[tuple[tuple[str, ...], list[Candidate]]]:
     ]
 
 
-def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
+def _evaluated(number: int, group: Group, words: Words, seen: dict[str, str]) -> Evaluated:
     artifact = group.artifact
     predictions = rows_of(artifact, "predictions", Prediction)
     asked = {p.evidence_set for p in predictions}
@@ -108,12 +112,16 @@ def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
     drawn = _drawn_systems(shown, [*labels, *numbers], headline)
     graded = [r for r in numbers if r.evidence_set == headline and r.system in drawn]
     bands = _bands(artifact)
+    same = _repeated([*labels, *numbers], ", ".join(group.variants), seen)
+    labels = [row for row in labels if row.system not in same]
+    numbers = [row for row in numbers if row.system not in same]
     slices = rows_of(artifact, "slices", Slice)
     results = rows_of(artifact, "results", Result)
     return Evaluated(
         variants=group.variants,
         labels=labels,
         numbers=numbers,
+        same=list(same.items()),
         confusions=[
             (row.system, _confusion(f"confusion{number}-{place}", row, words))
             for place, row in enumerate(labels)
@@ -122,6 +130,7 @@ def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
         scatters=[
             (row.system, _scatter(f"scatter{number}-{place}", row.system, mine, bands, words))
             for place, row in enumerate(graded)
+            if row.system not in same
         ],
         running=_running(f"running{number}", mine, [r.system for r in graded], words)
         if graded
@@ -137,6 +146,23 @@ def _evaluated(number: int, group: Group, words: Words) -> Evaluated:
         won_count=len(won),
         lost_count=len(lost),
     )
+
+
+def _repeated(
+    rows: Sequence[LabelResult | NumberResult], variants: str, seen: dict[str, str]
+) -> dict[str, str]:
+    """{system: variants} whose figures all stand under those variants; notes the rest in `seen`.
+
+    Such are baselines and an untouched base on one test set. What was tuned never is: that two
+    tunings came out the same is worth seeing.
+    """
+    found = {}
+    for system in dict.fromkeys(row.system for row in rows):
+        figures = repr([row for row in rows if row.system == system])
+        if figures in seen and not system.startswith(("tuned", "sft")):
+            found[system] = seen[figures]
+        seen.setdefault(figures, variants)
+    return found
 
 
 def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:

@@ -15,6 +15,7 @@ from jangin.models.evidence import (
     Result,
     compare_predictions,
 )
+from jangin.models.pairwise_judge import PairwiseResult, kinship_sentence
 from jangin.models.systems import Method
 from jangin.models.tasks import Measure
 
@@ -82,7 +83,28 @@ def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
         for name, artifact in evaluations.items()
         if not artifact.manifest.summary.get("publishable", True)
     ]
+    sentences += _judges(evaluations)
     return Results(rows, versus, sentences)
+
+
+def _judges(evaluations: Mapping[str, Artifact]) -> list[str]:
+    """Who won before a judge, and that a judge is no stranger to a contestant."""
+    lines = []
+    for artifact in evaluations.values():
+        path = artifact.path / "pairwise.parquet"
+        for row in read_table(path, PairwiseResult) if path.exists() else ():
+            name = row.evidence_set.replace("_", " ")
+            lines.append(
+                f"{name}: {row.a} against {row.b} before {row.judge}: {row.wins} won, {row.losses} "
+                f"lost, {row.ties} ties of {row.n}."
+            )
+            if (kin := kinship_sentence(row)) and row.self_preference is not None:
+                kin += (
+                    f" Win rate of {row.kin} before it {100 * (row.own_win_rate or 0):.0f} %, "
+                    f"before unrelated judges {100 * (row.others_win_rate or 0):.0f} %."
+                )
+            lines += [f"{name}: {kin}"] if kin else []
+    return list(dict.fromkeys(lines))
 
 
 def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:

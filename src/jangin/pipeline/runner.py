@@ -115,11 +115,8 @@ def _make(step: Step, made: dict[str, Artifact], store: Store, services: Service
             return replace(step, state="cached", artifact=artifact)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         context = StageContext(config, made, workspace, services)
-        services.ledger.stage = stage.name
-        try:
+        with services.ledger.making(stage.name, step.key):
             stage.run(context)
-        finally:
-            services.ledger.stage = ""
         put_aside(workspace, services.ledger)
         artifact = store.publish(
             stage.name,

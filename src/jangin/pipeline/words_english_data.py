@@ -9,7 +9,12 @@ DATA = {
     "data_tokens_note": "Counted with the base model's tokenizer, without its chat template, on "
     "{n} rows.",
     "data_spread": "Mean {mean}; 5, 50, 95 and 99 % of rows are at most {p5}, {p50}, {p95} and "
-    "{p99}; the longest is {most}.",
+    "{p99}; the largest is {most}.",
+    "script_Hangul": "Hangul",
+    "script_Latin": "Latin",
+    "script_Han": "Han",
+    "script_kana": "kana",
+    "script_none": "no letters",
     "data_labels": "Answers",
     "data_labels_description": "Rows of each answer.",
     "data_numbers": "Numbers",

@@ -18,6 +18,7 @@ EVALUATION = {
     "numbers": "Numbers",
     "numbers_note": "Answers that hold no number are red and counted in the last column; they "
     "are in no mean.",
+    "same_figures": "With the very same figures as under {variants}, and therefore not repeated:",
     "median_error": "Median error",
     "orange_red": "Orange, red",
     "answers_read": "of {count} answers",
@@ -45,6 +46,15 @@ EVALUATION = {
     "longer_won": "Longer won",
     "pairwise_note": "The judge saw every pair in both orders. Where the order decided, it is a "
     "tie. Far from 50 % in the last two columns means that the judge looks at order or length.",
+    "kin_itself": "The judge {judge} is one of the contestants: it judges {system}, itself.",
+    "kin_base": "The judge {judge} is the base model of {system}, so it may favour it.",
+    "kin_teacher": "The judge {judge} wrote answers that {system} was trained on, so it may favour "
+    "it.",
+    "kin_both": "{a} and {b}",
+    "kin_figures": "Before this judge, {system} has a win rate of {own}; before judges that are "
+    "none of the two, {others}: {gain} points, 95 % interval {low} to {high}, on the {n} questions "
+    "that all of them judged.",
+    "kin_alone": "How much that helps cannot be said: no unrelated judge compared the same two.",
     "forgetting": "What it forgot",
     "texts": "Texts",
     "perplexity": "Perplexity",

@@ -265,6 +265,15 @@ KOREAN = {
     "순열 검정의 p값을 적었습니다.",
     "compare_runs": "실행에 든 것",
     "compare_seconds": "초",
+    "compare_calls": "호출 {count}회",
+    "compare_cost": "비용",
+    "compare_cost_note": "비용은 변형의 모든 단계에서 교사, 심사자, 호스팅 모델을 부르는 데 든 "
+    "돈이며 이 저장소의 기록에서 왔습니다. 변형들이 함께 쓰는 것은 한 번만 냈지만 각 변형에 "
+    "셉니다.",
+    "cost_unknown": "알 수 없음({stages})",
+    "cost_unpriced": "가격 모름(호출 {count}회)",
+    "cost_recorded": "{usd}(녹음된 답)",
+    "cost_nothing_asked": "{usd}(부른 모델 없음)",
     "compare_tokens": "학습한 토큰",
     "compare_train_loss": "학습 손실",
     "compare_valid_loss": "검증 손실",

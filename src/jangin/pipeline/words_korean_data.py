@@ -8,7 +8,12 @@ DATA = {
     "data_tokens": "질문과 답의 토큰 수",
     "data_tokens_note": "기본 모델의 토크나이저로 {n}행을 세었습니다. 대화 틀은 뺀 수입니다.",
     "data_spread": "평균 {mean}. 행의 5, 50, 95, 99 %가 각각 {p5}, {p50}, {p95}, {p99} 이하이고 "
-    "가장 긴 것은 {most}입니다.",
+    "가장 큰 것은 {most}입니다.",
+    "script_Hangul": "한글",
+    "script_Latin": "로마자",
+    "script_Han": "한자",
+    "script_kana": "가나",
+    "script_none": "글자 없음",
     "data_labels": "답",
     "data_labels_description": "답마다 몇 행인지.",
     "data_numbers": "수치",

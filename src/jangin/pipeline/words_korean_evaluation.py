@@ -18,6 +18,7 @@ EVALUATION = {
     "numbers": "수치",
     "numbers_note": "숫자가 없는 답은 빨강으로 세고 마지막 열에 따로 적으며, 평균에는 넣지 "
     "않습니다.",
+    "same_figures": "{variants}에서와 수치가 똑같아 다시 적지 않은 것:",
     "median_error": "오차 중앙값",
     "orange_red": "주황, 빨강",
     "answers_read": "답 {count}개",
@@ -45,6 +46,15 @@ EVALUATION = {
     "longer_won": "긴 쪽이 이김",
     "pairwise_note": "심사자는 모든 쌍을 두 순서로 보았습니다. 순서가 가른 쌍은 무승부입니다. "
     "마지막 두 열이 50 %에서 멀면 심사자가 순서나 길이를 보고 있다는 뜻입니다.",
+    "kin_itself": "심사자 {judge}은(는) 겨루는 쪽의 하나입니다: {system}, 곧 자신을 심사합니다.",
+    "kin_base": "심사자 {judge}은(는) {system}의 기반 모델이므로 그쪽을 편들 수 있습니다.",
+    "kin_teacher": "심사자 {judge}이(가) {system}을(를) 학습시킨 답을 썼으므로 그쪽을 편들 수 "
+    "있습니다.",
+    "kin_both": "{a}와(과) {b}",
+    "kin_figures": "이 심사자 앞에서 {system}의 승률은 {own}, 어느 쪽도 아닌 심사자들 앞에서는 "
+    "{others}입니다. 차이는 모두가 심사한 질문 {n}개에서 {gain}점, 95 % 구간은 "
+    "{low}~{high}점입니다.",
+    "kin_alone": "그것이 얼마나 도왔는지는 알 수 없습니다. 같은 둘을 견준 다른 심사자가 없습니다.",
     "forgetting": "잊은 것",
     "texts": "글",
     "perplexity": "혼란도",

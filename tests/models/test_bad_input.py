@@ -199,7 +199,7 @@ def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
 @pytest.mark.parametrize(
     ("dpo", "says"),
     [
-        ({"sharding": "fsdp", "devices": 2}, r"dpo\.sharding: must be 'none', not 'fsdp'"),
+        ({"keep": "best"}, r"dpo\.keep: must be 'last', not 'best'"),
         (
             {"max_row_tokens": 30},
             r"\d+ of \d+ pairs are longer than 30 tokens \(`max_row_tokens`\), \d+ tokens would be "

@@ -119,7 +119,7 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
     assert not total[1].isfinite().all()
     assert normed.isfinite().all(1).tolist() == [1, 0, 1]
     weights = rows.clone()
-    fused_kernels.softmax(fused.halves(weights), 3, 39, np.float32(1))
+    fused_kernels.softmax(fused.halves(weights), 3, np.array([39]), np.float32(1))
     assert weights.isfinite().all(1).tolist() == [1, 0, 1]
 
 
@@ -155,6 +155,7 @@ def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_witho
         Segments.of((BLOCK + 9, 33), CPU),
         Segments.of((KEPT_KEYS + 40,), CPU),
         Segments.forked((6, 40), (4, 31), (5, 2), CPU),
+        Segments.forked((6, 40, 7, 9), (4, 31, 5, 2), (5, 2, 6, 3), CPU),
         Segments.forked((BLOCK + 5, 8), (BLOCK + 1, 8), (BLOCK + 40, 0), CPU),
     ],
 )
@@ -185,6 +186,7 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
         (Segments.of((5, 9, 70), CPU), [3, 40, 60, 83]),
         (Segments.of((BLOCK + 60, 33), CPU), [BLOCK + 30, BLOCK + 61]),
         (Segments.forked((6, 40), (4, 31), (5, 2), CPU), [3, 5, 36, 45, 36, 46, 52]),
+        (Segments.forked((6, 8, 7), (4, 3, 5), (5, 2, 6), CPU), [3, 5, 8, 11, 18, 22, 27, 33]),
     ],
 )
 def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, places):

@@ -9,7 +9,7 @@ Shapes: T tokens of the row, Q of them that ask, H query heads, K key/value head
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -21,6 +21,12 @@ from jangin.models.attention import Segments
 from jangin.models.dense_attention import BLOCK, GRAIN, KEPT_KEYS
 from jangin.models.fused import halves, kernels, numbers
 
+_Wanted = tuple[list[tuple[int, slice]], slice, int]
+"""(copy and place of what is seen, place among the queries, keys seen before the first of them)."""
+GROUPED = 1 << 17
+"""Most scores of a head that several short spans have in one product: they should stay in a
+core's own cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Block:
@@ -28,11 +34,17 @@ class _Block:
 
     start: int
     rows: int
+    count: int = 1
+    """Blocks of so many rows that lie one after another."""
 
     def of(self, flat: torch.Tensor, heads: int, size: int) -> torch.Tensor:
-        """(heads, rows, size)."""
-        first = self.start * heads * size
-        return flat[first : first + self.rows * heads * size].view(heads, self.rows, size)
+        """(count * heads, rows, size)."""
+        first, many = self.start * heads * size, self.count * heads
+        return flat[first : first + many * self.rows * size].view(many, self.rows, size)
+
+    def and_next(self) -> "_Block":
+        """With the block behind it, which has as many rows."""
+        return replace(self, count=self.count + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +54,8 @@ class _Piece:
     queries: _Block
     columns: int
     """Keys of the product."""
-    ahead: int
-    """Keys that the first query sees before itself."""
+    ahead: tuple[int, ...]
+    """Keys that each block's first query sees before itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,19 @@ class _Span:
 
     keys: _Block
     pieces: tuple[_Piece, ...]
+
+    def joined(self, other: "_Span") -> "_Span | None":
+        """Both in one, if the other lies behind it and has the same shape."""
+        if len(self.pieces) != 1 or len(other.pieces) != 1:
+            return None
+        (mine,), (its,) = self.pieces, other.pieces
+        same = self.keys.rows == other.keys.rows and mine.queries.rows == its.queries.rows
+        scores = (self.keys.count + 1) * self.keys.rows * mine.queries.rows
+        if not same or scores > GROUPED:
+            return None
+        ahead = (*mine.ahead, *its.ahead)
+        piece = _Piece(mine.queries.and_next(), mine.columns, ahead)
+        return _Span(self.keys.and_next(), (piece,))
 
 
 @dataclass(slots=True)
@@ -74,11 +99,11 @@ class _Places:
 
     def add(self, parts: Sequence[tuple[int, slice]]) -> _Block:
         """A block of these (copy, tokens), one after another."""
-        count = sum(tokens.stop - tokens.start for _, tokens in parts)
-        block = _Block(self.total, -(-count // GRAIN) * GRAIN)
+        count = sum(_length(tokens) for _, tokens in parts)
+        block = _Block(self.total, _rounded(count))
         done = 0
         for copy, tokens in parts:
-            length = tokens.stop - tokens.start
+            length = _length(tokens)
             self.starts[copy, tokens], self.sizes[copy, tokens] = block.start, block.rows
             self.rows[copy, tokens] = np.arange(done, done + length)
             done += length
@@ -118,37 +143,61 @@ class Layout:
 
         The first `skipped` tokens of each segment ask nothing: queries leave them out, keys do not.
         """
-        branches, spans = segments.branches, []
+        branches = segments.branches
         ends = branches.lengths if branches else ()
         tokens = sum(segments.lengths) + sum(ends)
         queries = _Places.of(1, tokens - sum(skipped))
         keys = _Places.of(2 if branches else 1, tokens)
-        start, asked, starts = 0, 0, []
+        start, asked, starts, wanted = 0, 0, [], []
         for length, skip in zip_longest(segments.lengths, skipped, fillvalue=0):
             starts.append(start)
-            block = keys.add([(0, slice(start, start + length))])
-            spans.append(_Span(block, _pieces(slice(asked, asked + length - skip), skip, queries)))
+            own = slice(start, start + length)
+            wanted.append(([(0, own)], slice(asked, asked + length - skip), skip))
             start, asked = start + length, asked + length - skip
         for trunk, stem, length in zip(
             starts, branches.stems if branches else (), ends, strict=False
         ):
-            own = slice(start, start + length)
+            seen = [(1, slice(trunk, trunk + stem)), (0, slice(start, start + length))]
             if length:
-                block = keys.add([(1, slice(trunk, trunk + stem)), (0, own)])
-                pieces = _pieces(slice(asked, asked + length), stem, queries)
-                spans.append(_Span(block, pieces))
+                wanted.append((seen, slice(asked, asked + length), stem))
             start, asked = start + length, asked + length
-        return cls(tuple(spans), queries, keys)
+        return cls(_spans(wanted, queries, keys), queries, keys)
+
+
+def _spans(wanted: list[_Wanted], queries: _Places, keys: _Places) -> tuple[_Span, ...]:
+    """Those of one shape lie one after another, and share their products."""
+
+    def shape(each: _Wanted) -> tuple[int, int]:
+        seen, own, _ = each
+        return _rounded(sum(map(_length, (part for _, part in seen)))), _rounded(_length(own))
+
+    spans: list[_Span] = []
+    for seen, own, before in sorted(wanted, key=shape):
+        span = _Span(keys.add(seen), _pieces(own, before, queries))
+        both = spans[-1].joined(span) if spans else None
+        if both is None:
+            spans.append(span)
+        else:
+            spans[-1] = both
+    return tuple(spans)
+
+
+def _length(tokens: slice) -> int:
+    return int(tokens.stop - tokens.start)
+
+
+def _rounded(count: int) -> int:
+    return -(-count // GRAIN) * GRAIN
 
 
 def _pieces(own: slice, before: int, queries: _Places) -> tuple[_Piece, ...]:
     """Blocks of equal length but for rounding; all see the keys `before` the first query."""
-    length = own.stop - own.start
+    length = _length(own)
     count, found = -(-length // BLOCK), []
     for place in range(count):
         first, last = (length * part // count for part in (place, place + 1))
         block = queries.add([(0, slice(own.start + first, own.start + last))])
-        found.append(_Piece(block, -(-(before + last) // GRAIN) * GRAIN, before + first))
+        found.append(_Piece(block, _rounded(before + last), (before + first,)))
     return tuple(found)
 
 
@@ -235,7 +284,7 @@ class _FusedAttention(torch.autograd.Function):
             keys, values = (span.keys.of(x, groups, size) for x in (k, v))
             for piece in span.pieces:
                 query, out = (piece.queries.of(x, heads, size) for x in (q, made))
-                query, out = (x.view(groups, -1, size) for x in (query, out))
+                query, out = (x.view(len(keys), -1, size) for x in (query, out))
                 weights = _weights(query, keys, piece, scaling)
                 torch.bmm(weights, values[:, : piece.columns], out=out)
                 if keep and piece.columns <= KEPT_KEYS:
@@ -260,7 +309,7 @@ class _FusedAttention(torch.autograd.Function):
                 totals = [torch.zeros_like(x, dtype=torch.float32) for x in (keys, values)]
             for piece in span.pieces:
                 query, back, out = (
-                    piece.queries.of(x, heads, size).view(groups, -1, size)
+                    piece.queries.of(x, heads, size).view(len(keys), -1, size)
                     for x in (q, grad, grad_q)
                 )
                 seen = piece.columns
@@ -293,7 +342,7 @@ def _weights(
     """Softmax of the scores; what a query does not see gets zero."""
     scores = torch.bmm(query, keys[:, : piece.columns].mT)
     rows = halves(scores.view(-1, piece.columns))
-    kernels().softmax(rows, piece.queries.rows, piece.ahead, np.float32(scaling))
+    kernels().softmax(rows, piece.queries.rows, np.array(piece.ahead), np.float32(scaling))
     return scores
 
 
@@ -303,5 +352,5 @@ def _scores_grad(
     """Gradient of unscaled scores from that of what the weights mixed."""
     made = torch.bmm(grad, values.mT)
     rows = (halves(x.view(-1, piece.columns)) for x in (weights, made))
-    kernels().softmax_back(*rows, piece.queries.rows, piece.ahead, np.float32(scaling))
+    kernels().softmax_back(*rows, piece.queries.rows, np.array(piece.ahead), np.float32(scaling))
     return made

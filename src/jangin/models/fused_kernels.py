@@ -295,13 +295,17 @@ def unfold(
                     own[column] = _narrow(summed[column])
 
 
-@_compiled("void(uint16[:, ::1], int64, int64, float32)")
-def softmax(scores: Halves, period: int, ahead: int, scaling: float) -> None:
-    """Scores to weights in place; row r sees columns up to `ahead` + r modulo `period`."""
+@_compiled("void(uint16[:, ::1], int64, int64[::1], float32)")
+def softmax(scores: Halves, period: int, ahead: Places, scaling: float) -> None:
+    """Scores to weights in place; row r sees columns up to its `ahead` + r modulo `period`.
+
+    Rows are as many for each number in `ahead`, one after another.
+    """
     width = scores.shape[1]
+    each = scores.shape[0] // ahead.size
     made = np.empty(width, np.float32)
     for row in range(scores.shape[0]):
-        seen = min(ahead + row % period + 1, width)
+        seen = min(ahead[row // each] + row % period + 1, width)
         rank = _rank(scores[row, 0])
         for place in range(seen):
             rank = max(rank, _rank(scores[row, place]))
@@ -317,12 +321,15 @@ def softmax(scores: Halves, period: int, ahead: int, scaling: float) -> None:
         scores[row, seen:] = np.uint16(0)
 
 
-@_compiled("void(uint16[:, ::1], uint16[:, ::1], int64, int64, float32)")
-def softmax_back(weights: Halves, grads: Halves, period: int, ahead: int, scaling: float) -> None:
+@_compiled("void(uint16[:, ::1], uint16[:, ::1], int64, int64[::1], float32)")
+def softmax_back(
+    weights: Halves, grads: Halves, period: int, ahead: Places, scaling: float
+) -> None:
     """Gradients of `softmax`'s weights to those of its scores, in place."""
     width = weights.shape[1]
+    each = weights.shape[0] // ahead.size
     for row in range(weights.shape[0]):
-        seen = min(ahead + row % period + 1, width)
+        seen = min(ahead[row // each] + row % period + 1, width)
         inner = _ZERO
         for place in range(seen):
             inner += _wide(weights[row, place]) * _wide(grads[row, place])

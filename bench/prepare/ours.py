@@ -1,5 +1,11 @@
-"""The steps of peers.py by `jangin.examples.prepare`. Prints one line of JSON."""
+"""The steps of peers.py by `jangin.examples.prepare`. Prints one line of JSON.
 
+    python ours.py FILE.tsv FOLDER [no-aside]
+
+With `no-aside` the rows that are left out are not written either, as in peers.py.
+"""
+
+import importlib
 import json
 import re
 import sys
@@ -27,8 +33,10 @@ def peak_bytes() -> int:
 
 if __name__ == "__main__":
     source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    importlib.import_module("polars")
     wall, cpu = time.perf_counter(), time.process_time()
-    files = {name: folder / f"{name}.jsonl" for name in ("train", "validation", "test", "aside")}
+    names = ("train", "validation", "test") + (() if "no-aside" in sys.argv else ("aside",))
+    files = {name: folder / f"{name}.jsonl" for name in names}
     with tempfile.TemporaryDirectory(dir=folder) as work:
         prepare(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
     print(

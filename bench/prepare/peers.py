@@ -7,6 +7,7 @@ Clean the text, keep known labels, one row for each prompt with its most frequen
 the first), share out 80/10/10 by label, write chats as JSON Lines. Prints one line of JSON.
 """
 
+import importlib
 import json
 import re
 import sys
@@ -113,6 +114,7 @@ def peak_bytes() -> int:
 
 if __name__ == "__main__":
     way, source, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    importlib.import_module(way)
     wall, cpu = time.perf_counter(), time.process_time()
     {"pandas": in_pandas, "datasets": in_datasets}[way](source, folder)
     print(

@@ -1,16 +1,19 @@
 import json
 from collections import Counter
+from io import BytesIO
 
+import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jangin.core.errors import DataError, SettingsError
-from jangin.examples.prepare import Plan, prepare
-from jangin.examples.same_prompt import ANSWER, KEY, OTHER_ANSWER, SAME_TEXT, Deduplicate
-from jangin.examples.shares import share_out
+from jangin.examples.cells import RAW, REASON, ROW
+from jangin.examples.prepare import COMPLETION, SPLIT, Plan, _aside, output_line, prepare
+from jangin.examples.same_prompt import ANSWER, KEY, OTHER_ANSWER, PROMPT, SAME_TEXT, Deduplicate
+from jangin.examples.shares import AT_ONCE, draw, share_out
 
 NAMES = ("train", "validation", "test", "aside")
 
@@ -104,12 +107,34 @@ def test_the_form_of_a_line_is_chat_completion_or_preference(work):
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_any_text_comes_out_as_json_that_reads_back(text):
-    from jangin.examples.prepare import COMPLETION, output_line
-    from jangin.examples.same_prompt import PROMPT
-
     frame = pl.DataFrame({PROMPT: [text], COMPLETION: [text]})
     line = frame.select(output_line(Plan()))[0, 0]
     assert [m["content"] for m in json.loads(line)["messages"]] == [text, text]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1))
+@example(["\u2028\u2029\x7f\x85", '"\\\x00\x1f\n\r\t/', "😀\ufeff"])
+def test_any_text_that_is_set_aside_reads_back(texts):
+    frame = pl.DataFrame(
+        {ROW: range(len(texts)), REASON: None, RAW: texts, PROMPT: texts, COMPLETION: texts},
+        schema_overrides={REASON: pl.String, RAW: pl.String},
+    ).with_columns(pl.lit(0).alias(SPLIT))
+    target = BytesIO()
+    _aside(frame, pl.Series(['so "it" is'])).write_ndjson(target)
+    rows = [json.loads(line) for line in target.getvalue().decode().split("\n")[:-1]]
+    assert [list(row.values()) for row in rows] == [
+        [line, 'so "it" is', text, text, text] for line, text in enumerate(texts)
+    ]
+
+
+def test_rows_are_not_written_aside_where_no_file_is_named_for_them(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "a.csv").write_text(csv([*ROWS, ("", 1, 1)]))
+    files = {name: tmp_path / f"{name}.jsonl" for name in NAMES[:3]}
+    plan = Plan(prompt="{q}", completion="{a}")
+    outcome = prepare(tmp_path / "a.csv", plan, files, tmp_path / "work")
+    assert set(outcome.files) == set(NAMES[:3])
+    assert outcome.reasons[0].rows == 1
 
 
 def test_training_rows_can_stand_sorted_by_answer_or_shuffled(work):
@@ -175,6 +200,38 @@ def test_shares_are_those_asked_for_within_a_row_of_each_label(n, labels, seed):
         mine = split.filter(rows["answer"] == label).to_list()
         for place in (1, 2):
             assert abs(mine.count(place) - 0.2 * len(mine)) <= 1
+
+
+def sorted_draws(strata, sizes, validation, test, seed):
+    """What `draw` does, with every draw kept and sorted."""
+    order = np.argsort(np.random.default_rng(seed).random(len(strata)))
+    found = np.zeros(len(strata), np.uint8)
+    for stratum in np.unique(strata):
+        mine = order[strata[order] == stratum]
+        middle, total = np.cumsum(sizes[mine]) - sizes[mine] / 2, sizes[mine].sum()
+        held = np.where(middle < (test + validation) * total, 1, 0)
+        found[mine] = np.where(middle < test * total, 2, held)
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
+    st.sampled_from([(0.1, 0.1), (0, 0), (0, 0.3), (0.2, 0), (0.45, 0.45)]),
+    st.integers(0, 99),
+)
+def test_draws_that_are_made_again_are_those_that_are_kept_and_sorted(units, shares, seed):
+    strata = np.array([stratum for stratum, _ in units], np.uint8)
+    sizes = np.array([size for _, size in units], np.uint32)
+    expected = sorted_draws(strata, sizes, *shares, seed)
+    assert (draw(strata, sizes, *shares, seed) == expected).all()
+    ones = np.ones_like(sizes)
+    assert (draw(strata, None, *shares, seed) == sorted_draws(strata, ones, *shares, seed)).all()
+
+
+def test_draws_of_more_units_than_are_drawn_at_once_are_the_same_too():
+    strata = (np.arange(AT_ONCE + 1000) % 3).astype(np.uint8)
+    expected = sorted_draws(strata, np.ones(len(strata)), 0.1, 0.2, 7)
+    assert (draw(strata, None, 0.1, 0.2, 7) == expected).all()
 
 
 def test_too_few_rows_for_a_test_set_are_said(work):

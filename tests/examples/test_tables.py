@@ -1,10 +1,15 @@
 import json
+import tempfile
 import zipfile
+from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jangin.core.errors import DataError, MachineError
+from jangin.examples import delimited
 from jangin.examples.cells import RAW, REASON, ROW
 from jangin.examples.tables import TableSettings, open_table
 
@@ -57,6 +62,35 @@ def test_a_ragged_line_is_kept_aside_with_its_number_and_never_read_askew(read):
         (4, "3 cells instead of 2", "4\t5\t6"),
         (5, None, None),
     ]
+
+
+LINES = ["1\t2", "", "3", "4\t5\t6", "\t", "끝 \t8 ", "9\t10", "\u2028\t\x85"]
+
+
+@given(
+    st.lists(st.sampled_from(LINES), min_size=1, max_size=30),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.integers(1, 40),
+)
+def test_rows_are_the_same_in_blocks_of_any_size(lines, end, ends, size):
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        path = Path(name) / "a.tsv"
+        path.write_bytes((end.join(["a\tb", *lines]) + end * ends).encode())
+        patch.setattr(delimited, "BLOCK", size)
+        frame = open_table(path, TableSettings(), Path(name)).frame
+        rows = frame.collect()
+        assert frame.select(pl.len()).collect().item() == len(rows)
+        assert frame.select("b", ROW).head(3).collect().rows() == rows.select("b", ROW)[:3].rows()
+    expected = []
+    for number, line in enumerate(lines, start=2):
+        cells = line.split("\t")
+        if line and len(cells) == 2:
+            expected.append((number, None, None, *cells))
+        elif line:
+            cells = [*cells, None][:2]
+            expected.append((number, f"{line.count(chr(9)) + 1} cells instead of 2", line, *cells))
+    assert rows.select(ROW, REASON, RAW, "a", "b").rows() == expected
 
 
 def test_quoted_cells_hold_delimiters_and_lines_and_a_torn_one_costs_only_its_line(read):
@@ -208,3 +242,20 @@ def test_a_workbook_without_its_package_says_what_to_install(tmp_path, monkeypat
 def test_a_file_that_is_no_table_is_one_clear_sentence(read, name, data, words):
     with pytest.raises(DataError, match=words):
         read(name, data)
+
+
+def test_pictures_in_a_parquet_file_are_missing_cells_and_bytes_that_are_text_are_text(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "name": [b"lamp", b"\xff\x00", None],
+            "image": [{"bytes": b"\xff", "path": "a.png"}, {"bytes": b"ok", "path": None}, None],
+            "pages": [[b"\xff"], [b"one", b"two"], []],
+        }
+    )
+    frame.write_parquet(tmp_path / "rows.parquet")
+    rows = open_table(tmp_path / "rows.parquet", TableSettings(), tmp_path).frame.collect()
+    assert rows["name"].to_list() == ["lamp", None, None]
+    assert rows["image"].to_list() == [
+        *('{"bytes": null, "path": "a.png"}', '{"bytes": "ok", "path": null}', None),
+    ]
+    assert rows["pages"].to_list() == ["[null]", '["one", "two"]', "[]"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from jangin.core.errors import DataError
 from jangin.examples.cells import RAW, REASON, ROW, clean_names
 from jangin.examples.encodings import sample_lines
+from jangin.examples.overlap import ahead
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MOST_LINES = 1000
 """Of one quoted row; a quotation mark that is not closed by then was never meant as one."""
 BATCH = 50_000
+BLOCK = 1 << 22
+"""Bytes of a plain file that are read at once."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -39,7 +42,8 @@ def sniff(path: Path, suffix: str, delimiter: str, quotes: Literal["auto", "csv"
         return Style(mark, quoted=False)
     if mark != "\t":
         return Style(mark, quoted=True)
-    cells = [cell for line in lines for cell in line.split(mark) if cell.startswith('"')]
+    marked = (line.split(mark) for line in lines if '"' in line)
+    cells = [cell for line in marked for cell in line if cell.startswith('"')]
     return Style(mark, bool(cells) and all(map(_QUOTED.fullmatch, cells)))
 
 
@@ -66,21 +70,94 @@ def _most_regular(lines: Sequence[str]) -> str:
 def plain_rows(
     path: Path, style: Style, columns: Sequence[str], _work: Path
 ) -> "tuple[pl.LazyFrame, tuple[str, ...]]":
-    """Rows of a file without quotation marks that mean anything: one line each, read lazily."""
+    """Rows of a file without quotation marks that mean anything: one line each, read lazily.
+
+    A block in which every line has its cells goes through the reader of CSV, only the columns that
+    are asked for; one with a ragged or an empty line is split line by line.
+    """
     import polars as pl
+    from polars.io.plugins import register_io_source
 
     first = next(iter(sample_lines(path)), "")
     names = clean_names(list(columns) or first.split(style.delimiter))
-    line = pl.col(RAW).str.strip_suffix("\r")
-    frame = pl.scan_lines(path, name=RAW, row_index_name=ROW, row_index_offset=1)
-    if columns:
-        line = line.str.strip_prefix("\ufeff")
-    else:
-        frame = frame.slice(1)
+    schema = {ROW: pl.Int64, REASON: pl.String, RAW: pl.String} | dict.fromkeys(names, pl.String)
+
+    def source(
+        wanted: list[str] | None, predicate: "pl.Expr | None", most: int | None, _size: int | None
+    ) -> "Iterator[pl.DataFrame]":
+        chosen = list(schema) if wanted is None else wanted
+        left = most
+        for parsed in ahead(_frames(path, style.delimiter, names, chosen, heading=not columns)):
+            if left == 0:
+                return
+            rows = parsed.select(chosen) if left is None else parsed.select(chosen).head(left)
+            left = None if left is None else left - len(rows)
+            yield rows if predicate is None else rows.filter(predicate)
+
+    return register_io_source(source, schema=schema), names
+
+
+def blocks(path: Path, *, heading: bool) -> Iterator[bytes]:
+    """Whole lines, some megabytes at a time, without the heading."""
+    with path.open("rb") as stream:
+        stream.seek(3 if stream.read(3) == b"\xef\xbb\xbf" else 0)
+        if heading:
+            stream.readline()
+        while block := stream.read(BLOCK):
+            yield block if block.endswith(b"\n") else block + stream.readline()
+
+
+def _frames(
+    path: Path, delimiter: str, names: Sequence[str], wanted: Sequence[str], *, heading: bool
+) -> "Iterator[pl.DataFrame]":
+    line = 2 if heading else 1
+    for block in blocks(path, heading=heading):
+        rows, lines = _parsed(block, line, delimiter, names, wanted)
+        line += lines
+        yield rows
+
+
+def _parsed(
+    block: bytes, line: int, delimiter: str, names: Sequence[str], wanted: Sequence[str]
+) -> "tuple[pl.DataFrame, int]":
+    """(rows with at least the columns that are wanted, how many lines they take)."""
+    import polars as pl
+
+    lines = block.replace(b"\r\n", b"\n") if b"\r" in block else block
+    lines = lines if lines.endswith(b"\n") else lines + b"\n"
+    if not _is_regular(lines, delimiter, len(names)):
+        numbered = pl.scan_lines(block, name=RAW, row_index_name=ROW, row_index_offset=line)
+        return _split_lines(numbered, delimiter, names).collect(), lines.count(b"\n")
+    places = [place for place, name in enumerate(names) if name in wanted]
+    cells = pl.read_csv(
+        lines, has_header=False, separator=delimiter, quote_char=None,
+        columns=places or [0], schema=dict.fromkeys(names, pl.String), empty_string_is_null=False,
+    )  # fmt: skip
+    empty = pl.lit(None, pl.String)
+    number = pl.int_range(line, line + len(cells), dtype=pl.Int64)
+    rows = cells.with_columns(number.alias(ROW), empty.alias(REASON), empty.alias(RAW))
+    return rows, len(rows)
+
+
+def _is_regular(lines: bytes, delimiter: str, width: int) -> bool:
+    """True where every line has so many cells, and no carriage return stands in any."""
+    if width == 1 or b"\r" in lines:
+        return False
+    kept = f"{delimiter}\n".encode()
+    marks = lines.translate(None, bytes(code for code in range(256) if code not in kept))
+    line = delimiter.encode() * (width - 1) + b"\n"
+    return marks == line * (len(marks) // width)
+
+
+def _split_lines(frame: "pl.LazyFrame", delimiter: str, names: Sequence[str]) -> "pl.LazyFrame":
+    """Lines with their number, as cells, a ragged one set aside."""
+    import polars as pl
+
     frame = frame.filter(pl.col(RAW).str.len_bytes() > 0)
-    cells = line.str.split_exact(style.delimiter, len(names) - 1)
+    line = pl.col(RAW).str.strip_suffix("\r")
+    cells = line.str.split_exact(delimiter, len(names) - 1)
     cells = cells.struct.rename_fields(list(names)) if len(names) > 1 else line.alias(names[0])
-    found = line.str.count_matches(style.delimiter, literal=True)
+    found = line.str.count_matches(delimiter, literal=True)
     frame = frame.with_columns(found.alias("__found"), cells.alias("__cells"))
     ragged = pl.col("__found") != len(names) - 1
     fields = (
@@ -89,13 +166,12 @@ def plain_rows(
         else [pl.col("__cells").alias(names[0])]
     )
     reason = pl.format(f"{{}} cells instead of {len(names)}", pl.col("__found") + 1)
-    frame = frame.select(
+    return frame.select(
         pl.col(ROW).cast(pl.Int64),
         pl.when(ragged).then(reason).alias(REASON),
         pl.when(ragged).then(RAW).alias(RAW),
         *fields,
     )
-    return frame, names
 
 
 class _TornRowError(Exception):

@@ -2,31 +2,35 @@
 
     table -> steps by row -> spool on disk -> steps over all rows, on hashes -> shares -> files
 
-Texts are only streamed; in memory stand two hashes and a few columns of each row. What is not
-taken goes to a file of its own with its line and the reason.
+Texts are only streamed, hashes are held bucket by bucket: a byte or two stand in memory for each
+row. What is not taken goes to a file of its own with its line and the reason.
 """
 
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jangin.core.config import Config
-from jangin.core.digest import digest_file
 from jangin.core.errors import DataError
 from jangin.examples.cells import RAW, REASON, ROW
 from jangin.examples.columns import step_of
 from jangin.examples.conversations import SPREAD, spread_messages
+from jangin.examples.encodings import CACHED
+from jangin.examples.fates import GONE, Fates, Reason, reasons_of, settle, share
+from jangin.examples.overlap import ahead, mapped
 from jangin.examples.same_prompt import ANSWER, KEY, PROMPT
-from jangin.examples.shares import SPLITS, share_out
+from jangin.examples.shares import MOST_STRATA, SPLITS
+from jangin.examples.spool import Spool
 from jangin.examples.steps import (
     Step,
     WholeStep,
     begin,
-    decide,
     fill,
     key_of,
     matching,
@@ -40,12 +44,9 @@ if TYPE_CHECKING:
 
     from jangin.examples.columns import Columns
 
-COMPLETION, SYSTEM, REJECTED, GROUP, SPLIT = (
-    *("__completion", "__system", "__rejected", "__group", "__split"),
-)
+COMPLETION, SYSTEM, REJECTED = "__completion", "__system", "__rejected"
+GROUP, SPLIT = "__group", "__split"
 ASIDE = "aside"
-MOST_NAMED = 5
-ROWS_AT_ONCE = 100_000
 OutputFormat = Literal["chat", "completion", "preference"]
 
 
@@ -109,16 +110,6 @@ class Plan(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why rows were set aside."""
-
-    reason: str
-    rows: int
-    lines: tuple[int, ...]
-    """The first few, as the file counts."""
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came out."""
 
@@ -155,7 +146,7 @@ def draft(table: Table, plan: Plan, project_folder: Path) -> "Columns":
     columns.frame = columns.frame.with_columns(**made)
     for name, word in ((PROMPT, "prompt"), (COMPLETION, "answer"), (REJECTED, "rejected answer")):
         if name in made:
-            columns.set_aside(pl.col(name).str.strip_chars() == "", f"the {word} is empty")
+            columns.set_aside(~pl.col(name).str.contains(r"\S"), f"the {word} is empty")
     if plan.rejected:
         columns.set_aside(
             pl.col(COMPLETION) == pl.col(REJECTED), "chosen and rejected answer are the same"
@@ -166,134 +157,78 @@ def draft(table: Table, plan: Plan, project_folder: Path) -> "Columns":
 def prepare(
     source: Path, plan: Plan, files: Mapping[str, Path], work: Path, project_folder: Path = Path()
 ) -> Outcome:
-    """Write the files of the splits and of `aside`; `work` is an empty folder for the spool.
+    """Write the files of the splits and, where it is named, of `aside`.
 
-    Raises `DataError` or `SettingsError` where nothing can be trained on what is left.
+    `work` is an empty folder for the spool. Raises `DataError` or `SettingsError` where nothing
+    can be trained on what is left.
     """
-    import polars as pl
-
     table = open_table(source, plan.table, work)
     columns = draft(table, plan, project_folder)
     _, whole = split_steps(plan.steps)
-    spool = work / "rows.arrow"
+    spool = Spool(work)
     _spool(columns, plan, whole, spool)
-    index = _decide_all(pl.scan_ipc(spool), plan, whole)
-    _check(index, source)
-    kept = index[REASON].is_null()
-    unit = GROUP if plan.group else KEY
-    split = share_out(index.filter(kept), unit, ANSWER, plan.validation, plan.test, plan.seed)
-    fate = pl.Series(SPLIT, [len(SPLITS)], pl.UInt8).new_from_index(0, len(index))
-    fate = fate.scatter(kept.arg_true(), split)
-    decided = pl.DataFrame([fate, index[REASON].alias("__why")])
-    _write(spool, decided, plan, files)
+    fates = settle(spool, whole)
+    _check(spool, fates, source)
+    share(spool, fates, GROUP if plan.group else KEY, whole, plan.validation, plan.test, plan.seed)
+    answers, digests = _write(spool, fates, plan, files)
     return Outcome(
-        rows=len(index),
+        rows=spool.rows,
         read_as=table.read_as,
-        splits={name: int((fate == place).sum()) for place, name in enumerate(SPLITS)},
-        files={name: path for name, path in files.items() if path.exists()},
-        digests={name: digest_file(path) for name, path in files.items() if path.exists()},
-        reasons=_reasons(index),
-        changed=_changed(pl.scan_ipc(spool), columns.changes),
-        answers=_answers(pl.scan_ipc(spool), index, fate),
+        splits={n: int((fates.codes == place).sum()) for place, n in enumerate(SPLITS)},
+        files={name: path for name, path in files.items() if name in digests},
+        digests=digests,
+        reasons=reasons_of(spool, fates),
+        changed={step_of(name): spool.changed[name] for name in columns.changes},
+        answers=_named(answers),
     )
 
 
-def _spool(columns: "Columns", plan: Plan, whole: list[WholeStep], spool: Path) -> None:
+def _spool(columns: "Columns", plan: Plan, whole: list[WholeStep], spool: Spool) -> None:
     """Run the steps by row over the file, and keep what the rest needs."""
     import polars as pl
 
     extra = dict.fromkeys(name for step in whole for name in needed(step) if name != PROMPT)
     columns.need("steps", *extra)
     made = [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
-    chosen = [pl.col(name) for name in (ROW, REASON, RAW, PROMPT, COMPLETION, *made)]
+    chosen = [pl.col(ROW).cast(pl.UInt32)]
+    chosen += [pl.col(name) for name in (REASON, RAW, PROMPT, COMPLETION, *made)]
     chosen += [pl.col(name) for name in (*extra, *columns.changes)]
-    chosen += [key_of(PROMPT, matching(plan.steps)), _answer().alias(ANSWER)]
+    chosen.append(key_of(PROMPT, matching(plan.steps)))
+    chosen.append(pl.col(COMPLETION).str.strip_chars().hash(13).alias(ANSWER))
     if plan.group:
         columns.need("group", plan.group)
         chosen.append(pl.col(plan.group).hash(11).alias(GROUP))
-    columns.frame.select(chosen).sink_ipc(spool, compression="uncompressed", engine="streaming")
+    spool.fill(columns.frame.select(chosen), columns.changes)
 
 
-def _answer() -> "pl.Expr":
-    import polars as pl
-
-    return pl.col(COMPLETION).str.strip_chars().hash(13)
-
-
-def _decide_all(spool: "pl.LazyFrame", plan: Plan, whole: list[WholeStep]) -> "pl.DataFrame":
-    import polars as pl
-
-    extra = dict.fromkeys(name for step in whole for name in needed(step))
-    names = [KEY, ANSWER, *([GROUP] if plan.group else []), *extra]
-    short = [pl.col(ROW).cast(pl.UInt32), pl.col(REASON).cast(pl.Categorical)]
-    index = spool.select(*short, *names).collect(engine="streaming")
-    for step in whole:
-        index = index.with_columns(decide(step, index))
-    return index.drop(list(extra))
-
-
-def _check(index: "pl.DataFrame", source: Path) -> None:
+def _check(spool: Spool, fates: Fates, source: Path) -> None:
     """Refuse what nothing can be learned from."""
-    import polars as pl
-
-    kept = index.filter(pl.col(REASON).is_null())
-    if not len(kept):
-        why = index[REASON].value_counts(sort=True)
-        most = f" (most often: {why[REASON][0]})" if len(why) else ""
+    kept = fates.kept
+    rows = int(kept.sum())
+    if not rows:
+        why = reasons_of(spool, fates)
+        most = f" (most often: {why[0].reason})" if why else ""
         raise DataError(
-            f"{source}: none of its {len(index)} rows is left{most}. Look at the reasons, and "
+            f"{source}: none of its {spool.rows} rows is left{most}. Look at the reasons, and "
             "change the steps or the columns that are used."
         )
-    if len(kept) > 1 and kept[ANSWER].n_unique() == 1:
-        line = kept[ROW][0]
+    if rows > 1 and len(fates.answers) == 1:
+        line = spool.line(int(kept.argmax()))
         raise DataError(
-            f"{source}: all {len(kept)} rows that are left have the same answer as line {line}, so "
+            f"{source}: all {rows} rows that are left have the same answer as line {line}, so "
             "there is nothing to tell apart. Add rows with other answers."
         )
 
 
-def _reasons(index: "pl.DataFrame") -> tuple[Reason, ...]:
-    import polars as pl
-
-    gone = index.filter(pl.col(REASON).is_not_null())
-    counts = gone.group_by(REASON).agg(n=pl.len(), lines=pl.col(ROW).head(MOST_NAMED))
-    counts = counts.with_columns(pl.col(REASON).cast(pl.String))
-    return tuple(
-        Reason(row[REASON], row["n"], tuple(sorted(row["lines"])))
-        for row in counts.sort(["n", REASON], descending=[True, False]).iter_rows(named=True)
-    )
-
-
-def _changed(spool: "pl.LazyFrame", changes: list[str]) -> dict[str, int]:
-    import polars as pl
-
-    if not changes:
-        return {}
-    sums = spool.select(pl.col(name).sum() for name in changes).collect(engine="streaming")
-    return {step_of(name): int(sums[name][0]) for name in changes}
-
-
-def _answers(
-    spool: "pl.LazyFrame", index: "pl.DataFrame", fate: "pl.Series"
-) -> dict[str, dict[str, int]]:
+def _named(counts: Counter[tuple[int, str]]) -> dict[str, dict[str, int]]:
     """Rows of each answer in each split, where there are few answers."""
-    import polars as pl
-
-    counts = index.select(ANSWER, fate).group_by(ANSWER, SPLIT).len()
-    counts = counts.filter(pl.col(SPLIT) < len(SPLITS))
-    if counts[ANSWER].n_unique() > 50 or counts["len"].sum() < 5 * counts[ANSWER].n_unique():
+    answers = {text for _, text in counts}
+    if counts.total() < 5 * len(answers):
         return {}
-    texts = (
-        spool.select(ANSWER, pl.col(COMPLETION).str.strip_chars())
-        .filter(pl.col(ANSWER).is_in(counts[ANSWER].unique().implode()))
-        .unique(ANSWER)
-        .collect(engine="streaming")
-    )
-    named = dict(zip(texts[ANSWER], texts[COMPLETION], strict=True))
-    found: dict[str, dict[str, int]] = {}
-    for answer, place, rows in sorted(counts.iter_rows(), key=lambda row: _size(named[row[0]])):
-        found.setdefault(SPLITS[place], {})[named[answer]] = rows
-    return {name: found[name] for name in SPLITS if name in found}
+    found: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
+    for place, text in sorted(counts, key=lambda key: _size(key[1])):
+        found[SPLITS[place]][text] = counts[place, text]
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def _size(text: str) -> tuple[float, str]:
@@ -304,37 +239,89 @@ def _size(text: str) -> tuple[float, str]:
         return float("inf"), text
 
 
-def _write(spool: Path, decided: "pl.DataFrame", plan: Plan, files: Mapping[str, Path]) -> None:
-    """One file for each split that was asked for, and one of what was set aside."""
+def _write(
+    spool: Spool, fates: Fates, plan: Plan, files: Mapping[str, Path]
+) -> tuple[Counter[tuple[int, str]], dict[str, str]]:
+    """One file for each split that was asked for, and one of what was set aside.
+
+    Returns the rows of (split, answer) where there are few answers, and the files' digests, which
+    are taken while the next lines are written.
+    """
+    wanted = [name for name in SPLITS if name == "train" or getattr(plan, name)]
+    paths = {name: files[name] for name in (*wanted, ASIDE) if name in files}
+    answers: Counter[tuple[int, str]] = Counter()
+    with ExitStack() as stack:
+        targets = {name: stack.enter_context(path.open("wb")) for name, path in paths.items()}
+        written = {name: stack.enter_context(path.open("rb")) for name, path in paths.items()}
+        digests = {name: sha256() for name in paths}
+
+        def take(_: int) -> None:
+            for name, stream in written.items():
+                while data := stream.read(CACHED):
+                    digests[name].update(data)
+
+        deque(mapped(take, _written(spool, fates, plan, targets, answers), workers=1), maxlen=0)
+    return answers, {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _written(
+    spool: Spool, fates: Fates, plan: Plan, targets: Mapping[str, IO[bytes]],
+    answers: Counter[tuple[int, str]],
+) -> Iterator[int]:  # fmt: skip
+    """Write portion by portion, then what is put in another order; the rows in hand each time."""
     import polars as pl
 
-    aside = pl.struct(
-        line=ROW, reason=pl.col("__why").cast(pl.String), text=RAW, prompt=PROMPT,
-        completion=COMPLETION,
-    ).struct.json_encode()  # fmt: skip
-    lines = {name: (place, output_line(plan)) for place, name in enumerate(SPLITS)}
-    lines[ASIDE] = (len(SPLITS), aside)
-    wanted = {n: each for n, each in lines.items() if n in ("train", ASIDE) or getattr(plan, n)}
-    reordered = [n for n in SPLITS if _is_reordered(plan, n)]
-    with ExitStack() as stack:
-        targets = {name: stack.enter_context(files[name].open("wb")) for name in wanted}
-        for start in range(0, len(decided), ROWS_AT_ONCE):
-            texts = pl.scan_ipc(spool).slice(start, ROWS_AT_ONCE).collect()
-            rows = pl.concat([texts, decided.slice(start, ROWS_AT_ONCE)], how="horizontal")
-            for name, (place, line) in wanted.items():
-                if name not in reordered:
-                    _append(rows.filter(pl.col(SPLIT) == place), line, targets[name])
-        for name in reordered:
-            place, line = lines[name]
-            frame = pl.concat([pl.scan_ipc(spool), decided.lazy()], how="horizontal")
-            chosen = frame.filter(pl.col(SPLIT) == place).collect(engine="streaming")
-            if name in targets:
-                _append(order_rows(chosen, plan.order), line, targets[name])
+    line = output_line(plan)
+    held: dict[str, list[pl.DataFrame]] = {n: [] for n in targets if _is_reordered(plan, n)}
+    for portion in ahead(_sorted_out(spool, fates, plan, list(targets), answers)):
+        for name, rows in portion.items():
+            if name in held:
+                held[name].append(rows)
+            elif name == ASIDE:
+                rows.write_ndjson(targets[name])
+            else:
+                _append(rows, line, targets[name])
+        yield sum(map(len, portion.values()))
+    for name, parts in held.items():
+        rows = order_rows(pl.concat(parts, how="diagonal"), plan.order)
+        _append(rows, line, targets[name])
+        yield len(rows)
+
+
+def _sorted_out(
+    spool: Spool, fates: Fates, plan: Plan, targets: list[str], answers: Counter[tuple[int, str]]
+) -> "Iterator[dict[str, pl.DataFrame]]":
+    """The rows of each file, portion by portion; counts the answers on the way."""
+    import polars as pl
+
+    reasons = pl.Series([None] * (GONE + 1) + fates.reasons, dtype=pl.String)
+    few = len(fates.answers) <= MOST_STRATA
+    made = [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
+    names = [ROW, REASON, RAW, PROMPT, COMPLETION, *made, *([ANSWER] if few else [])]
+    for start, texts in spool.read(*names):
+        rows = texts.with_columns(pl.Series(SPLIT, fates.codes[start : start + len(texts)]))
+        if few:
+            answers.update(_counted(rows))
+        parts = {n: rows.filter(pl.col(SPLIT) == SPLITS.index(n)) for n in targets if n != ASIDE}
+        if ASIDE in targets:
+            parts[ASIDE] = _aside(rows.filter(pl.col(SPLIT) >= GONE), reasons)
+        yield parts
+
+
+def _counted(rows: "pl.DataFrame") -> dict[tuple[int, str], int]:
+    """Rows of each (split, answer)."""
+    import polars as pl
+
+    text = pl.col(COMPLETION).first().str.strip_chars()
+    kept = rows.filter(pl.col(SPLIT) < GONE).group_by(SPLIT, ANSWER).agg(text, pl.len())
+    return {(place, text): count for place, _, text, count in kept.iter_rows()}
 
 
 def _is_reordered(plan: Plan, split: str) -> bool:
     """True where the rows of a split are held in memory to be put in another order."""
-    return isinstance(plan.order, Shuffled) or (isinstance(plan.order, Sorted) and split == "train")
+    if isinstance(plan.order, Sorted):
+        return split == "train"
+    return isinstance(plan.order, Shuffled) and split != ASIDE
 
 
 def _append(rows: "pl.DataFrame", line: "pl.Expr", target: IO[bytes]) -> None:
@@ -342,33 +329,31 @@ def _append(rows: "pl.DataFrame", line: "pl.Expr", target: IO[bytes]) -> None:
     rows.select(line).write_csv(target, include_header=False, quote_style="never")
 
 
-def json_of(column: "pl.Expr") -> "pl.Expr":
-    """Cells as JSON."""
+def _aside(rows: "pl.DataFrame", reasons: "pl.Series") -> "pl.DataFrame":
+    """Rows with their line in the file and the reason."""
     import polars as pl
 
-    return pl.struct(column.alias("x")).struct.json_encode().str.slice(5).str.head(-1)
+    why = pl.coalesce(REASON, pl.lit(reasons.gather(rows[SPLIT])))
+    return rows.select(line=ROW, reason=why, text=RAW, prompt=PROMPT, completion=COMPLETION)
 
 
 def output_line(plan: Plan) -> "pl.Expr":
     """A line of output, as JSON text: lists of structs would take ten times as long."""
     import polars as pl
 
-    cells = {name: json_of(pl.col(name)) for name in (PROMPT, COMPLETION)}
-
-    def message(role: str, content: pl.Expr) -> pl.Expr:
-        return pl.concat_str(pl.lit(f'{{"role":"{role}","content":'), content, pl.lit("}"))
+    def message(role: str, content: str) -> pl.Expr:
+        return pl.struct(role=pl.lit(role), content=content).struct.json_encode()
 
     if plan.format == "completion":
-        return _joined('{"prompt":', cells[PROMPT], ',"completion":', cells[COMPLETION], "}")
-    prompt = message("user", cells[PROMPT])
+        return pl.struct(prompt=PROMPT, completion=COMPLETION).struct.json_encode()
+    prompt = message("user", PROMPT)
     if plan.system:
-        system = message("system", json_of(pl.col(SYSTEM)))
-        both = _joined(system, ",", prompt)
+        both = _joined(message("system", SYSTEM), ",", prompt)
         prompt = pl.when(pl.col(SYSTEM) != "").then(both).otherwise(prompt)
-    answer = message("assistant", cells[COMPLETION])
+    answer = message("assistant", COMPLETION)
     if plan.format == "chat":
         return _joined('{"messages":[', prompt, ",", answer, "]}")
-    rejected = message("assistant", json_of(pl.col(REJECTED)))
+    rejected = message("assistant", REJECTED)
     return _joined('{"prompt":[', prompt, '],"chosen":[', answer, '],"rejected":[', rejected, "]}")
 
 

@@ -27,13 +27,15 @@ from jangin.examples.same_prompt import (
     Match,
     NearDuplicates,
 )
-from jangin.examples.scrub import MaskPersonal, Scrub, Trim
+from jangin.examples.scrub import Extract, MaskPersonal, Scrub, Trim
 from jangin.examples.tables import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
-RowStep = CleanText | Number | Flatten | Scrub | MaskPersonal | Trim | Filter | Labels | Window
+RowStep = (
+    CleanText | Number | Flatten | Extract | Scrub | MaskPersonal | Trim | Filter | Labels | Window
+)
 WholeStep = Deduplicate | NearDuplicates | Balance
 Step = Annotated[RowStep | WholeStep, Field(discriminator="type")]
 WHOLE = (Deduplicate, NearDuplicates, Balance)
@@ -54,10 +56,16 @@ def fill(pattern: str, columns: Columns, what: str) -> "pl.Expr":
     end = 0
     for place in _PLACE.finditer(texts):
         columns.need(what, place[1])
-        parts += [pl.lit(_braces(texts[end : place.start()])), _cell(columns, place[1])]
+        parts += [*_literal(texts[end : place.start()]), _cell(columns, place[1])]
         end = place.end()
-    parts.append(pl.lit(_braces(texts[end:])))
-    return pl.concat_str(parts)
+    parts += _literal(texts[end:])
+    return pl.concat_str(parts) if len(parts) > 1 else parts[0] if parts else pl.lit("")
+
+
+def _literal(text: str) -> "list[pl.Expr]":
+    import polars as pl
+
+    return [pl.lit(_braces(text))] if text else []
 
 
 def named_in(pattern: str) -> list[str]:

@@ -97,7 +97,9 @@ def table_of(rows: "pl.LazyFrame", read_as: str) -> Table:
     texts = []
     for name, kind in schema.items():
         column = pl.col(name)
-        if isinstance(kind, pl.List | pl.Array | pl.Struct):
+        if _holds_bytes(kind):
+            column = column.map_batches(_without_bytes, pl.String, is_elementwise=True)
+        elif isinstance(kind, pl.List | pl.Array | pl.Struct):
             wrapped = pl.struct(pl.col(name).alias("x")).struct.json_encode()
             column = pl.when(column.is_null()).then(None).otherwise(wrapped.str.slice(5))
             column = column.str.head(-1)
@@ -107,6 +109,36 @@ def table_of(rows: "pl.LazyFrame", read_as: str) -> Table:
     frame = rows.select(texts).with_row_index(ROW, offset=1)
     frame = frame.with_columns(pl.col(ROW).cast(pl.Int64), *_kept())
     return Table(frame, tuple(schema), read_as)
+
+
+def _holds_bytes(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> bool:
+    import polars as pl
+
+    if isinstance(kind, pl.List | pl.Array):
+        return _holds_bytes(kind.inner)
+    if isinstance(kind, pl.Struct):
+        return any(_holds_bytes(field.dtype) for field in kind.fields)
+    return kind == pl.Binary
+
+
+def _without_bytes(cells: "pl.Series") -> "pl.Series":
+    """Cells as text; bytes that are no UTF-8, such as pictures, are missing."""
+    import polars as pl
+
+    return pl.Series(cells.name, [_text(_readable(cell)) for cell in cells.to_list()], pl.String)
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, dict):
+        return {key: _readable(cell) for key, cell in value.items()}
+    if isinstance(value, list):
+        return [_readable(cell) for cell in value]
+    return str(value) if isinstance(value, date | time | timedelta) else value
 
 
 def _kept() -> "list[pl.Expr]":

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import logsigmoid
 
-from jangin.models.attention import NAME, UnpackableError
+from jangin.models.attention import NAME
 from jangin.models.checkpoint import like, whole
 from jangin.models.log_probabilities import linear_log_probabilities, logits_log_probabilities
 from jangin.models.objective import Done, digest_arrays, matrix_dtype
@@ -21,7 +21,7 @@ from jangin.models.pack import rows_of_step, split_by_budget
 from jangin.models.pair_pack import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.ranks import Ranks
 from jangin.models.render import RenderedRows
-from jangin.models.score import Scorer, base_model, choose_scorer
+from jangin.models.score import Scorer, base_model, settle_scorer
 from jangin.models.settings import DpoMetrics, StepMetrics, TrainingConfig
 
 _PROBE_PAIRS = 2
@@ -96,21 +96,13 @@ def dpo_losses(
 def choose_pair_scorer(
     model: Any, data: PairRows, config: TrainingConfig, device: torch.device
 ) -> PairScorer:
-    """Packed where rows may be packed and a probe of a few pairs finds branches exact too."""
-    scorer = choose_scorer(model, data.both, matrix_dtype(config), device)
-    if not scorer.packed:
-        return PairScorer(scorer)
-    base = base_model(model)
-    training = model.training
-    model.eval()
-    plain = "sdpa" if base._supports_sdpa else "eager"
+    """Packed where a static look and a probe of a few pairs find it exact, branches too."""
     rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_PAIRS]
-    reason = _probe(model, plain, _forks(data, rows), device)
-    model.train(training)
-    if not reason:
-        return PairScorer(scorer)
-    base.set_attn_implementation(plain)
-    return PairScorer(Scorer(model, packed=False, reason=reason, dtype=scorer.dtype))
+
+    def probe(plain: str) -> str:
+        return _probe(model, plain, _forks(data, rows), device)
+
+    return PairScorer(settle_scorer(model, matrix_dtype(config), probe))
 
 
 def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
@@ -135,10 +127,7 @@ def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
     rows = range(len(data))
     together, apart = packed_pairs(data, rows, device), padded_pairs(data, rows, device)
     base = base_model(model)
-    try:
-        packed, _ = PairScorer(Scorer(model, packed=True)).score(together)
-    except UnpackableError as error:
-        return f"it {error}"
+    packed, _ = PairScorer(Scorer(model, packed=True)).score(together)
     base.set_attn_implementation(plain)
     padded, _ = PairScorer(Scorer(model, packed=False)).score(apart)
     base.set_attn_implementation(NAME)

@@ -4,7 +4,7 @@ Packed: the backbone runs once over rows laid end to end, the head only on train
 Padded: the plain forward pass of transformers, for families where a probe finds a difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,14 +100,29 @@ def choose_scorer(
     model: Any, data: RenderedRows, dtype: torch.dtype, device: torch.device
 ) -> Scorer:
     """Packed if a static look and a probe on a few real rows find it exact, else padded."""
-    base = base_model(model)
+    return settle_scorer(model, dtype, lambda plain: _probe(model, plain, data, device))
+
+
+def settle_scorer(model: Any, dtype: torch.dtype, probe: Callable[[str], str]) -> Scorer:
+    """Packed unless a static look or `probe` has a reason against it.
+
+    `probe` is called in evaluation mode with the name of the attention that the model had.
+    """
+    base, training = base_model(model), model.training
     before = base.config._attn_implementation
     if before == NAME:
         before = "sdpa" if base._supports_sdpa else "eager"
     reason = _static_reason(base)
     if not reason:
         base.set_attn_implementation(NAME)
-        reason = _probe(model, before, data, device)
+        model.eval()
+        try:
+            reason = probe(before)
+        except UnpackableError as error:
+            reason = f"it {error}"
+        except TypeError as error:
+            reason = f"it does not pass segments on to its attention ({error})"
+        model.train(training)
     if reason:
         base.set_attn_implementation(before)
         return Scorer(model, packed=False, reason=reason, dtype=dtype)
@@ -144,21 +159,12 @@ def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> 
     shortest = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_ROWS]
     data, rows = _beginnings(data, shortest), range(len(shortest))
     base = base_model(model)
-    training = model.training
-    model.eval()
     head = base.get_output_embeddings()
     scorer = Scorer(model, packed=True)
-    try:
-        together_NV = head(scorer.hidden(packed_batch(data, rows, device))).float()
-        base.set_attn_implementation(plain)
-        alone = [scorer.logits(padded_batch(data, [row], device)) for row in rows]
-        base.set_attn_implementation(NAME)
-    except UnpackableError as error:
-        return f"it {error}"
-    except TypeError as error:
-        return f"it does not pass segments on to its attention ({error})"
-    finally:
-        model.train(training)
+    together_NV = head(scorer.hidden(packed_batch(data, rows, device))).float()
+    base.set_attn_implementation(plain)
+    alone = [scorer.logits(padded_batch(data, [row], device)) for row in rows]
+    base.set_attn_implementation(NAME)
     apart_NV = torch.cat(alone).float()
     exact = head.weight.dtype == torch.float32 and not getattr(base, "is_quantized", False)
     tolerance = _PROBE_TOLERANCE * (1 if exact else 10)

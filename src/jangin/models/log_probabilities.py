@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
-from jangin.models.loss import CHUNK_BYTES
+from jangin.models.loss import CHUNK_BYTES, rows_at_once
 
 KEPT_BYTES = 4 * CHUNK_BYTES
 """Logits up to this size are kept for the backward pass; larger ones are computed twice."""
@@ -34,7 +34,7 @@ class _LinearLogProbabilities(torch.autograd.Function):
         logp_N = hidden_ND.new_empty(len(targets_N), dtype=size)
         total_N1 = hidden_ND.new_empty((len(targets_N), 1), dtype=size)
         first_N = torch.empty_like(targets_N, dtype=torch.bool)
-        ctx.rows = max(1, CHUNK_BYTES // (size.itemsize * weight_VD.shape[0]))
+        ctx.rows = rows_at_once(weight)
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= KEPT_BYTES
         kept = []
         for part in _parts(len(targets_N), ctx.rows):
@@ -64,7 +64,7 @@ class _LinearLogProbabilities(torch.autograd.Function):
         hidden_ND, weight_VD, targets_N, total_N1, *kept = ctx.saved_tensors
         weight = weight_VD.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        grad_weight = None
         for number, part in enumerate(_parts(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
             grad_CV = kept[number] if kept else hidden_CD @ weight.T
@@ -77,8 +77,9 @@ class _LinearLogProbabilities(torch.autograd.Function):
                 grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = grad_CV @ weight
-            if grad_weight is not None:
-                grad_weight += (grad_CV.T @ hidden_CD).to(weight_VD.dtype)
+            if ctx.needs_input_grad[1]:
+                part_VD = (grad_CV.T @ hidden_CD).to(weight_VD.dtype)
+                grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
         return grad_hidden, grad_weight, None, None, None
 
 

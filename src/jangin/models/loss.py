@@ -12,7 +12,13 @@ from torch.nn.functional import cross_entropy
 from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
 
 CHUNK_BYTES = 32 * 2**20
-"""Largest fp32 logits chunk held at once."""
+"""Largest chunk of logits held at once."""
+
+
+def rows_at_once(weight_VD: torch.Tensor) -> int:
+    """Rows of a chunk; compiled passes need no fp32 copy of it."""
+    size = weight_VD.element_size() if is_fused(weight_VD) else 4
+    return max(1, CHUNK_BYTES // (size * weight_VD.shape[0]))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -31,7 +37,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
         grad_weight = None
-        rows = max(1, CHUNK_BYTES // (4 * weight_VD.shape[0]))
+        rows = rows_at_once(weight)
         for start in range(0, len(targets_N), rows):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
             chunk = _fused_chunk if is_fused(hidden_CD) else _chunk

@@ -287,7 +287,7 @@ def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
     )
     trainer.train()
     theirs = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    lines = trained_lines(
+    lines, _ = trained_lines(
         tokenizer, data, tmp_path, beta=0.2, sft_weight=0.5, learning_rate=1e-3,
         schedule="constant", warmup_fraction=0,
     )  # fmt: skip

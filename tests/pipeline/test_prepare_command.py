@@ -97,11 +97,28 @@ def test_near_copies_are_offered_after_copies(offer):
     text += "".join(
         f"{c}{c}{c} 항목은 무엇인가요 그리고 {c * 9},답 {c}\n" for c in "가나다라마바사"
     )
-    text += "가가가 항목은 무엇인가요 그리고 가가가가가가가가나,답 거\n"
-    _, offered, said = offer(text)
+    near = "가가가 항목은 무엇인가요 그리고 가가가가가가가가나"
+    plan, offered, said = offer(f"{text}{near},답 가\n")
     assert offered["near copies"].rows == 1
+    assert plan.steps[-1].type == "near_duplicates"
+    assert "near copies" not in offer(f"{text}{near},답 거\n", "other.csv")[1]
     assert "task: free answers" in said
     assert any("8 rows are few" in line for line in said)
+
+
+def test_questions_made_from_one_pattern_stay(offer):
+    pattern = "{:02} 번 주문한 상품은 언제쯤 집에 도착하는지 알려 주세요,곧\n"
+    rows = "".join(map(pattern.format, range(40)))
+    _, offered, said = offer("question,answer\n" + rows)
+    assert "near copies" not in offered
+    assert any("as from one pattern; they stay" in line for line in said)
+
+
+def test_a_file_without_rows_is_looked_at_without_an_error_and_then_refused(offer, tmp_path):
+    plan, offered, _ = offer("question,answer\n")
+    assert offered == {}
+    with pytest.raises(DataError, match="none of its 0 rows is left"):
+        write(tmp_path / "rows.csv", plan, [], tmp_path)
 
 
 def test_plain_completions_get_separator_and_end_and_lower_case_but_chats_do_not(offer):

@@ -76,9 +76,11 @@ class NearDuplicates(Config):
     """Least similarity: 1 - Levenshtein distance / length."""
     same_words: bool = True
     """Content words must be the same too: `3 days` and `5 days` are no duplicates."""
+    same_answer: bool = True
+    """Answers must be the same too: what is answered otherwise is another question."""
 
     def decide(self, rows: "pl.DataFrame") -> "pl.Series":
-        """A reason for each row that goes; `rows` has `PROMPT`, all of it in memory."""
+        """A reason for each row that goes; `rows` has `PROMPT` and `ANSWER`, all in memory."""
         import polars as pl
 
         from jangin.examples.dedup import Rules, find_duplicates
@@ -86,6 +88,8 @@ class NearDuplicates(Config):
         rules = Rules(threshold=self.threshold, guard=self.same_words)
         gone = find_duplicates(rows[PROMPT].to_list(), rules)
         reasons: list[str | None] = [None] * len(rows)
+        answers = rows[ANSWER].to_list()
         for duplicate in gone:
-            reasons[duplicate.row] = f"{duplicate.match} copy of an earlier row"
+            if not self.same_answer or answers[duplicate.row] == answers[duplicate.twin]:
+                reasons[duplicate.row] = f"{duplicate.match} copy of an earlier row"
         return pl.Series("reason", reasons, dtype=pl.Categorical)

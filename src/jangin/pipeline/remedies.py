@@ -111,7 +111,7 @@ def _task(look: Look) -> Offers:
     counts = look.frame().group_by(answer=answer).len().sort("len", descending=True)
     first = counts.head(MOST_LABELS + 1).collect(engine="streaming")
     rows = int(look.count(n=pl.len())["n"])
-    few = len(first) <= MOST_LABELS and rows >= ROWS_PER_LABEL * len(first)
+    few = 0 < len(first) <= MOST_LABELS and rows >= ROWS_PER_LABEL * len(first)
     if not few or look.plan.format == "preference":
         look.say("task: free answers")
         return look.plan
@@ -172,14 +172,21 @@ def _near_copies(look: Look) -> Offers:
         return look.plan
     step = NearDuplicates(type="near_duplicates", same_words=False)
     exact = key_of(PROMPT, "loose")
-    prompts = look.frame().select(PROMPT, exact).unique(KEY, keep="first", maintain_order=True)
+    answer = pl.col(COMPLETION).str.strip_chars().hash().alias(ANSWER)
+    prompts = look.frame().select(PROMPT, exact, answer)
+    prompts = prompts.unique(KEY, keep="first", maintain_order=True)
     found = int(step.decide(prompts.collect(engine="streaming")).is_not_null().sum())
-    if found:
+    if 2 * found > rows:
+        look.say(
+            f"{found:,} of {rows:,} questions differ from another one by a tenth of their letters "
+            "at most, as from one pattern; they stay. To thin them out, see `near_duplicates`"
+        )
+    elif found:
         look.plan = yield Remedy(
             name="near copies",
             level="recommended",
-            finding=f"{found:,} questions differ from another one by a tenth of their letters at "
-            "most",
+            finding=f"{found:,} questions differ from another one with the same answer by a tenth "
+            "of their letters at most",
             question="keep one of each",
             rows=found,
             change=lambda plan: with_step(plan, step),

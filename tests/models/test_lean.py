@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model
 from test_pack import CPU, FAMILIES, SHAPE, rows_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from jangin.core.errors import TrainingError
 from jangin.models.attention import NAME, Segments
 from jangin.models.dense_attention import BLOCK, KEPT_KEYS, Rotary, attend
 from jangin.models.lean import Casts, lean_hidden
@@ -13,6 +14,8 @@ from jangin.models.lean_nodes import linears
 from jangin.models.local import expected_warnings
 from jangin.models.pack import packed_batch
 from jangin.models.score import Scorer, base_model
+from jangin.models.settings import TrainingConfig
+from jangin.models.tune import attach
 
 LEAN = ("llama", "qwen2", "qwen3")
 LENGTHS = [9, 3, 12, 7]
@@ -252,3 +255,10 @@ def test_projections_with_biases_get_their_gradients():
     for made, layer in zip(run(x, *weights), layers, strict=True):
         torch.testing.assert_close(made, layer(x))
     assert torch.autograd.gradcheck(run, (x, *weights))
+
+
+def test_an_adapter_for_a_layer_that_is_not_there_is_refused_even_beside_one_that_is():
+    method = {"type": "lora", "r": 8, "targets": ("q_proj", "nope_proj")}
+    config = TrainingConfig.model_validate({"method": method})
+    with pytest.raises(TrainingError, match=r"no layer is called nope_proj; it has .*q_proj"):
+        attach(model_of(FAMILIES["llama"]), config)

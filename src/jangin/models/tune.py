@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,7 @@ def attach(model: Any, config: TrainingConfig) -> Any:
 
     method = config.method
     targets = method.targets if isinstance(method.targets, str) else list(method.targets)
+    _refuse_unknown(model, targets if isinstance(targets, list) else [])
     adapter = LoraConfig(
         r=method.r,
         lora_alpha=method.alpha,
@@ -124,6 +126,19 @@ def attach(model: Any, config: TrainingConfig) -> Any:
             f"no adapter fits this model: {str(error).rstrip('.')}. Correct `targets`, or use "
             "all-linear."
         ) from error
+
+
+def _refuse_unknown(model: Any, targets: Sequence[str]) -> None:
+    """PEFT passes over a name that no layer has, as long as another one is there."""
+    modules = dict(model.named_modules())
+    unknown = [each for each in targets if not any(f".{n}".endswith(f".{each}") for n in modules)]
+    if unknown:
+        layers = (name for name, part in modules.items() if isinstance(part, torch.nn.Linear))
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+        raise TrainingError(
+            f"no adapter fits this model: no layer is called {', '.join(unknown)}; it has {known}. "
+            "Correct `targets`, or use all-linear."
+        )
 
 
 def count_parameters(model: Any) -> int:

@@ -19,7 +19,7 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from jangin.models import word_tokens
-from jangin.models.rendered_text import ROWS_AT_ONCE, encode_plain
+from jangin.models.rendered_text import FEW, ROWS_AT_ONCE, encode_plain
 from jangin.models.word_tokens import find_word_tokens
 
 SPECIAL = ["<|bos|>", "<|end|>", "<|user|>"]
@@ -122,11 +122,13 @@ def kinds():
 
 
 def ids_of(tokenizer, texts):
-    return [
+    """Among more texts, as few of them would go to the tokenizer itself."""
+    found = [
         flat[start:end].tolist()
-        for flat, bounds in encode_plain(tokenizer, texts)
+        for flat, bounds in encode_plain(tokenizer, [*texts, *[""] * (FEW + 1)])
         for start, end in pairwise(bounds)
     ]
+    return found[: len(texts)]
 
 
 def plainly(tokenizer, texts):

@@ -18,6 +18,8 @@ from jangin.models.word_tokens import find_word_tokens
 ROWS_AT_ONCE = 1_000
 """Conversations and encodings hold much beside text and ids; more at once only takes memory."""
 CHARACTERS_AT_ONCE = 1_000_000
+FEW = 32
+"""Texts for which looking at the tokenizer's parts would take longer than the tokenizer."""
 
 
 def render_texts(
@@ -207,7 +209,7 @@ def encode_plain(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    words = find_word_tokens(tokenizer)
+    words = find_word_tokens(tokenizer) if len(texts) > FEW else None
     for part in _parts(texts):
         if words is not None and words.pays:
             yield words.encode(part)

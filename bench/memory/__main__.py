@@ -56,23 +56,12 @@ def text(chance: random.Random, least: int, most: int) -> str:
     return " ".join(chance.choices(WORDS, k=chance.randint(least, most)))
 
 
-def run(case: str, folder: Path, steps: int, tokens: int) -> None:
-    """One stage, as `jangin run` would run it; prints its runtime file."""
-    from jangin.core.ledger import Ledger
-    from jangin.core.stage import Services, Silence, StageContext
-    from jangin.core.store import Artifact, Manifest
+def make_rows(folder: Path) -> None:
+    """Rows, pairs and documents, each in the folder of its artifact."""
     from jangin.core.table import write_table
     from jangin.core.types import Document, Example, Message, Page, PreferencePair, SplitExample
-    from jangin.models import dpo, pretrain, sft
 
     chance = random.Random(0)
-    kind, precision = case.rsplit("-", 1)
-    stage, method = kind.split() if " " in kind else ("sft", kind)
-
-    def artifact(name: str) -> Artifact:
-        facts = {"format": 1, "version": 1, "key": "", "config": {}, "inputs": {}, "files": {}}
-        facts |= {"stage": name, "content": name, "summary": {}, "created_at": datetime.now(UTC)}
-        return Artifact(folder / name, Manifest.model_validate(facts))
 
     def said(role: str, words: str) -> Message:
         return Message.model_validate({"role": role, "content": words})
@@ -106,6 +95,24 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     ]
     (folder / "documents").mkdir()
     write_table(folder / "documents" / "documents.parquet", Document, documents)
+
+
+def run(case: str, folder: Path, steps: int, tokens: int) -> None:
+    """One stage, as `jangin run` would run it; prints its runtime file."""
+    from jangin.core.ledger import Ledger
+    from jangin.core.stage import Services, Silence, StageContext
+    from jangin.core.store import Artifact, Manifest
+    from jangin.models import dpo, pretrain, sft
+
+    kind, precision = case.rsplit("-", 1)
+    stage, method = kind.split() if " " in kind else ("sft", kind)
+
+    def artifact(name: str) -> Artifact:
+        facts = {"format": 1, "version": 1, "key": "", "config": {}, "inputs": {}, "files": {}}
+        facts |= {"stage": name, "content": name, "summary": {}, "created_at": datetime.now(UTC)}
+        return Artifact(folder / name, Manifest.model_validate(facts))
+
+    make_rows(folder)
     inputs = {name: artifact(name) for name in ("base", "splits", "pairs", "documents")}
     inputs["model"] = Artifact(folder / "base", artifact("model").manifest)
     fields = {

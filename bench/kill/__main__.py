@@ -2,31 +2,36 @@
 
     python bench/kill [--kills 20] [--seed 0] [--small]
 
-The teacher is a server on this machine that counts requests, so that "no reply is asked for
-twice" is counted by the one who would send the bill. Exits 1 if a digest differs or a finished
-call was repeated.
+The teacher is a server on this machine that counts what it answers, so that "no reply is asked for
+twice" is counted by the one who would send the bill. A call is finished once its reply is in the
+ledger; a reply that was on its way when the process died is asked for again, and there can be no
+more of those than requests in flight. Exits 1 if a digest differs, a finished call was repeated, or
+more replies were lost than that.
 """
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
 HANDBOOK = ROOT / "projects" / "handbook"
+AT_ONCE = 8
 
 
 def copy_project(folder: Path, port: int, *, small: bool) -> Path:
@@ -36,6 +41,7 @@ def copy_project(folder: Path, port: int, *, small: bool) -> Path:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     live = data["teachers"]["writer"]["record_from"]
     data["teachers"]["writer"] = {**live, "base_url": f"http://127.0.0.1:{port}/v1"}
+    data["teachers"]["writer"]["concurrency"] = AT_ONCE
     if small:
         for pdf in (folder / "documents").glob("*.pdf"):
             pdf.unlink()
@@ -89,31 +95,90 @@ def serve(port: int) -> Iterator[None]:
         server.wait()
 
 
+def finished(project: Path) -> dict[tuple[str, str], int]:
+    """How often each call was asked whose reply is in the ledger."""
+    path = project.parent / "store" / "ledger.sqlite"
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(path)) as ledger:
+        if not ledger.execute("PRAGMA user_version").fetchone()[0]:
+            return {}
+        rows = ledger.execute("SELECT request, source, asked FROM calls WHERE reply IS NOT NULL")
+        return {(request, source): asked for request, source, asked in rows}
+
+
+@dataclass
+class Books:
+    """The server's count beside the ledger, after each run of one store."""
+
+    port: int
+    project: Path
+    lost: int = 0
+    """Replies that were sent and never kept."""
+    wrong: list[str] = field(default_factory=list)
+    _kept: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def close(self, may_lose: int) -> None:
+        """Look at what the last run did; it may have lost so many replies."""
+        while count(self.port)["under_way"]:
+            time.sleep(0.05)
+        now = finished(self.project)
+        repeated = sum(now.get(call) != times for call, times in self._kept.items())
+        if repeated:
+            self.wrong.append(f"{repeated} finished calls were repeated")
+        lost = count(self.port)["answers"] - len(now) - self.lost
+        if not 0 <= lost <= may_lose:
+            self.wrong.append(f"{lost} replies were lost, where {may_lose} can be in flight")
+        self.lost += lost
+        self._kept = now
+
+
 @dataclass(frozen=True)
 class Round:
     """One store from its first run to the one that came through."""
 
     kills: int
     digests: dict[str, str]
+    books: Books
 
 
-def run_killed(project: Path, kills: int, longest_seconds: float, chance: random.Random) -> Round:
-    """Run, kill after a random time, run again, until a run comes through."""
-    folder = project.parent
-    log = folder / "log.txt"
+def is_over(process: subprocess.Popen[bytes], seconds: float, answers: float, port: int) -> bool:
+    """Wait for the end of a run; False if the time ran out or so many calls were answered."""
+    until = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > until or count(port)["answers"] >= answers:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def run_killed(
+    project: Path, port: int, kills: int, longest_seconds: float, chance: random.Random
+) -> Round:
+    """Run, kill, run again, until a run comes through.
+
+    Every other kill comes soon after the teacher's next answers: they take a small part of a run,
+    which random moments seldom meet.
+    """
+    log = project.parent / "log.txt"
+    books = Books(port, project)
     used = 0
     while True:
+        seconds = chance.uniform(0.3, longest_seconds) if used < kills else math.inf
+        answers = math.inf
+        if used < kills and used % 2:
+            seconds, answers = math.inf, count(port)["answers"] + chance.randint(1, 2 * AT_ONCE)
         process = start(project, log)
-        try:
-            process.wait(chance.uniform(0.3, longest_seconds) if used < kills else None)
-        except subprocess.TimeoutExpired:
+        if not is_over(process, seconds, answers, port):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             used += 1
+            books.close(may_lose=AT_ONCE)
             continue
         if process.returncode:
             sys.exit(f"a run after {used} kills failed:\n{log.read_text(encoding='utf-8')[-3000:]}")
-        return Round(used, digests(project))
+        books.close(may_lose=0)
+        return Round(used, digests(project), books)
 
 
 def main() -> None:
@@ -124,31 +189,33 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8799)
     options = parser.parse_args()
     chance = random.Random(options.seed)
-    failed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serve(options.port):
             begun = time.monotonic()
             project = copy_project(folder / "calm", options.port, small=options.small)
-            calm = run_killed(project, 0, 0, chance)
+            calm = run_killed(project, options.port, 0, 0, chance)
             seconds = time.monotonic() - begun
             calls = count(options.port)["requests"]
         print(f"undisturbed: {seconds:.0f} s, {len(calm.digests)} artifacts, {calls} calls")
+        for problem in calm.books.wrong:
+            print(f"  {problem}")
+        failed = bool(calm.books.wrong)
         left, number = options.kills, 0
         while left > 0:
             number += 1
             with serve(options.port):
                 place = folder / f"round{number}"
                 project = copy_project(place, options.port, small=options.small)
-                killed = run_killed(project, left, seconds / 2, chance)
-                counted = count(options.port)
+                killed = run_killed(project, options.port, left, seconds / 2, chance)
+                answers = count(options.port)["answers"]
             left -= killed.kills
             same = killed.digests == calm.digests
-            failed |= not same or counted["asked_again"] > 0
+            failed |= not same or bool(killed.books.wrong)
             print(
-                f"round {number}: {killed.kills} kills, digests "
-                f"{'equal' if same else 'DIFFER'}, {counted['requests']} calls answered, "
-                f"{counted['asked_again']} of them twice",
+                f"round {number}: {killed.kills} kills, digests {'equal' if same else 'DIFFER'}, "
+                f"{answers} calls answered, {killed.books.lost} of them lost in flight; "
+                f"{'; '.join(killed.books.wrong) or 'no finished call repeated'}",
                 flush=True,
             )
     sys.exit(1 if failed else 0)

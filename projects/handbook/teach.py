@@ -69,10 +69,19 @@ def answer(entries: list[dict[str, Any]], user: str) -> dict[str, Any]:
 
 
 def make_app(entries: list[dict[str, Any]], delay_seconds: float = 0.0) -> web.Application:
-    """The server; `/count` says how many requests were answered, and how many of them again."""
+    """The server; `/count` says what it answered, in all and how many different requests."""
     asked: dict[str, int] = {}
+    under_way = 0
 
     async def complete(request: web.Request) -> web.Response:
+        nonlocal under_way
+        under_way += 1
+        try:
+            return await reply(request)
+        finally:
+            under_way -= 1
+
+    async def reply(request: web.Request) -> web.Response:
         body = await request.json()
         key = json.dumps(body, sort_keys=True, ensure_ascii=False)
         await asyncio.sleep(delay_seconds)
@@ -85,8 +94,10 @@ def make_app(entries: list[dict[str, Any]], delay_seconds: float = 0.0) -> web.A
         )
 
     async def count(_request: web.Request) -> web.Response:
-        again = sum(times > 1 for times in asked.values())
-        return web.json_response({"requests": len(asked), "asked_again": again})
+        answers = sum(asked.values())
+        return web.json_response(
+            {"requests": len(asked), "answers": answers, "under_way": under_way}
+        )
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", complete)

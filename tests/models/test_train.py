@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.stage import Silence
 from jangin.models.checkpoint import Position, find_checkpoint, save_checkpoint
+from jangin.models.objective import TokenLoss
 from jangin.models.pack import packed_batch
 from jangin.models.render import render_rows
 from jangin.models.score import Scorer, choose_scorer
 from jangin.models.settings import StepMetrics, TrainingConfig
 from jangin.models.starter import random_llama
-from jangin.models.train import learning_rate, total_steps, train
+from jangin.models.train import learning_rate, minimise, total_steps, train
 
 CPU = torch.device("cpu")
 
@@ -188,6 +189,25 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_from(tokenizer, data, tmp_
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
     again = Silence()
     train(random_llama(tokenizer, "0.5M", 512, 1), data, data, config(), tmp_path, again)
+    assert again.said == [ANOTHER]
+
+
+def test_a_checkpoint_that_keeps_other_sums_is_not_gone_on_from(tokenizer, data, tmp_path):
+    """As one of an earlier version of the same objective would."""
+
+    def make():
+        model = random_llama(tokenizer, "0.5M", 512, 0)
+        return TokenLoss.of(model, data, data, config(), None)
+
+    def die():
+        raise RuntimeError("the machine went away")
+
+    earlier = make()
+    earlier.sums["something that was kept then"] = torch.zeros(())
+    with pytest.raises(RuntimeError, match="went away"):
+        minimise(earlier, config(), tmp_path, Stopping(8, die))
+    again = Silence()
+    minimise(make(), config(), tmp_path, again)
     assert again.said == [ANOTHER]
 
 

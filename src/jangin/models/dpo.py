@@ -17,12 +17,15 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import DroppedPair, Example, PreferencePair, SplitExample
-from jangin.models.forecast import Work, cost_of, estimate_tokens
+from jangin.models.forecast import Work, cost_of
 from jangin.models.pair_lint import Limits, find_fault
 from jangin.models.precision import native_precision
 from jangin.models.settings import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
+from jangin.models.token_estimate import TokenEstimate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from jangin.models.dpo_loss import PairScorer
@@ -97,7 +100,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     start, base = context.folder("model"), context.folder("base")
     dropped: list[DroppedPair] = []
     pairs = _linted(context, dropped)
-    guard_memory(base, context.config, _estimated_work(pairs, context.config), progress)
+    guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)
     tokenizer = load_tokenizer(start)
     data = _rendered(context, tokenizer, pairs, dropped)
     work = _work(data, context.config)
@@ -324,13 +327,15 @@ def _machine(config: DpoConfig) -> Mapping[str, str]:
 
 def _cost(context: StageContext[DpoConfig]) -> Cost:
     pairs = context.read("pairs", PreferencePair)
-    return cost_of(context.folder("base"), context.config, _estimated_work(pairs, context.config))
+    base = context.folder("base")
+    return cost_of(base, context.config, _estimated_work(base, pairs, context.config))
 
 
-def _estimated_work(pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
-    """What training computes, without the tokenizer; the prompt counts once."""
-    lengths = [estimate_tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
-    trained = sum(estimate_tokens((p.chosen, p.rejected)) for p in pairs)
+def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
+    """What training computes, without tokenizing all of it; the prompt counts once."""
+    estimate = TokenEstimate.of(base, [(*p.prompt, p.chosen) for p in pairs])
+    lengths = [estimate.tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
+    trained = sum(estimate.tokens((p.chosen, p.rejected)) for p in pairs)
     return _as_work(lengths, trained, config)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from jangin.core.errors import MachineError, TrainingError
 from jangin.core.stage import Cost, Progress
-from jangin.core.types import Message
 from jangin.models.memory import (
     GIB,
     Device,
@@ -28,14 +27,13 @@ from jangin.models.settings import Adapter, Epochs, TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
 
-_CHARACTERS_PER_TOKEN = 1.8
 _OPERATIONS_PER_SECOND = 1e11
 _MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is computed, as far as it is known: counted, or estimated from characters."""
+    """What is computed, as far as it is known: counted, or estimated from a sample."""
 
     lengths: Sequence[int]
     """Tokens of each row, or of each pair with its prompt counted once."""
@@ -63,20 +61,6 @@ class Forecast:
     def text(self, available: int) -> str:
         """Such as `1.1 GiB of 23.0 GiB`."""
         return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
-
-
-def estimate_tokens(messages: Iterable[Message]) -> int:
-    """Tokens of these turns, without the tokenizer; a few are the template's."""
-    return int(sum(len(m.content) + 4 for m in messages) / _CHARACTERS_PER_TOKEN) + 1
-
-
-def estimate_windows(texts: Iterable[str], limit: int) -> list[int]:
-    """Tokens of the windows into which raw texts are cut."""
-    lengths = []
-    for text in texts:
-        whole, rest = divmod(int(len(text) / _CHARACTERS_PER_TOKEN) + 1, limit - 1)
-        lengths += [limit] * whole + ([rest + 1] if rest else [])
-    return lengths
 
 
 def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:

@@ -15,11 +15,11 @@ from jangin.models.forecast import (
     Work,
     context_of,
     cost_of,
-    estimate_windows,
     guard_memory,
 )
 from jangin.models.precision import native_precision
 from jangin.models.settings import Full, TrainingConfig
+from jangin.models.token_estimate import TokenEstimate
 
 if TYPE_CHECKING:
     from jangin.models.render import RenderedRows
@@ -105,10 +105,11 @@ def _cost(context: StageContext[PretrainConfig]) -> Cost:
 
 
 def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
-    """What training on the documents computes, without the tokenizer."""
-    limit = min(context.config.max_row_tokens, context_of(context.folder("base")))
-    texts = (d.text for d in context.read("documents", Document))
-    return Work(estimate_windows(texts, limit), 1.0)
+    """What training on the documents computes, without tokenizing all of them."""
+    base = context.folder("base")
+    texts = [document.text for document in context.read("documents", Document)]
+    limit = min(context.config.max_row_tokens, context_of(base))
+    return Work(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
 
 
 STAGE = Stage(

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Example, SplitExample
-from jangin.models.forecast import Work, cost_of, estimate_tokens, guard_memory
+from jangin.models.forecast import Work, cost_of, guard_memory
 from jangin.models.precision import native_precision
 from jangin.models.settings import SERVABLE_RANKS, Adapter, TrainingConfig
+from jangin.models.token_estimate import TokenEstimate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jangin.models.render import RenderedRows
     from jangin.models.tune import Start
 
@@ -38,7 +41,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
         ranks = ", ".join(str(rank) for rank in SERVABLE_RANKS)
         progress.say(f"rank {config.method.r} cannot be served by vLLM; it takes {ranks}")
     rows = context.read("splits", SplitExample)
-    guard_memory(start.base, config, estimated_work(rows), progress)
+    guard_memory(start.base, config, estimated_work(start.base, rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)
     limit = row_limit(start.base, config)
     data, lost = _rendered(tokenizer, rows, "train", config, limit)
@@ -127,16 +130,19 @@ def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
 
 
 def training_cost(context: "StageContext[Any]") -> Cost:
-    """From the base model's config and the characters of the train split."""
-    rows = context.read("splits", SplitExample)
-    return cost_of(context.folder("base"), context.config, estimated_work(rows))
+    """From the base model's config and a sample of the train split's tokens."""
+    base = context.folder("base")
+    work = estimated_work(base, context.read("splits", SplitExample))
+    return cost_of(base, context.config, work)
 
 
-def estimated_work(rows: list[SplitExample]) -> Work:
-    """What training on the train split computes, without the tokenizer."""
+def estimated_work(base: "Path", rows: list[SplitExample]) -> Work:
+    """What training on the train split computes, without tokenizing all of it."""
     examples = [row.example for row in rows if row.split == "train"]
-    lengths = [estimate_tokens((*e.prompt, e.completion)) for e in examples]
-    trained = sum(estimate_tokens((e.completion,)) for e in examples)
+    turns = [(*e.prompt, e.completion) for e in examples]
+    estimate = TokenEstimate.of(base, turns)
+    lengths = [estimate.tokens(each) for each in turns]
+    trained = sum(estimate.tokens((e.completion,)) for e in examples)
     return Work(lengths, trained / max(1, sum(lengths)))
 
 

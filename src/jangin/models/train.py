@@ -126,7 +126,8 @@ def minimise(
     if ranks.count == 1 and config.devices > 1:
         raise TrainingError("this stage trains on one device only. Set its `devices` to 1.")
     checkpoints = folder / JOURNAL / "checkpoints"
-    plan = digest_value({"config": config.identity(), "tokens": objective.digests()})
+    about = {"tokens": objective.digests(), "sums": sorted(objective.sums)}
+    plan = digest_value({"config": config.identity(), **about})
     found = find_checkpoint(checkpoints, plan)
     start, total = found[0].step if found else 0, total_steps(config, len(objective.names))
     with (

@@ -92,6 +92,14 @@ def test_a_report_into_a_folder_that_is_not_there_is_one_sentence(project, jangi
     assert "cannot be written" in printed
 
 
+def test_a_report_before_anything_is_made_says_what_to_run_and_writes_no_page(project, jangin):
+    code, printed = jangin("report", "-p", project)
+    assert code == 2
+    assert "nothing is made yet" in printed
+    assert f"jangin run --project {project / 'project.yaml'}" in printed
+    assert not list(project.rglob("*.html"))
+
+
 def test_a_damaged_table_is_named_with_what_to_do(project, jangin):
     jangin("run", "-p", project)
     (table,) = project.glob("store/chunk/*/chunks.parquet")
@@ -205,3 +213,36 @@ def test_a_project_that_asks_nothing_of_a_teacher_runs_from_a_file_and_exports_b
     code, printed = jangin("export", out, *words, "-p", tmp_path)
     assert code == 0, printed
     assert out.read_text(encoding="utf-8") == '{"text": "언제? -> 1931년"}\n'
+
+
+def test_an_answer_names_its_variant_and_misses_no_page_where_rows_have_none(tmp_path, jangin):
+    stars = "".join(f"{n}번 앱을 보고 쓴 글,{1 + n % 5}\n" for n in range(30))
+    (tmp_path / "rows.csv").write_text(f"review,star\n{stars}", encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "{review}", completion: "{star}"}}
+  split: {test: 0.2, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+variants:
+  one:
+  two: {models: {sft: {learning_rate: 0.001}}}
+"""
+    )
+    assert jangin("run", "-p", tmp_path)[0] == 0
+    code, printed = jangin("ask", "앱이 어때요?", "-p", tmp_path, "--max-new-tokens", 2)
+    assert code == 0, printed
+    assert "variant two answers; for another, add --variant one" in printed
+    assert "may be invented" not in printed
+    assert "learned from" not in printed
+    code, printed = jangin("ask", "앱이 어때요?", "-p", tmp_path, "-v", "one")
+    assert (code, "answers" in printed) == (0, False)
+    code, printed = jangin("ask", "  ", "-p", tmp_path)
+    assert code == 2
+    assert "the question is blank" in printed
+    code, printed = jangin("ask", "긴 질문 " * 100, "-p", tmp_path)
+    assert code == 2
+    assert "tokens, and question and answer together can have 64," in printed

@@ -4,11 +4,12 @@ import io
 
 from rich.console import Console
 
-from jangin.terminal import comparison_table, effort_table, result_table
+from jangin.pipeline.show import KIND_COLUMNS
+from jangin.terminal import comparison_table, effort_table, result_table, rows_table
 
 
-def shown(table):
-    console = Console(file=io.StringIO(), width=160)
+def shown(table, width=160):
+    console = Console(file=io.StringIO(), width=width)
     console.print(table)
     return console.file.getvalue()
 
@@ -57,3 +58,30 @@ def test_what_a_variant_took_stands_once_however_many_evidence_sets_it_has():
     (line,) = [line for line in text.splitlines() if "main" in line]
     for figure in ("61", "9 calls", "price unknown (calls: 9)", "120", "45,000", "1.250"):
         assert figure in line
+
+
+COMPARED = [
+    {name: "held_out_paraphrases" if name == "evidence_set" else number for name in
+     KIND_COLUMNS["comparisons"]}
+    for number in range(3)
+]  # fmt: skip
+
+
+def test_no_head_of_a_table_is_ever_cut_however_narrow_the_terminal():
+    for width in (60, 80, 100, 120, 160):
+        text = shown(rows_table("comparisons", COMPARED, 9, width), width)
+        words = text.replace("┃", " ").replace("│", " ").split()
+        for name in KIND_COLUMNS["comparisons"]:
+            assert words.count(name) in (1, 3), (name, width)
+        assert "comparisons: 3 of 9" in text
+
+
+def test_a_wide_terminal_shows_columns_and_a_narrow_one_a_list_with_every_value():
+    assert "┃ evidence_set " in shown(rows_table("c", COMPARED, 3, 120), 120)
+    title = "comparisons of evaluate (a_variant_with_a_name)"
+    lines = shown(rows_table(title, COMPARED, 3, 80), 80).splitlines()
+    assert lines[0].strip() == f"{title}: 3 of 3"
+    assert [line.split() for line in lines if line.startswith("p_value")] == [
+        ["p_value", "0"], ["p_value", "1"], ["p_value", "2"],
+    ]  # fmt: skip
+    assert "no rows" in shown(rows_table("c", [], 0, 80), 80)

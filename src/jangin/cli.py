@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from jangin import __version__
 from jangin.cli_data import register
-from jangin.core.errors import JanginError
+from jangin.core.errors import DataError, JanginError
 from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
 from jangin.terminal import (
     INTERRUPTED,
@@ -155,6 +155,11 @@ def report(
 
     with open_session(project, store) as session:
         made = {name: session.made(name) for name in session.opened.variants}
+        if not any(made.values()):
+            raise DataError(
+                "there is nothing to report: nothing is made yet, or the first stage changed. "
+                f"Make it with: jangin run --project {session.opened.path}"
+            )
         path = output or session.store.root / "report.html"
         ledger = session.ledger
         html = build_report(session.opened, made, ledger.count_calls(), language, ledger.spend())
@@ -178,18 +183,19 @@ def ask(
     from jangin.pipeline.session import open_session
 
     with open_session(project, store) as session:
-        name = session.choose(variant)[-1]
+        *others, name = session.choose(variant)
         model, base = session.maker(name, "model"), session.maker(name, "base")
         splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
         taught = [row for row in splits if row.split == "train"]
         reply = ask_model(question, base.path, model.path, taught, max_new_tokens)
+    if others:
+        text = f"variant {name} answers; for another, add --variant {' or '.join(others)}"
+        errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
-    example = reply.example
-    if reply.taught and example is not None:
-        page = f", page {example.page}" if example.page else ""
-        console.print(f"learned from: {escape(example.source)}{page}, {escape(example.section)}")
-        console.print(f"[dim]{escape(example.evidence)}[/]", highlight=False)
-    else:
+    if reply.origin and reply.example is not None:
+        console.print(f"learned from: {escape(reply.origin)}", highlight=False)
+        console.print(f"[dim]{escape(reply.example.evidence)}[/]", highlight=False)
+    elif reply.sourced:
         console.print(
             "[yellow]No page taught this answer to a question like yours; it may be invented.[/]"
         )

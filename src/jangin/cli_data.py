@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
+    given: typer.Context,
     file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet.")],
     form: FormatOption = "chat",
     prompt: Annotated[
@@ -76,6 +77,7 @@ def prepare(
 
     folder = output or file.parent
     if apply is not None:
+        _refuse_beside_apply(given)
         old = preparing.read_manifest(apply)
         answers = list(old.remedies)
         outcome, new = preparing.write(file, old.plan, answers, folder, overwrite=overwrite)
@@ -94,6 +96,24 @@ def prepare(
     )  # fmt: skip
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
     _show_outcome(_ask_and_write(file, wanted, folder, yes=yes, overwrite=overwrite))
+
+
+def _refuse_beside_apply(given: typer.Context) -> None:
+    """Raise `ConfigError` for options about what a manifest says already."""
+    beside = {"file", "apply", "output", "overwrite", "yes"}
+    ignored = [
+        parameter.opts[0]
+        for parameter in given.command.params
+        if parameter.name is not None
+        and parameter.name not in beside
+        and getattr(given.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    ]
+    if ignored:
+        listed = ", ".join(ignored)
+        raise ConfigError(
+            f"--apply does what the manifest says, and {listed} would change that. Leave out "
+            f"{listed}, or leave out --apply and answer anew."
+        )
 
 
 def _ask_and_write(
@@ -187,7 +207,7 @@ def show(
     with open_session(project, store) as session:
         name = session.choose(variant)[-1]
         found, total, stage = rows(session.made(name), kind, limit)
-    console.print(rows_table(f"{kind} of {stage} ({name})", found, total))
+    console.print(rows_table(f"{kind} of {stage} ({name})", found, total, console.width))
 
 
 def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> None:

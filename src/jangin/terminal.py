@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -32,6 +33,9 @@ def _console(*, stderr: bool) -> Console:
 
 console = _console(stderr=False)
 errors = _console(stderr=True)
+
+LEAST_CELL = 8
+"""A longer value may be folded, but not into less."""
 
 INTERRUPTED = 130
 STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
@@ -203,16 +207,38 @@ def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
     return shown
 
 
-def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int) -> Table:
-    """Any rows as a table; long values are cut for the eye, never in the data."""
-    table = Table(
-        title=f"{title}: {len(rows)} of {total}", title_justify="left", header_style="dim"
-    )
+def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:
+    """Any rows as a table `width` columns wide; long values are cut for the eye, never in the data.
+
+    Where the heads of the columns would be cut too, each row is a list of names and values.
+    """
+    heading = f"{title}: {len(rows)} of {total}"
     columns = list(rows[0]) if rows else ["no rows"]
+    shown = [[_short(row[column]) for column in columns] for row in rows]
+    widths = [
+        max(cell_len(column), min(LEAST_CELL, max((cell_len(row[n]) for row in shown), default=0)))
+        for n, column in enumerate(columns)
+    ]
+    if sum(widths) + 3 * len(widths) + 1 > width:
+        return _list_of_rows(heading, columns, shown)
+    table = Table(title=heading, title_justify="left", header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_short(row[column])) for column in columns))
+        table.add_column(column, overflow="fold", min_width=cell_len(column))
+    for values in shown:
+        table.add_row(*map(escape, values))
+    return table
+
+
+def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=heading, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.min_width = cell_len(heading)  # or it is folded to the width of short values
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, values in enumerate(rows):
+        if number:
+            table.add_row("", "")
+        for column, value in zip(columns, values, strict=True):
+            table.add_row(escape(column), escape(value))
     return table
 
 

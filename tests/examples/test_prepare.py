@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from io import BytesIO
 
@@ -13,7 +14,7 @@ from jangin.core.errors import DataError, SettingsError
 from jangin.examples.cells import RAW, REASON, ROW
 from jangin.examples.prepare import COMPLETION, SPLIT, Plan, _aside, output_line, prepare
 from jangin.examples.same_prompt import ANSWER, KEY, OTHER_ANSWER, PROMPT, SAME_TEXT, Deduplicate
-from jangin.examples.shares import AT_ONCE, draw, share_out
+from jangin.examples.shares import AT_ONCE, draw, refuse_empty, share_out
 
 NAMES = ("train", "validation", "test", "aside")
 
@@ -205,6 +206,9 @@ def test_shares_are_those_asked_for_within_a_row_of_each_label(n, labels, seed):
 def sorted_draws(strata, sizes, validation, test, seed):
     """What `draw` does, with every draw kept and sorted."""
     order = np.argsort(np.random.default_rng(seed).random(len(strata)))
+    least = min((share for share in (validation, test) if share), default=1)
+    small = [s for s in set(strata) if least * sizes[strata == s].sum() < sizes[strata == s].max()]
+    strata = np.where(np.isin(strata, small), 9, strata)
     found = np.zeros(len(strata), np.uint8)
     for stratum in np.unique(strata):
         mine = order[strata[order] == stratum]
@@ -234,9 +238,78 @@ def test_draws_of_more_units_than_are_drawn_at_once_are_the_same_too():
     assert (draw(strata, None, 0.1, 0.2, 7) == expected).all()
 
 
-def test_too_few_rows_for_a_test_set_are_said(work):
-    with pytest.raises(SettingsError, match="test would be empty: 3 rows"):
-        work(csv(ROWS[:3]))
+@pytest.mark.parametrize(
+    ("rows", "shares", "words"),
+    [
+        (3, (0.1, 0.1), "test would be empty: 3 rows are too few for a share of 0.1. 10 rows are "
+         "enough, or a share of 0.334 for validation and test, and a share of 0 is none."),
+        (7, (0.1, 0.1), "validation would be empty: 7 rows are too few for a share of 0.1. 10 rows "
+         "are enough, or a share of 0.143 for validation and test,"),
+        (2, (0.5, 0.2), "test would be empty: 2 rows are too few for a share of 0.2. 5 rows "
+         "are enough, and"),
+        (1, (0.8, 0.1), "test would be empty: 1 rows are too few for a share of 0.1. 10 rows are "
+         "enough, and"),
+        (4, (0.45, 0.45), "train would be empty: 4 rows are too few for a share of 0.1. 6 rows "
+         "are enough, and"),
+    ],
+)  # fmt: skip
+def test_where_a_split_would_be_empty_it_is_said_how_many_rows_or_which_share_do(
+    work, rows, shares, words
+):
+    def plan(shares):
+        return dict(zip(("validation", "test"), shares, strict=True))
+
+    with pytest.raises(SettingsError) as refused:
+        work(csv(ROWS[:rows]), **plan(shares))
+    assert words in str(refused.value)
+    enough = int(re.search(r"(\d+) rows are enough", str(refused.value))[1])
+    assert work(csv(ROWS[:enough]), **plan(shares))
+    if larger := re.search(r", or a share of (0\.\d+)", str(refused.value)):
+        assert work(csv(ROWS[:rows]), **plan([float(larger[1])] * 2))
+
+
+def test_groups_that_are_too_few_are_told_how_many_would_do(work):
+    rows = [(f"후기 {n}", n // 40, n // 40) for n in range(160)]
+    words = "160 rows in 4 groups are too few for a share of 0.1. 10 groups of like size are enough"
+    with pytest.raises(SettingsError, match=words):
+        work(csv(rows), group="g")
+    enough = [(f"후기 {n}", n // 40, n // 40) for n in range(400)]
+    splits = work(csv(enough), group="g")[0].splits
+    assert splits == {"train": 320, "validation": 40, "test": 40}
+
+
+@pytest.mark.parametrize("answers", [50, 25, 10])
+def test_answers_too_rare_for_shares_of_their_own_are_shared_out_together(work, answers):
+    rows = [(f"후기 {n}", n % answers, 0) for n in range(50)]
+    assert work(csv(rows))[0].splits == {"train": 40, "validation": 5, "test": 5}
+    some = [(f"글 {n}", "common", 0) for n in range(100)]
+    outcome, _ = work(csv(rows + some))
+    assert outcome.splits == {"train": 120, "validation": 15, "test": 15}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
+    st.sampled_from([(0.1, 0.1), (0.3, 0.05), (0, 0.3), (0.2, 0), (0.45, 0.45), (0.6, 0.3)]),
+    st.integers(0, 99),
+)
+def test_what_is_said_to_be_enough_is_enough(units, shares, seed):
+    sizes = np.array([size for _, size in units])
+    strata = np.array([stratum for stratum, _ in units], np.uint8)
+
+    def split(strata, sizes, shares):
+        refuse_empty(np.repeat(draw(strata, sizes, *shares, seed), sizes), *shares, sizes)
+
+    try:
+        split(strata, sizes, shares)
+    except SettingsError as refused:
+        enough = int(re.search(r"(\d+) (rows|groups)[a-z ]* are enough", str(refused))[1])
+        split(np.arange(enough, dtype=np.uint8) % 4, np.full(enough, 3), shares)
+        if larger := re.search(r", or a share of ([\d.]+) for ([a-z ]+),", str(refused)):
+            raised = [
+                float(larger[1]) if name in larger[2] else share
+                for name, share in zip(("validation", "test"), shares, strict=True)
+            ]
+            split(strata, sizes, raised)
 
 
 def test_one_class_only_is_one_clear_sentence(work):

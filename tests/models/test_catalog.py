@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -185,6 +186,26 @@ def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeyp
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(MachineError, match=r"(?s)nobody/nothing.*offline, set a local folder"):
         run_catalog("one", {"type": "hub", "id": "nobody/nothing"})
+
+
+def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub():
+    from huggingface_hub.utils import http_backoff
+
+    told = []
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            told.append(record.getMessage())
+
+    listener = Listener()
+    library = logging.getLogger("huggingface_hub")
+    library.addHandler(listener)
+    try:
+        with pytest.raises(Exception, match="refused"):
+            http_backoff("HEAD", "http://127.0.0.1:9", max_retries=1, base_wait_time=0)
+    finally:
+        library.removeHandler(listener)
+    assert told == []
 
 
 def test_the_configuration_imports_no_heavy_package():

@@ -4,11 +4,16 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from jangin.cli import main
 from jangin.core.errors import ConfigError, DataError
@@ -74,12 +79,12 @@ def test_remedies_come_in_order_each_with_its_level(offer):
         "unusable rows": "necessary",
         "clean text": "recommended",
         "rare labels": "recommended",
-        "duplicates": "recommended",
         "long rows": "recommended",
         "personal data": "recommended",
+        "duplicates": "recommended",
     }
     assert list(offered) == [
-        "unusable rows", "clean text", "rare labels", "duplicates", "long rows", "personal data",
+        "unusable rows", "clean text", "rare labels", "long rows", "personal data", "duplicates",
     ]  # fmt: skip
     assert offered["unusable rows"].finding == "1 x the prompt is empty"
     kinds = [step.type for step in plan.steps]
@@ -164,6 +169,160 @@ def test_columns_that_nobody_knows_are_asked_for(offer):
     assert (plan.prompt, plan.completion) == ("{글}", "{별}점")
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted", "suggested"),
+    [
+        ("id,번호,내용,별점\n1,10,가,5\n2,20,나,5\n", {}, "--prompt 내용 --completion 별점"),
+        (",said,stars,user_id\n7,a,5,x\n8,b,5,y\n", {}, "--prompt said --completion stars"),
+        ("no,said,stars\n7,a,5\n7,b,5\n", {}, "--prompt no --completion stars"),
+        ("n,said,stars\n9,a,5\n8,b,5\n", {}, "--prompt n --completion stars"),
+        ("글,별,id\n가,1,a\n나,1,b\n", {"prompt": "글"}, "--prompt 글 --completion 별"),
+        ("글,별,id\n가,1,a\n나,1,b\n", {"completion": "글"}, "--prompt 별 --completion 글"),
+        ("id,번호\n1,10\n2,20\n", {}, "--prompt id --completion 번호"),
+        ("my text,my star\na,1\nb,1\n", {}, "--prompt 'my text' --completion 'my star'"),
+    ],
+)
+def test_ids_are_suggested_only_where_there_is_no_other_column(offer, text, wanted, suggested):
+    with pytest.raises(DataError, match=re.escape(f"as in: {suggested}") + "$"):
+        offer(text, **wanted)
+
+
+PRICES = ("1,299.00", "₩1,299,000", "$ 12.50", "3만 5천원", "-$5", "KRW 900", "1000", "12 dollars")
+
+
+def prices(cells):
+    return "item,price\n" + "".join(f'{words(n)},"{cell}"\n' for n, cell in enumerate(cells))
+
+
+def test_numbers_as_people_write_them_are_offered_to_be_read(offer, tmp_path):
+    cells = [*PRICES, *(f"{n:,}" for n in range(1000, 1100)), "문의", "$12.99 - $45.00"]
+    columns = {"prompt": "item", "completion": "price"}
+    plan, offered, _ = offer(prices(cells), **columns)
+    assert list(offered) == ["numbers"]
+    remedy = offered["numbers"]
+    assert remedy.finding == (
+        "107 answers are numbers with signs, separators or units, such as '1,299.00'; 2 answers "
+        "hold no number, or several"
+    )
+    assert remedy.question == "write them like 1299, and set rows without one number aside"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(reason.rows for reason in outcome.reasons) == 2
+    assert sum(outcome.changed.values()) + 2 == remedy.rows == 109
+    files = output_files(tmp_path / "rows.csv", tmp_path)
+    lines = [json.loads(line) for n in SPLITS for line in files[n].read_text().splitlines()]
+    answers = {line["messages"][1]["content"] for line in lines}
+    read = {"1299", "1299000", "12.5", "35000", "-5", "900", "1000", "12", "1099"}
+    assert read <= answers
+    assert offer(prices(cells), take=False, **columns)[0].steps == ()
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [str(n) for n in range(100)],
+        [f"{n:05}" for n in range(100)],
+        [f"{n}층" for n in range(100)],
+        [f"{n},{n}" for n in range(100)],
+        [*(f"₩{n}" for n in range(80)), *(f"글 {n}" for n in range(20))],
+        [*(str(n) for n in range(99)), "3/4"],
+    ],
+)
+def test_other_answers_are_not_taken_for_numbers_to_be_read(offer, cells):
+    _, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    assert offered == {}
+
+
+def test_cells_without_a_digit_among_plain_numbers_are_offered_to_go(offer, tmp_path):
+    cells = [*map(str, range(99)), "ask us"]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    assert offered["numbers"].finding == "99 answers are numbers, and 1 hold none, such as 'ask us'"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is no number", 1)]
+
+
+def test_what_is_announced_is_what_goes(offer, tmp_path):
+    """Rows with several faults, and long rows that differ from each other by a few letters."""
+    long = "하나 둘 " * 2600
+    rows = [(words(n), n % 4 + 1) for n in range(200)]
+    rows += [(f"{words(n)}!", n % 4 + 1) for n in range(12)]
+    rows += [(f"{words(n)} {words(n + 1)}", n % 4 + 1) for n in range(300, 340)]
+    rows += [(f"{words(n)} {words(n + 1)}가", n % 4 + 1) for n in range(300, 310)]
+    rows += [(words(3), 2), (words(900), 9), (f"{words(900)} ", 9), (long, 3), (f"{long}!", 3)]
+    rows += [(f"{words(700)} {mail}@example.com", 1) for mail in ("kim", "lee")]
+    rows += [(f"{long} ", 3), (f"{long}\u200b가", 3)]
+    plan, offered, said = offer("review,rating\n" + "".join(f"{q},{a}\n" for q, a in rows))
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+
+    def gone(*reasons):
+        return sum(r.rows for r in outcome.reasons if any(word in r.reason for word in reasons))
+
+    assert offered["rare labels"].rows == gone("is no label") == 2
+    assert offered["long rows"].rows == gone("is over") == 4
+    assert offered["duplicates"].rows == gone("same text", "another answer") == 14
+    assert offered["near copies"].rows == gone("copy of an earlier row") == 10
+    assert not [line for line in said if "--balance" in line]
+
+
+def test_labels_are_balanced_by_the_rows_that_will_be_there(offer, tmp_path):
+    text = reviews() + "".join(f"{words(n)},9\n" for n in range(900, 903))
+    assert not [line for line in offer(text)[2] if "--balance" in line]
+    assert [line for line in offer(text, take=False)[2] if "--balance 5" in line]
+    copies = reviews() + f"{words(0)},1\n" * 400
+    assert not [line for line in offer(copies)[2] if "--balance" in line]
+    assert [line for line in offer(copies, take=False)[2] if "--balance 50" in line]
+    plan, offered, _ = offer(copies, balance=30)
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert offered["balance"].rows == sum(r.rows for r in outcome.reasons if "slot" in r.reason)
+    assert offered["balance"].rows == 80
+    _, offered, said = offer(reviews(), balance=30, completion="{rating}점")
+    assert "balance" not in offered
+    assert "--balance 30 is left out: it takes answers that are one column" in said
+
+
+def test_long_rows_are_those_whose_question_is_too_long(offer):
+    short = "".join(f"{words(n)},{words(-n)}\n" for n in range(1, 20))
+    near = "하나 둘 " * 1999
+    rows = short + f"{near},{'가 ' * 5000}\n{near} 또 {near},답\n"
+    _, offered, _ = offer("question,answer\n" + rows)
+    assert offered["long rows"].rows == 1
+    assert "2 rows are over 10,000 characters, 1 of them by their" in offered["long rows"].finding
+
+
+def test_long_rows_are_counted_in_tokens_where_there_is_a_tokenizer(offer, tmp_path):
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = "".join(f"{words(n)},{words(-n)}\n" for n in range(1, 20))
+    rows += f"{words(30, 5)},{words(31, 9)}\n{words(32, 13)},{words(33, 1)}\n"
+    text = "question,answer\n" + rows
+    plan, offered, _ = offer(text, tokenizer=tmp_path, context=12)
+    assert offered["long rows"].finding.startswith("2 rows are over 12 tokens, 1 of them by their")
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(reason.rows for reason in outcome.reasons) == offered["long rows"].rows == 1
+    assert "long rows" not in offer(text, tokenizer=tmp_path, context=14)[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"validation": 0.6, "test": 0.6}, r"--validation 0.6 and --test 0.6 come to 1.2, which"),
+        ({"validation": float("nan")}, "Together they must be below 1"),
+        ({"context": 100}, r"--context 100 is in tokens.*Name the folder of the model with --tok"),
+        ({"tokenizer": Path("model")}, "no limit is named. Add --context"),
+        ({"rejected": "b"}, "--rejected belongs to --format preference, not to chat. Add that"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(offer, wanted, words):
+    with pytest.raises(ConfigError, match=words):
+        offer(reviews(), **wanted)
+
+
+def test_a_system_message_beside_chats_is_refused(offer):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(DataError, match="holds chats, which bring their own system messages"):
+        offer(json.dumps({"messages": turns}) + "\n", "c.jsonl", system="Be kind.")
+
+
 def test_chats_and_pairs_are_known_by_their_columns(offer):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     plan, _, _ = offer(json.dumps({"messages": turns}) + "\n", "c.jsonl")
@@ -239,6 +398,12 @@ def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
     )
     assert code == 0
     assert "!" not in printed
+    code, printed = jangin(
+        "prepare", path, "--apply", tmp_path / "rows_prepared_manifest.json", "--prompt", "review",
+        "--seed", 42, "-y",
+    )  # fmt: skip
+    assert code == 2
+    assert "and --prompt, --seed would change that. Leave out --prompt, --seed, or" in printed
 
 
 def at_a_terminal(path, react):

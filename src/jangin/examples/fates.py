@@ -115,7 +115,7 @@ def share(
     if single:
         strata = np.concatenate([_strata(rows, fates) for rows in _each(spool, kept)])
         found = draw(strata, None, validation, test, seed)
-        refuse_empty(found, validation, test, len(found))
+        refuse_empty(found, validation, test, np.broadcast_to(np.uint8(1), len(found)))
         fates.codes[kept] = found
         return
     heads = np.zeros(spool.rows, bool)
@@ -125,12 +125,13 @@ def share(
         places = units[PLACE].to_numpy()
         heads[places] = True
         strata[places], sizes[places] = units["stratum"].to_numpy(), units["n"].to_numpy()
-    found = draw(strata[heads], sizes[heads], validation, test, seed)
+    sizes = sizes[heads]
+    found = draw(strata[heads], sizes, validation, test, seed)
     fates.codes[heads] = found
     for rows in spool.buckets(unit, [], kept):
         first = rows.select(pl.col(PLACE).min().over(unit)).to_series()
         fates.codes[rows[PLACE].to_numpy()] = fates.codes[first.to_numpy()]
-    refuse_empty(fates.codes[kept], validation, test, len(found))
+    refuse_empty(fates.codes[kept], validation, test, sizes)
 
 
 def _each(spool: Spool, kept: "np.ndarray") -> "Iterator[pl.DataFrame]":

@@ -56,11 +56,17 @@ def run(context: StageContext[ReadConfig]) -> None:
         examples, unusable = read_squad(_text(path), source, config.format)
     else:
         examples, unusable = read_rows(path, config.format, context.services.project_folder)
+    most = Counter(row.reason for row in unusable).most_common(1)
     if not examples:
-        most = Counter(row.reason for row in unusable).most_common(1)
         why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
         raise DataError(
             f"{source} holds no question with an answer{why}. Name another file under read."
+        )
+    if most:
+        first = next(row.place for row in unusable if row.reason == most[0][0])
+        context.services.progress.say(
+            f"read: {len(unusable):,} rows of {source} gave no example, most often: "
+            f"{most[0][0]} ({first}). See them all with: jangin show unread"
         )
     taken = examples[: config.first] if config.first else examples
     unread = [Unread(source=source, place=u.place, reason=u.reason, text=u.text) for u in unusable]

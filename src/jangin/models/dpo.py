@@ -90,6 +90,7 @@ def _run(context: StageContext[DpoConfig]) -> None:
 
 
 def _tune(context: StageContext[DpoConfig]) -> None:
+    from jangin.models.cautions import caution_rank, caution_sharding
     from jangin.models.fit_pairs import tune_on_devices, tune_pairs
     from jangin.models.forecast import forget_peak, guard_memory, recorded, settle_checkpointing
     from jangin.models.local import load_tokenizer
@@ -100,6 +101,9 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     start, base = context.folder("model"), context.folder("base")
     dropped: list[DroppedPair] = []
     pairs = _linted(context, dropped)
+    caution_sharding(context.config, progress)
+    if not has_adapter(start):
+        caution_rank(context.config, base, progress)
     guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)
     tokenizer = load_tokenizer(start)
     data = _rendered(context, tokenizer, pairs, dropped)

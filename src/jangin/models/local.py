@@ -17,6 +17,8 @@ from jangin.core.errors import MachineError, StoreError
 # PEFT imports it where it is installed, and at every import it says that a kernel for inference
 # could not be fetched.
 getLogger("bitsandbytes").setLevel(ERROR)
+# It tells every try to reach the hub again; one sentence of ours says that it cannot be reached.
+getLogger("huggingface_hub").setLevel(ERROR)
 
 REFERENCE = "reference.json"
 LOCATION = "location.json"

@@ -11,6 +11,7 @@ from pydantic import Field
 from jangin.core.errors import SettingsError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Document
+from jangin.models.cautions import caution_sharding
 from jangin.models.forecast import (
     Work,
     context_of,
@@ -51,6 +52,7 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     from jangin.models.tune import Start, save_trained
 
     config, base = context.config, context.folder("base")
+    caution_sharding(config, context.services.progress)
     guard_memory(base, config, _estimated_work(context), context.services.progress)
     tokenizer = load_tokenizer(base)
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])

@@ -132,7 +132,8 @@ class TrainingConfig(StageConfig):
     """Compute activations twice instead of keeping them: less memory, a third more work, the same
     loss. `auto` does so only where memory is planned, or turns out, to be too small."""
     devices: Runtime[int] = Field(default=1, ge=1)
-    """GPUs of this machine that train together; without a GPU, processes."""
+    """GPUs of this machine that train together; without a GPU, processes. The rows of a step are
+    the same; their sums are added in another order, so results may differ in their last bits."""
     sharding: Runtime[Sharding] = "none"
     """With several devices: `none` keeps a copy of the model on each, `fsdp` a part of it."""
 

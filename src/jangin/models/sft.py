@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Example, SplitExample
+from jangin.models.cautions import caution_rank, caution_sharding
 from jangin.models.forecast import Work, cost_of, guard_memory
 from jangin.models.precision import native_precision
-from jangin.models.settings import SERVABLE_RANKS, Adapter, TrainingConfig
+from jangin.models.settings import TrainingConfig
 from jangin.models.token_estimate import TokenEstimate
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     from jangin.models.tune import count_parameters, save_trained
 
     config, progress = context.config, context.services.progress
-    if isinstance(config.method, Adapter) and config.method.r not in SERVABLE_RANKS:
-        ranks = ", ".join(str(rank) for rank in SERVABLE_RANKS)
-        progress.say(f"rank {config.method.r} cannot be served by vLLM; it takes {ranks}")
+    caution_sharding(config, progress)
+    if start.tuned is None:
+        caution_rank(config, start.base, progress)
     rows = context.read("splits", SplitExample)
     guard_memory(start.base, config, estimated_work(start.base, rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)

@@ -46,7 +46,7 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
     """Rows of any file that `prepare` reads; raises `DataError` where it has none."""
     with tempfile.TemporaryDirectory() as name:
         table = open_table(path, TableSettings(), Path(name))
-        plan = first_plan(table.columns, Wanted(prompt=prompt, completion=completion), path)
+        plan = first_plan(table, Wanted(prompt=prompt, completion=completion), path)
         rows = draft(table, plan, Path()).frame.select(REASON, PROMPT, COMPLETION)
         frame = rows.collect(engine="streaming")
     frame = frame.filter(_readable())

@@ -1,12 +1,15 @@
 """`jangin prepare`: look at a file, explain each remedy, ask, write files and how to repeat it.
 
 The order of the looks is that of the data-preparation tool OpenAI's command line used to have
-(openai-python up to 2.34, `lib/_validators.py`), for chats and with Korean in mind.
+(openai-python up to 2.34, `lib/_validators.py`), for chats and with Korean in mind; but copies are
+looked for after long rows, as they are taken out after them.
 """
 
 import json
+import re
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +23,13 @@ from jangin.core.errors import ConfigError, DataError
 from jangin.core.store import output_errors
 from jangin.examples.prepare import ASIDE, Outcome, Plan, draft, prepare
 from jangin.examples.shares import SPLITS
-from jangin.examples.tables import TableSettings, open_table
+from jangin.examples.tables import Table, TableSettings, open_table
 from jangin.pipeline.remedies import remedies
 from jangin.pipeline.remedy import Remedy
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from jangin.examples.columns import Columns
 
 Ask = Callable[[Remedy], bool]
@@ -36,6 +41,13 @@ PAIRS = (
     *(("document", "label"), ("text", "label"), ("review", "star"), ("user", "assistant")),
 )
 """Columns that are taken for question and answer, by name."""
+ID_NAMES = re.compile(
+    r"(.*[ _-])?(id|ids|uuid|guid|no|num|index|idx|key)|unnamed: \d+|column_\d+"
+    r"|#|.*(번호|아이디|순번|일련번호|식별자)|연번|순서",
+)
+_CAMEL_ID = re.compile(r".*[a-z](Id|ID|No|Idx)")
+SAMPLED = 1000
+"""Rows that are looked at to tell ids from texts."""
 
 
 class Answer(Config):
@@ -100,9 +112,34 @@ def refuse_overwriting(source: Path, folder: Path, *, overwrite: bool) -> dict[s
     return files
 
 
-def first_plan(columns: tuple[str, ...], wanted: Wanted, source: Path) -> Plan:
+def refuse_options(wanted: Wanted) -> None:
+    """Raise `ConfigError` for what does not go together, before anything is read."""
+    together = wanted.validation + wanted.test
+    if not together < 1:  # as nothing is below or above what is no number
+        raise ConfigError(
+            f"--validation {wanted.validation:g} and --test {wanted.test:g} come to {together:g}, "
+            "which leaves nothing to train on. Together they must be below 1."
+        )
+    if wanted.context and wanted.tokenizer is None:
+        raise ConfigError(
+            f"--context {wanted.context} is in tokens, and nothing is there to count them. Name "
+            "the folder of the model with --tokenizer, or leave --context out."
+        )
+    if wanted.tokenizer is not None and not wanted.context and wanted.format != "completion":
+        raise ConfigError(
+            "--tokenizer counts tokens to find rows that are too long, and no limit is named. Add "
+            "--context with the longest row in tokens, or leave --tokenizer out."
+        )
+    if wanted.rejected and wanted.format != "preference":
+        raise ConfigError(
+            f"--rejected belongs to --format preference, not to {wanted.format}. Add that format, "
+            "or leave --rejected out."
+        )
+
+
+def first_plan(table: Table, wanted: Wanted, source: Path) -> Plan:
     """A plan that only takes question and answer; raises `DataError` where none are found."""
-    known = {name.lower(): name for name in columns}
+    known = {name.lower(): name for name in table.columns}
     fields: dict[str, Any] = {
         "format": wanted.format,
         "validation": wanted.validation,
@@ -111,45 +148,79 @@ def first_plan(columns: tuple[str, ...], wanted: Wanted, source: Path) -> Plan:
         "seed": wanted.seed,
         "order": {"type": wanted.order},
     }
-    if not wanted.prompt and "messages" in known and wanted.format != "preference":
+    named = wanted.prompt or wanted.completion
+    if not named and "messages" in known and wanted.format != "preference":
+        if wanted.system:
+            raise DataError(
+                f"{source} holds chats, which bring their own system messages. Leave --system out."
+            )
         fields |= {"source": "messages", "system": "{system}"}
-        return _plan(fields, source)
+        return Plan.model_validate_json(json.dumps(fields))
     pairs = [("prompt", "chosen")] if wanted.format == "preference" else list(PAIRS)
     found = next(((q, a) for q, a in pairs if q in known and a in known), ("", ""))
     prompt = wanted.prompt or known.get(found[0], "")
     completion = wanted.completion or known.get(found[1], "")
     if not prompt or not completion:
+        first, last = _suggested(table, wanted)
         raise DataError(
             f"{source}: no column is known to be the question and none the answer. There is: "
-            f"{', '.join(columns)}. Name them with --prompt and --completion, as in: "
-            f"--prompt {columns[0]} --completion {columns[-1]}"
+            f"{', '.join(table.columns)}. Name them with --prompt and --completion, as in: "
+            f"--prompt {_quoted(first)} --completion {_quoted(last)}"
         )
     fields |= {"prompt": _pattern(prompt), "completion": _pattern(completion)}
     fields["system"] = wanted.system
     if wanted.format == "preference":
         fields["rejected"] = _pattern(wanted.rejected or known.get("rejected", "rejected"))
-    return _plan(fields, source)
+    return Plan.model_validate_json(json.dumps(fields))
+
+
+def _suggested(table: Table, wanted: Wanted) -> tuple[str, str]:
+    """Columns that could be question and answer: what was named, else the first and the last.
+
+    Ids are named only where there is nothing else.
+    """
+    rows = table.frame.select(table.columns).head(SAMPLED).collect(engine="streaming")
+    texts = [column.name for column in rows if not _is_id(column)]
+    given = {named.strip("{}") for named in (wanted.prompt, wanted.completion)}
+    ordered = texts + [name for name in table.columns if name not in texts]
+    free = [name for name in ordered if name not in given] or ordered
+    prompt = wanted.prompt or free[0]
+    others = [name for name in free if name != prompt and name in texts]
+    others = others or [name for name in free if name != prompt] or free
+    return prompt, wanted.completion or others[-1]
+
+
+def _is_id(cells: "pl.Series") -> bool:
+    """True where every cell is another one, and they are named an id or count upwards."""
+    import polars as pl
+
+    if not cells.is_unique().all():
+        return False
+    name = cells.name.strip()
+    if ID_NAMES.fullmatch(name.lower()) or _CAMEL_ID.fullmatch(name):
+        return True
+    whole = cells.str.contains(r"^\s*[0-9]+\s*$").fill_null(value=False)
+    numbers = cells.str.strip_chars().cast(pl.Int64, strict=False)
+    rising = numbers.diff().drop_nulls() > 0
+    return bool(len(cells) and whole.all() and not numbers.has_nulls() and rising.all())
+
+
+def _quoted(name: str) -> str:
+    """As a shell takes it for one word."""
+    return shlex.quote(name) if not name.isidentifier() else name
 
 
 def _pattern(name: str) -> str:
     return name if "{" in name else f"{{{name}}}"
 
 
-def _plan(fields: Mapping[str, Any], source: Path) -> Plan:
-    try:
-        return Plan.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{source}: {where} {first['msg']}. Change that setting.") from error
-
-
 def propose(source: Path, wanted: Wanted, ask: Ask, say: Say) -> tuple[Plan, list[Answer]]:
     """Look, explain and ask; the plan with every remedy that was taken, and all answers."""
+    refuse_options(wanted)
     answers: list[Answer] = []
     with tempfile.TemporaryDirectory() as name:
         table = open_table(source, TableSettings(), Path(name))
-        plan = first_plan(table.columns, wanted, source)
+        plan = first_plan(table, wanted, source)
         say(f"{source.name}: read as {table.read_as}; columns {', '.join(table.columns)}")
 
         def columns(of: Plan) -> "Columns":

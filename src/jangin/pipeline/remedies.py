@@ -1,4 +1,8 @@
-"""What can be wrong with rows before training, one remedy after another, each with its reason."""
+"""What can be wrong with rows before training, one remedy after another, each with its reason.
+
+What takes rows out or rewrites questions is asked before copies are counted, as it is done before
+they are taken out: so what is announced is what goes.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +16,13 @@ from jangin.examples.describe import MOST_LABELS, PERSONAL_DATA, ROWS_PER_LABEL
 from jangin.examples.prepare import COMPLETION, Plan
 from jangin.examples.same_prompt import ANSWER, KEY, PROMPT, Deduplicate, NearDuplicates
 from jangin.examples.scrub import MaskPersonal
-from jangin.examples.steps import key_of
 from jangin.pipeline.completion_remedies import capitals, common_parts, endings
+from jangin.pipeline.number_remedies import (
+    mixed_numbers,
+    number_counts,
+    numbers_of,
+    written_numbers,
+)
 from jangin.pipeline.remedy import Look, Offers, Remedy, with_step
 
 if TYPE_CHECKING:
@@ -35,18 +44,19 @@ def remedies(
     say: Callable[[str], None],
 ) -> Offers:
     """Offer one remedy after another; send the plan back as it is after each. Returns it."""
-    look = Look(draft, plan, say, {})
+    look = Look(draft, plan, say)
     stages: Sequence[Callable[[Look], Offers]] = (
         _first_look,
         _unclean,
+        written_numbers,
         _task,
-        _copies,
-        _near_copies,
         lambda look: _too_long(look, tokenizer, context),
+        _personal,
+        _copies,
         capitals,
         common_parts,
         lambda look: endings(look, tokenizer),
-        _personal,
+        _near_copies,
         lambda look: _balance(look, balance),
     )
     for stage in stages:
@@ -83,11 +93,17 @@ def _first_look(look: Look) -> Offers:
 
 
 def _unclean(look: Look) -> Offers:
-    """Zero-width and no-break spaces, decomposed Hangul, doubled blanks."""
+    """Zero-width and no-break spaces, decomposed Hangul, doubled blanks.
+
+    Numbers are counted in the same pass over the file.
+    """
     import polars as pl
 
     texts = [pl.col(name) for name in (PROMPT, COMPLETION)]
-    found = look.count(n=pl.any_horizontal(t.str.contains(odd(False)) for t in texts).sum())["n"]
+    odd_texts = pl.any_horizontal(text.str.contains(odd(False)) for text in texts)
+    counts = look.count(odd=odd_texts.sum(), **number_counts())
+    found = counts.pop("odd")
+    look.numbers = numbers_of(look, **counts)
     if found:
         look.plan = yield Remedy(
             name="clean text",
@@ -114,14 +130,15 @@ def _task(look: Look) -> Offers:
     few = 0 < len(first) <= MOST_LABELS and rows >= ROWS_PER_LABEL * len(first)
     if not few or look.plan.format == "preference":
         look.say("task: free answers")
-        return look.plan
-    look.labels = dict(first.iter_rows())
-    most = max(look.labels.values())
+        return (yield from mixed_numbers(look))
+    labels: dict[str, int] = dict(first.iter_rows())
+    look.labels = list(labels.values())
+    most = max(look.labels)
     look.say(f"task: classification, {len(first)} labels")
-    for label, n in sorted(look.labels.items(), key=lambda item: (len(item[0]), item[0])):
+    for label, n in sorted(labels.items(), key=lambda item: (len(item[0]), item[0])):
         look.say(f"  {label:>12} {n:>10,} {'█' * max(1, round(30 * n / most))}")
-    rare = [label for label, n in look.labels.items() if n < RARE]
-    common = [label for label in look.labels if label not in rare]
+    rare = [label for label, n in labels.items() if n < RARE]
+    common = [label for label in labels if label not in rare]
     column = look.single(look.plan.completion)
     if rare and len(common) > 1 and column:
         look.plan = yield Remedy(
@@ -129,7 +146,7 @@ def _task(look: Look) -> Offers:
             level="recommended",
             finding=f"labels with fewer than {RARE} rows: {', '.join(rare[:8])}",
             question="set their rows aside",
-            rows=sum(look.labels[label] for label in rare),
+            rows=sum(labels[label] for label in rare),
             change=lambda plan: with_step(
                 plan, Labels(type="labels", column=column, labels=tuple(sorted(common)))
             ),
@@ -140,14 +157,15 @@ def _task(look: Look) -> Offers:
 def _copies(look: Look) -> Offers:
     import polars as pl
 
-    frame = look.frame().select(key_of(PROMPT, "loose"), pl.col(COMPLETION).hash(13).alias(ANSWER))
-    keys = frame.collect(engine="streaming")
-    copies = len(keys) - keys[KEY].n_unique()
+    keys = look.left()
+    pairs = look.plan.format == "preference"
+    step = Deduplicate(type="deduplicate", conflicts="keep" if pairs else "majority")
+    gone = step.decide(keys)
+    copies = int(gone.is_not_null().sum())
     if copies:
         conflicting = keys.unique([KEY, ANSWER]).filter(pl.col(KEY).is_duplicated())
         conflicts = conflicting[KEY].n_unique()
         rule = f"; {conflicts:,} texts have several answers" if conflicts else ""
-        pairs = look.plan.format == "preference"
         question = "keep one of each, with its most frequent answer"
         look.plan = yield Remedy(
             name="duplicates",
@@ -156,10 +174,9 @@ def _copies(look: Look) -> Offers:
             f"punctuation{rule}. Copies could stand in training and test alike",
             question="keep each different pair once" if pairs else question,
             rows=copies,
-            change=lambda plan: with_step(
-                plan, Deduplicate(type="deduplicate", conflicts="keep" if pairs else "majority")
-            ),
+            change=lambda plan: with_step(plan, step),
         )
+    look.recount(keys.filter(gone.is_null()) if step in look.plan.steps else keys)
     return look.plan
 
 
@@ -171,15 +188,14 @@ def _near_copies(look: Look) -> Offers:
         look.say(f"near copies are not looked for in more than {MOST_COMPARED:,} rows")
         return look.plan
     step = NearDuplicates(type="near_duplicates", same_words=False)
-    exact = key_of(PROMPT, "loose")
-    answer = pl.col(COMPLETION).str.strip_chars().hash().alias(ANSWER)
-    prompts = look.frame().select(PROMPT, exact, answer)
-    prompts = prompts.unique(KEY, keep="first", maintain_order=True)
-    found = int(step.decide(prompts.collect(engine="streaming")).is_not_null().sum())
-    if 2 * found > rows:
+    left = look.left(PROMPT)
+    gone = step.decide(left)
+    found = int(gone.is_not_null().sum())
+    if 2 * found > len(left):
         look.say(
-            f"{found:,} of {rows:,} questions differ from another one by a tenth of their letters "
-            "at most, as from one pattern; they stay. To thin them out, see `near_duplicates`"
+            f"{found:,} of {len(left):,} questions differ from another one by a tenth of their "
+            "letters at most, as from one pattern; they stay. To thin them out, see "
+            "`near_duplicates`"
         )
     elif found:
         look.plan = yield Remedy(
@@ -191,38 +207,45 @@ def _near_copies(look: Look) -> Offers:
             rows=found,
             change=lambda plan: with_step(plan, step),
         )
+        if step in look.plan.steps:
+            look.near = gone
+            look.recount(left.filter(gone.is_null()))
     return look.plan
 
 
 def _too_long(look: Look, tokenizer: Path | None, context: int) -> Offers:
     import polars as pl
 
-    both = pl.concat_str(PROMPT, COMPLETION, separator="\n")
     column = look.single(look.plan.prompt)
+    step = Window(type="window", column=column or "-", longer="drop")
+    both = pl.concat_str(PROMPT, COMPLETION, separator="\n")
     if tokenizer is not None and context:
         encode = open_tokenizer(tokenizer)
-        texts = look.frame().select(text=both).collect(engine="streaming")["text"]
-        sizes = [len(offsets) for offsets in encode(texts.to_list())]
-        found, limit = sum(size > context for size in sizes), f"{context:,} tokens"
-        step = Window(
-            type="window", column=column or "-", maximum_tokens=context, tokenizer=tokenizer,
-            longer="drop",
-        )  # fmt: skip
+        texts = look.frame().select(PROMPT, text=both).collect(engine="streaming")
+        over = [len(offsets) > context for offsets in encode(texts["text"].to_list())]
+        long = texts.filter(pl.Series(over, dtype=pl.Boolean))[PROMPT].to_list()
+        found, limit = len(long), f"{context:,} tokens"
+        questions = sum(len(offsets) > context for offsets in encode(long))
+        step = step.model_copy(update={"maximum_tokens": context, "tokenizer": tokenizer})
     else:
-        found = look.count(n=(both.str.len_chars() > LONG_CHARACTERS).sum())["n"]
-        limit = f"{LONG_CHARACTERS:,} characters"
-        step = Window(
-            type="window", column=column or "-", maximum_characters=LONG_CHARACTERS, longer="drop"
+        most, limit = LONG_CHARACTERS, f"{LONG_CHARACTERS:,} characters"
+        counts = look.count(
+            rows=(both.str.len_chars() > most).sum(),
+            n=(pl.col(PROMPT).str.len_chars() > most).sum(),
         )
-    if found and not column:
+        found, questions = counts["rows"], counts["n"]
+        step = step.model_copy(update={"maximum_characters": most})
+    if found and not (column and questions):
         look.say(f"{found:,} rows are over {limit} and will be cut or refused in training")
     elif found:
+        some = f", {questions:,} of them by their question alone" if questions < found else ""
         look.plan = yield Remedy(
             name="long rows",
             level="recommended",
-            finding=f"{found:,} rows are over {limit}; what is behind that is cut off in training",
+            finding=f"{found:,} rows are over {limit}{some}; what is behind that is cut off in "
+            "training",
             question="set rows with such questions aside",
-            rows=found,
+            rows=questions,
             change=lambda plan: with_step(plan, step),
         )
     return look.plan
@@ -232,18 +255,20 @@ def _personal(look: Look) -> Offers:
     import polars as pl
 
     text = pl.concat_str(PROMPT, COMPLETION, separator="\n")
-    found = look.count(
-        **{kind: text.str.contains(pattern).sum() for kind, pattern in PERSONAL_DATA.items()}
+    hits = look.frame().select(
+        **{kind: text.str.contains(pattern) for kind, pattern in PERSONAL_DATA.items()}
     )
-    there = {kind: rows for kind, rows in found.items() if rows}
-    if there:
-        listed = ", ".join(f"{kind.replace('_', ' ')} {rows:,}" for kind, rows in there.items())
+    counted = hits.select(pl.all().sum(), pl.any_horizontal(pl.all()).sum().alias("any"))
+    there = counted.collect(engine="streaming").row(0, named=True)
+    rows = there.pop("any")
+    if rows:
+        listed = ", ".join(f"{kind.replace('_', ' ')} {n:,}" for kind, n in there.items() if n)
         look.plan = yield Remedy(
             name="personal data",
             level="recommended",
             finding=f"rows that seem to hold personal data: {listed}",
             question="write [email], [phone] and so on in its place",
-            rows=sum(there.values()),
+            rows=rows,
             change=lambda plan: with_step(
                 plan, MaskPersonal(type="mask_personal", columns=look.columns())
             ),
@@ -254,16 +279,19 @@ def _personal(look: Look) -> Offers:
 def _balance(look: Look, most: int) -> Offers:
     """Labels of very different frequency: a hint, or what the command line asked for."""
     column = look.single(look.plan.completion)
-    counts = look.labels.values()
-    if most and column:
-        found = sum(max(0, rows - most) for rows in counts)
+    counts = look.labels
+    if most and not column:
+        look.say(f"--balance {most} is left out: it takes answers that are one column")
+    elif most:
+        step = Balance(type="balance", column=column, most=most)
+        found = len(step.decide(look.left(column)).drop_nulls())
         look.plan = yield Remedy(
             name="balance",
             level="recommended",
             finding=f"{found:,} rows are over {most:,} for their answer",
             question="draw so many of each answer",
             rows=found,
-            change=lambda plan: with_step(plan, Balance(type="balance", column=column, most=most)),
+            change=lambda plan: with_step(plan, step),
         )
     elif counts and max(counts) > 4 * min(counts):
         look.say(

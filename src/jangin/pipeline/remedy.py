@@ -1,12 +1,21 @@
 """One remedy for rows, and the look at the rows that it comes from."""
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.examples.cells import REASON
-from jangin.examples.prepare import Plan
-from jangin.examples.steps import WHOLE, RowStep, WholeStep, named_in
+from jangin.examples.prepare import COMPLETION, Plan
+from jangin.examples.same_prompt import ANSWER, PROMPT, NearDuplicates
+from jangin.examples.steps import (
+    WHOLE,
+    RowStep,
+    WholeStep,
+    key_of,
+    matching,
+    named_in,
+    split_steps,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +40,18 @@ class Remedy:
 Offers = Generator[Remedy, Plan, Plan]
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Answers that are one number each."""
+
+    column: str
+    rows: int
+    written: int
+    """Those with a sign, separators or a unit."""
+    other: int
+    """Answers that are none."""
+
+
 @dataclass(slots=True)
 class Look:
     """The rows as the plan leaves them so far."""
@@ -38,7 +59,12 @@ class Look:
     draft: Callable[[Plan], "Columns"]
     plan: Plan
     say: Callable[[str], None]
-    labels: dict[str, int]
+    labels: list[int] = field(default_factory=list)
+    """Rows of each label; empty where the answers are none."""
+    numbers: "Numbers | None" = None
+    """Where the answers are one column, and nearly all of them numbers."""
+    near: "pl.Series | None" = None
+    """What the step `near_duplicates` decided: looking again would take as long again."""
 
     def frame(self) -> "pl.LazyFrame":
         """Rows that are kept, with their prompt and answer."""
@@ -49,6 +75,26 @@ class Look:
     def count(self, **measures: "pl.Expr") -> dict[str, Any]:
         """Figures over all rows that are kept."""
         return self.frame().select(**measures).collect(engine="streaming").row(0, named=True)
+
+    def left(self, *names: str) -> "pl.DataFrame":
+        """`KEY`, `ANSWER` and columns of the rows that stay after the steps over all rows, too.
+
+        `near_duplicates` needs `PROMPT` among them where it has not decided yet.
+        """
+        import polars as pl
+
+        key = key_of(PROMPT, matching(self.plan.steps))
+        answer = pl.col(COMPLETION).str.strip_chars().hash(13).alias(ANSWER)
+        rows = self.frame().select(key, answer, *names).collect(engine="streaming")
+        for step in split_steps(self.plan.steps)[1]:
+            known = self.near if isinstance(step, NearDuplicates) else None
+            rows = rows.filter((step.decide(rows) if known is None else known).is_null())
+        return rows
+
+    def recount(self, rows: "pl.DataFrame") -> None:
+        """The rows of each label among those that are left."""
+        if self.labels:
+            self.labels = rows[ANSWER].value_counts()["count"].to_list()
 
     def single(self, pattern: str) -> str:
         """The column that a pattern consists of; empty where there is more to it."""

@@ -9,6 +9,7 @@ from jangin.pipeline import (
     words_korean_data,
     words_korean_evaluation,
 )
+from jangin.pipeline.korean_particles import with_particles
 from jangin.pipeline.words_english import ENGLISH
 from jangin.pipeline.words_korean import KOREAN
 
@@ -29,7 +30,10 @@ class Words:
     def __call__(self, key: str, **values: Any) -> str:
         """The sentence with this key; whole numbers get thousands separators."""
         shown = {name: f"{v:,}" if isinstance(v, int) else v for name, v in values.items()}
-        return STRINGS[self.language][key].format(**shown)
+        sentence = STRINGS[self.language][key]
+        if self.language == "ko":
+            sentence = with_particles(sentence, shown)
+        return sentence.format(**shown)
 
     def known(self, key: str, otherwise: str) -> str:
         """The text with this key, or something else where there is none."""

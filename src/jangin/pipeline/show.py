@@ -21,7 +21,11 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "dropped": ("rule", "reason", "question", "answer", "twin"),
     "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
     "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
-}
+    "comparisons": (
+        "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
+        "score_gain", "score_p",
+    ),
+}  # fmt: skip
 """What is worth a column; every other kind shows all its fields."""
 
 

@@ -25,10 +25,10 @@ KOREAN = {
     "visible": "질문이 {n}개일 때는 차이가 {points}포인트보다 작으면 드러나지 않습니다.",
     "invisible": "질문 {n}개로는 어떤 차이도 입증할 수 없습니다. 평가 질문을 늘리십시오.",
     "not_comparable": "두 변형이 서로 다른 질문을 받았으므로 차이가 우연인지 말할 수 없습니다.",
-    "baseline_ahead": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]을 맞힙니다. 이 "
+    "baseline_ahead": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]를 맞힙니다. 이 "
     "질문이라면 모델을 학습할 까닭이 없습니다.",
     "baseline_behind": "언어 모델이 필요 없는 예측기 가운데 가장 나은 {system}은(는) {share} "
-    "[{interval}]을 맞힙니다.",
+    "[{interval}]를 맞힙니다.",
     "base_was": "학습 전 기본 모델은 같은 질문 가운데 {share} [{interval}]에 맞게 답했습니다.",
     "leak": "아래 수치는 공개하면 안 됩니다. ‘{variant}’의 {set} 가운데 {share}가 학습 질문의 "
     "사본입니다 (허용 {limit}).",

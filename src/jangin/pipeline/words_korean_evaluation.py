@@ -64,7 +64,7 @@ EVALUATION = {
     "general_right": "맞힘",
     "forgetting_note": "가르친 내용과 무관한 일반 자료입니다. 변화가 양수이면 나빠진 것입니다.",
     "slices": "부분별 결과",
-    "slices_intro": "{system}의 부분별 결과를 같은 질문에서 {against}와 견주었습니다. 마지막 "
+    "slices_intro": "{system}의 부분별 결과를 같은 질문에서 {against}와(과) 견주었습니다. 마지막 "
     "열은 같은 종류의 부분 전체에 대해 Holm 방법으로 보정했습니다.",
     "slice": "부분",
     "slice_document": "문서별",

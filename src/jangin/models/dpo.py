@@ -52,6 +52,8 @@ class DpoConfig(TrainingConfig):
     """`epochs` or `steps`."""
     learning_rate: float = Field(default=5e-6, gt=0)
     """Peak learning rate; a tenth of what `sft` took is a good start."""
+    tokens_per_batch: int = Field(default=3072, ge=16)
+    """As for `sft`; a pair has the tokens of two rows, but for the prompt that they share."""
     too_long: Literal["refuse", "drop"] = "refuse"
     """What happens to pairs of which an answer makes a longer row."""
     train_on: Literal["completion"] = "completion"

@@ -84,11 +84,11 @@ def test_remedies_come_in_order_each_with_its_level(offer):
         "duplicates": "recommended",
     }
     assert list(offered) == [
-        "unusable rows", "clean text", "rare labels", "long rows", "personal data", "duplicates",
+        "unusable rows", "clean text", "rare labels", "personal data", "duplicates", "long rows",
     ]  # fmt: skip
     assert offered["unusable rows"].finding == "1 x the prompt is empty"
     kinds = [step.type for step in plan.steps]
-    assert kinds == ["clean_text", "labels", "window", "mask_personal", "deduplicate"]
+    assert kinds == ["clean_text", "labels", "mask_personal", "window", "deduplicate"]
 
 
 def test_what_is_refused_is_not_done(offer):
@@ -258,7 +258,9 @@ def test_what_is_announced_is_what_goes(offer, tmp_path):
 
     assert offered["rare labels"].rows == gone("is no label") == 2
     assert offered["long rows"].rows == gone("is over") == 4
-    assert offered["duplicates"].rows == gone("same text", "another answer") == 14
+    assert "2 of these questions were counted as copies" in offered["long rows"].finding
+    assert gone("same text", "another answer") == 14
+    assert offered["duplicates"].rows == 14 + 2
     assert offered["near copies"].rows == gone("copy of an earlier row") == 10
     assert not [line for line in said if "--balance" in line]
 

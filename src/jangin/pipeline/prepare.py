@@ -1,8 +1,7 @@
 """`jangin prepare`: look at a file, explain each remedy, ask, write files and how to repeat it.
 
 The order of the looks is that of the data-preparation tool OpenAI's command line used to have
-(openai-python up to 2.34, `lib/_validators.py`), for chats and with Korean in mind; but copies are
-looked for after long rows, as they are taken out after them.
+(openai-python up to 2.34, `lib/_validators.py`), for chats and with Korean in mind.
 """
 
 import json

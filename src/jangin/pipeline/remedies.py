@@ -1,7 +1,7 @@
 """What can be wrong with rows before training, one remedy after another, each with its reason.
 
-What takes rows out or rewrites questions is asked before copies are counted, as it is done before
-they are taken out: so what is announced is what goes.
+What is announced is what goes: each look sees the rows as the remedies taken so far leave them, and
+says where its rows were counted before.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,9 +50,9 @@ def remedies(
         _unclean,
         written_numbers,
         _task,
-        lambda look: _too_long(look, tokenizer, context),
         _personal,
         _copies,
+        lambda look: _too_long(look, tokenizer, context),
         capitals,
         common_parts,
         lambda look: endings(look, tokenizer),
@@ -225,29 +225,33 @@ def _too_long(look: Look, tokenizer: Path | None, context: int) -> Offers:
         over = [len(offsets) > context for offsets in encode(texts["text"].to_list())]
         long = texts.filter(pl.Series(over, dtype=pl.Boolean))[PROMPT].to_list()
         found, limit = len(long), f"{context:,} tokens"
-        questions = sum(len(offsets) > context for offsets in encode(long))
+        sizes = map(len, encode(long))
+        long = [text for text, size in zip(long, sizes, strict=True) if size > context]
+        questions, is_long = len(long), pl.col(PROMPT).is_in(long)
         step = step.model_copy(update={"maximum_tokens": context, "tokenizer": tokenizer})
     else:
         most, limit = LONG_CHARACTERS, f"{LONG_CHARACTERS:,} characters"
-        counts = look.count(
-            rows=(both.str.len_chars() > most).sum(),
-            n=(pl.col(PROMPT).str.len_chars() > most).sum(),
-        )
+        is_long = pl.col(PROMPT).str.len_chars() > most
+        counts = look.count(rows=(both.str.len_chars() > most).sum(), n=is_long.sum())
         found, questions = counts["rows"], counts["n"]
         step = step.model_copy(update={"maximum_characters": most})
     if found and not (column and questions):
         look.say(f"{found:,} rows are over {limit} and will be cut or refused in training")
     elif found:
         some = f", {questions:,} of them by their question alone" if questions < found else ""
+        copies = questions - look.left(PROMPT).filter(is_long).height
+        again = f"; {copies:,} of these questions were counted as copies already" if copies else ""
         look.plan = yield Remedy(
             name="long rows",
             level="recommended",
             finding=f"{found:,} rows are over {limit}{some}; what is behind that is cut off in "
-            "training",
+            f"training{again}",
             question="set rows with such questions aside",
             rows=questions,
             change=lambda plan: with_step(plan, step),
         )
+        if look.labels:
+            look.recount(look.left())
     return look.plan
 
 

@@ -1,4 +1,4 @@
-"""kill -9 anywhere and run again: the same artifacts, and no call to a teacher paid for twice."""
+"""kill -9 anywhere and run again: the same artifacts, and no reply that arrived is asked for again."""
 
 import subprocess
 import sys

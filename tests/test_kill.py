@@ -1,4 +1,4 @@
-"""kill -9 anywhere and run again: the same artifacts, and no reply that arrived is asked for again."""
+"""kill -9 anywhere and run again: the same artifacts, and no reply that came is asked again."""
 
 import subprocess
 import sys

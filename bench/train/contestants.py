@@ -18,7 +18,7 @@ QUICK = {
     "transformers generate, batches of 32, sorted by hand",
     "transformers generate_batch (continuous)",
 }
-"""The settings that were fastest in a full run; a quick one has these, the defaults of all and ours."""
+"""The settings that were fastest in a full run; a quick one has these, all defaults, and ours."""
 
 
 @dataclass(frozen=True)

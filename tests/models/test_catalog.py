@@ -188,9 +188,11 @@ def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeyp
         run_catalog("one", {"type": "hub", "id": "nobody/nothing"})
 
 
-def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub():
+def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub(monkeypatch):
+    import huggingface_hub.constants
     from huggingface_hub.utils import http_backoff
 
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     told = []
 
     class Listener(logging.Handler):

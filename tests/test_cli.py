@@ -215,6 +215,65 @@ def test_a_project_that_asks_nothing_of_a_teacher_runs_from_a_file_and_exports_b
     assert out.read_text(encoding="utf-8") == '{"text": "언제? -> 1931년"}\n'
 
 
+def test_a_question_is_asked_in_the_pattern_of_its_project_or_the_pattern_is_named(
+    tmp_path, jangin
+):
+    rows = "".join(f"{n}번,글 {n},{1 + n % 2}\n" for n in range(10))
+    (tmp_path / "rows.csv").write_text(f"title,review,star\n{rows},,\n", encoding="utf-8")
+    text = """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "PATTERN", completion: "{star}"}}
+  split: {test: 0.2, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+"""
+    project = tmp_path / "project.yaml"
+    project.write_text(text.replace("PATTERN", "{review} " * 12), encoding="utf-8")
+    code, printed = jangin("run", "-p", tmp_path)
+    assert code == 0, printed
+    assert "jangin show unread, with the same --project" in " ".join(printed.split())
+    long = "말 " * 8
+    code, printed = jangin("ask", long, "-p", tmp_path)
+    assert (code, "can have 64," in printed) == (2, True), printed
+    project.write_text(text.replace("PATTERN", "{title} {review}"), encoding="utf-8")
+    assert jangin("run", "-p", tmp_path)[0] == 0
+    code, printed = jangin("ask", long, "-p", tmp_path, "--max-new-tokens", 2)
+    assert code == 0, printed
+    assert "is asked as it is; it was trained as '{title} {review}'" in printed
+
+
+def test_a_label_outside_the_set_is_refused_before_anything_is_trained(tmp_path, jangin):
+    rows = "".join(f"글 {n},{1 + n % 3}\n" for n in range(12))
+    (tmp_path / "rows.csv").write_text(f"review,star\n{rows}", encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "{review}", completion: "{star}"}}
+  split: {test: 0.5, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+  evaluate: {task: {type: labels, labels: ["1", "2"]}}
+"""
+    )
+    code, printed = jangin("run", "-p", tmp_path)
+    assert (code, "whose label is outside the set (1, 2): '3' (" in printed) == (2, True), printed
+    assert not (tmp_path / "store" / "sft").exists()
+
+
+def test_what_a_command_takes_without_a_variant_is_what_its_help_says(jangin):
+    for command, default in (
+        *(("plan", "all of them"), ("run", "all of them")),
+        *((command, "the last one") for command in ("show", "ask", "export", "merge")),
+    ):
+        code, printed = jangin(command, "--help")
+        text = " ".join(printed.replace("│", " ").split())
+        assert (code, f"default: {default}" in text) == (0, True), text
+
+
 def test_an_answer_names_its_variant_and_misses_no_page_where_rows_have_none(tmp_path, jangin):
     stars = "".join(f"{n}번 앱을 보고 쓴 글,{1 + n % 5}\n" for n in range(30))
     (tmp_path / "rows.csv").write_text(f"review,star\n{stars}", encoding="utf-8")

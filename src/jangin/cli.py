@@ -11,7 +11,7 @@ from rich.markup import escape
 from jangin import __version__
 from jangin.cli_data import register
 from jangin.core.errors import DataError, JanginError
-from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
+from jangin.options import HERE, LastVariantOption, ProjectOption, StoreOption, VariantOption
 from jangin.terminal import (
     INTERRUPTED,
     STOPPED,
@@ -173,12 +173,14 @@ def ask(
     question: Annotated[str, typer.Argument(help="What to ask the tuned model.")],
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    variant: VariantOption = None,
+    variant: LastVariantOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
     """Ask the tuned model, and see the page it learned the answer from."""
     from jangin.core.table import read_table
     from jangin.core.types import SplitExample
+    from jangin.examples.read import ReadConfig, prompt_pattern
+    from jangin.models.ask import BARE, PromptPattern
     from jangin.models.ask import ask as ask_model
     from jangin.pipeline.session import open_session
 
@@ -187,7 +189,15 @@ def ask(
         model, base = session.maker(name, "model"), session.maker(name, "base")
         splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
         taught = [row for row in splits if row.split == "train"]
-        reply = ask_model(question, base.path, model.path, taught, max_new_tokens)
+        read = session.opened.variants[name].stage_config("read")
+        written = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
+        pattern = PromptPattern.read(written)
+        if written and pattern is None:
+            errors.print(
+                f"the question is asked as it is; it was trained as {escape(repr(written))}",
+                style="dim", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        reply = ask_model(question, base.path, model.path, taught, max_new_tokens, pattern or BARE)
     if others:
         text = f"variant {name} answers; for another, add --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
@@ -218,7 +228,7 @@ def export(
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    variant: VariantOption = None,
+    variant: LastVariantOption = None,
 ) -> None:
     """Write a split of the examples for use elsewhere."""
     from jangin.core.store import output_errors
@@ -249,7 +259,7 @@ def merge(
     ] = "merged",
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    variant: VariantOption = None,
+    variant: LastVariantOption = None,
 ) -> None:
     """Write the tuned model for use elsewhere, and check that it still answers the same."""
     from jangin.models.merge import export_model
@@ -318,7 +328,7 @@ def compare(
     for variant in table.leaked:
         console.print(
             f"[yellow]Not publishable:[/] evaluation questions of {escape(variant)} copy training "
-            "questions; see: jangin show leaks"
+            "questions; see jangin show leaks, with the same --project"
         )
     if output is not None:
         console.print(f"comparison: {output}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from jangin.core.errors import ConfigError
-from jangin.options import HERE, ProjectOption, StoreOption, VariantOption
+from jangin.options import HERE, ProjectOption, StoreOption
 from jangin.terminal import Stopped, confirm, console, rows_table
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ ApplyOption = Annotated[
 ]
 FolderOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder; default: that of the file.")
+]
+ShownVariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", "-v", help="Which variant; default: the last one, of prompts the first."
+    ),
 ]
 
 
@@ -171,7 +177,7 @@ def show(
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    variant: VariantOption = None,
+    variant: ShownVariantOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     prompt: Annotated[str, typer.Option(help="Of `show data FILE`: column of the question.")] = "",
     completion: Annotated[str, typer.Option(help="Of `show data FILE`: of the answer.")] = "",

@@ -14,4 +14,7 @@ StoreOption = Annotated[
 VariantOption = Annotated[
     str | None, typer.Option("--variant", "-v", help="One variant only; default: all of them.")
 ]
+LastVariantOption = Annotated[
+    str | None, typer.Option("--variant", "-v", help="Which variant; default: the last one.")
+]
 HERE = Path("project.yaml")

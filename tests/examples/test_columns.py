@@ -11,8 +11,9 @@ from jangin.core.errors import SettingsError
 from jangin.core.numerals import count_numbers, read_number
 from jangin.examples.balance import Balance
 from jangin.examples.cells import RAW, REASON, ROW
-from jangin.examples.clean import COMPOSED, tidy, tidy_text
-from jangin.examples.columns import Columns, counts_of, number_of, round_half_up
+from jangin.examples.clean import COMPOSED, odd, tidy, tidy_text
+from jangin.examples.columns import Columns, round_half_up
+from jangin.examples.number_cells import counts_of, number_of
 from jangin.examples.steps import Step
 
 NUMBERS = st.lists(
@@ -47,8 +48,14 @@ def test_numbers_of_a_column_are_those_that_one_text_gives(texts):
     assert counted == [count_numbers(text) for text in texts]
 
 
-@given(st.lists(st.text(max_size=20), max_size=20))
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=20), st.text(alphabet=" \t\n\r\u00a0\x1cab", max_size=12)),
+        max_size=20,
+    )
+)
 @example(["  a  b ", "가\u0301", "각", "\u200b", "a\u00a0b", "a \n b", "\x1ca"])
+@example(["a\n  b", "a\n\u00a0\tb", "a\tb", "a \tb", "a\n \n b", "a\r\nb", "\n  a", "a\n\x1c b"])
 def test_only_odd_texts_are_cleaned_and_all_of_them_come_out_clean(texts):
     cleaned = tidy(pl.Series(texts, dtype=pl.String)).to_list()
     assert cleaned == [tidy_text(text) for text in texts]
@@ -65,6 +72,32 @@ def test_every_character_that_nfc_changes_is_looked_at():
     pattern = re.sub(r"\\x([0-9a-f]{8}|[0-9a-f]{4})", r"\\x{\1}", pattern)
     seen = pl.Series([*changing, *joining]).str.contains(f"[{pattern}]")
     assert seen.all()
+
+
+def test_cleaning_leaves_the_indentation_of_code():
+    code = "def f(x):\n    if  x:\n\treturn\u00a01 \n\u00a0\u00a0  \n    return  2"
+    clean = "def f(x):\n    if x:\n\treturn 1\n\n    return 2"
+    assert run({"type": "clean_text"}, a=[code])[0]["a"].to_list() == [clean]
+    joined = run({"type": "clean_text", "join_lines": True}, a=[code])[0]["a"].to_list()
+    assert joined == ["def f(x): if x: return 1 return 2"]
+    assert not pl.Series([clean]).str.contains(odd(False)).any()
+
+
+def test_cards_are_masked_and_years_are_not():
+    texts = ["4111 1111 1111 1111, 5500-0000-0000-0004.", "2007 2008 2009 2010", None]
+    kept, _, changed = run({"type": "mask_personal", "columns": ["a"]}, a=texts)
+    assert kept["a"].to_list() == ["[card], [card].", texts[1], ""]
+    assert changed == [2]  # a missing cell becomes an empty one
+
+
+def test_a_cell_is_the_number_in_it_unless_it_must_be_one_alone():
+    cells = ["$1.2k", "5%", "1300원부터", "12,5", "₩ 1,299", "3만 5천원", "007", None, "a"]
+    kept, _, _ = run({"type": "number", "column": "p"}, p=cells)
+    assert kept["p"].to_list() == ["1.2", "5", "1300", "125", "1299", "35000", "7"]
+    kept, reasons, _ = run({"type": "number", "column": "p", "only": True}, p=cells)
+    assert kept["p"].to_list() == ["1299", "35000"]
+    more, none = "p is not a number alone", "p is no number"
+    assert reasons == [more, more, more, more, None, None, more, none, none]
 
 
 def test_cleaning_counts_the_rows_it_changed():

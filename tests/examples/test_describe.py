@@ -61,7 +61,9 @@ def test_languages_are_counted_by_the_script_that_most_letters_have():
         ("전화는 010-1234-5678로 주세요", "phone"),
         ("전화 010-1234-5678", "phone"),
         ("전화 +82 10 1234 5678", "phone"),
-        ("카드 1234-5678-9012-3456", "card"),
+        ("카드 4111-1111-1111-1111", "card"),
+        ("카드는4111 1111 1111 1111로", "card"),
+        ("5 5000 4111111111111111", "card"),
         ("서버 192.168.0.12 접속", "ip_address"),
     ],
 )
@@ -73,7 +75,14 @@ def test_what_looks_like_personal_data_is_counted_and_shown_masked(text, kind):
     assert suspect.samples[0] not in text
 
 
-@pytest.mark.parametrize("text", ["2024-13-45", "3.14.15", "999.999.999.999", "제12조 1항", "a@b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2024-13-45", "3.14.15", "999.999.999.999", "제12조 1항", "a@b", "2007 2008 2009 2010"),
+        *("1999-2000-2001-2002", "4111 1111 1111 1112", "0.4111111111111111", "41111111111111111"),
+        *("3000 3001 3002 3004", "1700000000000000"),
+    ],
+)
 def test_what_only_resembles_personal_data_is_left_in_peace(text):
     assert describe([text], ["답"]).personal == ()
 

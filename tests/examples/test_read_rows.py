@@ -106,6 +106,9 @@ def test_chats_of_several_turns_are_read_and_bad_ones_named(read):
         json.dumps({"messages": turns[:4]}),
         json.dumps({"messages": [{"role": "robot", "content": "x"}]}),
         "{torn",
+        json.dumps({"messages": []}),
+        json.dumps({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+        json.dumps({"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
     ]
     (example,), unread, _ = read("c.jsonl", "\n".join(lines), {"type": "chat"})
     assert len(example.prompt) == 4
@@ -114,7 +117,17 @@ def test_chats_of_several_turns_are_read_and_bad_ones_named(read):
         ("line 2", "the last message is not the assistant's"),
         ("line 3", "a message has the role 'robot'"),
         ("line 4", "the line is no JSON object"),
+        ("line 5", "messages is empty"),
+        ("line 6", "content of type image_url is not text"),
+        ("line 7", "a message has no text"),
     ]
+
+
+def test_a_content_of_several_text_parts_is_their_text(read):
+    parts = [{"type": "text", "text": "앞 "}, {"type": "text", "text": "뒤"}]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": "답"}]
+    (example,), unread, _ = read("c.jsonl", json.dumps({"messages": turns}), {"type": "chat"})
+    assert (example.question, unread) == ("앞 뒤", [])
 
 
 def test_prompt_and_completion_are_read_as_they_are(read):

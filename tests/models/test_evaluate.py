@@ -243,7 +243,7 @@ def test_evidence_that_is_missing_is_said(context_of):
 
 def test_no_question_at_all_is_an_error_that_says_what_to_set(context_of):
     only_trained = [row for row in rows() if row.split == "train"]
-    with pytest.raises(StageError, match="seen_limit above 0"):
+    with pytest.raises(StageError, match="of 8 none was held out, and seen_limit is 0"):
         evaluate(context_of(only_trained, seen_limit=0), lambda _: AnswerBook({}))
 
 
@@ -412,11 +412,9 @@ def test_an_adapter_is_put_on_its_base_before_it_is_asked(context_of, tmp_path):
     assert base != tuned
 
 
-def test_what_so_few_questions_can_show_is_said_before_they_are_asked(context_of):
+def test_what_so_few_questions_can_show_is_said_before_training(context_of):
     context = context_of()
-    evaluate(
-        context, lambda _: pytest.fail("not asked yet") if not said(context) else AnswerBook({})
-    )
+    STAGE.check(context)
     assert "8 questions of seen_questions can show differences from 75 points" in said(context)
     assert "4 questions of unseen_sections are too few to show any difference" in said(context)
 
@@ -484,13 +482,42 @@ def test_numbers_are_graded_by_their_error(context_of):
 
 def test_a_gold_answer_outside_the_task_is_named(context_of):
     context = context_of(table_rows([("별점은?", "6")], "test"), task=STARS, systems=("base",))
-    with pytest.raises(DataError, match="label '6' is outside the set"):
+    with pytest.raises(
+        DataError, match=r"1 of 1 questions whose label is outside the set .*'6' \(1 x"
+    ):
         evaluate(context, lambda _: AnswerBook({}))
     context = context_of(
         table_rows([("가격은?", "싸다")], "test"), task={"type": "numbers"}, systems=("base",)
     )
-    with pytest.raises(DataError, match="'싸다' is not a number"):
+    with pytest.raises(DataError, match=r"answer is not a number: '싸다'"):
         evaluate(context, lambda _: AnswerBook({}))
+
+
+def test_all_labels_outside_the_set_are_counted_and_placed_before_anything_is_trained(context_of):
+    asked = [(f"{n}번 글", str(n % 8 + 4)) for n in range(18)] + [("마지막 글", "11")]
+    context = context_of(table_rows(asked, "test"), task=STARS, systems=("base",))
+    with pytest.raises(DataError) as error:
+        STAGE.check(context)
+    said = str(error.value)
+    assert (
+        "asks 13 of 19 questions whose label is outside the set (1, 2, 3, 4, 5): '11' (3 x" in said
+    )
+    assert "'6' (2 x, first 규정.md, '2번 글')" in said
+    assert "'10' (" not in said
+    assert said.count(" x, first ") == 5
+    assert " and 1 more. Add it to `labels`" in said
+    STAGE.check(context_of(table_rows(asked[:2], "test"), task=STARS))
+
+
+def test_answers_that_are_all_one_are_said_once(context_of):
+    table = table_rows([("가", "1"), ("나", "1")], "test") + table_rows([("다", " 1")], "train")
+    for answer, times in (("1", 1), ("2", 0)):
+        more = table_rows([("라", answer)], "test")
+        context = context_of(table + more, task=STARS)
+        STAGE.check(context)
+        evaluate(context, lambda _: AnswerBook({}))
+        said = "\n".join(context.services.progress.said)
+        assert said.count("all 4 answers are '1': nothing can be told apart") == times
 
 
 def test_baselines_stand_in_the_same_table(context_of):

@@ -8,6 +8,10 @@ from workshop import HOSTILE, PROJECT, Workshop, predictions
 
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Bill
+from jangin.core.types import Example, Message
+from jangin.grading.statistics import holm
+from jangin.models.evidence import Comparison, Prediction, Result, grade_prediction, summarise
+from jangin.models.tasks import LabelsTask, NumbersTask, measure_of
 from jangin.pipeline.compare import (
     as_csv,
     as_html,
@@ -63,6 +67,73 @@ def test_p_values_are_corrected_for_every_comparison_of_the_table(compared):
     assert corrected["paraphrased", "held_out_paraphrases"] == pytest.approx(4 * 2 / 2**9)
     assert corrected["again", "held_out_paraphrases"] == pytest.approx(3 * 2 / 2**6)
     assert corrected["paraphrased", "unseen_sections"] == 1
+
+
+def test_p_values_of_the_score_are_corrected_as_those_of_the_share(compared):
+    table, made, _ = compared
+    found = [m for row in table.rows for m in row.measured.values() if m.against]
+    expected = holm([m.against.score_p for m in found])
+    assert [m.score_p_holm for m in found] == expected != [m.against.score_p for m in found]
+    assert [row["score_p_holm"] for row in flat_rows(table) if row["score_p"]] == expected
+    assert "corrected by Holm in the same way" in as_html(table, made, "en")
+
+
+@pytest.mark.parametrize(
+    ("task", "golds", "answers", "said", "heading"),
+    [
+        (
+            NumbersTask(type="numbers"),
+            [str(100 + n) for n in range(12)],
+            ([str(190 + n) for n in range(12)], [str(110 + n % 2 + n) for n in range(12)]),
+            "the mean error (lower is better) of near is 79.50 smaller than that of far (95 % "
+            "interval 79.25 smaller to 79.75 smaller): not by chance",
+            "Mean error (lower is better)",
+        ),
+        (
+            LabelsTask(type="labels", labels=("1", "2", "3", "4", "5"), ordered=True),
+            ["5"] * 12,
+            (["1"] * 12, ["4"] * 12),
+            "the closeness (higher is better) of near is 0.750 higher than that of far (95 % "
+            "interval 0.750 higher to 0.750 higher): not by chance",
+            "Closeness",
+        ),
+    ],
+)
+def test_the_second_measure_is_named_and_its_interval_says_which_way(
+    tmp_path, task, golds, answers, said, heading
+):
+    workshop = Workshop(tmp_path)
+    made = {}
+    for variant, given in zip(("far", "near"), answers, strict=True):
+        rows = graded(task, golds, given)
+        tables = {
+            "predictions": (Prediction, rows),
+            "results": (Result, summarise(rows, 0, measure_of(task))),
+            "comparisons": (Comparison, []),
+        }
+        artifact = workshop.publish("evaluate", tables, {"publishable": True}, {"v": variant})
+        made[variant] = {"evaluate": artifact}
+    opened = workshop.open(PROJECT + "variants:\n  far:\n  near: {models: {sft: {seed: 7}}}\n")
+    costs = {"far": COSTS["plain"], "near": COSTS["again"]}
+    table = compare_variants(opened, made, {}, costs)
+    assert said in "\n".join(sentences(table))
+    html = as_html(table, made, "en")
+    assert f">{heading}</th>" in html
+    assert f">Change: {heading}</th>" in html
+    assert ">Score</th>" not in html
+
+
+def asked(number, gold):
+    prompt = (Message(role="user", content=f"Q{number}"),)
+    answer = Message(role="assistant", content=gold)
+    return Example.make(prompt, answer, (), kind="original", source="a.csv")
+
+
+def graded(task, golds, answers):
+    return [
+        grade_prediction(asked(n, gold), "test", "tuned", answer, task=task)
+        for n, (gold, answer) in enumerate(zip(golds, answers, strict=True))
+    ]
 
 
 def test_the_sentences_are_for_people_who_know_no_statistics(compared):

@@ -201,8 +201,8 @@ def test_numbers_as_people_write_them_are_offered_to_be_read(offer, tmp_path):
     assert list(offered) == ["numbers"]
     remedy = offered["numbers"]
     assert remedy.finding == (
-        "107 answers are numbers with signs, separators or units, such as '1,299.00'; 2 answers "
-        "hold no number, or several"
+        "107 answers are numbers with signs, separators, units or zeros at the end, such as "
+        "'1,299.00'; 2 are not one number, such as '문의'"
     )
     assert remedy.question == "write them like 1299, and set rows without one number aside"
     outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
@@ -238,6 +238,51 @@ def test_cells_without_a_digit_among_plain_numbers_are_offered_to_go(offer, tmp_
     assert offered["numbers"].finding == "99 answers are numbers, and 1 hold none, such as 'ask us'"
     outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
     assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is no number", 1)]
+
+
+def test_a_cell_that_holds_more_than_a_number_is_not_made_one(offer, tmp_path):
+    odd = ["1,299,00", "12,5", "$1.2k", "5%", "1300원부터", "2개", "(1,299)", "3만엔", "-3만"]
+    cells = [*odd, "₩1,299", "8963.00", *(f"{n}.00" for n in range(100, 190))]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    finding, rows = offered["numbers"].finding, offered["numbers"].rows
+    assert finding.startswith("92 answers are numbers with")
+    assert finding.endswith("such as '₩1,299'; 9 are not one number, such as '1,299,00'")
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is not a number alone", 9)]
+    assert sum(outcome.changed.values()) + 9 == rows == 101
+
+
+def test_numbers_that_are_written_shorter_beside_words_are_announced(offer, tmp_path):
+    cells = [*map(str, range(90)), "8963.00", "ask us"]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    question = "set rows without a number aside, and write 1 numbers shorter, such as '8963.00' as "
+    assert offered["numbers"].question == f"{question}'8963'"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(outcome.changed.values()) + 1 == offered["numbers"].rows == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([*map(str, range(250)), *["N/A"] * 150], "250 of 400 answers are numbers, 150 are none"),
+        ([*map(str, range(99)), "3/4"], "99 of 100 answers are numbers, 1 are none"),
+    ],
+)
+def test_numbers_among_others_are_spoken_of_where_nothing_is_offered(offer, cells, words):
+    _, offered, said = offer(prices(cells), prompt="item", completion="price")
+    assert "numbers" not in offered
+    (line,) = [line for line in said if line.startswith(words)]
+    assert f"such as '{cells[-1]}'; they stay. If numbers are" in line
+    some = [*map(str, range(40)), *(words + str(n) for n in range(60))]
+    _, _, said = offer(prices(some), prompt="item", completion="price")
+    assert not [line for line in said if "are none" in line]
+
+
+def test_what_a_list_leaves_out_is_counted(offer):
+    rare = "".join(f"{words(1000 + n)},rare{n}\n" for n in range(10))
+    finding = offer(reviews() + rare)[1]["rare labels"].finding
+    assert finding.startswith("10 rows have labels with fewer than 5 rows: rare0, rare1, ")
+    assert finding.endswith("rare7 and 2 more")
 
 
 def test_what_is_announced_is_what_goes(offer, tmp_path):
@@ -317,6 +362,48 @@ def test_long_rows_are_counted_in_tokens_where_there_is_a_tokenizer(offer, tmp_p
 def test_options_that_would_be_ignored_are_refused(offer, wanted, words):
     with pytest.raises(ConfigError, match=words):
         offer(reviews(), **wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"prompt": "x {review"}, "--prompt 'x {review' has a brace without its other one. Write"),
+        ({"completion": "{{{rating"}, "--completion '{{{rating' has a brace"),
+        ({"prompt": "rating", "completion": "{rating}"}, "rating is both question and answer"),
+        ({"prompt": "rating"}, "rating is both question and answer. Name one column"),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused(offer, wanted, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        offer(reviews(), **wanted)
+    assert offer(reviews(), prompt="{{ {review}", completion="rating")[0].prompt == "{{ {review}"
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted", "words"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, {}, "--prompt prompt"),
+        ({"topic": "q", "chosen": "a", "rejected": "b"}, {}, "--prompt topic"),
+        (
+            {"topic": "q", "chosen": "a", "Rejected": "b"},
+            {"format": "preference"},
+            "--prompt topic",
+        ),
+    ],
+)
+def test_two_answers_suggest_the_format_that_learns_from_both(offer, row, wanted, words):
+    line = json.dumps(row) + "\n"
+    rejected = list(row)[2]
+    options = f"--format preference {words} --completion chosen --rejected {rejected}"
+    with pytest.raises(DataError, match=f"as in: {options}$"):
+        offer(line, "p.jsonl", **wanted)
+
+
+def test_a_pair_without_its_worse_answer_is_refused(offer):
+    line = json.dumps({"prompt": "q", "chosen": "a", "worse": "b"}) + "\n"
+    with pytest.raises(DataError, match=r"there is no column rejected.*Name the column with --rej"):
+        offer(line, "p.jsonl", format="preference")
+    assert offer(line, "p.jsonl", format="preference", rejected="worse")[0].rejected == "{worse}"
 
 
 def test_a_system_message_beside_chats_is_refused(offer):

@@ -118,6 +118,32 @@ def test_everything_else_that_was_asked_stands_against_the_tuned_model(reviews):
     assert constant.comparison.score_gain > 0
 
 
+def test_parts_by_length_stand_from_short_to_long(reviews):
+    _, made = reviews
+    (found,) = evaluations(made, Words("en"))
+    parts = [part.value for part in found.slices if part.dimension == "length"]
+    assert re.fullmatch(r"≤ \d+, \d+–\d+, > \d+", ", ".join(parts))
+
+
+@pytest.mark.parametrize(
+    ("language", "kind", "names"),
+    [
+        ("en", "reviews", ("“Accuracy”", "“Closeness”")),
+        ("ko", "reviews", ("‘정확도’", "‘가까움’")),
+        ("en", "prices", ("“Green band”", "“Mean error”")),
+        ("ko", "prices", ("‘초록 구간’", "‘평균 오차’")),
+    ],
+)
+def test_the_note_on_intervals_names_the_measures_of_the_page(request, language, kind, names):
+    workshop, made = request.getfixturevalue(kind)
+    html = build_report(workshop.open(), made, CallCount(0, 0, 0), language=language)
+    assert all(name in html for name in names)
+    assert "exact match is Wilson" not in html
+    assert "F1의 구간" not in html
+    lower = {"en": "Mean error (lower is better)", "ko": "평균 오차 (낮을수록 좋음)"}[language]
+    assert (f">{lower}</th>" in html) == (kind == "prices")
+
+
 def test_what_was_won_and_lost_is_shown_with_both_answers(reviews):
     _, made = reviews
     (found,) = evaluations(made, Words("ko"))

@@ -39,6 +39,7 @@ def test_every_sentence_is_used_somewhere():
         "report.py",
         "report_data.py",
         "report_path.py",
+        "report_words.py",
         "verdict.py",
         "report.html.jinja",
         "compare.html.jinja",

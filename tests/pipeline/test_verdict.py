@@ -92,7 +92,9 @@ def test_the_better_variant_is_named_first_wherever_it_stands(verdict_of):
 def test_a_small_difference_could_be_chance_and_says_what_could_show(verdict_of):
     verdict = verdict_of(plain=predictions(8), paraphrased=predictions(10))
     assert verdict.tone == "unsure"
-    assert verdict.text.endswith("The difference could be chance (p = 0.5).")
+    assert verdict.text.endswith(
+        "The difference could be chance (p = 0.5). 12 questions are too few to tell."
+    )
     assert "With 12 questions, a difference below 50.0 points cannot show." in verdict.more
 
 
@@ -158,21 +160,69 @@ def test_a_leak_goes_before_every_figure(verdict_of):
     )
 
 
-def test_a_predictor_without_a_model_that_is_as_good_takes_the_good_news_away(verdict_of):
-    systems = ("base", "tuned", "nearest")
-    verdict = verdict_of(plain=predictions(11, nearest=11, systems=systems))
+SYSTEMS = ("base", "tuned", "nearest")
+
+
+@pytest.mark.parametrize(
+    ("tuned", "nearest", "n", "said"),
+    [
+        (80, 80, 100, "The trained model is not better; the difference could be chance (p = 1), "
+         "and 100 questions can show one of 6.0 points: for this question no model has to be "
+         "trained."),
+        (25, 26, 30, "The trained model is not better; the difference could be chance (p = 1). "
+         "With 30 questions, a difference below 20.0 points cannot show."),
+        (40, 90, 100, "The trained model is worse, and the difference is not chance (p < 0.0001): "
+         "for this question no model has to be trained."),
+        (84, 80, 100, "That the trained model is better is not shown: the difference could be "
+         "chance (p = 0.125)."),
+        (11, 11, 12, "12 questions are too few to tell which of the two is better (p = 1)."),
+        (11, 8, 12, "12 questions are too few to tell which of the two is better (p = 0.25)."),
+    ],
+)  # fmt: skip
+def test_a_model_not_shown_to_be_better_than_a_baseline_is_no_good_news(
+    verdict_of, tuned, nearest, n, said
+):
+    verdict = verdict_of(plain=predictions(tuned, nearest=nearest, n=n, systems=SYSTEMS))
     assert verdict.tone == "unsure"
-    assert verdict.more[-1] == (
-        "But nearest, which needs no language model, answers 92\u00a0% [65 to 99\u00a0%] of them: "
-        "for this question no model has to be trained."
+    assert "nearest, which needs no language model, answers" in verdict.more[-1]
+    assert verdict.more[-1].endswith(said)
+    assert ("no model has to be trained" in verdict.more[-1]) == ("has to be trained" in said)
+
+
+@pytest.mark.parametrize(
+    ("language", "headline", "beside"),
+    [
+        ("en", "3 questions are too few to tell.", "3 questions are too few to tell which"),
+        ("ko", "질문 3개로는 말하기에 너무 적습니다.", "질문 3개로는 어느 쪽이 나은지 말하기에"),
+    ],
+)
+def test_three_questions_give_no_verdict_in_either_language(verdict_of, language, headline, beside):
+    rows = predictions(1, nearest=1, n=3, systems=SYSTEMS)
+    verdict = verdict_of(language=language, plain=rows)
+    assert verdict.tone == "unsure"
+    assert verdict.text.endswith(headline)
+    assert beside in verdict.more[-1]
+
+
+def test_a_baseline_asked_before_the_tuned_model_is_paired_with_it_as_well(verdict_of):
+    systems = ("nearest", "base", "tuned")
+    verdict = verdict_of(plain=predictions(11, nearest=3, systems=systems))
+    assert verdict.more[-1].endswith("better, and the difference is not chance (p = 0.00781).")
+
+
+def test_a_baseline_that_only_another_variant_was_held_against_gets_no_verdict(verdict_of):
+    verdict = verdict_of(
+        plain=predictions(2, nearest=12, systems=SYSTEMS), paraphrased=predictions(11)
     )
+    assert verdict.tone == "unsure"
+    assert verdict.more[-1].endswith("nobody can say which is better.")
 
 
 def test_a_predictor_without_a_model_that_is_worse_is_named_beside_the_good_news(verdict_of):
-    systems = ("base", "tuned", "nearest")
-    verdict = verdict_of(plain=predictions(11, nearest=3, systems=systems))
+    verdict = verdict_of(plain=predictions(11, nearest=3, systems=SYSTEMS))
     assert verdict.tone == "good"
     assert verdict.more[-1].startswith("The best predictor without a language model, nearest")
+    assert verdict.more[-1].endswith("better, and the difference is not chance (p = 0.00781).")
 
 
 def test_a_baseline_of_all_variants_is_one_row(verdict_of):

@@ -188,6 +188,10 @@ def _no_names(_config: Any) -> tuple[str, ...]:
     return ()
 
 
+def _no_check(_context: Any) -> None:
+    pass
+
+
 def _no_cost(_context: Any) -> Cost:
     return Cost()
 
@@ -219,3 +223,5 @@ class Stage(Generic[C]):
     """Names of the models it asks, as the project file calls them."""
     cost: Callable[[StageContext[C]], Cost] = _no_cost
     """Forecast from inputs alone; nothing is written."""
+    check: Callable[[StageContext[C]], None] = _no_check
+    """Refuses what cannot work as soon as all of `reads` is there, before stages in between run."""

@@ -1,4 +1,7 @@
-"""Texts made regular: NFC, no invisible characters, one blank between words, none at the ends."""
+"""Texts made regular: NFC, no invisible characters, one blank between words, none at the ends.
+
+Blanks at the beginning of a line stay, as the indentation of code is made of them.
+"""
 
 import re
 import unicodedata
@@ -15,17 +18,20 @@ COMPOSED = (
     r"\uf900-\ufaff\ufb1d-\ufb4e\U0001d15e-\U0001d1c0\U0002f800-\U0002fa1d"
 )
 """Every character that NFC may change, alone or beside another, and some that it does not."""
-_BLANKS = "\t\x0b\x0c\r\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""Blanks other than the space and the line end."""
+_TAB = "\t"
+_OTHER = "\x0b\x0c\r\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Blanks other than the space, the tab and the line end."""
+_BLANKS = _TAB + _OTHER
 
 
 def odd(join_lines: bool) -> str:
     """A pattern that finds every text which `tidy` changes, and few others."""
-    lines = r"\n" if join_lines else " \n|\n "
+    # A tab or a second space is odd behind a letter only: before it, it indents.
+    blanks = rf"  |\n|{_TAB}" if join_lines else rf"\S  |\S *{_TAB}|[ {_TAB}]\n"
     composed = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", COMPOSED)
     composed = re.sub(r"\\U([0-9a-f]{8})", r"\\x{\1}", composed)
     marks = composed.replace(r"\x{d7b0}-\x{d7ff}", r"\x{d7b0}-\x{d7ff}")
-    return rf"^\s|\s$|  |{lines}|[{marks}{INVISIBLE}{_BLANKS}]"
+    return rf"^\s|\s$|{blanks}|[{marks}{INVISIBLE}{_OTHER}]"
 
 
 def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":
@@ -41,11 +47,15 @@ def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":
 
 def _clean(texts: "pl.Series", join_lines: bool) -> "pl.Series":
     texts = texts.str.normalize("NFC").str.replace_all(f"[{INVISIBLE}]", "")
-    blanks = f"[ {_BLANKS}]+" if not join_lines else f"[ \n{_BLANKS}]+"
-    return texts.str.replace_all(blanks, " ").str.replace_all(r" ?\n ?", "\n").str.strip_chars()
+    if join_lines:
+        return texts.str.replace_all(f"[ \n{_BLANKS}]+", " ").str.strip_chars()
+    texts = texts.str.replace_all(f"([^ \n{_BLANKS}])[ {_BLANKS}]+", "$1 ")
+    texts = texts.str.replace_all(f"[{_OTHER}]", " ")  # those that begin a line
+    return texts.str.replace_all(f"[ {_TAB}]+\n", "\n").str.strip_chars()
 
 
 def tidy_text(text: str) -> str:
     """`tidy` of one text with lines kept, in plain Python: what it is held against."""
     text = re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFC", text))
-    return re.sub(r" ?\n ?", "\n", re.sub(f"[ {_BLANKS}]+", " ", text)).strip()
+    text = re.sub(f"([^ \n{_BLANKS}])[ {_BLANKS}]+", r"\1 ", text)
+    return re.sub(f"[ {_TAB}]+\n", "\n", re.sub(f"[{_OTHER}]", " ", text)).strip()

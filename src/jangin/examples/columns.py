@@ -13,15 +13,12 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.errors import SettingsError
-from jangin.core.numerals import count_numbers, read_number
 from jangin.examples.cells import REASON
 from jangin.examples.clean import tidy
+from jangin.examples.number_cells import counts_of, is_number, number_of
 
 if TYPE_CHECKING:
     import polars as pl
-
-_SLOW_NUMBER = r"[억만천]|[\p{Nd}--0-9]"
-_PLAIN_NUMBER = r"[-+]?(?:[0-9]+\.[0-9]+|\.[0-9]+|[0-9]+)"
 
 
 @dataclass(slots=True)
@@ -81,13 +78,16 @@ class Columns:
 
 
 class CleanText(Config):
-    """NFC, no invisible characters, every run of blanks one blank, none at the ends."""
+    """NFC, no invisible characters, every run of blanks one blank, none at the ends.
+
+    Blanks at the beginning of a line stay: they are the indentation of code.
+    """
 
     type: Literal["clean_text"]
     columns: tuple[str, ...] = ()
     """All of them by default."""
     join_lines: bool = False
-    """Line ends are blanks too."""
+    """Line ends are blanks too, and indentation goes."""
 
     def apply(self, table: Columns) -> None:
         """Rewrite the columns."""
@@ -119,6 +119,9 @@ class Number(Config):
     ranges: Literal["set_aside", "first"] = "set_aside"
     """What happens to a cell with several numbers, such as `$12.99 - $45.00` or `2 for $5`: nobody
     knows which one is meant. `first` takes the first."""
+    only: bool = False
+    """Set cells aside that hold more than a number with its sign, currency or 억, 만 and 천, such
+    as `5%`, `12,5` or `from $5`. Otherwise such a cell is the number in it."""
 
     def apply(self, table: Columns) -> None:
         """Rewrite the column, as a number."""
@@ -132,6 +135,9 @@ class Number(Config):
         if self.ranges == "set_aside":
             several = counts_of(self.column) > 1
             table.set_aside(several, f"{self.column} holds several numbers, such as a range")
+        if self.only:
+            other = ~is_number(pl.col(self.column).fill_null(""))
+            table.set_aside(other, f"{self.column} is not a number alone")
         if self.minimum is not None:
             table.set_aside(value < self.minimum, f"{self.column} is below {self.minimum:g}")
         if self.maximum is not None:
@@ -139,48 +145,6 @@ class Number(Config):
         rounded = round_half_up(value) if self.rounding == "half_up" else value
         table.rewrite(self.type, {self.column: as_text(rounded)})
         table.frame = table.frame.drop(kept)
-
-
-def number_of(column: str) -> "pl.Expr":
-    """`read_number` of a text column: Arrow regular expressions, and Python where units stand."""
-    import polars as pl
-
-    text = _without_signs(column)
-    plain = text.str.extract(f"({_PLAIN_NUMBER})").cast(pl.Float64)
-    plain = pl.when(plain.is_finite()).then(plain)
-    return _where_plain(text, plain, read_number)
-
-
-def counts_of(column: str) -> "pl.Expr":
-    """`count_numbers` of a text column, as floats."""
-    import polars as pl
-
-    text = _without_signs(column)
-    return _where_plain(text, text.str.count_matches(_PLAIN_NUMBER).cast(pl.Float64), count_numbers)
-
-
-def _without_signs(column: str) -> "pl.Expr":
-    import polars as pl
-
-    return pl.col(column).fill_null("").str.normalize("NFC").str.replace_all(r"[,$₩￦€£¥]", "")
-
-
-def _where_plain(
-    text: "pl.Expr", plain: "pl.Expr", read: "Callable[[str], float | None]"
-) -> "pl.Expr":
-    """`plain`, and `read` of each different text with a unit or with other digits."""
-    import polars as pl
-
-    def read_each(texts: "pl.Series") -> "pl.Series":
-        mask = texts.str.contains(_SLOW_NUMBER)
-        if not mask.any():
-            return pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
-        different = texts.filter(mask).unique()
-        values = pl.Series([read(text) for text in different], dtype=pl.Float64)
-        return texts.replace_strict(different, values, default=None, return_dtype=pl.Float64)
-
-    with_units = text.map_batches(read_each, return_dtype=pl.Float64, is_elementwise=True)
-    return pl.when(text.str.contains(_SLOW_NUMBER)).then(with_units).otherwise(plain)
 
 
 def round_half_up(value: "pl.Expr") -> "pl.Expr":

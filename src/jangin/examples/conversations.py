@@ -18,14 +18,16 @@ def read_messages(text: str) -> list[dict[str, str]] | str:
         value = json.loads(text or "null")
     except ValueError:
         return "messages is no JSON"
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         return "messages is no list"
+    if not value:
+        return "messages is empty"
     found: list[dict[str, str]] = []
     for message in value:
         fault = _fault(message)
         if fault:
             return fault
-        found.append({"role": message["role"], "content": message["content"]})
+        found.append({"role": message["role"], "content": _text(message["content"])})
     if found[-1]["role"] != "assistant":
         return "the last message is not the assistant's"
     if not any(message["role"] == "user" for message in found):
@@ -34,11 +36,27 @@ def read_messages(text: str) -> list[dict[str, str]] | str:
 
 
 def _fault(message: Any) -> str:
-    if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
+        other = next((kind for kind in kinds if kind != "text"), None)
+        if other is not None:
+            return f"content of type {other} is not text"
+        content = _text(content) if all(map(_is_text, content)) else None
+    if not isinstance(content, str):
         return "a message has no text"
     if message.get("role") not in ROLES:
         return f"a message has the role {message.get('role')!r}"
     return ""
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    """A content as text: OpenAI's list of parts, put together in order."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def spread_messages(frame: "pl.LazyFrame") -> "pl.LazyFrame":

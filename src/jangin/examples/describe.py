@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jangin.core.numerals import read_number
+from jangin.examples.personal import PERSONAL_DATA, found_in
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,21 +22,6 @@ MOST_READ = 100_000
 LETTERS_OF_A_UNIT = 4
 MOST_SHOWN = 10
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_EDGE = r"(?-u:\b)"
-"""Of ASCII words: a particle may follow at once, as in `901010-1234567은`. An edge of any letters
-takes five times as long, too."""
-PERSONAL_DATA = {
-    "email": r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
-    "resident_number": _EDGE
-    + r"[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])-?[1-8][0-9]{6}"
-    + _EDGE,
-    "phone": rf"(?:\+82[- ]?1|{_EDGE}01)[016789][-. ]?[0-9]{{3,4}}[-. ]?[0-9]{{4}}{_EDGE}",
-    "card": rf"{_EDGE}(?:[0-9]{{4}}[- ]){{3}}[0-9]{{4}}{_EDGE}",
-    "ip_address": _EDGE
-    + r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
-    + _EDGE,
-}
-"""Patterns that suggest personal data; suggestions, not proof."""
 SCRIPTS = {"Hangul": r"\p{Hangul}", "Latin": r"\p{Latin}", "Han": r"\p{Han}", "kana": r"[ぁ-ヿ]"}
 
 
@@ -217,8 +203,8 @@ def _personal(frame: "pl.DataFrame") -> tuple[Suspect, ...]:
 
     text = pl.col("prompt") + "\n" + pl.col("answer")
     suspects = []
-    for name, pattern in PERSONAL_DATA.items():
-        found = frame.select(hit=text.str.extract(f"({pattern})")).drop_nulls()["hit"]
+    for name in PERSONAL_DATA:
+        found = frame.select(hit=found_in(text, name)).drop_nulls()["hit"]
         if len(found):
             masked = tuple(dict.fromkeys(map(mask, found.head(100))))[:MOST_SHOWN]
             suspects.append(Suspect(name, len(found), masked))

@@ -16,6 +16,7 @@ from jangin.examples.read_rows import (
     HubRows,
     PromptCompletion,
     TableRows,
+    Template,
     hub_folder,
     read_rows,
     tokenizers_of,
@@ -66,7 +67,8 @@ def run(context: StageContext[ReadConfig]) -> None:
         first = next(row.place for row in unusable if row.reason == most[0][0])
         context.services.progress.say(
             f"read: {len(unusable):,} rows of {source} gave no example, most often: "
-            f"{most[0][0]} ({first}). See them all with: jangin show unread"
+            f"{most[0][0]} ({first}). See them all: jangin show unread, with the "
+            "same --project"
         )
     taken = examples[: config.first] if config.first else examples
     unread = [Unread(source=source, place=u.place, reason=u.reason, text=u.text) for u in unusable]
@@ -78,6 +80,11 @@ def run(context: StageContext[ReadConfig]) -> None:
         several_answers=sum(bool(example.answers) for example in taken),
         unread=len(unread),
     )
+
+
+def prompt_pattern(config: ReadConfig) -> str:
+    """Pattern that its questions stand in; empty for formats that take them as they are."""
+    return config.format.prompt if isinstance(config.format, Template) else ""
 
 
 def _text(path: Path) -> str:

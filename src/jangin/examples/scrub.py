@@ -6,7 +6,7 @@ from pydantic import Field
 
 from jangin.core.config import Config
 from jangin.core.errors import SettingsError
-from jangin.examples.describe import PERSONAL_DATA
+from jangin.examples.personal import masked
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,13 +65,13 @@ class MaskPersonal(Config):
         import polars as pl
 
         table.need(self.type, *self.columns)
-        masked = {}
+        new = {}
         for name in self.columns:
             text = pl.col(name).fill_null("")
             for kind in self.kinds:
-                text = text.str.replace_all(PERSONAL_DATA[kind], f"[{kind}]")
-            masked[name] = text
-        table.rewrite(self.type, masked)
+                text = masked(text, kind)
+            new[name] = text
+        table.rewrite(self.type, new)
 
 
 class Trim(Config):

@@ -22,7 +22,7 @@ from jangin.core.errors import StageError
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.types import Chunk, Document, Example, SplitExample
 from jangin.grading.statistics import smallest_visible_difference
-from jangin.models.answerers import Answerer, Material, Prompt, open_answerer, open_local
+from jangin.models.answerers import Answerer, Material, open_answerer, open_local
 from jangin.models.evidence import (
     DEFAULT_TASK,
     Comparison,
@@ -53,7 +53,16 @@ from jangin.models.systems import (
     model_of,
 )
 from jangin.models.task_results import LabelResult, NumberResult, label_results, number_results
-from jangin.models.tasks import AnswersTask, LabelsTask, NumbersTask, Task, measure_of
+from jangin.models.tasks import (
+    AnswersTask,
+    LabelsTask,
+    NumbersTask,
+    Task,
+    check_golds,
+    golds_of_same_prompt,
+    measure_of,
+    one_answer_only,
+)
 
 JOURNAL = "predictions"
 
@@ -137,12 +146,7 @@ def evaluate(
     """Write the tables and return the predictions; `open_system` opens what is still asked."""
     config, say = context.config, context.services.progress.say
     splits = context.read("splits", SplitExample)
-    evidence = gather_evidence(splits, config)
-    if not evidence:
-        raise StageError(
-            "there is no question to ask: nothing was trained on and nothing was held out. "
-            "Set test, unseen_sections or held_out_paraphrases under split, or seen_limit above 0."
-        )
+    evidence = _checked_evidence(splits, config)
     leaks = check_leakage(splits, evidence)
     shares: dict[EvidenceSet, float] = {
         name: sum(leak.evidence_set == name for leak in leaks) / len(examples)
@@ -153,14 +157,13 @@ def evaluate(
     for name, share in over.items():
         say(
             f"evaluate: {share:.1%} of {name} copy training questions (limit "
-            f"{config.max_leakage:.1%}): its figures are not publishable. `jangin show leaks` "
-            "lists the pairs."
+            f"{config.max_leakage:.1%}): its figures are not publishable. List the pairs: jangin "
+            "show leaks, with the same --project."
         )
     if "test" not in evidence:
         for name in get_args(EvidenceSet):
             if name not in evidence and name != "test":
                 say(f"evaluate: there are no {name}, so the table will not have that evidence.")
-    _say_what_can_be_seen(evidence, say)
     predictions = _predict(context, splits, evidence, open_system)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
@@ -183,8 +186,26 @@ def evaluate(
     return predictions
 
 
+def _checked_evidence(splits: Sequence[SplitExample], config: EvaluateConfig) -> Evidence:
+    """The evidence, if there is any and its answers suit the task."""
+    evidence = gather_evidence(splits, config)
+    if not evidence:
+        why = "no original is trained on" if config.seen_limit else "seen_limit is 0"
+        raise StageError(
+            f"there is no question to ask: of {len(splits)} none was held out, and {why}. Raise "
+            "test, unseen_sections or held_out_paraphrases under split, or seen_limit."
+        )
+    check_golds(config.task, evidence.values())
+    return evidence
+
+
+def _check(context: StageContext[EvaluateConfig]) -> None:
+    evidence = _checked_evidence(context.read("splits", SplitExample), context.config)
+    _say_what_can_be_seen(evidence, context.services.progress.say)
+
+
 def _say_what_can_be_seen(evidence: Evidence, say: Callable[[str], None]) -> None:
-    """The smallest difference that so many questions can show, before any is asked."""
+    """The smallest difference that so many questions can show, before anything is trained."""
     for name, examples in evidence.items():
         smallest = smallest_visible_difference(len(examples))
         if smallest is None:
@@ -197,6 +218,8 @@ def _say_what_can_be_seen(evidence: Evidence, say: Callable[[str], None]) -> Non
                 f"evaluate: {len(examples)} questions of {name} can show differences from "
                 f"{100 * smallest:.0f} points."
             )
+    for line in one_answer_only(evidence.values()):
+        say(f"evaluate: {line}")
 
 
 def _summary(
@@ -230,7 +253,7 @@ def _predict(
     """
     config = context.config
     done = {(p.system, p.example_id): p for p in context.done(JOURNAL, Prediction)}
-    golds = _golds(splits) if isinstance(config.task, AnswersTask) else {}
+    golds = golds_of_same_prompt(splits) if isinstance(config.task, AnswersTask) else {}
     asked = [(name, example) for name, examples in evidence.items() for example in examples]
     # Questions of one length in one batch: little padding is computed.
     by_length = sorted(asked, key=lambda item: sum(len(m.content) for m in item[1].prompt))
@@ -265,20 +288,6 @@ def _predict(
     return [
         done[label, example.id] for label in map(label_of, config.systems) for _, example in asked
     ]
-
-
-def _golds(splits: Sequence[SplitExample]) -> dict[str, tuple[str, ...]]:
-    """{example id: answers of other examples with the very same prompt}."""
-    answers: dict[Prompt, list[str]] = {}
-    for row in splits:
-        known = answers.setdefault(row.example.prompt, [])
-        known += [row.example.answer, *row.example.answers]
-    return {
-        row.example.id: tuple(
-            dict.fromkeys(a for a in answers[row.example.prompt] if a != row.example.answer)
-        )
-        for row in splits
-    }
 
 
 def run(context: StageContext[EvaluateConfig]) -> None:
@@ -386,4 +395,5 @@ STAGE = Stage(
     prompts=_prompts,
     teachers=_teachers,
     cost=_cost,
+    check=_check,
 )

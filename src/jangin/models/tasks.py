@@ -1,6 +1,7 @@
 """What kind of answer is asked for, and how one answer is graded: free text, a label, a number."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -9,9 +10,15 @@ from pydantic import Field, model_validator
 from jangin.core.config import Config
 from jangin.core.errors import DataError
 from jangin.core.numerals import read_number
+from jangin.core.types import Example, Message, SplitExample
 from jangin.grading.answers import chrf, contains, grade_answer, rouge_l
 from jangin.grading.labels import read_label
 from jangin.grading.numbers import Bands
+
+SHOWN = 5
+"""At most so many bad answers are named one by one."""
+SHOWN_CHARACTERS = 40
+"""Of a question, where a row is named."""
 
 Measure = Literal["character_f1", "rouge_l", "chrf", "closeness", "absolute_error"]
 
@@ -100,6 +107,64 @@ def grade(task: AnyTask, answer: str, golds: Sequence[str], row: str = "") -> Gr
     if isinstance(task, LabelsTask):
         return _grade_label(task, answer, golds[0], row)
     return _grade_number(task, answer, golds[0], row)
+
+
+def check_golds(task: AnyTask, evidence: Iterable[Sequence[Example]]) -> None:
+    """Raise one `DataError` about all examples whose answer is no label or no number."""
+    if isinstance(task, AnswersTask):
+        return
+    examples = [example for examples in evidence for example in examples]
+    if isinstance(task, LabelsTask):
+        wrong = [e for e in examples if e.answer.strip() not in task.labels]
+        fault = f"whose label is outside the set ({', '.join(task.labels)})"
+        remedy = "Add it to `labels` of the task, or drop the rows."
+    else:
+        wrong = [e for e in examples if read_number(e.answer) is None]
+        fault = "whose answer is not a number"
+        remedy = "Drop the rows, or choose another task under evaluate."
+    if not wrong:
+        return
+    counts = Counter(example.answer.strip() for example in wrong).most_common()
+    first = {example.answer.strip(): example for example in reversed(wrong)}
+    named = [f"{gold[:60]!r} ({n} x, first {_place(first[gold])})" for gold, n in counts[:SHOWN]]
+    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    raise DataError(
+        f"evaluate asks {len(wrong)} of {len(examples)} questions {fault}: {', '.join(named)}"
+        f"{more}. {remedy}"
+    )
+
+
+def _place(example: Example) -> str:
+    """Where an example comes from, as far as it knows, and how its question begins."""
+    page = f"page {example.page}" if example.page else ""
+    begins = " ".join(example.question.split())
+    asked = repr(begins if len(begins) <= SHOWN_CHARACTERS else begins[:SHOWN_CHARACTERS] + "…")
+    return ", ".join(part for part in (example.source, page, asked) if part)
+
+
+def one_answer_only(evidence: Iterable[Sequence[Example]]) -> list[str]:
+    """A warning where two or more questions all have one answer; empty where they differ."""
+    answers = [example.answer.strip() for examples in evidence for example in examples]
+    if len(answers) < 2 or len(set(answers)) > 1:
+        return []
+    return [
+        f"all {len(answers):,} answers are {answers[0][:60]!r}: nothing can be told apart, and a "
+        "model that always says this is right everywhere."
+    ]
+
+
+def golds_of_same_prompt(splits: Sequence[SplitExample]) -> dict[str, tuple[str, ...]]:
+    """{example id: answers of other examples with the very same prompt}."""
+    answers: dict[tuple[Message, ...], list[str]] = {}
+    for row in splits:
+        known = answers.setdefault(row.example.prompt, [])
+        known += [row.example.answer, *row.example.answers]
+    return {
+        row.example.id: tuple(
+            dict.fromkeys(a for a in answers[row.example.prompt] if a != row.example.answer)
+        )
+        for row in splits
+    }
 
 
 def gold_number(gold: str, row: str) -> float:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args
 
 from jangin import __version__
@@ -19,6 +19,7 @@ from jangin.models.evidence import (
     Result,
     compare_predictions,
 )
+from jangin.models.tasks import Measure
 from jangin.pipeline.costs import VariantCost
 from jangin.pipeline.project import Opened
 from jangin.pipeline.report import curve_charts, forest_of, render_page
@@ -27,6 +28,11 @@ from jangin.pipeline.report_words import Language, Words, p_text
 from jangin.pipeline.results import SIGNIFICANT
 from jangin.pipeline.verdict import HEADLINE, leaked_sets
 
+CHANGE = {
+    "absolute_error": ("mean error (lower is better)", "smaller", "larger", 2),
+    "closeness": ("closeness (higher is better)", "lower", "higher", 3),
+}
+"""{measure: its name, a fall, a rise, digits} of those that say more than right or wrong."""
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
 
@@ -39,6 +45,8 @@ class Measured:
     """The chosen variant (a) and this one (b); None for the chosen one itself."""
     p_holm: float | None = None
     """McNemar's p, corrected for every comparison of the table."""
+    score_p_holm: float | None = None
+    """The permutation test's p of the mean score, corrected in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,11 @@ class ComparedVariants:
         """Those that any variant was asked, what users meet first."""
         asked = {name for row in self.rows for name in row.measured}
         return [name for name in HEADLINE if name in asked]
+
+    @property
+    def measure(self) -> Measure:
+        """In which the second figure of every variant is given."""
+        return next(m.result.measure for row in self.rows for m in row.measured.values())
 
     @property
     def comparisons(self) -> int:
@@ -200,19 +213,25 @@ def _against(
 def _corrected(
     measured: Mapping[str, Mapping[EvidenceSet, Measured]],
 ) -> dict[str, dict[EvidenceSet, Measured]]:
-    """The same with Holm's p for the whole family of comparisons."""
+    """The same with Holm's p for the whole family of comparisons, for each of the two tests."""
     places = [
-        (variant, name, row.against.p_value)
+        (variant, name, row.against)
         for variant, sets in measured.items()
         for name, row in sets.items()
         if row.against is not None
     ]
-    adjusted = dict(
-        zip([place[:2] for place in places], holm([p for *_, p in places]), strict=True)
-    )
+    scored = [place for place in places if place[2].score_n]
+    right = holm([found.p_value for *_, found in places])
+    score = holm([found.score_p for *_, found in scored])
+    of_right = {place[:2]: p for place, p in zip(places, right, strict=True)}
+    of_score = {place[:2]: p for place, p in zip(scored, score, strict=True)}
     return {
         variant: {
-            name: Measured(row.result, row.against, adjusted.get((variant, name)))
+            name: replace(
+                row,
+                p_holm=of_right.get((variant, name)),
+                score_p_holm=of_score.get((variant, name)),
+            )
             for name, row in sets.items()
         }
         for variant, sets in measured.items()
@@ -280,6 +299,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "score_gain_low": against.score_gain_low if against else None,
                     "score_gain_high": against.score_gain_high if against else None,
                     "score_p": against.score_p if against else None,
+                    "score_p_holm": measured.score_p_holm if measured else None,
                 }
             )
     return rows
@@ -307,20 +327,26 @@ def sentences(table: ComparedVariants) -> list[str]:
                 if found.smallest_visible is None:
                     verdict += f"; {found.n} questions are too few to show any"
             lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
-            if found.measure == "absolute_error" and found.score_n:
-                lines.append(
-                    f"{name.replace('_', ' ')}: {_error_change(row.variant, table, found)}"
-                )
+            if found.measure in CHANGE and measured.score_p_holm is not None:
+                change = _score_change(row.variant, table, found, measured.score_p_holm)
+                lines.append(f"{name.replace('_', ' ')}: {change}")
     return lines
 
 
-def _error_change(variant: str, table: ComparedVariants, found: Comparison) -> str:
-    """The other half of what a number says: how far off, over the rows that both answered."""
-    worse = "larger" if found.score_gain > 0 else "smaller"
-    ends = f"{found.score_gain_low:+,.2f} to {found.score_gain_high:+,.2f}"
+def _score_change(variant: str, table: ComparedVariants, found: Comparison, p_holm: float) -> str:
+    """How far off the answers are, where being right or wrong is only half of what they say."""
+    measure, less, more, digits = CHANGE[found.measure]
+
+    def change(gain: float) -> str:
+        return f"{abs(gain):,.{digits}f} {more if gain > 0 else less}"
+
+    gain = f"{change(found.score_gain)} than" if found.score_gain else "equal to"
+    low, high = sorted((found.score_gain_low, found.score_gain_high), key=abs)
+    verdict = "not by chance" if p_holm < SIGNIFICANT else "the difference could be chance"
     return (
-        f"the mean error of {variant} is {abs(found.score_gain):,.2f} {worse} than that of "
-        f"{table.baseline} (95 % interval {ends}, permutation {p_text(found.score_p)})."
+        f"the {measure} of {variant} is {gain} that of {table.baseline} "
+        f"(95 % interval {change(low)} to {change(high)}): {verdict} (permutation "
+        f"{p_text(p_holm)}, corrected)."
     )
 
 

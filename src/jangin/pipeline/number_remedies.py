@@ -1,8 +1,9 @@
 """Remedies for answers that are numbers: written for people, or mixed with cells that hold none."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jangin.examples.columns import Number, as_text, counts_of, number_of
+from jangin.examples.columns import Number, as_text
+from jangin.examples.number_cells import counts_of, is_number, number_of
 from jangin.examples.prepare import COMPLETION
 from jangin.pipeline.remedy import Look, Numbers, Offers, Remedy, with_step
 
@@ -10,15 +11,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 NEARLY_ALL = 0.9
+MANY = 0.5
 _PLAIN = r"^\s*[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\s*$"
-_DIGITS = r"(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.[0-9]+)?"
-_SIGN = "[$₩￦€£¥]"
-_WORD = r"(?:US\$|USD|KRW|EUR|GBP|JPY)"
-_UNIT = rf"(?:원|달러|유로|엔|won|dollars?|euros?|yen|{_SIGN}|{_WORD})"
-_BEFORE = rf"(?:[-+]?{_SIGN}?|{_SIGN}\s*[-+]?|{_WORD}\s*[-+]?)"
-_NUMBER = rf"(?i)^\s*{_BEFORE}{_DIGITS}(?:\s*[억만천](?:\s*{_DIGITS})?)*\s*{_UNIT}?\s*$"
-"""A sum and nothing else: no range, no `3층`, and no `00123`, which is a name made of digits. A
-minus stands before the digits or their sign at once, as `Number` reads it."""
 
 
 def number_counts() -> "dict[str, pl.Expr]":
@@ -26,55 +20,80 @@ def number_counts() -> "dict[str, pl.Expr]":
     import polars as pl
 
     text = pl.col(COMPLETION)
-    number = text.str.contains(_NUMBER)
+    number = is_number(text)
     return {
         "rows": number.sum(),
         "written": (number & ~text.str.contains(_PLAIN)).sum(),
         "other": (~number).sum(),
+        "example": text.filter(~number).first(),
     }
 
 
-def numbers_of(look: Look, rows: int, written: int, other: int) -> Numbers | None:
+def numbers_of(look: Look, rows: int, written: int, other: int, example: str) -> Numbers | None:
     """Numbers where nearly all answers are one, and they are one column."""
     column = look.single(look.plan.completion)
-    if not column or look.plan.format == "preference" or rows < NEARLY_ALL * (rows + other):
+    together = rows + other
+    if not rows or not column or look.plan.format == "preference":
         return None
-    return Numbers(column, rows, written, other) if rows else None
+    if rows >= NEARLY_ALL * together:
+        return Numbers(column, rows, written, other)
+    if rows >= MANY * together:
+        _say_others(look, rows, other, example)
+    return None
+
+
+def _say_others(look: Look, rows: int, other: int, example: str) -> None:
+    """It takes somebody to say what `3/4` among numbers is, and what half a column of words is."""
+    look.say(
+        f"{rows:,} of {rows + other:,} answers are numbers, {other:,} are none, such as "
+        f"{example.strip()!r}; they stay. If numbers are what is to be learned, correct the others "
+        "in the file or take them out, and prepare it again"
+    )
+
+
+def _effect(look: Look, column: str) -> dict[str, Any]:
+    """What the step of both remedies does to the rows: {gone, other, changed, before, after}."""
+    import polars as pl
+
+    text, value = pl.col("text"), pl.col("value")
+    gone = ~is_number(text) | value.is_null() | (pl.col("several") > 1)
+    changed = ~gone & as_text(value).ne(text)
+    signs = changed & ~text.str.contains(_PLAIN)
+    shown = pl.when(signs.any()).then(signs).otherwise(changed)
+    cells = look.frame().select(text=column, value=number_of(column), several=counts_of(column))
+    counts = cells.select(
+        gone=gone.sum(),
+        other=text.filter(gone).first(),
+        changed=changed.sum(),
+        before=text.filter(shown).first(),
+        after=as_text(value.filter(shown).first()),
+    )
+    return counts.collect(engine="streaming").row(0, named=True)
+
+
+def _step(column: str) -> Number:
+    return Number(type="number", column=column, only=True)
 
 
 def written_numbers(look: Look) -> Offers:
     """Sums as people write them: without signs and separators one number is one text."""
-    import polars as pl
-
     found = look.numbers
     if found is None or not found.written:
         return look.plan
-    text, value = pl.col("text"), pl.col("value")
-    gone = value.is_null() | (pl.col("several") > 1)
-    changed = ~gone & as_text(value).ne(text)
-    cells = look.frame().select(
-        text=found.column, value=number_of(found.column), several=counts_of(found.column)
-    )
-    counts = cells.select(
-        gone=gone.sum(),
-        changed=changed.sum(),
-        before=text.filter(changed).first(),
-        after=as_text(value.filter(changed).first()),
-    )
-    counted = counts.collect(engine="streaming").row(0, named=True)
-    none, before = counted["gone"], counted["before"]
-    if before is None:
+    effect = _effect(look, found.column)
+    gone, changed = effect["gone"], effect["changed"]
+    if not changed:
         return look.plan
-    aside = f"; {none:,} answers hold no number, or several" if none else ""
+    aside = f"; {gone:,} are not one number, such as {effect['other'].strip()!r}" if gone else ""
     look.plan = yield Remedy(
         name="numbers",
         level="recommended",
-        finding=f"{found.written:,} answers are numbers with signs, separators or units, such as "
-        f"{before.strip()!r}{aside}",
-        question=f"write them like {counted['after']}"
-        + (", and set rows without one number aside" if none else ""),
-        rows=none + counted["changed"],
-        change=lambda plan: with_step(plan, Number(type="number", column=found.column)),
+        finding=f"{changed:,} answers are numbers with signs, separators, units or zeros at the "
+        f"end, such as {effect['before'].strip()!r}{aside}",
+        question=f"write them like {effect['after']}"
+        + (", and set rows without one number aside" if gone else ""),
+        rows=gone + changed,
+        change=lambda plan: with_step(plan, _step(found.column)),
     )
     return look.plan
 
@@ -87,19 +106,22 @@ def mixed_numbers(look: Look) -> Offers:
     if found is None or found.written or not found.other:
         return look.plan
     text = pl.col(COMPLETION)
-    other = ~text.str.contains(_NUMBER)
-    counted = look.count(
-        digits=(other & text.str.contains("[0-9]")).any(), first=text.filter(other).first()
-    )
+    odd = ~is_number(text) & text.str.contains("[0-9]")
+    counted = look.count(digits=odd.any(), first=text.filter(odd).first())
     if counted["digits"]:
-        return look.plan  # it takes somebody to say what `3/4` among numbers is
+        _say_others(look, found.rows, found.other, counted["first"])
+        return look.plan
+    effect = _effect(look, found.column)
+    gone, changed = effect["gone"], effect["changed"]
+    shorter = f"{effect['before']!r} as {effect['after']!r}" if changed else ""
     look.plan = yield Remedy(
         name="numbers",
         level="recommended",
         finding=f"{found.rows:,} answers are numbers, and {found.other:,} hold none, such as "
-        f"{counted['first'].strip()!r}",
-        question="set rows without a number aside",
-        rows=found.other,
-        change=lambda plan: with_step(plan, Number(type="number", column=found.column)),
+        f"{effect['other'].strip()!r}",
+        question="set rows without a number aside"
+        + (f", and write {changed:,} numbers shorter, such as {shorter}" if changed else ""),
+        rows=gone + changed,
+        change=lambda plan: with_step(plan, _step(found.column)),
     )
     return look.plan

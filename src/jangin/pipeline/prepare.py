@@ -160,27 +160,53 @@ def first_plan(table: Table, wanted: Wanted, source: Path) -> Plan:
     prompt = wanted.prompt or known.get(found[0], "")
     completion = wanted.completion or known.get(found[1], "")
     if not prompt or not completion:
-        first, last = _suggested(table, wanted)
         raise DataError(
             f"{source}: no column is known to be the question and none the answer. There is: "
             f"{', '.join(table.columns)}. Name them with --prompt and --completion, as in: "
-            f"--prompt {_quoted(first)} --completion {_quoted(last)}"
+            f"{_suggested(table, wanted)}"
         )
-    fields |= {"prompt": _pattern(prompt), "completion": _pattern(completion)}
-    fields["system"] = wanted.system
+    fields |= {"prompt": _pattern(prompt, "--prompt")}
+    fields |= {"completion": _pattern(completion, "--completion"), "system": wanted.system}
+    if fields["prompt"] == fields["completion"]:
+        raise ConfigError(
+            f"{prompt} is both question and answer. Name one column with --prompt and another "
+            "with --completion."
+        )
     if wanted.format == "preference":
-        fields["rejected"] = _pattern(wanted.rejected or known.get("rejected", "rejected"))
+        rejected = wanted.rejected or known.get("rejected", "")
+        if not rejected:
+            raise DataError(
+                f"{source}: --format preference takes a worse answer beside the better one, and "
+                f"there is no column rejected. There is: {', '.join(table.columns)}. Name the "
+                "column with --rejected."
+            )
+        fields["rejected"] = _pattern(rejected, "--rejected")
     return Plan.model_validate_json(json.dumps(fields))
 
 
-def _suggested(table: Table, wanted: Wanted) -> tuple[str, str]:
+def _suggested(table: Table, wanted: Wanted) -> str:
+    """Options that could be meant: pairs where a better and a worse answer are there."""
+    known = {name.lower(): name for name in table.columns}
+    chosen, rejected = known.get("chosen"), wanted.rejected or known.get("rejected")
+    if not chosen or not rejected or wanted.completion or len(table.columns) < 3:
+        first, last = _question_and_answer(table, wanted, ())
+        return f"--prompt {_quoted(first)} --completion {_quoted(last)}"
+    named = next((known[name] for name, _ in PAIRS if name in known), "")
+    prompt = wanted.prompt or named or _question_and_answer(table, wanted, (chosen, rejected))[0]
+    return (
+        f"--format preference --prompt {_quoted(prompt)} --completion {_quoted(chosen)} "
+        f"--rejected {_quoted(rejected)}"
+    )
+
+
+def _question_and_answer(table: Table, wanted: Wanted, without: tuple[str, ...]) -> tuple[str, str]:
     """Columns that could be question and answer: what was named, else the first and the last.
 
     Ids are named only where there is nothing else.
     """
     rows = table.frame.select(table.columns).head(SAMPLED).collect(engine="streaming")
     texts = [column.name for column in rows if not _is_id(column)]
-    given = {named.strip("{}") for named in (wanted.prompt, wanted.completion)}
+    given = {named.strip("{}") for named in (wanted.prompt, wanted.completion)} | {*without}
     ordered = texts + [name for name in table.columns if name not in texts]
     free = [name for name in ordered if name not in given] or ordered
     prompt = wanted.prompt or free[0]
@@ -209,8 +235,17 @@ def _quoted(name: str) -> str:
     return shlex.quote(name) if not name.isidentifier() else name
 
 
-def _pattern(name: str) -> str:
-    return name if "{" in name else f"{{{name}}}"
+def _pattern(name: str, option: str) -> str:
+    """A column as a pattern; raises `ConfigError` where a brace of a pattern has no other."""
+    if "{" not in name:
+        return f"{{{name}}}"
+    bare = name.replace("{{", "").replace("}}", "")
+    if bare.count("{") != bare.count("}"):
+        raise ConfigError(
+            f"{option} {name!r} has a brace without its other one. Write columns as {{column}}, "
+            "and a brace that is text twice, as {{ or }}."
+        )
+    return name
 
 
 def propose(source: Path, wanted: Wanted, ask: Ask, say: Say) -> tuple[Plan, list[Answer]]:

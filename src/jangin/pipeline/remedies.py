@@ -12,7 +12,8 @@ from jangin.examples.balance import Balance
 from jangin.examples.cells import REASON
 from jangin.examples.clean import odd
 from jangin.examples.columns import CleanText, Labels, Window, open_tokenizer
-from jangin.examples.describe import MOST_LABELS, PERSONAL_DATA, ROWS_PER_LABEL
+from jangin.examples.describe import MOST_LABELS, ROWS_PER_LABEL
+from jangin.examples.personal import PERSONAL_DATA, found_in
 from jangin.examples.prepare import COMPLETION, Plan
 from jangin.examples.same_prompt import ANSWER, KEY, PROMPT, Deduplicate, NearDuplicates
 from jangin.examples.scrub import MaskPersonal
@@ -33,6 +34,8 @@ LONG_CHARACTERS = 10_000
 MOST_COMPARED = 200_000
 """Rows up to which near copies are looked for, in memory."""
 RARE = 5
+MOST_REASONS = 5
+MOST_NAMED = 8
 
 
 def remedies(
@@ -80,7 +83,12 @@ def _first_look(look: Look) -> Offers:
             "helps"
         )
     if len(counts):
-        listed = "; ".join(f"{rows:,} x {reason}" for reason, rows in counts.head(5).iter_rows())
+        listed = "; ".join(
+            f"{rows:,} x {reason}" for reason, rows in counts.head(MOST_REASONS).rows()
+        )
+        if len(counts) > MOST_REASONS:
+            rest = counts[MOST_REASONS:]
+            listed += f"; and {int(rest['len'].sum()):,} x {len(rest)} other reasons"
         yield Remedy(
             name="unusable rows",
             level="necessary",
@@ -141,12 +149,15 @@ def _task(look: Look) -> Offers:
     common = [label for label in labels if label not in rare]
     column = look.single(look.plan.completion)
     if rare and len(common) > 1 and column:
+        found = sum(labels[label] for label in rare)
+        more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         look.plan = yield Remedy(
             name="rare labels",
             level="recommended",
-            finding=f"labels with fewer than {RARE} rows: {', '.join(rare[:8])}",
+            finding=f"{found:,} rows have labels with fewer than {RARE} rows: "
+            f"{', '.join(rare[:MOST_NAMED])}{more}",
             question="set their rows aside",
-            rows=sum(labels[label] for label in rare),
+            rows=found,
             change=lambda plan: with_step(
                 plan, Labels(type="labels", column=column, labels=tuple(sorted(common)))
             ),
@@ -260,7 +271,7 @@ def _personal(look: Look) -> Offers:
 
     text = pl.concat_str(PROMPT, COMPLETION, separator="\n")
     hits = look.frame().select(
-        **{kind: text.str.contains(pattern) for kind, pattern in PERSONAL_DATA.items()}
+        **{kind: found_in(text, kind).is_not_null() for kind in PERSONAL_DATA}
     )
     counted = hits.select(pl.all().sum(), pl.any_horizontal(pl.all()).sum().alias("any"))
     there = counted.collect(engine="streaming").row(0, named=True)

@@ -175,7 +175,9 @@ def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
             count = max(int(row["n"]) for row in part)
             estimates = [_estimate(row, rows, words) for row in part]
             groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
-    return _svg(charts.forest("forest", words("forest"), words("forest_description"), groups))
+    right = words(f"right_{rows[0]['measure']}") if rows else ""
+    title = words("forest", right=right)
+    return _svg(charts.forest("forest", title, words("forest_description"), groups))
 
 
 def _estimate(

@@ -1,5 +1,6 @@
 """What the report says of an evaluation beyond shares: labels, numbers, parts, judges, losses."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -231,9 +232,17 @@ def _largest(slices: Sequence[Slice]) -> list[Slice]:
     for dimension in dict.fromkeys(s.dimension for s in slices):
         part = [s for s in slices if s.dimension == dimension]
         largest = sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
-        # Labels in their order, as far as their names tell it: 1 to 5 stars.
-        kept += sorted(largest, key=lambda s: s.value) if dimension == "label" else largest
+        if dimension == "label":  # in their order, as far as their names tell it: 1 to 5 stars
+            largest.sort(key=lambda s: s.value)
+        elif dimension == "length":
+            largest.sort(key=lambda s: _length(s.value))
+        kept += largest
     return kept
+
+
+def _length(part: str) -> tuple[int, bool]:
+    """Order of `≤ 45`, `46–59` and `> 59`."""
+    return int(re.findall(r"\d+", part)[0]), part.startswith(">")
 
 
 def _bands(artifact: Artifact) -> Bands:

@@ -43,6 +43,11 @@ class Words:
         """Name of a system: ours in words, any other as the settings call it."""
         return self(label) if label in ("base", "tuned") else label
 
+    def measure(self, name: str) -> str:
+        """Name of a measure, and that lower is better where it is."""
+        lower = f" ({self('lower_is_better')})" if name == "absolute_error" else ""
+        return self(f"measure_{name}") + lower
+
     def percent(self, share: float, digits: int = 0) -> str:
         """`94%` or `94 %`; a share that is neither 0 nor 1 is never rounded to one of them."""
         while digits < 3 and 0 < share < 1 and round(100 * share, digits) in (0.0, 100.0):

@@ -79,7 +79,7 @@ def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
     sentences = [sentence(pair) for pair in versus]
     sentences += [
         f"Not publishable: evaluation questions of {name} copy training questions; "
-        "see: jangin show leaks"
+        "see: jangin show leaks, with the same --project"
         for name, artifact in evaluations.items()
         if not artifact.manifest.summary.get("publishable", True)
     ]

@@ -1,7 +1,7 @@
 """Bring every stage of every variant up to date; stop early where nothing changed."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +88,8 @@ def _run_stages(
     retried: set[str] | None,
 ) -> Iterable[Step]:
     made: dict[str, Artifact] = {}
-    for stage, config in stages:
+    unchecked = list(stages)
+    for stage, config in list(unchecked):
         step = open_step(variant, stage, config, made, store, services)
         if retried is not None and step.artifact is not None and step.key not in retried:
             retried.add(step.key)
@@ -97,6 +98,7 @@ def _run_stages(
                 reasons = (f"{failed} failed rows are asked again",)
                 step = replace(step, state="run", reasons=reasons, artifact=None, again=True)
         if step.artifact is None:
+            unchecked = _check_ahead(unchecked, made, step, store, services)
             watcher.begins(step)
             started = time.monotonic()
             step = replace(_make(step, made, store, services), seconds=time.monotonic() - started)
@@ -104,6 +106,23 @@ def _run_stages(
         if step.artifact is not None:
             made |= dict.fromkeys(stage.makes, step.artifact)
         yield step
+
+
+def _check_ahead(
+    stages: list[tuple[Stage[Any], StageConfig]],
+    made: Mapping[str, Artifact],
+    step: Step,
+    store: Store,
+    services: Services,
+) -> list[tuple[Stage[Any], StageConfig]]:
+    """Let the stages whose inputs are there refuse before `step` runs; returns the others.
+
+    What a stage reads may be made anew by stages before it; it looks at what is there by then.
+    """
+    ready = [(s, c) for s, c in stages if all(kind in made for kind in s.reads)]
+    for stage, config in ready:
+        stage.check(StageContext(config, made, store.partial(step.stage.name, step.key), services))
+    return [pair for pair in stages if pair not in ready]
 
 
 def _make(step: Step, made: dict[str, Artifact], store: Store, services: Services) -> Step:

@@ -1,12 +1,13 @@
 """The result of a project in one sentence that a reader without statistics understands."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from jangin.core.store import Artifact
-from jangin.models.evidence import EvidenceSet
+from jangin.models.evidence import Comparison, EvidenceSet
 from jangin.models.systems import Method
+from jangin.pipeline.report_data import rows_of
 from jangin.pipeline.report_words import Words, p_text
 from jangin.pipeline.results import SIGNIFICANT, Results
 
@@ -22,6 +23,12 @@ SHARED = "(any)"
 """What the result table puts where several variants share a row."""
 
 WITHOUT_MODEL: tuple[str, ...] = get_args(Method)
+
+FEW = 20
+"""Below so many questions only a difference of more than 30 points could show at all."""
+
+RELEVANT = 0.1
+"""A difference of shares that matters; a test set that could not show it proves no equality."""
 
 Tone = Literal["good", "unsure", "bad", "none"]
 
@@ -54,29 +61,69 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
         found = _one_variant(tuned[0], rows, words)
     else:
         found = _variants(tuned, rows, results, words)
-    return _beside_baselines(found, tuned[0], rows, words)
+    asked = int(tuned[0]["n"])
+    if asked < FEW and found.tone in ("unsure", "none"):
+        found = replace(found, text=f"{found.text} {words('too_few', n=asked)}")
+    comparisons = rows_of(evaluations[tuned[0]["variant"]], "comparisons", Comparison)
+    return _beside_baselines(found, tuned[0], rows, comparisons, words)
 
 
 def _beside_baselines(
-    found: Verdict, tuned: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+    found: Verdict,
+    tuned: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Comparison],
+    words: Words,
 ) -> Verdict:
     """The same, beside the best predictor that needs no language model.
 
-    Where that one is as good, a tuned model is no good news.
+    Where the tuned model is not shown to be better than that one, it is no good news.
     """
     simple = [row for row in rows if row["system"] in WITHOUT_MODEL]
     if not simple:
         return found
     best = max(simple, key=lambda row: float(row["right"]))
-    ahead = best["right"] >= tuned["right"]
+    pair = _paired(comparisons, str(best["evidence_set"]), str(best["system"]))
+    key = _beside(best, tuned, pair)
     text = words(
-        "baseline_ahead" if ahead else "baseline_behind",
+        key,
         system=best["system"],
         share=words.percent(best["right"]),
         interval=words.interval(best["right_low"], best["right_high"]),
+        p=p_text(pair.p_value) if pair else "",
+        n=pair.n if pair else 0,
+        points=words.points(pair.smallest_visible or 1) if pair else "",
     )
-    tone: Tone = "unsure" if ahead and found.tone == "good" else found.tone
+    tone: Tone = found.tone
+    if tone == "good" and key != "baseline_behind":
+        tone = "unsure"
     return Verdict(tone, found.text, (*found.more, text))
+
+
+def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:
+    """The sentence that the paired test of the best baseline and the tuned model allows."""
+    if pair is None:
+        return "baseline_unpaired"
+    ahead = best["right"] >= tuned["right"]
+    if pair.p_value < SIGNIFICANT:
+        return "baseline_ahead" if ahead else "baseline_behind"
+    if pair.n < FEW or pair.smallest_visible is None:
+        return "baseline_few"
+    if ahead and pair.smallest_visible <= RELEVANT:
+        return "baseline_enough"
+    return "baseline_level" if ahead else "baseline_chance"
+
+
+def _paired(comparisons: Sequence[Comparison], evidence_set: str, system: str) -> Comparison | None:
+    """That system and the tuned one on the same questions, whichever was asked first."""
+    return next(
+        (
+            row
+            for row in comparisons
+            if row.evidence_set == evidence_set and {row.a, row.b} == {system, "tuned"}
+        ),
+        None,
+    )
 
 
 def leaked_sets(evaluation: Artifact) -> dict[str, float]:

@@ -26,10 +26,24 @@ ENGLISH = {
     "invisible": "With {n} questions no difference could be proved. Ask more of them.",
     "not_comparable": "The two variants were asked different questions, so nobody can say "
     "whether the difference is chance.",
+    "too_few": "{n} questions are too few to tell.",
     "baseline_ahead": "But {system}, which needs no language model, answers {share} [{interval}] "
-    "of them: for this question no model has to be trained.",
+    "of them. The trained model is worse, and the difference is not chance ({p}): for this "
+    "question no model has to be trained.",
+    "baseline_enough": "But {system}, which needs no language model, answers {share} [{interval}] "
+    "of them. The trained model is not better; the difference could be chance ({p}), and {n} "
+    "questions can show one of {points} points: for this question no model has to be trained.",
+    "baseline_level": "But {system}, which needs no language model, answers {share} [{interval}] "
+    "of them. The trained model is not better; the difference could be chance ({p}). With {n} "
+    "questions, a difference below {points} points cannot show.",
+    "baseline_chance": "But {system}, which needs no language model, answers {share} [{interval}] "
+    "of them. That the trained model is better is not shown: the difference could be chance ({p}).",
+    "baseline_few": "{system}, which needs no language model, answers {share} [{interval}] of "
+    "them. {n} questions are too few to tell which of the two is better ({p}).",
+    "baseline_unpaired": "{system}, which needs no language model, answers {share} [{interval}] of "
+    "its questions. Nobody asked both the same ones, so nobody can say which is better.",
     "baseline_behind": "The best predictor without a language model, {system}, answers {share} "
-    "[{interval}] of them.",
+    "[{interval}] of them. The trained model is better, and the difference is not chance ({p}).",
     "base_was": "Before training, the base model answered {share} [{interval}] of such questions.",
     "leak": "The figures below may not be published: {share} of {set} in “{variant}” are copies "
     "of training questions (allowed: {limit}).",
@@ -61,16 +75,16 @@ ENGLISH = {
     "p_base": "p against base",
     "p_note": "p is from the exact McNemar test, two-sided: how often chance alone would give a "
     "difference this large if both models were equally good. Below 0.05 we call it no chance.",
-    "interval_note": "The interval of exact match is Wilson's and takes questions as "
-    "independent. That of F1 is a bootstrap that draws a question and its rewordings together.",
-    "forest": "Exact match by evidence",
+    "interval_note": "The interval of “{right}” is Wilson's and takes questions as independent. "
+    "That of “{score}” is a bootstrap that draws a question and its rewordings together.",
+    "forest": "{right} by evidence",
     "forest_description": "Bars are shares, thin lines 95 % intervals. The figures are those of "
     "the table above.",
     "versus": "Variants side by side",
     "versus_intro": "The trained models of two variants, question by question, where both were "
     "asked the same ones.",
     "only": "only one right (A / B)",
-    "score_gain": "Score difference",
+    "lower_is_better": "lower is better",
     "smallest": "Smallest that could show",
     "never": "none",
     "many_p": "There are {count} comparisons, so one of them may fall below 0.05 by chance. The "
@@ -259,17 +273,17 @@ ENGLISH = {
     "compare_leak": "{variant}: {share} of {set} copy training questions. These figures must "
     "not be published.",
     "compare_right": "Right",
-    "compare_score": "Score",
     "unparsable_answers": "Unparsable",
     "compare_only": "only {baseline} / only this",
     "compare_holm": "p, corrected",
-    "compare_gain": "Score change",
+    "compare_gain": "Change: {measure}",
     "compare_gain_p": "p of the change",
     "compare_baseline": "held against",
     "compare_not_asked": "not asked",
     "compare_note": "p is the exact McNemar test against the chosen variant, corrected by Holm for "
-    "all {count} comparisons on this page. The change of the score has its 95 % bootstrap interval "
-    "and the p of a paired permutation test.",
+    "all {count} comparisons on this page; the small figure beside it is not corrected. "
+    "“{measure}” has the 95 % bootstrap interval of its change and the p of a paired permutation "
+    "test, corrected by Holm in the same way.",
     "compare_runs": "What each run took",
     "compare_seconds": "Seconds",
     "compare_calls": "{count} calls",

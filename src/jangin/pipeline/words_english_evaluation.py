@@ -35,7 +35,8 @@ EVALUATION = {
     "rivals": "{system} against everything else",
     "rivals_only": "only this row / only {system}",
     "rivals_note": "The same questions, pair by pair: how many only one of the two got right. p is "
-    "exact McNemar, corrected by Holm for the rows of this table.",
+    "exact McNemar, corrected by Holm for the rows of this table; the p of the change is a "
+    "permutation test's and not corrected.",
     "rivals_error": "A negative change of the mean error is better.",
     "pairwise": "Judged side by side",
     "judge": "Judge",

@@ -25,10 +25,24 @@ KOREAN = {
     "visible": "질문이 {n}개일 때는 차이가 {points}포인트보다 작으면 드러나지 않습니다.",
     "invisible": "질문 {n}개로는 어떤 차이도 입증할 수 없습니다. 평가 질문을 늘리십시오.",
     "not_comparable": "두 변형이 서로 다른 질문을 받았으므로 차이가 우연인지 말할 수 없습니다.",
-    "baseline_ahead": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]를 맞힙니다. 이 "
-    "질문이라면 모델을 학습할 까닭이 없습니다.",
+    "too_few": "질문 {n}개로는 말하기에 너무 적습니다.",
+    "baseline_ahead": "하지만 언어 모델이 필요 없는 {system}은(는) {share} [{interval}]를 "
+    "맞힙니다. 학습한 모델이 더 나쁘며, 이 차이는 우연이 아닙니다 ({p}). 이 질문이라면 모델을 "
+    "학습할 까닭이 없습니다.",
+    "baseline_enough": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]를 맞힙니다. "
+    "학습한 모델이 더 낫지 않고, 차이는 우연일 수 있으며 ({p}), 질문 {n}개면 {points}포인트 차이도 "
+    "드러납니다. 이 질문이라면 모델을 학습할 까닭이 없습니다.",
+    "baseline_level": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]를 맞힙니다. "
+    "학습한 모델이 더 낫지 않으며, 차이는 우연일 수 있습니다 ({p}). 질문이 {n}개일 때는 차이가 "
+    "{points}포인트보다 작으면 드러나지 않습니다.",
+    "baseline_chance": "하지만 언어 모델이 필요 없는 {system}도 {share} [{interval}]를 맞힙니다. "
+    "학습한 모델이 더 낫다고는 할 수 없습니다. 차이는 우연일 수 있습니다 ({p}).",
+    "baseline_few": "언어 모델이 필요 없는 {system}은(는) {share} [{interval}]를 맞힙니다. 질문 "
+    "{n}개로는 어느 쪽이 나은지 말하기에 너무 적습니다 ({p}).",
+    "baseline_unpaired": "언어 모델이 필요 없는 {system}은(는) 제 질문 가운데 {share} "
+    "[{interval}]를 맞힙니다. 같은 질문을 받지 않았으므로 어느 쪽이 나은지 말할 수 없습니다.",
     "baseline_behind": "언어 모델이 필요 없는 예측기 가운데 가장 나은 {system}은(는) {share} "
-    "[{interval}]를 맞힙니다.",
+    "[{interval}]를 맞힙니다. 학습한 모델이 더 나으며, 이 차이는 우연이 아닙니다 ({p}).",
     "base_was": "학습 전 기본 모델은 같은 질문 가운데 {share} [{interval}]에 맞게 답했습니다.",
     "leak": "아래 수치는 공개하면 안 됩니다. ‘{variant}’의 {set} 가운데 {share}가 학습 질문의 "
     "사본입니다 (허용 {limit}).",
@@ -60,14 +74,14 @@ KOREAN = {
     "p_base": "p (기본 대비)",
     "p_note": "p는 정확 맥니마 검정(양쪽)입니다. 두 모델의 정답률이 실제로 같을 때 이만한 차이가 "
     "우연히 날 확률이며, 0.05 미만이면 우연이 아니라고 봅니다.",
-    "interval_note": "정답률의 구간은 윌슨 구간으로 질문이 서로 독립이라고 봅니다. F1의 구간은 "
-    "같은 질문에서 나온 것을 함께 뽑는 부트스트랩입니다.",
-    "forest": "증거별 정답률",
+    "interval_note": "‘{right}’의 구간은 윌슨 구간으로 질문이 서로 독립이라고 봅니다. ‘{score}’의 "
+    "구간은 같은 질문에서 나온 것을 함께 뽑는 부트스트랩입니다.",
+    "forest": "증거별 {right}",
     "forest_description": "막대는 정답률, 가는 선은 95% 신뢰구간. 값은 위 표와 같습니다.",
     "versus": "변형끼리 비교",
     "versus_intro": "같은 질문에 답한 두 변형의 학습 모델을 질문마다 짝지어 비교합니다.",
     "only": "한쪽만 맞힘 (A / B)",
-    "score_gain": "점수 차이",
+    "lower_is_better": "낮을수록 좋음",
     "smallest": "볼 수 있는 최소 차이",
     "never": "없음",
     "many_p": "비교가 {count}개이므로 그중 하나쯤은 우연히 0.05 아래로 갈 수 있습니다. p는 이에 "
@@ -252,17 +266,17 @@ KOREAN = {
     "compare_leak": "{variant}: {set}의 {share}가 학습 질문과 같습니다. "
     "이 수치는 공개하면 안 됩니다.",
     "compare_right": "정답률",
-    "compare_score": "점수",
     "unparsable_answers": "해석 불가",
     "compare_only": "{baseline}만 정답 / 이쪽만 정답",
     "compare_holm": "보정한 p값",
-    "compare_gain": "점수 변화",
+    "compare_gain": "변화: {measure}",
     "compare_gain_p": "변화의 p",
     "compare_baseline": "비교 기준",
     "compare_not_asked": "묻지 않음",
     "compare_note": "p값은 기준 변형과 견준 정확 McNemar 검정이며, 보정한 값은 이 페이지의 비교 "
-    "{count}건 전체에 대해 Holm 방법을 쓴 것입니다. 점수 변화에는 95 % 부트스트랩 구간과 대응 "
-    "순열 검정의 p값을 적었습니다.",
+    "{count}건 전체에 대해 Holm 방법을 쓴 것입니다. 옆의 작은 값은 보정하지 않은 것입니다. "
+    "‘{measure}’에는 변화의 95 % 부트스트랩 구간과 대응 순열 검정의 p값을 적었고, 이 p값도 같은 "
+    "방법으로 보정했습니다.",
     "compare_runs": "실행에 든 것",
     "compare_seconds": "초",
     "compare_calls": "호출 {count}회",

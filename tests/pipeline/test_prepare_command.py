@@ -241,7 +241,7 @@ def test_cells_without_a_digit_among_plain_numbers_are_offered_to_go(offer, tmp_
 
 
 def test_a_cell_that_holds_more_than_a_number_is_not_made_one(offer, tmp_path):
-    odd = ["1,299,00", "12,5", "$1.2k", "5%", "1300원부터", "2개", "(1,299)", "3만엔", "-3만"]
+    odd = ["1,299,00", "12,5", "$1.2k", "5%", "1300원부터", "2개", "(1,299)", "3만엔진", "3층"]
     cells = [*odd, "₩1,299", "8963.00", *(f"{n}.00" for n in range(100, 190))]
     plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
     finding, rows = offered["numbers"].finding, offered["numbers"].rows

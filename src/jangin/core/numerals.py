@@ -9,7 +9,8 @@ from jangin.core.digest import normalise
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|\.\d+|\d+)")
 _KOREAN = re.compile(
     r"(\d+(?:\.\d+)?)\s*(억|만|천)"
-    r"(?:(?![가-힣])|(?=[원억만천달이은는을의에]|으로|정도|입니다))"  # no `3만큼`, no `3천안역`
+    # no `3만큼`, no `3천안역`, no `3만엔진`
+    r"(?:(?![가-힣])|(?=[원억만천달이은는을의에]|으로|정도|입니다|유로|엔(?![가-힣])))"
 )
 _UNITS = {"억": 100_000_000, "만": 10_000, "천": 1_000}
 _IGNORED = str.maketrans("", "", ",$₩￦€£¥")
@@ -42,6 +43,7 @@ def _numbers(answer: str) -> Iterator[float]:
         digits = _digits(text, first)
         if _KOREAN.match(text, digits):
             value, length = _korean_number(text[digits:])
+            value = -value if first.group().startswith("-") else value
             start = digits + length
         else:
             value, start = float(first.group()), first.end()

@@ -16,8 +16,6 @@ _WORD = r"(?:US\$|USD|KRW|EUR|GBP|JPY)"
 _UNIT = rf"(?:원|달러|유로|엔|won|dollars?|euros?|yen|{_SIGN}|{_WORD})"
 _BEFORE = rf"(?:[-+]?{_SIGN}?|{_SIGN}\s*[-+]?|{_WORD}\s*[-+]?)"
 _ONLY_A_NUMBER = rf"(?i)^\s*{_BEFORE}{_DIGITS}(?:\s*[억만천](?:\s*{_DIGITS})?)*\s*{_UNIT}?\s*$"
-_UNREAD = "[억만천](?:유로|엔)|-.*[억만천]"
-"""Where `read_number` misses the unit of thousands, or the minus before it."""
 
 
 def is_number(text: "pl.Expr") -> "pl.Expr":
@@ -25,7 +23,7 @@ def is_number(text: "pl.Expr") -> "pl.Expr":
 
     A minus stands before the digits or their sign at once, as `read_number` reads it.
     """
-    return text.str.contains(_ONLY_A_NUMBER) & ~text.str.contains(_UNREAD)
+    return text.str.contains(_ONLY_A_NUMBER)
 
 
 def number_of(column: str) -> "pl.Expr":

@@ -6,7 +6,7 @@ from torch.nn.functional import log_softmax, silu
 
 from jangin.models import fused, fused_kernels
 from jangin.models.attention import Segments
-from jangin.models.dense_attention import BLOCK, KEPT_KEYS
+from jangin.models.attention_steps import BLOCK
 from jangin.models.fused_attention import Layout, Turn, asking, attend
 from jangin.models.log_probabilities import linear_log_probabilities
 from jangin.models.loss import linear_cross_entropy
@@ -118,9 +118,12 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
     total, normed = fused.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
     assert not total[1].isfinite().all()
     assert normed.isfinite().all(1).tolist() == [1, 0, 1]
-    weights = rows.clone()
-    fused_kernels.softmax(fused.halves(weights), 3, np.array([39]), np.float32(1))
-    assert weights.isfinite().all(1).tolist() == [1, 0, 1]
+    queries, ones = torch.zeros(3, 32, dtype=BF16), torch.ones(3, 32, dtype=BF16)
+    queries[1, 7] = bad
+    still = Turn.of(torch.ones(3, 32), torch.zeros(3, 32))
+    layout = Layout.of(Segments.of((3,), CPU))
+    mixed = attend((still, still), layout, queries, ones, ones, 1.0)
+    assert mixed.isfinite().all(1).tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("limit", [0, fused.MOST_THREADS])
@@ -153,16 +156,16 @@ def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_witho
     [
         Segments.of((5, 1, 70), CPU),
         Segments.of((BLOCK + 9, 33), CPU),
-        Segments.of((KEPT_KEYS + 40,), CPU),
+        Segments.of((9 * BLOCK + 40,), CPU),
         Segments.forked((6, 40), (4, 31), (5, 2), CPU),
         Segments.forked((6, 40, 7, 9), (4, 31, 5, 2), (5, 2, 6, 3), CPU),
         Segments.forked((BLOCK + 5, 8), (BLOCK + 1, 8), (BLOCK + 40, 0), CPU),
     ],
 )
-@pytest.mark.parametrize("groups", [2, 4])
-def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, groups):
+@pytest.mark.parametrize(("groups", "size"), [(2, 32), (4, 32), (1, 96)])
+def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, groups, size):
     torch.manual_seed(1)
-    heads, size, scaling = 4, 8, 0.3
+    heads, scaling = 4, 0.15
     mask = visible(segments)
     length = len(mask)
     inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
@@ -191,7 +194,7 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
 )
 def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, places):
     torch.manual_seed(2)
-    heads, groups, size, scaling = 4, 2, 8, 0.3
+    heads, groups, size, scaling = 4, 2, 32, 0.15
     length = len(visible(segments))
     inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
     angles = torch.rand(length, size // 2).repeat(1, 2)
@@ -215,3 +218,34 @@ def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, p
 def test_segments_in_which_nothing_is_trained_ask_nothing():
     skipped, rows, answers = asking(Segments.of((4, 3, 2), CPU), torch.tensor([1, 8]))
     assert (skipped, rows.tolist(), answers.tolist()) == ([1, 3, 1], [1, 2, 3, 8], [0, 3])
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
+    torch.manual_seed(3)
+    segments = Segments.forked((6, 70), (4, 31), (5, 2), CPU)
+    length, before = len(visible(segments)), torch.get_num_threads()
+    inputs = [torch.randn(length, n * 32).to(BF16) for n in (6, 3, 3)]
+    angles = torch.rand(length, 16).repeat(1, 2)
+    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    seed = [torch.randn(length, 6 * 32).double()]
+
+    def run(count):
+        torch.set_num_threads(count)
+        try:
+            return grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, 0.2), inputs, seed)
+        finally:
+            torch.set_num_threads(before)
+
+    (one, one_grads), (more, more_grads) = run(1), run(threads)
+    for left, right in zip((*one, *one_grads), (*more, *more_grads), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_row_in_which_nobody_asks_gives_no_gradient():
+    key = torch.randn(4, 32).to(BF16).requires_grad_()
+    still = Turn.of(torch.ones(4, 32), torch.zeros(4, 32))
+    none = Turn.of(torch.ones(0, 32), torch.zeros(0, 32))
+    layout = Layout.of(Segments.of((4,), CPU), [4])
+    attend((none, still), layout, key[:0], key, key.detach(), 1.0).sum().backward()
+    assert torch.equal(key.grad, torch.zeros_like(key))

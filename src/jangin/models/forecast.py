@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, TypeVar
 
+import psutil
+
 from jangin.core.errors import MachineError, TrainingError
 from jangin.core.stage import Cost, Progress
 from jangin.models.memory import (
@@ -20,9 +22,14 @@ from jangin.models.memory import (
     Training,
     kept_keys,
     predict,
-    rounding,
 )
-from jangin.models.precision import has_cuda, native_precision
+from jangin.models.precision import (
+    MOST_THREADS,
+    Precision,
+    has_bf16_tiles,
+    has_cuda,
+    native_precision,
+)
 from jangin.models.settings import Adapter, Epochs, TrainingConfig
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -72,6 +79,8 @@ def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
     device: Device = "cuda" if has_cuda() else "cpu"
     precision = native_precision() if config.precision == "auto" else config.precision
     rows = min(ceil(config.examples_per_step / config.devices), len(work.lengths))
+    shape = ModelShape.read(base / "model" / "config.json")
+    tiled = device == "cpu" and _has_tiles(shape, precision, config)
     run = Training(
         method=config.method.type,
         checkpointing=config.activation_checkpointing == "always",
@@ -80,16 +89,21 @@ def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         rank=adapter.r if adapter else 0,
         dropout=adapter is not None and adapter.dropout > 0,
         trained_share=work.trained_share,
-        kept_keys=kept_keys(work.lengths, precision),
-        rounding=rounding(work.lengths, precision),
+        kept_keys=0.0 if tiled else kept_keys(work.lengths, precision),
         split=rows * fmean(work.lengths) > config.tokens_per_batch,
         pairs=work.pairs,
         kept_weights=work.kept_weights,
         device=device,
         shards=config.devices if config.sharding == "fsdp" else 1,
     )
-    shape = ModelShape.read(base / "model" / "config.json")
     return Forecast(predict(shape, run), device, config.devices)
+
+
+def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) -> bool:
+    """Whether compiled passes will attend, which keep no weights for the backward pass."""
+    threads = config.threads or psutil.cpu_count(logical=False) or 1
+    fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
+    return fits and has_bf16_tiles()
 
 
 def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:

@@ -6,6 +6,8 @@ versions in `lean` and `log_probabilities` are what these are tested against, an
 Shapes: T tokens, D hidden size, C rows of logits, V vocabulary.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -13,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-MOST_THREADS = 4
-"""The passes run in one thread, in about a quarter of the CPU time of torch's own kernels, which
-share their rows: with more threads than this torch's are as fast."""
+from jangin.models.precision import MOST_THREADS
 
 
 @lru_cache(maxsize=1)
@@ -34,6 +34,25 @@ def is_fused(x: torch.Tensor) -> bool:
 def takes(dtype: torch.dtype) -> bool:
     """Whether compiled passes take rows of this type on a CPU."""
     return dtype == torch.bfloat16 and torch.get_num_threads() <= MOST_THREADS
+
+
+def share(count: int, grain: int, work: Callable[[int, int], None]) -> None:
+    """`work(begin, end)` for parts of `range(count)`, one for each of torch's threads.
+
+    Parts begin at multiples of `grain`. Only for work that lets go of the interpreter's lock.
+    """
+    grains = -(-count // grain)
+    threads = min(torch.get_num_threads(), grains)
+    if threads <= 1:
+        work(0, count)
+        return
+    ends = [min(count, grains * part // threads * grain) for part in range(threads + 1)]
+    list(_pool().map(work, ends[:-1], ends[1:]))
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MOST_THREADS, "products")
 
 
 def halves(x: torch.Tensor) -> npt.NDArray[np.uint16]:

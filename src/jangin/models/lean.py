@@ -22,10 +22,10 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
 
-from jangin.models import fused, fused_attention
+from jangin.models import fused_attention
 from jangin.models.attention import Segments
 from jangin.models.dense_attention import Rotary, attend
-from jangin.models.fused_attention import Layout, Turn, asking
+from jangin.models.fused_attention import Layout, Turn, asking, can_attend
 from jangin.models.lean_nodes import add_norm, linears, norm, spread, swiglu
 from jangin.models.pack import Batch
 
@@ -192,15 +192,10 @@ class _Pass:
         query = spread(query, kind_T if asking_Q is None else kind_T[asking_Q])
         return query, spread(key, kind_T), spread(value, kind_T)
 
-    @property
-    def fused(self) -> bool:
-        """Whether compiled passes do what is not a product."""
-        return fused.takes(self.dtype)
-
     def _mixes(self, cos: torch.Tensor, sin: torch.Tensor) -> "list[_Mix]":
         """What mixes the rows of each layer."""
         count = len(self.backbone.layers)
-        if not self.fused:
+        if not can_attend(self.dtype, cos.shape[1]):
             rotary = Rotary.of(cos, sin, self.backbone.config.num_attention_heads)
 
             def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:

@@ -8,9 +8,10 @@ Shapes: T tokens, U kinds of tokens, D hidden size, C columns of a projection.
 from typing import Any
 
 import torch
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 
-from jangin.models import fused
+from jangin.models import fused, products
+from jangin.models.low_rank import Adapter, SideBySide
 
 PER_LINEAR = 8
 """Arguments of `linears` for each matrix: weight, its cast, bias, and a low-rank adapter's down
@@ -59,47 +60,41 @@ def add_norm(
 class _Linears(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
-        out, saved = [], [x]
-        ctx.scales = []
-        for start in range(0, len(parts), PER_LINEAR):
-            _, cast, bias, _, down_cast, _, up_cast, scale = parts[start:][:PER_LINEAR]
-            made = linear(x, cast, None if bias is None else bias.to(x.dtype))
-            saved.append(cast)
-            ctx.scales.append(scale)
-            if scale is not None:
-                low = x @ down_cast.T
-                made.addmm_(low, up_cast.T, alpha=scale)
-                saved += [down_cast, up_cast, low]
-            out.append(made)
-        ctx.save_for_backward(*saved)
-        return tuple(out)
+        each = [parts[start : start + PER_LINEAR] for start in range(0, len(parts), PER_LINEAR)]
+        casts = [cast for _, cast, *_ in each]
+        ctx.adapters = SideBySide.of(
+            [
+                None if scale is None else Adapter(down, up, scale)
+                for _, _, _, _, down, _, up, scale in each
+            ]
+        )
+        low = None if ctx.adapters is None else ctx.adapters.low(x)
+        ctx.save_for_backward(x, *casts, *([] if low is None else [low]))
+        return tuple(
+            products.times(x, cast, bias, None if low is None else ctx.adapters.added(low, place))
+            for place, (_, cast, bias, *_) in enumerate(each)
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        x, *saved = ctx.saved_tensors
-        needs, found = ctx.needs_input_grad, []
-        grad_x: torch.Tensor | None = None
-
-        def add(rows: torch.Tensor, matrix: torch.Tensor) -> None:
-            nonlocal grad_x
-            grad_x = rows @ matrix if grad_x is None else grad_x.addmm_(rows, matrix)
-
-        for place, (grad, scale) in enumerate(zip(grads, ctx.scales, strict=True)):
-            first = 1 + place * PER_LINEAR
-            cast = saved.pop(0)
-            if needs[0]:
-                add(grad, cast)
-            bias = grad.sum(0) if needs[first + 2] else None
-            found += [grad.T @ x if needs[first] else None, None, bias]
-            if scale is None:
-                found += [None] * 5
-                continue
-            down_cast, up_cast, low = saved[:3]
-            del saved[:3]
-            inner = (grad @ up_cast).mul_(scale)
-            if needs[0]:
-                add(inner, down_cast)
-            found += [inner.T @ x, None, (grad.T @ low).mul_(scale), None, None]
+        x, *rest = ctx.saved_tensors
+        casts, rest = rest[: len(grads)], rest[len(grads) :]
+        needs = ctx.needs_input_grad
+        trained = [place for place in range(len(grads)) if needs[1 + place * PER_LINEAR]]
+        outer = [grads[place] for place in trained]
+        summed = [list(grads), casts]
+        if rest:
+            inner = ctx.adapters.inner(grads)
+            outer.append(inner)
+            summed = [[*grads, inner], [*casts, ctx.adapters.downs_RD]]
+        grad_x = products.back(*summed) if needs[0] else None
+        made = products.outer(outer, x) if outer else []
+        downs = ctx.adapters.down_grads(made.pop()) if rest else [None] * len(grads)
+        weights, found = dict(zip(trained, made, strict=True)), []
+        for place, (grad, down) in enumerate(zip(grads, downs, strict=True)):
+            bias = grad.sum(0) if needs[3 + place * PER_LINEAR] else None
+            up = None if down is None else ctx.adapters.up_grad(grad, rest[0], place)
+            found += [weights.get(place), None, bias, down, None, up, None, None]
         return grad_x, *found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from jangin.models import products
 from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
 from jangin.models.loss import CHUNK_BYTES, rows_at_once
 
@@ -38,7 +39,7 @@ class _LinearLogProbabilities(torch.autograd.Function):
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= KEPT_BYTES
         kept = []
         for part in _parts(len(targets_N), ctx.rows):
-            logits_CV = hidden_ND[part].to(dtype) @ weight.T
+            logits_CV = products.times(hidden_ND[part].to(dtype), weight)
             if is_fused(logits_CV):
                 made = log_probabilities(logits_CV, targets_N[part])
                 logp_N[part], total_N1[part, 0], first_N[part] = made
@@ -67,7 +68,7 @@ class _LinearLogProbabilities(torch.autograd.Function):
         grad_weight = None
         for number, part in enumerate(_parts(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
-            grad_CV = kept[number] if kept else hidden_CD @ weight.T
+            grad_CV = kept[number] if kept else products.times(hidden_CD, weight)
             if is_fused(grad_CV):
                 log_probabilities_back(grad_CV, targets_N[part], total_N1[part, 0], grad_N[part])
             else:
@@ -76,9 +77,9 @@ class _LinearLogProbabilities(torch.autograd.Function):
                 grad_CV = (grad_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
                 grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = grad_CV @ weight
+                grad_hidden[part] = products.back([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = (grad_CV.T @ hidden_CD).to(weight_VD.dtype)
+                part_VD = products.outer([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
                 grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
         return grad_hidden, grad_weight, None, None, None
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from jangin.models import products
 from jangin.models.fused import is_fused, log_probabilities, log_probabilities_back
 
 CHUNK_BYTES = 32 * 2**20
@@ -42,15 +43,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
             chunk = _fused_chunk if is_fused(hidden_CD) else _chunk
             loss, right, grad_CV = chunk(
-                hidden_CD @ weight.T, targets_N[start : start + rows], train
+                products.times(hidden_CD, weight), targets_N[start : start + rows], train
             )
             losses += loss
             correct += right
             if grad_hidden is None or grad_CV is None:
                 continue
-            grad_hidden[start : start + rows] = grad_CV @ weight
+            grad_hidden[start : start + rows] = products.back([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = (grad_CV.T @ hidden_CD).to(weight_VD.dtype)
+                part_VD = products.outer([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
                 grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)

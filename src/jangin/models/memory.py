@@ -190,9 +190,7 @@ class Training:
     trained_share: float = 0.5
     """Share of tokens that the loss counts."""
     kept_keys: float = 0.0
-    """Attention weights kept per token and head."""
-    rounding: float = 0.0
-    """Tokens that attention adds, for each that is there, to round its blocks up."""
+    """Attention weights kept per token and head; 0 where compiled passes keep a logarithm."""
     split: bool = False
     """Whether a step has several batches."""
     pairs: bool = False
@@ -282,12 +280,14 @@ def _lean_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
     D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
     size = 2 if training.precision == "bf16" else 4
     kept = 8 * D + 8 + size * (2 * D + 2 * Q + 2 * K + 3 * F)
-    kept += int(size * (shape.heads * training.kept_keys + (Q + 2 * K) * training.rounding))
+    kept += shape.heads * (int(size * training.kept_keys) or 4)
     if shape.query_key_norm:
         kept += size * (Q + K) + 4 * (Q + K) // shape.head_size
     passing = LEAN_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
     if training.has_adapter:
-        kept += size * 7 * training.rank
+        room = _rounded(training.rank, 8)
+        # Of q, k and v; of gate and up; of the other two: each side by side in full tiles.
+        kept += size * sum(_rounded(count * room, GRAIN) for count in (3, 2, 1, 1))
     if training.method == "qlora":
         # Products with 4-bit weights and their adapters are left to the modules.
         kept += 2 * (5 * D + Q + F) if training.precision == "bf16" else 0
@@ -306,15 +306,6 @@ def kept_keys(lengths: Sequence[int], precision: Precision) -> float:
             if last <= KEPT_KEYS:
                 kept += _rounded(last - first, grain) * _rounded(last, grain)
     return kept / sum(lengths)
-
-
-def rounding(lengths: Sequence[int], precision: Precision) -> float:
-    """Tokens that `fused_attention` adds to each of such rows' to round its blocks up."""
-    if precision == "fp32":
-        return 0.0
-    blocks = [(length, -(-length // ATTENTION_BLOCK)) for length in lengths]
-    rounded = sum(count * _rounded(-(-length // count), GRAIN) for length, count in blocks)
-    return rounded / sum(lengths) - 1
 
 
 def _rounded(count: int, grain: int) -> int:

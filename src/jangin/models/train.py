@@ -37,6 +37,7 @@ from jangin.models.checkpoint import (
 )
 from jangin.models.forecast import resident_peak
 from jangin.models.gradient import Gradient
+from jangin.models.heap import keep_heap
 from jangin.models.interrupt import interrupted
 from jangin.models.objective import Done, Objective, TokenLoss
 from jangin.models.outcome import Outcome
@@ -192,6 +193,7 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 
 
 def _begin(objective: Objective, config: TrainingConfig, progress: Progress, ranks: Ranks) -> _Run:
+    keep_heap()
     scorer = objective.scorer
     model = scorer.model.train()
     if not scorer.packed:

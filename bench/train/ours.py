@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.stage import Silence
 from jangin.core.types import Message, PreferencePair
-from jangin.models import fused, generate
+from jangin.models import fused, fused_attention, generate, products
 from jangin.models.dpo import DpoConfig
 from jangin.models.dpo_loss import (
     DpoLoss,
@@ -25,6 +25,7 @@ from jangin.models.dpo_loss import (
 )
 from jangin.models.pack import packed_batch, rows_of_step, split_by_budget, steps_per_epoch
 from jangin.models.pair_pack import render_pairs
+from jangin.models.precision import has_bf16_tiles
 from jangin.models.render import RenderedRows, fit_rows, render_rows
 from jangin.models.settings import Epochs, Full, Lora, TrainingConfig
 from jangin.models.train import METRICS, minimise, train
@@ -156,7 +157,11 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     if job["task"] != "prepare":
-        fused.kernels()  # an import like the others, which are outside the clock
+        # Imports like the others, which are outside the clock.
+        fused.kernels()
+        if has_bf16_tiles():
+            products.kernels()
+            fused_attention.kernels()
     work = {"sft": sft, "lora": sft, "dpo": dpo, "prepare": prepare, "generate": write}
     with tempfile.TemporaryDirectory() as scratch:
         work[job["task"]](job, Path(job["folder"]), Path(scratch))

@@ -10,9 +10,11 @@ from jangin.models.attention_steps import BLOCK
 from jangin.models.fused_attention import Layout, Turn, asking, attend
 from jangin.models.log_probabilities import linear_log_probabilities
 from jangin.models.loss import linear_cross_entropy
+from jangin.models.precision import has_bf16_tiles
 
 CPU = torch.device("cpu")
 BF16 = torch.bfloat16
+tiled = pytest.mark.skipif(not has_bf16_tiles(), reason="the CPU has no AVX512_BF16, or AMX")
 
 
 def near(found, exact, share=0.01):
@@ -118,6 +120,11 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
     total, normed = fused.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
     assert not total[1].isfinite().all()
     assert normed.isfinite().all(1).tolist() == [1, 0, 1]
+
+
+@tiled
+@pytest.mark.parametrize("bad", [torch.nan, -torch.nan, torch.inf])
+def test_a_query_that_is_not_finite_gets_nothing_finite(bad):
     queries, ones = torch.zeros(3, 32, dtype=BF16), torch.ones(3, 32, dtype=BF16)
     queries[1, 7] = bad
     still = Turn.of(torch.ones(3, 32), torch.zeros(3, 32))
@@ -151,6 +158,7 @@ def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_witho
         near(grad, right, 0.02)
 
 
+@tiled
 @pytest.mark.parametrize(
     "segments",
     [
@@ -183,6 +191,7 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
         torch.testing.assert_close(made.double(), exact, rtol=0, atol=limit)
 
 
+@tiled
 @pytest.mark.parametrize(
     ("segments", "places"),
     [
@@ -220,6 +229,7 @@ def test_segments_in_which_nothing_is_trained_ask_nothing():
     assert (skipped, rows.tolist(), answers.tolist()) == ([1, 3, 1], [1, 2, 3, 8], [0, 3])
 
 
+@tiled
 @pytest.mark.parametrize("threads", [2, 3])
 def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
     torch.manual_seed(3)
@@ -242,6 +252,7 @@ def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
         assert torch.equal(left, right)
 
 
+@tiled
 def test_a_row_in_which_nobody_asks_gives_no_gradient():
     key = torch.randn(4, 32).to(BF16).requires_grad_()
     still = Turn.of(torch.ones(4, 32), torch.zeros(4, 32))

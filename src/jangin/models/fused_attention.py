@@ -23,7 +23,8 @@ _GRAIN = 32
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> Any:
+def kernels() -> Any:
+    """The compiled kernels; compiling takes seconds, once on a machine."""
     from jangin.models import attention_kernels
 
     return attention_kernels
@@ -128,7 +129,7 @@ class _FusedAttention(torch.autograd.Function):
         ctx.groups = key_T.shape[1] // size
         rows = [halves(x) for x in (query_Q, key_T, value_T)]
         given = *rows, *ctx.given, halves(out_Q), logs_HQ.numpy()
-        share(ctx.groups, 1, partial(_kernels().attend, *given))
+        share(ctx.groups, 1, partial(kernels().attend, *given))
         ctx.save_for_backward(query_Q, key_T, value_T, out_Q, logs_HQ)
         return out_Q
 
@@ -138,5 +139,5 @@ class _FusedAttention(torch.autograd.Function):
         grads = [x.new_empty(x.shape) for x in rows]
         given = *(halves(x) for x in rows), *ctx.given, halves(out_Q), logs_HQ.numpy()
         made = halves(grad_Q), *(halves(x) for x in grads)
-        share(ctx.groups, 1, partial(_kernels().attend_back, *given, *made))
+        share(ctx.groups, 1, partial(kernels().attend_back, *given, *made))
         return *grads, None, None, None

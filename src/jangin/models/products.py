@@ -26,7 +26,8 @@ _MOST_SUMMED = 4
 
 
 @lru_cache(maxsize=1)
-def _kernels() -> Any:
+def kernels() -> Any:
+    """The compiled kernels; compiling takes seconds, once on a machine."""
     from jangin.models import product_kernels
 
     return product_kernels
@@ -74,7 +75,7 @@ def times(
     if adapter is not None:
         more = _words(adapter.low_TR), adapter.at // 2, _words(adapter.up_CS)
     given = _words(x_TD), _words(weight_CD), bias, *more, halves(made_TC)
-    share(len(x_TD), _ROWS, partial(_kernels().times, *given))
+    share(len(x_TD), _ROWS, partial(kernels().times, *given))
     return made_TC
 
 
@@ -94,7 +95,7 @@ def back(grads_TC: Sequence[torch.Tensor], weights_CD: Sequence[torch.Tensor]) -
             given += [_words(grads_TC[place]), halves(weights_CD[place])]
         else:
             given += [np.empty((0, 0), np.int32), np.empty((0, 0), np.uint16)]
-    share(len(made_TD), _ROWS, partial(_kernels().back, *given, halves(made_TD)))
+    share(len(made_TD), _ROWS, partial(kernels().back, *given, halves(made_TD)))
     return made_TD
 
 
@@ -103,11 +104,11 @@ def outer(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Te
     if not is_tiled(x_TD, x_TD.shape[1], *(grad.shape[1] for grad in grads_TC)):
         return [grad_TC.T @ x_TD for grad_TC in grads_TC]
     laid = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
-    _kernels().lay_rows(halves(x_TD), laid)
+    kernels().lay_rows(halves(x_TD), laid)
     found = []
     for grad_TC in grads_TC:
         made_CD = torch.empty(grad_TC.shape[1], x_TD.shape[1])
         given = halves(grad_TC), laid, made_CD.numpy()
-        share(grad_TC.shape[1], _GRAIN, partial(_kernels().outer, *given))
+        share(grad_TC.shape[1], _GRAIN, partial(kernels().outer, *given))
         found.append(made_CD)
     return found

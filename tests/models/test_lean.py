@@ -7,6 +7,7 @@ from test_pack import CPU, FAMILIES, SHAPE, rows_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.errors import TrainingError
+from jangin.models import products
 from jangin.models.attention import NAME, Segments
 from jangin.models.dense_attention import BLOCK, KEPT_KEYS, Rotary, attend
 from jangin.models.lean import Casts, lean_hidden
@@ -96,6 +97,7 @@ def test_in_bf16_it_strays_from_exact_gradients_no_further_than_the_modules(rank
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
     model = model_of(LlamaConfig(**{**SHAPE, **sizes, **heads}), rank=rank)
     lengths = [40, 25, 33, 60]
+    monkeypatch.setattr(products, "LEAST_ROWS", 8)
     _, exact = by_modules(copy.deepcopy(model).double(), monkeypatch, lengths)
     _, plain = by_modules(model, monkeypatch, lengths, torch.bfloat16)
     plain = {name: grad.clone() for name, grad in plain.items()}

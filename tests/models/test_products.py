@@ -19,6 +19,11 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _few_rows_too(monkeypatch):
+    monkeypatch.setattr(products, "LEAST_ROWS", 8)
+
+
 def drawn(*shape):
     return torch.randn(*shape).to(BF16)
 
@@ -74,6 +79,24 @@ def test_what_does_not_fill_tiles_is_left_to_torch(rows, size, made):
     assert torch.equal(products.times(x, weight), x @ weight.T)
     assert torch.equal(products.back([grad], [weight]), grad @ weight)
     assert torch.equal(products.outer([grad], x)[0], grad.T @ x)
+
+
+def test_rows_that_do_not_pay_for_laying_out_the_weight_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(products, "LEAST_ROWS", 65)
+    torch.manual_seed(5)
+    x, weight, grad = drawn(64, 32), drawn(96, 32), drawn(64, 96)
+    assert torch.equal(products.times(x, weight), x @ weight.T)
+    assert torch.equal(products.back([grad], [weight]), grad @ weight)
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_weight_that_is_laid_out_in_parts_gives_the_same_product():
+    torch.manual_seed(6)
+    words = products.kernels().MOST_WORDS
+    x, weight, grad = drawn(16, words // 32), drawn(96, words // 32), drawn(16, 2 * 96)
+    near(products.times(x, weight), x.double() @ weight.double().T, 0.01)
+    tall = drawn(2 * 96, words // 32)
+    near(products.back([grad], [tall]), grad.double() @ tall.double(), 0.004)
 
 
 def test_many_threads_and_other_types_are_left_to_torch(monkeypatch):

@@ -12,6 +12,8 @@ from jangin.models.tile import COLUMNS, ROWS, half_tile, pairs, tile
 
 BLOCK = 256
 """Rows that meet all columns of a weight before the next ones do: they stay in a core's cache."""
+MOST_WORDS = 2**20
+"""Of a weight that are laid out at a time: 4 MB."""
 MOST_PAIRS = 1024
 """Pairs of rows that `outer` sums up at a time, so that what it reads again stays in cache."""
 MOST_COLUMNS = 128
@@ -19,12 +21,29 @@ MOST_COLUMNS = 128
 
 
 @part
-def _stand(weight: Words, panels: Words, words: int, first: int) -> None:
-    """Rows of words as columns of panels, `first` words below their tops."""
-    for row in range(weight.shape[0]):
-        at = (row // COLUMNS * words + first) * COLUMNS + row % COLUMNS
-        for word in range(weight.shape[1]):
-            panels[at + word * COLUMNS] = weight[row, word]
+def _columns_at_once(words: int) -> int:
+    """Columns of so many words that are laid out together."""
+    return max(MOST_WORDS // words // COLUMNS, 1) * COLUMNS
+
+
+@step
+def _stand(weight: Words, begin: int, end: int, panels: Words, words: int, first: int) -> None:
+    """Some rows of words as columns of panels, `first` words below their tops."""
+    flat, size = weight.reshape(-1), weight.shape[1]
+    for left in range(begin, end, COLUMNS):
+        at = (left - begin) * words + first * COLUMNS
+        for word in range(size):
+            for column in range(COLUMNS):
+                place = np.uint64((left + column) * size + word)
+                panels[np.uint64(at + word * COLUMNS + column)] = flat[place]
+
+
+@step
+def _add(
+    flat: Words, at: int, row: int, words: int, panels: Words, panel: int, sums: Floats, add: int
+) -> None:
+    """A tile of rows of so many words, into or, if `add`, to the sums."""
+    tile(flat, at, row, 1, panels, panel, COLUMNS, words, sums, 0, COLUMNS, add, sums, 0, 0)
 
 
 @compiled(
@@ -42,26 +61,29 @@ def times(
     rows, words = x.shape
     wide, more, whole = made.shape[1], up.shape[1], words + up.shape[1]
     x_flat, made_flat, low_flat = x.reshape(-1), made.reshape(-1), low.reshape(-1)
-    panels, sums = np.empty(whole * wide, np.int32), np.empty(ROWS * COLUMNS, np.float32)
-    _stand(weight, panels, whole, 0)
-    _stand(up, panels, whole, words)
-    for start in range(begin, end, BLOCK):
-        for left in range(0, wide, COLUMNS):
-            for first in range(start, min(end, start + BLOCK), ROWS):
-                top = min(first, rows - ROWS)  # the last tile may cover rows of the one before
-                if more:
-                    for place in range(ROWS * COLUMNS):
-                        sums[place] = bias[left + place % COLUMNS]
-                    tile(
-                        low_flat, top * low.shape[1] + low_at, low.shape[1], 1,
-                        panels, left * whole + words * COLUMNS, COLUMNS, more,
-                        sums, 0, COLUMNS, 1, sums, 0, 0,
+    chunk, sums = _columns_at_once(whole), np.empty(ROWS * COLUMNS, np.float32)
+    panels = np.empty(whole * min(chunk, wide), np.int32)
+    for left in range(0, wide, chunk):
+        right = min(left + chunk, wide)
+        _stand(weight, left, right, panels, whole, 0)
+        _stand(up, left, right, panels, whole, words)
+        for start in range(begin, end, BLOCK):
+            for column in range(left, right, COLUMNS):
+                panel = (column - left) * whole
+                for first in range(start, min(end, start + BLOCK), ROWS):
+                    top = min(first, rows - ROWS)  # may cover rows of the tile before
+                    if more:
+                        for place in range(ROWS * COLUMNS):
+                            sums[place] = bias[column + place % COLUMNS]
+                        _add(
+                            low_flat, top * low.shape[1] + low_at, low.shape[1], more,
+                            panels, panel + words * COLUMNS, sums, 1,
+                        )  # fmt: skip
+                    half_tile(
+                        x_flat, top * words, words, 1, panels, panel, COLUMNS, words,
+                        sums if more else bias, 0 if more else column, COLUMNS if more else 0, 1,
+                        made_flat, top * wide + column, wide,
                     )  # fmt: skip
-                half_tile(
-                    x_flat, top * words, words, 1, panels, left * whole, COLUMNS, words,
-                    sums if more else bias, 0 if more else left, COLUMNS if more else 0, 1,
-                    made_flat, top * wide + left, wide,
-                )  # fmt: skip
 
 
 @part
@@ -71,14 +93,6 @@ def _lay_weight(weight: Halves, left: int, panel: Words, at: int) -> None:
     for row in range(weight.shape[0] // 2):
         upper = 2 * row * wide + left
         pairs(flat, upper, upper + wide, panel, at + row * COLUMNS, ROWS)
-
-
-@step
-def _add(
-    flat: Words, at: int, words: int, panels: Words, below: int, sums: Floats, add: int
-) -> None:
-    """A tile of rows of so many words, into or, if `add`, to the sums."""
-    tile(flat, at, words, 1, panels, below, COLUMNS, words, sums, 0, COLUMNS, add, sums, 0, 0)
 
 
 @compiled(
@@ -91,7 +105,7 @@ def back(
 ) -> None:  # fmt: skip
     """Some rows of the sum of up to four grads (T, C) times weights (C, D), into (T, D).
 
-    Those that there are not have no columns.
+    Those that there are not have no columns, and only later ones may be missing.
     """
     rows, wide = made.shape
     own, second, third, fourth = grad.shape[1], grad_2.shape[1], grad_3.shape[1], grad_4.shape[1]
@@ -99,30 +113,34 @@ def back(
     flat, flat_2, flat_3, flat_4 = (
         grad.reshape(-1), grad_2.reshape(-1), grad_3.reshape(-1), grad_4.reshape(-1)
     )  # fmt: skip
-    panels, made_flat = np.empty(words * wide, np.int32), made.reshape(-1)
-    for left in range(0, wide, COLUMNS):
-        at = left * words
-        _lay_weight(weight, left, panels, at)
-        _lay_weight(weight_2, left, panels, at + own * COLUMNS)
-        _lay_weight(weight_3, left, panels, at + (own + second) * COLUMNS)
-        _lay_weight(weight_4, left, panels, at + (own + second + third) * COLUMNS)
-    for start in range(begin, end, BLOCK):
-        for left in range(0, wide, COLUMNS):
-            at = left * words
-            for first in range(start, min(end, start + BLOCK), ROWS):
-                top = min(first, rows - ROWS)
-                if second:
-                    _add(flat_2, top * second, second, panels, at + own * COLUMNS, sums, 0)
-                if third:
-                    below = at + (own + second) * COLUMNS
-                    _add(flat_3, top * third, third, panels, below, sums, second)
-                if fourth:
-                    below = at + (own + second + third) * COLUMNS
-                    _add(flat_4, top * fourth, fourth, panels, below, sums, second + third)
-                half_tile(
-                    flat, top * own, own, 1, panels, at, COLUMNS, own,
-                    sums, 0, COLUMNS, words - own, made_flat, top * wide + left, wide,
-                )  # fmt: skip
+    chunk, made_flat = _columns_at_once(words), made.reshape(-1)
+    panels = np.empty(words * min(chunk, wide), np.int32)
+    for left in range(0, wide, chunk):
+        right = min(left + chunk, wide)
+        for column in range(left, right, COLUMNS):
+            at = (column - left) * words
+            _lay_weight(weight, column, panels, at)
+            _lay_weight(weight_2, column, panels, at + own * COLUMNS)
+            _lay_weight(weight_3, column, panels, at + (own + second) * COLUMNS)
+            _lay_weight(weight_4, column, panels, at + (own + second + third) * COLUMNS)
+        for start in range(begin, end, BLOCK):
+            for column in range(left, right, COLUMNS):
+                at = (column - left) * words
+                for first in range(start, min(end, start + BLOCK), ROWS):
+                    top = min(first, rows - ROWS)
+                    if second:
+                        below = at + own * COLUMNS
+                        _add(flat_2, top * second, second, second, panels, below, sums, 0)
+                    if third:
+                        below = at + (own + second) * COLUMNS
+                        _add(flat_3, top * third, third, third, panels, below, sums, 1)
+                    if fourth:
+                        below = at + (own + second + third) * COLUMNS
+                        _add(flat_4, top * fourth, fourth, fourth, panels, below, sums, 1)
+                    half_tile(
+                        flat, top * own, own, 1, panels, at, COLUMNS, own,
+                        sums, 0, COLUMNS, words - own, made_flat, top * wide + column, wide,
+                    )  # fmt: skip
 
 
 @part

@@ -21,6 +21,8 @@ from torch.nn.functional import linear
 from jangin.models.fused import halves, is_fused, numbers, share
 from jangin.models.precision import has_bf16_tiles
 
+LEAST_ROWS = 256
+"""With fewer, laying out the weight takes longer than tiles save."""
 _GRAIN, _ROWS = 32, 8
 _MOST_SUMMED = 4
 
@@ -39,7 +41,11 @@ def _words(x: torch.Tensor) -> npt.NDArray[np.int32]:
 
 
 def is_tiled(rows: torch.Tensor, *wide: int) -> bool:
-    """Whether tiles take such rows, and matrices of these dimensions."""
+    """Whether products of such rows with matrices of these dimensions are made of tiles."""
+    return len(rows) >= LEAST_ROWS and _fills_tiles(rows, *wide)
+
+
+def _fills_tiles(rows: torch.Tensor, *wide: int) -> bool:
     fits = is_fused(rows) and len(rows) >= _ROWS
     return fits and not any(size % _GRAIN for size in wide) and has_bf16_tiles()
 
@@ -101,7 +107,7 @@ def back(grads_TC: Sequence[torch.Tensor], weights_CD: Sequence[torch.Tensor]) -
 
 def outer(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Tensor]:
     """(C, D) of each grad: grad.T @ x, in fp32 from tiles, else in the type of x."""
-    if not is_tiled(x_TD, x_TD.shape[1], *(grad.shape[1] for grad in grads_TC)):
+    if not _fills_tiles(x_TD, x_TD.shape[1], *(grad.shape[1] for grad in grads_TC)):
         return [grad_TC.T @ x_TD for grad_TC in grads_TC]
     laid = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
     kernels().lay_rows(halves(x_TD), laid)

@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, TypeVar
 
-import psutil
-
 from jangin.core.errors import MachineError, TrainingError
 from jangin.core.stage import Cost, Progress
 from jangin.models.memory import (
@@ -101,7 +99,7 @@ def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
 
 def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) -> bool:
     """Whether compiled passes will attend, which keep no weights for the backward pass."""
-    threads = config.threads or psutil.cpu_count(logical=False) or 1
+    threads = config.threads or os.cpu_count() or 1  # torch takes no more than that
     fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
     return fits and has_bf16_tiles()
 

@@ -7,7 +7,7 @@ is summed over. Nothing here is compiled before somebody compiles a kernel that 
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic

@@ -8,10 +8,10 @@ import pytest
 
 from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import write_table
+from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.core.table import write_table
-from jangin.core.types import Chunk, Document, Example, Message, Page
 
 
 class NetworkUsedError(RuntimeError):

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from texts import Planted, harmless, own_sentences, plant_edits, read_column, read_questions
 
-from jangin.examples.content_words import content_keys
+from jangin.text.content_words import content_keys
 
 HERE = Path(__file__).resolve().parent
 PEERS = HERE.parent / ".venvs" / "dedup"
@@ -164,7 +164,7 @@ def template_trap(path: Path, folder: Path) -> None:
 def cold_start(folder: Path) -> None:
     code = (
         "import time, numpy, numba; start = time.process_time(), time.perf_counter()\n"
-        "import jangin.examples.minhash\n"
+        "import jangin.text.dedup.minhash\n"
         "print(time.process_time() - start[0], time.perf_counter() - start[1])"
     )
     for label in ("first time on a machine", "afterwards"):

@@ -25,8 +25,7 @@ def ours(threads: int, guard: bool = False) -> Callable[[list[str]], Pairs]:
     import rapidfuzz.distance
     import rapidfuzz.process  # noqa: F401  # both: outside the clock, as the peers' imports
 
-    from jangin.examples import minhash  # noqa: F401
-    from jangin.examples.dedup import Rules, find_duplicates
+    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
     def work(texts: list[str]) -> Pairs:
         found = find_duplicates(texts, Rules(guard=guard), threads=threads)
@@ -92,7 +91,7 @@ def datasketch_pairs() -> Callable[[list[str]], Pairs]:
 
 def verified(texts: list[str], engine: str) -> dict[str, list[int] | Pairs]:
     """Our pairs, which join different texts, and for each text the first equal one."""
-    from jangin.examples.dedup import Rules, find_matches
+    from jangin.text.dedup.near_duplicates import Rules, find_matches
 
     matches = find_matches(texts, Rules(guard=engine == "ours-guard"))
     pairs = [(later, earlier) for earlier, later in matches.pairs.tolist()]

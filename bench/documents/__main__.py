@@ -19,10 +19,11 @@ from pathlib import Path
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
-from jangin.core.digest import digest_file, normalise
+from jangin.core.digest import digest_file
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Silence
-from jangin.documents.pages import PageReading, Settings, read_pdf
+from jangin.documents.readers.pdf import PageReading, Settings, read_pdf
+from jangin.text.normalize import normalise
 
 HEADING = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*\(")
 HEADING_LINE = re.compile(r"^\s*제\s*\d+\s*조(?:의\s*\d+)?\s*\(", re.MULTILINE)

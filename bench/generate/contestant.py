@@ -28,9 +28,9 @@ Answers = list[list[int]]
 
 
 def ours(model: LlamaForCausalLM, load: Workload, job: dict[str, Any]) -> Answers:
-    """`jangin.models.generate`, as `complete` and `stream` call it."""
-    from jangin.models.continuous import Request
-    from jangin.models.generate import steps
+    """`jangin.inference.generate`, as `complete` and `stream` call it."""
+    from jangin.inference.continuous_batching import Request
+    from jangin.inference.generate import steps
 
     requests = [Request(ids, n) for ids, n in zip(load.prompts, load.limits, strict=True)]
     answers: Answers = [[] for _ in requests]

@@ -13,11 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-from jangin.documents.load import language_of
-from jangin.examples.content_words import proper_names
-from jangin.examples.grounding import check_answer
-from jangin.examples.language import language_problem
-from jangin.examples.self_contained import pointer
+from jangin.examples.checks.self_contained import pointer
+from jangin.text.content_words import proper_names
+from jangin.text.grounding import check_answer
+from jangin.text.language import language_of, language_problem
 
 LEAST_WORDS = 0.5
 

@@ -60,8 +60,8 @@ def text(chance: random.Random, least: int, most: int) -> str:
 
 def make_rows(folder: Path) -> None:
     """Rows, pairs and documents, each in the folder of its artifact."""
-    from jangin.core.table import write_table
-    from jangin.core.types import Document, Example, Message, Page, PreferencePair, SplitExample
+    from jangin.core.parquet import write_table
+    from jangin.core.records import Document, Example, Message, Page, PreferencePair, SplitExample
 
     chance = random.Random(0)
 
@@ -104,7 +104,7 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     from jangin.core.ledger import Ledger
     from jangin.core.stage import Services, Silence, StageContext
     from jangin.core.store import Artifact, Manifest
-    from jangin.models import dpo, pretrain, sft
+    from jangin.training import dpo, pretrain, sft
 
     kind, precision = case.rsplit("-", 1)
     stage, method = kind.split() if " " in kind else ("sft", kind)

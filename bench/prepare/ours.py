@@ -1,4 +1,4 @@
-"""The steps of peers.py by `jangin.examples.prepare`. Prints one line of JSON.
+"""The steps of peers.py by `jangin.prepare.engine.build`. Prints one line of JSON.
 
     python ours.py FILE.tsv FOLDER [no-aside]
 
@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from jangin.examples.prepare import Plan, prepare
+from jangin.prepare.engine.build import prepare
+from jangin.prepare.engine.plan import Plan
 
 PLAN = {
     "prompt": "{review}",

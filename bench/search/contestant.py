@@ -15,8 +15,8 @@ def clock(began):
 
 
 def ours(name, material, result):
-    from jangin.documents.index import Bm25, PassageIndex
-    from jangin.documents.terms import bigrams, kiwi, morphemes
+    from jangin.documents.retrieval.bm25 import Bm25, PassageIndex
+    from jangin.text.korean import bigrams, kiwi, morphemes
 
     texts, questions = material["texts"], material["questions"]
     kiwi().tokenize("예열")
@@ -86,7 +86,7 @@ def encode(name, material, result, folder):
     if name == "encode-ours":
         from jangin.core.encoder import LocalEncoder
         from jangin.core.ledger import Ledger
-        from jangin.models.encode import open_encoder
+        from jangin.inference.encoder import open_encoder
 
         config = LocalEncoder(type="local", path=Path(material["weights"]))
         encoder = open_encoder(config, folder, Ledger(folder / "ledger.sqlite"))

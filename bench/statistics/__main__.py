@@ -9,7 +9,7 @@ import time
 import numpy as np
 from rich.console import Console
 
-from jangin.grading.statistics import bootstrap_difference
+from jangin.metrics.statistics import bootstrap_difference
 
 console = Console()
 

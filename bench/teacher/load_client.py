@@ -13,11 +13,12 @@ from typing import overload
 
 from material import CONCURRENCY, code, passage
 
-from jangin.core.chat import CachedChat, ChatReply, ChatRequest, ask_all
-from jangin.core.endpoint import EndpointChat
+from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError
 from jangin.core.ledger import Ledger
-from jangin.core.types import Message
+from jangin.core.records import Message
+from jangin.llm.ask import CachedChat, ask_all
+from jangin.llm.endpoint import EndpointChat
 
 SYSTEM = 'Set an exam question about the passage. Reply with JSON only: {"pairs": [...]}'
 PAGE = resource.getpagesize()

@@ -15,8 +15,8 @@ import yaml
 from material import CONCURRENCY, Endpoint, code, passage
 
 from jangin.core.ledger import Ledger
-from jangin.core.table import read_table
-from jangin.core.types import Example
+from jangin.core.parquet import read_table
+from jangin.core.records import Example
 
 SECTIONS = 100
 

@@ -12,23 +12,31 @@ from judge import validation_loss
 from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jangin.core.records import Message, PreferencePair
 from jangin.core.stage import Silence
-from jangin.core.types import Message, PreferencePair
-from jangin.models import fused, fused_attention, generate, products
-from jangin.models.dpo import DpoConfig
-from jangin.models.dpo_loss import (
+from jangin.inference import generate
+from jangin.models.device import has_bf16_tiles
+from jangin.models.tokens.chat_template import RenderedRows, fit_rows, render_rows
+from jangin.models.tokens.packing import (
+    packed_batch,
+    rows_of_step,
+    split_by_budget,
+    steps_per_epoch,
+)
+from jangin.models.tokens.pair_packing import render_pairs
+from jangin.training.dpo import DpoConfig
+from jangin.training.kernels import cpu_attention as fused_attention
+from jangin.training.kernels import elementwise as fused
+from jangin.training.kernels import matmul as products
+from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
+from jangin.training.loop.dpo_objective import (
     DpoLoss,
     DpoTerms,
     choose_pair_scorer,
     reference_log_probabilities,
     rows_for_reference,
 )
-from jangin.models.pack import packed_batch, rows_of_step, split_by_budget, steps_per_epoch
-from jangin.models.pair_pack import render_pairs
-from jangin.models.precision import has_bf16_tiles
-from jangin.models.render import RenderedRows, fit_rows, render_rows
-from jangin.models.settings import Epochs, Full, Lora, TrainingConfig
-from jangin.models.train import METRICS, minimise, train
+from jangin.training.loop.trainer import METRICS, minimise, train
 
 LONGEST_ROW = 1024
 PREPARED_STEP = 48

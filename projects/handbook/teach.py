@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from aiohttp import web
 
-from jangin.examples.grounding import support
+from jangin.text.grounding import support
 
 HERE = Path(__file__).parent
 ENOUGH = 0.9

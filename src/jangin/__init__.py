@@ -1,7 +1,8 @@
 """jangin (장인, master artisan): from an organisation's documents to a specialist language model.
 
-Floors, in the order the data flows and in which imports may run:
-core -> documents -> examples -> grading -> models -> pipeline -> serving.
+Rooms, bottom up; a room imports only from those before it in this list:
+core, text, llm, documents, prepare, examples, metrics, models, inference, evaluation, training,
+project, report, cli.
 """
 
 import os

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from jangin.core.errors import DataError
 from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl, write_jsonl
-from jangin.core.types import Score
+from jangin.core.records import Score
 
 SCORES = st.lists(
     st.builds(

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.errors import LedgerError
-from jangin.core.ledger import Bill, CallCount, Ledger
-from jangin.core.migrations import MIGRATIONS
+from jangin.core.ledger import MIGRATIONS, Bill, CallCount, Ledger
 
 
 def test_an_answer_is_kept_by_request_and_source(ledger):

@@ -5,9 +5,9 @@ import pytest
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import StoreError
+from jangin.core.records import ModelRef
 from jangin.core.stage import Cost, Services, Silence, Stage, StageContext
 from jangin.core.store import JOURNAL, RUNTIME
-from jangin.core.types import ModelRef
 
 ROWS = [ModelRef(base="a"), ModelRef(base="b")]
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jangin.core.errors import StoreError
+from jangin.core.parquet import write_table
+from jangin.core.records import ModelRef
 from jangin.core.store import JOURNAL, MANIFEST, RUNTIME, Store, disk_errors
-from jangin.core.table import write_table
-from jangin.core.types import ModelRef
 
 KEY, OTHER_KEY = "ab" * 32, "cd" * 32
 

@@ -14,9 +14,9 @@ from jangin.core.config import StageConfig
 from jangin.core.encoder import no_encoder
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import write_table
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.core.table import write_table
 
 NANUM = Path("/usr/share/fonts/truetype/nanum/NanumGothic.ttf")
 ARTICLES = (
@@ -61,7 +61,7 @@ def korean_font() -> str:
 @pytest.fixture
 def tesseract() -> None:
     """Skips where Tesseract or its Korean model is not installed."""
-    from jangin.documents.ocr import INSTALL, installed_languages
+    from jangin.documents.readers.ocr import INSTALL, installed_languages
 
     if shutil.which("tesseract") is None or "kor" not in installed_languages():
         pytest.skip(f"needs Tesseract with Korean: {INSTALL}")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jangin.core.types import Chunk, Document, Page
+from jangin.core.records import Chunk, Document, Page
 from jangin.documents.chunk import STAGE, ChunkConfig, chunk_document, token_counter
 
 RULES = """사내 규정집
@@ -224,8 +224,8 @@ def test_no_chunk_has_more_tokens_than_allowed(tokenizer_file):
 def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
     from datetime import UTC, datetime
 
+    from jangin.core.parquet import read_table, write_table
     from jangin.core.store import Artifact, Manifest
-    from jangin.core.table import read_table, write_table
 
     folder = tmp_path / "loaded"
     folder.mkdir()
@@ -245,7 +245,7 @@ def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
 
 
 def test_a_megabyte_is_cut_without_a_sentence_splitter(monkeypatch):
-    from jangin.documents import passages
+    from jangin.documents import splitting as passages
 
     def never():
         raise AssertionError("Kiwi was loaded though every paragraph fits")

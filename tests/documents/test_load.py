@@ -8,10 +8,11 @@ import pytest
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
-from jangin.core.table import read_table
-from jangin.core.types import Document
+from jangin.core.parquet import read_table
+from jangin.core.records import Document
 from jangin.documents import load
-from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, language_of
+from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files
+from jangin.text.language import language_of
 
 KOREAN = "제1조(목적) 이 규정은 휴가를 정한다."
 

@@ -5,10 +5,10 @@ import pytest
 
 from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, MissingReplyError, StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Query
+from jangin.core.parquet import read_table
+from jangin.core.records import Query
 from jangin.documents.queries import STAGE, QueriesConfig, forecast, queries
+from jangin.llm.structured import Failed
 
 WORDS = ("전세 계약", "이사비", "LTV", "관리비", "청약")
 LINES = "\n".join(WORDS)

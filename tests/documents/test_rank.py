@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from jangin.core.errors import ConfigError
-from jangin.core.table import read_table
-from jangin.core.types import Query, RankedSnippet, Snippet
+from jangin.core.parquet import read_table
+from jangin.core.records import Query, RankedSnippet, Snippet
 from jangin.documents.rank import STAGE, RankConfig, rank
 
 QUERIES = [

@@ -3,12 +3,12 @@ import json
 import pytest
 
 from jangin.core.errors import ChatError, DataError, RefusedError, StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Chunk, Query, Snippet
+from jangin.core.parquet import read_table
+from jangin.core.records import Chunk, Query, Snippet
 from jangin.documents import search as search_module
+from jangin.documents.retrieval.web_search import Found
 from jangin.documents.search import STAGE, FoundFor, SearchConfig, forecast, search
-from jangin.documents.web_search import Found
+from jangin.llm.structured import Failed
 
 TEXTS = (
     "확정일자는 주민센터에서 받고 수수료는 600원입니다.",

@@ -12,15 +12,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table, write_table
+from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.core.table import read_table, write_table
-from jangin.core.types import Dropped, Example, Message, Score
-from jangin.examples.candidates import normalised
 from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, Window, curate, run
-from jangin.examples.semantic import EncoderSemantic
-from jangin.examples.sieve import Rule
-from jangin.pipeline.report_words import STRINGS
+from jangin.examples.curation.filters import Rule
+from jangin.examples.curation.semantic_dedup import EncoderSemantic
+from jangin.report.i18n.translate import strings
+from jangin.text.normalize import normalised
 
 PLAIN = CurateConfig(guard=False)
 QUESTIONS = [
@@ -438,8 +438,8 @@ def test_siblings_are_alike_on_purpose_to_an_encoder_too():
 def test_every_rule_has_its_words_and_its_remedy():
     rules = get_args(Rule)
     assert set(rules) == set(_REMEDIES)
-    for words in STRINGS.values():
-        assert {f"rule_{rule}" for rule in rules} <= set(words)
+    for language in ("ko", "en"):
+        assert {f"rule_{rule}" for rule in rules} <= set(strings(language))
 
 
 def test_the_files_of_a_local_encoder_are_part_of_what_curate_reads(tmp_path):

@@ -2,13 +2,11 @@ import json
 
 import pytest
 
-from jangin.core.chat import CachedChat, FakeChat
+from jangin.core.chat import FakeChat
 from jangin.core.errors import StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Chunk, Document, Example
-from jangin.examples.descent import Descent
-from jangin.examples.eliminate import (
+from jangin.core.parquet import read_table
+from jangin.core.records import Chunk, Document, Example
+from jangin.examples.augmentation.elimination import (
     OPERATIONS,
     RULES,
     Case,
@@ -17,8 +15,11 @@ from jangin.examples.eliminate import (
     Limits,
     find_fault,
 )
+from jangin.examples.augmentation.lineage import Descent
 from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
-from jangin.examples.near_copies import compact
+from jangin.llm.ask import CachedChat
+from jangin.llm.structured import Failed
+from jangin.text.normalize import compact
 
 TEXT = (
     "제12조(휴대품 손해) ① 회사는 휴대품 1개당 20만 원을 한도로 보상합니다. "

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jangin.core.errors import DataError, SettingsError
-from jangin.core.types import Example, Message
+from jangin.core.records import Example, Message
 from jangin.examples.export import export_examples
 
 

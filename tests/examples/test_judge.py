@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jangin.core.chat import CachedChat, FakeChat
+from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Chunk, Document, Example, Score
-from jangin.examples.agreement import Agreement, advice, compare, kendall, spearman, weighted_kappa
+from jangin.core.parquet import read_table
+from jangin.core.records import Chunk, Document, Example, Score
+from jangin.examples.curation.judge_agreement import (
+    Agreement,
+    advice,
+    compare,
+    kendall,
+    spearman,
+    weighted_kappa,
+)
 from jangin.examples.judge import SCORERS, STAGE, HumanScores, JudgeConfig, forecast, judge
+from jangin.llm.ask import CachedChat
+from jangin.llm.structured import Failed
 
 CONFIG = JudgeConfig(teacher="fake")
 TEXT = "제12조 회사는 휴대품 1개당 20만 원을 한도로 보상합니다."

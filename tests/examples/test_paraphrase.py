@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from jangin.core.chat import CachedChat, ChatReply, FakeChat
+from jangin.core.chat import ChatReply, FakeChat
 from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import DataError, SettingsError, StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Document, Example, Message
-from jangin.examples.diversity import AnyWording, NearCopies, find_copies
-from jangin.examples.meaning import EncoderMeaning, TeacherMeaning
+from jangin.core.parquet import read_table
+from jangin.core.records import Document, Example, Message
+from jangin.examples.augmentation.diversity import AnyWording, NearCopies, find_copies
+from jangin.examples.augmentation.meaning_check import EncoderMeaning, TeacherMeaning
+from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.paraphrase import (
     STAGE,
     FileSource,
@@ -22,7 +22,8 @@ from jangin.examples.paraphrase import (
     forecast,
     paraphrase,
 )
-from jangin.examples.recorded_paraphrases import read_paraphrases
+from jangin.llm.ask import CachedChat
+from jangin.llm.structured import Failed
 
 SOURCE = TeacherSource(teacher="fake", count=3)
 CONFIG = ParaphraseConfig(source=SOURCE)

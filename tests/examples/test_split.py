@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from jangin.core.errors import StageError
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table, write_table
+from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.core.table import read_table, write_table
-from jangin.core.types import Chunk, Example, Message, SplitExample
-from jangin.examples.near_copies import find_near_copies
 from jangin.examples.split import STAGE, SplitConfig, split_examples
+from jangin.text.dedup.question_copies import find_near_copies
 
 VOWELS = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
 

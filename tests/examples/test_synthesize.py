@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jangin.core.chat import CachedChat, ChatReply, FakeChat
+from jangin.core.chat import ChatReply, FakeChat
 from jangin.core.errors import StageError
-from jangin.core.replies import Failed
-from jangin.core.table import read_table
-from jangin.core.types import Chunk, Document, Example, Page
-from jangin.examples.coverage import Coverage
-from jangin.examples.grounding import support
+from jangin.core.parquet import read_table
+from jangin.core.records import Chunk, Document, Example, Page
+from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, synthesize
+from jangin.llm.ask import CachedChat
+from jangin.llm.structured import Failed
+from jangin.text.grounding import support
 
 CONFIG = SynthesizeConfig(teacher="fake")
 TEXTS = (

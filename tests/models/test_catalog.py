@@ -10,11 +10,11 @@ from tokenizers import Tokenizer
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, MachineError, StageError
 from jangin.core.ledger import Ledger
+from jangin.core.records import Document, Page
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.core.types import Document, Page
 from jangin.models.catalog import STAGE, CatalogConfig
-from jangin.models.local import load_model, load_tokenizer, locate
+from jangin.models.loading import load_model, load_tokenizer, locate
 
 TEXT = "제1조 연차휴가는 해마다 15일이다. 제2조 병가는 인사팀에 낸다. " * 20
 
@@ -212,7 +212,7 @@ def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub(monkeypatch
 
 def test_the_configuration_imports_no_heavy_package():
     code = (
-        "import sys, jangin.models.catalog, jangin.models.sft; "
+        "import sys, jangin.models.catalog, jangin.training.sft; "
         "sys.exit(bool({'torch', 'transformers', 'tokenizers', 'peft'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -19,38 +19,37 @@ from transformers import (
 )
 
 from jangin.core.errors import StoreError, TrainingError
+from jangin.core.records import SplitExample
 from jangin.core.store import Artifact
-from jangin.core.types import SplitExample
-from jangin.models import dense_attention, memory
-from jangin.models.forecast import (
-    Forecast,
-    Work,
-    available_bytes,
-    check,
-    foresee,
-    forget_peak,
-    largest_batch,
-    recorded,
-    resident_peak,
-    settle_checkpointing,
-)
-from jangin.models.fused_attention import can_attend
-from jangin.models.log_probabilities import KEPT_BYTES
-from jangin.models.loss import CHUNK_BYTES
+from jangin.models import memory
+from jangin.models.device import available_bytes, forget_peak, resident_peak
 from jangin.models.memory import (
     GIB,
     LOSS_CHUNK_BYTES,
     PAIR_LOGITS_BYTES,
-    ModelShape,
     Training,
     kept_keys,
     predict,
 )
-from jangin.models.render import RenderedRows
-from jangin.models.score import choose_scorer
-from jangin.models.settings import Lora, TrainingConfig
-from jangin.models.sft import STAGE, SftConfig
-from jangin.models.tune import attach
+from jangin.models.shape import ModelShape
+from jangin.models.tokens.chat_template import RenderedRows
+from jangin.training.kernels import sdpa_attention as dense_attention
+from jangin.training.kernels.cpu_attention import can_attend
+from jangin.training.kernels.cross_entropy import CHUNK_BYTES
+from jangin.training.kernels.log_probs import KEPT_BYTES
+from jangin.training.loop.config import Lora, TrainingConfig
+from jangin.training.loop.scorer import choose_scorer
+from jangin.training.loop.weights import attach
+from jangin.training.preflight.memory import (
+    Forecast,
+    Work,
+    check,
+    foresee,
+    largest_batch,
+    recorded,
+    settle_checkpointing,
+)
+from jangin.training.sft import STAGE, SftConfig
 
 SIZES = {
     "vocab_size": 500,
@@ -166,11 +165,12 @@ import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
 from jangin.core.stage import Silence
-from jangin.models.forecast import Work, foresee, resident_peak
-from jangin.models.render import RenderedRows
-from jangin.models.settings import TrainingConfig
-from jangin.models.train import train
-from jangin.models.tune import attach
+from jangin.training.preflight.memory import Work, foresee
+from jangin.models.device import resident_peak
+from jangin.models.tokens.chat_template import RenderedRows
+from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.trainer import train
+from jangin.training.loop.weights import attach
 
 shape, config = json.loads(sys.argv[1]), TrainingConfig.model_validate(json.loads(sys.argv[2]))
 rng = np.random.default_rng(0)

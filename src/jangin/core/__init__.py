@@ -1,1 +1,1 @@
-"""Floor 1: records, errors, configuration, digests, tables, the store, the ledger, chat models."""
+"""Records, configuration, errors, store, ledger and stage protocol that everything else uses."""

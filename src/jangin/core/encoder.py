@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+from collections.abc import Mapping
+
+from jangin.core.errors import ConfigError
+
 TextRole = Literal["query", "passage"]
 
 
@@ -60,3 +64,25 @@ OpenEncoder = Callable[[HubEncoder | LocalEncoder], Encoder]
 def no_encoder(_config: HubEncoder | LocalEncoder) -> Encoder:
     """What stands where nothing can open an encoder."""
     raise StageError("no encoder can be opened here. Run the stage through `jangin run`.")
+
+
+def encoder_files(
+    encoder: HubEncoder | LocalEncoder, project_folder: Path, setting: str
+) -> Mapping[str, Path]:
+    """{name: path}; none for an encoder on the hub, whose id and revision are in the settings.
+
+    Raises `ConfigError` naming `setting` where the folder holds no encoder.
+    """
+    if not isinstance(encoder, LocalEncoder):
+        return {}
+    folder = project_folder / encoder.path
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{folder} holds no text encoder: it has no config.json. Correct `{setting}`."
+        )
+    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return {
+        f"encoder/{name}": names[name]
+        for name in sorted(names)
+        if names[name].is_file() and not name.startswith(".")
+    }

@@ -1,6 +1,7 @@
 """Every prompt that a model gets, as data: named templates per language, each with its digest.
 
-The wording stands in `templates/NAME.yaml`; a project file may put its own in its place.
+The wordings are in `templates/`, one YAML file per stage: {prompt: {language: {system, user}}}.
+A project file may override them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from string import Template
 
 from jangin.core.config import Config
 from jangin.core.digest import short_digest
-from jangin.core.types import Message
+from jangin.core.records import Message
 
 FALLBACK = "en"
 
@@ -95,15 +96,14 @@ def shipped() -> dict[str, dict[str, Prompt]]:
     """What jangin ships: {name: {language: prompt}}, by name."""
     import yaml
 
-    found = {}
-    folder = files("jangin.core") / "templates"
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        name = path.name.removesuffix(".yaml")
-        wordings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found[name] = {
-            language: Prompt(name, language, **wording) for language, wording in wordings.items()
-        }
-    return found
+    prompts = {}
+    for path in (files("jangin.core") / "templates").iterdir():
+        for name, wordings in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            prompts[name] = {
+                language: Prompt(name, language, **wording)
+                for language, wording in wordings.items()
+            }
+    return dict(sorted(prompts.items()))
 
 
 def wording_problems(

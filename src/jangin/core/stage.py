@@ -12,9 +12,9 @@ from jangin.core.config import StageConfig
 from jangin.core.encoder import OpenEncoder, no_encoder
 from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table, write_table
 from jangin.core.prompts import Prompts
 from jangin.core.store import JOURNAL, RUNTIME, Artifact
-from jangin.core.table import read_table, write_table
 
 C = TypeVar("C", bound=StageConfig)
 R = TypeVar("R", bound=BaseModel)

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file, digest_tree
 from jangin.core.errors import DataError, StoreError, UnreadableStoreError
-from jangin.core.table import digest_table
+from jangin.core.parquet import digest_table
 
 MANIFEST = "manifest.json"
 RUNTIME = "runtime"

@@ -1,1 +1,1 @@
-"""Floor 2: files become documents, documents become chunks. In order: load, ocr, chunk."""
+"""Files to documents, documents to chunks; questions to search results."""

@@ -11,10 +11,10 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import short_digest
+from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
-from jangin.core.types import Chunk, Document
-from jangin.documents.passages import Limits, passages
-from jangin.documents.structure import Line, sections, split_lines
+from jangin.documents.headings import Line, sections, split_lines
+from jangin.documents.splitting import Limits, passages
 
 Counter: TypeAlias = Callable[[int, int], int]
 """Tokens between two offsets of one document."""

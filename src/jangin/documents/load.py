@@ -9,28 +9,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
-from jangin.core.digest import digest_file, normalise
+from jangin.core.digest import digest_file
 from jangin.core.errors import DataError
+from jangin.core.records import Document, Page, Record
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Document, Page, Record
-from jangin.documents import ocr, pages, pdf
-from jangin.documents.formats import READERS, Unreadable, clean
+from jangin.documents.readers import ocr
+from jangin.documents.readers import pdf as pages
+from jangin.documents.readers import pdf_text as pdf
+from jangin.documents.readers.formats import READERS, Unreadable
+from jangin.text.language import language_of
+from jangin.text.normalize import normalise
 
 SUPPORTED = (".pdf", *READERS)
 FOREIGN = re.compile(r"\.(hwpx?|doc|rtf|odt|pptx?|epub|xlsx?)")
 """Documents in formats that jangin does not read: their presence is said."""
-SCRIPTS = {
-    "ko": re.compile(r"[가-힣ㄱ-ㆎ]"),
-    "ja": re.compile(r"[぀-ヿ]"),
-    "zh": re.compile(r"[一-鿿]"),
-    "ru": re.compile(r"[Ѐ-ӿ]"),
-    "ar": re.compile(r"[؀-ۿ]"),
-    "th": re.compile(r"[฀-๿]"),
-    "el": re.compile(r"[Ͱ-Ͽ]"),
-    "en": re.compile(r"[A-Za-z]+"),
-}
-"""What is counted for each language; Latin by words, as a syllable block is more than a letter."""
-LANGUAGE_SAMPLE = 200_000
 
 
 class _Ocr(Config):
@@ -266,15 +258,6 @@ def _read_pdf(
         )
         text += part
     return text, tuple(covering)
-
-
-def language_of(text: str) -> str:
-    """ISO 639-1 code by the most frequent script of the first 200,000 characters."""
-    sample = clean(text[:LANGUAGE_SAMPLE])
-    counts = {code: len(pattern.findall(sample)) for code, pattern in SCRIPTS.items()}
-    if counts["ja"] > 0.1 * counts["zh"]:
-        counts["ja"] += counts["zh"]
-    return max(counts, key=lambda code: counts[code]) if any(counts.values()) else "en"
 
 
 def _machine(config: LoadConfig) -> Mapping[str, str]:

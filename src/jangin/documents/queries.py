@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime, StageConfig
-from jangin.core.digest import normalise, short_digest
+from jangin.core.digest import short_digest
 from jangin.core.errors import StageError
-from jangin.core.replies import (
+from jangin.core.records import Query
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.documents.retrieval.query_files import Line, letters_of, read_questions, read_words
+from jangin.llm.structured import (
     Answer,
     Failed,
     Problem,
@@ -21,10 +24,8 @@ from jangin.core.replies import (
     count_unpaid,
     make_question,
 )
-from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Query
-from jangin.documents.load import language_of
-from jangin.documents.query_files import Line, letters_of, read_questions, read_words
+from jangin.text.language import language_of
+from jangin.text.normalize import normalise
 
 NUMBERING = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•])\s+")
 LONGEST_QUESTION = 300

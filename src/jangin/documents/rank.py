@@ -9,11 +9,11 @@ from pydantic import Field
 from jangin.core.config import Config, StageConfig
 from jangin.core.encoder import EncoderConfig, LocalEncoder
 from jangin.core.errors import ConfigError
+from jangin.core.records import Query, RankedSnippet, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Query, RankedSnippet, Snippet
-from jangin.documents.copies import find_copies
-from jangin.documents.index import PassageIndex
-from jangin.documents.terms import kiwi_version
+from jangin.documents.retrieval.bm25 import PassageIndex
+from jangin.text.dedup.passage_copies import find_copies
+from jangin.text.korean import kiwi_version
 
 
 class Bm25Ranker(Config):

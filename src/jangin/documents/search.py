@@ -9,14 +9,11 @@ from pydantic import Field
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.errors import ChatError, DataError, StageError
-from jangin.core.replies import Failed
+from jangin.core.records import Chunk, Query, Record, Snippet
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Chunk, Query, Record, Snippet
-from jangin.documents.copies import find_copies
-from jangin.documents.index import PassageIndex
-from jangin.documents.recorded_search import RecordedSearch
-from jangin.documents.terms import kiwi_version
-from jangin.documents.web_search import (
+from jangin.documents.retrieval.bm25 import PassageIndex
+from jangin.documents.retrieval.recorded_search import RecordedSearch
+from jangin.documents.retrieval.web_search import (
     Brave,
     Found,
     Naver,
@@ -24,6 +21,9 @@ from jangin.documents.web_search import (
     WebSearch,
     request_of,
 )
+from jangin.llm.structured import Failed
+from jangin.text.dedup.passage_copies import find_copies
+from jangin.text.korean import kiwi_version
 
 
 class LocalIndex(Config):

@@ -1,1 +1,1 @@
-"""Floor 3: chunks become examples. In order: synthesize, paraphrase, curate, split, export."""
+"""Chunks to training examples: synthesize, evolve, paraphrase, judge, curate, split."""

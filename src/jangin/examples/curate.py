@@ -28,19 +28,18 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Config, StageConfig
-from jangin.core.encoder import Encoder
+from jangin.core.encoder import Encoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
+from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
-from jangin.core.types import Dropped, Example
-from jangin.examples.encoder_files import encoder_files
-from jangin.examples.semantic import (
+from jangin.examples.curation.filters import Rule, Sieve, Verdict, preference
+from jangin.examples.curation.semantic_dedup import (
     EncoderSemantic,
     NoSemantic,
     Semantic,
     encode_rows,
     find_semantic_twins,
 )
-from jangin.examples.sieve import Rule, Sieve, Verdict, preference
 
 _REMEDIES: dict[Rule, str] = {
     "empty": "look at the replies they were made from",
@@ -204,7 +203,7 @@ def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
 
 def _prompt_key(row: Example) -> tuple[str, ...]:
     """Equal for prompts that differ in white space, letter case and Unicode form only."""
-    from jangin.examples.candidates import normalised
+    from jangin.text.normalize import normalised
 
     return tuple(f"{message.role}:{normalised(message.content)}" for message in row.prompt)
 
@@ -224,7 +223,7 @@ def _grouped(
 
 
 def _exact(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
-    from jangin.examples.candidates import normalised
+    from jangin.text.normalize import normalised
 
     groups = _grouped(rows, left, lambda row: (*_prompt_key(row), normalised(row.answer)))
     return [
@@ -256,7 +255,7 @@ def _near(
 
     Equal questions have been settled by the two rules before, so exact matches are left alone.
     """
-    from jangin.examples.dedup import Rules, find_duplicates
+    from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
     contexts = defaultdict(list)
     for index in left:

@@ -16,20 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.digest import rank
 from jangin.core.errors import StageError
-from jangin.core.replies import (
-    Failed,
-    Problem,
-    Question,
-    ask_structured,
-    count_unpaid,
-    make_question,
-)
+from jangin.core.records import Example
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Example
-from jangin.examples.components import rank
-from jangin.examples.descent import Attempt, Descent, draw
-from jangin.examples.eliminate import (
+from jangin.examples.augmentation.elimination import (
     OPERATIONS,
     RULES,
     Case,
@@ -40,9 +31,18 @@ from jangin.examples.eliminate import (
     Operation,
     find_fault,
 )
-from jangin.examples.language import language_problem
-from jangin.examples.near_copies import compact as letters
-from jangin.examples.origins import NO_PASSAGE, Origins
+from jangin.examples.augmentation.lineage import Attempt, Descent, draw
+from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
+from jangin.llm.structured import (
+    Failed,
+    Problem,
+    Question,
+    ask_structured,
+    count_unpaid,
+    make_question,
+)
+from jangin.text.language import language_problem
+from jangin.text.normalize import compact as letters
 
 
 class RuleGain(Config):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from jangin.core.errors import DataError, SettingsError
-from jangin.core.types import Example
+from jangin.core.records import Example
 
 ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai", "template"]
 

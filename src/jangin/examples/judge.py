@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import DataError, StageError
-from jangin.core.replies import Failed, Question, ask_structured, count_unpaid, make_question
+from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Example, Score
-from jangin.examples.origins import NO_PASSAGE, Origins
+from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
+from jangin.llm.structured import Failed, Question, ask_structured, count_unpaid, make_question
 
 Kind = Literal["original", "paraphrase", "evolved"]
 
@@ -190,7 +190,7 @@ def _calibrate(
     scored: Mapping[str, tuple[Score, ...]],
     human: Mapping[str, float],
 ) -> None:
-    from jangin.examples.agreement import Agreement, advice, compare
+    from jangin.examples.curation.judge_agreement import Agreement, advice, compare
 
     both = [row for row in {row.id: row for row in rows}.values() if row.id in scored]
     both = [row for row in both if row.id in human]

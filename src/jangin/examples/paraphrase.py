@@ -13,22 +13,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime, StageConfig
-from jangin.core.digest import normalise
+from jangin.core.encoder import encoder_files
 from jangin.core.errors import SettingsError, StageError
-from jangin.core.replies import Failed, Question, ask_structured, count_unpaid, make_question
+from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Example, Message
-from jangin.examples.diversity import Diversity, NearCopies, find_copies
-from jangin.examples.encoder_files import encoder_files
-from jangin.examples.meaning import (
+from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
+from jangin.examples.augmentation.meaning_check import (
     EncoderMeaning,
     Meaning,
     TeacherMeaning,
     Unchecked,
     check_meaning,
 )
-from jangin.examples.origins import Origins
-from jangin.examples.recorded_paraphrases import read_paraphrases
+from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
+from jangin.examples.provenance.source_text import Origins
+from jangin.llm.structured import Failed, Question, ask_structured, count_unpaid, make_question
+from jangin.text.normalize import normalise
 
 
 class TeacherSource(Config):

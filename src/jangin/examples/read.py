@@ -9,9 +9,9 @@ from pydantic import Field
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ConfigError, DataError
+from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
-from jangin.core.types import Example, Record
-from jangin.examples.read_rows import (
+from jangin.examples.readers.rows import (
     Chats,
     HubRows,
     PromptCompletion,
@@ -21,7 +21,7 @@ from jangin.examples.read_rows import (
     read_rows,
     tokenizers_of,
 )
-from jangin.examples.squad import Squad, read_squad
+from jangin.examples.readers.squad import Squad, read_squad
 
 
 class ReadConfig(StageConfig):

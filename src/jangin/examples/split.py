@@ -19,11 +19,11 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import SettingsError
+from jangin.core.records import Chunk, Example, Split, SplitExample
 from jangin.core.stage import Stage, StageContext
-from jangin.core.types import Chunk, Example, Split, SplitExample
 
 if TYPE_CHECKING:
-    from jangin.examples.components import Component
+    from jangin.examples.curation.split_groups import Component
 
 
 class SplitConfig(StageConfig):
@@ -67,7 +67,7 @@ def split_examples(
     Of validation and unseen sections only originals and evolved questions are kept: as evidence a
     paraphrase of an untrained question says nothing that its original does not.
     """
-    from jangin.examples.components import join_components
+    from jangin.examples.curation.split_groups import join_components
 
     unique = list({example.id: example for example in examples}.values())
     components = join_components(unique, chunks, config.seed)
@@ -89,7 +89,8 @@ def _paraphrase_splits(
     family: tuple[Example, ...], copied: frozenset[str], config: SplitConfig
 ) -> dict[str, Split]:
     """The paraphrases of a training question: some held out, some trained on, others unused."""
-    from jangin.examples.components import held_out_paraphrases, rank
+    from jangin.core.digest import rank
+    from jangin.examples.curation.split_groups import held_out_paraphrases
 
     chosen = held_out_paraphrases(family, copied, config.held_out_paraphrases, config.seed)
     held_out: dict[str, Split] = {example.id: "held_out_paraphrases" for example in chosen}
@@ -130,7 +131,7 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
 
 def _labels(components: list["Component"]) -> list[str]:
     """The most frequent answer of each component; empty texts where answers are no labels."""
-    from jangin.examples.describe import MOST_LABELS, ROWS_PER_LABEL
+    from jangin.prepare.engine.profile import MOST_LABELS, ROWS_PER_LABEL
 
     answers = [
         [family[0].answer.strip() for family in component.families] for component in components

@@ -15,12 +15,16 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import StageError
-from jangin.core.replies import Failed, Question, count_unpaid
+from jangin.core.records import Choice, Chunk, Document, Example, Query, RankedSnippet
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Choice, Chunk, Document, Example, Query, RankedSnippet
-from jangin.examples import answers_from_snippets, choices, coverage, pairs, rewrites
-from jangin.examples.asked import Asked
-from jangin.examples.modes import (
+from jangin.examples.checks.row_checks import Limits
+from jangin.examples.provenance.passage import Passage
+from jangin.examples.synthesis import coverage
+from jangin.examples.synthesis import grounded_answers as answers_from_snippets
+from jangin.examples.synthesis import multiple_choice as choices
+from jangin.examples.synthesis import question_answer as pairs
+from jangin.examples.synthesis import summary_and_instruction as rewrites
+from jangin.examples.synthesis.modes import (
     AnswerFromSnippets,
     Instruction,
     Mode,
@@ -28,9 +32,9 @@ from jangin.examples.modes import (
     QuestionAnswer,
     Summary,
 )
-from jangin.examples.passage import Passage
-from jangin.examples.teaching import Made, Teaching
-from jangin.examples.trust import Limits
+from jangin.examples.synthesis.novelty import Asked
+from jangin.examples.synthesis.teacher import Made, Teaching
+from jangin.llm.structured import Failed, Question, count_unpaid
 
 
 class SynthesizeConfig(StageConfig):

@@ -1,1 +1,1 @@
-"""Floor 5: the only home of torch. In order: catalog, render, pack, train, sft, evaluate."""
+"""Everything about a model but training it: weights, tokenizers, memory."""

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import ConfigError, StageError
+from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.types import Document, Example
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
 
@@ -96,7 +96,7 @@ def place_base(
     `location` is where a local model's place is noted, `texts` what a starter learns its
     tokenizer from; raises `StageError` where it needs some and there is none.
     """
-    from jangin.models.pretrained import refer_to_hub, refer_to_local
+    from jangin.models.references import refer_to_hub, refer_to_local
     from jangin.models.starter import make_starter
 
     if isinstance(base, Hub):

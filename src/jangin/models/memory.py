@@ -4,14 +4,12 @@ What the packed loop keeps for the backward pass is counted tensor by tensor, pe
 Letters: D hidden size, F feed-forward size, Q all query heads, K all key/value heads, V vocabulary.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from jangin.core.errors import TrainingError
+from jangin.models.shape import ModelShape
 
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
@@ -50,106 +48,6 @@ ATTENTION_BLOCK, KEPT_KEYS, GRAIN = 256, 512, 32
 """Those of `dense_attention`: attention weights of blocks with few keys are kept."""
 NF4_BYTES = 0.516
 """Per weight: 4 bits and doubly quantised scales."""
-
-_TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
-_FOUR_NORMS = {"gemma2", "gemma3_text"}
-_QUERY_KEY_NORM = {"qwen3", "gemma3_text"}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes that decide a decoder's memory."""
-
-    family: str
-    known: bool
-    """False for a family whose parts are guessed to be Llama's."""
-    hidden: int
-    layers: int
-    feed_forward: int
-    queries: int
-    """Heads times head size."""
-    keys: int
-    """Key/value heads times head size."""
-    heads: int
-    head_size: int
-    vocabulary: int
-    tied: bool
-    norms: int
-    """Of the hidden size, per layer."""
-    query_key_norm: bool
-    attention_bias: int
-    """Bias elements of a layer's attention."""
-    feed_forward_bias: int
-    soft_capped: bool
-    """Its logits are changed after the head, so its rows are padded and its logits kept whole."""
-    weight_bytes: int
-    """Per weight, as the checkpoint stores them."""
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "ModelShape":
-        """From the content of a config.json. Raises `TrainingError` where sizes are missing."""
-        text = config.get("text_config") or config
-        try:
-            family = str(text["model_type"])
-            hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
-            head_size = int(text.get("head_dim") or hidden // heads)
-            queries = heads * head_size
-            keys = int(text.get("num_key_value_heads") or heads) * head_size
-            feed_forward = int(text["intermediate_size"])
-            return cls(
-                family=family,
-                known=family in _TWO_NORMS | _FOUR_NORMS,
-                hidden=hidden,
-                layers=int(text["num_hidden_layers"]),
-                feed_forward=feed_forward,
-                queries=queries,
-                keys=keys,
-                heads=heads,
-                head_size=head_size,
-                vocabulary=int(text["vocab_size"]),
-                tied=bool(text.get("tie_word_embeddings", family in _FOUR_NORMS)),
-                norms=4 if family in _FOUR_NORMS else 2,
-                query_key_norm=family in _QUERY_KEY_NORM,
-                attention_bias=_attention_bias(text, family, queries, keys, hidden),
-                feed_forward_bias=2 * feed_forward + hidden if text.get("mlp_bias") else 0,
-                soft_capped=bool(text.get("final_logit_softcapping")),
-                weight_bytes=_weight_bytes(config),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
-                f"the model's config.json does not tell its sizes ({error}), so its memory cannot "
-                "be planned. Set `memory: warn` to train all the same."
-            ) from error
-
-    @classmethod
-    def read(cls, path: Path) -> "ModelShape":
-        """From a config.json."""
-        return cls.of(json.loads(path.read_text(encoding="utf-8")))
-
-    @property
-    def linear_parameters(self) -> int:
-        """Weights of all linear layers but the head, biases not counted."""
-        attention = 2 * self.hidden * (self.queries + self.keys)
-        return self.layers * (attention + 3 * self.hidden * self.feed_forward)
-
-    @property
-    def embedding_parameters(self) -> int:
-        """Weights of the embedding alone; the head has as many, shared where it is tied."""
-        return self.vocabulary * self.hidden
-
-    @property
-    def parameters(self) -> int:
-        """All of them; exact for known families."""
-        norms = self.norms * self.hidden + (2 * self.head_size if self.query_key_norm else 0)
-        rest = self.layers * (norms + self.attention_bias + self.feed_forward_bias) + self.hidden
-        heads = 1 if self.tied else 2
-        return self.linear_parameters + rest + heads * self.embedding_parameters
-
-    def adapter_parameters(self, rank: int) -> int:
-        """Of a LoRA adapter of this rank on every linear layer but the head."""
-        sides = 4 * self.hidden + 2 * self.queries + 2 * self.keys
-        sides += 3 * (self.hidden + self.feed_forward)
-        return self.layers * rank * sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,16 +248,3 @@ def _process_bytes(shape: ModelShape, training: Training) -> int:
     if training.method == "qlora":
         size += QUANTIZER_BYTES + min(SMALL_BLOCKS_BYTES, 8 * shape.parameters)
     return size
-
-
-def _attention_bias(
-    text: Mapping[str, Any], family: str, queries: int, keys: int, hidden: int
-) -> int:
-    if family == "qwen2":
-        return queries + 2 * keys
-    return queries + 2 * keys + hidden if text.get("attention_bias") else 0
-
-
-def _weight_bytes(config: Mapping[str, Any]) -> int:
-    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return 2 if dtype.endswith("16") else 4

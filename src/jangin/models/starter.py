@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from jangin.models.local import no_bars
+from jangin.models.loading import no_bars
 
 # (hidden size, layers, feed-forward size, heads)
 # Two wide layers memorise short answers in fewer steps than five narrow ones of the same size.

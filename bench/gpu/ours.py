@@ -1,0 +1,201 @@
+"""This project's side of the GPU bench, through its own training loop and decoder."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from case import WARM_UP_STEPS, Clock
+from material import ALPHA, EOS, RANK, Rows, config, make_model, make_rows
+
+from jangin.core.stage import Silence
+from jangin.inference.continuous_batching import Request
+from jangin.inference.generate import steps
+from jangin.models import memory
+from jangin.models.tokens.chat_template import RenderedRows
+from jangin.models.tokens.pair_packing import PairRows
+from jangin.training.dpo import DpoConfig
+from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
+from jangin.training.loop.dpo_objective import (
+    DpoLoss,
+    DpoTerms,
+    PairScorer,
+    choose_pair_scorer,
+    reference_log_probabilities,
+)
+from jangin.training.loop.objective import matrix_dtype
+from jangin.training.loop.scorer import Scorer
+from jangin.training.loop.sft_objective import TokenLoss
+from jangin.training.loop.trainer import minimise
+from jangin.training.loop.weights import attach
+
+Job = dict[str, Any]
+
+
+def work(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
+    """The figures of one case."""
+    return {"sft": sft, "dpo": dpo, "generate": write}[job["task"]](job, clock, scratch)
+
+
+def settings(job: Job, cls: type[TrainingConfig]) -> Any:
+    """As `project.yaml` would say it: full tuning of fp32 weights with bf16 products, or LoRA."""
+    method = Full() if job["method"] == "full" else Lora(type="lora", r=RANK, alpha=ALPHA)
+    return cls(
+        method=method,
+        length=Epochs(type="epochs", epochs=1),
+        learning_rate=1e-5,
+        precision="bf16",
+        examples_per_step=job["examples_per_step"],
+        tokens_per_batch=job["tokens_per_batch"],
+        checkpoint_every_steps=10**9,
+        checkpoint_every_seconds=10**9,
+        threads=1 if job["device"] == "cpu" else 0,
+    )
+
+
+def trainable(job: Job, conf: TrainingConfig) -> Any:
+    """The model with what the method trains."""
+    full = job["method"] == "full"
+    model = make_model(
+        job["shape"],
+        torch.float32 if full else torch.bfloat16,
+        job["device"],
+        four_bits=job["method"] == "qlora",
+    )
+    return attach(model, conf)
+
+
+def rendered(rows: Rows) -> RenderedRows:
+    """The rows as the engine's renderer would hand them over."""
+    pairs = list(zip(rows.prompts, rows.answers, strict=True))
+    return RenderedRows(
+        np.concatenate([part for pair in pairs for part in pair]),
+        np.concatenate([np.repeat([False, True], [len(p), len(a)]) for p, a in pairs]),
+        np.cumsum([0, *rows.lengths], dtype=np.int64),
+        tuple(f"row {number}" for number in range(len(pairs))),
+        (EOS,),
+    )
+
+
+def both_answers(rows: Rows, others: Rows) -> PairRows:
+    """Each prompt with its own answer and with another's."""
+    rejected = Rows(rows.prompts, others.answers)
+    together = Rows(rows.prompts * 2, rows.answers + others.answers)
+    stems = []
+    for place, prompt in enumerate(rows.prompts):
+        chosen, other = rows.answers[place], rejected.answers[place]
+        size = min(len(chosen), len(other))
+        apart = np.flatnonzero(chosen[:size] != other[:size])
+        stems.append(len(prompt) + int(apart[0]))
+    names = tuple(f"pair {number}" for number in range(len(rows.prompts)))
+    return PairRows(rendered(together), np.asarray(stems, np.int64), names)
+
+
+def padded(model: Any, dtype: torch.dtype) -> Scorer:
+    """The engine's other path: padded batches, transformers' own attention."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.set_attn_implementation("sdpa")
+    return Scorer(model, packed=False, reason="the bench asked for it", dtype=dtype)
+
+
+def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
+    """`minimise` on the token loss."""
+    conf = settings(job, TrainingConfig)
+    model = trainable(job, conf)
+
+    def objective(count: int, seed: int) -> TokenLoss:
+        data = rendered(make_rows(count, job["shape"], seed))
+        if job["packed"]:
+            return TokenLoss.of(model, data, None, conf)
+        scorer = padded(model, matrix_dtype(conf))
+        return TokenLoss(scorer, data, None, conf, next(model.parameters()).device)
+
+    warm_up = objective(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7)
+    minimise(warm_up, conf, scratch / "warm-up", Silence())
+    loss = objective(job["rows"], job["seed"])
+    with clock:
+        outcome = minimise(loss, conf, scratch / "run", Silence())
+    share = float(loss.data.trained.mean())
+    facts = predicted(job, loss.lengths.tolist(), outcome.runtime, share)
+    return {"tokens": int(loss.lengths.sum()), **facts}
+
+
+def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
+    """The reference and `minimise` on the DPO loss, both inside the clock."""
+    conf = settings(job, DpoConfig)
+    model = trainable(job, conf)
+    device = next(model.parameters()).device
+
+    def train(count: int, seed: int, folder: Path) -> tuple[PairRows, dict[str, Any]]:
+        rows = (make_rows(count, job["shape"], each) for each in (seed, seed + 1))
+        data = both_answers(*rows)
+        if job["packed"]:
+            scorer = choose_pair_scorer(model, data, conf, device)
+        else:
+            scorer = PairScorer(padded(model, matrix_dtype(conf)))
+        with model.disable_adapter():
+            every = range(len(data))
+            reference = reference_log_probabilities(
+                scorer, data, every, conf.tokens_per_batch, device
+            )
+        loss = DpoLoss(scorer, data, reference, conf, DpoTerms(beta=0.1), device)
+        return data, minimise(loss, conf, folder, Silence()).runtime
+
+    train(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7, scratch / "warm-up")
+    with clock:
+        data, runtime = train(job["rows"], job["seed"], scratch / "run")
+    share = float(data.both.trained.mean())
+    facts = predicted(job, data.lengths.tolist(), runtime, share)
+    return {"tokens": int(data.both.lengths.sum()), "pairs": len(data), **facts}
+
+
+def predicted(
+    job: Job, lengths: list[int], runtime: dict[str, Any], trained_share: float
+) -> dict[str, Any]:
+    """What `models/memory.py` expects, and how the run went; the CUDA context is not counted."""
+    shape = memory.ModelShape.of(
+        config(job["shape"]).to_dict()
+        | {"dtype": "float32" if job["method"] == "full" else "bfloat16"}
+    )
+    budget = min(runtime["tokens_per_batch"], job["examples_per_step"] * max(lengths))
+    plan = memory.predict(
+        shape,
+        memory.Training(
+            method=job["method"],
+            pairs=job["task"] == "dpo",
+            tokens=min(budget, sum(lengths)),
+            precision="bf16",
+            rank=RANK,
+            trained_share=trained_share,
+            device=job["device"],
+            checkpointing=runtime["activation_checkpointing"],
+        ),
+    )
+    on_gpu = job["device"] == "cuda"
+    return {
+        "predicted_bytes": plan.peak - (plan.process if on_gpu else 0),
+        "batch_tokens": runtime["tokens_per_batch"],
+        "checkpointing": runtime["activation_checkpointing"],
+        "packed": runtime["packed"],
+        "padded_because": runtime["padded_because"],
+    }
+
+
+def write(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:  # noqa: ARG001  one signature
+    """Greedy answers of as many tokens as the rows' own."""
+    dtype = torch.bfloat16 if job["device"] == "cuda" else torch.float32
+    model = make_model(job["shape"], dtype, job["device"]).eval()
+    rows = make_rows(job["rows"], job["shape"], job["seed"])
+    requests = [
+        Request(prompt.tolist(), len(answer))
+        for prompt, answer in zip(rows.prompts, rows.answers, strict=True)
+    ]
+
+    def answer(asked: list[Request]) -> int:
+        stepped = steps(model, None, asked, frozenset(), job["examples_per_step"], watched=False)
+        return sum(len(written) for written in stepped)
+
+    answer(requests[:4])
+    with clock:
+        tokens = answer(requests)
+    return {"tokens": tokens}

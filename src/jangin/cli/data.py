@@ -1,0 +1,249 @@
+"""Commands about data: `prepare` a file for training, `show` rows and what they are like."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from jangin.cli.options import HERE, ProjectOption, StoreOption
+from jangin.cli.terminal import Stopped, confirm, console, rows_table
+from jangin.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jangin.prepare.command import Wanted
+    from jangin.prepare.engine.build import Outcome
+    from jangin.prepare.suggestions.suggestion import Remedy
+    from jangin.report.data_page import DataView
+
+LANGUAGE = Literal["auto", "ko", "en"]
+FormatOption = Annotated[
+    Literal["chat", "completion", "preference"],
+    typer.Option("--format", "-f", help="What the lines of the new files look like."),
+]
+ShareOption = Annotated[float, typer.Option(help="Share of rows.", min=0, max=0.9)]
+GroupOption = Annotated[
+    str, typer.Option(help="Column whose equal values stay in one split, such as a document.")
+]
+OrderOption = Annotated[
+    Literal["as_given", "shuffled", "sorted"], typer.Option(help="Of the training rows.")
+]
+TokenizerOption = Annotated[Path | None, typer.Option(help="Folder of the model, to count tokens.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Take every remedy.")]
+ApplyOption = Annotated[
+    Path | None, typer.Option(help="A manifest: do again what it says, asking nothing.")
+]
+FolderOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder; default: that of the file.")
+]
+ShownVariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", "-v", help="Which variant; default: the last one, of prompts the first."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command()(prepare)
+    app.command()(show)
+
+
+def prepare(
+    given: typer.Context,
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet.")],
+    form: FormatOption = "chat",
+    prompt: Annotated[
+        str, typer.Option(help="Column of the question, or a pattern such as '{title}: {text}'.")
+    ] = "",
+    completion: Annotated[
+        str, typer.Option(help="Column or pattern of the answer; of the better one.")
+    ] = "",
+    rejected: Annotated[str, typer.Option(help="Column or pattern of the worse answer.")] = "",
+    system: Annotated[str, typer.Option(help="A system message for every row.")] = "",
+    validation: ShareOption = 0.1,
+    test: ShareOption = 0.1,
+    group: GroupOption = "",
+    order: OrderOption = "as_given",
+    balance: Annotated[int, typer.Option(help="Most rows of one answer; 0: all.", min=0)] = 0,
+    tokenizer: TokenizerOption = None,
+    context: Annotated[int, typer.Option(help="Its longest row, in tokens.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 42,
+    yes: YesOption = False,
+    apply: ApplyOption = None,
+    output: FolderOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+) -> None:
+    """Look at a file of rows, mend what you agree to, and write files to train on.
+
+    Writes FILE_prepared_{train,validation,test,aside}.jsonl, a manifest and a report.
+    """
+    from jangin.prepare import command as preparing
+
+    folder = output or file.parent
+    if apply is not None:
+        _refuse_beside_apply(given)
+        old = preparing.read_manifest(apply)
+        answers = list(old.remedies)
+        outcome, new = preparing.write(file, old.plan, answers, folder, overwrite=overwrite)
+        _show_outcome(outcome)
+        for difference in preparing.differences(old, new):
+            console.print(f"[yellow]![/] {escape(difference)}", highlight=False, soft_wrap=True)
+        return
+    if not yes and not console.is_terminal:
+        raise ConfigError(
+            "nobody can be asked here. Add -y to take every remedy, or --apply MANIFEST to do what "
+            "was decided before."
+        )
+    wanted = preparing.Wanted(
+        form, prompt, completion, rejected, system, validation, test, group, seed, order,
+        tokenizer, context, balance,
+    )  # fmt: skip
+    preparing.refuse_overwriting(file, folder, overwrite=overwrite)
+    _show_outcome(_ask_and_write(file, wanted, folder, yes=yes, overwrite=overwrite))
+
+
+def _refuse_beside_apply(given: typer.Context) -> None:
+    """Raise `ConfigError` for options about what a manifest says already."""
+    beside = {"file", "apply", "output", "overwrite", "yes"}
+    ignored = [
+        parameter.opts[0]
+        for parameter in given.command.params
+        if parameter.name is not None
+        and parameter.name not in beside
+        and getattr(given.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    ]
+    if ignored:
+        listed = ", ".join(ignored)
+        raise ConfigError(
+            f"--apply does what the manifest says, and {listed} would change that. Leave out "
+            f"{listed}, or leave out --apply and answer anew."
+        )
+
+
+def _ask_and_write(
+    file: Path, wanted: "Wanted", folder: Path, *, yes: bool, overwrite: bool
+) -> "Outcome":
+    from jangin.prepare import command as preparing
+
+    work = console.status(f"  looking at every row of {escape(file.name)}")
+
+    def ask(remedy: "Remedy") -> bool:
+        _show_remedy(remedy)
+        if yes or remedy.level == "necessary":
+            return True
+        work.stop()
+        agreed = confirm("  Do it?")
+        work.start()
+        return agreed
+
+    try:
+        with work:
+            plan, answers = preparing.propose(file, wanted, ask, _say)
+            work.update(f"  writing into {escape(str(folder))}")
+            outcome, _ = preparing.write(file, plan, answers, folder, overwrite=overwrite)
+    except KeyboardInterrupt:
+        raise Stopped("[yellow]Stopped.[/] Nothing was written.") from None
+    return outcome
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _show_remedy(remedy: "Remedy") -> None:
+    colour = "red" if remedy.level == "necessary" else "yellow"
+    level = escape(f"[{remedy.level}]")
+    console.print(
+        f"[{colour}]{level}[/] {escape(remedy.finding)}.", highlight=False, soft_wrap=True
+    )
+    console.print(f"  -> {escape(remedy.question)}", highlight=False, soft_wrap=True)
+
+
+def _show_outcome(outcome: "Outcome") -> None:
+    for reason in outcome.reasons[:12]:
+        lines = ", ".join(map(str, reason.lines))
+        _say(f"set aside: {reason.rows:,} x {reason.reason} (lines {lines})")
+    kept = sum(outcome.splits.values())
+    counts = ", ".join(f"{name} {rows:,}" for name, rows in outcome.splits.items() if rows)
+    _say(f"{kept:,} of {outcome.rows:,} rows: {counts}")
+
+
+def show(
+    kind: Annotated[str, typer.Argument(help="data, documents, chunks, examples, dropped, ...")],
+    file: Annotated[
+        Path | None, typer.Argument(help="Of `show data`: a file; default: the project's examples.")
+    ] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: ShownVariantOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
+    prompt: Annotated[str, typer.Option(help="Of `show data FILE`: column of the question.")] = "",
+    completion: Annotated[str, typer.Option(help="Of `show data FILE`: of the answer.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Of `show data`: an HTML page.")
+    ] = None,
+    language: Annotated[LANGUAGE, typer.Option(help="auto: as the rows.")] = "auto",
+) -> None:
+    """Show rows of a table that a stage has made, what data is like, or the teachers' prompts."""
+    if kind == "prompts":
+        from jangin.project.tables import prompts
+
+        for heading, wording in prompts(project, variant):
+            console.print(f"[bold]{escape(heading)}[/]", highlight=False, soft_wrap=True)
+            console.print(f"{wording}\n", markup=False, highlight=False, soft_wrap=True)
+        return
+    if kind == "data":
+        from jangin.report import data_page
+
+        if file is not None:
+            view = data_page.view_file(file, prompt, completion)
+        else:
+            from jangin.project.session import open_session
+
+            with open_session(project, store) as session:
+                name = session.choose(variant)[-1]
+                view = data_page.view_project(session.opened.name, session.made(name))
+        _show_data(view, output, language)
+        return
+    from jangin.project.session import open_session
+    from jangin.project.tables import rows
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        found, total, stage = rows(session.made(name), kind, limit)
+    console.print(rows_table(f"{kind} of {stage} ({name})", found, total, console.width))
+
+
+def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> None:
+    from jangin.core.store import output_errors
+    from jangin.report import data_page
+    from jangin.report.i18n.translate import Words
+
+    chosen: Literal["ko", "en"] = (
+        ("ko" if view.korean else "en") if language == "auto" else language
+    )
+    words = Words(chosen)
+    found = view.found
+    console.print(f"[bold]{escape(view.name)}[/]", highlight=False)
+    _say(words("data_lead", rows=found.rows))
+    for heading, spread in data_page.spreads(view, words):
+        _say(f"{heading}: {data_page.sentence(spread, words)}")
+    for heading, count in data_page.findings(view, words):
+        _say(f"{heading}: {count:,}")
+    for split, count in view.splits.items():
+        _say(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
+    for script, count in found.languages.items():
+        name = words.known(f"script_{script}", script)
+        _say(f"{words('data_languages')}: {name} {count:,}")
+    for suspect in found.personal:
+        _say(f"{words('data_personal')}: {suspect.name.replace('_', ' ')} {suspect.rows:,}")
+    if found.labels:
+        most = max(found.labels.values())
+        for label, count in sorted(found.labels.items(), key=data_page.by_number):
+            _say(f"  {label[:20]:>20} {count:>9,} {'█' * max(1, round(40 * count / most))}")
+    if output is not None:
+        with output_errors(output):
+            output.write_text(data_page.as_html(view, chosen), encoding="utf-8")
+        _say(f"{words('data_title')}: {output}")

@@ -1,0 +1,371 @@
+"""What the command line shows: progress bars, the plan, the steps of a run, tables of results."""
+
+import select
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jangin.text.numbers import dollars
+
+WIDTH_OF_FILES = 120
+"""Columns where the output is no terminal but a file or a pipe."""
+
+
+def _console(*, stderr: bool) -> Console:
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
+
+
+console = _console(stderr=False)
+errors = _console(stderr=True)
+
+LEAST_CELL = 8
+"""A longer value may be folded, but not into less."""
+
+INTERRUPTED = 130
+STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
+STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
+
+
+class Stopped(SystemExit):
+    """Ctrl-C in a command of which it can be said what is left of it."""
+
+    def __init__(self, text: str) -> None:
+        """Exit with the code of an interrupted program."""
+        super().__init__(INTERRUPTED)
+        self.text = text
+
+
+def confirm(question: str) -> bool:
+    """Ask for yes, the default, or no."""
+    from rich.prompt import Confirm
+
+    class Patient(Confirm):
+        """Waits in small steps: polars lets a read go on after SIGINT, and Ctrl-C did nothing."""
+
+        @classmethod
+        def get_input(cls, console: Console, prompt: Any, *_: Any, **__: Any) -> str:
+            console.print(prompt, end="")
+            while not select.select([sys.stdin], [], [], 0.1)[0]:
+                pass
+            return input()
+
+    return Patient.ask(question, default=True, console=console)
+
+
+class Bars:
+    """Progress bars with an estimate of the time left; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+        )
+
+    def __enter__(self) -> Self:
+        """Show the bars."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bars off the screen."""
+        self._bars.stop()
+
+    def start(self, label: str, total: int | None) -> int:
+        """A new bar; returns its number."""
+        return int(self._bars.add_task(f"  {escape(label)}", total=total, note=""))
+
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
+        """Move a bar on."""
+        task = self._bars.tasks[self._bars.task_ids.index(bar)]  # type: ignore[arg-type]  # TaskID is an int
+        self._bars.update(task.id, advance=steps, note=escape(note) or task.fields["note"])
+
+    def stop(self, bar: int) -> None:
+        """Take a bar away."""
+        self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
+
+    def say(self, text: str) -> None:
+        """One line above the bars."""
+        console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
+
+
+def step_line(step: Any) -> str:
+    """One line of a run: stage, what was done, how long, what came out."""
+    style = STATE_STYLE[step.state]
+    did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
+    seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
+    counts = step.artifact.manifest.summary if step.artifact is not None else {}
+    shown = ""
+    for name, value in sorted(counts.items(), key=lambda item: _calm(*item)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        part = f"{name.replace('_', ' ')} {number}"
+        if len(shown) + len(part) > console.width - 40:
+            break
+        shown += f"{part}  "
+    return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"
+
+
+def _calm(name: str, value: object) -> bool:
+    """False for counts of what was lost, which stand first."""
+    return not (
+        name in ("unreadable", "failed", "dropped", "malformed_replies", "lost_rows") and value
+    )
+
+
+def plan_table(steps: Sequence[Any]) -> Table:
+    """Stage, state, why, cost, price and time of a plan."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("variant", "stage", "state", "why", "cost", "price", "last time"):
+        table.add_column(title, overflow="fold")
+    for variant, step in _shared(steps):
+        table.add_row(
+            variant,
+            step.stage.name,
+            f"[{STATE_STYLE[step.state]}]{step.state}[/]",
+            escape("; ".join(step.reasons)),
+            escape(step.cost.text),
+            calls_text(step.calls),
+            f"{step.seconds:.1f} s" if step.seconds else "",
+        )
+    return table
+
+
+def calls_text(calls: Any) -> str:
+    """Tokens and dollars of requests to models, none of which will be exceeded but by chance."""
+    if not calls.count:
+        return ""
+    tokens = f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"
+    if calls.unpriced == calls.count:
+        return f"{tokens}, price unknown"
+    usd = f"up to {dollars(calls.usd)}"
+    rest = f" and {calls.unpriced:,} calls of unknown price" if calls.unpriced else ""
+    return f"{tokens}, {usd}{rest}"
+
+
+def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
+    """What all stages together would ask for; empty where no model is asked or was paid."""
+    total: Any = None
+    for _, step in _shared(steps):
+        if total is None:
+            total = type(step.calls)()
+        total.add(step.calls)
+    if total is None or not (total.count or spent_usd):
+        return ""
+    waiting = list(dict.fromkeys(step.stage.name for step in steps if step.state == "waits"))
+    text = f"{total.count:,} calls to models"
+    if total.count:
+        text += f", {calls_text(total)}"
+    if waiting and total.count:
+        text += f"; not counted yet, as they wait: {', '.join(waiting)}"
+    text += f". Spent so far: {dollars(spent_usd)}"
+    return text + (f" of {dollars(budget_usd)}." if budget_usd is not None else ".")
+
+
+def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Steps with the names of the variants they serve; what several have in common stands once."""
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    ways: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        way = (*ways.get(step.variant, ()), step.stage.name, repr(step.config.identity()))
+        ways[step.variant] = way
+        groups.setdefault(way, []).append(step)
+    shown = []
+    for same in groups.values():
+        names = ", ".join(step.variant for step in same)
+        shown.append(("all" if len(ways) == len(same) > 1 else names, same[0]))
+    return shown
+
+
+def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:
+    """Any rows as a table `width` columns wide; long values are cut for the eye, never in the data.
+
+    Where the heads of the columns would be cut too, each row is a list of names and values.
+    """
+    heading = f"{title}: {len(rows)} of {total}"
+    columns = list(rows[0]) if rows else ["no rows"]
+    shown = [[_short(row[column]) for column in columns] for row in rows]
+    widths = [
+        max(cell_len(column), min(LEAST_CELL, max((cell_len(row[n]) for row in shown), default=0)))
+        for n, column in enumerate(columns)
+    ]
+    if sum(widths) + 3 * len(widths) + 1 > width:
+        return _list_of_rows(heading, columns, shown)
+    table = Table(title=heading, title_justify="left", header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", min_width=cell_len(column))
+    for values in shown:
+        table.add_row(*map(escape, values))
+    return table
+
+
+def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=heading, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.min_width = cell_len(heading)  # or it is folded to the width of short values
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, values in enumerate(rows):
+        if number:
+            table.add_row("", "")
+        for column, value in zip(columns, values, strict=True):
+            table.add_row(escape(column), escape(value))
+    return table
+
+
+def _short(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+RIGHT = {
+    "character_f1": "exact match",
+    "closeness": "accuracy",
+    "absolute_error": "guesses in the green band",
+}
+"""What a right answer is, by the measure of the task."""
+
+UNREAD = {"closeness": "no label", "absolute_error": "no number"}
+"""Answers that could not be read: wrong, and in no mean."""
+MOST_UNREAD = 0.1
+"""Share of answers without a number over which a mean error says how many it is of."""
+
+
+def result_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy of every variant and system on every evidence set, with its interval."""
+    measure = results[0]["measure"]
+    table = Table(
+        title=f"{RIGHT.get(measure, 'right answers')} (95 % Wilson interval)", title_justify="left"
+    )
+    for title in (
+        "evidence",
+        "variant",
+        "system",
+        "n",
+        "right",
+        "95 % interval",
+        measure.replace("_", " "),
+        *([UNREAD[measure]] if measure in UNREAD else []),
+        "p vs base",
+    ):
+        right = title in ("n", "right", measure.replace("_", " "), *UNREAD.values())
+        table.add_column(title, justify="right" if right else "left")
+    last = ""
+    for row in results:
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        shown = row["evidence_set"].replace("_", " ") if row["evidence_set"] != last else ""
+        last = row["evidence_set"]
+        p_value = row.get("p_value")
+        table.add_row(
+            shown,
+            row["variant"],
+            row["system"],
+            str(row["n"]),
+            f"{100 * row['right']:.1f} %",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            _score(row),
+            *([str(row["unparsable"])] if measure in UNREAD else []),
+            "" if p_value is None else format_p(p_value),
+        )
+    return table
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Variants beside each other, one line for each evidence set."""
+    table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
+    heads = ("evidence", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
+    for title in heads:
+        table.add_column(title, justify="left" if title in heads[:2] else "right")
+    last = ""
+    for row in sorted(rows, key=lambda row: str(row["evidence_set"])):
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        last = row["evidence_set"]
+        asked = row["n"] is not None
+        table.add_row(
+            str(last).replace("_", " "),
+            row["variant"],
+            str(row["n"]) if asked else "",
+            f"{100 * row['right']:.1f} %" if asked else "not asked",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if asked else "",
+            _score(row) if asked else "",
+            "" if row["p_value"] is None else format_p(row["p_value"]),
+            "" if row["p_holm"] is None else format_p(row["p_holm"]),
+        )
+    return table
+
+
+def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What each variant took: time, money, steps, tokens, and the losses where it ended."""
+    table = Table(title="what each variant took", title_justify="left")
+    table.add_column("variant")
+    for title in (
+        "seconds",
+        "models asked",
+        "cost",
+        "steps",
+        "trained tokens",
+        "train loss",
+        "valid loss",
+    ):
+        table.add_column(title, justify="right")
+    for row in {row["variant"]: row for row in rows}.values():
+        table.add_row(
+            row["variant"],
+            f"{row['seconds']:,.0f}",
+            f"{row['model_calls']:,} calls" if row["model_calls"] else "",
+            row["cost"],
+            *(
+                "" if row[name] is None else f"{row[name]:,}"
+                for name in ("steps", "trained_tokens")
+            ),
+            *("" if row[n] is None else f"{row[n]:.3f}" for n in ("train_loss", "valid_loss")),
+        )
+    return table
+
+
+def _score(row: dict[str, Any]) -> str:
+    """The mean; one over too few answers says over how many, as it flatters or slanders."""
+    score, n, unread = row["score"], row["n"], row["unparsable"]
+    if score is None:
+        return "-"
+    if row["measure"] != "absolute_error":
+        return f"{100 * score:.1f}"
+    few = unread > MOST_UNREAD * n
+    return f"{score:,.2f}" + (f" [yellow](of {n - unread} answers)[/]" if few else "")
+
+
+def format_p(p_value: float) -> str:
+    """A p-value as people write it."""
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

@@ -1,0 +1,220 @@
+"""The pages of one PDF: text layer where it is sound, OCR where it is not, and why."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Progress
+from jangin.documents.readers import ocr
+from jangin.documents.readers import pdf_text as pdf
+from jangin.documents.readers.text_layer import Agreement, agreement, suspicion, without_text
+from jangin.text.normalize import clean
+
+SAMPLES = 3
+"""Pages of a suspicious document that are compared with OCR."""
+WIDESPREAD = 0.2
+"""From this share of suspicious pages on, a failed sample condemns the whole text layer."""
+LEGIBLE = 50.0
+"""Below this confidence OCR cannot speak against a text layer."""
+BLANK_DPI = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PageReading:
+    """Final text of one page."""
+
+    text: str
+    method: Literal["text", "ocr"]
+    confidence: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to read PDFs."""
+
+    use: Literal["auto", "always", "never"]
+    languages: tuple[str, ...]
+    """Tesseract codes; empty to choose by what the document is written in."""
+    dpi: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pdf:
+    """One open PDF and what it takes to read its pages."""
+
+    document: Any
+    digest: str
+    name: str
+    settings: Settings
+    ledger: Ledger
+    progress: Progress
+
+    def reader(self, languages: tuple[str, ...]) -> ocr.Reader:
+        """An OCR reader for these languages; raises `MachineError` where they are missing."""
+        return ocr.Reader(self.ledger, languages, self.settings.dpi, self.settings.workers)
+
+    def pictures(self, numbers: Sequence[int]) -> Iterator[ocr.Picture]:
+        """Pages to read, rendered one by one as they are asked for."""
+        for number in numbers:
+            yield ocr.Picture(f"{self.digest} {number}", self._render(number))
+
+    def _render(self, number: int) -> Callable[[], Any]:
+        return lambda: pdf.picture(self.document, number, self.settings.dpi)
+
+    def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, ocr.Reading]:
+        """OCR readings of these pages, under a progress bar."""
+        if not numbers:
+            return {}
+        bar = self.progress.start(f"ocr {self.name}", len(numbers))
+        found = {}
+        try:
+            readings = self.reader(languages).read(self.pictures(numbers))
+            for number, reading in zip(numbers, readings, strict=True):
+                found[number] = reading
+                self.progress.advance(bar, note=f"page {number}")
+        finally:
+            self.progress.stop(bar)
+        return found
+
+
+def read_pdf(
+    path: Path, digest: str, name: str, settings: Settings, ledger: Ledger, progress: Progress
+) -> list[PageReading]:
+    """Text of every page; raises `pdf.UnopenableError`, or `MachineError` where OCR is missing."""
+    with pdf.opened(path) as document:
+        source = Pdf(document, digest, name, settings, ledger, progress)
+        layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
+        return [replace(reading, text=clean(reading.text)) for reading in _read(source, layers)]
+
+
+def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
+    """Decide page by page."""
+    if source.settings.use == "never":
+        disordered = sum(layer.disordered for layer in layers)
+        by_position = disordered > 0.1 * sum(layer.lines for layer in layers)
+        return [_from_layer(layer, by_position) for layer in layers]
+    reasons = {layer.number: without_text(layer) for layer in layers}
+    inked = _inked(source, [number for number, reason in reasons.items() if reason])
+    reasons = {number: reason for number, reason in reasons.items() if number in inked}
+    if source.settings.use == "always":
+        reasons = {layer.number: "OCR was asked for" for layer in layers if layer.objects}
+    suspicious = {
+        layer.number: why
+        for layer in layers
+        if layer.number not in reasons and (why := suspicion(layer))
+    }
+    if not reasons and not suspicious:
+        return [_from_layer(layer, by_position=False) for layer in layers]
+    languages = source.settings.languages or _languages(source, layers, list(reasons))
+    by_position, condemned = _compare(source, layers, suspicious, languages)
+    reasons.update(condemned)
+    readings = source.read(sorted(reasons), languages)
+    return [
+        _choose(layer, readings.get(layer.number), reasons.get(layer.number, ""), by_position)
+        for layer in layers
+    ]
+
+
+def _inked(source: Pdf, numbers: list[int]) -> set[int]:
+    """Those pages that are not blank."""
+    from jangin.documents.readers.page_layout import has_ink
+
+    return {n for n in numbers if has_ink(pdf.picture(source.document, n, BLANK_DPI))}
+
+
+def _compare(
+    source: Pdf,
+    layers: list[pdf.PageText],
+    suspicious: dict[int, str],
+    languages: tuple[str, ...],
+) -> tuple[bool, dict[int, str]]:
+    """(put characters in order by position, {page: why its text layer is not to be used})."""
+    if not suspicious:
+        return False, {}
+    sample = source.read(_spread(sorted(suspicious), layers), languages)
+    drawn, seen = _agreement(layers, sample, False), _agreement(layers, sample, True)
+    by_position = seen.total > drawn.total
+    filled = [layer.number for layer in layers if layer.drawn.strip()]
+    if len(suspicious) >= WIDESPREAD * len(filled):
+        if (seen if by_position else drawn).sound:
+            return by_position, {}
+        first = min(suspicious)
+        why = f"text layer disagrees with pages {sorted(sample)}; page {first}: {suspicious[first]}"
+        return by_position, dict.fromkeys(filled, why)
+    sample.update(source.read([n for n in sorted(suspicious) if n not in sample], languages))
+    return by_position, {
+        number: f"text layer disagrees with the page: {suspicious[number]}"
+        for number, reading in sample.items()
+        if not _agreement(layers, {number: reading}, by_position).sound
+    }
+
+
+def _agreement(
+    layers: list[pdf.PageText], readings: dict[int, ocr.Reading], by_position: bool
+) -> Agreement:
+    """How well the text layer of some pages agrees with what OCR read there, if legible."""
+    return agreement(
+        (layers[n - 1].seen if by_position else layers[n - 1].drawn, reading.sure)
+        for n, reading in readings.items()
+        if reading.confidence >= LEGIBLE
+    )
+
+
+def _spread(numbers: list[int], layers: list[pdf.PageText]) -> list[int]:
+    """From beginning, middle and end, the page with the longest lines: prose compares best."""
+    count = min(SAMPLES, len(numbers))
+    cuts = [index * len(numbers) // count for index in range(count + 1)]
+
+    def length_of_lines(number: int) -> float:
+        layer = layers[number - 1]
+        return len(layer.drawn) / max(1, layer.lines)
+
+    return [max(numbers[start:stop], key=length_of_lines) for start, stop in pairwise(cuts)]
+
+
+def _languages(
+    source: Pdf, layers: list[pdf.PageText], without_layer: list[int]
+) -> tuple[str, ...]:
+    """Tesseract code of the document's own language, from its text or from one page's picture.
+
+    One language reads better than several at once: on Korean pages `kor` loses 0.9 % of the
+    characters where `kor+eng` loses 2.6 to 3.3 %.
+    """
+    text = "".join(layer.drawn for layer in layers)
+    hangul = sum("가" <= character <= "힣" for character in text)
+    latin = sum(character.isascii() and character.isalpha() for character in text)
+    if hangul + latin >= 200 or not without_layer:
+        return ("kor",) if hangul > 0.1 * latin else ("eng",)
+    candidates = [code for code in ("kor", "eng") if code in ocr.installed_languages()]
+    if len(candidates) < 2:
+        return tuple(candidates) or ("kor",)
+    page = without_layer[len(without_layer) // 2 : len(without_layer) // 2 + 1]
+    weights = {
+        code: next(iter(source.reader((code,)).read(source.pictures(page)))).weight
+        for code in candidates
+    }
+    return (max(weights, key=lambda code: weights[code]),)
+
+
+def _choose(
+    layer: pdf.PageText, reading: ocr.Reading | None, reason: str, by_position: bool
+) -> PageReading:
+    """OCR where it was needed and found at least what the text layer has."""
+    text = _from_layer(layer, by_position)
+    if reading is None:
+        return text
+    if reason.startswith("only") and len(reading.text) < 2 * len(text.text):
+        return text
+    return PageReading(reading.text, "ocr", reading.confidence, reason)
+
+
+def _from_layer(layer: pdf.PageText, by_position: bool) -> PageReading:
+    if by_position and layer.seen != layer.drawn:
+        why = f"text layer put in order by position: {layer.disordered} lines were displaced"
+        return PageReading(layer.seen, "text", None, why)
+    return PageReading(layer.drawn, "text", None, "")

@@ -1,0 +1,1 @@
+"""Search engines, recorded search results and the BM25 index."""

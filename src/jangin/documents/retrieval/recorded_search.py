@@ -1,0 +1,69 @@
+"""Search results that were recorded before, so that a project runs offline."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jangin.core.errors import DataError
+from jangin.documents.retrieval.query_files import QUESTION_KEYS, letters_of, parse_json, read_text
+from jangin.documents.retrieval.web_search import Found, plain
+
+SNIPPET_KEYS = ("snippets", "document", "documents", "results")
+TEXT_KEYS = ("text", "description", "content", "snippet")
+URL_KEYS = ("url", "link")
+
+
+class RecordedSearch:
+    """What was found for each question; a question is known by its letters and digits."""
+
+    def __init__(self, path: Path, say: Callable[[str], None] = lambda _note: None) -> None:
+        """Read a `.jsonl` or `.json` file; raises `DataError` with line or row.
+
+        A row is `{"question": ..., "snippets": [...]}`, where a snippet is a text or has `text`,
+        `title` and `url`; a `.json` may also be `{question: [snippets]}`.
+        """
+        self.path = path
+        self._found: dict[str, list[Found]] = {}
+        text = read_text(path, say)
+        if path.suffix == ".jsonl":
+            for number, line in enumerate(text.split("\n"), start=1):
+                if line.strip():
+                    self._add(f"{path}:{number}", parse_json(f"{path}:{number}", line))
+            return
+        data = parse_json(str(path), text)
+        if isinstance(data, Mapping):
+            data = [{"question": question, "snippets": found} for question, found in data.items()]
+        for number, row in enumerate(data if isinstance(data, list) else [data], start=1):
+            self._add(f"{path}: row {number}", row)
+
+    def __len__(self) -> int:
+        """Questions in the file."""
+        return len(self._found)
+
+    def find(self, question: str) -> list[Found] | None:
+        """The recorded results, which may be none; None for a question that was not recorded."""
+        return self._found.get(letters_of(question))
+
+    def _add(self, where: str, row: Any) -> None:
+        """Take a row; one question in two rows has the results of both."""
+        question = _first(row, QUESTION_KEYS)
+        snippets = _first(row, SNIPPET_KEYS)
+        if not isinstance(question, str) or not isinstance(snippets, list):
+            raise DataError(
+                f'{where}: no search result. A row looks like {{"question": "...", "snippets": '
+                '["...", {"text": "...", "url": "..."}]}.'
+            )
+        found = self._found.setdefault(letters_of(question), [])
+        for number, snippet in enumerate(snippets, start=1):
+            text = snippet if isinstance(snippet, str) else _first(snippet, TEXT_KEYS)
+            if not isinstance(text, str):
+                raise DataError(f"{where}: snippet {number} has no text. Correct or delete it.")
+            if plain(text):
+                title, url = _first(snippet, ("title",)), _first(snippet, URL_KEYS)
+                found.append(Found(text=plain(text), title=plain(title or ""), url=str(url or "")))
+
+
+def _first(row: Any, keys: tuple[str, ...]) -> Any:
+    if not isinstance(row, Mapping):
+        return None
+    return next((row[key] for key in keys if key in row), None)

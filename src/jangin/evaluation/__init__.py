@@ -1,0 +1,1 @@
+"""Evaluation: systems under test, grading and comparison; independent of training."""

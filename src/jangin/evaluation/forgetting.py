@@ -1,0 +1,207 @@
+"""What a model lost by tuning: perplexity and right answers on general material, before and after.
+
+The file is JSON Lines: a row with `text` is read for perplexity, a row with `question` and
+`answer` is asked.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config, Runtime
+from jangin.core.errors import DataError
+from jangin.core.records import Message, Record
+from jangin.core.stage import StageContext
+from jangin.metrics.statistics import bootstrap_mean, mcnemar_p, wilson_interval
+from jangin.metrics.text import contains
+from jangin.text.normalize import normalise
+
+
+class NoForgetting(Config):
+    """Do not look."""
+
+    type: Literal["none"] = "none"
+
+
+class GeneralSet(Config):
+    """General texts and questions that have nothing to do with what is taught."""
+
+    type: Literal["file"]
+    path: Runtime[Path]
+    """JSON Lines with `text`, or with `question` and `answer`."""
+    max_tokens: int = Field(default=1024, ge=16)
+    """Longer texts are cut to so many tokens."""
+
+
+Forgetting = Annotated[NoForgetting | GeneralSet, Field(discriminator="type")]
+
+
+class ForgettingResult(Record):
+    """One model on the general material."""
+
+    system: str
+    texts: int
+    tokens: int
+    perplexity: float | None
+    """exp of the mean negative log-likelihood per token; None without texts."""
+    bits_per_character: float | None
+    """The same, whatever the tokenizer."""
+    log_loss_change: float | None
+    """Mean over texts of nats per token more than the base; with a 95 % bootstrap interval."""
+    log_loss_change_low: float | None
+    log_loss_change_high: float | None
+    questions: int
+    right: float | None
+    """Share of questions whose gold answer stands in the answer, with Wilson's interval."""
+    right_low: float | None
+    right_high: float | None
+    p_value: float | None
+    """Exact McNemar against the base."""
+
+
+class GeneralRow(Record):
+    """One line of the file."""
+
+    text: str = ""
+    question: str = ""
+    answer: str = ""
+
+
+def read_general(path: Path) -> list[GeneralRow]:
+    """All rows; raises `DataError` naming file and line."""
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist. Name a JSON Lines file under evaluate.forgetting.path."
+        )
+    return list(_rows(path))
+
+
+def _rows(path: Path) -> Iterator[GeneralRow]:
+    with path.open(encoding="utf-8-sig", errors="strict") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _row(path, number, line)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8. Save it as UTF-8 and run again.") from error
+
+
+def _row(path: Path, number: int, line: str) -> GeneralRow:
+    remedy = 'Write {"text": "..."} or {"question": "...", "answer": "..."} on each line.'
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: this is not JSON. {remedy}") from error
+    fields = {
+        name: normalise(str(data[name])).strip()
+        for name in ("text", "question", "answer")
+        if isinstance(data, dict) and data.get(name)
+    }
+    row = GeneralRow(**fields)
+    if not row.text and not (row.question and row.answer):
+        raise DataError(f"{path}:{number}: neither a text nor a question with its answer. {remedy}")
+    return row
+
+
+def log_losses(
+    model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int
+) -> list[tuple[float, int]]:
+    """(summed negative log-likelihood in nats, tokens predicted) of each text, one at a time."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for text in texts:
+            ids_1T = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens)
+            ids_1T = ids_1T["input_ids"].to(model.device)
+            if ids_1T.shape[1] < 2:
+                found.append((0.0, 0))
+                continue
+            logits_TV = model(input_ids=ids_1T).logits[0, :-1].float()
+            loss = torch.nn.functional.cross_entropy(logits_TV, ids_1T[0, 1:], reduction="sum")
+            found.append((float(loss), ids_1T.shape[1] - 1))
+    return found
+
+
+def answers_of(
+    model: Any, tokenizer: Any, rows: Sequence[GeneralRow], max_new_tokens: int
+) -> list[bool]:
+    """True for each question whose gold answer stands in the model's greedy answer."""
+    from jangin.inference.generate import generate
+
+    if not rows:
+        return []
+    prompts = [(Message(role="user", content=row.question),) for row in rows]
+    answers = generate(model, tokenizer, prompts, max_new_tokens)
+    return [contains(a.text, row.answer) == 1 for a, row in zip(answers, rows, strict=True)]
+
+
+def forgetting_result(
+    system: str,
+    texts: Sequence[str],
+    losses: Sequence[tuple[float, int]],
+    base_losses: Sequence[tuple[float, int]],
+    right: Sequence[bool],
+    base_right: Sequence[bool],
+    seed: int,
+) -> ForgettingResult:
+    """Sum up one model; for the base itself both halves are the same."""
+    tokens = sum(count for _, count in losses)
+    total = sum(loss for loss, _ in losses)
+    characters = sum(len(text) for text, (_, count) in zip(texts, losses, strict=True) if count)
+    changes = [
+        loss / count - base / base_count
+        for (loss, count), (base, base_count) in zip(losses, base_losses, strict=True)
+        if count and base_count
+    ]
+    places = [str(place) for place in range(len(changes))]
+    change = bootstrap_mean(changes, places, seed=seed) if changes else None
+    share = wilson_interval(sum(right), len(right)) if right else None
+    only = sum(r and not b for r, b in zip(right, base_right, strict=True))
+    only_base = sum(b and not r for r, b in zip(right, base_right, strict=True))
+    return ForgettingResult(
+        system=system,
+        texts=len(texts),
+        tokens=tokens,
+        perplexity=math.exp(total / tokens) if tokens else None,
+        bits_per_character=total / math.log(2) / characters if characters else None,
+        log_loss_change=change.estimate if change else None,
+        log_loss_change_low=change.low if change else None,
+        log_loss_change_high=change.high if change else None,
+        questions=len(right),
+        right=share.estimate if share else None,
+        right_low=share.low if share else None,
+        right_high=share.high if share else None,
+        p_value=mcnemar_p(only, only_base) if right else None,
+    )
+
+
+def write_forgetting(
+    context: StageContext[Any],
+    path: Path,
+    max_tokens: int,
+    models: Mapping[str, Callable[[], tuple[Any, Any]]],
+    max_new_tokens: int,
+    seed: int,
+) -> None:
+    """Write the table `forgetting`; `models` opens (model, tokenizer) by system, the base first."""
+    rows = read_general(path)
+    texts = [row.text for row in rows if row.text]
+    questions = [row for row in rows if row.question]
+    results: list[ForgettingResult] = []
+    base_losses: list[tuple[float, int]] = []
+    base_right: list[bool] = []
+    for system, open_model in context.track(list(models.items()), "general material"):
+        model, tokenizer = open_model()
+        losses = log_losses(model, tokenizer, texts, max_tokens)
+        right = answers_of(model, tokenizer, questions, max_new_tokens)
+        if not results:
+            base_losses, base_right = losses, right
+        results.append(
+            forgetting_result(system, texts, losses, base_losses, right, base_right, seed)
+        )
+    context.write("forgetting", ForgettingResult, results)

@@ -1,0 +1,338 @@
+"""A judge reads two systems' answers to one question, in both orders."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jangin.core.config import Config, Runtime
+from jangin.core.digest import digest_value
+from jangin.core.errors import SettingsError
+from jangin.core.records import Record
+from jangin.core.stage import StageContext
+from jangin.evaluation.results import EvidenceSet, Prediction
+from jangin.evaluation.self_preference import Kinship, kin_of, preference_for
+from jangin.llm.structured import Failed, Question, ask_structured, make_question
+from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, settle
+
+Shown = Literal["first", "second", "tie"]
+
+
+class PairwiseJudge(Config):
+    """One judge, two systems."""
+
+    judge: str
+    """Name of a model under `teachers`."""
+    a: str = "tuned"
+    """System whose wins are counted, as the result table calls it."""
+    b: str = "base"
+    """System that it is held against."""
+    limit: int = Field(default=50, ge=1)
+    """At most so many questions of each evidence set, drawn by the seed; two calls each."""
+    max_tokens: int = Field(default=256, ge=16)
+    """Longest verdict, in the judge's tokens."""
+    concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
+    """Requests in flight at once."""
+
+
+class Verdict(BaseModel):
+    """A judge's reply."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1)]
+    winner: Shown
+
+
+class JudgedPair(Record):
+    """One question and what the judge said in both orders."""
+
+    evidence_set: EvidenceSet
+    example_id: str
+    judge: str
+    a: str
+    b: str
+    question: str
+    gold: str
+    answer_a: str
+    answer_b: str
+    a_first: Winner
+    """Verdict when the answer of `a` was shown first."""
+    b_first: Winner
+    reason_a_first: str
+    reason_b_first: str
+    winner: Winner
+    """Who won in both orders; a tie where the order decided."""
+
+
+class PairwiseResult(Record):
+    """One judge on one evidence set."""
+
+    evidence_set: EvidenceSet
+    judge: str
+    a: str
+    b: str
+    n: int
+    wins: int
+    losses: int
+    ties: int
+    inconsistent: int
+    """Questions where the order of the answers decided; they count as ties."""
+    unjudged: int
+    """Questions for which the judge gave no usable verdict."""
+    win_rate: float
+    """(wins + ties / 2) / n of `a`, with a 95 % bootstrap interval over families."""
+    win_rate_low: float
+    win_rate_high: float
+    p_value: float
+    """Exact sign test on the questions that one side won."""
+    first_shown: float | None
+    """Share of verdicts that went to the answer shown first; 0.5 is no bias."""
+    longer_won: float | None
+    """Share of won questions that the longer answer won."""
+    length_correlation: float | None
+    judge_model: str = ""
+    kinship: Kinship = "none"
+    """The judge is one of the two systems, the base of one, or the teacher of one."""
+    kin: str = ""
+    """That system; empty where the judge is as near to both, or to none."""
+    own_n: int = 0
+    """Questions that unrelated judges of the same two systems have judged too."""
+    own_win_rate: float | None = None
+    """Of `kin` before this judge, over these questions; None where there is no other judge."""
+    others_win_rate: float | None = None
+    """Of `kin` before the others, on average."""
+    self_preference: float | None = None
+    """The difference, with a paired 95 % bootstrap interval over families."""
+    self_preference_low: float | None = None
+    self_preference_high: float | None = None
+
+
+def write_judgements(
+    context: StageContext[Any],
+    configs: Sequence[PairwiseJudge],
+    predictions: Sequence[Prediction],
+    language: str,
+    seed: int,
+) -> None:
+    """Write the tables `judgements`, `pairwise` and `failed` of every judge."""
+    judged: list[JudgedPair] = []
+    results: list[PairwiseResult] = []
+    failures: list[Failed] = []
+    for config in configs:
+        rows, summed, failed = judge_pairs(context, config, predictions, language, seed)
+        judged += rows
+        results += summed
+        failures += failed
+    family = {p.example_id: p.family for p in predictions}
+    results = [_beside_others(result, results, judged, family, seed) for result in results]
+    for line in dict.fromkeys(filter(None, map(kinship_sentence, results))):
+        context.services.progress.say(f"evaluate: {line}")
+    context.write("judgements", JudgedPair, judged)
+    context.write("pairwise", PairwiseResult, results)
+    context.write("failed", Failed, failures)
+
+
+def _beside_others(
+    result: PairwiseResult,
+    results: Sequence[PairwiseResult],
+    judged: Sequence[JudgedPair],
+    family: Mapping[str, str],
+    seed: int,
+) -> PairwiseResult:
+    """The same with what unrelated judges say, where the judge is near to one of the systems."""
+    pair = {result.a, result.b}
+    neutral = {r.judge for r in results if r.kinship == "none" and {r.a, r.b} == pair}
+    rows: dict[str, list[JudgedPair]] = {name: [] for name in (*neutral, result.judge)}
+    for row in judged:
+        same = row.evidence_set == result.evidence_set and {row.a, row.b} == pair
+        if same and row.judge in rows:
+            rows[row.judge].append(row)
+    found = preference_for(result.kin, result.judge, rows, family, seed) if result.kin else None
+    if found is None:
+        return result
+    return result.model_copy(
+        update={
+            "own_n": found.n,
+            "own_win_rate": found.own,
+            "others_win_rate": found.others,
+            "self_preference": found.gain.estimate,
+            "self_preference_low": found.gain.low,
+            "self_preference_high": found.gain.high,
+        }
+    )
+
+
+def kinship_sentence(result: PairwiseResult) -> str:
+    """Says plainly that a judge is no stranger to a contestant; empty where it is one."""
+    if result.kinship == "none":
+        return ""
+    system = result.kin or f"{result.a} and {result.b}"
+    what = {
+        "itself": f"the judge {result.judge} is one of the contestants: it judges {system}, itself",
+        "base": f"the judge {result.judge} is the base model of {system}",
+        "teacher": f"the judge {result.judge} wrote answers that {system} was trained on",
+    }[result.kinship]
+    return f"{what}, so its verdicts may favour it."
+
+
+def judge_pairs(
+    context: StageContext[Any],
+    config: PairwiseJudge,
+    predictions: Sequence[Prediction],
+    language: str,
+    seed: int,
+) -> tuple[list[JudgedPair], list[PairwiseResult], list[Failed]]:
+    """Ask the judge about every question that both systems answered; equal answers are ties.
+
+    Raises `SettingsError` where a system was not asked at all.
+    """
+    pairs = _pairs(config, predictions, seed)
+    chat = context.services.chat(config.judge)
+    questions = [
+        _question(context, config, chat.model, pair, language, first=first)
+        for pair in pairs
+        if pair[0].prediction != pair[1].prediction
+        for first in ("a", "b")
+    ]
+    answers, failures = ask_structured(
+        context, chat, questions, Verdict, config.concurrency, f"judge {config.a} and {config.b}"
+    )
+    verdicts = {subject: answer.value for subject, answer in answers.items()}
+    judged = [row for pair in pairs if (row := _judged(config, pair, verdicts)) is not None]
+    kin = kin_of(context, config.judge, (config.a, config.b))
+    results = []
+    for evidence_set in dict.fromkeys(a.evidence_set for a, _ in pairs):
+        rows = [row for row in judged if row.evidence_set == evidence_set]
+        asked = sum(a.evidence_set == evidence_set for a, _ in pairs)
+        if rows:
+            family = {a.example_id: a.family for a, _ in pairs}
+            result = _result(config, rows, family, asked - len(rows), seed)
+            known = {"judge_model": chat.model, "kinship": kin.kinship, "kin": kin.system}
+            results.append(result.model_copy(update=known))
+    return judged, results, failures
+
+
+def _pairs(
+    config: PairwiseJudge, predictions: Sequence[Prediction], seed: int
+) -> list[tuple[Prediction, Prediction]]:
+    by_system = {
+        name: {p.example_id: p for p in predictions if p.system == name}
+        for name in (config.a, config.b)
+    }
+    for name, rows in by_system.items():
+        if not rows:
+            known = ", ".join(dict.fromkeys(p.system for p in predictions))
+            raise SettingsError(
+                f"evaluate.pairwise: no system is called {name!r}. There is: {known}."
+            )
+    chosen = []
+    first, second = by_system[config.a], by_system[config.b]
+    for evidence_set in dict.fromkeys(p.evidence_set for p in first.values()):
+        ids = sorted(
+            (i for i, p in first.items() if p.evidence_set == evidence_set and i in second),
+            key=lambda i: digest_value([seed, "judge", i]),
+        )
+        chosen += [(first[i], second[i]) for i in ids[: config.limit]]
+    return chosen
+
+
+def _question(
+    context: StageContext[Any],
+    config: PairwiseJudge,
+    model: str,
+    pair: tuple[Prediction, Prediction],
+    language: str,
+    *,
+    first: str,
+) -> Question:
+    a, b = pair
+    shown = (a, b) if first == "a" else (b, a)
+    return make_question(
+        subject=f"{a.example_id} {first}",
+        prompt=context.services.prompts.find("judge_pair", language),
+        reply_type=Verdict,
+        request_fields={"model": model, "temperature": 0.0, "max_tokens": config.max_tokens},
+        values={
+            "question": a.question,
+            "reference": a.gold,
+            "first": shown[0].prediction,
+            "second": shown[1].prediction,
+        },
+    )
+
+
+def _judged(
+    config: PairwiseJudge,
+    pair: tuple[Prediction, Prediction],
+    verdicts: Mapping[str, Verdict],
+) -> JudgedPair | None:
+    a, b = pair
+    if a.prediction == b.prediction:
+        same = Verdict(reason="the answers are equal", winner="tie")
+        shown: tuple[Verdict | None, Verdict | None] = (same, same)
+    else:
+        shown = verdicts.get(f"{a.example_id} a"), verdicts.get(f"{a.example_id} b")
+    first, second = shown
+    if first is None or second is None:
+        return None
+    a_first: Winner = {"first": "a", "second": "b", "tie": "tie"}[first.winner]  # type: ignore[assignment]  # the values are Winners
+    b_first: Winner = {"first": "b", "second": "a", "tie": "tie"}[second.winner]  # type: ignore[assignment]  # the values are Winners
+    return JudgedPair(
+        evidence_set=a.evidence_set,
+        example_id=a.example_id,
+        judge=config.judge,
+        a=config.a,
+        b=config.b,
+        question=a.question,
+        gold=a.gold,
+        answer_a=a.prediction,
+        answer_b=b.prediction,
+        a_first=a_first,
+        b_first=b_first,
+        reason_a_first=first.reason,
+        reason_b_first=second.reason,
+        winner=a_first if a_first == b_first else "tie",
+    )
+
+
+def _result(
+    config: PairwiseJudge,
+    rows: Sequence[JudgedPair],
+    family: Mapping[str, str],
+    unjudged: int,
+    seed: int,
+) -> PairwiseResult:
+    report: PairwiseReport = settle(
+        [
+            Judgement(
+                row.example_id,
+                family[row.example_id],
+                row.a_first,
+                row.b_first,
+                len(row.answer_a),
+                len(row.answer_b),
+            )
+            for row in rows
+        ],
+        seed,
+    )
+    return PairwiseResult(
+        evidence_set=rows[0].evidence_set,
+        judge=config.judge,
+        a=config.a,
+        b=config.b,
+        n=report.n,
+        wins=report.wins,
+        losses=report.losses,
+        ties=report.ties,
+        inconsistent=report.inconsistent,
+        unjudged=unjudged,
+        win_rate=report.win_rate.estimate,
+        win_rate_low=report.win_rate.low,
+        win_rate_high=report.win_rate.high,
+        p_value=report.p_value,
+        first_shown=report.first_shown.estimate if report.first_shown else None,
+        longer_won=report.longer_won.estimate if report.longer_won else None,
+        length_correlation=report.length_correlation,
+    )

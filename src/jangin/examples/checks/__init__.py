@@ -1,0 +1,1 @@
+"""Quality gates for what a teacher writes."""

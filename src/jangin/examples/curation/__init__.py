@@ -1,0 +1,1 @@
+"""Helpers of `curate`, `judge` and `split`."""

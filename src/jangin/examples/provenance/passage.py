@@ -1,0 +1,65 @@
+"""A chunk with the document around it: what a row is asked of, and the page that it rests on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jangin.core.records import Chunk, Document, Example, Message, Score
+from jangin.text.grounding import locate
+from jangin.text.normalize import normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk in its document."""
+
+    chunk: Chunk
+    document: Document
+
+    @property
+    def language(self) -> str:
+        """Of the document."""
+        return self.document.language
+
+    @property
+    def source(self) -> str:
+        """All that a reader of the chunk is told, to hold answers against."""
+        return f"{self.chunk.section}\n{self.chunk.text}"
+
+    def page_of(self, evidence: str) -> int:
+        """Number of the page on which the evidence begins; the chunk's own where that is open."""
+        chunk, text = self.chunk, self.document.text
+        place = locate(evidence, chunk.text) if evidence else None
+        if place is None or text[chunk.start : chunk.end] != chunk.text:
+            return chunk.page
+        start = chunk.start + place[0]
+        pages = self.document.pages
+        return next((page.number for page in pages if page.start <= start < page.end), chunk.page)
+
+    def example(
+        self,
+        question: str,
+        answer: str,
+        evidence: str,
+        scores: tuple[Score, ...],
+        made_by: dict[str, Any],
+    ) -> Example:
+        """An example of one question about this chunk."""
+        return Example.make(
+            prompt=(Message(role="user", content=normalise(question.strip())),),
+            completion=Message(role="assistant", content=normalise(answer.strip())),
+            kind="original",
+            evidence=evidence,
+            scores=scores,
+            **{**self.provenance(evidence), **made_by},
+        )
+
+    def provenance(self, evidence: str) -> dict[str, Any]:
+        """Fields of a row that say where it comes from."""
+        chunk = self.chunk
+        return {
+            "chunk_ids": (chunk.id,),
+            "document_id": chunk.document_id,
+            "source": chunk.source,
+            "page": self.page_of(evidence),
+            "section": chunk.section,
+        }

@@ -1,0 +1,242 @@
+"""Examples from rows: tables through a template, chats, prompt and completion, the hub."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from jangin.core.config import Config
+from jangin.core.errors import DataError, MachineError
+from jangin.core.records import Example, Message
+from jangin.examples.readers.squad import Unusable
+from jangin.prepare.engine.build import COMPLETION, SYSTEM, draft, order_rows
+from jangin.prepare.engine.plan import AsGiven, Order, Plan
+from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_of
+from jangin.prepare.tables.schema import OURS, RAW, REASON, ROW
+from jangin.prepare.transforms.chats import read_messages
+from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT
+from jangin.prepare.transforms.steps import Step, decide, key_of, matching, split_steps
+
+
+class Template(Config):
+    """How a row becomes a prompt and an answer."""
+
+    source: Literal["columns", "messages"] = "columns"
+    """`messages`: the rows hold chats, whose texts are the columns system, prompt and completion
+    for the steps; without steps, `{type: chat}` takes chats as they are."""
+    prompt: str = "{prompt}"
+    """Pattern of the question; `{column}` is filled in, as in `{review}\\n\\n###\\n\\n`."""
+    completion: str = "{completion}"
+    """Pattern of the answer. A blank at its beginning, as older completion models need, stays."""
+    system: str = ""
+    """Pattern of a system message; none where it comes out empty."""
+    group: str = ""
+    """Column whose equal values never fall into different splits, such as a document's id."""
+    steps: tuple[Step, ...] = ()
+    """What is done to the rows: steps by row first, then those over all rows."""
+    order: Order = AsGiven()
+    """Of the examples: `as_given`, `shuffled` or `sorted` by answer."""
+
+    def plan(self) -> Plan:
+        """The same as a plan of `prepare`, without a split."""
+        return Plan(
+            source=self.source,
+            prompt=self.prompt,
+            completion=self.completion,
+            system=self.system,
+            group=self.group,
+            steps=self.steps,
+            order=self.order,
+            validation=0,
+            test=0,
+        )
+
+
+class TableRows(Template):
+    """A CSV, TSV, XLSX, JSON, JSONL or Parquet file, through a template."""
+
+    type: Literal["table"]
+    table: TableSettings = TableSettings()
+    """How the file is read."""
+
+
+class HubRows(Template):
+    """A data set of the Hugging Face hub, in its cache or in a folder, through a template."""
+
+    type: Literal["hub"]
+    id: str = Field(min_length=1)
+    """Such as `klue`; or a folder of data files or of `save_to_disk`, relative to the project
+    file, whose bytes are identity then. Numbers that stand for labels stay numbers."""
+    revision: str = "main"
+    """Branch, tag or commit; name a commit to pin it."""
+    config: str = ""
+    """Name of a part of the data set, such as `ynat`."""
+    split: str = "train"
+    """Which split to read."""
+
+
+class Chats(Config):
+    """Lines of `{"messages": [...]}`, of any number of turns; the last one is the answer."""
+
+    type: Literal["chat"]
+
+
+class PromptCompletion(Config):
+    """Rows with the columns `prompt` and `completion`, as they are."""
+
+    type: Literal["prompt_completion"]
+
+
+Rows = TableRows | HubRows | Chats | PromptCompletion
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    examples: list[Example]
+    unusable: list[Unusable]
+
+
+def read_rows(
+    path: Path, format: Rows, project_folder: Path
+) -> tuple[list[Example], list[Unusable]]:
+    """(examples in order, rows that gave none); raises `DataError` and `SettingsError`."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        if isinstance(format, HubRows):
+            made = _from_template(
+                open_hub(format, project_folder), format.plan(), project_folder, format.id
+            )
+        elif isinstance(format, TableRows):
+            table = open_table(path, format.table, work)
+            made = _from_template(table, format.plan(), project_folder, path.name)
+        elif isinstance(format, Chats):
+            made = _from_chats(open_table(path, TableSettings(), work), path.name)
+        else:
+            table = open_table(path, TableSettings(), work)
+            made = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
+    return made.examples, made.unusable
+
+
+def open_hub(format: HubRows, project_folder: Path) -> Table:
+    """The rows of a data set of the hub, or of a folder of this machine.
+
+    Raises `MachineError` without the package `datasets`, `DataError` without the data set.
+    """
+    import polars as pl
+
+    try:
+        import datasets
+    except ImportError as error:
+        raise MachineError(
+            f"reading {format.id} from the hub needs the package datasets. Install it with: "
+            "pip install 'jangin[hub]'"
+        ) from error
+    folder = hub_folder(format, project_folder)
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        if folder is not None and (folder / "state.json").exists():
+            rows = datasets.load_from_disk(str(folder))
+        else:
+            rows = datasets.load_dataset(
+                str(folder or format.id),
+                format.config or None,
+                split=format.split,
+                revision=None if folder else format.revision,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise DataError(
+            f"{format.id} ({format.split}) cannot be loaded: {why}. Check id, config, split and "
+            "revision, and the connection."
+        ) from error
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+    # `rows.data` would be all that lies in the file, whatever was selected of it.
+    frame = pl.from_arrow(rows.with_format("arrow")[:])
+    if not isinstance(frame, pl.DataFrame):
+        raise DataError(f"{format.id} is no table. Name another data set.")
+    return table_of(frame.lazy(), format.id)
+
+
+def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
+    """The folder that `id` names, or None for a data set of the hub."""
+    folder = project_folder / format.id
+    return folder if folder.is_dir() else None
+
+
+def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _Made:
+    import polars as pl
+
+    columns = draft(table, plan, project_folder)
+    _, whole = split_steps(plan.steps)
+    if plan.group:
+        columns.need("group", plan.group)
+    keys = [key_of(PROMPT, matching(plan.steps)), pl.col(COMPLETION).hash(13).alias(ANSWER)]
+    frame = columns.frame.with_columns(keys).collect(engine="streaming")
+    for step in whole:
+        frame = frame.with_columns(decide(step, frame))
+    answers = frame.filter(pl.col(REASON).is_null())[ANSWER]
+    if len(answers) > 1 and answers.n_unique() == 1 and any(s.type == "labels" for s in plan.steps):
+        raise DataError(
+            f"all {len(answers)} rows of {source} that are left have one label, so there is "
+            "nothing to tell apart. Add rows with other labels, or correct the labels step."
+        )
+    kept = order_rows(frame.filter(pl.col(REASON).is_null()), plan.order)
+    gone = frame.filter(pl.col(REASON).is_not_null())
+    return _Made(
+        [_example(row, plan, source) for row in kept.iter_rows(named=True)],
+        [
+            Unusable(f"line {row[ROW]}", row[REASON], row[RAW] or row[PROMPT] or "")
+            for row in gone.select(ROW, REASON, RAW, PROMPT).iter_rows(named=True)
+        ],
+    )
+
+
+def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
+    system = str(row.get(SYSTEM) or "")
+    group = str(row[plan.group] or "") if plan.group else ""
+    messages = [Message(role="system", content=system)] if system else []
+    messages.append(Message(role="user", content=str(row[PROMPT])))
+    return Example.make(
+        prompt=tuple(messages),
+        completion=Message(role="assistant", content=str(row[COMPLETION])),
+        kind="original",
+        document_id=group,
+        section=group,
+        source=source,
+    )
+
+
+def _from_chats(table: Table, source: str) -> _Made:
+    import polars as pl
+
+    if "messages" not in table.columns:
+        raise DataError(
+            f"{source} has no column messages. There is: {', '.join(table.columns)}. Read it as "
+            "`{type: table}` with a prompt and a completion of these columns."
+        )
+    frame = table.frame.select(pl.col(*OURS, "messages")).collect(engine="streaming")
+    made = _Made([], [])
+    for row in frame.iter_rows(named=True):
+        place = f"line {row[ROW]}"
+        if row[REASON] is not None:
+            made.unusable.append(Unusable(place, row[REASON], row[RAW] or ""))
+            continue
+        messages = read_messages(row["messages"] or "")
+        if isinstance(messages, str):
+            made.unusable.append(Unusable(place, messages, row["messages"] or ""))
+            continue
+        *prompt, answer = (Message.model_validate(message) for message in messages)
+        example = Example.make(tuple(prompt), answer, kind="original", source=source)
+        made.examples.append(example)
+    return made
+
+
+def tokenizers_of(format: object) -> list[Path]:
+    """Files beside the rows that decide what comes out."""
+    steps = format.steps if isinstance(format, Template) else ()
+    return [step.file for step in steps if step.type == "window" and step.counts_tokens]

@@ -1,0 +1,101 @@
+"""How much of the documents gave rows, and why the rest did not."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jangin.core.records import Chunk, Example, Record
+from jangin.llm.structured import Failed
+
+
+class Coverage(Record):
+    """One chunk and what came of it."""
+
+    document_id: str
+    source: str
+    chunk_id: str
+    page: int
+    section: str
+    characters: int
+    rows: int
+    """Examples that rest on it."""
+    reason: str
+    """Why there is none; empty where there is one."""
+
+
+def cover(
+    chunks: Sequence[Chunk],
+    examples: Iterable[Example],
+    failed: Iterable[Failed],
+    skipped: Mapping[str, str],
+) -> list[Coverage]:
+    """One row per chunk, in order; `skipped` says why chunks were not asked about."""
+    rows = Counter(chunk_id for example in examples for chunk_id in example.chunk_ids)
+    failures: dict[str, list[Failed]] = defaultdict(list)
+    for failure in failed:
+        failures[failure.subject].append(failure)
+    return [
+        Coverage(
+            document_id=chunk.document_id,
+            source=chunk.source,
+            chunk_id=chunk.id,
+            page=chunk.page,
+            section=chunk.section,
+            characters=len(chunk.text),
+            rows=rows[chunk.id],
+            reason="" if rows[chunk.id] else why(failures[chunk.id], skipped.get(chunk.id, "")),
+        )
+        for chunk in chunks
+    ]
+
+
+def why(failures: Sequence[Failed], skipped: str) -> str:
+    """Why a chunk gave no row, from what failed and what was rejected."""
+    rejected = Counter(f.rule or f.kind for f in failures if f.kind == "rejected")
+    lost = [f for f in failures if f.kind != "rejected"]
+    told = [f"{f.kind}: {f.reason}" for f in lost[:1]]
+    if rejected:
+        told.append("rejected: " + ", ".join(f"{rule} {n}" for rule, n in rejected.most_common()))
+    return "; ".join(told) or skipped or "the teacher gave no row"
+
+
+def figures(coverage: Sequence[Coverage], chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """Shares of chunks and of characters with a row, over all and for each document.
+
+    A character that stands in several chunks counts once.
+    """
+    covered = {row.chunk_id for row in coverage if row.rows}
+    by_source: dict[str, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        by_source[chunk.source].append(chunk)
+    total, reached = 0, 0
+    documents = {}
+    for source, own in sorted(by_source.items()):
+        all_of_it = _length(own)
+        with_rows = [chunk for chunk in own if chunk.id in covered]
+        characters = _length(with_rows)
+        total, reached = total + all_of_it, reached + characters
+        documents[source] = {
+            "chunks": len(own),
+            "chunks_used": len(with_rows),
+            "characters": _share(characters, all_of_it),
+        }
+    return {
+        "chunks_used": len(covered),
+        "chunk_coverage": _share(len(covered), len(chunks)),
+        "character_coverage": _share(reached, total),
+        "coverage": documents,
+    }
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 1.0
+
+
+def _length(chunks: Sequence[Chunk]) -> int:
+    """Characters of one document that stand in any of these chunks."""
+    length, end = 0, 0
+    for chunk in sorted(chunks, key=lambda chunk: (chunk.document_id, chunk.start)):
+        length += max(0, chunk.end - max(chunk.start, end))
+        end = max(end, chunk.end)
+    return length

@@ -1,0 +1,104 @@
+"""Wrong answers to a question: plausible, but neither right nor easily told from the right one.
+
+empty       there is nothing in it
+same        it is the right answer in other words, or another distractor
+form        it is a number where the answer is a name, has another unit or another script
+length      it is more than three times as long as the answer, or less than a third
+supported   the source may well say it: it stands in the evidence, or in a sentence about what
+            the question asks
+"""
+
+import re
+
+from jangin.examples.checks.row_checks import Rejection
+from jangin.text.grounding import stands
+from jangin.text.normalize import compact, words_of
+from jangin.text.quantities import Quantity, quantities
+
+LENGTHS = 3
+"""A distractor is at most so many times as long as the answer, or as short."""
+SHORT = 6
+"""Characters by which lengths may differ whatever their ratio."""
+ABOUT = 0.5
+"""Share of the question's words that makes a sentence one about it."""
+_SENTENCE = re.compile(r"[.!?。]\s+|\n+")
+_HANGUL = re.compile("[가-힣]")
+_LATIN = re.compile("[A-Za-z]")
+
+
+def distractor_problem(
+    distractor: str, question: str, answer: str, others: list[str], evidence: str, text: str
+) -> Rejection | None:
+    """Why this cannot stand beside the right answer; None if it can.
+
+    `others` are the distractors kept before, `text` is the passage.
+    """
+    if not compact(distractor):
+        return Rejection("empty", "the distractor is empty")
+    for other, name in ((answer, "the answer"), *((text, "the distractor") for text in others)):
+        if same(distractor, other):
+            return Rejection("same", f"{distractor!r} says the same as {name} {other!r}")
+    if form_of(distractor) != form_of(answer):
+        return Rejection(
+            "form",
+            f"{distractor!r} is {' '.join(form_of(distractor))}, the answer {answer!r} is "
+            f"{' '.join(form_of(answer))}",
+        )
+    shorter, longer = sorted((len(distractor), len(answer)))
+    if longer > LENGTHS * shorter and longer - shorter > SHORT:
+        reason = f"{distractor!r} has {len(distractor)} characters, the answer {len(answer)}"
+        return Rejection("length", reason)
+    sentence = supporting(distractor, question, evidence, text)
+    if sentence:
+        return Rejection("supported", f"{distractor!r} may be right, too: {sentence[:120]!r}")
+    return None
+
+
+def same(left: str, right: str) -> bool:
+    """True if two short answers say the same: in letters, or in amounts and words."""
+    if compact(left) == compact(right):
+        return True
+    ours, theirs = quantities(left), quantities(right)
+    if not ours or len(ours) != len(theirs):
+        return False
+    agree = all(a.agrees(b) for a, b in zip(ours, theirs, strict=True))
+    return agree and _words(left, ours) == _words(right, theirs)
+
+
+def form_of(text: str) -> tuple[str, ...]:
+    """What kind of answer it is, in words: amounts with their units, Latin letters, or a text."""
+    found = quantities(text)
+    if found:
+        return ("a number", *sorted(q.unit for q in found if q.unit))
+    if _LATIN.search(text) and not _HANGUL.search(text):
+        return ("in Latin letters",)
+    return ("a text",)
+
+
+def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
+    """The sentence of the source that says it; empty where none does."""
+    words = [word for word in words_of(question) if len(word) > 1]
+    for sentence in (evidence, *_SENTENCE.split(text)):
+        if not _stands_in(distractor, sentence):
+            continue
+        letters = compact(sentence)
+        about = sum(stands(word, letters) for word in words) / len(words) if words else 1.0
+        if sentence is evidence or about >= ABOUT:
+            return sentence.strip()
+    return ""
+
+
+def _stands_in(distractor: str, sentence: str) -> bool:
+    ours = quantities(distractor)
+    if not ours:
+        return compact(distractor) in compact(sentence)
+    known = quantities(sentence)
+    return all(any(q.value == k.value and q.unit == k.unit for k in known) for q in ours)
+
+
+def _words(text: str, amounts: list[Quantity]) -> str:
+    """The letters of a text without its amounts."""
+    rest = text.lower()
+    for quantity in amounts:
+        rest = rest.replace(quantity.text, " ")
+    return compact(rest)

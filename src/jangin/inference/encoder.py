@@ -1,0 +1,276 @@
+"""A text encoder of the Hugging Face hub or in a folder: texts become vectors of length 1.
+
+Vectors are those of sentence-transformers: its files say how token vectors are pooled, what is put
+before a text, and where a text is cut.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jangin.core.digest import short_digest
+from jangin.core.encoder import Encoder, HubEncoder, LocalEncoder, TextRole
+from jangin.core.errors import ConfigError
+from jangin.core.ledger import Ledger
+from jangin.core.stage import Progress, Silence
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Pooling = Literal["mean", "cls", "lasttoken"]
+POOLINGS: Mapping[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+INSTRUCTED = (
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+)
+"""What the instructed E5 models are trained to see before a query; passages stand bare."""
+PASSAGE_NAMES = ("passage", "document")
+BATCH_TOKENS = 2048
+"""Tokens of one forward pass, padding included."""
+BATCH_TEXTS = 128
+LARGEST_LENGTH = 100_000
+"""Tokenizers that know no limit say something astronomical."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How an encoder's authors want it to be used."""
+
+    pooling: Pooling = "mean"
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    max_tokens: int = 0
+    """0: as many as the model takes."""
+
+    def prefix(self, role: TextRole) -> str:
+        """What is put before a text."""
+        return self.query_prefix if role == "query" else self.passage_prefix
+
+
+def open_encoder(
+    config: HubEncoder | LocalEncoder,
+    folder: Path,
+    ledger: Ledger,
+    progress: Progress | None = None,
+) -> Encoder:
+    """The encoder of these settings; weights are loaded with the first texts.
+
+    `folder` is where relative paths start. Raises `ConfigError` where there is no encoder, or one
+    that is used in another way than ours, and `MachineError` where the hub cannot be reached.
+    """
+    from jangin.inference.local_chat import local_source
+
+    progress = progress or Silence()
+    if isinstance(config, HubEncoder):
+        source = f"{config.id}@{_commit(config)}"
+        where, revision = config.id, config.revision
+        read: Callable[[str], Any] = partial(_hub_json, config, progress.say)
+    else:
+        path = (folder / config.path).resolve()
+        if not (path / "config.json").is_file():
+            raise ConfigError(
+                f"{path} holds no text encoder: it has no config.json. Correct the encoder's path."
+            )
+        source, where, revision = local_source(path, ledger), str(path), None
+        read = partial(_folder_json, path)
+    recipe = read_recipe(where, read)
+    used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
+    limit = min(config.max_tokens, recipe.max_tokens or config.max_tokens)
+    return TextEncoder(f"{source} {used} {limit}", where, revision, recipe, limit, progress)
+
+
+def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
+    """What the files of sentence-transformers say, or what the model's name does.
+
+    `read` gives the JSON of a file in the model's folder, or None. Raises `ConfigError` for an
+    encoder with layers or a pooling that ours does not have.
+    """
+    modules = read("modules.json") or []
+    kinds = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+    unknown = sorted(kinds.keys() - KNOWN_MODULES)
+    if unknown:
+        raise ConfigError(
+            f"the encoder {name} has a layer {unknown[0]!r}, which is not applied here, so its "
+            "vectors would be others. Name an encoder without it."
+        )
+    pooling = _pooling(name, read(f"{kinds.get('Pooling', '1_Pooling')}/config.json") or {})
+    limits = read("sentence_bert_config.json") or {}
+    query, passage = _prefixes(name, read)
+    return Recipe(pooling, query, passage, int(limits.get("max_seq_length") or 0))
+
+
+def _pooling(name: str, settings: Mapping[str, Any]) -> Pooling:
+    """The pooling in either of the forms in which it is written; mean where nothing is."""
+    named = settings.get("pooling_mode")
+    modes = [str(mode) for mode in ([named] if isinstance(named, str) else named or [])]
+    if not modes:
+        modes = [
+            POOLINGS.get(key, key) for key, on in settings.items() if on is True and "_mode_" in key
+        ]
+    known: dict[str, Pooling] = {mode: mode for mode in POOLINGS.values()}
+    alone = settings.get("include_prompt") is False
+    if len(modes) > 1 or not set(modes) <= known.keys() or alone:
+        how = " and ".join(modes or ["mean"]) + (" without the prompt's tokens" if alone else "")
+        raise ConfigError(
+            f"the encoder {name} pools its tokens by {how}, and here there is: "
+            f"{', '.join(known)}. Name another encoder."
+        )
+    return known[modes[0]] if modes else "mean"
+
+
+def _prefixes(name: str, read: Callable[[str], Any]) -> tuple[str, str]:
+    """(before queries, before passages): the encoder's own prompts, else by its name."""
+    prompts = (read("config_sentence_transformers.json") or {}).get("prompts") or {}
+    if any(prompts.get(key) for key in ("query", *PASSAGE_NAMES)):
+        passage = next((prompts[key] for key in PASSAGE_NAMES if prompts.get(key)), "")
+        return str(prompts.get("query") or ""), str(passage)
+    origin = str((read("config.json") or {}).get("_name_or_path") or "")
+    names = {Path(name).name.lower(), Path(origin).name.lower()}
+    parts = {part for each in names for part in each.replace("_", "-").split("-")}
+    if not parts & {"e5", "koe5"}:
+        return "", ""
+    return (INSTRUCTED, "") if parts & {"instruct", "mistral"} else ("query: ", "passage: ")
+
+
+def _folder_json(folder: Path, name: str) -> Any:
+    """A file of a folder; None where it has none such."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}. Download the encoder again.") from error
+
+
+def _commit(config: HubEncoder) -> str:
+    """The commit that a branch or tag stands for; raises `MachineError` where nobody knows it."""
+    from jangin.inference.local_chat import hub_source
+
+    return hub_source(config.id, config.revision).removeprefix("hub ")
+
+
+def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
+    """A file of a hub model, from the cache or the hub; None where the model has none such."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        path = Path(hf_hub_download(config.id, name, revision=config.revision))
+        return _folder_json(path.parent, path.name)
+    except LocalEntryNotFoundError:
+        say(f"{config.id}: {name} is not in the cache and the hub is not reached; taken as absent")
+        return None
+    except EntryNotFoundError:
+        return None
+
+
+@dataclass(slots=True)
+class TextEncoder:
+    """A transformer whose token vectors are pooled; texts of like length share a batch."""
+
+    source: str
+    """Identity of the weights and of how they are used."""
+    path: str
+    revision: str | None
+    recipe: Recipe
+    max_tokens: int
+    progress: Progress = field(default_factory=Silence, repr=False)
+    _model: Any = field(default=None, repr=False)
+    _tokenizer: Any = field(default=None, repr=False)
+
+    def encode(self, texts: Sequence[str], role: TextRole) -> "NDArray[np.float32]":
+        """Vectors of length 1, shape [texts, width]; equal texts are computed once."""
+        import numpy as np
+        import torch
+
+        self._open()
+        unique = list(dict.fromkeys(texts))
+        if not unique:
+            return np.zeros((0, int(self._model.config.hidden_size)), np.float32)
+        prefix = self.recipe.prefix(role)
+        rows = self._tokenizer(
+            [prefix + text for text in unique], truncation=True, max_length=self.max_tokens
+        )["input_ids"]
+        vectors_UD = np.zeros((len(unique), int(self._model.config.hidden_size)), np.float32)
+        bar = self.progress.start(f"encode: {role}", len(unique))
+        try:
+            with torch.inference_mode():
+                for batch in _batches([len(row) for row in rows]):
+                    vectors_UD[batch] = self._forward([rows[place] for place in batch])
+                    self.progress.advance(bar, len(batch))
+        finally:
+            self.progress.stop(bar)
+        place_of = {text: place for place, text in enumerate(unique)}
+        return vectors_UD[[place_of[text] for text in texts]]
+
+    def _forward(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
+        """Pooled vectors of one batch, padded at the right. B texts, T tokens, D width."""
+        import torch
+
+        longest = max(map(len, rows))
+        pad = self._tokenizer.pad_token_id or 0
+        device = self._model.device
+        ids_BT = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows]).to(device)
+        lengths_B = torch.tensor([len(row) for row in rows], device=device)
+        mask_BT = (torch.arange(longest, device=device) < lengths_B[:, None]).long()
+        hidden_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
+        if self.recipe.pooling == "mean":
+            weights_BT1 = mask_BT[:, :, None].float()
+            pooled_BD = (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
+        else:
+            at_B = lengths_B - 1 if self.recipe.pooling == "lasttoken" else lengths_B * 0
+            pooled_BD = hidden_BTD[torch.arange(len(rows), device=device), at_B]
+        unit_BD: NDArray[np.float32] = torch.nn.functional.normalize(pooled_BD, dim=1).cpu().numpy()
+        return unit_BD
+
+    def _open(self) -> None:
+        """Load tokenizer and weights once, in 32 bits."""
+        if self._model is not None:
+            return
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        from jangin.models.loading import no_bars, unreachable
+
+        try:
+            with no_bars():
+                tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
+                model = AutoModel.from_pretrained(
+                    self.path, revision=self.revision, dtype=torch.float32
+                )
+        except (OSError, ValueError) as error:
+            raise unreachable(self.path, error) from error
+        limits = [self.max_tokens, tokenizer.model_max_length, _positions(model.config)]
+        self.max_tokens = min(limit for limit in limits if 0 < limit < LARGEST_LENGTH)
+        self._tokenizer = tokenizer
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _positions(config: Any) -> int:
+    """Tokens that a model has places for; those of RoBERTa begin after the padding's number."""
+    places = int(getattr(config, "max_position_embeddings", 0) or 0)
+    if places > 0 and "roberta" in str(config.model_type):
+        return places - int(config.pad_token_id or 0) - 1
+    return places
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places in batches of like lengths, the longest texts first, so that memory shows at once."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        longest = lengths[batch[0]] if batch else 0
+        if batch and (len(batch) == BATCH_TEXTS or longest * (len(batch) + 1) > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

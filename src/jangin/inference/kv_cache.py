@@ -1,0 +1,207 @@
+"""Attention of one step of generation, registered with transformers under our name.
+
+A step is one packed row: a token for each answer that is being written, then whole prompts of
+answers that begin. The first kind attends to its cache, the second to itself, causally.
+
+Shapes: R answers being written, H query heads, K key/value heads, T tokens of the packed row,
+C tokens that a row of the cache holds, S of them that this step looks at, D head size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from jangin.models.varlen_attention import Segments, segment_attention
+
+NAME = "jangin_cached"
+_ROUND = 32
+"""The cache is made and cleared in multiples of this many tokens."""
+
+
+class KeyValueCache:
+    """Keys and values of every layer in tensors that are allocated once and written in place.
+
+    A layer's tensors (R, K, C, D) come into being when it first writes, so no config is asked for
+    their shapes. What was never looked at is not even cleared, so the memory stays unused.
+    """
+
+    def __init__(self, rows: int, tokens: int = 0) -> None:
+        """Room for this many rows of this many tokens; the tokens grow when they must."""
+        self.rows = rows
+        self.tokens = _rounded(tokens)
+        self.cleared = 0
+        self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for rows of this many tokens, with half as much again when it has to grow.
+
+        All of them are numbers then: masked out, a key of NaN would still spoil the row.
+        """
+        if tokens > self.tokens:
+            self.tokens = _rounded(max(tokens, self.tokens * 3 // 2))
+            self.layers = {
+                layer: (self._grown(key_RKCD), self._grown(value_RKCD))
+                for layer, (key_RKCD, value_RKCD) in self.layers.items()
+            }
+        if tokens > self.cleared:
+            before, self.cleared = self.cleared, _rounded(tokens)
+            for cache_RKCD in chain.from_iterable(self.layers.values()):
+                cache_RKCD[:, :, before : self.cleared] = 0
+
+    def write(
+        self, layer: int, key_BKTD: torch.Tensor, value_BKTD: torch.Tensor, step: "Step"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the step's keys and values where they belong; returns the layer's tensors."""
+        if layer not in self.layers:
+            self.layers[layer] = self._new(key_BKTD), self._new(value_BKTD)
+        places = step.places(key_BKTD.shape[1])
+        for cache_RKCD, new_BKTD in zip(self.layers[layer], (key_BKTD, value_BKTD), strict=True):
+            new_ND = new_BKTD[0].transpose(0, 1).reshape(-1, new_BKTD.shape[-1])
+            cache_RKCD.view(-1, new_BKTD.shape[-1]).index_copy_(0, places, new_ND)
+        return self.layers[layer]
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        """Copy the first tokens of one row over another."""
+        for pair in self.layers.values():
+            for cache_RKCD in pair:
+                cache_RKCD[target, :, :tokens] = cache_RKCD[source, :, :tokens]
+
+    def _new(self, like_XKXD: torch.Tensor) -> torch.Tensor:
+        _, heads, _, size = like_XKXD.shape
+        new_RKCD = like_XKXD.new_empty(self.rows, heads, self.tokens, size)
+        new_RKCD[:, :, : self.cleared] = 0
+        return new_RKCD
+
+    def _grown(self, old_RKCD: torch.Tensor) -> torch.Tensor:
+        _, heads, _, size = old_RKCD.shape
+        new_RKCD = old_RKCD.new_empty(self.rows, heads, self.tokens, size)
+        new_RKCD[:, :, : self.cleared] = old_RKCD[:, :, : self.cleared]
+        return new_RKCD
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // _ROUND) * _ROUND
+
+
+@dataclass(slots=True)
+class Step:
+    """What every layer needs to know about a step; travels through `forward`'s kwargs."""
+
+    cache: KeyValueCache
+    written: int
+    """R: the first rows of the cache are being written."""
+    positions_T: torch.Tensor
+    """Of every token in its own row."""
+    rows_T: torch.Tensor
+    """Row of the cache of every token."""
+    ends: tuple[int, ...]
+    """Where in the packed row the last token of each row of the cache is."""
+    longest: int
+    """S: tokens of the longest row being written, this step's own included."""
+    segments: Segments | None
+    """The prompts."""
+    _places: dict[int, torch.Tensor] = field(default_factory=dict)
+    _masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        cache: KeyValueCache,
+        lengths: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        device: torch.device,
+    ) -> "Step":
+        """`lengths`: tokens that rows being written have in the cache; `prompts` follow them."""
+        written, sizes = len(lengths), [len(prompt) for prompt in prompts]
+        longest = max(lengths, default=0) + 1
+        cache.reserve(max(longest, *sizes) if sizes else longest)
+        rows = np.repeat(np.arange(written + len(sizes)), [1] * written + sizes)
+        positions = np.concatenate([np.asarray(lengths, np.int64), *map(np.arange, sizes)])
+        both = torch.from_numpy(np.stack([positions, rows])).to(device)
+        return cls(
+            cache=cache,
+            written=written,
+            positions_T=both[0],
+            rows_T=both[1],
+            ends=(*range(written), *(written + end - 1 for end in accumulate(sizes))),
+            longest=longest,
+            segments=Segments.of(tuple(sizes), device) if sizes else None,
+        )
+
+    def places(self, heads: int) -> torch.Tensor:
+        """Index of each token and head in a layer's cache seen as a table of vectors (T x K)."""
+        if heads not in self._places:
+            heads_K = torch.arange(heads, device=self.rows_T.device)
+            rows_TK = self.rows_T[:, None] * heads + heads_K
+            self._places[heads] = (rows_TK * self.cache.tokens + self.positions_T[:, None]).view(-1)
+        return self._places[heads]
+
+    def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
+        """What to add to scores (R, 1, 1, S): a row sees itself and what it wrote, or a window."""
+        window = window if window and window < self.longest else None
+        if window not in self._masks:
+            own_R1 = self.positions_T[: self.written, None]
+            keys_S = torch.arange(self.longest, device=own_R1.device)
+            hidden_RS = keys_S > own_R1
+            if window:
+                hidden_RS |= keys_S <= own_R1 - window
+            mask_RS = like.new_zeros(hidden_RS.shape).masked_fill_(hidden_RS, -torch.inf)
+            self._masks[window] = mask_RS[:, None, None]
+        return self._masks[window]
+
+
+def cached_attention(
+    module: torch.nn.Module,
+    query_BHTD: torch.Tensor,
+    key_BKTD: torch.Tensor,
+    value_BKTD: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    step: Step,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of a step's rows to their cache and of its prompts to themselves: (B, T, H, D).
+
+    Raises `UnpackableError` for what a family adds to attention and this does not compute.
+    """
+    pair = step.cache.write(int(module.layer_idx), key_BKTD, value_BKTD, step)  # type: ignore[arg-type]  # an int, which torch's stubs cannot know
+    written, parts = step.written, []
+    if written:
+        key_RKSD, value_RKSD = (x[:written, :, : step.longest] for x in pair)
+        heads, size = key_RKSD.shape[1], query_BHTD.shape[-1]
+        # The query heads that share keys stand where a row's further queries would.
+        query_RKGD = query_BHTD[0, :, :written].transpose(0, 1).reshape(written, heads, -1, size)
+        # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
+        window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
+        out_RKGD = scaled_dot_product_attention(
+            query_RKGD,
+            key_RKSD,
+            value_RKSD,
+            attn_mask=step.mask(window, query_BHTD),
+            scale=scaling,
+        )
+        parts.append(out_RKGD.reshape(1, written, -1, out_RKGD.shape[-1]))
+    if step.segments is not None:
+        out_BTHD, _ = segment_attention(
+            module,
+            query_BHTD[:, :, written:],
+            key_BKTD[:, :, written:],
+            value_BKTD[:, :, written:],
+            attention_mask,
+            segments=step.segments,
+            scaling=scaling,
+            **kwargs,
+        )
+        parts.append(out_BTHD)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1), None
+
+
+# Without a mask function of this name transformers makes no mask at all.
+AttentionInterface.register(NAME, cached_attention)

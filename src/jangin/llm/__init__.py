@@ -1,0 +1,1 @@
+"""Everything between jangin and a teacher model."""

@@ -1,0 +1,268 @@
+"""A ChatModel over the Batch API: half the price, replies within a day, one file for all.
+
+What is under way stands in the ledger, so a run that was killed goes on polling its batches. The
+note is made before a batch is, and the batch carries the note's name as metadata: a run that was
+killed between the two finds its batch in the endpoint's list.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.errors import ChatError, JanginError, RefusedError
+from jangin.core.ledger import Ledger
+from jangin.llm.endpoint import Again, EndpointChat
+from jangin.llm.wire_format import encode, read_completion, request_body
+
+MOST_REQUESTS = 50_000
+MOST_INPUT_BYTES = 100_000_000
+"""OpenAI allows 200 MB."""
+MOST_OUTPUT_BYTES = 1_000_000_000
+NAMESPACE = "batch"
+FINISHED = frozenset({"completed", "failed", "expired", "cancelled"})
+MARK = "jangin"
+"""Key of a batch's metadata that holds the name of its note."""
+
+JSONL = "application/jsonl"
+
+Outcome = ChatReply | JanginError
+Asked = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
+
+
+class Note(BaseModel):
+    """What the ledger remembers of a batch under way."""
+
+    base_url: str
+    model: str
+    source: str
+    batch: str = ""
+    """The endpoint's id; empty until the endpoint has told it."""
+    digests: list[str]
+
+
+@dataclass(slots=True)
+class BatchChat:
+    """Gathers requests, sends them as batches and polls until they are done."""
+
+    endpoint: EndpointChat
+    ledger: Ledger
+    poll_seconds: float = 30.0
+    say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
+    found: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
+    """Told of a request that an earlier run has sent already."""
+    gather_seconds: float = 0.2
+    """A batch is closed when no request came for so long."""
+    _waiting: dict[str, Asked] = field(default_factory=dict, repr=False)
+    _work: "asyncio.Task[None] | None" = field(default=None, repr=False)
+
+    @property
+    def model(self) -> str:
+        """Name of the model asked."""
+        return self.endpoint.model
+
+    @property
+    def source(self) -> str:
+        """Source of the model asked."""
+        return self.endpoint.source
+
+    @property
+    def at_once(self) -> int:
+        """As many requests as a batch may hold."""
+        return MOST_REQUESTS
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """The reply, when its batch is done; raises as an endpoint does."""
+        self.endpoint.fit(request)
+        reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
+        self._waiting[request.digest] = request, reply
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._serve())
+        return await reply
+
+    async def close(self) -> None:
+        """Stop polling; a later run goes on with it."""
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+        self._work = None
+        self._waiting.clear()
+        await self.endpoint.close()
+
+    async def _serve(self) -> None:
+        """Answer what waits, and what comes while batches are under way."""
+        while self._waiting:
+            count = -1
+            while count != len(self._waiting):
+                count = len(self._waiting)
+                await asyncio.sleep(self.gather_seconds)
+            asked, self._waiting = self._waiting, {}
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for name, note in await self._notes(asked):
+                        group.create_task(self._finish(name, note, asked))
+            except ExceptionGroup as group_error:
+                _fail(asked, group_error.exceptions[0])
+            except JanginError as error:
+                _fail(asked, error)
+
+    async def _notes(self, asked: Mapping[str, Asked]) -> list[tuple[str, Note]]:
+        """The batches that answer these requests: those under way, then new ones."""
+        notes, left = [], dict(asked)
+        for name, text in self.ledger.recall_all(NAMESPACE).items():
+            note = Note.model_validate_json(text)
+            mine = (self.endpoint.base_url, self.model, self.source)
+            shared = [digest for digest in note.digests if digest in left]
+            if (note.base_url, note.model, note.source) != mine or not shared:
+                continue
+            if not note.batch and not await self._find(name, note):
+                self.ledger.drop_memo(NAMESPACE, name)
+                continue
+            for digest in shared:
+                self.found(left.pop(digest)[0])
+            notes.append((name, note))
+        for part in _parts([request for request, _ in left.values()], self.endpoint):
+            note = Note(
+                base_url=self.endpoint.base_url,
+                model=self.model,
+                source=self.source,
+                digests=list(part),
+            )
+            notes.append((await self._send(note, b"\n".join(part.values())), note))
+        return notes
+
+    async def _send(self, note: Note, lines: bytes) -> str:
+        """Make a batch; the note is written before it and completed after it."""
+        import aiohttp
+
+        def form() -> aiohttp.FormData:
+            data = aiohttp.FormData({"purpose": "batch"})
+            data.add_field("file", lines, filename="requests.jsonl", content_type=JSONL)
+            return data
+
+        uploaded = json.loads(await self.endpoint.fetch("POST", "files", form))
+        name = uuid4().hex
+        self.ledger.remember(NAMESPACE, name, note.model_dump_json())
+        order = {
+            "input_file_id": uploaded["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+            "metadata": {MARK: name},
+        }
+        made = await self.endpoint.fetch("POST", "batches", lambda: aiohttp.JsonPayload(order))
+        note.batch = str(json.loads(made)["id"])
+        self.ledger.remember(NAMESPACE, name, note.model_dump_json())
+        self.say(f"batch {note.batch}: {len(note.digests):,} requests to {self.model}")
+        return name
+
+    async def _find(self, name: str, note: Note) -> bool:
+        """Look for a batch whose id nobody wrote down; False where it was never made."""
+        listed = json.loads(await self.endpoint.fetch("GET", "batches?limit=100"))
+        for batch in listed.get("data") or ():
+            if (batch.get("metadata") or {}).get(MARK) == name:
+                note.batch = str(batch["id"])
+                self.ledger.remember(NAMESPACE, name, note.model_dump_json())
+        return bool(note.batch)
+
+    async def _finish(self, name: str, note: Note, asked: Mapping[str, Asked]) -> None:
+        """Poll one batch to its end, write its replies down, hand them over."""
+        while True:
+            batch = json.loads(await self.endpoint.fetch("GET", f"batches/{note.batch}"))
+            if batch["status"] in FINISHED:
+                break
+            await asyncio.sleep(self.poll_seconds)
+        outcomes = {
+            str(line.get("custom_id")): self._outcome(line, asked)
+            for line in await self._lines(batch)
+        }
+        with self.ledger.together():
+            for digest, outcome in outcomes.items():
+                if isinstance(outcome, ChatReply):
+                    self.ledger.answered(digest, self.source, outcome.model_dump_json())
+        self.ledger.drop_memo(NAMESPACE, name)
+        unfinished = self._unfinished(batch, note)
+        for digest in note.digests:
+            if digest in asked:
+                _settle(asked[digest][1], outcomes.get(digest, unfinished))
+
+    async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Lines of what came out and of what went wrong; an expired batch has both."""
+        lines: list[dict[str, Any]] = []
+        for key in ("output_file_id", "error_file_id"):
+            if batch.get(key):
+                path = f"files/{batch[key]}/content"
+                text = await self.endpoint.fetch("GET", path, most=MOST_OUTPUT_BYTES)
+                lines += [json.loads(line) for line in text.splitlines() if line.strip()]
+        return lines
+
+    def _outcome(self, line: Mapping[str, Any], asked: Mapping[str, Asked]) -> Outcome:
+        """What one line says of its request."""
+        response = line.get("response") or {}
+        status, body = int(response.get("status_code") or 500), response.get("body")
+        if status == 200:
+            return read_completion(body) or ChatError(f"not a chat completion: {str(body)[:200]!r}")
+        text = json.dumps(body or {"error": line.get("error")}, ensure_ascii=False)
+        request = asked.get(str(line.get("custom_id")))
+        if request is None:
+            return ChatError(text)
+        try:
+            outcome = self.endpoint.judge(status, text, {}, request[0], self.endpoint.form())
+        except JanginError as error:
+            return error
+        return ChatError(f"{outcome.reason}. Run again.") if isinstance(outcome, Again) else outcome
+
+    def _unfinished(self, batch: Mapping[str, Any], note: Note) -> JanginError:
+        """Why a request of a batch has no line of its own."""
+        status = batch["status"]
+        problems = (batch.get("errors") or {}).get("data") or ()
+        if status == "failed":
+            why = "; ".join(str(problem.get("message")) for problem in problems) or "no reason told"
+            return RefusedError(
+                f"{note.base_url} refused batch {note.batch}: {why}. Mend that and run again."
+            )
+        return ChatError(
+            f"batch {note.batch} is {status} and has no reply to this request. Run again to ask it "
+            "anew; what was finished is kept."
+        )
+
+
+def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[dict[str, bytes]]:
+    """Lines of a batch's file by digest, split where a batch would be too large."""
+    part: dict[str, bytes] = {}
+    size = 0
+    for request in requests:
+        digest = request.digest
+        body = request_body(request, endpoint.form())
+        body.pop("stream", None)
+        body.pop("stream_options", None)
+        line = encode(
+            {"custom_id": digest, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        )
+        if part and (len(part) == MOST_REQUESTS or size + len(line) > MOST_INPUT_BYTES):
+            yield part
+            part, size = {}, 0
+        part[digest] = line
+        size += len(line) + 1
+    if part:
+        yield part
+
+
+def _settle(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
+    if reply.done():
+        return
+    if isinstance(outcome, ChatReply):
+        reply.set_result(outcome)
+    else:
+        reply.set_exception(outcome)
+
+
+def _fail(asked: Mapping[str, Asked], error: Exception) -> None:
+    """Hand an error to everybody who waits still."""
+    for _, reply in asked.values():
+        if not reply.done():
+            reply.set_exception(error)

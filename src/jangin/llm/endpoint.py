@@ -1,0 +1,390 @@
+"""A ChatModel behind any OpenAI-compatible URL, asked with aiohttp.
+
+aiohttp and not the openai SDK: at concurrency 64 the SDK's default transport takes 25 times the
+CPU per call, and its aiohttp transport 7 times (measured; see docs/log.md).
+"""
+
+import asyncio
+import os
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.digest import canonical_json
+from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
+from jangin.llm.rate_limits import MOST_AT_ONCE, Concurrency, RateLimit
+from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
+from jangin.llm.wire_format import (
+    FILTERED,
+    NO_FORM,
+    NO_MONEY,
+    REFUSED,
+    RETRIED,
+    TOO_LONG,
+    WEAKER,
+    Form,
+    LengthName,
+    Structured,
+    TooLargeError,
+    encode,
+    error_of,
+    parse_completion,
+    read_body,
+    read_events,
+    request_body,
+    retry_after,
+    why_unreachable,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+
+LONGEST_WAIT_SECONDS = 60.0
+"""Of our own accord; an endpoint may ask for more."""
+JSON = {"Content-Type": "application/json"}
+TOLD_WAIT_SECONDS = 5.0
+"""A longer wait that the endpoint asks for is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Why a try brought no reply, and what that means for the next one."""
+
+    reason: str
+    wait: float = 0.0
+    """Seconds that the endpoint asks for; 0 where it does not say."""
+    busy: bool = False
+    """It was a 429: no failure, only too early."""
+    lost: bool = False
+    """It may have been charged all the same."""
+    at_once: bool = False
+    """The form was mended; no reason to wait."""
+
+
+@dataclass(slots=True)
+class EndpointChat:
+    """Asks `{base_url}/chat/completions`; retries what may pass, stops on what never will."""
+
+    model: str
+    base_url: str
+    key_variable: str = ""
+    """Name of the environment variable that holds the key; empty where none is needed."""
+    structured: Structured = "json_schema"
+    """Becomes weaker by itself where the endpoint does not know a form."""
+    timeout_seconds: float = 120.0
+    """For a whole reply; for the next piece of a streamed one."""
+    retries: int = 5
+    first_wait_seconds: float = 0.5
+    source: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Laid over the body of every request; None takes a field out. They are its `source`."""
+    length_name: LengthName = "max_tokens"
+    stream: bool = False
+    context_tokens: int = 0
+    """Longest prompt and reply together; 0 where nobody knows."""
+    tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
+    most_at_once: int = MOST_AT_ONCE
+    """429 replies lower it for a while."""
+    requests_per_minute: float = 0.0
+    """0 = no limit."""
+    tokens_per_minute: float = 0.0
+    """0 = no limit."""
+    patience_seconds: float = 600.0
+    """So long a request may wait because the endpoint asks it to or answers 429."""
+    largest_reply_bytes: int = 200_000
+    say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
+    lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
+    """Told of a try that got no reply but may have been charged."""
+    _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
+    _at_once: Concurrency = field(init=False, repr=False)
+    _requests: RateLimit | None = field(default=None, repr=False)
+    _tokens: RateLimit | None = field(default=None, repr=False)
+    _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
+    """Why nothing more is sent."""
+    _leaving: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _told_wait: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the rate limits; other parameters are another source."""
+        self.source = self.source or (canonical_json(self.parameters) if self.parameters else "")
+        self._at_once = Concurrency(self.most_at_once)
+        self._requests = RateLimit(self.requests_per_minute) if self.requests_per_minute else None
+        self._tokens = RateLimit(self.tokens_per_minute) if self.tokens_per_minute else None
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """The endpoint's reply; raises `ChatError` after the last retry, `RefusedError` at once.
+
+        Raises `TooLongError` before anything is sent where prompt and reply exceed the context.
+        """
+        tokens = self.fit(request) + request.max_tokens
+
+        async def attempt() -> ChatReply | Again:
+            outcome = await self._paced(request, tokens)
+            if isinstance(outcome, Again) and outcome.lost:
+                self.lost(request)
+            return outcome
+
+        try:
+            return await self._insist(attempt, request.messages[-1].content)
+        except TooLargeError as error:
+            self.lost(request)
+            raise ChatError(
+                f"a reply of model {self.model!r} is larger than the {self.largest_reply_bytes:,} "
+                "bytes allowed. Lower max_tokens, or raise largest_reply_bytes of the teacher."
+            ) from error
+
+    async def fetch(
+        self, method: str, path: str, body: Callable[[], Any] = lambda: None, most: int = 2**20
+    ) -> bytes:
+        """Another part of the API, such as files: the body of its reply, at most so many bytes.
+
+        `body` makes what is sent, anew for each try. Raises as `complete` does.
+        """
+
+        async def attempt() -> bytes | Again:
+            try:
+                return await self._try(method, path, body, lambda got: read_body(got, most))
+            except _StatusError as error:
+                return self._stop(error.status, error.text, error.headers)
+
+        try:
+            return await self._insist(attempt, path)
+        except TooLargeError as error:
+            raise ChatError(
+                f"{self.base_url}/{path} is larger than the {most:,} bytes that are read at once."
+            ) from error
+
+    async def _insist(self, attempt: "Callable[[], Awaitable[T | Again]]", name: str) -> T:
+        """Try until there is something, with growing waits, as long as that may help.
+
+        `name` spreads the waits of requests that failed at the same time.
+        """
+        spread = zlib.crc32(name.encode(errors="replace")) / 2**32
+        failures = busy = untold = 0
+        waited = 0.0
+        while True:
+            self._check_stop()
+            outcome = await attempt()
+            if not isinstance(outcome, Again):
+                return outcome
+            if outcome.at_once:
+                continue
+            failures, busy = failures + (not outcome.busy), busy + outcome.busy
+            wait = outcome.wait * (1 + spread / 10)
+            if not wait:
+                # A wait that the endpoint asked for says nothing about how long to wait unasked.
+                untold += 1
+                growing = self.first_wait_seconds * 2 ** min(untold - 1, 20)
+                wait = min(growing, LONGEST_WAIT_SECONDS) * (0.5 + spread / 2)
+            asked = outcome.busy or outcome.wait > 0
+            waited += wait if asked else 0
+            if failures > self.retries or (asked and waited > self.patience_seconds):
+                bound = "" if failures > self.retries else self._bound(wait)
+                raise ChatError(
+                    f"{self.base_url} did not answer for model {self.model!r} after "
+                    f"{failures + busy} tries: {outcome.reason}{bound}. Run again later; finished "
+                    "calls are kept."
+                )
+            if outcome.wait >= TOLD_WAIT_SECONDS and not self._told_wait:
+                self._told_wait = True
+                self.say(f"{self.base_url} asks to wait {outcome.wait:,.0f} s ({outcome.reason})")
+            await self._rest(wait)
+
+    def _bound(self, wait: float) -> str:
+        return f"; it asks for {wait:,.0f} s more, patience_seconds is {self.patience_seconds:g}"
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait; raises `StoppedError` at once when nothing more is to be sent."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+
+    def leave(self) -> int:
+        """Send nothing more until the chat is closed; returns how many calls are in flight."""
+        self._refusal = self._refusal or StoppedError("the run is stopping; nothing more is sent")
+        self._leaving.set()
+        return self._at_once.inside
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._at_once.leave_loop()
+        self._refusal = None
+        self._leaving = asyncio.Event()
+        self._told_wait = False
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def key(self) -> str:
+        """The key from the environment; raises `ConfigError` when the variable is not set."""
+        if not self.key_variable:
+            return ""
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key:
+            raise ConfigError(
+                f"environment variable {self.key_variable} is not set, and {self.base_url} needs "
+                f"it. Set it with: export {self.key_variable}=..."
+            )
+        return key
+
+    def fit(self, request: ChatRequest) -> int:
+        """Tokens that the prompt will hardly exceed; raises `TooLongError` when it cannot fit."""
+        if not self.context_tokens and self._tokens is None:
+            return 0
+        prompt = estimate_prompt(request.messages, request.json_schema, self.tokens_per_character)
+        if self.context_tokens and prompt + request.max_tokens > self.context_tokens:
+            raise TooLongError(
+                f"the prompt may take {prompt:,} tokens and the reply {request.max_tokens:,}, more "
+                f"than the {self.context_tokens:,} of model {self.model!r}. Make the text or "
+                "max_tokens smaller, or lower tokens_per_character where its vocabulary is kinder."
+            )
+        return prompt
+
+    def form(self) -> Form:
+        """How a request is written for this endpoint, by all that is known now."""
+        return Form(self.structured, self.length_name, self.parameters, self.stream)
+
+    async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | Again:
+        """One try, when rate limits and the number under way allow it."""
+        waits = [self._requests.take(1) if self._requests else 0.0]
+        waits.append(self._tokens.take(tokens) if self._tokens else 0.0)
+        if max(waits):
+            await self._rest(max(waits))
+        async with self._at_once.slot():
+            self._check_stop()
+            outcome = await self._ask(request)
+        self._at_once.saw(refused=isinstance(outcome, Again) and outcome.busy)
+        if self._tokens:
+            self._tokens.give_back(tokens - _used(outcome, tokens))
+        return outcome
+
+    async def _ask(self, request: ChatRequest) -> ChatReply | Again:
+        form, most = self.form(), self.largest_reply_bytes
+
+        async def read(response: "aiohttp.ClientResponse") -> ChatReply:
+            if response.content_type == "text/event-stream":
+                return await read_events(response, most)
+            body = await read_body(response, most)
+            reply = parse_completion(body)
+            if reply is None:
+                shown = body[:200].decode(errors="replace").strip()
+                raise ValueError(f"not a chat completion; is base_url right? {shown!r}")
+            return reply
+
+        try:
+            return await self._try(
+                "POST", "chat/completions", lambda: encode(request_body(request, form)), read, JSON
+            )
+        except _StatusError as error:
+            return self.judge(error.status, error.text, error.headers, request, form)
+
+    async def _try(
+        self,
+        method: str,
+        path: str,
+        body: Callable[[], Any],
+        read: "Callable[[aiohttp.ClientResponse], Awaitable[T]]",
+        headers: Mapping[str, str] | None = None,
+    ) -> T | Again:
+        """One HTTP request; raises `_StatusError` for every status but 200."""
+        import aiohttp
+
+        url = f"{self.base_url.rstrip('/')}/{path}"
+        try:
+            async with self._open_session().request(
+                method, url, data=body(), headers=headers
+            ) as response:
+                if response.status == 200:
+                    return await read(response)
+                text = (await read_body(response, 2**20)).decode(errors="replace")
+                raise _StatusError(response.status, text, response.headers)
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise ConfigError(
+                f"base_url {self.base_url!r} is not the URL of an endpoint. "
+                "Write it like http://HOST:PORT/v1 in the project file."
+            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            return Again(why_unreachable(error), lost=sent)
+        except ValueError as error:
+            return Again(str(error), lost=True)
+
+    def judge(
+        self, status: int, text: str, headers: Mapping[str, str], request: ChatRequest, form: Form
+    ) -> ChatReply | Again:
+        """What a status other than 200 means for a request; raises as `complete` does."""
+        if status in (400, 413, 422):
+            if any(word in text for word in TOO_LONG):
+                raise TooLongError(
+                    f"the prompt is longer than the context of model {self.model!r}: "
+                    f"{error_of(text)}. Make the text or max_tokens smaller."
+                )
+            if any(word in text for word in FILTERED):
+                return ChatReply(content=error_of(text), finish_reason="content_filter")
+            if self._weaken(request, form, text):
+                return Again(error_of(text), at_once=True)
+        return self._stop(status, text, headers)
+
+    def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> Again:
+        """Try again later, or raise `RefusedError` when that will not help."""
+        reason = f"HTTP {status}: {error_of(text)}"
+        out_of_money = any(word in text for word in NO_MONEY)
+        if status in RETRIED and not out_of_money:
+            return Again(reason, retry_after(headers), busy=status == 429)
+        why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
+        refusal = RefusedError(
+            f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
+            "Mend that and run again; finished calls are kept."
+        )
+        self._refusal = refusal
+        raise refusal
+
+    def _weaken(self, request: ChatRequest, form: Form, text: str) -> bool:
+        """True where the endpoint objects to the form of JSON asked for and there is a weaker."""
+        weaker = WEAKER.get(form.structured) if request.json_schema else None
+        if weaker is None or not any(word in text.lower() for word in NO_FORM):
+            return False
+        if self.structured == form.structured:
+            self.structured = weaker
+            self.say(
+                f"{self.base_url} takes no {form.structured} for model {self.model!r}; asking with "
+                f"{weaker}. Set `structured: {weaker}` to save the first try."
+            )
+        return True
+
+    def _open_session(self) -> "aiohttp.ClientSession":
+        import aiohttp
+
+        if self._session is None:
+            key = self.key()
+            limit = self.timeout_seconds
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=aiohttp.ClientTimeout(None if self.stream else limit, sock_read=limit),
+                connector=aiohttp.TCPConnector(limit=0),
+            )
+        return self._session
+
+
+def _used(outcome: ChatReply | Again, at_most: int) -> int:
+    """Tokens that an endpoint counted; what it does not report was used to the last."""
+    if isinstance(outcome, Again):
+        return 0
+    return outcome.prompt_tokens + outcome.completion_tokens or at_most
+
+
+class _StatusError(Exception):
+    """A status other than 200, for whoever knows what it means."""
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status, self.text, self.headers = status, text, headers

@@ -1,0 +1,313 @@
+"""Structured replies of a teacher: asked, checked, asked once more with the error, or failed."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from jangin.core.chat import ChatModel, ChatReply, ChatRequest
+from jangin.core.digest import canonical_json
+from jangin.core.errors import ChatError, MissingReplyError, StageError
+from jangin.core.prompts import Prompt
+from jangin.core.records import Message, Record
+from jangin.core.stage import Calls, StageContext
+from jangin.llm.ask import account_of, ask_all
+from jangin.llm.budget import Account
+from jangin.llm.refusals import why_refused
+from jangin.llm.token_estimates import estimate_prompt
+from jangin.llm.truncated_json import is_cut
+
+S = TypeVar("S", bound=BaseModel)
+
+
+FailureKind = Literal["unanswered", "malformed", "refused", "language", "rejected"]
+
+
+class Failed(Record):
+    """A reply that could not be used, and why; it is kept, counted and shown."""
+
+    subject: str
+    """Id of the chunk or example that the request was about."""
+    request: str
+    reason: str
+    reply: str
+    kind: FailureKind = "malformed"
+    """`rejected`: a rule left it out, asking again would not help; the rest are failures."""
+    rule: str = ""
+    """Name of the rule that rejected it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[S]):
+    """A reply that fits its schema, and where it comes from."""
+
+    value: S
+    request: str
+    """Digest of the request that won it."""
+    made_by: dict[str, Any]
+    """Fields of an `Example`: teacher, request, template, temperature, sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, what it is about, and the prompt it was written with."""
+
+    subject: str
+    request: ChatRequest
+    prompt: Prompt
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """Where an example that answers this comes from."""
+        return {
+            "teacher": self.request.model,
+            "request": self.request.digest,
+            "template": self.prompt.label,
+            "temperature": self.request.temperature,
+            "sample": self.request.sample,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a reply that fits its schema cannot be used all the same."""
+
+    kind: FailureKind
+    reason: str
+
+
+def _no_problem(_question: Question, _value: Any) -> Problem | None:
+    return None
+
+
+@lru_cache(maxsize=128)
+def schema_text(reply_type: type[BaseModel]) -> str:
+    """JSON Schema of a reply, in the one form that enters request digests."""
+    return canonical_json(reply_type.model_json_schema())
+
+
+def parse_reply(text: str, reply_type: type[S]) -> S | str:
+    """The reply as a value, or what is wrong with it; code fences and small slips are mended."""
+    import json_repair
+
+    if not text.strip():
+        return "the reply is empty"
+    try:
+        data = json.loads(text)
+    except ValueError:
+        if is_cut(text):
+            return "the reply breaks off in the middle of its JSON"
+        data = json_repair.loads(text)
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "a string holds half a character (a lone surrogate escape)"
+    try:
+        return reply_type.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "reply"
+        return f"{where}: {first['msg']}"
+
+
+def ask_structured(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel,
+    questions: Sequence[Question],
+    reply_type: type[S],
+    concurrency: int,
+    label: str,
+    check: Callable[[Question, S], Problem | None] = _no_problem,
+) -> tuple[dict[str, Answer[S]], list[Failed]]:
+    """Ask all; a malformed reply, or one that `check` objects to, is sent back once with why.
+
+    Returns ({subject: answer}, failures). Subjects are unique. A request without a reply is a
+    failure like any other, unless none got one: then this raises `StageError`, as it does for
+    recorded replies that are missing.
+    """
+    asking = _Asking(context, chat, reply_type, concurrency, check)
+    malformed = asking.ask(questions, label)
+    if malformed:
+        asking.ask(malformed, f"{label}: malformed replies, once more")
+    _forget(context, questions, malformed, asking.failures)
+    asking.tally.note(context.summary, len(questions))
+    asking.tally.check(len(questions))
+    order = {question.subject: place for place, question in enumerate(questions)}
+    failures = sorted(asking.failures.values(), key=lambda failed: order[failed.subject])
+    return asking.answers, failures
+
+
+def _read(
+    question: Question,
+    reply: ChatReply,
+    reply_type: type[S],
+    check: Callable[[Question, S], Problem | None],
+) -> S | Problem:
+    """The value of a reply, or what is wrong with it."""
+    if reply.finish_reason == "length":
+        return Problem("malformed", "the reply was cut off at max_tokens; answer more briefly")
+    filtered = reply.finish_reason in ("refusal", "content_filter")
+    value = why_refused(reply) if filtered else parse_reply(reply.content, reply_type)
+    if isinstance(value, str):
+        refused = why_refused(reply)
+        return Problem("refused", refused) if refused else Problem("malformed", value)
+    return check(question, value) or value
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How many replies came, and how many of them could not be read."""
+
+    replies: int = 0
+    unread: int = 0
+    unanswered: list[ChatError] = field(default_factory=list)
+
+    def check(self, asked: int) -> None:
+        """Raise `StageError` where there was no reply at all, or a recording is missing."""
+        missing = [error for error in self.unanswered if isinstance(error, MissingReplyError)]
+        if not missing and (self.replies or not self.unanswered):
+            return
+        first = (missing or self.unanswered)[0]
+        stop = StageError(
+            f"{len(self.unanswered)} of {asked} requests got no reply; the other replies are "
+            f"kept. The first: {first}"
+        )
+        stop.exit_code = first.exit_code
+        raise stop from first
+
+    def note(self, summary: dict[str, Any], asked: int) -> None:
+        """Add to what earlier rounds of the same stage have noted."""
+        summary["asked"] = summary.get("asked", 0) + asked
+        summary["replies"] = summary.get("replies", 0) + self.replies
+        summary["malformed_replies"] = summary.get("malformed_replies", 0) + self.unread
+        if summary["replies"]:
+            share = 1 - summary["malformed_replies"] / summary["replies"]
+            summary["parse_rate"] = round(share, 4)
+
+
+@dataclass(slots=True)
+class _Asking(Generic[S]):
+    """What came of the questions so far."""
+
+    context: StageContext  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel
+    reply_type: type[S]
+    concurrency: int
+    check: Callable[[Question, S], Problem | None]
+    answers: dict[str, Answer[S]] = field(default_factory=dict)
+    failures: dict[str, Failed] = field(default_factory=dict)
+    tally: _Tally = field(default_factory=_Tally)
+
+    def ask(self, questions: Sequence[Question], title: str) -> list[Question]:
+        """Ask once; returns the questions to ask again, each with what was wrong."""
+        again: list[Question] = []
+        progress = self.context.services.progress
+        bar = progress.start(title, len(questions))
+
+        def take(index: int, reply: ChatReply | ChatError) -> None:
+            progress.advance(bar)
+            self._take(questions[index], reply, again)
+
+        try:
+            requests = [question.request for question in questions]
+            ask_all(self.chat, requests, self.concurrency, take, progress.say)
+        finally:
+            progress.stop(bar)
+        return again
+
+    def _take(
+        self, question: Question, reply: ChatReply | ChatError, again: list[Question]
+    ) -> None:
+        if isinstance(reply, ChatError):
+            self.tally.unanswered.append(reply)
+            problem = Problem("unanswered", str(reply))
+            self.failures[question.subject] = _failed(question, problem, "")
+            return
+        value = _read(question, reply, self.reply_type, self.check)
+        self.tally.replies += 1
+        if isinstance(value, Problem):
+            self.tally.unread += value.kind == "malformed"
+            self.failures[question.subject] = _failed(question, value, reply.content)
+            if value.kind != "refused" and reply.content.strip():
+                again.append(_repair(self.context, question, reply.content, value.reason))
+            return
+        self.failures.pop(question.subject, None)
+        made_by = question.made_by
+        self.answers[question.subject] = Answer(value, question.request.digest, made_by)
+
+
+def _forget(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    questions: Sequence[Question],
+    repairs: Sequence[Question],
+    failures: dict[str, Failed],
+) -> None:
+    """Replies that could not be used are not kept, so that a mended teacher is asked again."""
+    for question in (*questions, *repairs):
+        if question.subject in failures:
+            context.services.ledger.forget(question.request.digest)
+
+
+def make_question(
+    subject: str,
+    prompt: Prompt,
+    reply_type: type[BaseModel],
+    request_fields: dict[str, object],
+    values: dict[str, object],
+) -> Question:
+    """A question from a prompt; `request_fields` are the request's model and parameters."""
+    messages = prompt.messages(**values)
+    request = ChatRequest.model_validate(
+        {**request_fields, "messages": messages, "json_schema": schema_text(reply_type)}
+    )
+    return Question(subject, request, prompt)
+
+
+def count_unpaid(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    chat: ChatModel,
+    questions: Sequence[Question],
+) -> int:
+    """How many of these questions no earlier run has an answer to.
+
+    What they may take and cost is added to `context.calls`, for the plan.
+    """
+    ledger = context.services.ledger
+    account = account_of(chat) or Account("")
+    calls = Calls()
+    for question in questions:
+        request = question.request
+        if ledger.reply(request.digest, chat.source) is not None:
+            continue
+        per_character = account.tokens_per_character
+        prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
+        usd = account.usd(prompt_tokens, request.max_tokens)
+        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, account.price is None))
+    context.calls.add(calls)
+    return calls.count
+
+
+def _failed(question: Question, problem: Problem, reply: str) -> Failed:
+    return Failed(
+        subject=question.subject,
+        request=question.request.digest,
+        reason=problem.reason,
+        reply=reply[:2000],
+        kind=problem.kind,
+    )
+
+
+def _repair(
+    context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
+    question: Question,
+    reply: str,
+    problem: str,
+) -> Question:
+    prompts = context.services.prompts
+    ask = prompts.find("repair", question.prompt.language).messages(problem=problem)[-1]
+    messages = (*question.request.messages, Message(role="assistant", content=reply), ask)
+    request = question.request.model_copy(update={"messages": messages})
+    return Question(question.subject, request, question.prompt)

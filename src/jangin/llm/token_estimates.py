@@ -1,0 +1,36 @@
+"""How many tokens a text may take, told without the tokenizer of the model that is asked."""
+
+from collections.abc import Iterable
+from math import ceil
+
+from jangin.core.records import Message
+
+TOKENS_PER_ASCII_CHARACTER = 0.5
+"""English prose takes about a quarter, dense JSON and digits up to a half."""
+TOKENS_PER_OTHER_CHARACTER = 3.0
+"""Hangul has three bytes, and no byte-level vocabulary spends more than a token on a byte."""
+TOKENS_PER_MESSAGE = 8
+"""Role and separators; chat templates take three to six."""
+
+
+def estimate_tokens(text: str, per_character: float = TOKENS_PER_OTHER_CHARACTER) -> int:
+    """A number of tokens that the text will hardly exceed.
+
+    `per_character` is for characters outside ASCII. The default is the most that any byte-level
+    vocabulary takes; vocabularies that know Korean well take less than one.
+    """
+    others = (len(text.encode(errors="replace")) - len(text)) / 2
+    plain = max(len(text) - others, 0)
+    return ceil(others * per_character + plain * TOKENS_PER_ASCII_CHARACTER)
+
+
+def estimate_prompt(
+    messages: Iterable[Message],
+    json_schema: str = "",
+    per_character: float = TOKENS_PER_OTHER_CHARACTER,
+) -> int:
+    """The same for a whole conversation; a schema is counted, as many endpoints prompt with it."""
+    count = TOKENS_PER_MESSAGE + estimate_tokens(json_schema, per_character)
+    for message in messages:
+        count += TOKENS_PER_MESSAGE + estimate_tokens(message.content, per_character)
+    return count

@@ -1,0 +1,1 @@
+"""Pure functions on answers: measures, statistics, contamination; no torch."""

@@ -1,0 +1,145 @@
+"""Which of two answers a judge prefers, asked in both orders.
+
+A judge that changes its mind when the order changes has no opinion: that pair is a tie.
+Source: Zheng et al. 2023, Judging LLM-as-a-Judge with MT-Bench, section 3.4.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jangin.metrics.statistics import Interval, bootstrap_mean, mcnemar_p, wilson_interval
+
+Winner = Literal["a", "b", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One question, judged once with `a` shown first and once with `b` shown first."""
+
+    id: str
+    cluster: str
+    """What the question belongs to, such as its document."""
+    a_first: Winner
+    b_first: Winner
+    a_length: int
+    """Characters of the answer."""
+    b_length: int
+
+    @property
+    def consistent(self) -> bool:
+        """True if the order made no difference."""
+        return self.a_first == self.b_first
+
+    @property
+    def winner(self) -> Winner:
+        """Who won in both orders; a tie where they differ."""
+        return self.a_first if self.consistent else "tie"
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseReport:
+    """System `a` against system `b`."""
+
+    n: int
+    wins: int
+    """Questions that `a` won in both orders."""
+    losses: int
+    ties: int
+    """Called ties, and the inconsistent ones."""
+    inconsistent: int
+    win_rate: Interval
+    """(wins + ties / 2) / n, with a 95 % bootstrap interval over clusters."""
+    p_value: float
+    """Exact sign test on the questions that one of them won."""
+    first_shown: Interval | None
+    """Share of all verdicts for one side that went to the answer shown first; 0.5 is no bias."""
+    longer_won: Interval | None
+    """Share of won questions that the longer answer won; None where lengths never differed."""
+    length_correlation: float | None
+    """Pearson's r of length difference and verdict (1, 0, -1); None without variation."""
+
+
+def settle(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
+    """Sum up a judge's verdicts; raises ValueError when there are none."""
+    winners = [judgement.winner for judgement in judgements]
+    wins, losses = winners.count("a"), winners.count("b")
+    points = [{"a": 1.0, "tie": 0.5, "b": 0.0}[winner] for winner in winners]
+    shown = [
+        side == first
+        for judgement in judgements
+        for side, first in ((judgement.a_first, "a"), (judgement.b_first, "b"))
+        if side != "tie"
+    ]
+    longer = [
+        (judgement.winner == "a") == (judgement.a_length > judgement.b_length)
+        for judgement in judgements
+        if judgement.winner != "tie" and judgement.a_length != judgement.b_length
+    ]
+    return PairwiseReport(
+        n=len(judgements),
+        wins=wins,
+        losses=losses,
+        ties=winners.count("tie"),
+        inconsistent=sum(not judgement.consistent for judgement in judgements),
+        win_rate=bootstrap_mean(points, [j.cluster for j in judgements], seed=seed),
+        p_value=mcnemar_p(wins, losses),
+        first_shown=wilson_interval(sum(shown), len(shown)) if shown else None,
+        longer_won=wilson_interval(sum(longer), len(longer)) if longer else None,
+        length_correlation=_correlation(
+            [float(j.a_length - j.b_length) for j in judgements], [2 * p - 1 for p in points]
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SelfPreference:
+    """How a system fares before a judge that is that system, beside other judges."""
+
+    n: int
+    """Questions that all of them judged."""
+    own: float
+    """Its win rate before itself."""
+    others: float
+    """Its mean win rate before the others."""
+    gain: Interval
+    """The difference, with a paired 95 % bootstrap interval over clusters."""
+
+
+def self_preference(
+    points: Mapping[str, Mapping[str, float]],
+    judge: str,
+    clusters: Mapping[str, str],
+    seed: int = 0,
+) -> SelfPreference | None:
+    """How much more often a system wins before itself as judge than before the other judges.
+
+    `points` is {judge: {question: 1, 0.5 or 0 for the system that `judge` is}}, `clusters` is
+    {question: cluster}. None where it did not judge itself, nobody else did, or no question was
+    judged by all.
+    """
+    others = [given for name, given in points.items() if name != judge]
+    mine = points.get(judge, {})
+    common = [question for question in mine if all(question in given for given in others)]
+    if not others or not common:
+        return None
+    own = [mine[question] for question in common]
+    mean = [sum(given[question] for given in others) / len(others) for question in common]
+    gains = [a - b for a, b in zip(own, mean, strict=True)]
+    return SelfPreference(
+        n=len(common),
+        own=sum(own) / len(common),
+        others=sum(mean) / len(common),
+        gain=bootstrap_mean(gains, [clusters[question] for question in common], seed=seed),
+    )
+
+
+def _correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    xx = sum((x - mean_x) ** 2 for x in xs)
+    yy = sum((y - mean_y) ** 2 for y in ys)
+    if not xx or not yy:
+        return None
+    xy = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    return xy / math.sqrt(xx * yy)

@@ -1,0 +1,146 @@
+"""Which device torch will use here, and in which precision. Cheap to import: no torch here."""
+
+import os
+import re
+import subprocess
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from jangin.core.errors import MachineError
+from jangin.models.memory import Device
+
+Precision = Literal["fp32", "bf16"]
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+MOST_THREADS = 4
+"""Compiled passes over rows run in one thread, in about a quarter of the CPU time of torch's own
+kernels, which share their rows: with more threads than this torch's are as fast."""
+_BF16_CAPABILITY = (8, 0)
+"""NVIDIA's Ampere; cards before it compute bf16 by way of fp32."""
+
+
+@lru_cache(maxsize=1)
+def native_precision() -> Precision:
+    """bf16 where the device that torch will use computes it natively, else fp32."""
+    return choose_precision(_capabilities() if has_cuda() else None, _cpu_flags())
+
+
+@lru_cache(maxsize=1)
+def has_bf16_tiles() -> bool:
+    """Whether the CPU multiplies bf16 in AVX512 and has no AMX, which would be faster."""
+    return "avx512_bf16" in _cpu_flags() and "amx_bf16" not in _cpu_flags()
+
+
+def choose_precision(
+    capabilities: list[tuple[int, int]] | None, cpu_flags: frozenset[str]
+) -> Precision:
+    """From the compute capability of each GPU, None where torch uses no GPU.
+
+    The least capable GPU decides; GPUs that do not tell theirs get fp32, which all compute.
+    """
+    if capabilities is None:
+        return "bf16" if _BF16_FLAGS & cpu_flags else "fp32"
+    return "bf16" if min(capabilities, default=(0, 0)) >= _BF16_CAPABILITY else "fp32"
+
+
+@lru_cache(maxsize=1)
+def has_cuda() -> bool:
+    """True with an NVIDIA driver, a torch that was built for it, and a GPU that it may see."""
+    return sees_gpu(
+        Path("/proc/driver/nvidia/version").exists(),
+        _torch_version_file(),
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+    )
+
+
+def sees_gpu(driver: bool, torch_version: str, visible: str | None) -> bool:
+    """From a driver, the text of torch/version.py, and CUDA_VISIBLE_DEVICES."""
+    built = re.search(r"""^cuda\b[^=\n]*=\s*['"]""", torch_version, re.MULTILINE)
+    hidden = visible is not None and (not visible.strip() or visible.strip().startswith("-1"))
+    return driver and built is not None and not hidden
+
+
+def _torch_version_file() -> str:
+    """torch/version.py, which tells what torch was built for; empty where there is none."""
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        return ""
+    try:
+        return Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _capabilities() -> list[tuple[int, int]]:
+    """Of every GPU; none where nvidia-smi does not tell."""
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return read_capabilities(shown.stdout)
+
+
+def read_capabilities(shown: str) -> list[tuple[int, int]]:
+    """The lines of nvidia-smi, such as `7.5`; lines that are no capability are left out."""
+    found = (re.fullmatch(r"(\d+)\.(\d+)", line.strip()) for line in shown.splitlines())
+    return [(int(match[1]), int(match[2])) for match in found if match]
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+_MIB = 2**20
+
+
+def available_bytes(device: Device = "cpu") -> int:
+    """Memory that a new run can have: free on this machine, or all of the first CUDA device."""
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        try:
+            shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MachineError(
+                f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
+            ) from error
+        return int(shown.stdout.split()[0]) * _MIB
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and limit.read_text().strip().isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return min(int(limit.read_text()) - used, _free_bytes())
+    return _free_bytes()
+
+
+def _free_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def forget_peak() -> None:
+    """Let the highest resident size begin anew, where the system allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or a container that forbids it: the peak is the whole process's
+        return
+
+
+def resident_peak() -> int:
+    """Highest resident size in bytes of this process alone; ru_maxrss begins at its parent's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

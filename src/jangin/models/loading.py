@@ -1,0 +1,127 @@
+"""Load models and tokenizers from artifacts."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import ERROR, getLogger
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging
+
+from jangin.core.errors import MachineError, StoreError
+
+REFERENCE = "reference.json"
+LOCATION = "location.json"
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of an artifact that holds a `model/` or an `adapter/`."""
+    for name in ("model", "adapter"):
+        if (folder / name / "tokenizer.json").exists():
+            return AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+    raise StoreError(
+        f"{folder} holds no tokenizer.json. Delete the folder and run again to make it anew."
+    )
+
+
+def load_model(
+    folder: Path,
+    dtype: str | torch.dtype = "auto",
+    adapter: Path | None = None,
+    quantization: Any = None,
+) -> Any:
+    """The causal language model of a `base` or `model` artifact, ready to generate.
+
+    `dtype` auto keeps the checkpoint's. `adapter` is a PEFT folder to put on top of it,
+    `quantization` a config of transformers that says in how many bits weights are loaded.
+    """
+    path, revision = locate(folder)
+    options: dict[str, Any] = {"revision": revision, "dtype": dtype}
+    if quantization is not None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        options |= {"quantization_config": quantization, "device_map": {"": device}}
+    try:
+        with no_bars():
+            model: Any = AutoModelForCausalLM.from_pretrained(path, **options)
+    except OSError as error:
+        raise unreachable(str(path), error) from error
+    if adapter is not None:
+        from peft import PeftModel  # seconds to import, so only here
+
+        with expected_warnings():
+            model = PeftModel.from_pretrained(model, adapter)
+        # The stop tokens it was trained with.
+        model.base_model.model.generation_config = GenerationConfig.from_pretrained(adapter)
+    if torch.cuda.is_available() and quantization is None:
+        model = model.cuda()
+    return model.eval()
+
+
+def load_trained(model_folder: Path, base_folder: Path, dtype: str | torch.dtype = "auto") -> Any:
+    """The model that a training stage made: full weights, or the base with its adapter."""
+    if (model_folder / "model" / "config.json").exists():
+        return load_model(model_folder, dtype)
+    return load_model(base_folder, dtype, model_folder / "adapter")
+
+
+def locate(folder: Path) -> tuple[str, str | None]:
+    """(what from_pretrained takes, revision) of an artifact: its own weights or a reference's."""
+    reference = folder / "model" / REFERENCE
+    if not reference.exists():
+        return str(folder / "model"), None
+    hub = json.loads(reference.read_text())
+    location = folder / "runtime" / LOCATION
+    if location.exists():
+        path = json.loads(location.read_text())["path"]
+        if not Path(path).exists():
+            raise MachineError(
+                f"the base model is no longer at {path}. Put it back, or set its new path in "
+                f"the project file, delete {folder} and run again."
+            )
+        return path, None
+    return hub["id"], hub["revision"]
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without the bars that transformers draws while it loads and saves; ours are enough."""
+    drawn = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
+    try:
+        yield
+    finally:
+        if drawn:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """PEFT 0.21 asks transformers 5.23 for an attribute by its old name; users can do nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
+
+
+def unreachable(model: str, error: Exception) -> MachineError:
+    """The one sentence for a model that cannot be loaded."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return MachineError(
+        f"the model {model} cannot be loaded: {first} "
+        "When this machine is offline, set a local folder with `base: {type: local, path: ...}`."
+    )
+
+
+def base_model(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+# PEFT imports it where it is installed, and at every import it says that a kernel for inference
+# could not be fetched.
+getLogger("bitsandbytes").setLevel(ERROR)
+# It tells every try to reach the hub again; one sentence of ours says that it cannot be reached.
+getLogger("huggingface_hub").setLevel(ERROR)

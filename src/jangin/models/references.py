@@ -1,0 +1,74 @@
+"""Which commit a branch or tag of the Hugging Face hub stands for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from jangin.core.digest import digest_file, digest_tree
+from jangin.core.errors import ConfigError, JanginError
+from jangin.models.loading import REFERENCE, unreachable
+
+
+def pinned_commit(model_id: str, revision: str) -> str:
+    """The commit whose config.json the cache holds for a revision, else the revision itself.
+
+    Call it when the model's config was loaded: that brings the file into the cache. The config
+    object does not always say where it came from (its `_commit_hash` is None for a cached model
+    in transformers 5.23).
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model_id, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else revision
+
+
+def refer_to_hub(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
+    """Write config, tokenizer and the pinned commit of a hub model to `folder`."""
+    _save(folder, model_id, revision)
+    commit = pinned_commit(model_id, revision)
+    return _refer(folder, {"type": "hub", "id": model_id, "revision": commit})
+
+
+def refer_to_local(folder: Path, model: Path, location: Path) -> dict[str, Any]:
+    """Write config, tokenizer and content digest of a folder; its place goes to `location`."""
+    _save(folder, str(model), None)
+    files = {
+        path.relative_to(model).as_posix(): digest_file(path)
+        for path in sorted(model.rglob("*"))
+        if path.is_file() and not path.relative_to(model).as_posix().startswith(".")
+    }
+    location.write_text(json.dumps({"path": str(model)}))
+    return _refer(folder, {"type": "local", "id": model.name, "revision": digest_tree(files)})
+
+
+def _save(folder: Path, model: str, revision: str | None) -> None:
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    except (OSError, ValueError) as error:
+        raise unreachable(model, error) from error
+    _refuse_unusable(model, tokenizer)
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _refuse_unusable(model: str, tokenizer: Any) -> None:
+    problem: JanginError | None = None
+    if not tokenizer.is_fast:
+        problem = ConfigError(
+            f"{model} has no tokenizer.json, only a slow tokenizer. Choose a model that has one."
+        )
+    elif not tokenizer.chat_template:
+        problem = ConfigError(
+            f"{model} has no chat template, so nobody knows how it writes a turn. "
+            "Choose its instruct version, or add a chat_template.jinja to its folder."
+        )
+    if problem:
+        raise problem
+
+
+def _refer(folder: Path, reference: dict[str, Any]) -> dict[str, Any]:
+    (folder / REFERENCE).write_text(json.dumps(reference, indent=2, sort_keys=True))
+    return reference

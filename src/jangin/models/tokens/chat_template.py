@@ -1,0 +1,296 @@
+"""The one place where messages become token ids and a loss mask.
+
+Training, evaluation and serving all come through here, so what is trained is what is asked later.
+The mask comes from character offsets of the rendered chat template: it works for every template
+and every fast tokenizer, and never looks at the pad id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jangin.core.errors import TrainingError
+from jangin.core.records import Message
+from jangin.models.tokens.options import TooLong, TrainOn
+from jangin.models.tokens.rendering import RowTokens, encode_plain, encode_texts, render_texts
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRows:
+    """Token ids of many rows, laid end to end: row r is `[starts[r]:starts[r + 1]]`."""
+
+    ids: npt.NDArray[np.int64]
+    trained: npt.NDArray[np.bool_]
+    """True where the loss counts the prediction of this token."""
+    starts: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    """Name of each row for messages, such as `row 3 (2fd4e1c67a2d28fc)`."""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end an assistant turn, in order of first use."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.names)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+    def row(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """(ids, trained) of one row."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return self.ids[part], self.trained[part]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What a `too_long` policy took away."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
+def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids to generate from: a prefix of what the same messages are trained as."""
+    return render_prompts(tokenizer, [messages])[0]
+
+
+def render_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """`render_prompt` of many conversations in one tokenizer pass."""
+    texts = render_texts(tokenizer, prompts, ask=True)
+    return [encoded.ids.tolist() for encoded in encode_texts(tokenizer, texts)]
+
+
+def render_rows(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    names: Sequence[str],
+    train_on: TrainOn = "completion",
+    weights: Sequence[Sequence[int] | None] | None = None,
+) -> RenderedRows:
+    """Tokenize conversations that end with an assistant message, and mark what is trained.
+
+    `train_on` chooses messages: the last one (`completion`), the assistant's after the last
+    question (`last_turn`, which may be several), all of the assistant's (`all_turns`), or all
+    text. `weights` has a 0 or 1 for each message of each conversation that has any, as in OpenAI's
+    format: 0 takes a chosen message out again.
+
+    A trained turn ends with its stop token; tokens after the last trained one are left out,
+    because no loss depends on them. Raises `TrainingError` with the name of the row that has no
+    trained token, no stop token, control tokens in its text, or a prompt that is not a prefix.
+    """
+    control = [token for token in tokenizer.all_special_tokens if token.strip()]
+    chosen = []
+    for number, (messages, name) in enumerate(zip(conversations, names, strict=True)):
+        _refuse_control_tokens(messages, control, name)
+        chosen.append(_chosen(messages, train_on, weights[number] if weights else None, name))
+    texts = render_texts(tokenizer, conversations, ask=False, names=names)
+    spans = _spans(tokenizer, conversations, texts, chosen, names)
+    rows, stops = [], dict[int, None]()
+    for name, span, row in zip(names, spans, encode_texts(tokenizer, texts), strict=True):
+        if row.answer_begins(span[-1][0]) is None:
+            raise TrainingError(
+                f"{name}: the answer's first characters melt into the prompt's last token, so the "
+                "model would never be asked as it was trained. Take the white space off the "
+                "answer's start."
+            )
+        trained = _mask(row, span, name)
+        stops[int(row.ids[len(trained) - 1])] = None
+        if train_on == "everything":
+            trained[1:] = True
+        rows.append((row.ids[: len(trained)], trained))
+    return _join(rows, tuple(names), tuple(stops))
+
+
+def render_documents(
+    tokenizer: Any, texts: Sequence[str], names: Sequence[str], limit: int
+) -> RenderedRows:
+    """Raw texts as windows of at most `limit` tokens; none holds two texts.
+
+    A text begins with BOS and ends with EOS where the model has them. Each window begins with the
+    last token of the one before, so every token but a text's first is trained exactly once.
+    Raises `TrainingError` for a text that holds a control token.
+    """
+    control = [token for token in tokenizer.all_special_tokens if token.strip()]
+    for text, name in zip(texts, names, strict=True):
+        held = next((token for token in control if token in text), None)
+        if held is not None:
+            raise TrainingError(
+                f"{name} holds the model's control token {held!r} as text, which would end or "
+                "open a turn. Take it out of the text."
+            )
+    if not texts:
+        return _join([], (), ())
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    first, last = (np.array([] if t is None else [t], dtype=np.int64) for t in (bos, eos))
+    encoded = (
+        flat[start:end]
+        for flat, bounds in encode_plain(tokenizer, texts)
+        for start, end in pairwise(bounds)
+    )
+    rows, row_names = [], []
+    for name, body in zip(names, encoded, strict=True):
+        ids = np.concatenate([first, body, last])
+        for start in range(0, len(ids) - 1, limit - 1):
+            window = ids[start : start + limit]
+            rows.append((window, np.arange(len(window)) > 0))
+            row_names.append(f"{name}, tokens {start + 1} to {start + len(window)}")
+    return _join(rows, tuple(row_names), tuple(last.tolist()))
+
+
+def select_rows(rows: RenderedRows, numbers: npt.NDArray[np.int64]) -> RenderedRows:
+    """Some of the rows, in this order."""
+    names = tuple(rows.names[number] for number in numbers)
+    return _join([rows.row(int(number)) for number in numbers], names, rows.stop_ids)
+
+
+def fit_rows(
+    rows: RenderedRows, limit: int, setting: str, too_long: TooLong
+) -> tuple[RenderedRows, Lost]:
+    """Apply the policy for rows of more than `limit` tokens; says what was lost.
+
+    `setting` says what sets the limit.
+    Raises `TrainingError` when the policy is to refuse, or leaves a row without a trained token.
+    """
+    over = np.flatnonzero(rows.lengths > limit)
+    if not len(over):
+        return rows, Lost()
+    cut = int((rows.lengths[over] - limit).sum())
+    if too_long == "refuse":
+        raise TrainingError(
+            f"{len(over)} of {len(rows)} rows are longer than {limit} tokens ({setting}), "
+            f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
+            f"{rows.lengths[over[0]]} tokens. Say what to do with `too_long: drop`, `keep_start` "
+            "or `keep_end`."
+        )
+    kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
+    names = []
+    long = set(over.tolist())
+    for number, name in enumerate(rows.names):
+        ids, trained = rows.row(number)
+        if number in long and too_long == "drop":
+            continue
+        if number in long and too_long == "keep_start":
+            ids, trained = ids[:limit], trained[:limit]
+        elif number in long:
+            first = np.array([0]) if limit > 1 else np.array([], dtype=np.int64)
+            keep = np.concatenate([first, np.arange(len(ids) - limit + len(first), len(ids))])
+            ids, trained = ids[keep], trained[keep]
+        if not trained[1:].any():
+            raise TrainingError(
+                f"{name} has no trained token left after cutting it to {limit} tokens. "
+                "Use `too_long: drop`, or keep its other end."
+            )
+        kept.append((ids, trained))
+        names.append(name)
+    lost = Lost(len(over), int(rows.lengths[over].sum()) if too_long == "drop" else cut)
+    return _join(kept, tuple(names), rows.stop_ids), lost
+
+
+def _chosen(
+    messages: Sequence[Message], train_on: TrainOn, weights: Sequence[int] | None, name: str
+) -> list[int]:
+    """Places of the messages that are trained, in order."""
+    last = len(messages) - 1
+    if last < 0 or messages[last].role != "assistant":
+        raise TrainingError(
+            f"{name} does not end with an assistant turn, so it has no trained token. "
+            "Add the answer, or take the row out."
+        )
+    asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    first = {"all_turns": 0, "last_turn": asked + 1}.get(train_on, last)
+    chosen = [i for i in range(first, last + 1) if messages[i].role == "assistant"]
+    if weights is None:
+        return chosen
+    if train_on == "everything":
+        raise TrainingError(
+            f"{name} has weights, but `train_on: everything` counts every message. "
+            "Use `train_on: all_turns`."
+        )
+    chosen = [i for i, weight in enumerate(weights) if weight and i in chosen]
+    if not chosen:
+        raise TrainingError(
+            f"{name} has no trained token: each message that `train_on: {train_on}` counts has "
+            "weight 0. Give one of them weight 1, or take the row out."
+        )
+    return chosen
+
+
+def _spans(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    texts: Sequence[str],
+    chosen: Sequence[Sequence[int]],
+    names: Sequence[str],
+) -> list[list[tuple[int, int]]]:
+    """Character spans of the chosen messages of each conversation."""
+    turns = [(row, turn) for row, some in enumerate(chosen) for turn in some]
+    asked = [conversations[row][:turn] for row, turn in turns]
+    befores = render_texts(tokenizer, asked, ask=True, names=[names[row] for row, _ in turns])
+    early = [(row, turn) for row, turn in turns if turn < len(conversations[row]) - 1]
+    shown = [conversations[row][: turn + 1] for row, turn in early]
+    afters = dict(zip(early, render_texts(tokenizer, shown, ask=False), strict=True))
+    spans: list[list[tuple[int, int]]] = [[] for _ in texts]
+    for (row, turn), before in zip(turns, befores, strict=True):
+        text = texts[row]
+        after = afters.get((row, turn), text)
+        if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
+            raise TrainingError(
+                f"{names[row]}: the chat template writes turn {turn + 1} otherwise when asking "
+                "than when showing it, so it cannot be trained as it will be asked. "
+                "Use `train_on: completion`, or another chat template."
+            )
+        if not conversations[row][turn].content:
+            raise TrainingError(
+                f"{names[row]} has no trained token: its answer is empty. Write one, or take the "
+                "row out."
+            )
+        spans[row].append((len(before), len(after)))
+    return spans
+
+
+def _mask(row: RowTokens, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
+    """True from each span's start through its stop token; ends with that of the last span."""
+    trained = np.zeros(len(row.ids), dtype=np.bool_)
+    place = -1
+    for start, end in spans:
+        inside, place = row.trained(start, end)
+        if place < 0:
+            raise TrainingError(
+                f"{name}: the chat template writes no stop token after the assistant's turn, so "
+                "the model would never learn to stop. Choose a template that ends turns with a "
+                "special token such as EOS."
+            )
+        part = slice(inside.start, inside.stop) if isinstance(inside, range) else inside
+        trained[part] = True
+    return trained[: place + 1]
+
+
+def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:
+    for message in messages:
+        for token in control:
+            if token in message.content:
+                raise TrainingError(
+                    f"{name}: its {message.role} turn holds the model's control token {token!r} "
+                    "as text, which would end or open a turn. Take it out of the text."
+                )
+
+
+def _join(
+    rows: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]],
+    names: tuple[str, ...],
+    stop_ids: tuple[int, ...],
+) -> RenderedRows:
+    lengths = [len(ids) for ids, _ in rows]
+    return RenderedRows(
+        ids=np.concatenate([ids for ids, _ in rows]) if rows else np.zeros(0, np.int64),
+        trained=np.concatenate([mask for _, mask in rows]) if rows else np.zeros(0, np.bool_),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        names=names,
+        stop_ids=stop_ids,
+    )

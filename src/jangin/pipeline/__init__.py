@@ -1,1 +1,0 @@
-"""Floor 6: the project file, the table of stages, the plan, the runner, the report."""

@@ -1,0 +1,1 @@
+"""Any table to clean training files; works without a project."""

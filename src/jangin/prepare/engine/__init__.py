@@ -1,0 +1,1 @@
+"""Plan, build, split and profile a table."""

@@ -1,0 +1,1 @@
+"""Readers of tables: delimited text, spreadsheets, JSON, Parquet."""

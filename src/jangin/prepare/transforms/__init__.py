@@ -1,0 +1,1 @@
+"""Transforms of a table, one idea per module."""

@@ -1,0 +1,1 @@
+"""A project folder: its file, stages, plan and runs."""

@@ -1,0 +1,98 @@
+"""Rows that failed: told after a run, written beside the table, asked again on demand."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jangin.core.jsonl import write_jsonl
+from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table
+from jangin.core.store import Artifact
+from jangin.llm.structured import Failed
+
+if TYPE_CHECKING:
+    from jangin.project.plan import Step
+
+TABLE = "failed.parquet"
+LINES = "failed.jsonl"
+MOST_REASONS = 3
+LONGEST_REASON = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failed rows of one artifact."""
+
+    stage: str
+    variants: tuple[str, ...]
+    rows: tuple[Failed, ...]
+    asked: int
+    """Rows that the stage asked for; 0 where it does not say."""
+    path: Path
+
+    def line(self, command: str) -> str:
+        """How many, why, where they are and what to do."""
+        of = f" of {self.asked:,}" if self.asked else ""
+        counts = Counter((row.kind, _short(row.reason)) for row in self.rows)
+        most = counts.most_common(MOST_REASONS)
+        shown = [f"{count:,} {kind}: {reason}" for (kind, reason), count in most]
+        left = len(counts) - len(most)
+        reasons = "; ".join(shown) + (f"; {left:,} more reasons" if left else "")
+        return (
+            f"{self.stage} ({', '.join(self.variants)}): {len(self.rows):,}{of} rows failed: "
+            f"{reasons}. See {self.path}; try again with: {command} --retry-failed"
+        )
+
+
+def failed_rows(folder: Path) -> tuple[Failed, ...]:
+    """Rows of an artifact that asking again may mend; those that a rule left out are none."""
+    path = folder / TABLE
+    if not path.exists():
+        return ()
+    return tuple(row for row in read_table(path, Failed) if row.kind != "rejected")
+
+
+def put_aside(folder: Path, ledger: Ledger) -> None:
+    """Write failed rows beside their table, and drop their replies so that they are asked again."""
+    rows = failed_rows(folder)
+    if rows:
+        write_jsonl(folder / LINES, rows)
+    for row in rows:
+        ledger.forget(row.request)
+
+
+def failures_of(steps: "Iterable[Step]") -> list[Failures]:
+    """The failures that the artifacts of a run hold, each artifact once."""
+    found: dict[Path, tuple[Artifact, str, list[str]]] = {}
+    for step in steps:
+        if step.artifact is not None:
+            entry = found.setdefault(step.artifact.path, (step.artifact, step.stage.name, []))
+            entry[2].append(step.variant)
+    failures = []
+    for artifact, stage, variants in found.values():
+        rows = failed_rows(artifact.path)
+        if rows:
+            asked = int(artifact.manifest.summary.get("asked", 0))
+            path = artifact.path / LINES
+            failures.append(Failures(stage, tuple(variants), rows, asked, path))
+    return failures
+
+
+def again(project: Path, store: Path | None, variant: str | None) -> str:
+    """The command that was given, without what is to be added."""
+    words = ["jangin", "run"]
+    if project != Path("project.yaml"):
+        words += ["--project", str(project)]
+    if store is not None:
+        words += ["--store", str(store)]
+    if variant is not None:
+        words += ["--variant", variant]
+    return shlex.join(words)
+
+
+def _short(reason: str) -> str:
+    text = " ".join(reason.split()).rstrip(".")
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"

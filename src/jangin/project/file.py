@@ -1,0 +1,267 @@
+"""The project file: one YAML, one pydantic model, every problem at once with its line."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.errors import ConfigError
+from jangin.core.prompts import Wording, wording_problems
+from jangin.documents.chunk import ChunkConfig
+from jangin.documents.load import LoadConfig
+from jangin.documents.queries import QueriesConfig
+from jangin.documents.rank import RankConfig
+from jangin.documents.search import SearchConfig
+from jangin.evaluation.evaluate import EvaluateConfig
+from jangin.evaluation.select import SelectConfig
+from jangin.examples.curate import CurateConfig
+from jangin.examples.evolve import EvolveConfig
+from jangin.examples.judge import JudgeConfig
+from jangin.examples.paraphrase import ParaphraseConfig
+from jangin.examples.read import ReadConfig
+from jangin.examples.split import SplitConfig
+from jangin.examples.synthesize import SynthesizeConfig
+from jangin.models.catalog import CatalogConfig
+from jangin.project.problems import Problem, describe, line_of
+from jangin.project.stages import STAGES
+from jangin.project.teachers import Teacher
+from jangin.project.yaml_source import load_yaml
+from jangin.training.continue_sft import ContinueSftConfig
+from jangin.training.dpo import DpoConfig
+from jangin.training.preferences import PreferencesConfig
+from jangin.training.pretrain import PretrainConfig
+from jangin.training.sft import SftConfig
+
+SECTIONS = ("documents", "examples", "models")
+
+
+class Spending(Config):
+    """A limit of what is spent; a run stops cleanly before it goes over."""
+
+    usd: float = Field(gt=0)
+    """US dollars. Of variants that differ, the smallest counts."""
+
+
+class Documents(Config):
+    """Settings of the `documents` floor. A stage is on when its key is present."""
+
+    load: LoadConfig | None = None
+    chunk: ChunkConfig | None = None
+    queries: QueriesConfig | None = None
+    search: SearchConfig | None = None
+    rank: RankConfig | None = None
+
+
+class Examples(Config):
+    """Settings of the `examples` floor. A stage is on when its key is present."""
+
+    read: ReadConfig | None = None
+    synthesize: SynthesizeConfig | None = None
+    evolve: EvolveConfig | None = None
+    paraphrase: ParaphraseConfig | None = None
+    judge: JudgeConfig | None = None
+    curate: CurateConfig | None = None
+    split: SplitConfig | None = None
+
+
+class Models(Config):
+    """Settings of the `models` floor. A stage is on when its key is present."""
+
+    catalog: CatalogConfig | None = None
+    select: SelectConfig | None = None
+    pretrain: PretrainConfig | None = None
+    sft: SftConfig | None = None
+    continue_sft: ContinueSftConfig | None = None
+    preferences: PreferencesConfig | None = None
+    dpo: DpoConfig | None = None
+    evaluate: EvaluateConfig | None = None
+
+
+class Project(Config):
+    """One variant of a project. Sections are folders of the source, keys in them are modules."""
+
+    name: str = Field(min_length=1)
+    """Name of the project and of its model."""
+    budget: Runtime[Spending | None] = None
+    """What all teachers together may spend over the whole life of the store."""
+    teachers: dict[str, Teacher] = Field(default_factory=dict)
+    """Models that write or judge, by the names that stages use."""
+    prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)
+    """Wordings of your own, by prompt and language; `jangin show prompts` lists what there is."""
+    documents: Documents = Documents()
+    examples: Examples = Examples()
+    models: Models = Models()
+
+    def stage_config(self, stage: str) -> StageConfig | None:
+        """The settings of a stage, or None when it is off."""
+        for section in SECTIONS:
+            config = getattr(getattr(self, section), stage, None)
+            if isinstance(config, StageConfig):
+                return config
+        return None
+
+
+class ProjectFile(Project):
+    """The whole file: a project, and named overrides of it."""
+
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Named overrides; each is a project of its own that shares what it can with the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A project file that was read and found right."""
+
+    path: Path
+    name: str
+    variants: dict[str, Project]
+    """By name, in the file's order; one called `main` where the file has no variants."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder in which relative paths of the file start."""
+        return self.path.parent
+
+
+def section_of(stage: str) -> str:
+    """The section of the project file that a stage belongs to."""
+    sections: tuple[tuple[str, type[Config]], ...] = (
+        ("documents", Documents),
+        ("examples", Examples),
+        ("models", Models),
+    )
+    return next(name for name, config in sections if stage in config.model_fields)
+
+
+def open_project(path: Path) -> Opened:
+    """Read and check a project file; raises `ConfigError` with one line per problem."""
+    if path.is_dir():
+        path = path / "project.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"{path} does not exist. Name a project file, or make a new project with: "
+            "jangin new NAME"
+        )
+    data, root = load_yaml(path)
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}:1: a project file holds keys such as `name:` and `documents:`. "
+            "Start from: jangin new NAME"
+        )
+    variants = data.pop("variants", None) or {}
+    problems = _variant_problems(variants)
+    projects = {}
+    if not problems:
+        named = variants or {"main": {}}
+        for name, overrides in named.items():
+            merged = _switch(_merge(data, overrides or {}))
+            project = _validate(merged, problems, ("variants", name) if variants else ())
+            if project is not None:
+                problems += _wiring_problems(project, ("variants", name) if variants else ())
+                projects[name] = project
+    if problems:
+        lines = {f"{path}:{line_of(root, p.location)}: {p.text}": None for p in problems}
+        raise ConfigError("\n".join(lines))
+    return Opened(path, next(iter(projects.values())).name, projects)
+
+
+def _validate(
+    data: dict[str, Any], problems: list[Problem], variant: tuple[str, ...]
+) -> Project | None:
+    try:
+        return Project.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        problems += [Problem(p["loc"], describe(ProjectFile, p), variant) for p in error.errors()]
+        return None
+
+
+def _variant_problems(variants: object) -> list[Problem]:
+    if not isinstance(variants, dict):
+        return [Problem(("variants",), "variants: name each variant, then what differs in it")]
+    return [
+        Problem(("variants", str(name)), f"variants.{name}: say what differs, as nested keys")
+        for name, overrides in variants.items()
+        if overrides is not None and not isinstance(overrides, dict)
+    ]
+
+
+def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` laid over it, key by key; another `type` replaces the whole thing."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        other_type = isinstance(value, dict) and isinstance(old, dict) and "type" in value
+        other_type = other_type and value["type"] != old.get("type")  # type: ignore[union-attr]
+        if isinstance(value, dict) and isinstance(old, dict) and not other_type:
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _switch(data: dict[str, Any]) -> dict[str, Any]:
+    """`stage:` alone turns a stage on with defaults, `stage: off` turns it off."""
+    switched = dict(data)
+    for section in SECTIONS:
+        stages = switched.get(section)
+        if isinstance(stages, dict):
+            switched[section] = {
+                name: {} if config is None else config
+                for name, config in stages.items()
+                if config is not False
+            }
+        elif stages is None:
+            switched.pop(section, None)
+    return switched
+
+
+def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:
+    """Teachers that are not there, and stages whose inputs nobody makes."""
+    problems = [
+        Problem(("prompts", *location), text, variant)
+        for location, text in wording_problems(project.prompts)
+    ]
+    made: set[str] = set()
+    for stage in STAGES:
+        config = project.stage_config(stage.name)
+        if config is None:
+            continue
+        location = (section_of(stage.name), stage.name)
+        for name in stage.teachers(config):
+            if name not in project.teachers:
+                known = ", ".join(project.teachers) or "none"
+                text = (
+                    f"{'.'.join(location)}.teacher: no teacher is called {name!r} "
+                    f"(there is: {known}). Add it under `teachers:`"
+                )
+                problems.append(Problem((*location, "teacher"), text, variant))
+        for kind in (*stage.reads, *stage.wants(config)):
+            if kind not in made:
+                makers = " or ".join(s.name for s in STAGES if kind in s.makes)
+                text = (
+                    f"{'.'.join(location)}: needs {kind}, which no stage before it makes. "
+                    f"Turn on {makers}"
+                )
+                problems.append(Problem(location, text, variant))
+        made.update(stage.makes)
+    if not made:
+        problems.append(
+            Problem((), "no stage is on. Add `documents:` with `load:` to begin", variant)
+        )
+    return problems
+
+
+def project_schema() -> str:
+    """JSON Schema of the project file, for editors."""
+    schema = ProjectFile.model_json_schema()
+    schema["title"] = "jangin project file"
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """YAML as people write it: keys in order, Hangul as Hangul."""
+    return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False))

@@ -1,0 +1,193 @@
+"""What must run, why, and what it will cost: the part of the runner that changes nothing."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jangin.core.config import StageConfig
+from jangin.core.digest import digest_file, digest_value
+from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
+from jangin.core.store import Artifact, Store
+from jangin.project.file import Project
+from jangin.project.stages import STAGES
+
+State = Literal["cached", "resume", "run", "waits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a plan, or of what a run did."""
+
+    variant: str
+    stage: Stage[Any]
+    config: StageConfig
+    state: State
+    reasons: tuple[str, ...] = ()
+    key: str = ""
+    """Empty while the inputs are not known."""
+    inputs: Mapping[str, str] | None = None
+    cost: Cost = field(default_factory=Cost)
+    seconds: float = 0.0
+    """How long it took; for a plan, how long it took the last time."""
+    artifact: Artifact | None = None
+    again: bool = False
+    """Make it although it is there."""
+    calls: Calls = field(default_factory=Calls)
+    """For a plan: what it would ask of models."""
+
+
+def stages_until(
+    project: Project, last: str | None, stages: tuple[Stage[Any], ...] = STAGES
+) -> list[tuple[Stage[Any], StageConfig]]:
+    """The stages that are on, up to and including `last`."""
+    chosen = []
+    for stage in stages:
+        config = project.stage_config(stage.name)
+        if config is not None:
+            chosen.append((stage, config))
+        if stage.name == last:
+            break
+    return chosen
+
+
+def inputs_of(
+    stage: Stage[Any],
+    config: StageConfig,
+    made: Mapping[str, Artifact],
+    services: Services,
+) -> dict[str, str]:
+    """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
+    kinds = [kind for kind in (*stage.reads, *stage.may_read) if kind in made]
+    inputs = {kind: made[kind].manifest.content for kind in kinds}
+    files: Mapping[str, Path] = stage.sources(config, services.project_folder)
+    inputs |= {f"file:{name}": digest_file(path) for name, path in files.items()}
+    inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
+    inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
+    for name in stage.teachers(config):
+        chat = services.chat(name)
+        inputs[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()
+    return inputs
+
+
+def key_of(stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str]) -> str:
+    """Identity of an artifact before it exists, 64 hex characters."""
+    return digest_value(
+        {
+            "stage": stage.name,
+            "version": stage.version,
+            "config": config.identity(),
+            "inputs": dict(inputs),
+        }
+    )
+
+
+def explain(
+    stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str], last: Artifact | None
+) -> tuple[str, ...]:
+    """Why the newest artifact of this stage does not serve, in words."""
+    if last is None:
+        return ("never ran",)
+    manifest = last.manifest
+    reasons = []
+    if manifest.version != stage.version:
+        reasons.append(f"version {manifest.version} -> {stage.version}")
+    reasons += _changes("", manifest.config, config.identity())
+    for name, before, after in _differences(manifest.inputs, inputs):
+        what = "is new" if before is None else "is gone" if after is None else "changed"
+        reasons.append(f"{name} {what}")
+    return tuple(reasons) or ("its artifact was deleted",)
+
+
+def plan(
+    variant: str,
+    project: Project,
+    store: Store,
+    services: Services,
+    last: str | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
+) -> Iterator[Step]:
+    """The steps of one variant, in order; nothing is written."""
+    made: dict[str, Artifact] = {}
+    waiting: dict[str, str] = {}
+    for stage, config in stages_until(project, last, stages):
+        step = _plan_step(variant, stage, config, made, waiting, store, services)
+        yield step
+        if step.artifact is not None:
+            made |= dict.fromkeys(stage.makes, step.artifact)
+            waiting = {kind: name for kind, name in waiting.items() if kind not in stage.makes}
+        else:
+            waiting |= dict.fromkeys(stage.makes, stage.name)
+
+
+def open_step(
+    variant: str,
+    stage: Stage[Any],
+    config: StageConfig,
+    made: Mapping[str, Artifact],
+    store: Store,
+    services: Services,
+) -> Step:
+    """What a stage whose inputs are all there has to do."""
+    inputs = inputs_of(stage, config, made, services)
+    key = key_of(stage, config, inputs)
+    artifact = store.find(stage.name, key)
+    step = Step(variant, stage, config, "cached", key=key, inputs=inputs, artifact=artifact)
+    if artifact is not None:
+        return step
+    resume = stage.resumable and store.partial(stage.name, key).exists()
+    reasons = (
+        ("was interrupted",) if resume else explain(stage, config, inputs, store.latest(stage.name))
+    )
+    return replace(step, state="resume" if resume else "run", reasons=reasons)
+
+
+def _plan_step(
+    variant: str,
+    stage: Stage[Any],
+    config: StageConfig,
+    made: Mapping[str, Artifact],
+    waiting: Mapping[str, str],
+    store: Store,
+    services: Services,
+) -> Step:
+    kinds = (*stage.reads, *stage.may_read)
+    after = dict.fromkeys(waiting[kind] for kind in kinds if kind in waiting)
+    if after:
+        last = store.latest(stage.name)
+        seconds = _seconds(services, last)
+        reasons = (f"after {', '.join(after)}",)
+        return Step(variant, stage, config, "waits", reasons, seconds=seconds)
+    step = open_step(variant, stage, config, made, store, services)
+    if step.artifact is not None:
+        return replace(step, seconds=_seconds(services, step.artifact))
+    context = StageContext(config, made, store.partial(stage.name, step.key), services)
+    last = store.latest(stage.name)
+    cost = stage.cost(context)
+    return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
+
+
+def _seconds(services: Services, artifact: Artifact | None) -> float:
+    if artifact is None:
+        return 0.0
+    manifest = artifact.manifest
+    return services.ledger.seconds_of(manifest.stage, manifest.key) or 0.0
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)
+
+
+def _changes(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    changes = []
+    for key, before, after in _differences(old, new):
+        name = f"{path}.{key}" if path else key
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += _changes(name, before, after)
+        else:
+            changes.append(f"{name}: {before!r} -> {after!r}")
+    return changes

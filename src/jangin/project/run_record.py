@@ -1,0 +1,37 @@
+"""The record of a variant's run, for the model card of an export: data, training, evaluation."""
+
+from typing import Any
+
+from jangin.core.parquet import count_rows, read_table
+from jangin.core.records import Message, SplitExample
+from jangin.evaluation.results import Result
+from jangin.project.session import Session
+
+CANARIES = 16
+"""Training questions that an export is checked on."""
+
+
+def run_record(session: Session, variant: str) -> dict[str, Any]:
+    """What `jangin.models.model_card` takes; only what the variant's artifacts say."""
+    made = session.made(variant)
+    base = session.maker(variant, "base").manifest.summary
+    record: dict[str, Any] = {
+        "name": session.opened.name,
+        "base": " ".join(str(base[key]) for key in ("id", "type", "size") if key in base),
+        "training": session.maker(variant, "model").manifest.summary,
+        "data": {
+            kind: count_rows(made[stage].path / f"{kind}.parquet")
+            for kind, stage in (("documents", "load"), ("chunks", "chunk"), ("examples", "curate"))
+            if stage in made
+        },
+    }
+    if "evaluate" in made:
+        results = read_table(made["evaluate"].path / "results.parquet", Result)
+        record["evaluation"] = [row.model_dump(mode="json") for row in results]
+    return record
+
+
+def canaries(session: Session, variant: str) -> list[tuple[Message, ...]]:
+    """The first training questions, in the order of the split."""
+    rows = read_table(session.find(variant, "split").path / "splits.parquet", SplitExample)
+    return [row.example.prompt for row in rows if row.split == "train"][:CANARIES]

@@ -1,0 +1,170 @@
+"""Bring every stage of every variant up to date; stop early where nothing changed."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jangin import __version__
+from jangin.core.config import StageConfig
+from jangin.core.errors import JanginError
+from jangin.core.stage import Services, Stage, StageContext
+from jangin.core.store import Artifact, Store, disk_errors
+from jangin.project.failures import failed_rows, failures_of, put_aside
+from jangin.project.file import Opened
+from jangin.project.plan import Step, open_step, stages_until
+from jangin.project.stages import STAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told when a step begins and when it is done."""
+
+    begins: Callable[[Step], None] = lambda _step: None
+    done: Callable[[Step], None] = lambda _step: None
+
+
+def run(
+    opened: Opened,
+    store: Store,
+    services_of: Callable[[str], Services],
+    variants: Iterable[str],
+    last: str | None = None,
+    watcher: Watcher | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
+    *,
+    retry_failed: bool = False,
+) -> list[Step]:
+    """Run the variants in order, each up to stage `last`; returns what was done and why.
+
+    `services_of` gives the services of a variant. Artifacts that variants share are made once.
+    `retry_failed` makes artifacts with failed rows again under their key: what was answered comes
+    from the ledger, and the old artifact stays until the new one is whole.
+    """
+    watcher = watcher or Watcher()
+    steps: list[Step] = []
+    ledgers = None
+    number = 0
+    outcome = "failed"
+    retried: set[str] | None = set() if retry_failed else None
+    try:
+        for variant in variants:
+            services = services_of(variant)
+            if ledgers is None:
+                ledgers = services.ledger
+                number = ledgers.start_run(f"run {last or 'all'}", __version__)
+            steps_on = stages_until(opened.variants[variant], last, stages)
+            for step in _run_stages(variant, steps_on, store, services, watcher, retried):
+                ledgers.note_step(
+                    number,
+                    variant,
+                    step.stage.name,
+                    step.key,
+                    step.state,
+                    step.reasons,
+                    step.seconds,
+                )
+                steps.append(step)
+        failed = sum(len(failures.rows) for failures in failures_of(steps))
+        outcome = f"done, {failed} rows failed" if failed else "done"
+    except KeyboardInterrupt:
+        outcome = "stopped"
+        raise
+    except JanginError as error:
+        outcome = f"failed: {error}"
+        raise
+    finally:
+        if ledgers is not None:
+            ledgers.end_run(number, outcome)
+    return steps
+
+
+def _run_stages(
+    variant: str,
+    stages: Iterable[tuple[Stage[Any], StageConfig]],
+    store: Store,
+    services: Services,
+    watcher: Watcher,
+    retried: set[str] | None,
+) -> Iterable[Step]:
+    made: dict[str, Artifact] = {}
+    unchecked = list(stages)
+    for stage, config in list(unchecked):
+        step = open_step(variant, stage, config, made, store, services)
+        if retried is not None and step.artifact is not None and step.key not in retried:
+            retried.add(step.key)
+            failed = len(failed_rows(step.artifact.path))
+            if failed:
+                reasons = (f"{failed} failed rows are asked again",)
+                step = replace(step, state="run", reasons=reasons, artifact=None, again=True)
+        if step.artifact is None:
+            unchecked = _check_ahead(unchecked, made, step, store, services)
+            watcher.begins(step)
+            started = time.monotonic()
+            step = replace(_make(step, made, store, services), seconds=time.monotonic() - started)
+        watcher.done(step)
+        if step.artifact is not None:
+            made |= dict.fromkeys(stage.makes, step.artifact)
+        yield step
+
+
+def _check_ahead(
+    stages: list[tuple[Stage[Any], StageConfig]],
+    made: Mapping[str, Artifact],
+    step: Step,
+    store: Store,
+    services: Services,
+) -> list[tuple[Stage[Any], StageConfig]]:
+    """Let the stages whose inputs are there refuse before `step` runs; returns the others.
+
+    What a stage reads may be made anew by stages before it; it looks at what is there by then.
+    """
+    ready = [(s, c) for s, c in stages if all(kind in made for kind in s.reads)]
+    for stage, config in ready:
+        stage.check(StageContext(config, made, store.partial(step.stage.name, step.key), services))
+    return [pair for pair in stages if pair not in ready]
+
+
+def _make(step: Step, made: dict[str, Artifact], store: Store, services: Services) -> Step:
+    """Run one stage in its partial folder and publish it."""
+    stage, config = step.stage, step.config
+    with store.lock(stage.name, step.key), disk_errors(store.root):
+        artifact = store.find(stage.name, step.key)
+        if artifact is not None and not step.again:
+            return replace(step, state="cached", artifact=artifact)
+        workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
+        context = StageContext(config, made, workspace, services)
+        with services.ledger.making(stage.name, step.key):
+            stage.run(context)
+        put_aside(workspace, services.ledger)
+        artifact = store.publish(
+            stage.name,
+            stage.version,
+            step.key,
+            config.identity(),
+            dict(step.inputs or {}),
+            context.summary,
+        )
+    return replace(step, artifact=artifact)
+
+
+def artifacts(
+    variant: str,
+    opened: Opened,
+    store: Store,
+    services: Services,
+    last: str | None = None,
+    stages: tuple[Stage[Any], ...] = STAGES,
+) -> dict[str, Artifact]:
+    """The finished artifacts of a variant by stage name, up to the first that is out of date."""
+    made: dict[str, Artifact] = {}
+    found: dict[str, Artifact] = {}
+    for stage, config in stages_until(opened.variants[variant], last, stages):
+        if any(kind not in made for kind in stage.reads):
+            break
+        step = open_step(variant, stage, config, made, store, services)
+        if step.artifact is None:
+            break
+        made |= dict.fromkeys(stage.makes, step.artifact)
+        found[stage.name] = step.artifact
+    return found

@@ -1,0 +1,160 @@
+"""A project opened for work: its file, its store, its ledger, its teachers."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jangin.core.chat import ChatModel
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.ledger import Ledger
+from jangin.core.prompts import Prompts
+from jangin.core.stage import Progress, Services, Silence
+from jangin.core.store import Artifact, Store
+from jangin.documents.search import SearchConfig, check_search_keys
+from jangin.inference.encoder import open_encoder
+from jangin.llm.budget import Budget
+from jangin.project.file import Opened, open_project
+from jangin.project.plan import Step, plan
+from jangin.project.runner import artifacts
+from jangin.project.stages import STAGES
+from jangin.project.teachers import (
+    Desk,
+    EndpointTeacher,
+    RecordedTeacher,
+    open_endpoint,
+    open_teacher,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything a command needs."""
+
+    opened: Opened
+    store: Store
+    ledger: Ledger
+    progress: Progress
+    workers: int
+    budget: Budget
+    record: bool = False
+    _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
+
+    def services(self, variant: str) -> Services:
+        """Services of one variant."""
+        project = self.opened.variants[variant]
+
+        def chat(name: str) -> ChatModel:
+            if (variant, name) not in self._chats:
+                folder, record = self.opened.folder, self.record
+                desk = Desk(folder, self.ledger, self.progress, self.budget, record)
+                self._chats[variant, name] = open_teacher(name, project.teachers[name], desk)
+            return self._chats[variant, name]
+
+        return Services(
+            self.opened.folder,
+            chat,
+            self.ledger,
+            self.progress,
+            self.workers,
+            Prompts(project.prompts),
+            lambda config: open_encoder(config, self.opened.folder, self.ledger, self.progress),
+        )
+
+    def choose(self, variant: str | None) -> list[str]:
+        """The named variant, or all of them; raises `ConfigError` for an unknown name."""
+        if variant is None:
+            return list(self.opened.variants)
+        if variant not in self.opened.variants:
+            known = ", ".join(self.opened.variants)
+            raise ConfigError(f"{self.opened.path} has no variant {variant!r}. There is: {known}")
+        return [variant]
+
+    def plan(self, variant: str, last: str | None = None) -> list[Step]:
+        """What one variant still has to do."""
+        services = self.services(variant)
+        return list(plan(variant, self.opened.variants[variant], self.store, services, last))
+
+    def made(self, variant: str) -> dict[str, Artifact]:
+        """Finished artifacts of a variant, by stage."""
+        return artifacts(variant, self.opened, self.store, self.services(variant))
+
+    def seconds(self, made: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
+        """How long the stages of each variant took when they were made."""
+        return {
+            variant: sum(
+                self.ledger.seconds_of(name, artifact.manifest.key) or 0.0
+                for name, artifact in stages.items()
+            )
+            for variant, stages in made.items()
+        }
+
+    def find(self, variant: str, stage: str) -> Artifact:
+        """The artifact of one stage; raises `DataError` when it is not made yet."""
+        artifact = self.made(variant).get(stage)
+        if artifact is None:
+            raise DataError(
+                f"{stage} of variant {variant!r} is not made yet, or something before it changed. "
+                f"Make it with: jangin run --project {self.opened.path}"
+            )
+        return artifact
+
+    def maker(self, variant: str, kind: str) -> Artifact:
+        """The newest artifact of a kind, such as `model`; `DataError` when it is not made yet."""
+        made = self.made(variant)
+        on = [
+            s
+            for s in STAGES
+            if kind in s.makes and self.opened.variants[variant].stage_config(s.name)
+        ]
+        if not on:
+            raise DataError(
+                f"no stage of variant {variant!r} makes a {kind}. Turn one on in {self.opened.path}"
+            )
+        if on[-1].name not in made:
+            return self.find(variant, on[-1].name)
+        return made[on[-1].name]
+
+    def check_keys(self, steps: list[Step]) -> None:
+        """Fail before any work when a stage that must run needs a key that is not set."""
+        for step in steps:
+            if step.state == "cached":
+                continue
+            teachers = self.opened.variants[step.variant].teachers
+            for name in step.stage.teachers(step.config):
+                teacher = teachers[name]
+                if isinstance(teacher, RecordedTeacher) and self.record:
+                    teacher = teacher.record_from or teacher
+                if isinstance(teacher, EndpointTeacher):
+                    open_endpoint(teacher).key()
+            if isinstance(step.config, SearchConfig):
+                check_search_keys(step.config)
+
+
+@contextmanager
+def open_session(
+    project: Path,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    *,
+    record: bool = False,
+) -> Iterator[Session]:
+    """Open a project file and its store, which is `store/` beside the file unless named."""
+    opened = open_project(project)
+    root = store or opened.folder / "store"
+    ledger = Ledger(root / "ledger.sqlite")
+    limits = [p.budget.usd for p in opened.variants.values() if p.budget is not None]
+    try:
+        yield Session(
+            opened,
+            Store(root),
+            ledger,
+            progress or Silence(),
+            workers or len(os.sched_getaffinity(0)),
+            Budget(min(limits, default=None), ledger.spent_usd()),
+            record,
+        )
+    finally:
+        ledger.close()

@@ -1,0 +1,38 @@
+"""The table of contents: every stage, in the order the data flows."""
+
+from typing import Any
+
+from jangin.core.stage import Stage
+from jangin.documents import chunk, load, queries, rank, search
+from jangin.evaluation import evaluate, select
+from jangin.examples import curate, evolve, judge, paraphrase, read, split, synthesize
+from jangin.models import catalog
+from jangin.training import continue_sft, dpo, preferences, pretrain, sft
+
+STAGES: tuple[Stage[Any], ...] = (
+    load.STAGE,  #        files               -> documents, unreadable
+    read.STAGE,  #        a file              -> examples, unread
+    catalog.STAGE,  #     documents           -> base
+    chunk.STAGE,  #       documents           -> chunks
+    queries.STAGE,  #     a file              -> queries, failed
+    search.STAGE,  #      queries, chunks     -> snippets, found, failed
+    rank.STAGE,  #        queries, snippets   -> ranked
+    synthesize.STAGE,  #  chunks, or ranked   -> examples, choices, failed, coverage
+    evolve.STAGE,  #      examples, chunks    -> examples, eliminated, failed
+    paraphrase.STAGE,  #  examples            -> examples, failed
+    judge.STAGE,  #       examples, chunks    -> examples, failed
+    curate.STAGE,  #      examples            -> examples, dropped
+    split.STAGE,  #       examples            -> splits
+    select.STAGE,  #      splits              -> base
+    pretrain.STAGE,  #    base, documents     -> base
+    sft.STAGE,  #         base, splits        -> model
+    continue_sft.STAGE,  # base, model, splits -> model
+    preferences.STAGE,  # model, splits       -> pairs
+    dpo.STAGE,  #         model, pairs        -> model
+    evaluate.STAGE,  #    splits, models      -> evaluation
+)
+
+
+def find_stage(name: str) -> Stage[Any] | None:
+    """The stage of this name, or None."""
+    return next((stage for stage in STAGES if stage.name == name), None)

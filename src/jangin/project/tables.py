@@ -1,0 +1,115 @@
+"""`jangin show KIND`: rows of any table that a stage has made, flat enough for a terminal."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jangin.core.errors import ConfigError, DataError, StoreError
+from jangin.core.prompts import Prompt, Prompts, Wording
+from jangin.core.store import Artifact
+from jangin.project.file import open_project
+from jangin.project.stages import STAGES
+
+KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "documents": ("source", "language", "pages", "text"),
+    "chunks": ("source", "page", "section", "text"),
+    "examples": ("kind", "question", "answer", "source", "page", "section"),
+    "splits": ("split", "kind", "question", "answer", "source", "page"),
+    "queries": ("seed_word", "text"),
+    "ranked": ("query_id", "rank", "score", "ranker", "title", "text"),
+    "snippets": ("query_id", "place", "engine", "title", "text"),
+    "dropped": ("rule", "reason", "question", "answer", "twin"),
+    "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
+    "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
+    "comparisons": (
+        "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
+        "score_gain", "score_p",
+    ),
+}  # fmt: skip
+"""What is worth a column; every other kind shows all its fields."""
+
+
+def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
+    """(heading, whole wording) of every prompt as one variant asks it; the first by default.
+
+    Shipped wordings where no project file is named and none is here.
+    """
+    own: Mapping[str, Mapping[str, Wording]] = {}
+    asked_by: dict[str, list[str]] = {}
+    if project.exists() or project != Path("project.yaml"):
+        opened = open_project(project)
+        if variant is not None and variant not in opened.variants:
+            known = ", ".join(opened.variants)
+            raise ConfigError(f"{opened.path} has no variant {variant!r}. There is: {known}")
+        chosen = opened.variants[variant or next(iter(opened.variants))]
+        own = chosen.prompts
+        for stage in STAGES:
+            config = chosen.stage_config(stage.name)
+            for name in stage.prompts(config) if config is not None else ():
+                asked_by.setdefault(name, []).append(stage.name)
+    for prompt in Prompts(own).all():
+        wording = "your own" if prompt.language in own.get(prompt.name, {}) else "shipped"
+        stages = f", asked by {', '.join(asked_by[prompt.name])}" if prompt.name in asked_by else ""
+        parts = [f"{part}:\n{_indented(text)}" for part, text in _texts(prompt) if text]
+        yield f"{prompt.label}  {wording}{stages}", "\n".join(parts)
+
+
+def _texts(prompt: Prompt) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("system", prompt.system), ("user", prompt.user)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def kinds(made: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
+    """(kind, stage, artifact) of every table, the newest stage of a kind last."""
+    for stage in STAGES:
+        artifact = made.get(stage.name)
+        if artifact is not None:
+            for path in sorted(artifact.path.glob("*.parquet")):
+                yield path.stem, stage.name, artifact
+
+
+def rows(
+    made: Mapping[str, Artifact], kind: str, limit: int
+) -> tuple[list[dict[str, Any]], int, str]:
+    """(first rows, how many there are, the stage that made them); `DataError` names the kinds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = {name: (stage, artifact) for name, stage, artifact in kinds(made)}
+    if kind not in found:
+        known = ", ".join(sorted({*found, "prompts"})) or "nothing yet; begin with: jangin run"
+        raise DataError(f"there is no table of {kind}. There is: {known}")
+    stage, artifact = found[kind]
+    path = artifact.path / f"{kind}.parquet"
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}. Delete its folder and run again to make it anew."
+        ) from error
+    flat = [_flat(row) for row in table.slice(0, limit).to_pylist()]
+    columns = KIND_COLUMNS.get(kind)
+    if columns:
+        flat = [{name: row.get(name, "") for name in columns} for row in flat]
+    return flat, table.num_rows, stage
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An example inside a row is spread out; its conversation becomes question and answer."""
+    flat = dict(row)
+    snippet = flat.pop("snippet", None)
+    if snippet is not None:
+        flat = {**snippet, **flat}
+    inner = flat.pop("example", None)
+    if inner is not None:
+        flat |= inner
+    if isinstance(flat.get("prompt"), list):
+        flat["question"] = flat.pop("prompt")[-1]["content"]
+        flat["answer"] = flat.pop("completion")["content"]
+    if isinstance(flat.get("pages"), list):
+        methods = [page["method"] for page in flat["pages"]]
+        flat["pages"] = f"{len(methods)} ({methods.count('ocr')} OCR)"
+    return flat

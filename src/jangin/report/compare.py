@@ -1,0 +1,400 @@
+"""`jangin compare`: variants in one table, each against a chosen one, with corrected p values."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast, get_args
+
+from jangin import __version__
+from jangin.core.errors import ConfigError, DataError
+from jangin.core.parquet import read_table
+from jangin.core.store import Artifact
+from jangin.evaluation.results import (
+    Comparison,
+    EvidenceSet,
+    Prediction,
+    Result,
+    compare_predictions,
+)
+from jangin.evaluation.tasks import Measure
+from jangin.metrics.statistics import holm
+from jangin.project.file import Opened
+from jangin.report.data.artifacts import Made, differences, metrics
+from jangin.report.data.costs import VariantCost
+from jangin.report.data.results import SIGNIFICANT
+from jangin.report.data.verdict import HEADLINE, leaked_sets
+from jangin.report.i18n.translate import Language, Words, p_text
+from jangin.report.page import curve_charts, forest_of, render_page
+
+CHANGE = {
+    "absolute_error": ("mean error (lower is better)", "smaller", "larger", 2),
+    "closeness": ("closeness (higher is better)", "lower", "higher", 3),
+}
+"""{measure: its name, a fall, a rise, digits} of those that say more than right or wrong."""
+TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One variant on one evidence set."""
+
+    result: Result
+    against: Comparison | None = None
+    """The chosen variant (a) and this one (b); None for the chosen one itself."""
+    p_holm: float | None = None
+    """McNemar's p, corrected for every comparison of the table."""
+    score_p_holm: float | None = None
+    """The permutation test's p of the mean score, corrected in the same way."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """What one variant is, took, and reached."""
+
+    variant: str
+    settings: Mapping[str, str]
+    """Only the keys in which variants differ."""
+    seconds: float
+    """Of all its stages; what variants share was made once and counts for each, as its cost."""
+    cost: VariantCost
+    steps: int | None
+    """Of all its trainings together, as are the tokens."""
+    trained_tokens: int | None
+    train_loss: float | None
+    """Nats per trained token, last measured."""
+    valid_loss: float | None
+    valid_accuracy: float | None
+    """Share of validation tokens that were the first choice, last measured."""
+    measured: Mapping[EvidenceSet, Measured] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedVariants:
+    """The whole table."""
+
+    name: str
+    system: str
+    baseline: str
+    rows: list[VariantRow]
+    leaked: Mapping[str, Mapping[str, float]]
+    """{variant: {evidence set: share that copies training questions}} over the limit."""
+
+    @property
+    def evidence_sets(self) -> list[EvidenceSet]:
+        """Those that any variant was asked, what users meet first."""
+        asked = {name for row in self.rows for name in row.measured}
+        return [name for name in HEADLINE if name in asked]
+
+    @property
+    def measure(self) -> Measure:
+        """In which the second figure of every variant is given."""
+        return next(m.result.measure for row in self.rows for m in row.measured.values())
+
+    @property
+    def comparisons(self) -> int:
+        """How many p values the correction is for."""
+        return sum(m.p_holm is not None for row in self.rows for m in row.measured.values())
+
+
+def compare_variants(
+    opened: Opened,
+    made: Made,
+    seconds: Mapping[str, float],
+    costs: Mapping[str, VariantCost],
+    baseline: str | None = None,
+    system: str = "tuned",
+) -> ComparedVariants:
+    """Hold every evaluated variant against `baseline`, by default the first.
+
+    Raises `ConfigError` for a variant that is not there, `DataError` where two variants were asked
+    different questions or there is nothing to compare.
+    """
+    evaluated = [name for name, stages in made.items() if "evaluate" in stages]
+    chosen = baseline or (evaluated[0] if evaluated else "")
+    if baseline is not None and baseline not in opened.variants:
+        known = ", ".join(opened.variants)
+        raise ConfigError(f"{opened.path} has no variant {baseline!r}. There is: {known}.")
+    if chosen not in evaluated:
+        raise DataError(
+            f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Make it "
+            f"with: jangin run --project {opened.path}"
+        )
+    predictions = {name: _predictions(made[name]["evaluate"], system, name) for name in evaluated}
+    measured = {
+        name: _measure(made[name]["evaluate"], system, name, chosen, predictions)
+        for name in evaluated
+    }
+    corrected = _corrected(measured)
+    differ = differences(opened.variants)
+    rows = [
+        VariantRow(
+            variant=name,
+            settings={key: values.get(name, "") for key, values in differ},
+            seconds=seconds.get(name, 0.0),
+            cost=costs[name],
+            measured=corrected.get(name, {}),
+            **_training(name, made),
+        )
+        for name in made
+    ]
+    leaked = {name: leaked_sets(made[name]["evaluate"]) for name in evaluated}
+    return ComparedVariants(
+        opened.name, system, chosen, rows, {k: v for k, v in leaked.items() if v}
+    )
+
+
+def refuse_leaks(table: ComparedVariants) -> None:
+    """Raise `DataError` where published figures would rest on questions that were trained on."""
+    for variant, sets in table.leaked.items():
+        for name, share in sets.items():
+            raise DataError(
+                f"{variant}: {share:.1%} of {name} copy training questions, so these figures must "
+                "not be published. See the pairs with `jangin show leaks`, then raise the "
+                "distance in split or drop the copies in curate."
+            )
+
+
+def _predictions(
+    artifact: Artifact, system: str, variant: str
+) -> dict[EvidenceSet, list[Prediction]]:
+    found: dict[EvidenceSet, list[Prediction]] = {}
+    systems = []
+    for prediction in read_table(artifact.path / "predictions.parquet", Prediction):
+        systems.append(prediction.system)
+        if prediction.system == system:
+            found.setdefault(prediction.evidence_set, []).append(prediction)
+    if not found:
+        known = ", ".join(dict.fromkeys(systems))
+        raise DataError(
+            f"variant {variant} was not evaluated with the system {system!r}. There is: {known}. "
+            "Name one with --system."
+        )
+    return found
+
+
+def _measure(
+    artifact: Artifact,
+    system: str,
+    variant: str,
+    baseline: str,
+    predictions: Mapping[str, Mapping[EvidenceSet, Sequence[Prediction]]],
+) -> dict[EvidenceSet, Measured]:
+    results = read_table(artifact.path / "results.parquet", Result)
+    found: dict[EvidenceSet, Measured] = {}
+    for result in results:
+        if result.system != system:
+            continue
+        name = result.evidence_set
+        theirs = predictions[baseline].get(name)
+        against = None
+        if variant != baseline and theirs is not None:
+            against = _against(theirs, predictions[variant][name], baseline, variant, result)
+        found[name] = Measured(result, against)
+    return found
+
+
+def _against(
+    theirs: Sequence[Prediction],
+    mine: Sequence[Prediction],
+    baseline: str,
+    variant: str,
+    result: Result,
+) -> Comparison:
+    try:
+        return compare_predictions(theirs, mine, measure=result.measure)
+    except DataError as error:
+        raise DataError(
+            f"{baseline} and {variant} cannot be compared on {result.evidence_set}: {error}"
+        ) from error
+
+
+def _corrected(
+    measured: Mapping[str, Mapping[EvidenceSet, Measured]],
+) -> dict[str, dict[EvidenceSet, Measured]]:
+    """The same with Holm's p for the whole family of comparisons, for each of the two tests."""
+    places = [
+        (variant, name, row.against)
+        for variant, sets in measured.items()
+        for name, row in sets.items()
+        if row.against is not None
+    ]
+    scored = [place for place in places if place[2].score_n]
+    right = holm([found.p_value for *_, found in places])
+    score = holm([found.score_p for *_, found in scored])
+    of_right = {place[:2]: p for place, p in zip(places, right, strict=True)}
+    of_score = {place[:2]: p for place, p in zip(scored, score, strict=True)}
+    return {
+        variant: {
+            name: replace(
+                row,
+                p_holm=of_right.get((variant, name)),
+                score_p_holm=of_score.get((variant, name)),
+            )
+            for name, row in sets.items()
+        }
+        for variant, sets in measured.items()
+    }
+
+
+def _training(variant: str, made: Made) -> dict[str, Any]:
+    """Work of all trainings of a variant, and the losses of the last one."""
+    trained = [
+        made[variant][stage].manifest.summary
+        for stage in ("sft", "continue_sft", "dpo")
+        if stage in made[variant]
+    ]
+    steps = [summary["steps"] for summary in trained if "steps" in summary]
+    tokens = [summary["trained_tokens"] for summary in trained if "trained_tokens" in summary]
+    lines = next((rows for names, rows in reversed(metrics(made)) if variant in names), [])
+    valid = next((row for row in reversed(lines) if row.valid_loss is not None), None)
+    return {
+        "steps": sum(steps) if steps else None,
+        "trained_tokens": sum(tokens) if tokens else None,
+        "train_loss": lines[-1].train_loss if lines else None,
+        "valid_loss": valid.valid_loss if valid else None,
+        "valid_accuracy": valid.valid_mean_token_accuracy if valid else None,
+    }
+
+
+def _cost(cost: VariantCost) -> dict[str, Any]:
+    return {
+        "cost": cost.text(Words("en")),
+        "cost_usd": cost.usd,
+        "model_calls": cost.bill.calls,
+        "unpriced_calls": cost.bill.unpriced,
+        "recorded_calls": cost.bill.recorded,
+    }
+
+
+def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
+    """One flat row per variant and evidence set, for CSV and JSON."""
+    rows = []
+    for row in table.rows:
+        head = {"variant": row.variant, "seconds": row.seconds, **_cost(row.cost)}
+        head |= {name: getattr(row, name) for name in TRAINED}
+        for name in table.evidence_sets or [cast(EvidenceSet, "")]:
+            measured = row.measured.get(name)
+            against = measured.against if measured else None
+            result = measured.result if measured else None
+            rows.append(
+                {
+                    **head,
+                    **row.settings,
+                    "evidence_set": name,
+                    "n": result.n if result else None,
+                    "right": result.right if result else None,
+                    "right_low": result.right_low if result else None,
+                    "right_high": result.right_high if result else None,
+                    "measure": result.measure if result else None,
+                    "score": result.score if result else None,
+                    "unparsable": result.unparsable if result else None,
+                    "baseline": table.baseline,
+                    "only_baseline": against.only_a if against else None,
+                    "only_this": against.only_b if against else None,
+                    "p_value": against.p_value if against else None,
+                    "p_holm": measured.p_holm if measured else None,
+                    "score_gain": against.score_gain if against else None,
+                    "score_gain_low": against.score_gain_low if against else None,
+                    "score_gain_high": against.score_gain_high if against else None,
+                    "score_p": against.score_p if against else None,
+                    "score_p_holm": measured.score_p_holm if measured else None,
+                }
+            )
+    return rows
+
+
+def sentences(table: ComparedVariants) -> list[str]:
+    """What the table means, one line for each variant and evidence set, in plain words."""
+    lines = []
+    for row in table.rows:
+        for name in table.evidence_sets:
+            measured = row.measured.get(name)
+            if measured is None or measured.against is None or measured.p_holm is None:
+                continue
+            found = measured.against
+            points = 100 * (found.right_b - found.right_a)
+            change = f"{row.variant} is as good as {table.baseline}"
+            if points:
+                better = "better" if points > 0 else "worse"
+                change = f"{row.variant} is {abs(points):.1f} points {better} than {table.baseline}"
+            p = p_text(measured.p_holm)
+            if measured.p_holm < SIGNIFICANT:
+                verdict = f"not by chance ({p}, corrected)"
+            else:
+                verdict = f"the difference could be chance ({p}, corrected)"
+                if found.smallest_visible is None:
+                    verdict += f"; {found.n} questions are too few to show any"
+            lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
+            if found.measure in CHANGE and measured.score_p_holm is not None:
+                change = _score_change(row.variant, table, found, measured.score_p_holm)
+                lines.append(f"{name.replace('_', ' ')}: {change}")
+    return lines
+
+
+def _score_change(variant: str, table: ComparedVariants, found: Comparison, p_holm: float) -> str:
+    """How far off the answers are, where being right or wrong is only half of what they say."""
+    measure, less, more, digits = CHANGE[found.measure]
+
+    def change(gain: float) -> str:
+        return f"{abs(gain):,.{digits}f} {more if gain > 0 else less}"
+
+    gain = f"{change(found.score_gain)} than" if found.score_gain else "equal to"
+    low, high = sorted((found.score_gain_low, found.score_gain_high), key=abs)
+    verdict = "not by chance" if p_holm < SIGNIFICANT else "the difference could be chance"
+    return (
+        f"the {measure} of {variant} is {gain} that of {table.baseline} "
+        f"(95 % interval {change(low)} to {change(high)}): {verdict} (permutation "
+        f"{p_text(p_holm)}, corrected)."
+    )
+
+
+def as_json(table: ComparedVariants) -> str:
+    """The table as JSON."""
+    data = {
+        "project": table.name,
+        "system": table.system,
+        "baseline": table.baseline,
+        "jangin": __version__,
+        "leaked": table.leaked,
+        "rows": flat_rows(table),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(table: ComparedVariants) -> str:
+    """The table as CSV with one header line."""
+    rows = flat_rows(table)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_html(table: ComparedVariants, made: Made, language: str) -> str:
+    """One self-contained page: the table, its bars, and all curves on one chart each."""
+    if language not in get_args(Language):
+        raise ConfigError(f"there is no page in {language!r}. Choose ko or en.")
+    words = Words(cast(Language, language))
+    rows = [
+        {"variant": row.variant, **row.measured[name].result.model_dump()}
+        for name in table.evidence_sets
+        for row in table.rows
+        if name in row.measured
+    ]
+    keys = list(dict.fromkeys(key for row in table.rows for key in row.settings))
+    return render_page(
+        "compare.html.jinja",
+        {
+            "words": words,
+            "p_text": p_text,
+            "table": table,
+            "keys": keys,
+            "sentences": sentences(table) if language == "en" else [],
+            "forest_chart": forest_of(rows, words),
+            "curve_charts": curve_charts(made, words),
+            "version": __version__,
+        },
+    )

@@ -1,0 +1,1 @@
+"""Figures behind the pages, read from artifacts and the ledger."""

@@ -1,0 +1,166 @@
+"""The result table of a project: every variant and system on every evidence set, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, get_args
+
+from jangin.core.errors import DataError
+from jangin.core.parquet import read_table
+from jangin.core.store import Artifact
+from jangin.evaluation.pairwise_judge import PairwiseResult, kinship_sentence
+from jangin.evaluation.results import (
+    Comparison,
+    EvidenceSet,
+    Prediction,
+    Result,
+    compare_predictions,
+)
+from jangin.evaluation.systems import Method
+from jangin.evaluation.tasks import Measure
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """The tuned models of two variants on the same questions."""
+
+    evidence_set: EvidenceSet
+    variant_a: str
+    variant_b: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Rows for the table, comparisons of variants, and what they mean in sentences."""
+
+    rows: list[dict[str, Any]]
+    versus: list[Versus]
+    sentences: list[str]
+
+
+def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
+    """Results of `made[variant][stage]`, evidence set by evidence set.
+
+    What several variants share, such as a base model or a baseline, is one row.
+    """
+    evaluations = {
+        name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
+    }
+    rows: list[dict[str, Any]] = []
+    shared: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
+    for variant, artifact in evaluations.items():
+        results = read_table(artifact.path / "results.parquet", Result)
+        comparisons = read_table(artifact.path / "comparisons.parquet", Comparison)
+        first = "base" if any(result.system == "base" for result in results) else results[0].system
+        p_values = {(c.evidence_set, c.b): c.p_value for c in comparisons if c.a == first}
+        for result in results:
+            row = {"variant": variant, **result.model_dump()}
+            if result.system != "base":
+                row["p_value"] = p_values.get((result.evidence_set, result.system))
+            if not result.system.startswith(("tuned", "sft")):
+                simple = result.system in get_args(Method)
+                model = "" if simple else artifact.manifest.inputs.get("base", "")
+                figures = (result.n, result.right, result.score, result.unparsable)
+                same = (model, result.evidence_set, result.system, *figures)
+                if same in shared:
+                    shared[same][1].append(variant)
+                    continue
+                shared[same] = (row, [variant])
+            rows.append(row)
+    for row, variants in shared.values():
+        everybody = len(variants) == len(evaluations) > 1
+        row["variant"] = "(any)" if everybody else ", ".join(variants)
+    order = {name: place for place, name in enumerate(get_args(EvidenceSet))}
+    rows.sort(key=lambda row: order[row["evidence_set"]])
+    versus = compare_variants(evaluations)
+    sentences = [sentence(pair) for pair in versus]
+    sentences += [
+        f"Not publishable: evaluation questions of {name} copy training questions; "
+        "see: jangin show leaks, with the same --project"
+        for name, artifact in evaluations.items()
+        if not artifact.manifest.summary.get("publishable", True)
+    ]
+    sentences += _judges(evaluations)
+    return Results(rows, versus, sentences)
+
+
+def _judges(evaluations: Mapping[str, Artifact]) -> list[str]:
+    """Who won before a judge, and that a judge is no stranger to a contestant."""
+    lines = []
+    for artifact in evaluations.values():
+        path = artifact.path / "pairwise.parquet"
+        for row in read_table(path, PairwiseResult) if path.exists() else ():
+            name = row.evidence_set.replace("_", " ")
+            lines.append(
+                f"{name}: {row.a} against {row.b} before {row.judge}: {row.wins} won, {row.losses} "
+                f"lost, {row.ties} ties of {row.n}."
+            )
+            if (kin := kinship_sentence(row)) and row.self_preference is not None:
+                kin += (
+                    f" Win rate of {row.kin} before it {100 * (row.own_win_rate or 0):.0f} %, "
+                    f"before unrelated judges {100 * (row.others_win_rate or 0):.0f} %."
+                )
+            lines += [f"{name}: {kin}"] if kin else []
+    return list(dict.fromkeys(lines))
+
+
+def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
+    """The tuned models of every two variants, where they answered the same questions."""
+    tuned = {
+        variant: [
+            prediction
+            for prediction in read_table(artifact.path / "predictions.parquet", Prediction)
+            if prediction.system == "tuned"
+        ]
+        for variant, artifact in evaluations.items()
+    }
+    measures = {
+        variant: read_table(artifact.path / "results.parquet", Result)[0].measure
+        for variant, artifact in evaluations.items()
+    }
+    versus = []
+    for a, b in combinations(tuned, 2):
+        for name in get_args(EvidenceSet):
+            if measures[a] != measures[b]:
+                continue
+            pair = _same_questions(tuned[a], tuned[b], name, measures[a])
+            if pair is not None:
+                versus.append(Versus(name, a, b, pair))
+    return versus
+
+
+def _same_questions(
+    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet, measure: Measure
+) -> Comparison | None:
+    """None where the variants were asked different questions, so that nothing can be said."""
+    rows_a = [p for p in a if p.evidence_set == name]
+    rows_b = [p for p in b if p.evidence_set == name]
+    if not rows_a or not rows_b:
+        return None
+    try:
+        return compare_predictions(rows_a, rows_b, measure=measure)
+    except DataError:
+        return None
+
+
+def sentence(pair: Versus) -> str:
+    """What a comparison of two variants means, in words."""
+    found = pair.comparison
+    name = pair.evidence_set.replace("_", " ")
+    better, other = pair.variant_b, pair.variant_a
+    share_better, share_other = found.right_b, found.right_a
+    if found.right_a > found.right_b:
+        better, other, share_better, share_other = other, better, share_other, share_better
+    shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {found.n}"
+    if found.right_a == found.right_b:
+        return f"{name}: {better} and {other} both {100 * found.right_a:.0f} % of {found.n}."
+    if found.p_value >= SIGNIFICANT:
+        return (
+            f"{name}: {better} {shares} for {other}: could be chance (McNemar p = "
+            f"{found.p_value:.2g})."
+        )
+    p_text = "p < 0.0001" if found.p_value < 0.0001 else f"p = {found.p_value:.2g}"
+    return f"{name}: {better} {shares} for {other}: better, and not by chance (McNemar {p_text})."

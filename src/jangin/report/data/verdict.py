@@ -1,0 +1,235 @@
+"""The result of a project in one sentence that a reader without statistics understands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from jangin.core.store import Artifact
+from jangin.evaluation.results import Comparison, EvidenceSet
+from jangin.evaluation.systems import Method
+from jangin.report.data.artifacts import rows_of
+from jangin.report.data.results import SIGNIFICANT, Results
+from jangin.report.i18n.translate import Words, p_text
+
+HEADLINE: tuple[EvidenceSet, ...] = (
+    "test",
+    "held_out_paraphrases",
+    "unseen_sections",
+    "seen_questions",
+)
+"""The evidence that the verdict speaks about: the first of these that was asked."""
+
+SHARED = "(any)"
+"""What the result table puts where several variants share a row."""
+
+WITHOUT_MODEL: tuple[str, ...] = get_args(Method)
+
+FEW = 20
+"""Below so many questions only a difference of more than 30 points could show at all."""
+
+RELEVANT = 0.1
+"""A difference of shares that matters; a test set that could not show it proves no equality."""
+
+Tone = Literal["good", "unsure", "bad", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sentence, what follows from it, and whether it is good news."""
+
+    tone: Tone
+    text: str
+    more: tuple[str, ...] = ()
+
+
+def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Verdict:
+    """The verdict over all variants that were evaluated; a leak goes before every figure."""
+    if not evaluations:
+        return Verdict("none", words("no_evaluation"))
+    leak = _leak(evaluations, words)
+    if leak is not None:
+        return leak
+    tuned = [row for row in results.rows if row["system"] == "tuned"]
+    headline = next((s for s in HEADLINE if any(r["evidence_set"] == s for r in tuned)), None)
+    if headline is None:
+        return Verdict("none", words("no_tuned"))
+    rows = [row for row in results.rows if row["evidence_set"] == headline]
+    tuned = sorted(
+        (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["right"])
+    )
+    if len(tuned) == 1:
+        found = _one_variant(tuned[0], rows, words)
+    else:
+        found = _variants(tuned, rows, results, words)
+    asked = int(tuned[0]["n"])
+    if asked < FEW and found.tone in ("unsure", "none"):
+        found = replace(found, text=f"{found.text} {words('too_few', n=asked)}")
+    comparisons = rows_of(evaluations[tuned[0]["variant"]], "comparisons", Comparison)
+    return _beside_baselines(found, tuned[0], rows, comparisons, words)
+
+
+def _beside_baselines(
+    found: Verdict,
+    tuned: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Comparison],
+    words: Words,
+) -> Verdict:
+    """The same, beside the best predictor that needs no language model.
+
+    Where the tuned model is not shown to be better than that one, it is no good news.
+    """
+    simple = [row for row in rows if row["system"] in WITHOUT_MODEL]
+    if not simple:
+        return found
+    best = max(simple, key=lambda row: float(row["right"]))
+    pair = _paired(comparisons, str(best["evidence_set"]), str(best["system"]))
+    key = _beside(best, tuned, pair)
+    text = words(
+        key,
+        system=best["system"],
+        share=words.percent(best["right"]),
+        interval=words.interval(best["right_low"], best["right_high"]),
+        p=p_text(pair.p_value) if pair else "",
+        n=pair.n if pair else 0,
+        points=words.points(pair.smallest_visible or 1) if pair else "",
+    )
+    tone: Tone = found.tone
+    if tone == "good" and key != "baseline_behind":
+        tone = "unsure"
+    return Verdict(tone, found.text, (*found.more, text))
+
+
+def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:
+    """The sentence that the paired test of the best baseline and the tuned model allows."""
+    if pair is None:
+        return "baseline_unpaired"
+    ahead = best["right"] >= tuned["right"]
+    if pair.p_value < SIGNIFICANT:
+        return "baseline_ahead" if ahead else "baseline_behind"
+    if pair.n < FEW or pair.smallest_visible is None:
+        return "baseline_few"
+    if ahead and pair.smallest_visible <= RELEVANT:
+        return "baseline_enough"
+    return "baseline_level" if ahead else "baseline_chance"
+
+
+def _paired(comparisons: Sequence[Comparison], evidence_set: str, system: str) -> Comparison | None:
+    """That system and the tuned one on the same questions, whichever was asked first."""
+    return next(
+        (
+            row
+            for row in comparisons
+            if row.evidence_set == evidence_set and {row.a, row.b} == {system, "tuned"}
+        ),
+        None,
+    )
+
+
+def leaked_sets(evaluation: Artifact) -> dict[str, float]:
+    """{evidence set: share that copies training questions} where that is over the limit."""
+    limit = float(evaluation.manifest.config.get("max_leakage", 0))
+    shares = evaluation.manifest.summary.get("leakage", {})
+    return {name: share for name, share in shares.items() if share > limit}
+
+
+def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Verdict | None:
+    for variant, artifact in evaluations.items():
+        if artifact.manifest.summary.get("publishable", True):
+            continue
+        limit = float(artifact.manifest.config.get("max_leakage", 0))
+        texts = [
+            words(
+                "leak",
+                variant=variant,
+                set=words(f"set_{name}"),
+                share=words.percent(share, 1),
+                limit=words.percent(limit, 1),
+            )
+            for name, share in leaked_sets(artifact).items()
+        ]
+        if texts:
+            return Verdict("bad", " ".join(texts), (words("leak_remedy"),))
+    return None
+
+
+def _one_variant(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+) -> Verdict:
+    """The tuned model against the base it came from."""
+    base = _base_of(row, rows)
+    p_value = row.get("p_value")
+    if base is None or p_value is None:
+        return Verdict("none", _sentence("tuned_only", words, row))
+    text = _sentence("tuned_base", words, row, base)
+    if p_value >= SIGNIFICANT:
+        return Verdict("unsure", f"{text} {words('chance', p=p_text(p_value))}")
+    if row["right"] < base["right"]:
+        return Verdict("bad", f"{text} {words('worse', p=p_text(p_value))}")
+    return Verdict("good", f"{text} {words('real', p=p_text(p_value))}")
+
+
+def _variants(
+    tuned: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    results: Results,
+    words: Words,
+) -> Verdict:
+    """The best variant against the next best."""
+    best, other = tuned[:2]
+    equal = best["right"] == other["right"]
+    text = _sentence("same_share" if equal else "two_variants", words, best, other)
+    more = []
+    if len(tuned) > 2:
+        names = {"better": best["variant"], "other": other["variant"]}
+        more.append(words("best_of", count=len(tuned), **names))
+    base = _base_of(best, rows)
+    if base is not None:
+        interval = words.interval(base["right_low"], base["right_high"])
+        more.append(words("base_was", share=words.percent(base["right"]), interval=interval))
+    pair = {best["variant"], other["variant"]}
+    found = next(
+        (
+            versus.comparison
+            for versus in results.versus
+            if versus.evidence_set == best["evidence_set"]
+            and {versus.variant_a, versus.variant_b} == pair
+        ),
+        None,
+    )
+    if found is None:
+        return Verdict("unsure", f"{text} {words('not_comparable')}", tuple(more))
+    if found.p_value < SIGNIFICANT:
+        return Verdict("good", f"{text} {words('real', p=p_text(found.p_value))}", tuple(more))
+    if found.smallest_visible is None:
+        limit = words("invisible", n=found.n)
+    else:
+        limit = words("visible", n=found.n, points=words.points(found.smallest_visible))
+    text = f"{text} {words('chance', p=p_text(found.p_value))}"
+    return Verdict("unsure", text, (limit, *more))
+
+
+def _base_of(
+    tuned: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The row of the base model that a variant started from; variants may share one row."""
+    return next(
+        (
+            row
+            for row in rows
+            if row["system"] == "base"
+            and (row["variant"] == SHARED or tuned["variant"] in row["variant"].split(", "))
+        ),
+        None,
+    )
+
+
+def _sentence(
+    key: str, words: Words, better: Mapping[str, Any], other: Mapping[str, Any] | None = None
+) -> str:
+    values = {}
+    for name, row in (("better", better), ("other", other or better)):
+        values[name] = row["variant"]
+        values[f"share_{name}"] = words.percent(row["right"])
+        values[f"interval_{name}"] = words.interval(row["right_low"], row["right_high"])
+    return words(key, set=words(f"set_{better['evidence_set']}"), **values)

@@ -1,0 +1,198 @@
+"""`jangin show data`: what the rows are like, in the terminal and as a page with pictures."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jangin import __version__
+from jangin.core.errors import DataError
+from jangin.core.parquet import read_table
+from jangin.core.records import Example, SplitExample
+from jangin.core.store import Artifact
+from jangin.prepare.command import Wanted, first_plan
+from jangin.prepare.engine.build import COMPLETION, draft
+from jangin.prepare.engine.profile import DataDescription, Spread, describe
+from jangin.prepare.tables.readers import TableSettings, open_table
+from jangin.prepare.tables.schema import REASON
+from jangin.prepare.transforms.columns import open_tokenizer
+from jangin.prepare.transforms.deduplicate import PROMPT
+from jangin.report.charts import svg as charts
+from jangin.report.i18n.translate import Language, Words
+from jangin.report.page import render_page
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_TOKENIZED = 20_000
+"""Rows whose tokens are counted."""
+MOST_BARS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DataView:
+    """Rows described, with their name."""
+
+    name: str
+    found: DataDescription
+    splits: Mapping[str, int]
+    korean: bool
+
+
+def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
+    """Rows of any file that `prepare` reads; raises `DataError` where it has none."""
+    with tempfile.TemporaryDirectory() as name:
+        table = open_table(path, TableSettings(), Path(name))
+        plan = first_plan(table, Wanted(prompt=prompt, completion=completion), path)
+        rows = draft(table, plan, Path()).frame.select(REASON, PROMPT, COMPLETION)
+        frame = rows.collect(engine="streaming")
+    frame = frame.filter(_readable())
+    if not len(frame):
+        raise DataError(f"{path} holds no row that can be read. Look at it in an editor.")
+    prompts, answers = frame[PROMPT].fill_null("").to_list(), frame[COMPLETION].fill_null("")
+    return _view(path.name, prompts, answers.to_list(), {}, None)
+
+
+def _readable() -> "pl.Expr":
+    """Empty prompts and answers are described too; lines that were torn are not."""
+    import polars as pl
+
+    return pl.col(REASON).is_null() | pl.col(REASON).str.ends_with("is empty")
+
+
+def view_project(name: str, made: Mapping[str, Artifact]) -> DataView:
+    """The newest examples of a variant, or its splits where it has any."""
+    holders = [stage for stage in made if (made[stage].path / "examples.parquet").exists()]
+    splits: dict[str, int] = {}
+    if "split" in made:
+        rows = read_table(made["split"].path / "splits.parquet", SplitExample)
+        examples = [row.example for row in rows]
+        counts = Counter(row.split for row in rows)
+        first = ("train", "validation")
+        splits = {n: counts[n] for n in sorted(counts, key=lambda n: (n not in first, n))}
+    elif holders:
+        examples = read_table(made[holders[-1]].path / "examples.parquet", Example)
+    else:
+        raise DataError("there are no examples yet. Make them with: jangin run")
+    if not examples:
+        raise DataError("there is no example to look at: every one was dropped. See: jangin report")
+    base = next((made[stage].path for stage in ("select", "catalog") if stage in made), None)
+    prompts = [example.question for example in examples]
+    return _view(name, prompts, [example.answer for example in examples], splits, base)
+
+
+def _view(
+    name: str,
+    prompts: list[str],
+    answers: list[str],
+    splits: Mapping[str, int],
+    base: Path | None,
+) -> DataView:
+    tokens: list[int] | None = None
+    context: int | None = None
+    if base is not None and (base / "tokenizer.json").exists():
+        encode = open_tokenizer(base)
+        pairs = zip(prompts[:MOST_TOKENIZED], answers[:MOST_TOKENIZED], strict=True)
+        tokens = [len(offsets) for offsets in encode([f"{p}\n{a}" for p, a in pairs])]
+        context = _context(base)
+    found = describe(prompts, answers, tokens, context)
+    return DataView(name, found, splits, 2 * found.languages.get("Hangul", 0) >= found.rows)
+
+
+def _context(base: Path) -> int | None:
+    try:
+        config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    places = config.get("max_position_embeddings") or config.get("n_positions")
+    return int(places) if places else None
+
+
+def findings(view: DataView, words: Words) -> list[tuple[str, int]]:
+    """What was found, in words, with how often."""
+    found = view.found
+    rows = [
+        (words("data_duplicates"), found.duplicates),
+        (words("data_repeated"), found.repeated_prompts),
+        (words("data_conflicting"), found.conflicting_prompts),
+        (words("data_empty_prompts"), found.empty_prompts),
+        (words("data_empty_answers"), found.empty_answers),
+    ]
+    if found.too_long is not None:
+        rows.append((words("data_too_long", context=found.context), found.too_long))
+    return rows
+
+
+def spreads(view: DataView, words: Words) -> list[tuple[str, Spread]]:
+    """Distributions, with their headings."""
+    found = view.found
+    every = [
+        (words("data_prompt_characters"), found.prompt_characters),
+        (words("data_answer_characters"), found.answer_characters),
+        (words("data_tokens"), found.tokens),
+        (words("data_numbers"), found.numbers),
+    ]
+    return [(heading, spread) for heading, spread in every if spread is not None]
+
+
+def sentence(spread: Spread, words: Words) -> str:
+    """A distribution in words."""
+    shown = {f"p{p}": f"{spread.percentiles[p]:,.4g}" for p in (5, 50, 95, 99)}
+    return words("data_spread", mean=f"{spread.mean:,.4g}", most=f"{spread.most:,.6g}", **shown)
+
+
+def as_html(view: DataView, language: Language) -> str:
+    """One self-contained page."""
+    words = Words(language)
+    found = view.found
+    pictures = []
+    for place, (heading, spread) in enumerate(spreads(view, words)):
+        note = sentence(spread, words)
+        if spread is found.tokens:
+            note += " " + words("data_tokens_note", n=found.tokens_of)
+        values = [round(value) for value in spread.values]
+        chart = charts.histogram(f"spread-{place}", heading, note, values, place)
+        pictures.append((heading, note, chart))
+    if found.labels:
+        heading, note = words("data_labels"), words("data_labels_description")
+        counts = sorted(found.labels.items(), key=by_number)[:MOST_BARS]
+        pictures.insert(0, (heading, note, charts.bars("labels", heading, note, counts)))
+    tables: list[tuple[str, str, tuple[str, ...], list[tuple[str, int, str]]]] = []
+    if found.conflicts:
+        rows = [
+            (c.name[:200], c.rows, " / ".join(sorted(c.samples, key=lambda a: by_number((a, 0)))))
+            for c in found.conflicts
+        ]
+        heads = (words("data_text"), words("data_rows"), words("data_answers"))
+        tables.append((words("data_conflicts"), "", heads, rows))
+    if found.personal:
+        rows = [(s.name.replace("_", " "), s.rows, ", ".join(s.samples)) for s in found.personal]
+        heads = (words("data_kind"), words("data_rows"), words("data_samples"))
+        tables.append((words("data_personal"), words("data_personal_note"), heads, rows))
+    longest = [(text, size, "") for size, text in found.longest]
+    heads = (words("data_text"), words("data_characters"), "")
+    tables.append((words("data_longest"), "", heads, longest))
+    return render_page(
+        "data.html.jinja",
+        {
+            "words": words,
+            "name": view.name,
+            "found": found,
+            "splits": view.splits,
+            "findings": findings(view, words),
+            "pictures": pictures,
+            "tables": tables,
+            "version": __version__,
+        },
+    )
+
+
+def by_number(item: tuple[str, int]) -> tuple[float, str]:
+    """Answers that are numbers by size, then the others."""
+    try:
+        return float(item[0]), item[0]
+    except ValueError:
+        return float("inf"), item[0]

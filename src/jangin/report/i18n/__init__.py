@@ -1,0 +1,1 @@
+"""Sentences of the pages, in English and Korean."""

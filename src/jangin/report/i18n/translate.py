@@ -1,0 +1,73 @@
+"""The report in one language: sentences by their keys, and how figures are written."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, cast
+
+from jangin.text.josa import with_particles
+
+Language = Literal["ko", "en"]
+
+
+@cache
+def strings(language: Language) -> dict[str, str]:
+    """{key: sentence} of one language, from its YAML file."""
+    import yaml
+
+    text = (files("jangin.report.i18n") / f"{language}.yaml").read_text(encoding="utf-8")
+    return cast(dict[str, str], yaml.load(text, yaml.CSafeLoader))  # a safe loader
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Sentences and figures in one language."""
+
+    language: Language
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """The sentence with this key; whole numbers get thousands separators."""
+        shown = {name: f"{v:,}" if isinstance(v, int) else v for name, v in values.items()}
+        sentence = strings(self.language)[key]
+        if self.language == "ko":
+            sentence = with_particles(sentence, shown)
+        return sentence.format(**shown)
+
+    def known(self, key: str, otherwise: str) -> str:
+        """The text with this key, or something else where there is none."""
+        return strings(self.language).get(key, otherwise)
+
+    def system(self, label: str) -> str:
+        """Name of a system: ours in words, any other as the settings call it."""
+        return self(label) if label in ("base", "tuned") else label
+
+    def measure(self, name: str) -> str:
+        """Name of a measure, and that lower is better where it is."""
+        lower = f" ({self('lower_is_better')})" if name == "absolute_error" else ""
+        return self(f"measure_{name}") + lower
+
+    def percent(self, share: float, digits: int = 0) -> str:
+        """`94%` or `94 %`; a share that is neither 0 nor 1 is never rounded to one of them."""
+        while digits < 3 and 0 < share < 1 and round(100 * share, digits) in (0.0, 100.0):
+            digits += 1
+        gap = "" if self.language == "ko" else "\N{NO-BREAK SPACE}"
+        return f"{100 * share:.{digits}f}{gap}%"
+
+    def interval(self, low: float, high: float, digits: int = 0) -> str:
+        """`85~98%` or `85 to 98 %`."""
+        dash, gap = ("~", "") if self.language == "ko" else (" to ", "\N{NO-BREAK SPACE}")
+        return f"{100 * low:.{digits}f}{dash}{100 * high:.{digits}f}{gap}%"
+
+    def points(self, difference: float, *, sign: bool = False) -> str:
+        """A difference of shares in points: `12.5`, or `+12.5` with its sign."""
+        figure = round(100 * difference, 1) or 0.0  # never -0.0
+        return f"{figure:{'+' if sign and figure else ''}.1f}".replace("-", "−")
+
+
+def p_text(p_value: float, *, name: bool = True) -> str:
+    """`p = 0.00312`, or `p < 0.0001`; without its name only the figure."""
+    small = p_value < 0.0001
+    figure = "0.0001" if small else f"{p_value:.3g}" if p_value >= 0.001 else f"{p_value:.4f}"
+    if not name:
+        return f"< {figure}" if small else figure
+    return f"p {'<' if small else '='} {figure}"

@@ -1,0 +1,318 @@
+"""`jangin report`: one HTML file about a whole project, readable without a network or a script."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from jangin import __version__
+from jangin.core.errors import ConfigError
+from jangin.core.ledger import CallCount, Spend
+from jangin.core.store import Artifact
+from jangin.evaluation.results import EvidenceSet, Leak
+from jangin.project.file import Opened
+from jangin.project.stages import STAGES
+from jangin.report.charts import svg as charts
+from jangin.report.data.artifacts import (
+    Made,
+    differences,
+    groups_of,
+    guess_language,
+    lengths,
+    metrics,
+    rows_of,
+    samples,
+    settings,
+    token_percentiles,
+    versions,
+)
+from jangin.report.data.results import Results, Versus, collect_results
+from jangin.report.data.verdict import HEADLINE, SHARED, judge, leaked_sets
+from jangin.report.i18n.translate import Language, Words, p_text
+from jangin.report.sections import coverage as report_coverage
+from jangin.report.sections import dropped as report_losses
+from jangin.report.sections import evaluation as report_evaluation
+from jangin.report.sections import memory as report_memory
+from jangin.report.sections.data_flow import boxes
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+FOLDER = Path(__file__).with_name("templates")
+MOST_LEAKS = 5
+
+
+def build_report(
+    opened: Opened,
+    made: dict[str, dict[str, Artifact]],
+    calls: CallCount,
+    language: str = "auto",
+    spend: Sequence[Spend] = (),
+) -> str:
+    """The page as HTML. `made[variant][stage]` is what is finished; the rest is left out.
+
+    `language` is `ko`, `en`, or `auto` for that of the documents. Raises `ConfigError` for others.
+    """
+    if language not in ("auto", *get_args(Language)):
+        raise ConfigError(f"there is no report in {language!r}. Choose ko, en or auto.")
+    chosen = guess_language(made) if language == "auto" else language
+    words = Words(cast(Language, chosen))
+    results = collect_results(made)
+    context = {
+        "words": words,
+        "p_text": p_text,
+        "name": opened.name,
+        "many": len(opened.variants) > 1,
+        "variants": list(opened.variants),
+        "as_of": _newest(made),
+        "absent": {stage.name: _absence(stage.name, opened, made, words) for stage in STAGES},
+        "progress": _progress(opened, made),
+        "calls": calls,
+        "spend": spend,
+        "spent_usd": sum(row.usd for row in spend),
+        "version": __version__,
+        "settings": settings(opened.variants),
+        "differences": differences(opened.variants),
+        "provenance": _provenance(made),
+        "versions": versions(made),
+        **_result_context(results, made, words),
+        **_loss_context(made),
+        **_chart_context(results, made, words),
+        "evaluations": [_drawn(one) for one in report_evaluation.evaluations(made, words)],
+        "candidates": report_evaluation.candidates(made),
+    }
+    return render_page("report.html.jinja", context)
+
+
+def _result_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
+    evaluations = {
+        name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
+    }
+    leaked = {name: leaked_sets(artifact) for name, artifact in evaluations.items()}
+    leaks = [
+        (name, group.variants, rows[:MOST_LEAKS], len(rows))
+        for group in groups_of(made, "evaluate")
+        for name in get_args(EvidenceSet)
+        if (rows := [leak for leak in _leaks(group.artifact) if leak.evidence_set == name])
+    ]
+    cut_off = [
+        (variant, system, count)
+        for variant, artifact in evaluations.items()
+        for system, count in artifact.manifest.summary.get("cut_off", {}).items()
+        if count
+    ]
+    return {
+        "versus": _by_pair(results),
+        "verdict": judge(results, evaluations, words),
+        "results": results,
+        "evidence_sets": _present(results),
+        "shared": SHARED,
+        "leaked": leaked,
+        "leaks": leaks,
+        "cut_off": cut_off,
+        "samples": samples(made, _best(results)) if _best(results) in evaluations else None,
+    }
+
+
+def _by_pair(results: Results) -> list[tuple[tuple[str, str], list[Versus]]]:
+    """Comparisons of each two variants, what users meet first at the top."""
+    found: dict[tuple[str, str], list[Versus]] = {}
+    for pair in sorted(results.versus, key=lambda pair: HEADLINE.index(pair.evidence_set)):
+        found.setdefault((pair.variant_a, pair.variant_b), []).append(pair)
+    return list(found.items())
+
+
+def _leaks(artifact: Artifact) -> list[Leak]:
+    return rows_of(artifact, "leaks", Leak)
+
+
+def _loss_context(made: Made) -> dict[str, Any]:
+    failed = report_losses.failed(made)
+    scanned = report_losses.scanned(made)
+    loaded = [group.artifact.manifest.summary for group in groups_of(made, "load")]
+    return {
+        "dropped": report_losses.dropped(made),
+        "failed": failed,
+        "failed_count": sum(row.count for row in failed),
+        "coverage": report_coverage.coverage(made),
+        "unreadable": report_losses.unreadable(made),
+        "scanned": scanned,
+        "scanned_count": sum(len(row.pages) for row in scanned),
+        "page_count": report_losses.page_count(made),
+        "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in loaded),
+        "copies": sorted({name for summary in loaded for name in summary.get("copies", {})}),
+    }
+
+
+def _chart_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
+    return {
+        "forest_chart": forest_of(results.rows, words),
+        "path_charts": [
+            _svg(charts.box(f"path{number}", box, arrow=number > 0))
+            for number, box in enumerate(boxes(made, words))
+        ],
+        "histograms": [
+            (item.name, item.variants, *_histogram(f"h{number}", item, words))
+            for number, item in enumerate(lengths(made))
+        ],
+        "tokens": token_percentiles(made),
+        "curve_charts": curve_charts(made, words),
+        "last_metrics": [(names, lines[-1]) for names, lines in metrics(made)],
+        "memory": report_memory.memory(made),
+    }
+
+
+def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
+    """Shares of right answers with their intervals, evidence set by evidence set."""
+    groups = []
+    for evidence_set in HEADLINE:
+        part = [row for row in rows if row["evidence_set"] == evidence_set]
+        if part:
+            count = max(int(row["n"]) for row in part)
+            estimates = [_estimate(row, rows, words) for row in part]
+            groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
+    right = words(f"right_{rows[0]['measure']}") if rows else ""
+    title = words("forest", right=right)
+    return _svg(charts.forest("forest", title, words("forest_description"), groups))
+
+
+def _estimate(
+    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
+) -> charts.Estimate:
+    names = [r["variant"] for r in rows if r["system"] == "tuned"]
+    colours = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    variant = words("any_variant") if row["variant"] == SHARED else row["variant"]
+    system = words.system(row["system"])
+    interval = words.interval(row["right_low"], row["right_high"])
+    return charts.Estimate(
+        f"{variant} · {system}" if len(colours) > 1 else system,
+        f"{words.percent(row['right'])} [{interval}]",
+        row["right"],
+        row["right_low"],
+        row["right_high"],
+        colours.get(row["variant"], 0),
+        faint=row["system"] == "base",
+    )
+
+
+def _histogram(name: str, item: Any, words: Words) -> "tuple[Markup, str]":
+    figures = {f"p{percent}": item.percentile(percent) for percent in (5, 50, 95, 100)}
+    text = words("histogram_description", n=len(item.values), **figures)
+    return _svg(charts.histogram(name, words(item.name), text, item.values)), text
+
+
+def curve_charts(made: Made, words: Words) -> "list[tuple[str, Markup]]":
+    """Loss and token accuracy of every training, all variants on one chart each."""
+    drawn = []
+    for kind, ends in (("loss", "loss"), ("accuracy", "mean_token_accuracy")):
+        lines = []
+        for colour, (variants, rows) in enumerate(metrics(made)):
+            for split, field in (("train", f"train_{ends}"), ("validation", f"valid_{ends}")):
+                points = tuple(
+                    (float(row.step), float(value))
+                    for row in rows
+                    if (value := getattr(row, field)) is not None
+                )
+                if points:
+                    label = f"{', '.join(variants)} · {words(split)}"
+                    lines.append(charts.Line(label, points, colour, dashed=split != "train"))
+        if lines:
+            text = words(f"{kind}_description")
+            chart = charts.curves(kind, words(kind), text, lines, words("steps"))
+            drawn.append((kind, _svg(chart)))
+    return drawn
+
+
+def _present(results: Results) -> list[str]:
+    """The evidence sets that were asked, what users meet first."""
+    asked = {row["evidence_set"] for row in results.rows}
+    return [name for name in HEADLINE if name in asked]
+
+
+def _best(results: Results) -> str:
+    """The variant whose tuned model does best on the headline evidence."""
+    for name in _present(results):
+        tuned = [r for r in results.rows if r["evidence_set"] == name and r["system"] == "tuned"]
+        if tuned:
+            return str(max(tuned, key=lambda row: float(row["right"]))["variant"])
+    return ""
+
+
+def _absence(stage: str, opened: Opened, made: Made, words: Words) -> str:
+    """Empty where some variant has made the stage, else one sentence on why there is nothing."""
+    if any(stage in stages for stages in made.values()):
+        return ""
+    on = any(project.stage_config(stage) is not None for project in opened.variants.values())
+    return words("absent_not_made" if on else "absent_off", stage=stage)
+
+
+def _progress(opened: Opened, made: Made) -> dict[str, int]:
+    on = [
+        (variant, stage.name)
+        for variant, project in opened.variants.items()
+        for stage in STAGES
+        if project.stage_config(stage.name) is not None
+    ]
+    return {"done": sum(name in made.get(variant, {}) for variant, name in on), "all": len(on)}
+
+
+def _newest(made: Made) -> str:
+    """Date of the newest artifact, so that the same artifacts give the same page."""
+    dates = [a.manifest.created_at for stages in made.values() for a in stages.values()]
+    return max(dates).strftime("%Y-%m-%d %H:%M UTC") if dates else ""
+
+
+def _provenance(made: Made) -> list[tuple[str, tuple[str, ...], Artifact]]:
+    return [
+        (stage.name, group.variants, group.artifact)
+        for stage in STAGES
+        for group in groups_of(made, stage.name)
+    ]
+
+
+def _drawn(evaluated: report_evaluation.Evaluated) -> report_evaluation.Evaluated:
+    """The same with its charts marked as ours."""
+    return replace(
+        evaluated,
+        confusions=[(system, _svg(chart)) for system, chart in evaluated.confusions],
+        scatters=[(system, _svg(chart)) for system, chart in evaluated.scatters],
+        running=_svg(evaluated.running),
+    )
+
+
+def _svg(text: str) -> "Markup":
+    """A chart of ours, whose texts are escaped already."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704  # made by ElementTree
+
+
+def render_page(template: str, context: Mapping[str, Any]) -> str:
+    """A page of ours, its style inside it."""
+    from markupsafe import Markup
+
+    style = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our file
+    return _template(template).render(style=style, **context)
+
+
+@cache
+def _template(name: str) -> "Template":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = _short
+    return environment.get_template(name)
+
+
+def _short(text: object, most: int = 280) -> str:
+    """Text on one line, cut for the eye."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -1,0 +1,227 @@
+"""The way of the data as boxes to draw: how many came out of each stage, and what was lost."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from jangin.core.records import Document, Example, Split, SplitExample
+from jangin.core.store import Artifact
+from jangin.evaluation.results import Prediction, Result
+from jangin.report.charts.svg import Box, Flow
+from jangin.report.data.artifacts import Made, count_of, groups_of, rows_of
+from jangin.report.i18n.translate import Words
+
+
+def boxes(made: Made, words: Words) -> list[Box]:
+    """One box per stage that was made; variants that differ get a line each."""
+    found = []
+    for stage, draw in FLOWS.items():
+        groups = groups_of(made, stage)
+        flows = []
+        for group in groups:
+            shared = len(groups) == 1 and len(group.variants) == len(made)
+            label = "" if shared else ", ".join(group.variants)
+            flows.append(draw(label, group.artifact, words))
+        if flows:
+            found.append(Box(words(f"stage_{stage}"), tuple(flows)))
+    return found
+
+
+def _share(kept: int, lost: int) -> float | None:
+    return kept / (kept + lost) if kept + lost else None
+
+
+def _lost(words: Words, key: str, count: int) -> tuple[str, ...]:
+    return (words(key, count=count),) if count else ()
+
+
+def _load(label: str, artifact: Artifact, words: Words) -> Flow:
+    documents = rows_of(artifact, "documents", Document)
+    pages = [page for document in documents for page in document.pages]
+    ocr = sum(page.method == "ocr" for page in pages)
+    lost = count_of(artifact, "unreadable")
+    return Flow(
+        label,
+        words("flow_documents", count=len(documents)),
+        _share(len(documents), lost),
+        (words("note_pages", count=len(pages), ocr=ocr), *_lost(words, "note_unreadable", lost)),
+    )
+
+
+def _chunk(label: str, artifact: Artifact, words: Words) -> Flow:
+    return Flow(label, words("flow_chunks", count=count_of(artifact, "chunks")))
+
+
+def _read(label: str, artifact: Artifact, words: Words) -> Flow:
+    count, lost = count_of(artifact, "examples"), count_of(artifact, "unread")
+    notes = _lost(words, "note_unread", lost)
+    return Flow(label, words("flow_examples", count=count), _share(count, lost), notes)
+
+
+def _queries(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = [words("note_words", count=summary["words"])] if summary.get("words") else []
+    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
+    return Flow(label, words("flow_questions", count=summary["queries"]), notes=tuple(notes))
+
+
+def _search(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = (
+        str(summary["engine"]),
+        *_lost(words, "note_without_snippets", summary["without_snippets"]),
+        *_lost(words, "note_copies", summary["copies"]),
+        *_lost(words, "note_failed", summary["failed"]),
+    )
+    return Flow(label, words("flow_snippets", count=summary["snippets"]), notes=notes)
+
+
+def _rank(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    kept, all_ = summary["ranked"], summary["snippets"]
+    notes = (
+        str(summary["ranker"]),
+        *_lost(words, "note_threshold", summary["below_threshold"]),
+        *_lost(words, "note_copies", summary["copies"]),
+    )
+    return Flow(label, words("flow_snippets", count=kept), _share(kept, all_ - kept), notes)
+
+
+def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes: list[str] = []
+    if "chunk_coverage" in summary:
+        chunks = words.percent(summary["chunk_coverage"])
+        characters = words.percent(summary["character_coverage"])
+        notes.append(words("note_coverage", chunks=chunks, characters=characters))
+    notes += _lost(words, "note_choices", count_of(artifact, "choices"))
+    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
+    count = words("flow_examples", count=count_of(artifact, "examples"))
+    return Flow(label, count, summary.get("chunk_coverage"), tuple(notes))
+
+
+def _evolve(label: str, artifact: Artifact, words: Words) -> Flow:
+    examples = rows_of(artifact, "examples", Example)
+    evolved = sum(example.kind == "evolved" for example in examples)
+    gone = count_of(artifact, "eliminated")
+    notes = (
+        words("note_evolved", evolved=evolved),
+        *_lost(words, "note_eliminated", gone),
+        *_lost(words, "note_failed", count_of(artifact, "failed")),
+    )
+    return Flow(label, words("flow_examples", count=len(examples)), _share(evolved, gone), notes)
+
+
+def _judge(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    judged, mean = int(summary.get("judged", 0)), summary.get("mean", {}).get("judge", 0.0)
+    told = words("note_judged", judged=judged, mean=f"{mean:.2f}")
+    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    count = count_of(artifact, "examples")
+    return Flow(label, words("flow_examples", count=count), notes=notes)
+
+
+def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
+    examples = rows_of(artifact, "examples", Example)
+    kinds = Counter(example.kind for example in examples)
+    told = words("note_kinds", originals=kinds["original"], paraphrases=kinds["paraphrase"])
+    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
+
+
+def _curate(label: str, artifact: Artifact, words: Words) -> Flow:
+    kept, lost = count_of(artifact, "examples"), count_of(artifact, "dropped")
+    notes = _lost(words, "note_dropped", lost)
+    return Flow(label, words("flow_examples", count=kept), _share(kept, lost), notes)
+
+
+def _split(label: str, artifact: Artifact, words: Words) -> Flow:
+    counts = Counter(row.split for row in rows_of(artifact, "splits", SplitExample))
+    unused = int(artifact.manifest.summary.get("unused", 0))
+    notes = [
+        f"{words(NAMES[name])}: {counts[name]:,}"
+        for name in get_args(Split)
+        if name in NAMES and counts[name]
+    ]
+    return Flow(
+        label,
+        words("flow_train", count=counts["train"]),
+        _share(counts.total(), unused),
+        (*notes, *_lost(words, "note_unused", unused)),
+    )
+
+
+NAMES = {
+    "test": "name_test",
+    "validation": "validation",
+    "held_out_paraphrases": "name_held_out_paraphrases",
+    "unseen_sections": "name_unseen_sections",
+}
+
+
+def _catalog(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    name = " ".join(str(summary[key]) for key in ("id", "type", "size") if key in summary)
+    if "parameters" not in summary:
+        return Flow(label, name)
+    count = words("flow_parameters", count=int(summary["parameters"]))
+    return Flow(label, count, notes=(name,))
+
+
+def _select(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    count = len(summary.get("nats_per_character", {}))
+    chosen = str(summary.get("chosen", ""))
+    return Flow(label, words("flow_candidates", count=count), notes=(chosen,))
+
+
+def _sft(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    notes = []
+    if "rows" in summary:
+        tokens = summary.get("trained_tokens", 0)
+        notes.append(words("note_trained", count=summary["rows"], tokens=tokens))
+    if "trainable_parameters" in summary:
+        count, method = summary["trainable_parameters"], summary.get("method", "")
+        notes.append(words("note_trainable", count=count, method=method))
+    return Flow(label, words("flow_steps", count=summary.get("steps", 0)), notes=tuple(notes))
+
+
+def _preferences(label: str, artifact: Artifact, words: Words) -> Flow:
+    pairs, lost = count_of(artifact, "pairs"), count_of(artifact, "dropped_pairs")
+    notes = _lost(words, "note_dropped_pairs", lost)
+    return Flow(label, words("flow_pairs", count=pairs), _share(pairs, lost), notes)
+
+
+def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
+    asked = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
+    notes = [
+        f"{words(f'name_{row.evidence_set}')}: {words.percent(row.right)} (n = {row.n:,})"
+        for row in rows_of(artifact, "results", Result)
+        if row.system == "tuned"
+    ]
+    return Flow(label, words("flow_questions", count=len(asked)), notes=tuple(notes))
+
+
+FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
+    "load": _load,
+    "chunk": _chunk,
+    "queries": _queries,
+    "search": _search,
+    "rank": _rank,
+    "read": _read,
+    "synthesize": _synthesize,
+    "evolve": _evolve,
+    "paraphrase": _paraphrase,
+    "judge": _judge,
+    "curate": _curate,
+    "split": _split,
+    "catalog": _catalog,
+    "select": _select,
+    "pretrain": _sft,
+    "sft": _sft,
+    "continue_sft": _sft,
+    "preferences": _preferences,
+    "dpo": _sft,
+    "evaluate": _evaluate,
+}

@@ -1,0 +1,305 @@
+"""What the report says of an evaluation beyond shares: labels, numbers, parts, judges, losses."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jangin.core.store import Artifact
+from jangin.evaluation.forgetting import ForgettingResult
+from jangin.evaluation.pairwise_judge import PairwiseResult
+from jangin.evaluation.results import Comparison, Prediction, Result, compare_predictions
+from jangin.evaluation.select import Candidate
+from jangin.evaluation.slices import Slice
+from jangin.evaluation.task_reports import LabelResult, NumberResult
+from jangin.evaluation.tasks import Measure
+from jangin.metrics.regression import Bands
+from jangin.metrics.statistics import bootstrap_mean, holm
+from jangin.report.charts import svg as charts
+from jangin.report.charts.grades import Guess, confusion, scatter
+from jangin.report.data.artifacts import Group, Made, groups_of, rows_of
+from jangin.report.data.verdict import HEADLINE
+from jangin.report.i18n.translate import Words
+from jangin.text.numbers import read_number
+
+MOST_SLICES = 12
+MOST_CHANGED = 5
+MOST_POINTS = 1_000
+POINTS_OF_RUNNING_MEAN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A question that one system got right and the other wrong."""
+
+    question: str
+    gold: str
+    first: str
+    """What the first system said."""
+    second: str
+    source: str
+    page: int
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another system beside the one that the report is about, on the same questions."""
+
+    system: str
+    comparison: Comparison
+    """`a` is the other system, `b` the one that the report is about."""
+    p_holm: float
+    """McNemar's p, corrected for all rivals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation and the variants that share it."""
+
+    variants: tuple[str, ...]
+    labels: list[LabelResult]
+    numbers: list[NumberResult]
+    same: list[tuple[str, str]]
+    """(system, variants under which it stands already): its figures there are the very same."""
+    confusions: list[tuple[str, str]]
+    """(system, SVG)."""
+    scatters: list[tuple[str, str]]
+    running: str
+    """SVG of the running mean error; empty without numbers."""
+    rivals: list[Rival]
+    """Everything else that was asked, against `second`, on the headline evidence."""
+    slices: list[Slice]
+    pairwise: list[PairwiseResult]
+    forgetting: list[ForgettingResult]
+    first: str
+    second: str
+    """The systems of the two lists below."""
+    won: list[Changed]
+    """Right only for the second system."""
+    lost: list[Changed]
+    won_count: int
+    lost_count: int
+
+
+def evaluations(made: Made, words: Words) -> list[Evaluated]:
+    """Every different evaluation, with its charts drawn; what repeats itself stands once."""
+    seen: dict[str, str] = {}
+    return [
+        _evaluated(number, group, words, seen)
+        for number, group in enumerate(groups_of(made, "evaluate"))
+    ]
+
+
+def candidates(made: Made) -> list[tuple[tuple[str, ...], list[Candidate]]]:
+    """Tables of base models that were tried."""
+    return [
+        (group.variants, rows_of(group.artifact, "candidates", Candidate))
+        for group in groups_of(made, "select")
+    ]
+
+
+def _evaluated(number: int, group: Group, words: Words, seen: dict[str, str]) -> Evaluated:
+    artifact = group.artifact
+    predictions = rows_of(artifact, "predictions", Prediction)
+    asked = {p.evidence_set for p in predictions}
+    headline = next((name for name in HEADLINE if name in asked), "")
+    mine = [p for p in predictions if p.evidence_set == headline]
+    labels = rows_of(artifact, "label_results", LabelResult)
+    numbers = rows_of(artifact, "number_results", NumberResult)
+    shown = _shown_systems(mine)
+    first, second = (shown[0], shown[-1]) if shown else ("", "")
+    won, lost = _changes(mine, first, second)
+    drawn = _drawn_systems(shown, [*labels, *numbers], headline)
+    graded = [r for r in numbers if r.evidence_set == headline and r.system in drawn]
+    bands = _bands(artifact)
+    same = _repeated([*labels, *numbers], ", ".join(group.variants), seen)
+    labels = [row for row in labels if row.system not in same]
+    numbers = [row for row in numbers if row.system not in same]
+    slices = rows_of(artifact, "slices", Slice)
+    results = rows_of(artifact, "results", Result)
+    return Evaluated(
+        variants=group.variants,
+        labels=labels,
+        numbers=numbers,
+        same=list(same.items()),
+        confusions=[
+            (row.system, _confusion(f"confusion{number}-{place}", row, words))
+            for place, row in enumerate(labels)
+            if row.evidence_set == headline and row.system in drawn
+        ],
+        scatters=[
+            (row.system, _scatter(f"scatter{number}-{place}", row.system, mine, bands, words))
+            for place, row in enumerate(graded)
+            if row.system not in same
+        ],
+        running=_running(f"running{number}", mine, [r.system for r in graded], words)
+        if graded
+        else "",
+        rivals=_rivals(mine, second, results[0].measure if results else "character_f1"),
+        slices=_largest([s for s in slices if s.evidence_set == headline and s.system == second]),
+        pairwise=rows_of(artifact, "pairwise", PairwiseResult),
+        forgetting=rows_of(artifact, "forgetting", ForgettingResult),
+        first=first,
+        second=second,
+        won=won[:MOST_CHANGED],
+        lost=lost[:MOST_CHANGED],
+        won_count=len(won),
+        lost_count=len(lost),
+    )
+
+
+def _repeated(
+    rows: Sequence[LabelResult | NumberResult], variants: str, seen: dict[str, str]
+) -> dict[str, str]:
+    """{system: variants} whose figures all stand under those variants; notes the rest in `seen`.
+
+    Such are baselines and an untouched base on one test set. What was tuned never is: that two
+    tunings came out the same is worth seeing.
+    """
+    found = {}
+    for system in dict.fromkeys(row.system for row in rows):
+        figures = repr([row for row in rows if row.system == system])
+        if figures in seen and not system.startswith(("tuned", "sft")):
+            found[system] = seen[figures]
+        seen.setdefault(figures, variants)
+    return found
+
+
+def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
+    """The base, or whatever was asked first, and the tuned one, or whatever was asked last."""
+    systems = list(dict.fromkeys(p.system for p in predictions))
+    first = "base" if "base" in systems else systems[0] if systems else ""
+    last = "tuned" if "tuned" in systems else systems[-1] if systems else ""
+    return list(dict.fromkeys(name for name in (first, last) if name))
+
+
+def _drawn_systems(
+    shown: Sequence[str], rows: Sequence[LabelResult | NumberResult], headline: str
+) -> list[str]:
+    """Those shown and the best other one, if at least half of their answers could be read."""
+    readable = [r for r in rows if r.evidence_set == headline and 2 * r.unparsable <= r.n]
+    others = [row for row in readable if row.system not in shown]
+    best = max(others, key=_grade, default=None)
+    names = [*shown, *([best.system] if best else [])]
+    return [row.system for row in readable if row.system in names]
+
+
+def _grade(row: LabelResult | NumberResult) -> float:
+    return row.accuracy if isinstance(row, LabelResult) else -(row.mean_error or 0.0)
+
+
+def _rivals(predictions: Sequence[Prediction], system: str, measure: Measure) -> list[Rival]:
+    """Nothing with fewer than three systems: the table of results says it already."""
+    answers: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        answers.setdefault(prediction.system, []).append(prediction)
+    if len(answers) < 3:
+        return []
+    mine = answers.pop(system)
+    found = [compare_predictions(theirs, mine, measure=measure) for theirs in answers.values()]
+    corrected = holm([comparison.p_value for comparison in found])
+    return [Rival(c.a, c, p) for c, p in zip(found, corrected, strict=True)]
+
+
+def _changes(
+    predictions: Sequence[Prediction], first: str, second: str
+) -> tuple[list[Changed], list[Changed]]:
+    before = {p.example_id: p for p in predictions if p.system == first}
+    won: list[Changed] = []
+    lost: list[Changed] = []
+    for after in predictions:
+        if after.system != second or first == second:
+            continue
+        earlier = before[after.example_id]
+        if after.right != earlier.right:
+            changed = Changed(
+                question=after.question,
+                gold=after.gold,
+                first=earlier.prediction,
+                second=after.prediction,
+                source=after.source,
+                page=after.page,
+                section=after.section,
+            )
+            (won if after.right else lost).append(changed)
+    return won, lost
+
+
+def _largest(slices: Sequence[Slice]) -> list[Slice]:
+    """The largest parts of each dimension, dimension by dimension."""
+    kept: list[Slice] = []
+    for dimension in dict.fromkeys(s.dimension for s in slices):
+        part = [s for s in slices if s.dimension == dimension]
+        largest = sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
+        if dimension == "label":  # in their order, as far as their names tell it: 1 to 5 stars
+            largest.sort(key=lambda s: s.value)
+        elif dimension == "length":
+            largest.sort(key=lambda s: _length(s.value))
+        kept += largest
+    return kept
+
+
+def _length(part: str) -> tuple[int, bool]:
+    """Order of `≤ 45`, `46–59` and `> 59`."""
+    return int(re.findall(r"\d+", part)[0]), part.startswith(">")
+
+
+def _bands(artifact: Artifact) -> Bands:
+    task: Mapping[str, Any] = artifact.manifest.config.get("task") or {}
+    names = ("green", "green_share", "orange", "orange_share")
+    return Bands(**{name: float(task[name]) for name in names if name in task})
+
+
+def _confusion(name: str, row: LabelResult, words: Words) -> str:
+    return confusion(
+        name,
+        words("confusion"),
+        words("confusion_description"),
+        row.labels,
+        row.confusion,
+        (words("truth"), words("given"), words("unparsable_answers")),
+    )
+
+
+def _scatter(
+    name: str, system: str, predictions: Sequence[Prediction], bands: Bands, words: Words
+) -> str:
+    guesses = []
+    for prediction in predictions:
+        truth = read_number(prediction.gold)
+        guess = read_number(prediction.prediction)
+        if prediction.system == system and truth is not None and guess is not None:
+            label = f"{truth:,.6g} → {guess:,.6g}: {prediction.question[-60:]}"
+            guesses.append(Guess(truth, guess, bands.band(guess, truth), label))
+    text = words("scatter_description", n=len(guesses))
+    axes = (words("truth"), words("given"))
+    return scatter(name, words("scatter"), text, guesses[:MOST_POINTS], axes)
+
+
+def _running(
+    name: str, predictions: Sequence[Prediction], systems: Sequence[str], words: Words
+) -> str:
+    """Mean error after each question, with its 95 % interval dashed, to see where it settles."""
+    lines = []
+    for colour, system in enumerate(systems):
+        errors = [p.score for p in predictions if p.system == system and p.score is not None]
+        if not errors:
+            continue
+        stride = max(1, len(errors) // POINTS_OF_RUNNING_MEAN)
+        places = sorted({*range(stride, len(errors) + 1, stride), len(errors)})
+        means = {
+            n: bootstrap_mean(errors[:n], list(map(str, range(n))), resamples=500) for n in places
+        }
+        label = words.system(system)
+        lines.append(charts.Line(label, _points(means, "estimate"), colour))
+        for end in ("low", "high"):
+            part = f"{label} · 95 % {words(f'end_{end}')}"
+            lines.append(charts.Line(part, _points(means, end), colour, dashed=True))
+    return charts.curves(
+        name, words("running"), words("running_description"), lines, words("questions")
+    )
+
+
+def _points(means: Mapping[int, Any], end: str) -> tuple[tuple[float, float], ...]:
+    return tuple((float(n), float(getattr(mean, end))) for n, mean in means.items())

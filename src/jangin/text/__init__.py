@@ -1,0 +1,1 @@
+"""Pure functions on text, used by every room above; no stage."""

@@ -1,0 +1,200 @@
+"""Pairs of texts that may be near-duplicates: character 3-grams, MinHash, banded buckets.
+
+MinHash with banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3. The
+numbers below were chosen for short Korean and English texts with 5 to 15 % of their characters
+edited; word shingles and the usual thresholds of .7 to .9 miss most of those.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jangin.text.normalize import normalised
+
+BANDS = 32
+ROWS = 3
+"""Permutations in one band: two texts meet when all of a band's minima are equal."""
+AGREEING = 28
+"""Minima of 96 that must be equal before two texts are compared: an estimated Jaccard of .3."""
+NEIGHBOURS = 32
+"""Earlier texts of one bucket that a text is compared with, the latest first."""
+COMPILED_FROM = 2000
+"""Texts from which on compiling the kernels (2 s, once a machine) beats plain numpy."""
+
+_SEED = 7
+_SPACE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is worth comparing."""
+
+    firsts: NDArray[np.int64]
+    """For each text the number of the first one that is equal after `normalised`."""
+    pairs: NDArray[np.int64]
+    """(pairs, 2) numbers of different texts, ascending, both the first of their kind."""
+    text: Callable[[int], str]
+    """The normalised text with this number."""
+
+
+def find_candidates(
+    texts: Sequence[str], threshold: float, threads: int = 1, compiled: bool | None = None
+) -> Candidates:
+    """Pairs whose normalised Levenshtein similarity may reach `threshold`.
+
+    Both ways of counting, `compiled` and plain, give the same pairs; None chooses by size.
+    """
+    if compiled is None:
+        compiled = len(texts) >= COMPILED_FROM
+    if not texts:
+        return Candidates(np.empty(0, np.int64), np.empty((0, 2), np.int64), lambda _number: "")
+    return _compiled(texts, threshold, threads) if compiled else _plain(texts, threshold)
+
+
+@cache
+def _factors() -> NDArray[np.uint32]:
+    """One odd factor for each permutation: multiplying modulo 2**32 permutes the hash values."""
+    random = np.random.default_rng(_SEED)
+    return random.integers(0, 2**32, BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
+
+
+@cache
+def _spaces() -> NDArray[np.bool_]:
+    """Is code n white space, up to the last one that is (U+3000)."""
+    spaces = np.array([chr(code).isspace() for code in range(0x3001)])
+    spaces.flags.writeable = False
+    return spaces
+
+
+def _compiled(texts: Sequence[str], threshold: float, threads: int) -> Candidates:
+    from jangin.text.dedup import minhash
+
+    # One by one: a single composed character would send all of a joined text the slow way.
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    joined = "\0".join(composed)
+    if joined.count("\0") >= len(texts):
+        joined = "\0".join(text.replace("\0", " ") for text in composed)
+    joined = joined.lower()
+    raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    del composed, joined
+    codes, offsets = minhash.squeeze(raw, _spaces(), len(texts))
+    del raw
+    firsts = minhash.first_copies(codes, offsets)
+    distinct = np.flatnonzero(firsts == np.arange(len(texts)))
+    lengths = (offsets[1:] - offsets[:-1])[distinct]
+    keys = np.empty((BANDS, distinct.size), np.uint32)
+    signatures = np.empty((distinct.size, BANDS * ROWS), np.uint8)
+    edges = np.linspace(0, distinct.size, threads + 1).astype(np.int64).tolist()
+
+    def sketch(part: tuple[int, int]) -> None:
+        minhash.sketch(codes, offsets, distinct, _factors(), *part, keys, signatures)
+
+    def collide(band: int) -> NDArray[np.uint64]:
+        room = 2 * distinct.size + 64
+        while True:
+            pairs = np.empty(room, np.uint64)
+            room = minhash.collide(
+                keys[band], signatures, lengths, threshold, AGREEING, NEIGHBOURS, pairs
+            )
+            if room <= pairs.size:
+                return pairs[:room].copy()
+
+    with _mapper(threads) as spread:
+        list(spread(sketch, pairwise(edges)))
+        pairs = _unique_pairs(list(spread(collide, range(BANDS))), distinct)
+    return Candidates(firsts, pairs, _reader(codes, offsets))
+
+
+@contextmanager
+def _mapper(threads: int) -> Iterator[Callable[..., Any]]:
+    """`map` itself, or that of a pool of threads."""
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
+
+
+def _reader(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Callable[[int], str]:
+    """Gives the text with a number."""
+    whole = str(codes.data, "utf-32-le", "surrogatepass")
+    edges = offsets.tolist()
+    return lambda number: whole[edges[number] : edges[number + 1]]
+
+
+def _unique_pairs(
+    packed: Sequence[NDArray[np.uint64]], distinct: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Packed pairs of places in `distinct` to (pairs, 2) text numbers, each once, in order."""
+    every = np.sort(np.concatenate(packed))
+    once = every[np.diff(every, prepend=np.uint64(0)) > 0]
+    places = np.stack([once >> np.uint64(32), once & np.uint64(0xFFFFFFFF)], axis=1)
+    return distinct[places.astype(np.int64)]
+
+
+def _plain(texts: Sequence[str], threshold: float) -> Candidates:
+    """`_compiled` in numpy: the same hashes, so the same pairs."""
+    clean = [normalised(text) for text in texts]
+    first: dict[str, int] = {}
+    firsts = np.array([first.setdefault(text, number) for number, text in enumerate(clean)])
+    numbers = [number for text, number in first.items() if text]
+    distinct = np.array(numbers, np.int64)
+    if not numbers:
+        return Candidates(firsts, np.empty((0, 2), np.int64), clean.__getitem__)
+    lengths = np.array([len(clean[number]) for number in numbers], np.int64)
+    minima = _minima([clean[number] for number in numbers], lengths)
+    signatures = np.ascontiguousarray((minima >> np.uint32(8)).astype(np.uint8).T)
+    found = []
+    for band in range(BANDS):
+        key = np.zeros(distinct.size, np.uint64)
+        for minimum in minima[ROWS * band : ROWS * band + ROWS]:
+            key = (key ^ minimum) * np.uint64(0xD6E8FEB86659FD93)
+            key ^= key >> np.uint64(32)
+        found.append(_bucket_pairs(key.astype(np.uint32), signatures, lengths, threshold))
+    return Candidates(firsts, _unique_pairs(found, distinct), clean.__getitem__)
+
+
+def _minima(texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """The least hash of each text's 3-grams under each permutation: (permutations, texts)."""
+    spaced = "".join(f" {text} " for text in texts).encode("utf-32-le", "surrogatepass")
+    codes = np.frombuffer(spaced, np.uint32).astype(np.uint64)
+    window = codes[:-2] | codes[1:-1] << np.uint64(21) | codes[2:] << np.uint64(42)
+    mixed = (window ^ window >> np.uint64(32)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ mixed >> np.uint64(29)) * np.uint64(0xD6E8FEB86659FD93)
+    ends = np.cumsum(lengths + 2)
+    inside = np.ones(window.size, np.bool_)
+    inside[(ends[:-1, None] - np.array([1, 2])).ravel()] = False
+    grams = (mixed >> np.uint64(32)).astype(np.uint32)[inside]
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.stack([np.minimum.reduceat(grams * factor, starts) for factor in _factors()])
+
+
+def _bucket_pairs(
+    keys: NDArray[np.uint32],
+    signatures: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    threshold: float,
+) -> NDArray[np.uint64]:
+    """What `minhash.collide` gives, by sorting one band's keys."""
+    order = np.argsort(keys, kind="stable")
+    packed = []
+    for step in range(1, NEIGHBOURS + 1):
+        same = keys[order[step:]] == keys[order[:-step]]
+        if not same.any():
+            break
+        earlier, later = order[:-step][same], order[step:][same]
+        shorter = np.minimum(lengths[earlier], lengths[later])
+        near = shorter >= threshold * np.maximum(lengths[earlier], lengths[later])
+        near &= (signatures[earlier] == signatures[later]).sum(axis=1) >= AGREEING
+        packed.append(
+            earlier[near].astype(np.uint64) << np.uint64(32) | later[near].astype(np.uint64)
+        )
+    return np.concatenate(packed) if packed else np.empty(0, np.uint64)

@@ -1,0 +1,39 @@
+"""Which of the passages found for one question repeat another: the same, part of it, or nearly."""
+
+import re
+from collections.abc import Sequence
+
+from jangin.text.normalize import normalise
+
+_LETTERS = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NEARLY = 0.9
+"""Share of letters in common from which two passages count as one, if their numbers are equal."""
+SHORTEST_PART = 20
+"""Letters from which a passage inside another is a copy; a shorter one may be there by chance."""
+
+
+def find_copies(texts: Sequence[str]) -> dict[int, int]:
+    """{place of a copy: place of the earlier text it repeats}; spaces and punctuation ignored.
+
+    Texts with other numbers are never near-copies: `7일 안에` is another rule than `14일 안에`.
+    """
+    from rapidfuzz import fuzz
+
+    letters = ["".join(_LETTERS.findall(normalise(text).lower())) for text in texts]
+    numbers = [_NUMBER.findall(text) for text in texts]
+    copies: dict[int, int] = {}
+    for place, text in enumerate(letters):
+        for earlier in range(place):
+            if earlier in copies:
+                continue
+            other = letters[earlier]
+            shorter, longer = sorted((text, other), key=len)
+            same = text == other
+            same = same or (len(shorter) >= SHORTEST_PART and shorter in longer)
+            if not same and numbers[place] == numbers[earlier]:
+                same = fuzz.ratio(text, other, score_cutoff=100 * NEARLY) > 0
+            if same:
+                copies[place] = earlier
+                break
+    return copies

@@ -1,0 +1,1 @@
+"""Training stages and the engine behind them."""

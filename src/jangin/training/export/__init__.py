@@ -1,0 +1,1 @@
+"""Writing trained models for other programs."""

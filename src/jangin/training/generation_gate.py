@@ -1,0 +1,38 @@
+"""Does a model still answer what it was taught? Greedy answers to training questions, graded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jangin.core.digest import digest_value
+from jangin.core.records import Example, Message, SplitExample
+from jangin.inference.generate import generate
+from jangin.metrics.text import grade_answer
+
+_AT_ONCE = 32
+
+
+def draw_probe(splits: Sequence[SplitExample], limit: int, seed: int) -> list[Example]:
+    """At most `limit` original questions of the train split, drawn by the seed."""
+    originals = [r.example for r in splits if r.split == "train" and r.example.kind == "original"]
+    originals.sort(key=lambda example: digest_value([seed, "probe", example.id]))
+    return originals[:limit]
+
+
+def exact_share(
+    model: Any,
+    tokenizer: Any,
+    probe: Sequence[Example],
+    splits: Sequence[SplitExample],
+    max_new_tokens: int,
+) -> float:
+    """Share of probe questions answered exactly; every answer taught for a prompt counts."""
+    golds: dict[tuple[Message, ...], list[str]] = {}
+    for row in splits:
+        golds.setdefault(row.example.prompt, []).extend((row.example.answer, *row.example.answers))
+    prompts = [example.prompt for example in probe]
+    answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_AT_ONCE)
+    exact = [
+        grade_answer(answer.text, golds[prompt]).exact
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return sum(exact) / len(exact)

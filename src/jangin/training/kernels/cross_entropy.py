@@ -1,0 +1,125 @@
+"""Cross-entropy of trained tokens without ever holding all logits.
+
+Shapes: N trained tokens, C of them in a chunk, V vocabulary, D hidden size.
+The gradient is made in the forward pass, chunk by chunk, as in Liger Kernel (arXiv:2410.10989).
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from jangin.training.kernels import matmul as products
+from jangin.training.kernels.elementwise import is_fused, log_probabilities, log_probabilities_back
+
+CHUNK_BYTES = 32 * 2**20
+"""Largest chunk of logits held at once."""
+
+
+def rows_at_once(weight_VD: torch.Tensor) -> int:
+    """Rows of a chunk; compiled passes need no fp32 copy of it."""
+    size = weight_VD.element_size() if is_fused(weight_VD) else 4
+    return max(1, CHUNK_BYTES // (size * weight_VD.shape[0]))
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """(sum of losses, correct predictions) of `hidden @ weight.T` against `targets`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        targets_N: torch.Tensor,
+        dtype: torch.dtype,
+        train: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = weight_VD.to(dtype)
+        losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
+        grad_hidden = torch.empty_like(hidden_ND) if train else None
+        grad_weight = None
+        rows = rows_at_once(weight)
+        for start in range(0, len(targets_N), rows):
+            hidden_CD = hidden_ND[start : start + rows].to(dtype)
+            chunk = _fused_chunk if is_fused(hidden_CD) else _chunk
+            loss, right, grad_CV = chunk(
+                products.times(hidden_CD, weight), targets_N[start : start + rows], train
+            )
+            losses += loss
+            correct += right
+            if grad_hidden is None or grad_CV is None:
+                continue
+            grad_hidden[start : start + rows] = products.back([grad_CV], [weight])
+            if ctx.needs_input_grad[1]:
+                part_VD = products.outer([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
+                grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.mark_non_differentiable(correct)
+        return losses, correct
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_loss: torch.Tensor, _grad_correct: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return (
+            grad_hidden * grad_loss,
+            None if grad_weight is None else grad_weight.mul_(grad_loss),
+            None,
+            None,
+            None,
+        )
+
+
+def _chunk(
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(sum of losses, right predictions, gradient of the logits)."""
+    targets_C1 = targets_C[:, None]
+    target_C1 = logits_CV.gather(1, targets_C1).float()
+    peak_C1, first_C1 = logits_CV.max(1, keepdim=True)
+    peak_C1 = peak_C1.float()
+    correct = (target_C1 >= peak_C1).sum()
+    odds_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
+    # The likeliest token's probability tells the log of the sum without another pass.
+    loss = (peak_C1 - odds_CV.gather(1, first_C1).log() - target_C1).sum()
+    if not train:
+        return loss, correct, None
+    grad_CV = odds_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
+    return loss, correct, grad_CV.to(logits_CV.dtype)
+
+
+def _fused_chunk(
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The same by compiled passes over bf16 logits, which the gradient replaces."""
+    logp_C, total_C, first_C = log_probabilities(logits_CV, targets_C)
+    if train:
+        log_probabilities_back(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
+    return -logp_C.sum(), first_C.sum(), logits_CV if train else None
+
+
+def linear_cross_entropy(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of losses and number of right top-1 predictions; matrices multiply in `dtype`.
+
+    May be differentiated once.
+    """
+    train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        apply: Any = _LinearCrossEntropy.apply
+        loss, correct = apply(hidden_ND, weight_VD, targets_N, dtype, train)
+    return loss, correct
+
+
+def logits_cross_entropy(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same from ready logits, for families that change them after the head."""
+    loss = cross_entropy(logits_NV.float(), targets_N, reduction="sum")
+    target_N1 = logits_NV.detach().gather(1, targets_N[:, None])
+    return loss, (target_N1 >= logits_NV.detach().amax(1, keepdim=True)).sum()

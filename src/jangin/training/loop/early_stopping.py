@@ -1,0 +1,29 @@
+"""Which line of metrics was the best, and when waiting for a better one is over.
+
+Both are functions of the lines alone, so a run that goes on from a checkpoint decides the same.
+"""
+
+from collections.abc import Sequence
+
+from jangin.training.loop.config import EarlyStopping, Never, StepMetrics
+
+
+def best_line(lines: Sequence[StepMetrics]) -> StepMetrics | None:
+    """The first line with the lowest validation loss; None where it was not measured."""
+    measured = [line for line in lines if line.valid_loss is not None]
+    return min(measured, key=lambda line: line.valid_loss or 0.0, default=None)
+
+
+def patience_over(lines: Sequence[StepMetrics], stopping: EarlyStopping | Never) -> str:
+    """Why training must end after the last of these lines; empty to go on."""
+    if isinstance(stopping, Never):
+        return ""
+    best, since = float("inf"), 0
+    for line in lines:
+        if line.valid_loss is None:
+            continue
+        better = line.valid_loss < best - stopping.min_gain
+        best, since = (line.valid_loss, 0) if better else (best, since + 1)
+    if since < stopping.patience:
+        return ""
+    return f"{since} measurements without a lower validation loss than {best:.4f}"

@@ -1,0 +1,1 @@
+"""Checks before a training run loads anything."""

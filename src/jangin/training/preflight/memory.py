@@ -1,0 +1,188 @@
+"""What a training stage will take, told before anything is loaded. No torch here."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, TypeVar
+
+from jangin.core.errors import TrainingError
+from jangin.core.stage import Cost, Progress
+from jangin.models.device import (
+    MOST_THREADS,
+    Precision,
+    available_bytes,
+    has_bf16_tiles,
+    has_cuda,
+    native_precision,
+)
+from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
+from jangin.models.shape import ModelShape
+from jangin.training.loop.config import Adapter, Epochs, TrainingConfig
+
+C = TypeVar("C", bound=TrainingConfig)
+
+_OPERATIONS_PER_SECOND = 1e11
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is computed, as far as it is known: counted, or estimated from a sample."""
+
+    lengths: Sequence[int]
+    """Tokens of each row, or of each pair with its prompt counted once."""
+    trained_share: float
+    """Of them, how many the loss counts."""
+    pairs: bool = False
+    kept_weights: bool = False
+    """Whether the last good weights are kept beside those that are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A memory plan and the device that it is for."""
+
+    plan: MemoryPlan
+    """Of one process."""
+    device: Device
+    processes: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes on one device: processes that train together on a CPU share its memory."""
+        return self.plan.peak * (self.processes if self.device == "cpu" else 1)
+
+    def text(self, available: int) -> str:
+        """Such as `1.1 GiB of 23.0 GiB`."""
+        return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
+
+
+def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
+    """What training the model of a `base` artifact will take.
+
+    Raises `TrainingError` where its config.json does not tell.
+    """
+    adapter = config.method if isinstance(config.method, Adapter) else None
+    device: Device = "cuda" if has_cuda() else "cpu"
+    precision = native_precision() if config.precision == "auto" else config.precision
+    rows = min(ceil(config.examples_per_step / config.devices), len(work.lengths))
+    shape = ModelShape.read(base / "model" / "config.json")
+    tiled = device == "cpu" and _has_tiles(shape, precision, config)
+    run = Training(
+        method=config.method.type,
+        checkpointing=config.activation_checkpointing == "always",
+        tokens=_largest_batch_of(work.lengths, config),
+        precision=precision,
+        rank=adapter.r if adapter else 0,
+        dropout=adapter is not None and adapter.dropout > 0,
+        trained_share=work.trained_share,
+        kept_keys=0.0 if tiled else kept_keys(work.lengths, precision),
+        split=rows * fmean(work.lengths) > config.tokens_per_batch,
+        pairs=work.pairs,
+        kept_weights=work.kept_weights,
+        device=device,
+        shards=config.devices if config.sharding == "fsdp" else 1,
+    )
+    return Forecast(predict(shape, run), device, config.devices)
+
+
+def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) -> bool:
+    """Whether compiled passes will attend, which keep no weights for the backward pass."""
+    threads = config.threads or os.cpu_count() or 1  # torch takes no more than that
+    fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
+    return fits and has_bf16_tiles()
+
+
+def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:
+    """Tokens of the largest batch of one process."""
+    if config.order == "shuffled":
+        rows = ceil(config.examples_per_step / config.devices)
+        return largest_batch(lengths, rows, config.tokens_per_batch)
+    rows = config.examples_per_step
+    steps = (sum(lengths[first : first + rows]) for first in range(0, len(lengths), rows))
+    most = ceil(max(steps) / config.devices)
+    return max(*lengths, min(config.tokens_per_batch, most))
+
+
+def settle_checkpointing(base: Path, config: C, work: Work) -> C:
+    """Activation checkpointing where it is left to us and memory is planned to be too small."""
+    if config.activation_checkpointing != "auto":
+        return config
+    try:
+        forecast = foresee(base, config, work)
+    except TrainingError:
+        return config
+    if forecast.needed <= available_bytes(forecast.device):
+        return config
+    return config.model_copy(update={"activation_checkpointing": "always"})
+
+
+def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progress) -> None:
+    """Before anything is loaded: raise, or warn, where the run cannot fit."""
+    if not work.lengths:
+        return
+    settled = settle_checkpointing(base, config, work)
+    try:
+        forecast = foresee(base, settled, work)
+        check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
+    except TrainingError as error:
+        if config.memory == "refuse":
+            raise
+        progress.say(str(error))
+
+
+def check(forecast: Forecast, available: int, tokens: int) -> None:
+    """Raise `TrainingError` where the plan is larger than the device, with three ways out."""
+    if forecast.needed <= available:
+        return
+    plan = forecast.plan
+    several = f", {forecast.processes} times" if forecast.needed > plan.peak else ""
+    raise TrainingError(
+        f"this training needs about {forecast.text(available)} that is free "
+        f"({plan.activations / GIB:.1f} GiB of it for activations, "
+        f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer{several}). "
+        f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
+        "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
+        "`memory: warn` starts all the same."
+    )
+
+
+def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
+    """The plan as it stands beside the measured peak in training.json; empty where none is made."""
+    try:
+        plan = foresee(base, config, work).plan
+    except TrainingError:
+        return {}
+    return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
+
+
+def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
+    """Steps, tokens, time and memory of a training."""
+    if not work.lengths:
+        return Cost(text="nothing to train on")
+    rows = len(work.lengths)
+    per_epoch = -(-rows // config.examples_per_step)
+    length = config.length
+    steps = length.epochs * per_epoch if isinstance(length, Epochs) else length.steps
+    tokens = sum(work.lengths) * steps // per_epoch
+    text = f"{steps} steps, about {tokens} tokens"
+    try:
+        forecast = foresee(base, settle_checkpointing(base, config, work), work)
+    except TrainingError as error:
+        return Cost(text=f"{text}; {error}")
+    operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
+    return Cost(
+        seconds=operations / _OPERATIONS_PER_SECOND + 5,
+        memory_bytes=forecast.needed,
+        text=f"{text}, {forecast.text(available_bytes(forecast.device))}",
+    )
+
+
+def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
+    """Tokens of the largest batch to expect: a long draw of a step, held to the limit."""
+    rows = min(per_step, len(lengths))
+    spread = pstdev(lengths) * sqrt(rows) if rows < len(lengths) else 0
+    longest, expected = max(lengths), ceil(rows * fmean(lengths) + 2 * spread)
+    return max(longest, min(limit, expected))

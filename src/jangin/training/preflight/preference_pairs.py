@@ -1,0 +1,66 @@
+"""Preference pairs that teach nothing or the wrong thing. Cheap to import: no torch here."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jangin.core.records import PreferencePair
+from jangin.metrics.text import normalise_answer
+from jangin.text.normalize import normalise
+
+PairRule = Literal["empty", "identical", "too_similar", "prompt_leak", "length_ratio"]
+
+_SHORT_QUESTION = 10
+"""Characters below which a question may well stand in an answer by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a pair."""
+
+    rule: PairRule
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From where on a pair is wrong; the defaults never are."""
+
+    too_similar: float = 2.0
+    """Normalised Levenshtein similarity of both answers, 0 to 1."""
+    length_ratio: float = float("inf")
+    """Characters of the longer answer per character of the shorter one."""
+
+
+def find_fault(pair: PreferencePair, limits: Limits) -> Fault | None:
+    """The first thing that is wrong with a pair, or None."""
+    chosen, rejected = _bare(pair.chosen.content), _bare(pair.rejected.content)
+    if not chosen or not rejected:
+        return Fault("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")
+    if chosen == rejected or _same(pair.chosen.content, pair.rejected.content):
+        return Fault("identical", "both answers are the same but for punctuation")
+    question = next((_bare(m.content) for m in reversed(pair.prompt) if m.role == "user"), "")
+    if len(question) >= _SHORT_QUESTION:
+        for name, answer in (("chosen", chosen), ("rejected", rejected)):
+            if question in answer:
+                return Fault("prompt_leak", f"the {name} answer repeats the question")
+    longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
+    if longer > limits.length_ratio * shorter:
+        return Fault("length_ratio", f"one answer has {longer} characters, the other {shorter}")
+    if limits.too_similar <= 1:
+        from rapidfuzz.distance import Levenshtein
+
+        similarity = Levenshtein.normalized_similarity(chosen, rejected)
+        if similarity >= limits.too_similar:
+            return Fault("too_similar", f"the answers are {similarity:.0%} alike")
+    return None
+
+
+def _same(chosen: str, rejected: str) -> bool:
+    """Equal but for punctuation and spaces, where anything else is left to compare."""
+    left, right = (_bare(normalise_answer(text)) for text in (chosen, rejected))
+    return left == right != ""
+
+
+def _bare(text: str) -> str:
+    """NFC, lower case, without white space."""
+    return "".join(normalise(text).lower().split())

@@ -1,0 +1,122 @@
+"""Stage `pretrain`: the base model goes on learning to write, from the documents themselves.
+
+Continued pre-training. What it makes is a base again, so `sft` builds on it without knowing.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from jangin.core.errors import SettingsError
+from jangin.core.records import Document
+from jangin.core.stage import Cost, Stage, StageContext
+from jangin.models.device import native_precision
+from jangin.models.shape import context_of
+from jangin.models.tokens.estimate import TokenEstimate
+from jangin.training.loop.config import Full, TrainingConfig
+from jangin.training.preflight.memory import Work, cost_of, guard_memory
+from jangin.training.preflight.warnings import caution_sharding
+
+if TYPE_CHECKING:
+    from jangin.models.tokens.chat_template import RenderedRows
+
+
+class PretrainConfig(TrainingConfig):
+    """Continued pre-training on the text of the documents."""
+
+    method: Full = Full()
+    """Every weight learns: the result has to be a base."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate. Starters take 1e-3, large models 1e-5."""
+    max_row_tokens: int = Field(default=1024, ge=16)
+    """Longer documents are cut into windows of at most this many tokens, nothing is lost; the
+    model's own context length holds too. A window never holds two documents."""
+    too_long: Literal["refuse"] = "refuse"
+    """No window is ever too long."""
+    train_on: Literal["everything"] = "everything"
+    """Every token but a document's first."""
+    validation_share: float = Field(default=0, ge=0, lt=1)
+    """Share of the windows that only measure the loss."""
+
+
+def _run(context: StageContext[PretrainConfig]) -> None:
+    import json
+
+    from jangin.models.loading import load_tokenizer
+    from jangin.training.distributed.fit import fit, row_limit
+    from jangin.training.loop.weights import Start, save_trained
+
+    config, base = context.config, context.folder("base")
+    caution_sharding(config, context.services.progress)
+    guard_memory(base, config, _estimated_work(context), context.services.progress)
+    tokenizer = load_tokenizer(base)
+    data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
+    progress = context.services.progress
+    trained = fit(Start(base), data, validation, config, context.workspace, progress)
+    model, outcome = trained.model, trained.outcome
+    save_trained(model, tokenizer, context.workspace, (), trained.dtype, base)
+    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
+    context.summary.update(
+        {
+            "rows": len(data),
+            "validation_rows": 0 if validation is None else len(validation),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "first_train_loss": outcome.first.train_loss,
+            **outcome.figures(),
+        }
+    )
+
+
+def _windows(
+    context: StageContext[PretrainConfig], tokenizer: object, limit: int
+) -> "tuple[RenderedRows, RenderedRows | None]":
+    """(windows that train, windows that validate); the seed decides which is which."""
+    import numpy as np
+
+    from jangin.models.tokens.chat_template import render_documents, select_rows
+
+    config = context.config
+    documents = [d for d in context.read("documents", Document) if d.text.strip()]
+    rows = render_documents(
+        tokenizer, [d.text for d in documents], [d.source for d in documents], limit
+    )
+    held = min(round(config.validation_share * len(rows)), len(rows) - 1)
+    if config.validation_share and not held:
+        held = min(1, len(rows) - 1)
+    if not len(rows) or (config.validation_share and not held):
+        raise SettingsError(
+            f"pretrain: the documents give {len(rows)} windows of text, too few to train on. "
+            "Add documents, or lower `max_row_tokens`."
+        )
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    train = select_rows(rows, np.sort(order[held:]))
+    return train, select_rows(rows, np.sort(order[:held])) if held else None
+
+
+def _machine(config: PretrainConfig) -> Mapping[str, str]:
+    return {"precision": native_precision()} if config.precision == "auto" else {}
+
+
+def _cost(context: StageContext[PretrainConfig]) -> Cost:
+    return cost_of(context.folder("base"), context.config, _estimated_work(context))
+
+
+def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
+    """What training on the documents computes, without tokenizing all of them."""
+    base = context.folder("base")
+    texts = [document.text for document in context.read("documents", Document)]
+    limit = min(context.config.max_row_tokens, context_of(base))
+    return Work(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
+
+
+STAGE = Stage(
+    name="pretrain",
+    version=1,
+    reads=("base", "documents"),
+    makes=("base",),
+    run=_run,
+    resumable=True,
+    machine=_machine,
+    cost=_cost,
+)

@@ -1,0 +1,307 @@
+"""What the command line prints and returns when something is wrong, and when it is stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jangin.cli.main import main
+
+TEXT = "# 규정\n\n## 제1조(연차휴가)\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
+PROJECT = """\
+name: small
+documents:
+  load: {folder: documents}
+  chunk:
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "규정.md").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(PROJECT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def jangin(monkeypatch, capsys):
+    """Run the command line in this process; returns (exit code, all that was printed)."""
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        try:
+            main()
+        except SystemExit as leave:
+            code = leave.code
+        printed = capsys.readouterr()
+        return int(code or 0), printed.out + printed.err
+
+    return call
+
+
+def test_run_then_show_then_run_again(project, jangin):
+    code, printed = jangin("run", "-p", project)
+    assert code == 0, printed
+    assert "chunks 1" in printed
+    code, printed = jangin("show", "chunks", "-p", project)
+    assert code == 0
+    assert "제1조(연차휴가)" in printed
+    code, printed = jangin("run", "-p", project)
+    assert printed.count("up to date") == 2
+
+
+def test_an_empty_table_says_so(project, jangin):
+    jangin("run", "-p", project)
+    assert "no rows" in jangin("show", "unreadable", "-p", project)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "cunk"], "there is no stage 'cunk'"),
+        (["run", "-v", "nobody"], "no variant 'nobody'"),
+        (["show", "elephants"], "there is no table of elephants"),
+        (["ask", "며칠인가요?"], "no stage of variant 'main' makes a model"),
+        (["export", "out.jsonl"], "split of variant 'main' is not made yet"),
+        (["export", "out.jsonl", "--split", "tset"], "'tset' is not one of"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(words, said, project, jangin):
+    code, printed = jangin(*words, "-p", project)
+    assert code == 2
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+def test_a_project_that_is_not_there_says_how_to_make_one(tmp_path, jangin):
+    code, printed = jangin("plan", "-p", tmp_path / "nowhere.yaml")
+    assert code == 2
+    assert "jangin new" in printed
+
+
+def test_a_report_into_a_folder_that_is_not_there_is_one_sentence(project, jangin):
+    jangin("run", "-p", project)
+    code, printed = jangin("report", "-p", project, "-o", project / "no" / "report.html")
+    assert code == 2
+    assert "cannot be written" in printed
+
+
+def test_a_report_before_anything_is_made_says_what_to_run_and_writes_no_page(project, jangin):
+    code, printed = jangin("report", "-p", project)
+    assert code == 2
+    assert "nothing is made yet" in printed
+    assert f"jangin run --project {project / 'project.yaml'}" in printed
+    assert not list(project.rglob("*.html"))
+
+
+def test_a_damaged_table_is_named_with_what_to_do(project, jangin):
+    jangin("run", "-p", project)
+    (table,) = project.glob("store/chunk/*/chunks.parquet")
+    table.write_bytes(table.read_bytes()[:50])
+    code, printed = jangin("show", "chunks", "-p", project)
+    assert code == 1
+    assert "Delete its folder and run again" in printed
+
+
+def test_an_artifact_that_lacks_a_file_is_named(project, jangin):
+    jangin("run", "-p", project)
+    (table,) = project.glob("store/chunk/*/chunks.parquet")
+    table.unlink()
+    code, printed = jangin("run", "-p", project)
+    assert code == 2
+    assert "lacks chunks.parquet" in printed
+
+
+def test_two_files_whose_names_differ_in_unicode_form_are_not_mistaken_for_one(project, jangin):
+    (project / "documents" / "\u1100\u1172\u110c\u1165\u11bc.md").write_text("다른 글", "utf-8")
+    code, printed = jangin("run", "-p", project)
+    assert code == 2
+    assert "decomposed Hangul" in printed
+
+
+@pytest.mark.parametrize("name", ["2024", "yes", "my: project", "[x]", "규정 #1"])
+def test_a_new_project_can_be_opened_whatever_its_name(name, tmp_path, jangin):
+    assert jangin("new", tmp_path / name)[0] == 0
+    (tmp_path / name / "documents" / "a.txt").write_text("글", encoding="utf-8")
+    code, printed = jangin("plan", "-p", tmp_path / name)
+    assert code == 0, printed
+
+
+def test_new_never_touches_what_is_there(project, jangin):
+    assert jangin("new", project)[0] == 2
+    assert jangin("new", project / "project.yaml")[0] == 2
+
+
+def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
+    (project / "project.yaml").write_text(
+        PROJECT
+        + "teachers:\n  slow: {type: endpoint, model: m, base_url: 'http://127.0.0.1:9/v1'}\n"
+        + "examples:\n  synthesize: {teacher: slow}\n",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jangin.cli", "run", "-p", str(project)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    deadline = time.monotonic() + 60
+    while not list(project.glob("store/synthesize/*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in printed
+    assert "Traceback" not in printed
+
+
+def test_version_and_doctor_answer(jangin):
+    assert jangin("--version")[1].startswith("jangin ")
+    code, printed = jangin("doctor")
+    assert code in (0, 2)
+    assert "Python" in printed
+
+
+def test_prompts_are_shown_whole_with_and_without_a_project(project, jangin, monkeypatch, tmp_path):
+    wording = '{system: "", user: "$question $answer $count 우리 말로"}'
+    own = f"{PROJECT}prompts:\n  paraphrase:\n    ko: {wording}\n"
+    (project / "project.yaml").write_text(own, encoding="utf-8")
+    code, printed = jangin("show", "prompts", "-p", project)
+    assert code == 0
+    assert "your own\nuser:\n  $question $answer $count 우리 말로\n" in printed
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    code, printed = jangin("show", "prompts")
+    assert code == 0
+    assert "  your own" not in printed
+    assert "  본문:\n  $text\n\n  질문과 답을 최대 $count개 만드세요. 본문에 물을" in printed
+    code, printed = jangin("show", "prompts", "-p", project, "-v", "none")
+    assert (code, "has no variant 'none'" in printed) == (2, True)
+
+
+def test_a_project_that_asks_nothing_of_a_teacher_runs_from_a_file_and_exports_by_pattern(
+    tmp_path, jangin
+):
+    data = {
+        "data": [
+            {
+                "paragraphs": [
+                    {
+                        "context": "등대는 1931년에 켰다.",
+                        "qas": [{"question": "언제?", "answers": [{"text": "1931년"}]}],
+                    }
+                ]
+            }
+        ]
+    }
+    (tmp_path / "squad.json").write_text(json.dumps(data), encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        "name: small\nexamples:\n  read: {path: squad.json, format: {type: squad}}\n"
+    )
+    code, printed = jangin("run", "-p", tmp_path)
+    assert code == 0, printed
+    out = tmp_path / "rows.jsonl"
+    words = ("--split", "all", "-f", "template", "--pattern", "{question} -> {answer}")
+    code, printed = jangin("export", out, *words, "-p", tmp_path)
+    assert code == 0, printed
+    assert out.read_text(encoding="utf-8") == '{"text": "언제? -> 1931년"}\n'
+
+
+def test_a_question_is_asked_in_the_pattern_of_its_project_or_the_pattern_is_named(
+    tmp_path, jangin
+):
+    rows = "".join(f"{n}번,글 {n},{1 + n % 2}\n" for n in range(10))
+    (tmp_path / "rows.csv").write_text(f"title,review,star\n{rows},,\n", encoding="utf-8")
+    text = """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "PATTERN", completion: "{star}"}}
+  split: {test: 0.2, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+"""
+    project = tmp_path / "project.yaml"
+    project.write_text(text.replace("PATTERN", "{review} " * 12), encoding="utf-8")
+    code, printed = jangin("run", "-p", tmp_path)
+    assert code == 0, printed
+    assert "jangin show unread, with the same --project" in " ".join(printed.split())
+    long = "말 " * 8
+    code, printed = jangin("ask", long, "-p", tmp_path)
+    assert (code, "can have 64," in printed) == (2, True), printed
+    project.write_text(text.replace("PATTERN", "{title} {review}"), encoding="utf-8")
+    assert jangin("run", "-p", tmp_path)[0] == 0
+    code, printed = jangin("ask", long, "-p", tmp_path, "--max-new-tokens", 2)
+    assert code == 0, printed
+    assert "is asked as it is; it was trained as '{title} {review}'" in printed
+
+
+def test_a_label_outside_the_set_is_refused_before_anything_is_trained(tmp_path, jangin):
+    rows = "".join(f"글 {n},{1 + n % 3}\n" for n in range(12))
+    (tmp_path / "rows.csv").write_text(f"review,star\n{rows}", encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "{review}", completion: "{star}"}}
+  split: {test: 0.5, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+  evaluate: {task: {type: labels, labels: ["1", "2"]}}
+"""
+    )
+    code, printed = jangin("run", "-p", tmp_path)
+    assert (code, "whose label is outside the set (1, 2): '3' (" in printed) == (2, True), printed
+    assert not (tmp_path / "store" / "sft").exists()
+
+
+def test_what_a_command_takes_without_a_variant_is_what_its_help_says(jangin):
+    for command, default in (
+        *(("plan", "all of them"), ("run", "all of them")),
+        *((command, "the last one") for command in ("show", "ask", "export", "merge")),
+    ):
+        code, printed = jangin(command, "--help")
+        text = " ".join(printed.replace("│", " ").split())
+        assert (code, f"default: {default}" in text) == (0, True), text
+
+
+def test_an_answer_names_its_variant_and_misses_no_page_where_rows_have_none(tmp_path, jangin):
+    stars = "".join(f"{n}번 앱을 보고 쓴 글,{1 + n % 5}\n" for n in range(30))
+    (tmp_path / "rows.csv").write_text(f"review,star\n{stars}", encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(
+        """\
+name: stars
+examples:
+  read: {path: rows.csv, format: {type: table, prompt: "{review}", completion: "{star}"}}
+  split: {test: 0.2, validation: 0, unseen_sections: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 64}}
+  sft: {length: {type: steps, steps: 1}}
+variants:
+  one:
+  two: {models: {sft: {learning_rate: 0.001}}}
+"""
+    )
+    assert jangin("run", "-p", tmp_path)[0] == 0
+    code, printed = jangin("ask", "앱이 어때요?", "-p", tmp_path, "--max-new-tokens", 2)
+    assert code == 0, printed
+    assert "variant two answers; for another, add --variant one" in printed
+    assert "may be invented" not in printed
+    assert "learned from" not in printed
+    code, printed = jangin("ask", "앱이 어때요?", "-p", tmp_path, "-v", "one")
+    assert (code, "answers" in printed) == (0, False)
+    code, printed = jangin("ask", "  ", "-p", tmp_path)
+    assert code == 2
+    assert "the question is blank" in printed
+    code, printed = jangin("ask", "긴 질문 " * 100, "-p", tmp_path)
+    assert code == 2
+    assert "tokens, and question and answer together can have 64," in printed

@@ -1,0 +1,182 @@
+import contextlib
+import typing
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from jangin.core import records as types
+from jangin.core.errors import StoreError
+from jangin.core.parquet import arrow_schema, count_rows, digest_table, read_table, write_table
+
+RECORDS = [
+    record
+    for record in vars(types).values()
+    if isinstance(record, type) and issubclass(record, types.Record) and record is not types.Record
+]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+st.register_type_strategy(str, TEXT)
+some = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def rows_of(record):
+    """Strategy of a record: every field from its annotation, numbers as a table can hold them."""
+    fields = {}
+    for name, field in record.model_fields.items():
+        if name == "value":
+            fields[name] = st.floats(0, 1)
+        elif field.annotation is int:
+            fields[name] = st.integers(-(2**63), 2**63 - 1)
+        elif field.annotation is float:
+            fields[name] = st.floats(allow_nan=False, allow_infinity=False)
+        elif float in typing.get_args(field.annotation):
+            fields[name] = st.none() | st.floats(allow_nan=False)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            fields[name] = rows_of(field.annotation)
+        elif typing.get_origin(field.annotation) is tuple:
+            inner = typing.get_args(field.annotation)[0]
+            record_inside = issubclass(inner, BaseModel)
+            one = rows_of(inner) if record_inside else st.integers(0, 1) if inner is int else TEXT
+            fields[name] = st.lists(one, max_size=3).map(tuple)
+        else:
+            fields[name] = st.from_type(field.annotation)
+    return st.builds(record, **fields)
+
+
+def test_the_records_are_found():
+    assert {"Document", "Chunk", "Example", "Score", "ModelRef"} <= {r.__name__ for r in RECORDS}
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_record_type_comes_back_from_parquet_as_it_was(tmp_path, record):
+    @some
+    @given(st.lists(rows_of(record), max_size=4))
+    def check(rows):
+        path = tmp_path / "rows.parquet"
+        write_table(path, record, rows)
+        assert read_table(path, record) == rows
+        assert count_rows(path) == len(rows)
+
+    check()
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_an_empty_table_keeps_its_columns(tmp_path, record):
+    path = tmp_path / "empty.parquet"
+    write_table(path, record, [])
+    assert read_table(path, record) == []
+    assert pq.read_schema(path).equals(arrow_schema(record))
+    assert pq.read_schema(path).names == list(record.model_fields)
+
+
+@some
+@given(
+    st.lists(rows_of(types.Page), min_size=1, max_size=40),
+    st.sampled_from(["none", "snappy", "zstd", "gzip", "lz4"]),
+    st.integers(1, 50),
+    st.booleans(),
+    st.integers(16, 4096),
+)
+def test_a_digest_is_of_the_rows_and_not_of_the_file(
+    tmp_path, rows, compression, group, dictionary, page
+):
+    path, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
+    write_table(path, types.Page, rows)
+    table = pq.read_table(path).replace_schema_metadata({"writer": "another"})
+    pq.write_table(
+        table,
+        other,
+        compression=compression,
+        row_group_size=group,
+        use_dictionary=dictionary,
+        data_page_size=page,
+        version="1.0",
+    )
+    assert digest_table(other) == digest_table(path)
+
+
+@some
+@given(st.lists(rows_of(types.Example), min_size=1, max_size=12), st.integers(1, 5))
+def test_a_digest_of_nested_rows_does_not_see_row_groups(tmp_path, rows, group):
+    path, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
+    write_table(path, types.Example, rows)
+    pq.write_table(pq.read_table(path), other, row_group_size=group, compression="none")
+    assert digest_table(other) == digest_table(path)
+
+
+@some
+@given(st.lists(rows_of(types.Page), max_size=5), st.lists(rows_of(types.Page), max_size=5))
+def test_other_rows_or_another_order_have_another_digest(tmp_path, one, other):
+    for name, rows in (("one", one), ("other", other)):
+        write_table(tmp_path / name, types.Page, rows)
+    same = digest_table(tmp_path / "one") == digest_table(tmp_path / "other")
+    assert same == (repr(one) == repr(other))
+
+
+def test_the_digest_of_a_table_is_the_same_in_every_release(tmp_path):
+    page = types.Page(number=1, start=0, end=3, method="ocr", confidence=88.5, reason="빈 쪽")
+    path = tmp_path / "pages.parquet"
+    write_table(path, types.Page, [page, types.Page(number=2, start=3, end=4, method="text")])
+    assert digest_table(path) == "345dfdb3ecc542a1cba793303f6090cf3c2c977a8c47becb8a6de72e2619347b"
+
+
+@pytest.mark.parametrize("cut", [0, 10, -30, -1])
+def test_a_cut_table_is_one_sentence_and_one_remedy(tmp_path, cut):
+    path = tmp_path / "pages.parquet"
+    write_table(path, types.Page, [types.Page(number=1, start=0, end=3, method="text")])
+    path.write_bytes(path.read_bytes()[:cut])
+    for read in (lambda: read_table(path, types.Page), lambda: count_rows(path)):
+        with pytest.raises(StoreError, match="Delete its folder and run again") as caught:
+            read()
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@some
+@given(st.integers(0, 10_000), st.integers(0, 7))
+def test_a_table_with_a_flipped_bit_is_read_or_refused_but_never_a_traceback(tmp_path, at, bit):
+    path = tmp_path / "pages.parquet"
+    rows = [types.Page(number=n, start=0, end=n, method="text") for n in range(20)]
+    write_table(path, types.Page, rows)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    with contextlib.suppress(StoreError):
+        assert len(read_table(path, types.Page)) == 20
+
+
+def test_rows_of_another_record_type_are_refused(tmp_path):
+    path = tmp_path / "pages.parquet"
+    write_table(path, types.Page, [types.Page(number=1, start=0, end=3, method="text")])
+    with pytest.raises(StoreError, match="Delete its folder"):
+        read_table(path, types.ModelRef)
+
+
+def test_a_path_that_looks_like_a_partition_adds_no_column(tmp_path):
+    folder = tmp_path / "year=2026" / "_한글"
+    folder.mkdir(parents=True)
+    write_table(folder / "t.parquet", types.ModelRef, [types.ModelRef(base="b")])
+    assert read_table(folder / "t.parquet", types.ModelRef) == [types.ModelRef(base="b")]
+
+
+def test_what_a_table_cannot_hold_is_named_with_its_field():
+    class Loose(BaseModel):
+        """A record with a field of no fixed type."""
+
+        anything: dict[str, int]
+
+    with pytest.raises(TypeError, match=r"Loose.anything: a table cannot hold dict\[str, int\]"):
+        arrow_schema(Loose)
+
+
+def test_the_schema_says_what_may_be_empty():
+    schema = arrow_schema(types.Page)
+    assert schema.field("confidence") == pa.field("confidence", pa.float64(), nullable=True)
+    assert not schema.field("reason").nullable

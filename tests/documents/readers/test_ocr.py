@@ -1,0 +1,255 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import MachineError
+from jangin.core.parquet import read_table
+from jangin.core.records import Document
+from jangin.documents.load import STAGE, LoadConfig
+from jangin.documents.readers import ocr
+from jangin.documents.readers import pdf_text as pdf
+from jangin.documents.readers.page_layout import Box, columns, has_ink, unfold
+from jangin.documents.readers.text_layer import agreement, suspicion, without_text
+
+EXPECTED = [
+    "제1조(목적)",
+    "제2조(적용범위)",
+    "제3조(연차휴가)",
+    "제4조(병가)",
+    "제5조(출장비)",
+    "제6조(보고)",
+]
+
+
+def load_one(make_context, **how):
+    context = make_context(LoadConfig(folder=Path("docs"), ocr=how or {"type": "auto"}))
+    STAGE.run(context)
+    (document,) = read_table(context.workspace / "documents.parquet", Document)
+    return context, document
+
+
+def headings(text):
+    return re.findall(r"제\d+조\([^)]*\)", text.replace(" ", ""))
+
+
+def layer(drawn, **changes):
+    lines = drawn.count("\n") + 1
+    facts = {"lines": lines, "disordered": 0, "objects": 9, "picture_share": 0.0, **changes}
+    return pdf.PageText(number=1, drawn=drawn, seen=drawn, **facts)
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_an_image_only_page_is_read_and_remembered(
+    make_context, tmp_path, ledger, korean_font, draw_pages, article_lines, scan
+):
+    (tmp_path / "docs").mkdir()
+    draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
+    (tmp_path / "docs/scan.pdf").write_bytes(scan(tmp_path / "text.pdf"))
+    context, document = load_one(make_context)
+    (page,) = document.pages
+    assert page.method == "ocr"
+    assert page.reason == "no text layer"
+    assert page.confidence > 80
+    assert headings(document.text) == EXPECTED
+    assert "제3조(연차휴가)\n회사는 일 년 동안 성실히" in document.text
+    assert document.language == "ko"
+
+    reader = ocr.Reader(ledger, ("kor",), 200, 1)
+    key = f"{digest_file(tmp_path / 'docs/scan.pdf')} 1"
+
+    def never():
+        raise AssertionError("rendered a page that is remembered")
+
+    (reading,) = reader.read([ocr.Picture(key, never)])
+    assert reading.text == document.text
+    assert context.summary["ocr_pages"] == 1
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_a_text_layer_that_lies_about_its_page_is_read_by_ocr(
+    make_context, tmp_path, korean_font, article_lines, draw_pages
+):
+    from reportlab.lib.utils import ImageReader
+    from reportlab.pdfgen.canvas import Canvas
+
+    (tmp_path / "docs").mkdir()
+    draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
+    with pdf.opened(tmp_path / "text.pdf") as document:
+        from PIL import Image
+
+        picture = Image.fromarray(pdf.picture(document, 1, 200))
+    canvas = Canvas(str(tmp_path / "docs/a.pdf"), pagesize=(595, 842))
+    canvas.drawImage(ImageReader(picture), 0, 0, 595, 842)
+    hidden = canvas.beginText()
+    hidden.setTextRenderMode(3)
+    hidden.setFont(korean_font, 12)
+    for x, y, text in article_lines():
+        hidden.setTextOrigin(x, y)
+        hidden.textOut(re.sub(r"제\d조", "제조", text))
+    hidden.setTextOrigin(72, 60)
+    hidden.textOut("1 2 3 4 5 6")
+    canvas.drawText(hidden)
+    canvas.save()
+    _, document = load_one(make_context)
+    assert document.pages[0].method == "ocr"
+    assert "lack their number" in document.pages[0].reason
+    assert headings(document.text) == EXPECTED
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_two_columns_are_read_one_after_the_other(
+    make_context, tmp_path, korean_font, article_lines, draw_pages, scan
+):
+    (tmp_path / "docs").mkdir()
+    body = [text for _, _, text in article_lines()][1::2]
+    left = [(60.0, 700.0 - 20 * row, f"왼쪽 {body[row % 6][:16]}") for row in range(12)]
+    right = [(320.0, 700.0 - 20 * row, f"오른쪽 {body[row % 6][:16]}") for row in range(12)]
+    title = [(200.0, 760.0, "휴가와 출장 규정 안내")]
+    both = [line for pair in zip(left, right, strict=True) for line in pair]
+    draw_pages(tmp_path / "text.pdf", [title + both], korean_font)
+    (tmp_path / "docs/scan.pdf").write_bytes(scan(tmp_path / "text.pdf"))
+    _, document = load_one(make_context)
+    sides = re.findall("왼쪽|오른쪽", document.text)
+    assert sides == ["왼쪽"] * 12 + ["오른쪽"] * 12
+    assert document.text.index("안내") < document.text.index("왼쪽")
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font):
+    from reportlab.pdfgen.canvas import Canvas
+
+    canvas = Canvas(str(tmp_path / "table.pdf"), pagesize=(595, 842))
+    canvas.setFillGray(0.85)
+    canvas.rect(72, 560, 450, 60, stroke=0, fill=1)
+    canvas.setFillGray(0)
+    canvas.setFont(korean_font, 12)
+    canvas.drawString(80, 595, "음영 상자 안에 적은 설명입니다.")
+    canvas.drawString(72, 780, "① 회사는 휴가를 줍니다.")
+    canvas.drawString(72, 760, "② 직원은 휴가를 씁니다.")
+    for x in (72, 180, 520):
+        canvas.line(x, 640, x, 740)
+    for y in (640, 690, 740):
+        canvas.line(72, y, 520, y)
+    for x, y, text in ((80, 720, "구분"), (190, 720, "지급하는"), (190, 700, "금액")):
+        canvas.drawString(x, y, text)
+    for x, y, text in ((80, 670, "숙박비"), (190, 670, "하루에"), (190, 650, "구만원")):
+        canvas.drawString(x, y, text)
+    canvas.save()
+    with pdf.opened(tmp_path / "table.pdf") as document:
+        picture = pdf.picture(document, 1, 200)
+    text = ocr.read_page(picture, 200, ("kor",)).text
+    assert [line[0] for line in text.split("\n")[:2]] == ["①", "②"]
+    words = text.replace(" ", "").split("\n")
+    cells = [
+        word for word in words if word in ("구분", "지급하는", "금액", "숙박비", "하루에", "구만원")
+    ]
+    assert cells == ["구분", "지급하는", "금액", "숙박비", "하루에", "구만원"]
+    assert words[-1] == "음영상자안에적은설명입니다."
+
+
+@pytest.mark.usefixtures("tesseract")
+def test_a_crooked_page_is_put_upright(tmp_path, korean_font, draw_pages, article_lines):
+    from PIL import Image
+
+    draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
+    with pdf.opened(tmp_path / "text.pdf") as document:
+        picture = Image.fromarray(pdf.picture(document, 1, 200))
+    for degrees in (1.2, -1.2):
+        crooked = np.asarray(
+            picture.rotate(degrees, fillcolor=255, resample=Image.Resampling.BILINEAR)
+        )
+        straight = unfold(crooked, 200)
+        rows = (straight < 128).any(axis=1)
+        lines = int((np.diff(rows.astype(int)) == 1).sum())
+        assert 12 <= lines + rows[0] <= 13
+
+
+def test_columns_are_told_from_lists_and_page_numbers():
+    page = np.zeros((800, 1000), dtype=bool)
+    for top in range(0, 800, 40):
+        page[top : top + 25, :450] = True
+        page[top : top + 25, 550:] = True
+    found = columns(page, 200)
+    inked = [b for b in found if page[b.top : b.bottom, b.left : b.right].any()]
+    assert [box.left > 400 for box in inked] == [False, True]
+    contents = page.copy()
+    contents[:, 550:970] = False
+    whole = [Box(0, 800, 0, 1000)]
+    assert columns(contents, 200) == whole
+    assert columns(np.zeros((800, 1000), dtype=bool), 200) == whole
+
+
+def test_a_blank_page_has_no_ink():
+    paper = np.full((600, 400), 235, dtype=np.uint8)
+    paper += np.random.default_rng(0).integers(0, 12, paper.shape, dtype=np.uint8)
+    assert not has_ink(paper)
+    paper[100:120, 100:160] = 20
+    assert has_ink(paper)
+
+
+@pytest.mark.parametrize(
+    ("page", "sign"),
+    [
+        (layer("제 조(목적) 이 규정은\n제조(범위) 다음과 같다\n1\n2"), "lack their number"),
+        (layer("Article (Purpose) of this\nArticle (Scope) of that"), "lack their number"),
+        (layer("\ue001\ue002\ue003 글자"), "private-use"),
+        (layer("낱말 \ufffd\ufffd\ufffd 하나"), "replacement"),
+        (layer("가\n1\n2\n3\n4\n5"), "stray digits"),
+        (layer("글 " * 50, lines=20, disordered=9), "not drawn in reading order"),
+        (layer("본문", picture_share=1.0), "picture of the whole page"),
+        (layer("뷁쉙퀡뜗" * 50), "common syllables"),
+        (layer("xkcdfghjklm " * 40), "vowels"),
+        (
+            layer(
+                "제1조(목적) 이 규정은 회사가 제조(생산)하는 것을 정한다.\n제2조(범위) 모두\n- 3 -"
+            ),
+            "",
+        ),
+        (
+            layer(
+                "Article 1 (Purpose)\nThe council of Article 2 meets every month in the old hall."
+            ),
+            "",
+        ),
+    ],
+)
+def test_cheap_signs_tell_unsound_text_layers(page, sign):
+    assert sign in suspicion(page)
+    assert bool(sign) == bool(suspicion(page))
+
+
+def test_a_page_without_text_needs_a_picture_to_be_read():
+    assert without_text(layer("")) == "no text layer"
+    assert without_text(layer("", objects=0)) == ""
+    assert "only 2 characters" in without_text(layer("1쪽", picture_share=0.9))
+    assert without_text(layer("제1장 총칙")) == ""
+
+
+def test_agreement_falls_where_digits_are_missing_though_letters_agree():
+    seen = " ".join(f"제{n}조 직원은 규정에 따라 휴가를 {n}일 쓴다" for n in range(1, 9))
+    layer_text = re.sub(r"\d", "", seen) + " 1 2 3 4 5 6 7 8"
+    assert agreement([(seen, seen)]).sound
+    assert agreement([(seen.replace("\n", ""), seen + " \n 흐린글자들")]).everything > 0.9
+    broken = agreement([(layer_text, seen)])
+    assert broken.everything > broken.digits
+    assert not broken.sound
+
+
+def test_a_missing_language_names_its_package(tmp_path, monkeypatch):
+    program = tmp_path / "tesseract"
+    program.write_text("#!/bin/sh\necho 'List of available languages (1):'\necho eng\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(MachineError, match="apt-get install tesseract-ocr-kor"):
+        ocr.require(("kor",))
+    ocr.require(("eng",))
+
+
+def test_readings_survive_the_ledger(ledger):
+    reading = ocr.Reading("가\n나", 91.5, 12.0, "가 \n")
+    ledger.remember(ocr.NAMESPACE, "k", json.dumps(ocr.asdict(reading), ensure_ascii=False))
+    assert ocr.Reading(**json.loads(ledger.recall(ocr.NAMESPACE, "k"))) == reading

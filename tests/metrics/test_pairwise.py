@@ -1,0 +1,63 @@
+import pytest
+
+from jangin.metrics.pairwise import Judgement, self_preference, settle
+
+
+def judged(verdicts, lengths=(10, 10)):
+    return [
+        Judgement(f"q{i}", f"d{i}", a_first, b_first, *lengths)
+        for i, (a_first, b_first) in enumerate(verdicts)
+    ]
+
+
+def test_the_published_comparison_of_15_questions_comes_out():
+    # 10 won both ways, 3 lost both, 2 inconsistent: 22 of 30 verdicts = 73.3 %.
+    report = settle(judged([("a", "a")] * 10 + [("b", "b")] * 3 + [("a", "b")] * 2))
+    assert (report.wins, report.losses, report.ties, report.inconsistent) == (10, 3, 2, 2)
+    assert report.win_rate.estimate == pytest.approx(22 / 30)
+    assert report.p_value == pytest.approx(0.0923, abs=5e-5)  # 2 * P(X <= 3), X ~ B(13, 1/2)
+    assert report.win_rate.low < 22 / 30 < report.win_rate.high
+
+
+def test_a_judge_that_always_takes_the_first_says_nothing_and_is_found_out():
+    report = settle(judged([("a", "b")] * 8))
+    assert (report.ties, report.inconsistent) == (8, 8)
+    assert report.win_rate.estimate == 0.5
+    assert report.first_shown.estimate == 1
+    assert report.p_value == 1
+
+
+def test_a_called_tie_is_a_tie_and_no_inconsistency():
+    report = settle(judged([("tie", "tie"), ("a", "tie")]))
+    assert (report.ties, report.inconsistent) == (2, 1)
+    assert report.first_shown.estimate == 1
+
+
+def test_a_judge_that_likes_length_is_found_out():
+    verdicts = judged([("a", "a")] * 6, (90, 10)) + judged([("b", "b")] * 6, (10, 90))
+    report = settle(verdicts)
+    assert report.longer_won.estimate == 1
+    assert report.length_correlation == pytest.approx(1)
+
+
+def test_answers_of_one_length_show_no_bias_of_length():
+    report = settle(judged([("a", "a"), ("b", "b")]))
+    assert report.longer_won is None
+    assert report.length_correlation is None
+
+
+def test_self_preference_is_the_gain_before_oneself_over_the_other_judges():
+    clusters = {f"q{n}": f"d{n}" for n in range(10)}
+    points = {
+        "gpt": dict.fromkeys(clusters, 1.0) | {"q0": 0.0, "q1": 0.0},
+        "claude": {q: float(n < 5) for n, q in enumerate(clusters)},
+        "gemini": {q: float(n < 6) for n, q in enumerate(clusters)},
+    }
+    found = self_preference(points, "gpt", clusters)
+    assert (found.n, found.own, found.others) == (10, 0.8, pytest.approx(0.55))
+    assert found.gain.estimate == pytest.approx(0.25)
+    assert found.gain.low < 0 < found.gain.high
+    del points["gemini"]["q9"]
+    assert self_preference(points, "gpt", clusters).n == 9
+    assert self_preference(points, "llama", clusters) is None
+    assert self_preference({"gpt": points["gpt"]}, "gpt", clusters) is None

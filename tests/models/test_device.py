@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from jangin.models.device import (
+    choose_precision,
+    has_cuda,
+    native_precision,
+    read_capabilities,
+    sees_gpu,
+)
+
+PLAIN, AMX = frozenset({"avx2", "avx512f"}), frozenset({"avx512f", "amx_bf16"})
+CUDA = "from typing import Optional\n__all__ = ['cuda']\ncuda: Optional[str] = '12.8'\nhip = None\n"
+CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "flags", "expected"),
+    [
+        (None, PLAIN, "fp32"),
+        (None, AMX, "bf16"),
+        (None, frozenset({"avx512_bf16"}), "bf16"),
+        ([(7, 0)], AMX, "fp32"),  # V100, whatever the CPU can
+        ([(7, 5)], AMX, "fp32"),  # T4
+        ([(8, 0)], PLAIN, "bf16"),
+        ([(10, 0)], PLAIN, "bf16"),
+        ([(9, 0), (7, 5)], PLAIN, "fp32"),
+        ([], AMX, "fp32"),  # a GPU that does not tell
+    ],
+)
+def test_bf16_only_where_the_device_that_trains_computes_it(capabilities, flags, expected):
+    assert choose_precision(capabilities, flags) == expected
+
+
+@pytest.mark.parametrize(
+    ("driver", "torch_version", "visible", "expected"),
+    [
+        (True, CUDA, None, True),
+        (True, CUDA, "0,1", True),
+        (True, CUDA.replace(": Optional[str]", ""), None, True),
+        (True, CPU, None, False),  # a CPU-only torch beside a driver
+        (True, "", None, False),
+        (False, CUDA, None, False),
+        (True, CUDA, "", False),
+        (True, CUDA, "-1", False),
+    ],
+)
+def test_a_gpu_counts_only_where_torch_will_use_it(driver, torch_version, visible, expected):
+    assert sees_gpu(driver, torch_version, visible) is expected
+
+
+def test_capabilities_are_read_from_nvidia_smi():
+    assert read_capabilities("7.5\n9.0\n12.1\n") == [(7, 5), (9, 0), (12, 1)]
+    assert read_capabilities("[N/A]\n\n") == []
+
+
+def test_what_is_told_without_torch_is_what_torch_tells():
+    assert has_cuda() == torch.cuda.is_available()
+    if torch.cuda.is_available():
+        assert (native_precision() == "bf16") == (torch.cuda.get_device_capability() >= (8, 0))
+
+
+def test_telling_it_does_not_import_torch():
+    code = (
+        "import sys; from jangin.models.device import native_precision; native_precision(); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,347 @@
+import json
+import re
+from collections import Counter
+from io import BytesIO
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jangin.core.errors import DataError, SettingsError
+from jangin.prepare.engine.build import COMPLETION, SPLIT, _aside, output_line, prepare
+from jangin.prepare.engine.plan import Plan
+from jangin.prepare.engine.stratified_split import AT_ONCE, draw, refuse_empty, share_out
+from jangin.prepare.tables.schema import RAW, REASON, ROW
+from jangin.prepare.transforms.deduplicate import (
+    ANSWER,
+    KEY,
+    OTHER_ANSWER,
+    PROMPT,
+    SAME_TEXT,
+    Deduplicate,
+)
+
+NAMES = ("train", "validation", "test", "aside")
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Prepare a CSV file; returns (outcome, {file: its lines as JSON})."""
+    done = []
+
+    def call(text, **plan):
+        folder = tmp_path / str(len(done))
+        (folder / "work").mkdir(parents=True)
+        done.append(folder)
+        source = folder / "rows.csv"
+        source.write_text(text, encoding="utf-8")
+        files = {name: folder / f"{name}.jsonl" for name in NAMES}
+        fields = {"prompt": "{q}", "completion": "{a}", **plan}
+        made = Plan.model_validate_json(json.dumps(fields))
+        outcome = prepare(source, made, files, folder / "work")
+        lines = {
+            name: [json.loads(line) for line in path.read_text().splitlines()]
+            for name, path in files.items()
+            if path.exists()
+        }
+        return outcome, lines
+
+    return call
+
+
+def csv(rows):
+    return "q,a,g\n" + "".join(f"{q},{a},{g}\n" for q, a, g in rows)
+
+
+ROWS = [(f"후기 {n}", n % 5 + 1, n // 4) for n in range(200)]
+
+
+def test_every_row_is_in_one_file_and_each_label_has_its_share(work):
+    outcome, lines = work(csv([*ROWS, ("", 1, 1), ("x", "", 1)]))
+    assert outcome.splits == {"train": 160, "validation": 20, "test": 20}
+    for split, n in (("train", 32), ("validation", 4), ("test", 4)):
+        assert outcome.answers[split] == dict.fromkeys("12345", n)
+    asked = [line["messages"][0]["content"] for name in NAMES[:3] for line in lines[name]]
+    assert sorted(asked) == sorted(q for q, _, _ in ROWS)
+    assert [(row["line"], row["reason"]) for row in lines["aside"]] == [
+        (202, "the prompt is empty"),
+        (203, "the answer is empty"),
+    ]
+    assert [(r.reason, r.rows, r.lines) for r in outcome.reasons] == [
+        ("the answer is empty", 1, (203,)),
+        ("the prompt is empty", 1, (202,)),
+    ]
+
+
+def test_the_same_plan_gives_the_same_bytes_and_another_seed_others(work):
+    first, again, other = (work(csv(ROWS), seed=seed)[0].digests for seed in (1, 1, 2))
+    assert first == again
+    assert first["test"] != other["test"]
+
+
+def test_a_group_never_falls_apart(work):
+    _, lines = work(csv(ROWS), group="g", completion="{a}|{g}")
+    group_of = {q: g for q, _, g in ROWS}
+    splits = {
+        name: {group_of[line["messages"][0]["content"]] for line in lines[name]}
+        for name in NAMES[:3]
+    }
+    assert not splits["train"] & splits["test"]
+    assert not splits["train"] & splits["validation"]
+
+
+def test_copies_cannot_stand_in_two_splits_even_where_they_are_kept(work):
+    rows = [(f"Text {n // 3}{'!' * (n % 3)}", n % 2, 0) for n in range(300)]
+    _, lines = work(csv(rows))
+    homes = {}
+    for name in NAMES[:3]:
+        for line in lines[name]:
+            homes.setdefault(line["messages"][0]["content"].rstrip("!"), set()).add(name)
+    assert len(homes) == 100
+    assert all(len(names) == 1 for names in homes.values())
+
+
+def test_the_form_of_a_line_is_chat_completion_or_preference(work):
+    chat = work(csv(ROWS), system="별점을 매겨라")[1]["train"][0]["messages"]
+    assert [m["role"] for m in chat] == ["system", "user", "assistant"]
+    plain = work(csv(ROWS), format="completion", prompt="{q}\n\n###\n\n", completion=" {a}")
+    assert plain[1]["train"][0] == {"prompt": "후기 0\n\n###\n\n", "completion": " 1"}
+    pair = work(csv(ROWS), format="preference", rejected="{g}점")[1]["train"][0]
+    assert pair["rejected"] == [{"role": "assistant", "content": "0점"}]
+    assert pair["prompt"] == [{"role": "user", "content": "후기 0"}]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+def test_any_text_comes_out_as_json_that_reads_back(text):
+    frame = pl.DataFrame({PROMPT: [text], COMPLETION: [text]})
+    line = frame.select(output_line(Plan()))[0, 0]
+    assert [m["content"] for m in json.loads(line)["messages"]] == [text, text]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1))
+@example(["\u2028\u2029\x7f\x85", '"\\\x00\x1f\n\r\t/', "😀\ufeff"])
+def test_any_text_that_is_set_aside_reads_back(texts):
+    frame = pl.DataFrame(
+        {ROW: range(len(texts)), REASON: None, RAW: texts, PROMPT: texts, COMPLETION: texts},
+        schema_overrides={REASON: pl.String, RAW: pl.String},
+    ).with_columns(pl.lit(0).alias(SPLIT))
+    target = BytesIO()
+    _aside(frame, pl.Series(['so "it" is'])).write_ndjson(target)
+    rows = [json.loads(line) for line in target.getvalue().decode().split("\n")[:-1]]
+    assert [list(row.values()) for row in rows] == [
+        [line, 'so "it" is', text, text, text] for line, text in enumerate(texts)
+    ]
+
+
+def test_rows_are_not_written_aside_where_no_file_is_named_for_them(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "a.csv").write_text(csv([*ROWS, ("", 1, 1)]))
+    files = {name: tmp_path / f"{name}.jsonl" for name in NAMES[:3]}
+    plan = Plan(prompt="{q}", completion="{a}")
+    outcome = prepare(tmp_path / "a.csv", plan, files, tmp_path / "work")
+    assert set(outcome.files) == set(NAMES[:3])
+    assert outcome.reasons[0].rows == 1
+
+
+def test_training_rows_can_stand_sorted_by_answer_or_shuffled(work):
+    rows = [(f"후기 {n}", (n * 7) % 12, 0) for n in range(240)]
+
+    def answers(order):
+        lines = work(csv(rows), order={"type": order})[1]["train"]
+        return [int(line["messages"][1]["content"]) for line in lines]
+
+    assert answers("sorted") == sorted(answers("as_given"))
+    assert answers("shuffled") != answers("as_given")
+    assert Counter(answers("shuffled")) == Counter(answers("as_given"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ("majority", ["a2"]),
+        ("first", ["a1"]),
+        ("last", ["a3"]),
+        ("drop", []),
+        ("keep", ["a1", "a2", "a3"]),
+    ],
+)
+def test_several_answers_to_one_text_are_settled_by_rule(rule, kept):
+    rows = pl.DataFrame(
+        {"a": ["a1", "a2", "a2", "b", "b", "a3"], KEY: [7, 7, 7, 9, 9, 7]},
+        schema_overrides={KEY: pl.UInt64},
+    ).with_columns(pl.col("a").hash(1).alias(ANSWER))
+    reasons = Deduplicate(type="deduplicate", conflicts=rule).decide(rows)
+    left = rows.filter(reasons.is_null())
+    assert [a for a in left["a"] if a != "b"] == kept
+    assert left["a"].to_list().count("b") == 1
+    counts = Counter(reasons.drop_nulls().to_list())
+    assert counts[SAME_TEXT] + counts[OTHER_ANSWER] == 6 - len(kept) - 1
+    assert (
+        counts[OTHER_ANSWER] == {"majority": 2, "first": 3, "last": 3, "drop": 4, "keep": 0}[rule]
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40),
+    st.sampled_from(["majority", "first", "last"]),
+)
+def test_one_row_of_every_text_is_left(pairs, rule):
+    rows = pl.DataFrame(
+        {KEY: [k for k, _ in pairs], ANSWER: [a for _, a in pairs]},
+        schema={KEY: pl.UInt64, ANSWER: pl.UInt64},
+    )
+    left = rows.filter(Deduplicate(type="deduplicate", conflicts=rule).decide(rows).is_null())
+    assert sorted(left[KEY]) == sorted({k for k, _ in pairs})
+    for key, answer in left.rows():
+        mine = [a for k, a in pairs if k == key]
+        best = max(mine, key=mine.count)
+        assert answer == {"majority": best, "first": mine[0], "last": mine[-1]}[rule]
+
+
+@given(st.integers(30, 200), st.integers(1, 4), st.integers(0, 9))
+def test_shares_are_those_asked_for_within_a_row_of_each_label(n, labels, seed):
+    rows = pl.DataFrame({"unit": range(n), "answer": [i % labels for i in range(n)]})
+    split = share_out(rows, "unit", "answer", 0.2, 0.2, seed)
+    for label in range(labels):
+        mine = split.filter(rows["answer"] == label).to_list()
+        for place in (1, 2):
+            assert abs(mine.count(place) - 0.2 * len(mine)) <= 1
+
+
+def sorted_draws(strata, sizes, validation, test, seed):
+    """What `draw` does, with every draw kept and sorted."""
+    order = np.argsort(np.random.default_rng(seed).random(len(strata)))
+    least = min((share for share in (validation, test) if share), default=1)
+    small = [s for s in set(strata) if least * sizes[strata == s].sum() < sizes[strata == s].max()]
+    strata = np.where(np.isin(strata, small), 9, strata)
+    found = np.zeros(len(strata), np.uint8)
+    for stratum in np.unique(strata):
+        mine = order[strata[order] == stratum]
+        middle, total = np.cumsum(sizes[mine]) - sizes[mine] / 2, sizes[mine].sum()
+        held = np.where(middle < (test + validation) * total, 1, 0)
+        found[mine] = np.where(middle < test * total, 2, held)
+    return found
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
+    st.sampled_from([(0.1, 0.1), (0, 0), (0, 0.3), (0.2, 0), (0.45, 0.45)]),
+    st.integers(0, 99),
+)
+def test_draws_that_are_made_again_are_those_that_are_kept_and_sorted(units, shares, seed):
+    strata = np.array([stratum for stratum, _ in units], np.uint8)
+    sizes = np.array([size for _, size in units], np.uint32)
+    expected = sorted_draws(strata, sizes, *shares, seed)
+    assert (draw(strata, sizes, *shares, seed) == expected).all()
+    ones = np.ones_like(sizes)
+    assert (draw(strata, None, *shares, seed) == sorted_draws(strata, ones, *shares, seed)).all()
+
+
+def test_draws_of_more_units_than_are_drawn_at_once_are_the_same_too():
+    strata = (np.arange(AT_ONCE + 1000) % 3).astype(np.uint8)
+    expected = sorted_draws(strata, np.ones(len(strata)), 0.1, 0.2, 7)
+    assert (draw(strata, None, 0.1, 0.2, 7) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares", "words"),
+    [
+        (3, (0.1, 0.1), "test would be empty: 3 rows are too few for a share of 0.1. 10 rows are "
+         "enough, or a share of 0.334 for validation and test, and a share of 0 is none."),
+        (7, (0.1, 0.1), "validation would be empty: 7 rows are too few for a share of 0.1. 10 rows "
+         "are enough, or a share of 0.143 for validation and test,"),
+        (2, (0.5, 0.2), "test would be empty: 2 rows are too few for a share of 0.2. 5 rows "
+         "are enough, and"),
+        (1, (0.8, 0.1), "test would be empty: 1 rows are too few for a share of 0.1. 10 rows are "
+         "enough, and"),
+        (4, (0.45, 0.45), "train would be empty: 4 rows are too few for a share of 0.1. 6 rows "
+         "are enough, and"),
+    ],
+)  # fmt: skip
+def test_where_a_split_would_be_empty_it_is_said_how_many_rows_or_which_share_do(
+    work, rows, shares, words
+):
+    def plan(shares):
+        return dict(zip(("validation", "test"), shares, strict=True))
+
+    with pytest.raises(SettingsError) as refused:
+        work(csv(ROWS[:rows]), **plan(shares))
+    assert words in str(refused.value)
+    enough = int(re.search(r"(\d+) rows are enough", str(refused.value))[1])
+    assert work(csv(ROWS[:enough]), **plan(shares))
+    if larger := re.search(r", or a share of (0\.\d+)", str(refused.value)):
+        assert work(csv(ROWS[:rows]), **plan([float(larger[1])] * 2))
+
+
+def test_groups_that_are_too_few_are_told_how_many_would_do(work):
+    rows = [(f"후기 {n}", n // 40, n // 40) for n in range(160)]
+    words = "160 rows in 4 groups are too few for a share of 0.1. 10 groups of like size are enough"
+    with pytest.raises(SettingsError, match=words):
+        work(csv(rows), group="g")
+    enough = [(f"후기 {n}", n // 40, n // 40) for n in range(400)]
+    splits = work(csv(enough), group="g")[0].splits
+    assert splits == {"train": 320, "validation": 40, "test": 40}
+
+
+@pytest.mark.parametrize("answers", [50, 25, 10])
+def test_answers_too_rare_for_shares_of_their_own_are_shared_out_together(work, answers):
+    rows = [(f"후기 {n}", n % answers, 0) for n in range(50)]
+    assert work(csv(rows))[0].splits == {"train": 40, "validation": 5, "test": 5}
+    some = [(f"글 {n}", "common", 0) for n in range(100)]
+    outcome, _ = work(csv(rows + some))
+    assert outcome.splits == {"train": 120, "validation": 15, "test": 15}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
+    st.sampled_from([(0.1, 0.1), (0.3, 0.05), (0, 0.3), (0.2, 0), (0.45, 0.45), (0.6, 0.3)]),
+    st.integers(0, 99),
+)
+def test_what_is_said_to_be_enough_is_enough(units, shares, seed):
+    sizes = np.array([size for _, size in units])
+    strata = np.array([stratum for stratum, _ in units], np.uint8)
+
+    def split(strata, sizes, shares):
+        refuse_empty(np.repeat(draw(strata, sizes, *shares, seed), sizes), *shares, sizes)
+
+    try:
+        split(strata, sizes, shares)
+    except SettingsError as refused:
+        enough = int(re.search(r"(\d+) (rows|groups)[a-z ]* are enough", str(refused))[1])
+        split(np.arange(enough, dtype=np.uint8) % 4, np.full(enough, 3), shares)
+        if larger := re.search(r", or a share of ([\d.]+) for ([a-z ]+),", str(refused)):
+            raised = [
+                float(larger[1]) if name in larger[2] else share
+                for name, share in zip(("validation", "test"), shares, strict=True)
+            ]
+            split(strata, sizes, raised)
+
+
+def test_one_class_only_is_one_clear_sentence(work):
+    with pytest.raises(DataError, match="all 3 rows that are left have the same answer as line 2"):
+        work("q,a\n가,5\n나,5\n다,5\n")
+
+
+def test_nothing_left_names_the_most_frequent_reason(work):
+    labels = {"type": "labels", "column": "a", "labels": ["1", "2"]}
+    with pytest.raises(DataError, match=r"none of its 2 rows is left .*a is 9, which is no label"):
+        work("q,a\n가,9\n나,9\n", steps=[labels])
+
+
+def test_steps_over_all_rows_stand_last():
+    steps = [{"type": "deduplicate"}, {"type": "clean_text"}]
+    from jangin.prepare.transforms.steps import split_steps
+
+    plan = Plan.model_validate_json(json.dumps({"steps": steps}))
+    with pytest.raises(SettingsError, match="deduplicate looks at all rows"):
+        split_steps(plan.steps)
+
+
+def test_impossible_shares_and_a_missing_rejected_answer_are_refused():
+    with pytest.raises(ValidationError, match="below 1"):
+        Plan(validation=0.5, test=0.5)
+    with pytest.raises(ValidationError, match="rejected"):
+        Plan(format="preference")

@@ -1,0 +1,61 @@
+"""Threads that work ahead: order, bounds and errors as if there were none."""
+
+import threading
+from collections.abc import Iterator
+
+from jangin.prepare.tables.prefetch import ahead, mapped
+
+
+def test_results_come_in_order_however_long_each_takes():
+    second = threading.Event()
+
+    def slow_first(number: int) -> int:
+        if number == 0:
+            assert second.wait(10)
+        second.set()
+        return number * number
+
+    assert list(mapped(slow_first, range(50))) == [number * number for number in range(50)]
+
+
+def test_only_a_few_items_are_in_flight():
+    drawn = []
+
+    def numbers():
+        for number in range(100):
+            drawn.append(number)
+            yield number
+
+    for number in mapped(lambda n: n, numbers(), workers=2):
+        assert len(drawn) <= number + 3
+
+
+def taken_until(error: type[Exception], values: Iterator[int]) -> list[int]:
+    taken = []
+    while True:
+        try:
+            taken.append(next(values))
+        except error:
+            return taken
+
+
+def test_an_error_of_a_worker_is_raised_where_its_result_would_have_been():
+    values = mapped(lambda number: 6 // (3 - number), range(10))
+    assert taken_until(ZeroDivisionError, values) == [2, 3, 6]
+
+
+def test_an_iterator_read_ahead_gives_every_item_and_its_error_at_its_place():
+    def numbers():
+        yield from range(5)
+        raise ValueError("torn")
+
+    assert taken_until(ValueError, ahead(numbers())) == [0, 1, 2, 3, 4]
+    assert list(ahead(range(7))) == list(range(7))
+
+
+def test_an_iterator_that_is_left_early_leaves_no_thread():
+    before = threading.active_count()
+    source = ahead(iter(range(1000)))
+    assert next(source) == 0
+    source.close()
+    assert threading.active_count() == before

@@ -1,0 +1,587 @@
+"""`jangin prepare`: what it offers, in which order, what it writes, and that it repeats itself."""
+
+import json
+import os
+import pty
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from jangin.cli.main import main
+from jangin.core.errors import ConfigError, DataError
+from jangin.prepare.command import Wanted, differences, output_files, propose, read_manifest, write
+
+SPLITS = ("train", "validation", "test")
+
+
+def words(seed, count=6):
+    """Words that no other seed gives."""
+    draw = random.Random(seed)
+    return " ".join(
+        "".join(chr(draw.randrange(0xAC00, 0xD7A4)) for _ in "abc") for _ in range(count)
+    )
+
+
+def reviews(n=200):
+    return "review,rating\n" + "".join(f"{words(i)},{i % 4 + 1}\n" for i in range(n))
+
+
+@pytest.fixture
+def offer(tmp_path):
+    """Look at a text and refuse or take all; returns (plan, {name: remedy}, what was said)."""
+
+    def call(text, name="rows.csv", take=True, **wanted):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        offered, said = {}, []
+
+        def ask(remedy):
+            offered[remedy.name] = remedy
+            return take or remedy.level == "necessary"
+
+        plan, answers = propose(path, Wanted(**wanted), ask, said.append)
+        assert [answer.name for answer in answers] == list(offered)
+        return plan, offered, said
+
+    return call
+
+
+def test_clean_rows_are_offered_nothing_and_their_labels_are_shown(offer):
+    plan, offered, said = offer(reviews())
+    assert offered == {}
+    assert plan.steps == ()
+    assert "task: classification, 4 labels" in said
+    assert sum("█" in line for line in said) == 4
+
+
+def test_remedies_come_in_order_each_with_its_level(offer):
+    text = reviews()
+    rows = text.splitlines()[1:]
+    text += "문의는 hong@example.com 으로  보내요,2\n드문 등급입니다,9\n,1\n"
+    text += rows[0].replace(",", "!!,") + "\n" + "하" * 10_001 + ",3\n"
+    plan, offered, _ = offer(text)
+    assert {name: remedy.level for name, remedy in offered.items()} == {
+        "unusable rows": "necessary",
+        "clean text": "recommended",
+        "rare labels": "recommended",
+        "long rows": "recommended",
+        "personal data": "recommended",
+        "duplicates": "recommended",
+    }
+    assert list(offered) == [
+        "unusable rows", "clean text", "rare labels", "personal data", "duplicates", "long rows",
+    ]  # fmt: skip
+    assert offered["unusable rows"].finding == "1 x the prompt is empty"
+    kinds = [step.type for step in plan.steps]
+    assert kinds == ["clean_text", "labels", "mask_personal", "window", "deduplicate"]
+
+
+def test_what_is_refused_is_not_done(offer):
+    plan, offered, _ = offer(reviews() + "a  b,1\na b!,2\n", take=False)
+    assert {"clean text", "duplicates"} <= set(offered)
+    assert plan.steps == ()
+
+
+def test_near_copies_are_offered_after_copies(offer):
+    text = "question,answer\n"
+    text += "".join(
+        f"{c}{c}{c} 항목은 무엇인가요 그리고 {c * 9},답 {c}\n" for c in "가나다라마바사"
+    )
+    near = "가가가 항목은 무엇인가요 그리고 가가가가가가가가나"
+    plan, offered, said = offer(f"{text}{near},답 가\n")
+    assert offered["near copies"].rows == 1
+    assert plan.steps[-1].type == "near_duplicates"
+    assert "near copies" not in offer(f"{text}{near},답 거\n", "other.csv")[1]
+    assert "task: free answers" in said
+    assert any("8 rows are few" in line for line in said)
+
+
+def test_questions_made_from_one_pattern_stay(offer):
+    pattern = "{:02} 번 주문한 상품은 언제쯤 집에 도착하는지 알려 주세요,곧\n"
+    rows = "".join(map(pattern.format, range(40)))
+    _, offered, said = offer("question,answer\n" + rows)
+    assert "near copies" not in offered
+    assert any("as from one pattern; they stay" in line for line in said)
+
+
+def test_a_file_without_rows_is_looked_at_without_an_error_and_then_refused(offer, tmp_path):
+    plan, offered, _ = offer("question,answer\n")
+    assert offered == {}
+    with pytest.raises(DataError, match="none of its 0 rows is left"):
+        write(tmp_path / "rows.csv", plan, [], tmp_path)
+
+
+def test_plain_completions_get_separator_and_end_and_lower_case_but_chats_do_not(offer):
+    text = "prompt,completion\n"
+    text += "".join(
+        f"Task: solve it WELL {words(n)},answer to {words(n + 99)}\n" for n in range(1, 27)
+    )
+    _, offered, _ = offer(text, format="completion")
+    assert "common beginning of every question" in offered
+    plan, offered, _ = offer(text, format="completion", take=True)
+    assert plan.prompt.endswith(" ->")
+    assert plan.completion.endswith("\n")
+    assert "common beginning of every answer" in offered
+    plan, offered, _ = offer(text)
+    assert list(offered) == ["common beginning of every question"]
+    assert plan.system == "Task: solve it WELL"
+
+
+def test_capitals_are_said_of_latin_letters_and_never_of_hangul(offer):
+    korean = "".join(
+        f"한글 질문 {n * 37} 가나다,답 {n * 91}입니다 {chr(0xAC00 + n)}\n" for n in range(26)
+    )
+    _, offered, _ = offer("prompt,completion\n" + korean, format="completion")
+    assert "lower case" not in offered
+    loud = "".join(f"LOUD QUESTION {words(n)},{words(-n)}\n" for n in range(1, 27))
+    _, offered, _ = offer("prompt,completion\n" + loud, format="completion")
+    assert "lower case" in offered
+
+
+def test_rebalancing_is_a_hint_and_done_only_where_it_is_asked_for(offer):
+    text = reviews() + "".join(f"{words(n)},1\n" for n in range(1000, 1300))
+    plan, offered, said = offer(text)
+    assert "balance" not in offered
+    assert any("--balance 50" in line for line in said)
+    plan, offered, _ = offer(text, balance=50)
+    assert plan.steps[-1].type == "balance"
+
+
+def test_columns_that_nobody_knows_are_asked_for(offer):
+    with pytest.raises(DataError, match=r"There is: 글, 별.*--prompt 글 --completion 별"):
+        offer("글,별\n가,1\n")
+    plan, _, _ = offer("글,별\n가,1\n나,2\n", prompt="글", completion="{별}점")
+    assert (plan.prompt, plan.completion) == ("{글}", "{별}점")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "suggested"),
+    [
+        ("id,번호,내용,별점\n1,10,가,5\n2,20,나,5\n", {}, "--prompt 내용 --completion 별점"),
+        (",said,stars,user_id\n7,a,5,x\n8,b,5,y\n", {}, "--prompt said --completion stars"),
+        ("no,said,stars\n7,a,5\n7,b,5\n", {}, "--prompt no --completion stars"),
+        ("n,said,stars\n9,a,5\n8,b,5\n", {}, "--prompt n --completion stars"),
+        ("글,별,id\n가,1,a\n나,1,b\n", {"prompt": "글"}, "--prompt 글 --completion 별"),
+        ("글,별,id\n가,1,a\n나,1,b\n", {"completion": "글"}, "--prompt 별 --completion 글"),
+        ("id,번호\n1,10\n2,20\n", {}, "--prompt id --completion 번호"),
+        ("my text,my star\na,1\nb,1\n", {}, "--prompt 'my text' --completion 'my star'"),
+    ],
+)
+def test_ids_are_suggested_only_where_there_is_no_other_column(offer, text, wanted, suggested):
+    with pytest.raises(DataError, match=re.escape(f"as in: {suggested}") + "$"):
+        offer(text, **wanted)
+
+
+PRICES = ("1,299.00", "₩1,299,000", "$ 12.50", "3만 5천원", "-$5", "KRW 900", "1000", "12 dollars")
+
+
+def prices(cells):
+    return "item,price\n" + "".join(f'{words(n)},"{cell}"\n' for n, cell in enumerate(cells))
+
+
+def test_numbers_as_people_write_them_are_offered_to_be_read(offer, tmp_path):
+    cells = [*PRICES, *(f"{n:,}" for n in range(1000, 1100)), "문의", "$12.99 - $45.00"]
+    columns = {"prompt": "item", "completion": "price"}
+    plan, offered, _ = offer(prices(cells), **columns)
+    assert list(offered) == ["numbers"]
+    remedy = offered["numbers"]
+    assert remedy.finding == (
+        "107 answers are numbers with signs, separators, units or zeros at the end, such as "
+        "'1,299.00'; 2 are not one number, such as '문의'"
+    )
+    assert remedy.question == "write them like 1299, and set rows without one number aside"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(reason.rows for reason in outcome.reasons) == 2
+    assert sum(outcome.changed.values()) + 2 == remedy.rows == 109
+    files = output_files(tmp_path / "rows.csv", tmp_path)
+    lines = [json.loads(line) for n in SPLITS for line in files[n].read_text().splitlines()]
+    answers = {line["messages"][1]["content"] for line in lines}
+    read = {"1299", "1299000", "12.5", "35000", "-5", "900", "1000", "12", "1099"}
+    assert read <= answers
+    assert offer(prices(cells), take=False, **columns)[0].steps == ()
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [str(n) for n in range(100)],
+        [f"{n:05}" for n in range(100)],
+        [f"{n}층" for n in range(100)],
+        [f"{n},{n}" for n in range(100)],
+        [*(f"₩{n}" for n in range(80)), *(f"글 {n}" for n in range(20))],
+        [*(str(n) for n in range(99)), "3/4"],
+    ],
+)
+def test_other_answers_are_not_taken_for_numbers_to_be_read(offer, cells):
+    _, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    assert offered == {}
+
+
+def test_cells_without_a_digit_among_plain_numbers_are_offered_to_go(offer, tmp_path):
+    cells = [*map(str, range(99)), "ask us"]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    assert offered["numbers"].finding == "99 answers are numbers, and 1 hold none, such as 'ask us'"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is no number", 1)]
+
+
+def test_a_cell_that_holds_more_than_a_number_is_not_made_one(offer, tmp_path):
+    odd = ["1,299,00", "12,5", "$1.2k", "5%", "1300원부터", "2개", "(1,299)", "3만엔진", "3층"]
+    cells = [*odd, "₩1,299", "8963.00", *(f"{n}.00" for n in range(100, 190))]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    finding, rows = offered["numbers"].finding, offered["numbers"].rows
+    assert finding.startswith("92 answers are numbers with")
+    assert finding.endswith("such as '₩1,299'; 9 are not one number, such as '1,299,00'")
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is not a number alone", 9)]
+    assert sum(outcome.changed.values()) + 9 == rows == 101
+
+
+def test_numbers_that_are_written_shorter_beside_words_are_announced(offer, tmp_path):
+    cells = [*map(str, range(90)), "8963.00", "ask us"]
+    plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
+    question = "set rows without a number aside, and write 1 numbers shorter, such as '8963.00' as "
+    assert offered["numbers"].question == f"{question}'8963'"
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(outcome.changed.values()) + 1 == offered["numbers"].rows == 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([*map(str, range(250)), *["N/A"] * 150], "250 of 400 answers are numbers, 150 are none"),
+        ([*map(str, range(99)), "3/4"], "99 of 100 answers are numbers, 1 are none"),
+    ],
+)
+def test_numbers_among_others_are_spoken_of_where_nothing_is_offered(offer, cells, words):
+    _, offered, said = offer(prices(cells), prompt="item", completion="price")
+    assert "numbers" not in offered
+    (line,) = [line for line in said if line.startswith(words)]
+    assert f"such as '{cells[-1]}'; they stay. If numbers are" in line
+    some = [*map(str, range(40)), *(words + str(n) for n in range(60))]
+    _, _, said = offer(prices(some), prompt="item", completion="price")
+    assert not [line for line in said if "are none" in line]
+
+
+def test_what_a_list_leaves_out_is_counted(offer):
+    rare = "".join(f"{words(1000 + n)},rare{n}\n" for n in range(10))
+    finding = offer(reviews() + rare)[1]["rare labels"].finding
+    assert finding.startswith("10 rows have labels with fewer than 5 rows: rare0, rare1, ")
+    assert finding.endswith("rare7 and 2 more")
+
+
+def test_what_is_announced_is_what_goes(offer, tmp_path):
+    """Rows with several faults, and long rows that differ from each other by a few letters."""
+    long = "하나 둘 " * 2600
+    rows = [(words(n), n % 4 + 1) for n in range(200)]
+    rows += [(f"{words(n)}!", n % 4 + 1) for n in range(12)]
+    rows += [(f"{words(n)} {words(n + 1)}", n % 4 + 1) for n in range(300, 340)]
+    rows += [(f"{words(n)} {words(n + 1)}가", n % 4 + 1) for n in range(300, 310)]
+    rows += [(words(3), 2), (words(900), 9), (f"{words(900)} ", 9), (long, 3), (f"{long}!", 3)]
+    rows += [(f"{words(700)} {mail}@example.com", 1) for mail in ("kim", "lee")]
+    rows += [(f"{long} ", 3), (f"{long}\u200b가", 3)]
+    plan, offered, said = offer("review,rating\n" + "".join(f"{q},{a}\n" for q, a in rows))
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+
+    def gone(*reasons):
+        return sum(r.rows for r in outcome.reasons if any(word in r.reason for word in reasons))
+
+    assert offered["rare labels"].rows == gone("is no label") == 2
+    assert offered["long rows"].rows == gone("is over") == 4
+    assert "2 of these questions were counted as copies" in offered["long rows"].finding
+    assert gone("same text", "another answer") == 14
+    assert offered["duplicates"].rows == 14 + 2
+    assert offered["near copies"].rows == gone("copy of an earlier row") == 10
+    assert not [line for line in said if "--balance" in line]
+
+
+def test_labels_are_balanced_by_the_rows_that_will_be_there(offer, tmp_path):
+    text = reviews() + "".join(f"{words(n)},9\n" for n in range(900, 903))
+    assert not [line for line in offer(text)[2] if "--balance" in line]
+    assert [line for line in offer(text, take=False)[2] if "--balance 5" in line]
+    copies = reviews() + f"{words(0)},1\n" * 400
+    assert not [line for line in offer(copies)[2] if "--balance" in line]
+    assert [line for line in offer(copies, take=False)[2] if "--balance 50" in line]
+    plan, offered, _ = offer(copies, balance=30)
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert offered["balance"].rows == sum(r.rows for r in outcome.reasons if "slot" in r.reason)
+    assert offered["balance"].rows == 80
+    _, offered, said = offer(reviews(), balance=30, completion="{rating}점")
+    assert "balance" not in offered
+    assert "--balance 30 is left out: it takes answers that are one column" in said
+
+
+def test_long_rows_are_those_whose_question_is_too_long(offer):
+    short = "".join(f"{words(n)},{words(-n)}\n" for n in range(1, 20))
+    near = "하나 둘 " * 1999
+    rows = short + f"{near},{'가 ' * 5000}\n{near} 또 {near},답\n"
+    _, offered, _ = offer("question,answer\n" + rows)
+    assert offered["long rows"].rows == 1
+    assert "2 rows are over 10,000 characters, 1 of them by their" in offered["long rows"].finding
+
+
+def test_long_rows_are_counted_in_tokens_where_there_is_a_tokenizer(offer, tmp_path):
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = "".join(f"{words(n)},{words(-n)}\n" for n in range(1, 20))
+    rows += f"{words(30, 5)},{words(31, 9)}\n{words(32, 13)},{words(33, 1)}\n"
+    text = "question,answer\n" + rows
+    plan, offered, _ = offer(text, tokenizer=tmp_path, context=12)
+    assert offered["long rows"].finding.startswith("2 rows are over 12 tokens, 1 of them by their")
+    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert sum(reason.rows for reason in outcome.reasons) == offered["long rows"].rows == 1
+    assert "long rows" not in offer(text, tokenizer=tmp_path, context=14)[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"validation": 0.6, "test": 0.6}, r"--validation 0.6 and --test 0.6 come to 1.2, which"),
+        ({"validation": float("nan")}, "Together they must be below 1"),
+        ({"context": 100}, r"--context 100 is in tokens.*Name the folder of the model with --tok"),
+        ({"tokenizer": Path("model")}, "no limit is named. Add --context"),
+        ({"rejected": "b"}, "--rejected belongs to --format preference, not to chat. Add that"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(offer, wanted, words):
+    with pytest.raises(ConfigError, match=words):
+        offer(reviews(), **wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"prompt": "x {review"}, "--prompt 'x {review' has a brace without its other one. Write"),
+        ({"completion": "{{{rating"}, "--completion '{{{rating' has a brace"),
+        ({"prompt": "rating", "completion": "{rating}"}, "rating is both question and answer"),
+        ({"prompt": "rating"}, "rating is both question and answer. Name one column"),
+    ],
+)
+def test_patterns_that_cannot_be_meant_are_refused(offer, wanted, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        offer(reviews(), **wanted)
+    assert offer(reviews(), prompt="{{ {review}", completion="rating")[0].prompt == "{{ {review}"
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted", "words"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, {}, "--prompt prompt"),
+        ({"topic": "q", "chosen": "a", "rejected": "b"}, {}, "--prompt topic"),
+        (
+            {"topic": "q", "chosen": "a", "Rejected": "b"},
+            {"format": "preference"},
+            "--prompt topic",
+        ),
+    ],
+)
+def test_two_answers_suggest_the_format_that_learns_from_both(offer, row, wanted, words):
+    line = json.dumps(row) + "\n"
+    rejected = list(row)[2]
+    options = f"--format preference {words} --completion chosen --rejected {rejected}"
+    with pytest.raises(DataError, match=f"as in: {options}$"):
+        offer(line, "p.jsonl", **wanted)
+
+
+def test_a_pair_without_its_worse_answer_is_refused(offer):
+    line = json.dumps({"prompt": "q", "chosen": "a", "worse": "b"}) + "\n"
+    with pytest.raises(DataError, match=r"there is no column rejected.*Name the column with --rej"):
+        offer(line, "p.jsonl", format="preference")
+    assert offer(line, "p.jsonl", format="preference", rejected="worse")[0].rejected == "{worse}"
+
+
+def test_a_system_message_beside_chats_is_refused(offer):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(DataError, match="holds chats, which bring their own system messages"):
+        offer(json.dumps({"messages": turns}) + "\n", "c.jsonl", system="Be kind.")
+
+
+def test_chats_and_pairs_are_known_by_their_columns(offer):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    plan, _, _ = offer(json.dumps({"messages": turns}) + "\n", "c.jsonl")
+    assert (plan.source, plan.system) == ("messages", "{system}")
+    line = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"}) + "\n"
+    plan, _, _ = offer(line, "p.jsonl", format="preference")
+    assert (plan.completion, plan.rejected) == ("{chosen}", "{rejected}")
+
+
+def test_a_manifest_replays_the_same_bytes_and_names_what_differs(offer, tmp_path):
+    plan, _, _ = offer(reviews() + "a  b,1\n")
+    source, again = tmp_path / "rows.csv", tmp_path / "again"
+    again.mkdir()
+    _, first = write(source, plan, [], tmp_path)
+    old = read_manifest(output_files(source, tmp_path)["manifest"])
+    assert old == first
+    _, second = write(source, old.plan, [], again)
+    assert list(differences(old, second)) == []
+    for name in (*SPLITS, "aside"):
+        mine, theirs = output_files(source, tmp_path)[name], output_files(source, again)[name]
+        assert mine.read_bytes() == theirs.read_bytes()
+    source.write_text(reviews(100), encoding="utf-8")
+    _, third = write(source, old.plan, [], again, overwrite=True)
+    assert list(differences(old, third)) == [
+        "the file is another one than rows.csv was when the manifest was written"
+    ]
+    with pytest.raises(ConfigError, match=r"rows\.csv: : Invalid JSON"):
+        read_manifest(source)
+
+
+def test_nothing_is_overwritten_unasked_and_nothing_half_written(offer, tmp_path):
+    plan, _, _ = offer(reviews())
+    source = tmp_path / "rows.csv"
+    write(source, plan, [], tmp_path)
+    with pytest.raises(DataError, match=r"is in .* already\. Add --overwrite"):
+        write(source, plan, [], tmp_path)
+    source.write_text("review,rating\n가,1\n나,1\n", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DataError, match="same answer"):
+        write(source, plan, [], tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def jangin(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as leave:
+            code = leave.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return call
+
+
+def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = jangin("prepare", path)
+    assert code == 2
+    assert "nobody can be asked here. Add -y" in printed
+    code, printed = jangin("prepare", path, "-y")
+    assert code == 0, printed
+    assert "[recommended] 1 rows hold invisible characters" in printed
+    assert "201 of 201 rows: train 161, validation 20, test 20" in printed
+    report = json.loads((tmp_path / "rows_prepared_report.json").read_text())
+    assert report["remedies"] == [{"name": "clean text", "taken": True, "rows": 1}]
+    code, printed = jangin(
+        "prepare", path, "--apply", tmp_path / "rows_prepared_manifest.json", "--overwrite"
+    )
+    assert code == 0
+    assert "!" not in printed
+    code, printed = jangin(
+        "prepare", path, "--apply", tmp_path / "rows_prepared_manifest.json", "--prompt", "review",
+        "--seed", 42, "-y",
+    )  # fmt: skip
+    assert code == 2
+    assert "and --prompt, --seed would change that. Leave out --prompt, --seed, or" in printed
+
+
+def at_a_terminal(path, react):
+    """(exit code, what was printed) of `prepare`; `react` is called when it asks."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "jangin.cli", "prepare", str(path)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        printed, asked = b"", 0
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            printed += data
+            if printed.count(b"Do it?") > asked:
+                asked += 1
+                react(running, ours)
+    os.close(ours)
+    return running.returncode, printed.decode()
+
+
+def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = at_a_terminal(path, lambda _running, screen: os.write(screen, b"n\n"))
+    assert code == 0, printed
+    manifest = read_manifest(tmp_path / "rows_prepared_manifest.json")
+    assert [(a.name, a.taken) for a in manifest.remedies] == [("clean text", False)]
+    assert manifest.plan.steps == ()
+    code, printed = at_a_terminal(path, lambda _running, _screen: pytest.fail("asked"))
+    assert code == 2
+    assert "is in" in printed
+    assert "--overwrite" in printed
+
+
+def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
+    code, printed = at_a_terminal(path, lambda running, _screen: running.send_signal(signal.SIGINT))
+    assert code == 130, printed
+    assert "Nothing was written." in printed
+    assert "is kept" not in printed
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_a_file_is_shown_in_words_and_as_a_page(jangin, tmp_path):
+    path = tmp_path / "rows.csv"
+    text = reviews() + "문의 <b>hong@example.com</b> 로,1\n" + words(0) + ",4\n"
+    path.write_text(text, encoding="utf-8")
+    page = tmp_path / "data.html"
+    code, printed = jangin("show", "data", path, "-o", page)
+    assert code == 0, printed
+    assert "질문과 답 202행입니다" in printed
+    assert "답이 여럿인 질문: 1" in printed
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<svg") >= 3
+    assert "<b>hong" not in html
+    assert "hong@example.com" not in html.split("data_longest")[0].split("<h2>가장")[0]
+    code, printed = jangin("show", "data", path, "--language", "en")
+    assert "Questions with several answers: 1" in printed
+    code, printed = jangin("show", "data", tmp_path / "none.csv")
+    assert (code, "is no file" in printed) == (2, True)
+
+
+PROJECT = """\
+name: stars
+examples:
+  read:
+    path: rows.csv
+    format:
+      type: table
+      prompt: "{review}"
+      completion: "{rating}"
+      steps:
+        - {type: clean_text}
+        - {type: labels, column: rating, labels: ["1", "2", "3", "4"]}
+        - {type: deduplicate}
+  split: {unseen_sections: 0, held_out_paraphrases: 0, validation: 0.1, test: 0.1}
+models:
+  catalog:
+    base: {type: starter, size: 0.5M, vocabulary_size: 300, context_length: 32}
+"""
+
+
+def test_the_data_of_a_project_is_shown_with_its_splits(jangin, tmp_path):
+    (tmp_path / "rows.csv").write_text(reviews(), encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(PROJECT, encoding="utf-8")
+    code, printed = jangin("show", "data", "-p", tmp_path)
+    assert code == 2
+    assert "jangin run" in printed
+    code, printed = jangin("run", "split", "-p", tmp_path)
+    assert code == 0, printed
+    code, printed = jangin("show", "data", "-p", tmp_path)
+    assert code == 0, printed
+    assert "질문과 답" in printed
+    assert "분할" in printed

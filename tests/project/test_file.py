@@ -1,0 +1,366 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jangin.core.errors import ConfigError
+from jangin.project.file import (
+    SECTIONS,
+    Project,
+    dump_yaml,
+    open_project,
+    project_schema,
+    section_of,
+)
+from jangin.project.stages import STAGES
+
+GOOD = """\
+name: handbook
+teachers:
+  gpt: {type: recorded, model: m, replies: replies.jsonl}
+documents:
+  load:
+    folder: documents
+  chunk:
+examples:
+  synthesize:
+    teacher: gpt
+    pairs_per_chunk: 3
+  paraphrase: {source: {type: teacher, teacher: gpt, count: 5}}
+  curate:
+  split:
+models:
+  catalog:
+  sft:
+  evaluate:
+"""
+LINES = GOOD.splitlines()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text):
+        path = tmp_path / "project.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return written
+
+
+@pytest.fixture
+def problems(write):
+    """Lines of the error that a file gives, each without the path."""
+
+    def found(text):
+        path = write(text)
+        with pytest.raises(ConfigError) as caught:
+            open_project(path)
+        lines = str(caught.value).splitlines()
+        assert all(line.startswith(f"{path}:") for line in lines)
+        return [line.removeprefix(f"{path}:") for line in lines]
+
+    return found
+
+
+def replaced(old, new):
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def configs(opened, variant="main"):
+    project = opened.variants[variant]
+    return {s.name: c for s in STAGES if (c := project.stage_config(s.name)) is not None}
+
+
+def test_a_right_file_turns_on_the_stages_whose_keys_are_there(write):
+    opened = open_project(write(GOOD))
+    assert (opened.name, list(opened.variants)) == ("handbook", ["main"])
+    assert list(configs(opened)) == [
+        *("load", "catalog", "chunk", "synthesize", "paraphrase"),
+        *("curate", "split", "sft", "evaluate"),
+    ]
+    assert configs(opened)["synthesize"].pairs_per_chunk == 3
+    assert configs(opened)["paraphrase"].source.temperature == 0.7
+
+
+def test_the_folder_of_a_project_serves_as_its_file(write):
+    path = write(GOOD)
+    assert open_project(path.parent) == open_project(path)
+    assert open_project(path).folder == path.parent
+
+
+def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match=r"project.yaml does not exist.*jangin new NAME"):
+        open_project(tmp_path)
+
+
+def test_korean_windows_text_is_named_with_its_line_and_the_cure(problems):
+    text = GOOD.encode() + "# 한글\n".encode("cp949")
+    (line,) = problems(text)
+    assert line.startswith(f"{len(LINES) + 1}: this is not UTF-8 (byte {len(GOOD.encode()) + 2})")
+    assert "iconv -f cp949 -t utf-8 project.yaml" in line
+
+
+def test_a_byte_order_mark_of_windows_does_no_harm(write):
+    assert open_project(write(b"\xef\xbb\xbf" + GOOD.encode())).name == "handbook"
+
+
+def test_windows_line_ends_do_no_harm(write):
+    assert open_project(write(GOOD.replace("\n", "\r\n"))).name == "handbook"
+
+
+def test_a_tab_is_named_as_such(problems):
+    (line,) = problems(replaced("    folder", "\tfolder"))
+    assert line == ("6: a tab indents this line, and YAML allows only spaces. Replace it by spaces")
+
+
+def test_a_key_that_stands_twice_is_named_with_both_lines(problems):
+    (line,) = problems(replaced("  chunk:\n", "  chunk:\n  load: {folder: x}\n"))
+    assert line == "8: the key 'load' stands twice, first in line 5. Keep one of them"
+
+
+def test_broken_yaml_is_named_with_its_line(problems):
+    (line,) = problems(replaced("teacher: gpt, count: 5}}", "teacher: gpt, count: 5}"))
+    assert line.split(":")[0] in ("13", "14")
+    assert "this is not YAML" in line
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n", "7\n"])
+def test_a_file_that_holds_no_keys_is_told_what_belongs_there(problems, text):
+    (line,) = problems(text)
+    assert line.startswith("1: a project file holds keys such as `name:`")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "pairs_per_chunk: 3",
+            "pairs_per_chnk: 3",
+            "11: examples.synthesize.pairs_per_chnk: unknown key; did you mean 'pairs_per_chunk'?",
+        ),
+        ("  curate:", "  currate:", "13: examples.currate: unknown key; did you mean 'curate'?"),
+        ("models:", "model:", "15: model: unknown key; did you mean 'models'?"),
+        (
+            "  split:",
+            "  sft:",
+            "14: examples.sft: unknown key; it belongs under 'models'",
+        ),
+        (
+            "pairs_per_chunk: 3",
+            "similar: 1",
+            "11: examples.synthesize.similar: unknown key; it belongs under 'teachers'",
+        ),
+        (
+            "pairs_per_chunk: 3",
+            "pairs_per_chunk: three",
+            "11: examples.synthesize.pairs_per_chunk: must be a valid integer, not 'three'",
+        ),
+        (
+            "pairs_per_chunk: 3",
+            'pairs_per_chunk: "3"',
+            "11: examples.synthesize.pairs_per_chunk: must be a valid integer, not '3'",
+        ),
+        (
+            "pairs_per_chunk: 3",
+            "pairs_per_chunk: 0",
+            "11: examples.synthesize.pairs_per_chunk: must be greater than or equal to 1, not 0",
+        ),
+        (
+            "    teacher: gpt\n",
+            "",
+            "9: examples.synthesize.teacher: this key is missing. Add it",
+        ),
+        (
+            "name: handbook\n",
+            "",
+            "1: name: this key is missing. Add it",
+        ),
+        (
+            "    teacher: gpt\n",
+            "    teacher: gtp\n",
+            "10: examples.synthesize.teacher: no teacher is called 'gtp' (there is: gpt). "
+            "Add it under `teachers:`",
+        ),
+        (
+            "  chunk:\n",
+            "",
+            "8: examples.synthesize: needs chunks, which no stage before it makes. Turn on chunk",
+        ),
+        (
+            "  chunk:\n",
+            "  chunk: off\n",
+            "9: examples.synthesize: needs chunks, which no stage before it makes. Turn on chunk",
+        ),
+    ],
+)
+def test_one_mistake_is_one_line(problems, old, new, expected):
+    lines = problems(replaced(old, new))
+    assert lines[0] == expected
+    assert all("needs" in line for line in lines[1:])
+
+
+def test_a_wrong_type_of_a_union_names_what_there_is(problems):
+    (line,) = problems(replaced("type: recorded", "type: recored"))
+    assert line.startswith("3: teachers.gpt: ")
+    assert "'endpoint', 'recorded'" in line
+
+
+def test_a_wrong_key_inside_a_union_is_compared_with_that_variant_of_it(problems):
+    (line,) = problems(replaced("replies: replies.jsonl", "replies: r.jsonl, similr: 0.9"))
+    assert line == "3: teachers.gpt.similr: unknown key; did you mean 'similar'?"
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(problems):
+    text = (
+        GOOD.replace("folder: documents", "folder: 7")
+        .replace("pairs_per_chunk: 3", "pair_per_chunk: 3")
+        .replace("count: 5", "count: many")
+        .replace("  evaluate:", "  evalute:")
+    )
+    lines = problems(text)
+    assert [line.split(":")[0] for line in lines] == ["6", "11", "12", "18"]
+
+
+def test_no_stage_at_all_is_a_problem(problems):
+    (line,) = problems("name: empty\n")
+    assert line == "1: no stage is on. Add `documents:` with `load:` to begin"
+
+
+VARIANTS = (
+    GOOD
+    + """\
+variants:
+  plain:
+    examples:
+      paraphrase: off
+  rich:
+    examples: {paraphrase: {source: {count: 9}}}
+    models:
+      catalog:
+        base: {type: hub, id: org/model}
+"""
+)
+
+
+def test_variants_lay_their_keys_over_the_same_file(write):
+    opened = open_project(write(VARIANTS))
+    assert list(opened.variants) == ["plain", "rich"]
+    plain, rich = configs(opened, "plain"), configs(opened, "rich")
+    assert "paraphrase" not in plain
+    source = rich["paraphrase"].source
+    assert (source.count, source.teacher) == (9, "gpt")
+    assert plain["synthesize"] == rich["synthesize"]
+    assert (plain["catalog"].base.type, rich["catalog"].base.type) == ("starter", "hub")
+
+
+def test_another_type_in_a_variant_replaces_the_whole_thing(write):
+    endpoint = "{type: endpoint, model: big, base_url: 'http://127.0.0.1/v1'}"
+    own = replaced("replies: replies.jsonl", "replies: r.jsonl, similar: 0.8")
+    text = f"{own}variants:\n  live:\n    teachers: {{gpt: {endpoint}}}\n  same:\n"
+    text += "    teachers: {gpt: {type: recorded, similar: 0.9}}\n"
+    opened = open_project(write(text))
+    live, same = (opened.variants[name].teachers["gpt"] for name in ("live", "same"))
+    assert (live.type, live.model, live.replies) == ("endpoint", "big", Path("replies.jsonl"))
+    assert (same.similar, same.replies) == (0.9, Path("r.jsonl"))
+
+
+def test_an_empty_variant_is_the_file_itself(write):
+    opened = open_project(write(f"{GOOD}variants:\n  as_is:\n  other: {{name: other}}\n"))
+    assert configs(opened, "as_is") == configs(open_project(write(GOOD)))
+    assert opened.variants["other"].name == "other"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "    examples: {paraphrase: {source: {count: many}}}",
+            "22: examples.paraphrase.source.teacher.count: must be a valid integer, not 'many'",
+        ),
+        (
+            "    examples:\n      paraphrase:\n        source:\n          cout: 3",
+            "25: examples.paraphrase.source.teacher.cout: unknown key; did you mean 'count'?",
+        ),
+        ("    nothing", "21: variants.v: say what differs, as nested keys"),
+    ],
+)
+def test_a_mistake_in_a_variant_is_named_with_its_own_line(problems, override, expected):
+    assert problems(f"{GOOD}# a comment\nvariants:\n  v:\n{override}\n") == [expected]
+
+
+def test_a_mistake_of_the_file_is_told_once_however_many_variants_there_are(problems):
+    assert len(problems(VARIANTS.replace("pairs_per_chunk: 3", "pairs_per_chunk: 0"))) == 1
+
+
+def test_variants_that_are_no_mapping_are_told(problems):
+    (line,) = problems(f"{GOOD}variants: [a, b]\n")
+    assert line == "19: variants: name each variant, then what differs in it"
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("name: x", "documents:", "  load:", "    folder: d", "  chunk: off", "variants:"),
+        *("  a: {}", "  b:", "- 1", "? [a]", ": x", "&a [*a]", "{", "}", "null", "2020-01-01: 1"),
+        *("1: 2", "~: ~", "!!python/object:os.system x", "examples: on", "teachers: {t: {}}"),
+        *("models: {sft: {epochs: .nan}}", "'", "|", "%YAML 9.9", "---", "\t", "\0", "*x", "<<: 1"),
+    ]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(FRAGMENTS | st.sampled_from(LINES) | st.text(max_size=8), max_size=8))
+def test_no_text_whatever_gives_anything_but_a_project_or_a_config_error(write, lines):
+    try:
+        opened = open_project(write("\n".join(lines).encode(errors="replace")))
+    except ConfigError as error:
+        assert "project.yaml" in str(error)  # noqa: PT017  # either outcome is right
+    else:
+        assert opened.variants
+
+
+def test_a_file_written_by_dump_yaml_is_read_back(write):
+    data = yaml.safe_load(GOOD) | {"name": "안내서"}
+    text = dump_yaml(data)
+    assert "안내서" in text
+    assert open_project(write(text)).name == "안내서"
+
+
+@pytest.mark.parametrize("key", ["2020-01-01", "1", "on", "no", "~", "1.5"])
+def test_a_key_that_yaml_reads_as_no_text_is_told_to_be_quoted(problems, write, key):
+    text = f"{GOOD}variants:\n  {key}: {{name: x}}\n"
+    (line,) = problems(text)
+    assert line == f"20: the key {key} is read as a number, a date or a switch. " + (
+        f'Put it in quotes: "{key}"'
+    )
+    quoted = write(text.replace(f"  {key}:", f'  "{key}":'))
+    assert list(open_project(quoted).variants) == [key]
+
+
+def test_anchors_and_merged_keys_serve_to_say_things_once(write):
+    text = GOOD.replace("teacher: gpt, count: 5}", "<<: &who {teacher: gpt}, count: 5}")
+    assert configs(open_project(write(text)))["paraphrase"].source.teacher == "gpt"
+
+
+def test_the_schema_knows_every_stage_and_forbids_other_keys():
+    schema = json.loads(project_schema())
+    assert schema["additionalProperties"] is False
+    assert set(SECTIONS) | {"budget", "name", "prompts", "teachers", "variants"} == set(
+        schema["properties"]
+    )
+    keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
+    assert keys == {stage.name for stage in STAGES}
+
+
+def test_every_stage_has_its_section():
+    assert {section_of(stage.name) for stage in STAGES} == set(SECTIONS)
+    assert isinstance(Project(name="x").stage_config("load"), type(None))
+
+
+def test_a_wording_of_ones_own_is_checked_where_it_stands(problems):
+    own = "prompts:\n  paraphrase:\n    ko: {system: '', user: '$question $answer $tone'}\n"
+    (line,) = problems(GOOD + own)
+    assert line.startswith(f"{len(LINES) + 3}: prompts.paraphrase.ko: nothing fills in $tone")

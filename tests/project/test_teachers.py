@@ -1,0 +1,116 @@
+import pytest
+from pydantic import TypeAdapter
+
+from jangin.core.errors import ConfigError
+from jangin.core.stage import Silence
+from jangin.llm.ask import CachedChat, account_of
+from jangin.llm.batch_api import BatchChat
+from jangin.llm.budget import Budget
+from jangin.llm.endpoint import EndpointChat
+from jangin.llm.prices import FREE, Price
+from jangin.llm.recorded import RecordingChat
+from jangin.project.teachers import Desk, Teacher, open_endpoint, open_teacher
+
+URL = "http://127.0.0.1:1/v1"
+OPENAI = "https://api.openai.com/v1"
+
+
+def teacher(**fields):
+    given = {"type": "endpoint", "model": "m", "base_url": URL, **fields}
+    return TypeAdapter(Teacher).validate_python(given)
+
+
+@pytest.fixture
+def desk(tmp_path, ledger):
+    def make(limit=None, **fields):
+        return Desk(tmp_path, ledger, Silence(), Budget(limit), **fields)
+
+    return make
+
+
+def test_every_setting_of_a_teacher_reaches_the_client():
+    given = {
+        "key_variable": "K",
+        "structured": "none",
+        "timeout_seconds": 7.0,
+        "retries": 3,
+        "parameters": {"top_p": 0.5},
+        "length_name": "max_completion_tokens",
+        "stream": True,
+        "context_tokens": 9,
+        "tokens_per_character": 1.5,
+        "requests_per_minute": 60.0,
+        "tokens_per_minute": 600.0,
+        "patience_seconds": 8.0,
+        "largest_reply_bytes": 5000,
+    }
+    client = open_endpoint(teacher(**given, concurrency=5))
+    assert {name: getattr(client, name) for name in given} == given
+    assert client.most_at_once == 5
+
+
+def test_only_what_changes_replies_is_identity():
+    fields = teacher(parameters={"top_p": 0.5}, price=FREE, stream=True).identity()
+    assert fields == {"type": "endpoint", "model": "m", "parameters": {"top_p": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"base_url": OPENAI, "model": "gpt-4o-mini"}, (0.15, 0.6)),
+        ({"base_url": OPENAI, "model": "gpt-4o-mini", "mode": "batch"}, (0.075, 0.3)),
+        ({"base_url": OPENAI, "model": "unheard-of"}, None),
+        ({"price": {"input_usd_per_million": 1, "output_usd_per_million": 2}}, (1, 2)),
+    ],
+)
+def test_the_price_is_the_one_set_or_the_known_one_at_half_for_batches(fields, expected):
+    price = teacher(**fields).known_price()
+    if expected is None:
+        assert price is None
+    else:
+        assert (price.input_usd_per_million, price.output_usd_per_million) == expected
+
+
+def test_an_endpoint_is_paid_out_of_the_budget_by_name(desk):
+    price = Price(input_usd_per_million=1, output_usd_per_million=2)
+    at = desk(5)
+    chat = open_teacher("writer", teacher(price=price), at)
+    account = account_of(chat)
+    assert (account.teacher, account.price) == ("writer", price)
+    assert account.budget is at.budget
+    assert isinstance(chat.inner, EndpointChat)
+    assert chat.inner.lost == chat.lost
+
+
+def test_a_batch_teacher_is_one_and_knows_whom_to_tell(desk):
+    chat = open_teacher("writer", teacher(mode="batch", poll_seconds=3), desk())
+    assert isinstance(chat.inner, BatchChat)
+    assert chat.inner.poll_seconds == 3
+    assert chat.inner.found == chat.found
+
+
+def test_a_budget_without_a_price_is_told(desk):
+    with pytest.raises(ConfigError, match="nobody knows what model 'm' costs"):
+        open_teacher("writer", teacher(), desk(5))
+    assert open_teacher("writer", teacher(), desk()).model == "m"
+
+
+def test_a_recorded_teacher_is_free_and_records_from_its_endpoint(desk, tmp_path):
+    (tmp_path / "r.jsonl").write_text("")
+    recorded = TypeAdapter(Teacher).validate_python(
+        {"type": "recorded", "model": "m", "replies": "r.jsonl"}
+    )
+    assert account_of(open_teacher("w", recorded, desk(5))).price == FREE
+    with pytest.raises(ConfigError, match="has no endpoint to record from"):
+        open_teacher("w", recorded, desk(record=True))
+    live = recorded.model_copy(update={"record_from": teacher()})
+    chat = open_teacher("w", live, desk(record=True))
+    assert isinstance(chat, RecordingChat)
+    assert isinstance(chat.inner, CachedChat)
+
+
+def test_a_model_in_this_process_is_told_when_its_folder_holds_none(desk):
+    given = {"type": "model", "base": {"type": "local", "path": "nowhere"}}
+    with pytest.raises(ConfigError, match=r"nowhere is no model folder: it has no config.json"):
+        open_teacher("w", TypeAdapter(Teacher).validate_python(given), desk())

@@ -1,0 +1,235 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from jangin.core.parquet import write_table
+from jangin.core.records import Example, Message
+from jangin.core.store import Artifact, Manifest
+from jangin.evaluation.results import (
+    Comparison,
+    Prediction,
+    Result,
+    compare_systems,
+    grade_prediction,
+    summarise,
+)
+from jangin.report.data.results import collect_results
+from jangin.report.data.verdict import judge
+from jangin.report.i18n.translate import Words
+
+
+def predictions(
+    tuned, base=0, n=12, name="held_out_paraphrases", systems=("base", "tuned"), nearest=0
+):
+    """The systems on the same n questions, of which each gets the first few right."""
+    rows = []
+    for system in systems:
+        right = {"base": base, "tuned": tuned, "nearest": nearest}[system]
+        for number in range(n):
+            prompt = (Message(role="user", content=f"{number}번 휴가는 며칠입니까?"),)
+            answer = Message(role="assistant", content=f"{number}일")
+            example = Example.make(prompt, answer, (), kind="original", source="규정.md")
+            text = example.answer if number < right else "모릅니다"
+            rows.append(grade_prediction(example, name, system, text))
+    return rows
+
+
+@pytest.fixture
+def verdict_of(tmp_path):
+    """The verdict on {variant: predictions}, some of which leak."""
+
+    def make(leakage=None, language="en", **variants):
+        evaluations = {}
+        for variant, rows in variants.items():
+            folder = tmp_path / variant
+            folder.mkdir()
+            write_table(folder / "predictions.parquet", Prediction, rows)
+            write_table(folder / "results.parquet", Result, summarise(rows))
+            write_table(folder / "comparisons.parquet", Comparison, compare_systems(rows))
+            leaks = (leakage or {}).get(variant, {})
+            manifest = Manifest(
+                format=1, stage="evaluate", version=1, key=variant, config={"max_leakage": 0.01},
+                inputs={"base": "same"}, files={}, content="", created_at=datetime.now(UTC),
+                summary={"publishable": not leaks, "leakage": leaks},
+            )  # fmt: skip
+            evaluations[variant] = Artifact(folder, manifest)
+        results = collect_results({name: {"evaluate": a} for name, a in evaluations.items()})
+        return judge(results, evaluations, Words(language))
+
+    return make
+
+
+def test_without_an_evaluation_nothing_is_claimed(verdict_of):
+    assert verdict_of().tone == "none"
+
+
+def test_a_clear_difference_is_called_no_chance(verdict_of):
+    verdict = verdict_of(plain=predictions(2), paraphrased=predictions(11))
+    assert verdict.tone == "good"
+    assert verdict.text == (
+        "The model of “paraphrased” answers 92\u00a0% [65 to 99\u00a0%] of questions asked in "
+        "words it never saw; that of “plain”, 17\u00a0% [5 to 45\u00a0%]. The difference is "
+        "not chance (p = 0.00391)."
+    )
+    assert verdict.more == (
+        "Before training, the base model answered 0\u00a0% [0 to 24\u00a0%] of such questions.",
+    )
+
+
+def test_the_verdict_reads_as_korean_too(verdict_of):
+    verdict = verdict_of(language="ko", plain=predictions(2), paraphrased=predictions(11))
+    assert verdict.text == (
+        "학습 때 본 적 없는 표현으로 물은 질문 가운데 ‘paraphrased’ 모델은 92% [65~99%]에, "
+        "‘plain’ 모델은 17% [5~45%]에 맞게 답했습니다. 이 차이는 우연이 아닙니다 (p = 0.00391)."
+    )
+
+
+def test_the_better_variant_is_named_first_wherever_it_stands(verdict_of):
+    verdict = verdict_of(better=predictions(11), worse=predictions(2))
+    assert verdict.text.startswith("The model of “better”")
+
+
+def test_a_small_difference_could_be_chance_and_says_what_could_show(verdict_of):
+    verdict = verdict_of(plain=predictions(8), paraphrased=predictions(10))
+    assert verdict.tone == "unsure"
+    assert verdict.text.endswith(
+        "The difference could be chance (p = 0.5). 12 questions are too few to tell."
+    )
+    assert "With 12 questions, a difference below 50.0 points cannot show." in verdict.more
+
+
+def test_five_questions_can_prove_nothing(verdict_of):
+    verdict = verdict_of(plain=predictions(0, n=5), paraphrased=predictions(5, n=5))
+    assert verdict.tone == "unsure"
+    assert "With 5 questions no difference could be proved. Ask more of them." in verdict.more
+
+
+def test_equal_shares_are_called_equal(verdict_of):
+    verdict = verdict_of(plain=predictions(8), paraphrased=predictions(8))
+    assert verdict.tone == "unsure"
+    assert "both answer 67\u00a0%" in verdict.text
+
+
+def test_of_three_variants_the_best_two_are_compared(verdict_of):
+    verdict = verdict_of(a=predictions(1), b=predictions(11), c=predictions(3))
+    assert "“b” answers" in verdict.text
+    assert "that of “c”" in verdict.text
+    assert verdict.more[0].startswith("Of 3 variants, “b” has the highest share")
+
+
+@pytest.mark.parametrize(
+    ("tuned", "base", "tone"), [(11, 0, "good"), (2, 1, "unsure"), (1, 12, "bad")]
+)
+def test_one_variant_is_compared_with_its_base(verdict_of, tuned, base, tone):
+    verdict = verdict_of(main=predictions(tuned, base))
+    assert verdict.tone == tone
+    assert "the base model before training" in verdict.text
+    assert ("The trained model is worse" in verdict.text) == (tone == "bad")
+
+
+def test_without_a_base_there_is_nothing_to_compare_with(verdict_of):
+    verdict = verdict_of(main=predictions(11, systems=("tuned",)))
+    assert verdict.tone == "none"
+    assert "nothing to compare it with" in verdict.text
+
+
+def test_a_model_that_was_never_asked_gets_no_verdict(verdict_of):
+    assert verdict_of(main=predictions(0, systems=("base",))).tone == "none"
+
+
+def test_variants_with_other_questions_are_not_compared(verdict_of):
+    verdict = verdict_of(plain=predictions(2), paraphrased=predictions(11, n=11))
+    assert verdict.tone == "unsure"
+    assert "asked different questions" in verdict.text
+
+
+def test_held_out_paraphrases_speak_before_seen_questions(verdict_of):
+    seen = predictions(12, name="seen_questions")
+    verdict = verdict_of(main=seen + predictions(1))
+    assert "questions asked in words it never saw" in verdict.text
+    assert verdict.tone == "unsure"
+
+
+def test_a_leak_goes_before_every_figure(verdict_of):
+    leak = {"b": {"held_out_paraphrases": 0.0833, "unseen_sections": 0.0}}
+    verdict = verdict_of(leak, a=predictions(2), b=predictions(11))
+    assert verdict.tone == "bad"
+    assert verdict.text == (
+        "The figures below may not be published: 8.3\u00a0% of questions asked in words it "
+        "never saw in “b” are copies of training questions (allowed: 1.0\u00a0%)."
+    )
+
+
+SYSTEMS = ("base", "tuned", "nearest")
+
+
+@pytest.mark.parametrize(
+    ("tuned", "nearest", "n", "said"),
+    [
+        (80, 80, 100, "The trained model is not better; the difference could be chance (p = 1), "
+         "and 100 questions can show one of 6.0 points: for this question no model has to be "
+         "trained."),
+        (25, 26, 30, "The trained model is not better; the difference could be chance (p = 1). "
+         "With 30 questions, a difference below 20.0 points cannot show."),
+        (40, 90, 100, "The trained model is worse, and the difference is not chance (p < 0.0001): "
+         "for this question no model has to be trained."),
+        (84, 80, 100, "That the trained model is better is not shown: the difference could be "
+         "chance (p = 0.125)."),
+        (11, 11, 12, "12 questions are too few to tell which of the two is better (p = 1)."),
+        (11, 8, 12, "12 questions are too few to tell which of the two is better (p = 0.25)."),
+    ],
+)  # fmt: skip
+def test_a_model_not_shown_to_be_better_than_a_baseline_is_no_good_news(
+    verdict_of, tuned, nearest, n, said
+):
+    verdict = verdict_of(plain=predictions(tuned, nearest=nearest, n=n, systems=SYSTEMS))
+    assert verdict.tone == "unsure"
+    assert "nearest, which needs no language model, answers" in verdict.more[-1]
+    assert verdict.more[-1].endswith(said)
+    assert ("no model has to be trained" in verdict.more[-1]) == ("has to be trained" in said)
+
+
+@pytest.mark.parametrize(
+    ("language", "headline", "beside"),
+    [
+        ("en", "3 questions are too few to tell.", "3 questions are too few to tell which"),
+        ("ko", "질문 3개로는 말하기에 너무 적습니다.", "질문 3개로는 어느 쪽이 나은지 말하기에"),
+    ],
+)
+def test_three_questions_give_no_verdict_in_either_language(verdict_of, language, headline, beside):
+    rows = predictions(1, nearest=1, n=3, systems=SYSTEMS)
+    verdict = verdict_of(language=language, plain=rows)
+    assert verdict.tone == "unsure"
+    assert verdict.text.endswith(headline)
+    assert beside in verdict.more[-1]
+
+
+def test_a_baseline_asked_before_the_tuned_model_is_paired_with_it_as_well(verdict_of):
+    systems = ("nearest", "base", "tuned")
+    verdict = verdict_of(plain=predictions(11, nearest=3, systems=systems))
+    assert verdict.more[-1].endswith("better, and the difference is not chance (p = 0.00781).")
+
+
+def test_a_baseline_that_only_another_variant_was_held_against_gets_no_verdict(verdict_of):
+    verdict = verdict_of(
+        plain=predictions(2, nearest=12, systems=SYSTEMS), paraphrased=predictions(11)
+    )
+    assert verdict.tone == "unsure"
+    assert verdict.more[-1].endswith("nobody can say which is better.")
+
+
+def test_a_predictor_without_a_model_that_is_worse_is_named_beside_the_good_news(verdict_of):
+    verdict = verdict_of(plain=predictions(11, nearest=3, systems=SYSTEMS))
+    assert verdict.tone == "good"
+    assert verdict.more[-1].startswith("The best predictor without a language model, nearest")
+    assert verdict.more[-1].endswith("better, and the difference is not chance (p = 0.00781).")
+
+
+def test_a_baseline_of_all_variants_is_one_row(verdict_of):
+    systems = ("base", "tuned", "nearest")
+    verdict = verdict_of(
+        plain=predictions(2, nearest=3, systems=systems),
+        paraphrased=predictions(11, nearest=3, systems=systems),
+    )
+    assert verdict.tone == "good"
+    assert "nearest, answers 25" in verdict.more[-1]

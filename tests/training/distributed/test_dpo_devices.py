@@ -1,0 +1,124 @@
+"""Preference training on two gloo processes, and a device that is too small for the reference."""
+
+import json
+
+import pytest
+import torch
+
+from jangin.core.errors import TrainingError
+from jangin.core.stage import Silence
+from jangin.models.loading import load_trained
+from jangin.models.tokens.pair_packing import render_pairs
+from jangin.training.distributed.fit import reference_sums
+from jangin.training.dpo import STAGE, DpoConfig
+from jangin.training.loop.dpo_objective import choose_pair_scorer
+from tests.training.loop.test_gradient_accumulation import SmallDevice
+from tests.training.test_dpo import (
+    Stopping,
+    content,
+    family,
+    lines_of,
+    make_pair,
+    stage,  # noqa: F401  a fixture
+    tuned,  # noqa: F401  a fixture
+)
+
+CPU = torch.device("cpu")
+# 16 pairs in steps of 5: the last step of an epoch has one pair for two processes.
+SEVERAL = {
+    "examples_per_step": 5,
+    "tokens_per_batch": 128,
+    "length": {"type": "steps", "steps": 20},
+    "learning_rate": 1e-3,
+    "log_every_steps": 1,
+    "sft_weight": 0.05,
+    "label_smoothing": 0.1,
+    "checkpoint_every_steps": 2,
+    "stop": {"type": "drift", "max_fall": 0.25},
+    "gate": "warn",
+}
+
+
+def assert_same(alone, together):
+    for one, two in zip(lines_of(alone), lines_of(together), strict=True):
+        assert two.train_loss == pytest.approx(one.train_loss, abs=1e-5)
+        assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-3)
+        assert two.reward_margin == pytest.approx(one.reward_margin, abs=1e-5)
+        assert two.chosen_drift == pytest.approx(one.chosen_drift, abs=1e-5)
+        assert two.trained_tokens == one.trained_tokens
+        if one.step > 1:  # before, policy and reference are the same but for rounding
+            assert two.reward_accuracy == one.reward_accuracy
+    base = alone.folder("base")
+    weights = [load_trained(each.workspace, base).state_dict() for each in (alone, together)]
+    for name, one in weights[0].items():
+        torch.testing.assert_close(one, weights[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
+    alone = stage("one", **SEVERAL)
+    STAGE.run(alone)
+    assert alone.summary["stopped"]
+    assert 4 <= alone.summary["kept_step"] < alone.summary["steps"] < 20
+    undisturbed = stage("undisturbed", devices=2, **SEVERAL)
+    STAGE.run(undisturbed)
+    with pytest.raises(RuntimeError, match="went away"):
+        STAGE.run(stage("two", progress=Stopping(3), devices=2, **SEVERAL))
+    together = stage("two", devices=2, **SEVERAL)
+    STAGE.run(together)
+    assert "going on from step 2 of 20" in together.services.progress.said
+    runtime = json.loads((together.workspace / "runtime" / "training.json").read_text())
+    assert runtime["devices"] == 2
+    assert runtime["predicted_memory_bytes"] > 0
+    assert_same(alone, together)
+    assert content(undisturbed.workspace) == content(together.workspace)
+    figures = ("steps", "kept_step", "pairs", "trained_tokens", "probe_exact")
+    assert [alone.summary[f] for f in figures] == [together.summary[f] for f in figures]
+
+
+def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):  # noqa: F811
+    alone = stage("one", **SEVERAL)
+    STAGE.run(alone)
+    together = stage("sharded", devices=2, sharding="fsdp", **SEVERAL)
+    STAGE.run(together)
+    assert_same(alone, together)
+    figures = ("steps", "kept_step", "pairs", "trained_tokens", "probe_exact")
+    assert [alone.summary[f] for f in figures] == [together.summary[f] for f in figures]
+
+
+@pytest.fixture
+def data(tokenizer, conversations):
+    made = [
+        make_pair(question.content, answer.content, answer.content.replace("일", "주"))
+        for question, answer in conversations
+    ]
+    return render_pairs(tokenizer, made)
+
+
+class SmallAlways(SmallDevice):
+    """Holds only so many tokens at once, in training or not, once it is told its room."""
+
+    def look(self, _layer, args):
+        tokens = args[0].shape[:2].numel()
+        self.batches.append(tokens)
+        if tokens > self.room:
+            raise torch.OutOfMemoryError(f"{tokens} tokens are too many")
+
+
+def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, data):
+    model = family("gemma3 sliding", tokenizer)
+    device = SmallAlways(model, 10**6)
+    scorer = choose_pair_scorer(model, data, DpoConfig(precision="fp32"), CPU)
+    whole = reference_sums(scorer, data, range(len(data)), 512, Silence())
+    largest = max(device.batches)
+    device.room, progress = largest // 3, Silence()
+    halved = reference_sums(scorer, data, range(len(data)), 512, progress)
+    torch.testing.assert_close(halved, whole, rtol=1e-5, atol=1e-4)
+    assert progress.said == [
+        f"out of memory; the reference goes on with batches of {tokens} tokens, "
+        "its figures stay the same"
+        for tokens in (256, 128, 64)[: len(progress.said)]
+    ]
+    assert 1 <= len(progress.said) <= 3
+    device.room = int(data.lengths.max()) - 1
+    with pytest.raises(TrainingError, match=r"not even a single pair of \d+ tokens fits"):
+        reference_sums(scorer, data, range(len(data)), 512, Silence())

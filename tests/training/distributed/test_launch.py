@@ -1,0 +1,235 @@
+"""Two gloo processes on a CPU train what one process trains."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from jangin.core.errors import StoreError, TrainingError
+from jangin.core.stage import Silence
+from jangin.models.loading import load_model, load_tokenizer
+from jangin.models.starter import make_starter
+from jangin.models.tokens.chat_template import render_rows, select_rows
+from jangin.training.distributed.fit import fit
+from jangin.training.distributed.launch import RowsTask, launch, watch
+from jangin.training.loop.config import StepMetrics, TrainingConfig
+from jangin.training.loop.process_group import Ranks
+from jangin.training.loop.trainer import train
+from jangin.training.loop.weights import Start, save_trained
+
+LORA = {"type": "lora", "r": 4}
+
+
+def config(**changes):
+    fields = {
+        "length": {"type": "steps", "steps": 6},
+        "learning_rate": 3e-3,
+        "examples_per_step": 5,
+        "tokens_per_batch": 64,
+        "log_every_steps": 2,
+        "validate_every_steps": 3,
+        "checkpoint_every_steps": 2,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    return TrainingConfig.model_validate(fields | changes)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, conversations):
+    base = tmp_path_factory.mktemp("base")
+    texts = [message.content for pair in conversations for message in pair]
+    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 128, "seed": 0}
+    make_starter(base / "model", texts, **shape)
+    return Start(base)
+
+
+@pytest.fixture(scope="module")
+def rows(start, conversations):
+    names = [f"row {i}" for i in range(len(conversations))]
+    rendered = render_rows(load_tokenizer(start.base), conversations, names)
+    # 11 rows in steps of 5: the last step of an epoch has one row for two processes.
+    return select_rows(rendered, range(11)), select_rows(rendered, range(11, 16))
+
+
+def lines(folder):
+    written = (folder / "metrics.jsonl").read_bytes().splitlines()
+    return [StepMetrics.model_validate_json(line) for line in written]
+
+
+def run(start, rows, folder, progress=None, **changes):
+    folder.mkdir(exist_ok=True)
+    return fit(start, *rows, config(**changes), folder, progress or Silence())
+
+
+class Killing(Silence):
+    """The waiting process is gone at one step, its workers are not."""
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.steps = getattr(self, "steps", 0) + steps
+        if self.steps == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def assert_same(one, two, folder):
+    for alone, together in zip(lines(folder / "one"), lines(folder / "two"), strict=True):
+        assert together.train_loss == pytest.approx(alone.train_loss, abs=1e-5)
+        assert together.grad_norm == pytest.approx(alone.grad_norm, rel=1e-4)
+        assert together.trained_tokens == alone.trained_tokens
+        assert together.train_mean_token_accuracy == alone.train_mean_token_accuracy
+        if alone.valid_loss is not None:
+            assert together.valid_loss == pytest.approx(alone.valid_loss, abs=1e-5)
+    weights = [dict(trained.model.state_dict()) for trained in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start, rows, tmp_path):
+    first = run(start, rows, tmp_path / "tuned", method=LORA)
+    tokenizer = load_tokenizer(start.base)
+    save_trained(first.model, tokenizer, tmp_path / "tuned", (2,), first.dtype, start.base)
+    start = Start(start.base, tmp_path / "tuned")
+    one = run(start, rows, tmp_path / "one", method=LORA)
+    assert lines(tmp_path / "one")[0].train_loss < lines(tmp_path / "tuned")[0].train_loss - 0.1
+    two = run(start, rows, tmp_path / "two", method=LORA, devices=2)
+    assert two.outcome.runtime["devices"] == 2
+    held = two.outcome.runtime["parameters_here"]
+    assert held == one.outcome.runtime["parameters_here"]
+    assert_same(one, two, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains(
+    start, rows, tmp_path
+):
+    """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
+    one = run(start, rows, tmp_path / "one")
+    progress, several = Silence(), {"devices": 2, "sharding": "fsdp"}
+    undisturbed = run(start, rows, tmp_path / "undisturbed", **several)
+    victim = os.fork()
+    if not victim:
+        run(start, rows, tmp_path / "two", Killing(), **several)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(victim, 0)[1]) == signal.SIGKILL
+    two = run(start, rows, tmp_path / "two", progress, **several)
+    assert progress.said == ["going on from step 4 of 6"]
+    whole = one.outcome.runtime["parameters_here"]
+    assert whole / 2 <= two.outcome.runtime["parameters_here"] < whole * 0.52
+    assert_same(one, two, tmp_path)
+    assert lines(tmp_path / "undisturbed") == lines(tmp_path / "two")
+    weights = [dict(trained.model.state_dict()) for trained in (undisturbed, two)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_each_process_gets_about_as_many_tokens_and_every_row_has_one(rows):
+    lengths = rows[0].lengths
+    shares = [Ranks(rank, 3).share(range(11), lengths) for rank in range(3)]
+    assert sorted(row for share in shares for row in share) == list(range(11))
+    tokens = [int(lengths[share].sum()) for share in shares]
+    assert max(tokens) - min(tokens) <= lengths.max()
+
+
+SAYS = """
+import json, os, signal, sys, time
+def tell(**said): print(json.dumps(said), flush=True)
+def stop(*_):
+    tell(stopped=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, stop)
+print("a library's own words")
+tell(pid=os.getpid())
+tell(start="training", total=3)
+tell(say="hello")
+tell(advance=1, note="loss 1.0")
+"""
+
+
+def start_double(script, log, *arguments):
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-c", SAYS + script, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def listen(tmp_path, script, progress):
+    log = tmp_path / "workers.log"
+    return watch(start_double(script, log), log, progress)
+
+
+SMALL = """
+budget = json.load(open(sys.argv[1] + "/task.json"))["budget"]
+if budget > int(sys.argv[2]):
+    tell(error={"type": "OutOfMemoryError", "text": ""})
+    sys.exit(1)
+line = dict.fromkeys(("train_loss", "train_mean_token_accuracy", "learning_rate", "grad_norm"), 1)
+line |= {"step": 6, "epoch": 1, "trained_tokens": 9}
+lines = dict.fromkeys(("first", "last", "kept"), line)
+tell(outcome={"steps": 6, "trained_tokens": 9, "runtime": {"budget": budget}, **lines})
+"""
+
+
+def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
+    start, rows, tmp_path, monkeypatch
+):
+    def on_a_device_of(tokens):
+        def start_workers(task, config, log):  # noqa: ARG001  the real one's names
+            return start_double(SMALL, log, str(task), str(tokens))
+
+        monkeypatch.setattr("jangin.training.distributed.launch.start_workers", start_workers)
+        progress = Silence()
+        given = config(devices=2, tokens_per_batch=256)
+        return progress, lambda: launch(RowsTask(start, *rows), given, tmp_path, progress)
+
+    progress, go = on_a_device_of(100)
+    assert go().runtime == {"budget": 64}
+    assert [line for line in progress.said if line != "hello"] == [
+        f"out of memory; going on with batches of {tokens} tokens, the loss stays the same"
+        for tokens in (128, 64)
+    ]
+    _, go = on_a_device_of(1)
+    with pytest.raises(TrainingError, match=r"not even a single row of \d+ tokens fits"):
+        go()
+
+
+class Pressing(Silence):
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_workers_say_is_passed_on_and_their_error_keeps_its_kind(tmp_path):
+    progress = Silence()
+    script = "tell(error={'type': 'StoreError', 'text': 'the disk is full.'}); sys.exit(1)"
+    with pytest.raises(StoreError, match="the disk is full"):
+        listen(tmp_path, script, progress)
+    assert progress.said == ["hello"]
+
+
+def test_workers_that_ran_out_of_memory_give_no_outcome(tmp_path):
+    script = "tell(error={'type': 'OutOfMemoryError', 'text': ''}); sys.exit(1)"
+    assert listen(tmp_path, script, Silence()) is None
+
+
+def test_workers_that_end_without_a_word_are_an_error_with_the_logs_last_one(tmp_path):
+    with pytest.raises(TrainingError, match=r"ValueError: no such thing.*workers\.log"):
+        listen(tmp_path, "raise ValueError('no such thing')", Silence())
+
+
+def test_ctrl_c_asks_the_workers_to_stop_and_waits_for_them(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        listen(tmp_path, "time.sleep(60)", Pressing())
+
+
+def test_what_cannot_be_done_on_several_devices_is_refused(start, rows, tmp_path):
+    qlora = {"type": "qlora"}
+    with pytest.raises(TrainingError, match="4 bits cannot be sharded"):
+        run(start, rows, tmp_path, devices=2, sharding="fsdp", method=qlora)
+    with pytest.raises(TrainingError, match="one device only"):
+        train(load_model(start.base), *rows, config(devices=2), tmp_path, Silence())

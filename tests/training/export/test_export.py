@@ -1,0 +1,295 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jangin.core.errors import ExportError, MachineError
+from jangin.core.stage import Silence
+from jangin.models.loading import load_model
+from jangin.models.model_card import license_of
+from jangin.models.starter import make_starter
+from jangin.models.tokens.chat_template import render_rows
+from jangin.training.export.export import export_model, verify_export
+from jangin.training.loop.config import Lora, Steps, TrainingConfig
+from jangin.training.loop.trainer import train
+from jangin.training.loop.weights import attach, save_trained
+
+RECORD = {
+    "name": "handbook-specialist",
+    "base": "our-starter",
+    "data": {"originals": 16},
+    "training": {"method": "lora", "steps": 40, "train_loss": 0.125, "valid_loss": None},
+    "evaluation": [
+        {
+            "evidence_set": "seen_questions",
+            "system": "tuned",
+            "n": 16,
+            "right": 0.75,
+            "right_low": 0.5,
+            "right_high": 0.9,
+            "measure": "character_f1",
+            "score": 0.8,
+            "score_low": 0.7,
+            "score_high": 0.9,
+        }
+    ],
+    "limits": ["Korean only."],
+}
+
+
+@pytest.fixture(scope="module")
+def canaries(conversations):
+    return [conversation[:1] for conversation in conversations[:4]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, conversations):
+    """(base artifact, its LoRA artifact): a starter that knows its answers, and a small change."""
+    root = tmp_path_factory.mktemp("artifacts")
+    texts = [message.content for turns in conversations for message in turns]
+    base, tuned = root / "base", root / "tuned"
+    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 128, "seed": 0}
+    make_starter(base / "model", texts, **shape)
+    tokenizer = AutoTokenizer.from_pretrained(base / "model")
+    names = [str(number) for number in range(len(conversations))]
+    data = render_rows(tokenizer, conversations, names)
+    config = TrainingConfig(
+        length=Steps(type="steps", steps=40), learning_rate=1e-2, precision="fp32", threads=1
+    )
+    model = load_model(base)
+    train(model, data, None, config, root, Silence())
+    save_trained(model, tokenizer, base, data.stop_ids, torch.float32, base)
+    lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
+    adapted = attach(load_model(base), lora)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.02)
+    save_trained(adapted, tokenizer, tuned, data.stop_ids, torch.float32, base)
+    return base, tuned
+
+
+@pytest.fixture(scope="module")
+def merged(folders, canaries, tmp_path_factory):
+    """(folder, report) of one good export."""
+    out = tmp_path_factory.mktemp("export") / "merged"
+    return out, export_model(*folders, out, "merged", RECORD, canaries)
+
+
+@pytest.fixture
+def copy(merged, tmp_path):
+    """A copy of the good export, to be damaged."""
+    return shutil.copytree(merged[0], tmp_path / "copy")
+
+
+def edit_json(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_merged_export_answers_as_the_adapter_on_its_base_does(merged):
+    out, report = merged
+    assert report.form == "merged"
+    assert report.dtype == "float32"
+    assert report.parity.canaries == 4
+    assert report.parity.answer_tokens >= 8
+    assert report.parity.largest_divergence < 1e-5
+    assert report.bytes == sum(path.stat().st_size for path in out.iterdir())
+
+
+def test_a_merged_export_is_whole_without_its_base(merged):
+    names = {path.name for path in merged[0].iterdir()}
+    assert names == {
+        *("config.json", "generation_config.json", "model.safetensors", "README.md"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+    }
+    assert AutoModelForCausalLM.from_pretrained(merged[0]).dtype == torch.float32
+
+
+def test_merging_changes_the_weights_of_the_base(folders, merged):
+    before = load_file(folders[0] / "model" / "model.safetensors")
+    after = load_file(merged[0] / "model.safetensors")
+    assert before.keys() == after.keys()
+    key = "model.layers.0.mlp.down_proj.weight"
+    assert (before[key] - after[key]).abs().max() > 1e-3
+
+
+def test_an_adapter_export_loads_on_its_base(folders, canaries, tmp_path):
+    report = export_model(*folders, tmp_path / "adapter", "adapter", RECORD, canaries)
+    assert report.parity.largest_divergence == 0
+    names = {path.name for path in report.folder.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"} <= names
+    assert 'library_name: "peft"' in (report.folder / "README.md").read_text()
+
+
+def test_a_fully_tuned_model_is_exported_as_it_is_and_has_no_adapter(folders, canaries, tmp_path):
+    base, _ = folders
+    report = export_model(base, base, tmp_path / "full", "merged", RECORD, canaries)
+    assert report.parity.largest_divergence == 0
+    with pytest.raises(ExportError, match="it has no adapter"):
+        export_model(base, base, tmp_path / "adapter", "adapter", RECORD, canaries)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_bf16_base_is_merged_in_fp32_and_written_in_bf16(folders, canaries, tmp_path):
+    base, tuned = folders
+    half = tmp_path / "half"
+    shutil.copytree(base, half)
+    load_model(half, torch.bfloat16).save_pretrained(half / "model")
+    report = export_model(half, tuned, tmp_path / "out", "merged", RECORD, canaries)
+    assert report.dtype == "bfloat16"
+    assert 0 < report.parity.largest_divergence < report.parity.bound == 2e-2
+
+
+def test_one_wrong_weight_is_refused(folders, copy, canaries):
+    path = copy / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.down_proj.weight"][3, 5] += 5
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ExportError, match=r"canary 1 is .* nats \(KL\) away"):
+        verify_export(*folders, copy, canaries)
+    with pytest.raises(ExportError, match="it answers canary"):
+        verify_export(*folders, copy, canaries, max_divergence=1e9)
+
+
+def test_a_weight_that_is_not_a_number_is_refused(folders, copy, canaries):
+    path = copy / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ExportError, match="is nan nats"):
+        verify_export(*folders, copy, canaries)
+
+
+def test_one_wrong_token_of_the_tokenizer_is_refused(folders, copy, canaries):
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    ids = tokenizer(canaries[0][0].content)["input_ids"]
+    one, other = (tokenizer.convert_ids_to_tokens(i) for i in (ids[0], len(tokenizer) - 1))
+
+    def swap(value):
+        vocabulary = value["model"]["vocab"]
+        vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+
+    edit_json(copy / "tokenizer.json", swap)
+    with pytest.raises(ExportError, match="its tokenizer encodes canary 1 otherwise"):
+        verify_export(*folders, copy, canaries)
+
+
+def test_another_chat_template_is_refused(folders, copy, canaries):
+    path = copy / "chat_template.jinja"
+    path.write_text(path.read_text().replace("{{ bos_token }}", "{{ bos_token }} "))
+    with pytest.raises(ExportError, match="its chat template writes canary 1 as"):
+        verify_export(*folders, copy, canaries)
+
+
+def test_another_stop_token_is_refused(folders, copy, canaries):
+    edit_json(copy / "generation_config.json", lambda value: value.update(eos_token_id=[2, 7]))
+    with pytest.raises(ExportError, match=r"it stops at tokens \[2, 7\] instead of \[2\]"):
+        verify_export(*folders, copy, canaries)
+
+
+def test_an_export_that_cannot_be_read_back_is_refused(folders, copy, canaries):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ExportError, match="it cannot be read back"):
+        verify_export(*folders, copy, canaries)
+
+
+def test_a_refused_export_leaves_nothing_behind(folders, canaries, tmp_path):
+    with pytest.raises(ExportError, match=r"0e\+00 is allowed"):
+        export_model(*folders, tmp_path / "out", "merged", RECORD, canaries, max_divergence=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_and_a_missing_canary_are_refused(folders, canaries, tmp_path):
+    with pytest.raises(ExportError, match="exists already"):
+        export_model(*folders, tmp_path, "merged", RECORD, canaries)
+    with pytest.raises(ExportError, match="at least one question"):
+        export_model(*folders, tmp_path / "out", "merged", RECORD, [])
+
+
+def test_a_quantized_base_is_never_merged_into(folders, canaries, tmp_path):
+    base = shutil.copytree(folders[0], tmp_path / "base")
+    edit_json(
+        base / "model" / "config.json",
+        lambda value: value.update(quantization_config={"load_in_4bit": True}),
+    )
+    with pytest.raises(ExportError, match="is quantized"):
+        export_model(base, folders[1], tmp_path / "out", "merged", RECORD, canaries)
+
+
+def test_gguf_without_the_converter_says_how_to_get_it(folders, canaries, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    with pytest.raises(MachineError, match="GGUF needs llama"):
+        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+
+
+CONVERTER = """
+import pathlib, sys
+def main():
+    folder, *flags = sys.argv[1:]
+    assert flags[::2] == ["--outfile", "--outtype"] and flags[3] == "f32"
+    assert (pathlib.Path(folder) / "model.safetensors").exists()
+    pathlib.Path(flags[1]).write_bytes({content!r})
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def converter(tmp_path, monkeypatch):
+    """A stand-in for llama.cpp that takes its arguments and writes this content."""
+
+    def make(content):
+        folder = tmp_path / "llama.cpp"
+        folder.mkdir()
+        (folder / "convert_hf_to_gguf.py").write_text(CONVERTER.format(content=content))
+        monkeypatch.setenv("LLAMA_CPP", str(folder))
+
+    return make
+
+
+def test_gguf_is_one_file_and_its_card(folders, canaries, tmp_path, converter):
+    converter(b"GGUF\x03")
+    report = export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+    assert {path.name for path in report.folder.iterdir()} == {"out.gguf", "README.md"}
+    assert "converted from" in (report.folder / "README.md").read_text()
+
+
+def test_a_converter_that_writes_something_else_is_refused(folders, canaries, tmp_path, converter):
+    converter(b"nonsense")
+    with pytest.raises(ExportError, match="wrote no GGUF file"):
+        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_converter_is_quoted(folders, canaries, tmp_path, monkeypatch):
+    script = tmp_path / "convert.py"
+    script.write_text("import that_is_nowhere")
+    monkeypatch.setenv("LLAMA_CPP", str(script))
+    with pytest.raises(MachineError, match="Run: pip install that_is_nowhere, or export as"):
+        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+
+
+def test_the_model_card_tells_the_run_record_and_what_is_not_known(merged):
+    card = (merged[0] / "README.md").read_text()
+    assert "# handbook-specialist" in card
+    assert "| originals | 16 |" in card
+    assert "| Optimizer steps | 40 |" in card
+    assert (
+        "| seen_questions | tuned | 16 | 75.0% (50.0% to 90.0%) | 80.0% (70.0% to 90.0%) |" in card
+    )
+    assert "validation loss" not in card
+    assert "- Korean only." in card
+    assert "licence is not known here" in card
+    assert "4 canary prompts" in card
+
+
+def test_the_licence_of_a_base_is_read_from_its_card(tmp_path):
+    assert license_of(tmp_path) == ""
+    (tmp_path / "README.md").write_text("---\nlanguage: ko\nlicense: apache-2.0\n---\n# Base\n")
+    assert license_of(tmp_path) == "apache-2.0"

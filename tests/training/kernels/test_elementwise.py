@@ -1,0 +1,264 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import log_softmax, silu
+
+from jangin.models.device import has_bf16_tiles
+from jangin.models.varlen_attention import Segments
+from jangin.training.kernels import elementwise as fused
+from jangin.training.kernels.cpu_attention import Layout, Turn, asking, attend
+from jangin.training.kernels.cross_entropy import linear_cross_entropy
+from jangin.training.kernels.log_probs import linear_log_probabilities
+from jangin.training.kernels.numba import elementwise as fused_kernels
+from tests.training.kernels.test_llama import visible, with_mask
+
+CPU = torch.device("cpu")
+BF16 = torch.bfloat16
+BLOCK = 64
+"""Of the attention kernel, which only compiles on a CPU that has tiles."""
+tiled = pytest.mark.skipif(not has_bf16_tiles(), reason="the CPU has no AVX512_BF16, or AMX")
+
+
+def near(found, exact, share=0.01):
+    """Equal but for the rounding of bf16, which is 0.4 % of a number."""
+    limit = share * exact.abs().max().item()
+    torch.testing.assert_close(found.double(), exact.double(), rtol=share, atol=limit)
+
+
+def grads_of(function, inputs, weights):
+    """(outputs, gradients of the inputs) in the inputs' types."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    out = function(*inputs)
+    out = out if isinstance(out, tuple) else (out,)
+    total = sum((made.double() * w).sum() for made, w in zip(out, weights, strict=True))
+    return [made.detach() for made in out], torch.autograd.grad(total, inputs)
+
+
+def test_numbers_are_rounded_to_bf16_as_torch_rounds_them():
+    torch.manual_seed(0)
+    exact = torch.cat([torch.randn(5000), torch.tensor([0.0, -0.0, 1e-40, 3e38, torch.inf])])
+    ties = (torch.arange(256).int() << 16 | 0x3F808000).view(torch.float32)
+    ones = torch.zeros(1, len(exact) + len(ties))
+    total, normed = torch.empty_like(ones), torch.empty_like(ones, dtype=BF16)
+    # A norm whose scale is 1 and whose weight is the number: 0 + 1 at every place.
+    rows = torch.ones_like(ones, dtype=BF16)
+    weight, scale = torch.cat([exact, ties]), torch.empty(1)
+    fused_kernels.add_norm(
+        ones.numpy(), fused.halves(rows), weight.numpy(), np.float32(0), total.numpy(),
+        fused.halves(normed), scale.numpy(),
+    )  # fmt: skip
+    assert scale.item() == 1
+    assert torch.equal(normed[0], weight.to(BF16))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_residual_sum_and_norm_equal_those_in_float64(joined):
+    torch.manual_seed(0)
+    residual, x, weight = torch.randn(37, 48), torch.randn(37, 48).to(BF16), torch.rand(48) + 0.5
+    seeds = [torch.randn(37, 48).double() * joined, torch.randn(37, 48).double()]
+
+    def exact(residual, x, weight):
+        total = residual + x
+        return total, total * (total.square().mean(1, keepdim=True) + 1e-6).rsqrt() * weight
+
+    def ours(residual, x, weight):
+        total, normed = fused.add_norm(residual, x, weight, 1e-6)
+        return (total, normed) if joined else (total.detach(), normed)
+
+    found, grads = grads_of(ours, (residual, x, weight), seeds)
+    wanted, expected = grads_of(exact, (residual.double(), x.double(), weight.double()), seeds)
+    torch.testing.assert_close(found[0].double(), wanted[0], rtol=1e-6, atol=1e-6)
+    near(found[1], wanted[1])
+    assert [grad.dtype for grad in grads] == [torch.float32, BF16, torch.float32]
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right)
+
+
+def test_swiglu_equals_that_in_float64_also_where_exponentials_overflow():
+    torch.manual_seed(0)
+    gate, up = torch.randn(29, 70).mul_(3).to(BF16), torch.randn(29, 70).to(BF16)
+    gate[0, :4] = torch.tensor([200.0, -200.0, -88.0, 0.0])
+    seed = [torch.randn(29, 70).double()]
+    found, grads = grads_of(fused.swiglu, (gate, up), seed)
+    exact = (gate.double(), up.double())
+    wanted, expected = grads_of(lambda g, u: silu(g) * u, exact, seed)
+    near(found[0], wanted[0])
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right)
+
+
+def test_rows_that_do_not_lie_one_after_another_are_read_and_written_right():
+    torch.manual_seed(0)
+    gate, up = torch.randn(6, 9).to(BF16).T, torch.randn(9, 6).to(BF16)
+    assert torch.equal(fused.swiglu(gate, up), fused.swiglu(gate.contiguous(), up))
+
+
+def test_log_probabilities_of_logits_equal_those_in_float64():
+    torch.manual_seed(0)
+    logits = torch.randn(50, 333).mul_(4).to(BF16)
+    logits[3] -= 1000
+    targets = torch.randint(0, 333, (50,))
+    targets[:10] = logits[:10].float().argmax(1)
+    exact = logits.double().requires_grad_()
+    wanted = log_softmax(exact, 1)[torch.arange(50), targets]
+    each = torch.randn(50)
+    (grad,) = torch.autograd.grad((wanted * each).sum(), exact)
+    logp, total, first = fused.log_probabilities(logits, targets)
+    torch.testing.assert_close(logp.double(), wanted.detach(), rtol=1e-5, atol=1e-4)
+    assert first[:10].all()
+    assert torch.equal(first, logits.gather(1, targets[:, None])[:, 0] >= logits.amax(1))
+    fused.log_probabilities_back(logits, targets, total, each)
+    near(logits, grad)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -torch.nan, torch.inf])
+def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
+    rows = torch.zeros(3, 40, dtype=BF16)
+    rows[1, 7] = bad
+    targets = torch.tensor([0, 0, 0])
+    assert fused.log_probabilities(rows.clone(), targets)[0].isfinite().tolist() == [1, 0, 1]
+    made = fused.swiglu(rows, torch.ones_like(rows))
+    assert made.isfinite().all(1).tolist() == [1, 0, 1]
+    total, normed = fused.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
+    assert not total[1].isfinite().all()
+    assert normed.isfinite().all(1).tolist() == [1, 0, 1]
+
+
+@tiled
+@pytest.mark.parametrize("bad", [torch.nan, -torch.nan, torch.inf])
+def test_a_query_that_is_not_finite_gets_nothing_finite(bad):
+    queries, ones = torch.zeros(3, 32, dtype=BF16), torch.ones(3, 32, dtype=BF16)
+    queries[1, 7] = bad
+    still = Turn.of(torch.ones(3, 32), torch.zeros(3, 32))
+    layout = Layout.of(Segments.of((3,), CPU))
+    mixed = attend((still, still), layout, queries, ones, ones, 1.0)
+    assert mixed.isfinite().all(1).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("limit", [0, fused.MOST_THREADS])
+@pytest.mark.parametrize("score", [linear_cross_entropy, linear_log_probabilities])
+def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_without(
+    score, limit, monkeypatch
+):
+    monkeypatch.setattr(fused, "MOST_THREADS", limit)
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(64, 16), torch.randn(300, 16).mul_(0.3)
+    hidden, weight = (x.to(BF16).float() for x in (hidden, weight))
+    targets = torch.randint(0, 300, (64,))
+
+    def run(hidden, weight):
+        sign = -1 if score is linear_cross_entropy else 1
+        return sign * score(hidden, weight, targets, BF16)[0].sum()
+
+    def exact(hidden, weight):
+        return log_softmax(hidden @ weight.T, 1).gather(1, targets[:, None]).sum()
+
+    found, grads = grads_of(run, (hidden, weight), [1])
+    wanted, expected = grads_of(exact, (hidden.double(), weight.double()), [1])
+    near(found[0], wanted[0], 0.002)
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right, 0.02)
+
+
+@tiled
+@pytest.mark.parametrize(
+    "segments",
+    [
+        Segments.of((5, 1, 70), CPU),
+        Segments.of((BLOCK + 9, 33), CPU),
+        Segments.of((9 * BLOCK + 40,), CPU),
+        Segments.forked((6, 40), (4, 31), (5, 2), CPU),
+        Segments.forked((6, 40, 7, 9), (4, 31, 5, 2), (5, 2, 6, 3), CPU),
+        Segments.forked((BLOCK + 5, 8), (BLOCK + 1, 8), (BLOCK + 40, 0), CPU),
+    ],
+)
+@pytest.mark.parametrize(("groups", "size"), [(2, 32), (4, 32), (1, 96)])
+def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, groups, size):
+    torch.manual_seed(1)
+    heads, scaling = 4, 0.15
+    mask = visible(segments)
+    length = len(mask)
+    inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
+    angles = torch.rand(length, size // 2).repeat(1, 2)
+    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    seed = [torch.randn(length, heads * size).double()]
+    found, grads = grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, scaling), inputs, seed)
+    wanted, expected = grads_of(
+        lambda *qkv: with_mask(*qkv, angles.double(), mask, scaling),
+        [x.double() for x in inputs],
+        seed,
+    )
+    for made, exact in zip((*found, *grads), (*wanted, *expected), strict=True):
+        limit = 0.03 * exact.abs().max().item()
+        torch.testing.assert_close(made.double(), exact, rtol=0, atol=limit)
+
+
+@tiled
+@pytest.mark.parametrize(
+    ("segments", "places"),
+    [
+        (Segments.of((5, 9, 70), CPU), [3, 40, 60, 83]),
+        (Segments.of((BLOCK + 60, 33), CPU), [BLOCK + 30, BLOCK + 61]),
+        (Segments.forked((6, 40), (4, 31), (5, 2), CPU), [3, 5, 36, 45, 36, 46, 52]),
+        (Segments.forked((6, 8, 7), (4, 3, 5), (5, 2, 6), CPU), [3, 5, 8, 11, 18, 22, 27, 33]),
+    ],
+)
+def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, places):
+    torch.manual_seed(2)
+    heads, groups, size, scaling = 4, 2, 32, 0.15
+    length = len(visible(segments))
+    inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
+    angles = torch.rand(length, size // 2).repeat(1, 2)
+    skipped, rows, answers = asking(segments, torch.tensor(places))
+    assert rows[answers].tolist() == places
+    turn, few = (Turn.of(x.cos(), x.sin()) for x in (angles, angles[rows]))
+    seed = torch.randn(len(places), heads * size).double()
+
+    def whole(q, k, v):
+        return attend((turn, turn), Layout.of(segments), q, k, v, scaling)[places]
+
+    def part(q, k, v):
+        return attend((few, turn), Layout.of(segments, skipped), q[rows], k, v, scaling)[answers]
+
+    made, expected = (grads_of(function, inputs, [seed]) for function in (part, whole))
+    for mine, other in zip((*made[0], *made[1]), (*expected[0], *expected[1]), strict=True):
+        limit = 0.02 * other.abs().max().item()
+        torch.testing.assert_close(mine.double(), other.double(), rtol=0, atol=limit)
+
+
+def test_segments_in_which_nothing_is_trained_ask_nothing():
+    skipped, rows, answers = asking(Segments.of((4, 3, 2), CPU), torch.tensor([1, 8]))
+    assert (skipped, rows.tolist(), answers.tolist()) == ([1, 3, 1], [1, 2, 3, 8], [0, 3])
+
+
+@tiled
+@pytest.mark.parametrize("threads", [2, 3])
+def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
+    torch.manual_seed(3)
+    segments = Segments.forked((6, 70), (4, 31), (5, 2), CPU)
+    length, before = len(visible(segments)), torch.get_num_threads()
+    inputs = [torch.randn(length, n * 32).to(BF16) for n in (6, 3, 3)]
+    angles = torch.rand(length, 16).repeat(1, 2)
+    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    seed = [torch.randn(length, 6 * 32).double()]
+
+    def run(count):
+        torch.set_num_threads(count)
+        try:
+            return grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, 0.2), inputs, seed)
+        finally:
+            torch.set_num_threads(before)
+
+    (one, one_grads), (more, more_grads) = run(1), run(threads)
+    for left, right in zip((*one, *one_grads), (*more, *more_grads), strict=True):
+        assert torch.equal(left, right)
+
+
+@tiled
+def test_a_row_in_which_nobody_asks_gives_no_gradient():
+    key = torch.randn(4, 32).to(BF16).requires_grad_()
+    still = Turn.of(torch.ones(4, 32), torch.zeros(4, 32))
+    none = Turn.of(torch.ones(0, 32), torch.zeros(0, 32))
+    layout = Layout.of(Segments.of((4,), CPU), [4])
+    attend((none, still), layout, key[:0], key, key.detach(), 1.0).sum().backward()
+    assert torch.equal(key.grad, torch.zeros_like(key))

@@ -1,0 +1,185 @@
+"""Every training stage, killed with signal 9, goes on to the bytes of an undisturbed run.
+
+One process imports what training needs and forks a victim for each case, which spares the seconds
+that torch and peft take to import.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from jangin.core.ledger import Ledger
+from jangin.core.parquet import write_table
+from jangin.core.records import Document, Message, Page, PreferencePair, SplitExample
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.models.starter import make_starter
+from jangin.training import dpo, pretrain, sft
+from tests.training.test_sft import artifact, content, example, no_chat
+
+STAGES = {
+    "sft": (sft.STAGE, sft.SftConfig, {}),
+    "sft as given": (sft.STAGE, sft.SftConfig, {"order": "as_given"}),
+    "dpo": (
+        dpo.STAGE,
+        dpo.DpoConfig,
+        {
+            "stop": {"type": "drift", "max_fall": 50},
+            "gate": "warn",
+            "probe_questions": 2,
+            "probe_new_tokens": 4,
+        },
+    ),
+    "pretrain": (pretrain.STAGE, pretrain.PretrainConfig, {"max_row_tokens": 32}),
+}
+METHODS = {
+    "full": {"type": "full"},
+    "lora": {"type": "lora", "r": 8, "dropout": 0.1},
+    "qlora": {"type": "qlora", "r": 8, "dropout": 0.1},
+}
+CASES = [(stage, method) for stage in ("sft", "dpo") for method in METHODS]
+CASES += [("sft as given", "full"), ("pretrain", "full")]
+STEPS, KILLED_AFTER, RESUMED_FROM = 6, 5, 4
+
+
+class Killing(Silence):
+    """The process is gone in the middle of a run."""
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.steps = getattr(self, "steps", 0) + steps
+        if self.steps == KILLED_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
+class Run:
+    workspace: Path
+    summary: dict
+    said: list
+
+
+def run(folder, name, stage, method, progress, **changes):
+    """One stage on the material of `folder`, in the workspace `name` with a ledger of its own."""
+    module, config, more = STAGES[stage]
+    fields = {
+        "method": METHODS[method], "length": {"type": "steps", "steps": STEPS},
+        "learning_rate": 1e-3, "examples_per_step": 5, "checkpoint_every_steps": 2,
+        "log_every_steps": 1, "precision": "fp32", "threads": 1,
+    }  # fmt: skip
+    inputs = {kind: artifact(folder / kind) for kind in ("base", "splits", "pairs", "documents")}
+    inputs["model"] = artifact(folder / "tuned")
+    workspace = folder / name
+    workspace.mkdir(exist_ok=True)
+    ledger = Ledger(folder / f"{name}.sqlite")
+    services = Services(folder, no_chat, ledger, progress)
+    context = StageContext(
+        config.model_validate(fields | more | changes), inputs, workspace, services
+    )
+    try:
+        module.run(context)
+    finally:
+        ledger.close()
+    return Run(workspace, context.summary, progress.said)
+
+
+def serve():
+    """Fork a victim for each case of standard input, and write how it ended."""
+    import peft  # noqa: F401  before the first fork
+    import torch
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        folder, name, stage, method = json.loads(line)
+        victim = os.fork()
+        if not victim:
+            run(Path(folder), name, stage, method, Killing())
+            os._exit(0)
+        ended = os.waitpid(victim, 0)[1]
+        sys.stdout.write(f"{os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0}\n")
+        sys.stdout.flush()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, conversations):
+    """A starter, a tuned model and material for every stage."""
+    folder = tmp_path_factory.mktemp("killed")
+    pairs = [(question.content, answer.content) for question, answer in conversations]
+    texts = [text for pair in pairs for text in pair]
+    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 64, "seed": 0}
+    make_starter(folder / "base" / "model", texts, **shape)
+    page = Page(number=1, start=0, end=1, method="text")
+    preferences = [
+        PreferencePair.make(
+            (Message(role="user", content=question),), Message(role="assistant", content=answer),
+            Message(role="assistant", content=pairs[n - 3][1]),
+            origin="other_answer", family="f", example_id=str(n),
+        )
+        for n, (question, answer) in enumerate(pairs)
+    ]  # fmt: skip
+    tables = {
+        "splits": (SplitExample, [SplitExample(example=example(*p), split="train") for p in pairs]),
+        "pairs": (PreferencePair, preferences),
+        "documents": (
+            Document,
+            [Document(id="d", source="d.md", text=" ".join(texts), pages=(page,), language="ko")],
+        ),
+    }
+    for kind, (record, rows) in tables.items():
+        (folder / kind).mkdir()
+        write_table(folder / kind / f"{kind}.parquet", record, rows)
+    run(folder, "tuned", "sft", "full", Silence(), length={"type": "steps", "steps": 12})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kill(folder):
+    """Run a case in a process of its own until it kills itself."""
+    paths = os.pathsep.join(sys.path)
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from tests.training.loop.test_resume_after_kill import serve; serve()",
+        ],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+
+        def kill(name, stage, method):
+            server.stdin.write(json.dumps([str(folder), name, stage, method]) + "\n")
+            server.stdin.flush()
+            assert int(server.stdout.readline()) == signal.SIGKILL
+
+        yield kill
+        server.stdin.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize(("stage", "method"), CASES)
+def test_a_stage_killed_with_signal_9_goes_on_to_the_same_bytes(folder, kill, stage, method):
+    if method == "qlora" and find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed")
+    name = f"{stage} {method}"
+    whole = run(folder, f"{name} whole", stage, method, Silence())
+    kill(f"{name} cut", stage, method)
+    assert not (folder / f"{name} cut" / ("adapter" if method != "full" else "model")).exists()
+    resumed = run(folder, f"{name} cut", stage, method, Silence())
+    assert f"going on from step {RESUMED_FROM} of {STEPS}" in resumed.said
+    assert content(whole.workspace) == content(resumed.workspace)
+    assert whole.summary == resumed.summary
+    assert "metrics.jsonl" in content(whole.workspace)
+
+
+def test_preference_training_twice_gives_the_same_bytes(folder):
+    one, two = (run(folder, f"dpo {n}", "dpo", "lora", Silence()) for n in ("one", "two"))
+    assert content(one.workspace) == content(two.workspace)
+    other = run(folder, "dpo other", "dpo", "lora", Silence(), seed=1)
+    assert content(one.workspace) != content(other.workspace)

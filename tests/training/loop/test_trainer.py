@@ -1,0 +1,356 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jangin.core.errors import StoreError, TrainingError
+from jangin.core.stage import Silence
+from jangin.models.starter import random_llama
+from jangin.models.tokens.chat_template import render_rows
+from jangin.models.tokens.packing import packed_batch
+from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
+from jangin.training.loop.config import StepMetrics, TrainingConfig
+from jangin.training.loop.scorer import Scorer, choose_scorer
+from jangin.training.loop.sft_objective import TokenLoss
+from jangin.training.loop.trainer import learning_rate, minimise, total_steps, train
+
+CPU = torch.device("cpu")
+
+
+def config(**changes):
+    fields = {
+        "length": {"type": "epochs", "epochs": 4},
+        "learning_rate": 3e-3,
+        "examples_per_step": 5,
+        "tokens_per_batch": 64,
+        "log_every_steps": 2,
+        "validate_every_steps": 4,
+        "checkpoint_every_steps": 3,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    return TrainingConfig.model_validate(fields | changes)
+
+
+@pytest.fixture(scope="module")
+def data(tokenizer, conversations):
+    return render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
+
+
+@pytest.fixture
+def model(tokenizer):
+    return random_llama(tokenizer, "0.5M", 512, 0)
+
+
+class Stopping(Silence):
+    """A progress that does something at one step, as a user or the system would."""
+
+    def __init__(self, step, act):
+        super().__init__()
+        self.step, self.act, self.steps = step, act, 0
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.steps += steps
+        if self.steps == self.step:
+            self.act()
+
+
+@dataclass
+class Result:
+    metrics: bytes
+    weights: dict
+
+
+def run(tokenizer, data, folder, settings=None, progress=None):
+    folder.mkdir(exist_ok=True)
+    model = random_llama(tokenizer, "0.5M", 512, 0)
+    train(model, data, data, settings or config(), folder, progress or Silence())
+    return Result((folder / "metrics.jsonl").read_bytes(), dict(model.state_dict()))
+
+
+def assert_equal(one, two):
+    assert one.metrics == two.metrics
+    assert one.weights.keys() == two.weights.keys()
+    assert all(torch.equal(one.weights[name], two.weights[name]) for name in one.weights)
+
+
+@pytest.fixture(scope="module")
+def whole(tokenizer, data, tmp_path_factory):
+    return run(tokenizer, data, tmp_path_factory.mktemp("whole"))
+
+
+def test_the_same_seed_gives_the_same_metrics_and_weights(tokenizer, data, whole, tmp_path):
+    assert_equal(whole, run(tokenizer, data, tmp_path))
+    other = run(tokenizer, data, tmp_path / "other", config(seed=1))
+    assert other.metrics != whole.metrics
+
+
+def test_metrics_have_a_line_every_few_steps_and_the_loss_falls(whole, data):
+    lines = [StepMetrics.model_validate_json(line) for line in whole.metrics.splitlines()]
+    assert [line.step for line in lines] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert [line.step for line in lines if line.valid_loss is not None] == [4, 8, 12, 16]
+    assert lines[-1].epoch == 4.0
+    assert lines[-1].trained_tokens == 4 * data.trained.sum()
+    assert lines[-1].train_loss < lines[0].train_loss / 2
+    assert lines[-1].valid_loss < lines[1].valid_loss
+    assert lines[-1].train_mean_token_accuracy > lines[0].train_mean_token_accuracy
+
+
+@pytest.mark.parametrize("step", [1, 3, 8, 13])
+def test_a_run_that_dies_at_any_step_goes_on_to_the_same_bits(
+    tokenizer, data, whole, tmp_path, step
+):
+    def die():
+        raise RuntimeError("the machine went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tokenizer, data, tmp_path, progress=Stopping(step, die))
+    again = Silence()
+    assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
+    resumed = [f"going on from step {step // 3 * 3} of 16"] if step >= 3 else []
+    assert again.said == resumed
+
+
+def test_ctrl_c_saves_a_checkpoint_and_the_run_goes_on_to_the_same_bits(
+    tokenizer, data, whole, tmp_path
+):
+    def press():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = Stopping(7, press)
+    with pytest.raises(KeyboardInterrupt):
+        run(tokenizer, data, tmp_path, progress=stopped)
+    assert stopped.said == ["stopped after step 7 of 16; run again to go on"]
+    again = Silence()
+    assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
+    assert again.said == ["going on from step 7 of 16"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.loop.test_trainer import Stopping, run
+import torch
+from tests.model_fixtures import PAIRS
+from jangin.core.records import Message
+from jangin.models.tokens.chat_template import render_rows
+from jangin.models.starter import train_tokenizer
+
+torch.set_num_threads(1)
+tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 400, 512)
+rows = [(Message(role="user", content=q), Message(role="assistant", content=a)) for q, a in PAIRS]
+data = render_rows(tokenizer, rows, [f"row {i}" for i in range(len(rows))])
+run(tokenizer, data, Path(sys.argv[1]), progress=Stopping(11, lambda: os.kill(os.getpid(), 9)))
+"""
+
+
+def test_a_run_killed_with_signal_9_goes_on_to_the_same_bits(tokenizer, data, whole, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    again = Silence()
+    assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
+    assert again.said == ["going on from step 9 of 16"]
+
+
+ANOTHER = (
+    "the checkpoints that are here belong to another run (model, rows or settings); starting anew"
+)
+
+
+def test_another_plan_does_not_go_on_from_an_old_checkpoint(tokenizer, data, tmp_path):
+    def die():
+        raise RuntimeError("the machine went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tokenizer, data, tmp_path, progress=Stopping(8, die))
+    again = Silence()
+    run(tokenizer, data, tmp_path, config(learning_rate=1e-3), again)
+    assert again.said == [ANOTHER]
+
+
+def test_a_checkpoint_of_another_model_is_not_gone_on_from(tokenizer, data, tmp_path):
+    def die():
+        raise RuntimeError("the machine went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tokenizer, data, tmp_path, progress=Stopping(8, die))
+    again = Silence()
+    train(random_llama(tokenizer, "0.5M", 512, 1), data, data, config(), tmp_path, again)
+    assert again.said == [ANOTHER]
+
+
+def test_a_checkpoint_that_keeps_other_sums_is_not_gone_on_from(tokenizer, data, tmp_path):
+    """As one of an earlier version of the same objective would."""
+
+    def make():
+        model = random_llama(tokenizer, "0.5M", 512, 0)
+        return TokenLoss.of(model, data, data, config(), None)
+
+    def die():
+        raise RuntimeError("the machine went away")
+
+    earlier = make()
+    earlier.sums["something that was kept then"] = torch.zeros(())
+    with pytest.raises(RuntimeError, match="went away"):
+        minimise(earlier, config(), tmp_path, Stopping(8, die))
+    again = Silence()
+    minimise(make(), config(), tmp_path, again)
+    assert again.said == [ANOTHER]
+
+
+def test_training_works_outside_the_main_thread(tokenizer, data, whole, tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(tokenizer, data, tmp_path)))
+    thread.start()
+    thread.join()
+    assert_equal(whole, results[0])
+
+
+@pytest.mark.parametrize("budget", [16, 40, 100, 10_000])
+def test_regrouping_a_step_into_other_batches_gives_the_same_gradient(model, data, budget):
+    from jangin.models.tokens.packing import split_by_budget
+
+    scorer = choose_scorer(model, data, torch.float32, CPU)
+    rows = list(range(len(data)))
+
+    def gradient(groups):
+        model.zero_grad()
+        batches = [packed_batch(data, group, CPU) for group in groups]
+        trained = sum(len(batch.targets_N) for batch in batches)
+        for batch in batches:
+            (scorer.score(batch)[0] / trained).backward()
+        return torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+
+    together = gradient([rows])
+    apart = gradient(split_by_budget(data.lengths, rows, budget))
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_products_train_nearly_as_fp32_ones(tokenizer, data, whole, tmp_path):
+    bf16 = run(tokenizer, data, tmp_path, config(precision="bf16"))
+    last = [StepMetrics.model_validate_json(r.metrics.splitlines()[-1]) for r in (whole, bf16)]
+    assert last[1].train_loss == pytest.approx(last[0].train_loss, rel=0.1)
+    assert bf16.weights["model.norm.weight"].dtype == torch.float32
+
+
+def test_a_family_that_is_padded_trains_to_the_same_losses(model, data):
+    packed = choose_scorer(model, data, torch.float32, CPU)
+    loss, correct = packed.score(packed.batcher(data, [0, 3, 5], CPU))
+    model.set_attn_implementation("sdpa")
+    padded = Scorer(model, packed=False, reason="for this test")
+    other, as_correct = padded.score(padded.batcher(data, [0, 3, 5], CPU))
+    torch.testing.assert_close(loss, other, rtol=1e-5, atol=1e-4)
+    assert correct == as_correct
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
+    tokenizer, data, tmp_path
+):
+    model = random_llama(tokenizer, "0.5M", 512, 0)
+
+    def poison():
+        with torch.no_grad():
+            model.model.norm.weight[0] = float("nan")
+
+    says = r"step 6: loss nan.*on row \d+, row \d+.*checkpoint, of step 3, is kept"
+    with pytest.raises(TrainingError, match=says):
+        train(model, data, None, config(), tmp_path, Stopping(5, poison))
+    kept = sorted(path.name for path in (tmp_path / "journal" / "checkpoints").iterdir())
+    assert kept == ["step-00000003"]
+
+
+def test_a_damaged_checkpoint_is_named(tokenizer, data, tmp_path):
+    def die():
+        raise RuntimeError("the machine went away")
+
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tokenizer, data, tmp_path, progress=Stopping(8, die))
+    tensors = next((tmp_path / "journal" / "checkpoints").glob("*/tensors.safetensors"))
+    tensors.write_bytes(tensors.read_bytes()[:1000])
+    with pytest.raises(StoreError, match=r"step-00000006 is damaged"):
+        run(tokenizer, data, tmp_path)
+
+
+FULL = """
+from pathlib import Path
+import torch
+from jangin.core.errors import StoreError
+from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
+
+folder = Path("small/checkpoints")
+save_checkpoint(folder, Position(3, 0, 1, "p"), {"x": torch.ones(1000)})
+try:
+    save_checkpoint(folder, Position(6, 0, 1, "p"), {"x": torch.zeros(200_000)})
+except StoreError as error:
+    assert "disk is full" in str(error), error
+    position, tensors = find_checkpoint(folder, "p")
+    assert position.step == 3 and torch.equal(tensors["x"], torch.ones(1000))
+    assert [path.name for path in folder.iterdir()] == ["step-00000003"]
+    print("kept")
+"""
+
+
+def test_a_full_disk_is_a_store_error_and_the_last_checkpoint_stays(tmp_path):
+    # A disk of 256 KB in a mount namespace of its own, gone with the process.
+    (tmp_path / "small").mkdir()
+    mount = "mount -t tmpfs -o size=256k none small"
+    namespace = ["unshare", "--mount", "sh", "-c"]
+    try:
+        subprocess.run([*namespace, mount], cwd=tmp_path, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system lets nobody mount a small disk")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CODE": FULL}
+    process = subprocess.run(
+        [*namespace, f'{mount} && "{sys.executable}" -c "$CODE"'],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.stdout == "kept\n", process.stderr
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path):
+    save_checkpoint(tmp_path, Position(3, 0, 1, "p"), {"x": torch.ones(4)})
+    (tmp_path / "step-00000006.partial").write_text("in the way")
+    with pytest.raises((OSError, StoreError), match="File exists"):
+        save_checkpoint(tmp_path, Position(6, 0, 1, "p"), {"x": torch.zeros(4)})
+    found = find_checkpoint(tmp_path, "p")
+    assert found is not None
+    assert found[0].step == 3
+    assert torch.equal(found[1]["x"], torch.ones(4))
+
+
+def test_a_new_checkpoint_replaces_the_old_one_and_holds_what_was_saved(tmp_path):
+    for step in (3, 6):
+        save_checkpoint(tmp_path, Position(step, 10, 1, "p"), {"x": torch.full((2,), step)})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
+    assert load_file(tmp_path / "step-00000006" / "tensors.safetensors")["x"].tolist() == [6, 6]
+    assert find_checkpoint(tmp_path, "another plan") is None
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    cosine = [learning_rate(config(warmup_fraction=0.2), step, 10) for step in range(10)]
+    assert cosine[:2] == pytest.approx([1.5e-3, 3e-3])
+    assert all(np.diff(cosine[1:]) < 0)
+    assert 0 < cosine[-1] < 2e-4
+    linear = [learning_rate(config(schedule="linear"), step, 10) for step in range(1, 10)]
+    assert np.diff(linear) == pytest.approx(np.full(8, np.diff(linear)[0]))
+    flat = config(schedule="constant", warmup_fraction=0)
+    assert [learning_rate(flat, step, 10) for step in (0, 9)] == [3e-3, 3e-3]
+
+
+def test_the_length_is_in_epochs_or_steps():
+    assert total_steps(config(), 16) == 16
+    assert total_steps(config(length={"type": "steps", "steps": 7}), 16) == 7

@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from jangin.core.records import SplitExample
+from jangin.models.starter import make_starter
+from jangin.training.preflight.warnings import caution_rank, caution_sharding
+from jangin.training.sft import STAGE, SftConfig
+
+
+class Said:
+    """A progress that keeps what was said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 256, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "num_hidden_layers": 2, "intermediate_size": 688, "vocab_size": 512, "torch_dtype": "float32",
+}  # fmt: skip
+
+
+def said(tmp_path, method, **config):
+    (tmp_path / "model").mkdir(exist_ok=True)
+    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA | config))
+    progress = Said()
+    caution_rank(SftConfig.model_validate({"method": method}), tmp_path, progress)
+    return progress.lines
+
+
+@pytest.mark.parametrize(
+    ("method", "family", "width", "layer"),
+    [
+        ({"r": 4096}, "llama", 64, "k_proj"),
+        ({"r": 128}, "llama", 64, "k_proj"),
+        ({"r": 300, "targets": ["q_proj", "down_proj"]}, "llama", 256, "q_proj"),
+        ({"r": 300}, "phi3", 256, "qkv_proj"),
+    ],
+)
+def test_a_rank_above_the_narrowest_layer_is_named_with_both_in_one_sentence(
+    method, family, width, layer, tmp_path
+):
+    (line,) = said(tmp_path, {"type": "lora", **method}, model_type=family)
+    assert line.startswith(f"rank {method['r']} is larger than the width {width} of {layer}, ")
+
+
+def test_a_rank_as_large_as_the_layer_is_not_and_vllm_is_named_where_it_cannot_serve_it(tmp_path):
+    assert said(tmp_path, {"type": "lora", "r": 64}) == []
+    assert said(tmp_path, {"type": "lora", "r": 128, "targets": ["q_proj"]}) == []
+    (line,) = said(tmp_path, {"type": "qlora", "r": 12})
+    assert line == "rank 12 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"
+    assert said(tmp_path, {"type": "full"}) == []
+
+
+def test_nothing_is_said_of_the_layers_of_a_family_that_is_not_known(tmp_path):
+    assert said(tmp_path, {"type": "lora", "r": 128}, model_type="somebodys") == []
+
+
+def test_sharding_on_one_device_is_said_to_shard_nothing():
+    found = []
+    for devices, sharding in ((1, "fsdp"), (2, "fsdp"), (1, "none")):
+        progress = Said()
+        config = SftConfig.model_validate({"devices": devices, "sharding": sharding})
+        caution_sharding(config, progress)
+        found.append(progress.lines)
+    ((line,), *others) = found
+    assert "with `devices: 1` shards nothing" in line
+    assert others == [[], []]
+
+
+def test_both_are_said_once_and_before_the_training(make_context, make_example):
+    texts = [f"{n}번 규정은 {n}일이다." for n in range(40)]
+    config = SftConfig.model_validate(
+        {
+            "method": {"type": "lora", "r": 512},
+            "length": {"type": "steps", "steps": 1},
+            "sharding": "fsdp",
+        }
+    )
+    rows = [
+        SplitExample(example=make_example(f"{n}번?", text), split="train")
+        for n, text in enumerate(texts[:4])
+    ]
+    context = make_context(config, {"splits": (SplitExample, rows), "base": (SplitExample, [])})
+    shape = {"size": "0.5M", "vocabulary_size": 300, "context_length": 128, "seed": 0}
+    make_starter(context.folder("base") / "model", texts, **shape)
+    events = []
+
+    class Events(type(context.services.progress)):
+        def say(self, text):
+            events.append(text)
+
+        def start(self, label, total):
+            events.append("training")
+            return super().start(label, total)
+
+    object.__setattr__(context.services, "progress", Events())
+    STAGE.run(context)
+    assert [event.split(" ")[0] for event in events] == ["`sharding:", "rank", "training"]

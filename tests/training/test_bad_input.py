@@ -1,0 +1,311 @@
+"""What the command line says and leaves behind when a training stage meets bad input."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jangin.cli.main import main
+
+HANDBOOK = Path(__file__).parents[2] / "projects" / "handbook"
+SFT = {
+    "length": {"type": "steps", "steps": 6},
+    "learning_rate": 1e-3,
+    "examples_per_step": 8,
+    "checkpoint_every_steps": 2,
+    "precision": "fp32",
+    "threads": 1,
+}
+PAIRS = {"preferences": {"sources": [{"type": "other_answers"}]}}
+
+
+@pytest.fixture
+def jangin(monkeypatch, capsys):
+    """Run the command line in this process; returns (exit code, all that was printed)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "400")
+        code = 0
+        try:
+            main()
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        printed = capsys.readouterr()
+        return code, " ".join((printed.out + printed.err).split())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The demo without its scan and with a tiny model, made up to `split`."""
+    folder = tmp_path_factory.mktemp("prepared") / "handbook"
+    shutil.copytree(HANDBOOK, folder, ignore=shutil.ignore_patterns("store", "*.pdf"))
+    data = yaml.safe_load((folder / "project.yaml").read_text(encoding="utf-8"))
+    del data["variants"]
+    del data["examples"]["paraphrase"]
+    data["examples"]["split"] = {"unseen_sections": 0.1, "validation": 0.1}
+    starter = {"type": "starter", "size": "0.5M", "vocabulary_size": 320, "context_length": 128}
+    data["models"] = {"catalog": {"base": starter}, "sft": SFT}
+    write(folder, data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["jangin", "run", "split", "-p", str(folder)])
+        with suppress(SystemExit):
+            main()
+    return folder
+
+
+@pytest.fixture
+def project(prepared, tmp_path):
+    """A copy of it, and its settings."""
+    folder = tmp_path / "handbook"
+    shutil.copytree(prepared, folder)
+    return folder
+
+
+def write(folder, data):
+    text = yaml.safe_dump(data, allow_unicode=True, sort_keys=False)
+    (folder / "project.yaml").write_text(text, encoding="utf-8")
+
+
+def settings(folder, sft=None, **models):
+    data = yaml.safe_load((folder / "project.yaml").read_text(encoding="utf-8"))
+    data["models"]["sft"] |= sft or {}
+    data["models"] |= models
+    write(folder, data)
+    return folder
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jangin.cli", "run", "-p", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def other_base(project, change):
+    """The starter as a local model of which `change` alters the folder."""
+    made = next(project.glob("store/catalog/*/model"))
+    shutil.copytree(made, project / "base")
+    change(project / "base")
+    return settings(project, catalog={"base": {"type": "local", "path": "base"}})
+
+
+@pytest.mark.parametrize(
+    ("sft", "says"),
+    [
+        (
+            {"max_row_tokens": 30},
+            r"\d+ of \d+ rows are longer than 30 tokens \(`max_row_tokens`\), \d+ tokens would be "
+            r"lost; the first is row \d+ \(\w+\) with \d+ tokens. Say what to do with `too_long",
+        ),
+        (
+            {"max_row_tokens": 16, "too_long": "drop"},
+            r"all \d+ rows of the train split are longer than 16 tokens \(`max_row_tokens`\), and "
+            r"`too_long: drop` leaves none",
+        ),
+        (
+            {"max_row_tokens": 16, "too_long": "keep_start"},
+            r"row \d+ \(\w+\) has no trained token left after cutting it to 16 tokens",
+        ),
+        (
+            {"method": {"type": "lora", "targets": ["nothing"]}},
+            r"no adapter fits this model: .*Correct `targets`",
+        ),
+        (
+            {
+                "learning_rate": 1e9, "max_gradient_norm": 1e30, "schedule": "constant",
+                "warmup_fraction": 0, "log_every_steps": 1,
+            },
+            r"step \d: loss \S+, gradient norm \S+, on row \d+ \(\w+\), row .*Lower "
+            r"`learning_rate`.*(checkpoint, of step \d, is kept|No checkpoint was due before)",
+        ),
+        ({"early_stopping": {"type": "validation_loss"}}, "there is no validation row"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(project, jangin, sft, says):
+    if "early_stopping" in sft:
+        data = yaml.safe_load((project / "project.yaml").read_text(encoding="utf-8"))
+        data["examples"]["split"]["validation"] = 0
+        write(project, data)
+    code, printed = jangin("run", "-p", settings(project, sft))
+    assert re.search(says, printed), printed
+    assert code == 2
+    assert "Traceback" not in printed
+    assert not list(project.glob("store/sft/*/manifest.json"))
+
+
+def test_rows_longer_than_the_model_name_its_context_length(project, jangin):
+    data = yaml.safe_load((project / "project.yaml").read_text(encoding="utf-8"))
+    data["models"]["catalog"]["base"]["context_length"] = 32
+    write(project, data)
+    code, printed = jangin("run", "-p", project)
+    assert "longer than 32 tokens (the context length of the base model)" in printed
+    assert code == 2
+
+
+def test_a_template_without_a_stop_token_is_refused(project, jangin):
+    def change(base):
+        path = base / "chat_template.jinja"
+        text = path.read_text(encoding="utf-8")
+        assert "eos_token" in text
+        path.write_text(text.replace("+ eos_token", ""), encoding="utf-8")
+
+    code, printed = jangin("run", "-p", other_base(project, change))
+    assert "writes no stop token after the assistant's turn" in printed
+    assert code == 2
+
+
+def test_a_model_too_large_for_the_machine_is_refused_before_its_weights_are_read(project, jangin):
+    def change(base):
+        path = base / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"hidden_size": 65536, "intermediate_size": 2**20}))
+        (base / "model.safetensors").write_bytes(b"no weights at all")
+
+    folder = other_base(project, change)
+    code, printed = jangin("plan", "-p", folder)
+    assert code == 0
+    assert jangin("run", "split", "-p", folder)[0] == 0
+    assert re.search(r"sft run .*\d{4,}\.\d GiB of \d+\.\d GiB", jangin("plan", "-p", folder)[1])
+    code, printed = jangin("run", "-p", folder)
+    assert re.search(r"needs about \d{4,}\.\d GiB of \d+\.\d GiB that is free", printed)
+    for way in ("Lower `tokens_per_batch`", "`method: {type: lora}`", "a smaller base model"):
+        assert way in printed
+    assert code == 2
+
+
+def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
+    method = {"type": "lora", "r": 12}
+    code, printed = jangin("run", "-p", settings(project, {"method": method}))
+    assert "rank 12 cannot be served by vLLM; it takes 8, 16, 32, 64, 128" in printed
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("dpo", "says"),
+    [
+        ({"keep": "best"}, r"dpo\.keep: must be 'last', not 'best'"),
+        (
+            {"max_row_tokens": 30},
+            r"\d+ of \d+ pairs are longer than 30 tokens \(`max_row_tokens`\), \d+ tokens would be "
+            r"lost; the first is pair \w+\. Set `too_long: drop` under dpo",
+        ),
+        (
+            {"max_row_tokens": 16, "too_long": "drop"},
+            r"pairs are longer than 16 tokens .*\. Make shorter prompts",
+        ),
+        ({"lint": "refuse", "max_length_ratio": 1.01}, r"pairs are unsound.*Set `lint: drop`"),
+    ],
+)
+def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, dpo, says):
+    code, printed = jangin("run", "-p", settings(project, dpo=dpo, **PAIRS))
+    assert re.search(says, printed), printed
+    assert code == 2
+
+
+def test_the_plan_tells_the_memory_of_every_training_stage(project, jangin):
+    steps = {"length": {"type": "steps", "steps": 2}, "precision": "fp32", "gate": "warn"}
+    more = {"length": {"type": "steps", "steps": 2}, "precision": "fp32"}
+    settings(project, dpo=steps, continue_sft=more, pretrain=more, **PAIRS)
+    for stage in ("chunk", "split", "sft", "preferences", "dpo"):
+        printed = jangin("plan", "-p", project)[1]
+        for name in ("pretrain", "sft", "continue_sft", "dpo"):
+            if re.search(rf" {name} run ", printed):
+                line = rf" {name} run .*?\d+ steps, about \d+ tokens, 0\.\d GiB of \d+\.\d GiB"
+                assert re.search(line, printed), printed
+        assert jangin("run", stage, "-p", project)[0] == 0
+    seen = [*project.glob("store/*/*/runtime/training.json")]
+    assert {path.parts[-4] for path in seen} == {"pretrain", "sft", "continue_sft", "dpo"}
+    for path in seen:
+        figures = json.loads(path.read_text())
+        assert figures["predicted_memory_bytes"] == sum(figures["memory_plan"].values())
+        assert figures["peak_memory_bytes"] > 2**27
+
+
+def wait_for(project, pattern):
+    deadline = time.monotonic() + 100
+    while not list(project.glob(pattern)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def weights(project, stage="sft", name="model/model.safetensors"):
+    (path,) = project.glob(f"store/{stage}/*/{name}")
+    return path.read_bytes()
+
+
+@contextmanager
+def files_of_at_most(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_made(
+    project, tmp_path, jangin
+):
+    long = {"length": {"type": "steps", "steps": 24}, "checkpoint_every_steps": 1}
+    settings(project, long)
+    whole = tmp_path / "whole"
+    shutil.copytree(project, whole)
+    process = start(project)
+    wait_for(project, "store/sft/*.partial/journal/checkpoints/step-*[0-9]")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "Stopped." in printed
+    assert "Traceback" not in printed
+    checkpoints = "store/sft/*.partial/journal/checkpoints/*"
+    (kept,) = project.glob(checkpoints)
+    assert (kept / "tensors.safetensors").stat().st_size > 1_000_000
+
+    with files_of_at_most(1_000_000):
+        code, printed = jangin("run", "-p", project)
+    assert code == 1
+    assert "larger than this disk or `ulimit -f` allows" in printed
+    assert [path.name for path in project.glob(checkpoints)] == [kept.name]
+
+    for folder in (project, whole):
+        settings(folder, {"checkpoint_every_steps": 100})  # each is flushed to the disk
+    code, printed = jangin("run", "-p", project)
+    assert code == 0
+    assert f"going on from step {int(kept.name.removeprefix('step-'))} of 24" in printed
+    assert jangin("run", "-p", whole)[0] == 0
+    assert weights(project) == weights(whole)
+
+
+def test_a_damaged_or_newer_store_or_ledger_is_one_sentence_and_exit_code_2(project, jangin):
+    (manifest,) = project.glob("store/split/*/manifest.json")
+    sound = manifest.read_text()
+    manifest.write_text(json.dumps(json.loads(sound) | {"format": 99}))
+    code, printed = jangin("run", "-p", project)
+    assert (code, "was written by a newer jangin (store format 99" in printed) == (2, True)
+    manifest.write_text(sound[:100])
+    code, printed = jangin("run", "-p", project)
+    assert (code, "manifest.json is damaged. Delete the folder" in printed) == (2, True)
+    manifest.write_text(sound)
+    table = manifest.with_name("splits.parquet")
+    table.write_bytes(table.read_bytes()[:200])
+    code, printed = jangin("run", "-p", project)
+    assert (code, "splits.parquet cannot be read" in printed) == (2, True)
+    (project / "store" / "ledger.sqlite").write_bytes(b"no database" * 100)
+    code, printed = jangin("run", "-p", project)
+    assert (code, "is no ledger of jangin or is damaged" in printed) == (2, True)

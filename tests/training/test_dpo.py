@@ -1,0 +1,698 @@
+import copy
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.functional import cross_entropy, logsigmoid
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen3Config,
+)
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import StageError, TrainingError
+from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table, write_table
+from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.models.loading import load_model, load_trained
+from jangin.models.starter import make_starter, random_llama
+from jangin.models.tokens.pair_packing import drop_long, packed_pairs, padded_pairs, render_pairs
+from jangin.models.varlen_attention import NAME
+from jangin.training.dpo import STAGE, DpoConfig
+from jangin.training.kernels.log_probs import KEPT_BYTES, linear_log_probabilities
+from jangin.training.loop.config import DpoMetrics
+from jangin.training.loop.dpo_objective import (
+    DpoLoss,
+    DpoTerms,
+    PairScorer,
+    answer_sums,
+    choose_pair_scorer,
+    dpo_losses,
+    reference_log_probabilities,
+    rows_for_reference,
+)
+from jangin.training.loop.scorer import Scorer
+from jangin.training.sft import STAGE as SFT
+from jangin.training.sft import SftConfig
+
+CPU = torch.device("cpu")
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+}
+FAMILIES = {
+    "llama": (LlamaConfig, {}),
+    "qwen3": (Qwen3Config, {"head_dim": 8}),
+    "mistral sliding": (MistralConfig, {"sliding_window": 7}),
+    "gemma3 sliding": (
+        Gemma3TextConfig,
+        {"head_dim": 8, "sliding_window": 6, "query_pre_attn_scalar": 8},
+    ),
+}
+
+
+def make_pair(prompt, chosen, rejected, **fields):
+    return PreferencePair.make(
+        (Message(role="user", content=prompt),),
+        Message(role="assistant", content=chosen),
+        Message(role="assistant", content=rejected),
+        **{"origin": "sampling", "family": "f", "example_id": "e", **fields},
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(conversations):
+    """Rejected answers that differ at once, late, or by being shorter or longer."""
+    made = []
+    for number, (question, answer) in enumerate(conversations):
+        other = conversations[(number + 3) % len(conversations)][1].content
+        rejected = (other, answer.content[:-1] + "까요", answer.content[:4], other * 2)[number % 4]
+        made.append(make_pair(question.content, answer.content, rejected))
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(tokenizer, pairs):
+    return render_pairs(tokenizer, pairs)
+
+
+def family(name, tokenizer):
+    torch.manual_seed(0)
+    kind, more = FAMILIES[name]
+    return AutoModelForCausalLM.from_config(kind(vocab_size=len(tokenizer), **SHAPE, **more)).eval()
+
+
+def scorer_of(model, dtype=torch.float32):
+    model.set_attn_implementation(NAME)
+    return PairScorer(Scorer(model, packed=True, dtype=dtype))
+
+
+# The float64 reference: each answer by itself, written without any of the engine.
+
+
+def separate_sums(model, data, row):
+    """Summed log-probability of one row's answer, and how many tokens it has."""
+    ids, trained = (torch.from_numpy(part) for part in data.both.row(row))
+    logp = model(ids[None]).logits[0, :-1].log_softmax(-1)
+    each = logp.gather(1, ids[1:, None])[:, 0][trained[1:]]
+    return each.sum(), len(each)
+
+
+def separate_loss(model, data, rows, reference, beta, smoothing, sft_weight):
+    loss, nll, tokens = 0.0, 0.0, 0
+    for row in rows:
+        chosen, count = separate_sums(model, data, row)
+        rejected, _ = separate_sums(model, data, row + len(data))
+        margin = beta * ((chosen - reference[0, row]) - (rejected - reference[1, row]))
+        loss = loss - (1 - smoothing) * logsigmoid(margin) - smoothing * logsigmoid(-margin)
+        nll, tokens = nll - chosen, tokens + count
+    return loss / len(rows) + sft_weight * nll / tokens
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_packed_pairs_have_the_log_probabilities_of_separate_answers(name, tokenizer, data):
+    model = family(name, tokenizer).double()
+    with torch.no_grad():
+        expected = torch.stack(
+            [separate_sums(model, data, row)[0] for row in range(2 * len(data))]
+        ).view(2, -1)
+        batch = packed_pairs(data, range(len(data)), CPU)
+        logp_N, _ = scorer_of(model, torch.float64).score(batch)
+    torch.testing.assert_close(answer_sums(logp_N, batch), expected, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("budget", [90, 10_000])
+def test_gradients_equal_those_of_a_float64_loss_on_separate_answers(name, budget, tokenizer, data):
+    model = family(name, tokenizer).double()
+    with torch.no_grad():
+        noise = torch.randn(2, len(data), generator=torch.Generator().manual_seed(1))
+        reference = noise.double() * 3 - 60
+    plain = copy.deepcopy(model)
+    rows = list(range(len(data)))
+    separate_loss(plain, data, rows, reference, 0.2, 0.1, 0.5).backward()
+    config = DpoConfig(tokens_per_batch=budget, precision="fp32")
+    terms = DpoTerms(beta=0.2, label_smoothing=0.1, sft_weight=0.5)
+    scorer = scorer_of(model, torch.float64)
+    objective = DpoLoss(scorer, data, reference, config, terms, CPU)
+    batches = objective.batches(rows)
+    assert (len(batches) > 3) == (budget == 90)
+    weight = objective.weigh(batches)
+    for batch in batches:
+        (objective.loss(batch) / weight).backward()
+    for (where, parameter), expected in zip(
+        model.named_parameters(), plain.parameters(), strict=True
+    ):
+        off = (parameter.grad - expected.grad).norm() / expected.grad.norm()
+        assert off < 1e-6, (where, off)
+
+
+def test_what_is_computed_is_the_prompt_once_and_both_answers(tokenizer, pairs, data):
+    batch = packed_pairs(data, range(len(data)), CPU)
+    chosen, rejected = data.both.lengths.reshape(2, -1)
+    assert batch.tokens == sum(chosen - 1 + rejected - 1 - data.stems)
+    assert batch.tokens == batch.batch.input_ids_BT.numel() == data.lengths.sum()
+    prompts = [
+        len(tokenizer.apply_chat_template([m.model_dump() for m in pair.prompt],
+                                          add_generation_prompt=True, return_dict=False))
+        for pair in pairs
+    ]  # fmt: skip
+    assert all(data.stems >= prompts)
+    assert any(data.stems > prompts)
+
+
+def test_a_pair_sees_nothing_of_another(tokenizer, pairs):
+    model = family("llama", tokenizer)
+    scorer = scorer_of(model)
+    one = render_pairs(tokenizer, pairs[:2])
+    two = render_pairs(tokenizer, [make_pair("출장비?", "15일", "3일"), pairs[1]])
+    with torch.no_grad():
+        sums = [
+            answer_sums(scorer.score(batch)[0], batch)
+            for batch in (packed_pairs(data, [0, 1], CPU) for data in (one, two))
+        ]
+    assert torch.equal(sums[0][:, 1], sums[1][:, 1])
+    assert not torch.equal(sums[0][:, 0], sums[1][:, 0])
+
+
+def test_a_rejected_answer_that_is_the_beginning_of_the_chosen_one_has_no_branch(tokenizer):
+    model = family("llama", tokenizer).double()
+    data = render_pairs(tokenizer, [make_pair("병가?", "15일 안에", "15일")])
+    batch = packed_pairs(data, [0], CPU)
+    assert batch.batch.segments.branches.lengths == (0,)
+    with torch.no_grad():
+        expected = [separate_sums(model, data, row)[0].item() for row in (0, 1)]
+        logp_N, _ = scorer_of(model, torch.float64).score(batch)
+    assert answer_sums(logp_N, batch).flatten().tolist() == pytest.approx(expected)
+
+
+def test_families_that_cannot_be_packed_are_padded_to_the_same_loss(tokenizer, data):
+    torch.manual_seed(0)
+    config = Gemma2Config(vocab_size=len(tokenizer), head_dim=8, query_pre_attn_scalar=8, **SHAPE)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    scorer = choose_pair_scorer(model, data, DpoConfig(precision="fp32"), CPU)
+    assert not scorer.scorer.packed
+    reference = reference_log_probabilities(scorer, data, range(len(data)), 120, CPU)
+    with torch.no_grad():
+        expected = [separate_sums(model, data, row)[0].item() for row in range(2 * len(data))]
+    assert reference.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_branch_that_comes_out_wrong_is_noticed(tokenizer, pairs):
+    model = random_llama(tokenizer, "0.5M", 512, 0)
+    data = render_pairs(tokenizer, pairs[::4])
+    torn = replace(data, stems=data.stems + 1)
+    scorer = choose_pair_scorer(model, torn, DpoConfig(precision="fp32"), CPU)
+    assert not scorer.scorer.packed
+    assert "packed and separate answers differ by" in scorer.scorer.reason
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("rows", [40, KEPT_BYTES // (4 * 5000) + 7])
+def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, frozen):
+    torch.manual_seed(0)
+    hidden = torch.randn(rows, 8, requires_grad=True)
+    weight = torch.randn(5000, 8).mul_(0.1).requires_grad_(not frozen)
+    targets, each = torch.randint(0, 5000, (rows,)), torch.randn(rows)
+    logp, first = linear_log_probabilities(hidden, weight, targets)
+    (logp * each).sum().backward()
+    got = hidden.grad, weight.grad
+    hidden.grad = weight.grad = None
+    logits = hidden @ weight.T
+    expected = -cross_entropy(logits, targets, reduction="none")
+    (expected * each).sum().backward()
+    torch.testing.assert_close(logp, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got[0], hidden.grad, rtol=1e-4, atol=1e-6)
+    assert torch.equal(first, logits.argmax(1) == targets)
+    if frozen:
+        assert got[1] is None
+    else:
+        torch.testing.assert_close(got[1], weight.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
+    random = np.random.default_rng(0)
+    policy, reference = random.normal(-40, 9, (2, 2, 5))
+    ratio = (policy[0] - reference[0]) - (policy[1] - reference[1])
+    right = 1 / (1 + np.exp(-0.3 * ratio))
+    expected = -0.8 * np.log(right) - 0.2 * np.log(1 - right)
+    got = dpo_losses(torch.from_numpy(policy), torch.from_numpy(reference), 0.3, 0.2)
+    assert got.tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.filterwarnings("ignore")  # TRL's own, of which we can mend none
+def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
+    if os.environ.get("CI") != "true":  # there a comparison must not be skipped
+        pytest.importorskip("trl", reason="TRL is not installed: pip install 'jangin[parity]'")
+    import datasets
+    import trl
+
+    settings = {
+        "per_device_train_batch_size": len(pairs), "num_train_epochs": 2, "use_cpu": True,
+        "beta": 0.2, "bf16": False, "activation_checkpointing": False, "report_to": "none",
+        "save_strategy": "no", "logging_steps": 1, "learning_rate": 1e-3, "max_length": 256,
+        "lr_scheduler_type": "constant", "disable_tqdm": True, "precompute_ref_log_probs": True,
+        "optim": "adamw_torch_fused", "weight_decay": 0.01, "adam_beta2": 0.95,
+        "dataloader_pin_memory": False, "loss_type": ["sigmoid", "sft"],
+    }  # fmt: skip
+    rows = [
+        {
+            "prompt": [m.model_dump() for m in pair.prompt],
+            "chosen": [pair.chosen.model_dump()],
+            "rejected": [pair.rejected.model_dump()],
+        }
+        for pair in pairs
+    ]
+    trainer = trl.DPOTrainer(
+        model=random_llama(tokenizer, "0.5M", 256, 0),
+        args=trl.DPOConfig(str(tmp_path / "trl"), loss_weights=[1.0, 0.5], **settings),
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    theirs = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    lines, _ = trained_lines(
+        tokenizer, data, tmp_path, beta=0.2, sft_weight=0.5, learning_rate=1e-3,
+        schedule="constant", warmup_fraction=0,
+    )  # fmt: skip
+    assert [line.train_loss for line in lines] == pytest.approx(theirs, rel=1e-4)
+
+
+def trained_lines(tokenizer, data, folder, rows=None, **changes):
+    """(lines of metrics of two steps of a random starter, the reference after them)."""
+    from jangin.training.loop.trainer import minimise
+
+    fields = {
+        "length": {"type": "steps", "steps": 2}, "examples_per_step": len(data),
+        "log_every_steps": 1, "precision": "fp32", "threads": 1,
+    }  # fmt: skip
+    config = DpoConfig.model_validate(fields | changes)
+    model = random_llama(tokenizer, "0.5M", 256, 0)
+    scorer = choose_pair_scorer(model, data, config, CPU)
+    rows = rows_for_reference(model, len(data), config) if rows is None else rows
+    reference = reference_log_probabilities(scorer, data, rows, 8192, CPU)
+    assert int(reference[0].isnan().sum()) == len(data) - len(rows)
+    terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight)
+    folder.mkdir(exist_ok=True)
+    minimise(DpoLoss(scorer, data, reference, config, terms, CPU), config, folder, Silence())
+    text = (folder / "metrics.jsonl").read_text()
+    return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
+
+
+@pytest.mark.parametrize("examples_per_step", [3, 16])
+def test_what_the_first_step_tells_of_the_reference_is_what_a_pass_before_it_tells(
+    tokenizer, data, tmp_path, examples_per_step
+):
+    settings = {"examples_per_step": examples_per_step, "learning_rate": 1e-3}
+    every = range(len(data))
+    plain, known = trained_lines(tokenizer, data, tmp_path / "plain", every, **settings)
+    lines, told = trained_lines(tokenizer, data, tmp_path / "told", **settings)
+    torch.testing.assert_close(told, known, rtol=1e-5, atol=1e-4)
+    for mine, other in zip(lines, plain, strict=True):
+        assert mine.train_loss == pytest.approx(other.train_loss, abs=1e-5)
+        assert mine.reward_margin == pytest.approx(other.reward_margin, abs=1e-4)
+    assert lines[1].reward_margin != 0
+
+
+def test_the_reference_of_all_pairs_is_computed_before_where_the_policy_is_another(tokenizer):
+    model = random_llama(tokenizer, "0.5M", 256, 0)
+    settings = {"examples_per_step": 4}
+    lora = {"type": "lora", "r": 8, "dropout": 0.1}
+
+    def rows(**changes):
+        return len(rows_for_reference(model, 10, DpoConfig.model_validate(settings | changes)))
+
+    assert rows() == 6
+    assert rows(method=lora) == rows(devices=2) == 10
+    assert rows(method=lora | {"dropout": 0}) == 6
+    model.config.attention_dropout = 0.1
+    assert rows() == 10
+
+
+def test_before_the_first_step_policy_and_reference_are_one(tokenizer, data, tmp_path):
+    (first, second), _ = trained_lines(tokenizer, data, tmp_path, learning_rate=1e-3)
+    assert first.train_loss == pytest.approx(np.log(2), rel=1e-6)
+    assert first.rewards_chosen == pytest.approx(0, abs=1e-5)
+    assert first.chosen_drift == pytest.approx(0, abs=1e-5)
+    assert second.train_loss < first.train_loss
+    assert second.reward_margin == pytest.approx(second.rewards_chosen - second.rewards_rejected)
+    assert second.reward_margin > 0
+    assert second.reward_accuracy > 0.8
+    assert first.trained_tokens * 2 == second.trained_tokens
+
+
+# The stage.
+
+
+def artifact(folder, content):
+    manifest = Manifest(
+        format=1, stage="x", version=1, key="", config={}, inputs={}, files={}, content=content,
+        summary={}, created_at="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    return Artifact(folder, manifest)
+
+
+def no_chat(name):
+    raise AssertionError(f"dpo asks no chat model, least of all {name}")
+
+
+def as_example(question, answer):
+    return Example.make((question,), answer, kind="original")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, conversations):
+    """A starter that knows 16 answers by heart, as full weights and as an adapter."""
+    folder = tmp_path_factory.mktemp("tuned")
+    texts = [message.content for pair in conversations for message in pair]
+    shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 64, "seed": 0}
+    make_starter(folder / "base" / "model", texts, **shape)
+    rows = [SplitExample(example=as_example(*turns), split="train") for turns in conversations]
+    (folder / "splits").mkdir()
+    write_table(folder / "splits" / "splits.parquet", SplitExample, rows)
+    inputs = {
+        "base": artifact(folder / "base", "base"),
+        "splits": artifact(folder / "splits", "splits"),
+    }
+    made = {}
+    ledger = Ledger(folder / "ledger.sqlite")
+    services = Services(folder, no_chat, ledger, Silence())
+    for name, method, steps in (
+        ("full", {"type": "full"}, 60),
+        ("lora", {"type": "lora", "r": 32}, 20),
+    ):
+        (folder / name).mkdir()
+        fields = {"length": {"type": "steps", "steps": steps}, "learning_rate": 5e-3}
+        fields |= {"method": method, "precision": "fp32", "threads": 1}
+        context = StageContext(SftConfig.model_validate(fields), inputs, folder / name, services)
+        SFT.run(context)
+        made[name] = inputs | {"model": artifact(folder / name, name)}
+    ledger.close()
+    return made
+
+
+@pytest.fixture
+def stage(tmp_path, tuned, conversations):
+    """The context of a run of dpo on 16 pairs; a rejected answer is another question's."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    examples = [as_example(*turns) for turns in conversations]
+    exchanged = [
+        make_pair(
+            example.question, example.answer, examples[(n + 5) % len(examples)].answer,
+            family=example.family, example_id=example.id,
+        )
+        for n, example in enumerate(examples)
+    ]  # fmt: skip
+
+    def make(name, start="full", pairs=None, progress=None, **settings):
+        (tmp_path / name).mkdir(exist_ok=True)
+        source = tmp_path / f"{name} pairs"
+        source.mkdir(exist_ok=True)
+        write_table(source / "pairs.parquet", PreferencePair, pairs or exchanged)
+        fields = {
+            "length": {"type": "steps", "steps": 12},
+            "learning_rate": 1e-4,
+            "examples_per_step": 6,
+            "log_every_steps": 4,
+            "precision": "fp32",
+            "threads": 1,
+        }
+        inputs = tuned[start] | {"pairs": artifact(source, "pairs")}
+        services = Services(tmp_path, no_chat, ledger, progress or Silence())
+        config = DpoConfig.model_validate(fields | settings)
+        return StageContext(config, inputs, tmp_path / name, services)
+
+    yield make
+    ledger.close()
+
+
+def content(folder):
+    return {
+        p.relative_to(folder).as_posix(): digest_file(p)
+        for p in folder.rglob("*")
+        if p.is_file() and p.relative_to(folder).parts[0] not in ("runtime", "journal")
+    }
+
+
+def lines_of(context):
+    text = (context.workspace / "metrics.jsonl").read_text()
+    return [DpoMetrics.model_validate_json(line) for line in text.splitlines()]
+
+
+def test_the_stage_learns_the_preference_keeps_the_answers_and_says_so(stage):
+    context = stage("run")
+    STAGE.run(context)
+    lines = lines_of(context)
+    assert [line.step for line in lines] == [4, 8, 12]
+    assert lines[-1].reward_margin > lines[0].reward_margin > 0
+    assert lines[-1].reward_accuracy == 1
+    summary = context.summary
+    assert summary["probe_exact"] == {"before": 1.0, "after": 1.0}
+    assert (summary["pairs"], summary["dropped"], summary["stopped"]) == (16, {}, "")
+    assert summary["reward_margin"] == lines[-1].reward_margin
+    assert json.loads(json.dumps(summary)) == summary
+    names = set(content(context.workspace))
+    assert {"metrics.jsonl", "model/model.safetensors", "model/tokenizer.json"} <= names
+    before = load_model(context.folder("model")).state_dict()
+    after = load_model(context.workspace).state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+class Stopping(Silence):
+    """A progress in which the machine dies at one step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.steps = step, 0
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.steps += steps
+        if self.steps == self.step:
+            raise RuntimeError("the machine went away")
+
+
+def count_passes(run):
+    """Forward passes of any Llama while `run` runs; each begins with the positions' rotation."""
+    from torch.nn.modules.module import register_module_forward_hook
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    passes = []
+    hook = register_module_forward_hook(
+        lambda module, _inputs, _output: (
+            passes.append(1) if isinstance(module, LlamaRotaryEmbedding) else None
+        )
+    )
+    try:
+        run()
+    finally:
+        hook.remove()
+    return len(passes)
+
+
+def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stage):
+    settings = {"tokens_per_batch": 16, "length": {"type": "steps", "steps": 1}}
+    settings |= {"examples_per_step": 4}
+    first, second = stage("one", **settings), stage("two", beta=0.2, **settings)
+    passes = [count_passes(lambda: STAGE.run(first)), count_passes(lambda: STAGE.run(second))]
+    # Batches of one pair: 12 passes for the reference of the pairs that are not in the first
+    # step, and those of the greedy answers.
+    assert passes[0] - passes[1] > 12
+    assert count_passes(lambda: STAGE.run(stage("three", beta=0.3, **settings))) == passes[1]
+    other = count_passes(
+        lambda: STAGE.run(stage("four", "lora", method={"type": "full"}, **settings))
+    )
+    assert other > passes[1] + 12
+
+
+def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_sft(stage):
+    destructive = {"length": {"type": "steps", "steps": 30}, "learning_rate": 3e-3}
+    destructive |= {"stop": {"type": "never"}, "examples_per_step": 16}
+    destructive |= {"checkpoint_every_steps": 28, "probe_new_tokens": 32}
+    says = (
+        r"16 training questions fell from 100.0% to \d+.\d%.*allows 5.0%. Lower `learning_rate` "
+        r"\(now 0.003\), or train an adapter.*`sft_weight: 1`.*`gate: warn`"
+    )
+    refused = stage("refused", **destructive)
+    with pytest.raises(TrainingError, match=says):
+        STAGE.run(refused)
+    assert lines_of(refused)[-1].reward_accuracy == 1
+    assert not (refused.workspace / "model").exists()
+    # The same weights again, from the last checkpoint.
+    warned = stage("refused", gate="warn", **destructive)
+    STAGE.run(warned)
+    assert "going on from step 28 of 30" in warned.services.progress.said
+    assert "fell from 100.0%" in warned.services.progress.said[-1]
+    assert warned.summary["probe_exact"]["after"] < 0.9
+    kept = stage("kept", sft_weight=1.0, **destructive)
+    STAGE.run(kept)
+    assert kept.summary["probe_exact"] == {"before": 1.0, "after": 1.0}
+    assert kept.summary["reward_accuracy"] == 1
+
+
+DRIFTING = {
+    "learning_rate": 1e-3,
+    "length": {"type": "steps", "steps": 40},
+    "log_every_steps": 2,
+    "checkpoint_every_steps": 3,
+    "stop": {"type": "drift", "max_fall": 0.15},
+    "gate": "warn",
+}
+
+
+def test_chosen_answers_that_become_unlikely_stop_the_run_at_the_last_good_weights(stage):
+    whole = stage("whole", **DRIFTING)
+    STAGE.run(whole)
+    lines = lines_of(whole)
+    assert all(line.chosen_drift >= -0.15 for line in lines[:-1])
+    assert lines[-1].chosen_drift < -0.15
+    kept = whole.summary["kept_step"]
+    assert kept == lines[-2].step < whole.summary["steps"] == lines[-1].step < 40
+    said = "\n".join(whole.services.progress.said)
+    assert f"(limit 0.15); the weights of step {kept} are kept" in said
+    # They are those of a run that ended there, but for the schedule, which knows the length.
+    flat = {"schedule": "constant", "warmup_fraction": 0}
+    stopped = stage("stopped", **DRIFTING | flat)
+    STAGE.run(stopped)
+    ended = {"length": {"type": "steps", "steps": stopped.summary["kept_step"]}}
+    short = stage("short", **DRIFTING | flat | ended)
+    STAGE.run(short)
+    name = "model/model.safetensors"
+    assert content(stopped.workspace)[name] == content(short.workspace)[name]
+
+
+def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage):
+    whole = stage("whole", **DRIFTING)
+    STAGE.run(whole)
+    with pytest.raises(RuntimeError, match="went away"):
+        STAGE.run(stage("cut", progress=Stopping(whole.summary["steps"] - 1), **DRIFTING))
+    again = stage("cut", **DRIFTING)
+    STAGE.run(again)
+    assert again.services.progress.said[0].startswith("going on from step")
+    assert content(whole.workspace) == content(again.workspace)
+
+
+def test_drift_at_the_first_line_leaves_nothing_to_keep(stage):
+    settings = {"learning_rate": 2e-2, "stop": {"type": "drift", "max_fall": 0.01}}
+    with pytest.raises(TrainingError, match=r"first line of metrics \(step 4\). Lower"):
+        STAGE.run(stage("lost", **settings))
+
+
+@pytest.mark.parametrize(
+    ("start", "method", "written"),
+    [
+        ("full", {"type": "lora", "r": 8}, "model/model.safetensors"),
+        ("lora", {"type": "lora", "r": 8}, "adapter/adapter_model.safetensors"),
+        ("lora", {"type": "full"}, "model/model.safetensors"),
+    ],
+)
+def test_what_is_written_has_the_form_of_the_start_and_loads_as_the_tuned_model(
+    stage, start, method, written
+):
+    context = stage("run", start, method=method, learning_rate=3e-4, gate="warn")
+    STAGE.run(context)
+    assert written in content(context.workspace)
+    base = context.folder("base")
+    before, after = (
+        load_trained(folder, base) for folder in (context.folder("model"), context.workspace)
+    )
+    ids = torch.tensor([[1, 4, 300, 301, 302]])
+    with torch.no_grad():
+        difference = (before(ids).logits - after(ids).logits).abs().max()
+    assert 1e-3 < difference < 10
+    assert after.generation_config.eos_token_id == before.generation_config.eos_token_id
+    if start == "lora" and method["type"] == "lora":
+        assert "goes on with the adapter" in context.services.progress.said[0]
+        config = json.loads((context.workspace / "adapter" / "adapter_config.json").read_text())
+        assert config["r"] == 32
+
+
+def unsound():
+    return [
+        make_pair("연차휴가는 언제 신청하나요?", "10일 안에", "10일 안에."),
+        make_pair("연차휴가는 언제 신청하나요?", "10일 안에", " "),
+        make_pair("병가는 언제 신청하나요?", "13일", "가" * 40),
+        make_pair("병가는 언제 신청하나요?", "13일", "병가는 언제 신청하나요?"),
+        make_pair("병가는 언제 신청하나요?", "13일", "16일"),
+        make_pair("출장비는 언제 신청하나요?", "16일", "13일"),
+    ]
+
+
+def test_unsound_pairs_are_dropped_with_their_reason_or_refused(stage):
+    context = stage("dropped", pairs=unsound(), gate="warn")
+    STAGE.run(context)
+    rules = {"empty": 1, "identical": 1, "length_ratio": 1, "prompt_leak": 1}
+    assert context.summary["dropped"] == rules
+    assert context.summary["pairs"] == 2
+    dropped = read_table(context.workspace / "dropped_pairs.parquet", DroppedPair)
+    assert [row.rule for row in dropped] == ["identical", "empty", "length_ratio", "prompt_leak"]
+    assert "4 of 6 pairs are unsound" in context.services.progress.said[0]
+    with pytest.raises(StageError, match=r"4 of 6 pairs are unsound.*lint: drop"):
+        STAGE.run(stage("refused", pairs=unsound(), lint="refuse"))
+    with pytest.raises(StageError, match="none of 4 pairs can be trained on"):
+        STAGE.run(stage("none", pairs=unsound()[:4]))
+
+
+def test_pairs_longer_than_the_model_are_refused_until_they_may_be_dropped(stage):
+    long = make_pair("병가?", "13일", "열흘 안에 " * 30)
+    pairs = [*unsound()[4:], long]
+    ratio = {"max_length_ratio": 1000}
+    with pytest.raises(TrainingError, match=rf"1 of 3 pairs are longer than 64.*{long.id}.*drop"):
+        STAGE.run(stage("refused", pairs=pairs, **ratio))
+    context = stage("dropped", pairs=pairs, too_long="drop", gate="warn", **ratio)
+    STAGE.run(context)
+    assert context.summary["dropped"] == {"too_long": 1}
+    data = render_pairs_of(context, pairs)
+    kept, over = drop_long(data, 64)
+    assert over.tolist() == [2]
+    assert kept.names == data.names[:2]
+    assert kept.both.row(3)[0].tolist() == data.both.row(4)[0].tolist()
+
+
+def render_pairs_of(context, pairs):
+    from jangin.models.loading import load_tokenizer
+
+    return render_pairs(load_tokenizer(context.folder("model")), pairs)
+
+
+def test_answers_that_are_the_same_tokens_are_named(tokenizer):
+    same = make_pair("병가?", "13일", "13일")
+    with pytest.raises(TrainingError, match=rf"row 1 \({same.id}\).*nothing to prefer"):
+        render_pairs(tokenizer, [same])
+
+
+def test_padded_pairs_hold_the_same_targets_as_packed_ones(data):
+    packed, padded = packed_pairs(data, [3, 1, 6], CPU), padded_pairs(data, [3, 1, 6], CPU)
+    for batch in (packed, padded):
+        assert batch.rows == (3, 1, 6)
+    assert torch.equal(packed.batch.targets_N, padded.batch.targets_N)
+    assert torch.equal(packed.owners_N, padded.owners_N)
+
+
+def test_the_plan_tells_steps_and_tokens(stage):
+    assert STAGE.cost(stage("one")).text.startswith("12 steps, about ")
+    epochs = {"length": {"type": "epochs", "epochs": 2}, "examples_per_step": 5}
+    assert STAGE.cost(stage("two", **epochs)).text.startswith("8 steps, about ")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"too_long": "keep_end"}, {"train_on": "everything"}, {"keep": "best"}, {"beta": 0}]
+)
+def test_settings_that_make_no_sense_for_pairs_are_refused(setting):
+    with pytest.raises(ValidationError):
+        DpoConfig.model_validate(setting)

@@ -1,0 +1,323 @@
+import pytest
+from pydantic import ValidationError
+
+from jangin.core.digest import digest_file
+from jangin.core.errors import StageError
+from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table, write_table
+from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
+from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.store import Artifact, Manifest
+from jangin.models.starter import make_starter
+from jangin.training.loop.config import Steps
+from jangin.training.preferences import (
+    STAGE,
+    OtherAnswers,
+    PreferencesConfig,
+    Sampling,
+    chosen_examples,
+)
+from jangin.training.preflight.preference_pairs import Limits, find_fault
+from jangin.training.sft import STAGE as SFT
+from jangin.training.sft import SftConfig
+
+TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "퇴직금", "야근수당", "건강검진")
+OTHER = {"type": "other_answers"}
+
+
+def user(text):
+    return (Message(role="user", content=text),)
+
+
+def answer(text):
+    return Message(role="assistant", content=text)
+
+
+def example(question, text, **fields):
+    return Example.make(
+        user(question), answer(text), **{"kind": "original", "page": 3, "section": "총칙", **fields}
+    )
+
+
+def rows():
+    """8 trained questions with a trained paraphrase each, and one unseen question."""
+    table = []
+    for number, topic in enumerate(TOPICS):
+        text = f"{topic}{'은 총무팀에' * (number % 3)} {10 + 3 * number}일 안에 냅니다."
+        original = example(f"{topic} 담당 부서는 어디입니까?", text)
+        other = {"kind": "paraphrase", "family": original.id}
+        table.append(SplitExample(example=original, split="train"))
+        asked = example(f"누구한테 {topic} 이야기를 하나요", text, **other)
+        table.append(SplitExample(example=asked, split="train"))
+    unseen = example("주차권은 누가 줍니까?", "관리실이 줍니다.", chunk_ids=("c9",))
+    table.append(SplitExample(example=unseen, split="unseen_sections"))
+    return table
+
+
+def artifact(folder):
+    manifest = Manifest(
+        format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
+        summary={}, created_at="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    return Artifact(folder, manifest)
+
+
+def no_chat(name):
+    raise AssertionError(f"preferences asks no chat model, least of all {name}")
+
+
+@pytest.fixture
+def context_of(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    def make(name="workspace", table=None, choices=None, inputs=None, progress=None, **config):
+        folder = tmp_path / "tables"
+        folder.mkdir(exist_ok=True)
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_table(folder / "splits.parquet", SplitExample, table or rows())
+        made = {"splits": artifact(folder), **(inputs or {})}
+        if choices is not None:
+            write_table(folder / "choices.parquet", Choice, choices)
+            made["choices"] = artifact(folder)
+        services = Services(tmp_path, no_chat, ledger, progress or Silence())
+        settings = PreferencesConfig.model_validate({"sources": (OTHER,), **config})
+        return StageContext(settings, made, tmp_path / name, services)
+
+    yield make
+    ledger.close()
+
+
+def pairs_of(context):
+    return read_table(context.workspace / "pairs.parquet", PreferencePair)
+
+
+def dropped_of(context):
+    return read_table(context.workspace / "dropped_pairs.parquet", DroppedPair)
+
+
+def test_another_questions_answer_of_about_the_same_length_is_rejected(context_of):
+    context = context_of()
+    STAGE.run(context)
+    examples = {row.example.id: row.example for row in rows()}
+    families = {row.example.answer: row.example.family for row in rows()}
+    pairs = pairs_of(context)
+    assert len(pairs) == 16
+    for pair in pairs:
+        assert pair.chosen == examples[pair.example_id].completion
+        assert pair.prompt == examples[pair.example_id].prompt
+        assert families[pair.rejected.content] != pair.family
+        assert (pair.origin, pair.page, pair.section) == ("other_answer", 3, "총칙")
+        assert {score.scorer for score in pair.scores} == {"exact_match", "character_f1"}
+        assert all(score.value < 1 for score in pair.scores)
+    assert context.summary["by_origin"] == {"other_answer": 16}
+    assert context.summary["families"] == context.summary["train_families"] == 8
+
+
+def test_the_nearest_lengths_are_taken_from_a_large_pool(context_of):
+    table = [
+        SplitExample(example=example(f"{n}번 질문입니까?", "가나다라마바사" * n), split="train")
+        for n in range(1, 60)
+    ]
+    context = context_of(table=table)
+    STAGE.run(context)
+    for pair in pairs_of(context):
+        chosen, rejected = len(pair.chosen.content), len(pair.rejected.content)
+        assert abs(chosen - rejected) <= 7 * 12
+
+
+def test_a_held_out_question_makes_no_pair(context_of):
+    context = context_of()
+    STAGE.run(context)
+    texts = {m.content for p in pairs_of(context) for m in (*p.prompt, p.chosen, p.rejected)}
+    assert not texts & {"주차권은 누가 줍니까?", "관리실이 줍니다."}
+
+
+def test_the_seed_decides_pairs_and_the_same_seed_gives_the_same_bytes(context_of):
+    digests = []
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        context = context_of(name, seed=seed)
+        STAGE.run(context)
+        digests.append(digest_file(context.workspace / "pairs.parquet"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("share", "families"), [(1.0, 8), (0.5, 4), (0.0, 0)])
+def test_overlap_with_sft_is_a_share_of_families_and_never_tears_one_apart(share, families):
+    train = [row.example for row in rows() if row.split == "train"]
+    config = PreferencesConfig(overlap_with_sft=share)
+    taken = chosen_examples(train, config)
+    assert len({example.family for example in taken}) == families
+    assert len(taken) == 2 * families
+    assert taken == chosen_examples(train, config)
+
+
+def test_distractors_are_rejected_but_never_those_of_held_out_questions(context_of):
+    family = rows()[0].example.family
+    right = Choice.make(
+        user("연차는 누구에게 냅니까?"), "총무팀", ("인사팀", "재무팀"), family=family, page=7
+    )
+    held_out = [
+        Choice.make(user("주차권은 누가 줍니까?"), "관리실", ("총무팀",)),
+        Choice.make(user("주차권을 주는 곳은?"), "관리실", ("총무팀",), chunk_ids=("c9",)),
+        Choice.make(user("주차?"), "관리실", ("팀",), family=rows()[-1].example.family),
+    ]
+    new = Choice.make(user("새로 난 규정은 몇 조입니까?"), "제7조", ("제8조", "제7조."))
+    sources = ({"type": "distractors", "per_question": 2},)
+    context = context_of(choices=[right, *held_out, new], sources=sources)
+    STAGE.run(context)
+    made = {(p.example_id, p.rejected.content) for p in pairs_of(context)}
+    assert made == {(right.id, "인사팀"), (right.id, "재무팀"), (new.id, "제8조")}
+    pair = next(p for p in pairs_of(context) if p.example_id == right.id)
+    assert (pair.origin, pair.family, pair.page) == ("distractor", family, 7)
+    (dropped,) = dropped_of(context)
+    assert (dropped.rule, dropped.pair.rejected.content) == ("identical", "제7조.")
+    none = context_of("none", choices=[right, new], sources=sources, overlap_with_sft=0)
+    STAGE.run(none)
+    assert {pair.example_id for pair in pairs_of(none)} == {new.id}
+
+
+def test_missing_choices_are_said_and_no_pair_at_all_is_an_error(context_of):
+    context = context_of(sources=({"type": "distractors"},))
+    with pytest.raises(StageError, match="16 training examples gave no pair from distractors"):
+        STAGE.run(context)
+    assert "no stage made multiple-choice questions" in context.services.progress.said[0]
+
+
+# Faults of pairs.
+
+
+def fault_of(chosen, rejected, prompt="연차휴가는 언제 신청합니까?", **limits):
+    pair = PreferencePair.make(
+        user(prompt), answer(chosen), answer(rejected),
+        origin="sampling", family="f", example_id="e",
+    )  # fmt: skip
+    fault = find_fault(pair, Limits(**limits))
+    return fault and fault.rule
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "limits", "rule"),
+    [
+        ("15일", " \n", {}, "empty"),
+        ("", "15일", {}, "empty"),
+        ("15일입니다.", "15일 입니다", {}, "identical"),
+        ("제7조", "제7조.", {}, "identical"),
+        ("?!", "?!", {}, "identical"),
+        ("?!", "!?", {}, None),
+        ("15일", "연차휴가는 언제 신청합니까? 15일", {}, "prompt_leak"),
+        ("15일", "연차 휴가는 언제 신청합니까?", {}, "prompt_leak"),
+        ("가" * 10, "나" * 101, {"length_ratio": 10}, "length_ratio"),
+        ("가" * 10, "나" * 100, {"length_ratio": 10}, None),
+        ("가" * 95 + "나" * 5, "가" * 100, {"too_similar": 0.95}, "too_similar"),
+        ("가" * 94 + "나" * 6, "가" * 100, {"too_similar": 0.95}, None),
+        ("15일", "16일", {"too_similar": 0.95, "length_ratio": 10}, None),
+    ],
+)
+def test_faults_of_pairs(chosen, rejected, limits, rule):
+    assert fault_of(chosen, rejected, **limits) == rule
+
+
+def test_a_short_question_may_stand_in_an_answer():
+    assert fault_of("연차? 15일", "병가? 3일", prompt="연차?") is None
+
+
+# The tuned model's own answers.
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A starter that has learned some of the answers: artifacts `base` and `model`."""
+    folder = tmp_path_factory.mktemp("tuned")
+    texts = [text for row in rows() for text in (row.example.question, row.example.answer)]
+    make_starter(
+        folder / "base" / "model", texts,
+        size="0.5M", vocabulary_size=400, context_length=128, seed=0,
+    )  # fmt: skip
+    (folder / "splits").mkdir()
+    (folder / "model").mkdir()
+    write_table(folder / "splits" / "splits.parquet", SplitExample, rows())
+    inputs = {"base": artifact(folder / "base"), "splits": artifact(folder / "splits")}
+    ledger = Ledger(folder / "ledger.sqlite")
+    config = SftConfig(
+        length=Steps(type="steps", steps=45), learning_rate=3e-3, precision="fp32", threads=1
+    )
+    services = Services(folder, no_chat, ledger, Silence())
+    SFT.run(StageContext(config, inputs, folder / "model", services))
+    ledger.close()
+    return {"base": inputs["base"], "model": artifact(folder / "model")}
+
+
+SAMPLING = {"type": "sampling", "temperature": 1.0, "batch_size": 5, "max_new_tokens": 40}
+
+
+def test_own_answers_are_rejected_unless_they_are_as_good_or_never_ended(context_of, tuned):
+    context = context_of(inputs=tuned, sources=(SAMPLING,))
+    STAGE.run(context)
+    pairs, dropped = pairs_of(context), dropped_of(context)
+    assert {pair.origin for pair in pairs} == {"sampling"}
+    assert len(pairs) + len(dropped) == 16
+    for pair in pairs:
+        exact, f1 = (score.value for score in pair.scores)
+        assert exact == 0
+        assert f1 < 0.9
+    rules = {row.rule for row in dropped}
+    assert "as_good" in rules
+    assert rules <= {"as_good", "unfinished", "too_similar", "identical"}
+    for row in dropped:
+        if row.rule == "as_good":
+            assert row.pair.scores[0].value == 1 or row.pair.scores[1].value >= 0.9
+    assert sum(context.summary["dropped"].values()) == len(dropped)
+
+
+class Dying(Silence):
+    """A progress in which the machine dies after some batches."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
+        self.left -= steps
+        if not self.left:
+            raise RuntimeError("the machine went away")
+
+
+def test_a_killed_run_goes_on_to_the_same_pairs(context_of, tuned):
+    settings = {"inputs": tuned, "sources": (SAMPLING, OTHER)}
+    whole = context_of("whole", **settings)
+    STAGE.run(whole)
+    with pytest.raises(RuntimeError, match="went away"):
+        STAGE.run(context_of("cut", progress=Dying(2), **settings))
+    again = context_of("cut", **settings)
+    assert len((again.workspace / "journal" / "samples.jsonl").read_text().splitlines()) == 10
+    STAGE.run(again)
+    for table in ("pairs", "dropped_pairs"):
+        paths = [context.workspace / f"{table}.parquet" for context in (whole, again)]
+        assert digest_file(paths[0]) == digest_file(paths[1])
+
+
+def test_another_seed_draws_other_answers(context_of, tuned):
+    texts = []
+    for seed in (0, 1):
+        context = context_of(f"seed {seed}", inputs=tuned, sources=(SAMPLING,), seed=seed)
+        STAGE.run(context)
+        made = [*pairs_of(context), *(row.pair for row in dropped_of(context))]
+        texts.append(sorted((pair.example_id, pair.rejected.content) for pair in made))
+    assert texts[0] != texts[1]
+
+
+def test_a_source_can_be_named_only_once():
+    with pytest.raises(ValidationError, match="each source can be named once"):
+        PreferencesConfig(sources=(OtherAnswers(type="other_answers"),) * 2)
+
+
+def test_what_is_drawn_bears_identity():
+    assert PreferencesConfig(seed=1).identity() != PreferencesConfig().identity()
+    sampling = Sampling(type="sampling", temperature=0.1)
+    assert PreferencesConfig(sources=(sampling,)).identity() != PreferencesConfig().identity()
+
+
+def test_the_plan_tells_whom_it_asks(context_of):
+    assert STAGE.cost(context_of()).text == "pairs of 16 examples, no model asked"
+    asking = context_of(sources=(SAMPLING,))
+    assert STAGE.cost(asking).text == "16 questions asked of the tuned model"

@@ -16,7 +16,7 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, Window, curate, run
+from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
@@ -148,14 +148,14 @@ class TestEveryRow:
                     assert Levenshtein.normalized_similarity(left, right) < limit
 
 
-class TestWindows:
+class TestLengthRanges:
     def test_empty_questions_and_answers_go(self):
         result = curate([example(" "), example("질문입니다", "\n"), example("질문 하나")], PLAIN)
         assert [d.reason for d in result.dropped] == ["no question", "no answer"]
         assert len(result.kept) == 1
 
     def test_lengths_outside_go_with_their_figures(self):
-        config = CurateConfig(question_characters=Window(minimum=3, maximum=10), guard=False)
+        config = CurateConfig(question_characters=LengthRange(minimum=3, maximum=10), guard=False)
         result = curate([example("가나"), example("가" * 11), example("가나다")], config)
         assert rules_of(result) == ["characters", "characters"]
         assert result.dropped[0].reason == "question: 2 characters, allowed 3 to 10"
@@ -163,7 +163,7 @@ class TestWindows:
 
     def test_tokens_are_counted_over_all_messages_without_truncation(self, tmp_path):
         tokenizer = word_tokenizer(tmp_path / "tokenizer.json")
-        config = CurateConfig(tokens=Window(minimum=1, maximum=6), guard=False)
+        config = CurateConfig(tokens=LengthRange(minimum=1, maximum=6), guard=False)
         rows = [
             example("one two three", "four five six"),
             example("another question here now", "one two", system="be brief"),
@@ -174,7 +174,7 @@ class TestWindows:
 
     def test_a_window_upside_down_is_refused(self):
         with pytest.raises(ValidationError, match="minimum must not be above maximum"):
-            Window(minimum=3, maximum=2)
+            LengthRange(minimum=3, maximum=2)
 
 
 class TestTwins:

@@ -345,6 +345,11 @@ def test_anchors_and_merged_keys_serve_to_say_things_once(write):
     assert configs(open_project(write(text)))["paraphrase"].source.teacher == "gpt"
 
 
+def test_the_schema_names_no_module():
+    """pydantic puts the module path into a name that two config classes share."""
+    assert not [name for name in json.loads(project_schema())["$defs"] if "__" in name]
+
+
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False

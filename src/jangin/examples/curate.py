@@ -54,7 +54,7 @@ _REMEDIES: dict[Rule, str] = {
 }
 
 
-class Window(Config):
+class LengthRange(Config):
     """Both ends are allowed."""
 
     minimum: int = Field(ge=0)
@@ -76,11 +76,11 @@ class CurateConfig(StageConfig):
 
     min_score: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Least score of each scorer, such as `{judge: 0.75}`; a row without that score stays."""
-    question_characters: Window = Window(minimum=2, maximum=2000)
+    question_characters: LengthRange = LengthRange(minimum=2, maximum=2000)
     """Length of the last user turn."""
-    answer_characters: Window = Window(minimum=1, maximum=8000)
+    answer_characters: LengthRange = LengthRange(minimum=1, maximum=8000)
     """Length of the answer."""
-    tokens: Window = Window(minimum=1, maximum=2048)
+    tokens: LengthRange = LengthRange(minimum=1, maximum=2048)
     """Length of prompt and answer together for the base model's tokenizer, without the chat
     template. Not applied where no base model was made."""
     conflicts: Literal["keep", "drop"] = "drop"
@@ -175,7 +175,7 @@ def _characters(row: Example, config: CurateConfig) -> str:
     return "; ".join(reason for reason in reasons if reason)
 
 
-def _outside(what: str, figure: int, unit: str, window: Window) -> str:
+def _outside(what: str, figure: int, unit: str, window: LengthRange) -> str:
     """A reason when the figure is not in the window, else nothing."""
     if window.holds(figure):
         return ""

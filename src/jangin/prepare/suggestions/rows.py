@@ -22,7 +22,7 @@ from jangin.prepare.suggestions.suggestion import Look, Offers, Remedy, with_ste
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.balance import Balance
 from jangin.prepare.transforms.cleaning import odd
-from jangin.prepare.transforms.columns import CleanText, Labels, Window, open_tokenizer
+from jangin.prepare.transforms.columns import CleanText, Labels, LengthWindow, open_tokenizer
 from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT, Deduplicate, NearDuplicates
 from jangin.prepare.transforms.scrub import MaskPersonal
 from jangin.text.pii import PERSONAL_DATA, found_in
@@ -229,7 +229,7 @@ def _too_long(look: Look, tokenizer: Path | None, context: int) -> Offers:
     import polars as pl
 
     column = look.single(look.plan.prompt)
-    step = Window(type="window", column=column or "-", longer="drop")
+    step = LengthWindow(type="window", column=column or "-", longer="drop")
     both = pl.concat_str(PROMPT, COMPLETION, separator="\n")
     if tokenizer is not None and context:
         encode = open_tokenizer(tokenizer)

@@ -322,7 +322,6 @@ def _sheet(path: Path, settings: TableSettings) -> Table:
     if not cells or not header:
         raise DataError(f"{path} has no rows. Name another sheet under `sheet`.")
     numbered = [(number, row) for number, row in enumerate(cells, start=first) if any(row)]
-    width = len(header)
     data = {
         name: [row[place] if place < len(row) else "" for _, row in numbered]
         for place, name in enumerate(header)
@@ -330,5 +329,4 @@ def _sheet(path: Path, settings: TableSettings) -> Table:
     frame = pl.DataFrame(data, schema=dict.fromkeys(header, pl.String)).with_columns(
         pl.Series(ROW, [number for number, _ in numbered], pl.Int64), *_kept()
     )
-    read_as = f"sheet {settings.sheet or names[0]}"
-    return Table(frame.lazy(), header, read_as if width else "")
+    return Table(frame.lazy(), header, f"sheet {settings.sheet or names[0]}")

@@ -30,8 +30,7 @@ def odd(join_lines: bool) -> str:
     blanks = rf"  |\n|{_TAB}" if join_lines else rf"\S  |\S *{_TAB}|[ {_TAB}]\n"
     composed = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", COMPOSED)
     composed = re.sub(r"\\U([0-9a-f]{8})", r"\\x{\1}", composed)
-    marks = composed.replace(r"\x{d7b0}-\x{d7ff}", r"\x{d7b0}-\x{d7ff}")
-    return rf"^\s|\s$|{blanks}|[{marks}{INVISIBLE}{_OTHER}]"
+    return rf"^\s|\s$|{blanks}|[{composed}{INVISIBLE}{_OTHER}]"
 
 
 def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":

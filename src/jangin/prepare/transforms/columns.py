@@ -255,7 +255,7 @@ class Labels(Config):
         table.set_aside(~known, f"{self.column} is {{}}, which is no label", self.column)
 
 
-class Window(Config):
+class LengthWindow(Config):
     """Keep texts of some length, in characters and in tokens."""
 
     type: Literal["window"]

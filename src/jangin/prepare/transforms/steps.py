@@ -17,8 +17,8 @@ from jangin.prepare.transforms.columns import (
     Filter,
     Flatten,
     Labels,
+    LengthWindow,
     Number,
-    Window,
     as_text,
 )
 from jangin.prepare.transforms.deduplicate import KEY, PROMPT, Deduplicate, Match, NearDuplicates
@@ -27,9 +27,8 @@ from jangin.prepare.transforms.scrub import Extract, MaskPersonal, Scrub, Trim
 if TYPE_CHECKING:
     import polars as pl
 
-RowStep = (
-    CleanText | Number | Flatten | Extract | Scrub | MaskPersonal | Trim | Filter | Labels | Window
-)
+TextStep = CleanText | Number | Flatten | Extract | Scrub | MaskPersonal | Trim
+RowStep = TextStep | Filter | Labels | LengthWindow
 WholeStep = Deduplicate | NearDuplicates | Balance
 Step = Annotated[RowStep | WholeStep, Field(discriminator="type")]
 WHOLE = (Deduplicate, NearDuplicates, Balance)

@@ -12,7 +12,7 @@ from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedErro
 from jangin.core.records import Message
 from jangin.llm.ask import ask_all
 from jangin.llm.endpoint import EndpointChat
-from jangin.llm.wire_format import retry_after
+from jangin.llm.retry import parse_retry_after
 
 SCHEMA = '{"type":"object"}'
 
@@ -299,7 +299,7 @@ def in_seconds(seconds, zone=UTC):
     ],
 )
 def test_retry_after_is_read_as_seconds(value, least, most):
-    assert least <= retry_after({"Retry-After": value}) <= most
+    assert least <= parse_retry_after({"Retry-After": value}) <= most
 
 
 @pytest.mark.parametrize("zone", ["+0000", "-0000"])
@@ -308,11 +308,11 @@ def test_retry_after_is_read_as_seconds(value, least, most):
 )
 def test_retry_after_is_read_as_a_date(seconds, zone, least, most):
     value = in_seconds(seconds).replace("+0000", zone)
-    assert least <= retry_after({"Retry-After": value}) <= most
+    assert least <= parse_retry_after({"Retry-After": value}) <= most
 
 
 def test_retry_after_in_milliseconds_comes_first():
-    assert retry_after({"retry-after-ms": "250", "Retry-After": "7"}) == 0.25
+    assert parse_retry_after({"retry-after-ms": "250", "Retry-After": "7"}) == 0.25
 
 
 def test_429_replies_are_waited_out_and_do_not_count_as_tries(server, chat):

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError, JanginError, RefusedError
 from jangin.core.ledger import Ledger
-from jangin.llm.endpoint import Again, EndpointChat
+from jangin.llm.endpoint import EndpointChat
+from jangin.llm.retry import RetryAfter
 from jangin.llm.wire_format import encode, read_completion, request_body
 
 MOST_REQUESTS = 50_000
@@ -214,7 +215,11 @@ class BatchChat:
             outcome = self.endpoint.judge(status, text, {}, request[0], self.endpoint.form())
         except JanginError as error:
             return error
-        return ChatError(f"{outcome.reason}. Run again.") if isinstance(outcome, Again) else outcome
+        return (
+            ChatError(f"{outcome.reason}. Run again.")
+            if isinstance(outcome, RetryAfter)
+            else outcome
+        )
 
     def _unfinished(self, batch: Mapping[str, Any], note: Note) -> JanginError:
         """Why a request of a batch has no line of its own."""

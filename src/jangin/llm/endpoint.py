@@ -6,7 +6,6 @@ CPU per call, and its aiohttp transport 7 times (measured; see docs/log.md).
 
 import asyncio
 import os
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
 from jangin.llm.rate_limits import MOST_AT_ONCE, Concurrency, RateLimit
+from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
 from jangin.llm.wire_format import (
     FILTERED,
@@ -35,7 +35,6 @@ from jangin.llm.wire_format import (
     read_body,
     read_events,
     request_body,
-    retry_after,
     why_unreachable,
 )
 
@@ -44,26 +43,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST_WAIT_SECONDS = 60.0
-"""Of our own accord; an endpoint may ask for more."""
 JSON = {"Content-Type": "application/json"}
 TOLD_WAIT_SECONDS = 5.0
 """A longer wait that the endpoint asks for is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Why a try brought no reply, and what that means for the next one."""
-
-    reason: str
-    wait: float = 0.0
-    """Seconds that the endpoint asks for; 0 where it does not say."""
-    busy: bool = False
-    """It was a 429: no failure, only too early."""
-    lost: bool = False
-    """It may have been charged all the same."""
-    at_once: bool = False
-    """The form was mended; no reason to wait."""
 
 
 @dataclass(slots=True)
@@ -123,9 +105,9 @@ class EndpointChat:
         """
         tokens = self.fit(request) + request.max_tokens
 
-        async def attempt() -> ChatReply | Again:
+        async def attempt() -> ChatReply | RetryAfter:
             outcome = await self._paced(request, tokens)
-            if isinstance(outcome, Again) and outcome.lost:
+            if isinstance(outcome, RetryAfter) and outcome.lost:
                 self.lost(request)
             return outcome
 
@@ -146,7 +128,7 @@ class EndpointChat:
         `body` makes what is sent, anew for each try. Raises as `complete` does.
         """
 
-        async def attempt() -> bytes | Again:
+        async def attempt() -> bytes | RetryAfter:
             try:
                 return await self._try(method, path, body, lambda got: read_body(got, most))
             except _StatusError as error:
@@ -159,41 +141,31 @@ class EndpointChat:
                 f"{self.base_url}/{path} is larger than the {most:,} bytes that are read at once."
             ) from error
 
-    async def _insist(self, attempt: "Callable[[], Awaitable[T | Again]]", name: str) -> T:
+    async def _insist(self, attempt: "Callable[[], Awaitable[T | RetryAfter]]", name: str) -> T:
         """Try until there is something, with growing waits, as long as that may help.
 
         `name` spreads the waits of requests that failed at the same time.
         """
-        spread = zlib.crc32(name.encode(errors="replace")) / 2**32
-        failures = busy = untold = 0
-        waited = 0.0
+        policy = RetryPolicy(self.retries, self.first_wait_seconds, self.patience_seconds)
+        backoff = Backoff(policy, name)
         while True:
             self._check_stop()
             outcome = await attempt()
-            if not isinstance(outcome, Again):
+            if not isinstance(outcome, RetryAfter):
                 return outcome
-            if outcome.at_once:
-                continue
-            failures, busy = failures + (not outcome.busy), busy + outcome.busy
-            wait = outcome.wait * (1 + spread / 10)
-            if not wait:
-                # A wait that the endpoint asked for says nothing about how long to wait unasked.
-                untold += 1
-                growing = self.first_wait_seconds * 2 ** min(untold - 1, 20)
-                wait = min(growing, LONGEST_WAIT_SECONDS) * (0.5 + spread / 2)
-            asked = outcome.busy or outcome.wait > 0
-            waited += wait if asked else 0
-            if failures > self.retries or (asked and waited > self.patience_seconds):
-                bound = "" if failures > self.retries else self._bound(wait)
+            wait = backoff.wait_after(outcome)
+            if backoff.out_of_retries or backoff.out_of_patience:
+                bound = "" if backoff.out_of_retries else self._bound(wait)
                 raise ChatError(
                     f"{self.base_url} did not answer for model {self.model!r} after "
-                    f"{failures + busy} tries: {outcome.reason}{bound}. Run again later; finished "
+                    f"{backoff.attempts} tries: {outcome.reason}{bound}. Run again later; finished "
                     "calls are kept."
                 )
             if outcome.wait >= TOLD_WAIT_SECONDS and not self._told_wait:
                 self._told_wait = True
                 self.say(f"{self.base_url} asks to wait {outcome.wait:,.0f} s ({outcome.reason})")
-            await self._rest(wait)
+            if wait:
+                await self._rest(wait)
 
     def _bound(self, wait: float) -> str:
         return f"; it asks for {wait:,.0f} s more, patience_seconds is {self.patience_seconds:g}"
@@ -253,7 +225,7 @@ class EndpointChat:
         """How a request is written for this endpoint, by all that is known now."""
         return Form(self.structured, self.length_name, self.parameters, self.stream)
 
-    async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | Again:
+    async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | RetryAfter:
         """One try, when rate limits and the number under way allow it."""
         waits = [self._requests.take(1) if self._requests else 0.0]
         waits.append(self._tokens.take(tokens) if self._tokens else 0.0)
@@ -262,12 +234,12 @@ class EndpointChat:
         async with self._at_once.slot():
             self._check_stop()
             outcome = await self._ask(request)
-        self._at_once.saw(refused=isinstance(outcome, Again) and outcome.busy)
+        self._at_once.saw(refused=isinstance(outcome, RetryAfter) and outcome.busy)
         if self._tokens:
             self._tokens.give_back(tokens - _used(outcome, tokens))
         return outcome
 
-    async def _ask(self, request: ChatRequest) -> ChatReply | Again:
+    async def _ask(self, request: ChatRequest) -> ChatReply | RetryAfter:
         form, most = self.form(), self.largest_reply_bytes
 
         async def read(response: "aiohttp.ClientResponse") -> ChatReply:
@@ -294,7 +266,7 @@ class EndpointChat:
         body: Callable[[], Any],
         read: "Callable[[aiohttp.ClientResponse], Awaitable[T]]",
         headers: Mapping[str, str] | None = None,
-    ) -> T | Again:
+    ) -> T | RetryAfter:
         """One HTTP request; raises `_StatusError` for every status but 200."""
         import aiohttp
 
@@ -314,13 +286,13 @@ class EndpointChat:
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
-            return Again(why_unreachable(error), lost=sent)
+            return RetryAfter(why_unreachable(error), lost=sent)
         except ValueError as error:
-            return Again(str(error), lost=True)
+            return RetryAfter(str(error), lost=True)
 
     def judge(
         self, status: int, text: str, headers: Mapping[str, str], request: ChatRequest, form: Form
-    ) -> ChatReply | Again:
+    ) -> ChatReply | RetryAfter:
         """What a status other than 200 means for a request; raises as `complete` does."""
         if status in (400, 413, 422):
             if any(word in text for word in TOO_LONG):
@@ -331,15 +303,15 @@ class EndpointChat:
             if any(word in text for word in FILTERED):
                 return ChatReply(content=error_of(text), finish_reason="content_filter")
             if self._weaken(request, form, text):
-                return Again(error_of(text), at_once=True)
+                return RetryAfter(error_of(text), immediately=True)
         return self._stop(status, text, headers)
 
-    def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> Again:
+    def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> RetryAfter:
         """Try again later, or raise `RefusedError` when that will not help."""
         reason = f"HTTP {status}: {error_of(text)}"
         out_of_money = any(word in text for word in NO_MONEY)
         if status in RETRIED and not out_of_money:
-            return Again(reason, retry_after(headers), busy=status == 429)
+            return RetryAfter(reason, parse_retry_after(headers), busy=status == 429)
         why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
         refusal = RefusedError(
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
@@ -375,9 +347,9 @@ class EndpointChat:
         return self._session
 
 
-def _used(outcome: ChatReply | Again, at_most: int) -> int:
+def _used(outcome: ChatReply | RetryAfter, at_most: int) -> int:
     """Tokens that an endpoint counted; what it does not report was used to the last."""
-    if isinstance(outcome, Again):
+    if isinstance(outcome, RetryAfter):
         return 0
     return outcome.prompt_tokens + outcome.completion_tokens or at_most
 

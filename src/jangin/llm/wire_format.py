@@ -1,13 +1,12 @@
 """The bytes of a chat completion: a request's body, and what comes back, whole or streamed."""
 
-import email.utils
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.chat import ChatReply, ChatRequest
+from jangin.llm.retry import TRANSIENT_STATUSES
 
 if TYPE_CHECKING:
     import aiohttp
@@ -18,7 +17,7 @@ LengthName = Literal["max_tokens", "max_completion_tokens"]
 WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 """What to ask for where an endpoint does not know a form."""
 
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+RETRIED = TRANSIENT_STATUSES | {409, 529}
 REFUSED = {
     400: "the request is not valid for this endpoint",
     401: "the key is missing or wrong",
@@ -194,27 +193,6 @@ def error_of(text: str) -> str:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return text[:200].strip() or "no message"
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that the endpoint asks to wait; 0 where it does not say.
-
-    From `retry-after-ms`, or `Retry-After` as seconds or as a date.
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("Retry-After", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    try:
-        until = email.utils.parsedate_to_datetime(headers.get("Retry-After", ""))
-    except ValueError:
-        return 0.0
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max((until - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def why_unreachable(error: Exception) -> str:

@@ -9,7 +9,6 @@ import html
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +21,14 @@ from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Record
 from jangin.llm.rate_limits import RateLimit
-from jangin.llm.wire_format import TooLargeError, read_body, retry_after
+from jangin.llm.retry import (
+    TRANSIENT_STATUSES,
+    Backoff,
+    RetryAfter,
+    RetryPolicy,
+    parse_retry_after,
+)
+from jangin.llm.wire_format import TooLargeError, read_body
 from jangin.text.normalize import normalise
 
 if TYPE_CHECKING:
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
 
 NAMESPACE = "search"
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 REFUSED = {
     401: "the key is missing or wrong",
     402: "the account has no credit",
@@ -40,7 +45,6 @@ REFUSED = {
 HOPELESS = 8
 """So many questions in a row without an answer, and the engine is taken to be gone."""
 LARGEST_REPLY_BYTES = 4 * 2**20
-LONGEST_WAIT_SECONDS = 60.0
 FIRST_WAIT_SECONDS = 1.0
 """Before the first try again where the engine does not say; it doubles from try to try."""
 
@@ -123,14 +127,6 @@ class Request:
     url: str
     parameters: Mapping[str, str]
     headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
-    """Why a try brought nothing, and the seconds that the engine asks to wait; 0 if none."""
-
-    reason: str
-    wait: float = 0.0
 
 
 class _NoSearchError(ValueError):
@@ -289,25 +285,26 @@ class WebSearch:
 
     async def _insist(self, session: "aiohttp.ClientSession", question: str) -> list[Found]:
         """Try until there is an answer; raises `ChatError` after the last try."""
-        spread = 0.5 + zlib.crc32(question.encode()) / 2**33
-        later = _Later("it was never asked")
-        for tries in range(self.engine.retries + 1):
-            if tries:
-                growing = min(FIRST_WAIT_SECONDS * 2 ** (tries - 1), LONGEST_WAIT_SECONDS)
-                await asyncio.sleep(later.wait or growing * spread)
+        policy = RetryPolicy(self.engine.retries, FIRST_WAIT_SECONDS, requested_wait_jitter=0)
+        backoff = Backoff(policy, question)
+        while True:
             pause = self._limit.take(1)
             if pause:
                 await asyncio.sleep(pause)
             outcome = await self._try(session, question)
             if isinstance(outcome, list):
                 return outcome
-            later = outcome
-        raise ChatError(
-            f"{self.engine.base_url} did not answer after {self.engine.retries + 1} tries: "
-            f"{later.reason}. Try again later; finished searches are kept."
-        )
+            wait = backoff.wait_after(outcome)
+            if backoff.out_of_retries:
+                raise ChatError(
+                    f"{self.engine.base_url} did not answer after {backoff.attempts} tries: "
+                    f"{outcome.reason}. Try again later; finished searches are kept."
+                )
+            await asyncio.sleep(wait)
 
-    async def _try(self, session: "aiohttp.ClientSession", question: str) -> list[Found] | _Later:
+    async def _try(
+        self, session: "aiohttp.ClientSession", question: str
+    ) -> list[Found] | RetryAfter:
         import aiohttp
 
         request = request_of(self.engine, question)
@@ -324,17 +321,17 @@ class WebSearch:
                 f"base_url {self.engine.base_url!r} is no URL. Correct it in the project file."
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            return _Later(f"{type(error).__name__}: {error}")
+            return RetryAfter(f"{type(error).__name__}: {error}")
         except TooLargeError:
-            return _Later(f"a reply of more than {LARGEST_REPLY_BYTES:,} bytes")
+            return RetryAfter(f"a reply of more than {LARGEST_REPLY_BYTES:,} bytes")
         except ValueError as error:
-            return _Later(str(error))
+            return RetryAfter(str(error))
 
-    def _judge(self, status: int, body: bytes, headers: Mapping[str, str]) -> _Later:
+    def _judge(self, status: int, body: bytes, headers: Mapping[str, str]) -> RetryAfter:
         """Try again later; raises `RefusedError`, or `ChatError` for this question alone."""
         reason = f"HTTP {status}: {_message(body)}"
-        if status in RETRIED:
-            return _Later(reason, retry_after(headers) or _reset(headers))
+        if status in TRANSIENT_STATUSES:
+            return RetryAfter(reason, parse_retry_after(headers) or _reset(headers))
         bad_key = b"SUBSCRIPTION_TOKEN_INVALID" in body
         if status in REFUSED or bad_key:
             why = REFUSED.get(401 if bad_key else status, "")

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from jangin.core.errors import MachineError
+from jangin.core.errors import ConfigError, MachineError
 from jangin.models.memory import Device
 
 Precision = Literal["fp32", "bf16"]
 
+KERNELS_VARIABLE = "JANGIN_KERNELS"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 MOST_THREADS = 4
 """Compiled passes over rows run in one thread, in about a quarter of the CPU time of torch's own
@@ -27,10 +28,31 @@ def native_precision() -> Precision:
     return choose_precision(_capabilities() if has_cuda() else None, _cpu_flags())
 
 
+def are_kernels_enabled() -> bool:
+    """Whether the CPU kernels of `training/kernels` may run: JANGIN_KERNELS=off turns them off.
+
+    Training is then transformers' own forward pass and torch's own operations: slower, and the
+    reference that the kernels are tested against.
+
+    Raises:
+        ConfigError: JANGIN_KERNELS is neither `on` nor `off`.
+
+    """
+    value = os.environ.get(KERNELS_VARIABLE, "on")
+    if value not in ("on", "off"):
+        raise ConfigError(f"{KERNELS_VARIABLE}={value}: must be on or off.")
+    return value == "on"
+
+
 @lru_cache(maxsize=1)
 def has_bf16_tiles() -> bool:
     """Whether the CPU multiplies bf16 in AVX512 and has no AMX, which would be faster."""
     return "avx512_bf16" in _cpu_flags() and "amx_bf16" not in _cpu_flags()
+
+
+def uses_bf16_tiles() -> bool:
+    """Whether the compiled tiles run: the CPU has them and the kernels are enabled."""
+    return are_kernels_enabled() and has_bf16_tiles()
 
 
 def choose_precision(

@@ -96,6 +96,8 @@ class Training:
     kept_weights: bool = False
     """Whether the last good weights are kept beside those that are trained."""
     device: Device = "cpu"
+    kernels: bool = True
+    """Whether the CPU kernels run the layers, where they can."""
     checkpointing: bool = False
     """Whether activations are computed again in the backward pass."""
     shards: int = 1
@@ -122,7 +124,8 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
     copies += 4 * trained if training.kept_weights else 0
-    lean = training.device == "cpu" and shape.family in LEAN_FAMILIES and not training.dropout
+    lean = training.device == "cpu" and training.kernels
+    lean = lean and shape.family in LEAN_FAMILIES and not training.dropout
     kept, wasted = _lean_bytes(shape, training) if lean else _layer_bytes(shape, training)
     layers = float(shape.layers)
     if training.checkpointing:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jangin.models.device import has_bf16_tiles
+from jangin.models.device import uses_bf16_tiles
 from jangin.models.varlen_attention import Segments
 from jangin.training.kernels.elementwise import halves, numbers, share, takes
 
@@ -32,7 +32,7 @@ def kernels() -> Any:
 
 def can_attend(dtype: torch.dtype, head_size: int) -> bool:
     """Whether compiled passes take such heads."""
-    return takes(dtype) and has_bf16_tiles() and head_size % _GRAIN == 0
+    return takes(dtype) and uses_bf16_tiles() and head_size % _GRAIN == 0
 
 
 @dataclass(frozen=True, slots=True)

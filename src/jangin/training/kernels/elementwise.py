@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jangin.models.device import MOST_THREADS
+from jangin.models.device import MOST_THREADS, are_kernels_enabled
 
 
 @lru_cache(maxsize=1)
@@ -33,7 +33,11 @@ def is_fused(x: torch.Tensor) -> bool:
 
 def takes(dtype: torch.dtype) -> bool:
     """Whether compiled passes take rows of this type on a CPU."""
-    return dtype == torch.bfloat16 and torch.get_num_threads() <= MOST_THREADS
+    return (
+        dtype == torch.bfloat16
+        and torch.get_num_threads() <= MOST_THREADS
+        and are_kernels_enabled()
+    )
 
 
 def share(count: int, grain: int, work: Callable[[int, int], None]) -> None:

@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
 
+from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.varlen_attention import Segments
 from jangin.training.kernels import cpu_attention as fused_attention
@@ -252,7 +253,9 @@ def lean_hidden(
     base: Any, backbone: Any, batch: Batch, dtype: torch.dtype, casts: Casts
 ) -> torch.Tensor | None:
     """Last hidden states (N, D) of a packed batch; None where only the modules can tell."""
-    if batch.segments is None or not _is_lean(base, backbone, batch.segments):
+    if batch.segments is None or not are_kernels_enabled():
+        return None
+    if not _is_lean(base, backbone, batch.segments):
         return None
     if backbone.embed_tokens.weight.dtype == torch.bfloat16:
         dtype = torch.bfloat16

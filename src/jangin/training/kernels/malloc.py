@@ -6,6 +6,8 @@ with the next batch, page by page: 2 % of a step on a CPU.
 
 import ctypes
 
+from jangin.models.device import are_kernels_enabled
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of mallopt, in glibc's malloc.h."""
 _KEPT_BYTES = 512 * 2**20
@@ -14,10 +16,13 @@ _MAPPED_BYTES = 32 * 2**20
 
 
 def keep_heap() -> bool:
-    """From now on, keep up to half a gigabyte; False where the C library is another.
+    """Keep up to half a gigabyte of freed memory; False where that was not done.
 
-    The largest amount of memory in use does not change, only what stays between two peaks.
+    It is not done with another C library than glibc, or where the kernels are off. The largest
+    amount of memory in use does not change, only what is kept between two peaks.
     """
+    if not are_kernels_enabled():
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import linear
 
-from jangin.models.device import has_bf16_tiles
+from jangin.models.device import uses_bf16_tiles
 from jangin.training.kernels.elementwise import halves, is_fused, numbers, share
 
 LEAST_ROWS = 256
@@ -47,7 +47,7 @@ def is_tiled(rows: torch.Tensor, *wide: int) -> bool:
 
 def _fills_tiles(rows: torch.Tensor, *wide: int) -> bool:
     fits = is_fused(rows) and len(rows) >= _ROWS
-    return fits and not any(size % _GRAIN for size in wide) and has_bf16_tiles()
+    return fits and not any(size % _GRAIN for size in wide) and uses_bf16_tiles()
 
 
 @dataclass(frozen=True, slots=True)

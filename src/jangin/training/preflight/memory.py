@@ -13,10 +13,11 @@ from jangin.core.stage import Cost, Progress
 from jangin.models.device import (
     MOST_THREADS,
     Precision,
+    are_kernels_enabled,
     available_bytes,
-    has_bf16_tiles,
     has_cuda,
     native_precision,
+    uses_bf16_tiles,
 )
 from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
 from jangin.models.shape import ModelShape
@@ -83,6 +84,7 @@ def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         pairs=work.pairs,
         kept_weights=work.kept_weights,
         device=device,
+        kernels=are_kernels_enabled(),
         shards=config.devices if config.sharding == "fsdp" else 1,
     )
     return Forecast(predict(shape, run), device, config.devices)
@@ -92,7 +94,7 @@ def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) 
     """Whether compiled passes will attend, which keep no weights for the backward pass."""
     threads = config.threads or os.cpu_count() or 1  # torch takes no more than that
     fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
-    return fits and has_bf16_tiles()
+    return fits and uses_bf16_tiles()
 
 
 def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:

@@ -141,13 +141,13 @@ def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
     assert STAGE.sources is find_files
 
 
-def test_other_document_formats_are_named(make_context, tmp_path):
-    context, _, _ = run_load(
-        make_context, tmp_path, {"a.txt": "x", "b.hwp": b"x", "c/d.xlsx": b"x"}
-    )
-    assert context.services.progress.said == [
-        "left out for their format: b.hwp, c/d.xlsx. Save them as PDF or DOCX."
-    ]
+def test_files_without_a_reader_are_named_with_the_format_to_save_them_in(make_context, tmp_path):
+    files = {"a.txt": "x", "b.hwp": b"x", "b/c.HWPX": b"x", "c/d.xlsx": b"x"}
+    context, documents, _ = run_load(make_context, tmp_path, files)
+    assert [document.source for document in documents] == ["a.txt"]
+    (line,) = context.services.progress.said
+    assert "b.hwp, b/c.HWPX (save as PDF or DOCX)" in line
+    assert "c/d.xlsx (save as PDF)" in line
 
 
 def test_html_keeps_headings_and_drops_what_is_not_text(make_context, tmp_path):
@@ -260,9 +260,9 @@ def test_a_killed_run_goes_on_with_the_files_not_yet_read(make_context, tmp_path
     journal.write_text(journal.read_text()[:-20])
     read = []
 
-    def spy(context, name, path, digest):
-        read.append(name)
-        return original(context, name, path, digest)
+    def spy(file, settings):
+        read.append(file.name)
+        return original(file, settings)
 
     original = load._read
     monkeypatch.setattr(load, "_read", spy)

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.headings import Line, sections, split_lines
+from jangin.documents.readers.table import format_of
 from jangin.documents.splitting import Limits, passages
 
 Counter: TypeAlias = Callable[[int, int], int]
@@ -74,8 +75,9 @@ def chunk_document(
         overlap_sentences=config.overlap_sentences,
         count_tokens=token_counter(text, tokenizer) if tokenizer else None,
     )
-    found = sections(lines, markdown=document.source.lower().endswith((".md", ".markdown")))
-    areas = [(" > ".join(s.path), lines[s.first : s.last], s.heading_lines) for s in found]
+    row = format_of(PurePosixPath(document.source).suffix)
+    parts = sections(lines, markdown=row is not None and row.is_markdown)
+    areas = [(" > ".join(s.path), lines[s.first : s.last], s.heading_lines) for s in parts]
     if config.cross_sections:
         areas = _joined(areas, config.max_characters)
     starts = [page.start for page in document.pages]

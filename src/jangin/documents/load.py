@@ -1,8 +1,8 @@
-"""Stage `load`: the files of a folder become documents; what cannot be read is kept aside."""
+"""Stage `load`: files to documents. Unreadable files are reported in a table of their own."""
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,19 +10,29 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import digest_file
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, MachineError
 from jangin.core.records import Document, Page, Record
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.readers import ocr
-from jangin.documents.readers import pdf as pages
-from jangin.documents.readers import pdf_text as pdf
-from jangin.documents.readers.formats import READERS, Unreadable
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
+from jangin.documents.readers.table import format_of, readable_suffixes
 from jangin.text.language import language_of
 from jangin.text.normalize import normalise
 
-SUPPORTED = (".pdf", *READERS)
-FOREIGN = re.compile(r"\.(hwpx?|doc|rtf|odt|pptx?|epub|xlsx?)")
-"""Documents in formats that jangin does not read: their presence is said."""
+EVERY_FORMAT = (
+    *("**/*.pdf", "**/*.md", "**/*.markdown", "**/*.txt", "**/*.html", "**/*.htm", "**/*.docx"),
+)
+"""Default of `load.pattern`; it means every format in the table of readers, present and future.
+
+Never extend it: the value enters the key of every project that does not set `pattern`. A new
+format needs no entry, because which files match is decided by the table, and the files
+themselves enter the key.
+"""
 
 
 class _Ocr(Config):
@@ -58,10 +68,8 @@ class LoadConfig(StageConfig):
 
     folder: Runtime[Path]
     """Folder of the source files, relative to the project file."""
-    pattern: tuple[str, ...] = Field(
-        default=tuple(f"**/*{suffix}" for suffix in SUPPORTED), min_length=1
-    )
-    """Globs inside the folder, case ignored; `**/` stands for any depth."""
+    pattern: tuple[str, ...] = Field(default=EVERY_FORMAT, min_length=1)
+    """Globs inside the folder, case ignored; `**/` matches any depth. Default: every format."""
     unreadable: Literal["report", "stop"] = "report"
     """What a file that cannot be read does: a row in a table of its own, or the end of the run."""
     ocr: Ocr = AutoOcr()
@@ -84,23 +92,30 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             f"load.folder: {folder} is not a folder. "
             "Make it and put documents there, or correct load.folder in the project file."
         )
-    patterns = [_glob(pattern) for pattern in config.pattern]
-    found: dict[str, Path] = {}
+    patterns = [_glob(pattern) for pattern in _patterns(config)]
+    paths: dict[str, Path] = {}
     for name, path in _visible(folder):
         if not any(pattern.fullmatch(name.lower()) for pattern in patterns):
             continue
-        if normalise(name) in found:
+        if normalise(name) in paths:
             raise DataError(
                 f"two files in {folder} are called {normalise(name)}, once with composed and once "
                 "with decomposed Hangul. Rename one of them."
             )
-        found[normalise(name)] = path
-    if not found:
+        paths[normalise(name)] = path
+    if not paths:
         raise DataError(
-            f"load.folder: no file in {folder} matches {', '.join(config.pattern)}. "
-            f"Put documents there ({', '.join(SUPPORTED)}), or correct load.pattern."
+            f"load.folder: no file in {folder} matches {', '.join(_patterns(config))}. "
+            f"Put documents there ({', '.join(readable_suffixes())}), or correct load.pattern."
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(paths.items()))
+
+
+def _patterns(config: LoadConfig) -> tuple[str, ...]:
+    """Globs of the files to read; the default takes every suffix that has a reader."""
+    if config.pattern == EVERY_FORMAT:
+        return tuple(f"**/*{suffix}" for suffix in readable_suffixes())
+    return config.pattern
 
 
 def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -126,7 +141,8 @@ def run(context: StageContext[LoadConfig]) -> None:
     failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
     copies: dict[str, str] = {}
     first_with: dict[str, str] = {}
-    _say_foreign(context)
+    settings = _settings(context)
+    _report_foreign(context)
     for name, path in context.track(list(files.items()), "load"):
         digest = digest_file(path)
         if digest in first_with:
@@ -134,30 +150,30 @@ def run(context: StageContext[LoadConfig]) -> None:
             services.progress.say(f"{name}: the same bytes as {first_with[digest]}, kept once")
             continue
         if name not in documents and name not in failures:
-            document = _try(context, name, path, digest)
-            if isinstance(document, Document):
-                documents[name] = document
-                context.note("documents", [document])
+            row = _try(context, SourceFile(name, path, digest), settings)
+            if isinstance(row, Document):
+                documents[name] = row
+                context.note("documents", [row])
             else:
-                failures[name] = document
-                context.note("unreadable", [document])
+                failures[name] = row
+                context.note("unreadable", [row])
         if name in documents:
             first_with[digest] = name
     _write(context, documents, failures, copies)
 
 
 def _try(
-    context: StageContext[LoadConfig], name: str, path: Path, digest: str
+    context: StageContext[LoadConfig], file: SourceFile, settings: ReaderSettings
 ) -> "Document | UnreadableFile":
-    """The document, or why there is none; raises `DataError` where that is to stop the run."""
+    """The document, or why it is unreadable; raises `DataError` with `unreadable: stop`."""
     try:
-        return _read(context, name, path, digest)
-    except (Unreadable, pdf.UnopenableError) as error:
-        text = f"{name} cannot be read: {error.reason} {error.remedy}"
+        return _read(file, settings)
+    except UnreadableError as error:
+        text = f"{file.name} cannot be read: {error}"
         if context.config.unreadable == "stop":
             raise DataError(text) from error
         context.services.progress.say(text)
-        return UnreadableFile(source=name, reason=error.reason, remedy=error.remedy)
+        return UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
 
 
 def _write(
@@ -189,64 +205,58 @@ def _write(
     )
 
 
-def _say_foreign(context: StageContext[LoadConfig]) -> None:
-    """Say which documents are left out for their format."""
+def _report_foreign(context: StageContext[LoadConfig]) -> None:
+    """One line for the files whose format has no reader, with the format to save them in."""
     folder = context.services.project_folder / context.config.folder
-    left_out = sorted(
-        name for name, path in _visible(folder) if FOREIGN.fullmatch(path.suffix.lower())
-    )
-    if left_out:
-        context.services.progress.say(
-            f"left out for their format: {', '.join(left_out)}. Save them as PDF or DOCX."
-        )
+    names: dict[str, list[str]] = {}
+    for name, path in _visible(folder):
+        row = format_of(path.suffix)
+        if row is not None and row.read is None:
+            names.setdefault(row.convert_to, []).append(name)
+    if names:
+        remedies = [
+            f"{', '.join(sorted(names[formats]))} (save as {formats})" for formats in sorted(names)
+        ]
+        context.services.progress.say(f"skipped, no reader for this format: {'; '.join(remedies)}")
 
 
-def _read(context: StageContext[LoadConfig], name: str, path: Path, digest: str) -> Document:
-    """One document; raises `Unreadable`, `pdf.UnopenableError`, or `MachineError`."""
-    if path.stat().st_size == 0:
-        raise Unreadable("it is empty (0 bytes).", "Copy it again from where it came from.")
-    suffix = path.suffix.lower()
-    if suffix == ".pdf":
-        text, covering = _read_pdf(context, name, path, digest)
-    elif suffix in READERS:
-        say = context.services.progress.say
-        text = READERS[suffix](path.read_bytes(), lambda note: say(f"{name}: {note}"))
-        covering = (Page(number=1, start=0, end=len(text), method="text"),)
-    else:
-        raise Unreadable(
+def _read(file: SourceFile, settings: ReaderSettings) -> Document:
+    """One document; raises `UnreadableError` or `MachineError`."""
+    if file.path.stat().st_size == 0:
+        raise UnreadableError("it is empty (0 bytes).", "Copy it again from where it came from.")
+    suffix = file.path.suffix.lower()
+    row = format_of(suffix)
+    if row is None or row.read is None:
+        raise UnreadableError(
             f"{suffix or 'a name without suffix'} is no format that jangin reads.",
-            f"Save it as one of {', '.join(SUPPORTED)}.",
+            f"Save it as one of {', '.join(readable_suffixes())}.",
         )
+    try:
+        text, pages = join_pages(row.read(file, settings))
+    except ModuleNotFoundError as error:
+        if error.name not in row.packages:
+            raise
+        raise MachineError(
+            f"{file.name}: the package {error.name}, which reads {suffix} files, is not installed. "
+            f"Install it: pip install 'jangin[{row.extra}]'."
+        ) from error
     if not text.strip():
-        raise Unreadable("it holds no text.", "Take it out of the folder, or scan it again.")
+        raise UnreadableError("it holds no text.", "Take it out of the folder, or scan it again.")
     return Document(
-        id=digest[:16], source=name, text=text, pages=covering, language=language_of(text)
+        id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
     )
 
 
-def _read_pdf(
-    context: StageContext[LoadConfig], name: str, path: Path, digest: str
-) -> tuple[str, tuple[Page, ...]]:
-    """Text and pages of a PDF; pages are joined by an empty line, which belongs to the former."""
-    how = context.config.ocr
-    settings = pages.Settings(
-        use=how.type,
-        languages=() if isinstance(how, NeverOcr) or how.languages == "auto" else how.languages,
-        dpi=200 if isinstance(how, NeverOcr) else how.dpi,
-        workers=context.services.workers,
-    )
-    services = context.services
-    readings = pages.read_pdf(path, digest, name, settings, services.ledger, services.progress)
-    if not any(reading.text.strip() for reading in readings):
-        if how.type == "never":
-            raise Unreadable(
-                "it has no text layer, and OCR is switched off.", "Set load.ocr.type to auto."
-            )
-        raise Unreadable("it has no text, even by OCR.", "Scan it again at 200 dpi or more.")
-    text, covering = "", []
+def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:
+    """Text of a document and where its pages are in it.
+
+    An empty line separates two pages and belongs to the first of them, so that pages cover the
+    text without gaps.
+    """
+    text, pages = "", []
     for number, reading in enumerate(readings, start=1):
         part = reading.text + ("\n\n" if number < len(readings) else "")
-        covering.append(
+        pages.append(
             Page(
                 number=number,
                 start=len(text),
@@ -257,7 +267,20 @@ def _read_pdf(
             )
         )
         text += part
-    return text, tuple(covering)
+    return text, tuple(pages)
+
+
+def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
+    ocr_config, services = context.config.ocr, context.services
+    defaults = AutoOcr() if isinstance(ocr_config, NeverOcr) else ocr_config
+    return ReaderSettings(
+        ledger=services.ledger,
+        progress=services.progress,
+        ocr=ocr_config.type,
+        ocr_languages=() if defaults.languages == "auto" else defaults.languages,
+        dpi=defaults.dpi,
+        workers=services.workers,
+    )
 
 
 def _machine(config: LoadConfig) -> Mapping[str, str]:

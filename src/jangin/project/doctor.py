@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jangin.documents.readers import table
+
 GIB = 1024**3
 LEAST_DISK_GIB = 3
 LEAST_MEMORY_GIB = 4
@@ -34,9 +36,8 @@ def examine(folder: Path) -> Iterator[Finding]:
         ("torch", "train"),
         ("transformers", "train"),
         ("peft", "train"),
-        ("pypdfium2", "documents"),
+        *table.packages(),
         ("kiwipiepy", "documents"),
-        ("docx", "documents"),
     ):
         yield _package(package, extra)
     yield _gpu()

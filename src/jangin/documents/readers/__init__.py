@@ -1,1 +1,1 @@
-"""Readers: bytes of a file to text."""
+"""Readers of document formats: a source file to the text of its pages."""

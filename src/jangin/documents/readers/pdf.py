@@ -1,15 +1,18 @@
-"""The pages of one PDF: text layer where it is sound, OCR where it is not, and why."""
+"""Reader of PDF: per page the text layer where it is trustworthy, OCR where it is not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jangin.core.ledger import Ledger
-from jangin.core.stage import Progress
 from jangin.documents.readers import ocr
 from jangin.documents.readers import pdf_text as pdf
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
 from jangin.documents.readers.text_layer import Agreement, agreement, suspicion, without_text
 from jangin.text.normalize import clean
 
@@ -23,45 +26,23 @@ BLANK_DPI = 50
 
 
 @dataclass(frozen=True, slots=True)
-class PageReading:
-    """Final text of one page."""
-
-    text: str
-    method: Literal["text", "ocr"]
-    confidence: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to read PDFs."""
-
-    use: Literal["auto", "always", "never"]
-    languages: tuple[str, ...]
-    """Tesseract codes; empty to choose by what the document is written in."""
-    dpi: int
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
 class Pdf:
-    """One open PDF and what it takes to read its pages."""
+    """One open PDF, and the settings for reading it."""
 
     document: Any
-    digest: str
-    name: str
-    settings: Settings
-    ledger: Ledger
-    progress: Progress
+    """A `pypdfium2.PdfDocument`."""
+    file: SourceFile
+    settings: ReaderSettings
 
     def reader(self, languages: tuple[str, ...]) -> ocr.Reader:
         """An OCR reader for these languages; raises `MachineError` where they are missing."""
-        return ocr.Reader(self.ledger, languages, self.settings.dpi, self.settings.workers)
+        settings = self.settings
+        return ocr.Reader(settings.ledger, languages, settings.dpi, settings.workers)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[ocr.Picture]:
         """Pages to read, rendered one by one as they are asked for."""
         for number in numbers:
-            yield ocr.Picture(f"{self.digest} {number}", self._render(number))
+            yield ocr.Picture(f"{self.file.digest} {number}", self._render(number))
 
     def _render(self, number: int) -> Callable[[], Any]:
         return lambda: pdf.picture(self.document, number, self.settings.dpi)
@@ -70,38 +51,53 @@ class Pdf:
         """OCR readings of these pages, under a progress bar."""
         if not numbers:
             return {}
-        bar = self.progress.start(f"ocr {self.name}", len(numbers))
+        progress = self.settings.progress
+        bar = progress.start(f"ocr {self.file.name}", len(numbers))
         found = {}
         try:
             readings = self.reader(languages).read(self.pictures(numbers))
             for number, reading in zip(numbers, readings, strict=True):
                 found[number] = reading
-                self.progress.advance(bar, note=f"page {number}")
+                progress.advance(bar, note=f"page {number}")
         finally:
-            self.progress.stop(bar)
+            progress.stop(bar)
         return found
 
 
-def read_pdf(
-    path: Path, digest: str, name: str, settings: Settings, ledger: Ledger, progress: Progress
-) -> list[PageReading]:
-    """Text of every page; raises `pdf.UnopenableError`, or `MachineError` where OCR is missing."""
-    with pdf.opened(path) as document:
-        source = Pdf(document, digest, name, settings, ledger, progress)
+def read_pdf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
+    """Text of every page of a PDF.
+
+    Raises: UnreadableError: the file is damaged, protected by a password, or has no text at all;
+    MachineError: a page needs OCR, and Tesseract or its language is not installed.
+    """
+    readings = read_pages(file, settings)
+    if any(reading.text.strip() for reading in readings):
+        return readings
+    if settings.ocr == "never":
+        raise UnreadableError(
+            "it has no text layer, and OCR is switched off.", "Set load.ocr.type to auto."
+        )
+    raise UnreadableError("it has no text, even by OCR.", "Scan it again at 200 dpi or more.")
+
+
+def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
+    """Every page, even if no page has text; raises as `read_pdf`."""
+    with pdf.opened(file.path) as document:
+        source = Pdf(document, file, settings)
         layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
         return [replace(reading, text=clean(reading.text)) for reading in _read(source, layers)]
 
 
 def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     """Decide page by page."""
-    if source.settings.use == "never":
+    if source.settings.ocr == "never":
         disordered = sum(layer.disordered for layer in layers)
         by_position = disordered > 0.1 * sum(layer.lines for layer in layers)
         return [_from_layer(layer, by_position) for layer in layers]
     reasons = {layer.number: without_text(layer) for layer in layers}
     inked = _inked(source, [number for number, reason in reasons.items() if reason])
     reasons = {number: reason for number, reason in reasons.items() if number in inked}
-    if source.settings.use == "always":
+    if source.settings.ocr == "always":
         reasons = {layer.number: "OCR was asked for" for layer in layers if layer.objects}
     suspicious = {
         layer.number: why
@@ -110,7 +106,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     }
     if not reasons and not suspicious:
         return [_from_layer(layer, by_position=False) for layer in layers]
-    languages = source.settings.languages or _languages(source, layers, list(reasons))
+    languages = source.settings.ocr_languages or _languages(source, layers, list(reasons))
     by_position, condemned = _compare(source, layers, suspicious, languages)
     reasons.update(condemned)
     readings = source.read(sorted(reasons), languages)

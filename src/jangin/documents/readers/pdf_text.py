@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import DataError
 from jangin.documents.readers.columns import Glyph, in_column_order
+from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import normalise
 
 if TYPE_CHECKING:
@@ -41,36 +41,27 @@ class PageText:
     """Share of the page that its pictures cover, 0 to 1."""
 
 
-class UnopenableError(DataError):
-    """A PDF that cannot be opened; the message says why, `remedy` what to do."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason} {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An open `pypdfium2.PdfDocument`; raises `UnopenableError`."""
+    """An open `pypdfium2.PdfDocument`; raises `UnreadableError`."""
     import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
-            raise UnopenableError(
+            raise UnreadableError(
                 "it is protected by a password.",
                 "Save a copy without the password and put that in its place.",
             ) from error
-        raise UnopenableError(
+        raise UnreadableError(
             "it is damaged: no PDF reader structure was found.",
             "Export or download it again.",
         ) from error
     try:
         yield document
     except pypdfium2.PdfiumError as error:
-        raise UnopenableError(
+        raise UnreadableError(
             "one of its pages is damaged.", "Export or download it again."
         ) from error
     finally:

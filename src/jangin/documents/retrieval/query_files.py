@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
-from jangin.documents.readers.formats import Unreadable, decode
+from jangin.documents.readers.plain import decode
+from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import clean, normalise
 
 WORD_KEYS = ("seed_word", "word", "keyword")
@@ -45,8 +46,8 @@ def read_text(path: Path, say: Callable[[str], None]) -> str:
         raise DataError(
             f"{path} cannot be read: {error.strerror}. Name a file you may read."
         ) from error
-    except Unreadable as error:
-        raise DataError(f"{path} cannot be read: {error.reason} {error.remedy}") from error
+    except UnreadableError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     if not text.strip():
         raise DataError(f"{path} is empty. Put something into it.")
     return text

@@ -1,0 +1,59 @@
+"""Table of document formats: one row per format, with its reader or with what to convert it to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jangin.documents.readers.docx import read_docx
+from jangin.documents.readers.html import read_html
+from jangin.documents.readers.pdf import read_pdf
+from jangin.documents.readers.plain import read_plain
+from jangin.documents.readers.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One document format. Either `read` or `convert_to` is set."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    """Lower case, with the dot."""
+    read: Reader | None = None
+    packages: tuple[str, ...] = ()
+    """Import names of the libraries that the reader needs; `jangin doctor` looks for them."""
+    extra: str = "documents"
+    """Optional dependency group of jangin that installs `packages`."""
+    is_markdown: bool = False
+    """True if underlined lines of the text are headings. `#` headings count in all formats."""
+    convert_to: str = ""
+    """For a format without a reader: the formats to save such files in."""
+
+
+FORMATS = (
+    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",)),
+    Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
+    Format("plain text", (".txt",), read_plain),
+    Format("HTML", (".html", ".htm"), read_html, packages=("lxml",)),
+    Format("Word", (".docx",), read_docx, packages=("docx", "lxml")),
+    Format("Hangul", (".hwp", ".hwpx"), convert_to="PDF or DOCX"),
+    Format("Word 97, RTF, OpenDocument", (".doc", ".rtf", ".odt"), convert_to="DOCX"),
+    Format("presentation", (".ppt", ".pptx"), convert_to="PDF"),
+    Format("e-book", (".epub",), convert_to="HTML or PDF"),
+    Format("spreadsheet", (".xls", ".xlsx"), convert_to="PDF"),
+)
+"""A row with a reader is all that `load`, `chunk` and `jangin doctor` need for a format."""
+
+
+def format_of(suffix: str) -> Format | None:
+    """The row of a suffix such as `.PDF`; None if no row has it."""
+    suffix = suffix.lower()
+    return next((row for row in FORMATS if suffix in row.suffixes), None)
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Suffixes of all formats that have a reader, in the order of the table."""
+    return tuple(suffix for row in FORMATS if row.read for suffix in row.suffixes)
+
+
+def packages() -> Iterator[tuple[str, str]]:
+    """(import name, extra) of every library that some reader needs, each once."""
+    yield from dict.fromkeys((package, row.extra) for row in FORMATS for package in row.packages)

@@ -1,0 +1,123 @@
+"""A new format is one reader and one row: shown with a toy format of numbered pages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jangin.core.errors import MachineError
+from jangin.core.parquet import read_table
+from jangin.core.records import Document
+from jangin.documents.chunk import ChunkConfig, chunk_document
+from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig, UnreadableFile
+from jangin.documents.readers import table
+from jangin.documents.readers.reader import PageReading, UnreadableError
+from jangin.project.doctor import examine
+from jangin.project.plan import inputs_of, key_of
+
+
+def read_toy(file, settings):
+    """Pages of a `.toy` file: a JSON list of texts, read with confidence 50."""
+    settings.progress.say(f"{file.name}: a toy")
+    try:
+        texts = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UnreadableError("it is no toy.", "Save it as JSON.") from error
+    return [PageReading(text, confidence=50.0, reason="toy") for text in texts]
+
+
+TOY = table.Format("toy", (".toy",), read_toy, is_markdown=True)
+
+
+def add_format(monkeypatch, row):
+    rows = tuple(known for known in table.FORMATS if not set(known.suffixes) & set(row.suffixes))
+    monkeypatch.setattr(table, "FORMATS", (*rows, row))
+
+
+def write(folder, files):
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def key(config, context):
+    return key_of(STAGE, config, inputs_of(STAGE, config, {}, context.services))
+
+
+def test_a_new_format_is_loaded_page_by_page_and_chunked(make_context, tmp_path, monkeypatch):
+    toy = json.dumps(["Holidays\n========\nFifteen days.", "Travel\n======\nBy train."])
+    write(tmp_path / "docs", {"rules.TOY": toy, "torn.toy": "{", "a.txt": "Plain\n=====\ntext"})
+    add_format(monkeypatch, TOY)
+    context = make_context(LoadConfig(folder=Path("docs")))
+    STAGE.run(context)
+    plain, document = read_table(context.workspace / "documents.parquet", Document)
+    assert (plain.source, document.source) == ("a.txt", "rules.TOY")
+    assert [document.text[page.start : page.end] for page in document.pages] == [
+        "Holidays\n========\nFifteen days.\n\n",
+        "Travel\n======\nBy train.",
+    ]
+    assert {(page.confidence, page.reason) for page in document.pages} == {(50.0, "toy")}
+    (unreadable,) = read_table(context.workspace / "unreadable.parquet", UnreadableFile)
+    assert unreadable == UnreadableFile(
+        source="torn.toy", reason="it is no toy.", remedy="Save it as JSON."
+    )
+    assert "rules.TOY: a toy" in context.services.progress.said
+    chunks = chunk_document(document, ChunkConfig(min_characters=0))
+    assert [(chunk.section, chunk.page) for chunk in chunks] == [("Holidays", 1), ("Travel", 2)]
+    assert [chunk.section for chunk in chunk_document(plain, ChunkConfig())] == [""]
+
+
+def test_a_new_format_leaves_the_key_of_projects_without_such_files(
+    make_context, tmp_path, monkeypatch
+):
+    write(tmp_path / "docs", {"a.txt": "text"})
+    config = LoadConfig(folder=Path("docs"), ocr={"type": "never"})
+    context = make_context(config)
+    before = key(config, context)
+    assert before == "595cab83eab5711f07504f1393c9c9b22db69b1dd9b669becc76c7d3a79fe8e7"
+    add_format(monkeypatch, TOY)
+    assert key(config, context) == before
+    write(tmp_path / "docs", {"b.toy": "[]"})
+    assert key(config, context) != before
+    only_text = LoadConfig(folder=Path("docs"), pattern=("*.txt",), ocr={"type": "never"})
+    assert list(STAGE.sources(only_text, tmp_path)) == ["a.txt"]
+    assert list(STAGE.sources(config, tmp_path)) == ["a.txt", "b.toy"]
+
+
+def test_the_frozen_default_pattern_covers_readable_formats_only():
+    suffixes = [pattern.removeprefix("**/*") for pattern in EVERY_FORMAT]
+    assert set(suffixes) <= set(table.readable_suffixes())
+    assert LoadConfig(folder=Path("docs")).identity()["pattern"] == list(EVERY_FORMAT)
+
+
+def test_every_suffix_has_one_row_with_a_reader_or_a_format_to_convert_to():
+    suffixes = [suffix for row in table.FORMATS for suffix in row.suffixes]
+    assert len(suffixes) == len(set(suffixes))
+    assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes)
+    assert all((row.read is None) == bool(row.convert_to) for row in table.FORMATS)
+    assert table.format_of(".PDF").name == "PDF"
+    assert table.format_of(".none") is table.format_of("") is None
+
+
+def test_a_format_that_gets_a_reader_is_no_longer_skipped(make_context, tmp_path, monkeypatch):
+    write(tmp_path / "docs", {"a.txt": "text", "b.hwpx": '["휴가"]'})
+    add_format(monkeypatch, table.Format("HWPX", (".hwp", ".hwpx"), read_toy))
+    context = make_context(LoadConfig(folder=Path("docs")))
+    STAGE.run(context)
+    assert context.summary["documents"] == 2
+    assert context.services.progress.said == ["b.hwpx: a toy"]
+
+
+def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path, monkeypatch):
+    def read(_file, _settings):
+        import jangin_toy_library  # noqa: F401
+
+    row = table.Format("toy", (".toy",), read, packages=("jangin_toy_library",), extra="toys")
+    add_format(monkeypatch, row)
+    write(tmp_path / "docs", {"a.toy": "x"})
+    with pytest.raises(MachineError, match=r"a\.toy.*jangin_toy_library.*jangin\[toys\]"):
+        STAGE.run(make_context(LoadConfig(folder=Path("docs"))))
+    states = {finding.name: finding for finding in examine(tmp_path)}
+    assert states["jangin_toy_library"].state == "missing"
+    assert "jangin[toys]" in states["jangin_toy_library"].remedy
+    assert {"pypdfium2", "lxml", "docx", "kiwipiepy"} <= set(states)

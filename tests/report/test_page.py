@@ -119,7 +119,7 @@ def test_the_counts_of_the_path_are_those_of_the_tables(page):
     path = section(page, "path")
     for text in (
         "documents: 1", "pages: 6, of which OCR: 3", "unreadable files: 1", "chunks: 5",
-        "examples: 12", "unusable replies: 2", "examples: 24", "dropped examples: 6",
+        "examples: 12", "failed requests: 2", "examples: 24", "dropped examples: 6",
         "train: 12", "Held-out paraphrases: 12", "unused examples: 3", "steps: 20",
         "parameters: 3,000", "questions: 16",
     ):  # fmt: skip
@@ -147,7 +147,7 @@ def test_dropped_examples_stand_with_their_count_reason_and_twin(page):
 
 def test_failed_replies_are_counted_by_kind_of_reason(page):
     shown = section(page, "failed")
-    assert "kept aside with the reason: 2." in shown
+    assert "usable reply: 2." in shown
     assert "evidence supported to … < … 2" in shown
     assert "evidence supported to 0.31 < 0.90" in shown
     assert "규정/취업 규칙.pdf · 제1조" in shown
@@ -172,7 +172,7 @@ def test_files_and_pages_say_why_they_were_not_read_as_they_are(page):
 def test_lengths_curves_and_provenance_are_there(page):
     for text in ("n = 24.", "n = 5.", "95%: 33"):
         assert text in section(page, "lengths")
-    assert "plain 20 0.400 0.450" in section(page, "curves")
+    assert "Training plain 20 0.400 0.450" in section(page, "curves")
     provenance = section(page, "provenance")
     assert "31 requests, 29 answers, 2 requests" in provenance
     assert "tesseract 5.3.0 machine that ran the stage" in provenance

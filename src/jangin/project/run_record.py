@@ -6,6 +6,7 @@ from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Message, SplitExample
 from jangin.evaluation.results import Result
 from jangin.project.session import Session
+from jangin.project.tables import kinds
 
 CANARIES = 16
 """Training questions that an export is checked on."""
@@ -14,15 +15,16 @@ CANARIES = 16
 def run_record(session: Session, variant: str) -> dict[str, Any]:
     """What `jangin.models.model_card` takes; only what the variant's artifacts say."""
     made = session.made(variant)
+    newest = {kind: artifact for kind, _, artifact in kinds(made)}
     base = session.maker(variant, "base").manifest.summary
     record: dict[str, Any] = {
         "name": session.opened.name,
         "base": " ".join(str(base[key]) for key in ("id", "type", "size") if key in base),
         "training": session.maker(variant, "model").manifest.summary,
         "data": {
-            kind: count_rows(made[stage].path / f"{kind}.parquet")
-            for kind, stage in (("documents", "load"), ("chunks", "chunk"), ("examples", "curate"))
-            if stage in made
+            kind: count_rows(newest[kind].path / f"{kind}.parquet")
+            for kind in ("documents", "chunks", "examples")
+            if kind in newest
         },
     }
     if "evaluate" in made:

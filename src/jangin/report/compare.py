@@ -21,7 +21,13 @@ from jangin.evaluation.results import (
 from jangin.evaluation.tasks import Measure
 from jangin.metrics.statistics import holm
 from jangin.project.file import Opened
-from jangin.report.data.artifacts import Made, differences, metrics
+from jangin.report.data.artifacts import (
+    METRICS,
+    Artifacts,
+    differences,
+    groups_with,
+    trainings,
+)
 from jangin.report.data.costs import VariantCost
 from jangin.report.data.results import SIGNIFICANT
 from jangin.report.data.verdict import HEADLINE, leaked_sets
@@ -100,7 +106,7 @@ class ComparedVariants:
 
 def compare_variants(
     opened: Opened,
-    made: Made,
+    artifacts: Artifacts,
     seconds: Mapping[str, float],
     costs: Mapping[str, VariantCost],
     baseline: str | None = None,
@@ -111,7 +117,7 @@ def compare_variants(
     Raises `ConfigError` for a variant that is not there, `DataError` where two variants were asked
     different questions or there is nothing to compare.
     """
-    evaluated = [name for name, stages in made.items() if "evaluate" in stages]
+    evaluated = [name for name, stages in artifacts.items() if "evaluate" in stages]
     chosen = baseline or (evaluated[0] if evaluated else "")
     if baseline is not None and baseline not in opened.variants:
         known = ", ".join(opened.variants)
@@ -121,9 +127,11 @@ def compare_variants(
             f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Make it "
             f"with: jangin run --project {opened.path}"
         )
-    predictions = {name: _predictions(made[name]["evaluate"], system, name) for name in evaluated}
+    predictions = {
+        name: _predictions(artifacts[name]["evaluate"], system, name) for name in evaluated
+    }
     measured = {
-        name: _measure(made[name]["evaluate"], system, name, chosen, predictions)
+        name: _measure(artifacts[name]["evaluate"], system, name, chosen, predictions)
         for name in evaluated
     }
     corrected = _corrected(measured)
@@ -135,11 +143,11 @@ def compare_variants(
             seconds=seconds.get(name, 0.0),
             cost=costs[name],
             measured=corrected.get(name, {}),
-            **_training(name, made),
+            **_training(name, artifacts),
         )
-        for name in made
+        for name in artifacts
     ]
-    leaked = {name: leaked_sets(made[name]["evaluate"]) for name in evaluated}
+    leaked = {name: leaked_sets(artifacts[name]["evaluate"]) for name in evaluated}
     return ComparedVariants(
         opened.name, system, chosen, rows, {k: v for k, v in leaked.items() if v}
     )
@@ -238,16 +246,19 @@ def _corrected(
     }
 
 
-def _training(variant: str, made: Made) -> dict[str, Any]:
-    """Work of all trainings of a variant, and the losses of the last one."""
+def _training(variant: str, artifacts: Artifacts) -> dict[str, Any]:
+    """Steps and tokens of all trainings of a variant, and the losses of the last one.
+
+    Losses of preference training are per pair: they are not comparable and are left out.
+    """
     trained = [
-        made[variant][stage].manifest.summary
-        for stage in ("sft", "continue_sft", "dpo")
-        if stage in made[variant]
+        group.artifact.manifest.summary
+        for group in groups_with({variant: artifacts[variant]}, METRICS)
     ]
     steps = [summary["steps"] for summary in trained if "steps" in summary]
     tokens = [summary["trained_tokens"] for summary in trained if "trained_tokens" in summary]
-    lines = next((rows for names, rows in reversed(metrics(made)) if variant in names), [])
+    on_tokens = [t for t in trainings({variant: artifacts[variant]}) if not t.on_pairs]
+    lines = on_tokens[-1].lines if on_tokens else ()
     valid = next((row for row in reversed(lines) if row.valid_loss is not None), None)
     return {
         "steps": sum(steps) if steps else None,
@@ -373,7 +384,7 @@ def as_csv(table: ComparedVariants) -> str:
     return text.getvalue()
 
 
-def as_html(table: ComparedVariants, made: Made, language: str) -> str:
+def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str:
     """One self-contained page: the table, its bars, and all curves on one chart each."""
     if language not in get_args(Language):
         raise ConfigError(f"there is no page in {language!r}. Choose ko or en.")
@@ -394,7 +405,7 @@ def as_html(table: ComparedVariants, made: Made, language: str) -> str:
             "keys": keys,
             "sentences": sentences(table) if language == "en" else [],
             "forest_chart": forest_of(rows, words),
-            "curve_charts": curve_charts(made, words),
+            "curve_charts": curve_charts(artifacts, words),
             "version": __version__,
         },
     )

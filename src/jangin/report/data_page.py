@@ -20,6 +20,8 @@ from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import open_tokenizer
 from jangin.prepare.transforms.deduplicate import PROMPT
+from jangin.project.stages import STAGES
+from jangin.project.tables import kinds
 from jangin.report.charts import svg as charts
 from jangin.report.i18n.translate import Language, Words
 from jangin.report.page import render_page
@@ -63,25 +65,31 @@ def _readable() -> "pl.Expr":
     return pl.col(REASON).is_null() | pl.col(REASON).str.ends_with("is empty")
 
 
-def view_project(name: str, made: Mapping[str, Artifact]) -> DataView:
+def view_project(name: str, artifacts: Mapping[str, Artifact]) -> DataView:
     """The newest examples of a variant, or its splits where it has any."""
-    holders = [stage for stage in made if (made[stage].path / "examples.parquet").exists()]
+    newest = {kind: artifact for kind, _, artifact in kinds(artifacts)}
     splits: dict[str, int] = {}
-    if "split" in made:
-        rows = read_table(made["split"].path / "splits.parquet", SplitExample)
+    if "splits" in newest:
+        rows = read_table(newest["splits"].path / "splits.parquet", SplitExample)
         examples = [row.example for row in rows]
         counts = Counter(row.split for row in rows)
         first = ("train", "validation")
         splits = {n: counts[n] for n in sorted(counts, key=lambda n: (n not in first, n))}
-    elif holders:
-        examples = read_table(made[holders[-1]].path / "examples.parquet", Example)
+    elif "examples" in newest:
+        examples = read_table(newest["examples"].path / "examples.parquet", Example)
     else:
         raise DataError("there are no examples yet. Make them with: jangin run")
     if not examples:
         raise DataError("there is no example to look at: every one was dropped. See: jangin report")
-    base = next((made[stage].path for stage in ("select", "catalog") if stage in made), None)
+    bases = [artifacts[s.name].path for s in STAGES if "base" in s.makes and s.name in artifacts]
     prompts = [example.question for example in examples]
-    return _view(name, prompts, [example.answer for example in examples], splits, base)
+    return _view(
+        name,
+        prompts,
+        [example.answer for example in examples],
+        splits,
+        bases[-1] if bases else None,
+    )
 
 
 def _view(

@@ -1,7 +1,7 @@
 """`jangin report`: one HTML file about a whole project, readable without a network or a script."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -15,26 +15,28 @@ from jangin.project.file import Opened
 from jangin.project.stages import STAGES
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
-    Made,
+    Artifacts,
+    Training,
     differences,
     groups_of,
+    groups_with,
     guess_language,
     lengths,
-    metrics,
     rows_of,
     samples,
     settings,
     token_percentiles,
+    trainings,
     versions,
 )
 from jangin.report.data.results import Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, SHARED, judge, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
-from jangin.report.sections import coverage as report_coverage
-from jangin.report.sections import dropped as report_losses
-from jangin.report.sections import evaluation as report_evaluation
-from jangin.report.sections import memory as report_memory
+from jangin.report.sections import dropped as dropped_rows
+from jangin.report.sections.coverage import coverage
 from jangin.report.sections.data_flow import boxes
+from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
+from jangin.report.sections.memory import memory
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -46,54 +48,54 @@ MOST_LEAKS = 5
 
 def build_report(
     opened: Opened,
-    made: dict[str, dict[str, Artifact]],
+    artifacts: dict[str, dict[str, Artifact]],
     calls: CallCount,
     language: str = "auto",
     spend: Sequence[Spend] = (),
 ) -> str:
-    """The page as HTML. `made[variant][stage]` is what is finished; the rest is left out.
+    """The page as HTML. `artifacts[variant][stage]` is what is finished; the rest is left out.
 
     `language` is `ko`, `en`, or `auto` for that of the documents. Raises `ConfigError` for others.
     """
     if language not in ("auto", *get_args(Language)):
         raise ConfigError(f"there is no report in {language!r}. Choose ko, en or auto.")
-    chosen = guess_language(made) if language == "auto" else language
+    chosen = guess_language(artifacts) if language == "auto" else language
     words = Words(cast(Language, chosen))
-    results = collect_results(made)
+    results = collect_results(artifacts)
     context = {
         "words": words,
         "p_text": p_text,
         "name": opened.name,
         "many": len(opened.variants) > 1,
         "variants": list(opened.variants),
-        "as_of": _newest(made),
-        "absent": {stage.name: _absence(stage.name, opened, made, words) for stage in STAGES},
-        "progress": _progress(opened, made),
+        "as_of": _newest(artifacts),
+        "absent": {stage.name: _absence(stage.name, opened, artifacts, words) for stage in STAGES},
+        "progress": _progress(opened, artifacts),
         "calls": calls,
         "spend": spend,
         "spent_usd": sum(row.usd for row in spend),
         "version": __version__,
         "settings": settings(opened.variants),
         "differences": differences(opened.variants),
-        "provenance": _provenance(made),
-        "versions": versions(made),
-        **_result_context(results, made, words),
-        **_loss_context(made),
-        **_chart_context(results, made, words),
-        "evaluations": [_drawn(one) for one in report_evaluation.evaluations(made, words)],
-        "candidates": report_evaluation.candidates(made),
+        "provenance": _provenance(artifacts),
+        "versions": versions(artifacts),
+        **_result_context(results, artifacts, words),
+        **_dropped_context(artifacts),
+        **_chart_context(results, artifacts, words),
+        "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
+        "candidates": candidates(artifacts),
     }
     return render_page("report.html.jinja", context)
 
 
-def _result_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
+def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dict[str, Any]:
     evaluations = {
-        name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
+        name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
     }
     leaked = {name: leaked_sets(artifact) for name, artifact in evaluations.items()}
     leaks = [
         (name, group.variants, rows[:MOST_LEAKS], len(rows))
-        for group in groups_of(made, "evaluate")
+        for group in groups_of(artifacts, "evaluate")
         for name in get_args(EvidenceSet)
         if (rows := [leak for leak in _leaks(group.artifact) if leak.evidence_set == name])
     ]
@@ -112,7 +114,7 @@ def _result_context(results: Results, made: Made, words: Words) -> dict[str, Any
         "leaked": leaked,
         "leaks": leaks,
         "cut_off": cut_off,
-        "samples": samples(made, _best(results)) if _best(results) in evaluations else None,
+        "samples": samples(artifacts, _best(results)) if _best(results) in evaluations else None,
     }
 
 
@@ -128,39 +130,41 @@ def _leaks(artifact: Artifact) -> list[Leak]:
     return rows_of(artifact, "leaks", Leak)
 
 
-def _loss_context(made: Made) -> dict[str, Any]:
-    failed = report_losses.failed(made)
-    scanned = report_losses.scanned(made)
-    loaded = [group.artifact.manifest.summary for group in groups_of(made, "load")]
+def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
+    failed = dropped_rows.failed(artifacts)
+    scanned = dropped_rows.scanned(artifacts)
+    loaded = groups_with(artifacts, "documents.parquet")
+    summaries = [group.artifact.manifest.summary for group in loaded]
     return {
-        "dropped": report_losses.dropped(made),
+        "dropped": dropped_rows.dropped(artifacts),
         "failed": failed,
+        "has_failed": bool(groups_with(artifacts, "failed.parquet")),
         "failed_count": sum(row.count for row in failed),
-        "coverage": report_coverage.coverage(made),
-        "unreadable": report_losses.unreadable(made),
+        "coverage": coverage(artifacts),
+        "unreadable": dropped_rows.unreadable(artifacts),
         "scanned": scanned,
         "scanned_count": sum(len(row.pages) for row in scanned),
-        "page_count": report_losses.page_count(made),
-        "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in loaded),
-        "copies": sorted({name for summary in loaded for name in summary.get("copies", {})}),
+        "page_count": dropped_rows.page_count(artifacts),
+        "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
+        "copies": sorted({name for summary in summaries for name in summary.get("copies", {})}),
     }
 
 
-def _chart_context(results: Results, made: Made, words: Words) -> dict[str, Any]:
+def _chart_context(results: Results, artifacts: Artifacts, words: Words) -> dict[str, Any]:
     return {
         "forest_chart": forest_of(results.rows, words),
         "path_charts": [
             _svg(charts.box(f"path{number}", box, arrow=number > 0))
-            for number, box in enumerate(boxes(made, words))
+            for number, box in enumerate(boxes(artifacts, words))
         ],
         "histograms": [
             (item.name, item.variants, *_histogram(f"h{number}", item, words))
-            for number, item in enumerate(lengths(made))
+            for number, item in enumerate(lengths(artifacts))
         ],
-        "tokens": token_percentiles(made),
-        "curve_charts": curve_charts(made, words),
-        "last_metrics": [(names, lines[-1]) for names, lines in metrics(made)],
-        "memory": report_memory.memory(made),
+        "tokens": token_percentiles(artifacts),
+        "curve_charts": curve_charts(artifacts, words),
+        "trainings": trainings(artifacts),
+        "memory": memory(artifacts),
     }
 
 
@@ -203,26 +207,45 @@ def _histogram(name: str, item: Any, words: Words) -> "tuple[Markup, str]":
     return _svg(charts.histogram(name, words(item.name), text, item.values)), text
 
 
-def curve_charts(made: Made, words: Words) -> "list[tuple[str, Markup]]":
-    """Loss and token accuracy of every training, all variants on one chart each."""
+@dataclass(frozen=True, slots=True)
+class CurveChart:
+    """One metric of the trainings of one stage."""
+
+    title: str
+    chart: "Markup"
+    description: str
+
+
+def curve_charts(artifacts: Artifacts, words: Words) -> list[CurveChart]:
+    """Loss and token accuracy of every stage that trained, its variants on one chart each."""
+    by_stage: dict[str, list[Training]] = {}
+    for training in trainings(artifacts):
+        by_stage.setdefault(training.stage, []).append(training)
     drawn = []
-    for kind, ends in (("loss", "loss"), ("accuracy", "mean_token_accuracy")):
-        lines = []
-        for colour, (variants, rows) in enumerate(metrics(made)):
-            for split, field in (("train", f"train_{ends}"), ("validation", f"valid_{ends}")):
-                points = tuple(
-                    (float(row.step), float(value))
-                    for row in rows
-                    if (value := getattr(row, field)) is not None
-                )
-                if points:
-                    label = f"{', '.join(variants)} · {words(split)}"
-                    lines.append(charts.Line(label, points, colour, dashed=split != "train"))
-        if lines:
-            text = words(f"{kind}_description")
-            chart = charts.curves(kind, words(kind), text, lines, words("steps"))
-            drawn.append((kind, _svg(chart)))
+    for stage, runs in by_stage.items():
+        for kind, field in (("loss", "loss"), ("accuracy", "mean_token_accuracy")):
+            title = f"{words(f'stage_{stage}')}: {words(kind)}"
+            on_pairs = kind == "loss" and runs[0].on_pairs
+            text = words("pair_loss_description" if on_pairs else f"{kind}_description")
+            lines = _curves(runs, field, words)
+            chart = charts.curves(f"{kind}-{stage}", title, text, lines, words("steps"))
+            drawn.append(CurveChart(title, _svg(chart), text))
     return drawn
+
+
+def _curves(runs: Sequence[Training], field: str, words: Words) -> list[charts.Line]:
+    lines = []
+    for colour, run in enumerate(runs):
+        for split, prefix in (("train", "train"), ("validation", "valid")):
+            points = tuple(
+                (float(line.step), float(value))
+                for line in run.lines
+                if (value := getattr(line, f"{prefix}_{field}")) is not None
+            )
+            if points:
+                label = f"{', '.join(run.variants)} · {words(split)}"
+                lines.append(charts.Line(label, points, colour, dashed=split != "train"))
+    return lines
 
 
 def _present(results: Results) -> list[str]:
@@ -240,39 +263,39 @@ def _best(results: Results) -> str:
     return ""
 
 
-def _absence(stage: str, opened: Opened, made: Made, words: Words) -> str:
+def _absence(stage: str, opened: Opened, artifacts: Artifacts, words: Words) -> str:
     """Empty where some variant has made the stage, else one sentence on why there is nothing."""
-    if any(stage in stages for stages in made.values()):
+    if any(stage in stages for stages in artifacts.values()):
         return ""
     on = any(project.stage_config(stage) is not None for project in opened.variants.values())
     return words("absent_not_made" if on else "absent_off", stage=stage)
 
 
-def _progress(opened: Opened, made: Made) -> dict[str, int]:
+def _progress(opened: Opened, artifacts: Artifacts) -> dict[str, int]:
     on = [
         (variant, stage.name)
         for variant, project in opened.variants.items()
         for stage in STAGES
         if project.stage_config(stage.name) is not None
     ]
-    return {"done": sum(name in made.get(variant, {}) for variant, name in on), "all": len(on)}
+    return {"done": sum(name in artifacts.get(variant, {}) for variant, name in on), "all": len(on)}
 
 
-def _newest(made: Made) -> str:
+def _newest(artifacts: Artifacts) -> str:
     """Date of the newest artifact, so that the same artifacts give the same page."""
-    dates = [a.manifest.created_at for stages in made.values() for a in stages.values()]
+    dates = [a.manifest.created_at for stages in artifacts.values() for a in stages.values()]
     return max(dates).strftime("%Y-%m-%d %H:%M UTC") if dates else ""
 
 
-def _provenance(made: Made) -> list[tuple[str, tuple[str, ...], Artifact]]:
+def _provenance(artifacts: Artifacts) -> list[tuple[str, tuple[str, ...], Artifact]]:
     return [
         (stage.name, group.variants, group.artifact)
         for stage in STAGES
-        for group in groups_of(made, stage.name)
+        for group in groups_of(artifacts, stage.name)
     ]
 
 
-def _drawn(evaluated: report_evaluation.Evaluated) -> report_evaluation.Evaluated:
+def _drawn(evaluated: Evaluated) -> Evaluated:
     """The same with its charts marked as ours."""
     return replace(
         evaluated,

@@ -1,10 +1,14 @@
-"""What a report reads from artifacts; variants that share an artifact are told of once."""
+"""What a report reads from artifacts; variants that share an artifact are one group.
+
+Which artifacts a section is about is asked of the artifacts themselves (does it have this table,
+this file?), so that a new stage is shown without being added to a list.
+"""
 
 import difflib
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, TypeVar
@@ -19,11 +23,17 @@ from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
 from jangin.evaluation.results import Prediction
 from jangin.project.file import Project, dump_yaml
-from jangin.training.loop.config import StepMetrics
+from jangin.project.stages import STAGES, find_stage
+from jangin.training.loop.config import DpoMetrics, StepMetrics
 
 R = TypeVar("R", bound=BaseModel)
-Made = Mapping[str, Mapping[str, Artifact]]
+Artifacts = Mapping[str, Mapping[str, Artifact]]
+"""{variant: {stage: artifact}}: what is finished of every variant."""
 
+METRICS = "metrics.jsonl"
+"""Lines of a training, one per logged step."""
+MACHINE_FIGURES = f"{RUNTIME}/training.json"
+"""Device, memory and versions of a training."""
 MOST_SAMPLES = 20
 SEED = 0
 _HANGUL = re.compile("[가-힣]")
@@ -36,97 +46,146 @@ class Group:
     variants: tuple[str, ...]
     artifact: Artifact
 
+    @property
+    def stage(self) -> str:
+        """Name of the stage that made the artifact."""
+        return self.artifact.manifest.stage
 
-def groups_of(made: Made, stage: str) -> list[Group]:
+    def has(self, file: str) -> bool:
+        """True if the artifact contains this file, such as `failed.parquet`."""
+        return (self.artifact.path / file).exists()
+
+
+def groups_of(artifacts: Artifacts, stage: str) -> list[Group]:
     """The different artifacts of a stage, in the order of the variants."""
-    found: dict[str, list[str]] = {}
-    for variant, stages in made.items():
-        if stage in stages:
-            found.setdefault(stages[stage].manifest.key, []).append(variant)
-    return [Group(tuple(names), made[names[0]][stage]) for names in found.values()]
+    return _grouped((variant, stages.get(stage)) for variant, stages in artifacts.items())
+
+
+def groups_with(artifacts: Artifacts, file: str) -> list[Group]:
+    """The different artifacts that contain a file, stage by stage in the order of `STAGES`."""
+    return [
+        group for stage in STAGES for group in groups_of(artifacts, stage.name) if group.has(file)
+    ]
+
+
+def newest_with(artifacts: Artifacts, file: str) -> list[Group]:
+    """The artifacts that contain a file, of every variant only that of its last such stage."""
+    newest: dict[str, Artifact] = {}
+    for group in groups_with(artifacts, file):
+        newest |= dict.fromkeys(group.variants, group.artifact)
+    return _grouped((variant, newest.get(variant)) for variant in artifacts)
+
+
+def _grouped(artifacts: Iterable[tuple[str, Artifact | None]]) -> list[Group]:
+    groups: dict[str, Group] = {}  # by key
+    for variant, artifact in artifacts:
+        if artifact is not None:
+            key = artifact.manifest.key
+            others = groups[key].variants if key in groups else ()
+            groups[key] = Group((*others, variant), artifact)
+    return list(groups.values())
 
 
 def rows_of(artifact: Artifact, kind: str, record_type: type[R]) -> list[R]:
-    """Rows of a table; none where the stage did not write it."""
+    """Rows of a table; empty where the artifact does not have it."""
     path = artifact.path / f"{kind}.parquet"
     return read_table(path, record_type) if path.exists() else []
 
 
 def count_of(artifact: Artifact, kind: str) -> int:
-    """Rows of a table, without reading them."""
+    """Number of rows of a table, without reading them; 0 where the artifact does not have it."""
     path = artifact.path / f"{kind}.parquet"
     return count_rows(path) if path.exists() else 0
 
 
-def guess_language(made: Made) -> str:
+def guess_language(artifacts: Artifacts) -> str:
     """`ko` where most documents are Korean, or most questions where there are no documents."""
-    for group in groups_of(made, "load"):
+    for group in groups_with(artifacts, "documents.parquet"):
         languages = [d.language for d in rows_of(group.artifact, "documents", Document)]
         return "ko" if 2 * languages.count("ko") >= len(languages) else "en"
-    for stage in ("synthesize", "curate", "read"):
-        for group in groups_of(made, stage):
-            rows = rows_of(group.artifact, "examples", Example)
-            korean = sum(_HANGUL.search(row.question) is not None for row in rows)
-            return "ko" if 2 * korean >= len(rows) else "en"
+    for group in groups_with(artifacts, "examples.parquet"):
+        rows = rows_of(group.artifact, "examples", Example)
+        korean = sum(_HANGUL.search(row.question) is not None for row in rows)
+        return "ko" if 2 * korean >= len(rows) else "en"
     return "ko"
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """One distribution to draw."""
+    """Distribution of one length, for a histogram."""
 
     name: str
     variants: tuple[str, ...]
     values: tuple[int, ...]
 
     def percentile(self, percent: int) -> int:
-        """Nearest rank."""
+        """Value at this percentile, by nearest rank."""
         ordered = sorted(self.values)
         return ordered[max(-(-percent * len(ordered) // 100), 1) - 1]
 
 
-def lengths(made: Made) -> list[Lengths]:
-    """Characters of questions, answers and chunks, of what is furthest along."""
-    stages = ("curate", "judge", "paraphrase", "evolve", "synthesize")
-    stage = next((name for name in stages if groups_of(made, name)), "curate")
-    found = []
-    for group in groups_of(made, stage):
+def lengths(artifacts: Artifacts) -> list[Lengths]:
+    """Characters of questions and answers of the newest examples, and of chunks."""
+    distributions = []
+    for group in newest_with(artifacts, "examples.parquet"):
         rows = rows_of(group.artifact, "examples", Example)
         for name, values in (
             ("question_characters", [len(row.question) for row in rows]),
             ("answer_characters", [len(row.answer) for row in rows]),
         ):
-            found.append(Lengths(name, group.variants, tuple(values)))
-    for group in groups_of(made, "chunk"):
+            distributions.append(Lengths(name, group.variants, tuple(values)))
+    for group in newest_with(artifacts, "chunks.parquet"):
         chunks = rows_of(group.artifact, "chunks", Chunk)
         sizes = tuple(len(chunk.text) for chunk in chunks)
-        found.append(Lengths("chunk_characters", group.variants, sizes))
-    return [distribution for distribution in found if distribution.values]
+        distributions.append(Lengths("chunk_characters", group.variants, sizes))
+    return [distribution for distribution in distributions if distribution.values]
 
 
-def token_percentiles(made: Made) -> list[tuple[tuple[str, ...], Mapping[str, int]]]:
+def token_percentiles(artifacts: Artifacts) -> list[tuple[tuple[str, ...], Mapping[str, int]]]:
     """(variants, {p5, p50, p95, p100}) of the tokens of an example, where they were counted."""
     return [
         (group.variants, group.artifact.manifest.summary["tokens"])
-        for group in groups_of(made, "curate")
+        for group in newest_with(artifacts, "examples.parquet")
         if "tokens" in group.artifact.manifest.summary
     ]
 
 
-def metrics(made: Made) -> list[tuple[tuple[str, ...], list[StepMetrics]]]:
-    """(variants, lines of metrics) of every training."""
-    found = []
-    for stage in ("sft", "continue_sft"):
-        for group in groups_of(made, stage):
-            lines = list(read_jsonl(group.artifact.path / "metrics.jsonl", StepMetrics))
-            if lines:
-                found.append((group.variants, lines))
-    return found
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The metrics of one training."""
+
+    stage: str
+    variants: tuple[str, ...]
+    lines: tuple[StepMetrics, ...]
+    """At least one."""
+
+    @property
+    def on_pairs(self) -> bool:
+        """True if its loss is per preference pair, not in nats per token."""
+        return isinstance(self.lines[0], DpoMetrics)
+
+
+def trainings(artifacts: Artifacts) -> list[Training]:
+    """Every training, stage by stage: whatever artifact has lines of metrics."""
+    runs = []
+    for group in groups_with(artifacts, METRICS):
+        stage = find_stage(group.stage)
+        record_type = DpoMetrics if stage is not None and "pairs" in stage.reads else StepMetrics
+        lines = tuple(read_jsonl(group.artifact.path / METRICS, record_type))
+        if lines:
+            runs.append(Training(group.stage, group.variants, lines))
+    return runs
+
+
+def machine_figures(artifact: Artifact) -> Mapping[str, Any]:
+    """What a training recorded about the machine; empty where it recorded nothing."""
+    path = artifact.path / MACHINE_FIGURES
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What one model said."""
+class SampleAnswer:
+    """The answer of one model."""
 
     variant: str
     prediction: Prediction
@@ -134,9 +193,9 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A question and what the models said to it; the first answer is that of the main variant."""
+    """The answers of the models to one question; the first is that of the main variant."""
 
-    answers: tuple[Answered, ...]
+    answers: tuple[SampleAnswer, ...]
 
     @property
     def main(self) -> Prediction:
@@ -146,7 +205,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Questions drawn evenly from those answered right and wrong, and how many there were."""
+    """Questions drawn evenly from those answered right and wrong, and the number of each."""
 
     variant: str
     rows: tuple[Sample, ...]
@@ -155,15 +214,15 @@ class Samples:
 
     @property
     def right(self) -> int:
-        """Of the drawn ones."""
+        """Number of drawn questions whose main answer is right."""
         return sum(sample.main.right for sample in self.rows)
 
 
-def samples(made: Made, variant: str) -> Samples:
+def samples(artifacts: Artifacts, variant: str) -> Samples:
     """Twenty answers of the tuned model of a variant, beside those of every other model."""
     answers = {
         name: rows_of(stages["evaluate"], "predictions", Prediction)
-        for name, stages in made.items()
+        for name, stages in artifacts.items()
         if "evaluate" in stages
     }
     mine = [p for p in answers[variant] if p.system == "tuned"] or answers[variant]
@@ -171,26 +230,26 @@ def samples(made: Made, variant: str) -> Samples:
     half = MOST_SAMPLES // 2
     some_right = _draw(right, max(half, MOST_SAMPLES - len(wrong)))
     some_wrong = _draw(wrong, MOST_SAMPLES - len(some_right))
-    drawn = sorted((*some_right, *some_wrong), key=_place)
+    drawn = sorted((*some_right, *some_wrong), key=_draw_order)
     rows = []
     for prediction in drawn:
         others = [
-            Answered(name, other)
+            SampleAnswer(name, other)
             for name in (variant, *(name for name in answers if name != variant))
             for other in answers[name]
             if other.example_id == prediction.example_id
             and (name, other.system) != (variant, prediction.system)
             and (other.system == "tuned" or name == variant)
         ]
-        others.sort(key=lambda answered: answered.prediction.system == "base")
-        rows.append(Sample((Answered(variant, prediction), *others)))
+        others.sort(key=lambda answer: answer.prediction.system == "base")
+        rows.append(Sample((SampleAnswer(variant, prediction), *others)))
     return Samples(variant, tuple(rows), len(right), len(wrong))
 
 
 def _draw(predictions: Sequence[Prediction], most: int) -> list[Prediction]:
-    """At most so many, the evidence sets in turn, by a draw that is the same every time."""
+    """At most `most` predictions, the test sets in turn; the draw is the same every time."""
     queues: dict[str, list[Prediction]] = {}
-    for prediction in sorted(predictions, key=_place):
+    for prediction in sorted(predictions, key=_draw_order):
         queues.setdefault(prediction.evidence_set, []).append(prediction)
     drawn: list[Prediction] = []
     while len(drawn) < most and any(queues.values()):
@@ -200,7 +259,7 @@ def _draw(predictions: Sequence[Prediction], most: int) -> list[Prediction]:
     return drawn
 
 
-def _place(prediction: Prediction) -> str:
+def _draw_order(prediction: Prediction) -> str:
     return digest_value([SEED, prediction.example_id])
 
 
@@ -218,16 +277,15 @@ def settings(variants: Mapping[str, Project]) -> list[Settings]:
         name: dump_yaml(_without_none(project.identity())).splitlines()
         for name, project in variants.items()
     }
-    found = []
+    rows = []
     for name, lines in texts.items():
         marked: set[int] = set()
         for other in texts.values():
             matcher = difflib.SequenceMatcher(None, other, lines, autojunk=False)
             for tag, _, _, start, end in matcher.get_opcodes():
                 marked |= set(range(start, end)) if tag != "equal" else set()
-        numbered = tuple((line, number in marked) for number, line in enumerate(lines))
-        found.append(Settings(name, numbered))
-    return found
+        rows.append(Settings(name, tuple((line, n in marked) for n, line in enumerate(lines))))
+    return rows
 
 
 def differences(variants: Mapping[str, Project]) -> list[tuple[str, dict[str, str]]]:
@@ -259,32 +317,30 @@ def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A program that had a hand in the results."""
+    """A program that the results may depend on."""
 
     program: str
     version: str
-    made: bool
-    """True if the artifact says so; False if it is only installed where the report was made."""
+    recorded: bool
+    """True if an artifact records it; False if it is installed where the report was made."""
 
 
-def versions(made: Made) -> list[Version]:
-    """Versions written into artifacts, then those of this machine."""
-    found: dict[Version, None] = {}
-    for stages in made.values():
+def versions(artifacts: Artifacts) -> list[Version]:
+    """Versions recorded in artifacts, then those installed on this machine."""
+    seen: dict[Version, None] = {}
+    for stages in artifacts.values():
         for artifact in stages.values():
             for name, value in artifact.manifest.inputs.items():
                 if name.startswith("machine:"):
-                    found[Version(name.removeprefix("machine:"), value, made=True)] = None
-        path = stages["sft"].path / RUNTIME / "training.json" if "sft" in stages else None
-        if path is not None and path.exists():
-            torch = json.loads(path.read_text()).get("torch")
+                    seen[Version(name.removeprefix("machine:"), value, recorded=True)] = None
+            torch = machine_figures(artifact).get("torch")
             if torch:
-                found[Version("torch", str(torch), made=True)] = None
-    found[Version("jangin", __version__, made=False)] = None
-    found[Version("python", platform.python_version(), made=False)] = None
+                seen[Version("torch", str(torch), recorded=True)] = None
+    seen[Version("jangin", __version__, recorded=False)] = None
+    seen[Version("python", platform.python_version(), recorded=False)] = None
     for name in ("torch", "transformers", "peft", "polars", "pyarrow"):
         try:
-            found[Version(name, metadata.version(name), made=False)] = None
+            seen[Version(name, metadata.version(name), recorded=False)] = None
         except metadata.PackageNotFoundError:
             continue
-    return [v for v in found if v.made or replace(v, made=True) not in found]
+    return [v for v in seen if v.recorded or replace(v, recorded=True) not in seen]

@@ -40,12 +40,12 @@ class VariantCost:
 
 
 def variant_costs(
-    session: Session, made: Mapping[str, Mapping[str, Artifact]]
+    session: Session, artifacts: Mapping[str, Mapping[str, Artifact]]
 ) -> dict[str, VariantCost]:
     """The cost of every variant; what variants share was paid once and counts for each."""
     asks = {stage.name: stage.teachers for stage in STAGES}
     found = {}
-    for variant, stages in made.items():
+    for variant, stages in artifacts.items():
         project = session.opened.variants[variant]
         keys = {name: artifact.manifest.key for name, artifact in stages.items()}
         unknown = tuple(

@@ -41,13 +41,13 @@ class Results:
     sentences: list[str]
 
 
-def collect_results(made: Mapping[str, Mapping[str, Artifact]]) -> Results:
+def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     """Results of `made[variant][stage]`, evidence set by evidence set.
 
     What several variants share, such as a base model or a baseline, is one row.
     """
     evaluations = {
-        name: stages["evaluate"] for name, stages in made.items() if "evaluate" in stages
+        name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
     }
     rows: list[dict[str, Any]] = []
     shared: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}

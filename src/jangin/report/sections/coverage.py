@@ -1,10 +1,10 @@
-"""The report's coverage: which documents and chunks gave rows, and why the rest did not."""
+"""Coverage of documents and chunks by rows, with the reason of each chunk without any."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jangin.examples.synthesis.coverage import Coverage
-from jangin.report.data.artifacts import Made, groups_of, rows_of
+from jangin.report.data.artifacts import Artifacts, groups_with, rows_of
 
 MOST_CHUNKS = 30
 
@@ -17,26 +17,26 @@ class DocumentCoverage:
     chunks: int
     used: int
     characters: float
-    """Share of the document's characters that stand in a chunk with a row."""
+    """Share of the document's characters that are in a chunk with a row."""
 
 
 @dataclass(frozen=True, slots=True)
-class CoverageOf:
-    """What one artifact of `synthesize` covers."""
+class ArtifactCoverage:
+    """Documents and chunks that one artifact covers."""
 
     variants: tuple[str, ...]
     documents: tuple[DocumentCoverage, ...]
     """The least covered first."""
     without: Sequence[Coverage]
-    """Chunks that gave nothing, at most `MOST_CHUNKS`, longest first."""
+    """Chunks without a row, at most `MOST_CHUNKS`, longest first."""
     count: int
-    """All of them."""
+    """Number of chunks without a row."""
 
 
-def coverage(made: Made) -> list[CoverageOf]:
+def coverage(artifacts: Artifacts) -> list[ArtifactCoverage]:
     """One entry per artifact that has the table `coverage`."""
-    found = []
-    for group in groups_of(made, "synthesize"):
+    parts = []
+    for group in groups_with(artifacts, "coverage.parquet"):
         rows = rows_of(group.artifact, "coverage", Coverage)
         if not rows:
             continue
@@ -47,7 +47,9 @@ def coverage(made: Made) -> list[CoverageOf]:
         documents.sort(key=lambda document: (document.characters, document.source))
         without = [row for row in rows if not row.rows]
         without.sort(key=lambda row: -row.characters)
-        found.append(
-            CoverageOf(group.variants, tuple(documents), without[:MOST_CHUNKS], count=len(without))
+        parts.append(
+            ArtifactCoverage(
+                group.variants, tuple(documents), without[:MOST_CHUNKS], count=len(without)
+            )
         )
-    return found
+    return parts

@@ -1,30 +1,51 @@
-"""The way of the data as boxes to draw: how many came out of each stage, and what was lost."""
+"""The data flow as boxes to draw: how many rows came out of each stage, and what was dropped."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import get_args
+from dataclasses import replace
+from typing import Any, get_args
 
 from jangin.core.records import Document, Example, Split, SplitExample
+from jangin.core.stage import Stage
 from jangin.core.store import Artifact
 from jangin.evaluation.results import Prediction, Result
+from jangin.project.stages import STAGES
 from jangin.report.charts.svg import Box, Flow
-from jangin.report.data.artifacts import Made, count_of, groups_of, rows_of
+from jangin.report.data.artifacts import METRICS, Artifacts, Group, count_of, groups_of, rows_of
 from jangin.report.i18n.translate import Words
 
 
-def boxes(made: Made, words: Words) -> list[Box]:
-    """One box per stage that was made; variants that differ get a line each."""
-    found = []
-    for stage, draw in FLOWS.items():
-        groups = groups_of(made, stage)
+def boxes(artifacts: Artifacts, words: Words) -> list[Box]:
+    """One box per stage that has run; variants that differ get a line each."""
+    drawn = []
+    for stage in STAGES:
+        groups = groups_of(artifacts, stage.name)
         flows = []
         for group in groups:
-            shared = len(groups) == 1 and len(group.variants) == len(made)
+            shared = len(groups) == 1 and len(group.variants) == len(artifacts)
             label = "" if shared else ", ".join(group.variants)
-            flows.append(draw(label, group.artifact, words))
+            flows.append(_flow(label, stage, group, words))
         if flows:
-            found.append(Box(words(f"stage_{stage}"), tuple(flows)))
-    return found
+            drawn.append(Box(words(f"stage_{stage.name}"), tuple(flows)))
+    return drawn
+
+
+def _flow(label: str, stage: Stage[Any], group: Group, words: Words) -> Flow:
+    """What came out of one artifact; failed replies are counted for every stage."""
+    draw = FLOWS.get(stage.name) or (_training if group.has(METRICS) else _tables)
+    flow = draw(label, group.artifact, words)
+    failed = _lost(words, "note_failed", count_of(group.artifact, "failed"))
+    return replace(flow, notes=(*flow.notes, *failed))
+
+
+def _tables(label: str, artifact: Artifact, words: Words) -> Flow:
+    """The number of rows of every table, for a stage that has no flow of its own."""
+    tables = sorted(path.stem for path in artifact.path.glob("*.parquet") if path.stem != "failed")
+    counts = [
+        words("flow_rows", table=name.replace("_", " "), count=count_of(artifact, name))
+        for name in tables
+    ]
+    return Flow(label, counts[0] if counts else "", notes=tuple(counts[1:]))
 
 
 def _share(kept: int, lost: int) -> float | None:
@@ -60,9 +81,8 @@ def _read(label: str, artifact: Artifact, words: Words) -> Flow:
 
 def _queries(label: str, artifact: Artifact, words: Words) -> Flow:
     summary = artifact.manifest.summary
-    notes = [words("note_words", count=summary["words"])] if summary.get("words") else []
-    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
-    return Flow(label, words("flow_questions", count=summary["queries"]), notes=tuple(notes))
+    notes = _lost(words, "note_words", summary.get("words", 0))
+    return Flow(label, words("flow_questions", count=summary["queries"]), notes=notes)
 
 
 def _search(label: str, artifact: Artifact, words: Words) -> Flow:
@@ -71,7 +91,6 @@ def _search(label: str, artifact: Artifact, words: Words) -> Flow:
         str(summary["engine"]),
         *_lost(words, "note_without_snippets", summary["without_snippets"]),
         *_lost(words, "note_copies", summary["copies"]),
-        *_lost(words, "note_failed", summary["failed"]),
     )
     return Flow(label, words("flow_snippets", count=summary["snippets"]), notes=notes)
 
@@ -95,7 +114,6 @@ def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
         characters = words.percent(summary["character_coverage"])
         notes.append(words("note_coverage", chunks=chunks, characters=characters))
     notes += _lost(words, "note_choices", count_of(artifact, "choices"))
-    notes += _lost(words, "note_failed", count_of(artifact, "failed"))
     count = words("flow_examples", count=count_of(artifact, "examples"))
     return Flow(label, count, summary.get("chunk_coverage"), tuple(notes))
 
@@ -107,7 +125,6 @@ def _evolve(label: str, artifact: Artifact, words: Words) -> Flow:
     notes = (
         words("note_evolved", evolved=evolved),
         *_lost(words, "note_eliminated", gone),
-        *_lost(words, "note_failed", count_of(artifact, "failed")),
     )
     return Flow(label, words("flow_examples", count=len(examples)), _share(evolved, gone), notes)
 
@@ -115,8 +132,7 @@ def _evolve(label: str, artifact: Artifact, words: Words) -> Flow:
 def _judge(label: str, artifact: Artifact, words: Words) -> Flow:
     summary = artifact.manifest.summary
     judged, mean = int(summary.get("judged", 0)), summary.get("mean", {}).get("judge", 0.0)
-    told = words("note_judged", judged=judged, mean=f"{mean:.2f}")
-    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
+    notes = (words("note_judged", judged=judged, mean=f"{mean:.2f}"),)
     count = count_of(artifact, "examples")
     return Flow(label, words("flow_examples", count=count), notes=notes)
 
@@ -124,9 +140,8 @@ def _judge(label: str, artifact: Artifact, words: Words) -> Flow:
 def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
     examples = rows_of(artifact, "examples", Example)
     kinds = Counter(example.kind for example in examples)
-    told = words("note_kinds", originals=kinds["original"], paraphrases=kinds["paraphrase"])
-    notes = (told, *_lost(words, "note_failed", count_of(artifact, "failed")))
-    return Flow(label, words("flow_examples", count=len(examples)), notes=notes)
+    note = words("note_kinds", originals=kinds["original"], paraphrases=kinds["paraphrase"])
+    return Flow(label, words("flow_examples", count=len(examples)), notes=(note,))
 
 
 def _curate(label: str, artifact: Artifact, words: Words) -> Flow:
@@ -175,7 +190,7 @@ def _select(label: str, artifact: Artifact, words: Words) -> Flow:
     return Flow(label, words("flow_candidates", count=count), notes=(chosen,))
 
 
-def _sft(label: str, artifact: Artifact, words: Words) -> Flow:
+def _training(label: str, artifact: Artifact, words: Words) -> Flow:
     summary = artifact.manifest.summary
     notes = []
     if "rows" in summary:
@@ -194,13 +209,13 @@ def _preferences(label: str, artifact: Artifact, words: Words) -> Flow:
 
 
 def _evaluate(label: str, artifact: Artifact, words: Words) -> Flow:
-    asked = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
+    questions = {row.example_id for row in rows_of(artifact, "predictions", Prediction)}
     notes = [
         f"{words(f'name_{row.evidence_set}')}: {words.percent(row.right)} (n = {row.n:,})"
         for row in rows_of(artifact, "results", Result)
         if row.system == "tuned"
     ]
-    return Flow(label, words("flow_questions", count=len(asked)), notes=tuple(notes))
+    return Flow(label, words("flow_questions", count=len(questions)), notes=tuple(notes))
 
 
 FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
@@ -218,10 +233,7 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "split": _split,
     "catalog": _catalog,
     "select": _select,
-    "pretrain": _sft,
-    "sft": _sft,
-    "continue_sft": _sft,
     "preferences": _preferences,
-    "dpo": _sft,
     "evaluate": _evaluate,
 }
+"""Flows of stages about which more can be shown than the number of their rows."""

@@ -1,23 +1,23 @@
-"""What was left out on the way, and why: dropped examples, failed replies, files, scanned pages."""
+"""Dropped examples, failed replies, unreadable files and scanned pages, each with its reason."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from jangin.core.records import Chunk, Document, Dropped, Example
+from jangin.core.records import Chunk, Document, Dropped, Example, Query
 from jangin.documents.load import UnreadableFile
 from jangin.llm.structured import Failed
-from jangin.report.data.artifacts import Group, Made, groups_of, rows_of
+from jangin.report.data.artifacts import Artifacts, Group, groups_with, rows_of
 
 MOST_SHOWN = 3
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """One dropped example and the one that stayed in its place."""
+class DroppedExample:
+    """One dropped example and the one that was kept instead."""
 
     example: Example
     reason: str
@@ -25,34 +25,36 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleLosses:
-    """What one rule took, and the first of it."""
+class DroppedByRule:
+    """Number of examples that one rule dropped, and the first of them."""
 
     rule: str
     count: int
-    shown: tuple[Loss, ...]
+    shown: tuple[DroppedExample, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class DroppedBy:
-    """What curation took from some variants."""
+class DroppedExamples:
+    """The examples that one artifact dropped."""
 
+    stage: str
     variants: tuple[str, ...]
     read: int
-    rules: tuple[RuleLosses, ...]
+    """Number of examples before any was dropped."""
+    rules: tuple[DroppedByRule, ...]
 
     @property
     def count(self) -> int:
-        """All that was dropped."""
+        """Number of dropped examples."""
         return sum(rule.count for rule in self.rules)
 
 
-def dropped(made: Made) -> list[DroppedBy]:
-    """Dropped examples by rule, the rules in the order in which they are first met."""
-    return [_dropped_by(group) for group in groups_of(made, "curate")]
+def dropped(artifacts: Artifacts) -> list[DroppedExamples]:
+    """Dropped examples of every artifact that has a table of them, by rule."""
+    return [_dropped_examples(group) for group in groups_with(artifacts, "dropped.parquet")]
 
 
-def _dropped_by(group: Group) -> DroppedBy:
+def _dropped_examples(group: Group) -> DroppedExamples:
     kept = rows_of(group.artifact, "examples", Example)
     by_id = {example.id: example for example in kept}
     rows = rows_of(group.artifact, "dropped", Dropped)
@@ -60,15 +62,17 @@ def _dropped_by(group: Group) -> DroppedBy:
     rules = []
     for rule, count in counts.most_common():
         shown = [
-            Loss(row.example, row.reason, by_id.get(row.twin)) for row in rows if row.rule == rule
+            DroppedExample(row.example, row.reason, by_id.get(row.twin))
+            for row in rows
+            if row.rule == rule
         ][:MOST_SHOWN]
-        rules.append(RuleLosses(rule, count, tuple(shown)))
-    return DroppedBy(group.variants, len(kept) + len(rows), tuple(rules))
+        rules.append(DroppedByRule(rule, count, tuple(shown)))
+    return DroppedExamples(group.stage, group.variants, len(kept) + len(rows), tuple(rules))
 
 
 @dataclass(frozen=True, slots=True)
 class FailedReply:
-    """One reply, and where the chunk or question stands that it was about."""
+    """One failed reply, and the chunk or question that it was about."""
 
     reason: str
     reply: str
@@ -77,48 +81,56 @@ class FailedReply:
 
 @dataclass(frozen=True, slots=True)
 class FailedReason:
-    """Replies of one stage that failed for the same kind of reason."""
+    """Replies of one stage that failed for the same reason, figures and quotations aside."""
 
     stage: str
     variants: tuple[str, ...]
     reason: str
-    """With figures and quotations left out."""
+    """Figures and quotations are replaced by an ellipsis."""
     count: int
     shown: tuple[FailedReply, ...]
 
 
-def failed(made: Made) -> list[FailedReason]:
-    """Failed replies by stage and kind of reason, the most frequent first."""
-    subjects = _subjects(made)
-    found = []
-    for stage in ("synthesize", "evolve", "paraphrase", "judge"):
-        for group in groups_of(made, stage):
-            rows = rows_of(group.artifact, "failed", Failed)
-            kinds = Counter(_kind(row.reason) for row in rows)
-            for kind, count in kinds.most_common():
-                shown = tuple(
-                    FailedReply(row.reason, row.reply, subjects.get(row.subject, row.subject))
-                    for row in rows
-                    if _kind(row.reason) == kind
-                )
-                found.append(FailedReason(stage, group.variants, kind, count, shown[:MOST_SHOWN]))
-    return found
+def failed(artifacts: Artifacts) -> list[FailedReason]:
+    """Failed replies of every stage that has a table of them, the most frequent reason first."""
+    names = _subject_names(artifacts)
+    reasons = []
+    for group in groups_with(artifacts, "failed.parquet"):
+        rows = rows_of(group.artifact, "failed", Failed)
+        counts = Counter(_general(row.reason) for row in rows)
+        for reason, count in counts.most_common():
+            shown = tuple(
+                FailedReply(row.reason, row.reply, _named(row.subject, names))
+                for row in rows
+                if _general(row.reason) == reason
+            )[:MOST_SHOWN]
+            reasons.append(FailedReason(group.stage, group.variants, reason, count, shown))
+    return reasons
 
 
-def _kind(reason: str) -> str:
+def _general(reason: str) -> str:
     return _VARYING.sub("…", reason)
 
 
-def _subjects(made: Made) -> dict[str, str]:
-    """{id of a chunk or example: what a reader knows it by}."""
-    found = {}
-    for group in groups_of(made, "chunk"):
+def _named(subject: str, names: Mapping[str, str]) -> str:
+    """What a reader knows a subject by; a judge's is an example's id and the system shown first."""
+    row, _, rest = subject.partition(" ")
+    return names.get(subject) or " · ".join(filter(None, (names.get(row, row), rest)))
+
+
+def _subject_names(artifacts: Artifacts) -> dict[str, str]:
+    """{id of a chunk, query or example: its place in the document, or its question}."""
+    names = {}
+    for group in groups_with(artifacts, "chunks.parquet"):
         for chunk in rows_of(group.artifact, "chunks", Chunk):
-            found[chunk.id] = " · ".join(filter(None, (chunk.source, chunk.section)))
-    for group in groups_of(made, "synthesize"):
+            names[chunk.id] = " · ".join(filter(None, (chunk.source, chunk.section)))
+    for group in groups_with(artifacts, "queries.parquet"):
+        for query in rows_of(group.artifact, "queries", Query):
+            names[query.id] = query.text
+    for group in groups_with(artifacts, "examples.parquet"):
         for example in rows_of(group.artifact, "examples", Example):
-            found[example.id] = example.question
-    return found
+            names[example.id] = example.question
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,39 +145,39 @@ class Scanned:
 
     @property
     def ranges(self) -> str:
-        """Such as `1–3, 7`."""
+        """The pages as text, such as `1–3, 7`."""
         return page_ranges(self.pages)
 
 
-def scanned(made: Made) -> list[Scanned]:
+def scanned(artifacts: Artifacts) -> list[Scanned]:
     """OCRed pages by document and reason."""
-    found: dict[tuple[str, str], dict[int, float | None]] = {}
-    for group in groups_of(made, "load"):
+    confidences: dict[tuple[str, str], dict[int, float | None]] = {}
+    for group in groups_with(artifacts, "documents.parquet"):
         for document in rows_of(group.artifact, "documents", Document):
             for page in document.pages:
                 if page.method == "ocr":
-                    pages = found.setdefault((document.source, page.reason), {})
+                    pages = confidences.setdefault((document.source, page.reason), {})
                     pages[page.number] = page.confidence
     rows = []
-    for (source, reason), pages in found.items():
+    for (source, reason), pages in confidences.items():
         known = [value for value in pages.values() if value is not None]
         mean = sum(known) / len(known) if known else None
         rows.append(Scanned(source, reason, tuple(sorted(pages)), mean))
     return rows
 
 
-def page_count(made: Made) -> int:
-    """Pages of all documents; a document that variants share counts once."""
+def page_count(artifacts: Artifacts) -> int:
+    """Number of pages of all documents; a document that variants share counts once."""
     pages = {
         document.id: len(document.pages)
-        for group in groups_of(made, "load")
+        for group in groups_with(artifacts, "documents.parquet")
         for document in rows_of(group.artifact, "documents", Document)
     }
     return sum(pages.values())
 
 
 def page_ranges(pages: Sequence[int]) -> str:
-    """Ascending numbers with runs drawn together: `1–3, 7`."""
+    """Ascending page numbers as text, consecutive ones as a range: `1–3, 7`."""
     if not pages:
         return ""
     breaks = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(pages)) if b != a + 1), len(pages)]
@@ -173,7 +185,8 @@ def page_ranges(pages: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
-def unreadable(made: Made) -> list[UnreadableFile]:
+def unreadable(artifacts: Artifacts) -> list[UnreadableFile]:
     """Files that could not be read, each once."""
-    rows = (rows_of(g.artifact, "unreadable", UnreadableFile) for g in groups_of(made, "load"))
+    groups = groups_with(artifacts, "unreadable.parquet")
+    rows = (rows_of(group.artifact, "unreadable", UnreadableFile) for group in groups)
     return list(dict.fromkeys(chain.from_iterable(rows)))

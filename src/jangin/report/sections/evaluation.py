@@ -17,7 +17,7 @@ from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
 from jangin.report.charts import svg as charts
 from jangin.report.charts.grades import Guess, confusion, scatter
-from jangin.report.data.artifacts import Group, Made, groups_of, rows_of
+from jangin.report.data.artifacts import Artifacts, Group, groups_of, groups_with, rows_of
 from jangin.report.data.verdict import HEADLINE
 from jangin.report.i18n.translate import Words
 from jangin.text.numbers import read_number
@@ -82,20 +82,20 @@ class Evaluated:
     lost_count: int
 
 
-def evaluations(made: Made, words: Words) -> list[Evaluated]:
+def evaluations(artifacts: Artifacts, words: Words) -> list[Evaluated]:
     """Every different evaluation, with its charts drawn; what repeats itself stands once."""
     seen: dict[str, str] = {}
     return [
         _evaluated(number, group, words, seen)
-        for number, group in enumerate(groups_of(made, "evaluate"))
+        for number, group in enumerate(groups_of(artifacts, "evaluate"))
     ]
 
 
-def candidates(made: Made) -> list[tuple[tuple[str, ...], list[Candidate]]]:
-    """Tables of base models that were tried."""
+def candidates(artifacts: Artifacts) -> list[tuple[tuple[str, ...], list[Candidate]]]:
+    """Tables of base models that were tried, with the variants that share them."""
     return [
         (group.variants, rows_of(group.artifact, "candidates", Candidate))
-        for group in groups_of(made, "select")
+        for group in groups_with(artifacts, "candidates.parquet")
     ]
 
 

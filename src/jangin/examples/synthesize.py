@@ -1,13 +1,12 @@
 """Stage `synthesize`: a teacher writes examples that a source supports, in one or several modes.
 
-From chunks: question/answer pairs, multiple choice, summaries, free instructions. From questions
-and what a search found for them: answers. Every row is checked (`trust.py`); what fails is kept in
-the table `failed` with its rule and reason. `coverage` says which chunks gave rows, and why the
-others did not. `choices` holds the multiple-choice questions.
+`synthesis/modes.py` lists the modes. Every row is checked (`checks/row_checks.py`); a row that
+fails goes to the table `failed` with its rule and reason. The table `coverage` has the number of
+rows of every chunk, or the reason why it has none. `choices` holds the multiple-choice questions.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Self
 
@@ -15,57 +14,48 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import StageError
-from jangin.core.records import Choice, Chunk, Document, Example, Query, RankedSnippet
+from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.examples.checks.row_checks import Limits
+from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis import coverage
-from jangin.examples.synthesis import grounded_answers as answers_from_snippets
-from jangin.examples.synthesis import multiple_choice as choices
-from jangin.examples.synthesis import question_answer as pairs
-from jangin.examples.synthesis import summary_and_instruction as rewrites
-from jangin.examples.synthesis.modes import (
-    AnswerFromSnippets,
-    Instruction,
-    Mode,
-    MultipleChoice,
-    QuestionAnswer,
-    Summary,
-)
-from jangin.examples.synthesis.novelty import Asked
-from jangin.examples.synthesis.teacher import Made, Teaching
-from jangin.llm.structured import Failed, Question, count_unpaid
+from jangin.examples.synthesis.mode import Estimate, ModeConfig
+from jangin.examples.synthesis.modes import MODES, AnyMode, mode_of
+from jangin.examples.synthesis.novelty import NoveltyFilter
+from jangin.examples.synthesis.question_answer import QuestionAnswer
+from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
+from jangin.llm.structured import Failed
 
 
 class SynthesizeConfig(StageConfig):
-    """Who teaches, what is asked for, and how strictly rows are checked."""
+    """The teacher, the modes, and how strictly rows are checked."""
 
     teacher: str
     """Name of a model under `teachers`."""
-    modes: tuple[Mode, ...] = ()
-    """What is made, in this order, each mode once; empty means question/answer pairs alone."""
+    modes: tuple[AnyMode, ...] = ()
+    """Kinds of rows to make, in this order, each mode once; empty: question/answer pairs only."""
     pairs_per_chunk: int = Field(default=2, ge=1, le=20)
-    """Pairs asked of one chunk where `modes` is empty."""
+    """Number of pairs to ask for per chunk where `modes` is empty."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """Sampling temperature of the teacher."""
     max_tokens: int = Field(default=1024, ge=16)
     """Longest reply, in the teacher's tokens."""
     min_support: float = Field(default=0.9, ge=0, le=1)
-    """Share of the evidence that must be found in the chunk, spaces ignored; 1 = to the letter."""
+    """Share of the evidence that must be in the chunk, spaces ignored; 1: the exact text."""
     min_grounded: float = Field(default=1.0, ge=0, le=1)
-    """Share of the answer's numbers, dates, amounts and names that must stand in its source; 0
-    does not look."""
+    """Share of the answer's numbers, dates, amounts and names that must be in its source; 0: not
+    checked."""
     min_shared_words: float = Field(default=0.5, ge=0, le=1)
-    """Share of the words of an answer of at most 12 words that must stand in its source, particles
-    ignored; 0 does not look. Summaries and free instructions are not held to it."""
+    """Share of the words of an answer of at most 12 words that must be in its source, particles
+    ignored; 0: not checked. Not applied to summaries and free instructions."""
     self_contained: bool = True
-    """Reject questions that point at a text their reader does not have, such as 위 조항."""
+    """Reject questions that refer to a text their reader does not have, such as 위 조항."""
     same_language: bool = True
-    """Reject rows in another language than their source, after asking for them once more."""
+    """Retry replies in another language than their source once, then reject their rows."""
     distinct: bool = True
-    """Reject a question that was asked about the same document already."""
+    """Reject a question that was already asked about the same document."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of parallel requests."""
 
     @model_validator(mode="after")
     def _each_mode_once(self) -> Self:
@@ -80,15 +70,15 @@ class SynthesizeConfig(StageConfig):
         return self
 
     @property
-    def active_modes(self) -> tuple[Mode, ...]:
-        """The modes, or the one that `pairs_per_chunk` alone stands for."""
+    def active_modes(self) -> tuple[ModeConfig, ...]:
+        """The modes, or question/answer pairs where none is named."""
         simple = QuestionAnswer(type="question_answer", pairs_per_chunk=self.pairs_per_chunk)
         return self.modes or (simple,)
 
     @property
-    def limits(self) -> Limits:
-        """What rows must pass."""
-        return Limits(
+    def thresholds(self) -> AcceptanceThresholds:
+        """The row checks of these settings."""
+        return AcceptanceThresholds(
             min_support=self.min_support,
             min_grounded=self.min_grounded,
             min_shared_words=self.min_shared_words,
@@ -98,114 +88,84 @@ class SynthesizeConfig(StageConfig):
         )
 
 
-TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "question_answer": ("synthesize", "synthesize_more"),
-    "multiple_choice": ("choices",),
-    "summary": ("summary", "summary_request"),
-    "instruction": ("instruction",),
-    "answer": ("answer",),
-}
-"""{mode: prompts that it asks with}."""
-
-
 def synthesize(context: StageContext[SynthesizeConfig]) -> None:
-    """Write the tables `examples`, `choices`, `failed` and, where chunks are read, `coverage`."""
-    config = context.config
-    teaching = _teaching(context)
-    passages = _passages(context)
-    asked, made = Asked(), Made()
+    """Write the tables `examples`, `choices`, `failed` and, where chunks are read, `coverage`.
+
+    Raises `StageError` where no reply of the teacher gave a row.
+    """
+    modes = context.config.active_modes
+    teacher, passages = _teacher(context), _passages(context)
+    novelty, output = NoveltyFilter(), SynthesisOutput()
     by_mode: dict[str, int] = {}
-    for mode in config.active_modes:
-        found = _make(teaching, mode, passages, asked)
-        made.add(found)
-        by_mode[mode.type] = len(found.examples)
-    if not made.examples and not made.choices:
-        raise StageError(_nothing(passages, made))
-    context.write("examples", Example, made.examples)
-    context.write("choices", Choice, made.choices)
-    context.write("failed", Failed, made.failed)
-    context.summary.update(examples=len(made.examples), failed=len(made.failed))
-    if len(config.active_modes) > 1:
+    for config in modes:
+        mode = mode_of(config)
+        rows = mode.make(teacher, config, passages if mode.reads_chunks else (), novelty)
+        output.add(rows)
+        by_mode[mode.name] = len(rows.examples)
+    if not output.examples and not output.choices:
+        raise StageError(_nothing(passages, output))
+    context.write("examples", Example, output.examples)
+    context.write("choices", Choice, output.choices)
+    context.write("failed", Failed, output.failed)
+    context.summary.update(examples=len(output.examples), failed=len(output.failed))
+    if len(modes) > 1:
         context.summary["by_mode"] = by_mode
-    if made.choices:
-        context.summary["choices"] = len(made.choices)
-    rules = Counter(failure.rule for failure in made.failed if failure.rule)
+    if output.choices:
+        context.summary["choices"] = len(output.choices)
+    rules = Counter(failure.rule for failure in output.failed if failure.rule)
     if rules:
         context.summary["rejected"] = dict(sorted(rules.items()))
-    context.summary["prompt"] = _wordings(made)
+    context.summary["prompt"] = _wordings(output)
     if passages:
-        _write_coverage(context, passages, made)
+        _write_coverage(context, passages, output)
 
 
-def _teaching(context: StageContext[SynthesizeConfig]) -> Teaching:
+def _teacher(context: StageContext[SynthesizeConfig]) -> TeacherSession:
     config = context.config
-    return Teaching(
+    return TeacherSession(
         context,
         context.services.chat(config.teacher),
-        config.limits,
         config.temperature,
         config.max_tokens,
         config.concurrency,
+        config.thresholds,
     )
 
 
 def _passages(context: StageContext[SynthesizeConfig]) -> list[Passage]:
     """The chunks in their documents, if any mode reads them."""
-    if all(mode.type == "answer" for mode in context.config.active_modes):
+    if not any(mode_of(config).reads_chunks for config in context.config.active_modes):
         return []
     documents = {document.id: document for document in context.read("documents", Document)}
     return [Passage(c, documents[c.document_id]) for c in context.read("chunks", Chunk)]
 
 
-def _found(context: StageContext[SynthesizeConfig]) -> list[answers_from_snippets.Found]:
-    queries, ranked = context.read("queries", Query), context.read("ranked", RankedSnippet)
-    return answers_from_snippets.gather(queries, ranked)
-
-
-def _make(teaching: Teaching, mode: Mode, passages: Sequence[Passage], asked: Asked) -> Made:
-    """Everything that one mode makes."""
-    match mode:
-        case QuestionAnswer():
-            return pairs.make_pairs(teaching, mode, passages, asked)
-        case MultipleChoice():
-            return choices.make_choices(teaching, mode, passages, asked)
-        case Summary():
-            return rewrites.make_summaries(teaching, mode, passages)
-        case Instruction():
-            return rewrites.make_instructions(teaching, mode, passages, asked)
-        case AnswerFromSnippets():
-            found = _found(teaching.context)
-            return answers_from_snippets.make_answers(teaching, mode, found, asked)
-
-
 def _write_coverage(
-    context: StageContext[SynthesizeConfig], passages: Sequence[Passage], made: Made
+    context: StageContext[SynthesizeConfig], passages: Sequence[Passage], output: SynthesisOutput
 ) -> None:
     """One row per chunk, and the shares in the summary."""
     chunks = [passage.chunk for passage in passages]
-    table = coverage.cover(chunks, made.examples, made.failed, _skipped(context.config, chunks))
+    skipped = {chunk.id: _skip_reason(context.config, chunk) for chunk in chunks}
+    table = coverage.cover(chunks, output.examples, output.failed, skipped)
     context.write("coverage", coverage.Coverage, table)
     context.summary.update(chunks=len(chunks), **coverage.figures(table, chunks))
 
 
-def _skipped(config: SynthesizeConfig, chunks: Sequence[Chunk]) -> dict[str, str]:
-    """Why chunks were not asked about at all, where the only mode is the summary."""
-    modes = [mode for mode in config.active_modes if mode.type != "answer"]
-    if len(modes) > 1 or not isinstance(modes[0], Summary):
-        return {}
-    least = modes[0].min_characters
-    reason = f"shorter than {least} characters (min_characters)"
-    return {chunk.id: reason for chunk in chunks if len(chunk.text) < least}
+def _skip_reason(config: SynthesizeConfig, chunk: Chunk) -> str:
+    """Why no mode asked about a chunk; empty where one did."""
+    modes = ((mode_of(settings), settings) for settings in config.active_modes)
+    reasons = [mode.skip_reason(settings, chunk) for mode, settings in modes if mode.reads_chunks]
+    return "; ".join(reasons) if all(reasons) else ""
 
 
-def _wordings(made: Made) -> dict[str, str]:
-    """{template/language: digest of the wording} of the prompts that made anything."""
-    labels = sorted({example.template for example in made.examples if example.template})
+def _wordings(output: SynthesisOutput) -> dict[str, str]:
+    """{template/language: digest of the wording} of the prompts that any example comes from."""
+    labels = sorted({example.template for example in output.examples if example.template})
     return dict(label.split("@") for label in labels)
 
 
-def _nothing(passages: Sequence[Passage], made: Made) -> str:
-    first = f" The first reason: {made.failed[0].reason}." if made.failed else ""
+def _nothing(passages: Sequence[Passage], output: SynthesisOutput) -> str:
+    first = f" The first reason: {output.failed[0].reason}." if output.failed else ""
     about = f"any of {len(passages)} chunks" if passages else "any question"
     return (
         f"synthesize: the teacher gave no usable row for {about}.{first} "
@@ -214,42 +174,31 @@ def _nothing(passages: Sequence[Passage], made: Made) -> str:
 
 
 def forecast(context: StageContext[SynthesizeConfig]) -> Cost:
-    """The calls that no earlier run has an answer to; what depends on replies is not in it."""
-    teaching, passages = _teaching(context), _passages(context)
-    questions: list[Question] = []
-    later = 0
-    for mode in context.config.active_modes:
-        match mode:
-            case QuestionAnswer():
-                first = pairs.first_questions(teaching, mode, passages)
-                questions += first
-                later += len(passages) * mode.rounds - len(first)
-            case MultipleChoice():
-                questions += choices.choice_questions(teaching, mode, passages)
-            case Summary():
-                long = rewrites.long_enough(mode, passages)
-                questions += rewrites.summary_questions(teaching, mode, long)
-            case Instruction():
-                questions += rewrites.instruction_questions(teaching, mode, passages)
-            case AnswerFromSnippets():
-                left = [f for f in _found(context) if f.snippets or mode.without_snippets != "skip"]
-                groups = answers_from_snippets.grouped(mode, left)
-                questions += answers_from_snippets.answer_questions(teaching, mode, groups)
-    calls = count_unpaid(context, teaching.chat, questions)
-    about = f"{len(passages)} chunks" if passages else "questions and what was found"
+    """Number of calls that no earlier run has a reply to; calls that depend on replies apart."""
+    teacher, passages = _teacher(context), _passages(context)
+    estimates: list[Estimate] = []
+    for config in context.config.active_modes:
+        mode = mode_of(config)
+        estimates.append(mode.estimate(teacher, config, passages if mode.reads_chunks else ()))
+    calls = teacher.count_unpaid([question for part in estimates for question in part.questions])
+    later = sum(part.later for part in estimates)
+    about = f"{len(passages)} chunks" if passages else "questions and their snippets"
     more = f", and up to {later} that depend on the replies" if later else ""
-    return Cost(calls=calls, text=f"{calls} calls to {teaching.chat.model} ({about}){more}")
+    return Cost(calls=calls, text=f"{calls} calls to {teacher.chat.model} ({about}){more}")
+
+
+READABLE = tuple(dict.fromkeys(kind for mode in MODES for kind in mode.wants))
+"""Kinds that any mode reads."""
 
 
 def wants(config: SynthesizeConfig) -> tuple[str, ...]:
-    """Kinds that the modes cannot do without."""
-    modes = [mode.type for mode in config.active_modes]
-    chunked = ("documents", "chunks") if any(mode != "answer" for mode in modes) else ()
-    return (*chunked, *(("queries", "ranked") if "answer" in modes else ()))
+    """Kinds that the active modes need."""
+    needed = {kind for settings in config.active_modes for kind in mode_of(settings).wants}
+    return tuple(kind for kind in READABLE if kind in needed)
 
 
 def _machine(config: SynthesizeConfig) -> dict[str, str]:
-    """Kiwi finds the names of Korean answers; another version may find others."""
+    """The version of Kiwi, which detects names in Korean answers."""
     if not config.min_grounded:
         return {}
     try:
@@ -259,7 +208,7 @@ def _machine(config: SynthesizeConfig) -> dict[str, str]:
 
 
 def _prompts(config: SynthesizeConfig) -> tuple[str, ...]:
-    names = [name for mode in config.active_modes for name in TEMPLATES[mode.type]]
+    names = [name for settings in config.active_modes for name in mode_of(settings).templates]
     return (*names, "repair")
 
 
@@ -267,7 +216,7 @@ STAGE = Stage(
     name="synthesize",
     version=3,
     reads=(),
-    may_read=("documents", "chunks", "queries", "ranked"),
+    may_read=READABLE,
     makes=("examples", "choices"),
     run=synthesize,
     wants=wants,

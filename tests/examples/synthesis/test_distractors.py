@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.examples.synthesis.distractors import distractor_problem, same
+from jangin.examples.synthesis.distractors import check_distractor, same
 
 TEXT = (
     "연차휴가는 15일이다. 병가는 60일까지 쓸 수 있다. 출장비는 돌아온 날부터 7일 안에 청구한다. "
@@ -10,8 +10,7 @@ TEXT = (
 
 def problem(distractor, question="연차휴가는 며칠인가?", answer="15일", others=()):
     evidence = "연차휴가는 15일이다" if answer == "15일" else "신청은 인사팀이 받고"
-    found = distractor_problem(distractor, question, answer, list(others), evidence, TEXT)
-    return found.rule if found else ""
+    return check_distractor(distractor, question, answer, list(others), evidence, TEXT).rule
 
 
 @pytest.mark.parametrize(
@@ -44,8 +43,8 @@ def test_a_wrong_answer_has_the_form_of_the_right_one(distractor, rule):
 def test_what_the_source_may_say_is_no_wrong_answer(distractor, question, rule):
     text = "휴가 신청은 인사팀이 받는다.\n휴가 신청은 회계팀도 받는다."
     evidence = "휴가 신청은 인사팀이 받는다"
-    found = distractor_problem(distractor, question, "인사팀", [], evidence, text)
-    assert (found.rule if found else "") == rule
+    decision = check_distractor(distractor, question, "인사팀", [], evidence, text)
+    assert (decision.rule, decision.keep) == (rule, not rule)
 
 
 @pytest.mark.parametrize(

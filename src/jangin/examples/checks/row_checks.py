@@ -1,16 +1,17 @@
-"""What a teacher's row must pass before it is an example: each check has a name and a reason.
+"""Acceptance checks for rows that a teacher wrote; each check is a rule with a reason.
 
-evidence         the evidence does not stand in the source
-self_contained   the question points at a text that its reader does not have
+evidence         the evidence is not in the source
+self_contained   the question refers to a text that its reader does not have
 language         question or answer is in another language than the source
-grounded         a number or a name of the answer does not stand in the source
-words            too few of the answer's words stand in the source
-repeated         the same question was asked about this document already
+grounded         a number or a name of the answer is not in the source
+words            too few of the answer's words are in the source
+repeated         the same question was already asked about this document
 """
 
 from dataclasses import dataclass
 
 from jangin.core.records import Score
+from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
 from jangin.examples.provenance.passage import Passage
 from jangin.text.content_words import proper_names
@@ -18,92 +19,87 @@ from jangin.text.grounding import check_answer, support
 from jangin.text.language import language_problem
 
 SHORT = 12
-"""Only answers of at most so many words are held to the source's words; longer ones explain."""
+"""Answers of at most this many words must share their words with the source; longer ones
+explain in words of their own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How strict the checks are; a limit of 0 turns its check off."""
+class AcceptanceThresholds:
+    """How strict the checks are; 0 or False turns a check off."""
 
-    min_support: float
-    min_grounded: float
-    min_shared_words: float
-    self_contained: bool
-    same_language: bool
-    distinct: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a row is left out."""
-
-    rule: str
-    reason: str
+    min_support: float = 0.0
+    min_grounded: float = 0.0
+    min_shared_words: float = 0.0
+    self_contained: bool = False
+    same_language: bool = False
+    distinct: bool = False
 
 
-def question_problem(
-    question: str, answer: str, source: str, language: str, limits: Limits
-) -> Rejection | None:
-    """Why a question cannot stand by itself, or is in another language."""
-    if limits.self_contained and (words := pointer(question)):
-        return Rejection("self_contained", f"the question points at a text: {words!r}")
-    if limits.same_language:
-        problem = language_problem(question, answer, source, language)
-        if problem:
-            return Rejection("language", problem)
-    return None
-
-
-def answer_problem(
-    answer: str, source: str, limits: Limits, *, whole_words: bool = True
-) -> Rejection | tuple[Score, ...]:
-    """Why the source does not say what the answer says, or the scores of one that it does."""
-    if not limits.min_grounded and not limits.min_shared_words:
-        return ()
-    names = proper_names([answer])[0] if limits.min_grounded else ()
-    found = check_answer(answer, source, names)
-    if found.grounded < limits.min_grounded:
-        missing = ", ".join(found.missing)
-        return Rejection(
-            "grounded",
-            f"not in the source: {missing} ({found.grounded:.2f} of the answer's numbers and "
-            f"names are, limit {limits.min_grounded:.2f})",
-        )
-    short = whole_words and len(answer.split()) <= SHORT
-    if short and found.words < limits.min_shared_words:
-        return Rejection(
-            "words",
-            f"{found.words:.2f} of the answer's words stand in the source, limit "
-            f"{limits.min_shared_words:.2f}",
-        )
-    return (Score(scorer="grounded", kind="rule", value=found.grounded),)
-
-
-def row_problem(
+def check_row(
     passage: Passage,
     question: str,
     answer: str,
     evidence: str,
-    limits: Limits,
+    thresholds: AcceptanceThresholds,
     *,
-    whole_words: bool = True,
-) -> Rejection | tuple[Score, ...]:
-    """The first check that a row about a passage fails, or the scores of one that passes all."""
-    supported = evidence_problem(evidence, passage.chunk.text, limits)
-    if isinstance(supported, Rejection):
+    compare_words: bool = True,
+) -> Decision:
+    """The first check that a row about a passage fails, or the scores of a row that passes all."""
+    supported = check_evidence(evidence, passage.chunk.text, thresholds)
+    if not supported.keep:
         return supported
-    problem = question_problem(question, answer, passage.source, passage.language, limits)
-    if problem:
-        return problem
+    standalone = check_question(question, answer, passage.source, passage.language, thresholds)
+    if not standalone.keep:
+        return standalone
     source = f"{passage.source}\n{question}"
-    scores = answer_problem(answer, source, limits, whole_words=whole_words)
-    return scores if isinstance(scores, Rejection) else (supported, *scores)
+    grounded = check_grounding(answer, source, thresholds, compare_words=compare_words)
+    return Decision(scores=supported.scores + grounded.scores) if grounded.keep else grounded
 
 
-def evidence_problem(evidence: str, text: str, limits: Limits) -> Rejection | Score:
-    """Why the evidence does not support anything, or its score."""
+def check_evidence(evidence: str, text: str, thresholds: AcceptanceThresholds) -> Decision:
+    """Drop a row whose evidence is not in the text; the score `support` of one that is kept."""
     share = support(evidence, text)
-    if share < limits.min_support:
-        reason = f"evidence supported to {share:.2f} < {limits.min_support:.2f}"
-        return Rejection("evidence", reason)
-    return Score(scorer="support", kind="rule", value=share)
+    if share < thresholds.min_support:
+        return drop("evidence", f"evidence supported to {share:.2f} < {thresholds.min_support:.2f}")
+    return Decision(scores=(Score(scorer="support", kind="rule", value=share),))
+
+
+def check_question(
+    question: str, answer: str, source: str, language: str, thresholds: AcceptanceThresholds
+) -> Decision:
+    """Drop a row whose question needs a text beside it, or that is in another language."""
+    if thresholds.self_contained and (words := pointer(question)):
+        return drop("self_contained", f"the question points at a text: {words!r}")
+    if thresholds.same_language:
+        problem = language_problem(question, answer, source, language)
+        if problem:
+            return drop("language", problem)
+    return KEEP
+
+
+def check_grounding(
+    answer: str, source: str, thresholds: AcceptanceThresholds, *, compare_words: bool = True
+) -> Decision:
+    """Drop a row whose answer is not in the source; the score `grounded` of one that is kept.
+
+    `compare_words=False` leaves out the check `words`, for answers that need not be short.
+    """
+    if not thresholds.min_grounded and not thresholds.min_shared_words:
+        return KEEP
+    names = proper_names([answer])[0] if thresholds.min_grounded else ()
+    grounding = check_answer(answer, source, names)
+    if grounding.grounded < thresholds.min_grounded:
+        missing = ", ".join(grounding.missing)
+        return drop(
+            "grounded",
+            f"not in the source: {missing} ({grounding.grounded:.2f} of the answer's numbers and "
+            f"names are, limit {thresholds.min_grounded:.2f})",
+        )
+    short = compare_words and len(answer.split()) <= SHORT
+    if short and grounding.words < thresholds.min_shared_words:
+        return drop(
+            "words",
+            f"{grounding.words:.2f} of the answer's words stand in the source, limit "
+            f"{thresholds.min_shared_words:.2f}",
+        )
+    return Decision(scores=(Score(scorer="grounded", kind="rule", value=grounding.grounded),))

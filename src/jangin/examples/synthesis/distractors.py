@@ -1,45 +1,44 @@
-"""Wrong answers to a question: plausible, but neither right nor easily told from the right one.
+"""Checks for distractors: plausible, but neither right nor recognisable by their form.
 
-empty       there is nothing in it
+empty       it has no letters
 same        it is the right answer in other words, or another distractor
-form        it is a number where the answer is a name, has another unit or another script
+form        it is a number where the answer is a name, or has another unit or script
 length      it is more than three times as long as the answer, or less than a third
-supported   the source may well say it: it stands in the evidence, or in a sentence about what
-            the question asks
+supported   it may be right: it is in the evidence, or in a sentence on the question's subject
 """
 
 import re
 
-from jangin.examples.checks.row_checks import Rejection
+from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.text.grounding import stands
 from jangin.text.normalize import compact, words_of
 from jangin.text.quantities import Quantity, quantities
 
 LENGTHS = 3
-"""A distractor is at most so many times as long as the answer, or as short."""
+"""Largest ratio of the lengths of distractor and answer."""
 SHORT = 6
-"""Characters by which lengths may differ whatever their ratio."""
+"""Number of characters by which lengths may differ whatever their ratio."""
 ABOUT = 0.5
-"""Share of the question's words that makes a sentence one about it."""
+"""A sentence with at least this share of the question's words is on its subject."""
 _SENTENCE = re.compile(r"[.!?。]\s+|\n+")
 _HANGUL = re.compile("[가-힣]")
 _LATIN = re.compile("[A-Za-z]")
 
 
-def distractor_problem(
+def check_distractor(
     distractor: str, question: str, answer: str, others: list[str], evidence: str, text: str
-) -> Rejection | None:
-    """Why this cannot stand beside the right answer; None if it can.
+) -> Decision:
+    """Whether this can be offered beside the right answer.
 
     `others` are the distractors kept before, `text` is the passage.
     """
     if not compact(distractor):
-        return Rejection("empty", "the distractor is empty")
+        return drop("empty", "the distractor is empty")
     for other, name in ((answer, "the answer"), *((text, "the distractor") for text in others)):
         if same(distractor, other):
-            return Rejection("same", f"{distractor!r} says the same as {name} {other!r}")
+            return drop("same", f"{distractor!r} says the same as {name} {other!r}")
     if form_of(distractor) != form_of(answer):
-        return Rejection(
+        return drop(
             "form",
             f"{distractor!r} is {' '.join(form_of(distractor))}, the answer {answer!r} is "
             f"{' '.join(form_of(answer))}",
@@ -47,15 +46,15 @@ def distractor_problem(
     shorter, longer = sorted((len(distractor), len(answer)))
     if longer > LENGTHS * shorter and longer - shorter > SHORT:
         reason = f"{distractor!r} has {len(distractor)} characters, the answer {len(answer)}"
-        return Rejection("length", reason)
+        return drop("length", reason)
     sentence = supporting(distractor, question, evidence, text)
     if sentence:
-        return Rejection("supported", f"{distractor!r} may be right, too: {sentence[:120]!r}")
-    return None
+        return drop("supported", f"{distractor!r} may be right, too: {sentence[:120]!r}")
+    return KEEP
 
 
 def same(left: str, right: str) -> bool:
-    """True if two short answers say the same: in letters, or in amounts and words."""
+    """True if two short answers are equal: in letters, or in amounts and the words around them."""
     if compact(left) == compact(right):
         return True
     ours, theirs = quantities(left), quantities(right)
@@ -67,19 +66,19 @@ def same(left: str, right: str) -> bool:
 
 def form_of(text: str) -> tuple[str, ...]:
     """What kind of answer it is, in words: amounts with their units, Latin letters, or a text."""
-    found = quantities(text)
-    if found:
-        return ("a number", *sorted(q.unit for q in found if q.unit))
+    amounts = quantities(text)
+    if amounts:
+        return ("a number", *sorted(q.unit for q in amounts if q.unit))
     if _LATIN.search(text) and not _HANGUL.search(text):
         return ("in Latin letters",)
     return ("a text",)
 
 
 def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
-    """The sentence of the source that says it; empty where none does."""
+    """The sentence of the source that may support it; empty where there is none."""
     words = [word for word in words_of(question) if len(word) > 1]
     for sentence in (evidence, *_SENTENCE.split(text)):
-        if not _stands_in(distractor, sentence):
+        if not _is_in(distractor, sentence):
             continue
         letters = compact(sentence)
         about = sum(stands(word, letters) for word in words) / len(words) if words else 1.0
@@ -88,7 +87,7 @@ def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
     return ""
 
 
-def _stands_in(distractor: str, sentence: str) -> bool:
+def _is_in(distractor: str, sentence: str) -> bool:
     ours = quantities(distractor)
     if not ours:
         return compact(distractor) in compact(sentence)

@@ -1,21 +1,25 @@
-"""Mode `answer`: questions answered from the snippets that a search found for them.
+"""Mode `answer`: answer questions from the snippets that a search returned for them.
 
-Several questions stand in one request. A row of the reply belongs to the question that it repeats,
-punctuation, spacing and letter case aside; one that repeats none is rejected. What got no row is
-asked once more.
+A request holds several questions. A row of the reply belongs to the question that it repeats,
+compared without punctuation, spacing and letter case; a row that repeats none is rejected.
+Questions without a row are asked once more.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.digest import short_digest
-from jangin.core.records import Example, Message, Query, RankedSnippet, Score
-from jangin.examples.checks.row_checks import Rejection, answer_problem, question_problem
-from jangin.examples.synthesis.modes import AnswerFromSnippets
-from jangin.examples.synthesis.novelty import Asked, Row
-from jangin.examples.synthesis.teacher import Made, Origin, Teaching
+from jangin.core.records import Example, Message, Query, RankedSnippet
+from jangin.core.stage import StageContext
+from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.row_checks import check_grounding, check_question
+from jangin.examples.provenance.passage import Passage
+from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
+from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter
+from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
 from jangin.llm.structured import Answer, Failed, Question
 from jangin.text.language import language_of
 from jangin.text.normalize import compact, normalise
@@ -23,6 +27,20 @@ from jangin.text.normalize import compact, normalise
 NOTHING_FOUND = {"ko": "(찾은 자료 없음)", "en": "(nothing was found)"}
 
 
+class AnswerFromSnippets(ModeConfig):
+    """Answers to the questions of a search, from its ranked snippets."""
+
+    type: Literal["answer"]
+    questions_per_call: int = Field(default=4, ge=1, le=50)
+    """Number of questions in one request, each with its snippets."""
+    max_words: int = Field(default=200, ge=5)
+    """Longest answer, in words; longer ones are rejected."""
+    without_snippets: Literal["answer", "skip"] = "skip"
+    """What is done with questions for which the search returned nothing. `answer`: the teacher
+    answers from its own knowledge, which cannot be checked. `skip`: they are listed as rejected."""
+
+
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
 class AnsweredQuestion(BaseModel):
     """The answer to one of the questions, and the numbers of the snippets that it uses."""
 
@@ -42,75 +60,94 @@ class AnsweredQuestions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A question and what was found for it, best first."""
+class SearchedQuestion:
+    """A question and the snippets that a search returned for it, best first."""
 
     query: Query
     snippets: tuple[RankedSnippet, ...]
 
     @property
     def language(self) -> str:
-        """Of the question."""
+        """Language of the question."""
         return language_of(self.query.text)
 
     @property
     def text(self) -> str:
-        """The question with everything that was found for it."""
+        """The question followed by all of its snippets."""
         return "\n".join((self.query.text, *(r.snippet.text for r in self.snippets)))
 
 
-def gather(queries: Sequence[Query], ranked: Sequence[RankedSnippet]) -> list[Found]:
-    """Each question once, with its snippets by rank; questions in their order."""
+def read_questions(context: StageContext[Any]) -> list[SearchedQuestion]:
+    """Each question once, with its snippets by rank, in the order of the table `queries`."""
+    queries = context.read("queries", Query)
     of_query: dict[str, list[RankedSnippet]] = {}
-    for row in ranked:
+    for row in context.read("ranked", RankedSnippet):
         of_query.setdefault(row.snippet.query_id, []).append(row)
     unique = {compact(query.text): query for query in reversed(queries)}
     return [
-        Found(query, tuple(sorted(of_query.get(query.id, ()), key=lambda row: row.rank)))
+        SearchedQuestion(query, tuple(sorted(of_query.get(query.id, ()), key=lambda row: row.rank)))
         for query in reversed(unique.values())
     ]
 
 
 def make_answers(
-    teaching: Teaching, mode: AnswerFromSnippets, found: Sequence[Found], asked: Asked
-) -> Made:
+    teacher: TeacherSession,
+    config: AnswerFromSnippets,
+    _passages: Sequence[Passage],
+    novelty: NoveltyFilter,
+) -> SynthesisOutput:
     """One example per answered question, in the order of the questions."""
-    made = Made()
-    left = []
-    for item in found:
-        if item.snippets or mode.without_snippets == "answer":
-            left.append(item)
-        else:
-            skipped = Rejection("no_snippets", "the search found nothing for this question")
-            made.reject(item.query.id, "", skipped, item.query.text)
-    rows: dict[str, Row] = {}
+    output = SynthesisOutput()
+    searched = read_questions(teacher.context)
+    open_questions = [item for item in searched if _is_answerable(config, item)]
+    skipped = drop("no_snippets", "the search found nothing for this question")
+    for item in searched:
+        if not _is_answerable(config, item):
+            output.reject(item.query.id, "", skipped, item.query.text)
+    rows: dict[str, Candidate] = {}
     answered: set[str] = set()
     for label in ("teacher: answers", "teacher: answers, once more"):
-        groups = grouped(mode, left)
-        answers, failures = teaching.ask(
-            answer_questions(teaching, mode, groups),
+        groups = _grouped(config, open_questions)
+        answers, failures = teacher.ask_in_language(
+            _questions(teacher, config, groups),
             AnsweredQuestions,
             label,
-            {name: _origin(group) for name, group in groups.items()},
+            {name: _source(group) for name, group in groups.items()},
             lambda reply: [(row.question, row.answer) for row in reply.answers],
         )
         for name, answer in answers.items():
-            answered |= _take(teaching, mode, groups[name], answer, rows, made)
-        left = [item for item in left if item.query.id not in answered]
-        if not left:
+            answered |= _sort_rows(teacher, config, groups[name], answer, rows, output)
+        open_questions = [item for item in open_questions if item.query.id not in answered]
+        if not open_questions:
             break
-    made.failed += _without_row(left, failures, groups)
-    ordered = [rows[item.query.id] for item in found if item.query.id in rows]
-    asked.keep_new(ordered, made, distinct=teaching.limits.distinct)
-    return made
+    output.failed += _without_row(open_questions, failures, groups)
+    ordered = [rows[item.query.id] for item in searched if item.query.id in rows]
+    novelty.keep_new(ordered, output, distinct=teacher.thresholds.distinct)
+    return output
 
 
-def grouped(mode: AnswerFromSnippets, found: Sequence[Found]) -> dict[str, list[Found]]:
-    """{name of the group: questions of one language that are asked together}."""
-    by_language: dict[str, list[Found]] = {}
-    for item in found:
+def estimate(
+    teacher: TeacherSession, config: AnswerFromSnippets, _passages: Sequence[Passage]
+) -> Estimate:
+    """One request per group of questions; the retry of questions without a row is not counted."""
+    searched = read_questions(teacher.context)
+    answerable = [item for item in searched if _is_answerable(config, item)]
+    return Estimate(_questions(teacher, config, _grouped(config, answerable)))
+
+
+def _is_answerable(config: AnswerFromSnippets, item: SearchedQuestion) -> bool:
+    """True if the teacher gets the question: it has snippets, or the settings need none."""
+    return bool(item.snippets) or config.without_snippets == "answer"
+
+
+def _grouped(
+    config: AnswerFromSnippets, searched: Sequence[SearchedQuestion]
+) -> dict[str, list[SearchedQuestion]]:
+    """{name of a request: its questions, all in one language}."""
+    by_language: dict[str, list[SearchedQuestion]] = {}
+    for item in searched:
         by_language.setdefault(item.language, []).append(item)
-    size = mode.questions_per_call
+    size = config.questions_per_call
     groups = [
         items[start : start + size]
         for items in by_language.values()
@@ -119,12 +156,14 @@ def grouped(mode: AnswerFromSnippets, found: Sequence[Found]) -> dict[str, list[
     return {short_digest([item.query.id for item in group]): group for group in groups}
 
 
-def answer_questions(
-    teaching: Teaching, mode: AnswerFromSnippets, groups: Mapping[str, Sequence[Found]]
+def _questions(
+    teacher: TeacherSession,
+    config: AnswerFromSnippets,
+    groups: Mapping[str, Sequence[SearchedQuestion]],
 ) -> list[Question]:
     """One request per group."""
     return [
-        teaching.question(
+        teacher.question(
             name,
             "answer",
             group[0].language,
@@ -133,87 +172,87 @@ def answer_questions(
                 "questions": "\n\n".join(
                     _block(number, item) for number, item in enumerate(group, start=1)
                 ),
-                "max_words": mode.max_words,
+                "max_words": config.max_words,
             },
         )
         for name, group in groups.items()
     ]
 
 
-def _block(number: int, item: Found) -> str:
-    """One question with its numbered snippets, each on a line of its own."""
+def _block(number: int, item: SearchedQuestion) -> str:
+    """One question with its numbered snippets, one per line."""
     korean = item.language == "ko"
     lines = [f"{'질문' if korean else 'Question'} {number}: {item.query.text}"]
     lines += [
-        f"[{place}] {' '.join(row.snippet.text.split())}"
-        for place, row in enumerate(item.snippets, start=1)
+        f"[{rank}] {' '.join(row.snippet.text.split())}"
+        for rank, row in enumerate(item.snippets, start=1)
     ]
     if not item.snippets:
         lines.append(NOTHING_FOUND["ko" if korean else "en"])
     return "\n".join(lines)
 
 
-def _origin(group: Sequence[Found]) -> Origin:
-    return Origin("\n".join(item.text for item in group), group[0].language)
+def _source(group: Sequence[SearchedQuestion]) -> SourceText:
+    return SourceText("\n".join(item.text for item in group), group[0].language)
 
 
-def _take(
-    teaching: Teaching,
-    mode: AnswerFromSnippets,
-    group: Sequence[Found],
+def _sort_rows(
+    teacher: TeacherSession,
+    config: AnswerFromSnippets,
+    group: Sequence[SearchedQuestion],
     answer: Answer[AnsweredQuestions],
-    rows: dict[str, Row],
-    made: Made,
+    rows: dict[str, Candidate],
+    output: SynthesisOutput,
 ) -> set[str]:
-    """Sort a reply's rows out; returns the ids of the questions that got one, good or bad."""
-    asked = {compact(item.query.text): item for item in group}
+    """Add the good rows of a reply to `rows` and reject the others.
+
+    Returns the ids of the questions that have a row, good or bad.
+    """
+    by_text = {compact(item.query.text): item for item in group}
     answered: set[str] = set()
-    for reply in answer.value.answers:
-        item = asked.get(compact(reply.question))
-        found: Example | Rejection
+    for row in answer.value.answers:
+        item = by_text.get(compact(row.question))
+        result: Example | Decision
         if item is None:
-            found = Rejection("unasked", f"nobody asked {reply.question!r}")
+            result = drop("unasked", f"nobody asked {row.question!r}")
         elif item.query.id in answered:
-            found = Rejection("repeated", "a second answer to the same question")
+            result = drop("repeated", "a second answer to the same question")
         else:
             answered.add(item.query.id)
-            found = _example(teaching, mode, item, reply, answer)
-        text = reply.model_dump_json()
+            result = _example(teacher, config, item, row, answer)
+        text = row.model_dump_json()
         subject = group[0].query.id if item is None else item.query.id
-        if isinstance(found, Rejection):
-            made.reject(subject, answer.request, found, text)
+        if isinstance(result, Decision):
+            output.reject(subject, answer.request, result, text)
         else:
-            rows[subject] = Row(subject, answer.request, text, found)
+            rows[subject] = Candidate(subject, answer.request, text, result)
     return answered
 
 
 def _example(
-    teaching: Teaching,
-    mode: AnswerFromSnippets,
-    item: Found,
-    reply: AnsweredQuestion,
+    teacher: TeacherSession,
+    config: AnswerFromSnippets,
+    item: SearchedQuestion,
+    row: AnsweredQuestion,
     answer: Answer[AnsweredQuestions],
-) -> Example | Rejection:
-    text, limits = normalise(reply.answer.strip()), teaching.limits
-    unknown = [number for number in reply.snippets if not 1 <= number <= len(item.snippets)]
+) -> Example | Decision:
+    text, thresholds = normalise(row.answer.strip()), teacher.thresholds
+    unknown = [rank for rank in row.snippets if not 1 <= rank <= len(item.snippets)]
     if unknown:
-        reason = f"names snippet {unknown[0]} of {len(item.snippets)}"
-        return Rejection("snippets", reason)
+        return drop("snippets", f"names snippet {unknown[0]} of {len(item.snippets)}")
     words = len(text.split())
-    if words > mode.max_words:
-        return Rejection("too_long", f"{words} words, limit {mode.max_words}")
-    problem = question_problem(item.query.text, text, item.text, item.language, limits)
-    if problem is not None:
-        return problem
-    used = [item.snippets[number - 1].snippet for number in dict.fromkeys(reply.snippets)]
+    if words > config.max_words:
+        return drop("too_long", f"{words} words, limit {config.max_words}")
+    decision = check_question(item.query.text, text, item.text, item.language, thresholds)
+    if not decision.keep:
+        return decision
+    used = [item.snippets[rank - 1].snippet for rank in dict.fromkeys(row.snippets)]
     used = used or [row.snippet for row in item.snippets]
-    scores: tuple[Score, ...] = ()
     if used:
         source = "\n".join((item.query.text, *(s.title for s in used), *(s.text for s in used)))
-        found = answer_problem(text, source, limits)
-        if isinstance(found, Rejection):
-            return found
-        scores = found
+        decision = check_grounding(text, source, thresholds)
+        if not decision.keep:
+            return decision
     first = used[0] if used else None
     return Example.make(
         prompt=(Message(role="user", content=normalise(item.query.text.strip())),),
@@ -225,16 +264,18 @@ def _example(
         page=first.page if first else 0,
         section=first.section if first else "",
         evidence="\n".join(s.text for s in used),
-        scores=scores,
+        scores=decision.scores,
         seed_word=item.query.seed_word,
         **answer.made_by,
     )
 
 
 def _without_row(
-    left: Sequence[Found], failures: Sequence[Failed], groups: Mapping[str, Sequence[Found]]
+    unanswered: Sequence[SearchedQuestion],
+    failures: Sequence[Failed],
+    groups: Mapping[str, Sequence[SearchedQuestion]],
 ) -> list[Failed]:
-    """A failure for each question without a row: its group's, or that it was passed over twice."""
+    """A failure for each question without a row: that of its request, or that no reply had one."""
     of_query = {item.query.id: failure for failure in failures for item in groups[failure.subject]}
     return [
         of_query[item.query.id].model_copy(update={"subject": item.query.id})
@@ -247,5 +288,14 @@ def _without_row(
             kind="unanswered",
             rule="no_row",
         )
-        for item in left
+        for item in unanswered
     ]
+
+
+GROUNDED_ANSWERS = SynthesisMode(
+    config=AnswerFromSnippets,
+    templates=("answer",),
+    make=make_answers,
+    estimate=estimate,
+    wants=("queries", "ranked"),
+)

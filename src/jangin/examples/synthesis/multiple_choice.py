@@ -1,20 +1,42 @@
-"""Mode `multiple_choice`: questions with wrong answers, each also an example of the right one."""
+"""Mode `multiple_choice`: questions with wrong answers; the right answer makes an example too."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Choice, Example
-from jangin.examples.checks.row_checks import Rejection, row_problem
+from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
-from jangin.examples.synthesis.distractors import distractor_problem
-from jangin.examples.synthesis.modes import MultipleChoice
-from jangin.examples.synthesis.novelty import Asked, Row, repeated, same_answer
-from jangin.examples.synthesis.teacher import Made, Origin, Teaching
-from jangin.llm.structured import Answer, Question
+from jangin.examples.synthesis.distractors import check_distractor
+from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
+from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter, repeats, same_answer
+from jangin.examples.synthesis.passage_rows import (
+    Draft,
+    ReplyFormat,
+    ask_about_passages,
+    check_drafts,
+    passage_question,
+)
+from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
+from jangin.llm.structured import Question
 from jangin.text.normalize import normalise
 
 
+class MultipleChoice(ModeConfig):
+    """Questions with one right answer and wrong ones, from which `preferences` makes pairs."""
+
+    type: Literal["multiple_choice"]
+    per_chunk: int = Field(default=2, ge=1, le=20)
+    """Largest number of questions that the request about a chunk asks for."""
+    distractors: int = Field(default=3, ge=1, le=9)
+    """Number of wrong answers to each question."""
+    also_examples: bool = True
+    """Make an example of each question and its right answer, too."""
+
+
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
 class ChoiceItem(BaseModel):
     """One question with its right answer, wrong ones, and the words that support the right one."""
 
@@ -34,128 +56,105 @@ class ChoiceItems(BaseModel):
     items: list[ChoiceItem]
 
 
+REPLY = ReplyFormat(
+    ChoiceItems, lambda reply: reply.items, lambda item: (item.question, item.answer)
+)
+
+
 def make_choices(
-    teaching: Teaching, mode: MultipleChoice, passages: Sequence[Passage], asked: Asked
-) -> Made:
+    teacher: TeacherSession,
+    config: MultipleChoice,
+    passages: Sequence[Passage],
+    novelty: NoveltyFilter,
+) -> SynthesisOutput:
     """Choices of all chunks, and the examples of their right answers."""
-    made = Made()
-    answers, failures = teaching.ask(
-        choice_questions(teaching, mode, passages),
-        ChoiceItems,
-        "teacher: multiple choice",
-        {p.chunk.id: Origin(p.source, p.language) for p in passages},
-        lambda reply: [(item.question, item.answer) for item in reply.items],
-    )
-    made.failed += failures
-    rows: list[Row] = []
-    items: list[tuple[Passage, ChoiceItem, Answer[ChoiceItems]]] = []
-    for passage in passages:
-        answer = answers.get(passage.chunk.id)
-        if answer is None:
-            continue
-        for item in answer.value.items:
-            row = _row(teaching, passage, item, answer)
-            if isinstance(row, Rejection):
-                made.reject(passage.chunk.id, answer.request, row, item.model_dump_json())
-            else:
-                rows.append(row)
-                items.append((passage, item, answer))
-    _keep(teaching, mode, rows, items, asked, made)
-    return made
-
-
-def choice_questions(
-    teaching: Teaching, mode: MultipleChoice, passages: Sequence[Passage]
-) -> list[Question]:
-    """One request per passage."""
-    return [
-        teaching.question(
-            passage.chunk.id,
-            "choices",
-            passage.language,
-            ChoiceItems,
-            {
-                "source": passage.chunk.source,
-                "section": passage.chunk.section,
-                "text": passage.chunk.text,
-                "count": mode.per_chunk,
-                "distractors": mode.distractors,
-            },
-        )
-        for passage in passages
-    ]
-
-
-def _row(
-    teaching: Teaching, passage: Passage, item: ChoiceItem, answer: Answer[ChoiceItems]
-) -> Row | Rejection:
-    scores = row_problem(passage, item.question, item.answer, item.evidence, teaching.limits)
-    if isinstance(scores, Rejection):
-        return scores
-    example = passage.example(item.question, item.answer, item.evidence, scores, answer.made_by)
-    return Row(passage.chunk.id, answer.request, item.model_dump_json(), example)
-
-
-def _keep(
-    teaching: Teaching,
-    mode: MultipleChoice,
-    rows: Sequence[Row],
-    items: Sequence[tuple[Passage, ChoiceItem, Answer[ChoiceItems]]],
-    asked: Asked,
-    made: Made,
-) -> None:
-    """What asks something new; wrong answers to a question that is an example already join it."""
-    twins = asked.twins([row.example for row in rows]) if teaching.limits.distinct else {}
+    output = SynthesisOutput()
+    questions = _questions(teacher, config, passages)
+    label = "teacher: multiple choice"
+    drafts = ask_about_passages(teacher, passages, questions, REPLY, label, output)
+    candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+    examples = [candidate.example for _, candidate in candidates]
+    twins = novelty.find_twins(examples) if teacher.thresholds.distinct else {}
     chosen: set[str] = set()
-    for place, (row, (passage, item, answer)) in enumerate(zip(rows, items, strict=True)):
-        twin = twins.get(place)
-        known = twin is not None and same_answer(row.example.answer, twin.answer)
-        if twin is not None and (not known or twin.id in chosen):
-            made.reject(row.subject, row.request, repeated(twin), row.reply)
+    for index, (draft, candidate) in enumerate(candidates):
+        example, twin = candidate.example, twins.get(index)
+        same = twin is not None and same_answer(example.answer, twin.answer)
+        if twin is not None and (not same or twin.id in chosen):
+            output.reject(candidate.subject, candidate.request, repeats(twin), candidate.reply)
             continue
-        if twin is None and mode.also_examples:
-            asked.keep(row.example)
-            made.examples.append(row.example)
-        chosen.add(row.example.id if twin is None else twin.id)
-        shared = twin or (row.example if mode.also_examples else None)
-        _add_choice(mode, row.example, passage, item, answer, shared, made)
+        if twin is None and config.also_examples:
+            novelty.add(example)
+            output.examples.append(example)
+        # Wrong answers to a question that is an example already join that example's family.
+        chosen.add(example.id if twin is None else twin.id)
+        relative = twin or (example if config.also_examples else None)
+        _add_choice(config, draft, candidate, relative.family if relative else "", output)
+    return output
+
+
+def estimate(
+    teacher: TeacherSession, config: MultipleChoice, passages: Sequence[Passage]
+) -> Estimate:
+    """One request per passage."""
+    return Estimate(_questions(teacher, config, passages))
+
+
+def _questions(
+    teacher: TeacherSession, config: MultipleChoice, passages: Sequence[Passage]
+) -> list[Question]:
+    values = {"count": config.per_chunk, "distractors": config.distractors}
+    return [passage_question(teacher, p, "choices", ChoiceItems, **values) for p in passages]
+
+
+def _example(teacher: TeacherSession, draft: Draft[ChoiceItem]) -> Example | Decision:
+    item = draft.item
+    texts = (item.question, item.answer, item.evidence)
+    decision = check_row(draft.passage, *texts, teacher.thresholds)
+    return draft.example(*texts, decision) if decision.keep else decision
 
 
 def _add_choice(
-    mode: MultipleChoice,
-    example: Example,
-    passage: Passage,
-    item: ChoiceItem,
-    answer: Answer[ChoiceItems],
-    shared: Example | None,
-    made: Made,
+    config: MultipleChoice,
+    draft: Draft[ChoiceItem],
+    candidate: Candidate,
+    family: str,
+    output: SynthesisOutput,
 ) -> None:
-    """The choice with the distractors that pass; the others are kept aside, each with why."""
+    """Add the choice with the distractors that pass; reject the others one by one."""
+    item, example, passage = draft.item, candidate.example, draft.passage
     kept: list[str] = []
     for text in item.distractors:
         distractor = normalise(text.strip())
-        problem = distractor_problem(
+        decision = check_distractor(
             distractor, item.question, example.answer, kept, item.evidence, passage.chunk.text
         )
-        if problem is None and len(kept) == mode.distractors:
-            problem = Rejection("too_many", f"more than the {mode.distractors} asked for")
-        if problem is None:
+        if decision.keep and len(kept) == config.distractors:
+            decision = drop("too_many", f"more than the {config.distractors} asked for")
+        if decision.keep:
             kept.append(distractor)
         else:
-            rejection = Rejection(f"distractor_{problem.rule}", problem.reason)
-            made.reject(passage.chunk.id, answer.request, rejection, text)
+            decision = drop(f"distractor_{decision.rule}", decision.reason)
+            output.reject(draft.subject, draft.request, decision, text)
     if not kept:
-        rejection = Rejection("no_distractors", "no wrong answer is left that could be chosen")
-        made.reject(passage.chunk.id, answer.request, rejection, item.model_dump_json())
+        decision = drop("no_distractors", "no wrong answer is left that could be chosen")
+        output.reject(draft.subject, draft.request, decision, draft.reply)
         return
-    made.choices.append(
+    output.choices.append(
         Choice.make(
             example.prompt,
             example.answer,
             tuple(kept),
-            family=shared.family if shared is not None else "",
+            family=family,
             **passage.provenance(item.evidence),
-            teacher=str(answer.made_by["teacher"]),
-            request=answer.request,
+            teacher=str(draft.made_by["teacher"]),
+            request=draft.request,
         )
     )
+
+
+MULTIPLE_CHOICE = SynthesisMode(
+    config=MultipleChoice,
+    templates=("choices",),
+    make=make_choices,
+    estimate=estimate,
+)

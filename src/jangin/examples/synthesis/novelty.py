@@ -1,116 +1,120 @@
-"""Which questions were asked about a document already; the same one twice is left out."""
+"""`NoveltyFilter`: reject questions that were already asked about the same document."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jangin.core.records import Example
-from jangin.examples.checks.row_checks import Rejection
-from jangin.examples.synthesis.teacher import Made
+from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.synthesis.teacher import SynthesisOutput
 from jangin.text.content_words import same_content
 from jangin.text.dedup.question_copies import find_near_copies
 from jangin.text.normalize import compact
 
 SAME_ANSWER = 0.6
-"""From this similarity of the answers on, two near questions are one."""
+"""Near copies of a question are one question from this similarity of their answers on."""
+LEAST_SIMILARITY = 0.7
+"""Below this similarity the content words of two questions are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """An example that passed the checks, and the part of a reply that it was made of."""
+class Candidate:
+    """An example that passed the row checks, and the part of a reply it was made from."""
 
     subject: str
-    """Id of the chunk or the question that was asked about."""
+    """Id of the chunk or the query that the request was about."""
     request: str
     reply: str
     example: Example
 
 
-class Asked:
-    """The questions that were kept so far, by document."""
+class NoveltyFilter:
+    """The examples that were kept so far, by document."""
 
     def __init__(self) -> None:
-        """Nothing was asked."""
+        """Start without any example."""
         self._kept: dict[str, list[Example]] = {}
 
-    def about(self, document_id: str) -> Sequence[Example]:
-        """What was kept of one document, in order."""
+    def examples_of(self, document_id: str) -> Sequence[Example]:
+        """The examples that were kept of one document, in order."""
         return self._kept.get(document_id, ())
 
-    def keep(self, example: Example) -> None:
-        """Remember a question."""
+    def add(self, example: Example) -> None:
+        """Remember an example that is kept."""
         self._kept.setdefault(example.document_id, []).append(example)
 
-    def keep_new(self, rows: Sequence[Row], made: Made, *, distinct: bool) -> None:
-        """Add the examples that ask something new to `made`, and the others to its failures."""
-        twins = self.twins([row.example for row in rows]) if distinct else {}
-        for place, row in enumerate(rows):
-            if place in twins:
-                made.reject(row.subject, row.request, repeated(twins[place]), row.reply)
+    def keep_new(
+        self, candidates: Sequence[Candidate], output: SynthesisOutput, *, distinct: bool
+    ) -> None:
+        """Add the candidates with a new question to `output`, and the others to its failures."""
+        twins = self.find_twins([row.example for row in candidates]) if distinct else {}
+        for index, row in enumerate(candidates):
+            if index in twins:
+                output.reject(row.subject, row.request, repeats(twins[index]), row.reply)
             else:
-                self.keep(row.example)
-                made.examples.append(row.example)
+                self.add(row.example)
+                output.examples.append(row.example)
 
-    def twins(self, examples: Sequence[Example]) -> dict[int, Example]:
-        """{place: the earlier example that asks the same}, among these and all that was kept.
+    def find_twins(self, examples: Sequence[Example]) -> dict[int, Example]:
+        """{index: the earlier example with the same question}, among these and all that was kept.
 
-        A near copy with quite another answer is no twin: it may turn on who owes what to whom.
+        A near copy with another answer is no twin: who owes what to whom may be the other way
+        round in it.
         """
-        found: dict[int, Example] = {}
-        places: dict[str, list[int]] = {}
-        for place, example in enumerate(examples):
-            places.setdefault(example.document_id, []).append(place)
-        for document_id, group in places.items():
+        twins: dict[int, Example] = {}
+        of_document: dict[str, list[int]] = {}
+        for index, example in enumerate(examples):
+            of_document.setdefault(example.document_id, []).append(index)
+        for document_id, group in of_document.items():
             known = list(self._kept.get(document_id, ()))
-            earlier = [*known, *(examples[place] for place in group)]
-            new = [examples[place].question for place in group]
+            earlier = [*known, *(examples[index] for index in group)]
+            new = [examples[index].question for index in group]
             copies = [
                 (copy.left, copy.right, copy.kind == "exact")
                 for copy in find_near_copies(new, [example.question for example in earlier])
             ]
             copies += [(a, b, False) for a, b in _reworded(earlier, len(known))]
             for left, right, exact in sorted(copies):
-                twin, place = earlier[right], group[left]
-                dropped = right >= len(known) and group[right - len(known)] in found
-                if right >= len(known) + left or dropped or place in found:
+                twin, index = earlier[right], group[left]
+                dropped = right >= len(known) and group[right - len(known)] in twins
+                if right >= len(known) + left or dropped or index in twins:
                     continue
-                if exact or same_answer(examples[place].answer, twin.answer):
-                    found[place] = twin
-        return found
+                if exact or same_answer(examples[index].answer, twin.answer):
+                    twins[index] = twin
+        return twins
 
 
 def _reworded(rows: Sequence[Example], known: int) -> list[tuple[int, int]]:
-    """(place after the known ones, place) of rows on one chunk that ask in about the same words."""
+    """(new row, earlier row) on one chunk with about the same content words in their questions.
+
+    New rows are counted from the first after the `known` ones, earlier rows from the first.
+    """
     from rapidfuzz.distance import Levenshtein
 
     on_chunk: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for chunk_id in row.chunk_ids:
-            on_chunk.setdefault(chunk_id, []).append(place)
-    spelled = [compact(row.question) for row in rows]
+            on_chunk.setdefault(chunk_id, []).append(index)
+    letters = [compact(row.question) for row in rows]
     near = {
         (later, earlier)
-        for places in on_chunk.values()
-        for later in places
-        for earlier in places
+        for group in on_chunk.values()
+        for later in group
+        for earlier in group
         if later >= known and earlier < later
-        if Levenshtein.normalized_similarity(spelled[later], spelled[earlier]) >= _LEAST
+        if Levenshtein.normalized_similarity(letters[later], letters[earlier]) >= LEAST_SIMILARITY
     }
     pairs = sorted(near)
     alike = same_content([(rows[a].question, rows[b].question) for a, b in pairs])
     return [(a - known, b) for (a, b), same in zip(pairs, alike, strict=True) if same]
 
 
-_LEAST = 0.7
-"""Below this similarity two questions are not compared word by word."""
-
-
 def same_answer(left: str, right: str) -> bool:
-    """True if two answers say about the same."""
+    """True if two answers are similar enough to be one."""
     from rapidfuzz.distance import Levenshtein
 
     return Levenshtein.normalized_similarity(compact(left), compact(right)) >= SAME_ANSWER
 
 
-def repeated(twin: Example) -> Rejection:
-    """A row gives way to one that asked the same before."""
-    return Rejection("repeated", f"asks what {twin.id} asks: {twin.question!r}")
+def repeats(twin: Example) -> Decision:
+    """The decision to drop a row whose question an earlier example has."""
+    return drop("repeated", f"asks what {twin.id} asks: {twin.question!r}")

@@ -1,20 +1,42 @@
-"""Mode `question_answer`: pairs that a chunk supports, asked at once or one chunk after another."""
+"""Mode `question_answer`: question/answer pairs, all chunks at once or one after another."""
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Example
-from jangin.examples.checks.row_checks import Rejection, row_problem
+from jangin.examples.checks.decision import Decision
+from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
-from jangin.examples.synthesis.modes import QuestionAnswer
-from jangin.examples.synthesis.novelty import Asked, Row
-from jangin.examples.synthesis.teacher import Made, Origin, Teaching
+from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
+from jangin.examples.synthesis.novelty import NoveltyFilter
+from jangin.examples.synthesis.passage_rows import (
+    Draft,
+    ReplyFormat,
+    ask_about_passages,
+    check_drafts,
+    passage_question,
+)
+from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
 from jangin.llm.structured import Question
 
 
+class QuestionAnswer(ModeConfig):
+    """Question/answer pairs of each chunk, with the words that support them."""
+
+    type: Literal["question_answer"]
+    pairs_per_chunk: int = Field(default=2, ge=1, le=20)
+    """Largest number of pairs that one request about a chunk asks for."""
+    avoid_repeats: bool = False
+    """Show the teacher the questions it already asked about the same section. The chunks of a
+    section are then asked about one after another."""
+    rounds: int = Field(default=1, ge=1, le=10)
+    """Number of requests about every chunk; from the second on they ask for new questions."""
+
+
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
 class Pair(BaseModel):
     """One question with its answer and the words that support it."""
 
@@ -33,47 +55,36 @@ class Pairs(BaseModel):
     pairs: list[Pair]
 
 
+REPLY = ReplyFormat(Pairs, lambda reply: reply.pairs, lambda pair: (pair.question, pair.answer))
+
+
 def make_pairs(
-    teaching: Teaching, mode: QuestionAnswer, passages: Sequence[Passage], asked: Asked
-) -> Made:
+    teacher: TeacherSession,
+    config: QuestionAnswer,
+    passages: Sequence[Passage],
+    novelty: NoveltyFilter,
+) -> SynthesisOutput:
     """Examples of all chunks, in the order of the chunks."""
-    made = Made()
-    for number, wave in enumerate(waves(mode, passages), start=1):
-        questions = [_question(teaching, mode, passage, asked) for passage in wave]
-        label = "teacher: questions" if number == 1 else f"teacher: questions, round {number}"
-        answers, failures = teaching.ask(
-            questions,
-            Pairs,
-            label,
-            {p.chunk.id: Origin(p.source, p.language) for p in wave},
-            lambda reply: [(pair.question, pair.answer) for pair in reply.pairs],
-        )
-        made.failed += failures
-        rows: list[Row] = []
-        for passage in wave:
-            answer = answers.get(passage.chunk.id)
-            if answer is None:
-                continue
-            for pair in answer.value.pairs:
-                text = pair.model_dump_json()
-                found = _example(teaching, passage, pair, answer.made_by)
-                if isinstance(found, Rejection):
-                    made.reject(passage.chunk.id, answer.request, found, text)
-                else:
-                    rows.append(Row(passage.chunk.id, answer.request, text, found))
-        asked.keep_new(rows, made, distinct=teaching.limits.distinct)
-    order = {passage.chunk.id: place for place, passage in enumerate(passages)}
-    made.examples.sort(key=lambda example: order[example.chunk_ids[0]])
-    return made
+    output = SynthesisOutput()
+    for round_number, wave in enumerate(waves(config, passages), start=1):
+        questions = [_question(teacher, config, passage, novelty) for passage in wave]
+        label = "teacher: questions" + f", round {round_number}" * (round_number > 1)
+        drafts = ask_about_passages(teacher, wave, questions, REPLY, label, output)
+        candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+        rows = [candidate for _, candidate in candidates]
+        novelty.keep_new(rows, output, distinct=teacher.thresholds.distinct)
+    order = {passage.chunk.id: index for index, passage in enumerate(passages)}
+    output.examples.sort(key=lambda example: order[example.chunk_ids[0]])
+    return output
 
 
-def waves(mode: QuestionAnswer, passages: Sequence[Passage]) -> Iterator[list[Passage]]:
-    """Groups of passages that can be asked about at once.
+def waves(config: QuestionAnswer, passages: Sequence[Passage]) -> Iterator[list[Passage]]:
+    """Groups of passages whose requests can be sent at once.
 
-    Where repeats are avoided, a chunk is asked about when those before it in its section were.
+    Where repeats are avoided, a chunk is in a later wave than those before it in its section.
     """
-    for _ in range(mode.rounds):
-        if not mode.avoid_repeats:
+    for _ in range(config.rounds):
+        if not config.avoid_repeats:
             yield list(passages)
             continue
         sections: dict[tuple[str, str], list[Passage]] = {}
@@ -83,12 +94,13 @@ def waves(mode: QuestionAnswer, passages: Sequence[Passage]) -> Iterator[list[Pa
             yield [passage for passage in row if passage is not None]
 
 
-def first_questions(
-    teaching: Teaching, mode: QuestionAnswer, passages: Sequence[Passage]
-) -> list[Question]:
-    """Requests that can be written before any reply is there."""
-    first = next(waves(mode, passages), [])
-    return [_question(teaching, mode, passage, Asked()) for passage in first]
+def estimate(
+    teacher: TeacherSession, config: QuestionAnswer, passages: Sequence[Passage]
+) -> Estimate:
+    """The first wave can be written now; the later ones show earlier replies to the teacher."""
+    first = next(waves(config, passages), [])
+    questions = [_question(teacher, config, passage, NoveltyFilter()) for passage in first]
+    return Estimate(questions, later=len(passages) * config.rounds - len(questions))
 
 
 def _section(passage: Passage) -> tuple[str, str]:
@@ -96,31 +108,34 @@ def _section(passage: Passage) -> tuple[str, str]:
     return passage.chunk.document_id, passage.chunk.section or passage.chunk.id
 
 
-def _question(teaching: Teaching, mode: QuestionAnswer, passage: Passage, asked: Asked) -> Question:
+def _question(
+    teacher: TeacherSession, config: QuestionAnswer, passage: Passage, novelty: NoveltyFilter
+) -> Question:
     chunk = passage.chunk
     taken: list[str] = []
-    if mode.avoid_repeats or mode.rounds > 1:
+    if config.avoid_repeats or config.rounds > 1:
         taken = [
             example.question
-            for example in asked.about(chunk.document_id)
+            for example in novelty.examples_of(chunk.document_id)
             if chunk.id in example.chunk_ids or (chunk.section and example.section == chunk.section)
         ]
-    values: dict[str, object] = {
-        "source": chunk.source,
-        "section": chunk.section,
-        "text": chunk.text,
-        "count": mode.pairs_per_chunk,
-    }
+    values: dict[str, object] = {"count": config.pairs_per_chunk}
     if taken:
         values["taken"] = "\n".join(f"- {question}" for question in taken)
     template = "synthesize_more" if taken else "synthesize"
-    return teaching.question(chunk.id, template, passage.language, Pairs, values)
+    return passage_question(teacher, passage, template, Pairs, **values)
 
 
-def _example(
-    teaching: Teaching, passage: Passage, pair: Pair, made_by: dict[str, Any]
-) -> Example | Rejection:
-    scores = row_problem(passage, pair.question, pair.answer, pair.evidence, teaching.limits)
-    if isinstance(scores, Rejection):
-        return scores
-    return passage.example(pair.question, pair.answer, pair.evidence, scores, made_by)
+def _example(teacher: TeacherSession, draft: Draft[Pair]) -> Example | Decision:
+    pair = draft.item
+    texts = (pair.question, pair.answer, pair.evidence)
+    decision = check_row(draft.passage, *texts, teacher.thresholds)
+    return draft.example(*texts, decision) if decision.keep else decision
+
+
+QUESTION_ANSWER = SynthesisMode(
+    config=QuestionAnswer,
+    templates=("synthesize", "synthesize_more"),
+    make=make_pairs,
+    estimate=estimate,
+)

@@ -1,4 +1,4 @@
-"""Asking a teacher about passages: requests, the language of replies, and what was left out."""
+"""A teacher model with its request parameters, and what a synthesis mode gets out of it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,61 +7,66 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from jangin.core.chat import ChatModel
+from jangin.core.errors import StageError
 from jangin.core.records import Choice, Example
 from jangin.core.stage import StageContext
-from jangin.examples.checks.row_checks import Limits, Rejection
-from jangin.llm.structured import Answer, Failed, Problem, Question, ask_structured, make_question
+from jangin.examples.checks.decision import Decision
+from jangin.examples.checks.row_checks import AcceptanceThresholds
+from jangin.llm.structured import (
+    Answer,
+    Failed,
+    Problem,
+    Question,
+    ask_structured,
+    count_unpaid,
+    make_question,
+)
 from jangin.text.language import language_problem
 
 S = TypeVar("S", bound=BaseModel)
 
+LONGEST_REPLY = 2000
+"""Characters of a rejected row that are kept in the table `failed`."""
+NO_CHECKS = AcceptanceThresholds()
+
 
 @dataclass(slots=True)
-class Made:
-    """What came out of a mode: rows, and what was left out and why."""
+class SynthesisOutput:
+    """The rows of one or several modes, and the rejected ones with their reasons."""
 
     examples: list[Example] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
 
-    def reject(self, subject: str, request: str, rejection: Rejection, reply: str) -> None:
-        """Keep a row aside."""
-        self.failed.append(
-            Failed(
-                subject=subject,
-                request=request,
-                reason=rejection.reason,
-                reply=reply[:2000],
-                kind="rejected",
-                rule=rejection.rule,
-            )
-        )
+    def reject(self, subject: str, request: str, decision: Decision, reply: str) -> None:
+        """Add a dropped row to `failed`."""
+        self.failed.append(decision.failed(subject, request, reply[:LONGEST_REPLY]))
 
-    def add(self, other: "Made") -> None:
-        """Append what another mode made."""
+    def add(self, other: "SynthesisOutput") -> None:
+        """Append the output of another mode."""
         self.examples += other.examples
         self.choices += other.choices
         self.failed += other.failed
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """What a reply is held against: the text it rests on, and that text's language."""
+class SourceText:
+    """The text that a reply must rest on, and its language."""
 
     text: str
     language: str
 
 
 @dataclass(frozen=True, slots=True)
-class Teaching:
-    """A teacher and how it is asked."""
+class TeacherSession:
+    """A teacher model of one stage and the parameters of its requests."""
 
     context: StageContext[Any]
     chat: ChatModel
-    limits: Limits
     temperature: float
     max_tokens: int
     concurrency: int
+    thresholds: AcceptanceThresholds = NO_CHECKS
 
     def question(
         self,
@@ -70,8 +75,9 @@ class Teaching:
         language: str,
         reply_type: type[BaseModel],
         values: Mapping[str, object],
+        sample: int = 0,
     ) -> Question:
-        """A request with one of the templates."""
+        """A request with one of the templates; another `sample` is another draw of the teacher."""
         return make_question(
             subject=subject,
             prompt=self.context.services.prompts.find(template, language),
@@ -80,6 +86,7 @@ class Teaching:
                 "model": self.chat.model,
                 "temperature": self.temperature,
                 "max_tokens": self.max_tokens,
+                "sample": sample,
             },
             values=dict(values),
         )
@@ -89,26 +96,56 @@ class Teaching:
         questions: Sequence[Question],
         reply_type: type[S],
         label: str,
-        origins: Mapping[str, Origin],
-        rows: Callable[[S], Iterable[tuple[str, str]]],
+        check: Callable[[Question, S], Problem | None] | None = None,
     ) -> tuple[dict[str, Answer[S]], list[Failed]]:
-        """Ask all; a reply in another language than its origin is asked for once more.
+        """({subject: parsed reply}, failures); `check` may object to a reply once.
 
-        `rows` gives the questions and answers of a reply. After the second reply its good rows
-        count, if it has any: the others are left to the checks of rows.
+        Raises `StageError` where no request got a reply, or a recorded reply is missing.
+        """
+        arguments = (self.context, self.chat, questions, reply_type, self.concurrency, label)
+        return ask_structured(*arguments, check) if check else ask_structured(*arguments)
+
+    def ask_or_stop(
+        self, questions: Sequence[Question], reply_type: type[S], label: str, nothing: str
+    ) -> tuple[dict[str, Answer[S]], list[Failed]]:
+        """Like `ask`, but raises `StageError` with `nothing` where no reply could be used."""
+        answers, failures = self.ask(questions, reply_type, label)
+        if questions and not answers:
+            raise StageError(f"{nothing}. {first_reason(failures)}")
+        return answers, failures
+
+    def ask_in_language(
+        self,
+        questions: Sequence[Question],
+        reply_type: type[S],
+        label: str,
+        sources: Mapping[str, SourceText],
+        texts: Callable[[S], Iterable[tuple[str, str]]],
+    ) -> tuple[dict[str, Answer[S]], list[Failed]]:
+        """Like `ask`; a reply in another language than its source is requested once more.
+
+        `texts` gives the (question, answer) rows of a reply. The second reply is taken if any of
+        its rows is in the right language; the row checks drop the others.
         """
 
         def check(question: Question, value: S) -> Problem | None:
-            origin = origins[question.subject]
-            told = list(rows(value))
-            problems = [language_problem(*row, origin.text, origin.language) for row in told]
+            source = sources[question.subject]
+            rows = list(texts(value))
+            problems = [language_problem(*row, source.text, source.language) for row in rows]
             wrong = [problem for problem in problems if problem]
-            again = any(message.role == "assistant" for message in question.request.messages)
-            if not wrong or (again and len(wrong) < len(told)):
+            is_retry = any(message.role == "assistant" for message in question.request.messages)
+            if not wrong or (is_retry and len(wrong) < len(rows)):
                 return None
             return Problem("language", wrong[0])
 
-        arguments = (self.context, self.chat, questions, reply_type, self.concurrency, label)
-        if self.limits.same_language:
-            return ask_structured(*arguments, check)
-        return ask_structured(*arguments)
+        same_language = self.thresholds.same_language
+        return self.ask(questions, reply_type, label, check if same_language else None)
+
+    def count_unpaid(self, questions: Sequence[Question]) -> int:
+        """Number of these questions that no earlier run has a reply to."""
+        return count_unpaid(self.context, self.chat, questions)
+
+
+def first_reason(failures: Sequence[Failed]) -> str:
+    """The end of an error message about a teacher none of whose replies could be used."""
+    return f"The first reason: {failures[0].reason} Fix that and run again."

@@ -1,0 +1,110 @@
+"""Mode `instruction`: free tasks for an assistant that a chunk has the facts for."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jangin.core.records import Example
+from jangin.examples.checks.decision import Decision
+from jangin.examples.checks.row_checks import check_evidence, check_grounding, check_row
+from jangin.examples.provenance.passage import Passage
+from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
+from jangin.examples.synthesis.novelty import NoveltyFilter
+from jangin.examples.synthesis.passage_rows import (
+    Draft,
+    ReplyFormat,
+    ask_about_passages,
+    check_drafts,
+    passage_question,
+)
+from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
+from jangin.llm.structured import Question
+
+
+class Instruction(ModeConfig):
+    """Free tasks whose facts are in the chunk: explain, list, compare, write."""
+
+    type: Literal["instruction"]
+    per_chunk: int = Field(default=2, ge=1, le=20)
+    """Largest number of tasks that the request about a chunk asks for."""
+
+
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
+class Task(BaseModel):
+    """Something to ask an assistant for, and what it should give."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instruction: str = Field(min_length=1)
+    input: str
+    output: str = Field(min_length=1)
+    evidence: str = Field(min_length=1)
+
+
+class Tasks(BaseModel):
+    """A teacher's whole reply about one chunk."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[Task]
+
+
+REPLY = ReplyFormat(Tasks, lambda reply: reply.tasks, lambda task: (task.instruction, task.output))
+
+
+def make_instructions(
+    teacher: TeacherSession,
+    config: Instruction,
+    passages: Sequence[Passage],
+    novelty: NoveltyFilter,
+) -> SynthesisOutput:
+    """Tasks of all chunks, as examples."""
+    output = SynthesisOutput()
+    questions = _questions(teacher, config, passages)
+    label = "teacher: instructions"
+    drafts = ask_about_passages(teacher, passages, questions, REPLY, label, output)
+    candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+    rows = [candidate for _, candidate in candidates]
+    novelty.keep_new(rows, output, distinct=teacher.thresholds.distinct)
+    return output
+
+
+def estimate(teacher: TeacherSession, config: Instruction, passages: Sequence[Passage]) -> Estimate:
+    """One request per passage."""
+    return Estimate(_questions(teacher, config, passages))
+
+
+def _questions(
+    teacher: TeacherSession, config: Instruction, passages: Sequence[Passage]
+) -> list[Question]:
+    count = config.per_chunk
+    return [passage_question(teacher, p, "instruction", Tasks, count=count) for p in passages]
+
+
+def _example(teacher: TeacherSession, draft: Draft[Task]) -> Example | Decision:
+    """An example of a task, which may refer to its own input but not to the passage."""
+    task, passage, thresholds = draft.item, draft.passage, teacher.thresholds
+    texts = (task.instruction, task.output, task.evidence)
+    extra = task.input.strip()
+    if not extra:
+        decision = check_row(passage, *texts, thresholds, compare_words=False)
+        return draft.example(*texts, decision) if decision.keep else decision
+    supported = check_evidence(task.evidence, passage.chunk.text, thresholds)
+    if not supported.keep:
+        return supported
+    question = f"{task.instruction.strip()}\n\n{extra}"
+    source = f"{passage.source}\n{question}"
+    grounded = check_grounding(task.output, source, thresholds, compare_words=False)
+    if not grounded.keep:
+        return grounded
+    decision = Decision(scores=supported.scores + grounded.scores)
+    return draft.example(question, task.output, task.evidence, decision)
+
+
+INSTRUCTION = SynthesisMode(
+    config=Instruction,
+    templates=("instruction",),
+    make=make_instructions,
+    estimate=estimate,
+)

@@ -1,0 +1,114 @@
+"""Ask a teacher about passages, and make examples of the items of its replies."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from jangin.core.records import Example
+from jangin.examples.checks.decision import Decision
+from jangin.examples.provenance.passage import Passage
+from jangin.examples.synthesis.novelty import Candidate
+from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
+from jangin.llm.structured import Question
+
+S = TypeVar("S", bound=BaseModel)
+I = TypeVar("I", bound=BaseModel)  # noqa: E741  # an item, as S is a schema
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFormat(Generic[S, I]):
+    """How the replies of a mode are read: their schema, and the items in them."""
+
+    type: type[S]
+    items: Callable[[S], Sequence[I]]
+    texts: Callable[[I], tuple[str, str]]
+    """Question and answer of an item, whose language is checked."""
+    quote: Callable[[I], str] = lambda item: item.model_dump_json()
+    """What is kept of an item that is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[I]):
+    """One item of a reply about a passage, before any check."""
+
+    passage: Passage
+    item: I
+    request: str
+    """Digest of the request."""
+    made_by: dict[str, Any]
+    """Fields of an `Example`: teacher, request, template, temperature, sample."""
+    reply: str
+    """The item as it is kept if it is dropped."""
+
+    @property
+    def subject(self) -> str:
+        """Id of the chunk."""
+        return self.passage.chunk.id
+
+    def example(self, question: str, answer: str, evidence: str, decision: Decision) -> Example:
+        """The example of a draft that the checks keep."""
+        return self.passage.example(question, answer, evidence, decision.scores, self.made_by)
+
+
+def passage_question(
+    teacher: TeacherSession,
+    passage: Passage,
+    template: str,
+    reply_type: type[BaseModel],
+    **values: object,
+) -> Question:
+    """A request about one passage; `values` are filled in beside its source, section and text."""
+    chunk = passage.chunk
+    return teacher.question(
+        chunk.id,
+        template,
+        passage.language,
+        reply_type,
+        {"source": chunk.source, "section": chunk.section, "text": chunk.text, **values},
+    )
+
+
+def ask_about_passages(
+    teacher: TeacherSession,
+    passages: Sequence[Passage],
+    questions: Sequence[Question],
+    format: ReplyFormat[S, I],
+    label: str,
+    output: SynthesisOutput,
+) -> list[Draft[I]]:
+    """The items of all replies, in the order of the passages; failures are added to `output`.
+
+    `questions` has one request per passage.
+    """
+
+    def texts(reply: S) -> Iterable[tuple[str, str]]:
+        return [format.texts(item) for item in format.items(reply)]
+
+    sources = {p.chunk.id: SourceText(p.source, p.language) for p in passages}
+    answers, failures = teacher.ask_in_language(questions, format.type, label, sources, texts)
+    output.failed += failures
+    return [
+        Draft(passage, item, answer.request, answer.made_by, format.quote(item))
+        for passage in passages
+        if (answer := answers.get(passage.chunk.id)) is not None
+        for item in format.items(answer.value)
+    ]
+
+
+def check_drafts(
+    drafts: Sequence[Draft[I]],
+    to_example: Callable[[Draft[I]], Example | Decision],
+    output: SynthesisOutput,
+) -> list[tuple[Draft[I], Candidate]]:
+    """The drafts that become examples; the others are added to the failures of `output`."""
+    candidates = []
+    for draft in drafts:
+        result = to_example(draft)
+        if isinstance(result, Decision):
+            output.reject(draft.subject, draft.request, result, draft.reply)
+        else:
+            candidate = Candidate(draft.subject, draft.request, draft.reply, result)
+            candidates.append((draft, candidate))
+    return candidates

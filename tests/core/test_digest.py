@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.core.digest import canonical_json, digest_file, digest_tree, digest_value, short_digest
+from jangin.core.digest import (
+    canonical_json,
+    digest_file,
+    digest_tree,
+    digest_value,
+    files_of,
+    short_digest,
+)
 from jangin.core.errors import DigestError
 from jangin.text.normalize import normalise
 
@@ -100,3 +107,10 @@ def test_a_tree_digest_depends_on_names_and_contents_only():
 @given(st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3)))
 def test_decomposed_hangul_becomes_the_same_text(text):
     assert normalise(unicodedata.normalize("NFD", text)) == text == normalise(text)
+
+
+def test_files_of_a_folder_are_named_by_their_path_and_hidden_ones_are_left_out(tmp_path):
+    for name in ("b/x.txt", "a.txt", ".git/config", ".env"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert files_of(tmp_path) == {name: tmp_path / name for name in ("a.txt", "b/x.txt")}

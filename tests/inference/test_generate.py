@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from jangin.inference.continuous_batching import ContinuousBatch, Request
-from jangin.inference.decoder import open_decoder, rows_that_fit, why_padded
-from jangin.inference.generate import complete, generate, generate_ids, stop_tokens, stream
+from jangin.inference.decoder import open_decoder, rows_that_fit
+from jangin.inference.generate import complete, generate, steps, stop_tokens, stream
 from jangin.inference.kv_cache import KeyValueCache
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_prompts
@@ -65,6 +65,19 @@ def sharpen(model):
     return model.eval()
 
 
+def greedy_ids(model, prompts, stop_ids, max_new_tokens, batch_size):
+    requests = [Request(ids, max_new_tokens) for ids in prompts]
+    written = {}
+    for stepped in steps(model, None, requests, stop_ids, batch_size, watched=False):
+        written.update({index: one.token_ids for index, one in stepped if one.ended})
+    return [written[index] for index in range(len(prompts))]
+
+
+def why_padded(model):
+    with open_decoder(model, 1) as decoder:
+        return getattr(decoder, "reason", "")
+
+
 @pytest.fixture(scope="module")
 def models(tokenizer):
     made = {"llama": random_llama(tokenizer, "0.5M", 512, 0)}
@@ -105,22 +118,22 @@ def test_greedy_answers_equal_those_of_transformers_in_batches_of_any_size(
 ):
     model = models[family]
     # Tokens that these models write often, so that rows end at different times.
-    written = generate_ids(model, prompts, frozenset(), 20, 64)
+    written = greedy_ids(model, prompts, frozenset(), 20, 64)
     early = {token for ids in written for token in ids[:2]}
     stop_ids = frozenset({ids[2 + i % 12] for i, ids in enumerate(written)} - early)
     expected = [reference(model, tokenizer, p, stop_ids, 20) for p in prompts]
     assert len({len(ids) for ids in expected}) > 2
     for batch_size in (1, 5, 64):
-        assert generate_ids(model, prompts, stop_ids, 20, batch_size) == expected
-    assert bool(why_padded(model)) == (family in PADDED)
+        assert greedy_ids(model, prompts, stop_ids, 20, batch_size) == expected
+    assert (why_padded(model) != "") == (family in PADDED)
     assert PADDED.get(family, "") in why_padded(model)
 
 
 def test_generation_leaves_a_training_model_as_it_was(llama, prompts):
-    plain = generate_ids(llama, prompts, frozenset(), 6, 8)
+    plain = greedy_ids(llama, prompts, frozenset(), 6, 8)
     llama.set_attn_implementation(NAME)
     llama.train()
-    assert generate_ids(llama, prompts, frozenset(), 6, 8) == plain
+    assert greedy_ids(llama, prompts, frozenset(), 6, 8) == plain
     assert llama.training
     assert llama.config._attn_implementation == NAME
     llama.set_attn_implementation("sdpa")
@@ -176,7 +189,7 @@ def test_a_finished_row_is_taken_over_at_once(models, prompts):
 def test_each_answer_has_a_limit_of_its_own(llama, tokenizer, prompts):
     limits = [1 + (5 * i) % 9 for i in range(len(prompts))]
     requests = [Request(ids, n) for ids, n in zip(prompts, limits, strict=True)]
-    longest = generate_ids(llama, prompts, stop_tokens(llama, tokenizer), 9, 64)
+    longest = greedy_ids(llama, prompts, stop_tokens(llama, tokenizer), 9, 64)
     answers = complete(llama, tokenizer, requests, batch_size=3)
     expected = [tuple(ids[:n]) for ids, n in zip(longest, limits, strict=True)]
     assert [answer.token_ids for answer in answers] == expected
@@ -189,13 +202,13 @@ def test_prompts_beyond_a_steps_tokens_begin_in_later_steps(llama, prompts):
         for ids in long:
             batch.add(Request(ids, 6))
         assert [len(stepped) for stepped in batch.run()][:3] == [2, 4, 5]
-    assert generate_ids(llama, long, frozenset(), 6, 5) == [
-        generate_ids(llama, [ids], frozenset(), 6, 1)[0] for ids in long
+    assert greedy_ids(llama, long, frozenset(), 6, 5) == [
+        greedy_ids(llama, [ids], frozenset(), 6, 1)[0] for ids in long
     ]
 
 
 def test_a_cancelled_request_gives_its_row_away_and_disturbs_nobody(llama, prompts):
-    expected = generate_ids(llama, prompts[:5], frozenset(), 8, 1)
+    expected = greedy_ids(llama, prompts[:5], frozenset(), 8, 1)
     with open_decoder(llama, 3) as decoder:
         batch = ContinuousBatch(decoder, None, frozenset(), 3)
         for ids in prompts[:5]:
@@ -220,7 +233,7 @@ def test_a_cache_that_must_grow_keeps_what_it_holds(llama, prompts):
             written.update({one.number: one.token_ids for one in stepped})
         assert decoder.cache.tokens >= 20 + 9 * 5 + 49
     assert list(written.values()) == [
-        generate_ids(llama, [ids], frozenset(), 50, 1)[0] for ids in long
+        greedy_ids(llama, [ids], frozenset(), 50, 1)[0] for ids in long
     ]
 
 
@@ -334,6 +347,6 @@ def test_the_last_feed_forward_network_computes_only_what_is_read(models, prompt
 
 def test_a_bf16_model_writes_what_it_writes_alone(llama, prompts):
     half = copy.deepcopy(llama).to(torch.bfloat16)
-    together = generate_ids(half, prompts[:6], frozenset(), 4, 6)
+    together = greedy_ids(half, prompts[:6], frozenset(), 4, 6)
     assert why_padded(half) == ""
-    assert together[0] == generate_ids(half, prompts[:1], frozenset(), 4, 1)[0]
+    assert together[0] == greedy_ids(half, prompts[:1], frozenset(), 4, 1)[0]

@@ -21,22 +21,16 @@ from transformers import (
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.records import SplitExample
 from jangin.core.store import Artifact
-from jangin.models import memory
-from jangin.models.device import available_bytes, forget_peak, resident_peak
+from jangin.models.device import available_bytes, reset_peak_memory, peak_memory
 from jangin.models.memory import (
     GIB,
-    LOSS_CHUNK_BYTES,
-    PAIR_LOGITS_BYTES,
     Training,
     kept_keys,
     predict,
 )
 from jangin.models.shape import ModelShape
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.training.kernels import sdpa_attention as dense_attention
 from jangin.training.kernels.cpu_attention import can_attend
-from jangin.training.kernels.cross_entropy import CHUNK_BYTES
-from jangin.training.kernels.log_probs import KEPT_BYTES
 from jangin.training.loop.config import Lora, TrainingConfig
 from jangin.training.loop.scorer import choose_scorer
 from jangin.training.loop.weights import attach
@@ -166,7 +160,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
 from jangin.core.stage import Silence
 from jangin.training.preflight.memory import Work, foresee
-from jangin.models.device import resident_peak
+from jangin.models.device import peak_memory
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.trainer import train
@@ -187,7 +181,7 @@ with tempfile.TemporaryDirectory() as scratch:
     plan = foresee(base, config, Work(lengths.tolist(), trained.mean())).plan
     model = attach(LlamaForCausalLM(llama), config)
     train(model, data, None, config, Path(scratch), Silence())
-print(plan.peak, resident_peak())
+print(plan.peak, peak_memory())
 """
 SMALL = {
     "vocab_size": 2048,
@@ -224,12 +218,6 @@ def test_the_peak_of_a_fresh_process_is_within_15_percent_of_the_plan(shape, met
     assert done.returncode == 0, done.stderr
     planned, measured = map(int, done.stdout.split())
     assert planned == pytest.approx(measured, rel=0.15)
-
-
-def test_sizes_that_are_repeated_here_are_those_of_the_engine():
-    assert (LOSS_CHUNK_BYTES, PAIR_LOGITS_BYTES) == (CHUNK_BYTES, KEPT_BYTES)
-    blocks = dense_attention.BLOCK, dense_attention.KEPT_KEYS, dense_attention.GRAIN
-    assert blocks == (memory.ATTENTION_BLOCK, memory.KEPT_KEYS, memory.GRAIN)
 
 
 EIGHT_BILLION = {
@@ -373,12 +361,12 @@ def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
 def test_the_peak_begins_anew_and_is_this_processs_own():
     size = 150 * 2**20
     block = bytearray(size)
-    with_block = resident_peak()
+    with_block = peak_memory()
     del block
-    forget_peak()
-    if resident_peak() == with_block:
+    reset_peak_memory()
+    if peak_memory() == with_block:
         pytest.skip("this system does not let a process forget its peak")
-    assert resident_peak() < with_block - size // 2
+    assert peak_memory() < with_block - size // 2
 
 
 @pytest.fixture

@@ -24,12 +24,13 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
+from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
 from jangin.models.starter import make_starter, random_llama
 from jangin.models.tokens.pair_packing import drop_long, packed_pairs, padded_pairs, render_pairs
 from jangin.models.varlen_attention import NAME
 from jangin.training.dpo import STAGE, DpoConfig
-from jangin.training.kernels.log_probs import KEPT_BYTES, linear_log_probabilities
+from jangin.training.kernels.log_probs import linear_log_probabilities
 from jangin.training.loop.config import DpoMetrics
 from jangin.training.loop.dpo_objective import (
     DpoLoss,
@@ -224,7 +225,7 @@ def test_a_branch_that_comes_out_wrong_is_noticed(tokenizer, pairs):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("rows", [40, KEPT_BYTES // (4 * 5000) + 7])
+@pytest.mark.parametrize("rows", [40, PAIR_LOGITS_BYTES // (4 * 5000) + 7])
 def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, frozen):
     torch.manual_seed(0)
     hidden = torch.randn(rows, 8, requires_grad=True)

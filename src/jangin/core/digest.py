@@ -37,6 +37,15 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def files_of(folder: Path) -> dict[str, Path]:
+    """{path relative to the folder, with `/`: path} of all files below it, sorted by path.
+
+    Files and folders at its top whose name begins with a dot are left out, such as `.git`.
+    """
+    names = ((path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")))
+    return {name: path for name, path in names if path.is_file() and not name.startswith(".")}
+
+
 def digest_tree(files: Mapping[str, str]) -> str:
     """Digest of {relative path: file digest}; independent of order, times and location."""
     return digest_value(dict(files))

@@ -1,21 +1,18 @@
 """One way to turn texts into vectors, so that stages below the models can ask for them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from pydantic import Field
 
 from jangin.core.config import Config, Runtime
-from jangin.core.errors import StageError
+from jangin.core.digest import files_of
+from jangin.core.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-from collections.abc import Mapping
-
-from jangin.core.errors import ConfigError
 
 TextRole = Literal["query", "passage"]
 
@@ -80,9 +77,4 @@ def encoder_files(
         raise ConfigError(
             f"{folder} holds no text encoder: it has no config.json. Correct `{setting}`."
         )
-    names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    return {
-        f"encoder/{name}": names[name]
-        for name in sorted(names)
-        if names[name].is_file() and not name.startswith(".")
-    }
+    return {f"encoder/{name}": path for name, path in files_of(folder).items()}

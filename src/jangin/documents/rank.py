@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jangin.core.config import Config, StageConfig
+from jangin.core.digest import files_of
 from jangin.core.encoder import EncoderConfig, LocalEncoder
 from jangin.core.errors import ConfigError
 from jangin.core.records import Query, RankedSnippet, Snippet
@@ -134,11 +135,7 @@ def _sources(config: RankConfig, project_folder: Path) -> Mapping[str, Path]:
             f"{folder} holds no text encoder: it has no config.json. Correct "
             "`documents: rank: ranker: encoder: path`."
         )
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
-    }
+    return files_of(folder)
 
 
 def _machine(config: RankConfig) -> Mapping[str, str]:

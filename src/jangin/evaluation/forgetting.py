@@ -111,20 +111,16 @@ def log_losses(
     model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int
 ) -> list[tuple[float, int]]:
     """(summed negative log-likelihood in nats, tokens predicted) of each text, one at a time."""
-    import torch
+    import numpy as np
 
-    found = []
-    with torch.inference_mode():
-        for text in texts:
-            ids_1T = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens)
-            ids_1T = ids_1T["input_ids"].to(model.device)
-            if ids_1T.shape[1] < 2:
-                found.append((0.0, 0))
-                continue
-            logits_TV = model(input_ids=ids_1T).logits[0, :-1].float()
-            loss = torch.nn.functional.cross_entropy(logits_TV, ids_1T[0, 1:], reduction="sum")
-            found.append((float(loss), ids_1T.shape[1] - 1))
-    return found
+    from jangin.models.likelihood import negative_log_likelihoods
+
+    encoded = [
+        np.array(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"], np.int64)
+        for text in texts
+    ]
+    nats = negative_log_likelihoods(model, [(ids, None) for ids in encoded])
+    return [(total, max(0, len(ids) - 1)) for total, ids in zip(nats, encoded, strict=True)]
 
 
 def answers_of(

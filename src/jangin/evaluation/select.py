@@ -31,7 +31,7 @@ from jangin.metrics.statistics import bootstrap_mean, permutation_p, wilson_inte
 from jangin.models.catalog import Base, Hub, Starter, name_of, place_base, sources_of
 from jangin.models.memory import Training, predict
 from jangin.models.model_card import license_of
-from jangin.models.shape import ModelShape
+from jangin.models.shape import ModelShape, context_length
 
 JOURNAL = "candidates"
 TIED = 0.05
@@ -252,7 +252,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         right_high=share.high,
         tokens_per_character=len(tokenizer(probe.text)["input_ids"]) / max(1, len(probe.text)),
         parameters=sum(weight.numel() for weight in model.parameters()),
-        context_length=int(getattr(model.config, "max_position_embeddings", 0) or 0),
+        context_length=context_length(model.config) or 0,
         vocabulary=int(model.config.vocab_size),
         licence=license_of(Path(place)),
         lora_memory_bytes=_lora_bytes(folder / "model" / "config.json"),
@@ -265,24 +265,13 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
 
 def _nats_per_character(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[float]:
     """Negative log-likelihood of each gold answer with its stop token, over its characters."""
-    import torch
-
+    from jangin.models.likelihood import negative_log_likelihoods
     from jangin.models.tokens.chat_template import render_rows
 
     conversations: list[Sequence[Message]] = [(*e.prompt, e.completion) for e in examples]
     rows = render_rows(tokenizer, conversations, [e.id for e in examples])
-    found = []
-    with torch.inference_mode():
-        for number, example in enumerate(examples):
-            ids_T, trained = rows.row(number)
-            ids_1T = torch.from_numpy(ids_T)[None]
-            trained_T = torch.from_numpy(trained)[1:]
-            ids_1T = ids_1T.to(model.device)
-            logits_TV = model(input_ids=ids_1T).logits[0, :-1][trained_T.to(model.device)].float()
-            targets_T = ids_1T[0, 1:][trained_T.to(model.device)]
-            loss = torch.nn.functional.cross_entropy(logits_TV, targets_T, reduction="sum")
-            found.append(float(loss) / max(1, len(example.answer)))
-    return found
+    nats = negative_log_likelihoods(model, map(rows.row, range(len(rows))))
+    return [total / max(1, len(e.answer)) for total, e in zip(nats, examples, strict=True)]
 
 
 def _reference(folder: Path) -> Mapping[str, Any]:

@@ -98,10 +98,10 @@ def ask(
     from jangin.inference.continuous_batching import Request
     from jangin.inference.generate import complete
     from jangin.models.loading import load_tokenizer, load_trained
-    from jangin.models.shape import context_of
+    from jangin.models.shape import read_context_length
     from jangin.models.tokens.chat_template import render_prompts
 
-    tokenizer, context = load_tokenizer(model), context_of(base)
+    tokenizer, context = load_tokenizer(model), read_context_length(base)
     examples = [row.example for row in taught]
     turn = Message(role="user", content=pattern.around(asked))
     (ids,) = render_prompts(tokenizer, [(*opening(examples), turn)])

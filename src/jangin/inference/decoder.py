@@ -17,6 +17,7 @@ import torch
 from transformers import DynamicCache
 
 from jangin.inference.kv_cache import NAME, KeyValueCache, Step
+from jangin.models.exactness import TOLERANCE, max_difference
 from jangin.models.loading import base_model
 from jangin.models.varlen_attention import NAME as SEGMENTS
 from jangin.models.varlen_attention import UnpackableError
@@ -25,8 +26,8 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 _PROBE = ((5, 8, 6, 9, 7, 3, 4), (9, 7, 5, 8, 4, 6, 3, 7, 5, 9, 6))
 _PROBE_WRITTEN = 2
 """Last tokens of the probe's rows that are given one by one."""
-_PROBE_TOLERANCE = 1e-3
-"""Largest difference from plain logits, as a share of the largest; bf16 gets 30 times that."""
+_HALF_PRECISION = 30
+"""Times `TOLERANCE` that logits of bf16 models may differ from those of plain attention."""
 _reasons: "WeakKeyDictionary[torch.nn.Module, str]" = WeakKeyDictionary()
 
 
@@ -125,9 +126,10 @@ class PaddedDecoder:
 
     joins = False
 
-    def __init__(self, model: Any) -> None:
-        """The model attends in its own way."""
+    def __init__(self, model: Any, reason: str) -> None:
+        """The model attends in its own way; `reason` is why it is not decoded continuously."""
         self.model = model
+        self.reason = reason
         self.base = base_model(model)
         self.device = next(self.base.parameters()).device
         self.mask_RT = torch.ones(0, 0, dtype=torch.long, device=self.device)
@@ -182,7 +184,7 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
         continuous = not _reasons[base]
         base.set_attn_implementation(NAME if continuous else plain)
         if not continuous:
-            yield PaddedDecoder(model)
+            yield PaddedDecoder(model, _reasons[base])
             return
         with ContinuousDecoder(model, rows, tokens).sparing() as decoder:
             yield decoder
@@ -208,11 +210,6 @@ def rows_that_fit(model: Any, tokens: int) -> int:
     else:
         free = psutil.virtual_memory().available
     return max(1, int(free / 3 / (tokens * bytes_per_token)))
-
-
-def why_padded(model: Any) -> str:
-    """Why this model, once opened, is not decoded continuously; empty if it is."""
-    return _reasons.get(base_model(model), "")
 
 
 def _why_padded(base: Any, plain: str) -> str:
@@ -245,7 +242,6 @@ def _probe(base: Any, plain: str) -> str:
     except (TypeError, AttributeError) as error:
         return f"it does not pass a step on to its attention ({error})"
     apart_RNV = torch.stack(apart).float()
-    tolerance = _PROBE_TOLERANCE * (1 if steps[0].dtype == torch.float32 else 30)
-    off = (torch.stack(steps, 1).float() - apart_RNV).abs().max().item()
-    off /= apart_RNV.abs().max().item()
+    tolerance = TOLERANCE * (1 if steps[0].dtype == torch.float32 else _HALF_PRECISION)
+    off = max_difference(torch.stack(steps, 1).float(), apart_RNV)
     return f"its logits differ by {off:.2g}" if off > tolerance else ""

@@ -240,6 +240,7 @@ class TextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         from jangin.models.loading import no_bars, unreachable
+        from jangin.models.shape import context_length
 
         try:
             with no_bars():
@@ -249,18 +250,11 @@ class TextEncoder:
                 )
         except (OSError, ValueError) as error:
             raise unreachable(self.path, error) from error
-        limits = [self.max_tokens, tokenizer.model_max_length, _positions(model.config)]
-        self.max_tokens = min(limit for limit in limits if 0 < limit < LARGEST_LENGTH)
+        limits = [tokenizer.model_max_length, context_length(model.config) or LARGEST_LENGTH]
+        known = [limit for limit in limits if 0 < limit < LARGEST_LENGTH]
+        self.max_tokens = min([self.max_tokens, *known])
         self._tokenizer = tokenizer
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def _positions(config: Any) -> int:
-    """Tokens that a model has places for; those of RoBERTa begin after the padding's number."""
-    places = int(getattr(config, "max_position_embeddings", 0) or 0)
-    if places > 0 and "roberta" in str(config.model_type):
-        return places - int(config.pad_token_id or 0) - 1
-    return places
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -93,21 +93,6 @@ def stream(
                 yield Piece(number, one.token_ids[-1], text, whole)
 
 
-def generate_ids(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    stop_ids: frozenset[int],
-    max_new_tokens: int,
-    batch_size: int,
-) -> list[list[int]]:
-    """Greedy continuations of token ids, stop token included; equal to `model.generate`'s."""
-    requests = [Request(ids, max_new_tokens) for ids in prompts]
-    written: dict[int, list[int]] = {}
-    for stepped in steps(model, None, requests, stop_ids, batch_size, watched=False):
-        written.update({number: one.token_ids for number, one in stepped if one.ended})
-    return [written[number] for number in range(len(prompts))]
-
-
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end an answer: those of the generation config, and the tokenizer's EOS."""
     config = getattr(base_model(model), "generation_config", None)

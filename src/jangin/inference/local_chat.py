@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.chat import ChatReply, ChatRequest
-from jangin.core.digest import digest_file, digest_tree, digest_value
+from jangin.core.digest import digest_file, digest_tree, digest_value, files_of
 from jangin.core.errors import ChatError, ConfigError, JanginError, TooLongError
 from jangin.core.ledger import Ledger
 
@@ -25,11 +25,7 @@ def local_source(folder: Path, ledger: Ledger) -> str:
             f"{folder} is no model folder: it has no config.json. Correct `base: path` of the "
             "teacher."
         )
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
-    }
+    files = files_of(folder)
     seen = digest_value(
         [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
     )
@@ -146,9 +142,11 @@ class LocalChat:
         from jangin.inference.continuous_batching import ContinuousBatch
         from jangin.inference.decoder import open_decoder, rows_that_fit
         from jangin.inference.generate import stop_tokens
+        from jangin.models.shape import UNLIMITED, context_length
 
+        model: Any
         model, tokenizer = self._loaded or (None, None)
-        context = _context_tokens(model)
+        context = context_length(model.config) or UNLIMITED
         likely = min(context, LIKELY_TOKENS)
         rows = min(self.rows, rows_that_fit(model, likely))
         with open_decoder(model, rows, likely) as decoder:
@@ -202,11 +200,6 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
             "Choose its instruct version as a teacher."
         )
     return (model.cuda() if torch.cuda.is_available() else model).eval(), tokenizer
-
-
-def _context_tokens(model: Any) -> int:
-    config = model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
 
 def _wanted(asked: _Asked, tokenizer: Any, context: int, name: str) -> Any:

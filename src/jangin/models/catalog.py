@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.digest import files_of
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
@@ -77,11 +78,7 @@ def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> d
         raise ConfigError(
             f"{folder} is no model folder: it has no config.json. Correct `models: {key}: path`."
         )
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.relative_to(folder).as_posix().startswith(".")
-    }
+    return files_of(folder)
 
 
 def place_base(

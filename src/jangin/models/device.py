@@ -149,7 +149,7 @@ def _free_bytes() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Let the highest resident size begin anew, where the system allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -157,7 +157,7 @@ def forget_peak() -> None:
         return
 
 
-def resident_peak() -> int:
+def peak_memory() -> int:
     """Highest resident size in bytes of this process alone; ru_maxrss begins at its parent's."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -9,6 +9,13 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from jangin.models.kernel_sizes import (
+    ATTENTION_BLOCK,
+    ATTENTION_GRAIN,
+    KEPT_KEYS,
+    LOSS_CHUNK_BYTES,
+    PAIR_LOGITS_BYTES,
+)
 from jangin.models.shape import ModelShape
 
 Precision = Literal["fp32", "bf16"]
@@ -31,10 +38,6 @@ KERNEL_BYTES = 135 * _MIB
 """Compiled bf16 kernels: oneDNN's, with both of its caches held to 16 entries, and numba's."""
 CUDA_PROCESS_BYTES = 600 * _MIB
 """CUDA context and kernel images on the device, outside torch's allocator."""
-LOSS_CHUNK_BYTES = 32 * _MIB
-PAIR_LOGITS_BYTES = 128 * _MIB
-"""`loss.CHUNK_BYTES` and `log_probabilities.KEPT_BYTES`, repeated because those modules import
-torch; a test holds them equal."""
 HEAP_WASTE = 0.75
 """Share of the forward pass's short-lived tensors that glibc cannot reuse: its `posix_memalign`
 asks for more than it hands out, so a freed block is too small for the same request again."""
@@ -44,8 +47,6 @@ SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
 LEAN_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
-ATTENTION_BLOCK, KEPT_KEYS, GRAIN = 256, 512, 32
-"""Those of `dense_attention`: attention weights of blocks with few keys are kept."""
 NF4_BYTES = 0.516
 """Per weight: 4 bits and doubly quantised scales."""
 
@@ -188,7 +189,7 @@ def _lean_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
     if training.has_adapter:
         room = _rounded(training.rank, 8)
         # Of q, k and v; of gate and up; of the other two: each side by side in full tiles.
-        kept += size * sum(_rounded(count * room, GRAIN) for count in (3, 2, 1, 1))
+        kept += size * sum(_rounded(count * room, ATTENTION_GRAIN) for count in (3, 2, 1, 1))
     if training.method == "qlora":
         # Products with 4-bit weights and their adapters are left to the modules.
         kept += 2 * (5 * D + Q + F) if training.precision == "bf16" else 0
@@ -198,7 +199,7 @@ def _lean_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
 
 def kept_keys(lengths: Sequence[int], precision: Precision) -> float:
     """Attention weights that `dense_attention` keeps for each token of such rows, per head."""
-    grain = GRAIN if precision == "bf16" else 1
+    grain = ATTENTION_GRAIN if precision == "bf16" else 1
     kept = 0
     for length in lengths:
         blocks = -(-length // ATTENTION_BLOCK)

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from jangin.core.digest import digest_file, digest_tree
+from jangin.core.digest import digest_file, digest_tree, files_of
 from jangin.core.errors import ConfigError, JanginError
 from jangin.models.loading import REFERENCE, unreachable
 
@@ -34,11 +34,7 @@ def refer_to_hub(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
 def refer_to_local(folder: Path, model: Path, location: Path) -> dict[str, Any]:
     """Write config, tokenizer and content digest of a folder; its place goes to `location`."""
     _save(folder, str(model), None)
-    files = {
-        path.relative_to(model).as_posix(): digest_file(path)
-        for path in sorted(model.rglob("*"))
-        if path.is_file() and not path.relative_to(model).as_posix().startswith(".")
-    }
+    files = {name: digest_file(path) for name, path in files_of(model).items()}
     location.write_text(json.dumps({"path": str(model)}))
     return _refer(folder, {"type": "local", "id": model.name, "revision": digest_tree(files)})
 

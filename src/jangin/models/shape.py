@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import TrainingError
 
+UNLIMITED = 2**31
+"""Stands in for the context length of a model without one, such as a recurrent model."""
 _TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
 _FOUR_NORMS = {"gemma2", "gemma3_text"}
 _QUERY_KEY_NORM = {"qwen3", "gemma3_text"}
@@ -122,8 +125,28 @@ def _weight_bytes(config: Mapping[str, Any]) -> int:
     return 2 if dtype.endswith("16") else 4
 
 
-def context_of(base: Path) -> int:
-    """Most tokens that the model was made for, by its config.json."""
+def context_length(config: Any) -> int | None:
+    """Most tokens of a prompt and its answer together; None where the config sets no limit.
+
+    `config` is a config object of transformers or the content of a config.json.
+    """
+    if isinstance(config, Mapping):
+        text = config.get("text_config") or config
+        get = text.get
+    else:
+        get = partial(_attribute, config.get_text_config())
+    positions = int(get("max_position_embeddings") or get("n_positions") or 0)
+    if positions and "roberta" in str(get("model_type")):
+        # Its positions begin after the padding token's id.
+        positions -= int(get("pad_token_id") or 0) + 1
+    return positions or None
+
+
+def read_context_length(base: Path) -> int:
+    """`context_length` of the model in a `base` artifact; `UNLIMITED` where there is no limit."""
     config = json.loads((base / "model" / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config") or config
-    return int(text.get("max_position_embeddings") or text.get("n_positions") or 2**31)
+    return context_length(config) or UNLIMITED
+
+
+def _attribute(config: Any, name: str) -> Any:
+    return getattr(config, name, None)

@@ -13,6 +13,7 @@ from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, SplitExample
 from jangin.core.store import Artifact
+from jangin.models.shape import context_length
 from jangin.prepare.command import Wanted, first_plan
 from jangin.prepare.engine.build import COMPLETION, draft
 from jangin.prepare.engine.profile import DataDescription, Spread, describe
@@ -115,8 +116,7 @@ def _context(base: Path) -> int | None:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    places = config.get("max_position_embeddings") or config.get("n_positions")
-    return int(places) if places else None
+    return context_length(config)
 
 
 def findings(view: DataView, words: Words) -> list[tuple[str, int]]:

@@ -92,7 +92,7 @@ def _run(context: StageContext[DpoConfig]) -> None:
 
 
 def _tune(context: StageContext[DpoConfig]) -> None:
-    from jangin.models.device import forget_peak
+    from jangin.models.device import reset_peak_memory
     from jangin.models.loading import load_tokenizer
     from jangin.training.distributed.fit import tune_on_devices, tune_pairs
     from jangin.training.generation_gate import exact_share
@@ -112,7 +112,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     data = _rendered(context, tokenizer, pairs, dropped)
     work = _work(data, context.config)
     config = settle_checkpointing(base, context.config, work)
-    forget_peak()
+    reset_peak_memory()
     model, dtype = load_start(start, base, config)
     if has_adapter(start) and not isinstance(config.method, Full):
         progress.say("dpo: goes on with the adapter that is there, whatever `method` says of it")

@@ -12,7 +12,7 @@ from jangin.core.errors import SettingsError
 from jangin.core.records import Document
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.device import native_precision
-from jangin.models.shape import context_of
+from jangin.models.shape import read_context_length
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, TrainingConfig
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
@@ -106,7 +106,7 @@ def _estimated_work(context: StageContext[PretrainConfig]) -> Work:
     """What training on the documents computes, without tokenizing all of them."""
     base = context.folder("base")
     texts = [document.text for document in context.read("documents", Document)]
-    limit = min(context.config.max_row_tokens, context_of(base))
+    limit = min(context.config.max_row_tokens, read_context_length(base))
     return Work(TokenEstimate.of_texts(base, texts).windows(texts, limit), 1.0)
 
 

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import (
     packed_batch,
@@ -28,7 +29,7 @@ from jangin.models.tokens.packing import (
     split_by_budget,
 )
 from jangin.models.varlen_attention import NAME, Segments
-from jangin.training.kernels.cross_entropy import CHUNK_BYTES, linear_cross_entropy
+from jangin.training.kernels.cross_entropy import linear_cross_entropy
 from jangin.training.loop.scorer import Scorer, choose_scorer
 
 CPU = torch.device("cpu")
@@ -213,7 +214,7 @@ def test_the_order_given_is_that_of_every_epoch_whatever_the_seed():
 def test_the_chunked_loss_equals_cross_entropy_and_its_gradient(frozen):
     torch.manual_seed(0)
     vocabulary = 5000
-    count = 2 * CHUNK_BYTES // (4 * vocabulary) + 3
+    count = 2 * LOSS_CHUNK_BYTES // (4 * vocabulary) + 3
     hidden = torch.randn(count, 16, requires_grad=True)
     weight = torch.randn(vocabulary, 16).mul_(0.1).requires_grad_(not frozen)
     targets = torch.randint(0, vocabulary, (count,))

@@ -6,12 +6,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.errors import TrainingError
+from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
 from jangin.models.loading import base_model, expected_warnings
 from jangin.models.tokens.packing import packed_batch
 from jangin.models.varlen_attention import NAME, Segments
 from jangin.training.kernels import matmul as products
 from jangin.training.kernels.llama import Casts, lean_hidden, linears
-from jangin.training.kernels.sdpa_attention import BLOCK, KEPT_KEYS, Rotary, attend
+from jangin.training.kernels.sdpa_attention import Rotary, attend
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.scorer import Scorer
 from jangin.training.loop.weights import attach
@@ -189,10 +190,12 @@ def test_converted_weights_are_kept_only_while_no_weight_can_change():
     "segments",
     [
         Segments.of((5, 1, 70), CPU),
-        Segments.of((BLOCK + 9, 33), CPU),
+        Segments.of((ATTENTION_BLOCK + 9, 33), CPU),
         Segments.of((KEPT_KEYS + 40,), CPU),
         Segments.forked((6, 40), (4, 31), (5, 2), CPU),
-        Segments.forked((BLOCK + 5, 8), (BLOCK + 1, 8), (BLOCK + 40, 0), CPU),
+        Segments.forked(
+            (ATTENTION_BLOCK + 5, 8), (ATTENTION_BLOCK + 1, 8), (ATTENTION_BLOCK + 40, 0), CPU
+        ),
     ],
 )
 def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, dtype):

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig
 
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
-from jangin.models.device import forget_peak
-from jangin.models.loading import locate, unreachable
+from jangin.models.device import reset_peak_memory
+from jangin.models.shape import read_context_length
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.pair_packing import PairRows
 from jangin.training.distributed.launch import WEIGHTS, RowsTask, launch, pack_rows, unpack_rows
@@ -48,21 +47,10 @@ class Trained:
 
 def row_limit(base: Path, config: TrainingConfig) -> tuple[int, str]:
     """(most tokens of a row, what sets this limit)."""
-    context = context_length(base)
+    context = read_context_length(base)
     if config.max_row_tokens <= context:
         return config.max_row_tokens, "`max_row_tokens`"
     return context, "the context length of the base model"
-
-
-def context_length(base: Path) -> int:
-    """Most tokens the model was made for; no weights are read."""
-    path, revision = locate(base)
-    try:
-        config: Any = AutoConfig.from_pretrained(path, revision=revision)
-    except OSError as error:
-        raise unreachable(str(path), error) from error
-    text = config.get_text_config()
-    return int(getattr(text, "max_position_embeddings", None) or 2**31)
 
 
 def fit(
@@ -76,7 +64,7 @@ def fit(
     """Train what `start` names on `data`; metrics and checkpoints go to `folder`."""
     work = Work(data.lengths.tolist(), float(data.trained.mean()))
     config = settle_checkpointing(start.base, config, work)
-    forget_peak()
+    reset_peak_memory()
     if config.devices == 1:
         model, dtype = open_start(start, config)
         outcome = train(model, data, validation, config, folder, progress)

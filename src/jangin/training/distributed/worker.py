@@ -13,7 +13,7 @@ import torch
 from jangin.core.errors import JanginError, StoreError
 from jangin.core.stage import Progress, Silence
 from jangin.core.store import JOURNAL
-from jangin.models.device import forget_peak
+from jangin.models.device import reset_peak_memory
 from jangin.training.distributed.fit import PAIRS, PairTask, train_pairs
 from jangin.training.distributed.launch import OUT_OF_MEMORY, WEIGHTS, read_rows
 from jangin.training.loop.checkpoint import pack_weights, write_tensors
@@ -79,7 +79,7 @@ def main(task: Path) -> int:
 
 
 def _train(about: dict[str, Any], task: Path, folder: Path, ranks: Ranks) -> Outcome:
-    forget_peak()
+    reset_peak_memory()
     config = TrainingConfig.model_validate_json(json.dumps(about["config"]))
     progress: Progress = _Pipe() if ranks.first else Silence()
     budget = int(about["budget"])

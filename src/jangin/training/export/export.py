@@ -17,6 +17,7 @@ from jangin.core.errors import ExportError
 from jangin.core.records import Message
 from jangin.core.store import disk_errors
 from jangin.inference.generate import generate, stop_tokens
+from jangin.models.likelihood import next_token_log_probs
 from jangin.models.loading import (
     expected_warnings,
     load_model,
@@ -211,12 +212,11 @@ def _compare_answers(
     return Parity(len(canaries), tokens, largest, bound)
 
 
-@torch.inference_mode()
 def _divergence(trained: Any, exported: Any, prompt: list[int], answer: Sequence[int]) -> float:
     """Largest KL(trained || exported) in nats over the places where the answer is predicted."""
-    ids_1T = torch.tensor([[*prompt, *answer[:-1]]], device=next(trained.parameters()).device)
+    ids_T = torch.tensor([*prompt, *answer])
     first, second = (
-        model(input_ids=ids_1T, logits_to_keep=len(answer)).logits[0].double().log_softmax(-1)
+        next_token_log_probs(model, ids_T, last=len(answer), dtype=torch.float64)
         for model in (trained, exported)
     )
     kl_A = (first.exp() * (first - second)).sum(-1)

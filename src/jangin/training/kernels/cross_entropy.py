@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
 from jangin.training.kernels import matmul as products
 from jangin.training.kernels.elementwise import is_fused, log_probabilities, log_probabilities_back
-
-CHUNK_BYTES = 32 * 2**20
-"""Largest chunk of logits held at once."""
 
 
 def rows_at_once(weight_VD: torch.Tensor) -> int:
     """Rows of a chunk; compiled passes need no fp32 copy of it."""
     size = weight_VD.element_size() if is_fused(weight_VD) else 4
-    return max(1, CHUNK_BYTES // (size * weight_VD.shape[0]))
+    return max(1, LOSS_CHUNK_BYTES // (size * weight_VD.shape[0]))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

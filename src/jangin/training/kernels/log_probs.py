@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 
+from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.training.kernels import matmul as products
-from jangin.training.kernels.cross_entropy import CHUNK_BYTES, rows_at_once
+from jangin.training.kernels.cross_entropy import rows_at_once
 from jangin.training.kernels.elementwise import is_fused, log_probabilities, log_probabilities_back
-
-KEPT_BYTES = 4 * CHUNK_BYTES
-"""Logits up to this size are kept for the backward pass; larger ones are computed twice."""
 
 
 class _LinearLogProbabilities(torch.autograd.Function):
@@ -36,7 +34,7 @@ class _LinearLogProbabilities(torch.autograd.Function):
         total_N1 = hidden_ND.new_empty((len(targets_N), 1), dtype=size)
         first_N = torch.empty_like(targets_N, dtype=torch.bool)
         ctx.rows = rows_at_once(weight)
-        keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= KEPT_BYTES
+        keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= PAIR_LOGITS_BYTES
         kept = []
         for part in _parts(len(targets_N), ctx.rows):
             logits_CV = products.times(hidden_ND[part].to(dtype), weight)

@@ -3,7 +3,7 @@
 SDPA's CPU kernels multiply small blocks in fp32. Here each segment is a few large products, which
 run in bf16 where the CPU can, and rotary embedding and attention are one node of the graph.
 oneDNN compiles a kernel for each new shape, which takes longer than a product of this size: in
-bf16, segments are rounded up to a multiple of `GRAIN` tokens, so that few shapes come up.
+bf16, segments are rounded up to a multiple of `ATTENTION_GRAIN` tokens, so that few shapes come up.
 
 Shapes: T tokens of the row, H query heads, K key/value heads, G query heads for each of them,
 D head size, L queries of a piece, S keys that they see.
@@ -16,13 +16,8 @@ from typing import Any
 
 import torch
 
+from jangin.models.kernel_sizes import ATTENTION_BLOCK, ATTENTION_GRAIN, KEPT_KEYS
 from jangin.models.varlen_attention import Segments
-
-BLOCK = 256
-"""Most queries of one product: only inside a block is what lies above the diagonal computed."""
-GRAIN = 32
-KEPT_KEYS = 512
-"""Weights of queries that see no more keys than this are kept for the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,7 @@ class _Attention(torch.autograd.Function):
         scaling: float,
         segments: Segments,
     ) -> torch.Tensor:
-        length, grain = len(query_T), GRAIN if query_T.dtype == torch.bfloat16 else 1
+        length, grain = len(query_T), ATTENTION_GRAIN if query_T.dtype == torch.bfloat16 else 1
         rows = (x.view(length, -1, rotary.size) for x in (query_T, key_T, value_T))
         # What a product reads behind the last segment has to be finite, nothing more.
         slack = length + grain - 1
@@ -164,7 +159,7 @@ def _pieces(segments: Segments, grain: int) -> Iterator[_Piece]:
 
 def _blocks(start: int, length: int, stem: slice, grain: int) -> Iterator[_Piece]:
     """Blocks of equal length but for rounding."""
-    count = -(-length // BLOCK)
+    count = -(-length // ATTENTION_BLOCK)
     for place in range(count):
         first, last = (start + length * part // count for part in (place, place + 1))
         yield _Piece(slice(first, last), stem, slice(start, last), grain)
@@ -184,7 +179,7 @@ def _weights(
 @lru_cache(maxsize=4)
 def _ahead(dtype: torch.dtype) -> torch.Tensor:
     """What to add to scores so that no query sees later keys."""
-    side = BLOCK + GRAIN
+    side = ATTENTION_BLOCK + ATTENTION_GRAIN
     return torch.full((side, side), -torch.inf, dtype=dtype).triu_(1)
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import logsigmoid
 
+from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step, split_by_budget
@@ -28,8 +29,8 @@ from jangin.training.loop.scorer import Scorer, settle_scorer
 _PROBE_PAIRS = 2
 _PROBE_TOKENS = 16
 """On both sides of where the answers part: there a wrong branch shows, and models may be large."""
-_PROBE_TOLERANCE = 1e-3
-"""Largest difference of a packed answer's log-probability per token; bf16 gets ten times that."""
+_HALF_PRECISION = 10
+"""Times `TOLERANCE` that log-probabilities of bf16 models may differ, packed and padded."""
 _KEPT = "kept."
 _REFERENCE = f"{_KEPT}the reference"
 """Among the sums, so that it comes back with a checkpoint."""
@@ -132,12 +133,11 @@ def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
     base.set_attn_implementation(plain)
     padded, _ = PairScorer(Scorer(model, packed=False)).score(apart)
     base.set_attn_implementation(NAME)
-    off = (packed - padded).abs().max().item()
-    quantized = getattr(base, "is_quantized", False)
-    half = quantized or base.get_output_embeddings().weight.dtype != torch.float32
-    if off <= _PROBE_TOLERANCE * (10 if half else 1) * max(1, padded.abs().max().item()):
+    # Relative to one nat at least: a token's log-probability may be nearly 0.
+    off = max_difference(packed, padded, least_scale=1)
+    if off <= TOLERANCE * (1 if computes_in_fp32(base) else _HALF_PRECISION):
         return ""
-    return f"packed and separate answers differ by {off:.2g} nats"
+    return f"packed and separate answers differ by {off:.2g}"
 
 
 def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import Batch, Batcher, packed_batch, padded_batch
@@ -27,9 +28,8 @@ _AFTER_HEAD = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 _PROBE_ROWS = 3
 _PROBE_TOKENS = 32
 """Of each row: a wrong mask or position shows at once, and the model may be large."""
-_PROBE_TOLERANCE = 1e-3
-"""Largest difference of packed and unpacked logits, as a share of the largest logit; bf16 models
-get ten times that."""
+_HALF_PRECISION = 10
+"""Times `TOLERANCE` that logits of bf16 models may differ, packed and unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,6 @@ def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> 
     alone = [scorer.logits(padded_batch(data, [row], device)) for row in rows]
     base.set_attn_implementation(NAME)
     apart_NV = torch.cat(alone).float()
-    exact = head.weight.dtype == torch.float32 and not getattr(base, "is_quantized", False)
-    tolerance = _PROBE_TOLERANCE * (1 if exact else 10)
-    off = (together_NV - apart_NV).abs().max().item() / apart_NV.abs().max().item()
+    tolerance = TOLERANCE * (1 if computes_in_fp32(base) else _HALF_PRECISION)
+    off = max_difference(together_NV, apart_NV)
     return f"packed and unpacked logits differ by {off:.2g}" if off > tolerance else ""

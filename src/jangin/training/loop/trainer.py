@@ -23,7 +23,7 @@ from jangin.core.jsonl import append_jsonl
 from jangin.core.signals import interrupted
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
-from jangin.models.device import resident_peak
+from jangin.models.device import peak_memory
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
 from jangin.training.kernels import keep_heap
@@ -376,7 +376,7 @@ def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resident_peak()
+    return peak_memory()
 
 
 @contextmanager

@@ -1,0 +1,16 @@
+"""Block sizes and buffer limits of the training kernels, which the memory prediction counts with.
+
+No torch here, so that `jangin plan` can predict memory without loading it.
+"""
+
+LOSS_CHUNK_BYTES = 32 * 2**20
+"""Logits that the chunked cross-entropy and log-probabilities hold at once."""
+PAIR_LOGITS_BYTES = 4 * LOSS_CHUNK_BYTES
+"""Log-probabilities of at most this size keep their logits for the backward pass."""
+ATTENTION_BLOCK = 256
+"""Queries of one product in `sdpa_attention`: only inside a block is anything above the diagonal
+computed."""
+ATTENTION_GRAIN = 32
+"""bf16 segments are rounded up to a multiple of this many tokens."""
+KEPT_KEYS = 512
+"""Attention weights of queries that see at most this many keys are kept for the backward pass."""

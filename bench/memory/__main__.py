@@ -3,7 +3,7 @@
     python bench/memory [--only full-fp32 ...] [--steps 4]
 
 A tiny starter (8 million weights), rows of made-up Korean words. Prints one line per run:
-what `jangin plan` foresees from a sample of the tokens, what the stage plans when it has counted
+what `jangin plan` estimates from a sample of the tokens, what the stage plans when it has counted
 them, the measured peak, and how far off the two were.
 """
 
@@ -137,10 +137,10 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
 
     services = Services(folder, no_chat, ledger, Silence())
     context = StageContext(config.model_validate(fields), inputs, workspace, services)
-    foreseen = module.STAGE.cost(context).memory_bytes
+    estimated = module.STAGE.cost(context).memory_bytes
     module.STAGE.run(context)
     figures = json.loads((workspace / "runtime" / "training.json").read_text())
-    print("RESULT " + json.dumps(figures | {"foreseen": foreseen}))
+    print("RESULT " + json.dumps(figures | {"estimated": foreseen}))
 
 
 def prepare(folder: Path, size: str) -> None:
@@ -167,7 +167,7 @@ def main() -> None:
         else:
             run(case, Path(folder), options.steps, options.tokens)
         return
-    print(f"{'run':22} {'foreseen MiB':>12} {'planned MiB':>12} {'measured MiB':>12} {'off':>14}")
+    print(f"{'run':22} {'estimate MiB':>12} {'planned MiB':>12} {'measured MiB':>12} {'off':>14}")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         inside("prepare", root / "model", options)
@@ -177,9 +177,9 @@ def main() -> None:
             (folder / "base" / "model").symlink_to(root / "model")
             figures = inside(case, folder, options)
             planned, peak = figures["predicted_memory_bytes"], figures["peak_memory_bytes"]
-            mib = [round(v / 2**20) for v in (figures["foreseen"], planned, peak)]
+            mib = [round(v / 2**20) for v in (figures["estimated"], planned, peak)]
             padded = "" if figures["packed"] else f"  padded: {figures['padded_because']}"
-            off = f"{figures['foreseen'] / peak - 1:+7.1%}{planned / peak - 1:+7.1%}"
+            off = f"{figures['estimated'] / peak - 1:+7.1%}{planned / peak - 1:+7.1%}"
             print(f"{case:22} {mib[0]:12} {mib[1]:12} {mib[2]:12} {off}{padded}", flush=True)
             parts = {k: round(v / 2**20) for k, v in figures["memory_plan"].items()}
             print(f"{'':22} {parts}")

@@ -21,7 +21,7 @@ from transformers import (
 from jangin.core.errors import StoreError, TrainingError
 from jangin.core.records import SplitExample
 from jangin.core.store import Artifact
-from jangin.models.device import available_bytes, reset_peak_memory, peak_memory
+from jangin.models.device import available_bytes, peak_memory, reset_peak_memory
 from jangin.models.memory import (
     GIB,
     Training,
@@ -38,7 +38,7 @@ from jangin.training.preflight.memory import (
     Forecast,
     Work,
     check,
-    foresee,
+    estimate,
     largest_batch,
     recorded,
     settle_checkpointing,
@@ -159,7 +159,7 @@ import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
 from jangin.core.stage import Silence
-from jangin.training.preflight.memory import Work, foresee
+from jangin.training.preflight.memory import Work, estimate
 from jangin.models.device import peak_memory
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.loop.config import TrainingConfig
@@ -178,7 +178,7 @@ with tempfile.TemporaryDirectory() as scratch:
     (base / "model").mkdir(parents=True)
     llama = LlamaConfig(**shape)
     llama.save_pretrained(base / "model")
-    plan = foresee(base, config, Work(lengths.tolist(), trained.mean())).plan
+    plan = estimate(base, config, Work(lengths.tolist(), trained.mean())).plan
     model = attach(LlamaForCausalLM(llama), config)
     train(model, data, None, config, Path(scratch), Silence())
 print(plan.peak, peak_memory())
@@ -300,7 +300,7 @@ def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_lar
 
     def plan(lengths, **changes):
         fields = {"precision": "fp32", "examples_per_step": 4, "tokens_per_batch": 400} | changes
-        return foresee(tmp_path, TrainingConfig(**fields), Work(lengths, 0.5)).plan
+        return estimate(tmp_path, TrainingConfig(**fields), Work(lengths, 0.5)).plan
 
     whole, split = plan([100] * 8), plan([101] * 8)
     assert split.activations == pytest.approx(whole.activations, rel=0.02)
@@ -321,7 +321,7 @@ def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(t
     path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
     config = TrainingConfig(precision="fp32")
     work = Work([100] * 40, 0.5)
-    forecast = foresee(tmp_path, config, work)
+    forecast = estimate(tmp_path, config, work)
     found = recorded(tmp_path, config, work)
     assert found["predicted_memory_bytes"] == forecast.plan.peak
     assert sum(found["memory_plan"].values()) == forecast.plan.peak
@@ -347,7 +347,7 @@ def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
     (tmp_path / "model" / "config.json").write_text(json.dumps(EIGHT_BILLION))
     work = Work([100] * 40, 0.5)
     one, two, sharded = (
-        foresee(tmp_path, TrainingConfig(precision="fp32", examples_per_step=8, **changes), work)
+        estimate(tmp_path, TrainingConfig(precision="fp32", examples_per_step=8, **changes), work)
         for changes in ({}, {"devices": 2}, {"devices": 2, "sharding": "fsdp"})
     )
     assert two.plan.activations < 0.7 * one.plan.activations

@@ -60,7 +60,7 @@ class Forecast:
         return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
 
 
-def foresee(base: Path, config: TrainingConfig, work: Work) -> Forecast:
+def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
     """What training the model of a `base` artifact will take.
 
     Raises `TrainingError` where its config.json does not tell.
@@ -113,7 +113,7 @@ def settle_checkpointing(base: Path, config: C, work: Work) -> C:
     if config.activation_checkpointing != "auto":
         return config
     try:
-        forecast = foresee(base, config, work)
+        forecast = estimate(base, config, work)
     except TrainingError:
         return config
     if forecast.needed <= available_bytes(forecast.device):
@@ -127,7 +127,7 @@ def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progr
         return
     settled = settle_checkpointing(base, config, work)
     try:
-        forecast = foresee(base, settled, work)
+        forecast = estimate(base, settled, work)
         check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
     except TrainingError as error:
         if config.memory == "refuse":
@@ -154,7 +154,7 @@ def check(forecast: Forecast, available: int, tokens: int) -> None:
 def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
     """The plan as it stands beside the measured peak in training.json; empty where none is made."""
     try:
-        plan = foresee(base, config, work).plan
+        plan = estimate(base, config, work).plan
     except TrainingError:
         return {}
     return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
@@ -171,7 +171,7 @@ def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
     tokens = sum(work.lengths) * steps // per_epoch
     text = f"{steps} steps, about {tokens} tokens"
     try:
-        forecast = foresee(base, settle_checkpointing(base, config, work), work)
+        forecast = estimate(base, settle_checkpointing(base, config, work), work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens

@@ -140,7 +140,7 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     estimated = module.STAGE.cost(context).memory_bytes
     module.STAGE.run(context)
     figures = json.loads((workspace / "runtime" / "training.json").read_text())
-    print("RESULT " + json.dumps(figures | {"estimated": foreseen}))
+    print("RESULT " + json.dumps(figures | {"estimated": estimated}))
 
 
 def prepare(folder: Path, size: str) -> None:

@@ -12,9 +12,9 @@ from jangin.core.ledger import MIGRATIONS, Bill, CallCount, Ledger
 
 
 def test_an_answer_is_kept_by_request_and_source(ledger):
-    ledger.asking("r", "here", "m")
+    ledger.record_request("r", "here", "m")
     assert ledger.reply("r", "here") is None
-    ledger.answered("r", "here", "reply")
+    ledger.record_reply("r", "here", "reply")
     assert ledger.reply("r", "here") == "reply"
     assert ledger.reply("r", "there") is None
     assert ledger.reply("other", "here") is None
@@ -23,9 +23,9 @@ def test_an_answer_is_kept_by_request_and_source(ledger):
 def test_calls_are_counted_asked_answered_and_asked_again(ledger):
     assert ledger.count_calls() == CallCount(0, 0, 0)
     for request in ("a", "b", "b", "c"):
-        ledger.asking(request, "", "m")
-    ledger.answered("a", "", "x")
-    ledger.answered("b", "", "x")
+        ledger.record_request(request, "", "m")
+    ledger.record_reply("a", "", "x")
+    ledger.record_reply("b", "", "x")
     assert ledger.count_calls() == CallCount(requests=3, answered=2, asked_again=1)
 
 
@@ -36,10 +36,10 @@ def test_the_counts_are_those_of_what_happened(tmp_path_factory, events):
     asked, answered = {}, set()
     for is_answer, request in events:
         if not is_answer:
-            ledger.asking(request, "", "m")
+            ledger.record_request(request, "", "m")
             asked[request] = asked.get(request, 0) + 1
         elif request in asked:
-            ledger.answered(request, "", "x")
+            ledger.record_reply(request, "", "x")
             answered.add(request)
     again = sum(times > 1 for times in asked.values())
     assert ledger.count_calls() == CallCount(len(asked), len(answered), again)
@@ -47,32 +47,32 @@ def test_the_counts_are_those_of_what_happened(tmp_path_factory, events):
 
 
 def test_a_memo_keeps_its_newest_value_in_its_own_namespace(ledger):
-    assert ledger.recall("ocr", "page") is None
-    ledger.remember("ocr", "page", "old")
-    ledger.remember("ocr", "page", "새 값")
-    ledger.remember("other", "page", "x")
-    assert ledger.recall("ocr", "page") == "새 값"
+    assert ledger.get("ocr", "page") is None
+    ledger.put("ocr", "page", "old")
+    ledger.put("ocr", "page", "새 값")
+    ledger.put("other", "page", "x")
+    assert ledger.get("ocr", "page") == "새 값"
 
 
 def test_everything_is_there_after_opening_again(tmp_path):
     path = tmp_path / "deep" / "ledger.sqlite"
     first = Ledger(path)
-    first.asking("r", "", "m")
-    first.answered("r", "", "x")
-    first.remember("n", "k", "v")
+    first.record_request("r", "", "m")
+    first.record_reply("r", "", "x")
+    first.put("n", "k", "v")
     first.close()
     again = Ledger(path)
-    assert (again.reply("r", ""), again.recall("n", "k")) == ("x", "v")
+    assert (again.reply("r", ""), again.get("n", "k")) == ("x", "v")
     again.close()
 
 
 def test_the_time_of_a_stage_is_that_of_the_runs_that_made_it(ledger):
     assert ledger.seconds_of("sft", "k") is None
     run = ledger.start_run("run all", "0.1.0")
-    ledger.note_step(run, "main", "sft", "k", "run", ("never ran",), 2.0)
-    ledger.note_step(run, "main", "sft", "k", "resume", (), 3.0)
-    ledger.note_step(run, "main", "sft", "k", "cached", (), 0.5)
-    ledger.note_step(run, "main", "sft", "other", "run", (), 9.0)
+    ledger.record_step(run, "main", "sft", "k", "run", ("never ran",), 2.0)
+    ledger.record_step(run, "main", "sft", "k", "resume", (), 3.0)
+    ledger.record_step(run, "main", "sft", "k", "cached", (), 0.5)
+    ledger.record_step(run, "main", "sft", "other", "run", (), 9.0)
     ledger.end_run(run, "done")
     assert ledger.seconds_of("sft", "k") == 5.0
 
@@ -144,7 +144,7 @@ def work(path, barrier, number):
     barrier.wait()
     ledger = Ledger(path)
     for request in range(20):
-        ledger.asking(f"{request}", f"{number}", "m")
+        ledger.record_request(f"{request}", f"{number}", "m")
     ledger.close()
 
 
@@ -168,7 +168,8 @@ def test_what_a_killed_process_asked_is_counted_and_what_it_got_is_kept(tmp_path
     script = (
         "import os, signal, sys; from pathlib import Path; from jangin.core.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]))\n"
-        "ledger.asking('a', '', 'm'); ledger.answered('a', '', 'x'); ledger.asking('b', '', 'm')\n"
+        "ledger.record_request('a', '', 'm'); ledger.record_reply('a', '', 'x')\n"
+        "ledger.record_request('b', '', 'm')\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
@@ -196,8 +197,8 @@ def test_calls_of_a_ledger_before_spending_was_counted_are_kept_and_have_no_pric
 def test_spending_is_summed_by_stage_teacher_and_model_and_recordings_are_left_out(ledger):
     for stage, request, source in (("a", "1", ""), ("a", "2", ""), ("b", "3", "recorded 12ab")):
         ledger.stage = stage
-        ledger.asking(request, source, "m", "t", 0.5)
-        ledger.answered(request, source, "{}", 10, 5, usd=-0.25)
+        ledger.record_request(request, source, "m", "t", 0.5)
+        ledger.record_reply(request, source, "{}", 10, 5, usd=-0.25)
     (row,) = ledger.spend()
     assert (row.stage, row.calls, row.prompt_tokens, row.completion_tokens) == ("a", 2, 20, 10)
     assert row.usd == 0.5
@@ -205,50 +206,50 @@ def test_spending_is_summed_by_stage_teacher_and_model_and_recordings_are_left_o
 
 
 def test_a_bill_counts_each_request_once_whoever_paid_for_it(ledger):
-    with ledger.making("synthesize", "k1"):
-        ledger.asking("shared", "", "m", "t", 2.0)
-        ledger.asking("own", "", "m", "t", 1.0)
-    with ledger.making("synthesize", "k2"):
-        ledger.used("shared", "")
-        ledger.asking("free", "", "m", "t", None)
-        ledger.asking("heard", "recorded 12ab", "m", "t", 0.0)
-    ledger.asking("for nobody", "", "m", "t", 8.0)
+    with ledger.recording_uses("synthesize", "k1"):
+        ledger.record_request("shared", "", "m", "t", 2.0)
+        ledger.record_request("own", "", "m", "t", 1.0)
+    with ledger.recording_uses("synthesize", "k2"):
+        ledger.record_use("shared", "")
+        ledger.record_request("free", "", "m", "t", None)
+        ledger.record_request("heard", "recorded 12ab", "m", "t", 0.0)
+    ledger.record_request("for nobody", "", "m", "t", 8.0)
     assert ledger.bill(["k1"]) == Bill(calls=2, usd=3.0)
     assert ledger.bill(["k2"]) == Bill(calls=2, usd=2.0, unpriced=1, recorded=1)
     assert ledger.bill(["k1", "k2", "k3"]) == Bill(calls=3, usd=3.0, unpriced=1, recorded=1)
     assert ledger.bill([]) == Bill()
-    assert (ledger.knows_uses("k2"), ledger.knows_uses("k3")) == (True, False)
+    assert (ledger.has_uses("k2"), ledger.has_uses("k3")) == (True, False)
 
 
 def test_an_artifact_that_asked_nothing_is_told_from_one_that_nobody_noted(ledger):
-    with ledger.making("curate", "quiet"):
+    with ledger.recording_uses("curate", "quiet"):
         pass
-    assert ledger.knows_uses("quiet")
+    assert ledger.has_uses("quiet")
     assert ledger.bill(["quiet"]) == Bill()
     assert (ledger.stage, ledger.artifact) == ("", "")
 
 
 def test_a_request_asked_again_costs_again_and_one_taken_back_does_not(ledger):
     for _ in range(3):
-        ledger.asking("r", "", "m", "t", 1.0)
-    ledger.unask("r", "", 1.0)
-    ledger.charge("r", "", 0.5)
+        ledger.record_request("r", "", "m", "t", 1.0)
+    ledger.uncount_request("r", "", 1.0)
+    ledger.add_cost("r", "", 0.5)
     (row,) = ledger.spend()
     assert (row.calls, row.usd) == (2, 2.5)
 
 
 def test_changes_made_together_are_all_there_or_none(ledger):
     def half():
-        with ledger.together():
-            ledger.remember("n", "a", "1")
+        with ledger.transaction():
+            ledger.put("n", "a", "1")
             raise KeyError
 
     with pytest.raises(KeyError):
         half()
-    assert ledger.recall_all("n") == {}
-    with ledger.together():
-        ledger.remember("n", "b", "2")
-        ledger.remember("n", "a", "1")
-    assert list(ledger.recall_all("n").items()) == [("b", "2"), ("a", "1")]
-    ledger.drop_memo("n", "b")
-    assert ledger.recall_all("n") == {"a": "1"}
+    assert ledger.get_all("n") == {}
+    with ledger.transaction():
+        ledger.put("n", "b", "2")
+        ledger.put("n", "a", "1")
+    assert list(ledger.get_all("n").items()) == [("b", "2"), ("a", "1")]
+    ledger.delete("n", "b")
+    assert ledger.get_all("n") == {"a": "1"}

@@ -51,7 +51,7 @@ def rows_of(record):
 
 
 def test_the_records_are_found():
-    assert {"Document", "Chunk", "Example", "Score", "ModelRef"} <= {r.__name__ for r in RECORDS}
+    assert {"Document", "Chunk", "Example", "Score", "Message"} <= {r.__name__ for r in RECORDS}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
@@ -156,14 +156,16 @@ def test_rows_of_another_record_type_are_refused(tmp_path):
     path = tmp_path / "pages.parquet"
     write_table(path, types.Page, [types.Page(number=1, start=0, end=3, method="text")])
     with pytest.raises(StoreError, match="Delete its folder"):
-        read_table(path, types.ModelRef)
+        read_table(path, types.Message)
 
 
 def test_a_path_that_looks_like_a_partition_adds_no_column(tmp_path):
     folder = tmp_path / "year=2026" / "_한글"
     folder.mkdir(parents=True)
-    write_table(folder / "t.parquet", types.ModelRef, [types.ModelRef(base="b")])
-    assert read_table(folder / "t.parquet", types.ModelRef) == [types.ModelRef(base="b")]
+    write_table(folder / "t.parquet", types.Message, [types.Message(role="user", content="b")])
+    assert read_table(folder / "t.parquet", types.Message) == [
+        types.Message(role="user", content="b")
+    ]
 
 
 def test_what_a_table_cannot_hold_is_named_with_its_field():

@@ -5,11 +5,11 @@ import pytest
 
 from jangin.core.config import StageConfig
 from jangin.core.errors import StoreError
-from jangin.core.records import ModelRef
+from jangin.core.records import Message
 from jangin.core.stage import Cost, Services, Silence, Stage, StageContext
 from jangin.core.store import JOURNAL, RUNTIME
 
-ROWS = [ModelRef(base="a"), ModelRef(base="b")]
+ROWS = [Message(role="user", content="a"), Message(role="user", content="b")]
 
 
 class Counting(Silence):
@@ -32,35 +32,35 @@ class Counting(Silence):
 
 @pytest.fixture
 def context(make_context):
-    return make_context(StageConfig(), {"models": (ModelRef, ROWS)})
+    return make_context(StageConfig(), {"models": (Message, ROWS)})
 
 
 def test_a_stage_reads_the_kinds_it_was_given_and_knows_which_there_are(context):
-    assert context.read("models", ModelRef) == ROWS
+    assert context.read("models", Message) == ROWS
     assert (context.has("models"), context.has("chunks")) == (True, False)
     assert (context.folder("models") / "models.parquet").exists()
 
 
 def test_what_a_stage_writes_is_a_table_in_its_workspace(context):
-    context.write("refs", ModelRef, ROWS)
+    context.write("refs", Message, ROWS)
     assert [path.name for path in context.workspace.iterdir()] == ["refs.parquet"]
 
 
 def test_a_damaged_input_is_a_store_error(context):
     (context.folder("models") / "models.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match="Delete its folder and run again"):
-        context.read("models", ModelRef)
+        context.read("models", Message)
 
 
 def test_a_journal_gives_back_what_was_noted_without_its_torn_end(context):
-    assert context.done("refs", ModelRef) == []
+    assert context.done("refs", Message) == []
     context.note("refs", ROWS[:1])
     context.note("refs", ROWS[1:])
     path = context.workspace / JOURNAL / "refs.jsonl"
     path.write_bytes(path.read_bytes()[:-3])
-    assert context.done("refs", ModelRef) == ROWS[:1]
+    assert context.done("refs", Message) == ROWS[:1]
     context.note("refs", ROWS[1:])
-    assert context.done("refs", ModelRef) == ROWS
+    assert context.done("refs", Message) == ROWS
 
 
 def test_runtime_files_have_a_folder_of_their_own(context):

@@ -13,7 +13,7 @@ import pytest
 
 from jangin.core.errors import StoreError
 from jangin.core.parquet import write_table
-from jangin.core.records import ModelRef
+from jangin.core.records import Message
 from jangin.core.store import JOURNAL, MANIFEST, RUNTIME, Store, disk_errors
 
 KEY, OTHER_KEY = "ab" * 32, "cd" * 32
@@ -68,7 +68,7 @@ def test_the_same_rows_in_another_parquet_file_are_the_same_content(store):
     contents = set()
     for compression in ("zstd", "none"):
         path = store.workspace("chunk", KEY, keep=False) / "rows.parquet"
-        write_table(path, ModelRef, [ModelRef(base="b")])
+        write_table(path, Message, [Message(role="user", content="b")])
         if compression == "none":
             pq.write_table(pq.read_table(path), path, compression=compression)
         contents.add(publish(store).manifest.content)
@@ -267,10 +267,10 @@ def test_a_full_disk_is_one_sentence_and_the_store_stays_sound(full_disk):
     workspace = store.workspace("chunk", KEY, keep=False)
     (workspace / "b.txt").write_text("new")
     fill(full_disk)
-    rows = [ModelRef(base=f"{number:064x}") for number in range(2000)]
+    rows = [Message(role="user", content=f"{number:064x}") for number in range(2000)]
     for work in (
         lambda: publish(store),
-        lambda: write_table(workspace / "rows.parquet", ModelRef, rows),
+        lambda: write_table(workspace / "rows.parquet", Message, rows),
     ):
         full = pytest.raises(StoreError, match=r"the disk is full while.*what was finished is kept")
         with full, disk_errors(store.root):

@@ -9,8 +9,8 @@ from jangin.core.records import Message
 from jangin.core.stage import Silence
 from jangin.inference.generate import generate
 from jangin.inference.local_chat import LocalChat, _load, local_source
-from jangin.llm.ask import account_of, ask_all
-from jangin.llm.budget import Budget
+from jangin.llm.ask import ask_all, budget_of
+from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
 from jangin.models.starter import make_starter
 from jangin.project.teachers import Desk, Teacher, open_teacher
@@ -110,9 +110,9 @@ def test_its_identity_is_its_bytes_and_not_its_place(folder, tmp_path, ledger):
 def test_a_teacher_of_type_model_is_free_and_goes_through_the_ledger(folder, ledger):
     given = {"type": "model", "base": {"type": "local", "path": folder.name}, "rows": 2}
     teacher = TypeAdapter(Teacher).validate_python(given)
-    desk = Desk(folder.parent, ledger, Silence(), Budget(1.0))
+    desk = Desk(folder.parent, ledger, Silence(), SpendingLimit(1.0))
     chat = open_teacher("w", teacher, desk)
-    assert (chat.model, account_of(chat).price) == ("small", FREE)
+    assert (chat.model, budget_of(chat).price) == ("small", FREE)
     first = run(chat, [ask("휴가")])
     assert ledger.count_calls().answered == 1
     assert run(open_teacher("w", teacher, desk), [ask("휴가")]) == first

@@ -10,7 +10,7 @@ from jangin.core.chat import ChatReply, ChatRequest, FakeChat
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError
 from jangin.core.ledger import CallCount, Ledger
 from jangin.core.records import Message
-from jangin.llm.ask import HOPELESS, CachedChat, ask_all
+from jangin.llm.ask import MAX_CONSECUTIVE_FAILURES, CachedChat, ask_all
 
 
 def ask(text="안녕하세요?", **fields):
@@ -199,7 +199,7 @@ def test_a_model_that_never_answers_is_given_up_before_every_request_was_tried()
     ]
     with pytest.raises(ChatError, match="connection refused"):
         ask_all(gone, requests, 4, lambda _index, _reply: None)
-    assert gone.tried <= HOPELESS + 4
+    assert gone.tried <= MAX_CONSECUTIVE_FAILURES + 4
 
 
 class Dying:
@@ -226,13 +226,18 @@ def test_a_model_that_dies_half_way_is_given_up_and_what_came_is_kept():
     dying, replies = Dying(30), {}
     with pytest.raises(ChatError, match="connection refused"):
         ask_all(dying, [ask(str(n)) for n in range(200)], 4, replies.__setitem__)
-    assert dying.tried <= 30 + HOPELESS + 4
+    assert dying.tried <= 30 + MAX_CONSECUTIVE_FAILURES + 4
     assert sum(isinstance(reply, ChatReply) for reply in replies.values()) == 30
 
 
 def test_a_model_that_answers_now_and_then_is_not_given_up():
     replies = {}
-    ask_all(Dying(0, HOPELESS - 1), [ask(str(n)) for n in range(100)], 1, replies.__setitem__)
+    ask_all(
+        Dying(0, MAX_CONSECUTIVE_FAILURES - 1),
+        [ask(str(n)) for n in range(100)],
+        1,
+        replies.__setitem__,
+    )
     assert len(replies) == 100
 
 
@@ -261,7 +266,7 @@ class InFlight:
         finally:
             self.inside -= 1
 
-    def leave(self):
+    def stop_sending(self):
         self.stopped.set()
         return self.inside
 

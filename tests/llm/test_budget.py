@@ -5,8 +5,8 @@ import pytest
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import BudgetError, ChatError, RefusedError
 from jangin.core.records import Message
-from jangin.llm.ask import CachedChat, account_of, ask_all
-from jangin.llm.budget import Account, Budget
+from jangin.llm.ask import CachedChat, ask_all, budget_of
+from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.prices import Price
 from jangin.llm.recorded import RecordingChat
 
@@ -51,7 +51,7 @@ def run(chat, count, concurrency=8):
 
 
 def cached(model, ledger, limit=None, price=DOLLAR_A_TOKEN):
-    return CachedChat(model, ledger, Account("t", price, Budget(limit, ledger.spent_usd())))
+    return CachedChat(model, ledger, Budget("t", price, SpendingLimit(limit, ledger.spent_usd())))
 
 
 def test_what_a_call_cost_stands_in_the_ledger_by_stage_and_teacher(ledger):
@@ -100,19 +100,19 @@ def test_requests_that_were_not_answered_cost_nothing(ledger):
     chat = cached(Priced(10, {"1": ChatError("down")}), ledger, limit=30)
     assert len(run(chat, 3, concurrency=1)) == 3
     assert ledger.spent_usd() == 20
-    assert chat.account.budget.spent_usd == 20
+    assert chat.budget.limit.spent_usd == 20
 
 
 def test_a_try_that_was_lost_counts_at_its_worst(ledger):
     class Flaky(Priced):
         async def complete(self, request):
-            chat.lost(request)
+            chat.charge_lost(request)
             return await super().complete(request)
 
     chat = cached(Flaky(3), ledger)
     run(chat, 2)
     assert ledger.spent_usd() == 2 * (10 + 3)
-    assert chat.account.budget.spent_usd == ledger.spent_usd()
+    assert chat.budget.limit.spent_usd == ledger.spent_usd()
 
 
 def test_a_run_that_is_stopped_counts_what_was_under_way_at_its_worst(ledger):
@@ -152,5 +152,5 @@ def test_what_is_under_way_when_the_key_is_refused_is_kept(ledger):
 
 def test_the_account_is_found_behind_a_recorder(ledger, tmp_path):
     chat = cached(Priced(), ledger)
-    assert account_of(RecordingChat(chat, tmp_path / "r.jsonl")) is chat.account
-    assert account_of(Priced()) is None
+    assert budget_of(RecordingChat(chat, tmp_path / "r.jsonl")) is chat.budget
+    assert budget_of(Priced()) is None

@@ -352,12 +352,12 @@ def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
         tasks = [asyncio.create_task(chat.complete(ask(sample=n))) for n in range(3)]
         await told.wait()
         await asyncio.sleep(0.1)
-        assert chat.leave() == 0
+        assert chat.stop_sending() == 0
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         await chat.close()
         return ended
 
-    chat.say = say
+    chat.notify = say
     assert all(isinstance(error, StoppedError) for error in asyncio.run(work()))
     assert said == [f"{chat.base_url} asks to wait 90 s (HTTP 503: maintenance)"]
     server.answers = [completion("네")]
@@ -369,8 +369,8 @@ def test_a_429_makes_fewer_requests_at_once_until_it_passes(server, chat):
     replies = {}
     ask_all(chat, [ask(sample=n) for n in range(40)], 8, replies.__setitem__)
     assert {reply.content for reply in replies.values()} == {"네"}
-    assert 1 <= chat._at_once.limit < 8 + 40
-    assert chat._at_once.limit < chat.most_at_once
+    assert 1 <= chat._concurrency.limit < 8 + 40
+    assert chat._concurrency.limit < chat.max_concurrency
 
 
 @pytest.mark.parametrize("size", [200_000, 5_000_000])
@@ -379,7 +379,7 @@ def test_a_reply_that_is_too_large_is_refused_in_one_sentence_and_not_asked_agai
 ):
     server.answers = [completion("가" * size)]
     lost = []
-    chat.lost = lost.append
+    chat.on_lost = lost.append
     with pytest.raises(ChatError, match=r"is larger than the 200,000 bytes allowed. Lower max_t"):
         complete(chat)
     assert len(server.requests) == len(lost) == 1
@@ -415,7 +415,7 @@ def test_a_body_that_is_cut_off_is_asked_again_and_counted_as_lost():
         port = server.sockets[0].getsockname()[1]
         lost = []
         chat = EndpointChat("m", f"http://127.0.0.1:{port}/v1", first_wait_seconds=0.001)
-        chat.lost = lost.append
+        chat.on_lost = lost.append
         reply = await chat.complete(ask())
         await chat.close()
         server.close()
@@ -461,7 +461,7 @@ def test_a_form_that_the_endpoint_does_not_know_is_given_up_once_and_said_once(s
     no_json = failure(400, "response_format is not supported")
     server.answers = [no_schema, no_json, completion("{}")]
     said = []
-    chat.say = said.append
+    chat.notify = said.append
     for _ in range(3):
         assert complete(chat, ask(json_schema=SCHEMA)).content == "{}"
     forms = [body.get("response_format", {}).get("type") for body in server.bodies]

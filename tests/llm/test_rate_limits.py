@@ -86,7 +86,7 @@ def load(limit, endpoint, workers, asked):
                 while True:
                     async with limit.slot():
                         fits = await endpoint.ask()
-                    limit.saw(refused=not fits)
+                    limit.record(refused=not fits)
                     if fits:
                         break
 
@@ -99,7 +99,7 @@ def test_it_settles_near_what_the_endpoint_takes():
     limit, endpoint = Concurrency(), Endpoint(8)
     load(limit, endpoint, 64, 400)
     first = endpoint.refused
-    limit.leave_loop()
+    limit.forget_waiters()
     load(limit, endpoint, 64, 2000)
     assert 5 <= limit.limit <= 12
     assert endpoint.refused - first < 1000  # with no wait after a refusal; 14,000 without a limit
@@ -133,7 +133,7 @@ def test_429_at_random_hold_nearly_nothing_back():
 def test_an_endpoint_that_becomes_too_busy_after_429_at_random_is_still_found_out():
     limit, endpoint = Concurrency(), Whims(0.2)
     load(limit, endpoint, 64, 2000)
-    limit.leave_loop()
+    limit.forget_waiters()
     endpoint.capacity = 8
     load(limit, endpoint, 64, 2000)
     assert limit.limit < 20
@@ -142,11 +142,11 @@ def test_an_endpoint_that_becomes_too_busy_after_429_at_random_is_still_found_ou
 def test_it_never_falls_below_one_and_never_rises_above_what_is_allowed():
     limit = Concurrency(4)
     for _ in range(50):
-        limit.saw(refused=True)
+        limit.record(refused=True)
     assert limit.limit >= 0.5
     assert int(max(limit.limit, 1)) == 1
     for _ in range(500):
-        limit.saw(refused=False)
+        limit.record(refused=False)
     assert limit.limit == 4
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from jangin.core.chat import ChatReply
-from jangin.llm.refusals import why_refused
+from jangin.llm.refusals import refusal_reason
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from jangin.llm.refusals import why_refused
     ],
 )
 def test_common_refusals_are_known(text):
-    assert why_refused(ChatReply(content=text)).startswith("the model refused (")
+    assert refusal_reason(ChatReply(content=text)).startswith("the model refused (")
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,13 @@ def test_common_refusals_are_known(text):
     ],
 )
 def test_answers_are_no_refusals(text):
-    assert why_refused(ChatReply(content=text)) == ""
+    assert refusal_reason(ChatReply(content=text)) == ""
 
 
 def test_what_the_endpoint_says_counts_whatever_the_words_are():
     assert (
-        why_refused(ChatReply(content="음", finish_reason="refusal")) == "the model refused ('음')"
+        refusal_reason(ChatReply(content="음", finish_reason="refusal"))
+        == "the model refused ('음')"
     )
-    filtered = why_refused(ChatReply(content="", finish_reason="content_filter"))
+    filtered = refusal_reason(ChatReply(content="", finish_reason="content_filter"))
     assert filtered == "the endpoint's filter held the reply back"

@@ -11,12 +11,12 @@ from jangin.core.config import StageConfig
 from jangin.core.errors import ChatError, MissingReplyError, RefusedError, StageError
 from jangin.core.prompts import Prompts
 from jangin.llm.ask import CachedChat
-from jangin.llm.budget import Account
+from jangin.llm.budget import Budget
 from jangin.llm.prices import Price
 from jangin.llm.structured import (
     ask_structured,
     count_unpaid,
-    make_question,
+    make_request,
     parse_reply,
     schema_text,
 )
@@ -34,7 +34,7 @@ GOOD = '{"words": ["a", "b"]}'
 
 
 def question(subject, language="ko", **fields):
-    return make_question(
+    return make_request(
         subject,
         Prompts().find("paraphrase", language),
         Words,
@@ -281,7 +281,7 @@ def test_how_many_replies_could_be_read_stands_in_the_summary(context):
 def test_the_forecast_counts_tokens_and_dollars_of_what_is_not_paid_for(context):
     price = Price(input_usd_per_million=0, output_usd_per_million=1_000_000)
     ledger = context.services.ledger
-    chat = CachedChat(FakeChat(lambda _request: GOOD), ledger, Account("t", price))
+    chat = CachedChat(FakeChat(lambda _request: GOOD), ledger, Budget("t", price))
     questions = [question("가", max_tokens=10), question("나", max_tokens=10)]
     asyncio.run(chat.complete(questions[0].request))
     assert count_unpaid(context, chat, questions) == 1

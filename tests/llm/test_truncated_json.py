@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.llm.truncated_json import is_cut
+from jangin.llm.truncated_json import is_truncated
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from jangin.llm.truncated_json import is_cut
     ],
 )
 def test_slips_are_no_cut(text):
-    assert not is_cut(text)
+    assert not is_truncated(text)
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ def test_slips_are_no_cut(text):
     ['{"pairs": [', '[{"a": "b"}', '{"a": "b', '{"a": "b\\', "{'a': 'it", '```\n{"a": [1, 2\n```'],
 )
 def test_what_breaks_off_is_a_cut(text):
-    assert is_cut(text)
+    assert is_truncated(text)

@@ -20,7 +20,7 @@ from jangin.core.stage import Cost, Services, Stage
 from jangin.core.store import Store
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
-from jangin.llm.structured import ask_structured, make_question
+from jangin.llm.structured import ask_structured, make_request
 from jangin.project.file import Opened, Project
 from jangin.project.plan import plan
 from jangin.project.runner import Watcher, artifacts, run
@@ -92,7 +92,7 @@ def teach(context):
     chat = context.services.chat(context.config.teacher)
     words = context.read("words", Word)
     questions = [
-        make_question(
+        make_request(
             word.text,
             context.services.prompts.find("paraphrase", "en"),
             Pairs,

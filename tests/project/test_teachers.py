@@ -3,9 +3,9 @@ from pydantic import TypeAdapter
 
 from jangin.core.errors import ConfigError
 from jangin.core.stage import Silence
-from jangin.llm.ask import CachedChat, account_of
+from jangin.llm.ask import CachedChat, budget_of
 from jangin.llm.batch_api import BatchChat
-from jangin.llm.budget import Budget
+from jangin.llm.budget import SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
@@ -23,7 +23,7 @@ def teacher(**fields):
 @pytest.fixture
 def desk(tmp_path, ledger):
     def make(limit=None, **fields):
-        return Desk(tmp_path, ledger, Silence(), Budget(limit), **fields)
+        return Desk(tmp_path, ledger, Silence(), SpendingLimit(limit), **fields)
 
     return make
 
@@ -46,7 +46,7 @@ def test_every_setting_of_a_teacher_reaches_the_client():
     }
     client = open_endpoint(teacher(**given, concurrency=5))
     assert {name: getattr(client, name) for name in given} == given
-    assert client.most_at_once == 5
+    assert client.max_concurrency == 5
 
 
 def test_only_what_changes_replies_is_identity():
@@ -76,18 +76,18 @@ def test_an_endpoint_is_paid_out_of_the_budget_by_name(desk):
     price = Price(input_usd_per_million=1, output_usd_per_million=2)
     at = desk(5)
     chat = open_teacher("writer", teacher(price=price), at)
-    account = account_of(chat)
-    assert (account.teacher, account.price) == ("writer", price)
-    assert account.budget is at.budget
+    budget = budget_of(chat)
+    assert (budget.teacher, budget.price) == ("writer", price)
+    assert budget.limit is at.budget
     assert isinstance(chat.inner, EndpointChat)
-    assert chat.inner.lost == chat.lost
+    assert chat.inner.on_lost == chat.charge_lost
 
 
 def test_a_batch_teacher_is_one_and_knows_whom_to_tell(desk):
     chat = open_teacher("writer", teacher(mode="batch", poll_seconds=3), desk())
     assert isinstance(chat.inner, BatchChat)
     assert chat.inner.poll_seconds == 3
-    assert chat.inner.found == chat.found
+    assert chat.inner.on_resumed == chat.uncount_resumed
 
 
 def test_a_budget_without_a_price_is_told(desk):
@@ -101,7 +101,7 @@ def test_a_recorded_teacher_is_free_and_records_from_its_endpoint(desk, tmp_path
     recorded = TypeAdapter(Teacher).validate_python(
         {"type": "recorded", "model": "m", "replies": "r.jsonl"}
     )
-    assert account_of(open_teacher("w", recorded, desk(5))).price == FREE
+    assert budget_of(open_teacher("w", recorded, desk(5))).price == FREE
     with pytest.raises(ConfigError, match="has no endpoint to record from"):
         open_teacher("w", recorded, desk(record=True))
     live = recorded.model_copy(update={"record_from": teacher()})

@@ -51,6 +51,6 @@ def digest_tree(files: Mapping[str, str]) -> str:
     return digest_value(dict(files))
 
 
-def rank(seed: int, purpose: str, name: str) -> float:
+def seeded_rank(seed: int, purpose: str, name: str) -> float:
     """A number in [0, 1) that depends on nothing but the three arguments."""
     return float(int(digest_value([seed, purpose, name])[:13], 16) / 16**13)

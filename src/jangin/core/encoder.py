@@ -42,7 +42,7 @@ class LocalEncoder(Config):
 EncoderConfig = Annotated[HubEncoder | LocalEncoder, Field(discriminator="type")]
 
 
-class Encoder(Protocol):
+class TextEncoder(Protocol):
     """A model that places texts of like meaning near each other."""
 
     @property
@@ -55,10 +55,10 @@ class Encoder(Protocol):
         ...
 
 
-OpenEncoder = Callable[[HubEncoder | LocalEncoder], Encoder]
+OpenEncoder = Callable[[HubEncoder | LocalEncoder], TextEncoder]
 
 
-def no_encoder(_config: HubEncoder | LocalEncoder) -> Encoder:
+def no_encoder(_config: HubEncoder | LocalEncoder) -> TextEncoder:
     """What stands where nothing can open an encoder."""
     raise StageError("no encoder can be opened here. Run the stage through `jangin run`.")
 

@@ -200,7 +200,7 @@ class Ledger:
             self._db.execute(f"PRAGMA user_version = {number}")
         self._db.execute("COMMIT")
 
-    def recall(self, namespace: str, key: str) -> str | None:
+    def get(self, namespace: str, key: str) -> str | None:
         """What was remembered under this key, or None."""
         with self._errors():
             row = self._db.execute(
@@ -208,7 +208,7 @@ class Ledger:
             ).fetchone()
         return None if row is None else str(row[0])
 
-    def remember(self, namespace: str, key: str, value: str) -> None:
+    def put(self, namespace: str, key: str, value: str) -> None:
         """Keep a result that was slow to win; the same key keeps the newest value."""
         with self._errors():
             self._db.execute(
@@ -223,7 +223,7 @@ class Ledger:
             ).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
-    def asking(
+    def record_request(
         self,
         request: str,
         source: str,
@@ -243,19 +243,20 @@ class Ledger:
                 "usd = coalesce(usd + excluded.usd, usd, excluded.usd)",
                 (request, source, model, self.stage, teacher, usd),
             )
-        self.used(request, source)
+        self.record_use(request, source)
 
     @contextmanager
-    def making(self, stage: str, artifact: str) -> Iterator[None]:
+    def recording_uses(self, stage: str, artifact: str) -> Iterator[None]:
         """Note what is asked or looked up meanwhile as used for this artifact."""
         self.stage, self.artifact = stage, artifact
         try:
-            self.used("", "")  # so that an artifact which asks nothing is known to cost nothing
+            # An artifact without requests gets a row too: it is known to cost nothing.
+            self.record_use("", "")
             yield
         finally:
             self.stage = self.artifact = ""
 
-    def used(self, request: str, source: str) -> None:
+    def record_use(self, request: str, source: str) -> None:
         """Note that the artifact being made stands on this request, whoever paid for it."""
         if not self.artifact:
             return
@@ -278,7 +279,7 @@ class Ledger:
         _, calls, usd, unpriced = found.get(False, (0, 0, 0.0, 0))
         return Bill(calls, float(usd), unpriced, found.get(True, (0,))[0])
 
-    def knows_uses(self, artifact: str) -> bool:
+    def has_uses(self, artifact: str) -> bool:
         """False for an artifact that an earlier version made, or another store."""
         with self._errors():
             row = self._db.execute(
@@ -286,7 +287,7 @@ class Ledger:
             ).fetchone()
         return row is not None
 
-    def answered(
+    def record_reply(
         self,
         request: str,
         source: str,
@@ -304,7 +305,7 @@ class Ledger:
                 (reply, _now(), usd, prompt_tokens, completion_tokens, request, source),
             )
 
-    def charge(self, request: str, source: str, usd: float) -> None:
+    def add_cost(self, request: str, source: str, usd: float) -> None:
         """Correct what a request cost: more for a lost try, less for one that never went out."""
         with self._errors():
             self._db.execute(
@@ -312,7 +313,7 @@ class Ledger:
                 (usd, request, source),
             )
 
-    def unask(self, request: str, source: str, usd: float) -> None:
+    def uncount_request(self, request: str, source: str, usd: float) -> None:
         """Take back one count of a request that did not go out after all."""
         with self._errors():
             self._db.execute(
@@ -322,7 +323,7 @@ class Ledger:
             )
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Make several changes at once: one commit, and none of them where one fails."""
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
@@ -350,7 +351,7 @@ class Ledger:
             ).fetchall()
         return [Spend(*row) for row in rows]
 
-    def recall_all(self, namespace: str) -> dict[str, str]:
+    def get_all(self, namespace: str) -> dict[str, str]:
         """Everything remembered under a namespace, by key."""
         with self._errors():
             rows = self._db.execute(
@@ -358,12 +359,12 @@ class Ledger:
             ).fetchall()
         return {str(key): str(value) for key, value in rows}
 
-    def drop_memo(self, namespace: str, key: str) -> None:
+    def delete(self, namespace: str, key: str) -> None:
         """Forget what was remembered under this key."""
         with self._errors():
             self._db.execute("DELETE FROM memos WHERE namespace = ? AND key = ?", (namespace, key))
 
-    def forget(self, request: str) -> None:
+    def drop_reply(self, request: str) -> None:
         """Drop an answer that turned out to be of no use, so that a later run asks again."""
         with self._errors():
             self._db.execute(
@@ -387,7 +388,7 @@ class Ledger:
             )
         return int(cursor.lastrowid or 0)
 
-    def note_step(
+    def record_step(
         self,
         run: int,
         variant: str,

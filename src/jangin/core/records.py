@@ -324,14 +324,3 @@ class SplitExample(Record):
 
     example: Example
     split: Split
-
-
-class ModelRef(Record):
-    """A model on disk or on a hub, pinned."""
-
-    base: str
-    """Hugging Face id, or path inside the artifact for a starter model."""
-    revision: str = ""
-    adapter: str = ""
-    """Path of a PEFT adapter inside the artifact; empty for full weights."""
-    quantization: str = ""

@@ -10,7 +10,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def kept_handlers() -> Iterator[None]:
+def restored_handlers() -> Iterator[None]:
     """Leave SIGINT and SIGTERM as they were, however the loop inside ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -29,7 +29,7 @@ def on_signals(act: Callable[[], None]) -> Iterator[None]:
 
     It only takes its own handlers away: where a `KeyboardInterrupt` breaks off the loop, a
     coroutine may end as late as the garbage collector likes, when what it found is out of date.
-    Giving back what was there before is for `kept_handlers`, around the loop.
+    Giving back what was there before is for `restored_handlers`, around the loop.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

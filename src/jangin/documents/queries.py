@@ -16,13 +16,13 @@ from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.query_files import Line, letters_of, read_questions, read_words
 from jangin.llm.structured import (
-    Answer,
     Failed,
-    Problem,
-    Question,
+    Parsed,
+    ReplyError,
+    StructuredRequest,
     ask_structured,
     count_unpaid,
-    make_question,
+    make_request,
 )
 from jangin.text.language import language_of
 from jangin.text.normalize import normalise
@@ -195,7 +195,7 @@ def _question(
     name: str,
     group: Sequence[_Asked],
     language: str,
-) -> Question:
+) -> StructuredRequest:
     """One request about a group of words; what all requests share stands first in it."""
     lines = []
     for word in group:
@@ -203,7 +203,7 @@ def _question(
         lines.append(f"- {word.word}" if name == "queries" else f"- {word.word}: {missing}")
         taken = dict.fromkeys([*(query.text for query in word.queries), *word.repeated])
         lines += [f"  * {text}" for text in taken]
-    question = make_question(
+    question = make_request(
         subject=short_digest([name, *(word.word for word in group)]),
         prompt=context.services.prompts.find(name, language),
         reply_type=AskedOfWords,
@@ -223,19 +223,19 @@ def _ask(
     context: StageContext[QueriesConfig],
     source: SeedWords,
     chat: ChatModel,
-    asked: Sequence[Question],
+    asked: Sequence[StructuredRequest],
     words: Mapping[str, _Asked],
     taken: dict[str, str],
     language: str,
 ) -> list[Failed]:
     """Ask, and give every word its new questions; returns what was left out of the replies."""
 
-    def check(_question: Question, reply: AskedOfWords) -> Problem | None:
+    def check(_question: StructuredRequest, reply: AskedOfWords) -> ReplyError | None:
         text = "\n".join(question for row in reply.words for question in row.questions)
         written = language_of(text)
         if not text or written == language:
             return None
-        return Problem("language", f"the questions are written in {written}, not {language}")
+        return ReplyError("language", f"the questions are written in {written}, not {language}")
 
     answers, failures = ask_structured(
         context, chat, asked, AskedOfWords, source.concurrency, "teacher: questions", check
@@ -253,7 +253,7 @@ def _ask(
 
 
 def _take(
-    answer: Answer[AskedOfWords],
+    answer: Parsed[AskedOfWords],
     request: str,
     per_word: int,
     words: Mapping[str, _Asked],

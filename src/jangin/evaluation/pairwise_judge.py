@@ -12,7 +12,7 @@ from jangin.core.records import Record
 from jangin.core.stage import StageContext
 from jangin.evaluation.results import EvidenceSet, Prediction
 from jangin.evaluation.self_preference import Kinship, kin_of, preference_for
-from jangin.llm.structured import Failed, Question, ask_structured, make_question
+from jangin.llm.structured import Failed, StructuredRequest, ask_structured, make_request
 from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, settle
 
 Shown = Literal["first", "second", "tie"]
@@ -245,10 +245,10 @@ def _question(
     language: str,
     *,
     first: str,
-) -> Question:
+) -> StructuredRequest:
     a, b = pair
     shown = (a, b) if first == "a" else (b, a)
-    return make_question(
+    return make_request(
         subject=f"{a.example_id} {first}",
         prompt=context.services.prompts.find("judge_pair", language),
         reply_type=Verdict,

@@ -28,7 +28,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from jangin.core.config import Config, StageConfig
-from jangin.core.encoder import Encoder, encoder_files
+from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
@@ -112,7 +112,7 @@ def curate(
     config: CurateConfig,
     tokenizer: Path | None = None,
     threads: int = 1,
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime, StageConfig
-from jangin.core.digest import rank
+from jangin.core.digest import seeded_rank
 from jangin.core.errors import StageError
 from jangin.core.records import Example
 from jangin.core.stage import Cost, Stage, StageContext
@@ -35,11 +35,11 @@ from jangin.examples.augmentation.lineage import Attempt, Descent, draw
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
 from jangin.llm.structured import (
     Failed,
-    Problem,
-    Question,
+    ReplyError,
+    StructuredRequest,
     ask_structured,
     count_unpaid,
-    make_question,
+    make_request,
 )
 from jangin.text.language import language_problem
 from jangin.text.normalize import compact as letters
@@ -139,7 +139,8 @@ def _chosen(rows: Sequence[Example], config: EvolveConfig) -> list[Example]:
     return [
         row
         for row in rows
-        if row.kind == "original" and rank(config.seed, "evolve", row.question) < config.share
+        if row.kind == "original"
+        and seeded_rank(config.seed, "evolve", row.question) < config.share
     ]
 
 
@@ -151,9 +152,9 @@ def _attempts(
 
 def _question(
     context: StageContext[EvolveConfig], attempt: Attempt, origins: Origins, model: str
-) -> Question:
+) -> StructuredRequest:
     config, parent = context.config, attempt.parent
-    return make_question(
+    return make_request(
         subject=attempt.subject,
         prompt=context.services.prompts.find(
             f"evolve_{attempt.operation}", origins.language(parent)
@@ -186,11 +187,11 @@ def _round(
     label = f"teacher: evolution, round {attempts[0].round}" if attempts else ""
     parents = {attempt.subject: attempt.parent for attempt in attempts}
 
-    def check(question: Question, evolved: Evolved) -> Problem | None:
+    def check(question: StructuredRequest, evolved: Evolved) -> ReplyError | None:
         parent = parents[question.subject]
         known = f"{parent.question} {parent.answer} {origins.passage(parent)}"
         reason = language_problem(evolved.question, evolved.answer, known, origins.language(parent))
-        return Problem("language", reason) if reason else None
+        return ReplyError("language", reason) if reason else None
 
     answers, failures = ask_structured(
         context, chat, questions, Evolved, config.concurrency, label, check
@@ -231,7 +232,7 @@ def _gained(
         return lived
     chat = context.services.chat(config.gain.teacher)
     questions = [
-        make_question(
+        make_request(
             subject=example.id,
             prompt=context.services.prompts.find("evolve_gain", origins.language(example)),
             reply_type=Gain,

@@ -17,7 +17,13 @@ from jangin.core.errors import DataError, StageError
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
-from jangin.llm.structured import Failed, Question, ask_structured, count_unpaid, make_question
+from jangin.llm.structured import (
+    Failed,
+    StructuredRequest,
+    ask_structured,
+    count_unpaid,
+    make_request,
+)
 
 Kind = Literal["original", "paraphrase", "evolved"]
 
@@ -138,11 +144,11 @@ def _with_scores(row: Example, scored: Mapping[str, tuple[Score, ...]]) -> Examp
 
 def _questions(
     context: StageContext[JudgeConfig], rows: Sequence[Example], model: str
-) -> list[Question]:
+) -> list[StructuredRequest]:
     origins = Origins.read(context)
     chosen = {row.id: row for row in rows if row.kind in context.config.kinds}
     return [
-        make_question(
+        make_request(
             subject=row.id,
             prompt=context.services.prompts.find("judge", origins.language(row)),
             reply_type=Grades,

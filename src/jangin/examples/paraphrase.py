@@ -27,7 +27,13 @@ from jangin.examples.augmentation.meaning_check import (
 )
 from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.provenance.source_text import Origins
-from jangin.llm.structured import Failed, Question, ask_structured, count_unpaid, make_question
+from jangin.llm.structured import (
+    Failed,
+    StructuredRequest,
+    ask_structured,
+    count_unpaid,
+    make_request,
+)
 from jangin.text.normalize import normalise
 
 
@@ -159,9 +165,9 @@ def _questions(
     originals: Sequence[Example],
     origins: Origins,
     model: str,
-) -> list[Question]:
+) -> list[StructuredRequest]:
     return [
-        make_question(
+        make_request(
             subject=original.id,
             prompt=context.services.prompts.find("paraphrase", origins.language(original)),
             reply_type=Paraphrases,

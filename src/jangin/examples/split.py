@@ -89,13 +89,13 @@ def _paraphrase_splits(
     family: tuple[Example, ...], copied: frozenset[str], config: SplitConfig
 ) -> dict[str, Split]:
     """The paraphrases of a training question: some held out, some trained on, others unused."""
-    from jangin.core.digest import rank
+    from jangin.core.digest import seeded_rank
     from jangin.examples.curation.split_groups import held_out_paraphrases
 
     chosen = held_out_paraphrases(family, copied, config.held_out_paraphrases, config.seed)
     held_out: dict[str, Split] = {example.id: "held_out_paraphrases" for example in chosen}
     rest = [e.id for e in family if e.kind == "paraphrase" and e.id not in held_out]
-    rest.sort(key=lambda example_id: rank(config.seed, "trained", example_id))
+    rest.sort(key=lambda example_id: seeded_rank(config.seed, "trained", example_id))
     return {**held_out, **dict.fromkeys(rest[: config.training_paraphrases], "train")}
 
 

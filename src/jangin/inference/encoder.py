@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jangin.core.digest import short_digest
-from jangin.core.encoder import Encoder, HubEncoder, LocalEncoder, TextRole
+from jangin.core.encoder import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, Silence
@@ -60,7 +60,7 @@ def open_encoder(
     folder: Path,
     ledger: Ledger,
     progress: Progress | None = None,
-) -> Encoder:
+) -> TextEncoder:
     """The encoder of these settings; weights are loaded with the first texts.
 
     `folder` is where relative paths start. Raises `ConfigError` where there is no encoder, or one
@@ -84,7 +84,7 @@ def open_encoder(
     recipe = read_recipe(where, read)
     used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
     limit = min(config.max_tokens, recipe.max_tokens or config.max_tokens)
-    return TextEncoder(f"{source} {used} {limit}", where, revision, recipe, limit, progress)
+    return TransformersEncoder(f"{source} {used} {limit}", where, revision, recipe, limit, progress)
 
 
 def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
@@ -174,7 +174,7 @@ def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
 
 
 @dataclass(slots=True)
-class TextEncoder:
+class TransformersEncoder:
     """A transformer whose token vectors are pooled; texts of like length share a batch."""
 
     source: str

@@ -29,10 +29,10 @@ def local_source(folder: Path, ledger: Ledger) -> str:
     seen = digest_value(
         [[name, path.stat().st_size, path.stat().st_mtime_ns] for name, path in files.items()]
     )
-    known = ledger.recall(NAMESPACE, seen)
+    known = ledger.get(NAMESPACE, seen)
     if known is None:
         known = digest_tree({name: digest_file(path) for name, path in files.items()})
-        ledger.remember(NAMESPACE, seen, known)
+        ledger.put(NAMESPACE, seen, known)
     return f"local {known[:16]}"
 
 
@@ -94,7 +94,7 @@ class LocalChat:
     _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
 
     @property
-    def at_once(self) -> int:
+    def batch_size(self) -> int:
         """Twice the rows, so that a row is never free while there is work."""
         return 2 * self.rows
 

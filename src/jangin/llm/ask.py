@@ -17,8 +17,8 @@ from jangin.core.errors import (
     TooLongError,
 )
 from jangin.core.ledger import Ledger
-from jangin.core.signals import kept_handlers, on_signals
-from jangin.llm.budget import Account
+from jangin.core.signals import on_signals, restored_handlers
+from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import estimate_prompt
 
 
@@ -28,7 +28,7 @@ class CachedChat:
 
     inner: ChatModel
     ledger: Ledger
-    account: Account | None = None
+    budget: Budget | None = None
     """Who pays; None counts calls alone."""
     _asking: "WeakValueDictionary[str, asyncio.Lock]" = field(
         default_factory=WeakValueDictionary, repr=False
@@ -50,9 +50,9 @@ class CachedChat:
         return self.inner.source
 
     @property
-    def at_once(self) -> int:
-        """Requests that the model asked wants to see at once."""
-        return wanted_at_once(self.inner)
+    def batch_size(self) -> int:
+        """Requests that the model needs at once to fill a batch."""
+        return batch_size_of(self.inner)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply from the ledger, or from the model and then into the ledger."""
@@ -60,41 +60,43 @@ class CachedChat:
         async with self._asking.setdefault(digest, asyncio.Lock()):
             known = self.ledger.reply(digest, self.source)
             if known is not None:
-                await self._write(partial(self.ledger.used, digest, self.source))
+                await self._write(partial(self.ledger.record_use, digest, self.source))
                 return ChatReply.model_validate_json(known)
-            if self.account is not None:
-                return await self._pay(request, digest, self.account)
-            await self._write(partial(self.ledger.asking, digest, self.source, request.model))
+            if self.budget is not None:
+                return await self._pay(request, digest, self.budget)
+            await self._write(
+                partial(self.ledger.record_request, digest, self.source, request.model)
+            )
             reply = await self.inner.complete(request)
             text = reply.model_dump_json()
-            await self._write(partial(self.ledger.answered, digest, self.source, text))
+            await self._write(partial(self.ledger.record_reply, digest, self.source, text))
             return reply
 
-    async def _pay(self, request: ChatRequest, digest: str, account: Account) -> ChatReply:
+    async def _pay(self, request: ChatRequest, digest: str, budget: Budget) -> ChatReply:
         """Ask within the budget. What is cancelled half-way stays counted at its worst."""
-        worst = _worst(request, account)
-        await account.budget.reserve(worst)
+        worst = _worst(request, budget)
+        await budget.limit.reserve(worst)
         spent = worst
-        priced = None if account.price is None else worst
+        priced = None if budget.price is None else worst
         about = (digest, self.source)
         try:
             await self._write(
-                partial(self.ledger.asking, *about, request.model, account.teacher, priced)
+                partial(self.ledger.record_request, *about, request.model, budget.teacher, priced)
             )
             reply = await self.inner.complete(request)
             tokens = (reply.prompt_tokens, reply.completion_tokens)
             if any(tokens):
-                spent = account.usd(*tokens)
+                spent = budget.usd(*tokens)
             text = reply.model_dump_json()
             await self._write(
-                partial(self.ledger.answered, *about, text, *tokens, usd=spent - worst)
+                partial(self.ledger.record_reply, *about, text, *tokens, usd=spent - worst)
             )
         except JanginError:
             spent = 0.0
-            self.ledger.charge(*about, -worst)
+            self.ledger.add_cost(*about, -worst)
             raise
         finally:
-            account.budget.settle(worst, spent)
+            budget.limit.commit(worst, spent)
         return reply
 
     async def _write(self, change: Callable[[], None]) -> None:
@@ -110,7 +112,7 @@ class CachedChat:
         changes, self._changes = self._changes, []
         problem: JanginError | None = None
         try:
-            with self.ledger.together():
+            with self.ledger.transaction():
                 for change, _ in changes:
                     change()
         except JanginError as error:
@@ -123,61 +125,61 @@ class CachedChat:
             else:
                 done.set_exception(problem)
 
-    def lost(self, request: ChatRequest) -> None:
+    def charge_lost(self, request: ChatRequest) -> None:
         """Count a try that brought no reply but may have been charged."""
-        if self.account is not None:
-            worst = _worst(request, self.account)
-            self.ledger.charge(request.digest, self.source, worst)
-            self.account.budget.spent_usd += worst
+        if self.budget is not None:
+            worst = _worst(request, self.budget)
+            self.ledger.add_cost(request.digest, self.source, worst)
+            self.budget.limit.spent_usd += worst
 
-    def found(self, request: ChatRequest) -> None:
+    def uncount_resumed(self, request: ChatRequest) -> None:
         """Take back the count of a request that an earlier run has sent and counted."""
-        worst = 0.0 if self.account is None else _worst(request, self.account)
-        self.ledger.unask(request.digest, self.source, worst)
-        if self.account is not None:
-            self.account.budget.spent_usd -= worst
+        worst = 0.0 if self.budget is None else _worst(request, self.budget)
+        self.ledger.uncount_request(request.digest, self.source, worst)
+        if self.budget is not None:
+            self.budget.limit.spent_usd -= worst
 
     async def close(self) -> None:
         """Close the model asked."""
         await self.inner.close()
 
 
-def _worst(request: ChatRequest, account: Account) -> float:
+def _worst(request: ChatRequest, budget: Budget) -> float:
     """The most that a request may cost, in US dollars."""
-    if account.price is None:
+    if budget.price is None:
         return 0.0
-    per_character = account.tokens_per_character
+    per_character = budget.tokens_per_character
     prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
-    return account.usd(prompt_tokens, request.max_tokens)
+    return budget.usd(prompt_tokens, request.max_tokens)
 
 
-HOPELESS = 8
+MAX_CONSECUTIVE_FAILURES = 8
 """So many failures in a row, without a reply between them, and the model is taken to be gone."""
-PATIENCE_SECONDS = 10.0
+SHUTDOWN_SECONDS = 10.0
 """So long a run that is stopped waits for the calls in flight, which will be charged."""
 
 
-def account_of(chat: ChatModel) -> Account | None:
+def budget_of(chat: ChatModel) -> Budget | None:
     """Who pays for a model's replies, or None where nobody counts."""
-    account = getattr(chat, "account", None)
-    if isinstance(account, Account):
-        return account
+    budget = getattr(chat, "budget", None)
+    if isinstance(budget, Budget):
+        return budget
     inner = getattr(chat, "inner", None)
-    return None if inner is None else account_of(inner)
+    return None if inner is None else budget_of(inner)
 
 
-def wanted_at_once(chat: ChatModel) -> int:
-    """Requests that a model wants to see at once, as a batch does; 0 where it does not matter."""
-    return int(getattr(chat, "at_once", 0))
+def batch_size_of(chat: ChatModel) -> int:
+    """Requests that a model needs at once to fill a batch; 0 if it does not matter."""
+    return int(getattr(chat, "batch_size", 0))
 
 
-def leave(chat: ChatModel) -> int:
+def stop_sending(chat: ChatModel) -> int:
     """Have nothing more sent; returns how many calls are in flight that are worth waiting for."""
-    own = getattr(chat, "leave", None)
+    own = getattr(chat, "stop_sending", None)
     if own is not None:
         return int(own())
     inner = getattr(chat, "inner", None)
-    return 0 if inner is None else leave(inner)
+    return 0 if inner is None else stop_sending(inner)
 
 
 def ask_all(
@@ -185,22 +187,26 @@ def ask_all(
     requests: Sequence[ChatRequest],
     concurrency: int,
     on_reply: Callable[[int, ChatReply | ChatError], None],
-    say: Callable[[str], None] = lambda _text: None,
+    notify: Callable[[str], None] = lambda _text: None,
 ) -> None:
-    """Ask every request, at most `concurrency` at once; hand over each reply as it comes.
+    """Send every request, at most `concurrency` at once; pass each reply to `on_reply`.
 
-    A request that fails is handed over as its `ChatError` and the others go on. Three things end
-    everything, because the next request would fail the same way: a `RefusedError` (wrong key,
-    unknown model), a `BudgetError`, and `HOPELESS` failures in a row. What is under way then is
-    paid for, so it is waited for and handed over; not longer than `PATIENCE_SECONDS` after SIGINT
-    or SIGTERM, which raise `KeyboardInterrupt` then, or where a model is gone.
-    A model that wants more requests at once than `concurrency` gets them.
-    `on_reply` runs in the calling thread.
+    A request that fails is passed on as its `ChatError` and the others continue. Three things stop
+    everything, because the next request would fail in the same way: a `RefusedError` (wrong key,
+    unknown model), a `BudgetError`, and `MAX_CONSECUTIVE_FAILURES`. Requests in flight are paid
+    for, so their replies are awaited and passed on, but no longer than `SHUTDOWN_SECONDS` if the
+    model has failed repeatedly or after SIGINT or SIGTERM. A model with a larger `batch_size` than
+    `concurrency` gets that many requests at once. `on_reply` runs in the calling thread.
+
+    Raises:
+        RefusedError, BudgetError, ChatError: One of the three reasons above.
+        KeyboardInterrupt: After SIGINT or SIGTERM.
+
     """
-    round_of = _Round(chat, requests, on_reply, say)
+    round_of = _Round(chat, requests, on_reply, notify)
     try:
-        with kept_handlers():
-            asyncio.run(round_of.work(min(max(concurrency, wanted_at_once(chat)), len(requests))))
+        with restored_handlers():
+            asyncio.run(round_of.work(min(max(concurrency, batch_size_of(chat)), len(requests))))
     except ExceptionGroup as group:
         raise _first_cause(group) from group
     if round_of.interrupted:
@@ -226,7 +232,7 @@ class _Round:
     chat: ChatModel
     requests: Sequence[ChatRequest]
     on_reply: Callable[[int, ChatReply | ChatError], None]
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     failures: int = 0
     """In a row."""
     handed_over: int = 0
@@ -256,13 +262,13 @@ class _Round:
             self._drop()
             return
         self.interrupted = True
-        count = leave(self.chat)
+        count = stop_sending(self.chat)
         if not count:
             self._drop()
             return
         calls = "call" if count == 1 else "calls"
-        self.say(f"waiting for {count} {calls} in flight; Ctrl-C again to drop them")
-        asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._drop)
+        self.notify(f"waiting for {count} {calls} in flight; Ctrl-C again to drop them")
+        asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._drop)
 
     def _drop(self) -> None:
         if self._workers is not None:
@@ -285,7 +291,7 @@ class _Round:
                 reply = error
             except ChatError as error:
                 self.failures += 1
-                if self.failures >= HOPELESS:
+                if self.failures >= MAX_CONSECUTIVE_FAILURES:
                     self._give_up(error)
                     return
                 reply = error
@@ -295,5 +301,5 @@ class _Round:
     def _give_up(self, error: ChatError) -> None:
         if self.stop is None:
             self.stop = error
-            leave(self.chat)
-            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._drop)
+            stop_sending(self.chat)
+            asyncio.get_running_loop().call_later(SHUTDOWN_SECONDS, self._drop)

@@ -1,8 +1,8 @@
-"""A ChatModel over the Batch API: half the price, replies within a day, one file for all.
+"""`ChatModel` over the OpenAI Batch API: half the price, replies within a day.
 
-What is under way stands in the ledger, so a run that was killed goes on polling its batches. The
-note is made before a batch is, and the batch carries the note's name as metadata: a run that was
-killed between the two finds its batch in the endpoint's list.
+Open batches are recorded in the ledger, so a run that was killed resumes polling them. The record
+is written before the batch is created, and the batch carries the record's name as metadata: a run
+that was killed between the two finds its batch in the endpoint's list.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ MOST_OUTPUT_BYTES = 1_000_000_000
 NAMESPACE = "batch"
 FINISHED = frozenset({"completed", "failed", "expired", "cancelled"})
 MARK = "jangin"
-"""Key of a batch's metadata that holds the name of its note."""
+"""Key of a batch's metadata that holds the name of its record."""
 
 JSONL = "application/jsonl"
 
 Outcome = ChatReply | JanginError
-Asked = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
+Pending = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
 
 
-class Note(BaseModel):
+class BatchRecord(BaseModel):
     """What the ledger remembers of a batch under way."""
 
     base_url: str
@@ -54,32 +54,32 @@ class BatchChat:
     endpoint: EndpointChat
     ledger: Ledger
     poll_seconds: float = 30.0
-    say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
-    found: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
+    notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
+    on_resumed: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
     """Told of a request that an earlier run has sent already."""
     gather_seconds: float = 0.2
     """A batch is closed when no request came for so long."""
-    _waiting: dict[str, Asked] = field(default_factory=dict, repr=False)
+    _waiting: dict[str, Pending] = field(default_factory=dict, repr=False)
     _work: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
     @property
     def model(self) -> str:
-        """Name of the model asked."""
+        """Name of the model."""
         return self.endpoint.model
 
     @property
     def source(self) -> str:
-        """Source of the model asked."""
+        """Source of the replies."""
         return self.endpoint.source
 
     @property
-    def at_once(self) -> int:
+    def batch_size(self) -> int:
         """As many requests as a batch may hold."""
         return MOST_REQUESTS
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply, when its batch is done; raises as an endpoint does."""
-        self.endpoint.fit(request)
+        self.endpoint.check_length(request)
         reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting[request.digest] = request, reply
         if self._work is None or self._work.done():
@@ -102,43 +102,43 @@ class BatchChat:
             while count != len(self._waiting):
                 count = len(self._waiting)
                 await asyncio.sleep(self.gather_seconds)
-            asked, self._waiting = self._waiting, {}
+            pending, self._waiting = self._waiting, {}
             try:
                 async with asyncio.TaskGroup() as group:
-                    for name, note in await self._notes(asked):
-                        group.create_task(self._finish(name, note, asked))
+                    for name, record in await self._open_batches(pending):
+                        group.create_task(self._finish(name, record, pending))
             except ExceptionGroup as group_error:
-                _fail(asked, group_error.exceptions[0])
+                _fail(pending, group_error.exceptions[0])
             except JanginError as error:
-                _fail(asked, error)
+                _fail(pending, error)
 
-    async def _notes(self, asked: Mapping[str, Asked]) -> list[tuple[str, Note]]:
+    async def _open_batches(self, pending: Mapping[str, Pending]) -> list[tuple[str, BatchRecord]]:
         """The batches that answer these requests: those under way, then new ones."""
-        notes, left = [], dict(asked)
-        for name, text in self.ledger.recall_all(NAMESPACE).items():
-            note = Note.model_validate_json(text)
+        records, left = [], dict(pending)
+        for name, text in self.ledger.get_all(NAMESPACE).items():
+            record = BatchRecord.model_validate_json(text)
             mine = (self.endpoint.base_url, self.model, self.source)
-            shared = [digest for digest in note.digests if digest in left]
-            if (note.base_url, note.model, note.source) != mine or not shared:
+            shared = [digest for digest in record.digests if digest in left]
+            if (record.base_url, record.model, record.source) != mine or not shared:
                 continue
-            if not note.batch and not await self._find(name, note):
-                self.ledger.drop_memo(NAMESPACE, name)
+            if not record.batch and not await self._find(name, record):
+                self.ledger.delete(NAMESPACE, name)
                 continue
             for digest in shared:
-                self.found(left.pop(digest)[0])
-            notes.append((name, note))
+                self.on_resumed(left.pop(digest)[0])
+            records.append((name, record))
         for part in _parts([request for request, _ in left.values()], self.endpoint):
-            note = Note(
+            record = BatchRecord(
                 base_url=self.endpoint.base_url,
                 model=self.model,
                 source=self.source,
                 digests=list(part),
             )
-            notes.append((await self._send(note, b"\n".join(part.values())), note))
-        return notes
+            records.append((await self._send(record, b"\n".join(part.values())), record))
+        return records
 
-    async def _send(self, note: Note, lines: bytes) -> str:
-        """Make a batch; the note is written before it and completed after it."""
+    async def _send(self, record: BatchRecord, lines: bytes) -> str:
+        """Make a batch; the record is written before it and completed after it."""
         import aiohttp
 
         def form() -> aiohttp.FormData:
@@ -148,48 +148,48 @@ class BatchChat:
 
         uploaded = json.loads(await self.endpoint.fetch("POST", "files", form))
         name = uuid4().hex
-        self.ledger.remember(NAMESPACE, name, note.model_dump_json())
+        self.ledger.put(NAMESPACE, name, record.model_dump_json())
         order = {
             "input_file_id": uploaded["id"],
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
             "metadata": {MARK: name},
         }
-        made = await self.endpoint.fetch("POST", "batches", lambda: aiohttp.JsonPayload(order))
-        note.batch = str(json.loads(made)["id"])
-        self.ledger.remember(NAMESPACE, name, note.model_dump_json())
-        self.say(f"batch {note.batch}: {len(note.digests):,} requests to {self.model}")
+        reply = await self.endpoint.fetch("POST", "batches", lambda: aiohttp.JsonPayload(order))
+        record.batch = str(json.loads(reply)["id"])
+        self.ledger.put(NAMESPACE, name, record.model_dump_json())
+        self.notify(f"batch {record.batch}: {len(record.digests):,} requests to {self.model}")
         return name
 
-    async def _find(self, name: str, note: Note) -> bool:
+    async def _find(self, name: str, record: BatchRecord) -> bool:
         """Look for a batch whose id nobody wrote down; False where it was never made."""
         listed = json.loads(await self.endpoint.fetch("GET", "batches?limit=100"))
         for batch in listed.get("data") or ():
             if (batch.get("metadata") or {}).get(MARK) == name:
-                note.batch = str(batch["id"])
-                self.ledger.remember(NAMESPACE, name, note.model_dump_json())
-        return bool(note.batch)
+                record.batch = str(batch["id"])
+                self.ledger.put(NAMESPACE, name, record.model_dump_json())
+        return bool(record.batch)
 
-    async def _finish(self, name: str, note: Note, asked: Mapping[str, Asked]) -> None:
+    async def _finish(self, name: str, record: BatchRecord, pending: Mapping[str, Pending]) -> None:
         """Poll one batch to its end, write its replies down, hand them over."""
         while True:
-            batch = json.loads(await self.endpoint.fetch("GET", f"batches/{note.batch}"))
+            batch = json.loads(await self.endpoint.fetch("GET", f"batches/{record.batch}"))
             if batch["status"] in FINISHED:
                 break
             await asyncio.sleep(self.poll_seconds)
         outcomes = {
-            str(line.get("custom_id")): self._outcome(line, asked)
+            str(line.get("custom_id")): self._outcome(line, pending)
             for line in await self._lines(batch)
         }
-        with self.ledger.together():
+        with self.ledger.transaction():
             for digest, outcome in outcomes.items():
                 if isinstance(outcome, ChatReply):
-                    self.ledger.answered(digest, self.source, outcome.model_dump_json())
-        self.ledger.drop_memo(NAMESPACE, name)
-        unfinished = self._unfinished(batch, note)
-        for digest in note.digests:
-            if digest in asked:
-                _settle(asked[digest][1], outcomes.get(digest, unfinished))
+                    self.ledger.record_reply(digest, self.source, outcome.model_dump_json())
+        self.ledger.delete(NAMESPACE, name)
+        unfinished = self._unfinished(batch, record)
+        for digest in record.digests:
+            if digest in pending:
+                _resolve(pending[digest][1], outcomes.get(digest, unfinished))
 
     async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Lines of what came out and of what went wrong; an expired batch has both."""
@@ -201,18 +201,19 @@ class BatchChat:
                 lines += [json.loads(line) for line in text.splitlines() if line.strip()]
         return lines
 
-    def _outcome(self, line: Mapping[str, Any], asked: Mapping[str, Asked]) -> Outcome:
+    def _outcome(self, line: Mapping[str, Any], pending: Mapping[str, Pending]) -> Outcome:
         """What one line says of its request."""
         response = line.get("response") or {}
         status, body = int(response.get("status_code") or 500), response.get("body")
         if status == 200:
             return read_completion(body) or ChatError(f"not a chat completion: {str(body)[:200]!r}")
         text = json.dumps(body or {"error": line.get("error")}, ensure_ascii=False)
-        request = asked.get(str(line.get("custom_id")))
+        request = pending.get(str(line.get("custom_id")))
         if request is None:
             return ChatError(text)
         try:
-            outcome = self.endpoint.judge(status, text, {}, request[0], self.endpoint.form())
+            sent_as = self.endpoint.request_format()
+            outcome = self.endpoint.interpret_status(status, text, {}, request[0], sent_as)
         except JanginError as error:
             return error
         return (
@@ -221,18 +222,20 @@ class BatchChat:
             else outcome
         )
 
-    def _unfinished(self, batch: Mapping[str, Any], note: Note) -> JanginError:
+    def _unfinished(self, batch: Mapping[str, Any], record: BatchRecord) -> JanginError:
         """Why a request of a batch has no line of its own."""
         status = batch["status"]
         problems = (batch.get("errors") or {}).get("data") or ()
         if status == "failed":
-            why = "; ".join(str(problem.get("message")) for problem in problems) or "no reason told"
+            why = (
+                "; ".join(str(problem.get("message")) for problem in problems) or "no reason given"
+            )
             return RefusedError(
-                f"{note.base_url} refused batch {note.batch}: {why}. Mend that and run again."
+                f"{record.base_url} refused batch {record.batch}: {why}. Fix that and run again."
             )
         return ChatError(
-            f"batch {note.batch} is {status} and has no reply to this request. Run again to ask it "
-            "anew; what was finished is kept."
+            f"batch {record.batch} is {status} and has no reply to this request. Run again to send "
+            "it once more; finished replies are kept."
         )
 
 
@@ -242,7 +245,7 @@ def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[
     size = 0
     for request in requests:
         digest = request.digest
-        body = request_body(request, endpoint.form())
+        body = request_body(request, endpoint.request_format())
         body.pop("stream", None)
         body.pop("stream_options", None)
         line = encode(
@@ -257,7 +260,7 @@ def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[
         yield part
 
 
-def _settle(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
+def _resolve(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
     if reply.done():
         return
     if isinstance(outcome, ChatReply):
@@ -266,8 +269,8 @@ def _settle(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
         reply.set_exception(outcome)
 
 
-def _fail(asked: Mapping[str, Asked], error: Exception) -> None:
+def _fail(pending: Mapping[str, Pending], error: Exception) -> None:
     """Hand an error to everybody who waits still."""
-    for _, reply in asked.values():
+    for _, reply in pending.values():
         if not reply.done():
             reply.set_exception(error)

@@ -9,7 +9,7 @@ from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
 
 
 @dataclass(slots=True)
-class Budget:
+class SpendingLimit:
     """US dollars that all teachers of a store may spend together, ever.
 
     A call is reserved at its worst before it is sent and settled when it is back, so that the
@@ -42,7 +42,7 @@ class Budget:
         self._reserved += usd
         self._under_way += 1
 
-    def settle(self, reserved: float, spent: float) -> None:
+    def commit(self, reserved: float, spent: float) -> None:
         """Let go of what was reserved and count what was spent."""
         self._reserved -= reserved
         self._under_way -= 1
@@ -58,14 +58,14 @@ class Budget:
 
 
 @dataclass(slots=True)
-class Account:
+class Budget:
     """Whose calls they are, what they cost and out of which budget they are paid."""
 
     teacher: str
     """Name in the project file."""
     price: Price | None = None
     """None where nobody knows it: tokens are counted, dollars are not."""
-    budget: Budget = field(default_factory=Budget)
+    limit: SpendingLimit = field(default_factory=SpendingLimit)
     tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:

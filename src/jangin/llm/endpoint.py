@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
-from jangin.llm.rate_limits import MOST_AT_ONCE, Concurrency, RateLimit
+from jangin.llm.rate_limits import MAX_CONCURRENCY, Concurrency, RateLimit
 from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
 from jangin.llm.wire_format import (
@@ -25,12 +25,12 @@ from jangin.llm.wire_format import (
     RETRIED,
     TOO_LONG,
     WEAKER,
-    Form,
     LengthName,
+    RequestFormat,
     Structured,
     TooLargeError,
     encode,
-    error_of,
+    error_message,
     parse_completion,
     read_body,
     read_events,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JSON = {"Content-Type": "application/json"}
-TOLD_WAIT_SECONDS = 5.0
+REPORTED_WAIT_SECONDS = 5.0
 """A longer wait that the endpoint asks for is told."""
 
 
@@ -70,7 +70,7 @@ class EndpointChat:
     context_tokens: int = 0
     """Longest prompt and reply together; 0 where nobody knows."""
     tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
-    most_at_once: int = MOST_AT_ONCE
+    max_concurrency: int = MAX_CONCURRENCY
     """429 replies lower it for a while."""
     requests_per_minute: float = 0.0
     """0 = no limit."""
@@ -79,22 +79,22 @@ class EndpointChat:
     patience_seconds: float = 600.0
     """So long a request may wait because the endpoint asks it to or answers 429."""
     largest_reply_bytes: int = 200_000
-    say: Callable[[str], None] = field(default=lambda _text: None, repr=False)
-    lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
+    notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
+    on_lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
     """Told of a try that got no reply but may have been charged."""
     _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
-    _at_once: Concurrency = field(init=False, repr=False)
+    _concurrency: Concurrency = field(init=False, repr=False)
     _requests: RateLimit | None = field(default=None, repr=False)
     _tokens: RateLimit | None = field(default=None, repr=False)
     _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
     """Why nothing more is sent."""
-    _leaving: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    _told_wait: bool = field(default=False, repr=False)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _wait_reported: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Make the rate limits; other parameters are another source."""
         self.source = self.source or (canonical_json(self.parameters) if self.parameters else "")
-        self._at_once = Concurrency(self.most_at_once)
+        self._concurrency = Concurrency(self.max_concurrency)
         self._requests = RateLimit(self.requests_per_minute) if self.requests_per_minute else None
         self._tokens = RateLimit(self.tokens_per_minute) if self.tokens_per_minute else None
 
@@ -103,18 +103,18 @@ class EndpointChat:
 
         Raises `TooLongError` before anything is sent where prompt and reply exceed the context.
         """
-        tokens = self.fit(request) + request.max_tokens
+        tokens = self.check_length(request) + request.max_tokens
 
         async def attempt() -> ChatReply | RetryAfter:
             outcome = await self._paced(request, tokens)
             if isinstance(outcome, RetryAfter) and outcome.lost:
-                self.lost(request)
+                self.on_lost(request)
             return outcome
 
         try:
-            return await self._insist(attempt, request.messages[-1].content)
+            return await self._retry(attempt, request.messages[-1].content)
         except TooLargeError as error:
-            self.lost(request)
+            self.on_lost(request)
             raise ChatError(
                 f"a reply of model {self.model!r} is larger than the {self.largest_reply_bytes:,} "
                 "bytes allowed. Lower max_tokens, or raise largest_reply_bytes of the teacher."
@@ -135,13 +135,13 @@ class EndpointChat:
                 return self._stop(error.status, error.text, error.headers)
 
         try:
-            return await self._insist(attempt, path)
+            return await self._retry(attempt, path)
         except TooLargeError as error:
             raise ChatError(
                 f"{self.base_url}/{path} is larger than the {most:,} bytes that are read at once."
             ) from error
 
-    async def _insist(self, attempt: "Callable[[], Awaitable[T | RetryAfter]]", name: str) -> T:
+    async def _retry(self, attempt: "Callable[[], Awaitable[T | RetryAfter]]", name: str) -> T:
         """Try until there is something, with growing waits, as long as that may help.
 
         `name` spreads the waits of requests that failed at the same time.
@@ -161,9 +161,11 @@ class EndpointChat:
                     f"{backoff.attempts} tries: {outcome.reason}{bound}. Run again later; finished "
                     "calls are kept."
                 )
-            if outcome.wait >= TOLD_WAIT_SECONDS and not self._told_wait:
-                self._told_wait = True
-                self.say(f"{self.base_url} asks to wait {outcome.wait:,.0f} s ({outcome.reason})")
+            if outcome.wait >= REPORTED_WAIT_SECONDS and not self._wait_reported:
+                self._wait_reported = True
+                self.notify(
+                    f"{self.base_url} asks to wait {outcome.wait:,.0f} s ({outcome.reason})"
+                )
             if wait:
                 await self._rest(wait)
 
@@ -173,25 +175,25 @@ class EndpointChat:
     async def _rest(self, seconds: float) -> None:
         """Wait; raises `StoppedError` at once when nothing more is to be sent."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), seconds)
+            await asyncio.wait_for(self._stopping.wait(), seconds)
         self._check_stop()
 
     def _check_stop(self) -> None:
         if self._refusal is not None:
             raise self._refusal
 
-    def leave(self) -> int:
+    def stop_sending(self) -> int:
         """Send nothing more until the chat is closed; returns how many calls are in flight."""
         self._refusal = self._refusal or StoppedError("the run is stopping; nothing more is sent")
-        self._leaving.set()
-        return self._at_once.inside
+        self._stopping.set()
+        return self._concurrency.inside
 
     async def close(self) -> None:
         """Close the connections."""
-        self._at_once.leave_loop()
+        self._concurrency.forget_waiters()
         self._refusal = None
-        self._leaving = asyncio.Event()
-        self._told_wait = False
+        self._stopping = asyncio.Event()
+        self._wait_reported = False
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -208,7 +210,7 @@ class EndpointChat:
             )
         return key
 
-    def fit(self, request: ChatRequest) -> int:
+    def check_length(self, request: ChatRequest) -> int:
         """Tokens that the prompt will hardly exceed; raises `TooLongError` when it cannot fit."""
         if not self.context_tokens and self._tokens is None:
             return 0
@@ -221,9 +223,9 @@ class EndpointChat:
             )
         return prompt
 
-    def form(self) -> Form:
+    def request_format(self) -> RequestFormat:
         """How a request is written for this endpoint, by all that is known now."""
-        return Form(self.structured, self.length_name, self.parameters, self.stream)
+        return RequestFormat(self.structured, self.length_name, self.parameters, self.stream)
 
     async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | RetryAfter:
         """One try, when rate limits and the number under way allow it."""
@@ -231,16 +233,16 @@ class EndpointChat:
         waits.append(self._tokens.take(tokens) if self._tokens else 0.0)
         if max(waits):
             await self._rest(max(waits))
-        async with self._at_once.slot():
+        async with self._concurrency.slot():
             self._check_stop()
             outcome = await self._ask(request)
-        self._at_once.saw(refused=isinstance(outcome, RetryAfter) and outcome.busy)
+        self._concurrency.record(refused=isinstance(outcome, RetryAfter) and outcome.busy)
         if self._tokens:
             self._tokens.give_back(tokens - _used(outcome, tokens))
         return outcome
 
     async def _ask(self, request: ChatRequest) -> ChatReply | RetryAfter:
-        form, most = self.form(), self.largest_reply_bytes
+        form, most = self.request_format(), self.largest_reply_bytes
 
         async def read(response: "aiohttp.ClientResponse") -> ChatReply:
             if response.content_type == "text/event-stream":
@@ -257,7 +259,7 @@ class EndpointChat:
                 "POST", "chat/completions", lambda: encode(request_body(request, form)), read, JSON
             )
         except _StatusError as error:
-            return self.judge(error.status, error.text, error.headers, request, form)
+            return self.interpret_status(error.status, error.text, error.headers, request, form)
 
     async def _try(
         self,
@@ -290,25 +292,30 @@ class EndpointChat:
         except ValueError as error:
             return RetryAfter(str(error), lost=True)
 
-    def judge(
-        self, status: int, text: str, headers: Mapping[str, str], request: ChatRequest, form: Form
+    def interpret_status(
+        self,
+        status: int,
+        text: str,
+        headers: Mapping[str, str],
+        request: ChatRequest,
+        form: RequestFormat,
     ) -> ChatReply | RetryAfter:
         """What a status other than 200 means for a request; raises as `complete` does."""
         if status in (400, 413, 422):
             if any(word in text for word in TOO_LONG):
                 raise TooLongError(
                     f"the prompt is longer than the context of model {self.model!r}: "
-                    f"{error_of(text)}. Make the text or max_tokens smaller."
+                    f"{error_message(text)}. Make the text or max_tokens smaller."
                 )
             if any(word in text for word in FILTERED):
-                return ChatReply(content=error_of(text), finish_reason="content_filter")
+                return ChatReply(content=error_message(text), finish_reason="content_filter")
             if self._weaken(request, form, text):
-                return RetryAfter(error_of(text), immediately=True)
+                return RetryAfter(error_message(text), immediately=True)
         return self._stop(status, text, headers)
 
     def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> RetryAfter:
         """Try again later, or raise `RefusedError` when that will not help."""
-        reason = f"HTTP {status}: {error_of(text)}"
+        reason = f"HTTP {status}: {error_message(text)}"
         out_of_money = any(word in text for word in NO_MONEY)
         if status in RETRIED and not out_of_money:
             return RetryAfter(reason, parse_retry_after(headers), busy=status == 429)
@@ -320,14 +327,14 @@ class EndpointChat:
         self._refusal = refusal
         raise refusal
 
-    def _weaken(self, request: ChatRequest, form: Form, text: str) -> bool:
+    def _weaken(self, request: ChatRequest, form: RequestFormat, text: str) -> bool:
         """True where the endpoint objects to the form of JSON asked for and there is a weaker."""
         weaker = WEAKER.get(form.structured) if request.json_schema else None
         if weaker is None or not any(word in text.lower() for word in NO_FORM):
             return False
         if self.structured == form.structured:
             self.structured = weaker
-            self.say(
+            self.notify(
                 f"{self.base_url} takes no {form.structured} for model {self.model!r}; asking with "
                 f"{weaker}. Set `structured: {weaker}` to save the first try."
             )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-MOST_AT_ONCE = 1024
+MAX_CONCURRENCY = 1024
 SLOW = 0.5
 """Increase after a round in which some were refused, so that nothing is stuck below its due."""
 BLOCK = 40
@@ -87,7 +87,7 @@ class Concurrency:
     smaller share is refused then, that share says nothing, and only what exceeds it counts.
     """
 
-    most: int = MOST_AT_ONCE
+    most: int = MAX_CONCURRENCY
     limit: float = field(init=False)
     inside: int = 0
     _round: _Share = field(default_factory=_Share, repr=False)
@@ -126,7 +126,7 @@ class Concurrency:
             self.inside -= 1
             self._wake()
 
-    def saw(self, *, refused: bool) -> None:
+    def record(self, *, refused: bool) -> None:
         """Learn from a reply; `refused` means that it was a 429."""
         if self._skipped:
             self._skipped -= 1
@@ -173,7 +173,7 @@ class Concurrency:
                 turn.set_result(None)
                 free -= 1
 
-    def leave_loop(self) -> None:
+    def forget_waiters(self) -> None:
         """Forget who waits: the event loop they waited in is over."""
         self._waiting.clear()
         self.inside = self._skipped = 0

@@ -9,7 +9,7 @@ from jangin.core.errors import DataError, MissingReplyError
 from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl
 from jangin.core.records import Record
 from jangin.core.store import disk_errors
-from jangin.llm.ask import wanted_at_once
+from jangin.llm.ask import batch_size_of
 
 
 class Recording(Record):
@@ -106,9 +106,9 @@ class RecordingChat:
         return f"{self.inner.source} recording".strip()
 
     @property
-    def at_once(self) -> int:
+    def batch_size(self) -> int:
         """Requests that the model asked wants to see at once."""
-        return wanted_at_once(self.inner)
+        return batch_size_of(self.inner)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """Ask, write down, return."""

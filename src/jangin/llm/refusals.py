@@ -24,7 +24,7 @@ PHRASES = re.compile(
 )
 
 
-def why_refused(reply: ChatReply) -> str:
+def refusal_reason(reply: ChatReply) -> str:
     """What says that a reply which is not what was asked for is a refusal; empty if nothing does.
 
     Ask this of replies that could not be read: an answer may quote such words.

@@ -14,11 +14,11 @@ from jangin.core.errors import ChatError, MissingReplyError, StageError
 from jangin.core.prompts import Prompt
 from jangin.core.records import Message, Record
 from jangin.core.stage import Calls, StageContext
-from jangin.llm.ask import account_of, ask_all
-from jangin.llm.budget import Account
-from jangin.llm.refusals import why_refused
+from jangin.llm.ask import ask_all, budget_of
+from jangin.llm.budget import Budget
+from jangin.llm.refusals import refusal_reason
 from jangin.llm.token_estimates import estimate_prompt
-from jangin.llm.truncated_json import is_cut
+from jangin.llm.truncated_json import is_truncated
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -41,7 +41,7 @@ class Failed(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[S]):
+class Parsed(Generic[S]):
     """A reply that fits its schema, and where it comes from."""
 
     value: S
@@ -52,7 +52,7 @@ class Answer(Generic[S]):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class StructuredRequest:
     """A request, what it is about, and the prompt it was written with."""
 
     subject: str
@@ -72,14 +72,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ReplyError:
     """Why a reply that fits its schema cannot be used all the same."""
 
     kind: FailureKind
     reason: str
 
 
-def _no_problem(_question: Question, _value: Any) -> Problem | None:
+def _no_problem(_question: StructuredRequest, _value: Any) -> ReplyError | None:
     return None
 
 
@@ -98,7 +98,7 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
     try:
         data = json.loads(text)
     except ValueError:
-        if is_cut(text):
+        if is_truncated(text):
             return "the reply breaks off in the middle of its JSON"
         data = json_repair.loads(text)
     try:
@@ -116,12 +116,12 @@ def parse_reply(text: str, reply_type: type[S]) -> S | str:
 def ask_structured(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
     chat: ChatModel,
-    questions: Sequence[Question],
+    questions: Sequence[StructuredRequest],
     reply_type: type[S],
     concurrency: int,
     label: str,
-    check: Callable[[Question, S], Problem | None] = _no_problem,
-) -> tuple[dict[str, Answer[S]], list[Failed]]:
+    check: Callable[[StructuredRequest, S], ReplyError | None] = _no_problem,
+) -> tuple[dict[str, Parsed[S]], list[Failed]]:
     """Ask all; a malformed reply, or one that `check` objects to, is sent back once with why.
 
     Returns ({subject: answer}, failures). Subjects are unique. A request without a reply is a
@@ -141,19 +141,19 @@ def ask_structured(
 
 
 def _read(
-    question: Question,
+    question: StructuredRequest,
     reply: ChatReply,
     reply_type: type[S],
-    check: Callable[[Question, S], Problem | None],
-) -> S | Problem:
+    check: Callable[[StructuredRequest, S], ReplyError | None],
+) -> S | ReplyError:
     """The value of a reply, or what is wrong with it."""
     if reply.finish_reason == "length":
-        return Problem("malformed", "the reply was cut off at max_tokens; answer more briefly")
+        return ReplyError("malformed", "the reply was cut off at max_tokens; answer more briefly")
     filtered = reply.finish_reason in ("refusal", "content_filter")
-    value = why_refused(reply) if filtered else parse_reply(reply.content, reply_type)
+    value = refusal_reason(reply) if filtered else parse_reply(reply.content, reply_type)
     if isinstance(value, str):
-        refused = why_refused(reply)
-        return Problem("refused", refused) if refused else Problem("malformed", value)
+        refused = refusal_reason(reply)
+        return ReplyError("refused", refused) if refused else ReplyError("malformed", value)
     return check(question, value) or value
 
 
@@ -196,14 +196,14 @@ class _Asking(Generic[S]):
     chat: ChatModel
     reply_type: type[S]
     concurrency: int
-    check: Callable[[Question, S], Problem | None]
-    answers: dict[str, Answer[S]] = field(default_factory=dict)
+    check: Callable[[StructuredRequest, S], ReplyError | None]
+    answers: dict[str, Parsed[S]] = field(default_factory=dict)
     failures: dict[str, Failed] = field(default_factory=dict)
     tally: _Tally = field(default_factory=_Tally)
 
-    def ask(self, questions: Sequence[Question], title: str) -> list[Question]:
+    def ask(self, questions: Sequence[StructuredRequest], title: str) -> list[StructuredRequest]:
         """Ask once; returns the questions to ask again, each with what was wrong."""
-        again: list[Question] = []
+        again: list[StructuredRequest] = []
         progress = self.context.services.progress
         bar = progress.start(title, len(questions))
 
@@ -219,16 +219,19 @@ class _Asking(Generic[S]):
         return again
 
     def _take(
-        self, question: Question, reply: ChatReply | ChatError, again: list[Question]
+        self,
+        question: StructuredRequest,
+        reply: ChatReply | ChatError,
+        again: list[StructuredRequest],
     ) -> None:
         if isinstance(reply, ChatError):
             self.tally.unanswered.append(reply)
-            problem = Problem("unanswered", str(reply))
+            problem = ReplyError("unanswered", str(reply))
             self.failures[question.subject] = _failed(question, problem, "")
             return
         value = _read(question, reply, self.reply_type, self.check)
         self.tally.replies += 1
-        if isinstance(value, Problem):
+        if isinstance(value, ReplyError):
             self.tally.unread += value.kind == "malformed"
             self.failures[question.subject] = _failed(question, value, reply.content)
             if value.kind != "refused" and reply.content.strip():
@@ -236,61 +239,61 @@ class _Asking(Generic[S]):
             return
         self.failures.pop(question.subject, None)
         made_by = question.made_by
-        self.answers[question.subject] = Answer(value, question.request.digest, made_by)
+        self.answers[question.subject] = Parsed(value, question.request.digest, made_by)
 
 
 def _forget(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
-    questions: Sequence[Question],
-    repairs: Sequence[Question],
+    questions: Sequence[StructuredRequest],
+    repairs: Sequence[StructuredRequest],
     failures: dict[str, Failed],
 ) -> None:
     """Replies that could not be used are not kept, so that a mended teacher is asked again."""
     for question in (*questions, *repairs):
         if question.subject in failures:
-            context.services.ledger.forget(question.request.digest)
+            context.services.ledger.drop_reply(question.request.digest)
 
 
-def make_question(
+def make_request(
     subject: str,
     prompt: Prompt,
     reply_type: type[BaseModel],
     request_fields: dict[str, object],
     values: dict[str, object],
-) -> Question:
+) -> StructuredRequest:
     """A question from a prompt; `request_fields` are the request's model and parameters."""
     messages = prompt.messages(**values)
     request = ChatRequest.model_validate(
         {**request_fields, "messages": messages, "json_schema": schema_text(reply_type)}
     )
-    return Question(subject, request, prompt)
+    return StructuredRequest(subject, request, prompt)
 
 
 def count_unpaid(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
     chat: ChatModel,
-    questions: Sequence[Question],
+    questions: Sequence[StructuredRequest],
 ) -> int:
     """How many of these questions no earlier run has an answer to.
 
     What they may take and cost is added to `context.calls`, for the plan.
     """
     ledger = context.services.ledger
-    account = account_of(chat) or Account("")
+    budget = budget_of(chat) or Budget("")
     calls = Calls()
     for question in questions:
         request = question.request
         if ledger.reply(request.digest, chat.source) is not None:
             continue
-        per_character = account.tokens_per_character
+        per_character = budget.tokens_per_character
         prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
-        usd = account.usd(prompt_tokens, request.max_tokens)
-        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, account.price is None))
+        usd = budget.usd(prompt_tokens, request.max_tokens)
+        calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None))
     context.calls.add(calls)
     return calls.count
 
 
-def _failed(question: Question, problem: Problem, reply: str) -> Failed:
+def _failed(question: StructuredRequest, problem: ReplyError, reply: str) -> Failed:
     return Failed(
         subject=question.subject,
         request=question.request.digest,
@@ -302,12 +305,12 @@ def _failed(question: Question, problem: Problem, reply: str) -> Failed:
 
 def _repair(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage that has a teacher
-    question: Question,
+    question: StructuredRequest,
     reply: str,
     problem: str,
-) -> Question:
+) -> StructuredRequest:
     prompts = context.services.prompts
     ask = prompts.find("repair", question.prompt.language).messages(problem=problem)[-1]
     messages = (*question.request.messages, Message(role="assistant", content=reply), ask)
     request = question.request.model_copy(update={"messages": messages})
-    return Question(question.subject, request, question.prompt)
+    return StructuredRequest(question.subject, request, question.prompt)

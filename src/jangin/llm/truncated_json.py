@@ -5,7 +5,7 @@ BEFORE_TEXT = "{[,:"
 AFTER_TEXT = ",:}]"
 
 
-def is_cut(text: str) -> bool:
+def is_truncated(text: str) -> bool:
     """Whether the JSON in a text that does not parse begins and never ends.
 
     Fences, words around it, trailing commas and single quotes do not matter. Where quotes inside a

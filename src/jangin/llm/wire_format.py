@@ -44,7 +44,7 @@ NO_FORM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class RequestFormat:
     """How an endpoint wants to be asked."""
 
     structured: Structured = "json_schema"
@@ -54,7 +54,7 @@ class Form:
     stream: bool = False
 
 
-def request_body(request: ChatRequest, form: Form) -> dict[str, Any]:
+def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
     """The body of `/chat/completions`."""
     body: dict[str, Any] = {
         "model": request.model,
@@ -187,7 +187,7 @@ EVENT_OVERHEAD = 100
 """An event wraps a token or so, of a few bytes, in a few hundred bytes of JSON."""
 
 
-def error_of(text: str) -> str:
+def error_message(text: str) -> str:
     """The error message of an OpenAI-style body, or the body's beginning."""
     try:
         return str(json.loads(text)["error"]["message"])

@@ -61,7 +61,7 @@ def put_aside(folder: Path, ledger: Ledger) -> None:
     if rows:
         write_jsonl(folder / LINES, rows)
     for row in rows:
-        ledger.forget(row.request)
+        ledger.drop_reply(row.request)
 
 
 def failures_of(steps: "Iterable[Step]") -> list[Failures]:

@@ -55,7 +55,7 @@ def run(
                 number = ledgers.start_run(f"run {last or 'all'}", __version__)
             steps_on = stages_until(opened.variants[variant], last, stages)
             for step in _run_stages(variant, steps_on, store, services, watcher, retried):
-                ledgers.note_step(
+                ledgers.record_step(
                     number,
                     variant,
                     step.stage.name,
@@ -134,7 +134,7 @@ def _make(step: Step, made: dict[str, Artifact], store: Store, services: Service
             return replace(step, state="cached", artifact=artifact)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         context = StageContext(config, made, workspace, services)
-        with services.ledger.making(stage.name, step.key):
+        with services.ledger.recording_uses(stage.name, step.key):
             stage.run(context)
         put_aside(workspace, services.ledger)
         artifact = store.publish(

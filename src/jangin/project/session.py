@@ -14,7 +14,7 @@ from jangin.core.stage import Progress, Services, Silence
 from jangin.core.store import Artifact, Store
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
-from jangin.llm.budget import Budget
+from jangin.llm.budget import SpendingLimit
 from jangin.project.file import Opened, open_project
 from jangin.project.plan import Step, plan
 from jangin.project.runner import artifacts
@@ -37,7 +37,7 @@ class Session:
     ledger: Ledger
     progress: Progress
     workers: int
-    budget: Budget
+    budget: SpendingLimit
     record: bool = False
     _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
 
@@ -153,7 +153,7 @@ def open_session(
             ledger,
             progress or Silence(),
             workers or len(os.sched_getaffinity(0)),
-            Budget(min(limits, default=None), ledger.spent_usd()),
+            SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             record,
         )
     finally:

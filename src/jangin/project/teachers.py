@@ -13,10 +13,10 @@ from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, Silence
 from jangin.llm.ask import CachedChat
 from jangin.llm.batch_api import BatchChat
-from jangin.llm.budget import Account, Budget
+from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import BATCH_FACTOR, FREE, Price, list_price
-from jangin.llm.rate_limits import MOST_AT_ONCE
+from jangin.llm.rate_limits import MAX_CONCURRENCY
 from jangin.llm.recorded import RecordedChat, RecordingChat
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER
 from jangin.llm.wire_format import LengthName, Structured
@@ -51,7 +51,7 @@ class EndpointTeacher(Config):
     tokens_per_character: Runtime[float] = Field(default=TOKENS_PER_OTHER_CHARACTER, gt=0, le=4)
     """Of Korean and other text outside ASCII. The default is the most that any byte-level
     vocabulary takes; many that know Korean take about 1."""
-    concurrency: Runtime[int] = Field(default=MOST_AT_ONCE, ge=1, le=MOST_AT_ONCE)
+    concurrency: Runtime[int] = Field(default=MAX_CONCURRENCY, ge=1, le=MAX_CONCURRENCY)
     """Most requests in flight, whatever stages want; 429 replies lower it for a while."""
     requests_per_minute: Runtime[float] = Field(default=0.0, ge=0)
     """0 = no limit."""
@@ -121,7 +121,7 @@ class Desk:
     """Folder of the project file."""
     ledger: Ledger
     progress: Progress
-    budget: Budget
+    budget: SpendingLimit
     record: bool = False
 
 
@@ -132,7 +132,7 @@ def open_teacher(name: str, teacher: Teacher, desk: Desk) -> ChatModel:
     """
     if isinstance(teacher, RecordedTeacher) and not desk.record:
         recorded = RecordedChat(teacher.model, desk.folder / teacher.replies, teacher.similar)
-        return CachedChat(recorded, desk.ledger, Account(name, FREE))
+        return CachedChat(recorded, desk.ledger, Budget(name, FREE))
     live = teacher.record_from if isinstance(teacher, RecordedTeacher) else teacher
     if live is None:
         raise ConfigError(
@@ -140,7 +140,7 @@ def open_teacher(name: str, teacher: Teacher, desk: Desk) -> ChatModel:
             "Name one under `record_from:`, or run without --record"
         )
     if isinstance(live, ModelTeacher):
-        chat: ChatModel = CachedChat(open_model(live, desk), desk.ledger, Account(name, FREE))
+        chat: ChatModel = CachedChat(open_model(live, desk), desk.ledger, Budget(name, FREE))
     else:
         chat = _open_paid(name, live, desk)
     return RecordingChat(chat, desk.folder / teacher.replies) if desk.record else chat
@@ -154,15 +154,15 @@ def _open_paid(name: str, teacher: EndpointTeacher, desk: Desk) -> CachedChat:
             f"{teacher.base_url}. Say it: teachers: {name}: price: {{input_usd_per_million: ..., "
             "output_usd_per_million: ...}, 0 where it is free"
         )
-    account = Account(name, price, desk.budget, teacher.tokens_per_character)
+    budget = Budget(name, price, desk.budget, teacher.tokens_per_character)
     endpoint = open_endpoint(teacher, desk.progress)
     if teacher.mode == "chat":
-        cached = CachedChat(endpoint, desk.ledger, account)
+        cached = CachedChat(endpoint, desk.ledger, budget)
     else:
         batch = BatchChat(endpoint, desk.ledger, teacher.poll_seconds, desk.progress.say)
-        cached = CachedChat(batch, desk.ledger, account)
-        batch.found = cached.found
-    endpoint.lost = cached.lost
+        cached = CachedChat(batch, desk.ledger, budget)
+        batch.on_resumed = cached.uncount_resumed
+    endpoint.on_lost = cached.charge_lost
     return cached
 
 
@@ -180,12 +180,12 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
         stream=teacher.stream,
         context_tokens=teacher.context_tokens,
         tokens_per_character=teacher.tokens_per_character,
-        most_at_once=teacher.concurrency,
+        max_concurrency=teacher.concurrency,
         requests_per_minute=teacher.requests_per_minute,
         tokens_per_minute=teacher.tokens_per_minute,
         patience_seconds=teacher.patience_seconds,
         largest_reply_bytes=teacher.largest_reply_bytes,
-        say=(progress or Silence()).say,
+        notify=(progress or Silence()).say,
     )
 
 

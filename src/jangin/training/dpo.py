@@ -124,7 +124,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
         del model  # so that the first device has room for its worker
         model, outcome = tune_on_devices(task, config, workspace, progress)
     reference = json.dumps(task.reference_2R.tolist())
-    context.services.ledger.remember(_REFERENCE, _digest(context, key), reference)
+    context.services.ledger.put(_REFERENCE, _digest(context, key), reference)
     after = exact_share(model, tokenizer, *probe, config.probe_new_tokens) if probe[0] else 0.0
     _gate(context, before, after, len(probe[0]))
     context.write("dropped_pairs", DroppedPair, dropped)
@@ -249,7 +249,7 @@ def _reference(
         "dtype": str(scorer.scorer.dtype),
         "packed": scorer.scorer.packed,
     }
-    if context.services.ledger.recall(_REFERENCE, _digest(context, key)) is None:
+    if context.services.ledger.get(_REFERENCE, _digest(context, key)) is None:
         rows = rows_for_reference(scorer.scorer.model, len(data), config)
 
     def compute() -> list[list[float]]:
@@ -267,10 +267,10 @@ def _remembered(
 ) -> Any:
     """A figure of the starting model, from the ledger where any run of this store had it."""
     digest, ledger = _digest(context, key), context.services.ledger
-    known = ledger.recall(what, digest)
+    known = ledger.get(what, digest)
     if known is None:
         known = json.dumps(compute())
-        ledger.remember(what, digest, known)
+        ledger.put(what, digest, known)
     return json.loads(known)
 
 

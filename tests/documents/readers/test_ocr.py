@@ -251,5 +251,5 @@ def test_a_missing_language_names_its_package(tmp_path, monkeypatch):
 
 def test_readings_survive_the_ledger(ledger):
     reading = ocr.Reading("가\n나", 91.5, 12.0, "가 \n")
-    ledger.remember(ocr.NAMESPACE, "k", json.dumps(ocr.asdict(reading), ensure_ascii=False))
-    assert ocr.Reading(**json.loads(ledger.recall(ocr.NAMESPACE, "k"))) == reading
+    ledger.put(ocr.NAMESPACE, "k", json.dumps(ocr.asdict(reading), ensure_ascii=False))
+    assert ocr.Reading(**json.loads(ledger.get(ocr.NAMESPACE, "k"))) == reading

@@ -126,7 +126,7 @@ class Reader:
         with ThreadPoolExecutor(self.workers) as pool:
             for picture in pictures:
                 key = digest_value([picture.key, *self.identity])
-                known = self.ledger.recall(NAMESPACE, key)
+                known = self.ledger.get(NAMESPACE, key)
                 if known is not None:
                     waiting.append(Reading(**json.loads(known)))
                 else:
@@ -143,7 +143,7 @@ class Reader:
             return item
         key, task = item
         reading = task.result()
-        self.ledger.remember(NAMESPACE, key, json.dumps(asdict(reading), ensure_ascii=False))
+        self.ledger.put(NAMESPACE, key, json.dumps(asdict(reading), ensure_ascii=False))
         return reading
 
 

@@ -214,7 +214,7 @@ class WebSearch:
 
     def kept(self, question: str) -> list[Found] | None:
         """What the engine answered before, or None."""
-        kept = self.ledger.recall(NAMESPACE, self._memo(question))
+        kept = self.ledger.get(NAMESPACE, self._memo(question))
         return None if kept is None else _KEPT.validate_json(kept)
 
     def find(
@@ -273,7 +273,7 @@ class WebSearch:
                 else:
                     in_a_row = 0
                     kept = _KEPT.dump_json(found).decode()
-                    self.ledger.remember(NAMESPACE, self._memo(question), kept)
+                    self.ledger.put(NAMESPACE, self._memo(question), kept)
                 on_reply(question, found)
 
         timeout = aiohttp.ClientTimeout(self.engine.timeout_seconds)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jangin.core.digest import rank
+from jangin.core.digest import seeded_rank
 from jangin.core.records import Example, Message, Record
 from jangin.examples.augmentation.elimination import Eliminated, Evolved, Fault, Operation
-from jangin.llm.structured import Answer
+from jangin.llm.structured import Parsed
 from jangin.text.normalize import normalise
 
 CARRIED_OVER = ("family", "chunk_ids", "document_id", "source", "page", "section", "seed_word")
@@ -52,7 +52,7 @@ class Attempt:
             request=request,
         )
 
-    def example(self, answer: Answer[Evolved]) -> Example:
+    def example(self, answer: Parsed[Evolved]) -> Example:
         """The example that a reply makes."""
         evolved = answer.value
         question = normalise(" ".join(evolved.question.split()))
@@ -83,7 +83,7 @@ def draw(
     """
     for parent, tries in parents:
         places = {
-            operation: rank(seed, f"{operation} {number}", parent.question)
+            operation: seeded_rank(seed, f"{operation} {number}", parent.question)
             for operation in dict.fromkeys(operations)
         }
         for operation in sorted(places, key=lambda name: places[name])[:per_example]:

@@ -11,7 +11,13 @@ from jangin.core.encoder import EncoderConfig
 from jangin.core.records import Example
 from jangin.core.stage import StageContext
 from jangin.examples.provenance.source_text import Origins
-from jangin.llm.structured import Failed, Problem, Question, ask_structured, make_question
+from jangin.llm.structured import (
+    Failed,
+    ReplyError,
+    StructuredRequest,
+    ask_structured,
+    make_request,
+)
 
 
 class Unchecked(Config):
@@ -94,7 +100,7 @@ def _ask(
 ) -> Checked:
     chat = context.services.chat(meaning.teacher)
     questions = [
-        make_question(
+        make_request(
             subject=name,
             prompt=context.services.prompts.find("same_meaning", origins.language(originals[name])),
             reply_type=Verdicts,
@@ -110,11 +116,11 @@ def _ask(
         for name, rows in wordings.items()
     ]
 
-    def check(question: Question, reply: Verdicts) -> Problem | None:
+    def check(question: StructuredRequest, reply: Verdicts) -> ReplyError | None:
         wanted = list(range(1, len(wordings[question.subject]) + 1))
         if sorted(verdict.number for verdict in reply.verdicts) == wanted:
             return None
-        return Problem("malformed", f"give one verdict for each number from 1 to {wanted[-1]}")
+        return ReplyError("malformed", f"give one verdict for each number from 1 to {wanted[-1]}")
 
     answers, failed = ask_structured(
         context,

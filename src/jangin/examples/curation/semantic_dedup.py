@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jangin.core.config import Config
-from jangin.core.encoder import Encoder, EncoderConfig
+from jangin.core.encoder import EncoderConfig, TextEncoder
 from jangin.core.records import Example
 from jangin.examples.curation.filters import Verdict, preference
 
@@ -52,7 +52,7 @@ class Vectors:
     answer_ND: "NDArray[np.float32]"
 
 
-def encode_rows(rows: Sequence[Example], encoder: Encoder) -> Vectors:
+def encode_rows(rows: Sequence[Example], encoder: TextEncoder) -> Vectors:
     """Questions and answers of all rows, each text once."""
     import numpy as np
 

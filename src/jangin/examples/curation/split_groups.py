@@ -6,7 +6,7 @@ The origin of an example is its family, its parent, its seed word, its section a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jangin.core.digest import rank
+from jangin.core.digest import seeded_rank
 from jangin.core.records import Chunk, Example
 from jangin.text.dedup.question_copies import find_near_copies
 from jangin.text.normalize import compact
@@ -63,7 +63,7 @@ def held_out_paraphrases(
         return []
     alike = copied | _alike(family)
     apart = [e for e in family if e.kind == "paraphrase" and e.id not in alike]
-    return sorted(apart, key=lambda example: rank(seed, "held out", example.id))[:count]
+    return sorted(apart, key=lambda example: seeded_rank(seed, "held out", example.id))[:count]
 
 
 def _alike(family: tuple[Example, ...]) -> set[str]:
@@ -117,7 +117,7 @@ def _component(
     name = min(sections or chunk_ids or seed_words or questions)
     return Component(
         families=tuple(tuple(family) for family in families.values()),
-        place=rank(seed, "component", name),
+        place=seeded_rank(seed, "component", name),
         copied=frozenset(copied.intersection(example.id for example in group)),
     )
 

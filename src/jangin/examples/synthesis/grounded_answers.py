@@ -20,7 +20,7 @@ from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
-from jangin.llm.structured import Answer, Failed, Question
+from jangin.llm.structured import Failed, Parsed, StructuredRequest
 from jangin.text.language import language_of
 from jangin.text.normalize import compact, normalise
 
@@ -160,7 +160,7 @@ def _questions(
     teacher: TeacherSession,
     config: AnswerFromSnippets,
     groups: Mapping[str, Sequence[SearchedQuestion]],
-) -> list[Question]:
+) -> list[StructuredRequest]:
     """One request per group."""
     return [
         teacher.question(
@@ -200,7 +200,7 @@ def _sort_rows(
     teacher: TeacherSession,
     config: AnswerFromSnippets,
     group: Sequence[SearchedQuestion],
-    answer: Answer[AnsweredQuestions],
+    answer: Parsed[AnsweredQuestions],
     rows: dict[str, Candidate],
     output: SynthesisOutput,
 ) -> set[str]:
@@ -234,7 +234,7 @@ def _example(
     config: AnswerFromSnippets,
     item: SearchedQuestion,
     row: AnsweredQuestion,
-    answer: Answer[AnsweredQuestions],
+    answer: Parsed[AnsweredQuestions],
 ) -> Example | Decision:
     text, thresholds = normalise(row.answer.strip()), teacher.thresholds
     unknown = [rank for rank in row.snippets if not 1 <= rank <= len(item.snippets)]

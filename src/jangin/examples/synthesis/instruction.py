@@ -19,7 +19,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 
 
 class Instruction(ModeConfig):
@@ -77,7 +77,7 @@ def estimate(teacher: TeacherSession, config: Instruction, passages: Sequence[Pa
 
 def _questions(
     teacher: TeacherSession, config: Instruction, passages: Sequence[Passage]
-) -> list[Question]:
+) -> list[StructuredRequest]:
     count = config.per_chunk
     return [passage_question(teacher, p, "instruction", Tasks, count=count) for p in passages]
 

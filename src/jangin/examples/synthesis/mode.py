@@ -9,7 +9,7 @@ from jangin.core.records import Chunk
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 
 
 class ModeConfig(Config):
@@ -25,7 +25,7 @@ M = TypeVar("M", bound=ModeConfig)
 class Estimate:
     """The requests of a mode, for `jangin plan`."""
 
-    questions: Sequence[Question]
+    questions: Sequence[StructuredRequest]
     """Requests that can be written before any reply is known."""
     later: int = 0
     """Largest number of further requests, which depend on replies."""

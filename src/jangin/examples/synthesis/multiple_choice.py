@@ -20,7 +20,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 from jangin.text.normalize import normalise
 
 
@@ -101,7 +101,7 @@ def estimate(
 
 def _questions(
     teacher: TeacherSession, config: MultipleChoice, passages: Sequence[Passage]
-) -> list[Question]:
+) -> list[StructuredRequest]:
     values = {"count": config.per_chunk, "distractors": config.distractors}
     return [passage_question(teacher, p, "choices", ChoiceItems, **values) for p in passages]
 

@@ -11,7 +11,7 @@ from jangin.examples.checks.decision import Decision
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.novelty import Candidate
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 
 S = TypeVar("S", bound=BaseModel)
 I = TypeVar("I", bound=BaseModel)  # noqa: E741  # an item, as S is a schema
@@ -58,7 +58,7 @@ def passage_question(
     template: str,
     reply_type: type[BaseModel],
     **values: object,
-) -> Question:
+) -> StructuredRequest:
     """A request about one passage; `values` are filled in beside its source, section and text."""
     chunk = passage.chunk
     return teacher.question(
@@ -73,7 +73,7 @@ def passage_question(
 def ask_about_passages(
     teacher: TeacherSession,
     passages: Sequence[Passage],
-    questions: Sequence[Question],
+    questions: Sequence[StructuredRequest],
     format: ReplyFormat[S, I],
     label: str,
     output: SynthesisOutput,

@@ -20,7 +20,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 
 
 class QuestionAnswer(ModeConfig):
@@ -110,7 +110,7 @@ def _section(passage: Passage) -> tuple[str, str]:
 
 def _question(
     teacher: TeacherSession, config: QuestionAnswer, passage: Passage, novelty: NoveltyFilter
-) -> Question:
+) -> StructuredRequest:
     chunk = passage.chunk
     taken: list[str] = []
     if config.avoid_repeats or config.rounds > 1:

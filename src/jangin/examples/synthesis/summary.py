@@ -19,7 +19,7 @@ from jangin.examples.synthesis.passage_rows import (
     passage_question,
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
-from jangin.llm.structured import Question
+from jangin.llm.structured import StructuredRequest
 from jangin.text.language import language_problem
 from jangin.text.normalize import compact, normalise
 
@@ -84,7 +84,7 @@ def _long_enough(config: Summary, passages: Sequence[Passage]) -> list[Passage]:
 
 def _questions(
     teacher: TeacherSession, config: Summary, passages: Sequence[Passage]
-) -> list[Question]:
+) -> list[StructuredRequest]:
     words = config.max_words
     return [
         passage_question(teacher, p, "summary", SummaryReply, max_words=words) for p in passages

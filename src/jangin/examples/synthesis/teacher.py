@@ -13,13 +13,13 @@ from jangin.core.stage import StageContext
 from jangin.examples.checks.decision import Decision
 from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.llm.structured import (
-    Answer,
     Failed,
-    Problem,
-    Question,
+    Parsed,
+    ReplyError,
+    StructuredRequest,
     ask_structured,
     count_unpaid,
-    make_question,
+    make_request,
 )
 from jangin.text.language import language_problem
 
@@ -76,9 +76,9 @@ class TeacherSession:
         reply_type: type[BaseModel],
         values: Mapping[str, object],
         sample: int = 0,
-    ) -> Question:
+    ) -> StructuredRequest:
         """A request with one of the templates; another `sample` is another draw of the teacher."""
-        return make_question(
+        return make_request(
             subject=subject,
             prompt=self.context.services.prompts.find(template, language),
             reply_type=reply_type,
@@ -93,11 +93,11 @@ class TeacherSession:
 
     def ask(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[StructuredRequest],
         reply_type: type[S],
         label: str,
-        check: Callable[[Question, S], Problem | None] | None = None,
-    ) -> tuple[dict[str, Answer[S]], list[Failed]]:
+        check: Callable[[StructuredRequest, S], ReplyError | None] | None = None,
+    ) -> tuple[dict[str, Parsed[S]], list[Failed]]:
         """({subject: parsed reply}, failures); `check` may object to a reply once.
 
         Raises `StageError` where no request got a reply, or a recorded reply is missing.
@@ -106,8 +106,8 @@ class TeacherSession:
         return ask_structured(*arguments, check) if check else ask_structured(*arguments)
 
     def ask_or_stop(
-        self, questions: Sequence[Question], reply_type: type[S], label: str, nothing: str
-    ) -> tuple[dict[str, Answer[S]], list[Failed]]:
+        self, questions: Sequence[StructuredRequest], reply_type: type[S], label: str, nothing: str
+    ) -> tuple[dict[str, Parsed[S]], list[Failed]]:
         """Like `ask`, but raises `StageError` with `nothing` where no reply could be used."""
         answers, failures = self.ask(questions, reply_type, label)
         if questions and not answers:
@@ -116,19 +116,19 @@ class TeacherSession:
 
     def ask_in_language(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[StructuredRequest],
         reply_type: type[S],
         label: str,
         sources: Mapping[str, SourceText],
         texts: Callable[[S], Iterable[tuple[str, str]]],
-    ) -> tuple[dict[str, Answer[S]], list[Failed]]:
+    ) -> tuple[dict[str, Parsed[S]], list[Failed]]:
         """Like `ask`; a reply in another language than its source is requested once more.
 
         `texts` gives the (question, answer) rows of a reply. The second reply is taken if any of
         its rows is in the right language; the row checks drop the others.
         """
 
-        def check(question: Question, value: S) -> Problem | None:
+        def check(question: StructuredRequest, value: S) -> ReplyError | None:
             source = sources[question.subject]
             rows = list(texts(value))
             problems = [language_problem(*row, source.text, source.language) for row in rows]
@@ -136,12 +136,12 @@ class TeacherSession:
             is_retry = any(message.role == "assistant" for message in question.request.messages)
             if not wrong or (is_retry and len(wrong) < len(rows)):
                 return None
-            return Problem("language", wrong[0])
+            return ReplyError("language", wrong[0])
 
         same_language = self.thresholds.same_language
         return self.ask(questions, reply_type, label, check if same_language else None)
 
-    def count_unpaid(self, questions: Sequence[Question]) -> int:
+    def count_unpaid(self, questions: Sequence[StructuredRequest]) -> int:
         """Number of these questions that no earlier run has a reply to."""
         return count_unpaid(self.context, self.chat, questions)
 

@@ -53,7 +53,7 @@ def variant_costs(
             for name, key in keys.items()
             if (config := project.stage_config(name)) is not None
             and asks[name](config)
-            and not session.ledger.knows_uses(key)
+            and not session.ledger.has_uses(key)
         )
         found[variant] = VariantCost(session.ledger.bill(tuple(keys.values())), unknown)
     return found

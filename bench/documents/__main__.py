@@ -24,14 +24,14 @@ from jangin.core.ledger import Ledger
 from jangin.core.stage import Silence
 from jangin.documents.readers.pdf import read_pages
 from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 HEADING = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*\(")
 HEADING_LINE = re.compile(r"^\s*제\s*\d+\s*조(?:의\s*\d+)?\s*\(", re.MULTILINE)
 
 
 def squeeze(text: str) -> str:
-    return re.sub(r"\s", "", normalise(text))
+    return re.sub(r"\s", "", nfc(text))
 
 
 def best_window(line: str, piece: str) -> tuple[int, int, int]:

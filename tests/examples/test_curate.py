@@ -20,7 +20,7 @@ from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, LengthRange, 
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
-from jangin.text.normalize import normalised
+from jangin.text.normalize import text_key
 
 PLAIN = CurateConfig(guard=False)
 QUESTIONS = [
@@ -142,7 +142,7 @@ class TestEveryRow:
         for place, row in enumerate(kept):
             for other in kept[:place]:
                 limit = 0.95 if row.family == other.family else 0.75
-                left, right = normalised(row.question), normalised(other.question)
+                left, right = text_key(row.question), text_key(other.question)
                 # Below these lengths one edit leaves too few 3-grams for MinHash to be sure.
                 if min(len(left), len(right)) > 9:
                     assert Levenshtein.normalized_similarity(left, right) < limit

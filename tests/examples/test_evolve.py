@@ -19,7 +19,7 @@ from jangin.examples.augmentation.lineage import Descent
 from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
 from jangin.llm.ask import CachedChat
 from jangin.llm.structured import Failed
-from jangin.text.normalize import compact
+from jangin.text.normalize import letters_only
 
 TEXT = (
     "제12조(휴대품 손해) ① 회사는 휴대품 1개당 20만 원을 한도로 보상합니다. "
@@ -131,7 +131,7 @@ def test_each_rule_eliminates_its_case_with_a_reason(context, rule):
 def fault(original, operation="deepening", passage=TEXT, limits=None, **changed):
     evolved = Evolved.model_validate({**DEEPER, **changed})
     case = Case(evolved, original, operation, passage)
-    found = find_fault(case, {compact(QUESTION): original.id}, limits or Limits())
+    found = find_fault(case, {letters_only(QUESTION): original.id}, limits or Limits())
     return found.rule if found else ""
 
 

@@ -16,6 +16,7 @@ from jangin.core.stage import Stage, StageContext
 from jangin.documents.headings import Line, sections, split_lines
 from jangin.documents.readers.table import format_of
 from jangin.documents.splitting import Limits, passages
+from jangin.text.normalize import drop_spaces
 
 Counter: TypeAlias = Callable[[int, int], int]
 """Tokens between two offsets of one document."""
@@ -148,7 +149,7 @@ def _covered(documents: list[Document], chunks: list[Chunk]) -> float:
 
 
 def _visible(text: str) -> int:
-    return len("".join(text.split()))
+    return len(drop_spaces(text))
 
 
 def _tokenizer_file(context: StageContext[ChunkConfig]) -> Path | None:

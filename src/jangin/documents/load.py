@@ -22,7 +22,7 @@ from jangin.documents.readers.reader import (
 )
 from jangin.documents.readers.table import format_of, readable_suffixes
 from jangin.text.language import language_of
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 EVERY_FORMAT = (
     *("**/*.pdf", "**/*.md", "**/*.markdown", "**/*.txt", "**/*.html", "**/*.htm", "**/*.docx"),
@@ -97,12 +97,12 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
     for name, path in _visible(folder):
         if not any(pattern.fullmatch(name.lower()) for pattern in patterns):
             continue
-        if normalise(name) in paths:
+        if nfc(name) in paths:
             raise DataError(
-                f"two files in {folder} are called {normalise(name)}, once with composed and once "
+                f"two files in {folder} are called {nfc(name)}, once with composed and once "
                 "with decomposed Hangul. Rename one of them."
             )
-        paths[normalise(name)] = path
+        paths[nfc(name)] = path
     if not paths:
         raise DataError(
             f"load.folder: no file in {folder} matches {', '.join(_patterns(config))}. "

@@ -14,7 +14,11 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import StageError
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.documents.retrieval.query_files import Line, letters_of, read_questions, read_words
+from jangin.documents.retrieval.query_files import (
+    Line,
+    read_questions,
+    read_words,
+)
 from jangin.llm.structured import (
     Failed,
     Parsed,
@@ -25,7 +29,7 @@ from jangin.llm.structured import (
     make_request,
 )
 from jangin.text.language import language_of
-from jangin.text.normalize import normalise
+from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
 NUMBERING = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•])\s+")
 LONGEST_QUESTION = 300
@@ -111,7 +115,7 @@ def queries(context: StageContext[QueriesConfig]) -> None:
     context.write("failed", Failed, failed)
     context.summary.update(
         queries=len(found),
-        words=len({letters_of(query.seed_word) for query in found if query.seed_word}),
+        words=len({letters_and_digits(query.seed_word) for query in found if query.seed_word}),
         failed=len(failed),
     )
 
@@ -122,7 +126,7 @@ def _read(context: StageContext[QueriesConfig], source: QuestionFile) -> list[Qu
     found: dict[str, Query] = {}
     repeated = []
     for line in read_questions(path, services.progress.say):
-        key = letters_of(line.text)
+        key = letters_and_digits(line.text)
         if key in found:
             repeated.append(line)
         else:
@@ -152,7 +156,7 @@ def _write(
     lines, repeated = read_words(path, services.progress.say)
     _say_repeated(context, path, repeated, "word")
     chat = services.chat(source.teacher)
-    words = {letters_of(line.text): _Asked(line.text) for line in lines}
+    words = {letters_and_digits(line.text): _Asked(line.text) for line in lines}
     language = _language(source, list(words.values()))
     taken: dict[str, str] = {}
     rejected: list[Failed] = []
@@ -262,11 +266,11 @@ def _take(
     """Give the words of one reply their questions; returns what was left out, and why."""
     rejected = []
     for row in answer.value.words:
-        word = words.get(letters_of(row.word))
+        word = words.get(letters_and_digits(row.word))
         asked_here = word is not None and word.request == request
         for text in row.questions:
-            clean = " ".join(normalise(NUMBERING.sub("", text)).split())
-            key = letters_of(clean)
+            clean = collapse_spaces(nfc(NUMBERING.sub("", text)))
+            key = letters_and_digits(clean)
             if word is None or not asked_here:
                 reason, rule = f"nobody asked about {row.word!r}", "word_not_asked"
             elif not key or len(clean) > LONGEST_QUESTION:

@@ -18,7 +18,7 @@ from jangin.core.records import Message, Record
 from jangin.core.stage import StageContext
 from jangin.metrics.statistics import bootstrap_mean, mcnemar_p, wilson_interval
 from jangin.metrics.text import contains
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 
 class NoForgetting(Config):
@@ -97,7 +97,7 @@ def _row(path: Path, number: int, line: str) -> GeneralRow:
     except ValueError as error:
         raise DataError(f"{path}:{number}: this is not JSON. {remedy}") from error
     fields = {
-        name: normalise(str(data[name])).strip()
+        name: nfc(str(data[name])).strip()
         for name in ("text", "question", "answer")
         if isinstance(data, dict) and data.get(name)
     }

@@ -203,9 +203,9 @@ def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
 
 def _prompt_key(row: Example) -> tuple[str, ...]:
     """Equal for prompts that differ in white space, letter case and Unicode form only."""
-    from jangin.text.normalize import normalised
+    from jangin.text.normalize import text_key
 
-    return tuple(f"{message.role}:{normalised(message.content)}" for message in row.prompt)
+    return tuple(f"{message.role}:{text_key(message.content)}" for message in row.prompt)
 
 
 def _grouped(
@@ -223,9 +223,9 @@ def _grouped(
 
 
 def _exact(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
-    from jangin.text.normalize import normalised
+    from jangin.text.normalize import text_key
 
-    groups = _grouped(rows, left, lambda row: (*_prompt_key(row), normalised(row.answer)))
+    groups = _grouped(rows, left, lambda row: (*_prompt_key(row), text_key(row.answer)))
     return [
         Verdict(index, "exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
         for best, *others in groups

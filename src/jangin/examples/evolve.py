@@ -42,7 +42,7 @@ from jangin.llm.structured import (
     make_request,
 )
 from jangin.text.language import language_problem
-from jangin.text.normalize import compact as letters
+from jangin.text.normalize import letters_only
 
 
 class RuleGain(Config):
@@ -115,7 +115,7 @@ def evolve(context: StageContext[EvolveConfig]) -> None:
     rows = list({row.id: row for row in context.read("examples", Example)}.values())
     config = context.config
     origins = Origins.read(context)
-    so_far = _Evolution({letters(row.question): row.id for row in reversed(rows)})
+    so_far = _Evolution({letters_only(row.question): row.id for row in reversed(rows)})
     attempts = _attempts([(row, 0) for row in _chosen(rows, config)], 1, config)
     for number in range(1, config.rounds + 1):
         lived = _round(context, attempts, origins, so_far)
@@ -213,7 +213,7 @@ def _round(
             so_far.eliminated.append(attempt.eliminated(answer.value, fault, answer.request))
             continue
         example = attempt.example(answer)
-        so_far.taken[letters(example.question)] = example.id
+        so_far.taken[letters_only(example.question)] = example.id
         lived.append((example, attempt))
     lived = _gained(context, lived, origins, so_far)
     so_far.made += lived
@@ -258,7 +258,7 @@ def _gained(
         reason = f"{chat.model} calls it equal to what it evolved from: {answer.value.reason}"
         fault = Fault("no_gain", reason.rstrip(": "))
         so_far.eliminated.append(attempt.eliminated(evolved, fault, example.request))
-        del so_far.taken[letters(example.question)]
+        del so_far.taken[letters_only(example.question)]
     return kept
 
 

@@ -34,7 +34,7 @@ from jangin.llm.structured import (
     count_unpaid,
     make_request,
 )
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 
 class TeacherSource(Config):
@@ -194,7 +194,7 @@ def _from_file(
     found = {
         original.id: Given(texts=known[question], made_by={})
         for original in originals
-        if (question := normalise(original.question.strip())) in known
+        if (question := nfc(original.question.strip())) in known
     }
     if originals and not found:
         raise SettingsError(
@@ -202,7 +202,7 @@ def _from_file(
             f"{len(originals)} examples. The first example asks {originals[0].question!r}. "
             "Name the file that belongs to them under paraphrase.source.path."
         )
-    asked = {normalise(original.question.strip()) for original in originals}
+    asked = {nfc(original.question.strip()) for original in originals}
     unknown = [question for question in known if question not in asked]
     without = [o.question for o in originals if o.id not in found]
     context.summary.update(questions_without=len(without), unknown_questions=len(unknown))
@@ -218,7 +218,7 @@ def _rewrite(
     original: Example, given: Given, config: ParaphraseConfig, most: int | None
 ) -> tuple[list[Example], list[Failed]]:
     """The wordings that are of use, at most `most`, and what was left out."""
-    clean = [normalise(" ".join(text.split())) for text in given.texts]
+    clean = [nfc(" ".join(text.split())) for text in given.texts]
     copies = find_copies([original.question, *clean], config.diversity)
     examples: list[Example] = []
     failures: list[Failed] = []

@@ -9,7 +9,7 @@ from typing import Self
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message, SplitExample
 from jangin.prepare.transforms.steps import named_in
-from jangin.text.normalize import normalise
+from jangin.text.normalize import letters_and_digits, nfc
 
 CLOSE_QUESTION = 0.6
 """Likeness of two questions, 0 to 1, from which the learned one is named as the source."""
@@ -66,7 +66,7 @@ class Reply:
         return (
             self.example is not None
             and self.likeness >= CLOSE_QUESTION
-            and _bare(self.example.answer) == _bare(self.answer)
+            and letters_and_digits(self.example.answer) == letters_and_digits(self.answer)
         )
 
     @property
@@ -92,7 +92,7 @@ def ask(
     Raises `DataError` for a blank question, `TooLongError` for one that leaves no room to answer.
     An answer ends where the model's context does.
     """
-    asked = normalise(question.strip())
+    asked = nfc(question.strip())
     if not asked:
         raise DataError("the question is blank. Write what the model is to answer.")
     from jangin.inference.continuous_batching import Request
@@ -134,12 +134,12 @@ def trace(
 
     if not examples:
         return None, 0.0
-    asked = _bare(pattern.bare(question))
-    given = _bare(answer)
+    asked = letters_and_digits(pattern.bare(question))
+    given = letters_and_digits(answer)
 
     def nearness(example: Example) -> tuple[bool, float]:
-        taught = _bare(pattern.bare(example.question))
-        return _bare(example.answer) == given, fuzz.ratio(asked, taught) / 100
+        taught = letters_and_digits(pattern.bare(example.question))
+        return letters_and_digits(example.answer) == given, fuzz.ratio(asked, taught) / 100
 
     best = max(examples, key=nearness)
     return best, nearness(best)[1]
@@ -147,7 +147,3 @@ def trace(
 
 def _names_passage(example: Example) -> bool:
     return bool(example.page or example.evidence)
-
-
-def _bare(text: str) -> str:
-    return "".join(character for character in normalise(text).lower() if character.isalnum())

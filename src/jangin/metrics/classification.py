@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jangin.core.errors import DataError
 from jangin.metrics.statistics import Interval, wilson_interval
-from jangin.text.normalize import normalise
+from jangin.text.normalize import collapse_spaces, fold_case
 
 UNPARSABLE = ""
 """Stands for an answer that is none of the labels."""
@@ -175,4 +175,4 @@ def _same_side(confusion: Sequence[Sequence[int]], line: int) -> int:
 
 def _bare(text: str) -> str:
     """NFC, lower case, single spaces, no marks at the ends."""
-    return " ".join(normalise(text).lower().split()).strip(" .,:;!?\"'`*()[]<>")
+    return collapse_spaces(fold_case(text)).strip(" .,:;!?\"'`*()[]<>")

@@ -1,12 +1,11 @@
 """Grades of a free answer: KorQuAD 1.0's exact match and character F1, and softer ones."""
 
-import re
 import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jangin.text.normalize import normalise
+from jangin.text.normalize import collapse_spaces, nfc, word_runs
 
 _SPACED = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
 _DELETED = str.maketrans("", "", string.punctuation)
@@ -25,7 +24,7 @@ def normalise_answer(text: str) -> str:
 
     Source: `normalize_answer` of KorQuAD 1.0's evaluation script, with NFC put before it.
     """
-    return " ".join(normalise(text).translate(_SPACED).lower().translate(_DELETED).split())
+    return collapse_spaces(nfc(text).translate(_SPACED).lower().translate(_DELETED))
 
 
 def exact_match(prediction: str, gold: str) -> float:
@@ -69,7 +68,7 @@ def rouge_l(prediction: str, gold: str) -> float:
     """
     from rapidfuzz.distance import LCSseq
 
-    predicted, expected = _words(prediction), _words(gold)
+    predicted, expected = word_runs(prediction), word_runs(gold)
     if not predicted or not expected:
         return float(predicted == expected)
     return 2 * LCSseq.similarity(predicted, expected) / (len(predicted) + len(expected))
@@ -79,8 +78,4 @@ def chrf(prediction: str, gold: str) -> float:
     """chrF2 of character 1- to 6-grams as sacrebleu computes it, 0 to 1. Source: Popovic 2015."""
     from sacrebleu.metrics.chrf import CHRF
 
-    return float(CHRF().sentence_score(normalise(prediction), [normalise(gold)]).score) / 100
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", normalise(text).lower())
+    return float(CHRF().sentence_score(nfc(prediction), [nfc(gold)]).score) / 100

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jangin.text.normalize import normalise, words_of
+from jangin.text.normalize import drop_spaces, folded_words, letters_only, nfc
 from jangin.text.quantities import quantities, readings
 
 _LATIN = re.compile(r"(?<![0-9.,])[A-Za-z][A-Za-z0-9]*(?:[.&'’-][A-Za-z0-9]+)*")
@@ -50,8 +50,8 @@ def support(evidence: str, text: str) -> float:
     """Share of the evidence that stands in the text in one piece, 0 to 1; spaces ignored, NFC."""
     from rapidfuzz import fuzz
 
-    needle = "".join(normalise(evidence).split())
-    haystack = "".join(normalise(text).split())
+    needle = drop_spaces(nfc(evidence))
+    haystack = drop_spaces(nfc(text))
     if not needle or not haystack:
         return 0.0
     if needle in haystack:
@@ -65,7 +65,7 @@ def locate(evidence: str, text: str) -> tuple[int, int] | None:
     """Where the evidence stands in an NFC text, or what is most like it; None if nothing is."""
     from rapidfuzz import fuzz
 
-    needle = "".join(normalise(evidence).split())
+    needle = drop_spaces(nfc(evidence))
     places = [place for place, character in enumerate(text) if not character.isspace()]
     haystack = "".join(text[place] for place in places)
     if not needle or not haystack:
@@ -89,21 +89,17 @@ def check_answer(answer: str, source: str, names: Sequence[str] = ()) -> Support
     letters are found here.
     """
     known = readings(source)
-    letters = _compact(source)
+    letters = letters_only(source)
     numbers = quantities(answer)
     missing = [q.text for q in numbers if not any(q.agrees(other) for other in known)]
     named = list(dict.fromkeys((*names, *_latin_names(answer))))
-    spelled = words_of(answer)
-    for name in map(_compact, named):
+    spelled = folded_words(answer)
+    for name in map(letters_only, named):
         # Kiwi may cut a particle too much or too little off: the written word counts as well.
         around = [_PARTICLE.sub("", word) for word in spelled if name in word]
         if name not in letters and not any(stem in letters for stem in around):
             missing.append(name)
     return Support(len(numbers) + len(named), tuple(missing), _shared_words(answer, letters))
-
-
-def _compact(text: str) -> str:
-    return "".join(words_of(text))
 
 
 def _latin_names(answer: str) -> list[str]:
@@ -133,7 +129,7 @@ def _shared_words(answer: str, letters: str) -> float:
     """
     words = [
         word
-        for word in words_of(answer)
+        for word in folded_words(answer)
         if len(word) > 1
         and not any(c.isdigit() for c in word)
         and word not in _ANSWER_WORDS | _FUNCTION_WORDS

@@ -9,7 +9,8 @@ a loanword: a final l, m, n or ng is a final consonant, and so is p, t, k or c a
 import re
 from collections.abc import Mapping
 from typing import Literal
-from unicodedata import normalize
+
+from jangin.text.normalize import nfc
 
 Sound = Literal["vowel", "rieul", "consonant"]
 
@@ -55,7 +56,7 @@ def particle(word: str, written: str) -> str:
 
 def final_sound(word: str) -> Sound | None:
     """How a word ends when it is read aloud; None where nobody can say."""
-    read = re.search(r"([a-z]+|[^\W_])[\W_]*$", normalize("NFC", word), re.IGNORECASE)
+    read = re.search(r"([a-z]+|[^\W_])[\W_]*$", nfc(word), re.IGNORECASE)
     if read is None:
         return None
     if "%" in word[read.end(1) :]:

@@ -7,13 +7,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
-from jangin.text.normalize import normalise
+from jangin.text.normalize import fold_case, word_runs
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
 
 _HANGUL = re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
-_WORD = re.compile(r"\w+")
 _WRITTEN = ("SL", "SN", "SH")
 """Symbols that say something: Latin words, numbers, Chinese characters."""
 _GRAMMAR = frozenset(("VCP", "VX", "XSV", "XSA", "NP"))
@@ -25,7 +24,7 @@ def bigrams(text: str) -> list[str]:
 
     A text of one letter is its own term, so that it can be found.
     """
-    letters = "".join(_WORD.findall(normalise(text).lower()))
+    letters = "".join(word_runs(text))
     return [letters[at : at + 2] for at in range(len(letters) - 1)] or [letters] * bool(letters)
 
 
@@ -34,10 +33,10 @@ def morphemes(texts: Sequence[str]) -> Iterator[list[str]]:
 
     Raises `MachineError` when there is Korean text and kiwipiepy is not installed.
     """
-    clean = [normalise(text).lower() for text in texts]
-    analysed = _analyse(text for text in clean if _HANGUL.search(text))
-    for text in clean:
-        yield next(analysed) if _HANGUL.search(text) else _WORD.findall(text)
+    folded = [fold_case(text) for text in texts]
+    analysed = _analyse(text for text in folded if _HANGUL.search(text))
+    for text, case_folded in zip(texts, folded, strict=True):
+        yield next(analysed) if _HANGUL.search(case_folded) else word_runs(text)
 
 
 def _analyse(texts: Iterable[str]) -> Iterator[list[str]]:

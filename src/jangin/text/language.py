@@ -6,7 +6,7 @@ Languages that share a script (English, German) are not told apart.
 import re
 from collections.abc import Callable
 
-from jangin.text.normalize import clean
+from jangin.text.normalize import clean_text
 
 _SCRIPTS = {
     "Hangul": "가-힣ㄱ-ㆎ",
@@ -97,7 +97,7 @@ LANGUAGE_SAMPLE = 200_000
 
 def language_of(text: str) -> str:
     """ISO 639-1 code by the most frequent script of the first 200,000 characters."""
-    sample = clean(text[:LANGUAGE_SAMPLE])
+    sample = clean_text(text[:LANGUAGE_SAMPLE])
     counts = {code: len(pattern.findall(sample)) for code, pattern in SCRIPTS.items()}
     if counts["ja"] > 0.1 * counts["zh"]:
         counts["ja"] += counts["zh"]

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|\.\d+|\d+)")
 _KOREAN = re.compile(
@@ -38,7 +38,7 @@ def count_numbers(text: str) -> int:
 
 
 def _numbers(answer: str) -> Iterator[float]:
-    text, start = normalise(answer).translate(_IGNORED), 0
+    text, start = nfc(answer).translate(_IGNORED), 0
     while (first := _NUMBER.search(text, start)) is not None:
         digits = _digits(text, first)
         if _KOREAN.match(text, digits):

@@ -16,7 +16,7 @@ from jangin.text.content_words import content_keys, same_content
 from jangin.text.dedup import lsh as candidates
 from jangin.text.dedup.lsh import find_candidates
 from jangin.text.dedup.near_duplicates import Duplicate, Rules, find_duplicates, find_matches
-from jangin.text.normalize import normalised
+from jangin.text.normalize import text_key
 
 WORDS = ["연차", "휴가", "출장비", "신청", "기한", "서류", "팀장", "승인", "며칠", "언제", "얼마"]
 WORDS += ["laptop", "Budget", "한도", "정산", "👍🏽", "ㅋㅋ"]
@@ -55,7 +55,7 @@ class TestDuplicates:
         assert rows == sorted(set(rows))
         for duplicate in gone:
             assert duplicate.twin not in rows
-            left, right = normalised(texts[duplicate.row]), normalised(texts[duplicate.twin])
+            left, right = text_key(texts[duplicate.row]), text_key(texts[duplicate.twin])
             assert duplicate.similarity == Levenshtein.normalized_similarity(left, right)
             assert duplicate.similarity >= rules.threshold
             assert (duplicate.match == "exact") == (left == right)
@@ -70,7 +70,7 @@ class TestDuplicates:
 
         def pairs(texts):
             return {
-                frozenset(normalised(texts[row]) for row in pair)
+                frozenset(text_key(texts[row]) for row in pair)
                 for pair in find_matches(texts).pairs.tolist()
             }
 
@@ -83,8 +83,8 @@ class TestDuplicates:
         compiled = find_candidates(texts, 0.75, compiled=True)
         assert plain.firsts.tolist() == compiled.firsts.tolist()
         assert plain.pairs.tolist() == compiled.pairs.tolist()
-        assert [plain.text(i) for i in range(len(texts))] == list(map(normalised, texts))
-        assert [compiled.text(i) for i in range(len(texts))] == list(map(normalised, texts))
+        assert [plain.text(i) for i in range(len(texts))] == list(map(text_key, texts))
+        assert [compiled.text(i) for i in range(len(texts))] == list(map(text_key, texts))
 
     def test_compiled_and_plain_candidates_are_the_same_in_bulk_and_with_threads(self):
         texts = planted(400, seed=1) + [f"연차 휴가 신청 서류 {i}" for i in range(300)]

@@ -11,7 +11,7 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.text.normalize import clean
+from jangin.text.normalize import clean_text
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 """First bytes of a compound file: a .doc, or a .docx that is protected by a password."""
@@ -44,7 +44,7 @@ def read_docx(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
         raise UnreadableError(
             "it is damaged: not a Word document.", "Save it again from Word."
         ) from error
-    return [PageReading(clean("\n\n".join(block for block in blocks if block.strip())))]
+    return [PageReading(clean_text("\n\n".join(block for block in blocks if block.strip())))]
 
 
 def _paragraph(paragraph: Any) -> str:

@@ -10,7 +10,7 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.text.normalize import clean
+from jangin.text.normalize import clean_text
 
 DROPPED = re.compile("script|style|nav|noscript|template|svg|head|iframe|object|button|select")
 BLOCKS = re.compile(
@@ -83,4 +83,4 @@ def _tidy(text: str) -> str:
     """Lines without blanks around, at most one empty line in a row."""
     text = "\n".join(re.sub(r"(?<=\S)[ \t]{2,}", " ", line).strip(" ") for line in text.split("\n"))
     text = re.sub(r"^(#{1,6}|-) *\n+(?=\S)", r"\1 ", text, flags=re.MULTILINE)
-    return clean(re.sub(r"\n{3,}", "\n\n", text)).strip()
+    return clean_text(re.sub(r"\n{3,}", "\n\n", text)).strip()

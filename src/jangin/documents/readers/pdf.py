@@ -14,7 +14,7 @@ from jangin.documents.readers.reader import (
     UnreadableError,
 )
 from jangin.documents.readers.text_layer import Agreement, agreement, suspicion, without_text
-from jangin.text.normalize import clean
+from jangin.text.normalize import clean_text
 
 SAMPLES = 3
 """Pages of a suspicious document that are compared with OCR."""
@@ -85,7 +85,9 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with pdf.opened(file.path) as document:
         source = Pdf(document, file, settings)
         layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
-        return [replace(reading, text=clean(reading.text)) for reading in _read(source, layers)]
+        return [
+            replace(reading, text=clean_text(reading.text)) for reading in _read(source, layers)
+        ]
 
 
 def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:

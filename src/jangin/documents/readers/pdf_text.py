@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jangin.documents.readers.columns import Glyph, in_column_order
 from jangin.documents.readers.reader import UnreadableError
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 if TYPE_CHECKING:
     from jangin.documents.readers.page_layout import Grey
@@ -230,7 +230,7 @@ def _page(lines: list[list[Glyph]]) -> str:
         if index and bottoms[index - 1] - bottoms[index] > 1.5 * pitch > 0:
             rows.append("")
         rows.append(_joined(line))
-    return normalise("\n".join(rows))
+    return nfc("\n".join(rows))
 
 
 def _objects(page: Any) -> tuple[int, float]:

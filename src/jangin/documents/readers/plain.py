@@ -8,7 +8,7 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.text.normalize import clean
+from jangin.text.normalize import clean_text
 
 MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 """Byte-order marks and the encodings that they announce."""
@@ -74,4 +74,4 @@ def read_plain(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
 
     Raises: UnreadableError: as `decode`.
     """
-    return [PageReading(clean(decode_file(file, settings)))]
+    return [PageReading(clean_text(decode_file(file, settings)))]

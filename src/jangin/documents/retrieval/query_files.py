@@ -9,7 +9,7 @@ from typing import Any
 from jangin.core.errors import DataError
 from jangin.documents.readers.plain import decode
 from jangin.documents.readers.reader import UnreadableError
-from jangin.text.normalize import clean, normalise
+from jangin.text.normalize import clean_text, collapse_spaces, letters_and_digits, nfc
 
 WORD_KEYS = ("seed_word", "word", "keyword")
 LIST_KEYS = ("questions", "answer", "queries")
@@ -26,18 +26,13 @@ class Line:
     seed_word: str = ""
 
 
-def letters_of(text: str) -> str:
-    """Letters and digits only, lower case: equal where only spacing and punctuation differ."""
-    return "".join(character for character in normalise(text).lower() if character.isalnum())
-
-
 def read_text(path: Path, say: Callable[[str], None]) -> str:
     """A file of people's making: UTF-8 with or without a mark, UTF-16, CP949; NFC.
 
     Raises `DataError` where it is missing, empty, or no text.
     """
     try:
-        text = clean(decode(path.read_bytes(), lambda note: say(f"{path.name}: {note}")))
+        text = clean_text(decode(path.read_bytes(), lambda note: say(f"{path.name}: {note}")))
     except FileNotFoundError as error:
         raise DataError(
             f"{path} does not exist. Put the file there, or correct its name in the project file."
@@ -61,10 +56,10 @@ def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Line], list
     words: dict[str, Line] = {}
     repeats: list[Line] = []
     for number, line in enumerate(read_text(path, say).split("\n"), start=1):
-        text = " ".join(line.split())
+        text = collapse_spaces(line)
         if not text or text.startswith("#"):
             continue
-        key = letters_of(text)
+        key = letters_and_digits(text)
         if not key:
             raise DataError(f"{path}:{number}: {text!r} is no word. Correct or delete that line.")
         if len(text) > LONGEST_WORD:
@@ -92,10 +87,10 @@ def read_questions(path: Path, say: Callable[[str], None]) -> list[Line]:
     for number, value in _rows(path, text):
         where = f"{path}:{number}"
         for question, word in _questions(where, value):
-            clean_question = " ".join(normalise(question).split())
-            if not letters_of(clean_question):
+            clean_question = collapse_spaces(nfc(question))
+            if not letters_and_digits(clean_question):
                 raise DataError(f"{where}: {question!r} is no question. Correct or delete it.")
-            questions.append(Line(clean_question, number, " ".join(normalise(word).split())))
+            questions.append(Line(clean_question, number, collapse_spaces(nfc(word))))
     if not questions:
         raise DataError(f"{path} holds no question. Put one in, or turn `queries` off.")
     return questions

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
-from jangin.documents.retrieval.query_files import QUESTION_KEYS, letters_of, parse_json, read_text
+from jangin.documents.retrieval.query_files import QUESTION_KEYS, parse_json, read_text
 from jangin.documents.retrieval.web_search import Found, plain
+from jangin.text.normalize import letters_and_digits
 
 SNIPPET_KEYS = ("snippets", "document", "documents", "results")
 TEXT_KEYS = ("text", "description", "content", "snippet")
@@ -42,7 +43,7 @@ class RecordedSearch:
 
     def find(self, question: str) -> list[Found] | None:
         """The recorded results, which may be none; None for a question that was not recorded."""
-        return self._found.get(letters_of(question))
+        return self._found.get(letters_and_digits(question))
 
     def _add(self, where: str, row: Any) -> None:
         """Take a row; one question in two rows has the results of both."""
@@ -53,7 +54,7 @@ class RecordedSearch:
                 f'{where}: no search result. A row looks like {{"question": "...", "snippets": '
                 '["...", {"text": "...", "url": "..."}]}.'
             )
-        found = self._found.setdefault(letters_of(question), [])
+        found = self._found.setdefault(letters_and_digits(question), [])
         for number, snippet in enumerate(snippets, start=1):
             text = snippet if isinstance(snippet, str) else _first(snippet, TEXT_KEYS)
             if not isinstance(text, str):

@@ -29,7 +29,7 @@ from jangin.llm.retry import (
     parse_retry_after,
 )
 from jangin.llm.wire_format import TooLargeError, read_body
-from jangin.text.normalize import normalise
+from jangin.text.normalize import collapse_spaces, nfc
 
 if TYPE_CHECKING:
     import aiohttp
@@ -135,7 +135,7 @@ class _NoSearchError(ValueError):
 
 def plain(text: str) -> str:
     """Text as a reader sees it: without tags and entities, NFC, one space between words."""
-    return " ".join(normalise(html.unescape(TAG.sub("", text))).split())
+    return collapse_spaces(nfc(html.unescape(TAG.sub("", text))))
 
 
 def request_of(engine: Naver | Searxng | Brave, question: str) -> Request:

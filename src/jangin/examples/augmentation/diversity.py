@@ -34,9 +34,9 @@ def find_copies(wordings: Sequence[str], rules: NearCopies | AnyWording) -> dict
     Empty wordings are left out too. Raises `MachineError` where Korean content words must be told
     and kiwipiepy is not installed.
     """
-    from jangin.text.normalize import compact
+    from jangin.text.normalize import letters_only
 
-    texts = [compact(wording) for wording in wordings]
+    texts = [letters_only(wording) for wording in wordings]
     gone: dict[int, str] = {}
     for place, text in enumerate(texts):
         before = [other for other in range(place) if other not in gone]

@@ -18,8 +18,7 @@ from jangin.core.records import Example, Record
 from jangin.examples.checks.self_contained import pointer
 from jangin.llm.refusals import PHRASES
 from jangin.text.grounding import check_answer, support
-from jangin.text.normalize import compact as letters
-from jangin.text.normalize import words_of
+from jangin.text.normalize import folded_words, letters_only
 
 Rule = Literal[
     "empty",
@@ -130,7 +129,7 @@ STOP_WORDS = frozenset(
 
 def _empty(evolved: Evolved) -> Fault | None:
     for name, text in (("question", evolved.question), ("answer", evolved.answer)):
-        words = words_of(text)
+        words = folded_words(text)
         if not words:
             return Fault("empty", f"the {name} has no letters: {text!r}")
         if all(word in STOP_WORDS for word in words):
@@ -203,7 +202,7 @@ def _pointing(evolved: Evolved) -> Fault | None:
 
 
 def _same_text(evolved: Evolved, taken: Mapping[str, str]) -> Fault | None:
-    twin = taken.get(letters(evolved.question))
+    twin = taken.get(letters_only(evolved.question))
     return Fault("same_text", f"the question is that of {twin}") if twin else None
 
 
@@ -215,7 +214,7 @@ def _no_gain(evolved: Evolved, parent: Example, limits: Limits) -> Fault | None:
     from rapidfuzz.distance import Levenshtein
 
     question, answer = (
-        Levenshtein.normalized_similarity(letters(new), letters(old))
+        Levenshtein.normalized_similarity(letters_only(new), letters_only(old))
         for new, old in ((evolved.question, parent.question), (evolved.answer, parent.answer))
     )
     if min(question, answer) < limits.similarity:

@@ -7,7 +7,7 @@ from jangin.core.digest import seeded_rank
 from jangin.core.records import Example, Message, Record
 from jangin.examples.augmentation.elimination import Eliminated, Evolved, Fault, Operation
 from jangin.llm.structured import Parsed
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 CARRIED_OVER = ("family", "chunk_ids", "document_id", "source", "page", "section", "seed_word")
 """Fields that an evolved example shares with the one it evolved from."""
@@ -55,13 +55,13 @@ class Attempt:
     def example(self, answer: Parsed[Evolved]) -> Example:
         """The example that a reply makes."""
         evolved = answer.value
-        question = normalise(" ".join(evolved.question.split()))
+        question = nfc(" ".join(evolved.question.split()))
         return Example.make(
             **{
                 **{name: getattr(self.parent, name) for name in CARRIED_OVER},
                 "prompt": (*self.parent.prompt[:-1], Message(role="user", content=question)),
-                "completion": Message(role="assistant", content=normalise(evolved.answer.strip())),
-                "evidence": normalise(evolved.evidence.strip()),
+                "completion": Message(role="assistant", content=nfc(evolved.answer.strip())),
+                "evidence": nfc(evolved.evidence.strip()),
                 "kind": "evolved",
                 **answer.made_by,
                 "parent": self.parent.id,

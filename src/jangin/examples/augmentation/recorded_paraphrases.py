@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from jangin.core.errors import DataError
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 
 def read_paraphrases(path: Path) -> dict[str, list[str]]:
@@ -32,5 +32,5 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
             raise DataError(
                 f"{path}: what stands under {question!r} is no list of texts. Mend that question"
             )
-        found.setdefault(normalise(question.strip()), []).extend(paraphrases)
+        found.setdefault(nfc(question.strip()), []).extend(paraphrases)
     return found

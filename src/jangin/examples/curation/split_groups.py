@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jangin.core.digest import seeded_rank
 from jangin.core.records import Chunk, Example
 from jangin.text.dedup.question_copies import find_near_copies
-from jangin.text.normalize import compact
+from jangin.text.normalize import letters_only
 
 NEAR_RATIO = 0.9
 """From this normalised Levenshtein similarity on, a paraphrase is no other way of asking."""
@@ -72,7 +72,7 @@ def _alike(family: tuple[Example, ...]) -> set[str]:
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cdist
 
-    texts = [compact(example.question) for example in family]
+    texts = [letters_only(example.question) for example in family]
     similarity = cdist(texts, texts, scorer=Levenshtein.normalized_similarity)
     np.fill_diagonal(similarity, 0.0)
     return {family[i].id for i in np.flatnonzero(similarity.max(axis=1) >= NEAR_RATIO)}

@@ -5,7 +5,7 @@ from typing import Any
 
 from jangin.core.records import Chunk, Document, Example, Message, Score
 from jangin.text.grounding import locate
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Passage:
     ) -> Example:
         """An example of one question about this chunk."""
         return Example.make(
-            prompt=(Message(role="user", content=normalise(question.strip())),),
-            completion=Message(role="assistant", content=normalise(answer.strip())),
+            prompt=(Message(role="user", content=nfc(question.strip())),),
+            completion=Message(role="assistant", content=nfc(answer.strip())),
             kind="original",
             evidence=evidence,
             scores=scores,

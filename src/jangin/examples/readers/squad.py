@@ -11,7 +11,7 @@ from jangin.core.config import Config
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
 from jangin.core.records import Example, Message
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 _SENTENCE_END = re.compile(r"[.!?。](?=\s)|\n")
 
@@ -96,15 +96,15 @@ class _Sighting:
 
 def _sightings(articles: list[_Article], settings: Squad) -> Iterator[_Sighting]:
     for a, article in enumerate(articles):
-        title = normalise(article.title.replace("_", " ").strip()) or str(a + 1)
+        title = nfc(article.title.replace("_", " ").strip()) or str(a + 1)
         article_id = short_digest([title, *(p.context for p in article.paragraphs)])
         for p, paragraph in enumerate(article.paragraphs):
             section = f"{title} > {p + 1}" if settings.unit == "paragraph" else title
             for q, asked in enumerate(paragraph.qas):
-                texts = [normalise(answer.text.strip()) for answer in asked.answers]
+                texts = [nfc(answer.text.strip()) for answer in asked.answers]
                 yield _Sighting(
                     place=f"data[{a}].paragraphs[{p}].qas[{q}]",
-                    question=normalise(asked.question.strip()),
+                    question=nfc(asked.question.strip()),
                     answers=tuple(dict.fromkeys(text for text in texts if text)),
                     evidence=_sentence(paragraph.context, asked.answers),
                     section=section,
@@ -124,7 +124,7 @@ def _sentence(context: str, answers: list[_Answer]) -> str:
     before = [match.end() for match in _SENTENCE_END.finditer(context, 0, start)]
     after = _SENTENCE_END.search(context, end)
     first, last = before[-1] if before else 0, after.end() if after else len(context)
-    return normalise(context[first:last].strip())
+    return nfc(context[first:last].strip())
 
 
 def _example(sightings: list[_Sighting], source: str) -> Example:

@@ -11,7 +11,7 @@ import re
 
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.text.grounding import stands
-from jangin.text.normalize import compact, words_of
+from jangin.text.normalize import folded_words, letters_only
 from jangin.text.quantities import Quantity, quantities
 
 LENGTHS = 3
@@ -32,7 +32,7 @@ def check_distractor(
 
     `others` are the distractors kept before, `text` is the passage.
     """
-    if not compact(distractor):
+    if not letters_only(distractor):
         return drop("empty", "the distractor is empty")
     for other, name in ((answer, "the answer"), *((text, "the distractor") for text in others)):
         if same(distractor, other):
@@ -55,7 +55,7 @@ def check_distractor(
 
 def same(left: str, right: str) -> bool:
     """True if two short answers are equal: in letters, or in amounts and the words around them."""
-    if compact(left) == compact(right):
+    if letters_only(left) == letters_only(right):
         return True
     ours, theirs = quantities(left), quantities(right)
     if not ours or len(ours) != len(theirs):
@@ -76,11 +76,11 @@ def form_of(text: str) -> tuple[str, ...]:
 
 def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
     """The sentence of the source that may support it; empty where there is none."""
-    words = [word for word in words_of(question) if len(word) > 1]
+    words = [word for word in folded_words(question) if len(word) > 1]
     for sentence in (evidence, *_SENTENCE.split(text)):
         if not _is_in(distractor, sentence):
             continue
-        letters = compact(sentence)
+        letters = letters_only(sentence)
         about = sum(stands(word, letters) for word in words) / len(words) if words else 1.0
         if sentence is evidence or about >= ABOUT:
             return sentence.strip()
@@ -90,7 +90,7 @@ def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
 def _is_in(distractor: str, sentence: str) -> bool:
     ours = quantities(distractor)
     if not ours:
-        return compact(distractor) in compact(sentence)
+        return letters_only(distractor) in letters_only(sentence)
     known = quantities(sentence)
     return all(any(q.value == k.value and q.unit == k.unit for k in known) for q in ours)
 
@@ -100,4 +100,4 @@ def _words(text: str, amounts: list[Quantity]) -> str:
     rest = text.lower()
     for quantity in amounts:
         rest = rest.replace(quantity.text, " ")
-    return compact(rest)
+    return letters_only(rest)

@@ -22,7 +22,7 @@ from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
 from jangin.llm.structured import Failed, Parsed, StructuredRequest
 from jangin.text.language import language_of
-from jangin.text.normalize import compact, normalise
+from jangin.text.normalize import letters_only, nfc
 
 NOTHING_FOUND = {"ko": "(찾은 자료 없음)", "en": "(nothing was found)"}
 
@@ -83,7 +83,7 @@ def read_questions(context: StageContext[Any]) -> list[SearchedQuestion]:
     of_query: dict[str, list[RankedSnippet]] = {}
     for row in context.read("ranked", RankedSnippet):
         of_query.setdefault(row.snippet.query_id, []).append(row)
-    unique = {compact(query.text): query for query in reversed(queries)}
+    unique = {letters_only(query.text): query for query in reversed(queries)}
     return [
         SearchedQuestion(query, tuple(sorted(of_query.get(query.id, ()), key=lambda row: row.rank)))
         for query in reversed(unique.values())
@@ -208,10 +208,10 @@ def _sort_rows(
 
     Returns the ids of the questions that have a row, good or bad.
     """
-    by_text = {compact(item.query.text): item for item in group}
+    by_text = {letters_only(item.query.text): item for item in group}
     answered: set[str] = set()
     for row in answer.value.answers:
-        item = by_text.get(compact(row.question))
+        item = by_text.get(letters_only(row.question))
         result: Example | Decision
         if item is None:
             result = drop("unasked", f"nobody asked {row.question!r}")
@@ -236,7 +236,7 @@ def _example(
     row: AnsweredQuestion,
     answer: Parsed[AnsweredQuestions],
 ) -> Example | Decision:
-    text, thresholds = normalise(row.answer.strip()), teacher.thresholds
+    text, thresholds = nfc(row.answer.strip()), teacher.thresholds
     unknown = [rank for rank in row.snippets if not 1 <= rank <= len(item.snippets)]
     if unknown:
         return drop("snippets", f"names snippet {unknown[0]} of {len(item.snippets)}")
@@ -255,7 +255,7 @@ def _example(
             return decision
     first = used[0] if used else None
     return Example.make(
-        prompt=(Message(role="user", content=normalise(item.query.text.strip())),),
+        prompt=(Message(role="user", content=nfc(item.query.text.strip())),),
         completion=Message(role="assistant", content=text),
         kind="original",
         chunk_ids=tuple(dict.fromkeys(s.chunk_id for s in used if s.chunk_id)),

@@ -21,7 +21,7 @@ from jangin.examples.synthesis.passage_rows import (
 )
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
 from jangin.llm.structured import StructuredRequest
-from jangin.text.normalize import normalise
+from jangin.text.normalize import nfc
 
 
 class MultipleChoice(ModeConfig):
@@ -124,7 +124,7 @@ def _add_choice(
     item, example, passage = draft.item, candidate.example, draft.passage
     kept: list[str] = []
     for text in item.distractors:
-        distractor = normalise(text.strip())
+        distractor = nfc(text.strip())
         decision = check_distractor(
             distractor, item.question, example.answer, kept, item.evidence, passage.chunk.text
         )

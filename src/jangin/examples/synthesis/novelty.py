@@ -8,7 +8,7 @@ from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.synthesis.teacher import SynthesisOutput
 from jangin.text.content_words import same_content
 from jangin.text.dedup.question_copies import find_near_copies
-from jangin.text.normalize import compact
+from jangin.text.normalize import letters_only
 
 SAME_ANSWER = 0.6
 """Near copies of a question are one question from this similarity of their answers on."""
@@ -94,7 +94,7 @@ def _reworded(rows: Sequence[Example], known: int) -> list[tuple[int, int]]:
     for index, row in enumerate(rows):
         for chunk_id in row.chunk_ids:
             on_chunk.setdefault(chunk_id, []).append(index)
-    letters = [compact(row.question) for row in rows]
+    letters = [letters_only(row.question) for row in rows]
     near = {
         (later, earlier)
         for group in on_chunk.values()
@@ -112,7 +112,7 @@ def same_answer(left: str, right: str) -> bool:
     """True if two answers are similar enough to be one."""
     from rapidfuzz.distance import Levenshtein
 
-    return Levenshtein.normalized_similarity(compact(left), compact(right)) >= SAME_ANSWER
+    return Levenshtein.normalized_similarity(letters_only(left), letters_only(right)) >= SAME_ANSWER
 
 
 def repeats(twin: Example) -> Decision:

@@ -21,7 +21,7 @@ from jangin.examples.synthesis.passage_rows import (
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
 from jangin.llm.structured import StructuredRequest
 from jangin.text.language import language_problem
-from jangin.text.normalize import compact, normalise
+from jangin.text.normalize import letters_only, nfc
 
 
 class Summary(ModeConfig):
@@ -95,11 +95,11 @@ def _example(
     teacher: TeacherSession, config: Summary, draft: Draft[SummaryReply]
 ) -> Example | Decision:
     passage, chunk = draft.passage, draft.passage.chunk
-    text = normalise(draft.item.summary.strip())
+    text = nfc(draft.item.summary.strip())
     words = len(text.split())
     if words > config.max_words:
         return drop("too_long", f"{words} words, limit {config.max_words}")
-    if len(compact(text)) >= len(compact(chunk.text)):
+    if len(letters_only(text)) >= len(letters_only(chunk.text)):
         return drop("not_shorter", "the summary is as long as the passage")
     problem = teacher.thresholds.same_language and language_problem(
         text, "", passage.source, passage.language

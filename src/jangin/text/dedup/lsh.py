@@ -5,7 +5,6 @@ numbers below were chosen for short Korean and English texts with 5 to 15 % of t
 edited; word shingles and the usual thresholds of .7 to .9 miss most of those.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jangin.text.normalize import normalised
+from jangin.text.normalize import nfc, text_key
 
 BANDS = 32
 ROWS = 3
@@ -38,7 +37,7 @@ class Candidates:
     """What is worth comparing."""
 
     firsts: NDArray[np.int64]
-    """For each text the number of the first one that is equal after `normalised`."""
+    """For each text the number of the first one that is equal after `text_key`."""
     pairs: NDArray[np.int64]
     """(pairs, 2) numbers of different texts, ascending, both the first of their kind."""
     text: Callable[[int], str]
@@ -78,7 +77,7 @@ def _compiled(texts: Sequence[str], threshold: float, threads: int) -> Candidate
     from jangin.text.dedup import minhash
 
     # One by one: a single composed character would send all of a joined text the slow way.
-    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    composed = [nfc(text) for text in texts]
     joined = "\0".join(composed)
     if joined.count("\0") >= len(texts):
         joined = "\0".join(text.replace("\0", " ") for text in composed)
@@ -142,7 +141,7 @@ def _unique_pairs(
 
 def _plain(texts: Sequence[str], threshold: float) -> Candidates:
     """`_compiled` in numpy: the same hashes, so the same pairs."""
-    clean = [normalised(text) for text in texts]
+    clean = [text_key(text) for text in texts]
     first: dict[str, int] = {}
     firsts = np.array([first.setdefault(text, number) for number, text in enumerate(clean)])
     numbers = [number for text, number in first.items() if text]

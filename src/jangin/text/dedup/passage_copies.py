@@ -3,9 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from jangin.text.normalize import normalise
+from jangin.text.normalize import word_runs
 
-_LETTERS = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NEARLY = 0.9
 """Share of letters in common from which two passages count as one, if their numbers are equal."""
@@ -20,7 +19,7 @@ def find_copies(texts: Sequence[str]) -> dict[int, int]:
     """
     from rapidfuzz import fuzz
 
-    letters = ["".join(_LETTERS.findall(normalise(text).lower())) for text in texts]
+    letters = ["".join(word_runs(text)) for text in texts]
     numbers = [_NUMBER.findall(text) for text in texts]
     copies: dict[int, int] = {}
     for place, text in enumerate(letters):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Hashes = NDArray[np.uint64]
     Numbers = NDArray[np.int64]
-from jangin.text.normalize import words_of
+from jangin.text.normalize import folded_words
 
 CONTAINMENT = 0.8
 LENGTH_TOLERANCE = 0.2
@@ -91,7 +91,7 @@ class _Texts:
         self.places: list[list[int]] = []
         """For each distinct text where it stands."""
         for place, text in enumerate(texts):
-            words = words_of(text)
+            words = folded_words(text)
             if not words:
                 self.unique_of.append(None)
                 continue

@@ -5,7 +5,7 @@ from typing import Literal
 
 from jangin.core.records import PreferencePair
 from jangin.metrics.text import normalise_answer
-from jangin.text.normalize import normalise
+from jangin.text.normalize import drop_spaces, fold_case
 
 PairRule = Literal["empty", "identical", "too_similar", "prompt_leak", "length_ratio"]
 
@@ -62,5 +62,5 @@ def _same(chosen: str, rejected: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """NFC, lower case, without white space."""
-    return "".join(normalise(text).lower().split())
+    """Case folded, without white space."""
+    return drop_spaces(fold_case(text))

@@ -13,7 +13,7 @@ from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
 from jangin.models.starter import make_starter
-from jangin.project.teachers import Desk, Teacher, open_teacher
+from jangin.project.teachers import Teacher, TeacherRegistry, open_teacher
 
 TEXTS = [
     "연차휴가는 언제 신청하나요? 3일 전에 신청합니다.",
@@ -110,10 +110,10 @@ def test_its_identity_is_its_bytes_and_not_its_place(folder, tmp_path, ledger):
 def test_a_teacher_of_type_model_is_free_and_goes_through_the_ledger(folder, ledger):
     given = {"type": "model", "base": {"type": "local", "path": folder.name}, "rows": 2}
     teacher = TypeAdapter(Teacher).validate_python(given)
-    desk = Desk(folder.parent, ledger, Silence(), SpendingLimit(1.0))
-    chat = open_teacher("w", teacher, desk)
+    registry = TeacherRegistry(folder.parent, ledger, Silence(), SpendingLimit(1.0))
+    chat = open_teacher("w", teacher, registry)
     assert (chat.model, budget_of(chat).price) == ("small", FREE)
     first = run(chat, [ask("휴가")])
     assert ledger.count_calls().answered == 1
-    assert run(open_teacher("w", teacher, desk), [ask("휴가")]) == first
+    assert run(open_teacher("w", teacher, registry), [ask("휴가")]) == first
     assert ledger.spent_usd() == 0

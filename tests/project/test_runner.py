@@ -21,9 +21,9 @@ from jangin.core.store import Store
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
 from jangin.llm.structured import ask_structured, make_request
-from jangin.project.file import Opened, Project
+from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import plan
-from jangin.project.runner import Watcher, artifacts, run
+from jangin.project.runner import Watcher, finished_artifacts, run
 
 
 class Word(Record):
@@ -172,7 +172,7 @@ class Workplace:
 
     def open(self, variants):
         projects = {name: Toy(name="toy", settings=s) for name, s in variants.items()}
-        return Opened(self.folder / "project.yaml", "toy", projects)
+        return LoadedProject(self.folder / "project.yaml", "toy", projects)
 
     def run(self, settings=None, *, stages=STAGES, last=None, watcher=None, **variants):
         opened = self.open(variants or {"main": settings or WITHOUT_TEACHER})
@@ -440,7 +440,9 @@ def test_finished_artifacts_are_listed_up_to_the_first_that_is_out_of_date(place
     place.run()
     opened = place.open({"same": WITHOUT_TEACHER, "other": changed("shout", suffix="?")})
     found = {
-        variant: list(artifacts(variant, opened, place.store, place.services(), None, STAGES))
+        variant: list(
+            finished_artifacts(variant, opened, place.store, place.services(), None, STAGES)
+        )
         for variant in opened.variants
     }
     assert found == {"same": ["read", "shout", "count"], "other": ["read"]}

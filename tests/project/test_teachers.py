@@ -9,7 +9,7 @@ from jangin.llm.budget import SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
-from jangin.project.teachers import Desk, Teacher, open_endpoint, open_teacher
+from jangin.project.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
 
 URL = "http://127.0.0.1:1/v1"
 OPENAI = "https://api.openai.com/v1"
@@ -21,9 +21,9 @@ def teacher(**fields):
 
 
 @pytest.fixture
-def desk(tmp_path, ledger):
+def registry(tmp_path, ledger):
     def make(limit=None, **fields):
-        return Desk(tmp_path, ledger, Silence(), SpendingLimit(limit), **fields)
+        return TeacherRegistry(tmp_path, ledger, Silence(), SpendingLimit(limit), **fields)
 
     return make
 
@@ -72,9 +72,9 @@ def test_the_price_is_the_one_set_or_the_known_one_at_half_for_batches(fields, e
         assert (price.input_usd_per_million, price.output_usd_per_million) == expected
 
 
-def test_an_endpoint_is_paid_out_of_the_budget_by_name(desk):
+def test_an_endpoint_is_paid_out_of_the_budget_by_name(registry):
     price = Price(input_usd_per_million=1, output_usd_per_million=2)
-    at = desk(5)
+    at = registry(5)
     chat = open_teacher("writer", teacher(price=price), at)
     budget = budget_of(chat)
     assert (budget.teacher, budget.price) == ("writer", price)
@@ -83,34 +83,34 @@ def test_an_endpoint_is_paid_out_of_the_budget_by_name(desk):
     assert chat.inner.on_lost == chat.charge_lost
 
 
-def test_a_batch_teacher_is_one_and_knows_whom_to_tell(desk):
-    chat = open_teacher("writer", teacher(mode="batch", poll_seconds=3), desk())
+def test_a_batch_teacher_is_one_and_knows_whom_to_tell(registry):
+    chat = open_teacher("writer", teacher(mode="batch", poll_seconds=3), registry())
     assert isinstance(chat.inner, BatchChat)
     assert chat.inner.poll_seconds == 3
     assert chat.inner.on_resumed == chat.uncount_resumed
 
 
-def test_a_budget_without_a_price_is_told(desk):
+def test_a_budget_without_a_price_is_told(registry):
     with pytest.raises(ConfigError, match="nobody knows what model 'm' costs"):
-        open_teacher("writer", teacher(), desk(5))
-    assert open_teacher("writer", teacher(), desk()).model == "m"
+        open_teacher("writer", teacher(), registry(5))
+    assert open_teacher("writer", teacher(), registry()).model == "m"
 
 
-def test_a_recorded_teacher_is_free_and_records_from_its_endpoint(desk, tmp_path):
+def test_a_recorded_teacher_is_free_and_records_from_its_endpoint(registry, tmp_path):
     (tmp_path / "r.jsonl").write_text("")
     recorded = TypeAdapter(Teacher).validate_python(
         {"type": "recorded", "model": "m", "replies": "r.jsonl"}
     )
-    assert budget_of(open_teacher("w", recorded, desk(5))).price == FREE
+    assert budget_of(open_teacher("w", recorded, registry(5))).price == FREE
     with pytest.raises(ConfigError, match="has no endpoint to record from"):
-        open_teacher("w", recorded, desk(record=True))
+        open_teacher("w", recorded, registry(record=True))
     live = recorded.model_copy(update={"record_from": teacher()})
-    chat = open_teacher("w", live, desk(record=True))
+    chat = open_teacher("w", live, registry(record=True))
     assert isinstance(chat, RecordingChat)
     assert isinstance(chat.inner, CachedChat)
 
 
-def test_a_model_in_this_process_is_told_when_its_folder_holds_none(desk):
+def test_a_model_in_this_process_is_told_when_its_folder_holds_none(registry):
     given = {"type": "model", "base": {"type": "local", "path": "nowhere"}}
     with pytest.raises(ConfigError, match=r"nowhere is no model folder: it has no config.json"):
-        open_teacher("w", TypeAdapter(Teacher).validate_python(given), desk())
+        open_teacher("w", TypeAdapter(Teacher).validate_python(given), registry())

@@ -48,7 +48,7 @@ def compared(tmp_path):
 def test_each_variant_is_held_against_the_first_on_the_same_questions(compared):
     table, _, _ = compared
     assert table.baseline == "plain"
-    assert table.evidence_sets == ["held_out_paraphrases", "unseen_sections"]
+    assert table.test_sets == ["held_out_paraphrases", "unseen_sections"]
     rows = {row.variant: row.measured["held_out_paraphrases"] for row in table.rows}
     assert rows["plain"].against is None
     assert (rows["paraphrased"].against.only_a, rows["paraphrased"].against.only_b) == (0, 9)

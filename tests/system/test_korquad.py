@@ -29,8 +29,8 @@ def made(tmp_path_factory):
     (folder / "project.yaml").write_text(yaml.safe_dump(project), encoding="utf-8")
     with open_session(folder / "project.yaml", folder / "store") as session:
         names = session.choose(None)
-        run(session.opened, session.store, session.services, names)
-        return {name: session.made(name) for name in names}
+        run(session.project, session.store, session.services, names)
+        return {name: session.artifacts(name) for name in names}
 
 
 def test_the_rows_are_the_questions_each_followed_by_its_wordings_in_the_order_of_the_files(

@@ -24,8 +24,8 @@ def made(tmp_path_factory):
     """Tables of every stage, by (stage, kind)."""
     store = tmp_path_factory.mktemp("policy") / "store"
     with open_session(PROJECT, store, workers=1) as session:
-        run(session.opened, session.store, session.services, ["main"])
-        artifacts = session.made("main")
+        run(session.project, session.store, session.services, ["main"])
+        artifacts = session.artifacts("main")
 
     def table(stage, kind, record_type):
         return read_table(artifacts[stage].path / f"{kind}.parquet", record_type)

@@ -36,9 +36,9 @@ def run_small(folder, name, change):
     )
     with open_session(folder / "project.yaml", folder / "store") as session:
         names = session.choose(None)
-        run(session.opened, session.store, session.services, names)
-        made = {variant: session.made(variant) for variant in names}
-        return session.opened, made, session.seconds(made)
+        run(session.project, session.store, session.services, names)
+        made = {variant: session.artifacts(variant) for variant in names}
+        return session.project, made, session.seconds(made)
 
 
 def rows_of(made, variant, stage, table, record):
@@ -255,9 +255,9 @@ def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path):
     few.write_text("\n".join(lines[:2]), encoding="utf-8")
     subprocess.run([sys.executable, script, few], check=True)
     with open_session(tmp_path / "real.yaml", tmp_path / "store") as session:
-        run(session.opened, session.store, session.services, ["main"], "split")
-        made = {"main": session.made("main")}
-        sft = session.opened.variants["main"].stage_config("sft")
+        run(session.project, session.store, session.services, ["main"], "split")
+        made = {"main": session.artifacts("main")}
+        sft = session.project.variants["main"].stage_config("sft")
     examples = rows_of(made, "main", "read", "examples", Example)
     assert all(e.question.startswith("How much does this cost to the nea") for e in examples)
     assert all(e.question.endswith("\n\nPrice is $") for e in examples)

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 def made(folder):
     """{stage: folder of its artifact}."""
     with open_session(folder) as session:
-        steps = run(session.opened, session.store, session.services, ["main"])
+        steps = run(session.project, session.store, session.services, ["main"])
         assert session.ledger.count_calls().asked_again == 0
         return {step.stage.name: step.artifact.path for step in steps}
 
@@ -105,7 +105,7 @@ def test_an_encoder_in_a_folder_ranks_the_same_snippets_by_cosine(made, folder):
     assert ranker in other
     (folder / "encoder.yaml").write_text(other, encoding="utf-8")
     with open_session(folder / "encoder.yaml") as session:
-        steps = run(session.opened, session.store, session.services, ["main"], "rank")
+        steps = run(session.project, session.store, session.services, ["main"], "rank")
     assert [step.state for step in steps if step.stage.name != "rank"] == ["cached"] * 5
     ranked = read_table(steps[-1].artifact.path / "ranked.parquet", RankedSnippet)
     assert {row.ranker for row in ranked} == {"encoder"}

@@ -204,7 +204,7 @@ def show(
 
             with open_session(project, store) as session:
                 name = session.choose(variant)[-1]
-                view = data_page.view_project(session.opened.name, session.made(name))
+                view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
         return
     from jangin.project.session import open_session
@@ -212,8 +212,8 @@ def show(
 
     with open_session(project, store) as session:
         name = session.choose(variant)[-1]
-        found, total, stage = rows(session.made(name), kind, limit)
-    console.print(rows_table(f"{kind} of {stage} ({name})", found, total, console.width))
+        shown, total, stage = rows(session.artifacts(name), kind, limit)
+    console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
 
 def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> None:
@@ -225,23 +225,23 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
         ("ko" if view.korean else "en") if language == "auto" else language
     )
     words = Words(chosen)
-    found = view.found
+    description = view.description
     console.print(f"[bold]{escape(view.name)}[/]", highlight=False)
-    _say(words("data_lead", rows=found.rows))
+    _say(words("data_lead", rows=description.rows))
     for heading, spread in data_page.spreads(view, words):
         _say(f"{heading}: {data_page.sentence(spread, words)}")
     for heading, count in data_page.findings(view, words):
         _say(f"{heading}: {count:,}")
     for split, count in view.splits.items():
         _say(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
-    for script, count in found.languages.items():
+    for script, count in description.languages.items():
         name = words.known(f"script_{script}", script)
         _say(f"{words('data_languages')}: {name} {count:,}")
-    for suspect in found.personal:
+    for suspect in description.personal:
         _say(f"{words('data_personal')}: {suspect.name.replace('_', ' ')} {suspect.rows:,}")
-    if found.labels:
-        most = max(found.labels.values())
-        for label, count in sorted(found.labels.items(), key=data_page.by_number):
+    if description.labels:
+        most = max(description.labels.values())
+        for label, count in sorted(description.labels.items(), key=data_page.by_number):
             _say(f"  {label[:20]:>20} {count:>9,} {'█' * max(1, round(40 * count / most))}")
     if output is not None:
         with output_errors(output):

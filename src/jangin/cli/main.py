@@ -39,8 +39,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         console.print(f"jangin {__version__}", highlight=False)
         raise typer.Exit
 
@@ -95,7 +95,7 @@ def run(
 
     Exit code 1 where rows failed: the rest is made, and every stage says what to do.
     """
-    from jangin.project.failures import again, failures_of
+    from jangin.project.failures import failures_of, run_command
     from jangin.project.runner import Watcher
     from jangin.project.runner import run as run_stages
     from jangin.project.session import open_session
@@ -114,11 +114,11 @@ def run(
         def done(step: "Step") -> None:
             if step.variant not in shown:
                 shown.append(step.variant)
-                console.print(f"[bold]{escape(session.opened.name)}[/] / {escape(step.variant)}")
+                console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
             console.print(step_line(step), highlight=False)
 
         steps = run_stages(
-            session.opened,
+            session.project,
             session.store,
             session.services,
             names,
@@ -126,14 +126,14 @@ def run(
             Watcher(done=done),
             retry_failed=retry_failed,
         )
-        results = collect_results({name: session.made(name) for name in names})
+        results = collect_results({name: session.artifacts(name) for name in names})
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
     failures = failures_of(steps)
     for failed in failures:
-        text = escape(failed.line(again(project, store, variant)))
+        text = escape(failed.line(run_command(project, store, variant)))
         errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
@@ -154,15 +154,17 @@ def report(
     from jangin.report.page import build_report
 
     with open_session(project, store) as session:
-        made = {name: session.made(name) for name in session.opened.variants}
-        if not any(made.values()):
+        artifacts = {name: session.artifacts(name) for name in session.project.variants}
+        if not any(artifacts.values()):
             raise DataError(
                 "there is nothing to report: nothing is made yet, or the first stage changed. "
-                f"Make it with: jangin run --project {session.opened.path}"
+                f"Make it with: jangin run --project {session.project.path}"
             )
         path = output or session.store.root / "report.html"
         ledger = session.ledger
-        html = build_report(session.opened, made, ledger.count_calls(), language, ledger.spend())
+        html = build_report(
+            session.project, artifacts, ledger.count_calls(), language, ledger.spend()
+        )
         with output_errors(path):
             path.write_text(html, encoding="utf-8")
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
@@ -189,7 +191,7 @@ def ask(
         model, base = session.maker(name, "model"), session.maker(name, "base")
         splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
         taught = [row for row in splits if row.split == "train"]
-        read = session.opened.variants[name].stage_config("read")
+        read = session.project.variants[name].stage_config("read")
         written = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
         pattern = PromptPattern.read(written)
         if written and pattern is None:
@@ -301,19 +303,19 @@ def compare(
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} is no .html, .json or .csv file")
     with open_session(project, store) as session:
-        made = {name: session.made(name) for name in session.opened.variants}
+        artifacts = {name: session.artifacts(name) for name in session.project.variants}
         table = comparing.compare_variants(
-            session.opened,
-            made,
-            session.seconds(made),
-            variant_costs(session, made),
+            session.project,
+            artifacts,
+            session.seconds(artifacts),
+            variant_costs(session, artifacts),
             against,
             system,
         )
         if publish:
             comparing.refuse_leaks(table)
         pages = {
-            ".html": lambda: comparing.as_html(table, made, language),
+            ".html": lambda: comparing.as_html(table, artifacts, language),
             ".json": lambda: comparing.as_json(table),
             ".csv": lambda: comparing.as_csv(table),
         }

@@ -27,8 +27,8 @@ WIDTH_OF_FILES = 120
 
 
 def _console(*, stderr: bool) -> Console:
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
+    terminal = Console(stderr=stderr)
+    return terminal if terminal.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
 
 
 console = _console(stderr=False)
@@ -128,8 +128,8 @@ def step_line(step: Any) -> str:
     for name, value in sorted(counts.items(), key=lambda item: _calm(*item)):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        number = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-        part = f"{name.replace('_', ' ')} {number}"
+        index = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        part = f"{name.replace('_', ' ')} {index}"
         if len(shown) + len(part) > console.width - 40:
             break
         shown += f"{part}  "
@@ -234,8 +234,8 @@ def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[
     table.min_width = cell_len(heading)  # or it is folded to the width of short values
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for number, values in enumerate(rows):
-        if number:
+    for index, values in enumerate(rows):
+        if index:
             table.add_row("", "")
         for column, value in zip(columns, values, strict=True):
             table.add_row(escape(column), escape(value))
@@ -312,14 +312,14 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
         if last and row["evidence_set"] != last:
             table.add_section()
         last = row["evidence_set"]
-        asked = row["n"] is not None
+        evaluated = row["n"] is not None
         table.add_row(
             str(last).replace("_", " "),
             row["variant"],
-            str(row["n"]) if asked else "",
-            f"{100 * row['right']:.1f} %" if asked else "not asked",
-            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if asked else "",
-            _score(row) if asked else "",
+            str(row["n"]) if evaluated else "",
+            f"{100 * row['right']:.1f} %" if evaluated else "not asked",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if evaluated else "",
+            _score(row) if evaluated else "",
             "" if row["p_value"] is None else format_p(row["p_value"]),
             "" if row["p_holm"] is None else format_p(row["p_holm"]),
         )

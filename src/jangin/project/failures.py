@@ -29,13 +29,13 @@ class Failures:
     stage: str
     variants: tuple[str, ...]
     rows: tuple[Failed, ...]
-    asked: int
+    requested: int
     """Rows that the stage asked for; 0 where it does not say."""
     path: Path
 
     def line(self, command: str) -> str:
         """How many, why, where they are and what to do."""
-        of = f" of {self.asked:,}" if self.asked else ""
+        of = f" of {self.requested:,}" if self.requested else ""
         counts = Counter((row.kind, _short(row.reason)) for row in self.rows)
         most = counts.most_common(MOST_REASONS)
         shown = [f"{count:,} {kind}: {reason}" for (kind, reason), count in most]
@@ -55,7 +55,7 @@ def failed_rows(folder: Path) -> tuple[Failed, ...]:
     return tuple(row for row in read_table(path, Failed) if row.kind != "rejected")
 
 
-def put_aside(folder: Path, ledger: Ledger) -> None:
+def record_failures(folder: Path, ledger: Ledger) -> None:
     """Write failed rows beside their table, and drop their replies so that they are asked again."""
     rows = failed_rows(folder)
     if rows:
@@ -66,22 +66,22 @@ def put_aside(folder: Path, ledger: Ledger) -> None:
 
 def failures_of(steps: "Iterable[Step]") -> list[Failures]:
     """The failures that the artifacts of a run hold, each artifact once."""
-    found: dict[Path, tuple[Artifact, str, list[str]]] = {}
+    artifacts: dict[Path, tuple[Artifact, str, list[str]]] = {}
     for step in steps:
         if step.artifact is not None:
-            entry = found.setdefault(step.artifact.path, (step.artifact, step.stage.name, []))
+            entry = artifacts.setdefault(step.artifact.path, (step.artifact, step.stage.name, []))
             entry[2].append(step.variant)
     failures = []
-    for artifact, stage, variants in found.values():
+    for artifact, stage, variants in artifacts.values():
         rows = failed_rows(artifact.path)
         if rows:
-            asked = int(artifact.manifest.summary.get("asked", 0))
+            requested = int(artifact.manifest.summary.get("asked", 0))
             path = artifact.path / LINES
-            failures.append(Failures(stage, tuple(variants), rows, asked, path))
+            failures.append(Failures(stage, tuple(variants), rows, requested, path))
     return failures
 
 
-def again(project: Path, store: Path | None, variant: str | None) -> str:
+def run_command(project: Path, store: Path | None, variant: str | None) -> str:
     """The command that was given, without what is to be added."""
     words = ["jangin", "run"]
     if project != Path("project.yaml"):

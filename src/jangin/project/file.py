@@ -113,7 +113,7 @@ class ProjectFile(Project):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class LoadedProject:
     """A project file that was read and found right."""
 
     path: Path
@@ -137,7 +137,7 @@ def section_of(stage: str) -> str:
     return next(name for name, config in sections if stage in config.model_fields)
 
 
-def open_project(path: Path) -> Opened:
+def open_project(path: Path) -> LoadedProject:
     """Read and check a project file; raises `ConfigError` with one line per problem."""
     if path.is_dir():
         path = path / "project.yaml"
@@ -166,7 +166,7 @@ def open_project(path: Path) -> Opened:
     if problems:
         lines = {f"{path}:{line_of(root, p.location)}: {p.text}": None for p in problems}
         raise ConfigError("\n".join(lines))
-    return Opened(path, next(iter(projects.values())).name, projects)
+    return LoadedProject(path, next(iter(projects.values())).name, projects)
 
 
 def _validate(
@@ -225,7 +225,7 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
         Problem(("prompts", *location), text, variant)
         for location, text in wording_problems(project.prompts)
     ]
-    made: set[str] = set()
+    kinds: set[str] = set()
     for stage in STAGES:
         config = project.stage_config(stage.name)
         if config is None:
@@ -240,15 +240,15 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
                 )
                 problems.append(Problem((*location, "teacher"), text, variant))
         for kind in (*stage.reads, *stage.wants(config)):
-            if kind not in made:
+            if kind not in kinds:
                 makers = " or ".join(s.name for s in STAGES if kind in s.makes)
                 text = (
                     f"{'.'.join(location)}: needs {kind}, which no stage before it makes. "
                     f"Turn on {makers}"
                 )
                 problems.append(Problem(location, text, variant))
-        made.update(stage.makes)
-    if not made:
+        kinds.update(stage.makes)
+    if not kinds:
         problems.append(
             Problem((), "no stage is on. Add `documents:` with `load:` to begin", variant)
         )

@@ -31,7 +31,7 @@ class Step:
     seconds: float = 0.0
     """How long it took; for a plan, how long it took the last time."""
     artifact: Artifact | None = None
-    again: bool = False
+    force: bool = False
     """Make it although it is there."""
     calls: Calls = field(default_factory=Calls)
     """For a plan: what it would ask of models."""
@@ -54,12 +54,12 @@ def stages_until(
 def inputs_of(
     stage: Stage[Any],
     config: StageConfig,
-    made: Mapping[str, Artifact],
+    by_kind: Mapping[str, Artifact],
     services: Services,
 ) -> dict[str, str]:
     """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
-    kinds = [kind for kind in (*stage.reads, *stage.may_read) if kind in made]
-    inputs = {kind: made[kind].manifest.content for kind in kinds}
+    kinds = [kind for kind in (*stage.reads, *stage.may_read) if kind in by_kind]
+    inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
     files: Mapping[str, Path] = stage.sources(config, services.project_folder)
     inputs |= {f"file:{name}": digest_file(path) for name, path in files.items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
@@ -108,13 +108,13 @@ def plan(
     stages: tuple[Stage[Any], ...] = STAGES,
 ) -> Iterator[Step]:
     """The steps of one variant, in order; nothing is written."""
-    made: dict[str, Artifact] = {}
+    by_kind: dict[str, Artifact] = {}
     waiting: dict[str, str] = {}
     for stage, config in stages_until(project, last, stages):
-        step = _plan_step(variant, stage, config, made, waiting, store, services)
+        step = _plan_step(variant, stage, config, by_kind, waiting, store, services)
         yield step
         if step.artifact is not None:
-            made |= dict.fromkeys(stage.makes, step.artifact)
+            by_kind |= dict.fromkeys(stage.makes, step.artifact)
             waiting = {kind: name for kind, name in waiting.items() if kind not in stage.makes}
         else:
             waiting |= dict.fromkeys(stage.makes, stage.name)
@@ -124,12 +124,12 @@ def open_step(
     variant: str,
     stage: Stage[Any],
     config: StageConfig,
-    made: Mapping[str, Artifact],
+    by_kind: Mapping[str, Artifact],
     store: Store,
     services: Services,
 ) -> Step:
     """What a stage whose inputs are all there has to do."""
-    inputs = inputs_of(stage, config, made, services)
+    inputs = inputs_of(stage, config, by_kind, services)
     key = key_of(stage, config, inputs)
     artifact = store.find(stage.name, key)
     step = Step(variant, stage, config, "cached", key=key, inputs=inputs, artifact=artifact)
@@ -146,7 +146,7 @@ def _plan_step(
     variant: str,
     stage: Stage[Any],
     config: StageConfig,
-    made: Mapping[str, Artifact],
+    by_kind: Mapping[str, Artifact],
     waiting: Mapping[str, str],
     store: Store,
     services: Services,
@@ -158,10 +158,10 @@ def _plan_step(
         seconds = _seconds(services, last)
         reasons = (f"after {', '.join(after)}",)
         return Step(variant, stage, config, "waits", reasons, seconds=seconds)
-    step = open_step(variant, stage, config, made, store, services)
+    step = open_step(variant, stage, config, by_kind, store, services)
     if step.artifact is not None:
         return replace(step, seconds=_seconds(services, step.artifact))
-    context = StageContext(config, made, store.partial(stage.name, step.key), services)
+    context = StageContext(config, by_kind, store.partial(stage.name, step.key), services)
     last = store.latest(stage.name)
     cost = stage.cost(context)
     return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))

@@ -85,16 +85,16 @@ def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
         return f"; did you mean {close[0]!r}?"
     homes = [path for path, model in _walk(root, ()) if wrong in model.model_fields]
     if homes:
-        way = _written(root, location)
-        best = max(homes, key=lambda path: _shared(path, way))
+        path_of_key = _written(root, location)
+        best = max(homes, key=lambda path: _shared(path, path_of_key))
         return f"; it belongs under {'.'.join(best)!r}" if best else "; it belongs at the top"
     return f"; known here: {', '.join(here)}" if here else ""
 
 
-def _shared(path: Sequence[str | int], way: Sequence[str | int]) -> int:
+def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
     """How many keys two ways have in common from the top."""
     count = 0
-    for left, right in zip(path, way, strict=False):
+    for left, right in zip(path, path_of_key, strict=False):
         if left != right:
             break
         count += 1
@@ -105,9 +105,9 @@ def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str |
     """A location as it stands in the file: without the union tags that pydantic adds."""
     return [
         part
-        for place, part in enumerate(location)
-        if part not in {_tag(model) for model in _models_at(root, location[:place])} - {""}
-        or part in {name for m in _models_at(root, location[:place]) for name in m.model_fields}
+        for index, part in enumerate(location)
+        if part not in {_tag(model) for model in _models_at(root, location[:index])} - {""}
+        or part in {name for m in _models_at(root, location[:index]) for name in m.model_fields}
     ]
 
 

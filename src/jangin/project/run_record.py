@@ -14,11 +14,11 @@ CANARIES = 16
 
 def run_record(session: Session, variant: str) -> dict[str, Any]:
     """What `jangin.models.model_card` takes; only what the variant's artifacts say."""
-    made = session.made(variant)
-    newest = {kind: artifact for kind, _, artifact in kinds(made)}
+    artifacts = session.artifacts(variant)
+    newest = {kind: artifact for kind, _, artifact in kinds(artifacts)}
     base = session.maker(variant, "base").manifest.summary
     record: dict[str, Any] = {
-        "name": session.opened.name,
+        "name": session.project.name,
         "base": " ".join(str(base[key]) for key in ("id", "type", "size") if key in base),
         "training": session.maker(variant, "model").manifest.summary,
         "data": {
@@ -27,8 +27,8 @@ def run_record(session: Session, variant: str) -> dict[str, Any]:
             if kind in newest
         },
     }
-    if "evaluate" in made:
-        results = read_table(made["evaluate"].path / "results.parquet", Result)
+    if "evaluate" in artifacts:
+        results = read_table(artifacts["evaluate"].path / "results.parquet", Result)
         record["evaluation"] = [row.model_dump(mode="json") for row in results]
     return record
 

@@ -10,8 +10,8 @@ from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
-from jangin.project.failures import failed_rows, failures_of, put_aside
-from jangin.project.file import Opened
+from jangin.project.failures import failed_rows, failures_of, record_failures
+from jangin.project.file import LoadedProject
 from jangin.project.plan import Step, open_step, stages_until
 from jangin.project.stages import STAGES
 
@@ -25,7 +25,7 @@ class Watcher:
 
 
 def run(
-    opened: Opened,
+    loaded: LoadedProject,
     store: Store,
     services_of: Callable[[str], Services],
     variants: Iterable[str],
@@ -43,20 +43,20 @@ def run(
     """
     watcher = watcher or Watcher()
     steps: list[Step] = []
-    ledgers = None
-    number = 0
+    ledger = None
+    run_id = 0
     outcome = "failed"
     retried: set[str] | None = set() if retry_failed else None
     try:
         for variant in variants:
             services = services_of(variant)
-            if ledgers is None:
-                ledgers = services.ledger
-                number = ledgers.start_run(f"run {last or 'all'}", __version__)
-            steps_on = stages_until(opened.variants[variant], last, stages)
-            for step in _run_stages(variant, steps_on, store, services, watcher, retried):
-                ledgers.record_step(
-                    number,
+            if ledger is None:
+                ledger = services.ledger
+                run_id = ledger.start_run(f"run {last or 'all'}", __version__)
+            enabled = stages_until(loaded.variants[variant], last, stages)
+            for step in _run_stages(variant, enabled, store, services, watcher, retried):
+                ledger.record_step(
+                    run_id,
                     variant,
                     step.stage.name,
                     step.key,
@@ -74,8 +74,8 @@ def run(
         outcome = f"failed: {error}"
         raise
     finally:
-        if ledgers is not None:
-            ledgers.end_run(number, outcome)
+        if ledger is not None:
+            ledger.end_run(run_id, outcome)
     return steps
 
 
@@ -87,30 +87,32 @@ def _run_stages(
     watcher: Watcher,
     retried: set[str] | None,
 ) -> Iterable[Step]:
-    made: dict[str, Artifact] = {}
+    by_kind: dict[str, Artifact] = {}
     unchecked = list(stages)
     for stage, config in list(unchecked):
-        step = open_step(variant, stage, config, made, store, services)
+        step = open_step(variant, stage, config, by_kind, store, services)
         if retried is not None and step.artifact is not None and step.key not in retried:
             retried.add(step.key)
             failed = len(failed_rows(step.artifact.path))
             if failed:
                 reasons = (f"{failed} failed rows are asked again",)
-                step = replace(step, state="run", reasons=reasons, artifact=None, again=True)
+                step = replace(step, state="run", reasons=reasons, artifact=None, force=True)
         if step.artifact is None:
-            unchecked = _check_ahead(unchecked, made, step, store, services)
+            unchecked = _check_ahead(unchecked, by_kind, step, store, services)
             watcher.begins(step)
             started = time.monotonic()
-            step = replace(_make(step, made, store, services), seconds=time.monotonic() - started)
+            step = replace(
+                _run_stage(step, by_kind, store, services), seconds=time.monotonic() - started
+            )
         watcher.done(step)
         if step.artifact is not None:
-            made |= dict.fromkeys(stage.makes, step.artifact)
+            by_kind |= dict.fromkeys(stage.makes, step.artifact)
         yield step
 
 
 def _check_ahead(
     stages: list[tuple[Stage[Any], StageConfig]],
-    made: Mapping[str, Artifact],
+    by_kind: Mapping[str, Artifact],
     step: Step,
     store: Store,
     services: Services,
@@ -119,24 +121,26 @@ def _check_ahead(
 
     What a stage reads may be made anew by stages before it; it looks at what is there by then.
     """
-    ready = [(s, c) for s, c in stages if all(kind in made for kind in s.reads)]
+    ready = [(s, c) for s, c in stages if all(kind in by_kind for kind in s.reads)]
     for stage, config in ready:
-        stage.check(StageContext(config, made, store.partial(step.stage.name, step.key), services))
+        stage.check(
+            StageContext(config, by_kind, store.partial(step.stage.name, step.key), services)
+        )
     return [pair for pair in stages if pair not in ready]
 
 
-def _make(step: Step, made: dict[str, Artifact], store: Store, services: Services) -> Step:
+def _run_stage(step: Step, by_kind: dict[str, Artifact], store: Store, services: Services) -> Step:
     """Run one stage in its partial folder and publish it."""
     stage, config = step.stage, step.config
     with store.lock(stage.name, step.key), disk_errors(store.root):
         artifact = store.find(stage.name, step.key)
-        if artifact is not None and not step.again:
+        if artifact is not None and not step.force:
             return replace(step, state="cached", artifact=artifact)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
-        context = StageContext(config, made, workspace, services)
+        context = StageContext(config, by_kind, workspace, services)
         with services.ledger.recording_uses(stage.name, step.key):
             stage.run(context)
-        put_aside(workspace, services.ledger)
+        record_failures(workspace, services.ledger)
         artifact = store.publish(
             stage.name,
             stage.version,
@@ -148,23 +152,23 @@ def _make(step: Step, made: dict[str, Artifact], store: Store, services: Service
     return replace(step, artifact=artifact)
 
 
-def artifacts(
+def finished_artifacts(
     variant: str,
-    opened: Opened,
+    loaded: LoadedProject,
     store: Store,
     services: Services,
     last: str | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
 ) -> dict[str, Artifact]:
     """The finished artifacts of a variant by stage name, up to the first that is out of date."""
-    made: dict[str, Artifact] = {}
-    found: dict[str, Artifact] = {}
-    for stage, config in stages_until(opened.variants[variant], last, stages):
-        if any(kind not in made for kind in stage.reads):
+    by_kind: dict[str, Artifact] = {}
+    by_stage: dict[str, Artifact] = {}
+    for stage, config in stages_until(loaded.variants[variant], last, stages):
+        if any(kind not in by_kind for kind in stage.reads):
             break
-        step = open_step(variant, stage, config, made, store, services)
+        step = open_step(variant, stage, config, by_kind, store, services)
         if step.artifact is None:
             break
-        made |= dict.fromkeys(stage.makes, step.artifact)
-        found[stage.name] = step.artifact
-    return found
+        by_kind |= dict.fromkeys(stage.makes, step.artifact)
+        by_stage[stage.name] = step.artifact
+    return by_stage

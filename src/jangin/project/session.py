@@ -15,14 +15,14 @@ from jangin.core.store import Artifact, Store
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
-from jangin.project.file import Opened, open_project
+from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import Step, plan
-from jangin.project.runner import artifacts
+from jangin.project.runner import finished_artifacts
 from jangin.project.stages import STAGES
 from jangin.project.teachers import (
-    Desk,
     EndpointTeacher,
     RecordedTeacher,
+    TeacherRegistry,
     open_endpoint,
     open_teacher,
 )
@@ -32,7 +32,7 @@ from jangin.project.teachers import (
 class Session:
     """Everything a command needs."""
 
-    opened: Opened
+    project: LoadedProject
     store: Store
     ledger: Ledger
     progress: Progress
@@ -43,85 +43,86 @@ class Session:
 
     def services(self, variant: str) -> Services:
         """Services of one variant."""
-        project = self.opened.variants[variant]
+        project = self.project.variants[variant]
 
         def chat(name: str) -> ChatModel:
             if (variant, name) not in self._chats:
-                folder, record = self.opened.folder, self.record
-                desk = Desk(folder, self.ledger, self.progress, self.budget, record)
-                self._chats[variant, name] = open_teacher(name, project.teachers[name], desk)
+                folder, record = self.project.folder, self.record
+                registry = TeacherRegistry(folder, self.ledger, self.progress, self.budget, record)
+                self._chats[variant, name] = open_teacher(name, project.teachers[name], registry)
             return self._chats[variant, name]
 
         return Services(
-            self.opened.folder,
+            self.project.folder,
             chat,
             self.ledger,
             self.progress,
             self.workers,
             Prompts(project.prompts),
-            lambda config: open_encoder(config, self.opened.folder, self.ledger, self.progress),
+            lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
         )
 
     def choose(self, variant: str | None) -> list[str]:
         """The named variant, or all of them; raises `ConfigError` for an unknown name."""
         if variant is None:
-            return list(self.opened.variants)
-        if variant not in self.opened.variants:
-            known = ", ".join(self.opened.variants)
-            raise ConfigError(f"{self.opened.path} has no variant {variant!r}. There is: {known}")
+            return list(self.project.variants)
+        if variant not in self.project.variants:
+            known = ", ".join(self.project.variants)
+            raise ConfigError(f"{self.project.path} has no variant {variant!r}. There is: {known}")
         return [variant]
 
     def plan(self, variant: str, last: str | None = None) -> list[Step]:
         """What one variant still has to do."""
         services = self.services(variant)
-        return list(plan(variant, self.opened.variants[variant], self.store, services, last))
+        return list(plan(variant, self.project.variants[variant], self.store, services, last))
 
-    def made(self, variant: str) -> dict[str, Artifact]:
+    def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
-        return artifacts(variant, self.opened, self.store, self.services(variant))
+        return finished_artifacts(variant, self.project, self.store, self.services(variant))
 
-    def seconds(self, made: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
+    def seconds(self, artifacts: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
         """How long the stages of each variant took when they were made."""
         return {
             variant: sum(
                 self.ledger.seconds_of(name, artifact.manifest.key) or 0.0
                 for name, artifact in stages.items()
             )
-            for variant, stages in made.items()
+            for variant, stages in artifacts.items()
         }
 
     def find(self, variant: str, stage: str) -> Artifact:
         """The artifact of one stage; raises `DataError` when it is not made yet."""
-        artifact = self.made(variant).get(stage)
+        artifact = self.artifacts(variant).get(stage)
         if artifact is None:
             raise DataError(
                 f"{stage} of variant {variant!r} is not made yet, or something before it changed. "
-                f"Make it with: jangin run --project {self.opened.path}"
+                f"Make it with: jangin run --project {self.project.path}"
             )
         return artifact
 
     def maker(self, variant: str, kind: str) -> Artifact:
         """The newest artifact of a kind, such as `model`; `DataError` when it is not made yet."""
-        made = self.made(variant)
-        on = [
+        artifacts = self.artifacts(variant)
+        enabled = [
             s
             for s in STAGES
-            if kind in s.makes and self.opened.variants[variant].stage_config(s.name)
+            if kind in s.makes and self.project.variants[variant].stage_config(s.name)
         ]
-        if not on:
+        if not enabled:
             raise DataError(
-                f"no stage of variant {variant!r} makes a {kind}. Turn one on in {self.opened.path}"
+                f"no stage of variant {variant!r} makes a {kind}. "
+                f"Turn one on in {self.project.path}"
             )
-        if on[-1].name not in made:
-            return self.find(variant, on[-1].name)
-        return made[on[-1].name]
+        if enabled[-1].name not in artifacts:
+            return self.find(variant, enabled[-1].name)
+        return artifacts[enabled[-1].name]
 
     def check_keys(self, steps: list[Step]) -> None:
         """Fail before any work when a stage that must run needs a key that is not set."""
         for step in steps:
             if step.state == "cached":
                 continue
-            teachers = self.opened.variants[step.variant].teachers
+            teachers = self.project.variants[step.variant].teachers
             for name in step.stage.teachers(step.config):
                 teacher = teachers[name]
                 if isinstance(teacher, RecordedTeacher) and self.record:
@@ -142,13 +143,13 @@ def open_session(
     record: bool = False,
 ) -> Iterator[Session]:
     """Open a project file and its store, which is `store/` beside the file unless named."""
-    opened = open_project(project)
-    root = store or opened.folder / "store"
+    loaded = open_project(project)
+    root = store or loaded.folder / "store"
     ledger = Ledger(root / "ledger.sqlite")
-    limits = [p.budget.usd for p in opened.variants.values() if p.budget is not None]
+    limits = [p.budget.usd for p in loaded.variants.values() if p.budget is not None]
     try:
         yield Session(
-            opened,
+            loaded,
             Store(root),
             ledger,
             progress or Silence(),

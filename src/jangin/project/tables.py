@@ -37,11 +37,11 @@ def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, st
     own: Mapping[str, Mapping[str, Wording]] = {}
     asked_by: dict[str, list[str]] = {}
     if project.exists() or project != Path("project.yaml"):
-        opened = open_project(project)
-        if variant is not None and variant not in opened.variants:
-            known = ", ".join(opened.variants)
-            raise ConfigError(f"{opened.path} has no variant {variant!r}. There is: {known}")
-        chosen = opened.variants[variant or next(iter(opened.variants))]
+        loaded = open_project(project)
+        if variant is not None and variant not in loaded.variants:
+            known = ", ".join(loaded.variants)
+            raise ConfigError(f"{loaded.path} has no variant {variant!r}. There is: {known}")
+        chosen = loaded.variants[variant or next(iter(loaded.variants))]
         own = chosen.prompts
         for stage in STAGES:
             config = chosen.stage_config(stage.name)
@@ -62,27 +62,27 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
 
 
-def kinds(made: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
+def kinds(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
     """(kind, stage, artifact) of every table, the newest stage of a kind last."""
     for stage in STAGES:
-        artifact = made.get(stage.name)
+        artifact = artifacts.get(stage.name)
         if artifact is not None:
             for path in sorted(artifact.path.glob("*.parquet")):
                 yield path.stem, stage.name, artifact
 
 
 def rows(
-    made: Mapping[str, Artifact], kind: str, limit: int
+    artifacts: Mapping[str, Artifact], kind: str, limit: int
 ) -> tuple[list[dict[str, Any]], int, str]:
     """(first rows, how many there are, the stage that made them); `DataError` names the kinds."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    found = {name: (stage, artifact) for name, stage, artifact in kinds(made)}
-    if kind not in found:
-        known = ", ".join(sorted({*found, "prompts"})) or "nothing yet; begin with: jangin run"
+    tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
+    if kind not in tables:
+        known = ", ".join(sorted({*tables, "prompts"})) or "nothing yet; begin with: jangin run"
         raise DataError(f"there is no table of {kind}. There is: {known}")
-    stage, artifact = found[kind]
+    stage, artifact = tables[kind]
     path = artifact.path / f"{kind}.parquet"
     try:
         table = pq.read_table(path)

@@ -114,7 +114,7 @@ Teacher = Annotated[EndpointTeacher | RecordedTeacher | ModelTeacher, Field(disc
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class TeacherRegistry:
     """What a teacher is opened with."""
 
     folder: Path
@@ -125,14 +125,14 @@ class Desk:
     record: bool = False
 
 
-def open_teacher(name: str, teacher: Teacher, desk: Desk) -> ChatModel:
+def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> ChatModel:
     """The model behind a teacher's settings; its replies go through the ledger.
 
     Raises `ConfigError` where there is a budget and nobody knows what the teacher costs.
     """
-    if isinstance(teacher, RecordedTeacher) and not desk.record:
-        recorded = RecordedChat(teacher.model, desk.folder / teacher.replies, teacher.similar)
-        return CachedChat(recorded, desk.ledger, Budget(name, FREE))
+    if isinstance(teacher, RecordedTeacher) and not registry.record:
+        recorded = RecordedChat(teacher.model, registry.folder / teacher.replies, teacher.similar)
+        return CachedChat(recorded, registry.ledger, Budget(name, FREE))
     live = teacher.record_from if isinstance(teacher, RecordedTeacher) else teacher
     if live is None:
         raise ConfigError(
@@ -140,27 +140,29 @@ def open_teacher(name: str, teacher: Teacher, desk: Desk) -> ChatModel:
             "Name one under `record_from:`, or run without --record"
         )
     if isinstance(live, ModelTeacher):
-        chat: ChatModel = CachedChat(open_model(live, desk), desk.ledger, Budget(name, FREE))
+        chat: ChatModel = CachedChat(
+            open_model(live, registry), registry.ledger, Budget(name, FREE)
+        )
     else:
-        chat = _open_paid(name, live, desk)
-    return RecordingChat(chat, desk.folder / teacher.replies) if desk.record else chat
+        chat = _open_paid(name, live, registry)
+    return RecordingChat(chat, registry.folder / teacher.replies) if registry.record else chat
 
 
-def _open_paid(name: str, teacher: EndpointTeacher, desk: Desk) -> CachedChat:
+def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -> CachedChat:
     price = teacher.known_price()
-    if price is None and desk.budget.limit_usd is not None:
+    if price is None and registry.budget.limit_usd is not None:
         raise ConfigError(
             f"there is a budget, and nobody knows what model {teacher.model!r} costs at "
             f"{teacher.base_url}. Say it: teachers: {name}: price: {{input_usd_per_million: ..., "
             "output_usd_per_million: ...}, 0 where it is free"
         )
-    budget = Budget(name, price, desk.budget, teacher.tokens_per_character)
-    endpoint = open_endpoint(teacher, desk.progress)
+    budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
+    endpoint = open_endpoint(teacher, registry.progress)
     if teacher.mode == "chat":
-        cached = CachedChat(endpoint, desk.ledger, budget)
+        cached = CachedChat(endpoint, registry.ledger, budget)
     else:
-        batch = BatchChat(endpoint, desk.ledger, teacher.poll_seconds, desk.progress.say)
-        cached = CachedChat(batch, desk.ledger, budget)
+        batch = BatchChat(endpoint, registry.ledger, teacher.poll_seconds, registry.progress.say)
+        cached = CachedChat(batch, registry.ledger, budget)
         batch.on_resumed = cached.uncount_resumed
     endpoint.on_lost = cached.charge_lost
     return cached
@@ -189,7 +191,7 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
     )
 
 
-def open_model(teacher: ModelTeacher, desk: Desk) -> ChatModel:
+def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
     """A model in this process; it is loaded with the first request."""
     from jangin.inference.local_chat import LocalChat, hub_source, local_source
 
@@ -198,7 +200,7 @@ def open_model(teacher: ModelTeacher, desk: Desk) -> ChatModel:
         path, revision = base.id, base.revision
         source = hub_source(path, revision)
     else:
-        folder = (desk.folder / base.path).resolve()
+        folder = (registry.folder / base.path).resolve()
         path, revision = str(folder), ""
-        source = local_source(folder, desk.ledger)
+        source = local_source(folder, registry.ledger)
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

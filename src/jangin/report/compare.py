@@ -20,7 +20,7 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.tasks import Measure
 from jangin.metrics.statistics import holm
-from jangin.project.file import Opened
+from jangin.project.file import LoadedProject
 from jangin.report.data.artifacts import (
     METRICS,
     Artifacts,
@@ -88,10 +88,10 @@ class ComparedVariants:
     """{variant: {evidence set: share that copies training questions}} over the limit."""
 
     @property
-    def evidence_sets(self) -> list[EvidenceSet]:
+    def test_sets(self) -> list[EvidenceSet]:
         """Those that any variant was asked, what users meet first."""
-        asked = {name for row in self.rows for name in row.measured}
-        return [name for name in HEADLINE if name in asked]
+        present = {name for row in self.rows for name in row.measured}
+        return [name for name in HEADLINE if name in present]
 
     @property
     def measure(self) -> Measure:
@@ -105,7 +105,7 @@ class ComparedVariants:
 
 
 def compare_variants(
-    opened: Opened,
+    loaded: LoadedProject,
     artifacts: Artifacts,
     seconds: Mapping[str, float],
     costs: Mapping[str, VariantCost],
@@ -119,13 +119,13 @@ def compare_variants(
     """
     evaluated = [name for name, stages in artifacts.items() if "evaluate" in stages]
     chosen = baseline or (evaluated[0] if evaluated else "")
-    if baseline is not None and baseline not in opened.variants:
-        known = ", ".join(opened.variants)
-        raise ConfigError(f"{opened.path} has no variant {baseline!r}. There is: {known}.")
+    if baseline is not None and baseline not in loaded.variants:
+        known = ", ".join(loaded.variants)
+        raise ConfigError(f"{loaded.path} has no variant {baseline!r}. There is: {known}.")
     if chosen not in evaluated:
         raise DataError(
             f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Make it "
-            f"with: jangin run --project {opened.path}"
+            f"with: jangin run --project {loaded.path}"
         )
     predictions = {
         name: _predictions(artifacts[name]["evaluate"], system, name) for name in evaluated
@@ -135,7 +135,7 @@ def compare_variants(
         for name in evaluated
     }
     corrected = _corrected(measured)
-    differ = differences(opened.variants)
+    differ = differences(loaded.variants)
     rows = [
         VariantRow(
             variant=name,
@@ -149,7 +149,7 @@ def compare_variants(
     ]
     leaked = {name: leaked_sets(artifacts[name]["evaluate"]) for name in evaluated}
     return ComparedVariants(
-        opened.name, system, chosen, rows, {k: v for k, v in leaked.items() if v}
+        loaded.name, system, chosen, rows, {k: v for k, v in leaked.items() if v}
     )
 
 
@@ -167,19 +167,19 @@ def refuse_leaks(table: ComparedVariants) -> None:
 def _predictions(
     artifact: Artifact, system: str, variant: str
 ) -> dict[EvidenceSet, list[Prediction]]:
-    found: dict[EvidenceSet, list[Prediction]] = {}
+    by_set: dict[EvidenceSet, list[Prediction]] = {}
     systems = []
     for prediction in read_table(artifact.path / "predictions.parquet", Prediction):
         systems.append(prediction.system)
         if prediction.system == system:
-            found.setdefault(prediction.evidence_set, []).append(prediction)
-    if not found:
+            by_set.setdefault(prediction.evidence_set, []).append(prediction)
+    if not by_set:
         known = ", ".join(dict.fromkeys(systems))
         raise DataError(
             f"variant {variant} was not evaluated with the system {system!r}. There is: {known}. "
             "Name one with --system."
         )
-    return found
+    return by_set
 
 
 def _measure(
@@ -190,7 +190,7 @@ def _measure(
     predictions: Mapping[str, Mapping[EvidenceSet, Sequence[Prediction]]],
 ) -> dict[EvidenceSet, Measured]:
     results = read_table(artifact.path / "results.parquet", Result)
-    found: dict[EvidenceSet, Measured] = {}
+    by_set: dict[EvidenceSet, Measured] = {}
     for result in results:
         if result.system != system:
             continue
@@ -199,8 +199,8 @@ def _measure(
         against = None
         if variant != baseline and theirs is not None:
             against = _against(theirs, predictions[variant][name], baseline, variant, result)
-        found[name] = Measured(result, against)
-    return found
+        by_set[name] = Measured(result, against)
+    return by_set
 
 
 def _against(
@@ -222,17 +222,17 @@ def _corrected(
     measured: Mapping[str, Mapping[EvidenceSet, Measured]],
 ) -> dict[str, dict[EvidenceSet, Measured]]:
     """The same with Holm's p for the whole family of comparisons, for each of the two tests."""
-    places = [
+    pairs = [
         (variant, name, row.against)
         for variant, sets in measured.items()
         for name, row in sets.items()
         if row.against is not None
     ]
-    scored = [place for place in places if place[2].score_n]
-    right = holm([found.p_value for *_, found in places])
-    score = holm([found.score_p for *_, found in scored])
-    of_right = {place[:2]: p for place, p in zip(places, right, strict=True)}
-    of_score = {place[:2]: p for place, p in zip(scored, score, strict=True)}
+    scored = [pair for pair in pairs if pair[2].score_n]
+    right = holm([comparison.p_value for *_, comparison in pairs])
+    score = holm([comparison.score_p for *_, comparison in scored])
+    of_right = {pair[:2]: p for pair, p in zip(pairs, right, strict=True)}
+    of_score = {pair[:2]: p for pair, p in zip(scored, score, strict=True)}
     return {
         variant: {
             name: replace(
@@ -285,7 +285,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
     for row in table.rows:
         head = {"variant": row.variant, "seconds": row.seconds, **_cost(row.cost)}
         head |= {name: getattr(row, name) for name in TRAINED}
-        for name in table.evidence_sets or [cast(EvidenceSet, "")]:
+        for name in table.test_sets or [cast(EvidenceSet, "")]:
             measured = row.measured.get(name)
             against = measured.against if measured else None
             result = measured.result if measured else None
@@ -320,12 +320,12 @@ def sentences(table: ComparedVariants) -> list[str]:
     """What the table means, one line for each variant and evidence set, in plain words."""
     lines = []
     for row in table.rows:
-        for name in table.evidence_sets:
+        for name in table.test_sets:
             measured = row.measured.get(name)
             if measured is None or measured.against is None or measured.p_holm is None:
                 continue
-            found = measured.against
-            points = 100 * (found.right_b - found.right_a)
+            comparison = measured.against
+            points = 100 * (comparison.right_b - comparison.right_a)
             change = f"{row.variant} is as good as {table.baseline}"
             if points:
                 better = "better" if points > 0 else "worse"
@@ -335,24 +335,26 @@ def sentences(table: ComparedVariants) -> list[str]:
                 verdict = f"not by chance ({p}, corrected)"
             else:
                 verdict = f"the difference could be chance ({p}, corrected)"
-                if found.smallest_visible is None:
-                    verdict += f"; {found.n} questions are too few to show any"
+                if comparison.smallest_visible is None:
+                    verdict += f"; {comparison.n} questions are too few to show any"
             lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
-            if found.measure in CHANGE and measured.score_p_holm is not None:
-                change = _score_change(row.variant, table, found, measured.score_p_holm)
+            if comparison.measure in CHANGE and measured.score_p_holm is not None:
+                change = _score_change(row.variant, table, comparison, measured.score_p_holm)
                 lines.append(f"{name.replace('_', ' ')}: {change}")
     return lines
 
 
-def _score_change(variant: str, table: ComparedVariants, found: Comparison, p_holm: float) -> str:
+def _score_change(
+    variant: str, table: ComparedVariants, comparison: Comparison, p_holm: float
+) -> str:
     """How far off the answers are, where being right or wrong is only half of what they say."""
-    measure, less, more, digits = CHANGE[found.measure]
+    measure, less, more, digits = CHANGE[comparison.measure]
 
     def change(gain: float) -> str:
         return f"{abs(gain):,.{digits}f} {more if gain > 0 else less}"
 
-    gain = f"{change(found.score_gain)} than" if found.score_gain else "equal to"
-    low, high = sorted((found.score_gain_low, found.score_gain_high), key=abs)
+    gain = f"{change(comparison.score_gain)} than" if comparison.score_gain else "equal to"
+    low, high = sorted((comparison.score_gain_low, comparison.score_gain_high), key=abs)
     verdict = "not by chance" if p_holm < SIGNIFICANT else "the difference could be chance"
     return (
         f"the {measure} of {variant} is {gain} that of {table.baseline} "
@@ -391,7 +393,7 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
     words = Words(cast(Language, language))
     rows = [
         {"variant": row.variant, **row.measured[name].result.model_dump()}
-        for name in table.evidence_sets
+        for name in table.test_sets
         for row in table.rows
         if name in row.measured
     ]

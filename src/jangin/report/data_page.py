@@ -40,7 +40,7 @@ class DataView:
     """Rows described, with their name."""
 
     name: str
-    found: DataDescription
+    description: DataDescription
     splits: Mapping[str, int]
     korean: bool
 
@@ -107,8 +107,10 @@ def _view(
         pairs = zip(prompts[:MOST_TOKENIZED], answers[:MOST_TOKENIZED], strict=True)
         tokens = [len(offsets) for offsets in encode([f"{p}\n{a}" for p, a in pairs])]
         context = _context(base)
-    found = describe(prompts, answers, tokens, context)
-    return DataView(name, found, splits, 2 * found.languages.get("Hangul", 0) >= found.rows)
+    description = describe(prompts, answers, tokens, context)
+    return DataView(
+        name, description, splits, 2 * description.languages.get("Hangul", 0) >= description.rows
+    )
 
 
 def _context(base: Path) -> int | None:
@@ -121,27 +123,27 @@ def _context(base: Path) -> int | None:
 
 def findings(view: DataView, words: Words) -> list[tuple[str, int]]:
     """What was found, in words, with how often."""
-    found = view.found
+    description = view.description
     rows = [
-        (words("data_duplicates"), found.duplicates),
-        (words("data_repeated"), found.repeated_prompts),
-        (words("data_conflicting"), found.conflicting_prompts),
-        (words("data_empty_prompts"), found.empty_prompts),
-        (words("data_empty_answers"), found.empty_answers),
+        (words("data_duplicates"), description.duplicates),
+        (words("data_repeated"), description.repeated_prompts),
+        (words("data_conflicting"), description.conflicting_prompts),
+        (words("data_empty_prompts"), description.empty_prompts),
+        (words("data_empty_answers"), description.empty_answers),
     ]
-    if found.too_long is not None:
-        rows.append((words("data_too_long", context=found.context), found.too_long))
+    if description.too_long is not None:
+        rows.append((words("data_too_long", context=description.context), description.too_long))
     return rows
 
 
 def spreads(view: DataView, words: Words) -> list[tuple[str, Spread]]:
     """Distributions, with their headings."""
-    found = view.found
+    description = view.description
     every = [
-        (words("data_prompt_characters"), found.prompt_characters),
-        (words("data_answer_characters"), found.answer_characters),
-        (words("data_tokens"), found.tokens),
-        (words("data_numbers"), found.numbers),
+        (words("data_prompt_characters"), description.prompt_characters),
+        (words("data_answer_characters"), description.answer_characters),
+        (words("data_tokens"), description.tokens),
+        (words("data_numbers"), description.numbers),
     ]
     return [(heading, spread) for heading, spread in every if spread is not None]
 
@@ -155,32 +157,34 @@ def sentence(spread: Spread, words: Words) -> str:
 def as_html(view: DataView, language: Language) -> str:
     """One self-contained page."""
     words = Words(language)
-    found = view.found
+    description = view.description
     pictures = []
-    for place, (heading, spread) in enumerate(spreads(view, words)):
+    for index, (heading, spread) in enumerate(spreads(view, words)):
         note = sentence(spread, words)
-        if spread is found.tokens:
-            note += " " + words("data_tokens_note", n=found.tokens_of)
+        if spread is description.tokens:
+            note += " " + words("data_tokens_note", n=description.tokens_of)
         values = [round(value) for value in spread.values]
-        chart = charts.histogram(f"spread-{place}", heading, note, values, place)
+        chart = charts.histogram(f"spread-{index}", heading, note, values, index)
         pictures.append((heading, note, chart))
-    if found.labels:
+    if description.labels:
         heading, note = words("data_labels"), words("data_labels_description")
-        counts = sorted(found.labels.items(), key=by_number)[:MOST_BARS]
+        counts = sorted(description.labels.items(), key=by_number)[:MOST_BARS]
         pictures.insert(0, (heading, note, charts.bars("labels", heading, note, counts)))
     tables: list[tuple[str, str, tuple[str, ...], list[tuple[str, int, str]]]] = []
-    if found.conflicts:
+    if description.conflicts:
         rows = [
             (c.name[:200], c.rows, " / ".join(sorted(c.samples, key=lambda a: by_number((a, 0)))))
-            for c in found.conflicts
+            for c in description.conflicts
         ]
         heads = (words("data_text"), words("data_rows"), words("data_answers"))
         tables.append((words("data_conflicts"), "", heads, rows))
-    if found.personal:
-        rows = [(s.name.replace("_", " "), s.rows, ", ".join(s.samples)) for s in found.personal]
+    if description.personal:
+        rows = [
+            (s.name.replace("_", " "), s.rows, ", ".join(s.samples)) for s in description.personal
+        ]
         heads = (words("data_kind"), words("data_rows"), words("data_samples"))
         tables.append((words("data_personal"), words("data_personal_note"), heads, rows))
-    longest = [(text, size, "") for size, text in found.longest]
+    longest = [(text, size, "") for size, text in description.longest]
     heads = (words("data_text"), words("data_characters"), "")
     tables.append((words("data_longest"), "", heads, longest))
     return render_page(
@@ -188,7 +192,7 @@ def as_html(view: DataView, language: Language) -> str:
         {
             "words": words,
             "name": view.name,
-            "found": found,
+            "description": description,
             "splits": view.splits,
             "findings": findings(view, words),
             "pictures": pictures,

@@ -11,7 +11,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
 from jangin.evaluation.results import EvidenceSet, Leak
-from jangin.project.file import Opened
+from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
@@ -47,7 +47,7 @@ MOST_LEAKS = 5
 
 
 def build_report(
-    opened: Opened,
+    loaded: LoadedProject,
     artifacts: dict[str, dict[str, Artifact]],
     calls: CallCount,
     language: str = "auto",
@@ -65,18 +65,18 @@ def build_report(
     context = {
         "words": words,
         "p_text": p_text,
-        "name": opened.name,
-        "many": len(opened.variants) > 1,
-        "variants": list(opened.variants),
+        "name": loaded.name,
+        "many": len(loaded.variants) > 1,
+        "variants": list(loaded.variants),
         "as_of": _newest(artifacts),
-        "absent": {stage.name: _absence(stage.name, opened, artifacts, words) for stage in STAGES},
-        "progress": _progress(opened, artifacts),
+        "absent": {stage.name: _absence(stage.name, loaded, artifacts, words) for stage in STAGES},
+        "progress": _progress(loaded, artifacts),
         "calls": calls,
         "spend": spend,
         "spent_usd": sum(row.usd for row in spend),
         "version": __version__,
-        "settings": settings(opened.variants),
-        "differences": differences(opened.variants),
+        "settings": settings(loaded.variants),
+        "differences": differences(loaded.variants),
         "provenance": _provenance(artifacts),
         "versions": versions(artifacts),
         **_result_context(results, artifacts, words),
@@ -109,7 +109,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
         "versus": _by_pair(results),
         "verdict": judge(results, evaluations, words),
         "results": results,
-        "evidence_sets": _present(results),
+        "test_sets": _present(results),
         "shared": SHARED,
         "leaked": leaked,
         "leaks": leaks,
@@ -120,10 +120,10 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
 
 def _by_pair(results: Results) -> list[tuple[tuple[str, str], list[Versus]]]:
     """Comparisons of each two variants, what users meet first at the top."""
-    found: dict[tuple[str, str], list[Versus]] = {}
+    by_pair: dict[tuple[str, str], list[Versus]] = {}
     for pair in sorted(results.versus, key=lambda pair: HEADLINE.index(pair.evidence_set)):
-        found.setdefault((pair.variant_a, pair.variant_b), []).append(pair)
-    return list(found.items())
+        by_pair.setdefault((pair.variant_a, pair.variant_b), []).append(pair)
+    return list(by_pair.items())
 
 
 def _leaks(artifact: Artifact) -> list[Leak]:
@@ -154,12 +154,12 @@ def _chart_context(results: Results, artifacts: Artifacts, words: Words) -> dict
     return {
         "forest_chart": forest_of(results.rows, words),
         "path_charts": [
-            _svg(charts.box(f"path{number}", box, arrow=number > 0))
-            for number, box in enumerate(boxes(artifacts, words))
+            _svg(charts.box(f"path{index}", box, arrow=index > 0))
+            for index, box in enumerate(boxes(artifacts, words))
         ],
         "histograms": [
-            (item.name, item.variants, *_histogram(f"h{number}", item, words))
-            for number, item in enumerate(lengths(artifacts))
+            (item.name, item.variants, *_histogram(f"h{index}", item, words))
+            for index, item in enumerate(lengths(artifacts))
         ],
         "tokens": token_percentiles(artifacts),
         "curve_charts": curve_charts(artifacts, words),
@@ -186,7 +186,7 @@ def _estimate(
     row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
 ) -> charts.Estimate:
     names = [r["variant"] for r in rows if r["system"] == "tuned"]
-    colours = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
     variant = words("any_variant") if row["variant"] == SHARED else row["variant"]
     system = words.system(row["system"])
     interval = words.interval(row["right_low"], row["right_high"])
@@ -250,8 +250,8 @@ def _curves(runs: Sequence[Training], field: str, words: Words) -> list[charts.L
 
 def _present(results: Results) -> list[str]:
     """The evidence sets that were asked, what users meet first."""
-    asked = {row["evidence_set"] for row in results.rows}
-    return [name for name in HEADLINE if name in asked]
+    present = {row["evidence_set"] for row in results.rows}
+    return [name for name in HEADLINE if name in present]
 
 
 def _best(results: Results) -> str:
@@ -263,18 +263,18 @@ def _best(results: Results) -> str:
     return ""
 
 
-def _absence(stage: str, opened: Opened, artifacts: Artifacts, words: Words) -> str:
+def _absence(stage: str, loaded: LoadedProject, artifacts: Artifacts, words: Words) -> str:
     """Empty where some variant has made the stage, else one sentence on why there is nothing."""
     if any(stage in stages for stages in artifacts.values()):
         return ""
-    on = any(project.stage_config(stage) is not None for project in opened.variants.values())
+    on = any(project.stage_config(stage) is not None for project in loaded.variants.values())
     return words("absent_not_made" if on else "absent_off", stage=stage)
 
 
-def _progress(opened: Opened, artifacts: Artifacts) -> dict[str, int]:
+def _progress(loaded: LoadedProject, artifacts: Artifacts) -> dict[str, int]:
     on = [
         (variant, stage.name)
-        for variant, project in opened.variants.items()
+        for variant, project in loaded.variants.items()
         for stage in STAGES
         if project.stage_config(stage.name) is not None
     ]

@@ -87,7 +87,7 @@ def costs_of(folder, url, price, monkeypatch):
         main()
     assert end.value.code == 0
     with open_session(project) as session:
-        made = {name: session.made(name) for name in session.opened.variants}
+        made = {name: session.artifacts(name) for name in session.project.variants}
         assert "synthesize" in made["plain"]
         return variant_costs(session, made)
 
@@ -112,7 +112,7 @@ def test_calls_of_a_stage_that_was_made_elsewhere_are_not_known(tmp_path, url, m
     for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
         (tmp_path / "store" / name).unlink(missing_ok=True)
     with open_session(tmp_path / "project.yaml") as session:
-        made = {name: session.made(name) for name in session.opened.variants}
+        made = {name: session.artifacts(name) for name in session.project.variants}
         costs = variant_costs(session, made)
     assert costs["plain"].usd is None
     assert costs["plain"].text(Words("en")) == "not known (synthesize)"

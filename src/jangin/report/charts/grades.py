@@ -55,13 +55,13 @@ def confusion(
             ET.SubElement(
                 cell, "title"
             ).text = f"{true_word} {label}, {given_word} {columns[j]}: {count:,} / {total:,}"
-            place = {"x": f"{left + j * step + 0.1:.2f}%", "width": f"{step - 0.2:.2f}%"}
-            add(cell, "rect", "track", y=str(y), height=str(CELL - 2), rx="2", **place)
+            cell_x = {"x": f"{left + j * step + 0.1:.2f}%", "width": f"{step - 0.2:.2f}%"}
+            add(cell, "rect", "track", y=str(y), height=str(CELL - 2), rx="2", **cell_x)
             if count:
                 shade = f"{0.12 + 0.7 * share:.2f}"
                 add(
                     cell, "rect", "bar", y=str(y), height=str(CELL - 2), rx="2",
-                    **place, **{"fill-opacity": shade},
+                    **cell_x, **{"fill-opacity": shade},
                 )  # fmt: skip
                 x = f"{left + (j + 0.5) * step:.2f}%"
                 write_text(cell, f"{count:,}", x, y + 19, "middle", "label")
@@ -83,12 +83,12 @@ def scatter(
     svg = open_svg(name, title, description, top + height + 40)
     largest = max((max(g.truth, g.guess) for g in guesses), default=1.0) or 1.0
     most = 4 * nice(largest / 4)
-    for number in range(5):
-        y = top + height * (1 - number / 4)
+    for tick in range(5):
+        y = top + height * (1 - tick / 4)
         add(svg, "line", "grid", x1="0", x2="100%", y1=f"{y:g}", y2=f"{y:g}")
-        write_text(svg, f"{most * number / 4:,.6g}", "0", y - 3, "start", "axis halo")
-        percent = 25.0 * number
-        mark = f"{most * number / 4:,.6g}"
+        write_text(svg, f"{most * tick / 4:,.6g}", "0", y - 3, "start", "axis halo")
+        percent = 25.0 * tick
+        mark = f"{most * tick / 4:,.6g}"
         write_text(svg, mark, f"{percent}%", top + height + 15, anchor(percent), "axis")
     add(svg, "line", "base", x1="0", x2="100%", y1=str(top + height), y2=str(top))
     colour = {"green": "s2", "orange": "s4", "red": "s1"}

@@ -129,7 +129,7 @@ def bins_of(values: Sequence[int], most: int = _MOST_BINS) -> list[Bin]:
     counts = [0] * count
     for value in values:
         counts[min((value - low) // width, count - 1)] += 1
-    lows = [low + width * place for place in range(count)]
+    lows = [low + width * index for index in range(count)]
     highs = [*(start - 1 for start in lows[1:]), max(high, lows[-1] + width - 1)]
     return [Bin(*row) for row in zip(lows, highs, counts, strict=True)]
 
@@ -145,10 +145,10 @@ def histogram(
     add(svg, "line", "grid", x1="0", x2="100%", y1="15", y2="15")
     group = add(svg, "g", f"s{colour % 6}")
     step = 100 / max(1, len(bins))
-    for place, bin_ in enumerate(bins):
+    for index, bin_ in enumerate(bins):
         height = 95 * bin_.count / most
         bar = add(
-            group, "rect", "bar", x=f"{place * step + 0.05 * step:.3f}%", y=f"{110 - height:.2f}",
+            group, "rect", "bar", x=f"{index * step + 0.05 * step:.3f}%", y=f"{110 - height:.2f}",
             width=f"{0.9 * step:.3f}%", height=f"{height:.2f}",
         )  # fmt: skip
         ET.SubElement(bar, "title").text = f"{bin_.low:,}–{bin_.high:,}: {bin_.count:,}"
@@ -172,8 +172,8 @@ def bars(
     svg = open_svg(name, title, description, 24 * len(counts) + 4)
     most = max((count for _, count in counts), default=1) or 1
     group = add(svg, "g", f"s{colour % 6}")
-    for place, (label, count) in enumerate(counts):
-        y = 24 * place
+    for index, (label, count) in enumerate(counts):
+        y = 24 * index
         width = f"{58 * count / most:.3f}%"
         add(group, "rect", "bar", x="26%", y=str(y + 4), width=width, height="14", rx="2")
         write_text(svg, fit(label, 20), "25%", y + 16, "end", "label")
@@ -188,18 +188,18 @@ def curves(name: str, title: str, description: str, lines: Sequence[Line], x_lab
     x_most = max((x for line in lines for x, _ in line.points), default=1) or 1
     y_step = nice(max((y for line in lines for _, y in line.points), default=1) / 4)
     y_most = 4 * y_step
-    for number in range(5):
-        y = top + height * (1 - number / 4)
+    for tick in range(5):
+        y = top + height * (1 - tick / 4)
         add(svg, "line", "grid", x1="0", x2="100%", y1=f"{y:g}", y2=f"{y:g}")
     plot = add(
         svg, "svg", "", x="0", y=str(top), width="100%", height=str(height),
         viewBox=f"0 0 1000 {height}", preserveAspectRatio="none",
     )  # fmt: skip
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         style = f"curve s{line.colour % 6}{' dashed' if line.dashed else ''}"
         key = add(svg, "g", style)
-        add(key, "line", "stroke", x1="0", x2="30", y1=f"{20 * place + 9}", y2=f"{20 * place + 9}")
-        write_text(key, fit(line.label, 44), "38", 20 * place + 13, "start", "label")
+        add(key, "line", "stroke", x1="0", x2="30", y1=f"{20 * index + 9}", y2=f"{20 * index + 9}")
+        write_text(key, fit(line.label, 44), "38", 20 * index + 13, "start", "label")
         at = [(x / x_most, height * (1 - y / y_most)) for x, y in line.points]
         group = add(plot, "g", style)
         add(
@@ -208,9 +208,9 @@ def curves(name: str, title: str, description: str, lines: Sequence[Line], x_lab
         )  # fmt: skip
         for x, y in at if line.dashed or len(at) == 1 else []:
             add(key, "circle", "dot", cx=f"{100 * x:.2f}%", cy=f"{top + y:.1f}", r="3")
-    for number in range(5):
-        y = top + height * (1 - number / 4)
-        write_text(svg, f"{number * y_step:g}", "0", y - 3, "start", "axis halo")
+    for tick in range(5):
+        y = top + height * (1 - tick / 4)
+        write_text(svg, f"{tick * y_step:g}", "0", y - 3, "start", "axis halo")
     for percent in (0, 50, 100):
         label = f"{percent / 100 * x_most:,.0f}"
         write_text(svg, label, f"{percent}%", top + height + 15, anchor(percent), "axis")

@@ -44,9 +44,9 @@ def variant_costs(
 ) -> dict[str, VariantCost]:
     """The cost of every variant; what variants share was paid once and counts for each."""
     asks = {stage.name: stage.teachers for stage in STAGES}
-    found = {}
+    costs = {}
     for variant, stages in artifacts.items():
-        project = session.opened.variants[variant]
+        project = session.project.variants[variant]
         keys = {name: artifact.manifest.key for name, artifact in stages.items()}
         unknown = tuple(
             name
@@ -55,5 +55,5 @@ def variant_costs(
             and asks[name](config)
             and not session.ledger.has_uses(key)
         )
-        found[variant] = VariantCost(session.ledger.bill(tuple(keys.values())), unknown)
-    return found
+        costs[variant] = VariantCost(session.ledger.bill(tuple(keys.values())), unknown)
+    return costs

@@ -73,7 +73,7 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     for row, variants in shared.values():
         everybody = len(variants) == len(evaluations) > 1
         row["variant"] = "(any)" if everybody else ", ".join(variants)
-    order = {name: place for place, name in enumerate(get_args(EvidenceSet))}
+    order = {name: index for index, name in enumerate(get_args(EvidenceSet))}
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_variants(evaluations)
     sentences = [sentence(pair) for pair in versus]
@@ -148,19 +148,21 @@ def _same_questions(
 
 def sentence(pair: Versus) -> str:
     """What a comparison of two variants means, in words."""
-    found = pair.comparison
+    comparison = pair.comparison
     name = pair.evidence_set.replace("_", " ")
     better, other = pair.variant_b, pair.variant_a
-    share_better, share_other = found.right_b, found.right_a
-    if found.right_a > found.right_b:
+    share_better, share_other = comparison.right_b, comparison.right_a
+    if comparison.right_a > comparison.right_b:
         better, other, share_better, share_other = other, better, share_other, share_better
-    shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {found.n}"
-    if found.right_a == found.right_b:
-        return f"{name}: {better} and {other} both {100 * found.right_a:.0f} % of {found.n}."
-    if found.p_value >= SIGNIFICANT:
+    shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {comparison.n}"
+    if comparison.right_a == comparison.right_b:
+        return (
+            f"{name}: {better} and {other} both {100 * comparison.right_a:.0f} % of {comparison.n}."
+        )
+    if comparison.p_value >= SIGNIFICANT:
         return (
             f"{name}: {better} {shares} for {other}: could be chance (McNemar p = "
-            f"{found.p_value:.2g})."
+            f"{comparison.p_value:.2g})."
         )
-    p_text = "p < 0.0001" if found.p_value < 0.0001 else f"p = {found.p_value:.2g}"
+    p_text = "p < 0.0001" if comparison.p_value < 0.0001 else f"p = {comparison.p_value:.2g}"
     return f"{name}: {better} {shares} for {other}: better, and not by chance (McNemar {p_text})."

@@ -58,18 +58,18 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
         (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["right"])
     )
     if len(tuned) == 1:
-        found = _one_variant(tuned[0], rows, words)
+        verdict = _one_variant(tuned[0], rows, words)
     else:
-        found = _variants(tuned, rows, results, words)
-    asked = int(tuned[0]["n"])
-    if asked < FEW and found.tone in ("unsure", "none"):
-        found = replace(found, text=f"{found.text} {words('too_few', n=asked)}")
+        verdict = _variants(tuned, rows, results, words)
+    questions = int(tuned[0]["n"])
+    if questions < FEW and verdict.tone in ("unsure", "none"):
+        verdict = replace(verdict, text=f"{verdict.text} {words('too_few', n=questions)}")
     comparisons = rows_of(evaluations[tuned[0]["variant"]], "comparisons", Comparison)
-    return _beside_baselines(found, tuned[0], rows, comparisons, words)
+    return _beside_baselines(verdict, tuned[0], rows, comparisons, words)
 
 
 def _beside_baselines(
-    found: Verdict,
+    verdict: Verdict,
     tuned: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Comparison],
@@ -81,7 +81,7 @@ def _beside_baselines(
     """
     simple = [row for row in rows if row["system"] in WITHOUT_MODEL]
     if not simple:
-        return found
+        return verdict
     best = max(simple, key=lambda row: float(row["right"]))
     pair = _paired(comparisons, str(best["evidence_set"]), str(best["system"]))
     key = _beside(best, tuned, pair)
@@ -94,10 +94,10 @@ def _beside_baselines(
         n=pair.n if pair else 0,
         points=words.points(pair.smallest_visible or 1) if pair else "",
     )
-    tone: Tone = found.tone
+    tone: Tone = verdict.tone
     if tone == "good" and key != "baseline_behind":
         tone = "unsure"
-    return Verdict(tone, found.text, (*found.more, text))
+    return Verdict(tone, verdict.text, (*verdict.more, text))
 
 
 def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:
@@ -188,7 +188,7 @@ def _variants(
         interval = words.interval(base["right_low"], base["right_high"])
         more.append(words("base_was", share=words.percent(base["right"]), interval=interval))
     pair = {best["variant"], other["variant"]}
-    found = next(
+    comparison = next(
         (
             versus.comparison
             for versus in results.versus
@@ -197,15 +197,15 @@ def _variants(
         ),
         None,
     )
-    if found is None:
+    if comparison is None:
         return Verdict("unsure", f"{text} {words('not_comparable')}", tuple(more))
-    if found.p_value < SIGNIFICANT:
-        return Verdict("good", f"{text} {words('real', p=p_text(found.p_value))}", tuple(more))
-    if found.smallest_visible is None:
-        limit = words("invisible", n=found.n)
+    if comparison.p_value < SIGNIFICANT:
+        return Verdict("good", f"{text} {words('real', p=p_text(comparison.p_value))}", tuple(more))
+    if comparison.smallest_visible is None:
+        limit = words("invisible", n=comparison.n)
     else:
-        limit = words("visible", n=found.n, points=words.points(found.smallest_visible))
-    text = f"{text} {words('chance', p=p_text(found.p_value))}"
+        limit = words("visible", n=comparison.n, points=words.points(comparison.smallest_visible))
+    text = f"{text} {words('chance', p=p_text(comparison.p_value))}"
     return Verdict("unsure", text, (limit, *more))
 
 

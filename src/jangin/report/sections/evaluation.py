@@ -86,8 +86,8 @@ def evaluations(artifacts: Artifacts, words: Words) -> list[Evaluated]:
     """Every different evaluation, with its charts drawn; what repeats itself stands once."""
     seen: dict[str, str] = {}
     return [
-        _evaluated(number, group, words, seen)
-        for number, group in enumerate(groups_of(artifacts, "evaluate"))
+        _evaluated(index, group, words, seen)
+        for index, group in enumerate(groups_of(artifacts, "evaluate"))
     ]
 
 
@@ -99,11 +99,11 @@ def candidates(artifacts: Artifacts) -> list[tuple[tuple[str, ...], list[Candida
     ]
 
 
-def _evaluated(number: int, group: Group, words: Words, seen: dict[str, str]) -> Evaluated:
+def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> Evaluated:
     artifact = group.artifact
     predictions = rows_of(artifact, "predictions", Prediction)
-    asked = {p.evidence_set for p in predictions}
-    headline = next((name for name in HEADLINE if name in asked), "")
+    present = {p.evidence_set for p in predictions}
+    headline = next((name for name in HEADLINE if name in present), "")
     mine = [p for p in predictions if p.evidence_set == headline]
     labels = rows_of(artifact, "label_results", LabelResult)
     numbers = rows_of(artifact, "number_results", NumberResult)
@@ -124,16 +124,16 @@ def _evaluated(number: int, group: Group, words: Words, seen: dict[str, str]) ->
         numbers=numbers,
         same=list(same.items()),
         confusions=[
-            (row.system, _confusion(f"confusion{number}-{place}", row, words))
-            for place, row in enumerate(labels)
+            (row.system, _confusion(f"confusion{index}-{row_index}", row, words))
+            for row_index, row in enumerate(labels)
             if row.evidence_set == headline and row.system in drawn
         ],
         scatters=[
-            (row.system, _scatter(f"scatter{number}-{place}", row.system, mine, bands, words))
-            for place, row in enumerate(graded)
+            (row.system, _scatter(f"scatter{index}-{row_index}", row.system, mine, bands, words))
+            for row_index, row in enumerate(graded)
             if row.system not in same
         ],
-        running=_running(f"running{number}", mine, [r.system for r in graded], words)
+        running=_running(f"running{index}", mine, [r.system for r in graded], words)
         if graded
         else "",
         rivals=_rivals(mine, second, results[0].measure if results else "character_f1"),
@@ -157,13 +157,13 @@ def _repeated(
     Such are baselines and an untouched base on one test set. What was tuned never is: that two
     tunings came out the same is worth seeing.
     """
-    found = {}
+    repeated = {}
     for system in dict.fromkeys(row.system for row in rows):
         figures = repr([row for row in rows if row.system == system])
         if figures in seen and not system.startswith(("tuned", "sft")):
-            found[system] = seen[figures]
+            repeated[system] = seen[figures]
         seen.setdefault(figures, variants)
-    return found
+    return repeated
 
 
 def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
@@ -197,9 +197,11 @@ def _rivals(predictions: Sequence[Prediction], system: str, measure: Measure) ->
     if len(answers) < 3:
         return []
     mine = answers.pop(system)
-    found = [compare_predictions(theirs, mine, measure=measure) for theirs in answers.values()]
-    corrected = holm([comparison.p_value for comparison in found])
-    return [Rival(c.a, c, p) for c, p in zip(found, corrected, strict=True)]
+    comparisons = [
+        compare_predictions(theirs, mine, measure=measure) for theirs in answers.values()
+    ]
+    corrected = holm([comparison.p_value for comparison in comparisons])
+    return [Rival(c.a, c, p) for c, p in zip(comparisons, corrected, strict=True)]
 
 
 def _changes(
@@ -287,9 +289,9 @@ def _running(
         if not errors:
             continue
         stride = max(1, len(errors) // POINTS_OF_RUNNING_MEAN)
-        places = sorted({*range(stride, len(errors) + 1, stride), len(errors)})
+        counts = sorted({*range(stride, len(errors) + 1, stride), len(errors)})
         means = {
-            n: bootstrap_mean(errors[:n], list(map(str, range(n))), resamples=500) for n in places
+            n: bootstrap_mean(errors[:n], list(map(str, range(n))), resamples=500) for n in counts
         }
         label = words.system(system)
         lines.append(charts.Line(label, _points(means, "estimate"), colour))

@@ -1,0 +1,132 @@
+"""Collect the sentences that jangin shows to people, from its source, for docs/messages.md."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from jangin.core import errors
+
+KINDS = {
+    "error": "Errors",
+    "setting": "Problems of the project file",
+    "option": "Problems of the command line",
+    "note": "Warnings and notes during a run",
+}
+"""{kind: heading}."""
+NOTES = frozenset({"say", "_say", "warn"})
+LONGEST_EXPRESSION = 40
+
+
+def error_classes(trees: dict[str, ast.Module]) -> dict[str, str]:
+    """{class: kind} of everything whose first argument is a sentence for people."""
+    names = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.JanginError)
+    }
+    classes = [n for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    before = 0
+    while before != len(names):
+        before = len(names)
+        names |= {c.name for c in classes if {ast.unparse(base) for base in c.bases} & names}
+    kinds = dict.fromkeys(names, "error")
+    return kinds | {"ValueError": "setting", "Problem": "setting", "BadParameter": "option"}
+
+
+def messages(package: Path) -> dict[str, dict[str, list[str]]]:
+    """{module: {kind: sentences}}, in the order of the source."""
+    trees = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for path in sorted(package.rglob("*.py"))
+    }
+    classes = error_classes(trees)
+    collected: dict[str, dict[str, list[str]]] = {}
+    for module, tree in trees.items():
+        for kind, text in _sentences(tree, classes):
+            texts = collected.setdefault(module, {}).setdefault(kind, [])
+            if text not in texts:
+                texts.append(text)
+    return collected
+
+
+def _sentences(tree: ast.Module, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """(kind, sentence) of every call that takes one; texts that only pass through are left out."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    scopes = [tree, *(node for node in ast.walk(tree) if isinstance(node, functions))]
+    owners = {id(node): scope for scope in scopes for node in ast.walk(scope)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func).rsplit(".", maxsplit=1)[-1]
+        kind = "note" if name in NOTES else classes.get(name)
+        if kind is None:
+            continue
+        for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+            for text in _texts(argument, owners[id(node)]):
+                sentence = " ".join(text.split())
+                if " " in re.sub(r"\{[^{}]*\}", "", sentence).strip():
+                    yield kind, sentence
+
+
+def _texts(node: ast.expr, scope: ast.AST, depth: int = 0) -> list[str]:
+    """The texts an expression can give, with {placeholders}; none where it is no text."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(_part(value) for value in node.values)]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = (_texts(side, scope, depth) for side in (node.left, node.right))
+        return [a + b for a in left or [_part(node.left)] for b in right or [_part(node.right)]]
+    if isinstance(node, ast.IfExp):
+        return _texts(node.body, scope, depth) + _texts(node.orelse, scope, depth)
+    if isinstance(node, ast.Name) and depth < 2:
+        values = [
+            assigned.value
+            for assigned in ast.walk(scope)
+            if isinstance(assigned, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == node.id for t in assigned.targets)
+        ]
+        return [text for value in values for text in _texts(value, scope, depth + 1)]
+    return []
+
+
+def _part(node: ast.expr) -> str:
+    """A piece of an f-string: its text, or {what stands in it}."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    value = node.value if isinstance(node, ast.FormattedValue) else node
+    shown = ast.unparse(value)
+    return f"{{{shown if len(shown) <= LONGEST_EXPRESSION else '...'}}}"
+
+
+def messages_page(package: Path) -> str:
+    """docs/messages.md."""
+    collected = messages(package)
+    counts = {kind: sum(len(kinds.get(kind, ())) for kinds in collected.values()) for kind in KINDS}
+    lines = [
+        "# Messages",
+        "",
+        "Every sentence that jangin shows when something is wrong, from the source; `{name}` is",
+        "filled in. Tests assert the facts of a message (file, line, key, value); this page is the",
+        "one place that fixes the wordings.",
+        "",
+        "*Generated by `make docs` from the code.*",
+        "",
+        *(f"* {heading}: {counts[kind]}" for kind, heading in KINDS.items()),
+        "",
+    ]
+    for kind, heading in KINDS.items():
+        lines += [f"## {heading}", ""]
+        for module, kinds in collected.items():
+            if kind in kinds:
+                lines += [f"### {module}", ""]
+                lines += [f"* {_escape(text)}" for text in kinds[kind]]
+                lines.append("")
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([*_<|])", r"\\\1", text)

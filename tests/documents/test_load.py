@@ -71,7 +71,7 @@ def test_bytes_that_are_no_text_are_reported_with_their_offset(make_context, tmp
     assert all(row.remedy for row in unreadable)
 
 
-def test_broken_locked_and_empty_files_are_kept_aside_and_the_run_goes_on(
+def test_broken_locked_and_empty_files_are_reported_and_the_run_continues(
     make_context, tmp_path, draw_pages
 ):
     (tmp_path / "docs").mkdir()
@@ -105,16 +105,16 @@ def test_broken_locked_and_empty_files_are_kept_aside_and_the_run_goes_on(
     )
 
 
-def test_an_unreadable_file_stops_the_run_where_that_is_asked_for(make_context, tmp_path):
+def test_an_unreadable_file_stops_the_run_with_unreadable_stop(make_context, tmp_path):
     with pytest.raises(DataError, match=r"bad\.pdf cannot be read.*Export"):
         run_load(make_context, tmp_path, {"a.txt": "x", "bad.pdf": b"no"}, unreadable="stop")
 
 
-def test_nothing_to_read_says_what_to_do(make_context, tmp_path):
-    with pytest.raises(DataError, match="not a folder"):
+def test_a_folder_without_a_readable_file_is_refused(make_context, tmp_path):
+    with pytest.raises(DataError, match=r"load\.folder: .*docs is not a folder"):
         run_load(make_context, tmp_path)
     (tmp_path / "docs").mkdir()
-    with pytest.raises(DataError, match="no file in"):
+    with pytest.raises(DataError, match=r"load\.folder: no file in .*docs matches"):
         run_load(make_context, tmp_path)
     with pytest.raises(DataError, match="none of the 1 files"):
         run_load(make_context, tmp_path, {"bad.pdf": b"no"})
@@ -209,7 +209,7 @@ def test_two_hundred_pages_are_read(make_context, tmp_path, draw_pages):
     assert document.language == "en"
 
 
-def test_digits_drawn_out_of_order_are_put_back_by_position(
+def test_digits_drawn_out_of_order_are_reordered_by_position(
     make_context, tmp_path, korean_font, draw_pages, article_lines
 ):
     (tmp_path / "docs").mkdir()
@@ -249,7 +249,7 @@ def test_columns_drawn_line_by_line_across_are_read_one_after_the_other(
     assert re.findall(r"칸 (\d)", second) == list("00112233")
 
 
-def test_a_killed_run_goes_on_with_the_files_not_yet_read(make_context, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_files_not_yet_read(make_context, tmp_path, monkeypatch):
     files = {"a.txt": "first", "b.txt": "second", "c.pdf": b"bad"}
     context, documents, unreadable = run_load(make_context, tmp_path, files)
     journal = context.workspace / "journal" / "documents.jsonl"
@@ -272,7 +272,7 @@ def test_a_killed_run_goes_on_with_the_files_not_yet_read(make_context, tmp_path
     assert unreadable_again == unreadable
 
 
-def test_a_page_that_needs_ocr_without_tesseract_says_what_to_install(
+def test_a_page_that_needs_ocr_without_tesseract_names_the_packages(
     make_context, tmp_path, monkeypatch
 ):
     from PIL import Image, ImageDraw

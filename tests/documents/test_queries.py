@@ -44,20 +44,20 @@ def context(table_context, tmp_path):
 
 def run(context):
     queries(context)
-    found = read_table(context.workspace / "queries.parquet", Query)
-    return found, read_table(context.workspace / "failed.parquet", Failed)
+    rows = read_table(context.workspace / "queries.parquet", Query)
+    return rows, read_table(context.workspace / "failed.parquet", Failed)
 
 
 def test_every_word_gets_its_questions_in_the_order_of_the_words(context):
     opened = context()
-    found, failed = run(opened)
-    assert [query.seed_word for query in found] == [word for word in WORDS for _ in ASKS]
-    assert found[0].text == "전세 계약의 뜻은 무엇인가요?"
+    rows, failed = run(opened)
+    assert [query.seed_word for query in rows] == [word for word in WORDS for _ in ASKS]
+    assert rows[0].text == "전세 계약의 뜻은 무엇인가요?"
     assert failed == []
-    assert found[0].teacher == "fake"
-    assert found[0].template.startswith("queries/ko@")
-    assert len({query.request for query in found}) == 3
-    assert len({query.id for query in found}) == 15
+    assert rows[0].teacher == "fake"
+    assert rows[0].template.startswith("queries/ko@")
+    assert len({query.request for query in rows}) == 3
+    assert len({query.id for query in rows}) == 15
     assert opened.summary["queries"] == 15
     assert opened.summary["words"] == opened.summary["asked"] == 5
 
@@ -73,8 +73,8 @@ def test_requests_begin_alike_so_that_caches_of_prefixes_serve(context):
 
 def test_a_repeated_word_is_asked_about_once_and_named(context):
     opened = context(words="이사비\n# 비용\n\n이사 비\n관리비\n")
-    found, _ = run(opened)
-    assert {query.seed_word for query in found} == {"이사비", "관리비"}
+    rows, _ = run(opened)
+    assert {query.seed_word for query in rows} == {"이사비", "관리비"}
     assert "'이사 비' (line 4)" in opened.services.progress.said[0]
     assert opened.summary["repeated"] == 1
 
@@ -88,8 +88,8 @@ def test_what_is_missing_is_asked_once_more_with_what_there_is(context):
         return reply(words)
 
     chat = FakeChat(answer)
-    found, failed = run(context(chat=chat))
-    assert len(found) == 15
+    rows, failed = run(context(chat=chat))
+    assert len(rows) == 15
     again = chat.calls[3:]
     assert len(again) == 1
     assert "- 이사비: 2\n  * 이사비의 뜻은 무엇인가요?" in again[0].messages[1].content
@@ -105,8 +105,8 @@ def test_what_is_missing_twice_is_a_failed_row_that_can_be_asked_again(context):
         return reply(words)
 
     opened = context(answer)
-    found, failed = run(opened)
-    assert len(found) == 12
+    rows, failed = run(opened)
+    assert len(rows) == 12
     (row,) = failed
     assert (row.subject, row.kind, row.reason) == ("청약", "malformed", "0 of 3 questions")
     assert row.request == opened.services.chat("t").calls[-1].digest
@@ -117,8 +117,8 @@ def test_the_same_question_about_two_words_stays_with_the_first(context):
         more = "모자란 수" in request.messages[1].content
         return reply({w: ["이사는 언제 하나요?", f"{w}{more}?"] for w in asked_words(request)})
 
-    found, failed = run(context(answer, per_word=2, words="이사\n이사비\n"))
-    assert [query.text for query in found] == [
+    rows, failed = run(context(answer, per_word=2, words="이사\n이사비\n"))
+    assert [query.text for query in rows] == [
         "이사는 언제 하나요?",
         "이사False?",
         "이사비False?",
@@ -132,8 +132,8 @@ def test_surplus_numbered_and_overlong_questions_are_put_right_or_left_out(conte
         extra = ["1. 첫째는 무엇인가요?", " - 둘째는\n무엇인가요?", "가" * 400, "셋째?", "넷째?"]
         return reply({"이사비": extra})
 
-    found, failed = run(context(answer, words="이사비"))
-    assert [query.text for query in found] == ["첫째는 무엇인가요?", "둘째는 무엇인가요?", "셋째?"]
+    rows, failed = run(context(answer, words="이사비"))
+    assert [query.text for query in rows] == ["첫째는 무엇인가요?", "둘째는 무엇인가요?", "셋째?"]
     assert [row.rule for row in failed] == ["question_length", "question_count"]
 
 
@@ -144,8 +144,8 @@ def test_questions_in_another_language_are_sent_back(context):
             return teach(request)
         return reply({word: [f"what is {n}" for n in "abc"] for word in asked_words(request)})
 
-    found, failed = run(context(answer))
-    assert len(found) == 15
+    rows, failed = run(context(answer))
+    assert len(rows) == 15
     assert failed == []
 
 
@@ -160,9 +160,9 @@ def test_english_words_are_asked_about_in_english(context):
 
 
 def test_a_teacher_without_any_usable_question_stops_the_stage(context):
-    with pytest.raises(StageError, match="no usable question about any of 5 words"):
+    with pytest.raises(StageError, match=r"^queries: .* 5 words"):
         run(context(lambda _request: '{"words": []}'))
-    with pytest.raises(StageError, match="no usable question"):
+    with pytest.raises(StageError, match=r"^queries: .* 5 words"):
         run(context(lambda _request: ""))
 
 
@@ -186,14 +186,14 @@ def test_questions_of_a_file_are_taken_as_they_are(table_context, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     fields = {"source": {"type": "file", "file": "q.json"}}
     opened = table_context(QueriesConfig.model_validate(fields), {})
-    found, failed = run(opened)
-    assert [(query.text, query.seed_word) for query in found] == [("x는?", "a"), ("y는?", "a")]
+    rows, failed = run(opened)
+    assert [(query.text, query.seed_word) for query in rows] == [("x는?", "a"), ("y는?", "a")]
     assert failed == []
     assert opened.summary == {"repeated": 1, "queries": 2, "words": 1, "failed": 0}
     assert STAGE.teachers(opened.config) == STAGE.prompts(opened.config) == ()
 
 
-def test_other_words_are_another_artifact_and_a_missing_file_is_told_at_once(tmp_path):
+def test_the_word_file_is_a_source_and_a_missing_one_is_refused_at_once(tmp_path):
     with pytest.raises(DataError, match=r"words\.txt does not exist"):
         STAGE.sources(config(), tmp_path)
     (tmp_path / "words.txt").write_text("이사비")

@@ -99,7 +99,7 @@ def test_no_snippets_rank_nothing(context):
 def test_the_files_of_a_local_encoder_are_identity_and_must_be_there(tmp_path):
     encoder = {"type": "local", "path": "encoder"}
     config = RankConfig.model_validate({"ranker": {"type": "encoder", "encoder": encoder}})
-    with pytest.raises(ConfigError, match="no text encoder"):
+    with pytest.raises(ConfigError, match=r"config\.json.*`documents: rank"):
         STAGE.sources(config, tmp_path)
     (tmp_path / "encoder" / "1_Pooling").mkdir(parents=True)
     (tmp_path / "encoder" / "config.json").write_text("{}")

@@ -6,8 +6,8 @@ from jangin.core.errors import ChatError, DataError, RefusedError, StageError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Query, Snippet
 from jangin.documents import search as search_module
-from jangin.documents.retrieval.web_search import Found
-from jangin.documents.search import STAGE, FoundFor, SearchConfig, forecast, search
+from jangin.documents.retrieval.web_search import SearchResult
+from jangin.documents.search import STAGE, SearchConfig, SearchCounts, forecast, search
 from jangin.llm.structured import Failed
 
 TEXTS = (
@@ -48,7 +48,7 @@ def context(table_context):
 
 def run(context):
     search(context)
-    names = (("snippets", Snippet), ("found", FoundFor), ("failed", Failed))
+    names = (("snippets", Snippet), ("found", SearchCounts), ("failed", Failed))
     return [read_table(context.workspace / f"{name}.parquet", kind) for name, kind in names]
 
 
@@ -65,7 +65,7 @@ def test_the_projects_own_chunks_are_found_and_known_by_their_place(context):
     assert opened.summary["copies"] == 1
 
 
-def test_a_question_for_which_nothing_is_found_is_a_row_and_no_crash(context):
+def test_a_question_without_results_is_a_row_and_is_named(context):
     opened = context({"type": "local"})
     _, found, _ = run(opened)
     assert [(row.question, row.found > 0) for row in found] == [
@@ -73,11 +73,13 @@ def test_a_question_for_which_nothing_is_found_is_a_row_and_no_crash(context):
         (QUERIES[1].text, True),
         ("zzz?", False),
     ]
-    assert "nothing was found for 1 of 3 questions: zzz?" in opened.services.progress.said
+    (line,) = opened.services.progress.said
+    assert " 1 of 3 " in line
+    assert "zzz?" in line
     assert opened.summary["without_snippets"] == 1
 
 
-def test_a_low_score_is_not_found(context):
+def test_a_result_below_the_minimum_score_is_dropped(context):
     snippets, _, _ = run(context({"type": "local", "min_score": 0.3}))
     assert {snippet.chunk_id for snippet in snippets} == {"c1"}
     assert run(context({"type": "local", "min_score": 1.0}))[0] == []
@@ -103,7 +105,7 @@ def test_recorded_results_lose_their_copies_and_unknown_questions_are_named(cont
 
 def test_a_file_of_other_questions_is_an_error(context, tmp_path):
     (tmp_path / "r.json").write_text('{"other?": ["a"]}')
-    with pytest.raises(DataError, match="none of them is one of the 3 asked"):
+    with pytest.raises(DataError, match=r"r\.json has 1 questions.* 3 "):
         run(context({"type": "file", "file": "r.json"}))
     with pytest.raises(DataError, match=r"none\.json does not exist"):
         STAGE.sources(context({"type": "file", "file": "none.json"}).config, tmp_path)
@@ -120,10 +122,10 @@ class Engine:
         assert ledger is not None
         return self
 
-    def kept(self, question):
+    def cached(self, question):
         return self.answers.get(question)
 
-    def find(self, questions, on_reply):
+    def search(self, questions, on_reply):
         for question in questions:
             on_reply(question, self.answers.get(question, ChatError("no answer. Try later.")))
         if self.stop:
@@ -135,8 +137,8 @@ def web(monkeypatch, answers, stop=None):
 
 
 def test_a_search_that_failed_is_a_failed_row_and_not_an_empty_result(context, monkeypatch):
-    found_one = [Found(text="40만원까지 받습니다.", title="t", url="https://x")]
-    web(monkeypatch, {QUERIES[0].text: found_one, "zzz?": []})
+    results = [SearchResult(text="40만원까지 받습니다.", title="t", url="https://x")]
+    web(monkeypatch, {QUERIES[0].text: results, "zzz?": []})
     snippets, found, failed = run(context({"type": "naver"}))
     assert [(s.text, s.title, s.url, s.engine) for s in snippets] == [
         ("40만원까지 받습니다.", "t", "https://x", "naver")
@@ -147,18 +149,18 @@ def test_a_search_that_failed_is_a_failed_row_and_not_an_empty_result(context, m
 
 def test_no_answer_to_any_question_and_a_refusal_stop_the_stage(context, monkeypatch):
     web(monkeypatch, {})
-    with pytest.raises(StageError, match="none of 3 questions got an answer"):
+    with pytest.raises(StageError, match=r"all 3 .*no answer"):
         run(context({"type": "naver"}))
     web(monkeypatch, {"zzz?": []}, RefusedError("wrong key. Mend it."))
     with pytest.raises(RefusedError, match="wrong key"):
         run(context({"type": "naver"}))
 
 
-def test_the_plan_says_what_would_be_sent(context, monkeypatch):
+def test_the_plan_counts_the_requests_that_are_not_cached(context, monkeypatch):
     web(monkeypatch, {"zzz?": []})
     cost = forecast(context({"type": "naver", "requests_per_minute": 1}))
     assert cost.text == "2 requests to https://openapi.naver.com, about 2 minutes"
-    assert "nothing is sent" in forecast(context({"type": "local"})).text
+    assert "no network" in forecast(context({"type": "local"})).text
 
 
 def test_only_the_local_index_needs_chunks_and_its_analysers_version():

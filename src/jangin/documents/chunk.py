@@ -1,4 +1,4 @@
-"""Stage `chunk`: documents become passages along their own structure, offsets and page kept."""
+"""Stage `chunk`: documents to chunks, cut along headings, with offsets and page."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -15,26 +15,26 @@ from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.headings import Line, sections, split_lines
 from jangin.documents.readers.table import format_of
-from jangin.documents.splitting import Limits, passages
+from jangin.documents.splitting import PassageLimits, passages
 from jangin.text.normalize import drop_spaces
 
-Counter: TypeAlias = Callable[[int, int], int]
-"""Tokens between two offsets of one document."""
+TokenCounter: TypeAlias = Callable[[int, int], int]
+"""Number of tokens between two offsets of one document."""
 
 
 class ChunkConfig(StageConfig):
-    """How long passages are, and where they may be cut."""
+    """Size of chunks, and where they may be cut."""
 
     max_characters: int = Field(default=900, ge=50, le=20_000)
-    """No passage is longer; 900 Korean characters are about 400 to 600 tokens."""
+    """Maximum length of a chunk; 900 Korean characters are about 400 to 600 tokens."""
     min_characters: int = Field(default=120, ge=0)
-    """Shorter passages are joined with a neighbour of the same section where both fit."""
+    """Shorter chunks are joined with a neighbour of the same section, if both fit into one."""
     max_tokens: int = Field(default=512, ge=16)
-    """No passage has more tokens of the base model, where its tokenizer is at hand."""
+    """Maximum number of tokens of a chunk, if the project has a base model to count them with."""
     overlap_sentences: int = Field(default=0, ge=0, le=5)
-    """Sentences at the end of a passage that the next one of the same section repeats."""
+    """Number of last sentences that the next chunk of the same section repeats."""
     cross_sections: bool = False
-    """Let a passage run over the end of a section into the next, up to the limits."""
+    """Join neighbouring sections in one chunk as long as they fit."""
 
     @model_validator(mode="after")
     def _minimum_below_maximum(self) -> "ChunkConfig":
@@ -44,7 +44,7 @@ class ChunkConfig(StageConfig):
 
 
 def run(context: StageContext[ChunkConfig]) -> None:
-    """Cut every document and write its passages in order."""
+    """Cut every document and write its chunks in order."""
     documents = context.read("documents", Document)
     tokenizer = _tokenizer_file(context)
     chunks: list[Chunk] = []
@@ -66,10 +66,13 @@ def run(context: StageContext[ChunkConfig]) -> None:
 def chunk_document(
     document: Document, config: ChunkConfig, tokenizer: Path | None = None
 ) -> list[Chunk]:
-    """Passages of one document in order; `tokenizer` is a Hugging Face tokenizer.json."""
+    """Chunks of one document in order; `tokenizer` is a Hugging Face tokenizer.json.
+
+    Raises: MachineError: as `splitting.passages`.
+    """
     text = document.text
     lines = split_lines(text, document.pages)
-    limits = Limits(
+    limits = PassageLimits(
         max_characters=config.max_characters,
         min_characters=config.min_characters,
         max_tokens=config.max_tokens,
@@ -93,7 +96,7 @@ def chunk_document(
 def _joined(
     areas: list[tuple[str, list[Line], int]], max_characters: int
 ) -> list[tuple[str, list[Line], int]]:
-    """Neighbouring sections put together as long as they fit; the first one's heading stays."""
+    """(section, lines, heading lines): neighbours joined while they fit, named after the first."""
     out: list[tuple[str, list[Line], int]] = []
     for section, part, heading_lines in areas:
         if out and part and part[-1].end - out[-1][1][0].start <= max_characters:
@@ -117,8 +120,8 @@ def _chunk(document: Document, start: int, end: int, page: int, section: str) ->
     )
 
 
-def token_counter(text: str, tokenizer: Path) -> Counter:
-    """Tokens between two offsets: the text is encoded once, and tokens that touch are counted."""
+def token_counter(text: str, tokenizer: Path) -> TokenCounter:
+    """A counter over one text, which is encoded once; tokens cut by an offset are counted."""
     from tokenizers import Tokenizer
 
     model = Tokenizer.from_file(str(tokenizer))
@@ -137,7 +140,7 @@ def token_counter(text: str, tokenizer: Path) -> Counter:
 
 
 def _covered(documents: list[Document], chunks: list[Chunk]) -> float:
-    """Share of all visible characters that lie in some passage."""
+    """Share of all non-whitespace characters that are in some chunk, 0 to 1."""
     total = sum(_visible(document.text) for document in documents)
     inside, last = 0, {document.id: 0 for document in documents}
     texts = {document.id: document.text for document in documents}
@@ -160,7 +163,7 @@ def _tokenizer_file(context: StageContext[ChunkConfig]) -> Path | None:
 
 
 def _machine(_config: ChunkConfig) -> Mapping[str, str]:
-    """Kiwi cuts the sentences of long Korean paragraphs."""
+    """Kiwi's version, as it splits long Korean paragraphs into sentences."""
     try:
         return {"kiwipiepy": metadata.version("kiwipiepy")}
     except metadata.PackageNotFoundError:

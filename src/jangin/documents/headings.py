@@ -1,7 +1,7 @@
-"""The structure of a text: lines that are headings, lines that are noise, and sections.
+"""Detect headings, page furniture and sections in the lines of a text.
 
 Headings: Markdown `#`, underlined titles, 제N편 제N장 제N절 제N관 제N조(...), Article N, numbered
-titles such as `2.1 Scope`, and the title that stands right above a first article.
+titles such as `2.1 Scope`, and the title right above a first article.
 """
 
 import re
@@ -41,9 +41,9 @@ class Line:
     start: int
     end: int
     text: str
-    """Stripped of blanks."""
+    """Without whitespace at its ends."""
     noise: bool = False
-    """A page number, or a header or footer that many pages repeat."""
+    """True for a page number, and for a header or footer that many pages repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Section:
     first: int
     last: int
     heading_lines: int
-    """Lines at its beginning that are headings, its own and empty parents' before it."""
+    """Number of heading lines at its beginning: those of empty parents, then its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Heading:
     level: int
     title: str
     length: int = 1
-    """Lines it takes: two if it is underlined."""
+    """Number of lines: two if it is underlined, else one."""
 
 
 def split_lines(text: str, pages: Sequence[Page]) -> list[Line]:
@@ -84,7 +84,7 @@ def split_lines(text: str, pages: Sequence[Page]) -> list[Line]:
 
 
 def _running(lines: list[Line], pages: Sequence[Page]) -> set[int]:
-    """Lines at the edge of pages that are a page number, or recur but for their digits."""
+    """Indices of lines at page edges that are page numbers, or repeat except for digits."""
     if len(pages) < 2:
         return set()
     edges: dict[int, str] = {}
@@ -95,29 +95,32 @@ def _running(lines: list[Line], pages: Sequence[Page]) -> set[int]:
             if lines[index].text:
                 own.append(index)
             index += 1
-        for number in {*own[:2], *own[-2:]}:
-            edges[number] = re.sub(r"\d+", "0", lines[number].text)
+        for edge in {*own[:2], *own[-2:]}:
+            edges[edge] = re.sub(r"\d+", "0", lines[edge].text)
     often = max(3, len(pages) // 10)
     repeated = {shape for shape, count in Counter(edges.values()).items() if count >= often}
     return {
-        number
-        for number, shape in edges.items()
-        if PAGE_NUMBER.fullmatch(lines[number].text)
-        or (shape in repeated and len(shape) <= 80 and not ARTICLE.match(lines[number].text))
+        edge
+        for edge, shape in edges.items()
+        if PAGE_NUMBER.fullmatch(lines[edge].text)
+        or (shape in repeated and len(shape) <= 80 and not ARTICLE.match(lines[edge].text))
     }
 
 
 def sections(lines: list[Line], *, markdown: bool) -> list[Section]:
-    """All sections in order; they cover every line. Empty parents join their first child."""
-    found = _without_contents(lines, headings(lines, markdown=markdown))
-    starts = [heading.line for heading in found]
+    """All sections in order, covering every line; an empty parent joins its first child.
+
+    `markdown` makes underlined lines headings.
+    """
+    titles = _without_contents(lines, headings(lines, markdown=markdown))
+    starts = [heading.line for heading in titles]
     if not starts or starts[0] > 0:
-        found = [Heading(0, 0, "", 0), *found]
+        titles = [Heading(0, 0, "", 0), *titles]
     out: list[Section] = []
     stack: list[Heading] = []
     pending: tuple[int, int] | None = None
-    for position, heading in enumerate(found):
-        last = found[position + 1].line if position + 1 < len(found) else len(lines)
+    for position, heading in enumerate(titles):
+        last = titles[position + 1].line if position + 1 < len(titles) else len(lines)
         while stack and stack[-1].level >= heading.level:
             stack.pop()
         if heading.title:
@@ -125,7 +128,7 @@ def sections(lines: list[Line], *, markdown: bool) -> list[Section]:
         first, used = pending or (heading.line, 0)
         used = heading.line + heading.length - first
         empty = _is_empty(lines, heading, last)
-        deeper = position + 1 < len(found) and found[position + 1].level > heading.level
+        deeper = position + 1 < len(titles) and titles[position + 1].level > heading.level
         if empty and deeper:
             pending = (first, used)
             continue
@@ -134,17 +137,17 @@ def sections(lines: list[Line], *, markdown: bool) -> list[Section]:
     return out
 
 
-def _without_contents(lines: list[Line], found: list[Heading]) -> list[Heading]:
-    """Headings without those of a table of contents: four articles or more, nothing between.
+def _without_contents(lines: list[Line], titles: list[Heading]) -> list[Heading]:
+    """Headings without a table of contents: four or more articles in a row without text.
 
-    The last of such a run stays if text follows it directly: then the others are empty articles.
+    The last one of such a run is kept if text follows it directly.
     """
     out: list[Heading] = []
     run: list[Heading] = []
-    for position, heading in enumerate(found):
+    for position, heading in enumerate(titles):
         run.append(heading)
-        last = found[position + 1].line if position + 1 < len(found) else len(lines)
-        if position + 1 < len(found) and _is_empty(lines, heading, last):
+        last = titles[position + 1].line if position + 1 < len(titles) else len(lines)
+        if position + 1 < len(titles) and _is_empty(lines, heading, last):
             continue
         if sum(one.level == ARTICLE_LEVEL for one in run) < 4:
             out.extend(run)
@@ -155,19 +158,19 @@ def _without_contents(lines: list[Line], found: list[Heading]) -> list[Heading]:
 
 
 def _is_empty(lines: list[Line], heading: Heading, last: int) -> bool:
-    """True if there is no text beside the heading and none below it, up to line `last`."""
+    """True if no text is on the line of the heading, and none between it and line `last`."""
     below = lines[heading.line + heading.length : last]
     return not _beside(lines, heading) and all(line.noise or not line.text for line in below)
 
 
 def _is_followed(lines: list[Line], heading: Heading) -> bool:
-    """True if text stands beside the heading or right below it."""
+    """True if text is on the line of the heading or on the next one."""
     below = heading.line + heading.length
     return _beside(lines, heading) or (below < len(lines) and bool(lines[below].text))
 
 
 def _beside(lines: list[Line], heading: Heading) -> bool:
-    """True if an article begins on its heading's line; leader dots and a page number do not."""
+    """True if text follows on the line of the heading, other than leader dots and a page number."""
     if heading.level != ARTICLE_LEVEL:
         return False
     shown, title = (
@@ -177,7 +180,7 @@ def _beside(lines: list[Line], heading: Heading) -> bool:
 
 
 def headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
-    """Every heading, in order, with its level."""
+    """Every heading in order, with its level; `markdown` as in `sections`."""
     out: list[Heading] = []
     article = 0
     fenced = False
@@ -192,10 +195,9 @@ def headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
             heading = _heading(lines, index, previous, article, markdown=markdown)
         if heading is not None:
             if heading.level == ARTICLE_LEVEL:
-                number = int(re.findall(r"\d+", heading.title)[0])
-                if number == 1:
+                article = int(re.findall(r"\d+", heading.title)[0])
+                if article == 1:
                     out.extend(_title_above(lines, index, out))
-                article = number
             elif heading.level in CHAPTERS.values() and re.match(r"제1[편장절관]", heading.title):
                 out.extend(_title_above(lines, index, out))
             out.append(heading)
@@ -206,7 +208,7 @@ def headings(lines: list[Line], *, markdown: bool) -> list[Heading]:
 def _heading(
     lines: list[Line], index: int, previous: str, article: int, *, markdown: bool
 ) -> Heading | None:
-    """The heading on one line, if it is one; `previous` is the line above, empty at a gap."""
+    """The heading on line `index`, if any; `previous` is the text above, empty after a gap."""
     text = lines[index].text
     if match := MARKDOWN.match(text):
         title = _tidy(match[2])
@@ -231,8 +233,8 @@ def _heading(
 def _legal(text: str, previous: str, article: int) -> tuple[int, str] | None:
     """(level, title) of a Korean chapter or article heading.
 
-    A line that merely begins with a reference, `제3조(...)에 따라`, is told by what follows the
-    bracket, by the unfinished sentence above it, and by a number that does not follow.
+    A line that only begins with a reference, `제3조(...)에 따라`, is recognised by the text after
+    the bracket, by the unfinished sentence above it, or by a number out of sequence.
     """
     ended = not previous or bool(SENTENCE_END.search(previous))
     if (match := CHAPTER.match(text)) and ended and not SENTENCE_END.search(text):
@@ -253,7 +255,7 @@ def _legal(text: str, previous: str, article: int) -> tuple[int, str] | None:
 
 
 def _closing(text: str, opening: int) -> int | None:
-    """Where the bracket that opens at `opening` closes, on the same line."""
+    """Offset of the bracket that closes the one at `opening`; None if the line has none."""
     close = CLOSING[text[opening]]
     depth = 0
     for index in range(opening, len(text)):
@@ -264,7 +266,7 @@ def _closing(text: str, opening: int) -> int | None:
 
 
 def _title_above(lines: list[Line], index: int, known: list[Heading]) -> list[Heading]:
-    """The title that stands alone above a first article, such as `출장비 규정`."""
+    """The title alone on the line above a first article, such as `출장비 규정`; at most one."""
     above = index - 1
     while above >= 0 and (lines[above].noise or not lines[above].text):
         above -= 1

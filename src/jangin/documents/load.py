@@ -37,19 +37,19 @@ themselves enter the key.
 
 class _Ocr(Config):
     languages: Literal["auto"] | tuple[str, ...] = "auto"
-    """Tesseract codes such as `[kor, eng]`; `auto` takes the one the document is written in."""
+    """Tesseract codes such as `[kor, eng]`; `auto` takes the language of the document."""
     dpi: int = Field(default=200, ge=100, le=600)
-    """Dots per inch of the rendered page; 300 takes 1.4 times as long and reads no better."""
+    """Resolution of rendered pages; 300 takes 1.4 times as long and reads no better."""
 
 
 class AutoOcr(_Ocr):
-    """OCR for pages that need it: no text layer, or one that does not say what the page shows."""
+    """OCR for pages without a text layer, or with one that disagrees with the page."""
 
     type: Literal["auto"] = "auto"
 
 
 class AlwaysOcr(_Ocr):
-    """OCR for every page of every PDF, whatever its text layer says."""
+    """OCR for every page of every PDF; text layers are ignored."""
 
     type: Literal["always"] = "always"
 
@@ -64,20 +64,20 @@ Ocr = Annotated[AutoOcr | AlwaysOcr | NeverOcr, Field(discriminator="type")]
 
 
 class LoadConfig(StageConfig):
-    """Which files to read, and how."""
+    """Which files to read, and how to read PDFs."""
 
     folder: Runtime[Path]
     """Folder of the source files, relative to the project file."""
     pattern: tuple[str, ...] = Field(default=EVERY_FORMAT, min_length=1)
     """Globs inside the folder, case ignored; `**/` matches any depth. Default: every format."""
     unreadable: Literal["report", "stop"] = "report"
-    """What a file that cannot be read does: a row in a table of its own, or the end of the run."""
+    """What to do with an unreadable file: `report` it in a table, or `stop` the run."""
     ocr: Ocr = AutoOcr()
-    """When to read a PDF's pages by OCR."""
+    """When to read the pages of PDFs by OCR."""
 
 
 class UnreadableFile(Record):
-    """A file that gave no document: why, and what to do about it."""
+    """A file without a readable text: why, and what to do about it."""
 
     source: str
     reason: str
@@ -85,12 +85,15 @@ class UnreadableFile(Record):
 
 
 def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
-    """{name inside the folder: path} in order of name; raises `DataError` if there are none."""
+    """{name inside the folder, NFC: path} in order of name.
+
+    Raises: DataError: no such folder, no matching file, or two names that differ in Hangul only.
+    """
     folder = project_folder / config.folder
     if not folder.is_dir():
         raise DataError(
             f"load.folder: {folder} is not a folder. "
-            "Make it and put documents there, or correct load.folder in the project file."
+            "Create it and put documents there, or correct load.folder in the project file."
         )
     patterns = [_glob(pattern) for pattern in _patterns(config)]
     paths: dict[str, Path] = {}
@@ -99,8 +102,8 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             continue
         if nfc(name) in paths:
             raise DataError(
-                f"two files in {folder} are called {nfc(name)}, once with composed and once "
-                "with decomposed Hangul. Rename one of them."
+                f"two files in {folder} have the name {nfc(name)}, one in composed and one "
+                "in decomposed Hangul. Rename one of them."
             )
         paths[nfc(name)] = path
     if not paths:
@@ -119,7 +122,7 @@ def _patterns(config: LoadConfig) -> tuple[str, ...]:
 
 
 def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Files that are neither hidden nor an office program's lock."""
+    """(name, path) of files that are neither hidden nor lock files of an office program."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_file() and not any(part.startswith((".", "~$")) for part in name.parts):
@@ -127,14 +130,18 @@ def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a lower-case glob."""
-    marks = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    """A regular expression that matches lower-case names as the glob does."""
+    wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.lower())
-    return re.compile("".join(marks.get(part, re.escape(part)) for part in parts))
+    return re.compile("".join(wildcards.get(part, re.escape(part)) for part in parts))
 
 
 def run(context: StageContext[LoadConfig]) -> None:
-    """Read every file that an earlier, interrupted run has not read yet."""
+    """Read every file that an interrupted run has not read yet.
+
+    Raises: DataError: no file is readable, or one is not and `unreadable` is `stop`;
+    MachineError: OCR or a reader's library is needed and not installed.
+    """
     config, services = context.config, context.services
     files = find_files(config, services.project_folder)
     documents = {document.source: document for document in context.done("documents", Document)}
@@ -147,7 +154,7 @@ def run(context: StageContext[LoadConfig]) -> None:
         digest = digest_file(path)
         if digest in first_with:
             copies[name] = first_with[digest]
-            services.progress.say(f"{name}: the same bytes as {first_with[digest]}, kept once")
+            services.progress.say(f"{name}: skipped, same bytes as {first_with[digest]}")
             continue
         if name not in documents and name not in failures:
             row = _try(context, SourceFile(name, path, digest), settings)
@@ -182,7 +189,7 @@ def _write(
     failures: Mapping[str, UnreadableFile],
     copies: Mapping[str, str],
 ) -> None:
-    """Both tables and the figures; raises `DataError` if no file could be read."""
+    """Write both tables and the summary; raises `DataError` if no file is readable."""
     if not documents:
         first = min(failures)
         raise DataError(
@@ -288,7 +295,7 @@ def _machine(config: LoadConfig) -> Mapping[str, str]:
 
 
 def _cost(context: StageContext[LoadConfig]) -> Cost:
-    """Count only: whether pages need OCR is known when they are opened."""
+    """Number and size of the files; which pages need OCR is not known before they are opened."""
     files = find_files(context.config, context.services.project_folder)
     size = sum(path.stat().st_size for path in files.values())
     return Cost(text=f"{len(files)} files, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR")

@@ -1,4 +1,4 @@
-"""Stage `queries`: questions to look up, written by a teacher from seed words, or read."""
+"""Stage `queries`: search questions, written by a teacher from seed words or read from a file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,7 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import StageError
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.documents.retrieval.query_files import (
-    Line,
-    read_questions,
-    read_words,
-)
+from jangin.documents.retrieval.query_files import Entry, read_questions, read_words
 from jangin.llm.structured import (
     Failed,
     Parsed,
@@ -33,33 +29,32 @@ from jangin.text.normalize import collapse_spaces, letters_and_digits, nfc
 
 NUMBERING = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•])\s+")
 LONGEST_QUESTION = 300
-MADE_BY = ("teacher", "request", "template")
 
 
 class SeedWords(Config):
-    """A teacher writes questions that people would ask about each word of a list."""
+    """A teacher writes the questions that people would ask about each word of a list."""
 
     type: Literal["seed_words"]
     file: Runtime[Path]
-    """One word or short phrase a line; blank lines and lines that begin with `#` are left out."""
+    """One word or short phrase per line; empty lines and lines that begin with `#` are skipped."""
     teacher: str
     """Name of a model under `teachers`."""
     per_word: int = Field(default=10, ge=1, le=50)
-    """Questions of each word."""
+    """Number of questions per word."""
     words_per_call: int = Field(default=4, ge=1, le=50)
-    """Words that one request holds. Requests begin alike, which providers charge less for."""
+    """Number of words per request. Requests share a prefix, which many providers cache."""
     language: Literal["auto", "ko", "en"] = "auto"
-    """Of the questions; `auto` takes the one that most of the words are written in."""
+    """Language of the questions; `auto` takes the one that most of the words are written in."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     """Sampling temperature of the teacher."""
     max_tokens: int = Field(default=4096, ge=16)
-    """Longest reply, in the teacher's tokens."""
+    """Maximum length of a reply, in tokens of the teacher."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Maximum number of requests in flight."""
 
 
 class QuestionFile(Config):
-    """Questions that exist already."""
+    """Existing questions."""
 
     type: Literal["file"]
     file: Runtime[Path]
@@ -67,12 +62,14 @@ class QuestionFile(Config):
 
 
 class QueriesConfig(StageConfig):
-    """Where the questions to look up come from."""
+    """Where the search questions come from."""
 
     source: Annotated[SeedWords | QuestionFile, Field(discriminator="type")]
     """`seed_words` or `file`."""
 
 
+# The name and the docstring of a reply type are in its JSON schema, hence in the request and in
+# the key of every cached reply: never change them.
 class AskedOfWord(BaseModel):
     """The questions about one word."""
 
@@ -91,31 +88,31 @@ class AskedOfWords(BaseModel):
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A word and what was won for it so far."""
+class _WordProgress:
+    """A seed word and its questions so far."""
 
     word: str
     queries: list[Query] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
-    """Questions that were asked before, by this word or another."""
+    """Questions that were dropped because this word or another has them."""
     request: str = ""
-    """Digest of the last request about it."""
+    """Digest of the last request with this word."""
     problem: Failed | None = None
-    """Why the last request about it brought nothing."""
+    """Why the last request with this word failed; None if it succeeded."""
 
 
 def queries(context: StageContext[QueriesConfig]) -> None:
-    """Write the questions in the order of their words, each once."""
+    """Write the questions in the order of their words, each question once."""
     source = context.config.source
     if isinstance(source, SeedWords):
-        found, failed = _write(context, source)
+        rows, failed = _write(context, source)
     else:
-        found, failed = _read(context, source), []
-    context.write("queries", Query, found)
+        rows, failed = _read(context, source), []
+    context.write("queries", Query, rows)
     context.write("failed", Failed, failed)
     context.summary.update(
-        queries=len(found),
-        words=len({letters_and_digits(query.seed_word) for query in found if query.seed_word}),
+        queries=len(rows),
+        words=len({letters_and_digits(query.seed_word) for query in rows if query.seed_word}),
         failed=len(failed),
     )
 
@@ -123,55 +120,55 @@ def queries(context: StageContext[QueriesConfig]) -> None:
 def _read(context: StageContext[QueriesConfig], source: QuestionFile) -> list[Query]:
     services = context.services
     path = services.project_folder / source.file
-    found: dict[str, Query] = {}
+    by_key: dict[str, Query] = {}
     repeated = []
     for line in read_questions(path, services.progress.say):
         key = letters_and_digits(line.text)
-        if key in found:
+        if key in by_key:
             repeated.append(line)
         else:
-            found[key] = Query.make(line.text, line.seed_word)
-    _say_repeated(context, path, repeated, "question")
-    return list(found.values())
+            by_key[key] = Query.make(line.text, line.seed_word)
+    _report_repeated(context, path, repeated, "question")
+    return list(by_key.values())
 
 
-def _say_repeated(
-    context: StageContext[QueriesConfig], path: Path, repeated: Sequence[Line], what: str
+def _report_repeated(
+    context: StageContext[QueriesConfig], path: Path, repeated: Sequence[Entry], what: str
 ) -> None:
     context.summary["repeated"] = len(repeated)
     if repeated:
-        shown = ", ".join(f"{line.text!r} (line {line.number})" for line in repeated[:5])
+        shown = ", ".join(f"{entry.text!r} (line {entry.line})" for entry in repeated[:5])
         more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
         context.services.progress.say(
-            f"{path.name}: {len(repeated)} repeated, each {what} kept once: {shown}{more}"
+            f"{path.name}: skipped {len(repeated)} repeats of a {what}: {shown}{more}"
         )
 
 
 def _write(
     context: StageContext[QueriesConfig], source: SeedWords
 ) -> tuple[list[Query], list[Failed]]:
-    """Ask about all words, then once more for what is missing."""
+    """(questions, failed rows): one request per group of words, then one for what is missing."""
     services = context.services
     path = services.project_folder / source.file
     lines, repeated = read_words(path, services.progress.say)
-    _say_repeated(context, path, repeated, "word")
+    _report_repeated(context, path, repeated, "word")
     chat = services.chat(source.teacher)
-    words = {letters_and_digits(line.text): _Asked(line.text) for line in lines}
+    words = {letters_and_digits(line.text): _WordProgress(line.text) for line in lines}
     language = _language(source, list(words.values()))
     taken: dict[str, str] = {}
     rejected: list[Failed] = []
     for name in ("queries", "queries_more"):
         short = [word for word in words.values() if len(word.queries) < source.per_word]
         groups = _groups(short, source.words_per_call)
-        asked = [_question(context, source, chat, name, group, language) for group in groups]
-        if asked:
-            rejected += _ask(context, source, chat, asked, words, taken, language)
-    found = [query for word in words.values() for query in word.queries]
-    if not found:
+        requests = [_question(context, source, chat, name, group, language) for group in groups]
+        if requests:
+            rejected += _ask(context, source, chat, requests, words, taken, language)
+    rows = [query for word in words.values() for query in word.queries]
+    if not rows:
         reason = next((f.reason for w in words.values() if (f := w.problem)), "no question")
         raise StageError(
-            f"queries: the teacher wrote no usable question about any of {len(words)} words. The "
-            f"first reason: {reason} Check the teacher's model and prompt, then run again."
+            f"queries: the teacher wrote no usable question about any of the {len(words)} words. "
+            f"The first reason: {reason} Check the teacher's model and prompt, then run again."
         )
     context.summary["asked"] = len(words)
     missing = [
@@ -179,16 +176,16 @@ def _write(
         for word in words.values()
         if len(word.queries) < source.per_word
     ]
-    return found, [*rejected, *missing]
+    return rows, [*rejected, *missing]
 
 
-def _language(source: SeedWords, words: Sequence[_Asked]) -> str:
+def _language(source: SeedWords, words: Sequence[_WordProgress]) -> str:
     if source.language != "auto":
         return source.language
     return language_of("\n".join(word.word for word in words))
 
 
-def _groups(words: Sequence[_Asked], size: int) -> list[Sequence[_Asked]]:
+def _groups(words: Sequence[_WordProgress], size: int) -> list[Sequence[_WordProgress]]:
     return [words[start : start + size] for start in range(0, len(words), size)]
 
 
@@ -197,10 +194,10 @@ def _question(
     source: SeedWords,
     chat: ChatModel,
     name: str,
-    group: Sequence[_Asked],
+    group: Sequence[_WordProgress],
     language: str,
 ) -> StructuredRequest:
-    """One request about a group of words; what all requests share stands first in it."""
+    """One request about a group of words. The common part comes first, for prefix caches."""
     lines = []
     for word in group:
         missing = source.per_word - len(word.queries)
@@ -227,12 +224,12 @@ def _ask(
     context: StageContext[QueriesConfig],
     source: SeedWords,
     chat: ChatModel,
-    asked: Sequence[StructuredRequest],
-    words: Mapping[str, _Asked],
+    requests: Sequence[StructuredRequest],
+    words: Mapping[str, _WordProgress],
     taken: dict[str, str],
     language: str,
 ) -> list[Failed]:
-    """Ask, and give every word its new questions; returns what was left out of the replies."""
+    """Send the requests and add the questions to their words; returns the rejected questions."""
 
     def check(_question: StructuredRequest, reply: AskedOfWords) -> ReplyError | None:
         text = "\n".join(question for row in reply.words for question in row.questions)
@@ -242,28 +239,30 @@ def _ask(
         return ReplyError("language", f"the questions are written in {written}, not {language}")
 
     answers, failures = ask_structured(
-        context, chat, asked, AskedOfWords, source.concurrency, "teacher: questions", check
+        context, chat, requests, AskedOfWords, source.concurrency, "teacher: questions", check
     )
-    by_request = {question.request.digest: question.subject for question in asked}
+    by_request = {question.request.digest: question.subject for question in requests}
     failed = {failure.subject: failure for failure in failures}
     for word in words.values():
         word.problem = failed.get(by_request.get(word.request, ""))
     rejected: list[Failed] = []
-    for question in asked:
+    for question in requests:
         answer = answers.get(question.subject)
         if answer is not None:
-            rejected += _take(answer, question.request.digest, source.per_word, words, taken)
+            rejected += _add_questions(
+                answer, question.request.digest, source.per_word, words, taken
+            )
     return rejected
 
 
-def _take(
+def _add_questions(
     answer: Parsed[AskedOfWords],
     request: str,
     per_word: int,
-    words: Mapping[str, _Asked],
+    words: Mapping[str, _WordProgress],
     taken: dict[str, str],
 ) -> list[Failed]:
-    """Give the words of one reply their questions; returns what was left out, and why."""
+    """Add the questions of one reply to their words; returns the rejected ones with reasons."""
     rejected = []
     for row in answer.value.words:
         word = words.get(letters_and_digits(row.word))
@@ -300,8 +299,8 @@ def _take(
     return rejected
 
 
-def _missing(word: _Asked, per_word: int) -> Failed:
-    """A word that has too few questions after it was asked about twice."""
+def _missing(word: _WordProgress, per_word: int) -> Failed:
+    """The failed row of a word that has too few questions after both requests."""
     reason = f"{len(word.queries)} of {per_word} questions"
     if word.problem is None:
         return Failed(subject=word.word, request=word.request, reason=reason, reply="")
@@ -312,7 +311,7 @@ def _missing(word: _Asked, per_word: int) -> Failed:
 def _sources(config: QueriesConfig, project_folder: Path) -> Mapping[str, Path]:
     path = project_folder / config.source.file
     if not path.is_file():
-        read_words(path, lambda _note: None)  # raises what is wrong with it
+        read_words(path, lambda _note: None)  # raises a DataError that says what is wrong
     return {config.source.file.name: path}
 
 
@@ -322,18 +321,18 @@ def _prompts(config: QueriesConfig) -> tuple[str, ...]:
 
 
 def forecast(context: StageContext[QueriesConfig]) -> Cost:
-    """One call per group of words that no earlier run has an answer to."""
+    """One call per group of words that has no reply in the cache."""
     source = context.config.source
     if isinstance(source, QuestionFile):
         return Cost(text=f"reads {source.file.name}")
     path = context.services.project_folder / source.file
     lines, _ = read_words(path, lambda _note: None)
-    words = [_Asked(line.text) for line in lines]
+    words = [_WordProgress(line.text) for line in lines]
     chat = context.services.chat(source.teacher)
     language = _language(source, words)
     groups = _groups(words, source.words_per_call)
-    asked = [_question(context, source, chat, "queries", group, language) for group in groups]
-    calls = count_unpaid(context, chat, asked)
+    requests = [_question(context, source, chat, "queries", group, language) for group in groups]
+    calls = count_unpaid(context, chat, requests)
     return Cost(calls=calls, text=f"{calls} calls to {chat.model} ({len(words)} words)")
 
 

@@ -1,4 +1,4 @@
-"""Stage `rank`: the snippets that answer a question best, by BM25 or by a text encoder."""
+"""Stage `rank`: rerank the snippets of each question, by BM25 or by a text encoder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,59 +18,59 @@ from jangin.text.korean import kiwi_version
 
 
 class Bm25Ranker(Config):
-    """Words in common, weighed over all snippets; offline, and the baseline of every encoder.
+    """BM25 over all snippets. Works offline, and is the baseline for every encoder.
 
-    A score is the share of what a text could score for the question, 0 to 1.
+    A score is a share of the maximum for the question, 0 to 1.
     """
 
     type: Literal["bm25"] = "bm25"
 
 
 class EncoderRanker(Config):
-    """Likeness of meaning: the cosine of question and snippet, as an encoder places them."""
+    """Cosine similarity of the embeddings of question and snippet."""
 
     type: Literal["encoder"]
     encoder: EncoderConfig
-    """`hub` or `local`. An English encoder finds nothing in Korean text: its scores bunch."""
+    """`hub` or `local`. An English encoder cannot rank Korean text: its scores are all alike."""
 
 
 class RankConfig(StageConfig):
-    """Which snippets go on to the teacher."""
+    """Which snippets the teacher gets to see."""
 
     ranker: Annotated[Bm25Ranker | EncoderRanker, Field(discriminator="type")] = Bm25Ranker()
     """`bm25` or `encoder`."""
     top_k: int = Field(default=5, ge=1, le=100)
-    """Snippets of each question, at most."""
+    """Maximum number of snippets per question."""
     threshold: float = Field(default=0.0, ge=-1, le=1)
-    """Least score, in the ranker's own units."""
+    """Minimum score, on the scale of the ranker."""
 
 
 def rank(context: StageContext[RankConfig]) -> None:
-    """Write the best snippets of every question, best first; questions without any go through."""
+    """Write the best snippets of every question, best first; a question may have none."""
     config = context.config
     queries = context.read("queries", Query)
     snippets = context.read("snippets", Snippet)
     scores = _scores(context, queries, snippets)
     of_query: dict[str, list[int]] = {query.id: [] for query in queries}
-    for place, snippet in enumerate(snippets):
-        of_query[snippet.query_id].append(place)
+    for index, snippet in enumerate(snippets):
+        of_query[snippet.query_id].append(index)
     ranked: list[RankedSnippet] = []
     low = copied = 0
-    for places in of_query.values():
-        best = sorted(places, key=lambda place: (-scores[place], snippets[place].place))
-        high = [place for place in best if scores[place] >= config.threshold]
-        copies = find_copies([snippets[place].text for place in high])
+    for indices in of_query.values():
+        best = sorted(indices, key=lambda index: (-scores[index], snippets[index].place))
+        high = [index for index in best if scores[index] >= config.threshold]
+        copies = find_copies([snippets[index].text for index in high])
         low += len(best) - len(high)
         copied += len(copies)
-        kept = [place for number, place in enumerate(high) if number not in copies]
+        kept = [index for position, index in enumerate(high) if position not in copies]
         ranked += [
             RankedSnippet(
-                snippet=snippets[place],
-                rank=number,
-                score=scores[place],
+                snippet=snippets[index],
+                rank=position,
+                score=scores[index],
                 ranker=config.ranker.type,
             )
-            for number, place in enumerate(kept[: config.top_k], start=1)
+            for position, index in enumerate(kept[: config.top_k], start=1)
         ]
     context.write("ranked", RankedSnippet, ranked)
     context.summary.update(
@@ -88,30 +88,30 @@ def rank(context: StageContext[RankConfig]) -> None:
 def _scores(
     context: StageContext[RankConfig], queries: Sequence[Query], snippets: Sequence[Snippet]
 ) -> list[float]:
-    """The score of each snippet for its question."""
+    """The score of each snippet for its question, rounded to 6 digits."""
     if not snippets:
         return []
     ranker = context.config.ranker
-    place_of = {query.id: place for place, query in enumerate(queries)}
+    query_index = {query.id: index for index, query in enumerate(queries)}
     questions = [query.text for query in queries]
     texts = list(dict.fromkeys(snippet.text for snippet in snippets))
-    number_of = {text: number for number, text in enumerate(texts)}
-    pairs = [(place_of[s.query_id], number_of[s.text]) for s in snippets]
+    text_index = {text: index for index, text in enumerate(texts)}
+    pairs = [(query_index[s.query_id], text_index[s.text]) for s in snippets]
     if isinstance(ranker, Bm25Ranker):
         index = PassageIndex.build(texts, lambda all_: context.track(all_, "rank: index"))
-        found = index.score_pairs(questions, pairs)
+        pair_scores = index.score_pairs(questions, pairs)
     else:
         encoder = context.services.encoder(ranker.encoder)
         context.summary["encoder"] = encoder.source
         queries_QD = encoder.encode(questions, "query")  # Q questions, T texts, D width
         texts_TD = encoder.encode(texts, "passage")
         left, right = (list(side) for side in zip(*pairs, strict=True))
-        found = (queries_QD[left] * texts_TD[right]).sum(axis=1)
-    return [round(float(score), 6) for score in found]
+        pair_scores = (queries_QD[left] * texts_TD[right]).sum(axis=1)
+    return [round(float(score), 6) for score in pair_scores]
 
 
 def _spread(scores: Sequence[float]) -> dict[str, float]:
-    """Lowest, middle and highest score: what bunches cannot tell good from bad."""
+    """Lowest, median and highest score: a ranker whose scores are all alike is no use."""
     if not scores:
         return {}
     ordered = sorted(scores)
@@ -123,7 +123,7 @@ def _spread(scores: Sequence[float]) -> dict[str, float]:
 
 
 def _sources(config: RankConfig, project_folder: Path) -> Mapping[str, Path]:
-    """The files of a local encoder: other weights give other scores."""
+    """The files of a local encoder, as its weights decide the scores."""
     if not isinstance(config.ranker, EncoderRanker):
         return {}
     encoder = config.ranker.encoder
@@ -132,7 +132,7 @@ def _sources(config: RankConfig, project_folder: Path) -> Mapping[str, Path]:
     folder = project_folder / encoder.path
     if not (folder / "config.json").is_file():
         raise ConfigError(
-            f"{folder} holds no text encoder: it has no config.json. Correct "
+            f"{folder} is no text encoder: config.json is missing. Correct "
             "`documents: rank: ranker: encoder: path`."
         )
     return files_of(folder)
@@ -143,7 +143,7 @@ def _machine(config: RankConfig) -> Mapping[str, str]:
 
 
 def forecast(context: StageContext[RankConfig]) -> Cost:
-    """How much there is to score."""
+    """Number of snippets to score; no money is spent."""
     snippets = context.read("snippets", Snippet)
     return Cost(text=f"{len(snippets)} snippets by {context.config.ranker.type}")
 

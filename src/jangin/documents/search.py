@@ -1,4 +1,4 @@
-"""Stage `search`: snippets for every question, from the project's documents or from the web."""
+"""Stage `search`: snippets for each question, from the project's chunks or a web search engine."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from jangin.documents.retrieval.bm25 import PassageIndex
 from jangin.documents.retrieval.recorded_search import RecordedSearch
 from jangin.documents.retrieval.web_search import (
     Brave,
-    Found,
     Naver,
+    SearchResult,
     Searxng,
     WebSearch,
-    request_of,
+    build_request,
 )
 from jangin.llm.structured import Failed
 from jangin.text.dedup.passage_copies import find_copies
@@ -27,45 +27,45 @@ from jangin.text.korean import kiwi_version
 
 
 class LocalIndex(Config):
-    """The project's own chunks, by BM25 over morphemes and letter bigrams. Nothing is sent."""
+    """The project's own chunks, by BM25 over morphemes and letter bigrams; no network."""
 
     type: Literal["local"] = "local"
     results: int = Field(default=7, ge=1, le=100)
-    """Snippets of each question, at most."""
+    """Maximum number of snippets per question."""
     min_score: float = Field(default=0.0, ge=0, le=1)
-    """Share of what a text could score for the question; what scores less was not found."""
+    """Minimum score, as a share of the maximum for the question; lower results are dropped."""
 
 
 class ResultFile(Config):
-    """Results that were recorded before: JSON or JSON Lines of questions with their snippets."""
+    """Recorded results: JSON or JSON Lines of questions with their snippets."""
 
     type: Literal["file"]
     file: Runtime[Path]
     """Rows `{"question": ..., "snippets": [...]}`, or `{question: [snippets]}`."""
     results: int = Field(default=100, ge=1, le=1000)
-    """Snippets of each question, at most."""
+    """Maximum number of snippets per question."""
 
 
 Engine = Annotated[LocalIndex | Naver | Searxng | Brave | ResultFile, Field(discriminator="type")]
 
 
 class SearchConfig(StageConfig):
-    """Where questions are looked up."""
+    """Where to search."""
 
     engine: Engine = LocalIndex()
     """`local`, `naver`, `searxng`, `brave` or `file`."""
 
 
-class FoundFor(Record):
-    """What a search brought for one question; nothing found is a finding, too."""
+class SearchCounts(Record):
+    """Number of results for one question that was answered, possibly 0."""
 
     query_id: str
     question: str
     seed_word: str
     found: int
-    """Snippets kept."""
+    """Number of snippets kept."""
     copies: int
-    """Results that repeated a better one."""
+    """Number of results dropped because a better one has the same text."""
 
 
 def search(context: StageContext[SearchConfig]) -> None:
@@ -84,9 +84,9 @@ def search(context: StageContext[SearchConfig]) -> None:
     counts = {query.id: 0 for query in queries}
     for snippet in snippets:
         counts[snippet.query_id] += 1
-    unknown = {row.subject for row in failed}
-    found = [
-        FoundFor(
+    unanswered = {row.subject for row in failed}
+    rows = [
+        SearchCounts(
             query_id=query.id,
             question=query.text,
             seed_word=query.seed_word,
@@ -94,16 +94,16 @@ def search(context: StageContext[SearchConfig]) -> None:
             copies=copies.get(query.id, 0),
         )
         for query in queries
-        if query.id not in unknown
+        if query.id not in unanswered
     ]
     context.write("snippets", Snippet, snippets)
-    context.write("found", FoundFor, found)
+    context.write("found", SearchCounts, rows)
     context.write("failed", Failed, failed)
-    without = [row.question for row in found if not row.found]
+    without = [row.question for row in rows if not row.found]
     if without:
         shown = "; ".join(without[:4]) + (" …" if len(without) > 4 else "")
         context.services.progress.say(
-            f"nothing was found for {len(without)} of {len(queries)} questions: {shown}"
+            f"no result for {len(without)} of {len(queries)} questions: {shown}"
         )
     context.summary.update(
         engine=engine.type,
@@ -118,27 +118,27 @@ def search(context: StageContext[SearchConfig]) -> None:
 def _local(
     context: StageContext[SearchConfig], engine: LocalIndex, queries: Sequence[Query]
 ) -> tuple[list[Snippet], dict[str, int]]:
-    """The best chunks of each question; the same text in two places is found once."""
+    """(best chunks of each question, {query id: number of chunks with a repeated text})."""
     chunks = context.read("chunks", Chunk)
     index = PassageIndex.build(
         [chunk.text for chunk in chunks], lambda texts: context.track(texts, "search: index")
     )
     snippets: list[Snippet] = []
     copies: dict[str, int] = {}
-    asked = context.track(queries, "search")
+    tracked = context.track(queries, "search")
     hits = index.search([query.text for query in queries], engine.results)
-    for query, best in zip(asked, hits, strict=True):
-        found: dict[str, Chunk] = {}
+    for query, best in zip(tracked, hits, strict=True):
+        by_text: dict[str, Chunk] = {}
         for hit in best:
             if hit.score >= engine.min_score:
-                found.setdefault(chunks[hit.place].text, chunks[hit.place])
-        copies[query.id] = len(best) - len(found)
-        for place, chunk in enumerate(found.values(), start=1):
+                by_text.setdefault(chunks[hit.index].text, chunks[hit.index])
+        copies[query.id] = len(best) - len(by_text)
+        for position, chunk in enumerate(by_text.values(), start=1):
             snippets.append(
                 Snippet(
                     id=short_digest({"query_id": query.id, "text": chunk.text}),
                     query_id=query.id,
-                    place=place,
+                    place=position,
                     text=chunk.text,
                     engine=engine.type,
                     chunk_id=chunk.id,
@@ -153,23 +153,23 @@ def _local(
 
 def _recorded(
     context: StageContext[SearchConfig], engine: ResultFile, queries: Sequence[Query]
-) -> tuple[dict[str, list[Found]], list[Failed]]:
+) -> tuple[dict[str, list[SearchResult]], list[Failed]]:
     services = context.services
     recorded = RecordedSearch(services.project_folder / engine.file, services.progress.say)
-    results: dict[str, list[Found]] = {}
+    results: dict[str, list[SearchResult]] = {}
     failed = []
     for query in queries:
-        found = recorded.find(query.text)
-        if found is None:
+        rows = recorded.find(query.text)
+        if rows is None:
             reason = f"{engine.file.name} has no row for this question"
             failed.append(_failed(query, reason, "rejected"))
         else:
-            results[query.text] = found[: engine.results]
+            results[query.text] = rows[: engine.results]
     if not results:
         raise DataError(
-            f"{recorded.path} has {len(recorded)} questions, and none of them is one of the "
-            f"{len(queries)} asked, such as {queries[0].text!r}. Name the file that belongs to "
-            "these questions."
+            f"{recorded.path} has {len(recorded)} questions, but none of the {len(queries)} of "
+            f"this project, such as {queries[0].text!r}. Correct "
+            "`documents: search: engine: file`."
             if queries
             else "there is no question to search for. Check `documents: queries`."
         )
@@ -184,26 +184,26 @@ def _web(
     context: StageContext[SearchConfig],
     engine: Naver | Searxng | Brave,
     queries: Sequence[Query],
-) -> tuple[dict[str, list[Found]], list[Failed]]:
-    results: dict[str, list[Found]] = {}
+) -> tuple[dict[str, list[SearchResult]], list[Failed]]:
+    results: dict[str, list[SearchResult]] = {}
     errors: dict[str, ChatError] = {}
     progress = context.services.progress
     bar = progress.start(f"search: {engine.type}", len(queries))
 
-    def take(question: str, found: list[Found] | ChatError) -> None:
+    def store(question: str, reply: list[SearchResult] | ChatError) -> None:
         progress.advance(bar)
-        if isinstance(found, ChatError):
-            errors[question] = found
+        if isinstance(reply, ChatError):
+            errors[question] = reply
         else:
-            results[question] = found
+            results[question] = reply
 
     try:
-        WebSearch(engine, context.services.ledger).find([query.text for query in queries], take)
+        WebSearch(engine, context.services.ledger).search([query.text for query in queries], store)
     finally:
         progress.stop(bar)
     if errors and not results:
         first = next(iter(errors.values()))
-        raise StageError(f"search: none of {len(errors)} questions got an answer. {first}")
+        raise StageError(f"search: all {len(errors)} questions failed. The first error: {first}")
     return results, [
         _failed(query, str(errors[query.text]), "unanswered")
         for query in queries
@@ -216,35 +216,35 @@ def _failed(query: Query, reason: str, kind: Literal["unanswered", "rejected"]) 
 
 
 def _snippets(
-    engine: str, queries: Sequence[Query], results: Mapping[str, list[Found]]
+    engine: str, queries: Sequence[Query], results: Mapping[str, list[SearchResult]]
 ) -> tuple[list[Snippet], dict[str, int]]:
-    """Snippets without those that repeat an earlier one of the same question."""
+    """(snippets, {query id: number dropped because they repeat an earlier one})."""
     snippets: list[Snippet] = []
     copied: dict[str, int] = {}
     for query in queries:
-        found = results.get(query.text, [])
-        copies = find_copies([row.text for row in found])
+        rows = results.get(query.text, [])
+        copies = find_copies([row.text for row in rows])
         copied[query.id] = len(copies)
-        kept = [row for place, row in enumerate(found) if place not in copies]
+        kept = [row for index, row in enumerate(rows) if index not in copies]
         snippets += [
             Snippet(
                 id=short_digest({"query_id": query.id, "text": row.text}),
                 query_id=query.id,
-                place=place,
+                place=position,
                 text=row.text,
                 title=row.title,
                 url=row.url,
                 engine=engine,
             )
-            for place, row in enumerate(kept, start=1)
+            for position, row in enumerate(kept, start=1)
         ]
     return snippets, copied
 
 
 def check_search_keys(config: SearchConfig) -> None:
-    """Raise `ConfigError` before any work when the engine's key is not set."""
+    """Raise `ConfigError` before any work if the engine needs a key that is not set."""
     if isinstance(config.engine, Naver | Searxng | Brave):
-        request_of(config.engine, "")
+        build_request(config.engine, "")
 
 
 def _wants(config: SearchConfig) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ def _sources(config: SearchConfig, project_folder: Path) -> Mapping[str, Path]:
     path = project_folder / config.engine.file
     if not path.is_file():
         raise DataError(
-            f"{path} does not exist. Put recorded search results there, or correct "
+            f"{path} does not exist. Put recorded search results into it, or correct "
             "`documents: search: engine: file`."
         )
     return {path.name: path}
@@ -268,14 +268,14 @@ def _machine(config: SearchConfig) -> Mapping[str, str]:
 
 
 def forecast(context: StageContext[SearchConfig]) -> Cost:
-    """Requests to a web engine that no earlier run has an answer to."""
+    """Requests to a web engine that are not in the cache yet."""
     engine = context.config.engine
     queries = context.read("queries", Query)
     if isinstance(engine, LocalIndex | ResultFile):
         where = "the project's chunks" if isinstance(engine, LocalIndex) else engine.file.name
-        return Cost(text=f"{len(queries)} questions in {where}; nothing is sent")
+        return Cost(text=f"{len(queries)} questions in {where}; no network")
     client = WebSearch(engine, context.services.ledger)
-    waiting = sum(client.kept(query.text) is None for query in queries)
+    waiting = sum(client.cached(query.text) is None for query in queries)
     minutes = waiting / engine.requests_per_minute
     text = f"{waiting} requests to {engine.base_url}, about {minutes:.0f} minutes"
     return Cost(seconds=60 * minutes, text=text)

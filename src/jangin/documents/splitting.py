@@ -1,4 +1,4 @@
-"""Cut one section into passages: clauses, paragraphs, then sentences, then words."""
+"""Split a section into passages of bounded size: at clauses, paragraphs, sentences, words."""
 
 import re
 from collections.abc import Callable
@@ -23,27 +23,30 @@ SENTENCE = re.compile(r"(?<=[.!?。])[\"'”’)\]]*\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a passage may be."""
+class PassageLimits:
+    """Size limits of a passage."""
 
     max_characters: int
     min_characters: int
     max_tokens: int
     overlap_sentences: int
     count_tokens: Callable[[int, int], int] | None
-    """Tokens between two offsets; None where the tokenizer is not known."""
+    """Number of tokens between two offsets of the text; None without a tokenizer."""
 
     def fit(self, start: int, end: int) -> bool:
-        """True if the text between the two offsets may be one passage."""
+        """True if the text between the two offsets is short enough for one passage."""
         if end - start > self.max_characters:
             return False
         return self.count_tokens is None or self.count_tokens(start, end) <= self.max_tokens
 
 
 def passages(
-    text: str, lines: list[Line], heading_lines: int, limits: Limits, language: str
+    text: str, lines: list[Line], heading_lines: int, limits: PassageLimits, language: str
 ) -> list[Span]:
-    """Offsets of one section's passages, in order, blanks and noise at their ends left out."""
+    """(start, end) offsets of the passages of one section, in order, without outer whitespace.
+
+    Raises: MachineError: a Korean paragraph is too long, and kiwipiepy is not installed.
+    """
     units = _units(lines, heading_lines)
     small: list[Span] = []
     for unit in units:
@@ -55,7 +58,7 @@ def passages(
 
 
 def _units(lines: list[Line], heading_lines: int) -> list[Span]:
-    """Clauses and paragraphs; a heading stays with what follows it."""
+    """Spans of clauses and paragraphs; a heading belongs to the text after it."""
     units: list[Span] = []
     start: int | None = None
     end = 0
@@ -81,12 +84,12 @@ def _units(lines: list[Line], heading_lines: int) -> list[Span]:
 
 
 def _only_heading(lines: list[Line], index: int, heading_lines: int) -> bool:
-    """True if nothing but headings, blanks and noise stands before this line."""
+    """True if there is no text between the headings and this line."""
     return all(line.noise or not line.text for line in lines[heading_lines:index])
 
 
-def _split(text: str, unit: Span, limits: Limits, language: str) -> list[Span]:
-    """The unit itself if it fits, else its sentences, else pieces of them."""
+def _split(text: str, unit: Span, limits: PassageLimits, language: str) -> list[Span]:
+    """The unit itself if it fits, else its sentences, else pieces of its sentences."""
     span = _stripped(text, unit)
     if span is None:
         return []
@@ -102,14 +105,14 @@ def _split(text: str, unit: Span, limits: Limits, language: str) -> list[Span]:
 
 
 def sentences(text: str, span: Span, language: str) -> list[Span]:
-    """Offsets of sentences: Kiwi for Korean, else the marks that end a sentence."""
+    """Spans of sentences: by Kiwi for Korean (`ko`), else by punctuation."""
     part = text[span[0] : span[1]]
     if language == "ko":
-        found = [(s.start, s.end) for s in _kiwi().split_into_sents(part)]
+        parts = [(s.start, s.end) for s in _kiwi().split_into_sents(part)]
     else:
         cuts = [0, *(match.end() for match in SENTENCE.finditer(part)), len(part)]
-        found = list(pairwise(cuts))
-    spans = (_stripped(text, (span[0] + start, span[0] + end)) for start, end in found)
+        parts = list(pairwise(cuts))
+    spans = (_stripped(text, (span[0] + start, span[0] + end)) for start, end in parts)
     return [sentence for sentence in spans if sentence is not None]
 
 
@@ -123,8 +126,8 @@ def _kiwi() -> "Kiwi":
         ) from error
 
 
-def _cut(text: str, span: Span, limits: Limits) -> list[Span]:
-    """Pieces that fit, cut at line ends or blanks where there are any."""
+def _cut(text: str, span: Span, limits: PassageLimits) -> list[Span]:
+    """Pieces that fit, cut at line ends or spaces if there are any in the second half."""
     pieces: list[Span] = []
     start, end = span
     while start < end:
@@ -140,8 +143,8 @@ def _cut(text: str, span: Span, limits: Limits) -> list[Span]:
     return pieces
 
 
-def _longest(start: int, end: int, limits: Limits) -> int:
-    """The largest end at which the text from `start` fits, found by halving; at least one on."""
+def _longest(start: int, end: int, limits: PassageLimits) -> int:
+    """The largest end up to which the text fits, by bisection; at least `start + 1`."""
     if limits.fit(start, end):
         return end
     low, high = start + 1, end
@@ -151,8 +154,8 @@ def _longest(start: int, end: int, limits: Limits) -> int:
     return low
 
 
-def _packed(small: list[Span], limits: Limits) -> list[Span]:
-    """Neighbours put together as long as they fit."""
+def _packed(small: list[Span], limits: PassageLimits) -> list[Span]:
+    """Spans joined with their neighbours as long as they fit."""
     out: list[Span] = []
     for span in small:
         if out and limits.fit(out[-1][0], span[1]):
@@ -162,8 +165,8 @@ def _packed(small: list[Span], limits: Limits) -> list[Span]:
     return out
 
 
-def _balanced(packed: list[Span], small: list[Span], limits: Limits) -> list[Span]:
-    """Where the last passage is too short, move units over to it from the one before."""
+def _balanced(packed: list[Span], small: list[Span], limits: PassageLimits) -> list[Span]:
+    """The passages, with units moved from the last but one to the last if that is too short."""
     if len(packed) < 2 or packed[-1][1] - packed[-1][0] >= limits.min_characters:
         return packed
     before, last = packed[-2], packed[-1]
@@ -178,8 +181,8 @@ def _balanced(packed: list[Span], small: list[Span], limits: Limits) -> list[Spa
     return packed
 
 
-def _overlapped(text: str, packed: list[Span], limits: Limits) -> list[Span]:
-    """Each passage but the first begins with the last sentences of the one before, if they fit."""
+def _overlapped(text: str, packed: list[Span], limits: PassageLimits) -> list[Span]:
+    """The passages, each preceded by the last sentences of the one before, as far as they fit."""
     out = packed[:1]
     for before, span in pairwise(packed):
         starts = [start for start, _ in sentences(text, before, "")]
@@ -192,7 +195,7 @@ def _overlapped(text: str, packed: list[Span], limits: Limits) -> list[Span]:
 
 
 def _stripped(text: str, span: Span) -> Span | None:
-    """The span without blanks at its ends; None if nothing is left."""
+    """The span without outer whitespace; None if nothing is left."""
     part = text[span[0] : span[1]]
     if not part.strip():
         return None

@@ -237,7 +237,7 @@ def passages_before(system: RetrievalSystem, material: Material) -> Callable[[Pr
     def rewrite(prompt: Prompt) -> Prompt:
         *before, question = prompt
         (found,) = index.search([question.content], system.passages)
-        passages = "\n\n".join(chunks[hit.place].text for hit in reversed(found))
+        passages = "\n\n".join(chunks[hit.index].text for hit in reversed(found))
         return (*before, *template.messages(passages=passages, question=question.content))
 
     return rewrite

@@ -43,7 +43,7 @@ def layer(drawn, **changes):
 
 
 @pytest.mark.usefixtures("tesseract")
-def test_an_image_only_page_is_read_and_remembered(
+def test_an_image_only_page_is_read_and_cached(
     make_context, tmp_path, ledger, korean_font, draw_pages, article_lines, scan
 ):
     (tmp_path / "docs").mkdir()
@@ -58,13 +58,13 @@ def test_an_image_only_page_is_read_and_remembered(
     assert "제3조(연차휴가)\n회사는 일 년 동안 성실히" in document.text
     assert document.language == "ko"
 
-    reader = ocr.Reader(ledger, ("kor",), 200, 1)
+    reader = ocr.OcrReader(ledger, ("kor",), 200, 1)
     key = f"{digest_file(tmp_path / 'docs/scan.pdf')} 1"
 
     def never():
-        raise AssertionError("rendered a page that is remembered")
+        raise AssertionError("rendered a page that is cached")
 
-    (reading,) = reader.read([ocr.Picture(key, never)])
+    (reading,) = reader.read([ocr.PageImage(key, never)])
     assert reading.text == document.text
     assert context.summary["ocr_pages"] == 1
 
@@ -78,10 +78,10 @@ def test_a_text_layer_that_lies_about_its_page_is_read_by_ocr(
 
     (tmp_path / "docs").mkdir()
     draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
-    with pdf.opened(tmp_path / "text.pdf") as document:
+    with pdf.open_pdf(tmp_path / "text.pdf") as document:
         from PIL import Image
 
-        picture = Image.fromarray(pdf.picture(document, 1, 200))
+        picture = Image.fromarray(pdf.render_page(document, 1, 200))
     canvas = Canvas(str(tmp_path / "docs/a.pdf"), pagesize=(595, 842))
     canvas.drawImage(ImageReader(picture), 0, 0, 595, 842)
     hidden = canvas.beginText()
@@ -139,8 +139,8 @@ def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font)
     for x, y, text in ((80, 670, "숙박비"), (190, 670, "하루에"), (190, 650, "구만원")):
         canvas.drawString(x, y, text)
     canvas.save()
-    with pdf.opened(tmp_path / "table.pdf") as document:
-        picture = pdf.picture(document, 1, 200)
+    with pdf.open_pdf(tmp_path / "table.pdf") as document:
+        picture = pdf.render_page(document, 1, 200)
     text = ocr.read_page(picture, 200, ("kor",)).text
     assert [line[0] for line in text.split("\n")[:2]] == ["①", "②"]
     words = text.replace(" ", "").split("\n")
@@ -152,12 +152,12 @@ def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font)
 
 
 @pytest.mark.usefixtures("tesseract")
-def test_a_crooked_page_is_put_upright(tmp_path, korean_font, draw_pages, article_lines):
+def test_a_crooked_page_is_deskewed(tmp_path, korean_font, draw_pages, article_lines):
     from PIL import Image
 
     draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
-    with pdf.opened(tmp_path / "text.pdf") as document:
-        picture = Image.fromarray(pdf.picture(document, 1, 200))
+    with pdf.open_pdf(tmp_path / "text.pdf") as document:
+        picture = Image.fromarray(pdf.render_page(document, 1, 200))
     for degrees in (1.2, -1.2):
         crooked = np.asarray(
             picture.rotate(degrees, fillcolor=255, resample=Image.Resampling.BILINEAR)
@@ -168,13 +168,13 @@ def test_a_crooked_page_is_put_upright(tmp_path, korean_font, draw_pages, articl
         assert 12 <= lines + rows[0] <= 13
 
 
-def test_columns_are_told_from_lists_and_page_numbers():
+def test_columns_are_distinguished_from_lists_and_page_numbers():
     page = np.zeros((800, 1000), dtype=bool)
     for top in range(0, 800, 40):
         page[top : top + 25, :450] = True
         page[top : top + 25, 550:] = True
-    found = columns(page, 200)
-    inked = [b for b in found if page[b.top : b.bottom, b.left : b.right].any()]
+    boxes = columns(page, 200)
+    inked = [b for b in boxes if page[b.top : b.bottom, b.left : b.right].any()]
     assert [box.left > 400 for box in inked] == [False, True]
     contents = page.copy()
     contents[:, 550:970] = False
@@ -217,7 +217,7 @@ def test_a_blank_page_has_no_ink():
         ),
     ],
 )
-def test_cheap_signs_tell_unsound_text_layers(page, sign):
+def test_heuristics_recognise_wrong_text_layers(page, sign):
     assert sign in suspicion(page)
     assert bool(sign) == bool(suspicion(page))
 
@@ -250,6 +250,6 @@ def test_a_missing_language_names_its_package(tmp_path, monkeypatch):
 
 
 def test_readings_survive_the_ledger(ledger):
-    reading = ocr.Reading("가\n나", 91.5, 12.0, "가 \n")
+    reading = ocr.OcrReading("가\n나", 91.5, 12.0, "가 \n")
     ledger.put(ocr.NAMESPACE, "k", json.dumps(ocr.asdict(reading), ensure_ascii=False))
-    assert ocr.Reading(**json.loads(ledger.get(ocr.NAMESPACE, "k"))) == reading
+    assert ocr.OcrReading(**json.loads(ledger.get(ocr.NAMESPACE, "k"))) == reading

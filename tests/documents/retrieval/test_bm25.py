@@ -21,7 +21,7 @@ def index():
 
 
 @pytest.mark.parametrize(
-    ("question", "place"),
+    ("question", "position"),
     [
         ("출장비는 언제까지 청구하나요?", 1),
         ("when is a deposit returned", 2),
@@ -29,9 +29,9 @@ def index():
         ("계약갱신", 0),
     ],
 )
-def test_a_question_finds_its_passage_whatever_endings_spacing_and_case(index, question, place):
+def test_a_question_finds_its_passage_whatever_endings_spacing_and_case(index, question, position):
     (hits,) = index.search([question], 3)
-    assert hits[0].place == place
+    assert hits[0].index == position
     assert 0 < hits[0].score <= 1
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -47,8 +47,8 @@ def test_an_empty_index_finds_nothing_and_an_empty_question_too(index):
 
 def test_ties_come_in_the_order_of_the_texts_and_no_more_than_wanted():
     index = PassageIndex.build(["b c", "a b", "a b", "a b", "c d"])
-    assert [hit.place for hit in next(index.search(["a"], 2))] == [1, 2]
-    assert [hit.place for hit in next(index.search(["a"], 9))] == [1, 2, 3]
+    assert [hit.index for hit in next(index.search(["a"], 2))] == [1, 2]
+    assert [hit.index for hit in next(index.search(["a"], 9))] == [1, 2, 3]
 
 
 def test_weights_are_those_of_okapi_bm25_with_lucenes_idf():

@@ -4,7 +4,7 @@ import pytest
 
 from jangin.core.errors import DataError
 from jangin.documents.retrieval.recorded_search import RecordedSearch
-from jangin.documents.retrieval.web_search import Found
+from jangin.documents.retrieval.web_search import SearchResult
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def write(tmp_path):
         ),
     ],
 )
-def test_results_are_read_in_the_shapes_in_which_they_were_kept(write, name, content):
+def test_results_are_read_from_every_json_shape(write, name, content):
     recorded = RecordedSearch(write(name, content))
     assert len(recorded) == 1
     assert [row.text for row in recorded.find(" 전세란 ? ")] == ["하나", "둘"]
 
 
-def test_nothing_found_and_never_asked_are_two_things(write):
+def test_a_question_without_results_differs_from_one_that_was_not_recorded(write):
     recorded = RecordedSearch(write("r.json", {"없음?": []}))
     assert recorded.find("없음?") == []
     assert recorded.find("다른 것?") is None
@@ -45,20 +45,20 @@ def test_nothing_found_and_never_asked_are_two_things(write):
 def test_titles_and_urls_are_kept(write):
     row = {"text": "a", "title": "<b>t</b>", "link": "https://x"}
     recorded = RecordedSearch(write("r.json", {"q": [row]}))
-    assert recorded.find("q") == [Found(text="a", title="t", url="https://x")]
+    assert recorded.find("q") == [SearchResult(text="a", title="t", url="https://x")]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "facts"),
     [
-        ("r.json", [{"question": "q"}], "r.json: row 1: no search result"),
-        ("r.json", [{"question": "q", "document": []}, 3], "r.json: row 2: no search result"),
-        ("r.json", {"q": [{"title": "t"}]}, "row 1: snippet 1 has no text"),
-        ("r.jsonl", '{"question": "q", "snippets": []}\n{', "r.jsonl:2: no JSON"),
-        ("r.json", "", "is empty"),
+        ("r.json", [{"question": "q"}], "r.json: row 1: "),
+        ("r.json", [{"question": "q", "document": []}, 3], "r.json: row 2: "),
+        ("r.json", {"q": [{"title": "t"}]}, "r.json: row 1: snippet 1 "),
+        ("r.jsonl", '{"question": "q", "snippets": []}\n{', "r.jsonl:2: invalid JSON"),
+        ("r.json", "", "r.json is empty"),
     ],
 )
-def test_a_bad_file_is_one_sentence(write, name, content, told):
+def test_a_bad_file_is_refused_with_its_row(write, name, content, facts):
     with pytest.raises(DataError) as caught:
         RecordedSearch(write(name, content))
-    assert told in str(caught.value)
+    assert facts in str(caught.value)

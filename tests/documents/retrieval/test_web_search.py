@@ -11,7 +11,14 @@ from aiohttp import web
 from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import Ledger
 from jangin.documents.retrieval import web_search
-from jangin.documents.retrieval.web_search import Brave, Found, Naver, Searxng, WebSearch, plain
+from jangin.documents.retrieval.web_search import (
+    Brave,
+    Naver,
+    SearchResult,
+    Searxng,
+    WebSearch,
+    plain,
+)
 
 NAVER_ITEMS = {
     "lastBuildDate": "Sat, 21 Nov 2026 09:00:00 +0900",
@@ -137,52 +144,52 @@ def ask(server, ledger):
     def ask(kind, questions, ledger=ledger, **fields):
         fields = {"requests_per_minute": 60_000, "base_url": server.url, **fields}
         engine = {"naver": Naver, "searxng": Searxng, "brave": Brave}[kind](type=kind, **fields)
-        found = {}
-        WebSearch(engine, ledger).find(
-            questions, lambda question, row: found.update({question: row})
+        results = {}
+        WebSearch(engine, ledger).search(
+            questions, lambda question, row: results.update({question: row})
         )
-        return found
+        return results
 
     return ask
 
 
-def test_naver_is_asked_as_its_documentation_says(ask, server):
+def test_naver_gets_the_request_of_its_documentation(ask, server):
     server.says((200, NAVER_ITEMS))
-    found = ask("naver", ["전세 계약?"], target="kin", results=5)
+    results = ask("naver", ["전세 계약?"], target="kin", results=5)
     (request,) = server.requests
     assert request.path == "/v1/search/kin.json"
     assert dict(request.query) == {"query": "전세 계약?", "display": "5", "sort": "sim"}
     assert request.headers["X-Naver-Client-Id"] == "id-1"
     assert request.headers["X-Naver-Client-Secret"] == "secret-1"
-    assert found["전세 계약?"] == [
-        Found(
+    assert results["전세 계약?"] == [
+        SearchResult(
             text="전세 계약은 2년이고 보증금은 3<5 처럼 & 늘 확인",
             title='전세 계약 "꿀팁"',
             url="https://blog.example.com/1",
         ),
-        Found(text="확정일자를 받으세요", title="두 번째", url="https://blog.example.com/2"),
+        SearchResult(text="확정일자를 받으세요", title="두 번째", url="https://blog.example.com/2"),
     ]
 
 
-def test_searxng_is_asked_for_json_and_results_without_text_are_left_out(ask, server):
+def test_searxng_is_asked_for_json_and_results_without_text_are_dropped(ask, server):
     server.says((200, SEARXNG_RESULTS))
-    found = ask("searxng", ["전세"], language="ko", categories=("general", "news"))
+    results = ask("searxng", ["전세"], language="ko", categories=("general", "news"))
     query = server.requests[0].query
     assert server.requests[0].path == "/search"
     assert (query["q"], query["format"], query["language"]) == ("전세", "json", "ko")
     assert query["categories"] == "general,news"
-    assert [row.url for row in found["전세"]] == ["https://example.com/a"]
+    assert [row.url for row in results["전세"]] == ["https://example.com/a"]
 
 
-def test_brave_is_asked_with_its_token_and_tags_and_entities_go(ask, server):
+def test_brave_gets_its_token_and_tags_and_entities_are_removed(ask, server):
     server.says((200, BRAVE_RESULTS), (200, {"type": "search", "query": {}}))
-    found = ask("brave", ["전세", "없는 것"], concurrency=1)
+    results = ask("brave", ["전세", "없는 것"], concurrency=1)
     assert server.requests[0].path == "/res/v1/web/search"
     assert server.requests[0].headers["X-Subscription-Token"] == "token-1"
     assert server.requests[0].query["search_lang"] == "ko"
-    assert found["전세"][0].text == "전세 '보증금'"
-    assert found["전세"][0].title == "전세 안내"
-    assert found["없는 것"] == []
+    assert results["전세"][0].text == "전세 '보증금'"
+    assert results["전세"][0].title == "전세 안내"
+    assert results["없는 것"] == []
 
 
 def test_an_answered_question_is_never_asked_again_even_after_a_kill(ask, server, tmp_path):
@@ -190,20 +197,20 @@ def test_an_answered_question_is_never_asked_again_even_after_a_kill(ask, server
     server.says((200, NAVER_ITEMS), (500, "down"))
     first = Ledger(path)
     with pytest.raises(KeyboardInterrupt):
-        WebSearch(Naver(type="naver", base_url=server.url, concurrency=1), first).find(
+        WebSearch(Naver(type="naver", base_url=server.url, concurrency=1), first).search(
             ["a", "b"], lambda _question, _row: (_ for _ in ()).throw(KeyboardInterrupt)
         )
     first.close()
     server.says((200, {**NAVER_ITEMS, "items": []}))
     second = Ledger(path)
-    found = ask("naver", ["a", "b", "a"], ledger=second)
+    results = ask("naver", ["a", "b", "a"], ledger=second)
     second.close()
     assert [request.query["query"] for request in server.requests] == ["b"]
-    assert len(found["a"]) == 2
-    assert found["b"] == []
+    assert len(results["a"]) == 2
+    assert results["b"] == []
 
 
-def test_other_settings_ask_again_and_politeness_does_not(ask, server):
+def test_other_settings_ask_again_and_another_rate_limit_does_not(ask, server):
     server.says((200, NAVER_ITEMS))
     ask("naver", ["a"], results=2)
     ask("naver", ["a"], results=2, requests_per_minute=6000, retries=1, concurrency=5)
@@ -217,13 +224,13 @@ def test_other_settings_ask_again_and_politeness_does_not(ask, server):
     [(500, "oops"), (0, ""), (200, "<html>"), (200, {"items": 3}), (200, {"total": 0})],
     ids=["500", "cut off", "no json", "wrong type", "no items"],
 )
-def test_trouble_that_may_pass_is_tried_again(ask, server, trouble):
+def test_a_transient_error_is_retried(ask, server, trouble):
     server.says(trouble, trouble, (200, NAVER_ITEMS))
     assert len(ask("naver", ["a"])["a"]) == 2
     assert len(server.requests) == 3
 
 
-def test_the_engines_own_wait_is_kept(ask, server):
+def test_the_wait_that_the_engine_names_is_kept(ask, server):
     server.says((429, "slow", {"Retry-After": "0.3"}), (200, NAVER_ITEMS))
     began = time.monotonic()
     ask("naver", ["a"])
@@ -235,7 +242,7 @@ def test_the_engines_own_wait_is_kept(ask, server):
     assert time.monotonic() - began >= 1
 
 
-def test_requests_keep_their_distance(ask, server):
+def test_the_rate_limit_holds(ask, server):
     server.says((200, NAVER_ITEMS))
     began = time.monotonic()
     ask("naver", ["a", "b", "c", "d"], requests_per_minute=1200, concurrency=4)
@@ -246,22 +253,22 @@ def test_requests_keep_their_distance(ask, server):
     assert time.monotonic() - began >= 0.7
 
 
-def test_what_got_no_answer_is_handed_over_and_is_not_kept(ask, server):
+def test_an_error_is_passed_on_and_is_not_cached(ask, server):
     def bad(request):
         return "oops" if request.query["query"] == "b" else NAVER_ITEMS
 
     server.says((200, bad))
-    found = ask("naver", ["a", "b", "c"], retries=1)
-    assert isinstance(found["b"], ChatError)
-    assert "after 2 tries" in str(found["b"])
-    assert len(found["a"]) == len(found["c"]) == 2
+    results = ask("naver", ["a", "b", "c"], retries=1)
+    assert isinstance(results["b"], ChatError)
+    assert "after 2 tries" in str(results["b"])
+    assert len(results["a"]) == len(results["c"]) == 2
     server.says((200, NAVER_ITEMS))
     assert len(ask("naver", ["a", "b", "c"], retries=1)["b"]) == 2
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "body", "told"),
+    ("kind", "status", "body", "reason"),
     [
         ("naver", 401, BAD_KEY, "the key is missing or wrong (HTTP 401: Authentication failed"),
         ("searxng", 403, "Forbidden", "gives no JSON"),
@@ -269,33 +276,33 @@ def test_what_got_no_answer_is_handed_over_and_is_not_kept(ask, server):
         ("naver", 404, "", "no search at this URL"),
     ],
 )
-def test_a_refusal_stops_at_once(ask, server, kind, status, body, told):
+def test_a_refusal_stops_at_once(ask, server, kind, status, body, reason):
     server.says((status, body))
     with pytest.raises(RefusedError) as caught:
         ask(kind, ["a", "b", "c"], concurrency=1)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
     assert len(server.requests) == 1
 
 
-def test_a_question_that_is_not_taken_fails_alone(ask, server):
+def test_a_question_that_the_engine_rejects_fails_alone(ask, server):
     answer = {
         "errorMessage": "Incorrect query request (잘못된 쿼리요청입니다.)",
         "errorCode": "SE01",
     }
     server.says((400, answer), (200, NAVER_ITEMS))
-    found = ask("naver", ["a", "b"], concurrency=1)
-    assert "Incorrect query request" in str(found["a"])
-    assert len(found["b"]) == 2
+    results = ask("naver", ["a", "b"], concurrency=1)
+    assert "Incorrect query request" in str(results["a"])
+    assert len(results["b"]) == 2
 
 
-def test_an_engine_that_is_gone_is_given_up(ask, server):
+def test_an_engine_that_is_down_stops_the_search(ask, server):
     server.says((503, "down"))
-    with pytest.raises(ChatError, match="did not answer"):
+    with pytest.raises(ChatError, match="503"):
         ask("naver", [str(n) for n in range(50)], retries=0, concurrency=1)
-    assert len(server.requests) == web_search.HOPELESS
+    assert len(server.requests) == web_search.MAX_FAILURES_IN_A_ROW
 
 
-def test_silence_of_all_engines_behind_searxng_is_no_empty_result(ask, server):
+def test_searxng_without_any_responsive_engine_is_an_error(ask, server):
     silent = {**SEARXNG_RESULTS, "results": []}
     server.says((200, silent))
     assert "google did not answer" in str(ask("searxng", ["a"], retries=1)["a"])
@@ -303,9 +310,9 @@ def test_silence_of_all_engines_behind_searxng_is_no_empty_result(ask, server):
     assert ask("searxng", ["a"])["a"] == []
 
 
-def test_a_missing_key_and_a_bad_url_are_told_before_anything_is_sent(ask, server, monkeypatch):
+def test_a_missing_key_and_a_bad_url_are_refused_before_any_request(ask, server, monkeypatch):
     server.says((200, NAVER_ITEMS))
-    with pytest.raises(ConfigError, match="is no URL"):
+    with pytest.raises(ConfigError, match=r"base_url 'openapi\.naver\.com'"):
         ask("naver", ["a"], base_url="openapi.naver.com")
     monkeypatch.setenv("NAVER_CLIENT_SECRET", " ")
     with pytest.raises(ConfigError, match=r"NAVER_CLIENT_SECRET is not set.*export"):
@@ -323,5 +330,5 @@ def test_a_missing_key_and_a_bad_url_are_told_before_anything_is_sent(ask, serve
         ('<a href="x">링크</a>', "링크"),
     ],
 )
-def test_tags_and_entities_go_and_signs_stay(text, seen):
+def test_tags_and_entities_are_removed_and_other_signs_are_not(text, seen):
     assert plain(text) == seen

@@ -1,4 +1,4 @@
-"""Circled numbers such as ①, which Tesseract's Korean model cannot write."""
+"""Restore circled numbers such as ①, which Tesseract's Korean model cannot output."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,22 +7,22 @@ from scipy import ndimage
 from jangin.documents.readers.page_layout import INK_BELOW, Box, Grey
 
 
-def open_rings(image_HW: Grey, dpi: int) -> list[Box]:
-    """Erase each circle around a number, enlarging the number; returns where circles were.
+def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
+    """Boxes of circles around numbers; erases them and enlarges the numbers.
 
-    `image_HW` is changed in place. A circle is a thin closed curve, as wide as high and as
-    high as a letter, whose pixels are all about one radius from its middle, with ink inside.
+    `image_HW` (uint8, 0 ink to 255 paper) is changed in place. A circle is a thin closed curve,
+    as wide as high and as high as a letter, whose pixels are all about one radius from its centre.
     """
     labels_HW, _ = ndimage.label(image_HW < INK_BELOW + 40, structure=np.ones((3, 3)))
     rings = []
-    for number, (rows, across) in enumerate(ndimage.find_objects(labels_HW), start=1):
+    for label, (rows, across) in enumerate(ndimage.find_objects(labels_HW), start=1):
         height, width = rows.stop - rows.start, across.stop - across.start
         if not (dpi // 12 <= height <= dpi // 4 and abs(height - width) <= 0.15 * height):
             continue
-        if not _is_ring(labels_HW[rows, across] == number):
+        if not _is_ring(labels_HW[rows, across] == label):
             continue
         crop_HW = image_HW[rows, across]
-        crop_HW[labels_HW[rows, across] == number] = 255
+        crop_HW[labels_HW[rows, across] == label] = 255
         crop_HW[:] = _enlarged(crop_HW)
         rings.append(Box(rows.start, rows.stop, across.start, across.stop))
     return rings
@@ -38,7 +38,7 @@ def _is_ring(ink_HW: NDArray[np.bool_]) -> bool:
 
 
 def _enlarged(crop_HW: Grey) -> Grey:
-    """What is inside the circle, as high as the circle was."""
+    """The content of the circle, scaled to 85 % of the circle's size."""
     ink_HW = crop_HW < INK_BELOW + 40
     if not ink_HW.any():
         return crop_HW

@@ -1,17 +1,17 @@
-"""Text-layer lines that run across columns, cut at the gutter and put in column order."""
+"""Reorder text-layer lines of multi-column pages: cut at the gutter, column after column."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 WIDE = 1.0
-"""A gap of this many line heights inside a line may be a gutter."""
+"""A gap inside a line may be a gutter if it is wider than this many line heights."""
 ENOUGH = 8
-"""Lines across one gutter that make columns; fewer are the rows of a small table."""
+"""Minimum number of lines across a gutter; fewer are the rows of a small table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """One character and where it stands, in points; y grows upwards."""
+    """One character and its box on the page, in points; y grows upwards."""
 
     character: str
     left: float
@@ -21,7 +21,10 @@ class Glyph:
 
 
 def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> list[list[Glyph]]:
-    """The lines as they are, unless several of them run across a gutter of the page."""
+    """The lines in reading order; unchanged unless at least `ENOUGH` of them cross a gutter.
+
+    `width` and `height` are those of the page, in points.
+    """
     crossing = [gap for line in lines if (gap := _widest_gap(line)) is not None]
     if len(crossing) < ENOUGH:
         return lines
@@ -60,7 +63,7 @@ def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> li
 
 
 def _widest_gap(line: list[Glyph]) -> tuple[float, float] | None:
-    """Left and right end of the widest gap of a line; None if it is not wide."""
+    """Left and right end of the widest gap of a line; None if it is narrower than `WIDE`."""
     shown = sorted((g for g in line if not g.character.isspace()), key=lambda glyph: glyph.left)
     gaps = [(b.left - a.right, a.right, b.left) for a, b in pairwise(shown)]
     if not gaps:

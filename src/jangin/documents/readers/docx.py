@@ -61,7 +61,7 @@ def _paragraph(paragraph: Any) -> str:
 
 
 def _table(table: Any) -> str:
-    """Rows on lines; a merged cell is written once."""
+    """One line per row, cells separated by ` | `; a merged cell appears once."""
     rows = []
     for row in table.rows:
         cells: list[Any] = []

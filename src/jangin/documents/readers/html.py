@@ -61,7 +61,7 @@ def visible_text(source: str) -> str:
 
 
 def _opening(tag: str, element: Any) -> str:
-    """What stands before an element's text."""
+    """Text before the content of an element: line ends, list marks, cell separators."""
     if re.fullmatch(r"h[1-6]", tag):
         return f"\n\n{'#' * int(tag[1])} "
     if tag == "li":

@@ -1,4 +1,4 @@
-"""Optical character recognition: Tesseract 5 as a subprocess, several pages at a time."""
+"""OCR: Tesseract 5 as a subprocess, several pages in parallel, results cached in the ledger."""
 
 import json
 import os
@@ -21,31 +21,32 @@ if TYPE_CHECKING:
 
 INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
 MODES = (6, 4, 3)
-"""Page segmentation modes in the order tried; mode 3, the default, loses Korean lines."""
+"""Page segmentation modes in the order of the attempts; mode 3, the default, loses Korean lines."""
 GOOD_CONFIDENCE = 75.0
-"""A page read with this mean word confidence is not read again in another mode."""
+"""Mean word confidence from which on a page is not read again in another mode."""
 SURE = 88.0
+"""Word confidence from which on OCR can contradict a text layer."""
 NAMESPACE = "ocr"
 METHOD = 1
-"""Raise it when the same picture gives another text: it is part of the memory's key."""
+"""Version in the cache key. Increase it when the same image gives another text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read on one page."""
+class OcrReading:
+    """OCR result of one page. The fields are stored in the ledger."""
 
     text: str
     confidence: float
     """Mean word confidence, weighted by length, 0 to 100."""
     weight: float
-    """Characters times how far their confidence is above a coin toss: more is better."""
+    """Sum of (confidence - 50) over all characters: higher is better."""
     sure: str = ""
-    """The text without the words that are less than `SURE`, for comparing with a text layer."""
+    """The words with confidence `SURE` or more; a line break for every other word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word of Tesseract's tsv output."""
+    """One word of Tesseract's TSV output; box in pixels."""
 
     line: tuple[int, int, int]
     left: int
@@ -57,13 +58,13 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One page to read: a key that identifies its pixels, and how to get them."""
+class PageImage:
+    """One page to read: a key that identifies its pixels, and a function that renders them."""
 
     key: str
-    """Such as file digest and page number; the reading is remembered under it."""
+    """File digest and page number, for example; part of the cache key."""
     render: Callable[[], "Grey"]
-    """Called in the thread that calls `Reader.read`, as pdfium is not thread-safe."""
+    """Called in the thread that iterates `OcrReader.read`, as pdfium is not thread-safe."""
 
 
 def version() -> str:
@@ -87,7 +88,7 @@ def require(languages: Iterable[str]) -> None:
     """Raise `MachineError` unless Tesseract and these languages are installed."""
     if shutil.which("tesseract") is None:
         raise MachineError(
-            "a page has to be read by OCR, but Tesseract is not installed. "
+            "a page needs OCR, but Tesseract is not installed. "
             f"Install it: {INSTALL}; or set load.ocr.type to never."
         )
     missing = [code for code in languages if code not in installed_languages()]
@@ -104,10 +105,12 @@ def _run(command: list[str]) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-class Reader:
-    """Reads pictures, several at a time, and remembers each reading in the ledger.
+class OcrReader:
+    """Reads pages in parallel, through a cache in the ledger.
 
-    Use it from the main process only: the ledger is written there.
+    Use it in the main process only, which writes the ledger.
+
+    Raises: MachineError: Tesseract or one of the languages is not installed.
     """
 
     def __init__(
@@ -120,15 +123,15 @@ class Reader:
         self.workers = max(1, workers)
         self.identity = [METHOD, version(), list(languages), dpi, list(MODES)]
 
-    def read(self, pictures: Iterable[Picture]) -> Iterator[Reading]:
-        """One reading per picture, in order; at most two pictures per worker are in memory."""
-        waiting: deque[Reading | tuple[str, Future[Reading]]] = deque()
+    def read(self, pictures: Iterable[PageImage]) -> Iterator[OcrReading]:
+        """One reading per page, in order; at most two rendered pages per worker are in memory."""
+        waiting: deque[OcrReading | tuple[str, Future[OcrReading]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for picture in pictures:
                 key = digest_value([picture.key, *self.identity])
                 known = self.ledger.get(NAMESPACE, key)
                 if known is not None:
-                    waiting.append(Reading(**json.loads(known)))
+                    waiting.append(OcrReading(**json.loads(known)))
                 else:
                     page_HW = picture.render()
                     task = pool.submit(read_page, page_HW, self.dpi, self.languages)
@@ -138,8 +141,8 @@ class Reader:
             while waiting:
                 yield self._finish(waiting.popleft())
 
-    def _finish(self, item: "Reading | tuple[str, Future[Reading]]") -> Reading:
-        if isinstance(item, Reading):
+    def _finish(self, item: "OcrReading | tuple[str, Future[OcrReading]]") -> OcrReading:
+        if isinstance(item, OcrReading):
             return item
         key, task = item
         reading = task.result()
@@ -147,26 +150,29 @@ class Reader:
         return reading
 
 
-def read_page(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Reading:
-    """Unfold one page, read it, and read it again in another mode where confidence is low."""
-    from jangin.documents.readers.circled_numbers import open_rings
+def read_page(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> OcrReading:
+    """OCR result of one page, (H, W) uint8; tries another mode if the confidence is low.
+
+    Raises: MachineError: Tesseract fails.
+    """
+    from jangin.documents.readers.circled_numbers import erase_circles
     from jangin.documents.readers.page_layout import has_ink, unfold
 
     if not has_ink(page_HW):
-        return Reading("", 100.0, 0.0)
+        return OcrReading("", 100.0, 0.0)
     unfolded_HW = unfold(page_HW, dpi)
-    rings = open_rings(unfolded_HW, dpi)
-    tries: list[Reading] = []
+    circles = erase_circles(unfolded_HW, dpi)
+    tries: list[OcrReading] = []
     for mode in MODES:
         output = _tesseract(unfolded_HW, dpi, languages, mode)
-        tries.append(_assemble(_words(output), rings, _plain_lines(output)))
+        tries.append(_assemble(_words(output), circles, _plain_lines(output)))
         if tries[-1].confidence >= GOOD_CONFIDENCE:
             break
     return max(tries, key=lambda reading: reading.weight)
 
 
 def _tesseract(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> str:
-    """Tesseract's tsv output for one picture, then its text, on one thread."""
+    """Tesseract's TSV output for one image, followed by its text output; on one thread."""
     height, width = image_HW.shape
     command = ["tesseract", "-", "-", "--psm", str(mode), "-l", "+".join(languages)]
     done = subprocess.run(  # noqa: S603 - own arguments
@@ -179,13 +185,13 @@ def _tesseract(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int
     if done.returncode:
         raise MachineError(
             f"Tesseract failed: {done.stderr.decode(errors='replace').strip()[-300:]}. "
-            f"Install it anew ({INSTALL}), or set load.ocr.type to never."
+            f"Reinstall it ({INSTALL}), or set load.ocr.type to never."
         )
     return done.stdout.decode(errors="replace")
 
 
 def _words(tsv: str) -> list[Word]:
-    """The words of a tsv: level 5 rows; level, page, block, paragraph, line, word, box, ..."""
+    """Words of TSV output: rows of level 5 (level, page, block, paragraph, line, word, box ...)."""
     words = []
     for row in tsv.split("\n")[1:]:
         cells = row.split("\t")
@@ -198,29 +204,29 @@ def _words(tsv: str) -> list[Word]:
 
 
 def _plain_lines(output: str) -> dict[str, str]:
-    """Lines of the text after the tsv, by the same line without blanks.
+    """{line without spaces: line} of the text output.
 
-    The tsv cuts Korean words into syllables; only the text says where the blanks are.
+    TSV output splits Korean words into syllables; only the text output has the right spaces.
     """
     rows = [row.strip() for row in output.split("\n") if "\t" not in row]
     return {re.sub(r"\s", "", row): row for row in rows}
 
 
-def _blank_after(line: list[Word], plain: dict[str, str]) -> list[str]:
-    """What stands behind each word of a line: a blank or nothing."""
+def _spaces_after(line: list[Word], plain: dict[str, str]) -> list[str]:
+    """The space or empty string after each word of a line."""
     row = plain.get("".join(word.text for word in line))
     if row is None:
         return [" "] * len(line)
-    blanks, at = [], 0
+    spaces, at = [], 0
     for word in line:
         at += len(word.text)
-        blanks.append(" " if row[at : at + 1].isspace() else "")
-        at += len(blanks[-1])
-    return blanks
+        spaces.append(" " if row[at : at + 1].isspace() else "")
+        at += len(spaces[-1])
+    return spaces
 
 
-def _assemble(words: list[Word], rings: "list[Box]", plain: dict[str, str]) -> Reading:
-    """Lines of words, a blank line at a wide gap, circled numbers put back."""
+def _assemble(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> OcrReading:
+    """The reading of a page: words in lines, an empty line at a wide gap, circles restored."""
     lines: dict[tuple[int, int, int], list[Word]] = {}
     for word in words:
         lines.setdefault(word.line, []).append(word)
@@ -232,9 +238,9 @@ def _assemble(words: list[Word], rings: "list[Box]", plain: dict[str, str]) -> R
         top = min(word.top for word in line)
         if bottom is not None and top - bottom > 1.2 * pitch:
             out.append("")
-        texts = [_circled(word, rings) for word in line]
-        blanks = _blank_after(line, plain)
-        out.append("".join(text + blank for text, blank in zip(texts, blanks, strict=True)).strip())
+        texts = [_circled(word, circles) for word in line]
+        spaces = _spaces_after(line, plain)
+        out.append("".join(text + space for text, space in zip(texts, spaces, strict=True)).strip())
         sure.extend(
             text if word.confidence >= SURE else "\n"
             for word, text in zip(line, texts, strict=True)
@@ -244,18 +250,18 @@ def _assemble(words: list[Word], rings: "list[Box]", plain: dict[str, str]) -> R
     total = sum(len(word.text) * word.confidence for word in words)
     confidence = total / characters if characters else 0.0
     weight = sum(len(word.text) * (word.confidence - 50) for word in words)
-    return Reading("\n".join(out), round(confidence, 2), round(weight, 2), " ".join(sure))
+    return OcrReading("\n".join(out), round(confidence, 2), round(weight, 2), " ".join(sure))
 
 
-def _circled(word: Word, rings: "list[Box]") -> str:
-    """The word, with its leading number circled again where a circle was erased."""
+def _circled(word: Word, circles: "list[Box]") -> str:
+    """The word, with its leading number circled if a circle was erased there."""
     match = re.match(r"\d{1,2}", word.text)
     if match is None or not 1 <= int(match[0]) <= 20:
         return word.text
     middle = word.top + word.height / 2
-    for ring in rings:
-        if ring.top < middle < ring.bottom and abs(ring.left - word.left) < (
-            ring.right - ring.left
+    for circle in circles:
+        if circle.top < middle < circle.bottom and abs(circle.left - word.left) < (
+            circle.right - circle.left
         ):
             return chr(0x245F + int(match[0])) + word.text[match.end() :]
     return word.text

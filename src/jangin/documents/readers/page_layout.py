@@ -1,9 +1,9 @@
-"""Unfold a page image: every table cell, shaded box and column stacked in reading order.
+"""Segment a page image: stack table cells, shaded boxes and columns in reading order.
 
 Tesseract's own page segmentation either loses text (mode 3) or reads straight across columns
 and table cells (mode 6). So the page is cut along its rules, the edges of its shading and its
-column gutters, and the pieces are stacked, one below the other, into one tall image, which
-mode 6 reads correctly and in one process.
+column gutters, and the pieces are stacked into one tall image, which mode 6 reads correctly in one
+process.
 
 Shape letters: H rows, W columns of pixels, top left first; grey levels 0 (ink) to 255 (paper).
 """
@@ -17,14 +17,15 @@ from scipy import ndimage
 
 Grey = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Line = NDArray[np.bool_]
+Profile = NDArray[np.bool_]
+"""One flag per row or per column of pixels."""
 
 INK_BELOW = 150
-"""Darker than this is ink, once the background is white."""
+"""Grey level below which a pixel is ink, after the background was made white."""
 SHADE_BELOW = 242
-"""A background darker than this is shading."""
+"""Grey level below which a background is shading."""
 TILE = 12
-"""Side, in pixels, of the tiles whose brightest part is taken for the background."""
+"""Side, in pixels, of the tiles whose bright part estimates the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Box:
 
 
 def unfold(page_HW: Grey, dpi: int) -> Grey:
-    """The page as one column, upright, black on white, without rules and shading."""
+    """The page as one column, (H, W) uint8: deskewed, black on white, without rules and shading."""
     page_HW = _upright(page_HW)
     background_HW = _background(page_HW)
     clean_HW = np.minimum(page_HW / background_HW * 255, 255).astype(np.uint8)
@@ -67,13 +68,13 @@ def unfold(page_HW: Grey, dpi: int) -> Grey:
 
 
 def has_ink(page_HW: Grey) -> bool:
-    """False for a blank page: nothing on it stands out from its surroundings."""
+    """False for a blank page, on which nothing is darker than its surroundings."""
     ink_HW = page_HW < _background(page_HW) * 0.7
     return int(ink_HW.sum()) > max(20, page_HW.size // 20_000)
 
 
 def _upright(page_HW: Grey) -> Grey:
-    """Rotate by the angle, within 2 degrees, at which the lines of text are sharpest."""
+    """The page rotated by the angle, up to 2 degrees, at which lines of text are sharpest."""
     height, width = page_HW.shape
     strip = 16
     strips = width // strip
@@ -95,7 +96,7 @@ def _upright(page_HW: Grey) -> Grey:
 
 
 def _background(page_HW: Grey) -> NDArray[np.float64]:
-    """Brightness of the paper around each pixel: shading and shadows, without the ink."""
+    """Brightness of the paper at each pixel, (H, W) float64: shading and shadows without ink."""
     height, width = page_HW.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     padded = np.pad(page_HW, ((0, rows * TILE - height), (0, columns * TILE - width)), mode="edge")
@@ -107,7 +108,7 @@ def _background(page_HW: Grey) -> NDArray[np.float64]:
 
 
 def _rules(ink_HW: Mask, dpi: int) -> Mask:
-    """Straight lines longer than any stroke of a letter: 0.5 inch across, 0.4 inch down."""
+    """Straight lines longer than strokes of letters: 0.5 inch horizontal, 0.4 inch vertical."""
     across_HW = _runs(ndimage.binary_dilation(ink_HW, np.ones((3, 1))), dpi // 2, axis=1)
     down_HW = _runs(ndimage.binary_dilation(ink_HW, np.ones((1, 3))), dpi * 2 // 5, axis=0)
     return across_HW | down_HW
@@ -141,8 +142,8 @@ def _inked(ink: Mask, axis: int) -> Mask:
     return np.asarray(ink.any(axis=axis), dtype=bool)
 
 
-def _extent(present: Line) -> tuple[int, int] | None:
-    """First and one past the last True; None where there is none."""
+def _extent(present: Profile) -> tuple[int, int] | None:
+    """(first True, one past the last True); None if there is no True."""
     where = np.flatnonzero(present)
     return (int(where[0]), int(where[-1]) + 1) if where.size else None
 
@@ -152,23 +153,23 @@ def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Grey]:
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
     boxes = {
-        number: Box(rows.start, rows.stop, columns.start, columns.stop)
-        for number, (rows, columns) in enumerate(ndimage.find_objects(labels_HW), start=1)
+        label: Box(rows.start, rows.stop, columns.start, columns.stop)
+        for label, (rows, columns) in enumerate(ndimage.find_objects(labels_HW), start=1)
         if min(rows.stop - rows.start, columns.stop - columns.start) > dpi // 16
     }
     image_HW = np.pad(clean_HW, 1, constant_values=255)
     outer = int(labels_HW[0, 0])
-    parents = {number: _parent(number, boxes, outer) for number in boxes}
+    parents = {label: _parent(label, boxes, outer) for label in boxes}
     yield from _region(outer, image_HW, labels_HW, boxes, parents, dpi)
 
 
-def _parent(number: int, boxes: dict[int, Box], outer: int) -> int:
-    """The smallest box that encloses this one."""
-    own = boxes[number]
+def _parent(label: int, boxes: dict[int, Box], outer: int) -> int:
+    """Label of the smallest box that encloses this one; `outer` if there is none."""
+    own = boxes[label]
     around = [
         (box.bottom - box.top, other)
         for other, box in boxes.items()
-        if other != number
+        if other != label
         and box.top < own.top
         and box.bottom > own.bottom
         and box.left < own.left
@@ -178,19 +179,19 @@ def _parent(number: int, boxes: dict[int, Box], outer: int) -> int:
 
 
 def _region(
-    number: int,
+    label: int,
     image_HW: Grey,
     labels_HW: NDArray[np.int32],
     boxes: dict[int, Box],
     parents: dict[int, int],
     dpi: int,
 ) -> Iterator[Grey]:
-    """Pieces of one enclosed area, down into the areas that it encloses."""
-    area = boxes[number]
+    """Pieces of one enclosed area and, recursively, of the areas inside it."""
+    area = boxes[label]
     inside = np.s_[area.top : area.bottom, area.left : area.right]
     flow_HW = np.full(image_HW.shape, 255, dtype=np.uint8)
-    flow_HW[inside] = np.where(labels_HW[inside] == number, image_HW[inside], 255)
-    cells = [n for n, parent in parents.items() if parent == number and n != number]
+    flow_HW[inside] = np.where(labels_HW[inside] == label, image_HW[inside], 255)
+    cells = [n for n, parent in parents.items() if parent == label and n != label]
     occupied_HW = flow_HW[inside] < INK_BELOW
     for cell in cells:
         box = boxes[cell]
@@ -216,7 +217,7 @@ def _region(
 
 
 def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box, list[int]]]:
-    """Cells that touch, as tables from top to bottom, each in row order."""
+    """(box, cells in row order) of tables from top to bottom; touching cells are one table."""
     tables: list[tuple[Box, list[int]]] = []
     for cell in sorted(cells, key=lambda n: boxes[n].top):
         box, members = boxes[cell], [cell]
@@ -232,18 +233,18 @@ def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box
 
 
 def columns(occupied_HW: Mask, dpi: int) -> list[Box]:
-    """Columns of text in reading order; one box where there is no gutter.
+    """Columns of text in reading order; one box if there is no gutter.
 
     A gutter is a white strip 0.1 inch wide and 0.8 inch high whose two sides both hold lines
     that fill half of their width or more; so a list, a ragged margin or page numbers behind
     leader dots are not columns.
     """
     height, width = occupied_HW.shape
-    whole = [Box(0, height, 0, width)]
+    page = [Box(0, height, 0, width)]
     across = _extent(_inked(occupied_HW, axis=0))
     gap, tall = max(4, dpi // 10), dpi * 4 // 5
     if across is None or across[1] - across[0] < 12 * gap or height < tall:
-        return whole
+        return page
     bin_height = max(1, dpi // 25)
     bins = -(-height // bin_height)
     padded = np.pad(occupied_HW, ((0, bins * bin_height - height), (0, 0)))
@@ -259,7 +260,7 @@ def columns(occupied_HW: Mask, dpi: int) -> list[Box]:
         if _is_text(left_BW) and _is_text(right_BW):
             best = (bottom - top, x + gap // 2, top, bottom)
     if best is None:
-        return whole
+        return page
     _, x, top, bottom = best
     y0, y1 = top * bin_height, min(height, bottom * bin_height)
     parts = [Box(0, y0, 0, width), Box(y0, y1, 0, x), Box(y0, y1, x, width)]
@@ -270,8 +271,8 @@ def columns(occupied_HW: Mask, dpi: int) -> list[Box]:
     return [box for box in parts + below if box.top < box.bottom]
 
 
-def _longest_run(free_B: Line) -> tuple[int, int]:
-    """Start and stop of the longest stretch of True."""
+def _longest_run(free_B: Profile) -> tuple[int, int]:
+    """(start, stop) of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], free_B.view(np.int8), [0]))))
     if not edges.size:
         return 0, 0
@@ -281,13 +282,13 @@ def _longest_run(free_B: Line) -> tuple[int, int]:
 
 
 def _trim(rows_BW: Mask, run: tuple[int, int]) -> tuple[int, int]:
-    """The run without the blank rows at its ends."""
+    """The run without the empty rows at its ends."""
     inked = _extent(_inked(rows_BW[run[0] : run[1]], axis=1))
     return (run[0] + inked[0], run[0] + inked[1]) if inked else (0, 0)
 
 
 def _is_text(side_BW: Mask) -> bool:
-    """True if there are inked rows on most of the height, and they span half of the width."""
+    """True if at least 30 % of the rows have ink, whose median extent is half of the width."""
     inked_BW = side_BW[_inked(side_BW, axis=1)]
     if len(inked_BW) < 0.3 * len(side_BW) or not inked_BW.shape[1]:
         return False
@@ -297,7 +298,7 @@ def _is_text(side_BW: Mask) -> bool:
 
 
 def _stack(pieces: list[Grey], dpi: int) -> Grey:
-    """The pieces that hold ink, cropped, one below the other."""
+    """The pieces that have ink, cropped and stacked vertically."""
     margin = dpi // 8
     crops: list[Grey] = []
     for piece_HW in pieces:

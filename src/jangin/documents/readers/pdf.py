@@ -13,16 +13,17 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.documents.readers.text_layer import Agreement, agreement, suspicion, without_text
+from jangin.documents.readers.text_layer import OcrAgreement, agreement, suspicion, without_text
 from jangin.text.normalize import clean_text
 
 SAMPLES = 3
-"""Pages of a suspicious document that are compared with OCR."""
+"""Number of suspicious pages that are compared with OCR."""
 WIDESPREAD = 0.2
-"""From this share of suspicious pages on, a failed sample condemns the whole text layer."""
+"""If at least this share of pages is suspicious, a failed sample rejects the whole text layer."""
 LEGIBLE = 50.0
-"""Below this confidence OCR cannot speak against a text layer."""
+"""Minimum confidence at which OCR can contradict a text layer."""
 BLANK_DPI = 50
+"""Resolution for deciding whether a page is blank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +35,34 @@ class Pdf:
     file: SourceFile
     settings: ReaderSettings
 
-    def reader(self, languages: tuple[str, ...]) -> ocr.Reader:
+    def reader(self, languages: tuple[str, ...]) -> ocr.OcrReader:
         """An OCR reader for these languages; raises `MachineError` where they are missing."""
         settings = self.settings
-        return ocr.Reader(settings.ledger, languages, settings.dpi, settings.workers)
+        return ocr.OcrReader(settings.ledger, languages, settings.dpi, settings.workers)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[ocr.Picture]:
-        """Pages to read, rendered one by one as they are asked for."""
+    def pictures(self, numbers: Sequence[int]) -> Iterator[ocr.PageImage]:
+        """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
-            yield ocr.Picture(f"{self.file.digest} {number}", self._render(number))
+            yield ocr.PageImage(f"{self.file.digest} {number}", self._render(number))
 
     def _render(self, number: int) -> Callable[[], Any]:
-        return lambda: pdf.picture(self.document, number, self.settings.dpi)
+        return lambda: pdf.render_page(self.document, number, self.settings.dpi)
 
-    def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, ocr.Reading]:
-        """OCR readings of these pages, under a progress bar."""
+    def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, ocr.OcrReading]:
+        """{page number: OCR reading}, under a progress bar."""
         if not numbers:
             return {}
         progress = self.settings.progress
         bar = progress.start(f"ocr {self.file.name}", len(numbers))
-        found = {}
+        done = {}
         try:
             readings = self.reader(languages).read(self.pictures(numbers))
             for number, reading in zip(numbers, readings, strict=True):
-                found[number] = reading
+                done[number] = reading
                 progress.advance(bar, note=f"page {number}")
         finally:
             progress.stop(bar)
-        return found
+        return done
 
 
 def read_pdf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
@@ -82,7 +83,7 @@ def read_pdf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
 
 def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     """Every page, even if no page has text; raises as `read_pdf`."""
-    with pdf.opened(file.path) as document:
+    with pdf.open_pdf(file.path) as document:
         source = Pdf(document, file, settings)
         layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
         return [
@@ -91,7 +92,7 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
 
 
 def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
-    """Decide page by page."""
+    """Text layer or OCR, decided page by page."""
     if source.settings.ocr == "never":
         disordered = sum(layer.disordered for layer in layers)
         by_position = disordered > 0.1 * sum(layer.lines for layer in layers)
@@ -109,8 +110,8 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     if not reasons and not suspicious:
         return [_from_layer(layer, by_position=False) for layer in layers]
     languages = source.settings.ocr_languages or _languages(source, layers, list(reasons))
-    by_position, condemned = _compare(source, layers, suspicious, languages)
-    reasons.update(condemned)
+    by_position, rejected = _compare(source, layers, suspicious, languages)
+    reasons.update(rejected)
     readings = source.read(sorted(reasons), languages)
     return [
         _choose(layer, readings.get(layer.number), reasons.get(layer.number, ""), by_position)
@@ -119,10 +120,10 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
 
 
 def _inked(source: Pdf, numbers: list[int]) -> set[int]:
-    """Those pages that are not blank."""
+    """Numbers of the pages that are not blank."""
     from jangin.documents.readers.page_layout import has_ink
 
-    return {n for n in numbers if has_ink(pdf.picture(source.document, n, BLANK_DPI))}
+    return {n for n in numbers if has_ink(pdf.render_page(source.document, n, BLANK_DPI))}
 
 
 def _compare(
@@ -131,7 +132,7 @@ def _compare(
     suspicious: dict[int, str],
     languages: tuple[str, ...],
 ) -> tuple[bool, dict[int, str]]:
-    """(put characters in order by position, {page: why its text layer is not to be used})."""
+    """(whether to order characters by position, {page: why its text layer is rejected})."""
     if not suspicious:
         return False, {}
     sample = source.read(_spread(sorted(suspicious), layers), languages)
@@ -153,9 +154,9 @@ def _compare(
 
 
 def _agreement(
-    layers: list[pdf.PageText], readings: dict[int, ocr.Reading], by_position: bool
-) -> Agreement:
-    """How well the text layer of some pages agrees with what OCR read there, if legible."""
+    layers: list[pdf.PageText], readings: dict[int, ocr.OcrReading], by_position: bool
+) -> OcrAgreement:
+    """How well the text layer agrees with OCR on pages where OCR is confident enough."""
     return agreement(
         (layers[n - 1].seen if by_position else layers[n - 1].drawn, reading.sure)
         for n, reading in readings.items()
@@ -164,7 +165,7 @@ def _agreement(
 
 
 def _spread(numbers: list[int], layers: list[pdf.PageText]) -> list[int]:
-    """From beginning, middle and end, the page with the longest lines: prose compares best."""
+    """The page with the longest lines from beginning, middle and end: prose compares best."""
     count = min(SAMPLES, len(numbers))
     cuts = [index * len(numbers) // count for index in range(count + 1)]
 
@@ -178,7 +179,7 @@ def _spread(numbers: list[int], layers: list[pdf.PageText]) -> list[int]:
 def _languages(
     source: Pdf, layers: list[pdf.PageText], without_layer: list[int]
 ) -> tuple[str, ...]:
-    """Tesseract code of the document's own language, from its text or from one page's picture.
+    """Tesseract code of the document's language, from its text or from OCR of one page.
 
     One language reads better than several at once: on Korean pages `kor` loses 0.9 % of the
     characters where `kor+eng` loses 2.6 to 3.3 %.
@@ -200,9 +201,9 @@ def _languages(
 
 
 def _choose(
-    layer: pdf.PageText, reading: ocr.Reading | None, reason: str, by_position: bool
+    layer: pdf.PageText, reading: ocr.OcrReading | None, reason: str, by_position: bool
 ) -> PageReading:
-    """OCR where it was needed and found at least what the text layer has."""
+    """OCR where it was needed, unless it found less than twice a text layer of few characters."""
     text = _from_layer(layer, by_position)
     if reading is None:
         return text

@@ -1,6 +1,6 @@
-"""PDF pages: their text in the order drawn and in the order seen, and pictures of them.
+"""Text layer and rendered images of PDF pages, through pypdfium2.
 
-pdfium is not thread-safe: everything here belongs to the thread that opened the file.
+pdfium is not thread-safe: use everything here in the thread that opened the file only.
 """
 
 import ctypes
@@ -19,31 +19,34 @@ if TYPE_CHECKING:
     from jangin.documents.readers.page_layout import Grey
 
 MOST_PIXELS = 40_000_000
-"""Posters and plans are rendered more coarsely, so that memory stays bounded."""
+"""Larger pages (posters, plans) are rendered at a lower resolution, to bound memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """What the text layer of one page says, and how it lies on the page."""
+    """Text layer of one page, in two orders, with figures about its layout."""
 
     number: int
     """From 1."""
     drawn: str
-    """Characters in the order the file draws them."""
+    """Text in the order in which the file draws it."""
     seen: str
-    """Characters of each line from left to right, whatever the order they are drawn in."""
+    """Text with the characters of each line sorted from left to right."""
     lines: int
     disordered: int
-    """Lines whose characters jump back to the left."""
+    """Number of lines whose characters are not drawn from left to right."""
     objects: int
-    """Pictures, paths, texts and forms on the page."""
+    """Number of images, paths, texts and forms on the page."""
     picture_share: float
-    """Share of the page that its pictures cover, 0 to 1."""
+    """Share of the page that its images cover, 0 to 1."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """An open `pypdfium2.PdfDocument`; raises `UnreadableError`."""
+def open_pdf(path: Path) -> Iterator[Any]:
+    """An open `pypdfium2.PdfDocument`.
+
+    Raises: UnreadableError: the file or one of its pages is damaged, or needs a password.
+    """
     import pypdfium2
 
     try:
@@ -68,8 +71,8 @@ def opened(path: Path) -> Iterator[Any]:
         document.close()
 
 
-def picture(document: Any, number: int, dpi: int) -> "Grey":
-    """Page `number` (from 1) as grey levels, rows by columns."""
+def render_page(document: Any, number: int, dpi: int) -> "Grey":
+    """Image of page `number` (from 1), (H, W) uint8: 0 black to 255 white."""
     import numpy as np
 
     page = document[number - 1]
@@ -93,10 +96,10 @@ def page_text(document: Any, number: int) -> PageText:
     finally:
         text_page.close()
         page.close()
-    whole = _merged(lines)
-    disordered = len(lines) - len(whole)
+    merged = _merged(lines)
+    disordered = len(lines) - len(merged)
     seen = []
-    for line in whole:
+    for line in merged:
         if _jumps_back(line):
             disordered += 1
             seen.append(sorted((g for g in line if g.right > g.left), key=lambda g: g.left))
@@ -114,9 +117,9 @@ def page_text(document: Any, number: int) -> PageText:
 
 
 def _merged(lines: list[list[Glyph]]) -> list[list[Glyph]]:
-    """Lines, with a fragment that was drawn on its own put back into the line it lies within.
+    """Lines, with fragments that were drawn separately moved into the line that surrounds them.
 
-    Columns stay apart: a fragment belongs to a line only if it lies between the line's ends.
+    Columns are not joined: a fragment belongs to a line only if it is between the line's ends.
     """
     out: list[list[Glyph]] = [list(line) for line in lines]
     for index in sorted(range(len(out)), key=lambda i: len(lines[i])):
@@ -138,7 +141,7 @@ def _merged(lines: list[list[Glyph]]) -> list[list[Glyph]]:
 
 
 def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
-    """True if the fragment fills a gap of a longer line on the same height."""
+    """True if the fragment fills a gap of a longer line at the same height."""
     first, other = fragment[0], line[0]
     height = max(other.top - other.bottom, 1.0)
     if len(line) < len(fragment) or abs(first.bottom - other.bottom) > 0.3 * height:
@@ -153,7 +156,7 @@ def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
 
 
 def _lines(text_page: Any, count: int) -> Iterator[list[Glyph]]:
-    """Lines as pdfium finds them, cut again where it overlooks a return to the left margin."""
+    """Lines as pdfium separates them, cut also where it misses a return to the left margin."""
     import pypdfium2.raw as pdfium
 
     box = pdfium.FS_RECTF()
@@ -187,20 +190,20 @@ def _lines(text_page: Any, count: int) -> Iterator[list[Glyph]]:
 
 
 def _returns(last: Glyph, glyph: Glyph) -> bool:
-    """True if `glyph` stands on another line than `last`; a raised note number does not."""
+    """True if `glyph` is on another line than `last`; a superscript is not."""
     height = max(glyph.top - glyph.bottom, 1.0)
     step = abs(glyph.bottom - last.bottom)
     return step > 0.9 * height or (glyph.left < last.left - height and step > 0.5 * height)
 
 
 def _jumps_back(line: list[Glyph]) -> bool:
-    """True if a visible character starts to the left of the one before it."""
+    """True if a visible character begins to the left of the one drawn before it."""
     lefts = [g.left for g in line if g.right > g.left and not g.character.isspace()]
     return any(after < before - 1 for before, after in pairwise(lefts))
 
 
 def _joined(line: list[Glyph]) -> str:
-    """The characters, with a space where there is a gap of a quarter of the line's height."""
+    """Text of the line, with a space at each gap wider than a quarter of its height."""
     out: list[str] = []
     before: Glyph | None = None
     for glyph in line:
@@ -221,7 +224,7 @@ def _joined(line: list[Glyph]) -> str:
 
 
 def _page(lines: list[list[Glyph]]) -> str:
-    """The lines' texts; an empty line where the gap is that between paragraphs."""
+    """Text of the lines, NFC, with an empty line at each gap as large as between paragraphs."""
     bottoms = [min(glyph.bottom for glyph in line) for line in lines]
     steps = sorted(a - b for a, b in pairwise(bottoms) if a - b > 1)
     pitch = steps[len(steps) // 2] if steps else 0.0
@@ -234,16 +237,16 @@ def _page(lines: list[list[Glyph]]) -> str:
 
 
 def _objects(page: Any) -> tuple[int, float]:
-    """How many things are drawn, and the share of the page under its largest pictures."""
+    """(number of objects, share of the page that images cover)."""
     import pypdfium2.raw as pdfium
 
     width, height = page.get_size()
     area = 0.0
     count = 0
-    for thing in page.get_objects(max_depth=2):
+    for item in page.get_objects(max_depth=2):
         count += 1
-        if thing.type == pdfium.FPDF_PAGEOBJ_IMAGE:
-            left, bottom, right, top = thing.get_bounds()
+        if item.type == pdfium.FPDF_PAGEOBJ_IMAGE:
+            left, bottom, right, top = item.get_bounds()
             area += max(0.0, min(right, width) - max(left, 0)) * max(
                 0.0, min(top, height) - max(bottom, 0)
             )

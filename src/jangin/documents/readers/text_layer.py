@@ -1,7 +1,7 @@
-"""Is a text layer sound? Cheap signs of trouble first, then a comparison with what is seen.
+"""Is the text layer of a page trustworthy? Cheap heuristics first, then a comparison with OCR.
 
-A sound document costs no OCR. A suspicious one is sampled: a few of its pages are read by OCR
-and compared with the text layer, once as drawn and once put in order by position.
+A trustworthy document needs no OCR. Of a suspicious one, a few pages are read by OCR and compared
+with the text layer, once in the order drawn and once in the order of position.
 """
 
 import re
@@ -33,26 +33,26 @@ digits are displaced."""
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """Shares of what OCR saw that the text layer has too, 0 to 1."""
+class OcrAgreement:
+    """Shares of what OCR read that the text layer has too, 0 to 1."""
 
     everything: float
     digits: float
-    """Of the sequences that mix digits and letters, such as `제12조`; 1 where there are few."""
+    """Share of the sequences that mix digits and letters, such as `제12조`; 1 if there are few."""
 
     @property
     def sound(self) -> bool:
-        """True if the text layer says what the page shows."""
+        """True if the text layer agrees with the page."""
         return self.everything >= MIN_ALL and self.digits >= MIN_DIGITS
 
     @property
     def total(self) -> float:
-        """For choosing between two orders of the same layer."""
+        """Sum of both, for choosing between two orders of the same layer."""
         return self.everything + self.digits
 
 
 def without_text(page: PageText) -> str:
-    """Why a page has to be read from its picture; empty where its text layer may do."""
+    """Why a page needs OCR; empty if it has a text layer. The text is stored."""
     count = sum(not character.isspace() for character in page.drawn)
     if count == 0 and page.objects:
         return "no text layer"
@@ -62,7 +62,7 @@ def without_text(page: PageText) -> str:
 
 
 def suspicion(page: PageText) -> str:
-    """The first cheap sign that the text layer is not sound; empty where there is none."""
+    """The first sign that the text layer is wrong; empty if there is none. The text is stored."""
     text = page.drawn
     size = max(1, sum(not character.isspace() for character in text))
     bad = len(BAD.findall(text))
@@ -83,7 +83,7 @@ def suspicion(page: PageText) -> str:
 
 
 def _implausible(text: str) -> str:
-    """Letters in proportions that no Korean or English text has: a wrong character map."""
+    """Letter frequencies that no Korean or English text has: the font's character map is wrong."""
     hangul = [character for character in text if "가" <= character <= "힣"]
     if len(hangul) >= 100:
         share = sum(character in COMMON_HANGUL for character in hangul) / len(hangul)
@@ -97,11 +97,11 @@ def _implausible(text: str) -> str:
     return ""
 
 
-def agreement(pairs: Iterable[tuple[str, str]]) -> Agreement:
-    """Compare (text layer, what OCR is sure of) of some pages, all together.
+def agreement(pairs: Iterable[tuple[str, str]]) -> OcrAgreement:
+    """Agreement of (text layer, `Reading.sure` of OCR) over some pages, all together.
 
-    By sequences of four letters and digits, so the order of lines does not matter. In what OCR
-    is sure of, a line break stands for words left out.
+    Compares sets of four-letter sequences, so the order of lines does not matter. A line break in
+    `sure` marks omitted words.
     """
     expected = present = mixed = mixed_present = 0
     for layer, sure in pairs:
@@ -112,7 +112,7 @@ def agreement(pairs: Iterable[tuple[str, str]]) -> Agreement:
             mixed += is_mixed
             present += gram in known
             mixed_present += is_mixed and gram in known
-    return Agreement(
+    return OcrAgreement(
         everything=present / expected if expected else 1.0,
         digits=mixed_present / mixed if mixed >= 8 else 1.0,
     )

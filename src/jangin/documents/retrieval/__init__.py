@@ -1,1 +1,1 @@
-"""Search engines, recorded search results and the BM25 index."""
+"""Questions to snippets: BM25 index, web search engines, recorded results."""

@@ -1,6 +1,7 @@
-"""A full-text index in memory: BM25 over morphemes and over letter bigrams, summed.
+"""In-memory BM25 index: the mean of the scores over morphemes and over letter bigrams.
 
-Morphemes find `계약을` by `계약`; bigrams find what the analyser cuts wrongly, and any language.
+Morphemes match `계약을` with `계약`; bigrams match words that the analyser cuts wrongly, and work
+for any language.
 """
 
 from collections import Counter
@@ -16,36 +17,36 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 K1, B = 0.9, 0.4
-"""Saturation and length, as Anserini sets them for passages."""
+"""Term saturation and length normalisation, with Anserini's values for passages."""
 BLOCK_CELLS = 20_000_000
-"""Scores that are held at once."""
+"""Maximum number of scores in memory at once, 8 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A text that was found."""
+    """One text that matches a query."""
 
-    place: int
-    """Number of the text in the index, from 0."""
+    index: int
+    """Position of the text in the index, from 0."""
     score: float
-    """0: no term in common; 1: no text could hold more of the query."""
+    """0: no term in common; 1: the most that any text could score for this query."""
 
 
 @dataclass(slots=True)
 class Bm25:
     """Okapi BM25 (Robertson and Zaragoza 2009, with Lucene's idf, which is never negative).
 
-    A score is divided by the most that any text could get for the query, so that scores of
-    different queries, and of different kinds of terms, can be compared and added.
+    A score is divided by the maximum that any text could reach for the query, so that scores of
+    different queries and of different kinds of terms can be compared and added.
     """
 
     weights: "csr_matrix"
-    """Weight of each term in each text, shape [texts, terms]."""
+    """Weight of each term in each text, (texts, terms) float64."""
     vocabulary: dict[str, int]
     idf: "NDArray[np.float64]"
-    """By term."""
+    """Inverse document frequency of each term, (terms,) float64."""
     idf_unknown: float
-    """Of a term that no text holds."""
+    """Inverse document frequency of a term that is in no text."""
 
     @classmethod
     def build(cls, texts: Iterable[Sequence[str]]) -> "Bm25":
@@ -65,8 +66,8 @@ class Bm25:
             lengths.append(len(text))
         total = len(lengths)
         columns, frequency = np.array(terms, np.int64), np.array(counts, np.float64)
-        found_in = np.bincount(columns, minlength=len(vocabulary))
-        idf = np.log(1 + (total - found_in + 0.5) / (found_in + 0.5))
+        document_frequency = np.bincount(columns, minlength=len(vocabulary))
+        idf = np.log(1 + (total - document_frequency + 0.5) / (document_frequency + 0.5))
         relative = np.array(lengths, np.float64) / max(float(np.mean(lengths or [0])), 1.0)
         penalty = K1 * (1 - B + B * np.repeat(relative, np.diff(starts)))
         weights = idf[columns] * frequency * (K1 + 1) / (frequency + penalty)
@@ -75,7 +76,7 @@ class Bm25:
         return cls(csr_matrix((weights, columns, starts), shape), vocabulary, idf, unknown)
 
     def queries(self, queries: Iterable[Sequence[str]]) -> "csr_matrix":
-        """Queries as rows that give normalised scores when multiplied, shape [queries, terms]."""
+        """Query weights, (queries, terms) float64; times `weights.T` they are normalised scores."""
         from scipy.sparse import csr_matrix
 
         columns: list[int] = []
@@ -94,23 +95,26 @@ class Bm25:
 
 @dataclass(slots=True)
 class PassageIndex:
-    """Finds the passages that answer a question, by the mean of both BM25 scores."""
+    """Ranks passages for a question by the mean of both BM25 scores."""
 
     size: int
     parts: tuple[Bm25, Bm25]
-    """By morphemes, by bigrams."""
+    """The index over morphemes, then the one over bigrams."""
 
     @classmethod
     def build(
         cls, texts: Sequence[str], track: Callable[[Sequence[str]], Iterable[str]] = iter
     ) -> "PassageIndex":
-        """An index of texts; `track` may draw a bar. Raises `MachineError` as `morphemes` does."""
+        """An index of texts; `track` may draw a progress bar.
+
+        Raises: MachineError: kiwipiepy is not installed.
+        """
         analysed = zip(track(texts), morphemes(texts), strict=True)
         by_morphemes = Bm25.build(terms for _, terms in analysed)
         return cls(len(texts), (by_morphemes, Bm25.build(map(bigrams, texts))))
 
-    def search(self, queries: Sequence[str], most: int) -> Iterator[list[Hit]]:
-        """For each query at most so many hits, best first; ties in the order of the texts.
+    def search(self, queries: Sequence[str], limit: int) -> Iterator[list[Hit]]:
+        """At most `limit` hits for each query, best first; ties in the order of the texts.
 
         A text without a term in common is never a hit.
         """
@@ -122,13 +126,13 @@ class PassageIndex:
         rows = max(1, BLOCK_CELLS // self.size)
         for start in range(0, len(queries), rows):
             for scores in self.scores(queries[start : start + rows]):
-                least = np.partition(scores, -most)[-most] if most < self.size else 0.0
-                found = np.flatnonzero((scores >= least) & (scores > 0))
-                best = found[np.argsort(-scores[found], kind="stable")][:most]
-                yield [Hit(int(place), round(float(scores[place]), 6)) for place in best]
+                least = np.partition(scores, -limit)[-limit] if limit < self.size else 0.0
+                matches = np.flatnonzero((scores >= least) & (scores > 0))
+                best = matches[np.argsort(-scores[matches], kind="stable")][:limit]
+                yield [Hit(int(index), round(float(scores[index]), 6)) for index in best]
 
     def scores(self, queries: Sequence[str]) -> "NDArray[np.float64]":
-        """Scores of all texts, shape [queries, texts]."""
+        """Scores of all texts for all queries, (queries, texts) float64, dense."""
         by_morphemes, by_bigrams = self._multipliers(queries)
         total: NDArray[np.float64] = (by_morphemes @ self.parts[0].weights.T).toarray()
         total += (by_bigrams @ self.parts[1].weights.T).toarray()
@@ -137,14 +141,18 @@ class PassageIndex:
     def score_pairs(
         self, queries: Sequence[str], pairs: Sequence[tuple[int, int]]
     ) -> "NDArray[np.float64]":
-        """Scores of (number of the query, number of the text), without those of all others."""
+        """Scores of some pairs only, (pairs,) float64 in their order, each 0 to 1.
+
+        A pair is (index into `queries`, index of the text). Memory grows with the terms of the
+        pairs, not with queries times texts.
+        """
         import numpy as np
 
         rows = [row for row, _ in pairs]
-        places = [place for _, place in pairs]
+        texts = [text for _, text in pairs]
         total = np.zeros(len(pairs))
         for part, multipliers in zip(self.parts, self._multipliers(queries), strict=True):
-            product = multipliers[rows].multiply(part.weights[places])
+            product = multipliers[rows].multiply(part.weights[texts])
             total += np.asarray(product.sum(axis=1)).ravel()
         return total / 2
 

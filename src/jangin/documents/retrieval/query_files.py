@@ -1,4 +1,4 @@
-"""Files that people keep: seed words, one a line, and questions in the shapes they come in."""
+"""Read seed words and questions from text, JSON and JSON Lines files."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,91 +18,101 @@ LONGEST_WORD = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A word or a question, and the line or row it stands in, from 1."""
+class Entry:
+    """A word or a question, and its line or row in the file, from 1."""
 
     text: str
-    number: int
+    line: int
     seed_word: str = ""
 
 
 def read_text(path: Path, say: Callable[[str], None]) -> str:
-    """A file of people's making: UTF-8 with or without a mark, UTF-16, CP949; NFC.
+    """Text of a file in any encoding that `plain.decode` accepts, NFC; `say` reports CP949.
 
-    Raises `DataError` where it is missing, empty, or no text.
+    Raises: DataError: the file is missing, empty, or no text.
     """
     try:
         text = clean_text(decode(path.read_bytes(), lambda note: say(f"{path.name}: {note}")))
     except FileNotFoundError as error:
         raise DataError(
-            f"{path} does not exist. Put the file there, or correct its name in the project file."
+            f"{path} does not exist. Create it, or correct its name in the project file."
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error.strerror}. Name a file you may read."
+            f"{path} cannot be read: {error.strerror}. Name a file that you have access to."
         ) from error
     except UnreadableError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not text.strip():
-        raise DataError(f"{path} is empty. Put something into it.")
+        raise DataError(f"{path} is empty. Write one entry per line into it.")
     return text
 
 
-def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Line], list[Line]]:
-    """(words in order, repeats); blank lines and lines that begin with `#` say nothing.
+def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Entry], list[Entry]]:
+    """(words in order, repeats); empty lines and lines that begin with `#` are skipped.
 
-    A word is the same where only spacing, case and punctuation differ. Raises `DataError`.
+    Two words are the same if only spacing, case and punctuation differ.
+
+    Raises: DataError: as `read_text`; or a line is no word, or is too long; names the line.
     """
-    words: dict[str, Line] = {}
-    repeats: list[Line] = []
+    words: dict[str, Entry] = {}
+    repeats: list[Entry] = []
     for number, line in enumerate(read_text(path, say).split("\n"), start=1):
         text = collapse_spaces(line)
         if not text or text.startswith("#"):
             continue
         key = letters_and_digits(text)
         if not key:
-            raise DataError(f"{path}:{number}: {text!r} is no word. Correct or delete that line.")
+            raise DataError(
+                f"{path}:{number}: {text!r} has no letter or digit. Correct or delete that line."
+            )
         if len(text) > LONGEST_WORD:
             raise DataError(
-                f"{path}:{number}: a line of {len(text)} characters, which is no seed word. "
-                "Write one word or short phrase a line."
+                f"{path}:{number}: {len(text)} characters, but the maximum is {LONGEST_WORD}. "
+                "Write one word or short phrase per line."
             )
         if key in words:
-            repeats.append(Line(text, number))
+            repeats.append(Entry(text, number))
         else:
-            words[key] = Line(text, number)
+            words[key] = Entry(text, number)
     if not words:
-        raise DataError(f"{path} holds no word, only comments. Write one word a line.")
+        raise DataError(f"{path} has no word, only comments. Write one word per line.")
     return list(words.values()), repeats
 
 
-def read_questions(path: Path, say: Callable[[str], None]) -> list[Line]:
-    """Questions of a file, in order, repeats included; raises `DataError` with line or row.
+def read_questions(path: Path, say: Callable[[str], None]) -> list[Entry]:
+    """Questions of a file, in order, repeats included.
 
     `.jsonl`: a line `{"seed_word": ..., "questions": [...]}` or `{"question": ...}`. `.json`: a
-    list of such rows or of questions, or `{seed word: [questions]}`. Else: one question a line.
+    list of such rows or of questions, or `{seed word: [questions]}`. Else: one question per line.
+
+    Raises: DataError: as `read_text`; or a row has no question; names the line or row.
     """
     text = read_text(path, say)
-    questions: list[Line] = []
+    questions: list[Entry] = []
     for number, value in _rows(path, text):
         where = f"{path}:{number}"
         for question, word in _questions(where, value):
             clean_question = collapse_spaces(nfc(question))
             if not letters_and_digits(clean_question):
-                raise DataError(f"{where}: {question!r} is no question. Correct or delete it.")
-            questions.append(Line(clean_question, number, collapse_spaces(nfc(word))))
+                raise DataError(
+                    f"{where}: {question!r} has no letter or digit. Correct or delete it."
+                )
+            questions.append(Entry(clean_question, number, collapse_spaces(nfc(word))))
     if not questions:
-        raise DataError(f"{path} holds no question. Put one in, or turn `queries` off.")
+        raise DataError(
+            f"{path} has no question. Write one per line, or remove `documents: queries`."
+        )
     return questions
 
 
 def parse_json(where: str, text: str) -> Any:
-    """JSON; raises `DataError` that says where it stands."""
+    """The parsed value; raises `DataError` that begins with `where`."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{where}: no JSON: {error.msg} at character {error.pos + 1}. Correct or delete it."
+            f"{where}: invalid JSON: {error.msg} at character {error.pos + 1}. Correct that."
         ) from error
 
 
@@ -114,24 +124,24 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     elif path.suffix == ".json":
         data = parse_json(str(path), text)
         if isinstance(data, Mapping) and not any(key in data for key in WORD_KEYS):
-            data = [{"seed_word": word, "questions": found} for word, found in data.items()]
+            data = [{"seed_word": word, "questions": questions} for word, questions in data.items()]
         yield from enumerate(data if isinstance(data, list) else [data], start=1)
     else:
         yield from ((number, line) for number, line in lines if not line.startswith("#"))
 
 
 def _questions(where: str, value: Any) -> Iterator[tuple[str, str]]:
-    """(question, seed word) of one row; raises `DataError` when there is none in it."""
+    """(question, seed word) of one row; raises `DataError` if it has no question."""
     if isinstance(value, str):
         yield value, ""
         return
     row = value if isinstance(value, Mapping) else {}
-    found = _first(row, LIST_KEYS) or _first(row, QUESTION_KEYS)
+    questions = _first(row, LIST_KEYS) or _first(row, QUESTION_KEYS)
     word = _first(row, WORD_KEYS) or ""
-    several = found if isinstance(found, list) else [found]
-    if not found or not isinstance(word, str) or not all(isinstance(q, str) for q in several):
+    several = questions if isinstance(questions, list) else [questions]
+    if not questions or not isinstance(word, str) or not all(isinstance(q, str) for q in several):
         raise DataError(
-            f"{where}: no question here. A row looks like "
+            f"{where}: no question in this row. A row looks like "
             '{"seed_word": "...", "questions": ["...", "..."]} or {"question": "..."}.'
         )
     for question in several:

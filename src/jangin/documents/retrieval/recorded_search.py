@@ -1,4 +1,4 @@
-"""Search results that were recorded before, so that a project runs offline."""
+"""Replay recorded search results, so that a project runs offline."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from jangin.core.errors import DataError
 from jangin.documents.retrieval.query_files import QUESTION_KEYS, parse_json, read_text
-from jangin.documents.retrieval.web_search import Found, plain
+from jangin.documents.retrieval.web_search import SearchResult, plain
 from jangin.text.normalize import letters_and_digits
 
 SNIPPET_KEYS = ("snippets", "document", "documents", "results")
@@ -15,16 +15,18 @@ URL_KEYS = ("url", "link")
 
 
 class RecordedSearch:
-    """What was found for each question; a question is known by its letters and digits."""
+    """Recorded results by question; spacing, case and punctuation of a question do not matter."""
 
     def __init__(self, path: Path, say: Callable[[str], None] = lambda _note: None) -> None:
-        """Read a `.jsonl` or `.json` file; raises `DataError` with line or row.
+        """Read a `.jsonl` or `.json` file.
+
+        Raises: DataError: no such file, or a row has another shape; names the line or row.
 
         A row is `{"question": ..., "snippets": [...]}`, where a snippet is a text or has `text`,
         `title` and `url`; a `.json` may also be `{question: [snippets]}`.
         """
         self.path = path
-        self._found: dict[str, list[Found]] = {}
+        self._results: dict[str, list[SearchResult]] = {}
         text = read_text(path, say)
         if path.suffix == ".jsonl":
             for number, line in enumerate(text.split("\n"), start=1):
@@ -33,20 +35,20 @@ class RecordedSearch:
             return
         data = parse_json(str(path), text)
         if isinstance(data, Mapping):
-            data = [{"question": question, "snippets": found} for question, found in data.items()]
+            data = [{"question": question, "snippets": rows} for question, rows in data.items()]
         for number, row in enumerate(data if isinstance(data, list) else [data], start=1):
             self._add(f"{path}: row {number}", row)
 
     def __len__(self) -> int:
-        """Questions in the file."""
-        return len(self._found)
+        """Number of questions in the file."""
+        return len(self._results)
 
-    def find(self, question: str) -> list[Found] | None:
-        """The recorded results, which may be none; None for a question that was not recorded."""
-        return self._found.get(letters_and_digits(question))
+    def find(self, question: str) -> list[SearchResult] | None:
+        """The recorded results, possibly an empty list; None if the question was not recorded."""
+        return self._results.get(letters_and_digits(question))
 
     def _add(self, where: str, row: Any) -> None:
-        """Take a row; one question in two rows has the results of both."""
+        """Add a row; the results of a question in two rows are joined."""
         question = _first(row, QUESTION_KEYS)
         snippets = _first(row, SNIPPET_KEYS)
         if not isinstance(question, str) or not isinstance(snippets, list):
@@ -54,14 +56,16 @@ class RecordedSearch:
                 f'{where}: no search result. A row looks like {{"question": "...", "snippets": '
                 '["...", {"text": "...", "url": "..."}]}.'
             )
-        found = self._found.setdefault(letters_and_digits(question), [])
+        results = self._results.setdefault(letters_and_digits(question), [])
         for number, snippet in enumerate(snippets, start=1):
             text = snippet if isinstance(snippet, str) else _first(snippet, TEXT_KEYS)
             if not isinstance(text, str):
                 raise DataError(f"{where}: snippet {number} has no text. Correct or delete it.")
             if plain(text):
                 title, url = _first(snippet, ("title",)), _first(snippet, URL_KEYS)
-                found.append(Found(text=plain(text), title=plain(title or ""), url=str(url or "")))
+                results.append(
+                    SearchResult(text=plain(text), title=plain(title or ""), url=str(url or ""))
+                )
 
 
 def _first(row: Any, keys: tuple[str, ...]) -> Any:

@@ -1,7 +1,7 @@
 """Clients of web search engines: Naver's open API, SearXNG, Brave.
 
-They differ in how a request is written and how a reply is read; asking politely, trying again and
-keeping what was answered is the same for all.
+`build_request` and `read_reply` differ from engine to engine; rate limit, retries and cache are
+the same for all.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -42,24 +42,24 @@ REFUSED = {
     403: "the key may not search, or the server gives no JSON",
     404: "there is no search at this URL",
 }
-HOPELESS = 8
-"""So many questions in a row without an answer, and the engine is taken to be gone."""
+MAX_FAILURES_IN_A_ROW = 8
+"""Failed questions in a row after which the search stops: the engine is down."""
 LARGEST_REPLY_BYTES = 4 * 2**20
 FIRST_WAIT_SECONDS = 1.0
-"""Before the first try again where the engine does not say; it doubles from try to try."""
+"""Wait before the first retry, unless the engine names one; it doubles with every retry."""
 
 
 class _Engine(Config):
     results: int = Field(default=7, ge=1, le=100)
-    """Snippets of each question, at most."""
+    """Maximum number of snippets per question."""
     requests_per_minute: Runtime[float] = Field(default=60.0, gt=0)
-    """So often the engine is asked, however fast it answers."""
+    """Maximum number of requests per minute."""
     concurrency: Runtime[int] = Field(default=2, ge=1, le=64)
-    """Requests in flight at once."""
+    """Maximum number of requests in flight."""
     timeout_seconds: Runtime[float] = Field(default=30.0, gt=0)
-    """A request that takes longer is tried again."""
+    """Timeout of one request, after which it is retried."""
     retries: Runtime[int] = Field(default=4, ge=0, le=20)
-    """Tries after the first one, with growing waits or as long as the engine asks for."""
+    """Maximum number of retries, with exponential backoff or the wait that the engine names."""
 
 
 class Naver(_Engine):
@@ -67,9 +67,9 @@ class Naver(_Engine):
 
     type: Literal["naver"]
     target: Literal["blog", "news", "webkr", "kin", "cafearticle", "encyc", "doc"] = "blog"
-    """What is searched, as the API calls it."""
+    """Collection to search, as the API calls it."""
     sort: Literal["sim", "date"] = "sim"
-    """By likeness or by date."""
+    """Order of the results: `sim` by relevance, `date` by date."""
     id_variable: Runtime[str] = "NAVER_CLIENT_ID"
     """Name of the environment variable that holds the client id."""
     secret_variable: Runtime[str] = "NAVER_CLIENT_SECRET"  # noqa: S105  # a variable's name
@@ -95,7 +95,7 @@ class Brave(_Engine):
 
     type: Literal["brave"]
     results: int = Field(default=7, ge=1, le=20)
-    """Snippets of each question, at most."""
+    """Maximum number of snippets per question."""
     country: str = "KR"
     """Country code of two letters."""
     language: str = "ko"
@@ -106,10 +106,7 @@ class Brave(_Engine):
     """URL before `/res/v1`."""
 
 
-WebEngine = Annotated[Naver | Searxng | Brave, Field(discriminator="type")]
-
-
-class Found(Record):
+class SearchResult(Record):
     """One result of a search."""
 
     text: str
@@ -117,12 +114,12 @@ class Found(Record):
     url: str = ""
 
 
-_KEPT = TypeAdapter(list[Found])
+_RESULTS = TypeAdapter(list[SearchResult])
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """How one question is sent."""
+class HttpRequest:
+    """HTTP GET request of one question."""
 
     url: str
     parameters: Mapping[str, str]
@@ -130,7 +127,7 @@ class Request:
 
 
 class _NoSearchError(ValueError):
-    """A body that is no answer of this engine."""
+    """A response body that is no search result of this engine."""
 
 
 def plain(text: str) -> str:
@@ -138,8 +135,11 @@ def plain(text: str) -> str:
     return collapse_spaces(nfc(html.unescape(TAG.sub("", text))))
 
 
-def request_of(engine: Naver | Searxng | Brave, question: str) -> Request:
-    """How an engine is asked; raises `ConfigError` when a key is not set."""
+def build_request(engine: Naver | Searxng | Brave, question: str) -> HttpRequest:
+    """The request of one question.
+
+    Raises: ConfigError: the environment variable of a key is not set.
+    """
     base = engine.base_url.rstrip("/")
     if isinstance(engine, Naver):
         headers = {
@@ -147,7 +147,7 @@ def request_of(engine: Naver | Searxng | Brave, question: str) -> Request:
             "X-Naver-Client-Secret": _key(engine.secret_variable, base),
         }
         named = {"query": question, "display": str(engine.results), "sort": engine.sort}
-        return Request(f"{base}/v1/search/{engine.target}.json", named, headers)
+        return HttpRequest(f"{base}/v1/search/{engine.target}.json", named, headers)
     if isinstance(engine, Brave):
         headers = {
             "X-Subscription-Token": _key(engine.key_variable, base),
@@ -155,14 +155,17 @@ def request_of(engine: Naver | Searxng | Brave, question: str) -> Request:
         }
         named = {"q": question, "count": str(engine.results), "text_decorations": "false"}
         named |= {"country": engine.country, "search_lang": engine.language}
-        return Request(f"{base}/res/v1/web/search", named, headers)
+        return HttpRequest(f"{base}/res/v1/web/search", named, headers)
     named = {"q": question, "format": "json", "language": engine.language}
     named["categories"] = ",".join(engine.categories)
-    return Request(f"{base}/search", named, {"Accept": "application/json"})
+    return HttpRequest(f"{base}/search", named, {"Accept": "application/json"})
 
 
-def read_reply(engine: Naver | Searxng | Brave, body: bytes) -> list[Found]:
-    """The results in a reply, tags and entities gone; raises ValueError when it is none."""
+def read_reply(engine: Naver | Searxng | Brave, body: bytes) -> list[SearchResult]:
+    """The results in a response body as plain text, without those that have no text.
+
+    Raises: ValueError: the body is no search result of this engine.
+    """
     try:
         data = json.loads(body)
         if isinstance(engine, Naver):
@@ -177,8 +180,8 @@ def read_reply(engine: Naver | Searxng | Brave, body: bytes) -> list[Found]:
             if not rows and silent:
                 raise _NoSearchError(f"no results, and {', '.join(silent)} did not answer")
         text, title, url = names
-        found = [
-            Found(
+        results = [
+            SearchResult(
                 text=plain(row.get(text) or ""),
                 title=plain(row.get(title) or ""),
                 url=str(row.get(url) or ""),
@@ -187,14 +190,14 @@ def read_reply(engine: Naver | Searxng | Brave, body: bytes) -> list[Found]:
         ]
     except (LookupError, TypeError, AttributeError, ValidationError, RecursionError) as error:
         raise _NoSearchError(f"no search result: {body[:120]!r}") from error
-    return [row for row in found if row.text][: engine.results]
+    return [row for row in results if row.text][: engine.results]
 
 
 def _key(variable: str, url: str) -> str:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise ConfigError(
-            f"environment variable {variable} is not set, and {url} needs it. "
+            f"environment variable {variable} is not set, but {url} needs it. "
             f"Set it with: export {variable}=..."
         )
     return key
@@ -202,7 +205,7 @@ def _key(variable: str, url: str) -> str:
 
 @dataclass(slots=True)
 class WebSearch:
-    """Asks an engine for many questions; every answer is in the ledger before it is used."""
+    """Searches many questions at once; every reply is cached in the ledger before it is used."""
 
     engine: Naver | Searxng | Brave
     ledger: Ledger
@@ -212,44 +215,43 @@ class WebSearch:
         """Begin with one request allowed at once."""
         self._limit = RateLimit(self.engine.requests_per_minute)
 
-    def kept(self, question: str) -> list[Found] | None:
-        """What the engine answered before, or None."""
-        kept = self.ledger.get(NAMESPACE, self._memo(question))
-        return None if kept is None else _KEPT.validate_json(kept)
+    def cached(self, question: str) -> list[SearchResult] | None:
+        """The results in the cache; None if this question was never answered."""
+        cached = self.ledger.get(NAMESPACE, self._cache_key(question))
+        return None if cached is None else _RESULTS.validate_json(cached)
 
-    def find(
+    def search(
         self,
         questions: Sequence[str],
-        on_reply: Callable[[str, list[Found] | ChatError], None],
+        on_reply: Callable[[str, list[SearchResult] | ChatError], None],
     ) -> None:
-        """Hand over each question's results, or why there are none, as they come.
+        """Call `on_reply` with each question and its results, or its error, as they arrive.
 
-        Raises `RefusedError` or `ConfigError` when the engine will answer no question at all, and
-        `ChatError` after `HOPELESS` failures in a row; what is under way then is waited for and
-        kept.
+        Raises: RefusedError, ConfigError: the engine answers no question at all; ChatError: after
+        `MAX_FAILURES_IN_A_ROW` failures. Requests in flight are finished and cached before.
         """
         waiting = []
         for question in dict.fromkeys(questions):
-            kept = self.kept(question)
-            if kept is None:
+            results = self.cached(question)
+            if results is None:
                 waiting.append(question)
             else:
-                on_reply(question, kept)
+                on_reply(question, results)
         if waiting:
-            asyncio.run(self._find(waiting, on_reply))
+            asyncio.run(self._search(waiting, on_reply))
 
-    def _memo(self, question: str) -> str:
+    def _cache_key(self, question: str) -> str:
         engine = {**self.engine.identity(), "base_url": self.engine.base_url}
         return digest_value({"engine": engine, "question": question})
 
-    async def _find(
+    async def _search(
         self,
         questions: Sequence[str],
-        on_reply: Callable[[str, list[Found] | ChatError], None],
+        on_reply: Callable[[str, list[SearchResult] | ChatError], None],
     ) -> None:
         import aiohttp
 
-        request_of(self.engine, questions[0])  # a missing key is told before anything is sent
+        build_request(self.engine, questions[0])  # raises for a missing key before anything is sent
         waiting = iter(questions)
         stops: list[RefusedError | ConfigError | ChatError] = []
         in_a_row = 0
@@ -259,32 +261,32 @@ class WebSearch:
             for question in waiting:
                 if stops:
                     return
-                found: list[Found] | ChatError
+                reply: list[SearchResult] | ChatError
                 try:
-                    found = await self._insist(session, question)
+                    reply = await self._fetch(session, question)
                 except (RefusedError, ConfigError) as error:
                     stops.append(error)
                     return
                 except ChatError as error:
-                    found = error
+                    reply = error
                     in_a_row += 1
-                    if in_a_row >= HOPELESS:
+                    if in_a_row >= MAX_FAILURES_IN_A_ROW:
                         stops.append(error)
                 else:
                     in_a_row = 0
-                    kept = _KEPT.dump_json(found).decode()
-                    self.ledger.put(NAMESPACE, self._memo(question), kept)
-                on_reply(question, found)
+                    cached = _RESULTS.dump_json(reply).decode()
+                    self.ledger.put(NAMESPACE, self._cache_key(question), cached)
+                on_reply(question, reply)
 
         timeout = aiohttp.ClientTimeout(self.engine.timeout_seconds)
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            places = min(self.engine.concurrency, len(questions))
-            await asyncio.gather(*(work(session) for _ in range(places)))
+            workers = min(self.engine.concurrency, len(questions))
+            await asyncio.gather(*(work(session) for _ in range(workers)))
         if stops:
             raise stops[0]
 
-    async def _insist(self, session: "aiohttp.ClientSession", question: str) -> list[Found]:
-        """Try until there is an answer; raises `ChatError` after the last try."""
+    async def _fetch(self, session: "aiohttp.ClientSession", question: str) -> list[SearchResult]:
+        """Retry until there is an answer; raises `ChatError` after the last retry."""
         policy = RetryPolicy(self.engine.retries, FIRST_WAIT_SECONDS, requested_wait_jitter=0)
         backoff = Backoff(policy, question)
         while True:
@@ -304,10 +306,10 @@ class WebSearch:
 
     async def _try(
         self, session: "aiohttp.ClientSession", question: str
-    ) -> list[Found] | RetryAfter:
+    ) -> list[SearchResult] | RetryAfter:
         import aiohttp
 
-        request = request_of(self.engine, question)
+        request = build_request(self.engine, question)
         try:
             async with session.get(
                 request.url, params=request.parameters, headers=request.headers
@@ -315,7 +317,7 @@ class WebSearch:
                 body = await read_body(response, LARGEST_REPLY_BYTES)
                 if response.status == 200:
                     return read_reply(self.engine, body)
-                return self._judge(response.status, body, response.headers)
+                return self._error_of(response.status, body, response.headers)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ConfigError(
                 f"base_url {self.engine.base_url!r} is no URL. Correct it in the project file."
@@ -327,8 +329,11 @@ class WebSearch:
         except ValueError as error:
             return RetryAfter(str(error))
 
-    def _judge(self, status: int, body: bytes, headers: Mapping[str, str]) -> RetryAfter:
-        """Try again later; raises `RefusedError`, or `ChatError` for this question alone."""
+    def _error_of(self, status: int, body: bytes, headers: Mapping[str, str]) -> RetryAfter:
+        """When to retry.
+
+        Raises: RefusedError: the engine refuses every question; ChatError: it refuses this one.
+        """
         reason = f"HTTP {status}: {_message(body)}"
         if status in TRANSIENT_STATUSES:
             return RetryAfter(reason, parse_retry_after(headers) or _reset(headers))
@@ -336,28 +341,28 @@ class WebSearch:
         if status in REFUSED or bad_key:
             why = REFUSED.get(401 if bad_key else status, "")
             raise RefusedError(
-                f"{self.engine.base_url} refused: {why} ({reason}). Mend that and run again; "
-                "finished searches are kept."
+                f"{self.engine.base_url} refused: {why} ({reason}). Correct that and run again; "
+                "finished searches are cached."
             )
         raise ChatError(f"{self.engine.base_url} does not take this question ({reason}).")
 
 
 def _message(body: bytes) -> str:
-    """What an engine says is wrong, or the body's beginning."""
+    """The error message in a response body, or its first 200 bytes."""
     text = body[:200].decode(errors="replace").strip() or "no message"
     try:
         data: Any = json.loads(body)
-        found = data.get("errorMessage") or data["error"]["detail"]
+        message = data.get("errorMessage") or data["error"]["detail"]
     except (ValueError, LookupError, TypeError, AttributeError):
         return text
-    return str(found)
+    return str(message)
 
 
 def _reset(headers: Mapping[str, str]) -> float:
-    """Seconds until the first of Brave's limits is over: `X-RateLimit-Reset: 1, 1419704`."""
+    """Seconds until the first exhausted limit of Brave resets: `X-RateLimit-Reset: 1, 1419704`."""
     left = headers.get("X-RateLimit-Remaining", "").split(",")
-    for place, seconds in enumerate(headers.get("X-RateLimit-Reset", "").split(",")):
-        spent = place >= len(left) or left[place].strip() == "0"
-        if spent and seconds.strip().isdigit():
+    for index, seconds in enumerate(headers.get("X-RateLimit-Reset", "").split(",")):
+        exhausted = index >= len(left) or left[index].strip() == "0"
+        if exhausted and seconds.strip().isdigit():
             return float(seconds)
     return 0.0

@@ -16,7 +16,7 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.examples.curate import _REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
+from jangin.examples.curate import REMEDIES, STAGE, CurateConfig, LengthRange, curate, run
 from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
@@ -319,13 +319,11 @@ class TestStage:
     def test_nothing_left_is_an_error_with_counts_and_a_way_out(self, context):
         with pytest.raises(StageError) as caught:
             run(context([example("가"), example("나"), example(" ")]))
-        assert str(caught.value) == (
-            "curate left out all 3 examples (2 characters, 1 empty). To keep some, widen "
-            "question_characters or answer_characters under curate."
-        )
+        for fact in ("all 3 examples", "(2 characters, 1 empty)", "question_characters"):
+            assert fact in str(caught.value)
 
     def test_no_examples_at_all_is_an_error(self, context):
-        with pytest.raises(StageError, match="no examples to look at"):
+        with pytest.raises(StageError, match="curate: there are no examples"):
             run(context([]))
 
     def test_reads_and_makes_what_it_says(self):
@@ -355,13 +353,13 @@ def test_a_row_that_scored_too_low_goes_with_its_wordings_but_not_with_what_evol
 
 def test_a_scorer_that_nobody_knows_is_told(context):
     config = CurateConfig(guard=False, min_score={"judg": 0.5})
-    with pytest.raises(StageError, match=r"no example has a score of .judg.\. There is: judge"):
+    with pytest.raises(StageError, match=r"min_score.*judg.*Scorers.*: judge"):
         run(context([judged("가나?", 0.9)], config))
 
 
 def test_everything_scored_too_low_says_which_setting_to_change(context):
     config = CurateConfig(guard=False, min_score={"judge": 0.95})
-    with pytest.raises(StageError, match=r"left out all 1 examples \(1 score\).*lower min_score"):
+    with pytest.raises(StageError, match=r"dropped all 1 examples \(1 score\).*lower min_score"):
         run(context([judged("가나?", 0.9)], config))
 
 
@@ -437,7 +435,7 @@ def test_siblings_are_alike_on_purpose_to_an_encoder_too():
 
 def test_every_rule_has_its_words_and_its_remedy():
     rules = get_args(Rule)
-    assert set(rules) == set(_REMEDIES)
+    assert set(rules) == set(REMEDIES)
     for language in ("ko", "en"):
         assert {f"rule_{rule}" for rule in rules} <= set(strings(language))
 

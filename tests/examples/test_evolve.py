@@ -11,11 +11,11 @@ from jangin.examples.augmentation.elimination import (
     RULES,
     Case,
     Eliminated,
+    EliminationThresholds,
     Evolved,
-    Limits,
-    find_fault,
+    eliminate,
 )
-from jangin.examples.augmentation.lineage import Descent
+from jangin.examples.augmentation.lineage import Lineage
 from jangin.examples.evolve import STAGE, EvolveConfig, TeacherGain, evolve, forecast
 from jangin.llm.ask import CachedChat
 from jangin.llm.structured import Failed
@@ -67,7 +67,7 @@ def run(context):
             ("examples", Example),
             ("eliminated", Eliminated),
             ("failed", Failed),
-            ("descent", Descent),
+            ("descent", Lineage),
         )
     }
 
@@ -131,8 +131,9 @@ def test_each_rule_eliminates_its_case_with_a_reason(context, rule):
 def fault(original, operation="deepening", passage=TEXT, limits=None, **changed):
     evolved = Evolved.model_validate({**DEEPER, **changed})
     case = Case(evolved, original, operation, passage)
-    found = find_fault(case, {letters_only(QUESTION): original.id}, limits or Limits())
-    return found.rule if found else ""
+    return eliminate(
+        case, {letters_only(QUESTION): original.id}, limits or EliminationThresholds()
+    ).rule
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_a_calculated_answer_may_hold_a_number_that_nobody_gave(original):
     asked = {"question": "휴대품 3개를 잃으면 한도는 모두 얼마인가요?", "answer": "60만 원입니다."}
     assert fault(original, "reasoning", **asked) == ""
     assert fault(original, "deepening", **asked) == "ungrounded"
-    assert fault(original, "deepening", limits=Limits(min_grounded=0), **asked) == ""
+    assert fault(original, "deepening", limits=EliminationThresholds(min_grounded=0), **asked) == ""
 
 
 def test_one_word_that_makes_another_question_is_a_gain_when_the_answer_differs(original):

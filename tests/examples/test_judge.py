@@ -180,22 +180,20 @@ def test_several_people_are_averaged_and_unknown_examples_are_named(context, row
     run(opened)
     assert opened.summary["calibration"]["n"] == 2
     assert opened.summary["calibration"]["mean_difference"][0] == -0.25
-    assert (
-        "1 human scores are of examples that were not judged, such as 'gone'"
-        in (opened.services.progress.said[-1])
-    )
+    said = opened.services.progress.said[-1]
+    assert (said.startswith("judge: 1 "), said.endswith("'gone'")) == (True, True)
 
 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ('{"id": "a", "score": 9}', "human.jsonl:1: .* is no score"),
-        ('{"id": "a", "score": 3}\nnonsense', "human.jsonl:2: 'nonsense' is no score"),
-        ("\n", "holds no scores"),
-        ('{"id": "a", "score": 3}', "none of the 1 human scores is of an example"),
+        ('{"id": "a", "score": 9}', r"human.jsonl:1: .*9"),
+        ('{"id": "a", "score": 3}\nnonsense', "human.jsonl:2: 'nonsense'"),
+        ("\n", "human.jsonl .*calibration"),
+        ('{"id": "a", "score": 3}', "none of the 1 .*'a'"),
     ],
 )
-def test_a_bad_file_of_human_scores_is_told_in_a_sentence(context, human, lines, words):
+def test_a_bad_file_of_human_scores_is_an_error_with_file_and_line(context, human, lines, words):
     human(lines)
     with pytest.raises(DataError, match=words):
         run(context(climbing, CALIBRATED))

@@ -1,4 +1,4 @@
-"""Stage `curate`: leave out what would teach nothing or teach it twice, and say why.
+"""Stage `curate`: drop bad and duplicate examples, each with its reason.
 
 Rules, in order; each sees what the ones before it left:
 
@@ -9,14 +9,15 @@ Rules, in order; each sees what the ones before it left:
     exact_duplicate     same prompt, same answer
     conflicting_answer  same prompt, another answer
     near_duplicate      nearly the same question after the same context
-    semantic_duplicate  the same question and answer to an encoder; off unless asked for
-    family              what it rewords gave way to another family by the four above
+    semantic_duplicate  question and answer similar to an encoder; off by default
+    family              a paraphrase of a question that one of the four rules above dropped in
+                        favour of another family
 
-What evolved from a question that gave way has a question and an answer of its own: it stays, in the
-family of the twin, so that a split keeps the two together.
-Of two twins the original goes before the evolved one and that before the paraphrase, then the
-better score, then the earlier row.
-Every row ends in exactly one of `examples` and `dropped`.
+An example that evolved from a dropped question has a question and an answer of its own: it is kept
+and joins the family of the twin, so that a split keeps the two together.
+Of two twins the original is kept before the evolved one and that before the paraphrase, then the
+one with the better score, then the earlier row.
+Every row ends in exactly one of the tables `examples` and `dropped`.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +33,8 @@ from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
-from jangin.examples.curation.filters import Rule, Sieve, Verdict, preference
+from jangin.examples.checks.decision import Decision
+from jangin.examples.curation.filters import FilterState, Rule, duplicate, preference
 from jangin.examples.curation.semantic_dedup import (
     EncoderSemantic,
     NoSemantic,
@@ -41,7 +43,7 @@ from jangin.examples.curation.semantic_dedup import (
     find_semantic_twins,
 )
 
-_REMEDIES: dict[Rule, str] = {
+REMEDIES: dict[Rule, str] = {
     "empty": "look at the replies they were made from",
     "score": "lower min_score under curate, or look at the judge's reasons",
     "characters": "widen question_characters or answer_characters under curate",
@@ -55,7 +57,7 @@ _REMEDIES: dict[Rule, str] = {
 
 
 class LengthRange(Config):
-    """Both ends are allowed."""
+    """Allowed lengths, both ends included."""
 
     minimum: int = Field(ge=0)
     maximum: int = Field(ge=1)
@@ -67,44 +69,44 @@ class LengthRange(Config):
         return self
 
     def holds(self, figure: int) -> bool:
-        """True if the figure is inside."""
+        """True if the figure is in the range."""
         return self.minimum <= figure <= self.maximum
 
 
 class CurateConfig(StageConfig):
-    """What counts as bad, too short, too long, or the same again."""
+    """Which examples are bad, too short, too long, or duplicates."""
 
     min_score: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Least score of each scorer, such as `{judge: 0.75}`; a row without that score stays."""
+    """Least score of each scorer, such as `{judge: 0.75}`; a row without that score is kept."""
     question_characters: LengthRange = LengthRange(minimum=2, maximum=2000)
-    """Length of the last user turn."""
+    """Length of the last user message."""
     answer_characters: LengthRange = LengthRange(minimum=1, maximum=8000)
     """Length of the answer."""
     tokens: LengthRange = LengthRange(minimum=1, maximum=2048)
-    """Length of prompt and answer together for the base model's tokenizer, without the chat
-    template. Not applied where no base model was made."""
+    """Length of prompt and answer together in tokens of the base model, without the chat template.
+    Not applied where the project has no base model."""
     conflicts: Literal["keep", "drop"] = "drop"
-    """`drop` keeps one of several answers to one prompt; `keep` keeps them all."""
+    """Several answers to one prompt: `drop` keeps one of them, `keep` keeps all."""
     threshold: float = Field(default=0.75, ge=0.6, le=1)
-    """Normalised Levenshtein similarity from which two questions are near-duplicates."""
+    """Two questions are near-duplicates from this normalised Levenshtein similarity on."""
     guard: bool = True
-    """Keep near-duplicates whose content words differ: one template filled twice."""
+    """Keep near-duplicates whose content words differ, such as two fillings of one template."""
     sibling_threshold: float = Field(default=0.95, ge=0.6, le=1)
-    """The threshold inside a family, whose questions are alike on purpose; without the guard."""
+    """Threshold within a family, whose questions are similar on purpose; without the guard."""
     semantic: Semantic = NoSemantic()
-    """Whether an encoder looks for the same in other words."""
+    """Whether an encoder looks for questions with the same meaning in other words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """Rows that stay, rows that go, and the figures for the report."""
+    """The kept rows, the dropped rows, and figures for the report."""
 
     kept: list[Example]
     dropped: list[Dropped]
     tokens: list[int] | None
-    """Of the kept rows; None where there was no tokenizer."""
+    """Length of each kept row; None where there was no tokenizer."""
     moved: int = 0
-    """Kept rows that joined the family of a twin of what they evolved from."""
+    """Number of kept rows that joined the family of a twin of what they evolved from."""
 
 
 def curate(
@@ -119,33 +121,33 @@ def curate(
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
     rows = list(rows)
-    sieve = Sieve(rows)
-    sieve.apply(lambda index: _empty(rows[index]), "empty")
-    sieve.apply(lambda index: _low_score(rows[index], config.min_score), "score")
-    sieve.follow("score")
-    sieve.apply(lambda index: _characters(rows[index], config), "characters")
+    state = FilterState(rows)
+    state.apply(lambda index: _empty(rows[index]), "empty")
+    state.apply(lambda index: _low_score(rows[index], config.min_score), "score")
+    state.drop_paraphrases("score")
+    state.apply(lambda index: _characters(rows[index], config), "characters")
     tokens = None
     if tokenizer is not None:
-        left = sieve.left()
+        left = state.left()
         counts = _count_tokens([rows[index] for index in left], tokenizer)
         tokens = dict(zip(left, counts, strict=True))
-        sieve.apply(
+        state.apply(
             lambda index: _outside("prompt and answer", tokens[index], "tokens", config.tokens),
             "tokens",
         )
-    sieve.settle(lambda left: _exact(rows, left))
+    state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
-        sieve.settle(lambda left: _conflicting(rows, left))
-    sieve.settle(lambda left: _near(rows, left, config, threads))
+        state.drop_duplicates(lambda left: _conflicting(rows, left))
+    state.drop_duplicates(lambda left: _near(rows, left, config, threads))
     if encoder is not None and isinstance(config.semantic, EncoderSemantic):
         least, vectors = config.semantic.min_cosine, encode_rows(rows, encoder)
-        sieve.settle(lambda left: find_semantic_twins(rows, left, vectors, least))
-    left = sieve.left()
+        state.drop_duplicates(lambda left: find_semantic_twins(rows, left, vectors, least))
+    left = state.left()
     return Curation(
         [rows[index] for index in left],
-        sieve.dropped(),
+        state.dropped(),
         None if tokens is None else [tokens[index] for index in left],
-        len(sieve.moved.intersection(left)),
+        len(state.moved.intersection(left)),
     )
 
 
@@ -176,7 +178,7 @@ def _characters(row: Example, config: CurateConfig) -> str:
 
 
 def _outside(what: str, figure: int, unit: str, window: LengthRange) -> str:
-    """A reason when the figure is not in the window, else nothing."""
+    """The reason to drop a row whose figure is not in the range; empty where it is."""
     if window.holds(figure):
         return ""
     return f"{what}: {figure:,} {unit}, allowed {window.minimum:,} to {window.maximum:,}"
@@ -202,7 +204,7 @@ def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
 
 
 def _prompt_key(row: Example) -> tuple[str, ...]:
-    """Equal for prompts that differ in white space, letter case and Unicode form only."""
+    """Equal for prompts that differ only in whitespace, letter case and Unicode form."""
     from jangin.text.normalize import text_key
 
     return tuple(f"{message.role}:{text_key(message.content)}" for message in row.prompt)
@@ -211,7 +213,7 @@ def _prompt_key(row: Example) -> tuple[str, ...]:
 def _grouped(
     rows: Sequence[Example], left: Iterable[int], key: Callable[[Example], tuple[str, ...]]
 ) -> list[list[int]]:
-    """Rows with equal keys, the preferred one first; rows that are alone are left out."""
+    """Groups of at least two rows with equal keys, the preferred row first."""
     groups = defaultdict(list)
     for index in left:
         groups[key(rows[index])].append(index)
@@ -222,38 +224,38 @@ def _grouped(
     ]
 
 
-def _exact(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
+def _exact(rows: Sequence[Example], left: list[int]) -> dict[int, Decision]:
     from jangin.text.normalize import text_key
 
     groups = _grouped(rows, left, lambda row: (*_prompt_key(row), text_key(row.answer)))
-    return [
-        Verdict(index, "exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
+    return {
+        index: duplicate("exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
         for best, *others in groups
         for index in others
-    ]
+    }
 
 
-def _conflicting(rows: Sequence[Example], left: list[int]) -> list[Verdict]:
+def _conflicting(rows: Sequence[Example], left: list[int]) -> dict[int, Decision]:
     from rapidfuzz.distance import Levenshtein
 
-    verdicts = []
+    decisions = {}
     for best, *others in _grouped(rows, left, _prompt_key):
         for index in others:
-            alike = Levenshtein.normalized_similarity(rows[index].answer, rows[best].answer)
+            similarity = Levenshtein.normalized_similarity(rows[index].answer, rows[best].answer)
             reason = (
                 f"another answer to the prompt of {rows[best].id}; "
-                f"similarity of the answers {alike:.3f}"
+                f"similarity of the answers {similarity:.3f}"
             )
-            verdicts.append(Verdict(index, "conflicting_answer", reason, best))
-    return verdicts
+            decisions[index] = duplicate("conflicting_answer", reason, best)
+    return decisions
 
 
 def _near(
     rows: Sequence[Example], left: list[int], config: CurateConfig, threads: int
-) -> list[Verdict]:
+) -> dict[int, Decision]:
     """Near-duplicate questions among rows whose prompts are the same up to the question.
 
-    Equal questions have been settled by the two rules before, so exact matches are left alone.
+    The two rules before have dropped equal questions, so exact matches are ignored.
     """
     from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
@@ -261,37 +263,37 @@ def _near(
     for index in left:
         contexts[_context(rows[index])].append(index)
     rules = Rules(config.threshold, config.guard, config.sibling_threshold)
-    verdicts = []
+    decisions = {}
     for group in (group for group in contexts.values() if len(group) > 1):
-        found = find_duplicates(
+        duplicates = find_duplicates(
             [rows[index].question for index in group],
             rules,
             scores=[preference(rows[index]) for index in group],
             groups=[rows[index].family for index in group],
             threads=threads,
         )
-        for duplicate in found:
-            if duplicate.match == "near":
-                index, twin = group[duplicate.row], group[duplicate.twin]
+        for match in duplicates:
+            if match.match == "near":
+                index, twin = group[match.row], group[match.twin]
                 related = rows[index].family == rows[twin].family
                 limit = config.sibling_threshold if related else config.threshold
                 reason = (
                     f"question like that of {'its sibling ' * related}{rows[twin].id}; "
-                    f"similarity {duplicate.similarity:.3f}, limit {limit:g}"
+                    f"similarity {match.similarity:.3f}, limit {limit:g}"
                 )
-                verdicts.append(Verdict(index, "near_duplicate", reason, twin))
-    return verdicts
+                decisions[index] = duplicate("near_duplicate", reason, twin)
+    return decisions
 
 
 def _context(row: Example) -> tuple[str, ...]:
-    """All of the prompt but the last user turn: what gives the question its meaning."""
+    """Key of the prompt without the last user message: the context of the question."""
     key = _prompt_key(row)
     last = max((i for i, m in enumerate(row.prompt) if m.role == "user"), default=-1)
-    return tuple(part for place, part in enumerate(key) if place != last)
+    return tuple(part for index, part in enumerate(key) if index != last)
 
 
 def _percentiles(figures: Sequence[int]) -> dict[str, int]:
-    """Nearest-rank percentiles of a sequence that is not empty."""
+    """Nearest-rank percentiles of a non-empty sequence."""
     ordered = sorted(figures)
     return {
         f"p{percent}": ordered[max(-(-percent * len(ordered) // 100), 1) - 1]
@@ -300,11 +302,16 @@ def _percentiles(figures: Sequence[int]) -> dict[str, int]:
 
 
 def run(context: StageContext[CurateConfig]) -> None:
-    """Write `examples` and `dropped`; raises `StageError` when nothing is left."""
+    """Write the tables `examples` and `dropped`.
+
+    Raises `StageError` without examples, `SettingsError` when none is left or no example has a
+    score that `min_score` names, and `MachineError` like `curate`.
+    """
     rows = context.read("examples", Example)
     if not rows:
         raise StageError(
-            "curate has no examples to look at. See what the stages before it left out and why."
+            "curate: there are no examples. "
+            "`jangin report` shows what earlier stages dropped and why."
         )
     config = context.config
     _check_scorers(rows, config.min_score)
@@ -323,7 +330,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     context.summary.update(
         read=len(rows),
         kept=len(result.kept),
-        dropped={rule: counts[rule] for rule in _REMEDIES},
+        dropped={rule: counts[rule] for rule in REMEDIES},
         moved=result.moved,
         question_characters=_percentiles([len(row.question) for row in result.kept]),
         answer_characters=_percentiles([len(row.answer) for row in result.kept]),
@@ -337,15 +344,15 @@ def _check_scorers(rows: Sequence[Example], least: Mapping[str, float]) -> None:
     for name in least:
         if name not in known:
             raise SettingsError(
-                f"curate.min_score: no example has a score of {name!r}. There is: "
-                f"{', '.join(known) or 'none'}. Take it away, or turn on the stage that scores."
+                f"curate.min_score: no example has a score of {name!r}. Scorers of these examples: "
+                f"{', '.join(known) or 'none'}. Remove the key, or turn on the stage that scores."
             )
 
 
 def _nothing_left(counts: Counter[str]) -> str:
-    told = ", ".join(f"{count:,} {rule}" for rule, count in counts.most_common())
-    remedy = next(text for rule, text in _REMEDIES.items() if rule == counts.most_common(1)[0][0])
-    return f"curate left out all {counts.total():,} examples ({told}). To keep some, {remedy}."
+    by_rule = ", ".join(f"{count:,} {rule}" for rule, count in counts.most_common())
+    remedy = next(text for rule, text in REMEDIES.items() if rule == counts.most_common(1)[0][0])
+    return f"curate dropped all {counts.total():,} examples ({by_rule}). To keep some, {remedy}."
 
 
 def _sources(config: CurateConfig, folder: Path) -> Mapping[str, Path]:

@@ -1,10 +1,9 @@
-"""Stage `evolve`: a teacher turns questions into harder and rarer ones, round by round.
+"""Stage `evolve`: Evol-Instruct, a teacher turns questions into harder and rarer ones.
 
-Source: Xu et al. 2023 (WizardLM). Each round evolves what the round before gave and `eliminate`
-let live; every question that was given up is kept aside with its reason. It stands before
-`paraphrase`, so that evolved questions get other wordings too: a wording of theirs has their
-answer, not that of the question they evolved from. Family and chunk stay those of the original,
-so a split cannot put the two on different sides.
+Source: Xu et al. 2023 (WizardLM). Each round evolves the questions of the round before that were
+not eliminated; the table `eliminated` has the others with their reasons. The stage runs before
+`paraphrase`, so that evolved questions are paraphrased too, with their own answers. Evolved
+examples keep the family and the chunks of their original, so a split keeps them together.
 """
 
 from collections import Counter
@@ -14,7 +13,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.chat import ChatModel
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import seeded_rank
 from jangin.core.errors import StageError
@@ -25,34 +23,28 @@ from jangin.examples.augmentation.elimination import (
     RULES,
     Case,
     Eliminated,
+    EliminationThresholds,
     Evolved,
-    Fault,
-    Limits,
     Operation,
-    find_fault,
+    eliminate,
+    eliminated_by,
 )
-from jangin.examples.augmentation.lineage import Attempt, Descent, draw
+from jangin.examples.augmentation.lineage import EvolutionAttempt, Lineage, draw_attempts
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
-from jangin.llm.structured import (
-    Failed,
-    ReplyError,
-    StructuredRequest,
-    ask_structured,
-    count_unpaid,
-    make_request,
-)
+from jangin.examples.synthesis.teacher import TeacherSession, first_reason
+from jangin.llm.structured import Failed, ReplyError, StructuredRequest
 from jangin.text.language import language_problem
 from jangin.text.normalize import letters_only
 
 
 class RuleGain(Config):
-    """What a question gained is told by its text alone: see `limits.similarity`."""
+    """A rule compares the texts of the two questions: see `limits.similarity`."""
 
     type: Literal["rule"] = "rule"
 
 
 class TeacherGain(Config):
-    """A teacher is asked whether the two questions are equal, as in the paper; a call for each."""
+    """A teacher compares the two questions, as in the paper; one call per evolved question."""
 
     type: Literal["teacher"]
     teacher: str
@@ -60,24 +52,25 @@ class TeacherGain(Config):
 
 
 class EvolveConfig(StageConfig):
-    """Who evolves what, how, and how often."""
+    """The teacher, the operations and rounds of evolution, and when a question is eliminated."""
 
     teacher: str
     """Name of a model under `teachers`."""
     operations: tuple[Operation, ...] = Field(default=OPERATIONS, min_length=1)
-    """Ways to evolve a question, of which each question gets `per_example`, drawn by `seed`."""
+    """Ways to evolve a question; each question gets `per_example` of them, drawn by `seed`."""
     rounds: int = Field(default=1, ge=1, le=6)
-    """Each round evolves the questions that the one before gave."""
+    """Number of rounds; each evolves the questions of the one before."""
     per_example: int = Field(default=1, ge=1, le=4)
-    """Operations tried on each question of a round."""
+    """Number of operations tried on each question of a round."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the original questions that are evolved, drawn by `seed`."""
     eliminated: Literal["stop", "again"] = "stop"
-    """`again`: where nothing of a question lived, the next round tries it anew, as in the paper."""
+    """`again`: a question whose evolutions were all eliminated is retried in the next round, as in
+    the paper; `stop`: it is not."""
     gain: Annotated[RuleGain | TeacherGain, Field(discriminator="type")] = RuleGain()
-    """How a question that asks nothing new is told."""
-    limits: Limits = Limits()
-    """When an evolved question is worth nothing."""
+    """How a question without information gain is detected."""
+    limits: EliminationThresholds = EliminationThresholds()
+    """When an evolved question is eliminated."""
     seed: int = Field(default=0, ge=0)
     """Another seed draws other operations."""
     temperature: float = Field(default=0.7, ge=0, le=2)
@@ -85,9 +78,10 @@ class EvolveConfig(StageConfig):
     max_tokens: int = Field(default=1024, ge=16)
     """Longest reply, in the teacher's tokens."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of parallel requests."""
 
 
+# The name and the docstring enter the JSON Schema of a request, and so its digest.
 class Gain(BaseModel):
     """A teacher's verdict on two questions."""
 
@@ -99,43 +93,46 @@ class Gain(BaseModel):
 
 @dataclass(slots=True)
 class _Evolution:
-    """All that is known so far."""
+    """The results of all rounds so far."""
 
     taken: dict[str, str]
     """{letters of a question: id of its example}."""
-    made: list[tuple[Example, Attempt]] = field(default_factory=list)
+    evolved: list[tuple[Example, EvolutionAttempt]] = field(default_factory=list)
     eliminated: list[Eliminated] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-    asked: int = 0
+    requests: int = 0
     languages: set[str] = field(default_factory=set)
 
 
 def evolve(context: StageContext[EvolveConfig]) -> None:
-    """Write every example followed by what evolved from it."""
+    """Write every example followed by what evolved from it.
+
+    Raises `StageError` where no reply could be used.
+    """
     rows = list({row.id: row for row in context.read("examples", Example)}.values())
     config = context.config
     origins = Origins.read(context)
     so_far = _Evolution({letters_only(row.question): row.id for row in reversed(rows)})
     attempts = _attempts([(row, 0) for row in _chosen(rows, config)], 1, config)
-    for number in range(1, config.rounds + 1):
-        lived = _round(context, attempts, origins, so_far)
-        parents: dict[str, tuple[Example, int]] = {e.id: (e, 0) for e, _ in lived}
+    for round_number in range(1, config.rounds + 1):
+        kept = _round(context, attempts, origins, so_far)
+        parents: dict[str, tuple[Example, int]] = {e.id: (e, 0) for e, _ in kept}
         if config.eliminated == "again":
-            fertile = {attempt.parent.id for _, attempt in lived}
+            fertile = {attempt.parent.id for _, attempt in kept}
             for attempt in attempts:
                 if attempt.parent.id not in fertile:
                     parents[attempt.parent.id] = (attempt.parent, attempt.tries + 1)
-        attempts = _attempts(list(parents.values()), number + 1, config)
-    if so_far.asked and not so_far.made and not so_far.eliminated:
+        attempts = _attempts(list(parents.values()), round_number + 1, config)
+    if so_far.requests and not so_far.evolved and not so_far.eliminated:
         raise StageError(
-            f"evolve: the teacher gave no usable reply to any of {so_far.asked} requests. The "
-            f"first reason: {so_far.failed[0].reason} Mend that and run again."
+            f"evolve: the teacher gave no usable reply to any of {so_far.requests} requests. "
+            f"{first_reason(so_far.failed)}"
         )
     _write(context, rows, so_far)
 
 
 def _chosen(rows: Sequence[Example], config: EvolveConfig) -> list[Example]:
-    """The originals that are evolved; a wording of theirs has nothing more to give."""
+    """The originals to evolve, drawn by `seed`; paraphrases are not evolved."""
     return [
         row
         for row in rows
@@ -145,45 +142,45 @@ def _chosen(rows: Sequence[Example], config: EvolveConfig) -> list[Example]:
 
 
 def _attempts(
-    parents: Sequence[tuple[Example, int]], number: int, config: EvolveConfig
-) -> list[Attempt]:
-    return list(draw(parents, number, config.operations, config.per_example, config.seed))
+    parents: Sequence[tuple[Example, int]], round_number: int, config: EvolveConfig
+) -> list[EvolutionAttempt]:
+    operations, per_example = config.operations, config.per_example
+    return list(draw_attempts(parents, round_number, operations, per_example, config.seed))
+
+
+def _teacher(context: StageContext[EvolveConfig]) -> TeacherSession:
+    config = context.config
+    chat = context.services.chat(config.teacher)
+    return TeacherSession(context, chat, config.temperature, config.max_tokens, config.concurrency)
 
 
 def _question(
-    context: StageContext[EvolveConfig], attempt: Attempt, origins: Origins, model: str
+    teacher: TeacherSession, attempt: EvolutionAttempt, origins: Origins
 ) -> StructuredRequest:
-    config, parent = context.config, attempt.parent
-    return make_request(
-        subject=attempt.subject,
-        prompt=context.services.prompts.find(
-            f"evolve_{attempt.operation}", origins.language(parent)
-        ),
-        reply_type=Evolved,
-        request_fields={
-            "model": model,
-            "temperature": config.temperature,
-            "max_tokens": config.max_tokens,
-            "sample": attempt.tries,
-        },
-        values={
+    parent = attempt.parent
+    return teacher.question(
+        attempt.subject,
+        f"evolve_{attempt.operation}",
+        origins.language(parent),
+        Evolved,
+        {
             "question": parent.question,
             "answer": parent.answer,
             "text": origins.passage(parent) or NO_PASSAGE,
         },
+        sample=attempt.tries,
     )
 
 
 def _round(
     context: StageContext[EvolveConfig],
-    attempts: Sequence[Attempt],
+    attempts: Sequence[EvolutionAttempt],
     origins: Origins,
     so_far: _Evolution,
-) -> list[tuple[Example, Attempt]]:
-    """Ask for all attempts, eliminate, and return what lives."""
-    config = context.config
-    chat = context.services.chat(config.teacher)
-    questions = [_question(context, attempt, origins, chat.model) for attempt in attempts]
+) -> list[tuple[Example, EvolutionAttempt]]:
+    """Send the requests of all attempts and return the examples that are not eliminated."""
+    teacher = _teacher(context)
+    questions = [_question(teacher, attempt, origins) for attempt in attempts]
     label = f"teacher: evolution, round {attempts[0].round}" if attempts else ""
     parents = {attempt.subject: attempt.parent for attempt in attempts}
 
@@ -193,14 +190,12 @@ def _round(
         reason = language_problem(evolved.question, evolved.answer, known, origins.language(parent))
         return ReplyError("language", reason) if reason else None
 
-    answers, failures = ask_structured(
-        context, chat, questions, Evolved, config.concurrency, label, check
-    )
-    so_far.asked += len(questions)
+    answers, failures = teacher.ask(questions, Evolved, label, check)
+    so_far.requests += len(questions)
     so_far.failed += [
         failed.model_copy(update={"subject": parents[failed.subject].id}) for failed in failures
     ]
-    lived: list[tuple[Example, Attempt]] = []
+    kept: list[tuple[Example, EvolutionAttempt]] = []
     for attempt, question in zip(attempts, questions, strict=True):
         so_far.languages.add(question.prompt.language)
         answer = answers.get(attempt.subject)
@@ -208,46 +203,45 @@ def _round(
             continue
         passage = origins.passage(attempt.parent)
         case = Case(answer.value, attempt.parent, attempt.operation, passage)
-        fault = find_fault(case, so_far.taken, config.limits)
-        if fault:
-            so_far.eliminated.append(attempt.eliminated(answer.value, fault, answer.request))
+        decision = eliminate(case, so_far.taken, context.config.limits)
+        if not decision.keep:
+            so_far.eliminated.append(attempt.eliminated(answer.value, decision, answer.request))
             continue
         example = attempt.example(answer)
         so_far.taken[letters_only(example.question)] = example.id
-        lived.append((example, attempt))
-    lived = _gained(context, lived, origins, so_far)
-    so_far.made += lived
-    return lived
+        kept.append((example, attempt))
+    kept = _with_gain(context, kept, origins, so_far)
+    so_far.evolved += kept
+    return kept
 
 
-def _gained(
+def _with_gain(
     context: StageContext[EvolveConfig],
-    lived: list[tuple[Example, Attempt]],
+    candidates: list[tuple[Example, EvolutionAttempt]],
     origins: Origins,
     so_far: _Evolution,
-) -> list[tuple[Example, Attempt]]:
-    """Those that a teacher does not call equal to what they evolved from."""
+) -> list[tuple[Example, EvolutionAttempt]]:
+    """The candidates that a teacher does not call equal to what they evolved from."""
     config = context.config
-    if isinstance(config.gain, RuleGain) or not lived:
-        return lived
+    if isinstance(config.gain, RuleGain) or not candidates:
+        return candidates
     chat = context.services.chat(config.gain.teacher)
+    teacher = TeacherSession(context, chat, 0.0, 256, config.concurrency)
     questions = [
-        make_request(
-            subject=example.id,
-            prompt=context.services.prompts.find("evolve_gain", origins.language(example)),
-            reply_type=Gain,
-            request_fields={"model": chat.model, "temperature": 0.0, "max_tokens": 256},
-            values={"before": attempt.parent.question, "after": example.question},
+        teacher.question(
+            example.id,
+            "evolve_gain",
+            origins.language(example),
+            Gain,
+            {"before": attempt.parent.question, "after": example.question},
         )
-        for example, attempt in lived
+        for example, attempt in candidates
     ]
-    answers, failures = ask_structured(
-        context, chat, questions, Gain, config.concurrency, "teacher: information gain"
-    )
-    so_far.asked += len(questions)
+    answers, failures = teacher.ask(questions, Gain, "teacher: information gain")
+    so_far.requests += len(questions)
     so_far.failed += failures
     kept = []
-    for example, attempt in lived:
+    for example, attempt in candidates:
         answer = answers.get(example.id)
         if answer is None or not answer.value.equal:
             kept.append((example, attempt))
@@ -256,8 +250,8 @@ def _gained(
             question=example.question, answer=example.answer, evidence=example.evidence
         )
         reason = f"{chat.model} calls it equal to what it evolved from: {answer.value.reason}"
-        fault = Fault("no_gain", reason.rstrip(": "))
-        so_far.eliminated.append(attempt.eliminated(evolved, fault, example.request))
+        decision = eliminated_by("no_gain", reason.rstrip(": "))
+        so_far.eliminated.append(attempt.eliminated(evolved, decision, example.request))
         del so_far.taken[letters_only(example.question)]
     return kept
 
@@ -266,68 +260,66 @@ def _write(
     context: StageContext[EvolveConfig], rows: Sequence[Example], so_far: _Evolution
 ) -> None:
     children: dict[str, list[Example]] = {}
-    for example, attempt in so_far.made:
+    for example, attempt in so_far.evolved:
         children.setdefault(attempt.parent.id, []).append(example)
 
-    def line(row: Example) -> Iterator[Example]:
+    def with_descendants(row: Example) -> Iterator[Example]:
         yield row
         for child in children.get(row.id, []):
-            yield from line(child)
+            yield from with_descendants(child)
 
-    context.write("examples", Example, [example for row in rows for example in line(row)])
+    examples = [example for row in rows for example in with_descendants(row)]
+    context.write("examples", Example, examples)
     context.write("eliminated", Eliminated, so_far.eliminated)
     context.write("failed", Failed, so_far.failed)
     context.write(
         "descent",
-        Descent,
+        Lineage,
         [
-            Descent(
+            Lineage(
                 id=example.id,
                 parent=attempt.parent.id,
                 family=example.family,
                 operation=attempt.operation,
                 round=attempt.round,
             )
-            for example, attempt in so_far.made
+            for example, attempt in so_far.evolved
         ],
     )
-    gone = Counter(row.rule for row in so_far.eliminated)
-    ways = Counter(attempt.operation for _, attempt in so_far.made)
-    rounds = Counter(attempt.round for _, attempt in so_far.made)
-    prompts = context.services.prompts
+    by_rule = Counter(row.rule for row in so_far.eliminated)
+    operations = Counter(attempt.operation for _, attempt in so_far.evolved)
+    rounds = Counter(attempt.round for _, attempt in so_far.evolved)
+    config, prompts = context.config, context.services.prompts
     context.summary.update(
         read=len(rows),
-        evolved=len(so_far.made),
-        operations={name: ways[name] for name in OPERATIONS if name in context.config.operations},
-        rounds={str(number): rounds[number] for number in range(1, context.config.rounds + 1)},
-        eliminated={rule: gone[rule] for rule in RULES},
+        evolved=len(so_far.evolved),
+        operations={name: operations[name] for name in OPERATIONS if name in config.operations},
+        rounds={str(number): rounds[number] for number in range(1, config.rounds + 1)},
+        eliminated={rule: by_rule[rule] for rule in RULES},
         failed=len(so_far.failed),
         prompt={
             f"{name}/{language}": prompts.find(name, language).digest
-            for name in _prompts(context.config)[:-1]
+            for name in _prompts(config)[:-1]
             for language in sorted(so_far.languages)
         },
     )
 
 
 def forecast(context: StageContext[EvolveConfig]) -> Cost:
-    """Calls of the first round that no earlier run has an answer to, and at most how many more."""
+    """Calls of the first round that no earlier run has a reply to, and at most how many later."""
     config = context.config
     origins = Origins.read(context)
     rows = {row.id: row for row in context.read("examples", Example)}
     chosen = _chosen(list(rows.values()), config)
     attempts = _attempts([(row, 0) for row in chosen], 1, config)
-    chat: ChatModel = context.services.chat(config.teacher)
-    questions = [_question(context, attempt, origins, chat.model) for attempt in attempts]
-    calls = count_unpaid(context, chat, questions)
+    teacher = _teacher(context)
+    calls = teacher.count_unpaid([_question(teacher, attempt, origins) for attempt in attempts])
     later = sum(len(chosen) * config.per_example**number for number in range(2, config.rounds + 1))
     if isinstance(config.gain, TeacherGain):
         later += len(attempts) + later
     more = f", at most {later} after them" if later else ""
-    return Cost(
-        calls=calls,
-        text=f"{calls} calls to {chat.model} ({len(chosen)} questions, round 1{more})",
-    )
+    text = f"{calls} calls to {teacher.chat.model} ({len(chosen)} questions, round 1{more})"
+    return Cost(calls=calls, text=text)
 
 
 def _prompts(config: EvolveConfig) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Stage `judge`: a teacher grades each example by a rubric, and people's scores tell how well.
+"""Stage `judge`: LLM-as-a-judge by rubric, calibrated against human scores.
 
 Four criteria, 1 to 5 each: correctness against the source, completeness, clarity, and whether the
-question stands on its own. The wording stands in the prompt `judge`. Each becomes a `Score` of kind
-`model`, on a scale from 0 to 1; `judge` is their mean. `curate` drops by them: see `min_score`.
+question can be understood on its own. The prompt `judge` has the wording. Each becomes a `Score`
+of kind `model` from 0 to 1; `judge` is their mean. `curate` drops by them: see `min_score`.
 """
 
 import json
@@ -13,50 +13,46 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jangin.core.config import Config, Runtime, StageConfig
-from jangin.core.errors import DataError, StageError
+from jangin.core.errors import DataError
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
-from jangin.llm.structured import (
-    Failed,
-    StructuredRequest,
-    ask_structured,
-    count_unpaid,
-    make_request,
-)
+from jangin.examples.synthesis.teacher import TeacherSession
+from jangin.llm.structured import Failed, StructuredRequest
 
 Kind = Literal["original", "paraphrase", "evolved"]
 
 
 class Uncalibrated(Config):
-    """Nobody's scores are there to compare with."""
+    """There are no human scores to compare with."""
 
     type: Literal["none"] = "none"
 
 
 class HumanScores(Config):
-    """People's scores of the same examples, which the judge never sees."""
+    """Human scores of the same examples, which the judge never sees."""
 
     type: Literal["file"]
     path: Runtime[Path]
-    """JSON Lines: `{"id": EXAMPLE, "score": 1 to 5}`; several lines of one example are averaged."""
+    """JSON Lines: `{"id": EXAMPLE, "score": 1 to 5}`; several scores of an example are averaged."""
 
 
 class JudgeConfig(StageConfig):
-    """Who judges what."""
+    """The judge, the examples it scores, and how it is calibrated."""
 
     teacher: str
-    """Name of a model under `teachers`; one that wrote the examples is kind to itself."""
+    """Name of a model under `teachers`; the one that wrote the examples would favour its own."""
     kinds: tuple[Kind, ...] = Field(default=("original", "evolved"), min_length=1)
-    """Which examples are judged; a paraphrase has the answer of its question."""
+    """Kinds of examples to judge; a paraphrase has the answer of its question."""
     calibration: Annotated[Uncalibrated | HumanScores, Field(discriminator="type")] = Uncalibrated()
-    """Whose scores the judge's are compared with."""
+    """Human scores that those of the judge are compared with."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest reply, in the teacher's tokens."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of parallel requests."""
 
 
+# The name and the docstring enter the JSON Schema of a request, and so its digest.
 class Grades(BaseModel):
     """A teacher's whole reply about one example; the reason comes first, so that it is thought."""
 
@@ -69,12 +65,12 @@ class Grades(BaseModel):
     self_contained: int = Field(ge=1, le=5)
 
 
-CRITERIA = ("correctness", "completeness", "clarity", "self_contained")
+CRITERIA = tuple(name for name in Grades.model_fields if name != "reason")
 SCORERS = ("judge", *(f"judge.{name}" for name in CRITERIA))
 
 
 class HumanScore(BaseModel):
-    """One line of a file of people's scores."""
+    """One line of a file of human scores."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -83,42 +79,45 @@ class HumanScore(BaseModel):
 
 
 def judge(context: StageContext[JudgeConfig]) -> None:
-    """Write every example, those that were judged with their scores."""
+    """Write the table `examples`; the judged ones have scores.
+
+    Raises `StageError` where no reply could be used, `DataError` for unusable human scores.
+    """
     config = context.config
     rows = context.read("examples", Example)
     human = read_human_scores(context) if isinstance(config.calibration, HumanScores) else {}
-    chat = context.services.chat(config.teacher)
-    questions = _questions(context, rows, chat.model)
-    answers, failures = ask_structured(
-        context, chat, questions, Grades, config.concurrency, "teacher: grades"
-    )
-    if questions and not answers:
-        raise StageError(
-            f"judge: the teacher graded none of {len(questions)} examples. The first reason: "
-            f"{failures[0].reason} Mend that and run again."
-        )
+    teacher = _teacher(context)
+    questions = _questions(teacher, rows, config)
+    nothing = f"judge: the teacher graded none of {len(questions)} examples"
+    answers, failures = teacher.ask_or_stop(questions, Grades, "teacher: grades", nothing)
     scored = {name: make_scores(answer.value) for name, answer in answers.items()}
     context.write("examples", Example, [_with_scores(row, scored) for row in rows])
     context.write("failed", Failed, failures)
-    own = sum(row.teacher == chat.model for row in rows if row.id in scored)
+    own = sum(row.teacher == teacher.chat.model for row in rows if row.id in scored)
     context.summary.update(
         read=len(rows),
         judged=len(scored),
         failed=len(failures),
         own_work=own,
         mean={
-            name: round(sum(scores[place].value for scores in scored.values()) / len(scored), 4)
-            for place, name in enumerate(SCORERS)
+            name: round(sum(scores[index].value for scores in scored.values()) / len(scored), 4)
+            for index, name in enumerate(SCORERS)
             if scored
         },
     )
     if own:
         context.services.progress.say(
-            f"judge: {chat.model} wrote {own} of the {len(scored)} examples that it judges. "
-            "Another teacher would be stricter."
+            f"judge: {teacher.chat.model} wrote {own} of the {len(scored)} examples that it "
+            "judges, so its scores may be too high. Name another teacher under judge."
         )
     if human:
         _calibrate(context, rows, scored, human)
+
+
+def _teacher(context: StageContext[JudgeConfig]) -> TeacherSession:
+    config = context.config
+    chat = context.services.chat(config.teacher)
+    return TeacherSession(context, chat, 0.0, config.max_tokens, config.concurrency)
 
 
 def make_scores(grades: Grades) -> tuple[Score, ...]:
@@ -143,21 +142,17 @@ def _with_scores(row: Example, scored: Mapping[str, tuple[Score, ...]]) -> Examp
 
 
 def _questions(
-    context: StageContext[JudgeConfig], rows: Sequence[Example], model: str
+    teacher: TeacherSession, rows: Sequence[Example], config: JudgeConfig
 ) -> list[StructuredRequest]:
-    origins = Origins.read(context)
-    chosen = {row.id: row for row in rows if row.kind in context.config.kinds}
+    origins = Origins.read(teacher.context)
+    chosen = {row.id: row for row in rows if row.kind in config.kinds}
     return [
-        make_request(
-            subject=row.id,
-            prompt=context.services.prompts.find("judge", origins.language(row)),
-            reply_type=Grades,
-            request_fields={
-                "model": model,
-                "temperature": 0.0,
-                "max_tokens": context.config.max_tokens,
-            },
-            values={
+        teacher.question(
+            row.id,
+            "judge",
+            origins.language(row),
+            Grades,
+            {
                 "question": row.question,
                 "answer": row.answer,
                 "text": origins.passage(row) or row.evidence or NO_PASSAGE,
@@ -168,26 +163,29 @@ def _questions(
 
 
 def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
-    """{id of an example: mean score, 1 to 5}; raises `DataError` naming the line."""
+    """{id of an example: mean score, 1 to 5}.
+
+    Raises `DataError` for a line that is no score, with its number, and for an empty file.
+    """
     if not isinstance(context.config.calibration, HumanScores):
         return {}
     path = context.services.project_folder / context.config.calibration.path
-    given: dict[str, list[float]] = {}
+    scores_of: dict[str, list[float]] = {}
     lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = HumanScore.model_validate(json.loads(line))
         except (ValueError, ValidationError) as error:
             raise DataError(
-                f"{path}:{number}: {line[:80]!r} is no score. "
+                f"{path}:{line_number}: {line[:80]!r} is not a score. "
                 'Write one such as {"id": "0123456789abcdef", "score": 4}'
             ) from error
-        given.setdefault(row.id, []).append(row.score)
-    if not given:
-        raise DataError(f"{path} holds no scores. Take `calibration` away, or score some examples")
-    return {name: sum(scores) / len(scores) for name, scores in given.items()}
+        scores_of.setdefault(row.id, []).append(row.score)
+    if not scores_of:
+        raise DataError(f"{path} holds no scores. Remove `calibration`, or score some examples")
+    return {name: sum(scores) / len(scores) for name, scores in scores_of.items()}
 
 
 def _calibrate(
@@ -203,25 +201,27 @@ def _calibrate(
     missed = sorted(set(human) - {row.id for row in both})
     if not both:
         raise DataError(
-            f"none of the {len(human)} human scores is of an example that was judged; the first "
-            f"is of {missed[0]!r}. Take the ids from the table of examples."
+            f"none of the {len(human)} human scores is for a judged example; the first is for "
+            f"{missed[0]!r}. Take the ids from `jangin show examples`."
         )
-    found = compare(
+    agreement = compare(
         [1 + 4 * scored[row.id][0].value for row in both],
         [human[row.id] for row in both],
         [row.family for row in both],
     )
-    context.write("agreement", Agreement, found)
+    context.write("agreement", Agreement, agreement)
     context.summary["calibration"] = {
         "n": len(both),
         "unknown": len(missed),
-        "advice": advice(found),
-        **{row.measure: [_round(row.value), _round(row.low), _round(row.high)] for row in found},
+        "advice": advice(agreement),
+        **{
+            row.measure: [_round(row.value), _round(row.low), _round(row.high)] for row in agreement
+        },
     }
-    context.services.progress.say(f"judge: {advice(found)}")
+    context.services.progress.say(f"judge: {advice(agreement)}")
     if missed:
         context.services.progress.say(
-            f"judge: {len(missed)} human scores are of examples that were not judged, such as "
+            f"judge: {len(missed)} human scores are for examples that were not judged, such as "
             f"{missed[0]!r}"
         )
 
@@ -231,11 +231,12 @@ def _round(figure: float | None) -> float | None:
 
 
 def forecast(context: StageContext[JudgeConfig]) -> Cost:
-    """One call per example that no earlier run has a verdict on."""
-    chat = context.services.chat(context.config.teacher)
-    questions = _questions(context, context.read("examples", Example), chat.model)
-    calls = count_unpaid(context, chat, questions)
-    return Cost(calls=calls, text=f"{calls} calls to {chat.model} ({len(questions)} examples)")
+    """One call per example that no earlier run has a reply on."""
+    teacher = _teacher(context)
+    questions = _questions(teacher, context.read("examples", Example), context.config)
+    calls = teacher.count_unpaid(questions)
+    text = f"{calls} calls to {teacher.chat.model} ({len(questions)} examples)"
+    return Cost(calls=calls, text=text)
 
 
 def _sources(config: JudgeConfig, folder: Path) -> Mapping[str, Path]:
@@ -243,7 +244,9 @@ def _sources(config: JudgeConfig, folder: Path) -> Mapping[str, Path]:
         return {}
     path = folder / config.calibration.path
     if not path.is_file():
-        raise DataError(f"{path} does not exist. Name a file of scores, or take `calibration` away")
+        raise DataError(
+            f"{path} does not exist. Correct judge.calibration.path, or remove `calibration`"
+        )
     return {"human_scores": path}
 
 

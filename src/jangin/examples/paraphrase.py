@@ -1,12 +1,13 @@
-"""Stage `paraphrase`: each question in other words; answers are carried over, originals stay first.
+"""Stage `paraphrase`: each question in other words, with the answer of the original.
 
-The other words come from a teacher or from a file. What nearly copies the question or an earlier
-wording is left out, as is what a meaning check objects to: `failed` says why. A question and its
-wordings are siblings: they share `family`, and each wording names its question as `parent`.
+The paraphrases come from a teacher or from a file. Near copies of the question or of an earlier
+paraphrase are rejected, as are those that fail the meaning check; the table `failed` has the
+reasons. A question and its paraphrases share `family`; a paraphrase has its question as `parent`.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.encoder import encoder_files
-from jangin.core.errors import SettingsError, StageError
+from jangin.core.errors import SettingsError
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
@@ -26,52 +27,49 @@ from jangin.examples.augmentation.meaning_check import (
     check_meaning,
 )
 from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
+from jangin.examples.checks.decision import KEEP, drop
 from jangin.examples.provenance.source_text import Origins
-from jangin.llm.structured import (
-    Failed,
-    StructuredRequest,
-    ask_structured,
-    count_unpaid,
-    make_request,
-)
+from jangin.examples.synthesis.teacher import TeacherSession
+from jangin.llm.structured import Failed, StructuredRequest
 from jangin.text.normalize import nfc
 
 
 class TeacherSource(Config):
-    """A teacher rewrites every question; one call for each."""
+    """A teacher rewrites every question; one call per question."""
 
     type: Literal["teacher"] = "teacher"
     teacher: str
     """Name of a model under `teachers`."""
     count: int = Field(default=10, ge=1, le=50)
-    """Paraphrases asked per question."""
+    """Number of paraphrases per question."""
     temperature: float = Field(default=0.7, ge=0, le=2)
     """Sampling temperature of the teacher."""
     max_tokens: int = Field(default=1024, ge=16)
     """Longest reply, in the teacher's tokens."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of parallel requests."""
 
 
 class FileSource(Config):
-    """Paraphrases that are there already."""
+    """Existing paraphrases, from a file."""
 
     type: Literal["file"]
     path: Runtime[Path]
-    """JSON: `{question: [paraphrases]}`. Its paraphrases keep their order."""
+    """JSON: `{question: [paraphrases]}`. The order of the paraphrases is kept."""
 
 
 class ParaphraseConfig(StageConfig):
-    """Where other wordings come from, and which of them are of use."""
+    """Where paraphrases come from, and which of them are kept."""
 
     source: Annotated[TeacherSource | FileSource, Field(discriminator="type")]
     """`{type: teacher, teacher: NAME}`, or `{type: file, path: FILE}`."""
     diversity: Diversity = NearCopies()
-    """Which wordings are too alike; `{type: none}` keeps all that differ in a letter."""
+    """Which paraphrases are too similar; `{type: none}` keeps all that differ in a letter."""
     meaning: Meaning = Unchecked()
-    """Whether somebody looks if a wording still asks the same."""
+    """How it is checked that a paraphrase keeps the meaning of its question."""
 
 
+# The name and the docstring enter the JSON Schema of a request, and so its digest.
 class Paraphrases(BaseModel):
     """A teacher's whole reply about one question."""
 
@@ -80,8 +78,9 @@ class Paraphrases(BaseModel):
     paraphrases: list[str]
 
 
-class Given(BaseModel):
-    """Wordings of one question, and where they come from."""
+@dataclass(frozen=True, slots=True)
+class RawParaphrases:
+    """Paraphrases of one question before any check, and where they come from."""
 
     texts: Sequence[str]
     made_by: dict[str, Any]
@@ -89,16 +88,20 @@ class Given(BaseModel):
 
     @property
     def request(self) -> str:
-        """Digest of the request that won them; empty for a file."""
+        """Digest of the request that they are a reply to; empty for a file."""
         return str(self.made_by.get("request", ""))
 
 
 def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
-    """Write every example followed by its paraphrases."""
+    """Write every example followed by its paraphrases.
+
+    Raises `StageError` where no reply could be used, `DataError` and `SettingsError` for a file of
+    paraphrases that cannot be read or belongs to other questions.
+    """
     config = context.config
     originals = context.read("examples", Example)
     origins = Origins.read(context)
-    given, failures = (
+    raw, failures = (
         _from_teacher(context, config.source, originals, origins)
         if isinstance(config.source, TeacherSource)
         else (_from_file(context, config.source, originals), [])
@@ -106,19 +109,19 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
     most = config.source.count if isinstance(config.source, TeacherSource) else None
     wordings: dict[str, list[Example]] = {}
     for original in originals:
-        if original.id in given and original.id not in wordings:
-            made, left_out = _rewrite(original, given[original.id], config, most)
-            wordings[original.id] = made
-            failures += left_out
+        if original.id in raw and original.id not in wordings:
+            kept, rejected = _rewrite(original, raw[original.id], config, most)
+            wordings[original.id] = kept
+            failures += rejected
     by_id = {original.id: original for original in originals}
-    checked = check_meaning(context, config.meaning, wordings, by_id, origins)
-    failures += [*checked.failed, *_other_meaning(wordings, checked.gone)]
+    check = check_meaning(context, config.meaning, wordings, by_id, origins)
+    failures += [*check.failed, *_other_meaning(wordings, check.other_meaning)]
     examples = [
         example
         for original in originals
         for example in (
             original,
-            *(row for row in wordings.get(original.id, []) if row.id not in checked.gone),
+            *(row for row in wordings.get(original.id, []) if row.id not in check.other_meaning),
         )
     ]
     context.write("examples", Example, examples)
@@ -129,8 +132,13 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         paraphrases=len(examples) - len(originals),
         failed=len(failures),
         left_out=kinds["rejected"],
-        other_meaning=len(checked.gone),
+        other_meaning=len(check.other_meaning),
     )
+
+
+def _teacher(context: StageContext[ParaphraseConfig], source: TeacherSource) -> TeacherSession:
+    chat = context.services.chat(source.teacher)
+    return TeacherSession(context, chat, source.temperature, source.max_tokens, source.concurrency)
 
 
 def _from_teacher(
@@ -138,49 +146,34 @@ def _from_teacher(
     source: TeacherSource,
     originals: Sequence[Example],
     origins: Origins,
-) -> tuple[dict[str, Given], list[Failed]]:
-    chat = context.services.chat(source.teacher)
-    questions = _questions(context, source, originals, origins, chat.model)
-    answers, failures = ask_structured(
-        context, chat, questions, Paraphrases, source.concurrency, "teacher: paraphrases"
-    )
-    if originals and not answers:
-        raise StageError(
-            f"paraphrase: the teacher rewrote none of {len(originals)} questions. The first "
-            f"reason: {failures[0].reason} Mend that and run again."
-        )
+) -> tuple[dict[str, RawParaphrases], list[Failed]]:
+    teacher = _teacher(context, source)
+    questions = _questions(teacher, source, originals, origins)
+    nothing = f"paraphrase: the teacher rewrote none of {len(originals)} questions"
+    answers, failures = teacher.ask_or_stop(questions, Paraphrases, "teacher: paraphrases", nothing)
     context.summary["prompt"] = {
         language: context.services.prompts.find("paraphrase", language).digest
         for language in sorted({question.prompt.language for question in questions})
     }
     return {
-        name: Given(texts=answer.value.paraphrases, made_by=answer.made_by)
+        name: RawParaphrases(answer.value.paraphrases, answer.made_by)
         for name, answer in answers.items()
     }, failures
 
 
 def _questions(
-    context: StageContext[ParaphraseConfig],
+    teacher: TeacherSession,
     source: TeacherSource,
     originals: Sequence[Example],
     origins: Origins,
-    model: str,
 ) -> list[StructuredRequest]:
     return [
-        make_request(
-            subject=original.id,
-            prompt=context.services.prompts.find("paraphrase", origins.language(original)),
-            reply_type=Paraphrases,
-            request_fields={
-                "model": model,
-                "temperature": source.temperature,
-                "max_tokens": source.max_tokens,
-            },
-            values={
-                "question": original.question,
-                "answer": original.answer,
-                "count": source.count,
-            },
+        teacher.question(
+            original.id,
+            "paraphrase",
+            origins.language(original),
+            Paraphrases,
+            {"question": original.question, "answer": original.answer, "count": source.count},
         )
         for original in originals
     ]
@@ -188,48 +181,49 @@ def _questions(
 
 def _from_file(
     context: StageContext[ParaphraseConfig], source: FileSource, originals: Sequence[Example]
-) -> dict[str, Given]:
+) -> dict[str, RawParaphrases]:
     path = context.services.project_folder / source.path
     known = read_paraphrases(path)
-    found = {
-        original.id: Given(texts=known[question], made_by={})
+    raw = {
+        original.id: RawParaphrases(known[question], {})
         for original in originals
         if (question := nfc(original.question.strip())) in known
     }
-    if originals and not found:
+    if originals and not raw:
         raise SettingsError(
             f"{path} has paraphrases of {len(known)} questions, none of which is among the "
             f"{len(originals)} examples. The first example asks {originals[0].question!r}. "
-            "Name the file that belongs to them under paraphrase.source.path."
+            "Correct paraphrase.source.path."
         )
-    asked = {nfc(original.question.strip()) for original in originals}
-    unknown = [question for question in known if question not in asked]
-    without = [o.question for o in originals if o.id not in found]
+    questions = {nfc(original.question.strip()) for original in originals}
+    unknown = [question for question in known if question not in questions]
+    without = [o.question for o in originals if o.id not in raw]
     context.summary.update(questions_without=len(without), unknown_questions=len(unknown))
-    for names, what in ((without, "questions have no"), (unknown, "questions are no examples but")):
+    for names, what in (
+        (without, "questions have no paraphrases"),
+        (unknown, "questions with paraphrases are no examples"),
+    ):
         if names:
             context.services.progress.say(
-                f"paraphrase: {len(names)} {what} paraphrases in {path.name}, such as {names[0]!r}"
+                f"paraphrase: {len(names)} {what} in {path.name}, such as {names[0]!r}"
             )
-    return found
+    return raw
 
 
 def _rewrite(
-    original: Example, given: Given, config: ParaphraseConfig, most: int | None
+    original: Example, raw: RawParaphrases, config: ParaphraseConfig, most: int | None
 ) -> tuple[list[Example], list[Failed]]:
-    """The wordings that are of use, at most `most`, and what was left out."""
-    clean = [nfc(" ".join(text.split())) for text in given.texts]
+    """(at most `most` paraphrases that differ enough, the rejected ones)."""
+    clean = [nfc(" ".join(text.split())) for text in raw.texts]
     copies = find_copies([original.question, *clean], config.diversity)
     examples: list[Example] = []
     failures: list[Failed] = []
-    for place, text in enumerate(clean, 1):
-        rule, reason = "near_copy", copies.get(place, "")
-        if not reason and len(examples) == most:
-            rule, reason = "too_many", f"more than the {most} asked for"
-        if reason:
-            failures.append(
-                _rejected(original.id, given.request, rule, reason, given.texts[place - 1])
-            )
+    for number, text in enumerate(clean, 1):
+        decision = drop("near_copy", copies[number]) if number in copies else KEEP
+        if decision.keep and len(examples) == most:
+            decision = drop("too_many", f"more than the {most} asked for")
+        if not decision.keep:
+            failures.append(decision.failed(original.id, raw.request, raw.texts[number - 1]))
             continue
         prompt = (*original.prompt[:-1], Message(role="user", content=text))
         examples.append(
@@ -238,7 +232,7 @@ def _rewrite(
                     **{name: getattr(original, name) for name in CARRIED_OVER},
                     "prompt": prompt,
                     "kind": "paraphrase",
-                    **given.made_by,
+                    **raw.made_by,
                     "parent": original.id,
                     "operation": "paraphrase",
                 }
@@ -248,20 +242,14 @@ def _rewrite(
 
 
 def _other_meaning(
-    wordings: Mapping[str, Sequence[Example]], gone: Mapping[str, str]
+    wordings: Mapping[str, Sequence[Example]], reasons: Mapping[str, str]
 ) -> list[Failed]:
     return [
-        _rejected(name, row.request, "other_meaning", gone[row.id], row.question)
+        drop("other_meaning", reasons[row.id]).failed(name, row.request, row.question)
         for name, rows in wordings.items()
         for row in rows
-        if row.id in gone
+        if row.id in reasons
     ]
-
-
-def _rejected(subject: str, request: str, rule: str, reason: str, reply: str) -> Failed:
-    return Failed(
-        subject=subject, request=request, reason=reason, reply=reply, kind="rejected", rule=rule
-    )
 
 
 CARRIED_OVER = (
@@ -280,18 +268,17 @@ CARRIED_OVER = (
 
 
 def forecast(context: StageContext[ParaphraseConfig]) -> Cost:
-    """One call per question that no earlier run has an answer to, and per question checked."""
+    """One call per question that no earlier run has a reply to, and per question to check."""
     originals = context.read("examples", Example)
     config = context.config
     checks = len(originals) if isinstance(config.meaning, TeacherMeaning) else 0
     more = f", at most {checks} to check the meaning" if checks else ""
     if not isinstance(config.source, TeacherSource):
         return Cost(calls=checks, text=f"paraphrases from a file{more}")
-    chat = context.services.chat(config.source.teacher)
-    origins = Origins.read(context)
-    questions = _questions(context, config.source, originals, origins, chat.model)
-    calls = count_unpaid(context, chat, questions)
-    text = f"{calls} calls to {chat.model} ({len(originals)} questions{more})"
+    teacher = _teacher(context, config.source)
+    questions = _questions(teacher, config.source, originals, Origins.read(context))
+    calls = teacher.count_unpaid(questions)
+    text = f"{calls} calls to {teacher.chat.model} ({len(originals)} questions{more})"
     return Cost(calls=calls + checks, text=text)
 
 
@@ -308,7 +295,7 @@ def _prompts(config: ParaphraseConfig) -> tuple[str, ...]:
 
 
 def _sources(config: ParaphraseConfig, folder: Path) -> Mapping[str, Path]:
-    """The file of paraphrases, which is read so that a mistake in it is told before any work."""
+    """The file of paraphrases, read at once so that a mistake in it is reported before any work."""
     files: dict[str, Path] = {}
     if isinstance(config.source, FileSource):
         files["paraphrases"] = folder / config.source.path

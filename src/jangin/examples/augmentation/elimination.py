@@ -1,9 +1,8 @@
-"""Which evolved questions are worth nothing, and why: the eliminator of Evol-Instruct, as rules.
+"""Rules that eliminate failed evolutions of a question, after Evol-Instruct's eliminator.
 
-Source: Xu et al. 2023 (WizardLM), section 3.2, which names four failures: no information gain, a
-refusal, nothing but punctuation and stop words, and words of the evolving prompt copied into the
-question. Ours adds the same text again, too long, a question that points at a text which nobody
-sees, and an answer that its passage does not bear.
+Source: Xu et al. 2023 (WizardLM), section 3.2, with four failures: no information gain, a refusal,
+only punctuation and stop words, and words of the evolving prompt copied into the question. The
+rules `same_text`, `too_long`, `not_self_contained` and `ungrounded` are additions.
 """
 
 import re
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.config import Config
 from jangin.core.records import Example, Record
+from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
 from jangin.llm.refusals import PHRASES
 from jangin.text.grounding import check_answer, support
@@ -36,23 +36,24 @@ CALCULATED: tuple[Operation, ...] = ("reasoning", "complexifying")
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 
-class Limits(Config):
-    """When an evolved question is worth nothing."""
+class EliminationThresholds(Config):
+    """When an evolved question is eliminated."""
 
     question_characters: int = Field(default=400, ge=10)
     """A longer question is eliminated."""
     answer_characters: int = Field(default=1500, ge=10)
     """A longer answer is eliminated."""
     similarity: float = Field(default=0.9, ge=0.5, le=1)
-    """From this normalised Levenshtein similarity on, of the question and of the answer to those
-    it evolved from, nothing was gained."""
+    """Nothing was gained from this normalised Levenshtein similarity on: of the question to the
+    one it evolved from, and of the answer to that one's."""
     min_support: float = Field(default=0.9, ge=0, le=1)
-    """Share of the evidence that must stand in the chunk, spaces ignored; 0 asks for none."""
+    """Share of the evidence that must be in the chunk, spaces ignored; 0: no evidence needed."""
     min_grounded: float = Field(default=1.0, ge=0, le=1)
-    """Share of an answer's numbers and names that must stand in the chunk or the question. Not
-    asked of `reasoning` and `complexifying`, whose answers may be calculated."""
+    """Share of an answer's numbers and names that must be in the chunk or the question. Not
+    applied to `reasoning` and `complexifying`, whose answers may be calculated."""
 
 
+# The name and the docstring enter the JSON Schema of a request, and so its digest.
 class Evolved(BaseModel):
     """A teacher's whole reply."""
 
@@ -64,7 +65,7 @@ class Evolved(BaseModel):
 
 
 class Eliminated(Record):
-    """An evolved question that was left out: by which rule, and why."""
+    """An evolved question that was eliminated: by which rule, and why."""
 
     parent: str
     """Id of the example that it evolved from."""
@@ -81,16 +82,8 @@ class Eliminated(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Why an evolved question goes."""
-
-    rule: Rule
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
-    """An evolved question, and what it is held against."""
+    """An evolved question and what it is compared with."""
 
     evolved: Evolved
     parent: Example
@@ -99,22 +92,28 @@ class Case:
     """Text of the chunks that the parent rests on; empty where there are none."""
 
 
-def find_fault(case: Case, taken: Mapping[str, str], limits: Limits) -> Fault | None:
-    """The first rule that eliminates it, or None.
+def eliminate(case: Case, taken: Mapping[str, str], thresholds: EliminationThresholds) -> Decision:
+    """The decision of the first rule that drops the question, or to keep it.
 
-    `taken` maps the letters of every question that is there already to the id of its example.
+    `taken` maps the letters of every earlier question to the id of its example.
     """
     evolved = case.evolved
     return (
         _empty(evolved)
         or _refusal(evolved)
         or _leaked(case)
-        or _too_long(evolved, limits)
-        or _pointing(evolved)
+        or _too_long(evolved, thresholds)
+        or _not_self_contained(evolved)
         or _same_text(evolved, taken)
-        or _no_gain(evolved, case.parent, limits)
-        or _ungrounded(case, limits)
+        or _no_gain(evolved, case.parent, thresholds)
+        or _ungrounded(case, thresholds)
+        or KEEP
     )
+
+
+def eliminated_by(rule: Rule, reason: str) -> Decision:
+    """The decision of a rule to drop an evolved question."""
+    return drop(rule, reason)
 
 
 STOP_WORDS = frozenset(
@@ -127,13 +126,13 @@ STOP_WORDS = frozenset(
 )
 
 
-def _empty(evolved: Evolved) -> Fault | None:
+def _empty(evolved: Evolved) -> Decision | None:
     for name, text in (("question", evolved.question), ("answer", evolved.answer)):
         words = folded_words(text)
         if not words:
-            return Fault("empty", f"the {name} has no letters: {text!r}")
+            return eliminated_by("empty", f"the {name} has no letters: {text!r}")
         if all(word in STOP_WORDS for word in words):
-            return Fault("empty", f"the {name} has only stop words: {text!r}")
+            return eliminated_by("empty", f"the {name} has only stop words: {text!r}")
     return None
 
 
@@ -148,15 +147,15 @@ REFUSALS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""Beside `core.refusals`, which knows how refusals begin: talk of being a model, or of a passage
-that does not say, anywhere in a text."""
+"""Refusals anywhere in a text: that the writer is a model, or that a passage lacks the answer.
+`llm.refusals` has the phrases that a refusal begins with."""
 
 
-def _refusal(evolved: Evolved) -> Fault | None:
+def _refusal(evolved: Evolved) -> Decision | None:
     for name, text in (("question", evolved.question), ("answer", evolved.answer)):
-        found = PHRASES.match(text) or REFUSALS.search(text)
-        if found:
-            return Fault("refusal", f"the {name} refuses: {found[0].strip()!r}")
+        match = PHRASES.match(text) or REFUSALS.search(text)
+        if match:
+            return eliminated_by("refusal", f"the {name} refuses: {match[0].strip()!r}")
     return None
 
 
@@ -170,46 +169,50 @@ LEAKS = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""Words with which the evolving prompt speaks of the question, and its labels."""
+"""How the evolving prompt names the question, and the labels in it."""
 
 
-def _leaked(case: Case) -> Fault | None:
+def _leaked(case: Case) -> Decision | None:
     known = f"{case.parent.question}\n{case.parent.answer}\n{case.passage}".casefold()
     for name, text in (("question", case.evolved.question), ("answer", case.evolved.answer)):
-        for found in LEAKS.finditer(text):
-            words = found[0].strip()
+        for match in LEAKS.finditer(text):
+            words = match[0].strip()
             if words.casefold() not in known:
-                return Fault("leaked_prompt", f"the {name} speaks of the prompt: {words!r}")
+                return eliminated_by("leaked_prompt", f"the {name} speaks of the prompt: {words!r}")
     return None
 
 
-def _too_long(evolved: Evolved, limits: Limits) -> Fault | None:
+def _too_long(evolved: Evolved, thresholds: EliminationThresholds) -> Decision | None:
     for name, text, limit in (
-        ("question", evolved.question, limits.question_characters),
-        ("answer", evolved.answer, limits.answer_characters),
+        ("question", evolved.question, thresholds.question_characters),
+        ("answer", evolved.answer, thresholds.answer_characters),
     ):
         if len(text) > limit:
             reason = f"the {name} has {len(text):,} characters, allowed {limit:,}"
-            return Fault("too_long", reason)
+            return eliminated_by("too_long", reason)
     return None
 
 
-def _pointing(evolved: Evolved) -> Fault | None:
+def _not_self_contained(evolved: Evolved) -> Decision | None:
     words = pointer(evolved.question)
     if not words:
         return None
-    return Fault("not_self_contained", f"the question points at a text beside it: {words!r}")
+    return eliminated_by(
+        "not_self_contained", f"the question points at a text beside it: {words!r}"
+    )
 
 
-def _same_text(evolved: Evolved, taken: Mapping[str, str]) -> Fault | None:
+def _same_text(evolved: Evolved, taken: Mapping[str, str]) -> Decision | None:
     twin = taken.get(letters_only(evolved.question))
-    return Fault("same_text", f"the question is that of {twin}") if twin else None
+    return eliminated_by("same_text", f"the question is that of {twin}") if twin else None
 
 
-def _no_gain(evolved: Evolved, parent: Example, limits: Limits) -> Fault | None:
+def _no_gain(
+    evolved: Evolved, parent: Example, thresholds: EliminationThresholds
+) -> Decision | None:
     """Nearly the same question *and* nearly the same answer.
 
-    Both, because one word may make another question: then the answer is another one too.
+    Both, because one word can make another question, whose answer is then another one too.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -217,31 +220,31 @@ def _no_gain(evolved: Evolved, parent: Example, limits: Limits) -> Fault | None:
         Levenshtein.normalized_similarity(letters_only(new), letters_only(old))
         for new, old in ((evolved.question, parent.question), (evolved.answer, parent.answer))
     )
-    if min(question, answer) < limits.similarity:
+    if min(question, answer) < thresholds.similarity:
         return None
     reason = (
         f"nearly what it evolved from: similarity of the questions {question:.3f}, "
-        f"of the answers {answer:.3f}, limit {limits.similarity:g}"
+        f"of the answers {answer:.3f}, limit {thresholds.similarity:g}"
     )
-    return Fault("no_gain", reason)
+    return eliminated_by("no_gain", reason)
 
 
-def _ungrounded(case: Case, limits: Limits) -> Fault | None:
-    """Evidence that is not in the passage, or a number or name that nobody gave."""
+def _ungrounded(case: Case, thresholds: EliminationThresholds) -> Decision | None:
+    """Evidence that is not in the passage, or a number or name without a source."""
     evolved, passage = case.evolved, case.passage
     if not passage:
         return None
-    if limits.min_support:
+    if thresholds.min_support:
         if not evolved.evidence.strip():
-            return Fault("ungrounded", "no evidence for the answer was given")
+            return eliminated_by("ungrounded", "no evidence for the answer was given")
         share = support(evolved.evidence, passage)
-        if share < limits.min_support:
-            reason = f"evidence supported to {share:.2f} < {limits.min_support:.2f}"
-            return Fault("ungrounded", reason)
+        if share < thresholds.min_support:
+            reason = f"evidence supported to {share:.2f} < {thresholds.min_support:.2f}"
+            return eliminated_by("ungrounded", reason)
     if case.operation in CALCULATED:
         return None
-    found = check_answer(evolved.answer, f"{passage}\n{evolved.question}")
-    if found.grounded >= limits.min_grounded:
+    grounding = check_answer(evolved.answer, f"{passage}\n{evolved.question}")
+    if grounding.grounded >= thresholds.min_grounded:
         return None
-    missing = ", ".join(found.missing)
-    return Fault("ungrounded", f"in the answer, but not in the passage: {missing}")
+    missing = ", ".join(grounding.missing)
+    return eliminated_by("ungrounded", f"in the answer, but not in the passage: {missing}")

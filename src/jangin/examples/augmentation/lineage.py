@@ -1,11 +1,12 @@
-"""How one question becomes another: an attempt, what it is drawn by, and the example it makes."""
+"""Parent and child links of evolved examples, and the attempts to evolve an example."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jangin.core.digest import seeded_rank
 from jangin.core.records import Example, Message, Record
-from jangin.examples.augmentation.elimination import Eliminated, Evolved, Fault, Operation
+from jangin.examples.augmentation.elimination import Eliminated, Evolved, Operation
+from jangin.examples.checks.decision import Decision
 from jangin.llm.structured import Parsed
 from jangin.text.normalize import nfc
 
@@ -13,8 +14,8 @@ CARRIED_OVER = ("family", "chunk_ids", "document_id", "source", "page", "section
 """Fields that an evolved example shares with the one it evolved from."""
 
 
-class Descent(Record):
-    """Where an evolved example comes from."""
+class Lineage(Record):
+    """The parent of an evolved example, and the operation between the two."""
 
     id: str
     parent: str
@@ -24,36 +25,38 @@ class Descent(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class EvolutionAttempt:
     """One operation on one example in one round."""
 
     parent: Example
     operation: Operation
     round: int
     tries: int
-    """How often this example was tried before; a new try is a new draw of the teacher."""
+    """Number of earlier attempts; each attempt is another draw of the teacher."""
 
     @property
     def subject(self) -> str:
         """Name of the attempt within its round."""
         return f"{self.parent.id} {self.operation}"
 
-    def eliminated(self, evolved: Evolved, fault: Fault, request: str) -> Eliminated:
-        """The record of a question that was given up."""
-        return Eliminated(
-            parent=self.parent.id,
-            operation=self.operation,
-            round=self.round,
-            rule=fault.rule,
-            reason=fault.reason,
-            question=evolved.question,
-            answer=evolved.answer,
-            evidence=evolved.evidence,
-            request=request,
+    def eliminated(self, evolved: Evolved, decision: Decision, request: str) -> Eliminated:
+        """The record of a question that the decision drops."""
+        return Eliminated.model_validate(
+            {
+                "parent": self.parent.id,
+                "operation": self.operation,
+                "round": self.round,
+                "rule": decision.rule,
+                "reason": decision.reason,
+                "question": evolved.question,
+                "answer": evolved.answer,
+                "evidence": evolved.evidence,
+                "request": request,
+            }
         )
 
     def example(self, answer: Parsed[Evolved]) -> Example:
-        """The example that a reply makes."""
+        """The example that a reply becomes."""
         evolved = answer.value
         question = nfc(" ".join(evolved.question.split()))
         return Example.make(
@@ -70,21 +73,21 @@ class Attempt:
         )
 
 
-def draw(
+def draw_attempts(
     parents: Sequence[tuple[Example, int]],
-    number: int,
+    round_number: int,
     operations: Sequence[Operation],
     per_example: int,
     seed: int,
-) -> Iterator[Attempt]:
-    """The attempts of one round, from (example, tries before).
+) -> Iterator[EvolutionAttempt]:
+    """The attempts of one round on (example, number of earlier attempts).
 
-    What one gets depends on its question alone: not on the others, nor on how its source was read.
+    The operations of an example depend on the seed, the round and its question only.
     """
     for parent, tries in parents:
-        places = {
-            operation: seeded_rank(seed, f"{operation} {number}", parent.question)
+        ranks = {
+            operation: seeded_rank(seed, f"{operation} {round_number}", parent.question)
             for operation in dict.fromkeys(operations)
         }
-        for operation in sorted(places, key=lambda name: places[name])[:per_example]:
-            yield Attempt(parent, operation, number, tries)
+        for operation in sorted(ranks, key=lambda name: ranks[name])[:per_example]:
+            yield EvolutionAttempt(parent, operation, round_number, tries)

@@ -1,4 +1,4 @@
-"""Whether other wordings of a question still ask the same: by a teacher, or by an encoder."""
+"""Check that paraphrases keep the meaning of their question, with a teacher or an encoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,43 +11,39 @@ from jangin.core.encoder import EncoderConfig
 from jangin.core.records import Example
 from jangin.core.stage import StageContext
 from jangin.examples.provenance.source_text import Origins
-from jangin.llm.structured import (
-    Failed,
-    ReplyError,
-    StructuredRequest,
-    ask_structured,
-    make_request,
-)
+from jangin.examples.synthesis.teacher import TeacherSession
+from jangin.llm.structured import Failed, ReplyError, StructuredRequest
 
 
 class Unchecked(Config):
-    """Wordings are taken at their word."""
+    """The meaning of paraphrases is not checked."""
 
     type: Literal["none"] = "none"
 
 
 class TeacherMeaning(Config):
-    """A teacher says which wordings ask the same; one call for each question."""
+    """A teacher decides which paraphrases keep the meaning; one call per question."""
 
     type: Literal["teacher"]
     teacher: str
-    """Name of a model under `teachers`; another one than the writer's finds more."""
+    """Name of a model under `teachers`; it should not be the one that wrote the paraphrases."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of parallel requests."""
 
 
 class EncoderMeaning(Config):
-    """A wording must lie near its question in an encoder's space."""
+    """A paraphrase must be similar to its question by an encoder."""
 
     type: Literal["encoder"]
     encoder: EncoderConfig
     min_cosine: float = Field(ge=-1, le=1)
-    """Least cosine of the two; it differs from encoder to encoder, so look at its scores first."""
+    """Least cosine similarity of the two. Look at an encoder's scores first: they differ."""
 
 
 Meaning = Annotated[Unchecked | TeacherMeaning | EncoderMeaning, Field(discriminator="type")]
 
 
+# Names and docstrings of reply types enter the JSON Schema of a request, and so its digest.
 class Verdict(BaseModel):
     """Of a teacher, on one wording."""
 
@@ -67,11 +63,11 @@ class Verdicts(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What a check found."""
+class MeaningCheck:
+    """The paraphrases with another meaning, and the requests that failed."""
 
-    gone: dict[str, str] = field(default_factory=dict)
-    """{id of a paraphrase: why it asks something else}."""
+    other_meaning: dict[str, str] = field(default_factory=dict)
+    """{id of a paraphrase: why it is not the same question}."""
     failed: list[Failed] = field(default_factory=list)
 
 
@@ -81,31 +77,32 @@ def check_meaning(
     wordings: Mapping[str, Sequence[Example]],
     originals: Mapping[str, Example],
     origins: Origins,
-) -> Checked:
-    """Check paraphrases, given by the id of their original."""
-    asked = {name: rows for name, rows in wordings.items() if rows}
+) -> MeaningCheck:
+    """Check paraphrases, which are given by the id of their original."""
+    wordings = {name: rows for name, rows in wordings.items() if rows}
     if isinstance(meaning, TeacherMeaning):
-        return _ask(context, meaning, asked, originals, origins)
+        return _ask_teacher(context, meaning, wordings, originals, origins)
     if isinstance(meaning, EncoderMeaning):
-        return _compare(context, meaning, asked, originals)
-    return Checked()
+        return _compare_vectors(context, meaning, wordings, originals)
+    return MeaningCheck()
 
 
-def _ask(
+def _ask_teacher(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage
     meaning: TeacherMeaning,
     wordings: Mapping[str, Sequence[Example]],
     originals: Mapping[str, Example],
     origins: Origins,
-) -> Checked:
+) -> MeaningCheck:
     chat = context.services.chat(meaning.teacher)
+    teacher = TeacherSession(context, chat, 0.0, 2048, meaning.concurrency)
     questions = [
-        make_request(
-            subject=name,
-            prompt=context.services.prompts.find("same_meaning", origins.language(originals[name])),
-            reply_type=Verdicts,
-            request_fields={"model": chat.model, "temperature": 0.0, "max_tokens": 2048},
-            values={
+        teacher.question(
+            name,
+            "same_meaning",
+            origins.language(originals[name]),
+            Verdicts,
+            {
                 "question": originals[name].question,
                 "answer": originals[name].answer,
                 "wordings": "\n".join(
@@ -122,40 +119,33 @@ def _ask(
             return None
         return ReplyError("malformed", f"give one verdict for each number from 1 to {wanted[-1]}")
 
-    answers, failed = ask_structured(
-        context,
-        chat,
-        questions,
-        Verdicts,
-        meaning.concurrency,
-        "teacher: same meaning",
-        check,
-    )
-    gone = {}
+    answers, failed = teacher.ask(questions, Verdicts, "teacher: same meaning", check)
+    other_meaning = {}
     for name, answer in answers.items():
         for verdict in answer.value.verdicts:
             if not verdict.same:
                 reason = f"{chat.model} finds another meaning: {verdict.reason}"
-                gone[wordings[name][verdict.number - 1].id] = reason.rstrip(": ")
-    return Checked(gone, failed)
+                other_meaning[wordings[name][verdict.number - 1].id] = reason.rstrip(": ")
+    return MeaningCheck(other_meaning, failed)
 
 
-def _compare(
+def _compare_vectors(
     context: StageContext,  # type: ignore[type-arg]  # serves every stage
     meaning: EncoderMeaning,
     wordings: Mapping[str, Sequence[Example]],
     originals: Mapping[str, Example],
-) -> Checked:
+) -> MeaningCheck:
     pairs = [(originals[name], row) for name, rows in wordings.items() for row in rows]
     texts = list(dict.fromkeys(row.question for pair in pairs for row in pair))
     if not texts:
-        return Checked()
+        return MeaningCheck()
     encoder = context.services.encoder(meaning.encoder)
     vectors_TD = encoder.encode(texts, "query")  # T distinct texts, D width
-    place = {text: number for number, text in enumerate(texts)}
-    gone = {}
+    index_of = {text: index for index, text in enumerate(texts)}
+    other_meaning = {}
     for original, row in pairs:
-        cosine = float(vectors_TD[place[original.question]] @ vectors_TD[place[row.question]])
+        pair = vectors_TD[index_of[original.question]], vectors_TD[index_of[row.question]]
+        cosine = float(pair[0] @ pair[1])
         if cosine < meaning.min_cosine:
-            gone[row.id] = f"cosine to its question {cosine:.3f} < {meaning.min_cosine:g}"
-    return Checked(gone)
+            other_meaning[row.id] = f"cosine to its question {cosine:.3f} < {meaning.min_cosine:g}"
+    return MeaningCheck(other_meaning)

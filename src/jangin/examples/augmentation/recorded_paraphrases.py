@@ -1,4 +1,4 @@
-"""A file of paraphrases that are there already: JSON, `{question: [paraphrases]}`."""
+"""Read existing paraphrases from a JSON file: `{question: [paraphrases]}`."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,10 @@ from jangin.text.normalize import nfc
 
 
 def read_paraphrases(path: Path) -> dict[str, list[str]]:
-    """The paraphrases by question, NFC, in the order of the file; raises `DataError`.
+    """{question: paraphrases}, NFC, in the order of the file.
 
-    A byte order mark is taken away. A question that stands twice has all its paraphrases.
+    A byte order mark is ignored. The paraphrases of a repeated question are joined.
+    Raises `DataError` where the file is missing, is not UTF-8, or has another form.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist. Name a JSON file under paraphrase.source.path")
@@ -23,14 +24,14 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}. Mend it there") from error
+        raise DataError(f"{path} is not JSON: {error}. Correct the file") from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
-        raise DataError(f"{path} must hold one object: {{question: [paraphrases]}}. Mend the file")
-    found: dict[str, list[str]] = {}
+        raise DataError(
+            f"{path} must hold one object: {{question: [paraphrases]}}. Correct the file"
+        )
+    paraphrases_of: dict[str, list[str]] = {}
     for question, paraphrases in pairs:
         if not isinstance(paraphrases, list) or not all(isinstance(p, str) for p in paraphrases):
-            raise DataError(
-                f"{path}: what stands under {question!r} is no list of texts. Mend that question"
-            )
-        found.setdefault(nfc(question.strip()), []).extend(paraphrases)
-    return found
+            raise DataError(f"{path}: the value of {question!r} is not a list of texts. Correct it")
+        paraphrases_of.setdefault(nfc(question.strip()), []).extend(paraphrases)
+    return paraphrases_of

@@ -1,10 +1,11 @@
-"""Rows, what has been decided about each, and the twin that stays in the end."""
+"""Filter state of `curate`: the rows, the decision about each, and the twin that survives."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from jangin.core.records import Dropped, Example
+from jangin.examples.checks.decision import Decision, drop
 
 Rule = Literal[
     "empty",
@@ -19,109 +20,110 @@ Rule = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Why a row goes, and the row that stays in its place."""
-
-    index: int
-    rule: Rule
-    reason: str
-    twin: int | None = None
+def duplicate(rule: Rule, reason: str, twin: int | None) -> Decision:
+    """The decision to drop a row in favour of its twin, whose index is `twin`."""
+    return drop(rule, reason, twin)
 
 
 def preference(row: Example) -> float:
-    """Which of two twins stays: originals, then evolved ones, then by mean score."""
+    """Which of two twins is kept (the higher): originals, then evolved ones, then by mean score."""
     mean = sum(score.value for score in row.scores) / max(len(row.scores), 1)
     return mean + {"original": 4, "evolved": 2, "paraphrase": 0}[row.kind]
 
 
 @dataclass(slots=True)
-class Sieve:
-    """The rows and what has been decided about them so far."""
+class FilterState:
+    """All rows and the decisions to drop some of them; every filter sees what is left."""
 
     rows: list[Example]
-    """Changed in one thing only: rows that join another family."""
-    out: dict[int, Verdict] = field(default_factory=dict)
+    """All rows; a row that joins another family is replaced."""
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    """{index of a dropped row: why}."""
     moved: set[int] = field(default_factory=set)
-    """Rows whose family is another one now."""
+    """Indices of rows that joined another family."""
 
     def left(self) -> list[int]:
-        """Rows that no rule has taken."""
-        return [index for index in range(len(self.rows)) if index not in self.out]
+        """Indices of the rows that no rule has dropped, in order."""
+        return [index for index in range(len(self.rows)) if index not in self.decisions]
 
-    def apply(self, judge: Callable[[int], str], rule: Rule) -> None:
-        """Take every row for which `judge` gives a reason."""
+    def apply(self, reason_of: Callable[[int], str], rule: Rule) -> None:
+        """Drop every row for which `reason_of` returns a reason."""
         for index in self.left():
-            if reason := judge(index):
-                self.out[index] = Verdict(index, rule, reason)
+            if reason := reason_of(index):
+                self.decisions[index] = drop(rule, reason)
 
-    def follow(self, rule: Rule) -> None:
-        """Take the paraphrases of every row that the rule took: they have its answer."""
-        gone = {self.rows[index].id: v for index, v in self.out.items() if v.rule == rule}
+    def drop_paraphrases(self, rule: Rule) -> None:
+        """Drop the paraphrases of every row that the rule dropped: they have its answer."""
+        dropped = {self.rows[i].id: d for i, d in self.decisions.items() if d.rule == rule}
         for index in self.left():
             row = self.rows[index]
-            if row.kind == "paraphrase" and row.parent in gone:
-                reason = f"a wording of {row.parent}, which was left out: {gone[row.parent].reason}"
-                self.out[index] = Verdict(index, rule, reason)
+            if row.kind == "paraphrase" and row.parent in dropped:
+                first = dropped[row.parent].reason
+                reason = f"a wording of {row.parent}, which was left out: {first}"
+                self.decisions[index] = drop(rule, reason)
 
-    def settle(self, find: Callable[[list[int]], list[Verdict]]) -> None:
-        """Take what `find` takes; what ends a line first, so that no twin is lost."""
+    def drop_duplicates(self, find: Callable[[list[int]], Mapping[int, Decision]]) -> None:
+        """Drop what `find` decides to drop of the rows that are left.
+
+        Rows whose twin is of another family go first, with their descendants; then `find` is
+        called again. So no twin is dropped together with the row that it stands for.
+        """
         while True:
-            verdicts = find(self.left())
-            lines = [verdict for verdict in verdicts if self._ends_line(verdict)]
-            self.out.update({verdict.index: verdict for verdict in lines or verdicts})
-            if not lines:
+            decisions = find(self.left())
+            across = {i: d for i, d in decisions.items() if self._is_across_families(i, d)}
+            self.decisions.update(across or decisions)
+            if not across:
                 return
-            self._take_lines(lines)
+            self._settle_descendants(across)
 
-    def _ends_line(self, verdict: Verdict) -> bool:
-        """True if a question gave way to one of another family."""
-        row = self.rows[verdict.index]
+    def _is_across_families(self, index: int, decision: Decision) -> bool:
+        """True if a question, not a paraphrase, is dropped in favour of another family."""
+        row = self.rows[index]
         return (
             row.kind != "paraphrase"
-            and verdict.twin is not None
-            and self.rows[verdict.twin].family != row.family
+            and decision.twin is not None
+            and self.rows[decision.twin].family != row.family
         )
 
-    def _take_lines(self, verdicts: Iterable[Verdict]) -> None:
-        """Wordings of these questions go too; what evolved from them joins the twin's family.
+    def _settle_descendants(self, dropped: Mapping[int, Decision]) -> None:
+        """Drop paraphrases of dropped questions; what evolved from them joins the twin's family.
 
-        Left in a family of its own it could end up in another split than the twin.
+        In a family of its own it could get into another split than the twin.
         """
-        ended = {self.rows[verdict.index].id: verdict for verdict in verdicts}
-        families = {
-            self.rows[verdict.index].family: verdict
-            for verdict in ended.values()
-            if self.rows[verdict.index].kind == "original"
+        by_id = {self.rows[index].id: decision for index, decision in dropped.items()}
+        by_family = {
+            self.rows[index].family: by_id[self.rows[index].id]
+            for index in dropped
+            if self.rows[index].kind == "original"
         }
         parents = {row.id: row.parent for row in self.rows}
         evolved = {row.id for row in self.rows if row.kind == "evolved"}
         for index in self.left():
             row = self.rows[index]
-            if row.kind != "evolved" and (row.parent in ended or row.parent not in evolved):
-                verdict = ended.get(row.parent) or families.get(row.family)
-                if verdict is not None:
-                    reason = f"its original was left out ({verdict.rule}): {verdict.reason}"
-                    self.out[index] = Verdict(index, "family", reason, verdict.twin)
+            if row.kind != "evolved" and (row.parent in by_id or row.parent not in evolved):
+                decision = by_id.get(row.parent) or by_family.get(row.family)
+                if decision is not None:
+                    reason = f"its original was left out ({decision.rule}): {decision.reason}"
+                    self.decisions[index] = duplicate("family", reason, decision.twin)
                 continue
-            verdict, ancestor = families.get(row.family), row.parent
-            while verdict is None and ancestor:
-                verdict, ancestor = ended.get(ancestor), parents.get(ancestor, "")
-            if verdict is not None and verdict.twin is not None:
-                family = self.rows[verdict.twin].family
+            decision, ancestor = by_family.get(row.family), row.parent
+            while decision is None and ancestor:
+                decision, ancestor = by_id.get(ancestor), parents.get(ancestor, "")
+            if decision is not None and decision.twin is not None:
+                family = self.rows[decision.twin].family
                 self.rows[index] = row.model_copy(update={"family": family})
                 self.moved.add(index)
 
     def dropped(self) -> list[Dropped]:
-        """The rows that go, in order, each with the twin that stays in the end."""
-        return [self._drop(self.out[index]) for index in sorted(self.out)]
+        """Records of the dropped rows, in order, each with the twin that survives."""
+        return [self._record(index, self.decisions[index]) for index in sorted(self.decisions)]
 
-    def _drop(self, verdict: Verdict) -> Dropped:
-        twin, reason = verdict.twin, verdict.reason
-        while twin in self.out:
-            twin = self.out[twin].twin
-        final = "" if twin is None else self.rows[twin].id
-        if twin != verdict.twin:
-            reason += f"; that one gave way to {final}"
-        example = self.rows[verdict.index]
-        return Dropped(example=example, rule=verdict.rule, reason=reason, twin=final)
+    def _record(self, index: int, decision: Decision) -> Dropped:
+        twin = decision.twin
+        while twin in self.decisions:
+            twin = self.decisions[twin].twin
+        survivor = "" if twin is None else self.rows[twin].id
+        if twin != decision.twin:
+            reason = f"{decision.reason}; that one gave way to {survivor}"
+            decision = drop(decision.rule, reason)
+        return decision.dropped(self.rows[index], survivor)

@@ -1,12 +1,12 @@
-"""Questions that ask the same in other words, found with an encoder: off unless asked for.
+"""Semantic deduplication: questions that mean the same in other words, found with an encoder.
 
-Nearness of questions alone is no proof: "전세 계약 기간은?" and "월세 계약 기간은?" lie together in
-every encoder's space. So the answers must be as near as the questions, and the numbers the same:
-to a small encoder "15 days a year" and "10 days a year" are near as well.
+Similar questions alone prove nothing: to every encoder "전세 계약 기간은?" and "월세 계약 기간은?"
+are similar. So the answers must be as similar as the questions, and the numbers must be equal:
+to a small encoder "15 days a year" and "10 days a year" are similar too.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +15,8 @@ from pydantic import Field
 from jangin.core.config import Config
 from jangin.core.encoder import EncoderConfig, TextEncoder
 from jangin.core.records import Example
-from jangin.examples.curation.filters import Verdict, preference
+from jangin.examples.checks.decision import Decision
+from jangin.examples.curation.filters import duplicate, preference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,19 +27,19 @@ _BLOCK = 1024
 
 
 class NoSemantic(Config):
-    """Only texts are compared."""
+    """No encoder is used."""
 
     type: Literal["none"] = "none"
 
 
 class EncoderSemantic(Config):
-    """Of two families' questions that an encoder puts together, with their answers, one goes."""
+    """Drop one of two rows of different families whose question and answer are similar."""
 
     type: Literal["encoder"]
     encoder: EncoderConfig
     min_cosine: float = Field(ge=-1, le=1)
-    """Least cosine of both the questions and the answers. Look at an encoder's scores before you
-    set it: they bunch, at another height in each."""
+    """Least cosine similarity of both the questions and the answers. Look at an encoder's scores
+    first: the range they fall into differs from encoder to encoder."""
 
 
 Semantic = Annotated[NoSemantic | EncoderSemantic, Field(discriminator="type")]
@@ -46,59 +47,62 @@ Semantic = Annotated[NoSemantic | EncoderSemantic, Field(discriminator="type")]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Of N rows, D wide, each of length 1."""
+    """Unit vectors of N rows: questions and answers, each (N, D) float32."""
 
     question_ND: "NDArray[np.float32]"
     answer_ND: "NDArray[np.float32]"
 
 
 def encode_rows(rows: Sequence[Example], encoder: TextEncoder) -> Vectors:
-    """Questions and answers of all rows, each text once."""
+    """Vectors of the questions and answers of all rows; each distinct text is encoded once."""
     import numpy as np
 
     texts = list(dict.fromkeys(text for row in rows for text in (row.question, row.answer)))
     vectors_TD = encoder.encode(texts, "query")
-    place = {text: number for number, text in enumerate(texts)}
-    questions = np.array([place[row.question] for row in rows])
-    return Vectors(vectors_TD[questions], vectors_TD[[place[row.answer] for row in rows]])
+    index_of = {text: index for index, text in enumerate(texts)}
+    questions = np.array([index_of[row.question] for row in rows])
+    return Vectors(vectors_TD[questions], vectors_TD[[index_of[row.answer] for row in rows]])
 
 
 def find_semantic_twins(
     rows: Sequence[Example], left: Sequence[int], vectors: Vectors, min_cosine: float
-) -> list[Verdict]:
-    """What goes of the rows that are left; one that goes has a twin that stays.
+) -> Mapping[int, Decision]:
+    """{index: decision to drop} of the rows that are left; the twin of each is kept.
 
-    Rows of one family are alike on purpose and are not compared.
+    Rows of one family are similar on purpose and are not compared.
     """
     order = sorted(left, key=lambda index: -preference(rows[index]))
     chosen = [rows[index] for index in order]
     question_ND, answer_ND = vectors.question_ND[order], vectors.answer_ND[order]
-    asked = [_numbers(row.question) for row in chosen]
-    told = [_numbers(row.answer) for row in chosen]
-    gone: dict[int, Verdict] = {}
+    in_question = [_numbers(row.question) for row in chosen]
+    in_answer = [_numbers(row.answer) for row in chosen]
+    decisions: dict[int, Decision] = {}
     for a, b, cosine in _near(question_ND, answer_ND, min_cosine):
-        if a in gone or b in gone or chosen[a].family == chosen[b].family:
+        if a in decisions or b in decisions or chosen[a].family == chosen[b].family:
             continue
-        if asked[a] == asked[b] and (told[a] == told[b] or not told[a] or not told[b]):
+        same_answer = in_answer[a] == in_answer[b] or not in_answer[a] or not in_answer[b]
+        if in_question[a] == in_question[b] and same_answer:
             reason = (
                 f"question and answer mean those of {chosen[a].id}; "
                 f"cosine {cosine:.3f}, limit {min_cosine:g}"
             )
-            gone[b] = Verdict(order[b], "semantic_duplicate", reason, order[a])
-    return [gone[b] for b in sorted(gone, key=lambda b: order[b])]
+            decisions[b] = duplicate("semantic_duplicate", reason, order[a])
+    indices = sorted(decisions, key=lambda b: order[b])
+    return {order[b]: decisions[b] for b in indices}
 
 
 def _numbers(text: str) -> list[str]:
-    """Numbers in digits; an answer without any may say them in words."""
+    """Numbers in digits, sorted; an answer without any may have them in words."""
     return sorted(number.replace(",", "") for number in _NUMBERS.findall(text))
 
 
 def _near(
     question_ND: "NDArray[np.float32]", answer_ND: "NDArray[np.float32]", least: float
 ) -> Iterator[tuple[int, int, float]]:
-    """(a, b, lesser cosine) of all pairs a < b, in order of b and then of nearness.
+    """(a, b, lesser cosine) of all pairs a < b, in order of b and then of falling cosine.
 
-    Blocks of rows against all before them: the memory is that of a block, the work N^2.
+    `question_ND` and `answer_ND` are float32 unit vectors. Rows are compared in blocks of
+    `_BLOCK`: the memory is O(block * N), the work O(N^2).
     """
     import numpy as np
 

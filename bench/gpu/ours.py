@@ -16,18 +16,18 @@ from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.pair_packing import PairRows
 from jangin.training.dpo import DpoConfig
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
-from jangin.training.loop.dpo_objective import (
-    DpoLoss,
+from jangin.training.loop.objective import matrix_dtype
+from jangin.training.loop.scorer import LossModel
+from jangin.training.loop.trainer import train
+from jangin.training.loop.weights import attach
+from jangin.training.objectives.dpo import (
+    DpoObjective,
     DpoTerms,
-    PairScorer,
-    choose_pair_scorer,
+    PairModel,
+    choose_pair_model,
     reference_log_probabilities,
 )
-from jangin.training.loop.objective import matrix_dtype
-from jangin.training.loop.scorer import Scorer
-from jangin.training.loop.sft_objective import TokenLoss
-from jangin.training.loop.trainer import minimise
-from jangin.training.loop.weights import attach
+from jangin.training.objectives.sft import SftObjective
 
 Job = dict[str, Any]
 
@@ -91,59 +91,59 @@ def both_answers(rows: Rows, others: Rows) -> PairRows:
     return PairRows(rendered(together), np.asarray(stems, np.int64), names)
 
 
-def padded(model: Any, dtype: torch.dtype) -> Scorer:
+def padded(model: Any, dtype: torch.dtype) -> LossModel:
     """The engine's other path: padded batches, transformers' own attention."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     base.set_attn_implementation("sdpa")
-    return Scorer(model, packed=False, reason="the bench asked for it", dtype=dtype)
+    return LossModel(model, packed=False, reason="the bench asked for it", dtype=dtype)
 
 
 def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
-    """`minimise` on the token loss."""
+    """`train` on the cross-entropy of trained tokens."""
     conf = settings(job, TrainingConfig)
     model = trainable(job, conf)
 
-    def objective(count: int, seed: int) -> TokenLoss:
+    def objective(count: int, seed: int) -> SftObjective:
         data = rendered(make_rows(count, job["shape"], seed))
         if job["packed"]:
-            return TokenLoss.of(model, data, None, conf)
-        scorer = padded(model, matrix_dtype(conf))
-        return TokenLoss(scorer, data, None, conf, next(model.parameters()).device)
+            return SftObjective.of(model, data, None, conf)
+        loss_model = padded(model, matrix_dtype(conf))
+        return SftObjective(loss_model, data, None, conf, next(model.parameters()).device)
 
     warm_up = objective(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7)
-    minimise(warm_up, conf, scratch / "warm-up", Silence())
+    train(warm_up, conf, scratch / "warm-up", Silence())
     loss = objective(job["rows"], job["seed"])
     with clock:
-        outcome = minimise(loss, conf, scratch / "run", Silence())
+        result = train(loss, conf, scratch / "run", Silence())
     share = float(loss.data.trained.mean())
-    facts = predicted(job, loss.lengths.tolist(), outcome.runtime, share)
+    facts = predicted(job, loss.lengths.tolist(), result.runtime, share)
     return {"tokens": int(loss.lengths.sum()), **facts}
 
 
 def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
-    """The reference and `minimise` on the DPO loss, both inside the clock."""
+    """The reference and `train` on the DPO loss, both inside the clock."""
     conf = settings(job, DpoConfig)
     model = trainable(job, conf)
     device = next(model.parameters()).device
 
-    def train(count: int, seed: int, folder: Path) -> tuple[PairRows, dict[str, Any]]:
+    def run(count: int, seed: int, folder: Path) -> tuple[PairRows, dict[str, Any]]:
         rows = (make_rows(count, job["shape"], each) for each in (seed, seed + 1))
         data = both_answers(*rows)
         if job["packed"]:
-            scorer = choose_pair_scorer(model, data, conf, device)
+            loss_model = choose_pair_model(model, data, conf, device)
         else:
-            scorer = PairScorer(padded(model, matrix_dtype(conf)))
+            loss_model = PairModel(padded(model, matrix_dtype(conf)))
         with model.disable_adapter():
             every = range(len(data))
             reference = reference_log_probabilities(
-                scorer, data, every, conf.tokens_per_batch, device
+                loss_model, data, every, conf.tokens_per_batch, device
             )
-        loss = DpoLoss(scorer, data, reference, conf, DpoTerms(beta=0.1), device)
-        return data, minimise(loss, conf, folder, Silence()).runtime
+        loss = DpoObjective(loss_model, data, reference, conf, DpoTerms(beta=0.1), device)
+        return data, train(loss, conf, folder, Silence()).runtime
 
-    train(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7, scratch / "warm-up")
+    run(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7, scratch / "warm-up")
     with clock:
-        data, runtime = train(job["rows"], job["seed"], scratch / "run")
+        data, runtime = run(job["rows"], job["seed"], scratch / "run")
     share = float(data.both.trained.mean())
     facts = predicted(job, data.lengths.tolist(), runtime, share)
     return {"tokens": int(data.both.lengths.sum()), "pairs": len(data), **facts}

@@ -29,14 +29,15 @@ from jangin.training.kernels import cpu_attention as fused_attention
 from jangin.training.kernels import elementwise as fused
 from jangin.training.kernels import matmul as products
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
-from jangin.training.loop.dpo_objective import (
-    DpoLoss,
+from jangin.training.loop.trainer import METRICS, train
+from jangin.training.objectives.dpo import (
+    DpoObjective,
     DpoTerms,
-    choose_pair_scorer,
+    choose_pair_model,
     reference_log_probabilities,
     rows_for_reference,
 )
-from jangin.training.loop.trainer import METRICS, minimise, train
+from jangin.training.objectives.sft import SftObjective
 
 LONGEST_ROW = 1024
 PREPARED_STEP = 48
@@ -80,10 +81,11 @@ def sft(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     data = render(tokenizer, rows)
     config = TrainingConfig(**shared(job, len(rows)))
     with Meter() as meter:
-        outcome = train(model, data, None, config, scratch, Silence())
+        objective = SftObjective.of(model, data, None, config)
+        result = train(objective, config, scratch, Silence())
     report(
         first_loss=step_losses(scratch)[0],
-        steps=outcome.steps,
+        steps=result.steps,
         final_loss=validation_loss(model, tokenizer, folder),
         **meter.figures(),
     )
@@ -114,19 +116,19 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     device = torch.device("cpu")
     with Meter() as meter:
         data = render_pairs(tokenizer, pairs)
-        scorer = choose_pair_scorer(model, data, config, device)
+        loss_model = choose_pair_model(model, data, config, device)
         later = rows_for_reference(model, len(data), config)
         reference = reference_log_probabilities(
-            scorer, data, later, config.tokens_per_batch, device
+            loss_model, data, later, config.tokens_per_batch, device
         )
         model.train()
-        objective = DpoLoss(scorer, data, reference, config, DpoTerms(beta=0.1), device)
-        outcome = minimise(objective, config, scratch, Silence())
+        objective = DpoObjective(loss_model, data, reference, config, DpoTerms(beta=0.1), device)
+        result = train(objective, config, scratch, Silence())
     losses = step_losses(scratch)
     report(
         first_loss=losses[0],
         last_loss=losses[-1],
-        steps=outcome.steps,
+        steps=result.steps,
         final_loss=validation_loss(model, tokenizer, folder),
         **meter.figures(),
     )

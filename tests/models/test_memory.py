@@ -32,16 +32,16 @@ from jangin.models.shape import ModelShape
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.kernels.cpu_attention import can_attend
 from jangin.training.loop.config import Lora, TrainingConfig
-from jangin.training.loop.scorer import choose_scorer
+from jangin.training.loop.scorer import choose_loss_model
 from jangin.training.loop.weights import attach
 from jangin.training.preflight.memory import (
     Forecast,
     Work,
     check,
+    decide_checkpointing,
     estimate,
     largest_batch,
     recorded,
-    settle_checkpointing,
 )
 from jangin.training.sft import STAGE, SftConfig
 
@@ -112,9 +112,9 @@ def kept_for_backward(config, method, dtype):
     ids = np.arange(ROWS * (LENGTH + 1)) % 400 + 1
     starts = np.arange(ROWS + 1) * (LENGTH + 1)
     data = RenderedRows(ids, ids % 2 == 0, starts, tuple("abcd"))
-    scorer = choose_scorer(model, data, dtype, torch.device("cpu"))
-    assert scorer.packed, scorer.reason
-    batch = scorer.batcher(data, range(ROWS), torch.device("cpu"))
+    loss_model = choose_loss_model(model, data, dtype, torch.device("cpu"))
+    assert loss_model.packed, loss_model.reason
+    batch = loss_model.batcher(data, range(ROWS), torch.device("cpu"))
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     held = {}
 
@@ -125,7 +125,7 @@ def kept_for_backward(config, method, dtype):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scorer.score(batch)
+        loss_model.forward(batch)
     return sum(storage.nbytes() for storage in held.values())
 
 
@@ -164,6 +164,7 @@ from jangin.models.device import peak_memory
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.trainer import train
+from jangin.training.objectives.sft import SftObjective
 from jangin.training.loop.weights import attach
 
 shape, config = json.loads(sys.argv[1]), TrainingConfig.model_validate(json.loads(sys.argv[2]))
@@ -180,7 +181,7 @@ with tempfile.TemporaryDirectory() as scratch:
     llama.save_pretrained(base / "model")
     plan = estimate(base, config, Work(lengths.tolist(), trained.mean())).plan
     model = attach(LlamaForCausalLM(llama), config)
-    train(model, data, None, config, Path(scratch), Silence())
+    train(SftObjective.of(model, data, None, config), config, Path(scratch), Silence())
 print(plan.peak, peak_memory())
 """
 SMALL = {
@@ -335,11 +336,11 @@ def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tm
     path = tmp_path / "model" / "config.json"
     work, config = Work([100] * 40, 0.5), TrainingConfig(precision="fp32")
     path.write_text(json.dumps({**SMALL, "model_type": "llama"}))
-    assert settle_checkpointing(tmp_path, config, work) is config
+    assert decide_checkpointing(tmp_path, config, work) is config
     path.write_text(json.dumps({**EIGHT_BILLION, "num_hidden_layers": 40_000}))
-    assert settle_checkpointing(tmp_path, config, work).activation_checkpointing == "always"
+    assert decide_checkpointing(tmp_path, config, work).activation_checkpointing == "always"
     never = TrainingConfig(precision="fp32", activation_checkpointing="never")
-    assert settle_checkpointing(tmp_path, never, work) is never
+    assert decide_checkpointing(tmp_path, never, work) is never
 
 
 def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):

@@ -32,17 +32,17 @@ from jangin.models.varlen_attention import NAME
 from jangin.training.dpo import STAGE, DpoConfig
 from jangin.training.kernels.log_probs import linear_log_probabilities
 from jangin.training.loop.config import DpoMetrics
-from jangin.training.loop.dpo_objective import (
-    DpoLoss,
+from jangin.training.loop.scorer import LossModel
+from jangin.training.objectives.dpo import (
+    DpoObjective,
     DpoTerms,
-    PairScorer,
+    PairModel,
     answer_sums,
-    choose_pair_scorer,
+    choose_pair_model,
     dpo_losses,
     reference_log_probabilities,
     rows_for_reference,
 )
-from jangin.training.loop.scorer import Scorer
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 
@@ -98,9 +98,9 @@ def family(name, tokenizer):
     return AutoModelForCausalLM.from_config(kind(vocab_size=len(tokenizer), **SHAPE, **more)).eval()
 
 
-def scorer_of(model, dtype=torch.float32):
+def loss_model_of(model, dtype=torch.float32):
     model.set_attn_implementation(NAME)
-    return PairScorer(Scorer(model, packed=True, dtype=dtype))
+    return PairModel(LossModel(model, packed=True, dtype=dtype))
 
 
 # The float64 reference: each answer by itself, written without any of the engine.
@@ -133,7 +133,7 @@ def test_packed_pairs_have_the_log_probabilities_of_separate_answers(name, token
             [separate_sums(model, data, row)[0] for row in range(2 * len(data))]
         ).view(2, -1)
         batch = packed_pairs(data, range(len(data)), CPU)
-        logp_N, _ = scorer_of(model, torch.float64).score(batch)
+        logp_N, _ = loss_model_of(model, torch.float64).forward(batch)
     torch.testing.assert_close(answer_sums(logp_N, batch), expected, rtol=1e-12, atol=1e-11)
 
 
@@ -149,11 +149,11 @@ def test_gradients_equal_those_of_a_float64_loss_on_separate_answers(name, budge
     separate_loss(plain, data, rows, reference, 0.2, 0.1, 0.5).backward()
     config = DpoConfig(tokens_per_batch=budget, precision="fp32")
     terms = DpoTerms(beta=0.2, label_smoothing=0.1, sft_weight=0.5)
-    scorer = scorer_of(model, torch.float64)
-    objective = DpoLoss(scorer, data, reference, config, terms, CPU)
+    loss_model = loss_model_of(model, torch.float64)
+    objective = DpoObjective(loss_model, data, reference, config, terms, CPU)
     batches = objective.batches(rows)
     assert (len(batches) > 3) == (budget == 90)
-    weight = objective.weigh(batches)
+    weight = objective.loss_denominator(batches)
     for batch in batches:
         (objective.loss(batch) / weight).backward()
     for (where, parameter), expected in zip(
@@ -179,12 +179,12 @@ def test_what_is_computed_is_the_prompt_once_and_both_answers(tokenizer, pairs, 
 
 def test_a_pair_sees_nothing_of_another(tokenizer, pairs):
     model = family("llama", tokenizer)
-    scorer = scorer_of(model)
+    loss_model = loss_model_of(model)
     one = render_pairs(tokenizer, pairs[:2])
     two = render_pairs(tokenizer, [make_pair("출장비?", "15일", "3일"), pairs[1]])
     with torch.no_grad():
         sums = [
-            answer_sums(scorer.score(batch)[0], batch)
+            answer_sums(loss_model.forward(batch)[0], batch)
             for batch in (packed_pairs(data, [0, 1], CPU) for data in (one, two))
         ]
     assert torch.equal(sums[0][:, 1], sums[1][:, 1])
@@ -198,7 +198,7 @@ def test_a_rejected_answer_that_is_the_beginning_of_the_chosen_one_has_no_branch
     assert batch.batch.segments.branches.lengths == (0,)
     with torch.no_grad():
         expected = [separate_sums(model, data, row)[0].item() for row in (0, 1)]
-        logp_N, _ = scorer_of(model, torch.float64).score(batch)
+        logp_N, _ = loss_model_of(model, torch.float64).forward(batch)
     assert answer_sums(logp_N, batch).flatten().tolist() == pytest.approx(expected)
 
 
@@ -206,9 +206,9 @@ def test_families_that_cannot_be_packed_are_padded_to_the_same_loss(tokenizer, d
     torch.manual_seed(0)
     config = Gemma2Config(vocab_size=len(tokenizer), head_dim=8, query_pre_attn_scalar=8, **SHAPE)
     model = AutoModelForCausalLM.from_config(config).eval()
-    scorer = choose_pair_scorer(model, data, DpoConfig(precision="fp32"), CPU)
-    assert not scorer.scorer.packed
-    reference = reference_log_probabilities(scorer, data, range(len(data)), 120, CPU)
+    loss_model = choose_pair_model(model, data, DpoConfig(precision="fp32"), CPU)
+    assert not loss_model.loss_model.packed
+    reference = reference_log_probabilities(loss_model, data, range(len(data)), 120, CPU)
     with torch.no_grad():
         expected = [separate_sums(model, data, row)[0].item() for row in range(2 * len(data))]
     assert reference.flatten().tolist() == pytest.approx(expected, rel=1e-5)
@@ -218,9 +218,9 @@ def test_a_branch_that_comes_out_wrong_is_noticed(tokenizer, pairs):
     model = random_llama(tokenizer, "0.5M", 512, 0)
     data = render_pairs(tokenizer, pairs[::4])
     torn = replace(data, stems=data.stems + 1)
-    scorer = choose_pair_scorer(model, torn, DpoConfig(precision="fp32"), CPU)
-    assert not scorer.scorer.packed
-    assert "packed and separate answers differ by" in scorer.scorer.reason
+    loss_model = choose_pair_model(model, torn, DpoConfig(precision="fp32"), CPU)
+    assert not loss_model.loss_model.packed
+    assert "packed and separate answers differ by" in loss_model.loss_model.reason
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -297,7 +297,7 @@ def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
 
 def trained_lines(tokenizer, data, folder, rows=None, **changes):
     """(lines of metrics of two steps of a random starter, the reference after them)."""
-    from jangin.training.loop.trainer import minimise
+    from jangin.training.loop.trainer import train
 
     fields = {
         "length": {"type": "steps", "steps": 2}, "examples_per_step": len(data),
@@ -305,13 +305,13 @@ def trained_lines(tokenizer, data, folder, rows=None, **changes):
     }  # fmt: skip
     config = DpoConfig.model_validate(fields | changes)
     model = random_llama(tokenizer, "0.5M", 256, 0)
-    scorer = choose_pair_scorer(model, data, config, CPU)
+    loss_model = choose_pair_model(model, data, config, CPU)
     rows = rows_for_reference(model, len(data), config) if rows is None else rows
-    reference = reference_log_probabilities(scorer, data, rows, 8192, CPU)
+    reference = reference_log_probabilities(loss_model, data, rows, 8192, CPU)
     assert int(reference[0].isnan().sum()) == len(data) - len(rows)
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight)
     folder.mkdir(exist_ok=True)
-    minimise(DpoLoss(scorer, data, reference, config, terms, CPU), config, folder, Silence())
+    train(DpoObjective(loss_model, data, reference, config, terms, CPU), config, folder, Silence())
     text = (folder / "metrics.jsonl").read_text()
     return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
 
@@ -537,7 +537,7 @@ def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_s
     # The same weights again, from the last checkpoint.
     warned = stage("refused", gate="warn", **destructive)
     STAGE.run(warned)
-    assert "going on from step 28 of 30" in warned.services.progress.said
+    assert any("step 28 of 30" in line for line in warned.services.progress.said)
     assert "fell from 100.0%" in warned.services.progress.said[-1]
     assert warned.summary["probe_exact"]["after"] < 0.9
     kept = stage("kept", sft_weight=1.0, **destructive)
@@ -584,7 +584,7 @@ def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage
         STAGE.run(stage("cut", progress=Stopping(whole.summary["steps"] - 1), **DRIFTING))
     again = stage("cut", **DRIFTING)
     STAGE.run(again)
-    assert again.services.progress.said[0].startswith("going on from step")
+    assert again.services.progress.said[0].startswith("resuming at step")
     assert content(whole.workspace) == content(again.workspace)
 
 
@@ -618,7 +618,7 @@ def test_what_is_written_has_the_form_of_the_start_and_loads_as_the_tuned_model(
     assert 1e-3 < difference < 10
     assert after.generation_config.eos_token_id == before.generation_config.eos_token_id
     if start == "lora" and method["type"] == "lora":
-        assert "goes on with the adapter" in context.services.progress.said[0]
+        assert "`method`" in context.services.progress.said[0]
         config = json.loads((context.workspace / "adapter" / "adapter_config.json").read_text())
         assert config["r"] == 32
 

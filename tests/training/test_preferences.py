@@ -17,7 +17,7 @@ from jangin.training.preferences import (
     Sampling,
     chosen_examples,
 )
-from jangin.training.preflight.preference_pairs import Limits, find_fault
+from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 
@@ -107,7 +107,7 @@ def test_another_questions_answer_of_about_the_same_length_is_rejected(context_o
         assert pair.prompt == examples[pair.example_id].prompt
         assert families[pair.rejected.content] != pair.family
         assert (pair.origin, pair.page, pair.section) == ("other_answer", 3, "총칙")
-        assert {score.scorer for score in pair.scores} == {"exact_match", "character_f1"}
+        assert {score.loss_model for score in pair.scores} == {"exact_match", "character_f1"}
         assert all(score.value < 1 for score in pair.scores)
     assert context.summary["by_origin"] == {"other_answer": 16}
     assert context.summary["families"] == context.summary["train_families"] == 8
@@ -191,7 +191,7 @@ def fault_of(chosen, rejected, prompt="연차휴가는 언제 신청합니까?",
         user(prompt), answer(chosen), answer(rejected),
         origin="sampling", family="f", example_id="e",
     )  # fmt: skip
-    fault = find_fault(pair, Limits(**limits))
+    fault = find_pair_issue(pair, PairThresholds(**limits))
     return fault and fault.rule
 
 

@@ -143,7 +143,7 @@ def test_an_interrupted_stage_goes_on_to_the_same_bytes(stage):
         STAGE.run(stage("cut", progress=Dying(), validation_share=0.3))
     again = stage("cut", validation_share=0.3)
     STAGE.run(again)
-    assert again.services.progress.said == ["going on from step 3 of 8"]
+    assert ["step 3 of 8" in line for line in again.services.progress.said] == [True]
     assert content(whole.workspace) == content(again.workspace)
     assert whole.summary["valid_loss"] > 0
 

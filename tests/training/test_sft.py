@@ -16,7 +16,7 @@ from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.export.export import export_model
 from jangin.training.loop.config import StepMetrics
-from jangin.training.loop.scorer import choose_scorer
+from jangin.training.loop.scorer import choose_loss_model
 from jangin.training.loop.weights import attach, count_parameters, load_for_training
 from jangin.training.sft import STAGE, SftConfig
 
@@ -286,7 +286,7 @@ def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
 
 def test_targets_that_no_layer_has_are_refused(stage):
     method = {"type": "lora", "targets": ["no_such_layer"]}
-    with pytest.raises(TrainingError, match="no adapter fits this model"):
+    with pytest.raises(TrainingError, match=r"`targets`: .*use all-linear"):
         STAGE.run(stage("lora", method=method))
 
 
@@ -370,8 +370,8 @@ def test_qlora_trains_an_adapter_on_real_4_bit_weights_that_serves_on_the_plain_
     losses = []
     with torch.no_grad():
         for each in (plain, tuned):
-            scorer = choose_scorer(each, rows, torch.float32, torch.device("cpu"))
-            loss, _ = scorer.score(scorer.batcher(rows, range(14), torch.device("cpu")))
+            loss_model = choose_loss_model(each, rows, torch.float32, torch.device("cpu"))
+            loss, _ = loss_model.forward(loss_model.batcher(rows, range(14), torch.device("cpu")))
             losses.append(loss / rows.trained.sum())
     assert losses[1] < losses[0] - 0.5
 

@@ -11,7 +11,7 @@ from jangin.core.records import Message
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.scorer import choose_scorer
+from jangin.training.loop.scorer import choose_loss_model
 from jangin.training.loop.weights import attach
 from tests.models.tokens.test_chat_template import CHATML, with_template
 
@@ -120,9 +120,9 @@ def test_the_loss_of_a_batch_and_its_gradient_equal_trls(tokenizer, trl_rows, me
     theirs = trainer.compute_loss(model.train(), batch)
     gradients = torch.autograd.grad(theirs, list(trained.values()))
     ours = render_rows(tokenizer, conversations, names)
-    scorer = choose_scorer(model, ours, torch.float32, torch.device("cpu"))
-    assert scorer.packed
-    loss, _ = scorer.score(scorer.batcher(ours, range(len(ours)), torch.device("cpu")))
+    loss_model = choose_loss_model(model, ours, torch.float32, torch.device("cpu"))
+    assert loss_model.packed
+    loss, _ = loss_model.forward(loss_model.batcher(ours, range(len(ours)), torch.device("cpu")))
     loss = loss / ours.trained.sum()
     torch.testing.assert_close(loss, theirs.detach(), rtol=1e-5, atol=1e-5)
     for one, other in zip(

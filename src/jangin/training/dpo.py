@@ -21,7 +21,7 @@ from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
 from jangin.training.preflight.memory import Work, cost_of
-from jangin.training.preflight.preference_pairs import Limits, find_fault
+from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     import torch
 
     from jangin.models.tokens.pair_packing import PairRows
-    from jangin.training.distributed.fit import PairTask
-    from jangin.training.loop.dpo_objective import PairScorer
-    from jangin.training.loop.result import Outcome
+    from jangin.training.loop.result import TrainingResult
+    from jangin.training.objectives.dpo import DpoTask, PairModel
 
 _SHOWN = 3
 _REFERENCE = "reference log-probabilities"
@@ -94,90 +93,93 @@ def _run(context: StageContext[DpoConfig]) -> None:
 def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.models.device import reset_peak_memory
     from jangin.models.loading import load_tokenizer
-    from jangin.training.distributed.fit import tune_on_devices, tune_pairs
+    from jangin.training.distributed.fit import fit
     from jangin.training.generation_gate import exact_share
-    from jangin.training.loop.weights import has_adapter, load_start, save_policy
-    from jangin.training.preflight.memory import guard_memory, recorded, settle_checkpointing
-    from jangin.training.preflight.warnings import caution_rank, caution_sharding
+    from jangin.training.loop.weights import Start, has_adapter, load_policy, save_policy
+    from jangin.training.preflight.memory import decide_checkpointing, guard_memory
+    from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
     progress, workspace = context.services.progress, context.workspace
-    start, base = context.folder("model"), context.folder("base")
+    tuned, base = context.folder("model"), context.folder("base")
+    start = Start(base, tuned)
     dropped: list[DroppedPair] = []
     pairs = _linted(context, dropped)
-    caution_sharding(context.config, progress)
-    if not has_adapter(start):
-        caution_rank(context.config, base, progress)
+    warn_sharding(context.config, progress)
+    if not has_adapter(tuned):
+        warn_rank(context.config, base, progress)
     guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)
-    tokenizer = load_tokenizer(start)
+    tokenizer = load_tokenizer(tuned)
     data = _rendered(context, tokenizer, pairs, dropped)
-    work = _work(data, context.config)
-    config = settle_checkpointing(base, context.config, work)
+    config = decide_checkpointing(base, context.config, _work(data, context.config))
     reset_peak_memory()
-    model, dtype = load_start(start, base, config)
-    if has_adapter(start) and not isinstance(config.method, Full):
-        progress.say("dpo: goes on with the adapter that is there, whatever `method` says of it")
-    probe = _probe(context)
-    task, key, before = _look_at_start(context, model, tokenizer, data, probe)
-    if config.devices == 1:
-        model, outcome = tune_pairs(model, task, config, workspace, progress)
-    else:
-        del model  # so that the first device has room for its worker
-        model, outcome = tune_on_devices(task, config, workspace, progress)
+    model, dtype = load_policy(start, config)
+    if has_adapter(tuned) and not isinstance(config.method, Full):
+        progress.say("dpo: continues with the adapter of the tuned model; `method` is not used")
+    questions = _gate_questions(context)
+    task, key, before = _measure_start(context, model, tokenizer, data, questions)
+    loaded = (model, dtype) if config.devices == 1 else None
+    del model  # with several devices the first one needs the room for its worker
+    trained = fit(task, config, workspace, progress, loaded)
+    del loaded
+    model, result = trained.model, trained.result
     reference = json.dumps(task.reference_2R.tolist())
     context.services.ledger.put(_REFERENCE, _digest(context, key), reference)
-    after = exact_share(model, tokenizer, *probe, config.probe_new_tokens) if probe[0] else 0.0
-    _gate(context, before, after, len(probe[0]))
+    after = (
+        exact_share(model, tokenizer, *questions, config.probe_new_tokens) if questions[0] else 0.0
+    )
+    _gate(context, before, after, len(questions[0]))
     context.write("dropped_pairs", DroppedPair, dropped)
-    save_policy(model, tokenizer, workspace, data.both.stop_ids, dtype, (start, base), config)
-    runtime = outcome.runtime | recorded(base, config, work)
-    context.runtime_file("training.json").write_text(json.dumps(runtime, indent=2))
-    context.summary.update(_summary(context, outcome, len(data), dropped))
+    save_policy(model, tokenizer, workspace, data.both.stop_ids, trained.dtype, start, config)
+    context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
+    context.summary.update(_summary(context, result, len(data), dropped))
     context.summary["probe_exact"] = {"before": before, "after": after}
 
 
-def _probe(context: StageContext[DpoConfig]) -> tuple[list[Example], list[SplitExample]]:
-    """(training questions that are asked before and after, all that was taught)."""
-    from jangin.training.generation_gate import draw_probe
+def _gate_questions(
+    context: StageContext[DpoConfig],
+) -> tuple[list[Example], list[SplitExample]]:
+    """(training questions to answer before and after, all rows of the splits)."""
+    from jangin.training.generation_gate import draw_gate_questions
 
     splits = context.read("splits", SplitExample)
-    return draw_probe(splits, context.config.probe_questions, context.config.seed), splits
+    return draw_gate_questions(splits, context.config.probe_questions, context.config.seed), splits
 
 
-def _look_at_start(
+def _measure_start(
     context: StageContext[DpoConfig],
     model: Any,
     tokenizer: Any,
     data: "PairRows",
-    probe: tuple[list[Example], list[SplitExample]],
-) -> "tuple[PairTask, dict[str, Any], float]":
-    """(what training needs, its reference's key, exact answers) of the model as it came."""
-    from jangin.training.distributed.fit import PairTask
+    questions: tuple[list[Example], list[SplitExample]],
+) -> "tuple[DpoTask, dict[str, Any], float]":
+    """(the task with its reference, the reference's key, share of exact answers), untrained."""
     from jangin.training.generation_gate import exact_share
-    from jangin.training.loop.dpo_objective import DpoTerms, choose_pair_scorer
+    from jangin.training.loop.weights import Start
+    from jangin.training.objectives.dpo import DpoTask, DpoTerms, choose_pair_model
 
     config = context.config
-    scorer = choose_pair_scorer(model, data, config, next(model.parameters()).device)
-    reference_2R, key = _reference(context, scorer, data)
-    asked = {"probe": [e.id for e in probe[0]], "new_tokens": config.probe_new_tokens}
+    pair_model = choose_pair_model(model, data, config, next(model.parameters()).device)
+    reference_2R, key = _reference(context, pair_model, data)
+    answers_key = {"probe": [e.id for e in questions[0]], "new_tokens": config.probe_new_tokens}
 
-    def ask() -> float:
-        return exact_share(model, tokenizer, *probe, config.probe_new_tokens)
+    def share() -> float:
+        return exact_share(model, tokenizer, *questions, config.probe_new_tokens)
 
-    before = float(_remembered(context, "greedy answers", asked, ask)) if probe[0] else 0.0
+    before = float(_cached(context, "greedy answers", answers_key, share)) if questions[0] else 0.0
     max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
-    folders = context.folder("model"), context.folder("base")
-    return PairTask(*folders, data, reference_2R, terms, _remedy(config)), key, before
+    start = Start(context.folder("base"), context.folder("model"))
+    return DpoTask(start, data, reference_2R, terms, _remedy(config)), key, before
 
 
 def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> list[PreferencePair]:
     """Pairs without a fault; those with one are dropped, or refused."""
     config = context.config
-    limits = Limits(length_ratio=config.max_length_ratio)
+    limits = PairThresholds(length_ratio=config.max_length_ratio)
     pairs = context.read("pairs", PreferencePair)
     sound = []
     for pair in pairs:
-        fault = find_fault(pair, limits)
+        fault = find_pair_issue(pair, limits)
         if fault is None:
             sound.append(pair)
         else:
@@ -230,48 +232,47 @@ def _rendered(
 
 
 def _reference(
-    context: StageContext[DpoConfig], scorer: "PairScorer", data: "PairRows"
+    context: StageContext[DpoConfig], pair_model: "PairModel", data: "PairRows"
 ) -> "tuple[torch.Tensor, dict[str, Any]]":
-    """((2, pairs): log-probabilities under the model as it came, their key), once per store.
+    """((2, R) float64 log-probabilities under the untrained model, their key in the ledger).
 
-    NaN for pairs of the first step where no run of this store knows them yet.
+    Computed once per store. NaN for pairs of the first step if the store does not have them yet.
     """
     import torch
 
-    from jangin.training.distributed.fit import reference_sums
-    from jangin.training.loop.dpo_objective import rows_for_reference
     from jangin.training.loop.objective import digest_arrays
+    from jangin.training.objectives.dpo import reference_sums, rows_for_reference
 
     config, both, rows = context.config, data.both, list(range(len(data)))
     key = {
         "tokens": digest_arrays(both.ids, both.trained, both.starts),
         "budget": config.tokens_per_batch,
-        "dtype": str(scorer.scorer.dtype),
-        "packed": scorer.scorer.packed,
+        "dtype": str(pair_model.loss_model.dtype),
+        "packed": pair_model.loss_model.packed,
     }
     if context.services.ledger.get(_REFERENCE, _digest(context, key)) is None:
-        rows = rows_for_reference(scorer.scorer.model, len(data), config)
+        rows = rows_for_reference(pair_model.loss_model.model, len(data), config)
 
     def compute() -> list[list[float]]:
         budget, progress = config.tokens_per_batch, context.services.progress
-        found: list[list[float]] = reference_sums(scorer, data, rows, budget, progress).tolist()
-        return found
+        sums: list[list[float]] = reference_sums(pair_model, data, rows, budget, progress).tolist()
+        return sums
 
-    asked = key if len(rows) == len(data) else {**key, "rows": rows}
-    sums = _remembered(context, _REFERENCE, asked, compute)
+    key_of_rows = key if len(rows) == len(data) else {**key, "rows": rows}
+    sums = _cached(context, _REFERENCE, key_of_rows, compute)
     return torch.tensor(sums, dtype=torch.float64), key
 
 
-def _remembered(
+def _cached(
     context: StageContext[DpoConfig], what: str, key: Mapping[str, Any], compute: Callable[[], Any]
 ) -> Any:
-    """A figure of the starting model, from the ledger where any run of this store had it."""
+    """A figure of the starting model: from the ledger, where any run of this store computed it."""
     digest, ledger = _digest(context, key), context.services.ledger
-    known = ledger.get(what, digest)
-    if known is None:
-        known = json.dumps(compute())
-        ledger.put(what, digest, known)
-    return json.loads(known)
+    text = ledger.get(what, digest)
+    if text is None:
+        text = json.dumps(compute())
+        ledger.put(what, digest, text)
+    return json.loads(text)
 
 
 def _digest(context: StageContext[DpoConfig], key: Mapping[str, Any]) -> str:
@@ -279,18 +280,21 @@ def _digest(context: StageContext[DpoConfig], key: Mapping[str, Any]) -> str:
     return digest_value({**key, **inputs, "method": context.config.method.type})
 
 
-def _gate(context: StageContext[DpoConfig], before: float, after: float, asked: int) -> None:
-    """Refuse, or warn of, a model that no longer answers what it was taught."""
+def _gate(context: StageContext[DpoConfig], before: float, after: float, questions: int) -> None:
+    """Check that the model still answers training questions.
+
+    Raises `TrainingError` where it does not and `gate` is `refuse`; with `warn` it is reported.
+    """
     config = context.config
-    # A hair's breadth: 20/20 - 19/20 must not count as more than 0.05.
+    # In floating point 20/20 - 19/20 is a little more than 0.05.
     if before - after <= config.max_probe_loss + 1e-9:
         return
     text = (
-        f"dpo: exact greedy answers to {asked} training questions fell from {before:.1%} to "
+        f"dpo: exact greedy answers to {questions} training questions fell from {before:.1%} to "
         f"{after:.1%}; `max_probe_loss` allows {config.max_probe_loss:.1%}. {_remedy(config)}"
     )
     if config.gate == "refuse":
-        raise TrainingError(f"{text} To keep this model all the same, set `gate: warn`.")
+        raise TrainingError(f"{text} To keep this model anyway, set `gate: warn`.")
     context.services.progress.say(text)
 
 
@@ -305,22 +309,22 @@ def _remedy(config: DpoConfig) -> str:
 
 def _summary(
     context: StageContext[DpoConfig],
-    outcome: "Outcome",
+    result: "TrainingResult",
     pairs: int,
     dropped: Sequence[DroppedPair],
 ) -> dict[str, Any]:
     rules = [row.rule for row in dropped]
-    last = outcome.last
+    last = result.last
     if not isinstance(last, DpoMetrics):
         raise TypeError(f"dpo's metrics are {type(last).__name__}")
     return {
         "method": context.config.method.type,
-        "steps": outcome.steps,
-        "kept_step": outcome.kept.step,
-        "stopped": outcome.stopped,
+        "steps": result.steps,
+        "kept_step": result.kept.step,
+        "stopped": result.stopped,
         "pairs": pairs,
         "dropped": {rule: rules.count(rule) for rule in sorted(set(rules))},
-        "trained_tokens": outcome.trained_tokens,
+        "trained_tokens": result.trained_tokens,
         "train_loss": last.train_loss,
         "reward_margin": last.reward_margin,
         "reward_accuracy": last.reward_accuracy,
@@ -353,7 +357,7 @@ def _work(data: "PairRows", config: DpoConfig) -> Work:
 
 def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> Work:
     kept = isinstance(config.stop, Drift)
-    return Work(lengths, trained / max(1, sum(lengths)), pairs=True, kept_weights=kept)
+    return Work(lengths, trained / max(1, sum(lengths)), "dpo", kept_weights=kept)
 
 
 STAGE = Stage(

@@ -11,7 +11,7 @@ from jangin.metrics.text import grade_answer
 _AT_ONCE = 32
 
 
-def draw_probe(splits: Sequence[SplitExample], limit: int, seed: int) -> list[Example]:
+def draw_gate_questions(splits: Sequence[SplitExample], limit: int, seed: int) -> list[Example]:
     """At most `limit` original questions of the train split, drawn by the seed."""
     originals = [r.example for r in splits if r.split == "train" and r.example.kind == "original"]
     originals.sort(key=lambda example: digest_value([seed, "probe", example.id]))

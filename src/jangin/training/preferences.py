@@ -27,7 +27,7 @@ from jangin.core.records import (
 )
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.metrics.text import grade_answer, normalise_answer
-from jangin.training.preflight.preference_pairs import Limits, find_fault
+from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 JOURNAL = "samples"
 
@@ -116,7 +116,7 @@ def run(context: StageContext[PreferencesConfig]) -> None:
             made += _distracted(context, source, splits, {e.family for e in examples})
         else:
             made += _exchanged(source, examples, golds, config.seed)
-    pairs = _sound(made, Limits(too_similar=config.too_similar), dropped)
+    pairs = _sound(made, PairThresholds(too_similar=config.too_similar), dropped)
     if not pairs:
         raise StageError(_nothing(config, len(examples), dropped))
     context.write("pairs", PreferencePair, pairs)
@@ -292,12 +292,12 @@ def _nearest(pool: Sequence[tuple[int, str, str]], example: Example, right: set[
 
 
 def _sound(
-    made: Sequence[PreferencePair], limits: Limits, dropped: list[DroppedPair]
+    made: Sequence[PreferencePair], limits: PairThresholds, dropped: list[DroppedPair]
 ) -> list[PreferencePair]:
     """Pairs without a fault, each once; the others are added to `dropped`."""
     sound: dict[str, PreferencePair] = {}
     for pair in made:
-        fault = find_fault(pair, limits)
+        fault = find_pair_issue(pair, limits)
         if fault is not None:
             dropped.append(DroppedPair(pair=pair, rule=fault.rule, reason=fault.reason))
         elif pair.id in sound:

@@ -16,7 +16,7 @@ from jangin.models.shape import read_context_length
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, TrainingConfig
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
-from jangin.training.preflight.warnings import caution_sharding
+from jangin.training.preflight.warnings import warn_sharding
 
 if TYPE_CHECKING:
     from jangin.models.tokens.chat_template import RenderedRows
@@ -46,24 +46,26 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     from jangin.models.loading import load_tokenizer
     from jangin.training.distributed.fit import fit, row_limit
     from jangin.training.loop.weights import Start, save_trained
+    from jangin.training.objectives.sft import SftTask
 
     config, base = context.config, context.folder("base")
-    caution_sharding(config, context.services.progress)
+    warn_sharding(config, context.services.progress)
     guard_memory(base, config, _estimated_work(context), context.services.progress)
     tokenizer = load_tokenizer(base)
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
     progress = context.services.progress
-    trained = fit(Start(base), data, validation, config, context.workspace, progress)
-    model, outcome = trained.model, trained.outcome
+    task = SftTask(Start(base), data, validation)
+    trained = fit(task, config, context.workspace, progress)
+    model, result = trained.model, trained.result
     save_trained(model, tokenizer, context.workspace, (), trained.dtype, base)
-    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
+    context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(
         {
             "rows": len(data),
             "validation_rows": 0 if validation is None else len(validation),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "first_train_loss": outcome.first.train_loss,
-            **outcome.figures(),
+            "first_train_loss": result.first.train_loss,
+            **result.figures(),
         }
     )
 

@@ -10,7 +10,7 @@ from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
-from jangin.training.preflight.warnings import caution_rank, caution_sharding
+from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,12 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     from jangin.models.loading import load_tokenizer
     from jangin.training.distributed.fit import fit, row_limit
     from jangin.training.loop.weights import count_parameters, save_trained
+    from jangin.training.objectives.sft import SftTask
 
     config, progress = context.config, context.services.progress
-    caution_sharding(config, progress)
+    warn_sharding(config, progress)
     if start.tuned is None:
-        caution_rank(config, start.base, progress)
+        warn_rank(config, start.base, progress)
     rows = context.read("splits", SplitExample)
     guard_memory(start.base, config, estimated_work(start.base, rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)
@@ -55,10 +56,10 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
                 f"{split}: {count['rows']} rows longer than {limit[0]} tokens ({limit[1]}), "
                 f"{count['tokens']} tokens lost ({config.too_long})"
             )
-    trained = fit(start, data, validation, config, context.workspace, progress)
-    model, outcome = trained.model, trained.outcome
+    trained = fit(SftTask(start, data, validation), config, context.workspace, progress)
+    model, result = trained.model, trained.result
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
-    context.runtime_file("training.json").write_text(json.dumps(outcome.runtime, indent=2))
+    context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(
         {
             "method": config.method.type,
@@ -68,7 +69,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             "lost_tokens": lost["tokens"],
             "parameters": count_parameters(model),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            **outcome.figures(),
+            **result.figures(),
         }
     )
 

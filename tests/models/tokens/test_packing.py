@@ -30,7 +30,7 @@ from jangin.models.tokens.packing import (
 )
 from jangin.models.varlen_attention import NAME, Segments
 from jangin.training.kernels.cross_entropy import linear_cross_entropy
-from jangin.training.loop.scorer import Scorer, choose_scorer
+from jangin.training.loop.scorer import LossModel, choose_loss_model
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -116,11 +116,11 @@ def test_packed_logits_equal_those_of_each_row_alone(models, family, lengths, se
 @pytest.mark.parametrize("family", FAMILIES)
 def test_known_families_are_packed_and_score_as_when_padded(models, family):
     model, data = models[family], rows_of([9, 3, 12, 7])
-    scorer = choose_scorer(model, data, torch.float32, CPU)
-    assert (scorer.packed, scorer.reason) == (True, "")
-    packed = scorer.score(packed_batch(data, range(4), CPU))
+    loss_model = choose_loss_model(model, data, torch.float32, CPU)
+    assert (loss_model.packed, loss_model.reason) == (True, "")
+    packed = loss_model.forward(packed_batch(data, range(4), CPU))
     model.set_attn_implementation("eager")
-    padded = Scorer(model, packed=False).score(padded_batch(data, range(4), CPU))
+    padded = LossModel(model, packed=False).forward(padded_batch(data, range(4), CPU))
     model.set_attn_implementation(NAME)
     torch.testing.assert_close(packed[0], padded[0], rtol=1e-5, atol=1e-5)
     assert packed[1] == padded[1]
@@ -145,11 +145,11 @@ def test_a_family_that_cannot_be_packed_is_padded_and_says_why(config, says):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     before = model.config._attn_implementation
-    scorer = choose_scorer(model, rows_of([9, 3, 12, 7]), torch.float32, CPU)
-    assert not scorer.packed
-    assert says in scorer.reason
+    loss_model = choose_loss_model(model, rows_of([9, 3, 12, 7]), torch.float32, CPU)
+    assert not loss_model.packed
+    assert says in loss_model.reason
     assert model.config._attn_implementation == before
-    assert scorer.batcher is padded_batch
+    assert loss_model.batcher is padded_batch
 
 
 def test_gpt2_with_learned_positions_packs_exactly_or_is_padded():
@@ -158,8 +158,8 @@ def test_gpt2_with_learned_positions_packs_exactly_or_is_padded():
         GPT2Config(vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=64)
     ).eval()
     data = rows_of([9, 3, 12, 7])
-    scorer = choose_scorer(model, data, torch.float32, CPU)
-    loss, _ = scorer.score(scorer.batcher(data, range(4), CPU))
+    loss_model = choose_loss_model(model, data, torch.float32, CPU)
+    loss, _ = loss_model.forward(loss_model.batcher(data, range(4), CPU))
     expected = 0.0
     model.set_attn_implementation("eager")
     for row in range(4):

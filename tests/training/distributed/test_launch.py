@@ -14,11 +14,12 @@ from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed.fit import fit
-from jangin.training.distributed.launch import RowsTask, launch, watch
+from jangin.training.distributed.launch import launch, watch
 from jangin.training.loop.config import StepMetrics, TrainingConfig
-from jangin.training.loop.process_group import Ranks
+from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import Start, save_trained
+from jangin.training.objectives.sft import SftObjective, SftTask
 
 LORA = {"type": "lora", "r": 4}
 
@@ -62,7 +63,7 @@ def lines(folder):
 
 def run(start, rows, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
-    return fit(start, *rows, config(**changes), folder, progress or Silence())
+    return fit(SftTask(start, *rows), config(**changes), folder, progress or Silence())
 
 
 class Killing(Silence):
@@ -96,9 +97,9 @@ def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start,
     one = run(start, rows, tmp_path / "one", method=LORA)
     assert lines(tmp_path / "one")[0].train_loss < lines(tmp_path / "tuned")[0].train_loss - 0.1
     two = run(start, rows, tmp_path / "two", method=LORA, devices=2)
-    assert two.outcome.runtime["devices"] == 2
-    held = two.outcome.runtime["parameters_here"]
-    assert held == one.outcome.runtime["parameters_here"]
+    assert two.result.runtime["devices"] == 2
+    held = two.result.runtime["parameters_here"]
+    assert held == one.result.runtime["parameters_here"]
     assert_same(one, two, tmp_path)
 
 
@@ -116,9 +117,10 @@ def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(victim, 0)[1]) == signal.SIGKILL
     two = run(start, rows, tmp_path / "two", progress, **several)
-    assert progress.said == ["going on from step 4 of 6"]
-    whole = one.outcome.runtime["parameters_here"]
-    assert whole / 2 <= two.outcome.runtime["parameters_here"] < whole * 0.52
+    (line,) = progress.said
+    assert "step 4 of 6" in line
+    whole = one.result.runtime["parameters_here"]
+    assert whole / 2 <= two.result.runtime["parameters_here"] < whole * 0.52
     assert_same(one, two, tmp_path)
     assert lines(tmp_path / "undisturbed") == lines(tmp_path / "two")
     weights = [dict(trained.model.state_dict()) for trained in (undisturbed, two)]
@@ -127,7 +129,7 @@ def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains
 
 def test_each_process_gets_about_as_many_tokens_and_every_row_has_one(rows):
     lengths = rows[0].lengths
-    shares = [Ranks(rank, 3).share(range(11), lengths) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).own_rows(range(11), lengths) for rank in range(3)]
     assert sorted(row for share in shares for row in share) == list(range(11))
     tokens = [int(lengths[share].sum()) for share in shares]
     assert max(tokens) - min(tokens) <= lengths.max()
@@ -161,7 +163,7 @@ def start_double(script, log, *arguments):
 
 def listen(tmp_path, script, progress):
     log = tmp_path / "workers.log"
-    return watch(start_double(script, log), log, progress)
+    return watch(start_double(script, log), log, progress, StepMetrics)
 
 
 SMALL = """
@@ -172,7 +174,7 @@ if budget > int(sys.argv[2]):
 line = dict.fromkeys(("train_loss", "train_mean_token_accuracy", "learning_rate", "grad_norm"), 1)
 line |= {"step": 6, "epoch": 1, "trained_tokens": 9}
 lines = dict.fromkeys(("first", "last", "kept"), line)
-tell(outcome={"steps": 6, "trained_tokens": 9, "runtime": {"budget": budget}, **lines})
+tell(result={"steps": 6, "trained_tokens": 9, "runtime": {"budget": budget}, **lines})
 """
 
 
@@ -186,16 +188,15 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
         monkeypatch.setattr("jangin.training.distributed.launch.start_workers", start_workers)
         progress = Silence()
         given = config(devices=2, tokens_per_batch=256)
-        return progress, lambda: launch(RowsTask(start, *rows), given, tmp_path, progress)
+        return progress, lambda: launch(SftTask(start, *rows), given, tmp_path, progress)
 
     progress, go = on_a_device_of(100)
     assert go().runtime == {"budget": 64}
-    assert [line for line in progress.said if line != "hello"] == [
-        f"out of memory; going on with batches of {tokens} tokens, the loss stays the same"
-        for tokens in (128, 64)
-    ]
+    said = [line for line in progress.said if line != "hello"]
+    for line, tokens in zip(said, (128, 64), strict=True):
+        assert f"batches of {tokens} tokens" in line
     _, go = on_a_device_of(1)
-    with pytest.raises(TrainingError, match=r"not even a single row of \d+ tokens fits"):
+    with pytest.raises(TrainingError, match=r"a single row of \d+ tokens.*`sharding: fsdp`"):
         go()
 
 
@@ -229,7 +230,8 @@ def test_ctrl_c_asks_the_workers_to_stop_and_waits_for_them(tmp_path):
 
 def test_what_cannot_be_done_on_several_devices_is_refused(start, rows, tmp_path):
     qlora = {"type": "qlora"}
-    with pytest.raises(TrainingError, match="4 bits cannot be sharded"):
+    with pytest.raises(TrainingError, match=r"`sharding: fsdp`.*4-bit.*`sharding: none`"):
         run(start, rows, tmp_path, devices=2, sharding="fsdp", method=qlora)
-    with pytest.raises(TrainingError, match="one device only"):
-        train(load_model(start.base), *rows, config(devices=2), tmp_path, Silence())
+    objective = SftObjective.of(load_model(start.base), *rows, config(devices=2))
+    with pytest.raises(TrainingError, match="`devices: 2`"):
+        train(objective, config(devices=2), tmp_path, Silence())

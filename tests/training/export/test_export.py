@@ -16,6 +16,7 @@ from jangin.training.export.export import export_model, verify_export
 from jangin.training.loop.config import Lora, Steps, TrainingConfig
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import attach, save_trained
+from jangin.training.objectives.sft import SftObjective
 
 RECORD = {
     "name": "handbook-specialist",
@@ -60,7 +61,7 @@ def folders(tmp_path_factory, conversations):
         length=Steps(type="steps", steps=40), learning_rate=1e-2, precision="fp32", threads=1
     )
     model = load_model(base)
-    train(model, data, None, config, root, Silence())
+    train(SftObjective.of(model, data, None, config), config, root, Silence())
     save_trained(model, tokenizer, base, data.stop_ids, torch.float32, base)
     lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
     adapted = attach(load_model(base), lora)

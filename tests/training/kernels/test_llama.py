@@ -14,7 +14,7 @@ from jangin.training.kernels import matmul as products
 from jangin.training.kernels.llama import Casts, lean_hidden, linears
 from jangin.training.kernels.sdpa_attention import Rotary, attend
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.scorer import Scorer
+from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.weights import attach
 from tests.models.tokens.test_packing import CPU, FAMILIES, SHAPE, rows_of
 
@@ -40,7 +40,7 @@ def gradients(model, lengths=LENGTHS, dtype=torch.float32):
     """(loss, gradient of every trained weight) of one packed batch."""
     data = rows_of(lengths)
     model.zero_grad()
-    loss, _ = Scorer(model, packed=True, dtype=dtype).score(
+    loss, _ = LossModel(model, packed=True, dtype=dtype).forward(
         packed_batch(data, range(len(data)), CPU)
     )
     loss.backward()
@@ -127,12 +127,12 @@ def test_activation_checkpointing_changes_nothing():
 def test_an_adapter_that_is_switched_off_is_left_out():
     model = model_of(FAMILIES["llama"], lora=True)
     batch = packed_batch(rows_of(LENGTHS), range(4), CPU)
-    scorer = Scorer(model, packed=True)
+    scorer = LossModel(model, packed=True)
     with torch.no_grad():
-        on = scorer.score(batch)[0]
+        on = scorer.forward(batch)[0]
         with model.disable_adapter():
-            off = scorer.score(batch)[0]
-        plain = Scorer(model.unload(), packed=True).score(batch)[0]
+            off = scorer.forward(batch)[0]
+        plain = LossModel(model.unload(), packed=True).forward(batch)[0]
     assert torch.equal(off, plain)
     assert not torch.equal(on, off)
 

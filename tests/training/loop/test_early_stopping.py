@@ -5,8 +5,9 @@ from jangin.core.stage import Silence
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.loop.config import EarlyStopping, Never, StepMetrics, TrainingConfig
-from jangin.training.loop.early_stopping import best_line, patience_over
+from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.trainer import train
+from jangin.training.objectives.sft import SftObjective
 
 
 def lines(*losses):
@@ -32,9 +33,9 @@ def test_the_best_line_is_the_first_with_the_lowest_validation_loss():
 
 def test_patience_counts_measurements_without_enough_gain():
     stopping = EarlyStopping(type="validation_loss", patience=2, min_gain=0.1)
-    assert patience_over(lines(1.0, 0.95, 0.8, 0.75), stopping) == ""
-    assert "2 measurements" in patience_over(lines(1.0, 0.95, None, 0.92), stopping)
-    assert patience_over(lines(1.0, 2.0, 3.0), Never()) == ""
+    assert early_stop_reason(lines(1.0, 0.95, 0.8, 0.75), stopping) == ""
+    assert "2 measurements" in early_stop_reason(lines(1.0, 0.95, None, 0.92), stopping)
+    assert early_stop_reason(lines(1.0, 2.0, 3.0), Never()) == ""
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ class Watching(Silence):
         self.folder, self.dies_at, self.seen = folder / "journal" / "checkpoints", dies_at, []
 
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
-        found = sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
-        self.seen.append(found)
+        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.exists() else []
+        self.seen.append(names)
         if len(self.seen) == self.dies_at:
             raise RuntimeError("the machine went away")
 
@@ -78,20 +79,21 @@ def run(tokenizer, data, folder, progress, **changes):
     folder.mkdir(exist_ok=True)
     model = random_llama(tokenizer, "0.5M", 512, 0)
     halves = select_rows(data, range(8)), select_rows(data, range(8, 16))
-    outcome = train(model, *halves, config(**changes), folder, progress)
-    return outcome, dict(model.state_dict())
+    objective = SftObjective.of(model, *halves, config(**changes))
+    result = train(objective, config(**changes), folder, progress)
+    return result, dict(model.state_dict())
 
 
 def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_weights(
     tokenizer, data, tmp_path
 ):
     progress = Watching(tmp_path)
-    outcome, weights = run(tokenizer, data, tmp_path, progress)
-    assert outcome.stopped.startswith("3 measurements without a lower validation loss")
-    assert outcome.kept.step < outcome.last.step < 40
-    assert outcome.kept.valid_loss < outcome.last.valid_loss
+    result, weights = run(tokenizer, data, tmp_path, progress)
+    assert result.stopped.startswith("3 measurements without a lower validation loss")
+    assert result.kept.step < result.last.step < 40
+    assert result.kept.valid_loss < result.last.valid_loss
     assert "stopped after step" in progress.said[-1]
-    short = {"type": "steps", "steps": outcome.kept.step}
+    short = {"type": "steps", "steps": result.kept.step}
     _, last = run(tokenizer, data, tmp_path / "last", Silence(), keep="last")
     assert any(not (weights[name] == last[name]).all() for name in weights)
     fixed = {"schedule": "constant", "warmup_fraction": 0}
@@ -103,11 +105,11 @@ def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_weigh
 
 def test_only_the_last_and_the_best_checkpoint_are_kept(tokenizer, data, tmp_path):
     progress = Watching(tmp_path)
-    outcome, _ = run(tokenizer, data, tmp_path, progress)
+    result, _ = run(tokenizer, data, tmp_path, progress)
     last = progress.seen[-1]
-    assert f"best-{outcome.kept.step:08d}" in last
+    assert f"best-{result.kept.step:08d}" in last
     assert len([name for name in last if name.startswith("step-")]) == 1
-    assert max(len(found) for found in progress.seen) <= 3
+    assert max(len(names) for names in progress.seen) <= 3
 
 
 @pytest.mark.parametrize("step", [5, 10])
@@ -125,7 +127,7 @@ def test_a_run_that_dies_keeps_its_best_weights_and_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("changes", [{"keep": "last"}, {"early_stopping": {"type": "never"}}])
-def test_without_validation_rows_there_is_nothing_to_look_at(tokenizer, data, tmp_path, changes):
+def test_without_validation_rows_there_is_nothing_to_measure(tokenizer, data, changes):
     model = random_llama(tokenizer, "0.5M", 512, 0)
-    with pytest.raises(TrainingError, match="no validation row"):
-        train(model, data, None, config(**changes), tmp_path, Silence())
+    with pytest.raises(TrainingError, match=r"`keep: best`.*no validation row"):
+        SftObjective.of(model, data, None, config(**changes))

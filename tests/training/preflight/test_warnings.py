@@ -4,7 +4,7 @@ import pytest
 
 from jangin.core.records import SplitExample
 from jangin.models.starter import make_starter
-from jangin.training.preflight.warnings import caution_rank, caution_sharding
+from jangin.training.preflight.warnings import warn_rank, warn_sharding
 from jangin.training.sft import STAGE, SftConfig
 
 
@@ -28,7 +28,7 @@ def said(tmp_path, method, **config):
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA | config))
     progress = Said()
-    caution_rank(SftConfig.model_validate({"method": method}), tmp_path, progress)
+    warn_rank(SftConfig.model_validate({"method": method}), tmp_path, progress)
     return progress.lines
 
 
@@ -65,7 +65,7 @@ def test_sharding_on_one_device_is_said_to_shard_nothing():
     for devices, sharding in ((1, "fsdp"), (2, "fsdp"), (1, "none")):
         progress = Said()
         config = SftConfig.model_validate({"devices": devices, "sharding": sharding})
-        caution_sharding(config, progress)
+        warn_sharding(config, progress)
         found.append(progress.lines)
     ((line,), *others) = found
     assert "with `devices: 1` shards nothing" in line

@@ -1,10 +1,11 @@
-"""Train on several devices of this machine: torchrun starts a worker for each, this one waits.
+"""Train on several devices of this machine: torchrun starts a worker for each, this process waits.
 
 <workspace>/journal/task/     what the workers read: task.json and the rows
-<workspace>/journal/trained.safetensors   what they leave behind beside metrics and checkpoints
+<workspace>/journal/trained.safetensors   the trained weights that they write
 
-The first worker writes one JSON object per line to its standard output. When this process dies,
-that pipe breaks, the first worker with it, and torchrun ends the others.
+task.json names the objective (see `objectives.table`), and has the settings and what the objective
+adds. The first worker writes one JSON object per line to its standard output. When this process
+dies, that pipe breaks, the first worker ends with it, and torchrun ends the others.
 """
 
 import json
@@ -13,149 +14,90 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
-from jangin.models.tokens.chat_template import RenderedRows
-from jangin.training.loop.config import DpoMetrics, Qlora, StepMetrics, TrainingConfig
-from jangin.training.loop.result import Outcome
-from jangin.training.loop.weights import Start
+from jangin.training.loop.config import Qlora, StepMetrics, TrainingConfig
+from jangin.training.loop.result import TrainingResult
+from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, LOG = "task", "trained.safetensors", "workers.log"
+TASK_FILE = "task.json"
 OUT_OF_MEMORY = "OutOfMemoryError"
 
 
-class Task(Protocol):
-    """What the workers do."""
+def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress) -> TrainingResult:
+    """Run the workers until they are done. After any error, the next call resumes.
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        ...
-
-    def write(self, task: Path) -> dict[str, Any]:
-        """Write the rows into a folder; returns what else the workers must know."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RowsTask:
-    """Train on the trained tokens of rows."""
-
-    start: Start
-    data: RenderedRows
-    validation: RenderedRows | None
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self.data.lengths.max())
-
-    def write(self, task: Path) -> dict[str, Any]:
-        """Write train.npz and validation.npz."""
-        for name, rows in (("train", self.data), ("validation", self.validation)):
-            if rows is not None:
-                np.savez(task / f"{name}.npz", **pack_rows(rows))
-        tuned = self.start.tuned
-        return {"base": str(self.start.base), "tuned": None if tuned is None else str(tuned)}
-
-
-def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress) -> Outcome:
-    """Run the workers until they are done; whatever happened, calling it again goes on.
-
-    When a device runs out of memory, all start again from the last checkpoint with batches of
+    When a device runs out of memory, all workers restart from the last checkpoint with batches of
     half the tokens.
+
+    Raises `MachineError` with fewer GPUs than `devices`, `TrainingError` where not even a single
+    row fits or a worker ends without a result, the worker's own error where it had one, and
+    `KeyboardInterrupt` after Ctrl-C, when the workers have saved a checkpoint.
     """
     _refuse(config)
     journal, budget = folder / JOURNAL, config.tokens_per_batch
-    longest = task.longest
+    longest = int(task.lengths.max())
     while True:
-        written = _write_task(journal, task, config, budget)
-        ended = watch(start_workers(written, config, journal / LOG), journal / LOG, progress)
-        if isinstance(ended, Outcome):
-            return ended
+        task_folder = _write_task(journal, task, config, budget)
+        log = journal / LOG
+        result = watch(start_workers(task_folder, config, log), log, progress, task.metrics)
+        if result is not None:
+            return result
         if budget <= longest:
             raise TrainingError(
-                f"not even a single row of {longest} tokens fits into memory. Set "
-                "`activation_checkpointing: always`, `sharding: fsdp`, a smaller "
-                "`max_row_tokens`, or take a smaller base."
+                f"out of memory with a single row of {longest} tokens. Set "
+                "`activation_checkpointing: always`, `sharding: fsdp` or a smaller "
+                "`max_row_tokens`, or choose a smaller base model."
             )
         budget //= 2
         progress.say(
-            f"out of memory; going on with batches of {budget} tokens, the loss stays the same"
+            f"out of memory; continuing with batches of {budget} tokens, which does not change "
+            "the loss"
         )
 
 
 def _refuse(config: TrainingConfig) -> None:
+    """Raise where the settings cannot be met on this machine."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.device_count() < config.devices:
         raise MachineError(
-            f"`devices: {config.devices}` needs as many GPUs, and this machine has "
-            f"{torch.cuda.device_count()}. Lower it."
+            f"`devices: {config.devices}`, but this machine has {torch.cuda.device_count()} GPUs. "
+            "Lower `devices`."
         )
     if isinstance(config.method, Qlora) and config.sharding == "fsdp":
         raise TrainingError(
-            "weights in 4 bits cannot be sharded. Use `sharding: none`, or `method: {type: lora}`."
+            "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "
+            "`sharding: none`, or `method: {type: lora}`."
         )
 
 
 def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) -> Path:
+    """The folder of the task, written anew: a file of an earlier launch is never read."""
     folder = journal / TASK
     shutil.rmtree(folder, ignore_errors=True)
     with disk_errors(folder):
         folder.mkdir(parents=True)
-        about = {
+        settings = {
+            "objective": task.name,
             "folder": str(journal.parent),
             "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields}),
             "budget": budget,
             **task.write(folder),
         }
-        (folder / "task.json").write_text(json.dumps(about))
+        (folder / TASK_FILE).write_text(json.dumps(settings))
     return folder
 
 
-def pack_rows(rows: RenderedRows) -> dict[str, Any]:
-    """Rows as arrays to save."""
-    return {
-        "ids": rows.ids,
-        "trained": rows.trained,
-        "starts": rows.starts,
-        "names": np.array(rows.names),
-        "stop_ids": np.array(rows.stop_ids, dtype=np.int64),
-    }
-
-
-def read_rows(path: Path) -> RenderedRows | None:
-    """Rows that were written for the workers; None where there are none."""
-    if not path.exists():
-        return None
-    with np.load(path) as held:
-        return unpack_rows(held)
-
-
-def unpack_rows(held: Mapping[str, Any]) -> RenderedRows:
-    """What `pack_rows` packed."""
-    return RenderedRows(
-        ids=held["ids"],
-        trained=held["trained"],
-        starts=held["starts"],
-        names=tuple(str(name) for name in held["names"]),
-        stop_ids=tuple(int(stop) for stop in held["stop_ids"]),
-    )
-
-
 def start_workers(task: Path, config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
-    """Run torchrun in a session of its own."""
+    """Torchrun with a worker per device, in a session of its own; standard error goes to `log`."""
     threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.devices)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     worker = [
@@ -172,15 +114,24 @@ def start_workers(task: Path, config: TrainingConfig, log: Path) -> subprocess.P
             stdout=subprocess.PIPE,
             stderr=errors_of_workers,
             text=True,
-            # Ctrl-C is for this process, which asks the workers to stop between two steps.
+            # Ctrl-C reaches this process only, which then interrupts the first worker.
             start_new_session=True,
         )
 
 
-def watch(process: subprocess.Popen[str], log: Path, progress: Progress) -> Outcome | None:
-    """Pass on what the workers say; None when they ran out of memory."""
+def watch(
+    process: subprocess.Popen[str], log: Path, progress: Progress, metrics: type[StepMetrics]
+) -> TrainingResult | None:
+    """The result of the workers, whose progress is passed on; None when memory ran out.
+
+    `metrics` is the class of the objective's lines. The first Ctrl-C interrupts the workers between
+    two steps, a second one stops waiting for them.
+
+    Raises what the first worker reported, `TrainingError` where it reported nothing, and
+    `KeyboardInterrupt` once the workers stopped after Ctrl-C.
+    """
     interrupted, bars = False, dict[int, int]()
-    ended: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     with process:
         try:
             while True:
@@ -188,59 +139,57 @@ def watch(process: subprocess.Popen[str], log: Path, progress: Progress) -> Outc
                     line = process.stdout.readline() if process.stdout else ""
                     if not line:
                         break
-                    ended |= _hear(line, progress, bars)
+                    last |= _pass_on(line, progress, bars)
                 except KeyboardInterrupt:
                     if interrupted:
                         raise
                     interrupted = True
                     with suppress(ProcessLookupError):
-                        os.kill(ended.get("pid", process.pid), signal.SIGINT)
+                        os.kill(last.get("pid", process.pid), signal.SIGINT)
             process.wait()
         finally:
             if process.poll() is None:
                 process.terminate()
             for bar in bars.values():
                 progress.stop(bar)
-    if "outcome" in ended:
-        return _outcome(ended["outcome"])
-    if "stopped" in ended:
+    if "result" in last:
+        return _parse_result(last["result"], metrics)
+    if "stopped" in last:
         raise KeyboardInterrupt
-    if ended.get("error", {}).get("type") == OUT_OF_MEMORY:
+    if last.get("error", {}).get("type") == OUT_OF_MEMORY:
         return None
-    raise _error(ended.get("error"), log)
+    raise _error(last.get("error"), log)
 
 
-def _hear(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, Any]:
-    """Do what one line says; returns what the end of the run must know."""
+def _pass_on(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, Any]:
+    """Show what one line reports; returns messages that matter at the end of the run."""
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except ValueError:
-        return {}  # a library's own words
-    if "start" in said:
-        bars[0] = progress.start(said["start"], said["total"])
-    elif "advance" in said:
-        progress.advance(bars[0], said["advance"], said["note"])
-    elif "say" in said:
-        progress.say(said["say"])
+        return {}  # output of a library
+    if "start" in message:
+        bars[0] = progress.start(message["start"], message["total"])
+    elif "advance" in message:
+        progress.advance(bars[0], message["advance"], message["note"])
+    elif "say" in message:
+        progress.say(message["say"])
     else:
-        return dict(said)
+        return dict(message)
     return {}
 
 
-def _outcome(said: dict[str, Any]) -> Outcome:
-    names = ("first", "last", "kept")
-    kind = DpoMetrics if "chosen_drift" in said["last"] else StepMetrics
-    lines = {name: kind.model_validate(said[name]) for name in names}
-    return Outcome(**said | lines)
+def _parse_result(fields: dict[str, Any], metrics: type[StepMetrics]) -> TrainingResult:
+    lines = {name: metrics.model_validate(fields[name]) for name in ("first", "last", "kept")}
+    return TrainingResult(**fields | lines)
 
 
-def _error(said: dict[str, str] | None, log: Path) -> JanginError:
-    """The error of the first worker, or what the log of all of them tells."""
-    if said is not None:
-        kind = getattr(errors, said["type"], TrainingError)
-        return kind(said["text"]) if issubclass(kind, JanginError) else TrainingError(said["text"])
+def _error(reported: dict[str, str] | None, log: Path) -> JanginError:
+    """The error of the first worker, or the last one in the log of all of them."""
+    if reported is not None:
+        kind, text = getattr(errors, reported["type"], TrainingError), reported["text"]
+        return kind(text) if issubclass(kind, JanginError) else TrainingError(text)
     lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
-    last = lines[-1].strip() if lines else "no reason given"
+    last = lines[-1].strip() if lines else "it logged no error"
     return TrainingError(
-        f"a worker ended before its time: {last} Look into {log} and run again to go on."
+        f"a worker ended without a result: {last}. See {log}, and run again to resume."
     )

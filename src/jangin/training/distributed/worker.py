@@ -1,4 +1,7 @@
-"""One of the processes that torchrun starts: python -m jangin.training.distributed.worker TASK."""
+"""A process that torchrun starts: python -m jangin.training.distributed.worker FOLDER.
+
+The folder has task.json, which names the objective, and the rows as that objective wrote them.
+"""
 
 import fcntl
 import json
@@ -10,95 +13,107 @@ from typing import Any
 
 import torch
 
-from jangin.core.errors import JanginError, StoreError
+from jangin.core.errors import JanginError, StoreError, TrainingError
 from jangin.core.stage import Progress, Silence
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
-from jangin.training.distributed.fit import PAIRS, PairTask, train_pairs
-from jangin.training.distributed.launch import OUT_OF_MEMORY, WEIGHTS, read_rows
+from jangin.training.distributed.launch import OUT_OF_MEMORY, TASK_FILE, WEIGHTS
 from jangin.training.loop.checkpoint import pack_weights, write_tensors
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.loop.process_group import Ranks, joined
-from jangin.training.loop.result import Outcome
+from jangin.training.loop.process_group import ProcessGroup, torchrun_group
+from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import Start, load_start, make_trainable, open_start
+from jangin.training.loop.weights import make_trainable
+from jangin.training.objectives.table import ObjectiveRow, find_objective
 
 
 class _Pipe:
-    """A `Progress` that writes JSON lines for the process that waits."""
+    """A `Progress` that writes JSON lines for the launching process."""
 
     def start(self, label: str, total: int | None) -> int:
-        """Tell that a bar begins."""
-        tell(start=label, total=total)
+        """A new bar."""
+        send(start=label, total=total)
         return 0
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:  # noqa: ARG002
-        """Tell that the bar moves; fails when nobody listens any more."""
-        tell(advance=steps, note=note)
+        """Move the bar.
+
+        Raises `BrokenPipeError` when the launching process is gone, which ends the workers.
+        """
+        send(advance=steps, note=note)
 
     def stop(self, bar: int) -> None:
-        """The waiting process stops its bars itself."""
+        """Nothing: the launching process stops its bars itself."""
 
     def say(self, text: str) -> None:
-        """Tell a line."""
-        tell(say=text)
+        """One line of text."""
+        send(say=text)
 
 
-def tell(**said: Any) -> None:
-    """Write one line to the process that waits."""
-    sys.stdout.write(json.dumps(said) + "\n")
+def send(**message: Any) -> None:
+    """Write one JSON line to the launching process."""
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def main(task: Path) -> int:
-    """Train with the others; returns the exit status."""
-    about = json.loads((task / "task.json").read_text())
-    folder = Path(about["folder"])
-    with joined() as ranks, (folder / JOURNAL / "workers.lock").open("w") as lock:
-        if ranks.first:
+def main(task_folder: Path) -> int:
+    """Train together with the other workers; returns the exit status."""
+    settings = json.loads((task_folder / TASK_FILE).read_text())
+    folder = Path(settings["folder"])
+    with torchrun_group() as group, (folder / JOURNAL / "workers.lock").open("w") as lock:
+        if group.is_first:
             # Workers of a run whose parent was killed may still be at their last step.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            tell(pid=os.getpid())
-        ranks.wait()
+            send(pid=os.getpid())
+        group.barrier()
         try:
-            outcome = _train(about, task, folder, ranks)
+            result = _train(settings, task_folder, folder, group)
         except KeyboardInterrupt:
-            if ranks.first:
-                tell(stopped=True)
+            if group.is_first:
+                send(stopped=True)
             return 0
         except (JanginError, torch.OutOfMemoryError) as error:
             kind = OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else type(error)
-            tell(error={"type": getattr(kind, "__name__", kind), "text": str(error)})
-            # Without waiting for the others, which may stand in a collective.
+            send(error={"type": getattr(kind, "__name__", kind), "text": str(error)})
+            # Without a barrier: the others may wait in a collective.
             os._exit(1)
-        if ranks.first:
-            said = asdict(outcome)
-            lines = {k: getattr(outcome, k).model_dump() for k in ("first", "last", "kept")}
-            tell(outcome=said | lines)
+        if group.is_first:
+            lines = {k: getattr(result, k).model_dump() for k in ("first", "last", "kept")}
+            send(result=asdict(result) | lines)
     return 0
 
 
-def _train(about: dict[str, Any], task: Path, folder: Path, ranks: Ranks) -> Outcome:
+def _train(
+    settings: dict[str, Any], task_folder: Path, folder: Path, group: ProcessGroup
+) -> TrainingResult:
     reset_peak_memory()
-    config = TrainingConfig.model_validate_json(json.dumps(about["config"]))
-    progress: Progress = _Pipe() if ranks.first else Silence()
-    budget = int(about["budget"])
-    if (task / PAIRS).exists():
-        pairs = PairTask.read(task, about)
-        model = make_trainable(load_start(pairs.start, pairs.base, config)[0], config)
-        outcome = train_pairs(model, pairs, config, folder, progress, ranks, budget)
-    else:
-        start = Start(Path(about["base"]), Path(about["tuned"]) if about["tuned"] else None)
-        model, _ = open_start(start, config)
-        data, validation = read_rows(task / "train.npz"), read_rows(task / "validation.npz")
-        if data is None:
-            raise StoreError(f"{task} holds no rows. Delete it and run again.")
-        outcome = train(model, data, validation, config, folder, progress, ranks, budget)
+    config = TrainingConfig.model_validate_json(json.dumps(settings["config"]))
+    progress: Progress = _Pipe() if group.is_first else Silence()
+    task = named_objective(settings, task_folder).task().read(task_folder, settings)
+    model = make_trainable(task.load(config)[0], config)
+    objective = task.objective(model, config, group)
+    objective.budget = int(settings["budget"])
+    result = train(objective, config, folder, progress, group)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     weights = pack_weights(trained)
-    if ranks.first:
+    if group.is_first:
         write_tensors(folder / JOURNAL / WEIGHTS, weights)
-    return outcome
+    return result
+
+
+def named_objective(settings: dict[str, Any], task_folder: Path) -> ObjectiveRow:
+    """The row of the objective that task.json names.
+
+    Raises `StoreError` where it names none, or one that this version does not have.
+    """
+    try:
+        return find_objective(settings.get("objective", ""))
+    except TrainingError as error:
+        raise StoreError(
+            f"{task_folder / TASK_FILE} is of another version of jangin: its `objective` is "
+            f"{settings.get('objective')!r}. Delete {task_folder} and run again; training resumes "
+            "from its last checkpoint."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Training checkpoints: one folder, renamed into place when complete, so a kill leaves the last.
 
 step-00000120/tensors.safetensors   trainable weights, optimizer moments, RNG, running sums
-step-00000120/state.json            step, bytes of metrics.jsonl, threads, plan digest
+step-00000120/state.json            step, bytes of metrics.jsonl, threads, plan digest, objective
 best-00000080/weights.safetensors   trainable weights at the lowest validation loss so far
 """
 
@@ -30,26 +30,32 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a run stands, beside its tensors."""
+    """How far a run is: the part of a checkpoint that is no tensor."""
 
     step: int
     """Optimizer steps done."""
     metrics_bytes: int
-    """Length of metrics.jsonl at this step; what a killed run wrote after it is cut off."""
+    """Length of metrics.jsonl at this step; a resumed run truncates the file to it."""
     threads: int
-    """CPU threads that the run began with; another number would change the last bits."""
+    """CPU threads of the run; another number would change the last bits of the sums."""
     plan: str
     """Digest of everything that decides the run; another plan never resumes from here."""
     budget: int = 0
-    """Tokens per batch, less than the setting where memory ran out; 0 for the setting."""
+    """Tokens per batch, less than the setting where memory ran out; 0: the setting."""
+    objective: str = ""
+    """Name of the objective; empty in checkpoints of versions that did not record it."""
+
+    def fits(self, plan: str, objective: str) -> bool:
+        """True for a checkpoint of this run."""
+        return self.plan == plan and self.objective in ("", objective)
 
 
 def save_checkpoint(
     folder: Path, position: Position, tensors: dict[str, torch.Tensor], best: int | None = None
 ) -> None:
-    """Write a checkpoint and drop older ones, but the weights of step `best`.
+    """Write a checkpoint, then delete older ones and all `best-*` but that of step `best`.
 
-    Raises `StoreError` when the disk is full. Whatever goes wrong, the previous checkpoint stays.
+    Raises `StoreError` when the disk is full. After any error the previous checkpoint is intact.
     """
     final = folder / f"step-{position.step:08d}"
     _write(final, position, _TENSORS, tensors)
@@ -64,7 +70,10 @@ def save_best(folder: Path, position: Position, weights: dict[str, torch.Tensor]
 
 
 def load_best(folder: Path, step: int, plan: str) -> dict[str, torch.Tensor]:
-    """The weights that `save_best` wrote, on the CPU."""
+    """The weights that `save_best` wrote, on the CPU.
+
+    Raises `UnreadableStoreError` where they are damaged or of another run.
+    """
     path = _best(folder, step)
     with _damage(path):
         if _position(path).plan != plan:
@@ -94,12 +103,17 @@ def _write(final: Path, position: Position, name: str, tensors: dict[str, torch.
     partial.rename(final)
 
 
-def find_checkpoint(folder: Path, plan: str) -> tuple[Position, dict[str, torch.Tensor]] | None:
-    """The newest complete checkpoint of this plan, on the CPU, or None."""
+def find_checkpoint(
+    folder: Path, plan: str, objective: str = ""
+) -> tuple[Position, dict[str, torch.Tensor]] | None:
+    """The newest complete checkpoint of this plan and objective, on the CPU, or None.
+
+    Raises `UnreadableStoreError` where it is damaged.
+    """
     for path in sorted(folder.glob("step-*[0-9]"), reverse=True):
         with _damage(path):
             position = _position(path)
-            if position.plan == plan:
+            if position.fits(plan, objective):
                 return position, _tensors(path / _TENSORS)
     return None
 
@@ -115,7 +129,7 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Turn an unreadable checkpoint into one sentence."""
+    """Raise `UnreadableStoreError` with the path instead of a parser's error."""
     try:
         yield
     except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -125,31 +139,34 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write one safetensors file and flush it to the disk."""
+    """Write one safetensors file and flush it to the disk.
+
+    Raises `StoreError` when the disk is full.
+    """
     with disk_errors(path):
         try:
             save_file({name: x.detach().contiguous() for name, x in tensors.items()}, path)
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         except SafetensorError as error:
-            for number in _DISK_ERRORS:
-                if f"os error {number}" in str(error):
-                    raise OSError(number, os.strerror(number), str(path)) from error
+            for code in _DISK_ERRORS:
+                if f"os error {code}" in str(error):
+                    raise OSError(code, os.strerror(code), str(path)) from error
             raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def pack_weights(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
-    """Trained weights by name; sharded ones are put together."""
-    return {name: whole(parameter.detach()) for name, parameter in parameters.items()}
+    """Trained weights by name, on their devices; sharded ones are gathered. Collective."""
+    return {name: full_tensor(parameter.detach()) for name, parameter in parameters.items()}
 
 
 @torch.no_grad()
 def unpack_weights(
     weights: dict[str, torch.Tensor], parameters: dict[str, torch.nn.Parameter]
 ) -> None:
-    """Put back what `pack_weights` took."""
+    """Copy what `pack_weights` returned into `parameters`, in place. Collective."""
     for name, parameter in parameters.items():
-        parameter.copy_(like(weights[name], parameter))
+        parameter.copy_(distribute_like(weights[name], parameter))
 
 
 def pack_state(
@@ -157,11 +174,14 @@ def pack_state(
     optimizer: torch.optim.Optimizer,
     sums: dict[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """Everything that changes while training, by name; sharded tensors are put together."""
+    """Weights, optimizer moments, random state and sums by name; sharded ones are gathered.
+
+    Collective: every process must call it.
+    """
     tensors = {f"weight.{name}": part for name, part in pack_weights(parameters).items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = whole(value)
+            tensors[f"optimizer.{key}.{name}"] = full_tensor(value)
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -175,13 +195,13 @@ def unpack_state(
     optimizer: torch.optim.Optimizer,
     sums: dict[str, torch.Tensor],
 ) -> None:
-    """Put back what `pack_state` took."""
+    """Restore what `pack_state` returned into the three arguments, in place. Collective."""
     weights = {name: tensors[f"weight.{name}"] for name in parameters}
     unpack_weights(weights, parameters)
     for name, parameter in parameters.items():
         state: dict[str, Any] = {"step": tensors[f"optimizer.step.{name}"].to(parameter.device)}
         for key in ("exp_avg", "exp_avg_sq"):
-            state[key] = like(tensors[f"optimizer.{key}.{name}"], parameter)
+            state[key] = distribute_like(tensors[f"optimizer.{key}.{name}"], parameter)
         optimizer.state[parameter] = state
     torch.set_rng_state(tensors["rng.cpu"])
     if torch.cuda.is_available() and "rng.cuda" in tensors:
@@ -190,22 +210,28 @@ def unpack_state(
         value.copy_(tensors[f"sum.{name}"])
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a sharded one, in every process; any other tensor as it is."""
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The full tensor of a sharded one, on its device; any other tensor as it is.
+
+    Collective: every process must call it, and every process gets the full tensor.
+    """
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def here(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a sharded tensor that this process holds; any other tensor as it is."""
+def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a sharded tensor on this process's device; any other tensor as it is."""
     from torch.distributed.tensor import DTensor
 
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
-    """A full tensor where and as `pattern` is: on its device, sharded if it is."""
+def distribute_like(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+    """A full tensor on the device of `pattern`, sharded as `pattern` is.
+
+    Collective if `pattern` is sharded: every process must call it with the same tensor.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     moved = tensor.to(pattern.device)

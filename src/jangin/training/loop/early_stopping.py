@@ -1,6 +1,6 @@
-"""Which line of metrics was the best, and when waiting for a better one is over.
+"""The best line of metrics, and when to stop waiting for a better one.
 
-Both are functions of the lines alone, so a run that goes on from a checkpoint decides the same.
+Both are functions of the lines alone, so a resumed run decides the same.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ def best_line(lines: Sequence[StepMetrics]) -> StepMetrics | None:
     return min(measured, key=lambda line: line.valid_loss or 0.0, default=None)
 
 
-def patience_over(lines: Sequence[StepMetrics], stopping: EarlyStopping | Never) -> str:
-    """Why training must end after the last of these lines; empty to go on."""
+def early_stop_reason(lines: Sequence[StepMetrics], stopping: EarlyStopping | Never) -> str:
+    """Why training must end after the last of these lines; empty to continue."""
     if isinstance(stopping, Never):
         return ""
     best, since = float("inf"), 0

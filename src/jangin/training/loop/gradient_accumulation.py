@@ -1,7 +1,8 @@
-"""The gradient of one optimizer step: batch after batch, and what happens when memory runs out.
+"""The gradient of one optimizer step, batch after batch, with recovery from running out of memory.
 
-A step's loss is divided by its weight, so any split of its rows into batches has the same
-gradient. That is why running out of memory only halves the batches.
+The summed loss is divided by the denominator of the whole step (such as its trained tokens), so
+any split of a step into batches has the same gradient. After running out of memory it is therefore
+enough to halve the batches.
 """
 
 from collections.abc import Sequence
@@ -15,12 +16,12 @@ from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.objective import Objective
-from jangin.training.loop.process_group import Ranks
+from jangin.training.loop.process_group import ProcessGroup
 
 
 @dataclass(slots=True)
-class _Before:
-    """What a pass over batches changes beside gradients."""
+class _Snapshot:
+    """State that a pass over batches changes, beside gradients."""
 
     sums: dict[str, torch.Tensor]
     cpu: torch.Tensor
@@ -29,42 +30,46 @@ class _Before:
 
 @dataclass(slots=True)
 class Gradient:
-    """Adds up gradients of the objective's model."""
+    """Accumulates gradients of the objective's model."""
 
     objective: Objective
     config: TrainingConfig
     progress: Progress
-    ranks: Ranks
+    group: ProcessGroup
     checkpointing: bool = False
-    """Whether activations are computed again in the backward pass instead of being kept."""
+    """Whether activations are recomputed in the backward pass."""
     tokens: int = 0
-    """Computed in this process, for the speed."""
+    """Tokens computed in this process so far, padding included."""
 
     def __post_init__(self) -> None:
-        """Switch activation checkpointing on where it is asked for."""
+        """Enable activation checkpointing where the settings say `always`."""
         if self.config.activation_checkpointing == "always":
             self._checkpoint()
 
     def add(self, rows: Sequence[int]) -> torch.Tensor:
-        """Add the gradient of a step's mean loss; returns the summed loss of this process.
+        """() float32 on the model's device: the loss of this process, summed, not averaged.
 
-        Raises `TrainingError` when not even single rows fit into memory.
+        Adds to `.grad` the gradient of the step's mean loss. `rows` are those of the whole step;
+        this process computes its own part of them. Collective: every process must call it.
+
+        Raises `TrainingError` where not even single rows fit into memory; with several processes
+        `torch.OutOfMemoryError`, because only the launcher can restart all of them.
         """
         while True:
-            before = self._before()
+            before = self._snapshot()
             try:
-                with self.objective.scorer.casts.held():
+                with self.objective.loss_model.casts.held():
                     return self._add(rows)
             except torch.OutOfMemoryError:
-                if self.ranks.count > 1:
-                    raise  # the others wait in a collective; the launcher starts all of them anew
+                if self.group.size > 1:
+                    raise
             self._restore(before)
             self._shrink(rows)
 
-    def rehearse(self, rows_of_steps: Sequence[Sequence[int]]) -> None:
+    def warm_up_memory(self, rows_of_steps: Sequence[Sequence[int]]) -> None:
         """Compute the largest batch of these steps once, so that memory runs out now or never.
 
-        Weights, sums and random state are afterwards as they were.
+        Weights, gradients, sums and random state are unchanged afterwards.
         """
         rows = max(
             (
@@ -74,77 +79,80 @@ class Gradient:
             ),
             key=lambda part: int(self.objective.lengths[part].sum()),
         )
-        before = self._before()
+        before = self._snapshot()
         computed = self.tokens
-        self._add(rows, shared=False) if self.ranks.count > 1 else self.add(rows)
+        self._add(rows, split=False) if self.group.size > 1 else self.add(rows)
         self._restore(before)
         self.tokens = computed
 
-    def _add(self, rows: Sequence[int], *, shared: bool = True) -> torch.Tensor:
-        objective, ranks = self.objective, self.ranks
-        own = ranks.share(rows, objective.lengths) if shared else rows
-        batches = objective.batches(own) if own else []
-        counts = ranks.gather(objective.weigh(batches), len(batches))
-        weight, most = sum(w for w, _ in counts), max(n for _, n in counts)
-        device = next(objective.scorer.model.parameters()).device
-        total = torch.zeros((), device=device)
-        for place in range(most):
-            with ranks.reduce_gradients(objective.scorer, now=place == most - 1):
-                if place < len(batches):
-                    loss = objective.loss(batches[place])
-                    total += loss.detach()
-                    self.tokens += batches[place].tokens
+    def _add(self, rows: Sequence[int], *, split: bool = True) -> torch.Tensor:
+        """`add` without recovery; without `split` every process computes all `rows`."""
+        objective, group = self.objective, self.group
+        own = group.own_rows(rows, objective.lengths) if split else rows
+        batches = objective.batches(own) if own else []  # of this process
+        counts = group.all_gather(objective.loss_denominator(batches), len(batches))
+        # torchtitan's `global_valid_tokens`: trained tokens of the step in all processes.
+        global_denominator = sum(denominator for denominator, _ in counts)
+        most_batches = max(count for _, count in counts)
+        device = next(objective.loss_model.model.parameters()).device
+        loss_sum = torch.zeros((), device=device)  # () float32
+        for index in range(most_batches):
+            with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
+                if index < len(batches):
+                    loss = objective.loss(batches[index])  # (), summed over the batch
+                    loss_sum += loss.detach()
+                    self.tokens += batches[index].tokens
                 else:
-                    loss = self._idle(rows)
-                # Processes average their gradients; the step's is a sum.
-                torch.autograd.backward(loss * ranks.count / weight)
-        return total
+                    loss = self._empty_step(rows)
+                # DDP and FSDP average gradients over the processes; the step's is their sum.
+                torch.autograd.backward(loss * group.size / global_denominator)
+        return loss_sum
 
-    def _idle(self, rows: Sequence[int]) -> torch.Tensor:
-        """A pass that counts nothing, while other processes have one batch more."""
-        before = self._before()
+    def _empty_step(self, rows: Sequence[int]) -> torch.Tensor:
+        """(): a loss of 0 whose passes take part in the collectives of the other processes."""
+        before = self._snapshot()
         loss = self.objective.loss(self.objective.batches(rows[:1])[0]) * 0
         self._restore(before, gradients=False)
         return loss
 
     def _shrink(self, rows: Sequence[int]) -> None:
-        """After running out of memory: half the tokens at once, then keep no activations."""
+        """After running out of memory halve the batches, then recompute activations, then raise."""
         objective = self.objective
         alone = len(split_by_budget(objective.lengths, rows, objective.budget)) == len(rows)
         if not alone:
             objective.budget //= 2
             self.progress.say(
-                f"out of memory; going on with batches of {objective.budget} tokens, "
-                "the loss stays the same"
+                f"out of memory; continuing with batches of {objective.budget} tokens, which does "
+                "not change the loss"
             )
         elif self.config.activation_checkpointing == "auto" and not self.checkpointing:
             self._checkpoint()
-            self.progress.say("out of memory; going on with activation checkpointing")
+            self.progress.say("out of memory; continuing with activation checkpointing")
         else:
             longest = max(rows, key=lambda row: int(objective.lengths[row]))
             raise TrainingError(
-                f"not even a single row fits into memory: {objective.names[longest]} has "
-                f"{objective.lengths[longest]} tokens. Set a smaller `max_row_tokens`, "
-                "`method: {type: qlora}`, or take a smaller base."
+                f"out of memory with a single row: {objective.names[longest]} has "
+                f"{objective.lengths[longest]} tokens. Set a smaller `max_row_tokens`, use "
+                "`method: {type: qlora}`, or choose a smaller base model."
             )
 
     def _checkpoint(self) -> None:
-        base_model(self.objective.scorer.model).activation_checkpointing_enable()
+        base_model(self.objective.loss_model.model).activation_checkpointing_enable()
         self.checkpointing = True
 
-    def _before(self) -> _Before:
+    def _snapshot(self) -> _Snapshot:
         sums = {k: v.clone() for k, v in self.objective.sums.items() if v.ndim == 0}
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
-        return _Before(sums, torch.get_rng_state(), cuda)
+        return _Snapshot(sums, torch.get_rng_state(), cuda)
 
-    def _restore(self, before: _Before, *, gradients: bool = True) -> None:
+    def _restore(self, before: _Snapshot, *, gradients: bool = True) -> None:
         for name, value in before.sums.items():
             self.objective.sums[name].copy_(value)
         torch.set_rng_state(before.cpu)
         if before.cuda is not None:
             torch.cuda.set_rng_state(before.cuda)
         if gradients:
-            for parameter in self.objective.scorer.model.parameters():
+            for parameter in self.objective.loss_model.model.parameters():
                 parameter.grad = None
             if before.cuda is not None:
                 torch.cuda.empty_cache()

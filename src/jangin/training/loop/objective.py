@@ -1,6 +1,10 @@
-"""What a training run minimises: the loop knows its rows by number and its batches not at all.
+"""Interface between the training loop and a loss.
 
-Shapes: N trained tokens of a batch.
+The loop handles row indices only; batches are opaque to it, so an objective may compute them in any
+way: pack rows, or let the model under training write answers first.
+
+Shapes: R rows of the set. A step has a list of rows, which become batches of at most `budget`
+tokens; with several processes each handles its own part of the rows.
 """
 
 import hashlib
@@ -14,67 +18,101 @@ import torch
 
 from jangin.models.device import native_precision
 from jangin.training.loop.config import StepMetrics, TrainingConfig
-from jangin.training.loop.scorer import Scorer
+from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.scorer import LossModel
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Where a run stands when it writes a line of metrics."""
+    """How far a run is when it writes a line of metrics."""
 
     step: int
+    """Optimizer steps done."""
     epoch: float
     learning_rate: float
+    """Of the last step."""
     grad_norm: float
+    """Of the last step, before clipping."""
 
 
 class Objective(Protocol):
     """Rows to batches, batches to a loss, sums to a line of metrics."""
 
-    scorer: Scorer
+    loss_model: LossModel
     sums: dict[str, torch.Tensor]
-    """What a checkpoint must keep beside weights; `loss` is added to by the loop."""
-    metrics: type[StepMetrics]
-    """What `line` returns."""
+    """Figures that a checkpoint keeps beside the weights. A scalar is a sum over the rows of this
+    process and is added up over all processes; any other tensor is the same in every process. The
+    loop adds to `loss`."""
     budget: int
-    """Most tokens of a batch: `tokens_per_batch`, less where memory ran out."""
+    """Most tokens of a batch: `tokens_per_batch`, or less after running out of memory."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table of objectives; a checkpoint of another objective is not resumed."""
+        ...
+
+    @property
+    def metrics(self) -> type[StepMetrics]:
+        """Class of what `line` returns."""
+        ...
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each row, as far as they count for the budget."""
+        """(R) tokens of each row as they count for the budget, the same in every process."""
         ...
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Name of each row, for messages."""
+        """Name of each of the R rows, for messages."""
         ...
 
     def digests(self) -> list[str]:
-        """Of everything but the settings that decides the run."""
+        """Digests of all that decides the run, beside the settings of `TrainingConfig`."""
         ...
 
     def batches(self, rows: Sequence[int]) -> list[Any]:
-        """These rows as batches within the token budget; each tells its `tokens`."""
+        """These rows as batches within the budget; each has the attribute `tokens`.
+
+        Called once per step and process with the current weights, also again after running out of
+        memory, with the random state restored. It may generate.
+        """
         ...
 
-    def weigh(self, batches: Sequence[Any]) -> int:
-        """What the summed loss of a step is divided by."""
+    def loss_denominator(self, batches: Sequence[Any]) -> int:
+        """What this process adds to the denominator of the step's loss, such as trained tokens.
+
+        Called once per step and by every process, also by those without a batch; may add to `sums`.
+        """
         ...
 
     def loss(self, batch: Any) -> torch.Tensor:
-        """Sum of losses of one batch; adds its other figures to `sums`."""
+        """(): sum of the losses of one batch, not a mean; adds its other figures to `sums`.
+
+        It is the sum of this process, with a graph for the backward pass.
+        """
         ...
 
     def line(self, done: Done, *, validate: bool) -> StepMetrics:
-        """One line of metrics; starts new sums."""
+        """A line of metrics from `sums`, which hold the totals of all processes; resets them.
+
+        Every process must call it.
+        """
         ...
 
-    def stop(self, line: StepMetrics) -> str:
-        """Why training must end after this line; empty to go on."""
+    def stop_reason(self, line: StepMetrics) -> str:
+        """Why training must end after this line; empty to continue. Every process must call it."""
+        ...
+
+    def finish(self, result: TrainingResult, lines: Sequence[StepMetrics]) -> TrainingResult:
+        """The final result; may put earlier weights back. Every process must call it.
+
+        `lines` are those of metrics.jsonl.
+        """
         ...
 
 
 def matrix_dtype(config: TrainingConfig) -> torch.dtype:
-    """In which matrices multiply."""
+    """Dtype of matrix products: with `auto`, bf16 where the hardware supports it, else fp32."""
     precision = native_precision() if config.precision == "auto" else config.precision
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
@@ -85,7 +123,7 @@ def digest_arrays(*arrays: npt.NDArray[Any]) -> list[str]:
 
 
 def fingerprint(model: Any) -> str:
-    """sha256 of names, shapes and first values of a model's weights: tells one from another."""
+    """sha256 of the names, shapes and first eight values of all weights: identifies a model."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
         first = weight.detach().flatten()[:8].cpu().contiguous().view(torch.uint8)

@@ -1,8 +1,10 @@
-"""The processes that train one model together: one alone, or several under torchrun.
+"""The processes that train one model together: a single one, or several under torchrun.
 
-Each takes its share of a step's rows; weights, gradients and sums are those of the whole step.
-DDP keeps a copy of the model in each process, FSDP2 a part of it. torch's own `fully_shard` is
-used: accelerate runs DDP without a word where FSDP2 is asked for on a CPU.
+Each process handles its part of a step's rows; weights, gradients and sums are those of the whole
+step. DDP keeps a copy of the model in each process, FSDP2 a part of it. This uses torch's own
+`fully_shard`: accelerate silently runs DDP where FSDP2 is requested on a CPU.
+
+Methods marked "collective" communicate: every process must call them, in the same order.
 """
 
 import os
@@ -19,125 +21,140 @@ from torch import distributed
 
 from jangin.models.loading import base_model
 from jangin.training.loop.config import Sharding
-from jangin.training.loop.scorer import Scorer
+from jangin.training.loop.scorer import LossModel
 
-Score = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
+Forward = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
 
-_PATIENCE = timedelta(hours=1)
-"""How long the others wait for a process, such as one that writes a large checkpoint."""
+_TIMEOUT = timedelta(hours=1)
+"""How long a collective waits for a process, such as one that writes a large checkpoint."""
 
 
-class _Forward(torch.nn.Module):
-    """A scorer as a module, so that DDP and FSDP2 see each forward pass begin and end."""
+class _ForwardModule(torch.nn.Module):
+    """A loss model as a module, so that DDP and FSDP2 see each forward pass begin and end."""
 
-    def __init__(self, model: Any, score: Score) -> None:
+    def __init__(self, model: Any, forward: Forward) -> None:
         super().__init__()
         self.model = model
-        self._score = score
+        self._forward = forward
 
     def forward(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._score(batch)
+        return self._forward(batch)
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train together."""
 
     rank: int = 0
-    count: int = 1
+    size: int = 1
 
     @property
-    def first(self) -> bool:
-        """True for the one process that writes."""
+    def is_first(self) -> bool:
+        """True for rank 0, the only process that writes files."""
         return self.rank == 0
 
-    def share(self, rows: Sequence[int], lengths: npt.NDArray[np.int64]) -> list[int]:
-        """The rows of this process: each gets about as many tokens as every other."""
-        if self.count == 1:
+    def own_rows(self, rows: Sequence[int], lengths: npt.NDArray[np.int64]) -> list[int]:
+        """The rows of this process: longest first, each to the process with the fewest tokens.
+
+        `lengths` is (R) int64, indexed by row. All processes compute the same split.
+        """
+        if self.size == 1:
             return list(rows)
-        shares: list[list[int]] = [[] for _ in range(self.count)]
-        tokens = [0] * self.count
+        shares: list[list[int]] = [[] for _ in range(self.size)]
+        tokens = [0] * self.size
         for row in sorted(rows, key=lambda r: (-int(lengths[r]), r)):
             least = tokens.index(min(tokens))
             shares[least].append(row)
             tokens[least] += int(lengths[row])
         return shares[self.rank]
 
-    def gather(self, *values: int) -> list[list[int]]:
-        """These numbers of every process, by rank."""
-        if self.count == 1:
+    def all_gather(self, *values: int) -> list[list[int]]:
+        """These integers of every process, by rank. Collective."""
+        if self.size == 1:
             return [list(values)]
         own = torch.tensor(values, dtype=torch.int64)
-        all_values = [torch.empty_like(own) for _ in range(self.count)]
+        all_values = [torch.empty_like(own) for _ in range(self.size)]
         distributed.all_gather(all_values, own)
         return [part.tolist() for part in all_values]
 
     def any(self, value: bool) -> bool:
-        """True if it is in any process."""
-        return any(part for (part,) in self.gather(int(value)))
+        """True if it is true in any process. Collective."""
+        return any(part for (part,) in self.all_gather(int(value)))
 
     @contextmanager
-    def totals(self, sums: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Inside, each process holds the sums over all; afterwards only the first keeps any."""
+    def reduced(self, sums: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Inside, scalars in `sums` hold the totals of all processes. Collective.
+
+        Changes `sums` in place. Afterwards the first process keeps the totals and the others have
+        zeros, so that reducing again counts nothing twice.
+        """
         scalars = [value for value in sums.values() if value.ndim == 0]
-        if self.count > 1:
+        if self.size > 1:
             for value in scalars:
                 distributed.all_reduce(value)
         yield
-        if not self.first:
+        if not self.is_first:
             for value in scalars:
                 value.zero_()
 
-    def wrap(self, scorer: Scorer, sharding: Sharding, score: Score | None = None) -> Scorer:
-        """The scorer with its model spread over the processes; `score` is what it computes."""
-        if self.count == 1:
-            return scorer
-        module = _Forward(scorer.model, score or scorer.score)
+    def wrap(
+        self, loss_model: LossModel, sharding: Sharding, forward: Forward | None = None
+    ) -> LossModel:
+        """`loss_model` with its model in DDP (`none`) or FSDP2 (`fsdp`). Collective.
+
+        `forward` is what a pass computes, by default `loss_model.forward`.
+        """
+        if self.size == 1:
+            return loss_model
+        module = _ForwardModule(loss_model.model, forward or loss_model.forward)
         if sharding == "none":
             from torch.nn.parallel import DistributedDataParallel
 
             wrapped: Any = DistributedDataParallel(
                 module, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-            return replace(scorer, through=wrapped)
+            return replace(loss_model, through=wrapped)
         from torch.distributed.fsdp import fully_shard
 
-        base = base_model(scorer.model)
+        base = base_model(loss_model.model)
         for layer in base.modules():
             if type(layer).__name__ in (base._no_split_modules or ()):
                 fully_shard(layer)
-        return replace(scorer, through=fully_shard(module))
+        return replace(loss_model, through=fully_shard(module))
 
-    def part(self, scorer: Scorer) -> None:
-        """Let go of whole weights, which FSDP2 keeps after a pass that had no backward pass."""
-        if hasattr(scorer.through, "reshard"):
-            scorer.through.reshard()
+    def reshard(self, loss_model: LossModel) -> None:
+        """Free the full weights that FSDP2 keeps after a forward pass without a backward pass."""
+        if hasattr(loss_model.through, "reshard"):
+            loss_model.through.reshard()
 
-    def reduce_gradients(self, scorer: Scorer, *, now: bool) -> Any:
-        """A context for a forward and backward pass; DDP reduces only in a step's last one."""
+    def gradient_sync(self, loss_model: LossModel, *, last: bool) -> Any:
+        """A context for a forward and backward pass; DDP reduces in the last one of a step only."""
         from torch.nn.parallel import DistributedDataParallel
 
-        if not now and isinstance(scorer.through, DistributedDataParallel):
-            return scorer.through.no_sync()
+        if not last and isinstance(loss_model.through, DistributedDataParallel):
+            return loss_model.through.no_sync()
         return nullcontext()
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
-        if self.count > 1:
+    def barrier(self) -> None:
+        """Wait until all processes have called it. Collective."""
+        if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """This process of a torchrun launch; its control values go through the CPU."""
+def torchrun_group() -> Iterator[ProcessGroup]:
+    """The group of a torchrun launch, from its environment variables. Collective.
+
+    Integers travel through gloo on the CPU, tensors on a GPU through NCCL.
+    """
     device = torch.device("cpu")
     backend = "gloo"
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    distributed.init_process_group(backend, timeout=_PATIENCE)
+    distributed.init_process_group(backend, timeout=_TIMEOUT)
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

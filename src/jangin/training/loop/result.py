@@ -1,4 +1,4 @@
-"""What a finished training run came to."""
+"""The result of a training run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,19 +7,21 @@ from jangin.training.loop.config import StepMetrics
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """Steps, losses and figures of the machine."""
+class TrainingResult:
+    """Steps, losses, and figures of the machine."""
 
     steps: int
+    """Optimizer steps done."""
     trained_tokens: int
     first: StepMetrics
+    """The first line of metrics."""
     last: StepMetrics
     kept: StepMetrics
-    """The line at whose step the resulting weights stood."""
+    """The line of the step whose weights are the result."""
     runtime: dict[str, Any]
-    """Speed, memory and machine: no part of the result."""
+    """Speed, memory and machine; not part of an artifact's content."""
     stopped: str = ""
-    """Why it ended before its last step; empty where it did not."""
+    """Why the run ended before its last step; empty if it did not."""
 
     def figures(self) -> dict[str, Any]:
         """For the summary of an artifact."""

@@ -1,7 +1,9 @@
-"""A model's loss on a batch, by the fastest way that is exact for its family.
+"""The forward pass of a model to its loss: packed or padded, fused or plain.
 
 Packed: the backbone runs once over rows laid end to end, the head only on trained positions.
-Padded: the plain forward pass of transformers, for families where a probe finds a difference.
+Padded: the plain forward pass of transformers, for families where packing is not exact.
+
+Shapes: N trained tokens of a batch, D hidden size, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,29 +35,32 @@ _HALF_PRECISION = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Scorer:
-    """Scores batches of one model."""
+class LossModel:
+    """The loss of a causal language model on batches."""
 
     model: Any
     """A causal language model of transformers, or PEFT's wrapper of one."""
     packed: bool
     reason: str = ""
-    """Why it is not packed."""
+    """Why it is not packed; empty where it is."""
     dtype: torch.dtype = torch.float32
     """Of matrix products."""
     through: Any = None
-    """DDP's or FSDP2's wrapper of this scorer, through which every pass must go; it calls `score`
-    of the scorer inside."""
+    """The DDP or FSDP2 module that every pass must go through; it calls `forward` of the unwrapped
+    loss model inside. None for a single process."""
     casts: Casts = field(default_factory=Casts, compare=False)
-    """Weights in `dtype`."""
+    """Copies of the weights in `dtype`, kept during a step."""
 
     @property
     def batcher(self) -> Batcher:
-        """What turns rows into the batches that `score` takes."""
+        """Turns rows into the batches that `forward` takes."""
         return packed_batch if self.packed else padded_batch
 
-    def score(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(sum of losses, right top-1 predictions) over the batch's trained tokens."""
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(() float32 summed cross-entropy in nats, () int64 correct top-1 predictions).
+
+        Both are over the batch's N trained tokens. Collective with FSDP2.
+        """
         if self.through is not None:
             loss, correct = self.through(batch)
             return loss, correct
@@ -71,7 +76,7 @@ class Scorer:
         return logits_cross_entropy(self.logits(batch), batch.targets_N)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """Last hidden states (N, D) of a packed batch, where trained tokens are predicted."""
+        """(N, D) last hidden states of a packed batch, at positions that predict trained tokens."""
         base = base_model(self.model)
         backbone = getattr(base, base.base_model_prefix)
         lean_ND = lean_hidden(base, backbone, batch, self.dtype, self.casts)
@@ -86,7 +91,7 @@ class Scorer:
         return torch.index_select(output.last_hidden_state[0], 0, batch.places_N)
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Logits (N, V) of a padded batch, as the family itself computes them."""
+        """(N, V) logits of a padded batch, as transformers computes them."""
         output = self.model(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,
@@ -96,15 +101,15 @@ class Scorer:
         return torch.index_select(output.logits.flatten(0, 1), 0, batch.places_N)
 
 
-def choose_scorer(
+def choose_loss_model(
     model: Any, data: RenderedRows, dtype: torch.dtype, device: torch.device
-) -> Scorer:
+) -> LossModel:
     """Packed if a static look and a probe on a few real rows find it exact, else padded."""
-    return settle_scorer(model, dtype, lambda plain: _probe(model, plain, data, device))
+    return packed_or_padded(model, dtype, lambda plain: _probe(model, plain, data, device))
 
 
-def settle_scorer(model: Any, dtype: torch.dtype, probe: Callable[[str], str]) -> Scorer:
-    """Packed unless a static look or `probe` has a reason against it.
+def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]) -> LossModel:
+    """A packed loss model, unless the config or `probe` has a reason against it; then padded.
 
     `probe` is called in evaluation mode with the name of the attention that the model had.
     """
@@ -125,8 +130,8 @@ def settle_scorer(model: Any, dtype: torch.dtype, probe: Callable[[str], str]) -
         model.train(training)
     if reason:
         base.set_attn_implementation(before)
-        return Scorer(model, packed=False, reason=reason, dtype=dtype)
-    return Scorer(model, packed=True, dtype=dtype)
+        return LossModel(model, packed=False, reason=reason, dtype=dtype)
+    return LossModel(model, packed=True, dtype=dtype)
 
 
 def _static_reason(base: Any) -> str:
@@ -160,10 +165,10 @@ def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> 
     data, rows = _beginnings(data, shortest), range(len(shortest))
     base = base_model(model)
     head = base.get_output_embeddings()
-    scorer = Scorer(model, packed=True)
-    together_NV = head(scorer.hidden(packed_batch(data, rows, device))).float()
+    loss_model = LossModel(model, packed=True)
+    together_NV = head(loss_model.hidden(packed_batch(data, rows, device))).float()
     base.set_attn_implementation(plain)
-    alone = [scorer.logits(padded_batch(data, [row], device)) for row in rows]
+    alone = [loss_model.logits(padded_batch(data, [row], device)) for row in rows]
     base.set_attn_implementation(NAME)
     apart_NV = torch.cat(alone).float()
     tolerance = TOLERANCE * (1 if computes_in_fp32(base) else _HALF_PRECISION)

@@ -1,9 +1,9 @@
 """The training loop: one flat pass over optimizer steps, resumable at any of them.
 
-What is minimised is an `Objective`. Its loss is a sum that is divided by the weight of the whole
-step (its trained tokens), so splitting a step into batches changes nothing. Row order is a
-function of seed and step, so a killed run that goes on from its last checkpoint repeats the same
-metrics and weights bit for bit on a CPU.
+It minimises an `Objective`. The loss is a sum, divided by the denominator of the whole step (such
+as its trained tokens), so splitting a step into batches changes nothing. Row order is a function of
+seed and step, so a killed run that resumes from its last checkpoint repeats the same metrics and
+weights, bit for bit on a CPU.
 """
 
 import math
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,49 +23,48 @@ from jangin.core.signals import interrupted
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import peak_memory
-from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
 from jangin.training.kernels import keep_heap
 from jangin.training.loop.checkpoint import (
     Position,
     find_checkpoint,
-    here,
+    full_tensor,
     load_best,
+    local_tensor,
     pack_state,
     pack_weights,
     save_best,
     save_checkpoint,
     unpack_state,
     unpack_weights,
-    whole,
 )
-from jangin.training.loop.config import EarlyStopping, Epochs, StepMetrics, TrainingConfig
-from jangin.training.loop.early_stopping import best_line, patience_over
+from jangin.training.loop.config import Epochs, StepMetrics, TrainingConfig
+from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.objective import Done, Objective
-from jangin.training.loop.process_group import Ranks
-from jangin.training.loop.result import Outcome
-from jangin.training.loop.sft_objective import TokenLoss
+from jangin.training.loop.process_group import ProcessGroup
+from jangin.training.loop.result import TrainingResult
 
 METRICS = "metrics.jsonl"
 _NAMED_ROWS = 8
-_REHEARSED_ROWS = 10_000
-"""So many rows ahead the largest batch is looked for."""
+_WARM_UP_ROWS = 10_000
+"""The largest batch is searched among this many rows ahead."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a run writes, and what its checkpoints must tell."""
+class _Files:
+    """Where a run writes, and what identifies its checkpoints."""
 
     checkpoints: Path
     metrics: Path
     plan: str
+    """Digest of everything that decides the run."""
     threads: int
 
 
 @dataclass(slots=True)
 class _Run:
-    """All that changes while training."""
+    """The state of a training run."""
 
     objective: Objective
     config: TrainingConfig
@@ -74,80 +72,62 @@ class _Run:
     parameters: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
     gradient: Gradient
-    ranks: Ranks
-    place: _Place = field(init=False)
+    group: ProcessGroup
+    files: _Files = field(init=False)
     lines: list[StepMetrics] = field(default_factory=list)
-    """Of metrics.jsonl."""
+    """All lines of metrics.jsonl so far."""
     unchecked: list[tuple[int, torch.Tensor]] = field(default_factory=list)
-    """(step, [loss, gradient norm]) whose finiteness nobody has looked at yet."""
+    """(step, (2) [loss, gradient norm]) on the device, not yet checked for NaN and infinity: a
+    check waits for the device, so it is made where a line or a checkpoint is written."""
 
 
 def train(
-    model: Any,
-    data: RenderedRows,
-    validation: RenderedRows | None,
-    config: TrainingConfig,
-    folder: Path,
-    progress: Progress,
-    ranks: Ranks | None = None,
-    budget: int | None = None,
-) -> Outcome:
-    """Train `model` in place on the trained tokens of `data`; see `minimise`.
-
-    `budget` is less than `tokens_per_batch` where that is known to be too much.
-    """
-    if not (validation and len(validation)) and (
-        config.keep == "best" or isinstance(config.early_stopping, EarlyStopping)
-    ):
-        raise TrainingError(
-            "`early_stopping` and `keep: best` look at the validation loss, and there is no "
-            "validation row. Give `split` a validation share, or leave both out."
-        )
-    # What only a stage's own settings say shows in the rows, so these decide the run.
-    config = TrainingConfig.model_validate(
-        config.model_dump(include={*TrainingConfig.model_fields})
-    )
-    objective = TokenLoss.of(model, data, validation, config, ranks)
-    objective.budget = budget or objective.budget
-    return minimise(objective, config, folder, progress, ranks)
-
-
-def minimise(
     objective: Objective,
     config: TrainingConfig,
     folder: Path,
     progress: Progress,
-    ranks: Ranks | None = None,
-) -> Outcome:
+    group: ProcessGroup | None = None,
+) -> TrainingResult:
     """Train the objective's model in place; metrics and checkpoints go to `folder`.
 
-    Raises `TrainingError` on a loss or gradient that is not finite, `StoreError` on a full disk;
-    Ctrl-C saves a checkpoint first. Whatever happened, calling it again goes on from the last one.
+    Collective: with several processes every one must call it. After any error, the next call
+    resumes from the last checkpoint.
+
+    Raises `TrainingError` on a loss or gradient that is not finite or on several `devices` without
+    `group`, `StoreError` on a full disk, and `KeyboardInterrupt` after Ctrl-C, which saves a
+    checkpoint first.
     """
-    ranks = ranks or Ranks()
-    if ranks.count == 1 and config.devices > 1:
-        raise TrainingError("this stage trains on one device only. Set its `devices` to 1.")
+    # A stage's own settings act through the rows and the objective, so they are in its digests.
+    config = TrainingConfig.model_validate(
+        config.model_dump(include={*TrainingConfig.model_fields})
+    )
+    group = group or ProcessGroup()
+    if group.size == 1 and config.devices > 1:
+        raise TrainingError(
+            f"`devices: {config.devices}`, but this stage trains on one device only. Set it to 1."
+        )
     checkpoints = folder / JOURNAL / "checkpoints"
     about = {"tokens": objective.digests(), "sums": sorted(objective.sums)}
     plan = digest_value({"config": config.identity(), **about})
-    found = find_checkpoint(checkpoints, plan)
-    start, total = found[0].step if found else 0, total_steps(config, len(objective.names))
+    checkpoint = find_checkpoint(checkpoints, plan, objective.name)
+    start = checkpoint[0].step if checkpoint else 0
+    total = total_steps(config, len(objective.names))
     with (
-        compute_threads(found[0].threads if found else config.threads) as threads,
+        compute_threads(checkpoint[0].threads if checkpoint else config.threads) as threads,
         interrupted() as stop,
         _bar(progress, total - start) as bar,
     ):
-        run = _begin(objective, config, progress, ranks)
-        run.place = _Place(checkpoints, folder / METRICS, plan, threads)
-        if found:
-            _go_on(run, *found)
-        _tell_start(progress, checkpoints, start, total)
-        _read_lines(run, found[0].metrics_bytes if found else 0)
-        ahead = range(start, min(total, start + -(-_REHEARSED_ROWS // config.examples_per_step)))
-        # A CPU pages and swaps; there the extra batch only costs time.
+        run = _begin(objective, config, progress, group)
+        run.files = _Files(checkpoints, folder / METRICS, plan, threads)
+        if checkpoint:
+            _resume(run, *checkpoint)
+        _report_start(progress, checkpoints, start, total)
+        _read_lines(run, checkpoint[0].metrics_bytes if checkpoint else 0)
+        # Not on a CPU, which swaps instead of failing: there the extra batch only costs time.
         if run.device.type == "cuda":
-            run.gradient.rehearse([_rows(run, step) for step in ahead])
-        began = saved = time.monotonic()
+            ahead = range(start, min(total, start + -(-_WARM_UP_ROWS // config.examples_per_step)))
+            run.gradient.warm_up_memory([_rows(run, step) for step in ahead])
+        started = saved = time.monotonic()
         note = stopped = ""
         for step in range(start, total):
             rate = learning_rate(config, step, total)
@@ -157,21 +137,24 @@ def minimise(
             if validate or done % config.log_every_steps == 0:
                 line = _line(run, done, rate, norm, validate=validate)
                 note = f"loss {line.train_loss:.3f}"
-                stopped = objective.stop(line) or patience_over(run.lines, config.early_stopping)
+                stopped = objective.stop_reason(line) or early_stop_reason(
+                    run.lines, config.early_stopping
+                )
             if stopped:
                 progress.say(f"stopped after step {done} of {total}: {stopped}")
                 break
             due = time.monotonic() - saved > config.checkpoint_every_seconds
             due = due or done % config.checkpoint_every_steps == 0
-            if done < total and ranks.gather(int(due))[0][0]:
+            if done < total and group.all_gather(int(due))[0][0]:
                 _save(run, done)
                 saved = time.monotonic()
             progress.advance(bar, 1, note)
-            if done < total and ranks.any(stop.is_set()):
+            if done < total and group.any(stop.is_set()):
                 _save(run, done)
-                progress.say(f"stopped after step {done} of {total}; run again to go on")
+                progress.say(f"stopped after step {done} of {total}; run again to resume")
                 raise KeyboardInterrupt
-        return _outcome(run, stopped, time.monotonic() - began)
+        result = _result(run, stopped, time.monotonic() - started)
+        return objective.finish(result, run.lines)
 
 
 def total_steps(config: TrainingConfig, rows: int) -> int:
@@ -182,7 +165,7 @@ def total_steps(config: TrainingConfig, rows: int) -> int:
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
-    """Learning rate of optimizer step `step`, from 0: warm-up, then the schedule."""
+    """Learning rate of optimizer step `step` of `total`, counted from 0: warm-up, then schedule."""
     warmup = math.ceil(config.warmup_fraction * total)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -193,12 +176,16 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * fall
 
 
-def _begin(objective: Objective, config: TrainingConfig, progress: Progress, ranks: Ranks) -> _Run:
+def _begin(
+    objective: Objective, config: TrainingConfig, progress: Progress, group: ProcessGroup
+) -> _Run:
     keep_heap()
-    scorer = objective.scorer
-    model = scorer.model.train()
-    if not scorer.packed:
-        progress.say(f"rows are padded instead of packed, because of this model: {scorer.reason}")
+    loss_model = objective.loss_model
+    model = loss_model.model.train()
+    if not loss_model.packed:
+        progress.say(
+            f"rows are padded instead of packed, because of this model: {loss_model.reason}"
+        )
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     vectors = [p for p in parameters.values() if p.ndim < 2]
@@ -217,80 +204,81 @@ def _begin(objective: Objective, config: TrainingConfig, progress: Progress, ran
             betas=(0.9, config.beta2),
             fused=True,
         ),
-        Gradient(objective, config, progress, ranks),
-        ranks,
+        Gradient(objective, config, progress, group),
+        group,
     )
 
 
-def _go_on(run: _Run, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-    """Put a run back to where a checkpoint was taken."""
+def _resume(run: _Run, position: Position, tensors: dict[str, torch.Tensor]) -> None:
+    """Restore the state of a checkpoint."""
     sums = run.objective.sums
     unpack_state(tensors, run.parameters, run.optimizer, sums)
     run.objective.budget = min(run.objective.budget, position.budget or run.objective.budget)
-    if not run.ranks.first:
+    if not run.group.is_first:
         for value in sums.values():
-            if value.ndim == 0:  # the others are no sums, and the same in every process
+            if value.ndim == 0:  # a checkpoint has the totals, which the first process keeps
                 value.zero_()
 
 
 def _read_lines(run: _Run, length: int) -> None:
-    """Forget the metrics that a killed run wrote after its last checkpoint; know the others."""
-    if run.ranks.first:
-        with run.place.metrics.open("ab") as stream:
+    """Truncate metrics.jsonl to what the checkpoint knows and read it. Collective."""
+    if run.group.is_first:
+        with run.files.metrics.open("ab") as stream:
             stream.truncate(length)
-    run.ranks.wait()
-    lines = run.place.metrics.read_bytes()[:length].splitlines()
+    run.group.barrier()
+    lines = run.files.metrics.read_bytes()[:length].splitlines()
     run.lines = [run.objective.metrics.model_validate_json(line) for line in lines]
 
 
 def _save(run: _Run, step: int) -> None:
-    """Write a checkpoint; every process has a part in it, the first one writes."""
+    """Write a checkpoint. Collective: every process has a part of it, the first one writes."""
     _check_finite(run)
-    with run.ranks.totals(run.objective.sums):
+    with run.group.reduced(run.objective.sums):
         tensors = pack_state(run.parameters, run.optimizer, run.objective.sums)
-        if run.ranks.first:
+        if run.group.is_first:
             best = best_line(run.lines) if run.config.keep == "best" else None
             save_checkpoint(
-                run.place.checkpoints, _position(run, step), tensors, best.step if best else None
+                run.files.checkpoints, _position(run, step), tensors, best.step if best else None
             )
 
 
 def _position(run: _Run, step: int) -> Position:
-    place, written = run.place, run.place.metrics.stat().st_size
-    return Position(step, written, place.threads, place.plan, run.objective.budget)
+    files, objective = run.files, run.objective
+    size = files.metrics.stat().st_size
+    return Position(step, size, files.threads, files.plan, objective.budget, objective.name)
 
 
 def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bool) -> StepMetrics:
-    """Write one line of metrics; keep the weights where they are the best so far."""
+    """Write one line of metrics, and the weights if they are the best so far. Collective."""
     _check_finite(run)
     per_epoch = steps_per_epoch(len(run.objective.names), run.config.examples_per_step)
     at = Done(done, round(done / per_epoch, 6), rate, norm.item())
-    with run.ranks.totals(run.objective.sums):
+    with run.group.reduced(run.objective.sums):
         line = run.objective.line(at, validate=validate)
-    if run.ranks.first:
-        append_jsonl(run.place.metrics, [line])
+    if run.group.is_first:
+        append_jsonl(run.files.metrics, [line])
     run.lines.append(line)
     if run.config.keep == "best" and best_line(run.lines) is line:
         weights = pack_weights(run.parameters)
-        if run.ranks.first:
-            save_best(run.place.checkpoints, _position(run, done), weights)
+        if run.group.is_first:
+            save_best(run.files.checkpoints, _position(run, done), weights)
     return line
 
 
 def _step(run: _Run, step: int, rate: float) -> torch.Tensor:
-    """One optimizer step; returns the gradient norm before clipping, unread."""
-    if run.ranks.count > 1:
-        # Each drops out its own units, and the same ones again after going on.
+    """One optimizer step; returns () the gradient norm before clipping, still on the device."""
+    if run.group.size > 1:
+        # Each process has its own dropout, and the same again when it repeats a step.
         torch.manual_seed(
             int(
-                np.random.SeedSequence([run.config.seed, step, run.ranks.rank]).generate_state(1)[0]
+                np.random.SeedSequence([run.config.seed, step, run.group.rank]).generate_state(1)[0]
             )
         )
     step_loss = run.gradient.add(_rows(run, step))
     norm = torch.nn.utils.clip_grad_norm_(
         run.parameters.values(), run.config.max_gradient_norm, foreach=True
     )
-    norm = whole(norm)
+    norm = full_tensor(norm)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.step()
@@ -301,7 +289,7 @@ def _step(run: _Run, step: int, rate: float) -> torch.Tensor:
 
 
 def _rows(run: _Run, step: int) -> list[int]:
-    """Row numbers of a step."""
+    """Row indices of a step, of all processes together."""
     config, rows = run.config, len(run.objective.names)
     chosen = rows_of_step(rows, config.examples_per_step, step, config.seed, config.order)
     return [int(row) for row in chosen]
@@ -321,37 +309,37 @@ def _check_finite(run: _Run) -> None:
         raise TrainingError(
             f"step {step + 1}: loss {values[bad[0], 0].item()}, gradient norm "
             f"{values[bad[0], 1].item()}, on {names}{more}. Lower `learning_rate`, raise "
-            f"`warmup_fraction`, or look at those rows. {_last_good(run.place.checkpoints)}"
+            f"`warmup_fraction`, or check those rows. {_last_checkpoint(run.files.checkpoints)}"
         )
     run.unchecked.clear()
 
 
-def _tell_start(progress: Progress, checkpoints: Path, start: int, total: int) -> None:
-    """Say where the run goes on, or that the checkpoints that are here are of no use."""
+def _report_start(progress: Progress, checkpoints: Path, start: int, total: int) -> None:
+    """Report where the run resumes, or that existing checkpoints are not used."""
     if start:
-        progress.say(f"going on from step {start} of {total}")
+        progress.say(f"resuming at step {start} of {total}")
     elif any(checkpoints.glob("step-*")):
         progress.say(
-            "the checkpoints that are here belong to another run (model, rows or settings); "
-            "starting anew"
+            f"the checkpoints in {checkpoints} are of another run (model, rows, settings or "
+            "objective); starting from step 0"
         )
 
 
-def _last_good(checkpoints: Path) -> str:
-    """Which checkpoint is left."""
+def _last_checkpoint(checkpoints: Path) -> str:
+    """Which checkpoint exists, as a sentence."""
     last = max(checkpoints.glob("step-*[0-9]"), default=None)
     if last is None:
-        return "No checkpoint was due before."
+        return "No checkpoint was written before."
     return f"The last good checkpoint, of step {int(last.name.removeprefix('step-'))}, is kept."
 
 
-def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
-    """What the run came to; with `keep: best` the best weights are put back first."""
-    scorer, last = run.objective.scorer, run.lines[-1]
+def _result(run: _Run, stopped: str, seconds: float) -> TrainingResult:
+    """The result of the run; with `keep: best` the best weights are restored. Collective."""
+    loss_model, last = run.objective.loss_model, run.lines[-1]
     best = best_line(run.lines) if run.config.keep == "best" else None
     if best is not None and best is not last:
-        run.ranks.wait()
-        weights = load_best(run.place.checkpoints, best.step, run.place.plan)
+        run.group.barrier()
+        weights = load_best(run.files.checkpoints, best.step, run.files.plan)
         unpack_weights(weights, run.parameters)
     runtime = {
         "seconds": round(seconds, 3),
@@ -360,17 +348,19 @@ def _outcome(run: _Run, stopped: str, seconds: float) -> Outcome:
         "tokens_per_batch": run.objective.budget,
         "activation_checkpointing": run.gradient.checkpointing,
         "peak_memory_bytes": _peak_memory(run.device),
-        "threads": run.place.threads,
-        "devices": run.ranks.count,
-        "parameters_here": sum(here(p).numel() for p in scorer.model.parameters()),
+        "threads": run.files.threads,
+        "devices": run.group.size,
+        "parameters_here": sum(local_tensor(p).numel() for p in loss_model.model.parameters()),
         "device": run.device.type,
-        "precision": str(scorer.dtype).removeprefix("torch."),
-        "packed": scorer.packed,
-        "padded_because": scorer.reason,
+        "precision": str(loss_model.dtype).removeprefix("torch."),
+        "packed": loss_model.packed,
+        "padded_because": loss_model.reason,
         "torch": torch.__version__,
     }
     first = run.lines[0]
-    return Outcome(last.step, last.trained_tokens, first, last, best or last, runtime, stopped)
+    return TrainingResult(
+        last.step, last.trained_tokens, first, last, best or last, runtime, stopped
+    )
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -391,7 +381,7 @@ def _bar(progress: Progress, steps: int) -> Iterator[int]:
 
 @contextmanager
 def compute_threads(threads: int) -> Iterator[int]:
-    """Compute on this many CPU threads (0: torch's own number), then as before."""
+    """Inside, torch computes on this many CPU threads; 0: its own number. Yields the number."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -1,4 +1,4 @@
-"""What is trained of a model, and how the result is written: full weights or a PEFT adapter."""
+"""Trainable weights: full, LoRA, QLoRA; load, attach and save them."""
 
 import json
 import math
@@ -28,61 +28,59 @@ from jangin.training.loop.objective import matrix_dtype
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What training starts from."""
+    """The model that training starts from."""
 
     base: Path
+    """Artifact of the base model."""
     tuned: Path | None = None
-    """The artifact of a training stage, to go on from; None for a new adapter or the base."""
+    """Artifact of a training stage, to continue from; None to start from the base."""
 
 
-def open_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
-    """(model with what the method trains, dtype of its checkpoint)."""
-    if start.tuned is not None:
-        return _load_tuned(start.base, start.tuned, config)
-    model, dtype = load_for_training(start.base, config)
-    return attach(model, config), dtype
+def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(the base or the tuned model, dtype of its checkpoint), before `make_trainable`.
 
-
-def _load_tuned(base: Path, tuned: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
-    """The tuned model, its weights or its adapter trainable."""
-    method, adapter = config.method, tuned / "adapter"
+    Raises `TrainingError` where `method` is not what the tuned model was trained with.
+    """
+    if start.tuned is None:
+        return load_for_training(start.base, config)
+    method, adapter = config.method, start.tuned / "adapter"
     if not adapter.exists():
         if isinstance(method, Adapter):
             raise TrainingError(
-                "the tuned model has full weights, which an adapter cannot go on from. "
-                "Set `method: {type: full}`."
+                f"`method: {method.type}` cannot continue from the tuned model, which has full "
+                "weights. Set `method: {type: full}`."
             )
-        model = load_model(tuned)
-        dtype = next(model.parameters()).dtype
-        torch.manual_seed(config.seed)
+        model = load_model(start.tuned)
+        dtype = next(model.parameters()).dtype  # before `float`, which changes the model in place
         return model.float(), dtype
-    held = json.loads((adapter / "adapter_config.json").read_text())
-    r, alpha, dropout = held["r"], held["lora_alpha"], held["lora_dropout"]
-    same = isinstance(method, Adapter) and (method.r, method.alpha, method.dropout) == (
+    saved = json.loads((adapter / "adapter_config.json").read_text())
+    r, alpha, dropout = saved["r"], saved["lora_alpha"], saved["lora_dropout"]
+    if not isinstance(method, Adapter) or (method.r, method.alpha, method.dropout) != (
         r,
         alpha,
         dropout,
-    )
-    if not same:
+    ):
         raise TrainingError(
-            "the tuned model is an adapter, and training goes on only with what it is. Set "
-            f"`method: {{type: lora, r: {r}, alpha: {alpha}, dropout: {dropout}}}`, or qlora."
+            f"`method: {method.type}` cannot continue from the tuned model, whose adapter has "
+            f"other settings. Set `method: {{type: lora, r: {r}, alpha: {alpha}, "
+            f"dropout: {dropout}}}`, or qlora."
         )
     from peft import PeftModel  # seconds to import, so only here
 
-    model, dtype = load_for_training(base, config)
+    model, dtype = load_for_training(start.base, config)
     with expected_warnings():
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
-    torch.manual_seed(config.seed)
-    return model, dtype
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True), dtype
 
 
 def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
-    """(model, dtype of its checkpoint). Full tuning trains fp32 weights whatever that is."""
+    """(model, dtype of its checkpoint): fp32 for full tuning, 4 bits for QLoRA, else as saved.
+
+    Raises `MachineError` where QLoRA's library is missing or the model's files are out of reach.
+    """
     if isinstance(config.method, Qlora):
         model = load_model(base, quantization=_four_bits(config.method, matrix_dtype(config)))
         for module in model.modules():
-            # Or a look in eval mode repacks the weights for a CPU kernel that has no gradient.
+            # Otherwise a pass in eval mode repacks the weights for a CPU kernel without gradient.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         return model, model.get_output_embeddings().weight.dtype
@@ -92,7 +90,7 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
 
 
 def _four_bits(method: Qlora, dtype: torch.dtype) -> Any:
-    """How transformers loads every linear layer but the head as nf4; `dtype` is of products."""
+    """Quantization of every linear layer but the head as nf4; `dtype` is that of the products."""
     if find_spec("bitsandbytes") is None:
         raise MachineError(
             "`method: {type: qlora}` needs bitsandbytes, which is not installed. "
@@ -109,7 +107,10 @@ def _four_bits(method: Qlora, dtype: torch.dtype) -> Any:
 
 
 def attach(model: Any, config: TrainingConfig) -> Any:
-    """The model with what the method trains; the seed decides a new adapter's weights."""
+    """The model with what the method trains: itself, or a new adapter whose weights the seed draws.
+
+    Raises `TrainingError` where `targets` names no layer, or no linear layer, of the model.
+    """
     torch.manual_seed(config.seed)
     if not isinstance(config.method, Adapter):
         return model
@@ -130,26 +131,26 @@ def attach(model: Any, config: TrainingConfig) -> Any:
             return get_peft_model(model, adapter)
     except ValueError as error:
         raise TrainingError(
-            f"no adapter fits this model: {str(error).rstrip('.')}. Correct `targets`, or use "
-            "all-linear."
+            f"`targets`: no adapter fits this model: {str(error).rstrip('.')}. Correct it, or "
+            "use all-linear."
         ) from error
 
 
 def _refuse_unknown(model: Any, targets: Sequence[str]) -> None:
-    """PEFT passes over a name that no layer has, as long as another one is there."""
+    """Raise for a target that no layer has; PEFT ignores it as long as another one exists."""
     modules = dict(model.named_modules())
     unknown = [each for each in targets if not any(f".{n}".endswith(f".{each}") for n in modules)]
     if unknown:
         layers = (name for name, part in modules.items() if isinstance(part, torch.nn.Linear))
         known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
         raise TrainingError(
-            f"no adapter fits this model: no layer is called {', '.join(unknown)}; it has {known}. "
-            "Correct `targets`, or use all-linear."
+            f"`targets`: the model has no layer {', '.join(unknown)}, only {known}. Correct it, or "
+            "use all-linear."
         )
 
 
 def count_parameters(model: Any) -> int:
-    """Weights of the model; those in 4 bits lie two in a byte."""
+    """Number of weights; 4-bit ones, two of which share a byte, count as two."""
     return sum(
         math.prod(p.quant_state.shape) if hasattr(p, "quant_state") else p.numel()
         for p in model.parameters()
@@ -176,7 +177,7 @@ def save_trained(
         else:
             for adapter in model.peft_config.values():
                 adapter.base_model_name_or_path = _base_name(base)
-            # PEFT would ask the hub whether the base's vocabulary was resized; we never resize.
+            # Otherwise PEFT asks the hub whether the vocabulary was resized; we never resize it.
             model.save_pretrained(folder, save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)
             plain.generation_config.save_pretrained(folder)
@@ -192,7 +193,7 @@ def _stops(model: Any, stop_ids: tuple[int, ...]) -> int | list[int] | None:
 
 
 def _base_name(base: Path) -> str:
-    """What the adapter says it belongs to: never a path of this machine."""
+    """The base's name in adapter_config.json: a hub id or `base`, never a path of this machine."""
     reference = base / "model" / REFERENCE
     return str(json.loads(reference.read_text())["id"]) if reference.exists() else "base"
 
@@ -202,17 +203,23 @@ def has_adapter(model_folder: Path) -> bool:
     return not (model_folder / "model" / "config.json").exists()
 
 
-def load_start(model_folder: Path, base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
-    """(the tuned model, dtype of its checkpoint); full tuning merges an adapter and trains fp32."""
-    adapter = model_folder / "adapter" if has_adapter(model_folder) else None
+def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(the tuned model, dtype of its checkpoint), before `make_trainable`.
+
+    Unlike `load_start` any method continues from any model: full tuning merges an adapter into fp32
+    weights, LoRA and QLoRA keep training the adapter that exists, or get a new one.
+    """
+    if start.tuned is None:
+        return load_for_training(start.base, config)
+    adapter = start.tuned / "adapter" if has_adapter(start.tuned) else None
     if isinstance(config.method, Full):
-        model = load_trained(model_folder, base)
+        model = load_trained(start.tuned, start.base)
         dtype = next(model.parameters()).dtype
         if adapter is not None:
             with expected_warnings():
                 model = model.merge_and_unload()
         return model.float().requires_grad_(True), dtype
-    model, dtype = load_for_training(model_folder if adapter is None else base, config)
+    model, dtype = load_for_training(start.tuned if adapter is None else start.base, config)
     if adapter is not None:
         from peft import PeftModel  # seconds to import, so only here
 
@@ -225,7 +232,10 @@ def load_start(model_folder: Path, base: Path, config: TrainingConfig) -> tuple[
 
 
 def make_trainable(model: Any, config: TrainingConfig) -> Any:
-    """What the method trains: all weights, the adapter that is there, or a new one."""
+    """The model with what `method` trains: all weights, its adapter, or a new one. Sets the seed.
+
+    Raises `TrainingError` where no adapter fits the model.
+    """
     if base_model(model) is model:
         return attach(model, config)
     torch.manual_seed(config.seed)
@@ -238,22 +248,21 @@ def save_policy(
     workspace: Path,
     stop_ids: tuple[int, ...],
     dtype: torch.dtype,
-    folders: tuple[Path, Path],
+    start: Start,
     config: TrainingConfig,
 ) -> None:
-    """Write weights or the adapter in the form of the start; a new adapter is merged into it.
+    """Write the model in the form of its start: as an adapter, or as weights.
 
-    `folders` are those of the tuned model and of the base. What was trained in 4 bits is merged
-    into the weights as they were before.
+    A new adapter is merged. One trained on 4-bit weights is merged into the unquantized ones.
     """
-    start, base = folders
-    if base_model(model) is not model and not has_adapter(start):
+    base, tuned = start.base, start.tuned
+    if base_model(model) is not model and tuned is not None and not has_adapter(tuned):
         if isinstance(config.method, Qlora):
-            made = workspace / JOURNAL / "adapter"
-            model.save_pretrained(made, save_embedding_layers=False)
-            base_model(model).generation_config.save_pretrained(made)
-            model = load_model(start, adapter=made)
-            shutil.rmtree(made)
+            adapter = workspace / JOURNAL / "adapter"
+            model.save_pretrained(adapter, save_embedding_layers=False)
+            base_model(model).generation_config.save_pretrained(adapter)
+            model = load_model(tuned, adapter=adapter)
+            shutil.rmtree(adapter)
         with expected_warnings():
             model = model.merge_and_unload()
     save_trained(model, tokenizer, workspace, stop_ids, dtype, base)

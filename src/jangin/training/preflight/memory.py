@@ -1,4 +1,4 @@
-"""What a training stage will take, told before anything is loaded. No torch here."""
+"""Refuse what does not fit into memory, before loading anything. No torch here."""
 
 import os
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from jangin.models.device import (
 from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import Adapter, Epochs, TrainingConfig
+from jangin.training.objectives.table import find_objective
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -30,20 +31,21 @@ _OPERATIONS_PER_SECOND = 1e11
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is computed, as far as it is known: counted, or estimated from a sample."""
+    """What a training computes: counted, or estimated from a sample of the rows."""
 
     lengths: Sequence[int]
     """Tokens of each row, or of each pair with its prompt counted once."""
     trained_share: float
-    """Of them, how many the loss counts."""
-    pairs: bool = False
+    """Share of these tokens that the loss counts."""
+    objective: str = "sft"
+    """Name in the table of objectives, which knows what its loss keeps in memory."""
     kept_weights: bool = False
-    """Whether the last good weights are kept beside those that are trained."""
+    """Whether a copy of the last good weights is kept while training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A memory plan and the device that it is for."""
+    """A predicted peak of memory and the device that it is for."""
 
     plan: MemoryPlan
     """Of one process."""
@@ -52,7 +54,7 @@ class Forecast:
 
     @property
     def needed(self) -> int:
-        """Bytes on one device: processes that train together on a CPU share its memory."""
+        """Bytes on one device; on a CPU those of all processes, which share its memory."""
         return self.plan.peak * (self.processes if self.device == "cpu" else 1)
 
     def text(self, available: int) -> str:
@@ -61,9 +63,9 @@ class Forecast:
 
 
 def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
-    """What training the model of a `base` artifact will take.
+    """Predicted peak of memory of training the model of a `base` artifact.
 
-    Raises `TrainingError` where its config.json does not tell.
+    Raises `TrainingError` where its config.json lacks what the prediction needs.
     """
     adapter = config.method if isinstance(config.method, Adapter) else None
     device: Device = "cuda" if has_cuda() else "cpu"
@@ -81,7 +83,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         trained_share=work.trained_share,
         kept_keys=0.0 if tiled else kept_keys(work.lengths, precision),
         split=rows * fmean(work.lengths) > config.tokens_per_batch,
-        pairs=work.pairs,
+        pairs=find_objective(work.objective).pairs,
         kept_weights=work.kept_weights,
         device=device,
         kernels=are_kernels_enabled(),
@@ -91,7 +93,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
 
 
 def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) -> bool:
-    """Whether compiled passes will attend, which keep no weights for the backward pass."""
+    """Whether the compiled CPU attention runs, which keeps no weights for the backward pass."""
     threads = config.threads or os.cpu_count() or 1  # torch takes no more than that
     fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
     return fits and uses_bf16_tiles()
@@ -108,8 +110,8 @@ def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:
     return max(*lengths, min(config.tokens_per_batch, most))
 
 
-def settle_checkpointing(base: Path, config: C, work: Work) -> C:
-    """Activation checkpointing where it is left to us and memory is planned to be too small."""
+def decide_checkpointing(base: Path, config: C, work: Work) -> C:
+    """`config`, with activation checkpointing if it is `auto` and the estimate does not fit."""
     if config.activation_checkpointing != "auto":
         return config
     try:
@@ -122,10 +124,14 @@ def settle_checkpointing(base: Path, config: C, work: Work) -> C:
 
 
 def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progress) -> None:
-    """Before anything is loaded: raise, or warn, where the run cannot fit."""
+    """Check the estimate against free memory.
+
+    Raises `TrainingError` where it does not fit and `memory` is `refuse`, the default; with `warn`
+    the message goes to `progress`.
+    """
     if not work.lengths:
         return
-    settled = settle_checkpointing(base, config, work)
+    settled = decide_checkpointing(base, config, work)
     try:
         forecast = estimate(base, settled, work)
         check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
@@ -136,7 +142,7 @@ def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progr
 
 
 def check(forecast: Forecast, available: int, tokens: int) -> None:
-    """Raise `TrainingError` where the plan is larger than the device, with three ways out."""
+    """Raise `TrainingError` where the estimate is larger than `available` bytes."""
     if forecast.needed <= available:
         return
     plan = forecast.plan
@@ -147,12 +153,12 @@ def check(forecast: Forecast, available: int, tokens: int) -> None:
         f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer{several}). "
         f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
         "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
-        "`memory: warn` starts all the same."
+        "`memory: warn` starts it anyway."
     )
 
 
 def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
-    """The plan as it stands beside the measured peak in training.json; empty where none is made."""
+    """The estimate for training.json, beside the measured peak; empty where none can be made."""
     try:
         plan = estimate(base, config, work).plan
     except TrainingError:
@@ -161,7 +167,7 @@ def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
 
 
 def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
-    """Steps, tokens, time and memory of a training."""
+    """Steps, tokens, seconds and bytes of a training, for `jangin plan`."""
     if not work.lengths:
         return Cost(text="nothing to train on")
     rows = len(work.lengths)
@@ -171,7 +177,7 @@ def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
     tokens = sum(work.lengths) * steps // per_epoch
     text = f"{steps} steps, about {tokens} tokens"
     try:
-        forecast = estimate(base, settle_checkpointing(base, config, work), work)
+        forecast = estimate(base, decide_checkpointing(base, config, work), work)
     except TrainingError as error:
         return Cost(text=f"{text}; {error}")
     operations = 6 * ModelShape.read(base / "model" / "config.json").parameters * tokens
@@ -183,7 +189,10 @@ def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
 
 
 def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
-    """Tokens of the largest batch to expect: a long draw of a step, held to the limit."""
+    """Tokens of the largest batch to expect.
+
+    The mean of a step plus two standard deviations, at most `limit`, at least the longest row.
+    """
     rows = min(per_step, len(lengths))
     spread = pstdev(lengths) * sqrt(rows) if rows < len(lengths) else 0
     longest, expected = max(lengths), ceil(rows * fmean(lengths) + 2 * spread)

@@ -14,7 +14,7 @@ _SHORT_QUESTION = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PairIssue:
     """What is wrong with a pair."""
 
     rule: PairRule
@@ -22,7 +22,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PairThresholds:
     """From where on a pair is wrong; the defaults never are."""
 
     too_similar: float = 2.0
@@ -31,27 +31,27 @@ class Limits:
     """Characters of the longer answer per character of the shorter one."""
 
 
-def find_fault(pair: PreferencePair, limits: Limits) -> Fault | None:
+def find_pair_issue(pair: PreferencePair, limits: PairThresholds) -> PairIssue | None:
     """The first thing that is wrong with a pair, or None."""
     chosen, rejected = _bare(pair.chosen.content), _bare(pair.rejected.content)
     if not chosen or not rejected:
-        return Fault("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")
+        return PairIssue("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")
     if chosen == rejected or _same(pair.chosen.content, pair.rejected.content):
-        return Fault("identical", "both answers are the same but for punctuation")
+        return PairIssue("identical", "both answers are the same but for punctuation")
     question = next((_bare(m.content) for m in reversed(pair.prompt) if m.role == "user"), "")
     if len(question) >= _SHORT_QUESTION:
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             if question in answer:
-                return Fault("prompt_leak", f"the {name} answer repeats the question")
+                return PairIssue("prompt_leak", f"the {name} answer repeats the question")
     longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
     if longer > limits.length_ratio * shorter:
-        return Fault("length_ratio", f"one answer has {longer} characters, the other {shorter}")
+        return PairIssue("length_ratio", f"one answer has {longer} characters, the other {shorter}")
     if limits.too_similar <= 1:
         from rapidfuzz.distance import Levenshtein
 
         similarity = Levenshtein.normalized_similarity(chosen, rejected)
         if similarity >= limits.too_similar:
-            return Fault("too_similar", f"the answers are {similarity:.0%} alike")
+            return PairIssue("too_similar", f"the answers are {similarity:.0%} alike")
     return None
 
 

@@ -8,7 +8,7 @@ from jangin.models.shape import ModelShape
 from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingConfig
 
 
-def caution_sharding(config: TrainingConfig, progress: Progress) -> None:
+def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
     """Say that a single device shards nothing."""
     if config.sharding != "none" and config.devices == 1:
         progress.say(
@@ -17,7 +17,7 @@ def caution_sharding(config: TrainingConfig, progress: Progress) -> None:
         )
 
 
-def caution_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
+def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
     """Say it where a new adapter has a rank that teaches it no more, or that vLLM cannot serve."""
     if not isinstance(config.method, Adapter):
         return
@@ -30,8 +30,8 @@ def caution_rank(config: TrainingConfig, base: Path, progress: Progress) -> None
             f"adapter: past rank {width} it learns no more there, it only takes memory and time"
         )
     elif rank not in SERVABLE_RANKS:
-        ranks = ", ".join(str(rank) for rank in SERVABLE_RANKS)
-        progress.say(f"rank {rank} cannot be served by vLLM; it takes {ranks}")
+        group = ", ".join(str(rank) for rank in SERVABLE_RANKS)
+        progress.say(f"rank {rank} cannot be served by vLLM; it takes {group}")
 
 
 def _narrowest(method: Adapter, base: Path) -> tuple[str, int] | None:

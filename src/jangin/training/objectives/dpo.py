@@ -1,18 +1,21 @@
-"""The DPO loss (Rafailov et al., arXiv:2305.18290) as an objective of the training loop.
+"""The DPO loss (Rafailov et al. 2023, arXiv:2305.18290, eq. 7) on packed pairs.
 
 Shapes: R pairs of a set, P pairs of a batch, N predicted tokens of a batch, D hidden size.
 The first P answers of a batch are the chosen ones, the other P the rejected ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.functional import logsigmoid
 
+from jangin.core.errors import TrainingError
+from jangin.core.stage import Progress
 from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import RenderedRows
@@ -20,11 +23,14 @@ from jangin.models.tokens.packing import rows_of_step, split_by_budget
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probabilities, logits_log_probabilities
-from jangin.training.loop.checkpoint import like, whole
+from jangin.training.loop.checkpoint import distribute_like, full_tensor
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
-from jangin.training.loop.objective import Done, digest_arrays, matrix_dtype
-from jangin.training.loop.process_group import Ranks
-from jangin.training.loop.scorer import Scorer, settle_scorer
+from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
+from jangin.training.loop.process_group import ProcessGroup
+from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.scorer import LossModel, packed_or_padded
+from jangin.training.loop.weights import Start, load_policy
+from jangin.training.objectives.row_files import rows_from_arrays, rows_to_arrays
 
 _PROBE_PAIRS = 2
 _PROBE_TOKENS = 16
@@ -32,56 +38,60 @@ _PROBE_TOKENS = 16
 _HALF_PRECISION = 10
 """Times `TOLERANCE` that log-probabilities of bf16 models may differ, packed and padded."""
 _KEPT = "kept."
+"""Prefix of entries of `sums` that are no sums: the reference and the last good weights."""
 _REFERENCE = f"{_KEPT}the reference"
-"""Among the sums, so that it comes back with a checkpoint."""
+"""In `sums`, so that a checkpoint restores it."""
+_PAIRS = "pairs.npz"
 
 
 @dataclass(frozen=True, slots=True)
 class DpoTerms:
-    """What the loss is made of."""
+    """Constants of the loss. Their `str` enters the identity of a run: rename nothing here."""
 
     beta: float = 0.1
+    """KL penalty towards the reference model."""
     label_smoothing: float = 0.0
     sft_weight: float = 0.0
+    """Weight of the chosen answers' cross-entropy."""
     max_fall: float = float("inf")
     """Training stops when chosen answers have lost more nats per token than this."""
 
 
 @dataclass(frozen=True, slots=True)
-class PairScorer:
-    """Log-probabilities of both answers of pairs, in the fastest way that is exact."""
+class PairModel:
+    """Log-probabilities of both answers of pairs: packed where that is exact, else padded."""
 
-    scorer: Scorer
+    loss_model: LossModel
 
     def lengths(self, data: PairRows) -> npt.NDArray[np.int64]:
-        """Tokens of each pair, as far as they count for the budget."""
-        return data.lengths if self.scorer.packed else data.padded_lengths
+        """(R) tokens of each pair as they count for the budget."""
+        return data.lengths if self.loss_model.packed else data.padded_lengths
 
     def batches(
         self, data: PairRows, rows: Sequence[int], budget: int, device: torch.device
     ) -> list[PairBatch]:
         """These pairs as batches of at most `budget` tokens."""
-        make = packed_pairs if self.scorer.packed else padded_pairs
+        make = packed_pairs if self.loss_model.packed else padded_pairs
         parts = split_by_budget(self.lengths(data), rows, budget)
         return [make(data, part, device) for part in parts]
 
-    def score(self, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(log p of each predicted token, whether it was the first choice)."""
-        scorer, batch = self.scorer, pairs.batch
-        if scorer.through is not None:
-            logp_N, first_N = scorer.through(pairs)
+    def forward(self, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """((N) float32 log-probability of each predicted token, (N) bool: was it the argmax)."""
+        loss_model, batch = self.loss_model, pairs.batch
+        if loss_model.through is not None:
+            logp_N, first_N = loss_model.through(pairs)
             return logp_N, first_N
-        bf16 = scorer.dtype == torch.bfloat16
+        bf16 = loss_model.dtype == torch.bfloat16
         with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
-            if not scorer.packed:
-                return logits_log_probabilities(scorer.logits(batch), batch.targets_N)
-            weight_VD = base_model(scorer.model).get_output_embeddings().weight
-            hidden_ND = scorer.hidden(batch)
-            return linear_log_probabilities(hidden_ND, weight_VD, batch.targets_N, scorer.dtype)
+            if not loss_model.packed:
+                return logits_log_probabilities(loss_model.logits(batch), batch.targets_N)
+            weight_VD = base_model(loss_model.model).get_output_embeddings().weight
+            hidden_ND = loss_model.hidden(batch)
+            return linear_log_probabilities(hidden_ND, weight_VD, batch.targets_N, loss_model.dtype)
 
 
 def answer_sums(values_N: torch.Tensor, pairs: PairBatch) -> torch.Tensor:
-    """(2, P): sums over the tokens of each answer, in float64; chosen first."""
+    """(2, P) float64: sums of `values_N` over the tokens of each answer; chosen ones first."""
     sums = torch.zeros(2 * len(pairs.rows), dtype=torch.float64, device=values_N.device)
     return sums.index_add(0, pairs.owners_N, values_N.double()).view(2, -1)
 
@@ -89,22 +99,22 @@ def answer_sums(values_N: torch.Tensor, pairs: PairBatch) -> torch.Tensor:
 def dpo_losses(
     policy_2P: torch.Tensor, reference_2P: torch.Tensor, beta: float, label_smoothing: float
 ) -> torch.Tensor:
-    """(P): sigmoid losses from summed log-probabilities of (chosen, rejected)."""
+    """(P): sigmoid losses from summed log-probabilities of (chosen, rejected), in nats."""
     chosen_P, rejected_P = beta * (policy_2P - reference_2P)
     margin_P = chosen_P - rejected_P
     return -(1 - label_smoothing) * logsigmoid(margin_P) - label_smoothing * logsigmoid(-margin_P)
 
 
-def choose_pair_scorer(
+def choose_pair_model(
     model: Any, data: PairRows, config: TrainingConfig, device: torch.device
-) -> PairScorer:
+) -> PairModel:
     """Packed where a static look and a probe of a few pairs find it exact, branches too."""
     rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_PAIRS]
 
     def probe(plain: str) -> str:
         return _probe(model, plain, _forks(data, rows), device)
 
-    return PairScorer(settle_scorer(model, matrix_dtype(config), probe))
+    return PairModel(packed_or_padded(model, matrix_dtype(config), probe))
 
 
 def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
@@ -129,9 +139,9 @@ def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
     rows = range(len(data))
     together, apart = packed_pairs(data, rows, device), padded_pairs(data, rows, device)
     base = base_model(model)
-    packed, _ = PairScorer(Scorer(model, packed=True)).score(together)
+    packed, _ = PairModel(LossModel(model, packed=True)).forward(together)
     base.set_attn_implementation(plain)
-    padded, _ = PairScorer(Scorer(model, packed=False)).score(apart)
+    padded, _ = PairModel(LossModel(model, packed=False)).forward(apart)
     base.set_attn_implementation(NAME)
     # Relative to one nat at least: a token's log-probability may be nearly 0.
     off = max_difference(packed, padded, least_scale=1)
@@ -157,48 +167,81 @@ def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[i
 
 @torch.no_grad()
 def reference_log_probabilities(
-    scorer: PairScorer, data: PairRows, rows: Sequence[int], budget: int, device: torch.device
+    pair_model: PairModel, data: PairRows, rows: Sequence[int], budget: int, device: torch.device
 ) -> torch.Tensor:
-    """(2, R) on the CPU: summed log-probability of each answer, before anything is trained.
+    """(2, R) float64 on the CPU: summed log-probability of each answer; NaN for other `rows`.
 
-    NaN for all but these rows.
+    Dropout is off. Raises `torch.OutOfMemoryError` where a batch does not fit.
     """
-    model = scorer.scorer.model
+    model = pair_model.loss_model.model
     training = model.training
     model.eval()
     sums_2R = torch.full((2, len(data)), torch.nan, dtype=torch.float64)
-    with scorer.scorer.casts.held():
-        for pairs in scorer.batches(data, rows, budget, device):
-            logp_N, _ = scorer.score(pairs)
+    with pair_model.loss_model.casts.held():
+        for pairs in pair_model.batches(data, rows, budget, device):
+            logp_N, _ = pair_model.forward(pairs)
             sums_2R[:, list(pairs.rows)] = answer_sums(logp_N, pairs).cpu()
     model.train(training)
     return sums_2R
 
 
+def reference_sums(
+    pair_model: PairModel, data: PairRows, rows: Sequence[int], budget: int, progress: Progress
+) -> torch.Tensor:
+    """`reference_log_probabilities` in batches that are halved whenever memory runs out.
+
+    Raises `TrainingError` where not even a single pair fits.
+    """
+    device = next(pair_model.loss_model.model.parameters()).device
+    longest = int(pair_model.lengths(data).max())
+    while True:
+        try:
+            return reference_log_probabilities(pair_model, data, rows, budget, device)
+        except torch.OutOfMemoryError as error:
+            if budget <= longest:
+                raise TrainingError(
+                    f"out of memory with a single pair of {longest} tokens. Set a smaller "
+                    "`max_row_tokens`, use `method: {type: qlora}`, or choose a smaller base model."
+                ) from error
+        budget //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        progress.say(
+            f"out of memory; the reference continues with batches of {budget} tokens, "
+            "which does not change its values"
+        )
+
+
 @dataclass(slots=True)
-class DpoLoss:
+class DpoObjective:
     """Sigmoid DPO loss per pair, with an optional SFT term: an `Objective`."""
 
-    pair_scorer: PairScorer
+    pair_model: PairModel
     data: PairRows
     reference_2R: torch.Tensor
-    """NaN where it is still unknown, as for pairs of the first step; written when they come up."""
+    """float64 on the CPU. NaN where unknown, as for pairs of the first step; filled in place."""
     config: TrainingConfig
     terms: DpoTerms
     device: torch.device
     sums: dict[str, torch.Tensor] = field(init=False)
-    scorer: Scorer = field(init=False)
+    loss_model: LossModel = field(init=False)
     budget: int = field(init=False)
-    ranks: Ranks = field(default_factory=Ranks)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     start: str = ""
     """Fingerprint of the model that training starts from."""
-    metrics: type[StepMetrics] = DpoMetrics
+    remedy: str = ""
+    """What to change if no good weights are left."""
     pairs_per_token: float = 0.0
-    """Pairs per chosen token of the step under way."""
+    """Pairs per chosen token of the current step."""
+    name: ClassVar[str] = "dpo"
+    metrics: ClassVar[type[StepMetrics]] = DpoMetrics
 
     def __post_init__(self) -> None:
-        """Start all sums at zero, and keep the weights as they are if training may stop."""
-        self.scorer = self.pair_scorer.scorer
+        """Start all sums at zero; copy the trained weights if training may go back to them.
+
+        Collective: sharded weights are gathered.
+        """
+        self.loss_model = self.pair_model.loss_model
         self.budget = self.config.tokens_per_batch
         floats = ("loss", "sft", "chosen", "rejected", "wins", "drift")
         counts = ("correct", "tokens", "all_tokens", "pairs")
@@ -210,12 +253,12 @@ class DpoLoss:
         if self.terms.max_fall < float("inf"):
             self.sums["kept_step"] = torch.zeros(1, dtype=torch.int64)
             for name, parameter in self._trained():
-                self.sums[_KEPT + name] = whole(parameter.detach()).cpu().clone()
+                self.sums[_KEPT + name] = full_tensor(parameter.detach()).cpu().clone()
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each pair."""
-        return self.pair_scorer.lengths(self.data)
+        """(R) tokens of each pair."""
+        return self.pair_model.lengths(self.data)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -223,29 +266,32 @@ class DpoLoss:
         return self.data.names
 
     def digests(self) -> list[str]:
-        """Of the model's start, which is the reference, of the tokens, and of the terms."""
+        """Of the starting model, which is the reference, of the tokens, and the terms."""
         both = self.data.both
         tokens = digest_arrays(both.ids, both.trained, both.starts)
         return [self.start, *tokens, str(self.terms)]
 
     def batches(self, rows: Sequence[int]) -> list[PairBatch]:
         """Packed or padded pairs."""
-        return self.pair_scorer.batches(self.data, rows, self.budget, self.device)
+        return self.pair_model.batches(self.data, rows, self.budget, self.device)
 
-    def weigh(self, batches: Sequence[PairBatch]) -> int:
-        """Pairs."""
+    def loss_denominator(self, batches: Sequence[PairBatch]) -> int:
+        """Pairs of these batches; adds their counts to `sums`. Collective."""
         pairs = sum(len(batch.rows) for batch in batches)
         tokens = sum(int((batch.owners_N < len(batch.rows)).sum()) for batch in batches)
         self.sums["pairs"] += pairs
         self.sums["tokens"] += tokens
         self.sums["all_tokens"] += tokens
-        counts = self.ranks.gather(pairs, tokens)
+        counts = self.group.all_gather(pairs, tokens)
         self.pairs_per_token = sum(p for p, _ in counts) / sum(t for _, t in counts)
         return pairs
 
     def loss(self, batch: PairBatch) -> torch.Tensor:
-        """Sum over pairs; the SFT term is a mean per chosen token of the step, times its pairs."""
-        logp_N, first_N = self.pair_scorer.score(batch)
+        """() float64: sum over the pairs of the batch, on the model's device.
+
+        The SFT term is a mean per chosen token of the step, so it is scaled by `pairs_per_token`.
+        """
+        logp_N, first_N = self.pair_model.forward(batch)
         policy_2P = answer_sums(logp_N, batch)
         reference_2P = self._reference(batch, policy_2P.detach())
         terms = self.terms
@@ -258,7 +304,7 @@ class DpoLoss:
         return loss
 
     def _reference(self, batch: PairBatch, policy_2P: torch.Tensor) -> torch.Tensor:
-        """(2, P): what is known, else the policy's, which has not been trained yet."""
+        """(2, P) float64: the stored values; unknown ones are the policy's of the first step."""
         rows = list(batch.rows)
         if self.reference_2R[:, rows].isnan().any():
             self.reference_2R[:, rows] = policy_2P.cpu()
@@ -278,7 +324,7 @@ class DpoLoss:
         sums["correct"] += (first_N & (batch.owners_N < len(batch.rows))).sum()
 
     def line(self, done: Done, *, validate: bool) -> DpoMetrics:  # noqa: ARG002  no set to validate
-        """Means per pair."""
+        """Means per pair since the last line."""
         sums = {
             name: value.item() for name, value in self.sums.items() if not name.startswith(_KEPT)
         }
@@ -302,8 +348,11 @@ class DpoLoss:
             self.sums[name].zero_()
         return line
 
-    def stop(self, line: StepMetrics) -> str:
-        """When chosen answers have become too unlikely; otherwise the weights of now are kept."""
+    def stop_reason(self, line: StepMetrics) -> str:
+        """Not empty when chosen answers became too unlikely; else copies the current weights.
+
+        Collective: sharded weights are gathered.
+        """
         if "kept_step" not in self.sums or not isinstance(line, DpoMetrics):
             return ""
         if line.chosen_drift < -self.terms.max_fall:
@@ -313,19 +362,112 @@ class DpoLoss:
             )
         self.sums["kept_step"].fill_(line.step)
         for name, parameter in self._trained():
-            self.sums[_KEPT + name].copy_(whole(parameter.detach()))
+            self.sums[_KEPT + name].copy_(full_tensor(parameter.detach()))
         return ""
+
+    def finish(self, result: TrainingResult, lines: Sequence[StepMetrics]) -> TrainingResult:
+        """After an early stop, the last good weights and their line. Collective.
+
+        Raises `TrainingError` when chosen answers were too unlikely at the first line of metrics.
+        """
+        if not result.stopped:
+            return result
+        if not self.kept_step:
+            raise TrainingError(
+                f"dpo: chosen answers had become too unlikely at the first line of metrics (step "
+                f"{result.steps}). {self.remedy}"
+            )
+        self.restore_kept()
+        return replace(result, kept=next(line for line in lines if line.step == self.kept_step))
 
     @property
     def kept_step(self) -> int:
-        """The last step whose weights were found good."""
+        """The last step with weights that passed `stop_reason`; 0 for none."""
         return int(self.sums["kept_step"])
 
     @torch.no_grad()
     def restore_kept(self) -> None:
-        """Put the last good weights back."""
+        """Put the last good weights back, in place. Collective."""
         for name, parameter in self._trained():
-            parameter.copy_(like(self.sums[_KEPT + name], parameter))
+            parameter.copy_(distribute_like(self.sums[_KEPT + name], parameter))
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(n, p) for n, p in self.scorer.model.named_parameters() if p.requires_grad]
+        return [(n, p) for n, p in self.loss_model.model.named_parameters() if p.requires_grad]
+
+
+@dataclass(frozen=True, slots=True)
+class DpoTask:
+    """Train on pairs: a `Task`."""
+
+    start: Start
+    """The tuned model and its base."""
+    data: PairRows
+    reference_2R: torch.Tensor
+    """NaN where the first step of training computes it; filled in place."""
+    terms: DpoTerms
+    remedy: str
+    """What to change if no good weights are left."""
+    name: ClassVar[str] = DpoObjective.name
+    metrics: ClassVar[type[StepMetrics]] = DpoObjective.metrics
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(R) tokens of each pair, its prompt counted once."""
+        return self.data.lengths
+
+    @property
+    def trained_share(self) -> float:
+        """Share of the tokens that belong to an answer."""
+        return int(self.data.both.trained.sum()) / max(1, int(self.lengths.sum()))
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether training may go back to the last good weights."""
+        return self.terms.max_fall < float("inf")
+
+    def load(self, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+        """(the tuned model, dtype of its checkpoint)."""
+        return load_policy(self.start, config)
+
+    def objective(self, model: Any, config: TrainingConfig, group: ProcessGroup) -> DpoObjective:
+        """The DPO loss; fills `reference_2R` in the first step where it is unknown."""
+        device, start = next(model.parameters()).device, fingerprint(model)
+        pairs = choose_pair_model(model, self.data, config, device)
+        wrapped = group.wrap(pairs.loss_model, config.sharding, pairs.forward)
+        return DpoObjective(
+            replace(pairs, loss_model=wrapped),
+            self.data,
+            self.reference_2R,
+            config,
+            self.terms,
+            device,
+            group,
+            start,
+            self.remedy,
+        )
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write pairs.npz; returns the rest as JSON values."""
+        np.savez(
+            folder / _PAIRS,
+            **rows_to_arrays(self.data.both),
+            stems=self.data.stems,
+            pairs=np.array(self.data.names),
+            reference=self.reference_2R.numpy(),
+        )
+        return {
+            "base": str(self.start.base),
+            "start": str(self.start.tuned),
+            "terms": asdict(self.terms),
+            "remedy": self.remedy,
+        }
+
+    @classmethod
+    def read(cls, folder: Path, settings: dict[str, Any]) -> Self:
+        """The task that `write` wrote."""
+        with np.load(folder / _PAIRS) as arrays:
+            names = tuple(str(name) for name in arrays["pairs"])
+            data = PairRows(rows_from_arrays(arrays), arrays["stems"], names)
+            reference_2R = torch.from_numpy(arrays["reference"])
+        start = Start(Path(settings["base"]), Path(settings["start"]))
+        return cls(start, data, reference_2R, DpoTerms(**settings["terms"]), settings["remedy"])

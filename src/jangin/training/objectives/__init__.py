@@ -1,0 +1,1 @@
+"""What a training run minimises: one file per objective, and the table of them."""

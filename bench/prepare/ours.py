@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jangin.prepare.engine.build import prepare
+from jangin.prepare.engine.build import build_files
 from jangin.prepare.engine.plan import Plan
 
 PLAN = {
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     names = ("train", "validation", "test") + (() if "no-aside" in sys.argv else ("aside",))
     files = {name: folder / f"{name}.jsonl" for name in names}
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        prepare(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
+        build_files(source, Plan.model_validate_json(json.dumps(PLAN)), files, Path(work))
     print(
         json.dumps(
             {

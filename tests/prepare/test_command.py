@@ -1,4 +1,4 @@
-"""`jangin prepare`: what it offers, in which order, what it writes, and that it repeats itself."""
+"""`jangin prepare`: suggestions and their order, output files, and reproducible runs."""
 
 import json
 import os
@@ -17,7 +17,14 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from jangin.cli.main import main
 from jangin.core.errors import ConfigError, DataError
-from jangin.prepare.command import Wanted, differences, output_files, propose, read_manifest, write
+from jangin.prepare.command import (
+    PrepareOptions,
+    differences,
+    output_files,
+    propose,
+    read_manifest,
+    write_files,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -36,19 +43,19 @@ def reviews(n=200):
 
 @pytest.fixture
 def offer(tmp_path):
-    """Look at a text and refuse or take all; returns (plan, {name: remedy}, what was said)."""
+    """Refuse or accept all suggestions for a text: (plan, {name: suggestion}, printed lines)."""
 
-    def call(text, name="rows.csv", take=True, **wanted):
+    def call(text, name="rows.csv", take=True, **options):
         path = tmp_path / name
         path.write_text(text, encoding="utf-8")
         offered, said = {}, []
 
-        def ask(remedy):
-            offered[remedy.name] = remedy
-            return take or remedy.level == "necessary"
+        def accept(suggestion):
+            offered[suggestion.name] = suggestion
+            return take or suggestion.level == "necessary"
 
-        plan, answers = propose(path, Wanted(**wanted), ask, said.append)
-        assert [answer.name for answer in answers] == list(offered)
+        plan, records = propose(path, PrepareOptions(**options), accept, said.append)
+        assert [record.name for record in records] == list(offered)
         return plan, offered, said
 
     return call
@@ -62,13 +69,13 @@ def test_clean_rows_are_offered_nothing_and_their_labels_are_shown(offer):
     assert sum("█" in line for line in said) == 4
 
 
-def test_remedies_come_in_order_each_with_its_level(offer):
+def test_suggestions_come_in_order_each_with_its_level(offer):
     text = reviews()
     rows = text.splitlines()[1:]
     text += "문의는 hong@example.com 으로  보내요,2\n드문 등급입니다,9\n,1\n"
     text += rows[0].replace(",", "!!,") + "\n" + "하" * 10_001 + ",3\n"
     plan, offered, _ = offer(text)
-    assert {name: remedy.level for name, remedy in offered.items()} == {
+    assert {name: suggestion.level for name, suggestion in offered.items()} == {
         "unusable rows": "necessary",
         "clean text": "recommended",
         "rare labels": "recommended",
@@ -101,7 +108,7 @@ def test_near_copies_are_offered_after_copies(offer):
     assert plan.steps[-1].type == "near_duplicates"
     assert "near copies" not in offer(f"{text}{near},답 거\n", "other.csv")[1]
     assert "task: free answers" in said
-    assert any("8 rows are few" in line for line in said)
+    assert any(line.startswith("8 rows") for line in said)
 
 
 def test_questions_made_from_one_pattern_stay(offer):
@@ -109,14 +116,14 @@ def test_questions_made_from_one_pattern_stay(offer):
     rows = "".join(map(pattern.format, range(40)))
     _, offered, said = offer("question,answer\n" + rows)
     assert "near copies" not in offered
-    assert any("as from one pattern; they stay" in line for line in said)
+    assert any(" of 40 questions " in line for line in said)
 
 
-def test_a_file_without_rows_is_looked_at_without_an_error_and_then_refused(offer, tmp_path):
+def test_a_file_without_rows_gets_no_suggestion_and_is_then_refused(offer, tmp_path):
     plan, offered, _ = offer("question,answer\n")
     assert offered == {}
-    with pytest.raises(DataError, match="none of its 0 rows is left"):
-        write(tmp_path / "rows.csv", plan, [], tmp_path)
+    with pytest.raises(DataError, match=r"rows\.csv: all 0 rows"):
+        write_files(tmp_path / "rows.csv", plan, [], tmp_path)
 
 
 def test_plain_completions_get_separator_and_end_and_lower_case_but_chats_do_not(offer):
@@ -155,8 +162,8 @@ def test_rebalancing_is_a_hint_and_done_only_where_it_is_asked_for(offer):
     assert plan.steps[-1].type == "balance"
 
 
-def test_columns_that_nobody_knows_are_asked_for(offer):
-    with pytest.raises(DataError, match=r"There is: 글, 별.*--prompt 글 --completion 별"):
+def test_unrecognised_columns_are_listed_with_options_that_would_work(offer):
+    with pytest.raises(DataError, match=r"글, 별.*--prompt 글 --completion 별"):
         offer("글,별\n가,1\n")
     plan, _, _ = offer("글,별\n가,1\n나,2\n", prompt="글", completion="{별}점")
     assert (plan.prompt, plan.completion) == ("{글}", "{별}점")
@@ -176,8 +183,13 @@ def test_columns_that_nobody_knows_are_asked_for(offer):
     ],
 )
 def test_ids_are_suggested_only_where_there_is_no_other_column(offer, text, wanted, suggested):
-    with pytest.raises(DataError, match=re.escape(f"as in: {suggested}") + "$"):
+    with pytest.raises(DataError, match=re.escape(f": {suggested}") + "$"):
         offer(text, **wanted)
+
+
+def figures(text):
+    """Numbers and quoted examples of a sentence, in order."""
+    return re.findall(r"'[^']*'|\b\d[\d,]*\b", text)
 
 
 PRICES = ("1,299.00", "₩1,299,000", "$ 12.50", "3만 5천원", "-$5", "KRW 900", "1000", "12 dollars")
@@ -192,15 +204,12 @@ def test_numbers_as_people_write_them_are_offered_to_be_read(offer, tmp_path):
     columns = {"prompt": "item", "completion": "price"}
     plan, offered, _ = offer(prices(cells), **columns)
     assert list(offered) == ["numbers"]
-    remedy = offered["numbers"]
-    assert remedy.finding == (
-        "107 answers are numbers with signs, separators, units or zeros at the end, such as "
-        "'1,299.00'; 2 are not one number, such as '문의'"
-    )
-    assert remedy.question == "write them like 1299, and set rows without one number aside"
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    suggestion = offered["numbers"]
+    assert figures(suggestion.finding) == ["107", "'1,299.00'", "2", "'문의'"]
+    assert figures(suggestion.action) == ["1299"]
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert sum(reason.rows for reason in outcome.reasons) == 2
-    assert sum(outcome.changed.values()) + 2 == remedy.rows == 109
+    assert sum(outcome.changed.values()) + 2 == suggestion.rows == 109
     files = output_files(tmp_path / "rows.csv", tmp_path)
     lines = [json.loads(line) for n in SPLITS for line in files[n].read_text().splitlines()]
     answers = {line["messages"][1]["content"] for line in lines}
@@ -228,8 +237,8 @@ def test_other_answers_are_not_taken_for_numbers_to_be_read(offer, cells):
 def test_cells_without_a_digit_among_plain_numbers_are_offered_to_go(offer, tmp_path):
     cells = [*map(str, range(99)), "ask us"]
     plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
-    assert offered["numbers"].finding == "99 answers are numbers, and 1 hold none, such as 'ask us'"
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert figures(offered["numbers"].finding) == ["99", "1", "'ask us'"]
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is no number", 1)]
 
 
@@ -238,9 +247,8 @@ def test_a_cell_that_holds_more_than_a_number_is_not_made_one(offer, tmp_path):
     cells = [*odd, "₩1,299", "8963.00", *(f"{n}.00" for n in range(100, 190))]
     plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
     finding, rows = offered["numbers"].finding, offered["numbers"].rows
-    assert finding.startswith("92 answers are numbers with")
-    assert finding.endswith("such as '₩1,299'; 9 are not one number, such as '1,299,00'")
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert figures(finding) == ["92", "'₩1,299'", "9", "'1,299,00'"]
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert [(r.reason, r.rows) for r in outcome.reasons] == [("price is not a number alone", 9)]
     assert sum(outcome.changed.values()) + 9 == rows == 101
 
@@ -248,33 +256,35 @@ def test_a_cell_that_holds_more_than_a_number_is_not_made_one(offer, tmp_path):
 def test_numbers_that_are_written_shorter_beside_words_are_announced(offer, tmp_path):
     cells = [*map(str, range(90)), "8963.00", "ask us"]
     plan, offered, _ = offer(prices(cells), prompt="item", completion="price")
-    question = "set rows without a number aside, and write 1 numbers shorter, such as '8963.00' as "
-    assert offered["numbers"].question == f"{question}'8963'"
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert figures(offered["numbers"].action) == ["1", "'8963.00'", "'8963'"]
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert sum(outcome.changed.values()) + 1 == offered["numbers"].rows == 2
 
 
 @pytest.mark.parametrize(
-    ("cells", "words"),
+    ("cells", "numbers", "others"),
     [
-        ([*map(str, range(250)), *["N/A"] * 150], "250 of 400 answers are numbers, 150 are none"),
-        ([*map(str, range(99)), "3/4"], "99 of 100 answers are numbers, 1 are none"),
+        ([*map(str, range(250)), *["N/A"] * 150], 250, 150),
+        ([*map(str, range(99)), "3/4"], 99, 1),
     ],
 )
-def test_numbers_among_others_are_spoken_of_where_nothing_is_offered(offer, cells, words):
+def test_numbers_among_others_are_reported_where_nothing_is_suggested(
+    offer, cells, numbers, others
+):
     _, offered, said = offer(prices(cells), prompt="item", completion="price")
     assert "numbers" not in offered
-    (line,) = [line for line in said if line.startswith(words)]
-    assert f"such as '{cells[-1]}'; they stay. If numbers are" in line
-    some = [*map(str, range(40)), *(words + str(n) for n in range(60))]
+    (line,) = [line for line in said if "answers are numbers" in line]
+    assert figures(line) == [str(numbers), str(len(cells)), str(others), f"'{cells[-1]}'"]
+    some = [*map(str, range(40)), *(f"a word {n}" for n in range(60))]
     _, _, said = offer(prices(some), prompt="item", completion="price")
-    assert not [line for line in said if "are none" in line]
+    assert not [line for line in said if "answers are numbers" in line]
 
 
-def test_what_a_list_leaves_out_is_counted(offer):
+def test_the_rest_of_a_shortened_list_is_counted(offer):
     rare = "".join(f"{words(1000 + n)},rare{n}\n" for n in range(10))
     finding = offer(reviews() + rare)[1]["rare labels"].finding
-    assert finding.startswith("10 rows have labels with fewer than 5 rows: rare0, rare1, ")
+    assert figures(finding)[:2] == ["10", "5"]
+    assert "rare0, rare1, " in finding
     assert finding.endswith("rare7 and 2 more")
 
 
@@ -289,14 +299,14 @@ def test_what_is_announced_is_what_goes(offer, tmp_path):
     rows += [(f"{words(700)} {mail}@example.com", 1) for mail in ("kim", "lee")]
     rows += [(f"{long} ", 3), (f"{long}\u200b가", 3)]
     plan, offered, said = offer("review,rating\n" + "".join(f"{q},{a}\n" for q, a in rows))
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
 
     def gone(*reasons):
         return sum(r.rows for r in outcome.reasons if any(word in r.reason for word in reasons))
 
     assert offered["rare labels"].rows == gone("is no label") == 2
     assert offered["long rows"].rows == gone("is over") == 4
-    assert "2 of these questions were counted as copies" in offered["long rows"].finding
+    assert figures(offered["long rows"].finding) == ["4", "10,000", "2"]
     assert gone("same text", "another answer") == 14
     assert offered["duplicates"].rows == 14 + 2
     assert offered["near copies"].rows == gone("copy of an earlier row") == 10
@@ -311,12 +321,12 @@ def test_labels_are_balanced_by_the_rows_that_will_be_there(offer, tmp_path):
     assert not [line for line in offer(copies)[2] if "--balance" in line]
     assert [line for line in offer(copies, take=False)[2] if "--balance 50" in line]
     plan, offered, _ = offer(copies, balance=30)
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert offered["balance"].rows == sum(r.rows for r in outcome.reasons if "slot" in r.reason)
     assert offered["balance"].rows == 80
     _, offered, said = offer(reviews(), balance=30, completion="{rating}점")
     assert "balance" not in offered
-    assert "--balance 30 is left out: it takes answers that are one column" in said
+    assert any(line.startswith("--balance 30 ") for line in said)
 
 
 def test_long_rows_are_those_whose_question_is_too_long(offer):
@@ -325,7 +335,7 @@ def test_long_rows_are_those_whose_question_is_too_long(offer):
     rows = short + f"{near},{'가 ' * 5000}\n{near} 또 {near},답\n"
     _, offered, _ = offer("question,answer\n" + rows)
     assert offered["long rows"].rows == 1
-    assert "2 rows are over 10,000 characters, 1 of them by their" in offered["long rows"].finding
+    assert figures(offered["long rows"].finding) == ["2", "10,000", "1"]
 
 
 def test_long_rows_are_counted_in_tokens_where_there_is_a_tokenizer(offer, tmp_path):
@@ -336,39 +346,39 @@ def test_long_rows_are_counted_in_tokens_where_there_is_a_tokenizer(offer, tmp_p
     rows += f"{words(30, 5)},{words(31, 9)}\n{words(32, 13)},{words(33, 1)}\n"
     text = "question,answer\n" + rows
     plan, offered, _ = offer(text, tokenizer=tmp_path, context=12)
-    assert offered["long rows"].finding.startswith("2 rows are over 12 tokens, 1 of them by their")
-    outcome, _ = write(tmp_path / "rows.csv", plan, [], tmp_path)
+    assert figures(offered["long rows"].finding) == ["2", "12", "1"]
+    outcome, _ = write_files(tmp_path / "rows.csv", plan, [], tmp_path)
     assert sum(reason.rows for reason in outcome.reasons) == offered["long rows"].rows == 1
     assert "long rows" not in offer(text, tokenizer=tmp_path, context=14)[1]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("options", "message"),
     [
-        ({"validation": 0.6, "test": 0.6}, r"--validation 0.6 and --test 0.6 come to 1.2, which"),
-        ({"validation": float("nan")}, "Together they must be below 1"),
-        ({"context": 100}, r"--context 100 is in tokens.*Name the folder of the model with --tok"),
-        ({"tokenizer": Path("model")}, "no limit is named. Add --context"),
-        ({"rejected": "b"}, "--rejected belongs to --format preference, not to chat. Add that"),
+        ({"validation": 0.6, "test": 0.6}, r"--validation 0\.6 and --test 0\.6 .* 1\.2"),
+        ({"validation": float("nan")}, "--validation nan .* below 1"),
+        ({"context": 100}, "--context 100 .*--tokenizer"),
+        ({"tokenizer": Path("model")}, "--tokenizer .*--context"),
+        ({"rejected": "b"}, "--rejected .*--format preference, not chat"),
     ],
 )
-def test_options_that_would_be_ignored_are_refused(offer, wanted, words):
-    with pytest.raises(ConfigError, match=words):
-        offer(reviews(), **wanted)
+def test_options_that_would_be_ignored_are_refused(offer, options, message):
+    with pytest.raises(ConfigError, match=message):
+        offer(reviews(), **options)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("options", "words"),
     [
-        ({"prompt": "x {review"}, "--prompt 'x {review' has a brace without its other one. Write"),
-        ({"completion": "{{{rating"}, "--completion '{{{rating' has a brace"),
-        ({"prompt": "rating", "completion": "{rating}"}, "rating is both question and answer"),
-        ({"prompt": "rating"}, "rating is both question and answer. Name one column"),
+        ({"prompt": "x {review"}, "--prompt 'x {review'"),
+        ({"completion": "{{{rating"}, "--completion '{{{rating'"),
+        ({"prompt": "rating", "completion": "{rating}"}, "rating is used as both"),
+        ({"prompt": "rating"}, "rating is used as both"),
     ],
 )
-def test_patterns_that_cannot_be_meant_are_refused(offer, wanted, words):
+def test_patterns_that_cannot_be_meant_are_refused(offer, options, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
-        offer(reviews(), **wanted)
+        offer(reviews(), **options)
     assert offer(reviews(), prompt="{{ {review}", completion="rating")[0].prompt == "{{ {review}"
 
 
@@ -388,20 +398,20 @@ def test_two_answers_suggest_the_format_that_learns_from_both(offer, row, wanted
     line = json.dumps(row) + "\n"
     rejected = list(row)[2]
     options = f"--format preference {words} --completion chosen --rejected {rejected}"
-    with pytest.raises(DataError, match=f"as in: {options}$"):
+    with pytest.raises(DataError, match=f": {options}$"):
         offer(line, "p.jsonl", **wanted)
 
 
 def test_a_pair_without_its_worse_answer_is_refused(offer):
     line = json.dumps({"prompt": "q", "chosen": "a", "worse": "b"}) + "\n"
-    with pytest.raises(DataError, match=r"there is no column rejected.*Name the column with --rej"):
+    with pytest.raises(DataError, match=r"p\.jsonl: .*no column rejected.*--rejected"):
         offer(line, "p.jsonl", format="preference")
     assert offer(line, "p.jsonl", format="preference", rejected="worse")[0].rejected == "{worse}"
 
 
 def test_a_system_message_beside_chats_is_refused(offer):
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    with pytest.raises(DataError, match="holds chats, which bring their own system messages"):
+    with pytest.raises(DataError, match=r"c\.jsonl .*--system"):
         offer(json.dumps({"messages": turns}) + "\n", "c.jsonl", system="Be kind.")
 
 
@@ -418,19 +428,18 @@ def test_a_manifest_replays_the_same_bytes_and_names_what_differs(offer, tmp_pat
     plan, _, _ = offer(reviews() + "a  b,1\n")
     source, again = tmp_path / "rows.csv", tmp_path / "again"
     again.mkdir()
-    _, first = write(source, plan, [], tmp_path)
+    _, first = write_files(source, plan, [], tmp_path)
     old = read_manifest(output_files(source, tmp_path)["manifest"])
     assert old == first
-    _, second = write(source, old.plan, [], again)
+    _, second = write_files(source, old.plan, [], again)
     assert list(differences(old, second)) == []
     for name in (*SPLITS, "aside"):
         mine, theirs = output_files(source, tmp_path)[name], output_files(source, again)[name]
         assert mine.read_bytes() == theirs.read_bytes()
     source.write_text(reviews(100), encoding="utf-8")
-    _, third = write(source, old.plan, [], again, overwrite=True)
-    assert list(differences(old, third)) == [
-        "the file is another one than rows.csv was when the manifest was written"
-    ]
+    _, third = write_files(source, old.plan, [], again, overwrite=True)
+    (difference,) = differences(old, third)
+    assert "rows.csv" in difference
     with pytest.raises(ConfigError, match=r"rows\.csv: : Invalid JSON"):
         read_manifest(source)
 
@@ -438,13 +447,13 @@ def test_a_manifest_replays_the_same_bytes_and_names_what_differs(offer, tmp_pat
 def test_nothing_is_overwritten_unasked_and_nothing_half_written(offer, tmp_path):
     plan, _, _ = offer(reviews())
     source = tmp_path / "rows.csv"
-    write(source, plan, [], tmp_path)
-    with pytest.raises(DataError, match=r"is in .* already\. Add --overwrite"):
-        write(source, plan, [], tmp_path)
+    write_files(source, plan, [], tmp_path)
+    with pytest.raises(DataError, match=r"rows_prepared_train\.jsonl.*--overwrite"):
+        write_files(source, plan, [], tmp_path)
     source.write_text("review,rating\n가,1\n나,1\n", encoding="utf-8")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(DataError, match="same answer"):
-        write(source, plan, [], tmp_path, overwrite=True)
+        write_files(source, plan, [], tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -463,15 +472,16 @@ def jangin(monkeypatch, capsys):
     return call
 
 
-def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
+def test_without_a_terminal_the_command_line_asks_no_question(jangin, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
     code, printed = jangin("prepare", path)
     assert code == 2
-    assert "nobody can be asked here. Add -y" in printed
+    assert "not a terminal" in printed
+    assert "-y" in printed
     code, printed = jangin("prepare", path, "-y")
     assert code == 0, printed
-    assert "[recommended] 1 rows hold invisible characters" in printed
+    assert "[recommended] 1 rows " in printed
     assert "201 of 201 rows: train 161, validation 20, test 20" in printed
     report = json.loads((tmp_path / "rows_prepared_report.json").read_text())
     assert report["remedies"] == [{"name": "clean text", "taken": True, "rows": 1}]
@@ -485,7 +495,7 @@ def test_the_command_line_asks_nobody_without_a_terminal(jangin, tmp_path):
         "--seed", 42, "-y",
     )  # fmt: skip
     assert code == 2
-    assert "and --prompt, --seed would change that. Leave out --prompt, --seed, or" in printed
+    assert "--prompt, --seed" in printed
 
 
 def at_a_terminal(path, react):
@@ -494,7 +504,7 @@ def at_a_terminal(path, react):
     command = [sys.executable, "-m", "jangin.cli", "prepare", str(path)]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
-        printed, asked = b"", 0
+        printed, questions = b"", 0
         while True:
             try:
                 data = os.read(ours, 4096)
@@ -503,8 +513,8 @@ def at_a_terminal(path, react):
             if not data:
                 break
             printed += data
-            if printed.count(b"Do it?") > asked:
-                asked += 1
+            if printed.count(b"Do it?") > questions:
+                questions += 1
                 react(running, ours)
     os.close(ours)
     return running.returncode, printed.decode()
@@ -520,7 +530,6 @@ def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_ans
     assert manifest.plan.steps == ()
     code, printed = at_a_terminal(path, lambda _running, _screen: pytest.fail("asked"))
     assert code == 2
-    assert "is in" in printed
     assert "--overwrite" in printed
 
 
@@ -550,7 +559,7 @@ def test_a_file_is_shown_in_words_and_as_a_page(jangin, tmp_path):
     code, printed = jangin("show", "data", path, "--language", "en")
     assert "Questions with several answers: 1" in printed
     code, printed = jangin("show", "data", tmp_path / "none.csv")
-    assert (code, "is no file" in printed) == (2, True)
+    assert (code, "none.csv" in printed) == (2, True)
 
 
 PROJECT = """\

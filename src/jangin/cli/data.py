@@ -1,4 +1,4 @@
-"""Commands about data: `prepare` a file for training, `show` rows and what they are like."""
+"""`jangin prepare`, `jangin show`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,30 +11,31 @@ from jangin.cli.terminal import Stopped, confirm, console, rows_table
 from jangin.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jangin.prepare.command import Wanted
-    from jangin.prepare.engine.build import Outcome
-    from jangin.prepare.suggestions.suggestion import Remedy
+    from jangin.prepare.command import PrepareOptions
+    from jangin.prepare.engine.build import PreparedData
+    from jangin.prepare.suggestions.suggestion import Suggestion
     from jangin.report.data_page import DataView
 
 LANGUAGE = Literal["auto", "ko", "en"]
 FormatOption = Annotated[
     Literal["chat", "completion", "preference"],
-    typer.Option("--format", "-f", help="What the lines of the new files look like."),
+    typer.Option("--format", "-f", help="Format of the output lines."),
 ]
 ShareOption = Annotated[float, typer.Option(help="Share of rows.", min=0, max=0.9)]
 GroupOption = Annotated[
-    str, typer.Option(help="Column whose equal values stay in one split, such as a document.")
+    str, typer.Option(help="Column whose equal values stay in one split, such as a document id.")
 ]
 OrderOption = Annotated[
-    Literal["as_given", "shuffled", "sorted"], typer.Option(help="Of the training rows.")
+    Literal["as_given", "shuffled", "sorted"], typer.Option(help="Order of the training rows.")
 ]
 TokenizerOption = Annotated[Path | None, typer.Option(help="Folder of the model, to count tokens.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Take every remedy.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept every suggestion.")]
 ApplyOption = Annotated[
-    Path | None, typer.Option(help="A manifest: do again what it says, asking nothing.")
+    Path | None, typer.Option(help="Repeat the run of a manifest, without questions.")
 ]
 FolderOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder; default: that of the file.")
+    Path | None,
+    typer.Option("--output", "-o", help="Output folder; default: that of the file."),
 ]
 ShownVariantOption = Annotated[
     str | None,
@@ -55,27 +56,28 @@ def prepare(
     file: Annotated[Path, typer.Argument(help="CSV, TSV, XLSX, JSON, JSONL or Parquet.")],
     form: FormatOption = "chat",
     prompt: Annotated[
-        str, typer.Option(help="Column of the question, or a pattern such as '{title}: {text}'.")
+        str, typer.Option(help="Column of the question, or a template such as '{title}: {text}'.")
     ] = "",
     completion: Annotated[
-        str, typer.Option(help="Column or pattern of the answer; of the better one.")
+        str,
+        typer.Option(help="Column or template of the answer, or of the chosen one."),
     ] = "",
-    rejected: Annotated[str, typer.Option(help="Column or pattern of the worse answer.")] = "",
-    system: Annotated[str, typer.Option(help="A system message for every row.")] = "",
+    rejected: Annotated[str, typer.Option(help="Column or template of the rejected answer.")] = "",
+    system: Annotated[str, typer.Option(help="System message of every row.")] = "",
     validation: ShareOption = 0.1,
     test: ShareOption = 0.1,
     group: GroupOption = "",
     order: OrderOption = "as_given",
-    balance: Annotated[int, typer.Option(help="Most rows of one answer; 0: all.", min=0)] = 0,
+    balance: Annotated[int, typer.Option(help="Most rows per answer; 0: no limit.", min=0)] = 0,
     tokenizer: TokenizerOption = None,
-    context: Annotated[int, typer.Option(help="Its longest row, in tokens.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(min=0)] = 42,
+    context: Annotated[int, typer.Option(help="Most tokens per row.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 42,
     yes: YesOption = False,
     apply: ApplyOption = None,
     output: FolderOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Look at a file of rows, mend what you agree to, and write files to train on.
+    """Inspect a table, fix what you accept, and write training files.
 
     Writes FILE_prepared_{train,validation,test,aside}.jsonl, a manifest and a report.
     """
@@ -83,91 +85,91 @@ def prepare(
 
     folder = output or file.parent
     if apply is not None:
-        _refuse_beside_apply(given)
+        _refuse_with_apply(given)
         old = preparing.read_manifest(apply)
-        answers = list(old.remedies)
-        outcome, new = preparing.write(file, old.plan, answers, folder, overwrite=overwrite)
-        _show_outcome(outcome)
+        records = list(old.remedies)
+        result, new = preparing.write_files(file, old.plan, records, folder, overwrite=overwrite)
+        _show_result(result)
         for difference in preparing.differences(old, new):
             console.print(f"[yellow]![/] {escape(difference)}", highlight=False, soft_wrap=True)
         return
     if not yes and not console.is_terminal:
         raise ConfigError(
-            "nobody can be asked here. Add -y to take every remedy, or --apply MANIFEST to do what "
-            "was decided before."
+            "stdin is not a terminal. Use -y to accept every suggestion, or --apply MANIFEST to "
+            "repeat an earlier run."
         )
-    wanted = preparing.Wanted(
+    options = preparing.PrepareOptions(
         form, prompt, completion, rejected, system, validation, test, group, seed, order,
         tokenizer, context, balance,
     )  # fmt: skip
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
-    _show_outcome(_ask_and_write(file, wanted, folder, yes=yes, overwrite=overwrite))
+    _show_result(_ask_and_write(file, options, folder, yes=yes, overwrite=overwrite))
 
 
-def _refuse_beside_apply(given: typer.Context) -> None:
-    """Raise `ConfigError` for options about what a manifest says already."""
-    beside = {"file", "apply", "output", "overwrite", "yes"}
+def _refuse_with_apply(given: typer.Context) -> None:
+    """Raise `ConfigError` for options that a manifest already decides."""
+    allowed = {"file", "apply", "output", "overwrite", "yes"}
     ignored = [
         parameter.opts[0]
         for parameter in given.command.params
         if parameter.name is not None
-        and parameter.name not in beside
+        and parameter.name not in allowed
         and getattr(given.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
     ]
     if ignored:
         listed = ", ".join(ignored)
         raise ConfigError(
-            f"--apply does what the manifest says, and {listed} would change that. Leave out "
-            f"{listed}, or leave out --apply and answer anew."
+            f"--apply repeats the run of the manifest, and {listed} would change it. Remove "
+            f"{listed}, or remove --apply and answer the questions again."
         )
 
 
 def _ask_and_write(
-    file: Path, wanted: "Wanted", folder: Path, *, yes: bool, overwrite: bool
-) -> "Outcome":
+    file: Path, options: "PrepareOptions", folder: Path, *, yes: bool, overwrite: bool
+) -> "PreparedData":
     from jangin.prepare import command as preparing
 
-    work = console.status(f"  looking at every row of {escape(file.name)}")
+    progress = console.status(f"  reading every row of {escape(file.name)}")
 
-    def ask(remedy: "Remedy") -> bool:
-        _show_remedy(remedy)
-        if yes or remedy.level == "necessary":
+    def accept(suggestion: "Suggestion") -> bool:
+        _show_suggestion(suggestion)
+        if yes or suggestion.level == "necessary":
             return True
-        work.stop()
-        agreed = confirm("  Do it?")
-        work.start()
-        return agreed
+        progress.stop()
+        accepted = confirm("  Do it?")
+        progress.start()
+        return accepted
 
     try:
-        with work:
-            plan, answers = preparing.propose(file, wanted, ask, _say)
-            work.update(f"  writing into {escape(str(folder))}")
-            outcome, _ = preparing.write(file, plan, answers, folder, overwrite=overwrite)
+        with progress:
+            plan, records = preparing.propose(file, options, accept, _print)
+            progress.update(f"  writing to {escape(str(folder))}")
+            result, _ = preparing.write_files(file, plan, records, folder, overwrite=overwrite)
     except KeyboardInterrupt:
         raise Stopped("[yellow]Stopped.[/] Nothing was written.") from None
-    return outcome
+    return result
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def _show_remedy(remedy: "Remedy") -> None:
-    colour = "red" if remedy.level == "necessary" else "yellow"
-    level = escape(f"[{remedy.level}]")
+def _show_suggestion(suggestion: "Suggestion") -> None:
+    colour = "red" if suggestion.level == "necessary" else "yellow"
+    level = escape(f"[{suggestion.level}]")
     console.print(
-        f"[{colour}]{level}[/] {escape(remedy.finding)}.", highlight=False, soft_wrap=True
+        f"[{colour}]{level}[/] {escape(suggestion.finding)}.", highlight=False, soft_wrap=True
     )
-    console.print(f"  -> {escape(remedy.question)}", highlight=False, soft_wrap=True)
+    console.print(f"  -> {escape(suggestion.action)}", highlight=False, soft_wrap=True)
 
 
-def _show_outcome(outcome: "Outcome") -> None:
-    for reason in outcome.reasons[:12]:
+def _show_result(result: "PreparedData") -> None:
+    for reason in result.reasons[:12]:
         lines = ", ".join(map(str, reason.lines))
-        _say(f"set aside: {reason.rows:,} x {reason.reason} (lines {lines})")
-    kept = sum(outcome.splits.values())
-    counts = ", ".join(f"{name} {rows:,}" for name, rows in outcome.splits.items() if rows)
-    _say(f"{kept:,} of {outcome.rows:,} rows: {counts}")
+        _print(f"dropped: {reason.rows:,} x {reason.reason} (lines {lines})")
+    kept = sum(result.splits.values())
+    counts = ", ".join(f"{name} {rows:,}" for name, rows in result.splits.items() if rows)
+    _print(f"{kept:,} of {result.rows:,} rows: {counts}")
 
 
 def show(
@@ -227,23 +229,23 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
     words = Words(chosen)
     description = view.description
     console.print(f"[bold]{escape(view.name)}[/]", highlight=False)
-    _say(words("data_lead", rows=description.rows))
+    _print(words("data_lead", rows=description.rows))
     for heading, spread in data_page.spreads(view, words):
-        _say(f"{heading}: {data_page.sentence(spread, words)}")
+        _print(f"{heading}: {data_page.sentence(spread, words)}")
     for heading, count in data_page.findings(view, words):
-        _say(f"{heading}: {count:,}")
+        _print(f"{heading}: {count:,}")
     for split, count in view.splits.items():
-        _say(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
+        _print(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
     for script, count in description.languages.items():
         name = words.known(f"script_{script}", script)
-        _say(f"{words('data_languages')}: {name} {count:,}")
+        _print(f"{words('data_languages')}: {name} {count:,}")
     for suspect in description.personal:
-        _say(f"{words('data_personal')}: {suspect.name.replace('_', ' ')} {suspect.rows:,}")
+        _print(f"{words('data_personal')}: {suspect.name.replace('_', ' ')} {suspect.rows:,}")
     if description.labels:
         most = max(description.labels.values())
         for label, count in sorted(description.labels.items(), key=data_page.by_number):
-            _say(f"  {label[:20]:>20} {count:>9,} {'█' * max(1, round(40 * count / most))}")
+            _print(f"  {label[:20]:>20} {count:>9,} {'█' * max(1, round(40 * count / most))}")
     if output is not None:
         with output_errors(output):
             output.write_text(data_page.as_html(view, chosen), encoding="utf-8")
-        _say(f"{words('data_title')}: {output}")
+        _print(f"{words('data_title')}: {output}")

@@ -131,14 +131,14 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
 
 def _labels(components: list["Component"]) -> list[str]:
     """The most frequent answer of each component; empty texts where answers are no labels."""
-    from jangin.prepare.engine.profile import MOST_LABELS, ROWS_PER_LABEL
+    from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 
     answers = [
         [family[0].answer.strip() for family in component.families] for component in components
     ]
     different = {answer for mine in answers for answer in mine}
     rows = sum(map(len, answers))
-    if len(different) > MOST_LABELS or rows < ROWS_PER_LABEL * len(different):
+    if len(different) > MAX_LABELS or rows < ROWS_PER_LABEL * len(different):
         return [""] * len(components)
     return [max(sorted(set(mine)), key=mine.count) for mine in answers]
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message, SplitExample
-from jangin.prepare.transforms.steps import named_in
+from jangin.prepare.transforms.steps import columns_in
 from jangin.text.normalize import letters_and_digits, nfc
 
 CLOSE_QUESTION = 0.6
@@ -24,7 +24,7 @@ class PromptPattern:
     @classmethod
     def read(cls, pattern: str) -> Self | None:
         """The pattern, with `{{` and `}}` as braces; None where it has not exactly one column."""
-        columns = set(named_in(pattern))
+        columns = set(columns_in(pattern))
         if len(columns) != 1:
             return None
         texts = pattern.replace("{{", "\x01").replace("}}", "\x02").split(f"{{{columns.pop()}}}")

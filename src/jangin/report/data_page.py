@@ -14,9 +14,9 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example, SplitExample
 from jangin.core.store import Artifact
 from jangin.models.shape import context_length
-from jangin.prepare.command import Wanted, first_plan
-from jangin.prepare.engine.build import COMPLETION, draft
-from jangin.prepare.engine.profile import DataDescription, Spread, describe
+from jangin.prepare.command import PrepareOptions, first_plan
+from jangin.prepare.engine.build import COMPLETION, apply_row_steps
+from jangin.prepare.engine.profile import DataDescription, Distribution, describe
 from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import open_tokenizer
@@ -49,8 +49,8 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
     """Rows of any file that `prepare` reads; raises `DataError` where it has none."""
     with tempfile.TemporaryDirectory() as name:
         table = open_table(path, TableSettings(), Path(name))
-        plan = first_plan(table, Wanted(prompt=prompt, completion=completion), path)
-        rows = draft(table, plan, Path()).frame.select(REASON, PROMPT, COMPLETION)
+        plan = first_plan(table, PrepareOptions(prompt=prompt, completion=completion), path)
+        rows = apply_row_steps(table, plan, Path()).frame.select(REASON, PROMPT, COMPLETION)
         frame = rows.collect(engine="streaming")
     frame = frame.filter(_readable())
     if not len(frame):
@@ -136,7 +136,7 @@ def findings(view: DataView, words: Words) -> list[tuple[str, int]]:
     return rows
 
 
-def spreads(view: DataView, words: Words) -> list[tuple[str, Spread]]:
+def spreads(view: DataView, words: Words) -> list[tuple[str, Distribution]]:
     """Distributions, with their headings."""
     description = view.description
     every = [
@@ -148,7 +148,7 @@ def spreads(view: DataView, words: Words) -> list[tuple[str, Spread]]:
     return [(heading, spread) for heading, spread in every if spread is not None]
 
 
-def sentence(spread: Spread, words: Words) -> str:
+def sentence(spread: Distribution, words: Words) -> str:
     """A distribution in words."""
     shown = {f"p{p}": f"{spread.percentiles[p]:,.4g}" for p in (5, 50, 95, 99)}
     return words("data_spread", mean=f"{spread.mean:,.4g}", most=f"{spread.most:,.6g}", **shown)

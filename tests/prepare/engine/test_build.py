@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jangin.core.errors import DataError, SettingsError
-from jangin.prepare.engine.build import COMPLETION, SPLIT, _aside, output_line, prepare
+from jangin.prepare.engine.build import COMPLETION, SPLIT, build_files, dropped_rows, output_line
 from jangin.prepare.engine.plan import Plan
-from jangin.prepare.engine.stratified_split import AT_ONCE, draw, refuse_empty, share_out
+from jangin.prepare.engine.stratified_split import DRAW_BATCH, draw_splits, refuse_empty_splits
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.deduplicate import (
     ANSWER,
@@ -29,7 +29,7 @@ NAMES = ("train", "validation", "test", "aside")
 
 @pytest.fixture
 def work(tmp_path):
-    """Prepare a CSV file; returns (outcome, {file: its lines as JSON})."""
+    """Build the files of a CSV file: (result, {file: its lines as JSON})."""
     done = []
 
     def call(text, **plan):
@@ -40,8 +40,8 @@ def work(tmp_path):
         source.write_text(text, encoding="utf-8")
         files = {name: folder / f"{name}.jsonl" for name in NAMES}
         fields = {"prompt": "{q}", "completion": "{a}", **plan}
-        made = Plan.model_validate_json(json.dumps(fields))
-        outcome = prepare(source, made, files, folder / "work")
+        parsed = Plan.model_validate_json(json.dumps(fields))
+        outcome = build_files(source, parsed, files, folder / "work")
         lines = {
             name: [json.loads(line) for line in path.read_text().splitlines()]
             for name, path in files.items()
@@ -64,8 +64,8 @@ def test_every_row_is_in_one_file_and_each_label_has_its_share(work):
     assert outcome.splits == {"train": 160, "validation": 20, "test": 20}
     for split, n in (("train", 32), ("validation", 4), ("test", 4)):
         assert outcome.answers[split] == dict.fromkeys("12345", n)
-    asked = [line["messages"][0]["content"] for name in NAMES[:3] for line in lines[name]]
-    assert sorted(asked) == sorted(q for q, _, _ in ROWS)
+    prompts = [line["messages"][0]["content"] for name in NAMES[:3] for line in lines[name]]
+    assert sorted(prompts) == sorted(q for q, _, _ in ROWS)
     assert [(row["line"], row["reason"]) for row in lines["aside"]] == [
         (202, "the prompt is empty"),
         (203, "the answer is empty"),
@@ -93,7 +93,7 @@ def test_a_group_never_falls_apart(work):
     assert not splits["train"] & splits["validation"]
 
 
-def test_copies_cannot_stand_in_two_splits_even_where_they_are_kept(work):
+def test_copies_are_never_in_two_splits_even_if_they_are_kept(work):
     rows = [(f"Text {n // 3}{'!' * (n % 3)}", n % 2, 0) for n in range(300)]
     _, lines = work(csv(rows))
     homes = {}
@@ -123,30 +123,30 @@ def test_any_text_comes_out_as_json_that_reads_back(text):
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1))
 @example(["\u2028\u2029\x7f\x85", '"\\\x00\x1f\n\r\t/', "😀\ufeff"])
-def test_any_text_that_is_set_aside_reads_back(texts):
+def test_any_dropped_text_reads_back(texts):
     frame = pl.DataFrame(
         {ROW: range(len(texts)), REASON: None, RAW: texts, PROMPT: texts, COMPLETION: texts},
         schema_overrides={REASON: pl.String, RAW: pl.String},
     ).with_columns(pl.lit(0).alias(SPLIT))
     target = BytesIO()
-    _aside(frame, pl.Series(['so "it" is'])).write_ndjson(target)
+    dropped_rows(frame, pl.Series(['so "it" is'])).write_ndjson(target)
     rows = [json.loads(line) for line in target.getvalue().decode().split("\n")[:-1]]
     assert [list(row.values()) for row in rows] == [
         [line, 'so "it" is', text, text, text] for line, text in enumerate(texts)
     ]
 
 
-def test_rows_are_not_written_aside_where_no_file_is_named_for_them(tmp_path):
+def test_dropped_rows_are_not_written_if_no_file_is_named_for_them(tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "a.csv").write_text(csv([*ROWS, ("", 1, 1)]))
     files = {name: tmp_path / f"{name}.jsonl" for name in NAMES[:3]}
     plan = Plan(prompt="{q}", completion="{a}")
-    outcome = prepare(tmp_path / "a.csv", plan, files, tmp_path / "work")
+    outcome = build_files(tmp_path / "a.csv", plan, files, tmp_path / "work")
     assert set(outcome.files) == set(NAMES[:3])
     assert outcome.reasons[0].rows == 1
 
 
-def test_training_rows_can_stand_sorted_by_answer_or_shuffled(work):
+def test_training_rows_can_be_sorted_by_answer_or_shuffled(work):
     rows = [(f"후기 {n}", (n * 7) % 12, 0) for n in range(240)]
 
     def answers(order):
@@ -168,12 +168,12 @@ def test_training_rows_can_stand_sorted_by_answer_or_shuffled(work):
         ("keep", ["a1", "a2", "a3"]),
     ],
 )
-def test_several_answers_to_one_text_are_settled_by_rule(rule, kept):
+def test_several_answers_to_one_text_are_resolved_by_rule(rule, kept):
     rows = pl.DataFrame(
         {"a": ["a1", "a2", "a2", "b", "b", "a3"], KEY: [7, 7, 7, 9, 9, 7]},
         schema_overrides={KEY: pl.UInt64},
     ).with_columns(pl.col("a").hash(1).alias(ANSWER))
-    reasons = Deduplicate(type="deduplicate", conflicts=rule).decide(rows)
+    reasons = Deduplicate(type="deduplicate", conflicts=rule).drop_reasons(rows)
     left = rows.filter(reasons.is_null())
     assert [a for a in left["a"] if a != "b"] == kept
     assert left["a"].to_list().count("b") == 1
@@ -193,7 +193,7 @@ def test_one_row_of_every_text_is_left(pairs, rule):
         {KEY: [k for k, _ in pairs], ANSWER: [a for _, a in pairs]},
         schema={KEY: pl.UInt64, ANSWER: pl.UInt64},
     )
-    left = rows.filter(Deduplicate(type="deduplicate", conflicts=rule).decide(rows).is_null())
+    left = rows.filter(Deduplicate(type="deduplicate", conflicts=rule).drop_reasons(rows).is_null())
     assert sorted(left[KEY]) == sorted({k for k, _ in pairs})
     for key, answer in left.rows():
         mine = [a for k, a in pairs if k == key]
@@ -203,27 +203,28 @@ def test_one_row_of_every_text_is_left(pairs, rule):
 
 @given(st.integers(30, 200), st.integers(1, 4), st.integers(0, 9))
 def test_shares_are_those_asked_for_within_a_row_of_each_label(n, labels, seed):
-    rows = pl.DataFrame({"unit": range(n), "answer": [i % labels for i in range(n)]})
-    split = share_out(rows, "unit", "answer", 0.2, 0.2, seed)
+    strata = (np.arange(n) % labels).astype(np.uint8)
+    splits = draw_splits(strata, None, 0.2, 0.2, seed)
+    refuse_empty_splits(splits, 0.2, 0.2, np.ones(n))
     for label in range(labels):
-        mine = split.filter(rows["answer"] == label).to_list()
-        for place in (1, 2):
-            assert abs(mine.count(place) - 0.2 * len(mine)) <= 1
+        mine = splits[strata == label].tolist()
+        for split in (1, 2):
+            assert abs(mine.count(split) - 0.2 * len(mine)) <= 1
 
 
 def sorted_draws(strata, sizes, validation, test, seed):
-    """What `draw` does, with every draw kept and sorted."""
+    """Reference for `draw_splits`: all draws are stored and sorted."""
     order = np.argsort(np.random.default_rng(seed).random(len(strata)))
     least = min((share for share in (validation, test) if share), default=1)
     small = [s for s in set(strata) if least * sizes[strata == s].sum() < sizes[strata == s].max()]
     strata = np.where(np.isin(strata, small), 9, strata)
-    found = np.zeros(len(strata), np.uint8)
+    splits = np.zeros(len(strata), np.uint8)
     for stratum in np.unique(strata):
         mine = order[strata[order] == stratum]
         middle, total = np.cumsum(sizes[mine]) - sizes[mine] / 2, sizes[mine].sum()
         held = np.where(middle < (test + validation) * total, 1, 0)
-        found[mine] = np.where(middle < test * total, 2, held)
-    return found
+        splits[mine] = np.where(middle < test * total, 2, held)
+    return splits
 
 
 @given(
@@ -231,37 +232,34 @@ def sorted_draws(strata, sizes, validation, test, seed):
     st.sampled_from([(0.1, 0.1), (0, 0), (0, 0.3), (0.2, 0), (0.45, 0.45)]),
     st.integers(0, 99),
 )
-def test_draws_that_are_made_again_are_those_that_are_kept_and_sorted(units, shares, seed):
+def test_generated_draws_give_the_same_splits_as_stored_and_sorted_ones(units, shares, seed):
     strata = np.array([stratum for stratum, _ in units], np.uint8)
     sizes = np.array([size for _, size in units], np.uint32)
     expected = sorted_draws(strata, sizes, *shares, seed)
-    assert (draw(strata, sizes, *shares, seed) == expected).all()
+    assert (draw_splits(strata, sizes, *shares, seed) == expected).all()
     ones = np.ones_like(sizes)
-    assert (draw(strata, None, *shares, seed) == sorted_draws(strata, ones, *shares, seed)).all()
+    assert (
+        draw_splits(strata, None, *shares, seed) == sorted_draws(strata, ones, *shares, seed)
+    ).all()
 
 
-def test_draws_of_more_units_than_are_drawn_at_once_are_the_same_too():
-    strata = (np.arange(AT_ONCE + 1000) % 3).astype(np.uint8)
+def test_more_units_than_one_batch_of_draws_get_the_same_splits():
+    strata = (np.arange(DRAW_BATCH + 1000) % 3).astype(np.uint8)
     expected = sorted_draws(strata, np.ones(len(strata)), 0.1, 0.2, 7)
-    assert (draw(strata, None, 0.1, 0.2, 7) == expected).all()
+    assert (draw_splits(strata, None, 0.1, 0.2, 7) == expected).all()
 
 
 @pytest.mark.parametrize(
     ("rows", "shares", "words"),
     [
-        (3, (0.1, 0.1), "test would be empty: 3 rows are too few for a share of 0.1. 10 rows are "
-         "enough, or a share of 0.334 for validation and test, and a share of 0 is none."),
-        (7, (0.1, 0.1), "validation would be empty: 7 rows are too few for a share of 0.1. 10 rows "
-         "are enough, or a share of 0.143 for validation and test,"),
-        (2, (0.5, 0.2), "test would be empty: 2 rows are too few for a share of 0.2. 5 rows "
-         "are enough, and"),
-        (1, (0.8, 0.1), "test would be empty: 1 rows are too few for a share of 0.1. 10 rows are "
-         "enough, and"),
-        (4, (0.45, 0.45), "train would be empty: 4 rows are too few for a share of 0.1. 6 rows "
-         "are enough, and"),
+        (3, (0.1, 0.1), "test 3 0.1 10 0.334 validation test"),
+        (7, (0.1, 0.1), "validation 7 0.1 10 0.143 validation test"),
+        (2, (0.5, 0.2), "test 2 0.2 5"),
+        (1, (0.8, 0.1), "test 1 0.1 10"),
+        (4, (0.45, 0.45), "train 4 0.1 6"),
     ],
 )  # fmt: skip
-def test_where_a_split_would_be_empty_it_is_said_how_many_rows_or_which_share_do(
+def test_an_empty_split_is_refused_with_the_rows_and_shares_that_are_enough(
     work, rows, shares, words
 ):
     def plan(shares):
@@ -269,17 +267,18 @@ def test_where_a_split_would_be_empty_it_is_said_how_many_rows_or_which_share_do
 
     with pytest.raises(SettingsError) as refused:
         work(csv(ROWS[:rows]), **plan(shares))
-    assert words in str(refused.value)
+    message = str(refused.value).removesuffix("A share of 0 turns a split off.")
+    facts = re.findall(r"\btrain\b|\bvalidation\b|\btest\b|\d[\d.]*\b", message)
+    assert facts == words.split()
     enough = int(re.search(r"(\d+) rows are enough", str(refused.value))[1])
     assert work(csv(ROWS[:enough]), **plan(shares))
     if larger := re.search(r", or a share of (0\.\d+)", str(refused.value)):
         assert work(csv(ROWS[:rows]), **plan([float(larger[1])] * 2))
 
 
-def test_groups_that_are_too_few_are_told_how_many_would_do(work):
+def test_too_few_groups_are_refused_with_the_number_that_is_enough(work):
     rows = [(f"후기 {n}", n // 40, n // 40) for n in range(160)]
-    words = "160 rows in 4 groups are too few for a share of 0.1. 10 groups of like size are enough"
-    with pytest.raises(SettingsError, match=words):
+    with pytest.raises(SettingsError, match=r"160 rows in 4 groups .* 0\.1\. 10 groups"):
         work(csv(rows), group="g")
     enough = [(f"후기 {n}", n // 40, n // 40) for n in range(400)]
     splits = work(csv(enough), group="g")[0].splits
@@ -287,7 +286,7 @@ def test_groups_that_are_too_few_are_told_how_many_would_do(work):
 
 
 @pytest.mark.parametrize("answers", [50, 25, 10])
-def test_answers_too_rare_for_shares_of_their_own_are_shared_out_together(work, answers):
+def test_answers_too_rare_for_a_stratum_are_split_together(work, answers):
     rows = [(f"후기 {n}", n % answers, 0) for n in range(50)]
     assert work(csv(rows))[0].splits == {"train": 40, "validation": 5, "test": 5}
     some = [(f"글 {n}", "common", 0) for n in range(100)]
@@ -300,12 +299,14 @@ def test_answers_too_rare_for_shares_of_their_own_are_shared_out_together(work, 
     st.sampled_from([(0.1, 0.1), (0.3, 0.05), (0, 0.3), (0.2, 0), (0.45, 0.45), (0.6, 0.3)]),
     st.integers(0, 99),
 )
-def test_what_is_said_to_be_enough_is_enough(units, shares, seed):
+def test_the_suggested_rows_and_shares_are_enough(units, shares, seed):
     sizes = np.array([size for _, size in units])
     strata = np.array([stratum for stratum, _ in units], np.uint8)
 
     def split(strata, sizes, shares):
-        refuse_empty(np.repeat(draw(strata, sizes, *shares, seed), sizes), *shares, sizes)
+        refuse_empty_splits(
+            np.repeat(draw_splits(strata, sizes, *shares, seed), sizes), *shares, sizes
+        )
 
     try:
         split(strata, sizes, shares)
@@ -320,23 +321,23 @@ def test_what_is_said_to_be_enough_is_enough(units, shares, seed):
             split(strata, sizes, raised)
 
 
-def test_one_class_only_is_one_clear_sentence(work):
-    with pytest.raises(DataError, match="all 3 rows that are left have the same answer as line 2"):
+def test_rows_with_a_single_answer_are_refused(work):
+    with pytest.raises(DataError, match=r"rows\.csv: all 3 .* line 2"):
         work("q,a\n가,5\n나,5\n다,5\n")
 
 
-def test_nothing_left_names_the_most_frequent_reason(work):
+def test_if_no_row_is_left_the_most_frequent_reason_is_named(work):
     labels = {"type": "labels", "column": "a", "labels": ["1", "2"]}
-    with pytest.raises(DataError, match=r"none of its 2 rows is left .*a is 9, which is no label"):
+    with pytest.raises(DataError, match=r"rows\.csv: all 2 rows .*a is 9, which is no label"):
         work("q,a\n가,9\n나,9\n", steps=[labels])
 
 
-def test_steps_over_all_rows_stand_last():
+def test_table_steps_must_be_last():
     steps = [{"type": "deduplicate"}, {"type": "clean_text"}]
     from jangin.prepare.transforms.steps import split_steps
 
     plan = Plan.model_validate_json(json.dumps({"steps": steps}))
-    with pytest.raises(SettingsError, match="deduplicate looks at all rows"):
+    with pytest.raises(SettingsError, match=r"^steps: deduplicate "):
         split_steps(plan.steps)
 
 

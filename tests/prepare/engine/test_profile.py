@@ -6,50 +6,54 @@ from jangin.prepare.engine.profile import describe, mask
 
 
 def test_lengths_are_counted_in_characters_and_drawn_from_every_row():
-    found = describe(["가나다", "abcd", "x" * 10], ["1", "22", "333"])
-    assert (found.rows, found.prompt_characters.least, found.prompt_characters.most) == (3, 3, 10)
-    assert found.prompt_characters.mean == pytest.approx(17 / 3)
-    assert found.prompt_characters.percentiles[50] == 4
-    assert list(found.answer_characters.values) == [1, 2, 3]
-    assert found.longest[0] == (13, "x" * 10)
+    profile = describe(["가나다", "abcd", "x" * 10], ["1", "22", "333"])
+    assert (profile.rows, profile.prompt_characters.least, profile.prompt_characters.most) == (
+        3,
+        3,
+        10,
+    )
+    assert profile.prompt_characters.mean == pytest.approx(17 / 3)
+    assert profile.prompt_characters.percentiles[50] == 4
+    assert list(profile.answer_characters.values) == [1, 2, 3]
+    assert profile.longest[0] == (13, "x" * 10)
 
 
 def test_a_few_answers_that_come_often_are_labels():
-    found = describe([f"후기 {i}" for i in range(60)], [str(i % 5 + 1) for i in range(60)])
-    assert found.labels == {str(star): 12 for star in range(1, 6)}
-    assert found.numbers is None
+    profile = describe([f"후기 {i}" for i in range(60)], [str(i % 5 + 1) for i in range(60)])
+    assert profile.labels == {str(star): 12 for star in range(1, 6)}
+    assert profile.numbers is None
 
 
 def test_many_different_numbers_are_numbers_and_no_labels():
-    found = describe([f"상품 {i}" for i in range(80)], [f"${i},000.50" for i in range(1, 81)])
-    assert found.labels == {}
-    assert (found.numbers.least, found.numbers.most) == (1000.5, 80000.5)
+    profile = describe([f"상품 {i}" for i in range(80)], [f"${i},000.50" for i in range(1, 81)])
+    assert profile.labels == {}
+    assert (profile.numbers.least, profile.numbers.most) == (1000.5, 80000.5)
 
 
 def test_sentences_are_neither_labels_nor_numbers():
-    found = describe(
+    profile = describe(
         [f"q{i}" for i in range(20)], [f"{i}번째 조항에 따라 처리한다" for i in range(20)]
     )
-    assert found.labels == {}
-    assert found.numbers is None
+    assert profile.labels == {}
+    assert profile.numbers is None
 
 
-def test_duplicates_and_conflicts_are_told_apart():
+def test_duplicates_and_conflicts_are_counted_separately():
     prompts = ["좋아요", "좋아요", " 좋아요  ", "별로", "별로", "GOOD", "good"]
     answers = ["5", "5", "5", "1", "2", "5", "1"]
-    found = describe(prompts, answers)
-    assert found.duplicates == 1
-    assert found.repeated_prompts == 4
-    assert found.conflicting_prompts == 2
-    assert [(c.rows, c.samples) for c in found.conflicts] == [(2, ("1", "5")), (2, ("1", "2"))]
+    profile = describe(prompts, answers)
+    assert profile.duplicates == 1
+    assert profile.repeated_prompts == 4
+    assert profile.conflicting_prompts == 2
+    assert [(c.rows, c.samples) for c in profile.conflicts] == [(2, ("1", "5")), (2, ("1", "2"))]
 
 
 def test_languages_are_counted_by_the_script_that_most_letters_have():
-    found = describe(["안녕하세요 you", "hello 안녕", "123", "東京です"], ["", "", "", ""])
-    assert found.languages["Hangul"] == 1
-    assert found.languages["Latin"] == 1
-    assert found.languages["none"] == 1
-    assert found.empty_answers == 4
+    profile = describe(["안녕하세요 you", "hello 안녕", "123", "東京です"], ["", "", "", ""])
+    assert profile.languages["Hangul"] == 1
+    assert profile.languages["Latin"] == 1
+    assert profile.languages["none"] == 1
+    assert profile.empty_answers == 4
 
 
 @pytest.mark.parametrize(
@@ -68,8 +72,8 @@ def test_languages_are_counted_by_the_script_that_most_letters_have():
     ],
 )
 def test_what_looks_like_personal_data_is_counted_and_shown_masked(text, kind):
-    found = describe([text, "아무것도 없음"], ["답", "답"])
-    (suspect,) = [s for s in found.personal if s.name == kind]
+    profile = describe([text, "아무것도 없음"], ["답", "답"])
+    (suspect,) = [s for s in profile.personal if s.name == kind]
     assert suspect.rows == 1
     assert "•" in suspect.samples[0]
     assert suspect.samples[0] not in text
@@ -83,13 +87,13 @@ def test_what_looks_like_personal_data_is_counted_and_shown_masked(text, kind):
         *("3000 3001 3002 3004", "1700000000000000"),
     ],
 )
-def test_what_only_resembles_personal_data_is_left_in_peace(text):
+def test_what_only_resembles_personal_data_is_not_counted(text):
     assert describe([text], ["답"]).personal == ()
 
 
 def test_rows_over_the_context_are_counted_where_tokens_are_known():
-    found = describe(["a", "b", "c"], ["1", "2", "3"], tokens=[5, 600, 700], context=512)
-    assert (found.too_long, found.tokens_of, found.tokens.most) == (2, 3, 700)
+    profile = describe(["a", "b", "c"], ["1", "2", "3"], tokens=[5, 600, 700], context=512)
+    assert (profile.too_long, profile.tokens_of, profile.tokens.most) == (2, 3, 700)
     assert describe(["a"], ["b"]).too_long is None
 
 
@@ -100,11 +104,11 @@ def test_no_rows_cannot_be_described():
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=9)), min_size=1, max_size=30))
 def test_any_text_can_be_described_and_counts_stay_within_the_rows(rows):
-    found = describe([p for p, _ in rows], [a for _, a in rows])
-    assert found.rows == len(rows)
-    assert 0 <= found.duplicates <= found.repeated_prompts < len(rows)
-    assert sum(found.labels.values()) in (0, len(rows))
-    assert found.empty_prompts <= len(rows)
+    profile = describe([p for p, _ in rows], [a for _, a in rows])
+    assert profile.rows == len(rows)
+    assert 0 <= profile.duplicates <= profile.repeated_prompts < len(rows)
+    assert sum(profile.labels.values()) in (0, len(rows))
+    assert profile.empty_prompts <= len(rows)
 
 
 def test_a_mask_leaves_the_ends_of_long_texts_only():

@@ -41,20 +41,20 @@ def test_any_encoding_and_line_end_gives_the_same_rows(read, encoding, end):
 
 
 def test_bytes_in_no_known_encoding_are_named_by_line(read):
-    with pytest.raises(DataError, match=r"a\.csv:2: byte 6 is neither UTF-8 nor CP949"):
+    with pytest.raises(DataError, match=r"a\.csv:2: byte 6 "):
         read("a.csv", b"a,b\nok\xff\xfe,\xff\n")
 
 
 @pytest.mark.parametrize(
     ("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.txt", "|"), ("a.tsv", "\t")]
 )
-def test_the_delimiter_is_seen(read, name, delimiter):
+def test_the_delimiter_is_detected(read, name, delimiter):
     table, rows = read(name, TEXT.replace(",", delimiter))
     assert table.columns == ("후기", "별점")
     assert len(rows) == 2
 
 
-def test_a_ragged_line_is_kept_aside_with_its_number_and_never_read_askew(read):
+def test_a_ragged_line_is_dropped_with_its_number_and_never_misread(read):
     _, rows = read("a.tsv", "a\tb\n1\t2\n3\n4\t5\t6\n7\t8\n")
     assert rows.select(ROW, REASON, RAW).rows() == [
         (2, None, None),
@@ -77,23 +77,25 @@ def test_rows_are_the_same_in_blocks_of_any_size(lines, end, ends, size):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         path = Path(name) / "a.tsv"
         path.write_bytes((end.join(["a\tb", *lines]) + end * ends).encode())
-        patch.setattr(delimited, "BLOCK", size)
+        patch.setattr(delimited, "BLOCK_BYTES", size)
         frame = open_table(path, TableSettings(), Path(name)).frame
         rows = frame.collect()
         assert frame.select(pl.len()).collect().item() == len(rows)
         assert frame.select("b", ROW).head(3).collect().rows() == rows.select("b", ROW)[:3].rows()
     expected = []
-    for number, line in enumerate(lines, start=2):
+    for line_number, line in enumerate(lines, start=2):
         cells = line.split("\t")
         if line and len(cells) == 2:
-            expected.append((number, None, None, *cells))
+            expected.append((line_number, None, None, *cells))
         elif line:
             cells = [*cells, None][:2]
-            expected.append((number, f"{line.count(chr(9)) + 1} cells instead of 2", line, *cells))
+            expected.append(
+                (line_number, f"{line.count(chr(9)) + 1} cells instead of 2", line, *cells)
+            )
     assert rows.select(ROW, REASON, RAW, "a", "b").rows() == expected
 
 
-def test_quoted_cells_hold_delimiters_and_lines_and_a_torn_one_costs_only_its_line(read):
+def test_quoted_cells_hold_delimiters_and_lines_and_an_unclosed_one_drops_only_its_line(read):
     text = 'a,b\n"x,\ny","say ""hi"""\n1,2,3\n5,"open\n6,7\n8,"9"\n'
     _, rows = read("a.csv", text)
     good = rows.filter(pl.col(REASON).is_null())
@@ -106,7 +108,7 @@ def test_quoted_cells_hold_delimiters_and_lines_and_a_torn_one_costs_only_its_li
     assert bad == [(4, "1\u241f2\u241f3"), (5, '5,"open')]
 
 
-def test_quotation_marks_in_a_tsv_are_letters_unless_every_cell_is_rightly_quoted(read, tmp_path):
+def test_quotation_marks_in_a_tsv_are_literal_unless_every_cell_is_properly_quoted(read, tmp_path):
     _, rows = read("a.tsv", 'a\tb\n"무법자" 영화\t5\n끝"\t1\n')
     assert rows["a"].to_list() == ['"무법자" 영화', '끝"']
     (tmp_path / "work").rmdir()
@@ -130,13 +132,13 @@ def test_mixed_types_in_json_lines_are_read_as_text(read):
     assert rows["price"].to_list() == ["12.5", "1,299.00", None, "true"]
 
 
-def test_lists_in_json_lines_stay_json_whatever_stands_in_them(read):
+def test_lists_in_json_lines_stay_json_whatever_they_contain(read):
     features = ['a "quoted" part', "line\nend", "한글\\"]
     _, rows = read("a.jsonl", json.dumps({"features": features}) + "\n")
     assert json.loads(rows["features"][0]) == features
 
 
-def test_a_broken_json_line_is_kept_aside_with_its_number(read):
+def test_a_malformed_json_line_is_dropped_with_its_number(read):
     _, rows = read("a.jsonl", '{"a": 1}\n\n{broken\n[1]\n{"a": "x"}')
     assert rows.select(ROW, "a", RAW).rows() == [
         (1, "1", None),
@@ -217,11 +219,11 @@ def test_a_workbook_gives_whole_numbers_as_people_write_them(tmp_path):
         (3, "컵", "₩1,299"),
         (4, "접시", "3.5"),
     ]
-    with pytest.raises(DataError, match=r"no sheet '없음'\. There is: 가격"):
+    with pytest.raises(DataError, match=r"a\.xlsx .*'없음'.*가격"):
         open_table(tmp_path / "a.xlsx", TableSettings(sheet="없음"), tmp_path)
 
 
-def test_a_workbook_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+def test_a_workbook_without_its_package_names_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "python_calamine", None)
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     with pytest.raises(MachineError, match=r"jangin\[tables\]"):
@@ -231,15 +233,15 @@ def test_a_workbook_without_its_package_says_what_to_install(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("a.csv", b"", "is empty"),
-        ("a.doc", b"x", r"no reader for files that end in \.doc"),
-        ("a.json", b'{"a": 1}', "no list of objects"),
+        ("a.csv", b"", r"a\.csv is empty"),
+        ("a.doc", b"x", r"a\.doc: .*\.doc "),
+        ("a.json", b'{"a": 1}', r"a\.json .*json_rows"),
         ("a.json", b'[{"a": 1},\n{]', r"a\.json:2: "),
-        ("a.jsonl", b"broken\n", "no line holds a JSON object"),
-        ("a.parquet", b"nonsense", "no Parquet file"),
+        ("a.jsonl", b"broken\n", r"a\.jsonl:1: "),
+        ("a.parquet", b"nonsense", r"a\.parquet .*Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_is_one_clear_sentence(read, name, data, words):
+def test_a_file_that_is_not_a_table_is_refused_by_name(read, name, data, words):
     with pytest.raises(DataError, match=words):
         read(name, data)
 

@@ -11,13 +11,13 @@ from jangin.core.config import Config
 from jangin.core.errors import DataError, MachineError
 from jangin.core.records import Example, Message
 from jangin.examples.readers.squad import Unusable
-from jangin.prepare.engine.build import COMPLETION, SYSTEM, draft, order_rows
+from jangin.prepare.engine.build import COMPLETION, SYSTEM, apply_row_steps, order_rows
 from jangin.prepare.engine.plan import AsGiven, Order, Plan
-from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_of
-from jangin.prepare.tables.schema import OURS, RAW, REASON, ROW
+from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_from_frame
+from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW
 from jangin.prepare.transforms.chats import read_messages
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT
-from jangin.prepare.transforms.steps import Step, decide, key_of, matching, split_steps
+from jangin.prepare.transforms.steps import Step, key_of, match_mode, split_steps, update_reasons
 
 
 class Template(Config):
@@ -159,7 +159,7 @@ def open_hub(format: HubRows, project_folder: Path) -> Table:
     frame = pl.from_arrow(rows.with_format("arrow")[:])
     if not isinstance(frame, pl.DataFrame):
         raise DataError(f"{format.id} is no table. Name another data set.")
-    return table_of(frame.lazy(), format.id)
+    return table_from_frame(frame.lazy(), format.id)
 
 
 def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
@@ -171,14 +171,14 @@ def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
 def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _Made:
     import polars as pl
 
-    columns = draft(table, plan, project_folder)
+    columns = apply_row_steps(table, plan, project_folder)
     _, whole = split_steps(plan.steps)
     if plan.group:
-        columns.need("group", plan.group)
-    keys = [key_of(PROMPT, matching(plan.steps)), pl.col(COMPLETION).hash(13).alias(ANSWER)]
+        columns.require("group", plan.group)
+    keys = [key_of(PROMPT, match_mode(plan.steps)), pl.col(COMPLETION).hash(13).alias(ANSWER)]
     frame = columns.frame.with_columns(keys).collect(engine="streaming")
     for step in whole:
-        frame = frame.with_columns(decide(step, frame))
+        frame = frame.with_columns(update_reasons(step, frame))
     answers = frame.filter(pl.col(REASON).is_null())[ANSWER]
     if len(answers) > 1 and answers.n_unique() == 1 and any(s.type == "labels" for s in plan.steps):
         raise DataError(
@@ -219,7 +219,7 @@ def _from_chats(table: Table, source: str) -> _Made:
             f"{source} has no column messages. There is: {', '.join(table.columns)}. Read it as "
             "`{type: table}` with a prompt and a completion of these columns."
         )
-    frame = table.frame.select(pl.col(*OURS, "messages")).collect(engine="streaming")
+    frame = table.frame.select(pl.col(*INTERNAL_COLUMNS, "messages")).collect(engine="streaming")
     made = _Made([], [])
     for row in frame.iter_rows(named=True):
         place = f"line {row[ROW]}"
@@ -237,6 +237,6 @@ def _from_chats(table: Table, source: str) -> _Made:
 
 
 def tokenizers_of(format: object) -> list[Path]:
-    """Files beside the rows that decide what comes out."""
+    """Tokenizer files that the steps of a format use, which its digest must cover."""
     steps = format.steps if isinstance(format, Template) else ()
     return [step.file for step in steps if step.type == "window" and step.counts_tokens]

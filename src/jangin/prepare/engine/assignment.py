@@ -1,4 +1,4 @@
-"""What becomes of every row: a split, or a reason; decided over all rows with a byte for each."""
+"""The assignment of every row: its split or the reason it was dropped, one byte per row."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,185 +7,190 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jangin.prepare.engine.spill import MOST_NAMED, PLACE, PORTION, Spool
+from jangin.prepare.engine.spill import INDEX, MAX_NAMED, PORTION, SpillFile
 from jangin.prepare.engine.stratified_split import (
-    MOST_STRATA,
+    MAX_STRATA,
     SPLITS,
-    draw,
-    refuse_empty,
-    strata_mode,
+    draw_splits,
+    refuse_empty_splits,
 )
-from jangin.prepare.tables.prefetch import mapped
+from jangin.prepare.tables.prefetch import thread_map
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.deduplicate import ANSWER, KEY, Deduplicate
-from jangin.prepare.transforms.steps import WholeStep, decide, needed
+from jangin.prepare.transforms.steps import TableStep, required_columns, update_reasons
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-GONE = len(SPLITS)
-"""Set aside by a step by row, with the reason that the row has."""
-_MOST_CODES = 255
+DROPPED = len(SPLITS)
+"""Code of a row that a row step dropped; its reason is in the column `REASON`."""
+_MAX_BYTE = 255
 
 
 @dataclass(slots=True)
-class Fates:
-    """A code for each row: its place in `SPLITS`, `GONE`, or one above that for each reason."""
+class RowAssignment:
+    """A code for each row: an index into `SPLITS`, `DROPPED`, or a reason of a table step."""
 
     codes: "np.ndarray"
+    """(rows,) uint8, or uint32 with more than 251 reasons; code `DROPPED + 1 + i` is
+    `reasons[i]`."""
     reasons: list[str] = field(default_factory=list)
-    """Those of the steps over all rows."""
+    """Drop reasons of the table steps."""
     answers: list[int] = field(default_factory=list)
-    """Hashes of the different answers that are left, up to one more than there may be strata."""
+    """Sorted hashes of the different answers of the kept rows; incomplete above `MAX_STRATA`."""
 
     @property
     def kept(self) -> "np.ndarray":
-        """Which rows go into a split."""
-        return self.codes < GONE
+        """(rows,) bool: the rows that have a split."""
+        return self.codes < DROPPED
 
     def code_of(self, reason: str) -> int:
-        """The code of a reason, which is a new one at first sight."""
+        """The code of a drop reason, which is added if it is new."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-            if GONE + len(self.reasons) > _MOST_CODES and self.codes.itemsize == 1:
+            if DROPPED + len(self.reasons) > _MAX_BYTE and self.codes.itemsize == 1:
                 self.codes = self.codes.astype("uint32")
-        return GONE + 1 + self.reasons.index(reason)
+        return DROPPED + 1 + self.reasons.index(reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why rows were set aside."""
+class DropReason:
+    """A reason with the rows that were dropped for it."""
 
     reason: str
     rows: int
     lines: tuple[int, ...]
-    """The first few, as the file counts."""
+    """The first few lines of the source file, from 1."""
 
 
-def settle(spool: Spool, whole: Sequence[WholeStep]) -> Fates:
-    """Take the steps over all rows; every row that is kept is in the first split so far.
+def apply_table_steps(spill: SpillFile, steps: Sequence[TableStep]) -> RowAssignment:
+    """Apply the table steps; every kept row is assigned to the first split for now.
 
-    Copies of a text are looked at bucket by bucket; other steps hold what they need of all rows.
+    `deduplicate` works bucket by bucket; the other steps hold the columns they need of all rows.
     """
     import numpy as np
     import polars as pl
 
-    fates = Fates(np.frombuffer(spool.gone, np.uint8) * np.uint8(GONE))
-    alone = any(not isinstance(step, Deduplicate) for step in whole)
-    names = dict.fromkeys([ANSWER, *(name for step in whole for name in needed(step))])
-    if whole:
-        buckets = spool.buckets(KEY, list(names), fates.kept, whole=alone)
-        for gone in mapped(partial(_gone, whole), buckets):
-            for reason, places in gone:
-                code = fates.code_of(reason)
-                fates.codes[places] = code
-    kept = fates.kept
+    assignment = RowAssignment(np.frombuffer(spill.dropped, np.uint8) * np.uint8(DROPPED))
+    single = any(not isinstance(step, Deduplicate) for step in steps)
+    names = dict.fromkeys([ANSWER, *(name for step in steps for name in required_columns(step))])
+    if steps:
+        buckets = spill.buckets(KEY, list(names), assignment.kept, single=single)
+        for dropped in thread_map(partial(_dropped, steps), buckets):
+            for reason, indices in dropped:
+                code = assignment.code_of(reason)
+                assignment.codes[indices] = code
+    kept = assignment.kept
     seen: set[int] = set()
-    for start, rows in spool.read(ANSWER):
+    for start, rows in spill.read(ANSWER):
         left = rows.filter(pl.Series(kept[start : start + len(rows)]))
-        seen.update(left[ANSWER].unique().head(MOST_STRATA + 1).to_list())
-        if len(seen) > MOST_STRATA:
+        seen.update(left[ANSWER].unique().head(MAX_STRATA + 1).to_list())
+        if len(seen) > MAX_STRATA:
             break
-    fates.answers = sorted(seen)
-    return fates
+    assignment.answers = sorted(seen)
+    return assignment
 
 
-def _gone(whole: Sequence[WholeStep], rows: "pl.DataFrame") -> "list[tuple[str, np.ndarray]]":
-    """(reason, places of the rows that go for it) of one bucket."""
+def _dropped(steps: Sequence[TableStep], rows: "pl.DataFrame") -> "list[tuple[str, np.ndarray]]":
+    """(drop reason, indices of its rows) of one bucket."""
     import polars as pl
 
     rows = rows.with_columns(pl.lit(None, pl.Categorical).alias(REASON))
-    for step in whole:
-        rows = rows.with_columns(decide(step, rows))
-    gone = rows.select(PLACE, REASON).filter(pl.col(REASON).is_not_null())
-    groups = gone.group_by(REASON, maintain_order=True)
-    return [(str(reason), group[PLACE].to_numpy()) for (reason,), group in groups]
+    for step in steps:
+        rows = rows.with_columns(update_reasons(step, rows))
+    dropped = rows.select(INDEX, REASON).filter(pl.col(REASON).is_not_null())
+    groups = dropped.group_by(REASON, maintain_order=True)
+    return [(str(reason), group[INDEX].to_numpy()) for (reason,), group in groups]
 
 
-def share(
-    spool: Spool, fates: Fates, unit: str, whole: Sequence[WholeStep],
+def assign_splits(
+    spill: SpillFile, assignment: RowAssignment, unit: str, steps: Sequence[TableStep],
     validation: float, test: float, seed: int,
 ) -> None:  # fmt: skip
-    """Share the rows that are kept out to the splits, as `share_out` does, bucket by bucket.
+    """Assign the kept rows to splits, stratified by answer; writes into `assignment.codes`.
 
-    Raises `SettingsError` where a split that was asked for gets no row.
+    Rows with the same value in the column `unit` get the same split. The stratum of a unit is its
+    most frequent answer, the first one of ties.
+
+    Raises `SettingsError` if a requested split is empty.
     """
     import numpy as np
     import polars as pl
 
-    kept = fates.kept
-    single = unit == KEY and any(
-        isinstance(s, Deduplicate) and s.conflicts != "keep" for s in whole
+    kept = assignment.kept
+    distinct = unit == KEY and any(
+        isinstance(s, Deduplicate) and s.conflicts != "keep" for s in steps
     )
-    if single:
-        strata = np.concatenate([_strata(rows, fates) for rows in _each(spool, kept)])
-        found = draw(strata, None, validation, test, seed)
-        refuse_empty(found, validation, test, np.broadcast_to(np.uint8(1), len(found)))
-        fates.codes[kept] = found
+    if distinct:
+        strata = np.concatenate([_strata(rows, assignment) for rows in _answers(spill, kept)])
+        splits = draw_splits(strata, None, validation, test, seed)
+        refuse_empty_splits(splits, validation, test, np.broadcast_to(np.uint8(1), len(splits)))
+        assignment.codes[kept] = splits
         return
-    heads = np.zeros(spool.rows, bool)
-    strata, sizes = np.zeros(spool.rows, np.uint8), np.zeros(spool.rows, np.uint32)
-    for rows in spool.buckets(unit, [ANSWER], kept):
-        units = _units(rows, unit, fates)
-        places = units[PLACE].to_numpy()
-        heads[places] = True
-        strata[places], sizes[places] = units["stratum"].to_numpy(), units["n"].to_numpy()
+    heads = np.zeros(spill.rows, bool)
+    strata, sizes = np.zeros(spill.rows, np.uint8), np.zeros(spill.rows, np.uint32)
+    for rows in spill.buckets(unit, [ANSWER], kept):
+        units = _units(rows, unit, assignment)
+        indices = units[INDEX].to_numpy()
+        heads[indices] = True
+        strata[indices], sizes[indices] = units["stratum"].to_numpy(), units["n"].to_numpy()
     sizes = sizes[heads]
-    found = draw(strata[heads], sizes, validation, test, seed)
-    fates.codes[heads] = found
-    for rows in spool.buckets(unit, [], kept):
-        first = rows.select(pl.col(PLACE).min().over(unit)).to_series()
-        fates.codes[rows[PLACE].to_numpy()] = fates.codes[first.to_numpy()]
-    refuse_empty(fates.codes[kept], validation, test, sizes)
+    assignment.codes[heads] = draw_splits(strata[heads], sizes, validation, test, seed)
+    for rows in spill.buckets(unit, [], kept):
+        first = rows.select(pl.col(INDEX).min().over(unit)).to_series()
+        assignment.codes[rows[INDEX].to_numpy()] = assignment.codes[first.to_numpy()]
+    refuse_empty_splits(assignment.codes[kept], validation, test, sizes)
 
 
-def _each(spool: Spool, kept: "np.ndarray") -> "Iterator[pl.DataFrame]":
-    """The answers of rows that are kept, portion by portion."""
+def _answers(spill: SpillFile, kept: "np.ndarray") -> "Iterator[pl.DataFrame]":
+    """The answer hashes of the kept rows, portion by portion."""
     import polars as pl
 
-    for start, rows in spool.read(ANSWER):
+    for start, rows in spill.read(ANSWER):
         yield rows.filter(pl.Series(kept[start : start + len(rows)]))
 
 
-def _units(rows: "pl.DataFrame", unit: str, fates: Fates) -> "pl.DataFrame":
-    """Of each unit the place of its first row, its most frequent stratum and its rows."""
+def _units(rows: "pl.DataFrame", unit: str, assignment: RowAssignment) -> "pl.DataFrame":
+    """For each unit the index of its first row, its stratum and its number of rows."""
     import polars as pl
 
-    coded = rows.with_columns(stratum=pl.Series(_strata(rows, fates), dtype=pl.UInt8))
+    coded = rows.with_columns(stratum=pl.Series(_strata(rows, assignment), dtype=pl.UInt8))
     return coded.group_by(unit, maintain_order=True).agg(
-        pl.col(PLACE).first(), strata_mode(), n=pl.len()
+        pl.col(INDEX).first(), pl.col("stratum").mode(maintain_order=True).first(), n=pl.len()
     )
 
 
-def _strata(rows: "pl.DataFrame", fates: Fates) -> "np.ndarray":
-    """The stratum of each row: its answer, where there are few."""
+def _strata(rows: "pl.DataFrame", assignment: RowAssignment) -> "np.ndarray":
+    """(rows,) uint8: the stratum of each row; all 0 if there are too many different answers."""
     import numpy as np
     import polars as pl
 
-    if len(fates.answers) > MOST_STRATA:
+    if len(assignment.answers) > MAX_STRATA:
         return np.zeros(len(rows), np.uint8)
-    old = pl.Series(fates.answers, dtype=pl.UInt64)
-    codes = rows[ANSWER].replace_strict(old, range(len(old)), return_dtype=pl.UInt8)
+    hashes = pl.Series(assignment.answers, dtype=pl.UInt64)
+    codes = rows[ANSWER].replace_strict(hashes, range(len(hashes)), return_dtype=pl.UInt8)
     return codes.to_numpy()
 
 
-def reasons_of(spool: Spool, fates: Fates) -> tuple[Reason, ...]:
-    """Why rows were set aside, the most frequent reason first."""
+def drop_reasons(spill: SpillFile, assignment: RowAssignment) -> tuple[DropReason, ...]:
+    """All drop reasons with their rows, the most frequent first."""
     import numpy as np
 
-    counts = Counter(spool.reasons)
-    lines = dict(spool.lines)
-    for code, reason in enumerate(fates.reasons, start=GONE + 1):
-        marked = fates.codes == code
-        counts[reason] += int(np.count_nonzero(marked))
-        first = [spool.line(place) for place in islice(_places(marked), MOST_NAMED)]
-        lines[reason] = sorted([*lines.get(reason, []), *first])[:MOST_NAMED]
+    counts = Counter(spill.reasons)
+    lines = dict(spill.lines)
+    for code, reason in enumerate(assignment.reasons, start=DROPPED + 1):
+        mask = assignment.codes == code
+        counts[reason] += int(np.count_nonzero(mask))
+        first = [spill.line_of(index) for index in islice(_indices(mask), MAX_NAMED)]
+        lines[reason] = sorted([*lines.get(reason, []), *first])[:MAX_NAMED]
     ordered = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return tuple(Reason(reason, counts[reason], tuple(sorted(lines[reason]))) for reason in ordered)
+    return tuple(
+        DropReason(reason, counts[reason], tuple(sorted(lines[reason]))) for reason in ordered
+    )
 
 
-def _places(marked: "np.ndarray") -> Iterator[int]:
-    """Where something is marked, looked up as far as it is asked for."""
-    for start in range(0, len(marked), PORTION):
-        yield from (marked[start : start + PORTION].nonzero()[0] + start).tolist()
+def _indices(mask: "np.ndarray") -> Iterator[int]:
+    """Indices where a mask is set, computed lazily in portions."""
+    for start in range(0, len(mask), PORTION):
+        yield from (mask[start : start + PORTION].nonzero()[0] + start).tolist()

@@ -1,9 +1,9 @@
-"""From a table to files that can be trained on, in one pass with bounded memory.
+"""Run a plan over a table with bounded memory and write the training files.
 
-    table -> steps by row -> spool on disk -> steps over all rows, on hashes -> shares -> files
+    table -> row steps -> spill file -> table steps, on hashes -> splits -> files
 
-Texts are only streamed, hashes are held bucket by bucket: a byte or two stand in memory for each
-row. What is not taken goes to a file of its own with its line and the reason.
+Texts are streamed and hashes are held bucket by bucket; per row, one or two bytes stay in memory.
+Dropped rows go to a file of their own, each with its line and the reason.
 """
 
 from collections import Counter, deque
@@ -15,267 +15,297 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from jangin.core.errors import DataError
-from jangin.prepare.engine.assignment import GONE, Fates, Reason, reasons_of, settle, share
-from jangin.prepare.engine.spill import Spool
-from jangin.prepare.engine.stratified_split import MOST_STRATA, SPLITS
-from jangin.prepare.tables.encodings import CACHED
-from jangin.prepare.tables.prefetch import ahead, mapped
+from jangin.prepare.engine.assignment import (
+    DROPPED,
+    DropReason,
+    RowAssignment,
+    apply_table_steps,
+    assign_splits,
+    drop_reasons,
+)
+from jangin.prepare.engine.plan import Order, Plan, Shuffled, Sorted
+from jangin.prepare.engine.spill import SpillFile
+from jangin.prepare.engine.stratified_split import MAX_STRATA, SPLITS
+from jangin.prepare.tables.encodings import CACHE_BYTES
+from jangin.prepare.tables.prefetch import prefetch, thread_map
 from jangin.prepare.tables.readers import Table, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
-from jangin.prepare.transforms.chats import SPREAD, spread_messages
-from jangin.prepare.transforms.columns import step_of
+from jangin.prepare.transforms.chats import CHAT_COLUMNS, unpack_messages
+from jangin.prepare.transforms.columns import Columns, step_name
 from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT
 from jangin.prepare.transforms.steps import (
-    WholeStep,
-    begin,
-    fill,
+    TableStep,
+    fill_template,
     key_of,
-    matching,
-    needed,
+    match_mode,
+    required_columns,
     split_steps,
 )
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from jangin.prepare.transforms.columns import Columns
-from jangin.prepare.engine.plan import Order, Plan, Shuffled, Sorted
-
 COMPLETION, SYSTEM, REJECTED = "__completion", "__system", "__rejected"
 GROUP, SPLIT = "__group", "__split"
-ASIDE = "aside"
+DROPPED_FILE = "aside"
+"""Key of the file of dropped rows, beside the names of the splits; also part of its file name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came out."""
+class PreparedData:
+    """Counts and files of a finished run."""
 
     rows: int
+    """Rows that were read."""
     read_as: str
+    """Format of the source file in words."""
     splits: dict[str, int]
+    """{split: rows}."""
     changed: dict[str, int]
-    """{step: rows that it changed}."""
-    reasons: tuple[Reason, ...]
+    """{row step: rows that it changed}."""
+    reasons: tuple[DropReason, ...]
     answers: dict[str, dict[str, int]]
-    """{split: {answer: rows}} where answers look like labels."""
+    """{split: {answer: rows}} if the answers look like labels, else empty."""
     files: dict[str, Path]
     digests: dict[str, str]
+    """{file: sha256}."""
 
 
-def draft(table: Table, plan: Plan, project_folder: Path) -> "Columns":
-    """The table after its steps by row, with prompt and answer, nothing computed yet."""
+def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
+    """The table after its row steps, with prompt and answer; lazy, nothing is computed yet.
+
+    Raises `SettingsError` if a step or a template names a column that does not exist, or the steps
+    are in the wrong order.
+    """
     import polars as pl
 
-    by_row, _ = split_steps(plan.steps)
-    columns = begin(table, project_folder)
+    row_steps, _ = split_steps(plan.steps)
+    columns = Columns(table.frame, list(table.columns), project_folder)
     if plan.source == "messages":
-        columns.need("messages", "messages")
-        columns.frame = spread_messages(columns.frame)
-        columns.names += [name for name in SPREAD if name not in columns.names]
-    for step in by_row:
+        columns.require("messages", "messages")
+        columns.frame = unpack_messages(columns.frame)
+        columns.names += [name for name in CHAT_COLUMNS if name not in columns.names]
+    for step in row_steps:
         step.apply(columns)
-    made = {PROMPT: fill(plan.prompt, columns, "prompt")}
-    made[COMPLETION] = fill(plan.completion, columns, "completion")
+    filled = {PROMPT: fill_template(plan.prompt, columns, "prompt")}
+    filled[COMPLETION] = fill_template(plan.completion, columns, "completion")
     if plan.system:
-        made[SYSTEM] = fill(plan.system, columns, "system")
+        filled[SYSTEM] = fill_template(plan.system, columns, "system")
     if plan.rejected:
-        made[REJECTED] = fill(plan.rejected, columns, "rejected")
-    columns.frame = columns.frame.with_columns(**made)
+        filled[REJECTED] = fill_template(plan.rejected, columns, "rejected")
+    columns.frame = columns.frame.with_columns(**filled)
     for name, word in ((PROMPT, "prompt"), (COMPLETION, "answer"), (REJECTED, "rejected answer")):
-        if name in made:
-            columns.set_aside(~pl.col(name).str.contains(r"\S"), f"the {word} is empty")
+        if name in filled:
+            columns.mark_dropped(~pl.col(name).str.contains(r"\S"), f"the {word} is empty")
     if plan.rejected:
-        columns.set_aside(
+        columns.mark_dropped(
             pl.col(COMPLETION) == pl.col(REJECTED), "chosen and rejected answer are the same"
         )
     return columns
 
 
-def prepare(
+def build_files(
     source: Path, plan: Plan, files: Mapping[str, Path], work: Path, project_folder: Path = Path()
-) -> Outcome:
-    """Write the files of the splits and, where it is named, of `aside`.
+) -> PreparedData:
+    """Write the file of each split in `files` and, if it is named, that of `DROPPED_FILE`.
 
-    `work` is an empty folder for the spool. Raises `DataError` or `SettingsError` where nothing
-    can be trained on what is left.
+    `work` is an empty folder for the spill file.
+
+    Raises `DataError` if the file cannot be read, no row is left, or all rows have the same answer.
+    Raises `SettingsError` if the plan does not fit the table, or a requested split is empty.
     """
     table = open_table(source, plan.table, work)
-    columns = draft(table, plan, project_folder)
-    _, whole = split_steps(plan.steps)
-    spool = Spool(work)
-    _spool(columns, plan, whole, spool)
-    fates = settle(spool, whole)
-    _check(spool, fates, source)
-    share(spool, fates, GROUP if plan.group else KEY, whole, plan.validation, plan.test, plan.seed)
-    answers, digests = _write(spool, fates, plan, files)
-    return Outcome(
-        rows=spool.rows,
+    columns = apply_row_steps(table, plan, project_folder)
+    _, steps = split_steps(plan.steps)
+    spill = SpillFile(work)
+    _spill_rows(columns, plan, steps, spill)
+    assignment = apply_table_steps(spill, steps)
+    _refuse_untrainable(spill, assignment, source)
+    unit = GROUP if plan.group else KEY
+    assign_splits(spill, assignment, unit, steps, plan.validation, plan.test, plan.seed)
+    answers, digests = _write_files(spill, assignment, plan, files)
+    return PreparedData(
+        rows=spill.rows,
         read_as=table.read_as,
-        splits={n: int((fates.codes == place).sum()) for place, n in enumerate(SPLITS)},
+        splits={n: int((assignment.codes == code).sum()) for code, n in enumerate(SPLITS)},
         files={name: path for name, path in files.items() if name in digests},
         digests=digests,
-        reasons=reasons_of(spool, fates),
-        changed={step_of(name): spool.changed[name] for name in columns.changes},
-        answers=_named(answers),
+        reasons=drop_reasons(spill, assignment),
+        changed={step_name(name): spill.changed[name] for name in columns.changes},
+        answers=_label_counts(answers),
     )
 
 
-def _spool(columns: "Columns", plan: Plan, whole: list[WholeStep], spool: Spool) -> None:
-    """Run the steps by row over the file, and keep what the rest needs."""
+def _spill_rows(columns: Columns, plan: Plan, steps: list[TableStep], spill: SpillFile) -> None:
+    """Run the row steps over the file and store the columns that the later passes need."""
     import polars as pl
 
-    extra = dict.fromkeys(name for step in whole for name in needed(step) if name != PROMPT)
-    columns.need("steps", *extra)
-    made = [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
+    required = (name for step in steps for name in required_columns(step))
+    extra = dict.fromkeys(name for name in required if name != PROMPT)
+    columns.require("steps", *extra)
     chosen = [pl.col(ROW).cast(pl.UInt32)]
-    chosen += [pl.col(name) for name in (REASON, RAW, PROMPT, COMPLETION, *made)]
+    chosen += [pl.col(name) for name in (REASON, RAW, PROMPT, COMPLETION, *_optional(plan))]
     chosen += [pl.col(name) for name in (*extra, *columns.changes)]
-    chosen.append(key_of(PROMPT, matching(plan.steps)))
+    chosen.append(key_of(PROMPT, match_mode(plan.steps)))
     chosen.append(pl.col(COMPLETION).str.strip_chars().hash(13).alias(ANSWER))
     if plan.group:
-        columns.need("group", plan.group)
+        columns.require("group", plan.group)
         chosen.append(pl.col(plan.group).hash(11).alias(GROUP))
-    spool.fill(columns.frame.select(chosen), columns.changes)
+    spill.write(columns.frame.select(chosen), columns.changes)
 
 
-def _check(spool: Spool, fates: Fates, source: Path) -> None:
-    """Refuse what nothing can be learned from."""
-    kept = fates.kept
+def _optional(plan: Plan) -> list[str]:
+    """Columns that only some plans have."""
+    return [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
+
+
+def _refuse_untrainable(spill: SpillFile, assignment: RowAssignment, source: Path) -> None:
+    """Raise `DataError` if no row is left, or only one answer."""
+    kept = assignment.kept
     rows = int(kept.sum())
     if not rows:
-        why = reasons_of(spool, fates)
-        most = f" (most often: {why[0].reason})" if why else ""
+        reasons = drop_reasons(spill, assignment)
+        most = f" (most frequent reason: {reasons[0].reason})" if reasons else ""
         raise DataError(
-            f"{source}: none of its {spool.rows} rows is left{most}. Look at the reasons, and "
-            "change the steps or the columns that are used."
+            f"{source}: all {spill.rows} rows were dropped{most}. Change the steps or the columns "
+            "of question and answer."
         )
-    if rows > 1 and len(fates.answers) == 1:
-        line = spool.line(int(kept.argmax()))
+    if rows > 1 and len(assignment.answers) == 1:
+        line = spill.line_of(int(kept.argmax()))
         raise DataError(
-            f"{source}: all {rows} rows that are left have the same answer as line {line}, so "
-            "there is nothing to tell apart. Add rows with other answers."
+            f"{source}: all {rows} remaining rows have the same answer as line {line}, so a model "
+            "cannot learn to choose. Add rows with other answers."
         )
 
 
-def _named(counts: Counter[tuple[int, str]]) -> dict[str, dict[str, int]]:
-    """Rows of each answer in each split, where there are few answers."""
+def _label_counts(counts: Counter[tuple[int, str]]) -> dict[str, dict[str, int]]:
+    """{split: {answer: rows}} if there are few answers, else empty."""
     answers = {text for _, text in counts}
     if counts.total() < 5 * len(answers):
         return {}
-    found: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
-    for place, text in sorted(counts, key=lambda key: _size(key[1])):
-        found[SPLITS[place]][text] = counts[place, text]
-    return {name: rows for name, rows in found.items() if rows}
+    labels: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
+    for split, text in sorted(counts, key=lambda key: _numeric_order(key[1])):
+        labels[SPLITS[split]][text] = counts[split, text]
+    return {name: rows for name, rows in labels.items() if rows}
 
 
-def _size(text: str) -> tuple[float, str]:
-    """Numbers by size, then texts."""
+def _numeric_order(text: str) -> tuple[float, str]:
+    """Sort key: numbers by size, then other texts."""
     try:
         return float(text), text
     except ValueError:
         return float("inf"), text
 
 
-def _write(
-    spool: Spool, fates: Fates, plan: Plan, files: Mapping[str, Path]
+def _write_files(
+    spill: SpillFile, assignment: RowAssignment, plan: Plan, files: Mapping[str, Path]
 ) -> tuple[Counter[tuple[int, str]], dict[str, str]]:
-    """One file for each split that was asked for, and one of what was set aside.
+    """Write one file for each requested split, and one for the dropped rows.
 
-    Returns the rows of (split, answer) where there are few answers, and the files' digests, which
-    are taken while the next lines are written.
+    Returns ({(index of split, answer): rows}, {file: sha256}); the first is empty if there are
+    many different answers. A thread hashes each file while the next rows are written.
     """
-    wanted = [name for name in SPLITS if name == "train" or getattr(plan, name)]
-    paths = {name: files[name] for name in (*wanted, ASIDE) if name in files}
+    requested = [name for name in SPLITS if name == "train" or getattr(plan, name)]
+    paths = {name: files[name] for name in (*requested, DROPPED_FILE) if name in files}
     answers: Counter[tuple[int, str]] = Counter()
     with ExitStack() as stack:
         targets = {name: stack.enter_context(path.open("wb")) for name, path in paths.items()}
         written = {name: stack.enter_context(path.open("rb")) for name, path in paths.items()}
         digests = {name: sha256() for name in paths}
 
-        def take(_: int) -> None:
+        def update_digests(_: int) -> None:
             for name, stream in written.items():
-                while data := stream.read(CACHED):
+                while data := stream.read(CACHE_BYTES):
                     digests[name].update(data)
 
-        deque(mapped(take, _written(spool, fates, plan, targets, answers), workers=1), maxlen=0)
+        portions = _write_portions(spill, assignment, plan, targets, answers)
+        deque(thread_map(update_digests, portions, workers=1), maxlen=0)
     return answers, {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def _written(
-    spool: Spool, fates: Fates, plan: Plan, targets: Mapping[str, IO[bytes]],
+def _write_portions(
+    spill: SpillFile, assignment: RowAssignment, plan: Plan, targets: Mapping[str, IO[bytes]],
     answers: Counter[tuple[int, str]],
 ) -> Iterator[int]:  # fmt: skip
-    """Write portion by portion, then what is put in another order; the rows in hand each time."""
+    """Write portion by portion, then the splits that are reordered; number of rows each time."""
     import polars as pl
 
     line = output_line(plan)
     held: dict[str, list[pl.DataFrame]] = {n: [] for n in targets if _is_reordered(plan, n)}
-    for portion in ahead(_sorted_out(spool, fates, plan, list(targets), answers)):
+    for portion in prefetch(_by_file(spill, assignment, plan, list(targets), answers)):
         for name, rows in portion.items():
             if name in held:
                 held[name].append(rows)
-            elif name == ASIDE:
+            elif name == DROPPED_FILE:
                 rows.write_ndjson(targets[name])
             else:
-                _append(rows, line, targets[name])
+                _write_lines(rows, line, targets[name])
         yield sum(map(len, portion.values()))
     for name, parts in held.items():
         rows = order_rows(pl.concat(parts, how="diagonal"), plan.order)
-        _append(rows, line, targets[name])
+        _write_lines(rows, line, targets[name])
         yield len(rows)
 
 
-def _sorted_out(
-    spool: Spool, fates: Fates, plan: Plan, targets: list[str], answers: Counter[tuple[int, str]]
-) -> "Iterator[dict[str, pl.DataFrame]]":
-    """The rows of each file, portion by portion; counts the answers on the way."""
+def _by_file(
+    spill: SpillFile, assignment: RowAssignment, plan: Plan, targets: list[str],
+    answers: Counter[tuple[int, str]],
+) -> "Iterator[dict[str, pl.DataFrame]]":  # fmt: skip
+    """{file: its rows} of each portion; adds to the counts of `answers`."""
     import polars as pl
 
-    reasons = pl.Series([None] * (GONE + 1) + fates.reasons, dtype=pl.String)
-    few = len(fates.answers) <= MOST_STRATA
-    made = [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
-    names = [ROW, REASON, RAW, PROMPT, COMPLETION, *made, *([ANSWER] if few else [])]
-    for start, texts in spool.read(*names):
-        rows = texts.with_columns(pl.Series(SPLIT, fates.codes[start : start + len(texts)]))
+    reasons = pl.Series([None] * (DROPPED + 1) + assignment.reasons, dtype=pl.String)
+    few = len(assignment.answers) <= MAX_STRATA
+    names = [ROW, REASON, RAW, PROMPT, COMPLETION, *_optional(plan), *([ANSWER] if few else [])]
+    for start, texts in spill.read(*names):
+        rows = texts.with_columns(pl.Series(SPLIT, assignment.codes[start : start + len(texts)]))
         if few:
-            answers.update(_counted(rows))
-        parts = {n: rows.filter(pl.col(SPLIT) == SPLITS.index(n)) for n in targets if n != ASIDE}
-        if ASIDE in targets:
-            parts[ASIDE] = _aside(rows.filter(pl.col(SPLIT) >= GONE), reasons)
+            answers.update(_count_answers(rows))
+        parts = {
+            n: rows.filter(pl.col(SPLIT) == SPLITS.index(n)) for n in targets if n != DROPPED_FILE
+        }
+        if DROPPED_FILE in targets:
+            parts[DROPPED_FILE] = dropped_rows(rows.filter(pl.col(SPLIT) >= DROPPED), reasons)
         yield parts
 
 
-def _counted(rows: "pl.DataFrame") -> dict[tuple[int, str], int]:
-    """Rows of each (split, answer)."""
+def _count_answers(rows: "pl.DataFrame") -> dict[tuple[int, str], int]:
+    """{(index of split, answer): rows}."""
     import polars as pl
 
     text = pl.col(COMPLETION).first().str.strip_chars()
-    kept = rows.filter(pl.col(SPLIT) < GONE).group_by(SPLIT, ANSWER).agg(text, pl.len())
-    return {(place, text): count for place, _, text, count in kept.iter_rows()}
+    kept = rows.filter(pl.col(SPLIT) < DROPPED).group_by(SPLIT, ANSWER).agg(text, pl.len())
+    return {(split, text): count for split, _, text, count in kept.iter_rows()}
 
 
-def _is_reordered(plan: Plan, split: str) -> bool:
-    """True where the rows of a split are held in memory to be put in another order."""
+def _is_reordered(plan: Plan, name: str) -> bool:
+    """True if the rows of a file are held in memory to be sorted or shuffled."""
     if isinstance(plan.order, Sorted):
-        return split == "train"
-    return isinstance(plan.order, Shuffled) and split != ASIDE
+        return name == "train"
+    return isinstance(plan.order, Shuffled) and name != DROPPED_FILE
 
 
-def _append(rows: "pl.DataFrame", line: "pl.Expr", target: IO[bytes]) -> None:
-    """Whole lines, written as they are."""
+def _write_lines(rows: "pl.DataFrame", line: "pl.Expr", target: IO[bytes]) -> None:
+    """Append one line per row, without CSV quoting."""
     rows.select(line).write_csv(target, include_header=False, quote_style="never")
 
 
-def _aside(rows: "pl.DataFrame", reasons: "pl.Series") -> "pl.DataFrame":
-    """Rows with their line in the file and the reason."""
+def dropped_rows(rows: "pl.DataFrame", reasons: "pl.Series") -> "pl.DataFrame":
+    """The rows of the file of dropped rows: line, reason, text, prompt, completion.
+
+    `reasons` are those of the table steps, indexed by the code in the column `SPLIT`.
+    """
     import polars as pl
 
-    why = pl.coalesce(REASON, pl.lit(reasons.gather(rows[SPLIT])))
-    return rows.select(line=ROW, reason=why, text=RAW, prompt=PROMPT, completion=COMPLETION)
+    reason = pl.coalesce(REASON, pl.lit(reasons.gather(rows[SPLIT])))
+    return rows.select(line=ROW, reason=reason, text=RAW, prompt=PROMPT, completion=COMPLETION)
 
 
 def output_line(plan: Plan) -> "pl.Expr":
-    """A line of output, as JSON text: lists of structs would take ten times as long."""
+    """A line of output as JSON text.
+
+    It is joined from strings, because encoding lists of structs takes ten times as long.
+    """
     import polars as pl
 
     def message(role: str, content: str) -> pl.Expr:
@@ -301,7 +331,7 @@ def _joined(*parts: "str | pl.Expr") -> "pl.Expr":
 
 
 def order_rows(rows: "pl.DataFrame", order: Order) -> "pl.DataFrame":
-    """The rows in another order."""
+    """The rows in the given order."""
     import numpy as np
     import polars as pl
 

@@ -12,20 +12,20 @@ OutputFormat = Literal["chat", "completion", "preference"]
 
 
 class AsGiven(Config):
-    """Rows stand as in the file."""
+    """Keep the order of the file."""
 
     type: Literal["as_given"] = "as_given"
 
 
 class Shuffled(Config):
-    """Rows stand in a drawn order; they are held in memory for that."""
+    """Shuffle the rows, which are held in memory for that."""
 
     type: Literal["shuffled"]
     seed: int = Field(default=0, ge=0)
 
 
 class Sorted(Config):
-    """Training rows stand by answer, numbers by size; they are held in memory for that."""
+    """Sort training rows by answer, numbers by size; the rows are held in memory for that."""
 
     type: Literal["sorted"]
 
@@ -34,37 +34,37 @@ Order = Annotated[AsGiven | Shuffled | Sorted, Field(discriminator="type")]
 
 
 class Plan(Config):
-    """All that decides what comes out: the same plan on the same file gives the same files."""
+    """All settings that affect the output: the same plan on the same file writes the same bytes."""
 
     table: TableSettings = TableSettings()
     source: Literal["columns", "messages"] = "columns"
-    """`messages`: the file holds chats, which become the columns system, prompt and completion."""
+    """`messages`: the file holds chats; they become the columns system, prompt and completion."""
     prompt: str = "{prompt}"
-    """Pattern of the prompt; `{column}` is filled in."""
+    """Template of the prompt; `{column}` is replaced by the cell."""
     completion: str = "{completion}"
-    """Pattern of the answer; of the better one, for preference."""
+    """Template of the answer; for preference pairs, of the chosen answer."""
     rejected: str = ""
-    """Pattern of the worse answer, for preference."""
+    """Template of the rejected answer, for preference pairs."""
     system: str = ""
-    """Pattern of a system message; none where it comes out empty."""
+    """Template of a system message; a row for which it is empty gets none."""
     steps: tuple[Step, ...] = ()
-    """Steps by row, then those over all rows."""
+    """Row steps first, then table steps."""
     format: OutputFormat = "chat"
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of rows that measure the loss during training."""
     test: float = Field(default=0.1, ge=0, lt=1)
-    """Share of rows that nothing is trained on."""
+    """Share of rows that are excluded from training."""
     group: str = ""
-    """Column whose equal values never fall into different splits, such as a document's id."""
+    """Column whose equal values always fall into the same split, such as a document id."""
     order: Order = AsGiven()
-    """Of the training rows; `sorted` leaves the other splits as given."""
+    """Order of the training rows; `sorted` leaves the other splits in the order of the file."""
     seed: int = Field(default=42, ge=0)
-    """Draws the splits."""
+    """Seed of the split."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_shares_and_rejected(self) -> Self:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must be below 1")
         if (self.format == "preference") != bool(self.rejected):
-            raise ValueError("`rejected` belongs to the format preference, which needs it")
+            raise ValueError("`rejected` is required for format preference, and only for it")
         return self

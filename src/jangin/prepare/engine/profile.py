@@ -1,6 +1,6 @@
-"""Look before training: what the examples are like, and what is wrong with them.
+"""Profile a data set: lengths, labels, languages, duplicates, personal data, other problems.
 
-Column work in polars, so that a million rows take seconds.
+All of it is column work in polars, so a million rows take seconds.
 """
 
 from collections.abc import Sequence
@@ -13,33 +13,35 @@ from jangin.text.pii import PERSONAL_DATA, found_in
 if TYPE_CHECKING:
     import polars as pl
 
-MOST_LABELS = 50
-"""Different answers up to which they are taken for labels."""
+MAX_LABELS = 50
+"""Maximum number of different answers that count as labels."""
 ROWS_PER_LABEL = 5
-"""... when there are so many rows for each."""
-MOST_READ = 100_000
-"""Answers that are read as numbers."""
+"""Minimum number of rows per label, on average."""
+MAX_READ = 100_000
+"""Maximum number of answers that are parsed as numbers."""
 LETTERS_OF_A_UNIT = 4
-MOST_SHOWN = 10
+"""Maximum number of letters beside a number."""
+MAX_SHOWN = 10
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 SCRIPTS = {"Hangul": r"\p{Hangul}", "Latin": r"\p{Latin}", "Han": r"\p{Han}", "kana": r"[ぁ-ヿ]"}
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """How a number is distributed over rows."""
+class Distribution:
+    """Distribution of a number over rows."""
 
     least: float
     most: float
     mean: float
     percentiles: dict[int, float]
+    """{percent: value}, for `PERCENTILES`."""
     values: Sequence[float] = field(repr=False, default=())
-    """All of them, to draw."""
+    """All values, for charts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """Rows that look alike for some reason, with a few of them."""
+class RowGroup:
+    """Rows with a common property, and samples of them."""
 
     name: str
     rows: int
@@ -48,35 +50,35 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class DataDescription:
-    """What a set of examples is like."""
+    """The profile of a data set."""
 
     rows: int
-    prompt_characters: Spread
-    answer_characters: Spread
-    tokens: Spread | None
-    """Of prompt and answer together; None without a tokenizer."""
+    prompt_characters: Distribution
+    answer_characters: Distribution
+    tokens: Distribution | None
+    """Tokens of prompt and answer together; None without a tokenizer."""
     tokens_of: int
-    """Rows whose tokens were counted."""
+    """Number of rows whose tokens were counted."""
     labels: dict[str, int]
-    """{answer: rows} where answers look like labels; empty otherwise."""
-    numbers: Spread | None
-    """Where nearly all answers are numbers and there are too many for labels."""
+    """{answer: rows} if the answers look like labels, else empty."""
+    numbers: Distribution | None
+    """Set if nearly all answers are numbers and too many for labels."""
     duplicates: int
-    """Rows whose prompt and answer another row has."""
+    """Rows with the prompt and answer of an earlier row."""
     repeated_prompts: int
-    """Rows whose prompt an earlier row has."""
-    conflicts: tuple[Suspect, ...]
-    """Prompts with different answers, the most frequent first."""
+    """Rows with the prompt of an earlier row."""
+    conflicts: tuple[RowGroup, ...]
+    """Prompts with different answers, the most frequent first; at most `MAX_SHOWN`."""
     conflicting_prompts: int
     languages: dict[str, int]
-    """{script: rows in which most letters are of it}."""
-    personal: tuple[Suspect, ...]
+    """{script: rows in which it has most letters}."""
+    personal: tuple[RowGroup, ...]
     longest: tuple[tuple[int, str], ...]
-    """(characters, beginning) of the longest rows."""
+    """(number of characters, beginning) of the longest rows."""
     empty_prompts: int
     empty_answers: int
     too_long: int | None
-    """Rows with more tokens than the model's context; None where that is not known."""
+    """Rows with more tokens than the model's context; None if unknown."""
     context: int | None
 
 
@@ -86,9 +88,10 @@ def describe(
     tokens: Sequence[int] | None = None,
     context: int | None = None,
 ) -> DataDescription:
-    """Describe rows of a prompt and an answer; raises ValueError when there are none.
+    """The profile of rows with a prompt and an answer each.
 
-    `tokens` of each row, or of the first rows only; `context` of the model that will read them.
+    `tokens` is the number of tokens of each row, or of the first rows only; `context` is the
+    context length of the model in tokens. Raises `ValueError` if there are no rows.
     """
     import polars as pl
 
@@ -108,9 +111,9 @@ def describe(
     counted = list(tokens) if tokens is not None else []
     return DataDescription(
         rows=len(frame),
-        prompt_characters=_spread(characters["p"]),
-        answer_characters=_spread(characters["a"]),
-        tokens=_spread(pl.Series(counted)) if counted else None,
+        prompt_characters=_distribution(characters["p"]),
+        answer_characters=_distribution(characters["a"]),
+        tokens=_distribution(pl.Series(counted)) if counted else None,
         tokens_of=len(counted),
         labels=labels,
         numbers=None if labels else _numbers(frame),
@@ -128,12 +131,12 @@ def describe(
     )
 
 
-def _spread(values: "pl.Series") -> Spread:
+def _distribution(values: "pl.Series") -> Distribution:
     quantiles = {
         percent: float(values.quantile(percent / 100, "nearest") or 0) for percent in PERCENTILES
     }
     mean = values.mean()
-    return Spread(
+    return Distribution(
         least=float(values.min() or 0),  # type: ignore[arg-type]  # numbers only
         most=float(values.max() or 0),  # type: ignore[arg-type]  # numbers only
         mean=float(mean or 0),  # type: ignore[arg-type]  # numbers only
@@ -143,29 +146,29 @@ def _spread(values: "pl.Series") -> Spread:
 
 
 def _labels(frame: "pl.DataFrame") -> dict[str, int]:
-    """Answers as labels: few of them, each many times, or one word that most rows repeat."""
+    """{answer: rows} if there are few different answers with many rows each, else empty."""
     counts = frame["answer"].str.strip_chars().value_counts(sort=True)
-    few = len(counts) <= MOST_LABELS and len(frame) >= ROWS_PER_LABEL * len(counts)
+    few = len(counts) <= MAX_LABELS and len(frame) >= ROWS_PER_LABEL * len(counts)
     if not few:
         return {}
     return dict(sorted(zip(counts["answer"], counts["count"], strict=True)))
 
 
-def _numbers(frame: "pl.DataFrame") -> Spread | None:
-    """Answers as numbers: nearly all are one, with a unit at most beside it."""
+def _numbers(frame: "pl.DataFrame") -> Distribution | None:
+    """Distribution of the answers if nearly all are one number with at most a unit."""
     import polars as pl
 
-    answers = frame["answer"].head(MOST_READ).str.strip_chars()
+    answers = frame["answer"].head(MAX_READ).str.strip_chars()
     beside = answers.str.replace_all(r"[\d\s\p{P}\p{S}]", "").str.len_chars()
     values = [
         value
         for answer, letters in zip(answers, beside, strict=True)
         if letters <= LETTERS_OF_A_UNIT and (value := read_number(answer)) is not None
     ]
-    return _spread(pl.Series(values)) if len(values) >= 0.9 * len(answers) else None
+    return _distribution(pl.Series(values)) if len(values) >= 0.9 * len(answers) else None
 
 
-def _conflicts(frame: "pl.DataFrame") -> tuple[tuple[Suspect, ...], int]:
+def _conflicts(frame: "pl.DataFrame") -> tuple[tuple[RowGroup, ...], int]:
     import polars as pl
 
     grouped = (
@@ -179,8 +182,8 @@ def _conflicts(frame: "pl.DataFrame") -> tuple[tuple[Suspect, ...], int]:
         .sort(["rows", "prompt"], descending=[True, False])
     )
     shown = [
-        Suspect(row["prompt"], row["rows"], tuple(row["answers"][:MOST_SHOWN]))
-        for row in grouped.head(MOST_SHOWN).iter_rows(named=True)
+        RowGroup(row["prompt"], row["rows"], tuple(row["answers"][:MAX_SHOWN]))
+        for row in grouped.head(MAX_SHOWN).iter_rows(named=True)
     ]
     return tuple(shown), len(grouped)
 
@@ -193,26 +196,26 @@ def _languages(frame: "pl.DataFrame") -> dict[str, int]:
         **{name: text.str.count_matches(pattern) for name, pattern in SCRIPTS.items()}
     )
     most = counts.max_horizontal()
-    found = {name: int(((counts[name] == most) & (most > 0)).sum()) for name in SCRIPTS}
-    found["none"] = int((most == 0).sum())
-    return {name: rows for name, rows in found.items() if rows}
+    languages = {name: int(((counts[name] == most) & (most > 0)).sum()) for name in SCRIPTS}
+    languages["none"] = int((most == 0).sum())
+    return {name: rows for name, rows in languages.items() if rows}
 
 
-def _personal(frame: "pl.DataFrame") -> tuple[Suspect, ...]:
+def _personal(frame: "pl.DataFrame") -> tuple[RowGroup, ...]:
     import polars as pl
 
     text = pl.col("prompt") + "\n" + pl.col("answer")
-    suspects = []
+    groups = []
     for name in PERSONAL_DATA:
-        found = frame.select(hit=found_in(text, name)).drop_nulls()["hit"]
-        if len(found):
-            masked = tuple(dict.fromkeys(map(mask, found.head(100))))[:MOST_SHOWN]
-            suspects.append(Suspect(name, len(found), masked))
-    return tuple(suspects)
+        hits = frame.select(hit=found_in(text, name)).drop_nulls()["hit"]
+        if len(hits):
+            masked = tuple(dict.fromkeys(map(mask, hits.head(100))))[:MAX_SHOWN]
+            groups.append(RowGroup(name, len(hits), masked))
+    return tuple(groups)
 
 
 def mask(text: str) -> str:
-    """The text with all but its beginning and its end hidden: a report goes around."""
+    """The text with all but its first and last two characters hidden, as reports are shared."""
     if len(text) <= 4:
         return "•" * len(text)
     return text[:2] + "•" * (len(text) - 4) + text[-2:]
@@ -222,7 +225,7 @@ def _longest(frame: "pl.DataFrame") -> tuple[tuple[int, str], ...]:
     import polars as pl
 
     size = pl.col("prompt").str.len_chars() + pl.col("answer").str.len_chars()
-    top = frame.with_columns(size=size).sort("size", descending=True).head(MOST_SHOWN)
+    top = frame.with_columns(size=size).sort("size", descending=True).head(MAX_SHOWN)
     return tuple((int(row["size"]), str(row["prompt"])[:120]) for row in top.iter_rows(named=True))
 
 

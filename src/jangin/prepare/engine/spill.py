@@ -1,7 +1,8 @@
-"""Rows on disk between the steps by row and the files: read again portion by portion, in order.
+"""Rows spilled to disk between the row steps and the output files, and read back in order.
 
-What all rows are decided by, hashes, is read by buckets: rows with one hash fall into one bucket,
-so that only a few buckets' hashes are in memory at a time, however many rows there are.
+Decisions over all rows use hashes only. These are read in buckets: rows with the same hash fall
+into the same bucket, so only a few buckets of hashes are in memory at a time, for any number of
+rows.
 """
 
 from collections import Counter
@@ -10,154 +11,165 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jangin.prepare.tables.prefetch import mapped
+from jangin.prepare.tables.prefetch import thread_map
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-PLACE = "__place"
+INDEX = "__index"
+"""Column with the index of a row, from 0, counted over all rows of the table."""
 PORTION = 50_000
-"""Rows of a portion, at least."""
+"""Minimum number of rows of a portion, except the last one."""
 BUCKET = 1 << 18
-"""Rows of a bucket, on average at most."""
-MOST_NAMED = 5
+"""Maximum number of rows of a bucket, on average."""
+MAX_NAMED = 5
+"""Lines that are listed for each drop reason."""
 
 
 @dataclass(slots=True)
-class Spool:
-    """Rows in portions, with what was counted as they came in."""
+class SpillFile:
+    """Rows in portions, one Arrow file each, with the counts taken while they were written."""
 
     folder: Path
     bucket: int = BUCKET
     rows: int = 0
-    portions: list[Path] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    """File of each portion."""
     starts: list[int] = field(default_factory=list)
-    """Place of each portion's first row."""
-    gone: bytearray = field(default_factory=bytearray)
-    """1 for each row that a step by row set aside."""
+    """Index of the first row of each portion."""
+    dropped: bytearray = field(default_factory=bytearray)
+    """1 for each row that a row step dropped, else 0; one byte per row."""
     changed: Counter[str] = field(default_factory=Counter)
+    """{column of changes: number of rows}."""
     reasons: Counter[str] = field(default_factory=Counter)
+    """{drop reason: number of rows}, row steps only."""
     lines: dict[str, list[int]] = field(default_factory=dict)
-    """{reason: the first few lines that were set aside for it}."""
-    largest: int = 0
-    """Most rows of a bucket."""
+    """{drop reason: first lines of the file that were dropped for it}."""
+    largest_bucket: int = 0
+    """Number of rows of the largest bucket that was read."""
 
-    def fill(self, frame: "pl.LazyFrame", changes: Sequence[str]) -> None:
-        """Run a query and keep its rows; columns of `changes` are only summed."""
-        for path in mapped(_store, self._incoming(frame, changes), workers=1):
-            self.portions.append(path)
+    def write(self, frame: "pl.LazyFrame", changes: Sequence[str]) -> None:
+        """Run a query and store its rows; the boolean columns in `changes` are summed, not stored.
 
-    def _incoming(
+        `frame` has the columns `ROW`, `REASON` and `RAW`.
+        """
+        for path in thread_map(_store, self._portions(frame, changes), workers=1):
+            self.paths.append(path)
+
+    def _portions(
         self, frame: "pl.LazyFrame", changes: Sequence[str]
     ) -> "Iterator[tuple[pl.DataFrame, Path]]":
-        """Portions of a query's rows, counted, and where they go."""
+        """Portions of a query's rows, already counted, each with the path of its file."""
         import polars as pl
 
-        waiting: list[pl.DataFrame] = []
+        pending: list[pl.DataFrame] = []
         for batch in frame.collect_batches(engine="streaming"):
-            waiting.append(batch)
-            if sum(map(len, waiting)) >= PORTION:
-                yield self._counted(pl.concat(waiting), changes)
-                waiting = []
-        if waiting:
-            yield self._counted(pl.concat(waiting), changes)
+            pending.append(batch)
+            if sum(map(len, pending)) >= PORTION:
+                yield self._counted(pl.concat(pending), changes)
+                pending = []
+        if pending:
+            yield self._counted(pl.concat(pending), changes)
 
     def _counted(self, rows: "pl.DataFrame", changes: Sequence[str]) -> "tuple[pl.DataFrame, Path]":
         import polars as pl
 
         for name in changes:
             self.changed[name] += int(rows[name].sum())
-        marked = rows[REASON].is_not_null()
-        self.gone += marked.cast(pl.UInt8).to_numpy().tobytes()
-        if marked.any():
-            self._count(rows.filter(marked))
+        dropped = rows[REASON].is_not_null()
+        self.dropped += dropped.cast(pl.UInt8).to_numpy().tobytes()
+        if dropped.any():
+            self._count_reasons(rows.filter(dropped))
         path = self.folder / f"{len(self.starts):06}.arrow"
         unused = [name for name in (REASON, RAW) if rows[name].null_count() == len(rows)]
         self.starts.append(self.rows)
         self.rows += len(rows)
         return rows.drop(*changes, *unused), path
 
-    def _count(self, gone: "pl.DataFrame") -> None:
+    def _count_reasons(self, dropped: "pl.DataFrame") -> None:
         import polars as pl
 
-        found = gone.group_by(REASON).agg(pl.len(), first=pl.col(ROW).head(MOST_NAMED))
-        for reason, count, lines in found.iter_rows():
+        counts = dropped.group_by(REASON).agg(pl.len(), first=pl.col(ROW).head(MAX_NAMED))
+        for reason, count, lines in counts.iter_rows():
             self.reasons[reason] += count
-            self.lines[reason] = [*self.lines.get(reason, []), *lines][:MOST_NAMED]
+            self.lines[reason] = [*self.lines.get(reason, []), *lines][:MAX_NAMED]
 
     def read(self, *names: str) -> "Iterator[tuple[int, pl.DataFrame]]":
-        """(place of the first row, portion); all columns where none is named."""
-        for number, start in enumerate(self.starts):
-            yield start, self.portion(number, *names)
+        """(index of the first row, rows) of each portion; all columns if none is named."""
+        for portion, start in enumerate(self.starts):
+            yield start, self.read_portion(portion, *names)
 
-    def portion(self, number: int, *names: str) -> "pl.DataFrame":
-        """The rows of one portion; all columns where none is named."""
+    def read_portion(self, portion: int, *names: str) -> "pl.DataFrame":
+        """The rows of one portion; all columns if none is named."""
         import polars as pl
 
-        frame = pl.scan_ipc(self.portions[number])
-        there = frame.collect_schema().names()
-        unused = [pl.lit(None, pl.String).alias(n) for n in (REASON, RAW) if n not in there]
+        frame = pl.scan_ipc(self.paths[portion])
+        stored = frame.collect_schema().names()
+        unused = [pl.lit(None, pl.String).alias(n) for n in (REASON, RAW) if n not in stored]
         frame = frame.with_columns(unused)
         return (frame.select(names) if names else frame).collect()
 
-    def line(self, place: int) -> int:
-        """The line in the file of one row."""
+    def line_of(self, index: int) -> int:
+        """The line in the source file of the row with this index."""
         return next(
-            int(rows[ROW][place - start])
+            int(rows[ROW][index - start])
             for start, rows in self.read(ROW)
-            if start <= place < start + len(rows)
+            if start <= index < start + len(rows)
         )
 
     def buckets(
-        self, key: str, names: Sequence[str], kept: "np.ndarray", *, whole: bool = False
+        self, key: str, names: Sequence[str], kept: "np.ndarray", *, single: bool = False
     ) -> "Iterator[pl.DataFrame]":
-        """Rows that are `kept`, in order, with `PLACE`, `key` and other columns of hashes.
+        """The rows of the mask `kept` (rows,) bool, in buckets.
 
-        Rows with one key come in one bucket; all rows in one where `whole`, then with any columns.
+        Each bucket has the columns `INDEX` (uint32, ascending), `key` and `names`. All rows with
+        the same key are in the same bucket. With `single` there is one bucket of all rows, and
+        `names` may have any type; otherwise `key` and `names` must be uint64, as hashes are.
         """
         import polars as pl
 
-        count = 1 if whole else -(-int(kept.sum()) // self.bucket)
+        count = 1 if single else -(-int(kept.sum()) // self.bucket)
         if count == 1:
             parts = []
             for start, rows in self.read(key, *names):
-                numbered = rows.with_columns(_places(start, start + len(rows)))
-                parts.append(numbered.filter(pl.Series(kept[start : start + len(rows)])))
-            self.largest = max(self.largest, sum(map(len, parts)))
+                indexed = rows.with_columns(_indices(start, start + len(rows)))
+                parts.append(indexed.filter(pl.Series(kept[start : start + len(rows)])))
+            self.largest_bucket = max(self.largest_bucket, sum(map(len, parts)))
             yield pl.concat(parts)
             return
-        for table in self._scatter(count, key, names, kept):
-            self.largest = max(self.largest, len(table))
-            yield pl.DataFrame({name: table[name] for name in (PLACE, key, *names)})
+        for bucket in self._partition(count, key, names, kept):
+            self.largest_bucket = max(self.largest_bucket, len(bucket))
+            yield pl.DataFrame({name: bucket[name] for name in (INDEX, key, *names)})
 
-    def _scatter(
+    def _partition(
         self, count: int, key: str, names: Sequence[str], kept: "np.ndarray"
     ) -> "Iterator[np.ndarray]":
-        """Rows by the remainder of their key, through files."""
+        """`count` structured arrays of rows, by key modulo `count`, written to files in between."""
         import numpy as np
 
-        kind = np.dtype([(PLACE, np.uint32), (key, np.uint64), *((n, np.uint64) for n in names)])
+        kind = np.dtype([(INDEX, np.uint32), (key, np.uint64), *((n, np.uint64) for n in names)])
 
-        def by_bucket(number: int) -> "tuple[np.ndarray, np.ndarray]":
-            start, rows = self.starts[number], self.portion(number, key, *names)
+        def by_bucket(portion: int) -> "tuple[np.ndarray, np.ndarray]":
+            """(rows sorted by bucket, end of each bucket but the last)."""
+            start, rows = self.starts[portion], self.read_portion(portion, key, *names)
             chosen = np.flatnonzero(kept[start : start + len(rows)])
             keys = rows[key].to_numpy()[chosen]
-            home = (keys % np.uint64(count)).astype(np.uint16)
-            order = np.argsort(home, kind="stable")
-            taken = np.empty(len(chosen), kind)
-            taken[PLACE] = chosen[order] + start
-            taken[key] = keys[order]
+            bucket = (keys % np.uint64(count)).astype(np.uint16)
+            order = np.argsort(bucket, kind="stable")
+            records = np.empty(len(chosen), kind)
+            records[INDEX] = chosen[order] + start
+            records[key] = keys[order]
             for name in names:
-                taken[name] = rows[name].to_numpy()[chosen[order]]
-            return taken, np.cumsum(np.bincount(home, minlength=count))[:-1]
+                records[name] = rows[name].to_numpy()[chosen[order]]
+            return records, np.cumsum(np.bincount(bucket, minlength=count))[:-1]
 
-        paths = [self.folder / f"bucket-{number}" for number in range(count)]
+        paths = [self.folder / f"bucket-{bucket}" for bucket in range(count)]
         streams = [path.open("wb") for path in paths]
         try:
-            for sorted_rows, ends in mapped(by_bucket, range(len(self.starts))):
-                for stream, part in zip(streams, np.split(sorted_rows, ends), strict=True):
+            for records, ends in thread_map(by_bucket, range(len(self.starts))):
+                for stream, part in zip(streams, np.split(records, ends), strict=True):
                     part.tofile(stream)
         finally:
             for stream in streams:
@@ -171,12 +183,12 @@ def _store(portion: "tuple[pl.DataFrame, Path]") -> Path:
     import polars as pl
 
     rows, path = portion
-    # Texts as one run of bytes are read back three times as fast as string views.
+    # Strings with offsets (the oldest layout) are read back three times as fast as string views.
     rows.write_ipc(path, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
     return path
 
 
-def _places(start: int, end: int) -> "pl.Expr":
+def _indices(start: int, end: int) -> "pl.Expr":
     import polars as pl
 
-    return pl.int_range(start, end, dtype=pl.UInt32).alias(PLACE)
+    return pl.int_range(start, end, dtype=pl.UInt32).alias(INDEX)

@@ -1,9 +1,15 @@
-"""Remedies for answers that are numbers: written for people, or mixed with cells that hold none."""
+"""Suggestions for numeric answers: formatted for people, or mixed with other cells."""
 
 from typing import TYPE_CHECKING, Any
 
 from jangin.prepare.engine.build import COMPLETION
-from jangin.prepare.suggestions.suggestion import Look, Numbers, Offers, Remedy, with_step
+from jangin.prepare.suggestions.suggestion import (
+    NumericAnswers,
+    Profile,
+    Suggestion,
+    Suggestions,
+    with_step,
+)
 from jangin.prepare.transforms.columns import Number, as_text
 from jangin.prepare.transforms.numbers import counts_of, is_number, number_of
 
@@ -16,54 +22,56 @@ _PLAIN = r"^\s*[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\s*$"
 
 
 def number_counts() -> "dict[str, pl.Expr]":
-    """What `numbers_of` is told, to be counted in some pass over all rows."""
+    """Aggregates that `numeric_answers` needs, to be computed in any pass over all rows."""
     import polars as pl
 
     text = pl.col(COMPLETION)
     number = is_number(text)
     return {
         "rows": number.sum(),
-        "written": (number & ~text.str.contains(_PLAIN)).sum(),
+        "formatted": (number & ~text.str.contains(_PLAIN)).sum(),
         "other": (~number).sum(),
         "example": text.filter(~number).first(),
     }
 
 
-def numbers_of(look: Look, rows: int, written: int, other: int, example: str) -> Numbers | None:
-    """Numbers where nearly all answers are one, and they are one column."""
-    column = look.single(look.plan.completion)
-    together = rows + other
-    if not rows or not column or look.plan.format == "preference":
+def numeric_answers(
+    profile: Profile, rows: int, formatted: int, other: int, example: str
+) -> NumericAnswers | None:
+    """The counts if nearly all answers are numbers and come from one column, else None."""
+    column = profile.single(profile.plan.completion)
+    total = rows + other
+    if not rows or not column or profile.plan.format == "preference":
         return None
-    if rows >= NEARLY_ALL * together:
-        return Numbers(column, rows, written, other)
-    if rows >= MANY * together:
-        _say_others(look, rows, other, example)
+    if rows >= NEARLY_ALL * total:
+        return NumericAnswers(column, rows, formatted, other)
+    if rows >= MANY * total:
+        _notify_mixed(profile, rows, other, example)
     return None
 
 
-def _say_others(look: Look, rows: int, other: int, example: str) -> None:
-    """It takes somebody to say what `3/4` among numbers is, and what half a column of words is."""
-    look.say(
-        f"{rows:,} of {rows + other:,} answers are numbers, {other:,} are none, such as "
-        f"{example.strip()!r}; they stay. If numbers are what is to be learned, correct the others "
-        "in the file or take them out, and prepare it again"
+def _notify_mixed(profile: Profile, rows: int, other: int, example: str) -> None:
+    """Show that answers are mixed: what `3/4` among numbers means, only the user can decide."""
+    profile.notify(
+        f"{rows:,} of {rows + other:,} answers are numbers, {other:,} are not, such as "
+        f"{example.strip()!r}; they are kept. If the model should learn numbers, correct or remove "
+        "the others in the file and run prepare again"
     )
 
 
-def _effect(look: Look, column: str) -> dict[str, Any]:
-    """What the step of both remedies does to the rows: {gone, other, changed, before, after}."""
+def _effect(profile: Profile, column: str) -> dict[str, Any]:
+    """Effect of the step of both suggestions: {dropped, other, changed, before, after}."""
     import polars as pl
 
     text, value = pl.col("text"), pl.col("value")
-    gone = ~is_number(text) | value.is_null() | (pl.col("several") > 1)
-    changed = ~gone & as_text(value).ne(text)
+    dropped = ~is_number(text) | value.is_null() | (pl.col("several") > 1)
+    changed = ~dropped & as_text(value).ne(text)
     signs = changed & ~text.str.contains(_PLAIN)
     shown = pl.when(signs.any()).then(signs).otherwise(changed)
-    cells = look.frame().select(text=column, value=number_of(column), several=counts_of(column))
+    cells = profile.frame().select(text=column, value=number_of(column), several=counts_of(column))
     counts = cells.select(
-        gone=gone.sum(),
-        other=text.filter(gone).first(),
+        dropped=dropped.sum(),
+        other=text.filter(dropped).first(),
         changed=changed.sum(),
         before=text.filter(shown).first(),
         after=as_text(value.filter(shown).first()),
@@ -75,53 +83,53 @@ def _step(column: str) -> Number:
     return Number(type="number", column=column, only=True)
 
 
-def written_numbers(look: Look) -> Offers:
-    """Sums as people write them: without signs and separators one number is one text."""
-    found = look.numbers
-    if found is None or not found.written:
-        return look.plan
-    effect = _effect(look, found.column)
-    gone, changed = effect["gone"], effect["changed"]
+def formatted_numbers(profile: Profile) -> Suggestions:
+    """Suggest plain numbers for formatted ones, so that equal numbers are equal texts."""
+    numbers = profile.numbers
+    if numbers is None or not numbers.formatted:
+        return profile.plan
+    effect = _effect(profile, numbers.column)
+    dropped, changed = effect["dropped"], effect["changed"]
     if not changed:
-        return look.plan
-    aside = f"; {gone:,} are not one number, such as {effect['other'].strip()!r}" if gone else ""
-    look.plan = yield Remedy(
+        return profile.plan
+    other = f"; {dropped:,} are not one number, such as {effect['other'].strip()!r}"
+    profile.plan = yield Suggestion(
         name="numbers",
         level="recommended",
-        finding=f"{changed:,} answers are numbers with signs, separators, units or zeros at the "
-        f"end, such as {effect['before'].strip()!r}{aside}",
-        question=f"write them like {effect['after']}"
-        + (", and set rows without one number aside" if gone else ""),
-        rows=gone + changed,
-        change=lambda plan: with_step(plan, _step(found.column)),
+        finding=f"{changed:,} answers are numbers with signs, separators, units or trailing zeros, "
+        f"such as {effect['before'].strip()!r}" + (other if dropped else ""),
+        action=f"write them like {effect['after']}"
+        + (", and drop the rows that are not one number" if dropped else ""),
+        rows=dropped + changed,
+        change=lambda plan: with_step(plan, _step(numbers.column)),
     )
-    return look.plan
+    return profile.plan
 
 
-def mixed_numbers(look: Look) -> Offers:
-    """Free answers that are plain numbers but for some without any digit, such as `ask us`."""
+def mixed_numbers(profile: Profile) -> Suggestions:
+    """Suggest to drop the few answers without a digit, such as `ask us`, among plain numbers."""
     import polars as pl
 
-    found = look.numbers
-    if found is None or found.written or not found.other:
-        return look.plan
+    numbers = profile.numbers
+    if numbers is None or numbers.formatted or not numbers.other:
+        return profile.plan
     text = pl.col(COMPLETION)
     odd = ~is_number(text) & text.str.contains("[0-9]")
-    counted = look.count(digits=odd.any(), first=text.filter(odd).first())
-    if counted["digits"]:
-        _say_others(look, found.rows, found.other, counted["first"])
-        return look.plan
-    effect = _effect(look, found.column)
-    gone, changed = effect["gone"], effect["changed"]
+    counts = profile.count(digits=odd.any(), first=text.filter(odd).first())
+    if counts["digits"]:
+        _notify_mixed(profile, numbers.rows, numbers.other, counts["first"])
+        return profile.plan
+    effect = _effect(profile, numbers.column)
+    dropped, changed = effect["dropped"], effect["changed"]
     shorter = f"{effect['before']!r} as {effect['after']!r}" if changed else ""
-    look.plan = yield Remedy(
+    profile.plan = yield Suggestion(
         name="numbers",
         level="recommended",
-        finding=f"{found.rows:,} answers are numbers, and {found.other:,} hold none, such as "
+        finding=f"{numbers.rows:,} answers are numbers, and {numbers.other:,} hold none, such as "
         f"{effect['other'].strip()!r}",
-        question="set rows without a number aside"
-        + (f", and write {changed:,} numbers shorter, such as {shorter}" if changed else ""),
-        rows=gone + changed,
-        change=lambda plan: with_step(plan, _step(found.column)),
+        action="drop the rows without a number"
+        + (f", and shorten {changed:,} numbers, such as {shorter}" if changed else ""),
+        rows=dropped + changed,
+        change=lambda plan: with_step(plan, _step(numbers.column)),
     )
-    return look.plan
+    return profile.plan

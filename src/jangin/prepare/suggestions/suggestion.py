@@ -1,4 +1,4 @@
-"""One remedy for rows, and the look at the rows that it comes from."""
+"""One suggested fix, and the profile of the rows that it is based on."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from jangin.prepare.engine.plan import Plan
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT, NearDuplicates
 from jangin.prepare.transforms.steps import (
-    WHOLE,
+    TABLE_STEPS,
     RowStep,
-    WholeStep,
+    TableStep,
+    columns_in,
     key_of,
-    matching,
-    named_in,
+    match_mode,
     split_steps,
 )
 
@@ -25,93 +25,101 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
-    """Something that should be done, and why."""
+class Suggestion:
+    """A change of the plan, and the evidence for it."""
 
     name: str
     level: Literal["necessary", "recommended"]
     finding: str
-    """What is wrong, with figures."""
-    question: str
-    """What would be done."""
+    """What is wrong, with figures; a sentence without its full stop."""
+    action: str
+    """What accepting it does, in the imperative."""
     rows: int
+    """Rows that it changes or drops; 0 if it affects all rows alike."""
     change: Callable[[Plan], Plan]
 
 
-Offers = Generator[Remedy, Plan, Plan]
+Suggestions = Generator[Suggestion, Plan, Plan]
+"""Yields suggestions, receives the plan after each one, returns the last plan."""
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """Answers that are one number each."""
+class NumericAnswers:
+    """Counts of a column of answers of which most are one number."""
 
     column: str
     rows: int
-    written: int
-    """Those with a sign, separators or a unit."""
+    """Answers that are one number."""
+    formatted: int
+    """Those of `rows` with a sign, separators or a unit."""
     other: int
-    """Answers that are none."""
+    """Answers that are not one number."""
 
 
 @dataclass(slots=True)
-class Look:
-    """The rows as the plan leaves them so far."""
+class Profile:
+    """The rows under the current plan, and what is known about them."""
 
-    draft: Callable[[Plan], "Columns"]
+    transform: Callable[[Plan], "Columns"]
+    """The table after the row steps of a plan."""
     plan: Plan
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
+    """Shows a line to the user."""
     labels: list[int] = field(default_factory=list)
-    """Rows of each label; empty where the answers are none."""
-    numbers: "Numbers | None" = None
-    """Where the answers are one column, and nearly all of them numbers."""
+    """Number of rows of each label; empty if the answers are not labels."""
+    numbers: NumericAnswers | None = None
+    """Set if the answers are one column and nearly all of them are numbers."""
     near: "pl.Series | None" = None
-    """What the step `near_duplicates` decided: looking again would take as long again."""
+    """Drop reasons of the accepted step `near_duplicates`, kept because it is slow."""
 
     def frame(self) -> "pl.LazyFrame":
-        """Rows that are kept, with their prompt and answer."""
+        """The rows that the row steps keep, with prompt and answer."""
         import polars as pl
 
-        return self.draft(self.plan).frame.filter(pl.col(REASON).is_null())
+        return self.transform(self.plan).frame.filter(pl.col(REASON).is_null())
 
     def count(self, **measures: "pl.Expr") -> dict[str, Any]:
-        """Figures over all rows that are kept."""
+        """Aggregates over the rows that the row steps keep; one pass over the file."""
         return self.frame().select(**measures).collect(engine="streaming").row(0, named=True)
 
-    def left(self, *names: str) -> "pl.DataFrame":
-        """`KEY`, `ANSWER` and columns of the rows that stay after the steps over all rows, too.
+    def kept(self, *names: str) -> "pl.DataFrame":
+        """`KEY`, `ANSWER` and the columns `names` of the rows that all steps keep.
 
-        `near_duplicates` needs `PROMPT` among them where it has not decided yet.
+        `names` must include `PROMPT` if the plan has `near_duplicates` and `near` is not set.
         """
         import polars as pl
 
-        key = key_of(PROMPT, matching(self.plan.steps))
+        key = key_of(PROMPT, match_mode(self.plan.steps))
         answer = pl.col(COMPLETION).str.strip_chars().hash(13).alias(ANSWER)
         rows = self.frame().select(key, answer, *names).collect(engine="streaming")
         for step in split_steps(self.plan.steps)[1]:
             known = self.near if isinstance(step, NearDuplicates) else None
-            rows = rows.filter((step.decide(rows) if known is None else known).is_null())
+            rows = rows.filter((step.drop_reasons(rows) if known is None else known).is_null())
         return rows
 
     def recount(self, rows: "pl.DataFrame") -> None:
-        """The rows of each label among those that are left."""
+        """Update `labels` from the kept rows."""
         if self.labels:
             self.labels = rows[ANSWER].value_counts()["count"].to_list()
 
-    def single(self, pattern: str) -> str:
-        """The column that a pattern consists of; empty where there is more to it."""
-        names = named_in(pattern)
-        return names[0] if len(names) == 1 and pattern == f"{{{names[0]}}}" else ""
+    def single(self, template: str) -> str:
+        """The column if a template is nothing but one column, else an empty string."""
+        names = columns_in(template)
+        return names[0] if len(names) == 1 and template == f"{{{names[0]}}}" else ""
 
     def columns(self) -> tuple[str, ...]:
-        """Every column that ends up in a file."""
+        """All columns that are used by a template, once each."""
         plan = self.plan
-        patterns = (plan.prompt, plan.completion, plan.rejected, plan.system)
-        return tuple(dict.fromkeys(name for text in patterns for name in named_in(text)))
+        templates = (plan.prompt, plan.completion, plan.rejected, plan.system)
+        return tuple(dict.fromkeys(name for text in templates for name in columns_in(text)))
 
 
-def with_step(plan: Plan, step: RowStep | WholeStep) -> Plan:
-    """The plan with one step more, steps over all rows last."""
-    whole = [old for old in plan.steps if isinstance(old, WHOLE)]
-    by_row = [old for old in plan.steps if not isinstance(old, WHOLE)]
-    (whole if isinstance(step, WHOLE) else by_row).append(step)  # type: ignore[arg-type]  # told apart by WHOLE
-    return plan.model_copy(update={"steps": (*by_row, *whole)})
+def with_step(plan: Plan, step: RowStep | TableStep) -> Plan:
+    """The plan with one more step; table steps stay last."""
+    table_steps = [old for old in plan.steps if isinstance(old, TABLE_STEPS)]
+    row_steps = [old for old in plan.steps if not isinstance(old, TABLE_STEPS)]
+    if isinstance(step, TABLE_STEPS):
+        table_steps.append(step)
+    else:
+        row_steps.append(step)
+    return plan.model_copy(update={"steps": (*row_steps, *table_steps)})

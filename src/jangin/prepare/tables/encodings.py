@@ -1,4 +1,4 @@
-"""Which encoding a file of rows is in, and the file in UTF-8."""
+"""Detect text encodings and convert files to UTF-8."""
 
 import codecs
 from pathlib import Path
@@ -7,24 +7,27 @@ from typing import Literal
 from jangin.core.errors import DataError
 
 SAMPLE_BYTES = 1 << 20
-CHUNK = 1 << 22
-CACHED = 1 << 18
-"""Bytes that stay in the processor's cache while they are looked at."""
+CHUNK_BYTES = 1 << 22
+CACHE_BYTES = 1 << 18
+"""Size of a read that stays in the processor's cache while it is processed."""
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 Encoding = Literal["auto", "utf-8", "cp949", "utf-16"]
 
 
 def detect_encoding(path: Path) -> str:
-    """`utf-8`, `utf-8-sig`, `utf-16` or `cp949`; raises `DataError` naming the first bad line."""
+    """`utf-8`, `utf-8-sig`, `utf-16`, `utf-16-le`, `utf-16-be` or `cp949`.
+
+    Raises `DataError` if it is none of them; the message names the first line that is not UTF-8.
+    """
     with path.open("rb") as stream:
         sample = stream.read(SAMPLE_BYTES)
     for mark, encoding in _MARKS:
         if sample.startswith(mark):
             return encoding
     if len(sample) > 3 and b"\x00" in sample:
-        for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-            if sample[place::2].count(0) > 0.2 * len(sample[place::2]):
+        for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if sample[offset::2].count(0) > 0.2 * len(sample[offset::2]):
                 return encoding
     if _is_utf8(path):
         return "utf-8"
@@ -36,20 +39,20 @@ def detect_encoding(path: Path) -> str:
         return "cp949"
     raise DataError(
         f"{path}:{_line_of(path, bad)}: byte {bad} is neither UTF-8 nor CP949 (Korean Windows). "
-        "Save the file as UTF-8, or name its encoding."
+        "Save the file as UTF-8, or set encoding."
     )
 
 
 def _is_utf8(path: Path) -> bool:
-    """Whether all of a file is UTF-8, looked at with vector instructions."""
+    """True if a whole file is UTF-8; polars checks it with vector instructions."""
     import polars as pl
 
     rest = b""
     try:
         with path.open("rb") as stream:
-            while data := stream.read(CACHED):
+            while data := stream.read(CACHE_BYTES):
                 data = rest + data
-                end = _last_character(data)
+                end = _last_boundary(data)
                 pl.Series([data[:end]], dtype=pl.Binary).cast(pl.String)
                 rest = data[end:]
         pl.Series([rest], dtype=pl.Binary).cast(pl.String)
@@ -58,18 +61,19 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _last_character(data: bytes) -> int:
-    """Where the last character begins, which may be torn; the end where none can."""
+def _last_boundary(data: bytes) -> int:
+    """Offset of the last character, which may be incomplete; the end if none begins there."""
     ends = range(len(data) - 1, max(len(data) - 5, -1), -1)
-    return next((place for place in ends if data[place] & 0xC0 != 0x80), len(data))
+    return next((offset for offset in ends if data[offset] & 0xC0 != 0x80), len(data))
 
 
 def _first_bad_byte(path: Path, encoding: str) -> int | None:
+    """Offset of the first byte that cannot be decoded; None if all can."""
     decoder = codecs.getincrementaldecoder(encoding)()
     done = 0
     with path.open("rb") as stream:
         while True:
-            data = stream.read(CHUNK)
+            data = stream.read(CHUNK_BYTES)
             pending = len(decoder.getstate()[0])
             try:
                 decoder.decode(data, final=not data)
@@ -86,32 +90,36 @@ def _line_of(path: Path, byte: int) -> int:
 
 
 def as_utf8(path: Path, encoding: Encoding, work: Path) -> tuple[Path, str]:
-    """(the file, or a copy of it in UTF-8 with LF line ends; the encoding it was in)."""
-    found = detect_encoding(path) if encoding == "auto" else encoding
+    """(the file, or a copy of it in UTF-8 with LF line ends; its encoding).
+
+    Raises `DataError` if the file is not in `encoding`, or `auto` does not recognise it.
+    """
+    actual = detect_encoding(path) if encoding == "auto" else encoding
     with path.open("rb") as stream:
         sample = stream.read(SAMPLE_BYTES)
-    plain = found in ("utf-8", "utf-8-sig") and (b"\r" not in sample or b"\n" in sample)
+    plain = actual in ("utf-8", "utf-8-sig") and (b"\r" not in sample or b"\n" in sample)
     if plain:
         bad = None if encoding == "auto" else _first_bad_byte(path, "utf-8")
         if bad is not None:
             raise DataError(
                 f"{path}:{_line_of(path, bad)}: byte {bad} is not UTF-8. Set encoding: auto."
             )
-        return path, found
+        return path, actual
     copy = work / f"{path.stem}.utf8{path.suffix}"
     try:
-        with path.open(encoding=found, newline=None) as source, copy.open("w") as target:
-            while text := source.read(CHUNK):
+        with path.open(encoding=actual, newline=None) as source, copy.open("w") as target:
+            while text := source.read(CHUNK_BYTES):
                 target.write(text)
     except UnicodeError as error:
         raise DataError(
-            f"{path} is not {found} throughout: {error}. Set encoding: auto, or save it as UTF-8."
+            f"{path} cannot be decoded as {actual}: {error}. Set encoding: auto, or save it "
+            "as UTF-8."
         ) from error
-    return copy, found
+    return copy, actual
 
 
 def sample_lines(path: Path) -> list[str]:
-    """The first lines of a UTF-8 file, its byte order mark aside, a torn last one left out."""
+    """The complete lines in the first MiB of a UTF-8 file, without a byte order mark."""
     with path.open("rb") as stream:
         data = stream.read(SAMPLE_BYTES)
         more = bool(stream.read(1))

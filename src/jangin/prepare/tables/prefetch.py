@@ -1,6 +1,7 @@
-"""Two things at once, in order and with bounded memory, by threads.
+"""Compute the next item in a thread while the caller works on the current one.
 
-For work that frees the interpreter: files, polars, numpy and digests do so, plain Python does not.
+Useful for work that releases the interpreter lock, as files, polars, numpy and hashing do; plain
+Python code gains nothing.
 """
 
 from collections import deque
@@ -15,35 +16,36 @@ Result = TypeVar("Result")
 WORKERS = 2
 
 
-def mapped(
+def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = WORKERS
 ) -> Iterator[Result]:
-    """`map` in threads: results in order, one more item in flight than there are workers.
+    """`map` in threads: results in order, at most `workers + 1` of them pending.
 
-    The items are drawn in the caller's thread, where an error of the function is raised too.
+    The items are read in the caller's thread, and errors of `function` are raised there, too.
     """
-    waiting: deque[Future[Result]] = deque()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The items in order, the next one made in a thread while the caller has the one before."""
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
+    """The items in order; a thread reads the next one while the caller has the current one."""
     source = iter(items)
 
-    def following() -> list[Item]:
+    def next_item() -> list[Item]:
+        """One item, or an empty list at the end."""
         return list(islice(source, 1))
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(following)
-        while found := waiting.result():
-            waiting = pool.submit(following)
-            yield found[0]
+        pending = pool.submit(next_item)
+        while batch := pending.result():
+            pending = pool.submit(next_item)
+            yield batch[0]

@@ -1,7 +1,7 @@
-"""Tables as others write them, read lazily, every cell as text: CSV, TSV, XLSX, JSON, Parquet.
+"""Lazy readers for tables of any origin: CSV, TSV, XLSX, JSON, JSONL, Parquet, the hub.
 
-A row has the columns of the file and three of ours: its line in the file, why it was set aside
-(null while it is kept), and the line as it stands where it could not be read.
+Every cell is read as text. Besides the columns of the file a row has `INTERNAL_COLUMNS`: its line
+in the file, its drop reason (null if it is kept) and, if it could not be parsed, its text.
 """
 
 import json
@@ -14,61 +14,67 @@ from pydantic import Field
 
 from jangin.core.config import Config
 from jangin.core.errors import DataError, MachineError
-from jangin.prepare.tables.encodings import CHUNK, Encoding, as_utf8, sample_lines
-from jangin.prepare.tables.schema import OURS, RAW, REASON, ROW, clean_names
+from jangin.prepare.tables.encodings import CHUNK_BYTES, Encoding, as_utf8, sample_lines
+from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW, clean_names
 
 if TYPE_CHECKING:
     import polars as pl
 
 SAMPLE_LINES = 1000
+"""Lines of a JSONL file whose keys become the columns."""
 _DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
 
 Delimiter = Literal["auto", "comma", "tab", "semicolon", "pipe"]
 
 
 class TableSettings(Config):
-    """How a file of rows is read; `auto` looks at the file."""
+    """How a table is read; `auto` detects the setting from the file."""
 
     encoding: Encoding = "auto"
-    """`auto` knows byte order marks, UTF-8 and CP949 (Korean Windows)."""
+    """`auto` detects byte order marks, UTF-8, UTF-16 and CP949 (Korean Windows)."""
     delimiter: Delimiter = "auto"
-    """Between the cells of a CSV or TSV file."""
+    """Delimiter between the cells of a CSV or TSV file."""
     quotes: Literal["auto", "csv", "none"] = "auto"
-    """`csv`: a cell in quotation marks may hold delimiters and line ends; `none`: a quotation mark
-    is a character like any other, as in many TSV files."""
+    """`csv`: a cell in quotation marks may hold delimiters and line ends; `none`: quotation marks
+    are ordinary characters, as in many TSV files."""
     columns: tuple[str, ...] = ()
-    """Names of the columns of a CSV, TSV or XLSX file whose first line is not the names."""
+    """Column names of a CSV, TSV or XLSX file without a heading."""
     sheet: str = ""
-    """Of an XLSX file; the first one by default."""
+    """Sheet of an XLSX file; default: the first."""
     json_rows: str = ""
-    """Key under which a JSON file holds its rows, such as `data`; else it is a list of rows."""
+    """Key of a JSON file that holds the list of rows, such as `data`; default: the only list."""
 
     first_rows: int = Field(default=0, ge=0)
-    """Only so many rows, from the beginning; 0 takes all."""
+    """Read only this number of rows from the beginning; 0: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file opened as rows."""
+    """A file, opened but not yet read."""
 
     frame: "pl.LazyFrame"
-    """Text columns of the file, and `OURS`."""
+    """The columns of the file, as text, and `INTERNAL_COLUMNS`."""
     columns: tuple[str, ...]
-    """Of the file, in order."""
+    """Columns of the file, in order."""
     read_as: str
-    """In words: `CSV, cp949`."""
+    """Format in words, such as `cp949, comma, quoted`."""
 
 
 def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
-    """Open a file by its ending; `work` is a folder for copies in UTF-8, which must outlive it.
+    """Open a file by its extension.
 
-    Raises `DataError` for a file that is no table and `MachineError` for a missing package.
+    Converted copies are written to the folder `work`, which must exist as long as the table.
+
+    Raises `DataError` if the file does not exist, is empty or is not a table.
+    Raises `MachineError` if the package for spreadsheets is not installed.
     """
     if not path.is_file():
-        raise DataError(f"{path} is no file. Name a CSV, TSV, XLSX, JSON, JSONL or Parquet file.")
+        raise DataError(
+            f"{path} is not a file. Name a CSV, TSV, XLSX, JSON, JSONL or Parquet file."
+        )
     kind = path.suffix.lower().lstrip(".")
     if not path.stat().st_size:
-        raise DataError(f"{path} is empty. Name a file with rows in it.")
+        raise DataError(f"{path} is empty. Name a file that has rows.")
     if kind in ("csv", "tsv", "txt"):
         table = _delimited(path, settings, work)
     elif kind in ("jsonl", "ndjson"):
@@ -81,7 +87,7 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
         table = _sheet(path, settings)
     else:
         raise DataError(
-            f"{path}: no reader for files that end in .{kind}. Save it as .csv, .tsv, .xlsx, "
+            f"{path}: files of type .{kind} are not supported. Save it as .csv, .tsv, .xlsx, "
             ".json, .jsonl or .parquet."
         )
     if not settings.first_rows:
@@ -89,8 +95,8 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
     return Table(table.frame.head(settings.first_rows), table.columns, table.read_as)
 
 
-def table_of(rows: "pl.LazyFrame", read_as: str) -> Table:
-    """A table of rows that are there already, such as a data set of the hub; cells become text."""
+def table_from_frame(rows: "pl.LazyFrame", read_as: str) -> Table:
+    """A table from a frame, such as a data set of the hub; its cells are converted to text."""
     import polars as pl
 
     schema = rows.collect_schema()
@@ -107,7 +113,7 @@ def table_of(rows: "pl.LazyFrame", read_as: str) -> Table:
             column = column.cast(pl.String)
         texts.append(column.alias(name))
     frame = rows.select(texts).with_row_index(ROW, offset=1)
-    frame = frame.with_columns(pl.col(ROW).cast(pl.Int64), *_kept())
+    frame = frame.with_columns(pl.col(ROW).cast(pl.Int64), *_no_reasons())
     return Table(frame, tuple(schema), read_as)
 
 
@@ -122,7 +128,7 @@ def _holds_bytes(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> bool:
 
 
 def _without_bytes(cells: "pl.Series") -> "pl.Series":
-    """Cells as text; bytes that are no UTF-8, such as pictures, are missing."""
+    """Cells as text; binary cells that are not UTF-8, such as images, become null."""
     import polars as pl
 
     return pl.Series(cells.name, [_text(_readable(cell)) for cell in cells.to_list()], pl.String)
@@ -141,92 +147,100 @@ def _readable(value: object) -> object:
     return str(value) if isinstance(value, date | time | timedelta) else value
 
 
-def _kept() -> "list[pl.Expr]":
+def _no_reasons() -> "list[pl.Expr]":
+    """`REASON` and `RAW` of kept rows."""
     import polars as pl
 
     return [pl.lit(None, pl.String).alias(REASON), pl.lit(None, pl.String).alias(RAW)]
 
 
 def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
-    from jangin.prepare.tables.csv import plain_rows, quoted_rows, sniff
+    from jangin.prepare.tables.csv import scan_plain, scan_quoted, sniff
 
     source, encoding = as_utf8(path, settings.encoding, work)
     named = _DELIMITERS.get(settings.delimiter, "")
-    style = sniff(source, path.suffix.lower(), named, settings.quotes)
-    reader = quoted_rows if style.quoted else plain_rows
-    frame, columns = reader(source, style, settings.columns, work)
-    name = next(word for word, mark in _DELIMITERS.items() if mark == style.delimiter)
-    return Table(frame, columns, f"{encoding}, {name}" + (", quoted" if style.quoted else ""))
+    dialect = sniff(source, path.suffix.lower(), named, settings.quotes)
+    reader = scan_quoted if dialect.quoted else scan_plain
+    frame, columns = reader(source, dialect, settings.columns, work)
+    name = next(word for word, mark in _DELIMITERS.items() if mark == dialect.delimiter)
+    return Table(frame, columns, f"{encoding}, {name}" + (", quoted" if dialect.quoted else ""))
 
 
 def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
-    """Lines of JSON objects; the columns are the keys of the first thousand."""
+    """A file of JSON objects, one per line; the keys of the first ones are the columns."""
     import polars as pl
 
     source, encoding = as_utf8(path, settings.encoding, work)
     keys: dict[str, None] = {}
     for line in sample_lines(source)[:SAMPLE_LINES]:
-        value = _object(line)
+        value = _parse(line)
         keys |= dict.fromkeys(value if isinstance(value, dict) else ())
     if not keys:
-        raise DataError(f"{path}:1: no line holds a JSON object. Write one object on each line.")
+        raise DataError(
+            f"{path}:1: the first {SAMPLE_LINES:,} lines hold no JSON object. Write one object per "
+            "line."
+        )
     schema = dict.fromkeys(keys, pl.String)
     read_as = f"{encoding}, JSON lines"
-    whole = pl.scan_ndjson(source, schema=schema)
-    # polars writes lists and objects in a text column as something like JSON, unescaped.
+    rows = pl.scan_ndjson(source, schema=schema)
+    # In a text column polars renders lists and objects as JSON without escapes.
     nested = pl.any_horizontal(pl.all().str.contains(r"^[\[{]").any())
     try:
-        looked = whole.select(pl.len().alias(ROW), nested.alias("__nested"))
-        rows, lists = looked.collect(engine="streaming").row(0)
-        regular = rows == _count_lines(source) and not lists
+        counts = rows.select(pl.len().alias(ROW), nested.alias("__nested"))
+        objects, lists = counts.collect(engine="streaming").row(0)
+        regular = objects == _count_lines(source) and not lists
     except pl.exceptions.PolarsError:
         regular = False
     if regular:
-        frame = whole.with_row_index(ROW, offset=1).with_columns(
-            pl.col(ROW).cast(pl.Int64), *_kept()
+        frame = rows.with_row_index(ROW, offset=1).with_columns(
+            pl.col(ROW).cast(pl.Int64), *_no_reasons()
         )
         return Table(frame, tuple(keys), read_as)
-    numbers, broken = _separate(source, work / "objects.jsonl")
+    lines, malformed = _separate(source, work / "objects.jsonl")
     good = pl.scan_ndjson(work / "objects.jsonl", schema=schema)
-    good = pl.concat([good, pl.LazyFrame({ROW: numbers}, {ROW: pl.Int64})], how="horizontal")
+    good = pl.concat([good, pl.LazyFrame({ROW: lines}, {ROW: pl.Int64})], how="horizontal")
     bad = pl.LazyFrame(
-        [(number, "the line is no JSON object", line) for number, line in broken],
-        schema=dict.fromkeys(OURS, pl.String) | {ROW: pl.Int64},
+        [(line, "the line is no JSON object", text) for line, text in malformed],
+        schema=dict.fromkeys(INTERNAL_COLUMNS, pl.String) | {ROW: pl.Int64},
         orient="row",
     )
-    frame = pl.concat([good.with_columns(*_kept()), bad], how="diagonal").sort(ROW)
+    frame = pl.concat([good.with_columns(*_no_reasons()), bad], how="diagonal").sort(ROW)
     return Table(frame, tuple(keys), read_as)
 
 
 def _count_lines(path: Path) -> int:
-    """Lines with anything in them, unless several in a row are empty."""
+    """Number of lines, empty ones included."""
     count, last = 0, b"\n"
     with path.open("rb") as stream:
-        while data := stream.read(CHUNK):
+        while data := stream.read(CHUNK_BYTES):
             count += data.count(b"\n")
             last = data[-1:]
     return count + (last != b"\n")
 
 
 def _separate(path: Path, target: Path) -> tuple[list[int], list[tuple[int, str]]]:
-    """Copy the lines that hold an object, cells as text; (their numbers, the other lines)."""
-    numbers: list[int] = []
-    broken: list[tuple[int, str]] = []
+    """Copy the lines that hold an object to `target`, with cells as text.
+
+    Returns (numbers of these lines, (number, text) of the others that are not empty).
+    """
+    lines: list[int] = []
+    malformed: list[tuple[int, str]] = []
     with path.open(encoding="utf-8-sig") as stream, target.open("w") as copy:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
+        for line, text in enumerate(stream, start=1):
+            if not text.strip():
                 continue
-            value = _object(line)
+            value = _parse(text)
             if isinstance(value, dict):
                 cells = {key: _text(cell) for key, cell in value.items()}
                 copy.write(json.dumps(cells) + "\n")
-                numbers.append(number)
+                lines.append(line)
             else:
-                broken.append((number, line.rstrip("\n")))
-    return numbers, broken
+                malformed.append((line, text.rstrip("\n")))
+    return lines, malformed
 
 
-def _object(line: str) -> Any:
+def _parse(line: str) -> Any:
+    """The JSON value of a line; None if it is not JSON."""
     try:
         return json.loads(line)
     except ValueError:
@@ -234,7 +248,7 @@ def _object(line: str) -> Any:
 
 
 def _json(path: Path, settings: TableSettings, work: Path) -> Table:
-    """A JSON file that is a list of objects, or holds one under a key."""
+    """A JSON file that is a list of objects, or has such a list under a key."""
     import polars as pl
 
     source, encoding = as_utf8(path, settings.encoding, work)
@@ -242,8 +256,8 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
         data = json.loads(source.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}: {error.msg}. Mend that line, or save one object on each line "
-            "as .jsonl, where a broken line costs only itself."
+            f"{path}:{error.lineno}: {error.msg}. Correct that line, or save one object per line "
+            "as .jsonl, where only malformed lines are dropped."
         ) from error
     rows = data
     if isinstance(data, dict):
@@ -252,10 +266,10 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
         rows = data.get(key)
     if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
         raise DataError(
-            f"{path} is no list of objects. Set json_rows to the key that holds the list."
+            f"{path} is not a list of objects. Set json_rows to the key that holds the list."
         )
     keys = dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row)
-    good = [isinstance(row, dict) for row in rows]
+    valid = [isinstance(row, dict) for row in rows]
     columns = {
         key: [_text(row.get(key)) if isinstance(row, dict) else None for row in rows]
         for key in keys
@@ -263,17 +277,17 @@ def _json(path: Path, settings: TableSettings, work: Path) -> Table:
     frame = pl.DataFrame(columns, schema=dict.fromkeys(keys, pl.String)).with_columns(
         pl.Series(ROW, range(1, len(rows) + 1), pl.Int64),
         pl.Series(
-            REASON, [None if ok else "the entry is no JSON object" for ok in good], pl.String
+            REASON, [None if ok else "the entry is no JSON object" for ok in valid], pl.String
         ),
         pl.Series(
-            RAW, [None if ok else _text(r) for ok, r in zip(good, rows, strict=True)], pl.String
+            RAW, [None if ok else _text(r) for ok, r in zip(valid, rows, strict=True)], pl.String
         ),
     )
     return Table(frame.lazy(), tuple(keys), f"{encoding}, JSON")
 
 
 def _text(value: object) -> str | None:
-    """A cell as text: numbers as they are written, lists and objects as JSON."""
+    """A cell as text: whole numbers without a decimal point, lists and objects as JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, datetime | date | time):
@@ -289,9 +303,9 @@ def _parquet(path: Path) -> Table:
     import polars as pl
 
     try:
-        return table_of(pl.scan_parquet(path), "Parquet")
+        return table_from_frame(pl.scan_parquet(path), "Parquet")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} is no Parquet file: {error}. Write it again.") from error
+        raise DataError(f"{path} is not a Parquet file: {error}. Export it again.") from error
 
 
 def _sheet(path: Path, settings: TableSettings) -> Table:
@@ -301,7 +315,7 @@ def _sheet(path: Path, settings: TableSettings) -> Table:
         import python_calamine
     except ImportError as error:
         raise MachineError(
-            f"{path}: workbooks need the package python-calamine. Install it with: "
+            f"{path}: reading spreadsheets needs the package python-calamine. Install it with: "
             "pip install 'jangin[tables]'"
         ) from error
     try:
@@ -309,24 +323,24 @@ def _sheet(path: Path, settings: TableSettings) -> Table:
         names = book.sheet_names
         if settings.sheet and settings.sheet not in names:
             raise DataError(
-                f"{path} has no sheet {settings.sheet!r}. There is: {', '.join(names)}."
+                f"{path} has no sheet {settings.sheet!r}. The sheets are: {', '.join(names)}."
             )
         rows = book.get_sheet_by_name(settings.sheet or names[0]).to_python(skip_empty_area=False)
     except python_calamine.CalamineError as error:
-        raise DataError(f"{path} is no workbook: {error}. Save it again as .xlsx.") from error
+        raise DataError(f"{path} is not a spreadsheet: {error}. Save it as .xlsx.") from error
     cells = [[_text(cell) or "" for cell in row] for row in rows]
     if settings.columns:
         header, first = clean_names(list(settings.columns)), 1
     elif cells:
         header, first, cells = clean_names(cells[0]), 2, cells[1:]
     if not cells or not header:
-        raise DataError(f"{path} has no rows. Name another sheet under `sheet`.")
-    numbered = [(number, row) for number, row in enumerate(cells, start=first) if any(row)]
+        raise DataError(f"{path} has no rows. Set sheet to another one.")
+    numbered = [(line, row) for line, row in enumerate(cells, start=first) if any(row)]
     data = {
-        name: [row[place] if place < len(row) else "" for _, row in numbered]
-        for place, name in enumerate(header)
+        name: [row[index] if index < len(row) else "" for _, row in numbered]
+        for index, name in enumerate(header)
     }
     frame = pl.DataFrame(data, schema=dict.fromkeys(header, pl.String)).with_columns(
-        pl.Series(ROW, [number for number, _ in numbered], pl.Int64), *_kept()
+        pl.Series(ROW, [line for line, _ in numbered], pl.Int64), *_no_reasons()
     )
     return Table(frame.lazy(), header, f"sheet {settings.sheet or names[0]}")

@@ -1,4 +1,4 @@
-"""Chats in a column `messages`, as fine-tuning files hold them, read and checked."""
+"""Read and validate chats in a column `messages`, the format of fine-tuning files."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -8,12 +8,13 @@ from jangin.prepare.tables.schema import REASON
 if TYPE_CHECKING:
     import polars as pl
 
-SPREAD = ("system", "prompt", "completion")
+CHAT_COLUMNS = ("system", "prompt", "completion")
+"""Columns that `unpack_messages` adds."""
 ROLES = ("system", "user", "assistant")
 
 
 def read_messages(text: str) -> list[dict[str, str]] | str:
-    """The messages of a chat that ends with an answer, or why it is none."""
+    """The messages of a chat that ends with an answer, or the reason why it is not usable."""
     try:
         value = json.loads(text or "null")
     except ValueError:
@@ -22,20 +23,21 @@ def read_messages(text: str) -> list[dict[str, str]] | str:
         return "messages is no list"
     if not value:
         return "messages is empty"
-    found: list[dict[str, str]] = []
+    messages: list[dict[str, str]] = []
     for message in value:
         fault = _fault(message)
         if fault:
             return fault
-        found.append({"role": message["role"], "content": _text(message["content"])})
-    if found[-1]["role"] != "assistant":
+        messages.append({"role": message["role"], "content": _text(message["content"])})
+    if messages[-1]["role"] != "assistant":
         return "the last message is not the assistant's"
-    if not any(message["role"] == "user" for message in found):
+    if not any(message["role"] == "user" for message in messages):
         return "there is no message of the user"
-    return found
+    return messages
 
 
 def _fault(message: Any) -> str:
+    """The reason why a message is not usable; empty if it is."""
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):
         kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
@@ -55,17 +57,17 @@ def _is_text(part: Any) -> bool:
 
 
 def _text(content: str | list[dict[str, str]]) -> str:
-    """A content as text: OpenAI's list of parts, put together in order."""
+    """The content as text; OpenAI's list of text parts is joined."""
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
-def spread_messages(frame: "pl.LazyFrame") -> "pl.LazyFrame":
-    """Chats of one question as columns; others are set aside with the reason."""
+def unpack_messages(frame: "pl.LazyFrame") -> "pl.LazyFrame":
+    """Add `CHAT_COLUMNS` from the column `messages`; chats that are not one turn are dropped."""
     import polars as pl
 
-    kind = pl.Struct({**dict.fromkeys(SPREAD, pl.String), "fault": pl.String})
-    parsed = pl.col("messages").map_batches(_spread, return_dtype=kind, is_elementwise=True)
-    fields = [pl.col("__chat").struct.field(name) for name in SPREAD]
+    kind = pl.Struct(dict.fromkeys((*CHAT_COLUMNS, "fault"), pl.String))
+    parsed = pl.col("messages").map_batches(_unpack, return_dtype=kind, is_elementwise=True)
+    fields = [pl.col("__chat").struct.field(name) for name in CHAT_COLUMNS]
     fault = pl.coalesce(REASON, pl.col("__chat").struct.field("fault"))
     return (
         frame.with_columns(parsed.alias("__chat"))
@@ -74,16 +76,16 @@ def spread_messages(frame: "pl.LazyFrame") -> "pl.LazyFrame":
     )
 
 
-def _spread(texts: "pl.Series") -> "pl.Series":
+def _unpack(texts: "pl.Series") -> "pl.Series":
     import polars as pl
 
     rows = [_columns_of(text or "") for text in texts]
-    kind = pl.Struct({**dict.fromkeys(SPREAD, pl.String), "fault": pl.String})
+    kind = pl.Struct(dict.fromkeys((*CHAT_COLUMNS, "fault"), pl.String))
     return pl.Series(rows, dtype=kind)
 
 
 def _columns_of(text: str) -> dict[str, str | None]:
-    none: dict[str, str | None] = dict.fromkeys((*SPREAD, "fault"))
+    none: dict[str, str | None] = dict.fromkeys((*CHAT_COLUMNS, "fault"))
     messages = read_messages(text)
     if isinstance(messages, str):
         return {**none, "fault": messages}

@@ -1,7 +1,7 @@
-"""Steps over the columns of a table, row by row: each says what it changed and what it put aside.
+"""Column transforms: clean, parse numbers, flatten, filter, check labels, limit the length.
 
-A row is never lost: a step writes its reason into `__reason`, and later steps let it be. All of
-it is lazy column work, so a file of any length goes through in one pass.
+A row is never lost: a step that drops it writes the reason into `REASON`, and later steps leave
+the row as it is. All steps are lazy expressions, so a file of any length takes one pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,76 +23,78 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Columns:
-    """A table on its way through the steps."""
+    """A table between two row steps."""
 
     frame: "pl.LazyFrame"
     names: list[str]
-    """Columns that steps and templates can use."""
+    """Columns that steps and templates may name."""
     project_folder: Path = field(default_factory=Path)
     changes: list[str] = field(default_factory=list)
-    """Columns of ours that count what each step changed."""
+    """Internal boolean columns, one for each rewrite: the rows that it changed."""
 
-    def need(self, step: str, *names: str) -> None:
-        """Raise `SettingsError` where a column is not there."""
+    def require(self, step: str, *names: str) -> None:
+        """Raise `SettingsError` for the first of `names` that is not a column."""
         for name in names:
             if name not in self.names:
                 raise SettingsError(
-                    f"{step}: there is no column {name!r}. There is: {', '.join(self.names)}."
+                    f"{step}: there is no column {name!r}. The columns are: "
+                    f"{', '.join(self.names)}."
                 )
 
-    def set_aside(self, condition: "pl.Expr", reason: str, value: str = "") -> None:
-        """Mark rows that were kept so far; `{}` in the reason is the cell of the column `value`.
+    def mark_dropped(self, condition: "pl.Expr", reason: str, value: str = "") -> None:
+        """Write a drop reason into the kept rows that meet `condition`.
 
-        Hardly any batch has such a row, so reasons are only written where there is one.
+        `{}` in the reason is replaced by the cell of the column `value`. Few batches have such a
+        row, and for all others the reasons are returned as they are.
         """
         import polars as pl
 
         def mark(given: "Sequence[pl.Series]") -> "pl.Series":
             reasons, meets, *cells = given
-            gone = meets.fill_null(value=False) & reasons.is_null()
-            if not gone.any():
+            dropped = meets.fill_null(value=False) & reasons.is_null()
+            if not dropped.any():
                 return reasons
-            words = pl.format(reason, pl.lit(cells[0])) if cells else pl.lit(reason)
-            return pl.select(pl.when(gone).then(words).otherwise(reasons)).to_series()
+            text = pl.format(reason, pl.lit(cells[0])) if cells else pl.lit(reason)
+            return pl.select(pl.when(dropped).then(text).otherwise(reasons)).to_series()
 
         columns = [pl.col(REASON), condition, *([pl.col(value)] if value else [])]
         marked = pl.map_batches(columns, mark, return_dtype=pl.String, is_elementwise=True)
         self.frame = self.frame.with_columns(marked.alias(REASON))
 
     def rewrite(self, step: str, new: "dict[str, pl.Expr]") -> None:
-        """Give columns new values, and count the rows in which any of them changed."""
+        """Replace or add columns, and mark the kept rows in which any of them changed."""
         import polars as pl
 
-        draft = {name: f"__new_{place}" for place, name in enumerate(new)}
+        draft = {name: f"__new_{index}" for index, name in enumerate(new)}
         frame = self.frame.with_columns(expr.alias(draft[name]) for name, expr in new.items())
         old = [name for name in new if name in self.names]
-        note = f"__changed_{len(self.changes)}_{step}"
+        changes = f"__changed_{len(self.changes)}_{step}"
         differs = [pl.col(n).ne_missing(pl.col(draft[n])) for n in old]
-        counted = pl.any_horizontal(differs) if old else pl.lit(value=True)
+        changed = pl.any_horizontal(differs) if old else pl.lit(value=True)
         self.frame = frame.with_columns(
-            (counted & pl.col(REASON).is_null()).alias(note),
+            (changed & pl.col(REASON).is_null()).alias(changes),
             *[pl.col(draft[name]).alias(name) for name in new],
         ).drop(draft.values())
-        self.changes.append(note)
+        self.changes.append(changes)
         self.names += [name for name in new if name not in self.names]
 
 
 class CleanText(Config):
-    """NFC, no invisible characters, every run of blanks one blank, none at the ends.
+    """NFC, no invisible characters, single spaces, no spaces at the ends.
 
-    Blanks at the beginning of a line stay: they are the indentation of code.
+    Spaces at the beginning of a line are kept, because they may be the indentation of code.
     """
 
     type: Literal["clean_text"]
     columns: tuple[str, ...] = ()
-    """All of them by default."""
+    """Columns to clean; default: all."""
     join_lines: bool = False
-    """Line ends are blanks too, and indentation goes."""
+    """Replace line ends by spaces, too, which also removes indentation."""
 
     def apply(self, table: Columns) -> None:
-        """Rewrite the columns."""
+        """Rewrite the columns of a table."""
         names = self.columns or tuple(table.names)
-        table.need(self.type, *names)
+        table.require(self.type, *names)
         table.rewrite(self.type, {name: clean(name, self.join_lines) for name in names})
 
 
@@ -111,44 +113,44 @@ class Number(Config):
     type: Literal["number"]
     column: str
     minimum: float | None = None
-    """Smaller ones are set aside."""
+    """Rows with a smaller number are dropped."""
     maximum: float | None = None
-    """Larger ones are set aside."""
+    """Rows with a larger number are dropped."""
     rounding: Literal["none", "half_up"] = "none"
-    """`half_up` gives whole numbers: 0.5 becomes 1, 2.5 becomes 3."""
+    """`half_up` rounds to whole numbers: 0.5 becomes 1, 2.5 becomes 3."""
     ranges: Literal["set_aside", "first"] = "set_aside"
-    """What happens to a cell with several numbers, such as `$12.99 - $45.00` or `2 for $5`: nobody
-    knows which one is meant. `first` takes the first."""
+    """A cell with several numbers, such as `$12.99 - $45.00` or `2 for $5`, is ambiguous: drop the
+    row with a reason (`set_aside`), or use the first number."""
     only: bool = False
-    """Set cells aside that hold more than a number with its sign, currency or 억, 만 and 천, such
-    as `5%`, `12,5` or `from $5`. Otherwise such a cell is the number in it."""
+    """Drop rows whose cell holds more than a number with its sign, currency or 억, 만 and 천, such
+    as `5%`, `12,5` or `from $5`. Otherwise the number in such a cell is used."""
 
     def apply(self, table: Columns) -> None:
-        """Rewrite the column, as a number."""
+        """Rewrite the column as a number and mark the dropped rows."""
         import polars as pl
 
-        table.need(self.type, self.column)
-        kept = f"__number_{self.column}"
-        table.frame = table.frame.with_columns(number_of(self.column).alias(kept))
-        value = pl.col(kept)
-        table.set_aside(value.is_null(), f"{self.column} is no number")
+        table.require(self.type, self.column)
+        parsed = f"__number_{self.column}"
+        table.frame = table.frame.with_columns(number_of(self.column).alias(parsed))
+        value = pl.col(parsed)
+        table.mark_dropped(value.is_null(), f"{self.column} is no number")
         if self.ranges == "set_aside":
             several = counts_of(self.column) > 1
-            table.set_aside(several, f"{self.column} holds several numbers, such as a range")
+            table.mark_dropped(several, f"{self.column} holds several numbers, such as a range")
         if self.only:
             other = ~is_number(pl.col(self.column).fill_null(""))
-            table.set_aside(other, f"{self.column} is not a number alone")
+            table.mark_dropped(other, f"{self.column} is not a number alone")
         if self.minimum is not None:
-            table.set_aside(value < self.minimum, f"{self.column} is below {self.minimum:g}")
+            table.mark_dropped(value < self.minimum, f"{self.column} is below {self.minimum:g}")
         if self.maximum is not None:
-            table.set_aside(value > self.maximum, f"{self.column} is above {self.maximum:g}")
+            table.mark_dropped(value > self.maximum, f"{self.column} is above {self.maximum:g}")
         rounded = round_half_up(value) if self.rounding == "half_up" else value
         table.rewrite(self.type, {self.column: as_text(rounded)})
-        table.frame = table.frame.drop(kept)
+        table.frame = table.frame.drop(parsed)
 
 
 def round_half_up(value: "pl.Expr") -> "pl.Expr":
-    """Whole numbers; halves go up, as people round (Python's `round` makes 0.5 a 0)."""
+    """Round to whole numbers, halves up (Python's `round` rounds 0.5 to 0)."""
     import polars as pl
 
     floor = value.floor()
@@ -156,7 +158,7 @@ def round_half_up(value: "pl.Expr") -> "pl.Expr":
 
 
 def as_text(value: "pl.Expr") -> "pl.Expr":
-    """Numbers as people write them: 12 and not 12.0."""
+    """Numbers as text, whole ones without a decimal point: 12, not 12.0."""
     import polars as pl
 
     whole = (value == value.floor()) & (value.abs() < 2**53)
@@ -168,19 +170,19 @@ def as_text(value: "pl.Expr") -> "pl.Expr":
 
 
 class Flatten(Config):
-    """Join columns into one, such as title, description, features and details."""
+    """Join columns to one, such as title, description, features and details."""
 
     type: Literal["flatten"]
     columns: tuple[str, ...] = Field(min_length=1)
-    """A list in JSON is joined item by item; an empty or missing cell takes no line."""
+    """Columns in order; the items of a JSON list are joined, too, and empty cells are skipped."""
     into: str = "text"
     separator: str = "\n"
 
     def apply(self, table: Columns) -> None:
-        """Make the column."""
+        """Add the joined column to a table."""
         import polars as pl
 
-        table.need(self.type, *self.columns)
+        table.require(self.type, *self.columns)
         parts = []
         for name in self.columns:
             text = pl.col(name).fill_null("")
@@ -195,7 +197,7 @@ class Flatten(Config):
 
 
 def _join_lists(texts: "pl.Series", separator: str) -> "pl.Series":
-    """JSON lists as their items, one after another; other texts as they are."""
+    """The items of JSON lists, joined; other texts unchanged."""
     import json
 
     import polars as pl
@@ -203,7 +205,7 @@ def _join_lists(texts: "pl.Series", separator: str) -> "pl.Series":
     lists = texts.str.starts_with("[") & texts.str.ends_with("]")
     if not lists.any():
         return texts
-    found = []
+    joined = []
     for text, listed in zip(texts, lists, strict=True):
         items: object = None
         if listed:
@@ -213,14 +215,14 @@ def _join_lists(texts: "pl.Series", separator: str) -> "pl.Series":
                 items = None
         if isinstance(items, list):
             parts = (item if isinstance(item, str) else json.dumps(item) for item in items)
-            found.append(separator.join(part for part in parts if part))
+            joined.append(separator.join(part for part in parts if part))
         else:
-            found.append(text)
-    return pl.Series(texts.name, found, dtype=pl.String)
+            joined.append(text)
+    return pl.Series(texts.name, joined, dtype=pl.String)
 
 
 class Filter(Config):
-    """Keep the rows with certain values in a column, or set them aside."""
+    """Keep only the rows with certain values in a column, or drop them."""
 
     type: Literal["filter"]
     column: str
@@ -228,63 +230,68 @@ class Filter(Config):
     action: Literal["keep", "drop"] = "keep"
 
     def apply(self, table: Columns) -> None:
-        """Mark the rows."""
+        """Mark the dropped rows of a table."""
         import polars as pl
 
-        table.need(self.type, self.column)
-        found = pl.col(self.column).fill_null("").str.strip_chars().is_in(list(self.values))
-        table.set_aside(
-            found if self.action == "drop" else ~found, f"{self.column} is not among those to keep"
+        table.require(self.type, self.column)
+        matches = pl.col(self.column).fill_null("").str.strip_chars().is_in(list(self.values))
+        table.mark_dropped(
+            matches if self.action == "drop" else ~matches,
+            f"{self.column} is not among those to keep",
         )
 
 
 class Labels(Config):
-    """Check that a column holds labels of a set; others are set aside, each with its value."""
+    """Drop rows whose label is not in a set; the reason names the value."""
 
     type: Literal["labels"]
     column: str
     labels: tuple[str, ...] = Field(min_length=2)
 
     def apply(self, table: Columns) -> None:
-        """Strip the column and mark the rows."""
+        """Strip the column of a table and mark the dropped rows."""
         import polars as pl
 
-        table.need(self.type, self.column)
+        table.require(self.type, self.column)
         table.rewrite(self.type, {self.column: pl.col(self.column).fill_null("").str.strip_chars()})
         known = pl.col(self.column).is_in(list(self.labels))
-        table.set_aside(~known, f"{self.column} is {{}}, which is no label", self.column)
+        table.mark_dropped(~known, f"{self.column} is {{}}, which is no label", self.column)
 
 
 class LengthWindow(Config):
-    """Keep texts of some length, in characters and in tokens."""
+    """Limit the length of a text, in characters and in tokens."""
 
     type: Literal["window"]
     column: str
     minimum_characters: int = Field(default=0, ge=0)
-    """Shorter texts are set aside."""
+    """Rows with a shorter text are dropped."""
     maximum_characters: int = Field(default=0, ge=0)
-    """0 for no limit."""
+    """0: no limit."""
     minimum_tokens: int = Field(default=0, ge=0)
+    """Rows with a shorter text are dropped."""
     maximum_tokens: int = Field(default=0, ge=0)
-    """0 for no limit."""
+    """0: no limit."""
     tokenizer: Runtime[Path] = Path()
-    """`tokenizer.json`, or the folder of a model that holds one; relative to the project file."""
+    """`tokenizer.json`, or the folder of a model; relative to the project file."""
     longer: Literal["cut", "drop"] = "cut"
-    """What happens to texts over a maximum."""
+    """Texts over a maximum: truncate them (`cut`), or drop the row with a reason."""
 
     def apply(self, table: Columns) -> None:
-        """Cut the column and mark the rows."""
+        """Truncate the column of a table and mark the dropped rows.
+
+        Raises `SettingsError` if the column or the tokenizer does not exist.
+        """
         import polars as pl
 
-        table.need(self.type, self.column)
+        table.require(self.type, self.column)
         text, size = pl.col(self.column), pl.col(self.column).fill_null("").str.len_chars()
-        table.set_aside(
+        table.mark_dropped(
             size < self.minimum_characters,
             f"{self.column} is below {self.minimum_characters} characters",
         )
         if self.maximum_characters and self.longer == "drop":
             limit = self.maximum_characters
-            table.set_aside(size > limit, f"{self.column} is over {limit} characters")
+            table.mark_dropped(size > limit, f"{self.column} is over {limit} characters")
         elif self.maximum_characters:
             table.rewrite(self.type, {self.column: text.str.head(self.maximum_characters)})
         if self.counts_tokens:
@@ -292,36 +299,42 @@ class LengthWindow(Config):
 
     @property
     def file(self) -> Path:
-        """The tokenizer's file."""
+        """Path of the tokenizer's file, relative to the project file."""
         named = self.tokenizer.suffix == ".json"
         return self.tokenizer if named else self.tokenizer / "tokenizer.json"
 
     @property
     def counts_tokens(self) -> bool:
-        """True where a tokenizer is needed."""
+        """True if a limit in tokens is set, which needs a tokenizer."""
         return bool(self.minimum_tokens or self.maximum_tokens)
 
     def _count_tokens(self, table: Columns) -> None:
         import polars as pl
 
-        cut = cutter(table.project_folder / self.file, self.maximum_tokens)
+        truncate = truncation(table.project_folder / self.file, self.maximum_tokens)
         kind = pl.Struct({"tokens": pl.Int64, "text": pl.String})
-        counted = pl.col(self.column).map_batches(cut, return_dtype=kind, is_elementwise=True)
-        table.frame = table.frame.with_columns(counted.alias("__cut"))
-        tokens = pl.col("__cut").struct.field("tokens")
+        counted = pl.col(self.column).map_batches(truncate, return_dtype=kind, is_elementwise=True)
+        table.frame = table.frame.with_columns(counted.alias("__tokens"))
+        tokens = pl.col("__tokens").struct.field("tokens")
         if self.minimum_tokens:
-            least = self.minimum_tokens
-            table.set_aside(tokens < least, f"{self.column} is below {least} tokens")
+            minimum = self.minimum_tokens
+            table.mark_dropped(tokens < minimum, f"{self.column} is below {minimum} tokens")
         if self.maximum_tokens and self.longer == "drop":
-            most = self.maximum_tokens
-            table.set_aside(tokens > most, f"{self.column} is over {most} tokens")
+            maximum = self.maximum_tokens
+            table.mark_dropped(tokens > maximum, f"{self.column} is over {maximum} tokens")
         elif self.maximum_tokens:
-            table.rewrite(self.type, {self.column: pl.col("__cut").struct.field("text")})
-        table.frame = table.frame.drop("__cut")
+            table.rewrite(self.type, {self.column: pl.col("__tokens").struct.field("text")})
+        table.frame = table.frame.drop("__tokens")
 
 
 def open_tokenizer(path: Path) -> "Callable[[Sequence[str]], list[list[tuple[int, int]]]]":
-    """Gives for each text its tokens as (start, end) places; raises `SettingsError`."""
+    """A function from texts to the (start, end) character offsets of their tokens.
+
+    `path` is a `tokenizer.json` or a folder that holds one. Special tokens are not added, and
+    texts are neither truncated nor padded.
+
+    Raises `SettingsError` if there is no `tokenizer.json`.
+    """
     from tokenizers import Tokenizer
 
     file = path / "tokenizer.json" if path.is_dir() else path
@@ -334,31 +347,33 @@ def open_tokenizer(path: Path) -> "Callable[[Sequence[str]], list[list[tuple[int
     tokenizer.no_padding()
 
     def encode(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [encoding.offsets for encoding in found]
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.offsets for encoding in encodings]
 
     return encode
 
 
-def cutter(path: Path, most: int) -> "Callable[[pl.Series], pl.Series]":
-    """Counts tokens of each text and cuts it behind the last one that may stay (0: all)."""
+def truncation(path: Path, maximum: int) -> "Callable[[pl.Series], pl.Series]":
+    """A function from texts to structs {tokens: Int64, text: String}.
+
+    `tokens` counts the whole text, `text` is truncated to `maximum` tokens (0: not at all).
+    """
     import polars as pl
 
     encode = open_tokenizer(path)
 
-    def cut(texts: "pl.Series") -> "pl.Series":
-        whole = texts.fill_null("").to_list()
-        offsets = encode(whole)
-        rows = [
-            {"tokens": len(o), "text": text[: o[most - 1][1]] if 0 < most < len(o) else text}
-            for text, o in zip(whole, offsets, strict=True)
-        ]
+    def truncate(texts: "pl.Series") -> "pl.Series":
+        full = texts.fill_null("").to_list()
+        rows = []
+        for text, offsets in zip(full, encode(full), strict=True):
+            end = offsets[maximum - 1][1] if 0 < maximum < len(offsets) else len(text)
+            rows.append({"tokens": len(offsets), "text": text[:end]})
         return pl.Series(rows, dtype=pl.Struct({"tokens": pl.Int64, "text": pl.String}))
 
-    return cut
+    return truncate
 
 
-def step_of(note: str) -> str:
-    """`1 clean_text` of a column that counts what a step changed."""
-    place, name = note.removeprefix("__changed_").split("_", 1)
-    return f"{int(place) + 1} {name}"
+def step_name(column: str) -> str:
+    """`1 clean_text` from the name of a column in `Columns.changes`."""
+    index, name = column.removeprefix("__changed_").split("_", 1)
+    return f"{int(index) + 1} {name}"

@@ -1,4 +1,7 @@
-"""Steps over all rows: one text stands once, with one answer; so no copy can reach a test set."""
+"""Exact duplicates, conflicting answers and near duplicates of prompts.
+
+Each prompt is kept once, with one answer, so that no copy of a training row is in the test set.
+"""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -10,53 +13,55 @@ if TYPE_CHECKING:
     import polars as pl
 
 KEY, ANSWER, PROMPT = "__key", "__answer", "__prompt"
+"""Hash of the prompt (uint64), hash of the answer (uint64), the prompt."""
 OTHER_ANSWER = "another answer to the same text"
 SAME_TEXT = "same text as an earlier row"
 Match = Literal["exact", "loose"]
 
 
 class Deduplicate(Config):
-    """Of rows with one prompt keep one; several answers to it are a conflict, with a rule."""
+    """Keep one row of each prompt; if a prompt has different answers, resolve the conflict."""
 
     type: Literal["deduplicate"]
     match: Match = "loose"
-    """`loose` looks past case, blanks and punctuation, as the check for leaks does."""
+    """`loose` ignores case, spaces and punctuation, as the check for leaks does."""
     conflicts: Literal["drop", "majority", "first", "last", "keep"] = "majority"
-    """`drop` keeps none of the answers, `majority` the most frequent one (of equals the first),
+    """`drop` keeps none of the answers, `majority` the most frequent one (the first of ties),
     `keep` every different one."""
 
-    def decide(self, rows: "pl.DataFrame") -> "pl.Series":
-        """A reason for each row that goes; `rows` has `KEY` and `ANSWER` as hashes.
+    def drop_reasons(self, rows: "pl.DataFrame") -> "pl.Series":
+        """The drop reason of each row (Categorical), null for kept rows.
 
-        Only of texts with several answers the rows are counted; the rest is a look into a set.
+        `rows` has the columns `KEY` and `ANSWER`, hashes as uint64. Only the rows of prompts with
+        several answers are counted; for all others a set lookup is enough.
         """
         import polars as pl
 
         key, pair = rows[KEY], rows[KEY] * 0x9E3779B97F4A7C15 + rows[ANSWER]
         first = pair.is_first_distinct()
-        stays, other = first, pl.Series([False]).new_from_index(0, len(rows))
-        # In `different` every pair stands once, so a repeated key has several answers.
-        different = pl.DataFrame({KEY: key.filter(first), "pair": pair.filter(first)})
-        conflicting = different.filter(pl.col(KEY).is_duplicated())
+        kept, other = first, pl.Series([False]).new_from_index(0, len(rows))
+        # Each pair is in `distinct` once, so a repeated key there has several answers.
+        distinct = pl.DataFrame({KEY: key.filter(first), "pair": pair.filter(first)})
+        conflicting = distinct.filter(pl.col(KEY).is_duplicated())
         if len(conflicting) and self.conflicts != "keep":
-            disputed = pl.DataFrame({KEY: key, "pair": pair}).with_row_index("place")
+            disputed = pl.DataFrame({KEY: key, "pair": pair}).with_row_index("index")
             disputed = disputed.filter(pair.is_in(conflicting["pair"].implode()))
             counts = disputed.group_by(KEY, "pair").agg(
-                n=pl.len(), first=pl.col("place").min(), last=pl.col("place").max()
+                n=pl.len(), first=pl.col("index").min(), last=pl.col("index").max()
             )
             losers = counts.join(self._chosen(counts), on="pair", how="anti")
             other = pair.is_in(losers["pair"].implode())
-            stays = first & ~other
+            kept = first & ~other
         reason = (
             pl.when(other)
             .then(pl.lit(OTHER_ANSWER, pl.Categorical))
-            .when(~stays)
+            .when(~kept)
             .then(pl.lit(SAME_TEXT, pl.Categorical))
         )
         return pl.select(reason.alias("reason")).to_series()
 
     def _chosen(self, conflicting: "pl.DataFrame") -> "pl.DataFrame":
-        """Of the answers to a text, those that stay."""
+        """The answer that is kept of each prompt."""
         if self.conflicts == "drop":
             return conflicting.clear()
         by, falling = ["first"], [False]
@@ -69,27 +74,30 @@ class Deduplicate(Config):
 
 
 class NearDuplicates(Config):
-    """Of prompts that differ by a few letters keep the first one."""
+    """Keep the first of prompts that differ by a few letters."""
 
     type: Literal["near_duplicates"]
     threshold: float = Field(default=0.9, ge=0.5, le=1)
-    """Least similarity: 1 - Levenshtein distance / length."""
+    """Minimum similarity: 1 - Levenshtein distance / length."""
     same_words: bool = True
-    """Content words must be the same too: `3 days` and `5 days` are no duplicates."""
+    """The content words must also be the same: `3 days` and `5 days` are no duplicates."""
     same_answer: bool = True
-    """Answers must be the same too: what is answered otherwise is another question."""
+    """The answers must also be the same: prompts with different answers are both kept."""
 
-    def decide(self, rows: "pl.DataFrame") -> "pl.Series":
-        """A reason for each row that goes; `rows` has `PROMPT` and `ANSWER`, all in memory."""
+    def drop_reasons(self, rows: "pl.DataFrame") -> "pl.Series":
+        """The drop reason of each row (Categorical), null for kept rows.
+
+        `rows` has the columns `PROMPT` and `ANSWER`, all in memory.
+        """
         import polars as pl
 
         from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
         rules = Rules(threshold=self.threshold, guard=self.same_words)
-        gone = find_duplicates(rows[PROMPT].to_list(), rules)
+        duplicates = find_duplicates(rows[PROMPT].to_list(), rules)
         reasons: list[str | None] = [None] * len(rows)
         answers = rows[ANSWER].to_list()
-        for duplicate in gone:
+        for duplicate in duplicates:
             if not self.same_answer or answers[duplicate.row] == answers[duplicate.twin]:
                 reasons[duplicate.row] = f"{duplicate.match} copy of an earlier row"
         return pl.Series("reason", reasons, dtype=pl.Categorical)

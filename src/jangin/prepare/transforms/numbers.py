@@ -1,4 +1,4 @@
-"""Numbers in the cells of a column: whether a cell is one, how many it holds, which comes first."""
+"""Parse numeric cells: is it a number, how many numbers does it hold, which is the first."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,15 +19,16 @@ _ONLY_A_NUMBER = rf"(?i)^\s*{_BEFORE}{_DIGITS}(?:\s*[억만천](?:\s*{_DIGITS})?
 
 
 def is_number(text: "pl.Expr") -> "pl.Expr":
-    """True for a sum and nothing else: no range, no `3층`, no `00123`, a name made of digits.
+    """Boolean expression: the text is one number with at most its currency or 억, 만, 천.
 
-    A minus stands before the digits or their sign at once, as `read_number` reads it.
+    False for a range, for `3층` and for `00123`, which is a name made of digits. A minus sign is
+    accepted directly before the digits or the currency, as in `read_number`.
     """
     return text.str.contains(_ONLY_A_NUMBER)
 
 
 def number_of(column: str) -> "pl.Expr":
-    """`read_number` of a text column: Arrow regular expressions, and Python where units stand."""
+    """`read_number` of a text column as Float64; Python code runs for cells with units only."""
     import polars as pl
 
     text = _without_signs(column)
@@ -37,7 +38,7 @@ def number_of(column: str) -> "pl.Expr":
 
 
 def counts_of(column: str) -> "pl.Expr":
-    """`count_numbers` of a text column, as floats."""
+    """`count_numbers` of a text column as Float64."""
     import polars as pl
 
     text = _without_signs(column)
@@ -53,16 +54,16 @@ def _without_signs(column: str) -> "pl.Expr":
 def _where_plain(
     text: "pl.Expr", plain: "pl.Expr", read: "Callable[[str], float | None]"
 ) -> "pl.Expr":
-    """`plain`, and `read` of each different text with a unit or with other digits."""
+    """`plain`, but `read` of each distinct text with a unit or with digits other than 0-9."""
     import polars as pl
 
     def read_each(texts: "pl.Series") -> "pl.Series":
         mask = texts.str.contains(_SLOW_NUMBER)
         if not mask.any():
             return pl.Series(texts.name, [None] * len(texts), dtype=pl.Float64)
-        different = texts.filter(mask).unique()
-        values = pl.Series([read(text) for text in different], dtype=pl.Float64)
-        return texts.replace_strict(different, values, default=None, return_dtype=pl.Float64)
+        distinct = texts.filter(mask).unique()
+        values = pl.Series([read(text) for text in distinct], dtype=pl.Float64)
+        return texts.replace_strict(distinct, values, default=None, return_dtype=pl.Float64)
 
     with_units = text.map_batches(read_each, return_dtype=pl.Float64, is_elementwise=True)
     return pl.when(text.str.contains(_SLOW_NUMBER)).then(with_units).otherwise(plain)

@@ -1,4 +1,4 @@
-"""Steps that take out of a text what only costs tokens, or should not be learned."""
+"""Remove part numbers, boilerplate and personal data from text columns, or extract a part."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class Scrub(Config):
-    """Take substrings, brackets and part numbers out of columns, in this order."""
+    """Remove substrings, brackets and part numbers from columns, in this order."""
 
     type: Literal["scrub"]
     columns: tuple[str, ...] = Field(min_length=1)
     remove: tuple[str, ...] = ()
-    """Substrings that go, one after another, wherever they stand."""
+    """Substrings that are removed, one after another."""
     collapse: str = ':[]"{}【】'
-    """Characters of which a run, blanks and line ends included, becomes one blank."""
+    """A run of these characters, spaces and line ends becomes one space."""
     replace: tuple[tuple[str, str], ...] = ((" ,", ","), (",,,", ","), (",,", ","))
-    """[what, with what], one after another."""
+    """[old, new] substrings, replaced one after another."""
     part_number_characters: int = Field(default=7, ge=0)
-    """Words of so many characters or more that hold a digit go; 0 keeps them."""
+    """Words with a digit and at least this number of characters are removed; 0 keeps them."""
 
     def apply(self, table: "Columns") -> None:
-        """Rewrite the columns."""
-        table.need(self.type, *self.columns)
+        """Rewrite the columns of a table."""
+        table.require(self.type, *self.columns)
         table.rewrite(self.type, {name: self._scrubbed(name) for name in self.columns})
 
     def _scrubbed(self, column: str) -> "pl.Expr":
@@ -52,7 +52,7 @@ class Scrub(Config):
 
 
 class MaskPersonal(Config):
-    """Write `[email]`, `[phone]` and so on where a text seems to hold personal data."""
+    """Replace what looks like personal data by `[email]`, `[phone]` and so on."""
 
     type: Literal["mask_personal"]
     columns: tuple[str, ...] = Field(min_length=1)
@@ -61,10 +61,10 @@ class MaskPersonal(Config):
     )
 
     def apply(self, table: "Columns") -> None:
-        """Rewrite the columns."""
+        """Rewrite the columns of a table."""
         import polars as pl
 
-        table.need(self.type, *self.columns)
+        table.require(self.type, *self.columns)
         new = {}
         for name in self.columns:
             text = pl.col(name).fill_null("")
@@ -75,23 +75,23 @@ class MaskPersonal(Config):
 
 
 class Trim(Config):
-    """Take a beginning or an end off every text of a column that has it, or put one on."""
+    """Remove a prefix from the texts of a column, or add a prefix or suffix."""
 
     type: Literal["trim"]
     column: str
     beginning: str = ""
-    """Taken off."""
+    """Prefix that is removed from every text that has it."""
     lower_case: bool = False
     prefix: str = ""
-    """Put before every text that does not begin with it."""
+    """Prefix that is added to every text that lacks it."""
     suffix: str = ""
-    """Put behind every text that does not end with it."""
+    """Suffix that is added to every text that lacks it."""
 
     def apply(self, table: "Columns") -> None:
-        """Rewrite the column."""
+        """Rewrite the column of a table."""
         import polars as pl
 
-        table.need(self.type, self.column)
+        table.require(self.type, self.column)
         text = pl.col(self.column).fill_null("")
         if self.beginning:
             text = text.str.strip_prefix(self.beginning)
@@ -107,34 +107,40 @@ class Trim(Config):
 
 
 class Extract(Config):
-    """Take a part of a text into a column, such as a category out of a product's description."""
+    """Copy a part of a text to a column, such as the category of a product description."""
 
     type: Literal["extract"]
     column: str
     pattern: str = Field(min_length=1)
-    """Regular expression (Rust's) whose first group is the part; `(?s)` lets `.` go over lines."""
+    """Regular expression (Rust) whose first group is the part; with `(?s)`, `.` matches lines."""
     into: str
-    """The column that takes it, new or not."""
+    """Target column; it is created or replaced."""
     missing: Literal["set_aside", "empty"] = "set_aside"
-    """What happens to rows that the pattern does not fit."""
+    """Rows without a match: drop them with a reason (`set_aside`), or leave the column empty."""
 
     def apply(self, table: "Columns") -> None:
-        """Make the column and mark the rows."""
+        """Add the column and mark the dropped rows.
+
+        Raises `SettingsError` if `column` does not exist, or `pattern` is invalid or has no group.
+        """
         import polars as pl
 
-        table.need(self.type, self.column)
+        table.require(self.type, self.column)
         text = pl.col(self.column).fill_null("")
         try:
             groups = pl.select(pl.lit("").str.extract_groups(self.pattern)).to_series().struct
         except pl.exceptions.ComputeError as error:
             why = str(error).splitlines()[-1].removeprefix("error: ")
             raise SettingsError(
-                f"extract: {self.pattern!r} is no regular expression: {why}. Correct the pattern."
+                f"extract: pattern {self.pattern!r} is not a valid regular expression: {why}. "
+                "Correct it."
             ) from error
         if not groups.fields:
-            raise SettingsError(f"extract: {self.pattern!r} has no group. Put ( ) round the part.")
+            raise SettingsError(
+                f"extract: pattern {self.pattern!r} has no group. Enclose the part in ( )."
+            )
         part = text.str.extract(self.pattern, 1)
         if self.missing == "set_aside":
             fits = text.str.contains(self.pattern)
-            table.set_aside(~fits, f"the pattern for {self.into} does not fit {self.column}")
+            table.mark_dropped(~fits, f"the pattern for {self.into} does not fit {self.column}")
         table.rewrite(self.type, {self.into: part.fill_null("").str.strip_chars()})

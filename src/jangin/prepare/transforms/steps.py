@@ -1,14 +1,12 @@
-"""Every step that rows can take on their way to examples, in the order the settings give."""
+"""The union of all transforms, in the order they apply: row steps, then table steps."""
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from jangin.core.errors import SettingsError
-from jangin.prepare.tables.readers import Table
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.balance import Balance
 from jangin.prepare.transforms.columns import (
@@ -29,45 +27,42 @@ if TYPE_CHECKING:
 
 TextStep = CleanText | Number | Flatten | Extract | Scrub | MaskPersonal | Trim
 RowStep = TextStep | Filter | Labels | LengthWindow
-WholeStep = Deduplicate | NearDuplicates | Balance
-Step = Annotated[RowStep | WholeStep, Field(discriminator="type")]
-WHOLE = (Deduplicate, NearDuplicates, Balance)
-_PLACE = re.compile(r"\{([^{}]+)\}")
+"""Decides on each row by itself."""
+TableStep = Deduplicate | NearDuplicates | Balance
+"""Decides on a row by looking at all rows."""
+Step = Annotated[RowStep | TableStep, Field(discriminator="type")]
+TABLE_STEPS = (Deduplicate, NearDuplicates, Balance)
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-def begin(table: Table, project_folder: Path) -> Columns:
-    """A table before its first step."""
-    return Columns(table.frame, list(table.columns), project_folder)
+def fill_template(template: str, columns: Columns, setting: str) -> "pl.Expr":
+    r"""A template with each `{column}` replaced by the cell; `{{` and `}}` are literal braces.
 
-
-def fill(pattern: str, columns: Columns, what: str) -> "pl.Expr":
-    r"""A pattern with `{column}` filled in; `{{` and `}}` are braces. Raises `SettingsError`."""
+    Raises `SettingsError` if the template names a column that does not exist; `setting` is named in
+    it.
+    """
     import polars as pl
 
     parts: list[pl.Expr] = []
-    texts = pattern.replace("{{", "\x01").replace("}}", "\x02")
+    text = template.replace("{{", "\x01").replace("}}", "\x02")
     end = 0
-    for place in _PLACE.finditer(texts):
-        columns.need(what, place[1])
-        parts += [*_literal(texts[end : place.start()]), _cell(columns, place[1])]
-        end = place.end()
-    parts += _literal(texts[end:])
+    for match in _PLACEHOLDER.finditer(text):
+        columns.require(setting, match[1])
+        parts += [*_literal(text[end : match.start()]), _cell(columns, match[1])]
+        end = match.end()
+    parts += _literal(text[end:])
     return pl.concat_str(parts) if len(parts) > 1 else parts[0] if parts else pl.lit("")
 
 
 def _literal(text: str) -> "list[pl.Expr]":
     import polars as pl
 
-    return [pl.lit(_braces(text))] if text else []
+    return [pl.lit(text.replace("\x01", "{").replace("\x02", "}"))] if text else []
 
 
-def named_in(pattern: str) -> list[str]:
-    """Columns that a pattern names."""
-    return _PLACE.findall(pattern.replace("{{", "").replace("}}", ""))
-
-
-def _braces(text: str) -> str:
-    return text.replace("\x01", "{").replace("\x02", "}")
+def columns_in(template: str) -> list[str]:
+    """Names of the columns in a template, in order."""
+    return _PLACEHOLDER.findall(template.replace("{{", "").replace("}}", ""))
 
 
 def _cell(columns: Columns, name: str) -> "pl.Expr":
@@ -79,9 +74,9 @@ def _cell(columns: Columns, name: str) -> "pl.Expr":
 
 
 def key_of(prompt: str, match: Match) -> "pl.Expr":
-    """Hash of a prompt: what has the same one is the same text.
+    """Hash of a prompt (uint64), named `KEY`; `match` decides which prompts count as the same.
 
-    64 bits: of ten million different texts two meet with a chance of about 3 in a million.
+    Among ten million different prompts a collision of 64 bits has a chance of about 3 in a million.
     """
     import polars as pl
 
@@ -92,26 +87,28 @@ def key_of(prompt: str, match: Match) -> "pl.Expr":
     return text.hash(7).alias(KEY)
 
 
-def matching(steps: Sequence[object]) -> Match:
-    """How prompts are held against each other."""
+def match_mode(steps: Sequence[object]) -> Match:
+    """The match mode of the first `deduplicate`; `loose` if there is none."""
     return next((step.match for step in steps if isinstance(step, Deduplicate)), "loose")
 
 
-def split_steps(steps: Sequence[RowStep | WholeStep]) -> tuple[list[RowStep], list[WholeStep]]:
-    """(steps by row, steps over all rows); raises `SettingsError` where they are mixed."""
-    by_row = [step for step in steps if not isinstance(step, WHOLE)]
-    whole = [step for step in steps if isinstance(step, WHOLE)]
-    if [*by_row, *whole] != list(steps):
-        first = whole[0].type
+def split_steps(steps: Sequence[RowStep | TableStep]) -> tuple[list[RowStep], list[TableStep]]:
+    """(row steps, table steps).
+
+    Raises `SettingsError` if a row step follows a table step.
+    """
+    row_steps = [step for step in steps if not isinstance(step, TABLE_STEPS)]
+    table_steps = [step for step in steps if isinstance(step, TABLE_STEPS)]
+    if [*row_steps, *table_steps] != list(steps):
         raise SettingsError(
-            f"steps: {first} looks at all rows, and a step by row stands behind it. Put "
-            f"deduplicate, near_duplicates and balance last."
+            f"steps: {table_steps[0].type} needs all rows, but a step that works row by row "
+            "follows it. Move deduplicate, near_duplicates and balance to the end."
         )
-    return by_row, whole
+    return row_steps, table_steps
 
 
-def needed(step: WholeStep) -> tuple[str, ...]:
-    """Columns that a step over all rows looks at, beside the hashes."""
+def required_columns(step: TableStep) -> tuple[str, ...]:
+    """Columns that a table step reads besides `KEY` and `ANSWER`."""
     if isinstance(step, NearDuplicates):
         return (PROMPT,)
     if isinstance(step, Balance):
@@ -119,14 +116,18 @@ def needed(step: WholeStep) -> tuple[str, ...]:
     return ()
 
 
-def decide(step: WholeStep, rows: "pl.DataFrame") -> "pl.Series":
-    """Reasons of all rows after a step, as categories; `rows` has `REASON` and what it needs."""
+def update_reasons(step: TableStep, rows: "pl.DataFrame") -> "pl.Series":
+    """The column `REASON` (Categorical, one value per row) after a table step.
+
+    Rows that already have a reason keep it and are hidden from the step. `rows` has `REASON` and
+    the columns that the step requires.
+    """
     import polars as pl
 
     reasons = rows[REASON].cast(pl.Categorical)
     kept = reasons.is_null()
     if kept.all():
-        return step.decide(rows).alias(REASON)
-    found = step.decide(rows.filter(kept))
-    codes = reasons.to_physical().scatter(kept.arg_true(), found.to_physical())
+        return step.drop_reasons(rows).alias(REASON)
+    added = step.drop_reasons(rows.filter(kept))
+    codes = reasons.to_physical().scatter(kept.arg_true(), added.to_physical())
     return codes.cat.to(pl.Categorical).alias(REASON)

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jangin.metrics.scores.metric import Metric
+from jangin.metrics.scores.table import find_metric
 from jangin.text.numbers import dollars
 
 WIDTH_OF_FILES = 120
@@ -248,24 +250,16 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-RIGHT = {
-    "character_f1": "exact match",
-    "closeness": "accuracy",
-    "absolute_error": "guesses in the green band",
-}
-"""What a right answer is, by the measure of the task."""
-
-UNREAD = {"closeness": "no label", "absolute_error": "no number"}
-"""Answers that could not be read: wrong, and in no mean."""
 MOST_UNREAD = 0.1
 """Share of answers without a number over which a mean error says how many it is of."""
 
 
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of every variant and system on every evidence set, with its interval."""
-    measure = results[0]["measure"]
+    metric = find_metric(results[0]["measure"])
+    score_title = _score_title(metric)
     table = Table(
-        title=f"{RIGHT.get(measure, 'right answers')} (95 % Wilson interval)", title_justify="left"
+        title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
     )
     for title in (
         "evidence",
@@ -274,11 +268,11 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "n",
         "right",
         "95 % interval",
-        measure.replace("_", " "),
-        *([UNREAD[measure]] if measure in UNREAD else []),
+        score_title,
+        *([metric.unparsable] if metric.unparsable else []),
         "p vs base",
     ):
-        right = title in ("n", "right", measure.replace("_", " "), *UNREAD.values())
+        right = title in ("n", "right", score_title, metric.unparsable)
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -295,7 +289,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             f"{100 * row['right']:.1f} %",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
             _score(row),
-            *([str(row["unparsable"])] if measure in UNREAD else []),
+            *([str(row["unparsable"])] if metric.unparsable else []),
             "" if p_value is None else format_p(p_value),
         )
     return table
@@ -355,12 +349,17 @@ def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
+def _score_title(metric: Metric) -> str:
+    """Display name of a metric, with a note where lower is better."""
+    return metric.display["en"] + ("" if metric.higher_is_better else "\n(lower is better)")
+
+
 def _score(row: dict[str, Any]) -> str:
     """The mean; one over too few answers says over how many, as it flatters or slanders."""
     score, n, unread = row["score"], row["n"], row["unparsable"]
     if score is None:
         return "-"
-    if row["measure"] != "absolute_error":
+    if find_metric(row["measure"]).is_share:
         return f"{100 * score:.1f}"
     few = unread > MOST_UNREAD * n
     return f"{score:,.2f}" + (f" [yellow](of {n - unread} answers)[/]" if few else "")

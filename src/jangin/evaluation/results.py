@@ -14,7 +14,7 @@ from typing import Literal
 
 from jangin.core.errors import DataError
 from jangin.core.records import Example, Record
-from jangin.evaluation.tasks import AnswersTask, AnyTask, Measure, grade
+from jangin.evaluation.tasks import AnswersTask, AnyTask, grade, measure_of
 from jangin.metrics.statistics import (
     Interval,
     bootstrap_mean,
@@ -25,6 +25,7 @@ from jangin.metrics.statistics import (
 )
 
 DEFAULT_TASK = AnswersTask()
+DEFAULT_MEASURE = measure_of(DEFAULT_TASK)
 
 EvidenceSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
 
@@ -65,7 +66,7 @@ class Result(Record):
     """Share of right answers, with Wilson's 95 % interval."""
     right_low: float
     right_high: float
-    measure: Measure
+    measure: str
     score: float | None
     """Mean score in that measure, with a 95 % bootstrap interval over families; None where no
     answer could be read."""
@@ -91,7 +92,7 @@ class Comparison(Record):
     """Exact McNemar, two-sided."""
     smallest_visible: float | None
     """Smallest difference of shares that n questions could show at p < 0.05; None if none."""
-    measure: Measure
+    measure: str
     score_n: int
     """Questions for which both have a score."""
     score_gain: float
@@ -147,7 +148,7 @@ def grade_prediction(
 
 
 def summarise(
-    predictions: Sequence[Prediction], seed: int = 0, measure: Measure = "character_f1"
+    predictions: Sequence[Prediction], seed: int = 0, measure: str = DEFAULT_MEASURE
 ) -> list[Result]:
     """One row for each evidence set and system that answered anything, in order of appearance."""
     rows = []
@@ -176,7 +177,7 @@ def summarise(
 
 
 def compare_systems(
-    predictions: Sequence[Prediction], seed: int = 0, measure: Measure = "character_f1"
+    predictions: Sequence[Prediction], seed: int = 0, measure: str = DEFAULT_MEASURE
 ) -> list[Comparison]:
     """Every pair of systems on every evidence set that both answered."""
     groups = _grouped(predictions)
@@ -192,7 +193,7 @@ def compare_predictions(
     b: Sequence[Prediction],
     *,
     seed: int = 0,
-    measure: Measure = "character_f1",
+    measure: str = DEFAULT_MEASURE,
 ) -> Comparison:
     """Compare two lists of predictions for the same questions, in whatever order they come.
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,9 @@ from jangin.core.errors import DataError
 from jangin.core.records import Example, Message, SplitExample
 from jangin.metrics.classification import read_label
 from jangin.metrics.regression import Bands
-from jangin.metrics.text import chrf, contains, grade_answer, rouge_l
+from jangin.metrics.scores.closeness import LabelPosition
+from jangin.metrics.scores.table import default_metric, find_metric, metric_names
+from jangin.metrics.text import contains, exact_match
 from jangin.text.numbers import read_number
 
 SHOWN = 5
@@ -20,7 +22,10 @@ SHOWN = 5
 SHOWN_CHARACTERS = 40
 """Of a question, where a row is named."""
 
-Measure = Literal["character_f1", "rouge_l", "chrf", "closeness", "absolute_error"]
+if TYPE_CHECKING:
+    AnswerMeasure = str
+else:
+    AnswerMeasure = Literal[metric_names("text")]
 
 
 class AnswersTask(Config):
@@ -29,7 +34,7 @@ class AnswersTask(Config):
     type: Literal["answers"] = "answers"
     right: Literal["exact_match", "contains"] = "exact_match"
     """When an answer is right: equal to a gold answer as KorQuAD compares them, or holding it."""
-    measure: Literal["character_f1", "rouge_l", "chrf"] = "character_f1"
+    measure: AnswerMeasure = "character_f1"
     """How near an answer comes, 0 to 1."""
 
 
@@ -88,11 +93,11 @@ class Grade:
     unparsable: bool = False
 
 
-def measure_of(task: AnyTask) -> Measure:
-    """What `Grade.score` is: 0 to 1, higher is better, but for `absolute_error`."""
+def measure_of(task: AnyTask) -> str:
+    """Name of the metric in `Grade.score`; the table of metrics has its direction and range."""
     if isinstance(task, AnswersTask):
         return task.measure
-    return "closeness" if isinstance(task, LabelsTask) else "absolute_error"
+    return default_metric("label" if isinstance(task, LabelsTask) else "number")
 
 
 def grade(task: AnyTask, answer: str, golds: Sequence[str], row: str = "") -> Grade:
@@ -179,15 +184,10 @@ def gold_number(gold: str, row: str) -> float:
 
 
 def _grade_text(task: AnswersTask, answer: str, golds: Sequence[str]) -> Grade:
-    graded = grade_answer(answer, golds)
-    right = graded.exact == 1
-    if task.right == "contains":
-        right = any(contains(answer, gold) for gold in golds)
-    score = graded.f1
-    if task.measure != "character_f1":
-        by = rouge_l if task.measure == "rouge_l" else chrf
-        score = max(by(answer, gold) for gold in golds)
-    return Grade(right, score, answer)
+    matches = contains if task.right == "contains" else exact_match
+    metric = find_metric(task.measure)
+    score = metric.best(metric.score(answer, gold) for gold in golds)
+    return Grade(any(matches(answer, gold) for gold in golds), score, answer)
 
 
 def _grade_label(task: LabelsTask, answer: str, gold: str, row: str) -> Grade:
@@ -200,10 +200,11 @@ def _grade_label(task: LabelsTask, answer: str, gold: str, row: str) -> Grade:
     label = read_label(answer, task.labels)
     if label is None:
         return Grade(right=False, score=0.0, parsed="", unparsable=True)
-    if not task.ordered:
-        return Grade(label == gold, float(label == gold), label)
-    steps = abs(task.labels.index(label) - task.labels.index(gold))
-    return Grade(label == gold, 1 - steps / (len(task.labels) - 1), label)
+    given, true = (
+        LabelPosition(task.labels.index(name), len(task.labels) - 1, task.ordered)
+        for name in (label, gold)
+    )
+    return Grade(label == gold, find_metric(measure_of(task)).score(given, true), label)
 
 
 def _grade_number(task: NumbersTask, answer: str, gold: str, row: str) -> Grade:
@@ -211,4 +212,4 @@ def _grade_number(task: NumbersTask, answer: str, gold: str, row: str) -> Grade:
     if guess is None:
         return Grade(right=False, score=None, parsed="", unparsable=True)
     right = task.bands.band(guess, truth) == "green"
-    return Grade(right, abs(guess - truth), f"{guess:g}")
+    return Grade(right, find_metric(measure_of(task)).score(guess, truth), f"{guess:g}")

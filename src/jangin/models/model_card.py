@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jangin.metrics.scores.table import find_metric
+
 _TRAINING = {
     "method": "Method",
     "rows": "Training rows",
@@ -107,15 +109,20 @@ def _evaluation(results: Any) -> list[str]:
         )
         for row in results
     ]
-    measure = str(results[0]["measure"]).replace("_", " ") if results else "score"
+    measure = _label(results[0]["measure"]) if results else "score"
     head = ("questions", "system", "n", "right (95 %)", f"{measure} (95 %)")
     return _table(head, rows)
+
+
+def _label(measure: str) -> str:
+    metric = find_metric(measure)
+    return metric.display["en"] + ("" if metric.higher_is_better else ", lower is better")
 
 
 def _score(row: Mapping[str, Any]) -> str:
     if row["score"] is None:
         return "-"
-    if row["measure"] == "absolute_error":
+    if not find_metric(row["measure"]).is_share:
         return f"{row['score']:,.2f} ({row['score_low']:,.2f} to {row['score_high']:,.2f})"
     return _interval(row["score"], row["score_low"], row["score_high"])
 

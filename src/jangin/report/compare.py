@@ -18,7 +18,7 @@ from jangin.evaluation.results import (
     Result,
     compare_predictions,
 )
-from jangin.evaluation.tasks import Measure
+from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
 from jangin.report.data.artifacts import (
@@ -34,11 +34,6 @@ from jangin.report.data.verdict import HEADLINE, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.page import curve_charts, forest_of, render_page
 
-CHANGE = {
-    "absolute_error": ("mean error (lower is better)", "smaller", "larger", 2),
-    "closeness": ("closeness (higher is better)", "lower", "higher", 3),
-}
-"""{measure: its name, a fall, a rise, digits} of those that say more than right or wrong."""
 TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accuracy")
 
 
@@ -94,7 +89,7 @@ class ComparedVariants:
         return [name for name in HEADLINE if name in present]
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> str:
         """In which the second figure of every variant is given."""
         return next(m.result.measure for row in self.rows for m in row.measured.values())
 
@@ -338,7 +333,7 @@ def sentences(table: ComparedVariants) -> list[str]:
                 if comparison.smallest_visible is None:
                     verdict += f"; {comparison.n} questions are too few to show any"
             lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
-            if comparison.measure in CHANGE and measured.score_p_holm is not None:
+            if find_metric(comparison.measure).gold != "text" and measured.score_p_holm is not None:
                 change = _score_change(row.variant, table, comparison, measured.score_p_holm)
                 lines.append(f"{name.replace('_', ' ')}: {change}")
     return lines
@@ -348,10 +343,13 @@ def _score_change(
     variant: str, table: ComparedVariants, comparison: Comparison, p_holm: float
 ) -> str:
     """How far off the answers are, where being right or wrong is only half of what they say."""
-    measure, less, more, digits = CHANGE[comparison.measure]
+    metric = find_metric(comparison.measure)
+    direction = "higher is better" if metric.higher_is_better else "lower is better"
+    measure = f"{metric.display['en'].lower()} ({direction})"
+    less, more = ("lower", "higher") if metric.is_share else ("smaller", "larger")
 
     def change(gain: float) -> str:
-        return f"{abs(gain):,.{digits}f} {more if gain > 0 else less}"
+        return f"{abs(gain):,.{metric.digits}f} {more if gain > 0 else less}"
 
     gain = f"{change(comparison.score_gain)} than" if comparison.score_gain else "equal to"
     low, high = sorted((comparison.score_gain_low, comparison.score_gain_high), key=abs)

@@ -177,7 +177,7 @@ def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
             count = max(int(row["n"]) for row in part)
             estimates = [_estimate(row, rows, words) for row in part]
             groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
-    right = words(f"right_{rows[0]['measure']}") if rows else ""
+    right = words.right(rows[0]["measure"]) if rows else ""
     title = words("forest", right=right)
     return _svg(charts.forest("forest", title, words("forest_description"), groups))
 

@@ -6,7 +6,7 @@ from typing import Any
 from jangin.core.digest import digest_value
 from jangin.core.records import Example, Message, SplitExample
 from jangin.inference.generate import generate
-from jangin.metrics.text import grade_answer
+from jangin.metrics.text import exact_match
 
 _AT_ONCE = 32
 
@@ -32,7 +32,7 @@ def exact_share(
     prompts = [example.prompt for example in probe]
     answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_AT_ONCE)
     exact = [
-        grade_answer(answer.text, golds[prompt]).exact
+        max(exact_match(answer.text, gold) for gold in golds[prompt])
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     return sum(exact) / len(exact)

@@ -26,7 +26,8 @@ from jangin.core.records import (
     SplitExample,
 )
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.metrics.text import grade_answer, normalise_answer
+from jangin.metrics.scores.character_f1 import character_f1
+from jangin.metrics.text import exact_match, normalise_answer
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 JOURNAL = "samples"
@@ -133,7 +134,6 @@ def chosen_examples(train: Sequence[Example], config: PreferencesConfig) -> list
 
 
 def _pair(example: Example, rejected: str, origin: str, golds: Sequence[str]) -> PreferencePair:
-    grade = grade_answer(rejected, golds)
     return PreferencePair.make(
         example.prompt,
         example.completion,
@@ -147,8 +147,16 @@ def _pair(example: Example, rejected: str, origin: str, golds: Sequence[str]) ->
         page=example.page,
         section=example.section,
         scores=(
-            Score(scorer="exact_match", kind="rule", value=grade.exact),
-            Score(scorer="character_f1", kind="rule", value=grade.f1),
+            Score(
+                scorer="exact_match",
+                kind="rule",
+                value=max(exact_match(rejected, gold) for gold in golds),
+            ),
+            Score(
+                scorer="character_f1",
+                kind="rule",
+                value=max(character_f1(rejected, gold) for gold in golds),
+            ),
         ),
     )
 

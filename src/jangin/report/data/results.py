@@ -17,7 +17,6 @@ from jangin.evaluation.results import (
     compare_predictions,
 )
 from jangin.evaluation.systems import Method
-from jangin.evaluation.tasks import Measure
 
 SIGNIFICANT = 0.05
 
@@ -133,7 +132,7 @@ def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
 
 
 def _same_questions(
-    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet, measure: Measure
+    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet, measure: str
 ) -> Comparison | None:
     """None where the variants were asked different questions, so that nothing can be said."""
     rows_a = [p for p in a if p.evidence_set == name]

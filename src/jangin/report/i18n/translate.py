@@ -5,6 +5,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, cast
 
+from jangin.metrics.scores.table import find_metric
 from jangin.text.josa import with_particles
 
 Language = Literal["ko", "en"]
@@ -41,10 +42,22 @@ class Words:
         """Name of a system: ours in words, any other as the settings call it."""
         return self(label) if label in ("base", "tuned") else label
 
+    def metric(self, name: str) -> str:
+        """Display name of a metric."""
+        return find_metric(name).display[self.language]
+
     def measure(self, name: str) -> str:
-        """Name of a measure, and that lower is better where it is."""
-        lower = f" ({self('lower_is_better')})" if name == "absolute_error" else ""
-        return self(f"measure_{name}") + lower
+        """Display name of a metric, with a note where lower is better."""
+        lower = "" if find_metric(name).higher_is_better else f" ({self('lower_is_better')})"
+        return self.metric(name) + lower
+
+    def is_share(self, name: str) -> bool:
+        """True if scores of a metric lie in [0, 1] and are shown in percent."""
+        return find_metric(name).is_share
+
+    def right(self, name: str) -> str:
+        """Name of the share of right answers beside a metric, such as exact match."""
+        return find_metric(name).right[self.language]
 
     def percent(self, share: float, digits: int = 0) -> str:
         """`94%` or `94 %`; a share that is neither 0 nor 1 is never rounded to one of them."""

@@ -8,11 +8,16 @@ from typing import Any
 from jangin.core.store import Artifact
 from jangin.evaluation.forgetting import ForgettingResult
 from jangin.evaluation.pairwise_judge import PairwiseResult
-from jangin.evaluation.results import Comparison, Prediction, Result, compare_predictions
+from jangin.evaluation.results import (
+    DEFAULT_MEASURE,
+    Comparison,
+    Prediction,
+    Result,
+    compare_predictions,
+)
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
 from jangin.evaluation.task_reports import LabelResult, NumberResult
-from jangin.evaluation.tasks import Measure
 from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
 from jangin.report.charts import svg as charts
@@ -136,7 +141,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
         running=_running(f"running{index}", mine, [r.system for r in graded], words)
         if graded
         else "",
-        rivals=_rivals(mine, second, results[0].measure if results else "character_f1"),
+        rivals=_rivals(mine, second, results[0].measure if results else DEFAULT_MEASURE),
         slices=_largest([s for s in slices if s.evidence_set == headline and s.system == second]),
         pairwise=rows_of(artifact, "pairwise", PairwiseResult),
         forgetting=rows_of(artifact, "forgetting", ForgettingResult),
@@ -189,7 +194,7 @@ def _grade(row: LabelResult | NumberResult) -> float:
     return row.accuracy if isinstance(row, LabelResult) else -(row.mean_error or 0.0)
 
 
-def _rivals(predictions: Sequence[Prediction], system: str, measure: Measure) -> list[Rival]:
+def _rivals(predictions: Sequence[Prediction], system: str, measure: str) -> list[Rival]:
     """Nothing with fewer than three systems: the table of results says it already."""
     answers: dict[str, list[Prediction]] = {}
     for prediction in predictions:

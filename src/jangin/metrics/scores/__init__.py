@@ -1,0 +1,1 @@
+"""Metrics of single answers: one file each, listed in `table`."""

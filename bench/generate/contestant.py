@@ -29,12 +29,12 @@ Answers = list[list[int]]
 
 def ours(model: LlamaForCausalLM, load: Workload, job: dict[str, Any]) -> Answers:
     """`jangin.inference.generate`, as `complete` and `stream` call it."""
-    from jangin.inference.continuous_batching import Request
+    from jangin.inference.continuous_batching import GenerationRequest
     from jangin.inference.generate import steps
 
-    requests = [Request(ids, n) for ids, n in zip(load.prompts, load.limits, strict=True)]
+    requests = [GenerationRequest(ids, n) for ids, n in zip(load.prompts, load.limits, strict=True)]
     answers: Answers = [[] for _ in requests]
-    for stepped in steps(model, None, requests, frozenset(), job["rows"], watched=False):
+    for stepped in steps(model, None, requests, frozenset(), job["rows"], streamed=False):
         for number, one in stepped:
             answers[number] = one.token_ids
     return answers

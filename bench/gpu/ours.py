@@ -9,7 +9,7 @@ from case import WARM_UP_STEPS, Clock
 from material import ALPHA, EOS, RANK, Rows, config, make_model, make_rows
 
 from jangin.core.stage import Silence
-from jangin.inference.continuous_batching import Request
+from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import steps
 from jangin.models import memory
 from jangin.models.tokens.chat_template import RenderedRows
@@ -187,12 +187,12 @@ def write(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:  # noqa: ARG
     model = make_model(job["shape"], dtype, job["device"]).eval()
     rows = make_rows(job["rows"], job["shape"], job["seed"])
     requests = [
-        Request(prompt.tolist(), len(answer))
+        GenerationRequest(prompt.tolist(), len(answer))
         for prompt, answer in zip(rows.prompts, rows.answers, strict=True)
     ]
 
-    def answer(asked: list[Request]) -> int:
-        stepped = steps(model, None, asked, frozenset(), job["examples_per_step"], watched=False)
+    def answer(asked: list[GenerationRequest]) -> int:
+        stepped = steps(model, None, asked, frozenset(), job["examples_per_step"], streamed=False)
         return sum(len(written) for written in stepped)
 
     answer(requests[:4])

@@ -16,7 +16,7 @@ from jangin.core.records import Message, PreferencePair
 from jangin.core.stage import Silence
 from jangin.inference import generate
 from jangin.models.device import has_bf16_tiles
-from jangin.models.tokens.chat_template import RenderedRows, fit_rows, render_rows
+from jangin.models.tokens.chat_template import RenderedRows, limit_rows, render_rows
 from jangin.models.tokens.packing import (
     packed_batch,
     rows_of_step,
@@ -143,7 +143,7 @@ def prepare(job: dict[str, Any], folder: Path, scratch: Path) -> None:  # noqa: 
     device, tokens = torch.device("cpu"), 0
     with Meter() as meter:
         data = render_rows(tokenizer, conversations, names)
-        data, _ = fit_rows(data, LONGEST_ROW, "the bench", "refuse")
+        data, _ = limit_rows(data, LONGEST_ROW, "the bench", "refuse")
         for step in range(steps_per_epoch(len(data), PREPARED_STEP)):
             chosen = rows_of_step(len(data), PREPARED_STEP, step, seed=0).tolist()
             for part in split_by_budget(data.lengths, chosen, LONGEST_ROW):

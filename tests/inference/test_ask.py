@@ -4,7 +4,13 @@ import pytest
 
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message, SplitExample
-from jangin.inference.ask import PromptPattern, Reply, ask, opening, trace
+from jangin.inference.ask import (
+    PromptTemplate,
+    Reply,
+    answer_question,
+    nearest_example,
+    shared_system_message,
+)
 from jangin.models.starter import make_starter
 
 QUESTION = "연차휴가는 며칠인가요?"
@@ -29,18 +35,18 @@ def taught(make_example):
 @pytest.mark.parametrize("blank", ["", "  ", "\n\t", "\u3000"])
 def test_a_blank_question_is_refused(blank, starter):
     with pytest.raises(DataError, match=r"^the question is blank\. Write"):
-        ask(blank, starter, starter, [], 4)
+        answer_question(blank, starter, starter, [], 4)
 
 
 def test_a_question_that_leaves_no_room_for_an_answer_is_refused_with_its_tokens_and_the_limit(
     starter,
 ):
     with pytest.raises(TooLongError, match=r"the question has \d{3} tokens, .* can have 48,"):
-        ask(QUESTION * 30, starter, starter, [], 4)
+        answer_question(QUESTION * 30, starter, starter, [], 4)
 
 
 def test_an_answer_is_not_longer_than_what_the_context_leaves(starter):
-    short, long = (ask(QUESTION, starter, starter, [], most) for most in (20, 400))
+    short, long = (answer_question(QUESTION, starter, starter, [], most) for most in (20, 400))
     assert 0 < len(long.answer) < 4 * len(short.answer)
 
 
@@ -55,42 +61,42 @@ def test_an_answer_is_not_longer_than_what_the_context_leaves(starter):
 def test_only_where_examples_name_a_page_or_a_passage_can_a_source_be_missing(
     fields, sourced, starter, taught
 ):
-    assert ask(QUESTION, starter, starter, taught(**fields), 2).sourced is sourced
+    assert answer_question(QUESTION, starter, starter, taught(**fields), 2).sourced is sourced
 
 
 def test_the_origin_of_an_answer_is_the_file_page_and_section_that_are_known(make_example):
-    def origin(likeness=1.0, answer="15일", **fields):
+    def origin(similarity=1.0, answer="15일", **fields):
         example = make_example(QUESTION, "15일", **fields)
-        return Reply(answer, example, likeness, sourced=True).origin
+        return Reply(answer, example, similarity, sourced=True).origin
 
     assert origin(source="a.pdf", page=3, section="제1조") == "a.pdf, page 3, 제1조"
     assert origin(source="squad.json", evidence="휴가는 15일이다.") == "squad.json"
     assert origin(source="reviews.csv") == ""
     assert origin(source="a.pdf", page=3, answer="16일") == ""
-    assert origin(source="a.pdf", page=3, likeness=0.1) == ""
+    assert origin(source="a.pdf", page=3, similarity=0.1) == ""
 
 
 PATTERN = "값은 얼마인가요?\n\n{글}\n\n값은 $"
 
 
 @pytest.mark.parametrize(
-    "asked", ["등", "값은 얼마인가요?\n\n등\n\n값은 $", "값은 얼마인가요? 등  값은 $", "등\n"]
+    "question", ["등", "값은 얼마인가요?\n\n등\n\n값은 $", "값은 얼마인가요? 등  값은 $", "등\n"]
 )
-def test_a_question_is_put_into_the_pattern_once_whatever_stands_around_it(asked):
-    pattern = PromptPattern.read(PATTERN)
-    assert pattern.around(asked.strip()) == "값은 얼마인가요?\n\n등\n\n값은 $"
-    assert pattern.bare(asked.strip()) == "등"
+def test_a_question_is_put_into_the_pattern_once_whatever_stands_around_it(question):
+    pattern = PromptTemplate.read(PATTERN)
+    assert pattern.fill(question.strip()) == "값은 얼마인가요?\n\n등\n\n값은 $"
+    assert pattern.extract(question.strip()) == "등"
 
 
 def test_braces_and_a_column_that_stands_twice_are_filled_as_the_rows_were():
-    pattern = PromptPattern.read("{{a}} {q}\n{q} #")
-    assert pattern.around("왜?") == pattern.around("{a} 왜?\n왜? #") == "{a} 왜?\n왜? #"
-    assert pattern.bare("{a} 왜?\n어디? #") == "{a} 왜?\n어디? #"
-    assert PromptPattern.read("{a}: {b}") is PromptPattern.read("그대로") is None
+    pattern = PromptTemplate.read("{{a}} {q}\n{q} #")
+    assert pattern.fill("왜?") == pattern.fill("{a} 왜?\n왜? #") == "{a} 왜?\n왜? #"
+    assert pattern.extract("{a} 왜?\n어디? #") == "{a} 왜?\n어디? #"
+    assert PromptTemplate.read("{a}: {b}") is PromptTemplate.read("그대로") is None
 
 
 def test_the_bare_pattern_leaves_a_question_as_it_is():
-    assert PromptPattern().around("{q} a\n b") == "{q} a\n b"
+    assert PromptTemplate().fill("{q} a\n b") == "{q} a\n b"
 
 
 def test_an_answer_is_that_to_the_prompt_as_it_was_taught(starter, make_example):
@@ -99,22 +105,27 @@ def test_an_answer_is_that_to_the_prompt_as_it_was_taught(starter, make_example)
     answer = Message(role="assistant", content="15일")
     example = Example.make((system, user), answer, kind="original")
     rows = [SplitExample(example=example, split="train")]
-    assert opening([example]) == (system,)
-    assert opening([example, make_example(QUESTION)]) == opening([]) == ()
-    pattern = PromptPattern.read("묻: {q}\n#")
-    short = ask("연차", starter, starter, rows, 12, pattern)
-    assert short.answer == ask("묻: 연차\n#", starter, starter, rows, 12, pattern).answer
-    with pytest.raises(TooLongError) as bare:
-        ask(QUESTION * 30, starter, starter, [], 4)
+    assert shared_system_message([example]) == (system,)
+    assert shared_system_message([example, make_example(QUESTION)]) == ()
+    assert shared_system_message([]) == ()
+    pattern = PromptTemplate.read("묻: {q}\n#")
+    short = answer_question("연차", starter, starter, rows, 12, pattern)
+    framed = answer_question("묻: 연차\n#", starter, starter, rows, 12, pattern)
+    assert short.answer == framed.answer
+    with pytest.raises(TooLongError) as plain:
+        answer_question(QUESTION * 30, starter, starter, [], 4)
     with pytest.raises(TooLongError) as framed:
-        ask(QUESTION * 30, starter, starter, rows, 4, pattern)
-    tokens = [int(re.search(r"(\d+) tokens", str(e.value))[1]) for e in (bare, framed)]
+        answer_question(QUESTION * 30, starter, starter, rows, 4, pattern)
+    tokens = [int(re.search(r"(\d+) tokens", str(e.value))[1]) for e in (plain, framed)]
     assert tokens[1] > tokens[0] + len("묻: \n#")
 
 
 def test_what_stands_around_all_questions_makes_none_of_them_alike(make_example):
-    pattern = PromptPattern.read(PATTERN)
-    example = make_example(pattern.around("호두나무 책상"), "3")
-    assert trace("철제 선반", "3", [example], pattern)[1] < 0.3
-    assert trace("철제 선반", "3", [example])[1] < trace("호두나무", "3", [example], pattern)[1]
-    assert trace("호두나무 책상", "3", [example], pattern)[1] == 1
+    pattern = PromptTemplate.read(PATTERN)
+    example = make_example(pattern.fill("호두나무 책상"), "3")
+    assert nearest_example("철제 선반", "3", [example], pattern)[1] < 0.3
+    assert (
+        nearest_example("철제 선반", "3", [example])[1]
+        < nearest_example("호두나무", "3", [example], pattern)[1]
+    )
+    assert nearest_example("호두나무 책상", "3", [example], pattern)[1] == 1

@@ -1,21 +1,21 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jangin.inference.detokenizer import WrittenText
+from jangin.inference.detokenizer import IncrementalDetokenizer
 
 WORDS = ("연차휴가", "는 ", "인사팀", "\n", "\n\n", "END", "EN", "D", " ", "😀", "x", ".", "뷁")
 
 
 def follow(tokenizer, ids, stops):
     """(text of the pieces, the writer) of tokens that come one by one, until a stop string."""
-    words, shown = WrittenText(tokenizer, stops), ""
+    words, shown = IncrementalDetokenizer(tokenizer, stops), ""
     for token in ids:
         words.add(token)
         if words.stopped:
             break
-        shown += words.show()
-        assert words.final().startswith(shown) or not words.text
-    return shown + words.rest(), words
+        shown += words.next_text()
+        assert words.final_text().startswith(shown) or not words.text
+    return shown + words.remaining_text(), words
 
 
 @settings(max_examples=150, deadline=None)
@@ -29,7 +29,7 @@ def test_pieces_make_up_the_text_before_the_first_stop_string(tokenizer, words, 
     found = [text.index(stop) for stop in stops if stop in text]
     pieces, writer = follow(tokenizer, ids, stops)
     assert writer.stopped == bool(found)
-    assert pieces == writer.final()
+    assert pieces == writer.final_text()
     if len(stops) < 2 or not found:
         assert pieces == text[: min(found, default=len(text))].strip()
 
@@ -37,18 +37,18 @@ def test_pieces_make_up_the_text_before_the_first_stop_string(tokenizer, words, 
 def test_a_character_is_shown_when_its_last_byte_has_come(tokenizer):
     ids = tokenizer("뷁", add_special_tokens=False)["input_ids"]
     assert len(ids) == 3
-    words, shown = WrittenText(tokenizer, ()), []
+    words, shown = IncrementalDetokenizer(tokenizer, ()), []
     for token in ids:
         words.add(token)
-        shown.append(words.show())
+        shown.append(words.next_text())
     assert shown == ["", "", "뷁"]
 
 
 def test_what_may_become_a_stop_string_is_held_back(tokenizer):
-    words, shown = WrittenText(tokenizer, ("END",)), []
+    words, shown = IncrementalDetokenizer(tokenizer, ("END",)), []
     for token in tokenizer("a ENx", add_special_tokens=False)["input_ids"]:
         words.add(token)
-        shown.append(words.show())
+        shown.append(words.next_text())
     assert "".join(shown) == "a ENx"
     assert all(not "".join(shown[:n]).endswith("EN") for n in range(len(shown)))
 
@@ -56,4 +56,4 @@ def test_what_may_become_a_stop_string_is_held_back(tokenizer):
 def test_an_answer_that_ends_within_a_character_says_so_at_its_end(tokenizer):
     ids = tokenizer("x뷁", add_special_tokens=False)["input_ids"][:-1]
     pieces, words = follow(tokenizer, ids, ())
-    assert pieces == words.final() == "x�"
+    assert pieces == words.final_text() == "x�"

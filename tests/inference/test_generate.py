@@ -16,7 +16,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from jangin.inference.continuous_batching import ContinuousBatch, Request
+from jangin.inference.continuous_batching import ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.inference.generate import complete, generate, steps, stop_tokens, stream
 from jangin.inference.kv_cache import KeyValueCache
@@ -66,9 +66,9 @@ def sharpen(model):
 
 
 def greedy_ids(model, prompts, stop_ids, max_new_tokens, batch_size):
-    requests = [Request(ids, max_new_tokens) for ids in prompts]
+    requests = [GenerationRequest(ids, max_new_tokens) for ids in prompts]
     written = {}
-    for stepped in steps(model, None, requests, stop_ids, batch_size, watched=False):
+    for stepped in steps(model, None, requests, stop_ids, batch_size, streamed=False):
         written.update({index: one.token_ids for index, one in stepped if one.ended})
     return [written[index] for index in range(len(prompts))]
 
@@ -158,7 +158,7 @@ def test_an_empty_list_of_prompts_gives_an_empty_list(tokenizer, llama):
 
 def test_a_prompt_without_tokens_is_refused(tokenizer, llama):
     with pytest.raises(ValueError, match="at least one prompt token"):
-        complete(llama, tokenizer, [Request([])])
+        complete(llama, tokenizer, [GenerationRequest([])])
 
 
 def test_stop_tokens_are_those_of_the_model_and_of_the_tokenizer(tokenizer, llama):
@@ -171,16 +171,16 @@ def test_stop_tokens_are_those_of_the_model_and_of_the_tokenizer(tokenizer, llam
 def test_a_finished_row_is_taken_over_at_once(models, prompts):
     limits = [2, 30, 3, 4, 5, 6, 7, 3]
     with open_decoder(models["llama"], 2) as decoder:
-        batch = ContinuousBatch(decoder, None, frozenset(), 2)
+        batch = ContinuousBatcher(decoder, None, frozenset(), 2)
         for ids, limit in zip(prompts, limits, strict=False):
-            batch.add(Request(ids, limit))
+            batch.add(GenerationRequest(ids, limit))
         rows = [len(stepped) for stepped in batch.run()]
     # The long answer keeps one row busy; the other seven follow each other in the second.
     assert rows == [2] * 30
     with open_decoder(models["gemma2"], 2) as decoder:
-        batch = ContinuousBatch(decoder, None, frozenset(), 2)
+        batch = ContinuousBatcher(decoder, None, frozenset(), 2)
         for ids, limit in zip(prompts, limits, strict=False):
-            batch.add(Request(ids, limit))
+            batch.add(GenerationRequest(ids, limit))
         rows = [len(stepped) for stepped in batch.run()]
     # Here a batch must be written to its end before the next begins.
     assert len(rows) == 30 + 4 + 6 + 7
@@ -188,7 +188,7 @@ def test_a_finished_row_is_taken_over_at_once(models, prompts):
 
 def test_each_answer_has_a_limit_of_its_own(llama, tokenizer, prompts):
     limits = [1 + (5 * i) % 9 for i in range(len(prompts))]
-    requests = [Request(ids, n) for ids, n in zip(prompts, limits, strict=True)]
+    requests = [GenerationRequest(ids, n) for ids, n in zip(prompts, limits, strict=True)]
     longest = greedy_ids(llama, prompts, stop_tokens(llama, tokenizer), 9, 64)
     answers = complete(llama, tokenizer, requests, batch_size=3)
     expected = [tuple(ids[:n]) for ids, n in zip(longest, limits, strict=True)]
@@ -198,9 +198,9 @@ def test_each_answer_has_a_limit_of_its_own(llama, tokenizer, prompts):
 def test_prompts_beyond_a_steps_tokens_begin_in_later_steps(llama, prompts):
     long = [(ids * 150)[:400] for ids in prompts[:5]]
     with open_decoder(llama, 5) as decoder:
-        batch = ContinuousBatch(decoder, None, frozenset(), 5)
+        batch = ContinuousBatcher(decoder, None, frozenset(), 5)
         for ids in long:
-            batch.add(Request(ids, 6))
+            batch.add(GenerationRequest(ids, 6))
         assert [len(stepped) for stepped in batch.run()][:3] == [2, 4, 5]
     assert greedy_ids(llama, long, frozenset(), 6, 5) == [
         greedy_ids(llama, [ids], frozenset(), 6, 1)[0] for ids in long
@@ -210,14 +210,14 @@ def test_prompts_beyond_a_steps_tokens_begin_in_later_steps(llama, prompts):
 def test_a_cancelled_request_gives_its_row_away_and_disturbs_nobody(llama, prompts):
     expected = greedy_ids(llama, prompts[:5], frozenset(), 8, 1)
     with open_decoder(llama, 3) as decoder:
-        batch = ContinuousBatch(decoder, None, frozenset(), 3)
+        batch = ContinuousBatcher(decoder, None, frozenset(), 3)
         for ids in prompts[:5]:
-            batch.add(Request(ids, 8))
-        written = {one.number: one for one in batch.step()}
+            batch.add(GenerationRequest(ids, 8))
+        written = {one.index: one for one in batch.step()}
         batch.cancel(0)
         batch.cancel(3)
         for stepped in batch.run():
-            written.update({one.number: one for one in stepped})
+            written.update({one.index: one for one in stepped})
     assert len(written.pop(0).token_ids) == 1
     assert {n: one.token_ids for n, one in written.items()} == {n: expected[n] for n in (1, 2, 4)}
 
@@ -226,11 +226,11 @@ def test_a_cache_that_must_grow_keeps_what_it_holds(llama, prompts):
     long = [(ids * 20)[: 20 + 9 * i] for i, ids in enumerate(prompts[:6])]
     written = {}
     with open_decoder(llama, 6, tokens=0) as decoder:
-        batch = ContinuousBatch(decoder, None, frozenset(), 6)
+        batch = ContinuousBatcher(decoder, None, frozenset(), 6)
         for ids in long:
-            batch.add(Request(ids, 50))
+            batch.add(GenerationRequest(ids, 50))
         for stepped in batch.run():
-            written.update({one.number: one.token_ids for one in stepped})
+            written.update({one.index: one.token_ids for one in stepped})
         assert decoder.cache.tokens >= 20 + 9 * 5 + 49
     assert list(written.values()) == [
         greedy_ids(llama, [ids], frozenset(), 50, 1)[0] for ids in long
@@ -254,12 +254,17 @@ def test_rows_are_limited_by_the_memory_that_their_cache_would_take(llama):
 
 def test_a_sampled_answer_depends_on_its_seed_and_not_on_its_neighbours(llama, tokenizer, prompts):
     requests = [
-        Request(ids, 10, temperature=(0.0, 0.7, 1.3)[i % 3], top_p=(1.0, 0.9)[i % 2], seed=i // 2)
+        GenerationRequest(
+            ids, 10, temperature=(0.0, 0.7, 1.3)[i % 3], top_p=(1.0, 0.9)[i % 2], seed=i // 2
+        )
         for i, ids in enumerate(prompts)
     ]
     together = complete(llama, tokenizer, requests, batch_size=64)
     assert together == [complete(llama, tokenizer, [one])[0] for one in requests]
-    seeds = [complete(llama, tokenizer, [Request(prompts[0], 10, 1.0, 1.0, s)]) for s in range(4)]
+    seeds = [
+        complete(llama, tokenizer, [GenerationRequest(prompts[0], 10, 1.0, 1.0, s)])
+        for s in range(4)
+    ]
     assert len({answer[0].token_ids for answer in seeds}) > 1
 
 
@@ -276,8 +281,11 @@ def test_prompts_of_one_list_are_sampled_by_seeds_of_their_own(llama, tokenizer,
 def test_recorded_log_probabilities_are_those_of_a_plain_forward_pass(
     models, tokenizer, prompts, family
 ):
-    requests = [Request(ids, 6, 0.9, 0.9, seed=7, logprobs=True, top_logprobs=2) for ids in prompts]
-    requests[1] = Request(prompts[1], 6)
+    requests = [
+        GenerationRequest(ids, 6, 0.9, 0.9, seed=7, logprobs=True, top_logprobs=2)
+        for ids in prompts
+    ]
+    requests[1] = GenerationRequest(prompts[1], 6)
     answers = complete(models[family], tokenizer, requests, batch_size=4)
     assert answers[1].logprobs == answers[1].top_logprobs == ()
     for ids, answer in [*zip(prompts, answers, strict=True)][2:]:
@@ -293,7 +301,7 @@ def test_recorded_log_probabilities_are_those_of_a_plain_forward_pass(
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_streamed_pieces_make_up_the_answers(models, tokenizer, prompts, family):
-    requests = [Request(ids, 4 + i % 5, seed=i) for i, ids in enumerate(prompts)]
+    requests = [GenerationRequest(ids, 4 + i % 5, seed=i) for i, ids in enumerate(prompts)]
     whole = complete(models[family], tokenizer, requests, batch_size=5)
     texts, tokens, ended = Counter(), Counter(), {}
     for piece in stream(models[family], tokenizer, requests, batch_size=5):
@@ -309,21 +317,21 @@ def test_streamed_pieces_make_up_the_answers(models, tokenizer, prompts, family)
 
 
 def test_an_answer_ends_before_its_stop_string(llama, tokenizer, prompts):
-    free = complete(llama, tokenizer, [Request(ids, 20) for ids in prompts], batch_size=5)
-    number = max(range(len(free)), key=lambda n: len(free[n].text))
-    text = free[number].text
+    free = complete(llama, tokenizer, [GenerationRequest(ids, 20) for ids in prompts], batch_size=5)
+    index = max(range(len(free)), key=lambda n: len(free[n].text))
+    text = free[index].text
     stop = text[len(text) // 2 :][:2]
-    request = Request(prompts[number], 20, stop_strings=("없는 말", stop))
+    request = GenerationRequest(prompts[index], 20, stop_strings=("없는 말", stop))
     (answer,) = complete(llama, tokenizer, [request])
     assert answer.text == text[: text.index(stop)].strip()
     assert answer.finished
-    assert answer.token_ids == free[number].token_ids[: len(answer.token_ids)]
-    assert len(answer.token_ids) < len(free[number].token_ids)
+    assert answer.token_ids == free[index].token_ids[: len(answer.token_ids)]
+    assert len(answer.token_ids) < len(free[index].token_ids)
     assert "".join(p.text for p in stream(llama, tokenizer, [request])) == answer.text
 
 
 def test_a_stream_that_is_closed_early_gives_the_model_back(llama, tokenizer, prompts):
-    pieces = stream(llama, tokenizer, [Request(ids, 8) for ids in prompts])
+    pieces = stream(llama, tokenizer, [GenerationRequest(ids, 8) for ids in prompts])
     next(pieces)
     assert llama.config._attn_implementation != "sdpa"
     pieces.close()
@@ -339,10 +347,10 @@ def test_the_last_feed_forward_network_computes_only_what_is_read(models, prompt
         decoder.logits(prompts[:3])
         decoder.logits([[7], [8], [9], prompts[3]])
         decoder.logits([[7], [8], [9], [9]])
+    with torch.inference_mode():
+        models["gemma3 sliding"](input_ids=torch.tensor([prompts[2]]))
     hook.remove()
-    assert seen == [3, 4, 4]
-    assert not network._forward_hooks
-    assert not network._forward_pre_hooks
+    assert seen == [3, 4, 4, len(prompts[2])]
 
 
 def test_a_bf16_model_writes_what_it_writes_alone(llama, prompts):

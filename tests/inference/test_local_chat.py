@@ -2,13 +2,14 @@ import asyncio
 
 import pytest
 from pydantic import TypeAdapter
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.chat import ChatRequest
 from jangin.core.errors import ChatError, MachineError, TooLongError
 from jangin.core.records import Message
 from jangin.core.stage import Silence
 from jangin.inference.generate import generate
-from jangin.inference.local_chat import LocalChat, _load, local_source
+from jangin.inference.local_chat import LocalChat, folder_identity
 from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.prices import FREE
@@ -46,7 +47,8 @@ def run(chat, requests, concurrency=4):
 
 def test_it_answers_as_the_generator_does_whatever_joins_meanwhile(chat, folder):
     requests = [ask(f"휴가 {n}", max_tokens=4 + n) for n in range(8)]
-    model, tokenizer = _load(str(folder), None)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     replies = run(chat, requests)
     for request, reply in zip(requests, replies, strict=True):
         (expected,) = generate(model, tokenizer, [request.messages], request.max_tokens)
@@ -99,12 +101,12 @@ def test_closing_half_way_leaves_nobody_waiting(chat):
 def test_its_identity_is_its_bytes_and_not_its_place(folder, tmp_path, ledger):
     import shutil
 
-    source = local_source(folder, ledger)
+    source = folder_identity(folder, ledger)
     shutil.copytree(folder, tmp_path / "elsewhere")
-    assert local_source(tmp_path / "elsewhere", ledger) == source
+    assert folder_identity(tmp_path / "elsewhere", ledger) == source
     with (tmp_path / "elsewhere" / "config.json").open("a") as stream:
         stream.write(" ")
-    assert local_source(tmp_path / "elsewhere", ledger) != source
+    assert folder_identity(tmp_path / "elsewhere", ledger) != source
 
 
 def test_a_teacher_of_type_model_is_free_and_goes_through_the_ledger(folder, ledger):

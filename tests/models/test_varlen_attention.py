@@ -15,7 +15,7 @@ def on_meta(segments):
     """The same segments, their tensors without values."""
     branches = segments.branches
     if branches is not None:
-        names = ("bounds", "key_places", "key_bounds")
+        names = ("bounds", "key_indices", "key_bounds")
         branches = replace(branches, **{name: getattr(branches, name).to(META) for name in names})
     return replace(segments, bounds=segments.bounds.to(META), branches=branches)
 

@@ -182,8 +182,7 @@ def ask(
     from jangin.core.parquet import read_table
     from jangin.core.records import SplitExample
     from jangin.examples.read import ReadConfig, prompt_pattern
-    from jangin.inference.ask import BARE, PromptPattern
-    from jangin.inference.ask import ask as ask_model
+    from jangin.inference.ask import NO_TEMPLATE, PromptTemplate, answer_question
     from jangin.project.session import open_session
 
     with open_session(project, store) as session:
@@ -193,13 +192,14 @@ def ask(
         taught = [row for row in splits if row.split == "train"]
         read = session.project.variants[name].stage_config("read")
         written = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
-        pattern = PromptPattern.read(written)
+        pattern = PromptTemplate.read(written)
         if written and pattern is None:
             errors.print(
                 f"the question is asked as it is; it was trained as {escape(repr(written))}",
                 style="dim", highlight=False, soft_wrap=True,
             )  # fmt: skip
-        reply = ask_model(question, base.path, model.path, taught, max_new_tokens, pattern or BARE)
+        template = pattern or NO_TEMPLATE
+        reply = answer_question(question, base.path, model.path, taught, max_new_tokens, template)
     if others:
         text = f"variant {name} answers; for another, add --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)

@@ -28,7 +28,7 @@ from jangin.core.stage import Cost, Stage, StageContext
 from jangin.evaluation.results import DEFAULT_TASK
 from jangin.evaluation.tasks import Task, grade
 from jangin.metrics.statistics import bootstrap_mean, permutation_p, wilson_interval
-from jangin.models.catalog import Base, Hub, Starter, name_of, place_base, sources_of
+from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, write_base
 from jangin.models.memory import Training, predict
 from jangin.models.model_card import license_of
 from jangin.models.shape import ModelShape, context_length
@@ -203,7 +203,7 @@ def _place(context: StageContext[SelectConfig], place: int, base: Any) -> Path:
         )
         for row in context.read("splits", SplitExample):
             texts += [m.content for m in (*row.example.prompt, row.example.completion)]
-    place_base(
+    write_base(
         base,
         folder / "model",
         folder / "runtime" / "location.json",

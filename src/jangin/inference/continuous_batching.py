@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from jangin.inference.decoder import Decoder
-from jangin.inference.detokenizer import WrittenText
-from jangin.inference.sampling import LIKELIEST, Draw, choose, log_probabilities
+from jangin.inference.detokenizer import IncrementalDetokenizer
+from jangin.inference.sampling import GREEDY, SamplingStep, sample_tokens, top_log_probs
 
 _PROMPT_TOKENS = 1024
 """Prompts of at most this many tokens begin in one step, so that no step waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class GenerationRequest:
     """One answer that is wanted."""
 
     prompt_ids: Sequence[int]
@@ -37,13 +37,13 @@ class Request:
 
 
 @dataclass(slots=True)
-class Writing:
+class ActiveRequest:
     """An answer as far as it is written."""
 
-    number: int
+    index: int
     """Of the request, in the order of adding."""
-    request: Request
-    words: WrittenText | None
+    request: GenerationRequest
+    detokenizer: IncrementalDetokenizer | None
     """None where nobody looks at the text before the end."""
     random: random.Random
     token_ids: list[int] = field(default_factory=list)
@@ -54,24 +54,24 @@ class Writing:
     ended: bool = False
     """It ended, be it by its limit."""
 
-    def draw(self) -> Draw:
+    def sampling(self) -> SamplingStep:
         """How the next token is chosen."""
-        asked = self.request
-        if asked.temperature == 0:
-            return LIKELIEST
-        return Draw(asked.temperature, asked.top_p, self.random.random())
+        request = self.request
+        if request.temperature == 0:
+            return GREEDY
+        return SamplingStep(request.temperature, request.top_p, self.random.random())
 
-    def take(self, token: int, stop_ids: frozenset[int]) -> None:
+    def append(self, token: int, stop_ids: frozenset[int]) -> None:
         """Write one more token."""
         self.token_ids.append(token)
         self.finished = token in stop_ids
-        if self.words is not None and not self.finished:
-            self.words.add(token)
-            self.finished = self.words.stopped
+        if self.detokenizer is not None and not self.finished:
+            self.detokenizer.add(token)
+            self.finished = self.detokenizer.stopped
         self.ended = self.finished or len(self.token_ids) >= self.request.max_new_tokens
 
 
-class ContinuousBatch:
+class ContinuousBatcher:
     """Answers being written, and requests that wait for a row."""
 
     def __init__(
@@ -81,9 +81,9 @@ class ContinuousBatch:
         stop_ids: frozenset[int],
         rows: int,
         *,
-        watched: bool = False,
+        streamed: bool = False,
     ) -> None:
-        """At most `rows` answers at a time; `watched` keeps the text of all of them up to date.
+        """At most `rows` answers at a time; `streamed` keeps the text of all of them up to date.
 
         The tokenizer is needed for stop strings and watched text alone.
         """
@@ -91,85 +91,89 @@ class ContinuousBatch:
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.rows = rows
-        self.watched = watched
-        self.waiting: deque[Writing] = deque()
-        self.writing: list[Writing] = []
+        self.streamed = streamed
+        self.waiting: deque[ActiveRequest] = deque()
+        self.active: list[ActiveRequest] = []
         self._added = 0
 
-    def add(self, request: Request) -> int:
+    def add(self, request: GenerationRequest) -> int:
         """Queue a request; returns its number."""
         if not request.prompt_ids:
             raise ValueError("a request needs at least one prompt token")
-        followed = self.watched or bool(request.stop_strings)
-        words = WrittenText(self.tokenizer, request.stop_strings) if followed else None
-        self.waiting.append(Writing(self._added, request, words, random.Random(request.seed)))
+        needs_text = self.streamed or bool(request.stop_strings)
+        detokenizer = (
+            IncrementalDetokenizer(self.tokenizer, request.stop_strings) if needs_text else None
+        )
+        self.waiting.append(
+            ActiveRequest(self._added, request, detokenizer, random.Random(request.seed))
+        )
         self._added += 1
         return self._added - 1
 
     @torch.inference_mode()
-    def cancel(self, number: int) -> None:
+    def cancel(self, index: int) -> None:
         """Forget a request, waiting or half written; one that has ended is let be."""
-        self.waiting = deque(one for one in self.waiting if one.number != number)
-        for one in self.writing:
-            one.ended = one.ended or one.number == number
+        self.waiting = deque(answer for answer in self.waiting if answer.index != index)
+        for answer in self.active:
+            answer.ended = answer.ended or answer.index == index
         self._drop_ended()
 
     @torch.inference_mode()
-    def step(self) -> list[Writing]:
+    def step(self) -> list[ActiveRequest]:
         """Write one token of each answer in a row; returns these answers."""
-        written = len(self.writing)
-        self.writing += self._beginning()
-        if not self.writing:
+        running = len(self.active)
+        self.active += self._admitted()
+        if not self.active:
             return []
-        stepped = list(self.writing)
+        stepped = list(self.active)
         logits_RV = self.decoder.logits(
-            [one.token_ids[-1:] for one in stepped[:written]]
-            + [one.request.prompt_ids for one in stepped[written:]]
+            [answer.token_ids[-1:] for answer in stepped[:running]]
+            + [answer.request.prompt_ids for answer in stepped[running:]]
         )
-        chosen = choose(logits_RV, [one.draw() for one in stepped])
+        chosen = sample_tokens(logits_RV, [answer.sampling() for answer in stepped])
         self._record(logits_RV, chosen)
-        for one, token in zip(stepped, chosen, strict=True):
-            one.take(token, self.stop_ids)
+        for answer, token in zip(stepped, chosen, strict=True):
+            answer.append(token, self.stop_ids)
         self._drop_ended()
         return stepped
 
-    def run(self) -> Iterator[list[Writing]]:
+    def run(self) -> Iterator[list[ActiveRequest]]:
         """Steps until nothing is left to write."""
-        while self.waiting or self.writing:
+        while self.waiting or self.active:
             yield self.step()
 
-    def _beginning(self) -> list[Writing]:
+    def _admitted(self) -> list[ActiveRequest]:
         """Requests that begin now: in their order, as rows and this step's tokens allow."""
-        began: list[Writing] = []
-        if self.writing and not self.decoder.joins:
-            return began
+        admitted: list[ActiveRequest] = []
+        if self.active and not self.decoder.joins:
+            return admitted
         tokens = 0
-        while self.waiting and len(self.writing) + len(began) < self.rows:
+        while self.waiting and len(self.active) + len(admitted) < self.rows:
             tokens += len(self.waiting[0].request.prompt_ids)
-            if began and tokens > _PROMPT_TOKENS and self.decoder.joins:
+            if admitted and tokens > _PROMPT_TOKENS and self.decoder.joins:
                 break
-            began.append(self.waiting.popleft())
-        return began
+            admitted.append(self.waiting.popleft())
+        return admitted
 
     def _record(self, logits_RV: torch.Tensor, chosen: list[int]) -> None:
-        places = [place for place, one in enumerate(self.writing) if one.request.logprobs]
-        if not places:
+        recorded = [row for row, answer in enumerate(self.active) if answer.request.logprobs]
+        if not recorded:
             return
-        tops = [self.writing[place].request.top_logprobs for place in places]
-        own, likeliest = log_probabilities(
-            logits_RV[places], [chosen[place] for place in places], max(tops)
+        tops = [self.active[row].request.top_logprobs for row in recorded]
+        own, likeliest = top_log_probs(
+            logits_RV[recorded], [chosen[row] for row in recorded], max(tops)
         )
-        for place, value, pairs, top in zip(places, own, likeliest, tops, strict=True):
-            self.writing[place].logprobs.append(value)
-            self.writing[place].top_logprobs.append(pairs[:top])
+        for row, value, pairs, top in zip(recorded, own, likeliest, tops, strict=True):
+            self.active[row].logprobs.append(value)
+            self.active[row].top_logprobs.append(pairs[:top])
 
     def _drop_ended(self) -> None:
         """Let the last answers take over the rows of those that ended."""
-        going = [place for place, one in enumerate(self.writing) if not one.ended]
-        if len(going) == len(self.writing):
+        unfinished = [row for row, answer in enumerate(self.active) if not answer.ended]
+        if len(unfinished) == len(self.active):
             return
-        stay = {place for place in going if place < len(going)}
-        movers = going[len(stay) :]
-        order = [place if place in stay else movers.pop() for place in range(len(going))]
+        kept = {row for row in unfinished if row < len(unfinished)}
+        movers = unfinished[len(kept) :]
+        order = [row if row in kept else movers.pop() for row in range(len(unfinished))]
         self.decoder.keep(order)
-        self.writing = [self.writing[place] for place in order]
+        self.active = [self.active[row] for row in order]

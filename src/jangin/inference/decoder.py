@@ -37,7 +37,7 @@ class Decoder(Protocol):
     joins: bool
     """Whether new answers may begin while others are being written."""
 
-    def logits(self, fed: Sequence[Sequence[int]]) -> torch.Tensor:
+    def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens: one for each known answer, prompts for new ones."""
 
     def keep(self, order: Sequence[int]) -> None:
@@ -64,11 +64,11 @@ class ContinuousDecoder:
         self._ends_R: torch.Tensor | None = None
         self._tokens = 0
 
-    def logits(self, fed: Sequence[Sequence[int]]) -> torch.Tensor:
+    def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens."""
-        prompts = fed[len(self.lengths) :]
+        prompts = new_tokens[len(self.lengths) :]
         step = Step.of(self.cache, self.lengths, prompts, self.device)
-        ids_T = torch.tensor([token for ids in fed for token in ids], device=self.device)
+        ids_T = torch.tensor([token for ids in new_tokens for token in ids], device=self.device)
         self._ends_R = torch.tensor(step.ends, device=self.device) if prompts else None
         self._tokens = len(ids_T)
         output = self.model(
@@ -89,7 +89,7 @@ class ContinuousDecoder:
         self.lengths = [self.lengths[source] for source in order]
 
     @contextmanager
-    def sparing(self) -> Iterator["ContinuousDecoder"]:
+    def only_last_tokens(self) -> Iterator["ContinuousDecoder"]:
         """Within this context the last feed-forward network computes only what is read.
 
         Nothing but the last token of a prompt is read after the last layer's attention. In a
@@ -135,15 +135,15 @@ class PaddedDecoder:
         self.mask_RT = torch.ones(0, 0, dtype=torch.long, device=self.device)
         self.cache: Any = None
 
-    def logits(self, fed: Sequence[Sequence[int]]) -> torch.Tensor:
+    def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens."""
-        longest = max(map(len, fed))
-        pads = [longest - len(ids) for ids in fed]
-        ids_RT = [[0] * pad + list(ids) for pad, ids in zip(pads, fed, strict=True)]
+        longest = max(map(len, new_tokens))
+        pads = [longest - len(ids) for ids in new_tokens]
+        ids_RT = [[0] * pad + list(ids) for pad, ids in zip(pads, new_tokens, strict=True)]
         if len(self.mask_RT) == 0:
             self.cache = DynamicCache(config=self.base.config)
-            self.mask_RT = self.mask_RT.new_zeros(len(fed), 0)
-        new_RT = torch.ones(len(fed), longest, dtype=torch.long)
+            self.mask_RT = self.mask_RT.new_zeros(len(new_tokens), 0)
+        new_RT = torch.ones(len(new_tokens), longest, dtype=torch.long)
         for row, pad in enumerate(pads):
             new_RT[row, :pad] = 0
         self.mask_RT = torch.cat([self.mask_RT, new_RT.to(self.device)], 1)
@@ -186,7 +186,7 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
         if not continuous:
             yield PaddedDecoder(model, _reasons[base])
             return
-        with ContinuousDecoder(model, rows, tokens).sparing() as decoder:
+        with ContinuousDecoder(model, rows, tokens).only_last_tokens() as decoder:
             yield decoder
     finally:
         base.set_attn_implementation(before)
@@ -226,22 +226,22 @@ def _probe(base: Any, plain: str) -> str:
     """Compare logits of two rows written together with those of each row read at once."""
     base.set_attn_implementation(plain)
     device = next(base.parameters()).device
-    apart = []
+    separate = []
     for ids in _PROBE:
         ids_BT = torch.tensor([ids], device=device)
-        apart.append(base(input_ids=ids_BT, use_cache=False).logits[0, -1 - _PROBE_WRITTEN :])
+        separate.append(base(input_ids=ids_BT, use_cache=False).logits[0, -1 - _PROBE_WRITTEN :])
     base.set_attn_implementation(NAME)
-    begun: list[Sequence[int]] = [ids[:-_PROBE_WRITTEN] for ids in _PROBE]
+    prompts: list[Sequence[int]] = [ids[:-_PROBE_WRITTEN] for ids in _PROBE]
     last = range(-_PROBE_WRITTEN, 0)
     try:
-        with ContinuousDecoder(base, len(_PROBE)).sparing() as decoder:
-            steps = [decoder.logits(begun)]
-            steps += [decoder.logits([[ids[place]] for ids in _PROBE]) for place in last]
+        with ContinuousDecoder(base, len(_PROBE)).only_last_tokens() as decoder:
+            steps = [decoder.logits(prompts)]
+            steps += [decoder.logits([[ids[position]] for ids in _PROBE]) for position in last]
     except UnpackableError as error:
         return f"it {error}"
     except (TypeError, AttributeError) as error:
         return f"it does not pass a step on to its attention ({error})"
-    apart_RNV = torch.stack(apart).float()
+    separate_RNV = torch.stack(separate).float()
     tolerance = TOLERANCE * (1 if steps[0].dtype == torch.float32 else _HALF_PRECISION)
-    off = max_difference(torch.stack(steps, 1).float(), apart_RNV)
-    return f"its logits differ by {off:.2g}" if off > tolerance else ""
+    difference = max_difference(torch.stack(steps, 1).float(), separate_RNV)
+    return f"its logits differ by {difference:.2g}" if difference > tolerance else ""

@@ -7,7 +7,7 @@ _INCOMPLETE = "\ufffd"
 """What tokenizers decode the first bytes of a character to."""
 
 
-class WrittenText:
+class IncrementalDetokenizer:
     """Text of a growing list of tokens, decoded a few tokens at a time."""
 
     def __init__(self, tokenizer: Any, stop_strings: Sequence[str]) -> None:
@@ -18,50 +18,50 @@ class WrittenText:
         self.text = ""
         self.stopped = False
         """Whether a stop string was written; `text` then ends before it."""
-        self._from = 0
-        self._read = 0
-        self._shown = 0
+        self._decode_start = 0
+        self._decoded = 0
+        self._emitted = 0
 
     def add(self, token: int) -> None:
         """Take in one more token."""
         self.ids.append(token)
         # The tokens before are decoded too, because some tokenizers put spaces between tokens.
-        known = self._decode(self.ids[self._from : self._read])
-        new = self._decode(self.ids[self._from :])
-        if len(new) <= len(known) or new.endswith(_INCOMPLETE):
+        decoded_before = self._decode(self.ids[self._decode_start : self._decoded])
+        new = self._decode(self.ids[self._decode_start :])
+        if len(new) <= len(decoded_before) or new.endswith(_INCOMPLETE):
             return
         before = len(self.text)
-        self.text += new[len(known) :]
-        self._from, self._read = self._read, len(self.ids)
-        self._look_for_stop(before)
+        self.text += new[len(decoded_before) :]
+        self._decode_start, self._decoded = self._decoded, len(self.ids)
+        self._apply_stop_strings(before)
 
-    def show(self) -> str:
+    def next_text(self) -> str:
         """Text that is new since the last call and sure to stay."""
         text = self.text.lstrip()
-        sure = text if self.stopped else text[: len(text) - self._maybe_stop(text)]
-        sure = sure.rstrip()
-        piece = sure[self._shown :]
-        self._shown = max(self._shown, len(sure))
+        certain = text if self.stopped else text[: len(text) - self._stop_prefix_length(text)]
+        certain = certain.rstrip()
+        piece = certain[self._emitted :]
+        self._emitted = max(self._emitted, len(certain))
         return piece
 
-    def final(self) -> str:
+    def final_text(self) -> str:
         """The answer's text, white space at both ends taken off."""
         return (self.text if self.stopped else self._decode(self.ids)).strip()
 
-    def rest(self) -> str:
+    def remaining_text(self) -> str:
         """What of the final text was not shown."""
-        return self.final()[self._shown :]
+        return self.final_text()[self._emitted :]
 
-    def _look_for_stop(self, before: int) -> None:
-        found = [
-            place
+    def _apply_stop_strings(self, before: int) -> None:
+        positions = [
+            position
             for stop in self.stop_strings
-            if (place := self.text.find(stop, max(0, before - len(stop) + 1))) >= 0
+            if (position := self.text.find(stop, max(0, before - len(stop) + 1))) >= 0
         ]
-        if found:
-            self.text, self.stopped = self.text[: min(found)], True
+        if positions:
+            self.text, self.stopped = self.text[: min(positions)], True
 
-    def _maybe_stop(self, text: str) -> int:
+    def _stop_prefix_length(self, text: str) -> int:
         """Length of the longest end of the text with which a stop string begins."""
         return max(
             (

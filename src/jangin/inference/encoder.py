@@ -66,7 +66,7 @@ def open_encoder(
     `folder` is where relative paths start. Raises `ConfigError` where there is no encoder, or one
     that is used in another way than ours, and `MachineError` where the hub cannot be reached.
     """
-    from jangin.inference.local_chat import local_source
+    from jangin.inference.local_chat import folder_identity
 
     progress = progress or Silence()
     if isinstance(config, HubEncoder):
@@ -79,7 +79,7 @@ def open_encoder(
             raise ConfigError(
                 f"{path} holds no text encoder: it has no config.json. Correct the encoder's path."
             )
-        source, where, revision = local_source(path, ledger), str(path), None
+        source, where, revision = folder_identity(path, ledger), str(path), None
         read = partial(_folder_json, path)
     recipe = read_recipe(where, read)
     used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
@@ -153,9 +153,9 @@ def _folder_json(folder: Path, name: str) -> Any:
 
 def _commit(config: HubEncoder) -> str:
     """The commit that a branch or tag stands for; raises `MachineError` where nobody knows it."""
-    from jangin.inference.local_chat import hub_source
+    from jangin.inference.local_chat import hub_identity
 
-    return hub_source(config.id, config.revision).removeprefix("hub ")
+    return hub_identity(config.id, config.revision).removeprefix("hub ")
 
 
 def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
@@ -205,12 +205,12 @@ class TransformersEncoder:
         try:
             with torch.inference_mode():
                 for batch in _batches([len(row) for row in rows]):
-                    vectors_UD[batch] = self._forward([rows[place] for place in batch])
+                    vectors_UD[batch] = self._forward([rows[index] for index in batch])
                     self.progress.advance(bar, len(batch))
         finally:
             self.progress.stop(bar)
-        place_of = {text: place for place, text in enumerate(unique)}
-        return vectors_UD[[place_of[text] for text in texts]]
+        index_of = {text: index for index, text in enumerate(unique)}
+        return vectors_UD[[index_of[text] for text in texts]]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
         """Pooled vectors of one batch, padded at the right. B texts, T tokens, D width."""
@@ -239,17 +239,17 @@ class TransformersEncoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from jangin.models.loading import no_bars, unreachable
+        from jangin.models.loading import loading_error, without_progress_bars
         from jangin.models.shape import context_length
 
         try:
-            with no_bars():
+            with without_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
                 model = AutoModel.from_pretrained(
                     self.path, revision=self.revision, dtype=torch.float32
                 )
         except (OSError, ValueError) as error:
-            raise unreachable(self.path, error) from error
+            raise loading_error(self.path, error) from error
         limits = [tokenizer.model_max_length, context_length(model.config) or LARGEST_LENGTH]
         known = [limit for limit in limits if 0 < limit < LARGEST_LENGTH]
         self.max_tokens = min([self.max_tokens, *known])
@@ -260,11 +260,11 @@ class TransformersEncoder:
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Places in batches of like lengths, the longest texts first, so that memory shows at once."""
     batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         longest = lengths[batch[0]] if batch else 0
         if batch and (len(batch) == BATCH_TEXTS or longest * (len(batch) + 1) > BATCH_TOKENS):
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(index)
     if batch:
         yield batch

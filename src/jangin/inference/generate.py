@@ -6,7 +6,7 @@ from typing import Any
 
 from jangin.core.digest import digest_value
 from jangin.core.records import Message
-from jangin.inference.continuous_batching import ContinuousBatch, Request, Writing
+from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import render_prompts
@@ -32,7 +32,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class StreamedToken:
     """One token of a streamed answer."""
 
     request: int
@@ -60,37 +60,43 @@ def generate(
     Every prompt has a seed of its own, made of `seed` and its place in the list.
     """
     requests = [
-        Request(ids, max_new_tokens, temperature, top_p, int(digest_value([seed, place])[:12], 16))
-        for place, ids in enumerate(render_prompts(tokenizer, prompts) if prompts else [])
+        GenerationRequest(
+            ids, max_new_tokens, temperature, top_p, int(digest_value([seed, index])[:12], 16)
+        )
+        for index, ids in enumerate(render_prompts(tokenizer, prompts) if prompts else [])
     ]
     return complete(model, tokenizer, requests, batch_size)
 
 
 def complete(
-    model: Any, tokenizer: Any, requests: Sequence[Request], batch_size: int = 64
+    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
 ) -> list[Generation]:
     """The answer to each request, in the order asked; at most `batch_size` at a time."""
     answers: dict[int, Generation] = {}
     stop_ids = stop_tokens(model, tokenizer)
-    for stepped in steps(model, tokenizer, requests, stop_ids, batch_size, watched=False):
-        answers.update({n: _generation(one, tokenizer) for n, one in stepped if one.ended})
-    return [answers[number] for number in range(len(requests))]
+    for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=False):
+        answers.update({n: _generation(answer, tokenizer) for n, answer in step if answer.ended})
+    return [answers[index] for index in range(len(requests))]
 
 
 def stream(
-    model: Any, tokenizer: Any, requests: Sequence[Request], batch_size: int = 64
-) -> Iterator[Piece]:
+    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
+) -> Iterator[StreamedToken]:
     """Pieces of all answers as they are written.
 
     The model is the stream's own until the last piece is taken or the iterator is closed.
     """
     stop_ids = stop_tokens(model, tokenizer)
-    for stepped in steps(model, tokenizer, requests, stop_ids, batch_size, watched=True):
-        for number, one in stepped:
-            if one.words is not None:
-                text = one.words.rest() if one.ended else one.words.show()
-                whole = _generation(one, tokenizer) if one.ended else None
-                yield Piece(number, one.token_ids[-1], text, whole)
+    for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=True):
+        for index, answer in step:
+            if answer.detokenizer is not None:
+                text = (
+                    answer.detokenizer.remaining_text()
+                    if answer.ended
+                    else answer.detokenizer.next_text()
+                )
+                whole = _generation(answer, tokenizer) if answer.ended else None
+                yield StreamedToken(index, answer.token_ids[-1], text, whole)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -104,39 +110,39 @@ def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
 def steps(
     model: Any,
     tokenizer: Any,
-    requests: Sequence[Request],
+    requests: Sequence[GenerationRequest],
     stop_ids: frozenset[int],
     batch_size: int,
     *,
-    watched: bool,
-) -> Iterator[list[tuple[int, Writing]]]:
+    streamed: bool,
+) -> Iterator[list[tuple[int, ActiveRequest]]]:
     """(number of the request, answer so far) of all answers that each step adds a token to."""
     if not requests:
         return
     # Shortest first: a later prompt is about as long as an earlier one has grown meanwhile, and
     # the shorter rows of a step cost as much as its longest.
-    order = sorted(range(len(requests)), key=lambda number: len(requests[number].prompt_ids))
+    order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids))
     longest = len(requests[order[-1]].prompt_ids)
-    tokens = longest + min(_LIKELY_TOKENS, max(one.max_new_tokens for one in requests))
+    tokens = longest + min(_LIKELY_TOKENS, max(answer.max_new_tokens for answer in requests))
     rows = min(batch_size, len(requests), rows_that_fit(model, tokens))
     with open_decoder(model, rows, tokens) as decoder:
-        batch = ContinuousBatch(decoder, tokenizer, stop_ids, rows, watched=watched)
-        for number in order:
-            batch.add(requests[number])
-        for stepped in batch.run():
-            yield [(order[one.number], one) for one in stepped]
+        batch = ContinuousBatcher(decoder, tokenizer, stop_ids, rows, streamed=streamed)
+        for index in order:
+            batch.add(requests[index])
+        for step in batch.run():
+            yield [(order[answer.index], answer) for answer in step]
 
 
-def _generation(one: Writing, tokenizer: Any) -> Generation:
+def _generation(answer: ActiveRequest, tokenizer: Any) -> Generation:
     text = (
-        str(tokenizer.decode(one.token_ids, skip_special_tokens=True)).strip()
-        if one.words is None
-        else one.words.final()
+        str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip()
+        if answer.detokenizer is None
+        else answer.detokenizer.final_text()
     )
     return Generation(
         text,
-        tuple(one.token_ids),
-        one.finished,
-        tuple(one.logprobs),
-        tuple(one.top_logprobs) if one.request.top_logprobs else (),
+        tuple(answer.token_ids),
+        answer.finished,
+        tuple(answer.logprobs),
+        tuple(answer.top_logprobs) if answer.request.top_logprobs else (),
     )

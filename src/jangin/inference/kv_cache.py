@@ -60,10 +60,10 @@ class KeyValueCache:
         """Put the step's keys and values where they belong; returns the layer's tensors."""
         if layer not in self.layers:
             self.layers[layer] = self._new(key_BKTD), self._new(value_BKTD)
-        places = step.places(key_BKTD.shape[1])
+        cache_indices = step.cache_indices(key_BKTD.shape[1])
         for cache_RKCD, new_BKTD in zip(self.layers[layer], (key_BKTD, value_BKTD), strict=True):
             new_ND = new_BKTD[0].transpose(0, 1).reshape(-1, new_BKTD.shape[-1])
-            cache_RKCD.view(-1, new_BKTD.shape[-1]).index_copy_(0, places, new_ND)
+            cache_RKCD.view(-1, new_BKTD.shape[-1]).index_copy_(0, cache_indices, new_ND)
         return self.layers[layer]
 
     def move(self, source: int, target: int, tokens: int) -> None:
@@ -106,7 +106,7 @@ class Step:
     """S: tokens of the longest row being written, this step's own included."""
     segments: Segments | None
     """The prompts."""
-    _places: dict[int, torch.Tensor] = field(default_factory=dict)
+    _indices: dict[int, torch.Tensor] = field(default_factory=dict)
     _masks: dict[int | None, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -134,13 +134,15 @@ class Step:
             segments=Segments.of(tuple(sizes), device) if sizes else None,
         )
 
-    def places(self, heads: int) -> torch.Tensor:
+    def cache_indices(self, heads: int) -> torch.Tensor:
         """Index of each token and head in a layer's cache seen as a table of vectors (T x K)."""
-        if heads not in self._places:
+        if heads not in self._indices:
             heads_K = torch.arange(heads, device=self.rows_T.device)
             rows_TK = self.rows_T[:, None] * heads + heads_K
-            self._places[heads] = (rows_TK * self.cache.tokens + self.positions_T[:, None]).view(-1)
-        return self._places[heads]
+            self._indices[heads] = (rows_TK * self.cache.tokens + self.positions_T[:, None]).view(
+                -1
+            )
+        return self._indices[heads]
 
     def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
         """What to add to scores (R, 1, 1, S): a row sees itself and what it wrote, or a window."""

@@ -15,7 +15,7 @@ from jangin.core.ledger import Ledger
 NAMESPACE = "model-digest"
 
 
-def local_source(folder: Path, ledger: Ledger) -> str:
+def folder_identity(folder: Path, ledger: Ledger) -> str:
     """Digest of a model folder's files, remembered until one of them changes.
 
     Raises `ConfigError` where the folder holds no model.
@@ -36,38 +36,38 @@ def local_source(folder: Path, ledger: Ledger) -> str:
     return f"local {known[:16]}"
 
 
-def hub_source(model_id: str, revision: str) -> str:
+def hub_identity(model_id: str, revision: str) -> str:
     """The commit that a branch or tag of the hub stands for; the config is fetched if needed."""
     from transformers import AutoConfig
 
-    from jangin.models.loading import unreachable
+    from jangin.models.loading import loading_error
     from jangin.models.references import pinned_commit
 
     try:
         AutoConfig.from_pretrained(model_id, revision=revision)
     except (OSError, ValueError) as error:
-        raise unreachable(model_id, error) from error
+        raise loading_error(model_id, error) from error
     return f"hub {pinned_commit(model_id, revision)}"
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PendingRequest:
     request: ChatRequest
     reply: "asyncio.Future[ChatReply]"
     loop: asyncio.AbstractEventLoop
 
-    def settle(self, outcome: ChatReply | JanginError) -> None:
+    def resolve(self, result: ChatReply | JanginError) -> None:
         """From the writing thread: hand the outcome to the loop that waits."""
-        self.loop.call_soon_threadsafe(_settle, self.reply, outcome)
+        self.loop.call_soon_threadsafe(_resolve, self.reply, result)
 
 
-def _settle(reply: "asyncio.Future[ChatReply]", outcome: ChatReply | JanginError) -> None:
+def _resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:
     if reply.done():
         return
-    if isinstance(outcome, ChatReply):
-        reply.set_result(outcome)
+    if isinstance(result, ChatReply):
+        reply.set_result(result)
     else:
-        reply.set_exception(outcome)
+        reply.set_exception(result)
 
 
 @dataclass(slots=True)
@@ -85,11 +85,11 @@ class LocalChat:
     """What transformers loads: a folder or a hub id."""
     revision: str | None = None
     rows: int = 16
-    _queue: "queue.SimpleQueue[_Asked | None]" = field(
+    _queue: "queue.SimpleQueue[_PendingRequest | None]" = field(
         default_factory=queue.SimpleQueue, repr=False
     )
     _thread: threading.Thread | None = field(default=None, repr=False)
-    _door: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     """Held while a request is queued, and while the thread makes sure that none is left."""
     _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
 
@@ -101,45 +101,45 @@ class LocalChat:
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The model's answer; raises `TooLongError` where it cannot fit into the context."""
         loop = asyncio.get_running_loop()
-        asked = _Asked(request, loop.create_future(), loop)
-        with self._door:
-            self._queue.put(asked)
+        pending = _PendingRequest(request, loop.create_future(), loop)
+        with self._lock:
+            self._queue.put(pending)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="local-chat", daemon=True)
+                self._thread = threading.Thread(target=self._serve, name="local-chat", daemon=True)
                 self._thread.start()
-        return await asked.reply
+        return await pending.reply
 
     async def close(self) -> None:
         """Stop writing; the model stays loaded and may be asked again."""
-        with self._door:
+        with self._lock:
             thread = self._thread
             self._queue.put(None)
         if thread is not None:
             await asyncio.to_thread(thread.join)
         self._queue = queue.SimpleQueue()
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         """The thread: write whatever is asked until `close`, or until something breaks."""
-        under_way: dict[int, _Asked] = {}
+        active: dict[int, _PendingRequest] = {}
         problem: JanginError = ChatError(f"model {self.model!r} was closed. Run again.")
         try:
             self._loaded = self._loaded or _load(self.path, self.revision)
             while (first := self._queue.get()) is not None:
-                if not self._write([first], under_way):
+                if not self._generate([first], active):
                     break
         except JanginError as error:
             problem = error
         except (RuntimeError, ValueError, MemoryError) as error:
             problem = ChatError(f"model {self.model!r} cannot answer: {error}. Ask less of it.")
         finally:
-            with self._door:
+            with self._lock:
                 self._thread = None
-                for asked in (*under_way.values(), *self._queued()[0]):
-                    asked.settle(problem)
+                for pending in (*active.values(), *self._queued()[0]):
+                    pending.resolve(problem)
 
-    def _write(self, new: list[_Asked], under_way: dict[int, _Asked]) -> bool:
+    def _generate(self, new: list[_PendingRequest], active: dict[int, _PendingRequest]) -> bool:
         """Write until nothing is left; what is asked meanwhile joins. False once it shall stop."""
-        from jangin.inference.continuous_batching import ContinuousBatch
+        from jangin.inference.continuous_batching import ContinuousBatcher
         from jangin.inference.decoder import open_decoder, rows_that_fit
         from jangin.inference.generate import stop_tokens
         from jangin.models.shape import UNLIMITED, context_length
@@ -147,38 +147,38 @@ class LocalChat:
         model: Any
         model, tokenizer = self._loaded or (None, None)
         context = context_length(model.config) or UNLIMITED
-        likely = min(context, LIKELY_TOKENS)
-        rows = min(self.rows, rows_that_fit(model, likely))
-        with open_decoder(model, rows, likely) as decoder:
-            batch = ContinuousBatch(decoder, tokenizer, stop_tokens(model, tokenizer), rows)
-            going = True
-            while going and (new or under_way):
-                for asked in new:
-                    wanted = _wanted(asked, tokenizer, context, self.model)
+        typical = min(context, TYPICAL_TOKENS)
+        rows = min(self.rows, rows_that_fit(model, typical))
+        with open_decoder(model, rows, typical) as decoder:
+            batch = ContinuousBatcher(decoder, tokenizer, stop_tokens(model, tokenizer), rows)
+            running = True
+            while running and (new or active):
+                for pending in new:
+                    wanted = _generation_request(pending, tokenizer, context, self.model)
                     if wanted is not None:
-                        under_way[batch.add(wanted)] = asked
-                for one in batch.step():
-                    if one.ended:
-                        under_way.pop(one.number).settle(_reply(one, tokenizer))
-                new, going = self._queued()
-        for asked in new:
-            asked.settle(ChatError(f"model {self.model!r} was closed. Run again."))
-        return going
+                        active[batch.add(wanted)] = pending
+                for answer in batch.step():
+                    if answer.ended:
+                        active.pop(answer.index).resolve(_reply(answer, tokenizer))
+                new, running = self._queued()
+        for pending in new:
+            pending.resolve(ChatError(f"model {self.model!r} was closed. Run again."))
+        return running
 
-    def _queued(self) -> tuple[list[_Asked], bool]:
+    def _queued(self) -> tuple[list[_PendingRequest], bool]:
         """(what was asked meanwhile, whether to go on)."""
-        found: list[_Asked] = []
+        received: list[_PendingRequest] = []
         while True:
             try:
-                asked = self._queue.get_nowait()
+                pending = self._queue.get_nowait()
             except queue.Empty:
-                return found, True
-            if asked is None:
-                return found, False
-            found.append(asked)
+                return received, True
+            if pending is None:
+                return received, False
+            received.append(pending)
 
 
-LIKELY_TOKENS = 2048
+TYPICAL_TOKENS = 2048
 """The cache is made for prompts and answers of so many tokens; longer ones make it grow."""
 
 
@@ -186,14 +186,14 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from jangin.models.loading import no_bars, unreachable
+    from jangin.models.loading import loading_error, without_progress_bars
 
     try:
-        with no_bars():
+        with without_progress_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto")
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
-        raise unreachable(path, error) from error
+        raise loading_error(path, error) from error
     if not tokenizer.chat_template:
         raise ConfigError(
             f"{path} has no chat template, so nobody knows how it writes a turn. "
@@ -202,15 +202,15 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
     return (model.cuda() if torch.cuda.is_available() else model).eval(), tokenizer
 
 
-def _wanted(asked: _Asked, tokenizer: Any, context: int, name: str) -> Any:
+def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, name: str) -> Any:
     """The answer to write, or None where it cannot be written and the asker was told."""
-    from jangin.inference.continuous_batching import Request
+    from jangin.inference.continuous_batching import GenerationRequest
     from jangin.models.tokens.chat_template import render_prompts
 
-    request = asked.request
+    request = pending.request
     (ids,) = render_prompts(tokenizer, [request.messages])
     if len(ids) + request.max_tokens > context:
-        asked.settle(
+        pending.resolve(
             TooLongError(
                 f"the prompt has {len(ids):,} tokens and the reply may take "
                 f"{request.max_tokens:,}, more than the {context:,} of model {name!r}. Make the "
@@ -219,13 +219,13 @@ def _wanted(asked: _Asked, tokenizer: Any, context: int, name: str) -> Any:
         )
         return None
     seed = int(request.digest[:12], 16)
-    return Request(ids, request.max_tokens, request.temperature, seed=seed)
+    return GenerationRequest(ids, request.max_tokens, request.temperature, seed=seed)
 
 
-def _reply(one: Any, tokenizer: Any) -> ChatReply:
+def _reply(answer: Any, tokenizer: Any) -> ChatReply:
     return ChatReply(
-        content=str(tokenizer.decode(one.token_ids, skip_special_tokens=True)).strip(),
-        finish_reason="stop" if one.finished else "length",
-        prompt_tokens=len(one.request.prompt_ids),
-        completion_tokens=len(one.token_ids),
+        content=str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip(),
+        finish_reason="stop" if answer.finished else "length",
+        prompt_tokens=len(answer.request.prompt_ids),
+        completion_tokens=len(answer.token_ids),
     )

@@ -81,7 +81,7 @@ def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> d
     return files_of(folder)
 
 
-def place_base(
+def write_base(
     base: Starter | Hub | Local,
     target: Path,
     location: Path,
@@ -93,13 +93,13 @@ def place_base(
     `location` is where a local model's place is noted, `texts` what a starter learns its
     tokenizer from; raises `StageError` where it needs some and there is none.
     """
-    from jangin.models.references import refer_to_hub, refer_to_local
+    from jangin.models.references import write_hub_reference, write_local_reference
     from jangin.models.starter import make_starter
 
     if isinstance(base, Hub):
-        return refer_to_hub(target, base.id, base.revision)
+        return write_hub_reference(target, base.id, base.revision)
     if isinstance(base, Local):
-        return refer_to_local(target, (project_folder / base.path).resolve(), location)
+        return write_local_reference(target, (project_folder / base.path).resolve(), location)
     if not texts:
         raise StageError(
             "a starter model learns its tokenizer from the project's text, and there is none. "
@@ -126,7 +126,7 @@ def _run(context: StageContext[CatalogConfig]) -> None:
     if isinstance(base, Local):
         location = context.runtime_file("location.json")
     context.summary.update(
-        place_base(
+        write_base(
             base, context.workspace / "model", location, context.services.project_folder, texts
         )
     )

@@ -86,11 +86,11 @@ def sees_gpu(driver: bool, torch_version: str, visible: str | None) -> bool:
 
 def _torch_version_file() -> str:
     """torch/version.py, which tells what torch was built for; empty where there is none."""
-    found = find_spec("torch")
-    if found is None or found.origin is None:
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
         return ""
     try:
-        return Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+        return Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except OSError:
         return ""
 
@@ -99,16 +99,16 @@ def _capabilities() -> list[tuple[int, int]]:
     """Of every GPU; none where nvidia-smi does not tell."""
     query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+        output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
     except (OSError, subprocess.SubprocessError):
         return []
-    return read_capabilities(shown.stdout)
+    return read_capabilities(output.stdout)
 
 
-def read_capabilities(shown: str) -> list[tuple[int, int]]:
+def read_capabilities(output: str) -> list[tuple[int, int]]:
     """The lines of nvidia-smi, such as `7.5`; lines that are no capability are left out."""
-    found = (re.fullmatch(r"(\d+)\.(\d+)", line.strip()) for line in shown.splitlines())
-    return [(int(match[1]), int(match[2])) for match in found if match]
+    matches = (re.fullmatch(r"(\d+)\.(\d+)", line.strip()) for line in output.splitlines())
+    return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -127,12 +127,12 @@ def available_bytes(device: Device = "cpu") -> int:
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         try:
-            shown = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
+            output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
         except (OSError, subprocess.SubprocessError) as error:
             raise MachineError(
                 f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
             ) from error
-        return int(shown.stdout.split()[0]) * _MIB
+        return int(output.stdout.split()[0]) * _MIB
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and limit.read_text().strip().isdigit():
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())

@@ -45,14 +45,14 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options |= {"quantization_config": quantization, "device_map": {"": device}}
     try:
-        with no_bars():
+        with without_progress_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(path, **options)
     except OSError as error:
-        raise unreachable(str(path), error) from error
+        raise loading_error(str(path), error) from error
     if adapter is not None:
         from peft import PeftModel  # seconds to import, so only here
 
-        with expected_warnings():
+        with known_warnings_ignored():
             model = PeftModel.from_pretrained(model, adapter)
         # The stop tokens it was trained with.
         model.base_model.model.generation_config = GenerationConfig.from_pretrained(adapter)
@@ -87,7 +87,7 @@ def locate(folder: Path) -> tuple[str, str | None]:
 
 
 @contextmanager
-def no_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Without the bars that transformers draws while it loads and saves; ours are enough."""
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
@@ -99,14 +99,14 @@ def no_bars() -> Iterator[None]:
 
 
 @contextmanager
-def expected_warnings() -> Iterator[None]:
+def known_warnings_ignored() -> Iterator[None]:
     """PEFT 0.21 asks transformers 5.23 for an attribute by its old name; users can do nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
 
 
-def unreachable(model: str, error: Exception) -> MachineError:
+def loading_error(model: str, error: Exception) -> MachineError:
     """The one sentence for a model that cannot be loaded."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return MachineError(

@@ -41,12 +41,12 @@ CUDA_PROCESS_BYTES = 600 * _MIB
 HEAP_WASTE = 0.75
 """Share of the forward pass's short-lived tensors that glibc cannot reuse: its `posix_memalign`
 asks for more than it hands out, so a freed block is too small for the same request again."""
-LEAN_WASTE = 0.3
-"""The same of `lean`, which makes fewer of them."""
+LLAMA_WASTE = 0.3
+"""The same of `llama`, which makes fewer of them."""
 SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
-LEAN_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
+LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 NF4_BYTES = 0.516
 """Per weight: 4 bits and doubly quantised scales."""
 
@@ -125,9 +125,9 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
     copies += 4 * trained if training.kept_weights else 0
-    lean = training.device == "cpu" and training.kernels
-    lean = lean and shape.family in LEAN_FAMILIES and not training.dropout
-    kept, wasted = _lean_bytes(shape, training) if lean else _layer_bytes(shape, training)
+    llama = training.device == "cpu" and training.kernels
+    llama = llama and shape.family in LLAMA_FAMILIES and not training.dropout
+    kept, wasted = _llama_kernel_bytes(shape, training) if llama else _layer_bytes(shape, training)
     layers = float(shape.layers)
     if training.checkpointing:
         # Inputs of all layers, and one layer in full.
@@ -135,7 +135,7 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     else:
         ends = 0
         # The last layer goes on with trained tokens only.
-        layers -= 0.6 * (1 - min(1, training.trained_share)) if lean else 0
+        layers -= 0.6 * (1 - min(1, training.trained_share)) if llama else 0
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
     wasted += int(SPLIT_WASTE * kept) if training.split else 0
     on_cpu = training.device == "cpu"
@@ -177,15 +177,15 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
     return kept, int(HEAP_WASTE * passing)
 
 
-def _lean_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
-    """The same where `lean` computes the layers: each tensor once, in the type of the products."""
+def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
+    """The same where `llama` computes the layers: each tensor once, in the type of the products."""
     D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
     size = 2 if training.precision == "bf16" else 4
     kept = 8 * D + 8 + size * (2 * D + 2 * Q + 2 * K + 3 * F)
     kept += shape.heads * (int(size * training.kept_keys) or 4)
     if shape.query_key_norm:
         kept += size * (Q + K) + 4 * (Q + K) // shape.head_size
-    passing = LEAN_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
+    passing = LLAMA_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
     if training.has_adapter:
         room = _rounded(training.rank, 8)
         # Of q, k and v; of gate and up; of the other two: each side by side in full tiles.
@@ -203,8 +203,8 @@ def kept_keys(lengths: Sequence[int], precision: Precision) -> float:
     kept = 0
     for length in lengths:
         blocks = -(-length // ATTENTION_BLOCK)
-        for place in range(blocks):
-            first, last = (length * part // blocks for part in (place, place + 1))
+        for block in range(blocks):
+            first, last = (length * part // blocks for part in (block, block + 1))
             if last <= KEPT_KEYS:
                 kept += _rounded(last - first, grain) * _rounded(last, grain)
     return kept / sum(lengths)

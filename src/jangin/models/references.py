@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.digest import digest_file, digest_tree, files_of
 from jangin.core.errors import ConfigError, JanginError
-from jangin.models.loading import REFERENCE, unreachable
+from jangin.models.loading import REFERENCE, loading_error
 
 
 def pinned_commit(model_id: str, revision: str) -> str:
@@ -24,14 +24,14 @@ def pinned_commit(model_id: str, revision: str) -> str:
     return Path(path).parent.name if isinstance(path, str) else revision
 
 
-def refer_to_hub(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
+def write_hub_reference(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
     """Write config, tokenizer and the pinned commit of a hub model to `folder`."""
     _save(folder, model_id, revision)
     commit = pinned_commit(model_id, revision)
     return _refer(folder, {"type": "hub", "id": model_id, "revision": commit})
 
 
-def refer_to_local(folder: Path, model: Path, location: Path) -> dict[str, Any]:
+def write_local_reference(folder: Path, model: Path, location: Path) -> dict[str, Any]:
     """Write config, tokenizer and content digest of a folder; its place goes to `location`."""
     _save(folder, str(model), None)
     files = {name: digest_file(path) for name, path in files_of(model).items()}
@@ -44,7 +44,7 @@ def _save(folder: Path, model: str, revision: str | None) -> None:
         config = AutoConfig.from_pretrained(model, revision=revision)
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
     except (OSError, ValueError) as error:
-        raise unreachable(model, error) from error
+        raise loading_error(model, error) from error
     _refuse_unusable(model, tokenizer)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from jangin.models.loading import no_bars
+from jangin.models.loading import without_progress_bars
 
 # (hidden size, layers, feed-forward size, heads)
 # Two wide layers memorise short answers in fewer steps than five narrow ones of the same size.
@@ -43,7 +43,7 @@ def make_starter(
     """Write the starter to `folder`; the same arguments give the same bytes."""
     tokenizer = train_tokenizer(texts, vocabulary_size, context_length)
     model = random_llama(tokenizer, size, context_length, seed)
-    with no_bars():
+    with without_progress_bars():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {

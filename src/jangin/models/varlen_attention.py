@@ -39,7 +39,7 @@ class Branches:
     stems: tuple[int, ...]
     bounds: torch.Tensor
     """Cumulative lengths from 0."""
-    key_places: torch.Tensor
+    key_indices: torch.Tensor
     """Where in the row the keys of each branch stand: its stem, then itself."""
     key_bounds: torch.Tensor
     """Cumulative numbers of keys from 0."""
@@ -69,11 +69,11 @@ class Segments:
     ) -> "Segments":
         """Segments of which each has a second ending after its first `stems` tokens."""
         starts = np.cumsum((0, *lengths, *branches))
-        places = [
+        key_indices = [
             np.arange(first, first + length)
-            for place, pair in enumerate(zip(stems, branches, strict=True))
+            for index, pair in enumerate(zip(stems, branches, strict=True))
             for first, length in zip(
-                (starts[place], starts[len(lengths) + place]), pair, strict=True
+                (starts[index], starts[len(lengths) + index]), pair, strict=True
             )
         ]
         keys = tuple(stem + length for stem, length in zip(stems, branches, strict=True))
@@ -84,7 +84,7 @@ class Segments:
                 branches,
                 stems,
                 _bounds(branches, device),
-                torch.from_numpy(np.concatenate(places)).to(device),
+                torch.from_numpy(np.concatenate(key_indices)).to(device),
                 _bounds(keys, device),
             ),
         )
@@ -154,12 +154,12 @@ def _pieces(
     yield from zip(queries[:count], keys[:count], values[:count], strict=True)
     if branches is None:
         return
-    for place, stem in enumerate(branches.stems):
-        if branches.lengths[place]:
+    for index, stem in enumerate(branches.stems):
+        if branches.lengths[index]:
             yield (
-                queries[count + place],
-                torch.cat([keys[place][:, :, :stem], keys[count + place]], 2),
-                torch.cat([values[place][:, :, :stem], values[count + place]], 2),
+                queries[count + index],
+                torch.cat([keys[index][:, :, :stem], keys[count + index]], 2),
+                torch.cat([values[index][:, :, :stem], values[count + index]], 2),
             )
 
 
@@ -209,7 +209,7 @@ def _varlen(
         x[0].transpose(0, 1).to(dtype) for x in (query_BHTD, key_BKTD, value_BKTD)
     )
 
-    def attend(
+    def flash_attention(
         query_THD: torch.Tensor,
         key_SKD: torch.Tensor,
         value_SKD: torch.Tensor,
@@ -230,7 +230,7 @@ def _varlen(
 
     branches = segments.branches
     end = sum(segments.lengths)
-    out_THD = attend(
+    out_THD = flash_attention(
         query_THD[:end],
         key_TKD[:end],
         value_TKD[:end],
@@ -238,10 +238,10 @@ def _varlen(
         (max(segments.lengths), max(segments.lengths)),
     )
     if branches is not None and any(branches.lengths):
-        ends_THD = attend(
+        ends_THD = flash_attention(
             query_THD[end:],
-            key_TKD[branches.key_places],
-            value_TKD[branches.key_places],
+            key_TKD[branches.key_indices],
+            value_TKD[branches.key_indices],
             (branches.bounds, branches.key_bounds),
             (max(branches.lengths), max(map(add, branches.stems, branches.lengths))),
         )

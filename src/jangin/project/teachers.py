@@ -193,14 +193,14 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
 
 def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
     """A model in this process; it is loaded with the first request."""
-    from jangin.inference.local_chat import LocalChat, hub_source, local_source
+    from jangin.inference.local_chat import LocalChat, folder_identity, hub_identity
 
     base = teacher.base
     if isinstance(base, Hub):
         path, revision = base.id, base.revision
-        source = hub_source(path, revision)
+        source = hub_identity(path, revision)
     else:
         folder = (registry.folder / base.path).resolve()
         path, revision = str(folder), ""
-        source = local_source(folder, registry.ledger)
+        source = folder_identity(folder, registry.ledger)
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

@@ -82,7 +82,7 @@ def _rendered(
     limit: tuple[int, str],
 ) -> "tuple[RenderedRows | None, dict[str, int]]":
     """Rows of one split as tokens, and what `too_long` took; None where there is no row."""
-    from jangin.models.tokens.chat_template import fit_rows, render_rows
+    from jangin.models.tokens.chat_template import limit_rows, render_rows
 
     chosen = [(number, row.example) for number, row in enumerate(rows, 1) if row.split == split]
     if not chosen:
@@ -94,7 +94,7 @@ def _rendered(
         config.train_on,
         _weights(chosen),
     )
-    fitted, lost = fit_rows(rendered, *limit, config.too_long)
+    fitted, lost = limit_rows(rendered, *limit, config.too_long)
     return (fitted if len(fitted) else None), {"rows": lost.rows, "tokens": lost.tokens}
 
 

@@ -18,9 +18,9 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from jangin.models.tokens import cached_tokenizer as word_tokens
-from jangin.models.tokens.cached_tokenizer import find_word_tokens
-from jangin.models.tokens.rendering import FEW, ROWS_AT_ONCE, encode_plain
+from jangin.models.tokens import cached_tokenizer
+from jangin.models.tokens.cached_tokenizer import open_cached_tokenizer
+from jangin.models.tokens.rendering import FEW, ROWS_PER_BATCH, encode_plain
 
 SPECIAL = ["<|bos|>", "<|end|>", "<|user|>"]
 CORPUS = [
@@ -154,43 +154,43 @@ text = st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max
 def test_every_kind_of_tokenizer_gives_the_ids_it_gives_for_whole_texts(kinds, name, texts):
     tokenizer = kinds[name]
     assert ids_of(tokenizer, texts) == plainly(tokenizer, texts)
-    assert (find_word_tokens(tokenizer) is None) == (name in OTHER)
+    assert (open_cached_tokenizer(tokenizer) is None) == (name in OTHER)
 
 
-@pytest.mark.parametrize("most", ["MOST_WORDS", "MOST_TOKENS"])
-def test_what_is_remembered_changes_nothing_and_neither_does_forgetting(kinds, monkeypatch, most):
+@pytest.mark.parametrize("limit", ["MAX_WORDS", "MAX_TOKENS"])
+def test_the_cache_changes_no_ids_and_neither_does_its_reset(kinds, monkeypatch, limit):
     tokenizer = kinds["qwen2"]
     expected = plainly(tokenizer, CORPUS)
-    words = find_word_tokens(tokenizer)
+    words = open_cached_tokenizer(tokenizer)
 
     def encoded():
         ids, bounds = words.encode(CORPUS)
         return [part.tolist() for part in np.split(ids, bounds[1:-1])]
 
     assert encoded() == expected
-    before = len(words._numbers)
+    size = len(words)
     assert encoded() == expected
-    assert len(words._numbers) == before
-    monkeypatch.setattr(word_tokens, most, 1)
+    assert len(words) == size
+    monkeypatch.setattr(cached_tokenizer, limit, 1)
     assert encoded() == expected
-    assert len(words._numbers) == before
+    assert len(words) == size
     assert words.encode(["가"])[0].tolist() == plainly(tokenizer, ["가"])[0]
-    assert len(words._numbers) < before
+    assert len(words) < size
 
 
 def test_more_texts_than_are_encoded_at_once_come_back_whole_and_in_order(kinds):
-    texts = [f"{number} {CORPUS[number % 4]}" for number in range(ROWS_AT_ONCE + 3)]
+    texts = [f"{index} {CORPUS[index % 4]}" for index in range(ROWS_PER_BATCH + 3)]
     for name in ("starter", "metaspace"):
         assert ids_of(kinds[name], texts) == plainly(kinds[name], texts)
 
 
 def test_texts_whose_words_do_not_come_back_are_left_to_the_tokenizer(kinds):
-    words = find_word_tokens(kinds["starter"])
-    words.encode([f"{number} {CORPUS[0]}" for number in range(50)])
-    assert words.pays
+    words = open_cached_tokenizer(kinds["starter"])
+    words.encode([f"{index} {CORPUS[0]}" for index in range(50)])
+    assert words.saves_time
     words.encode([" ".join(map(str, range(50, 99)))])
-    assert not words.pays
-    texts = [f"{number}_{number}" for number in range(2 * ROWS_AT_ONCE)]
+    assert not words.saves_time
+    texts = [f"{index}_{index}" for index in range(2 * ROWS_PER_BATCH)]
     assert ids_of(kinds["starter"], texts) == plainly(kinds["starter"], texts)
 
 
@@ -211,7 +211,7 @@ def test_texts_whose_words_do_not_come_back_are_left_to_the_tokenizer(kinds):
 def test_an_added_token_that_reaches_around_itself_leaves_all_to_the_tokenizer(kinds, token, line):
     changed = copy.deepcopy(kinds["qwen2"])
     changed.add_tokens([token])
-    assert find_word_tokens(changed) is None
+    assert open_cached_tokenizer(changed) is None
     assert ids_of(changed, [line]) == plainly(changed, [line])
 
 
@@ -223,23 +223,23 @@ def test_added_tokens_of_the_plain_kind_are_found_as_the_tokenizer_finds_them(ki
     changed.add_tokens(
         [*plain, AddedToken("K;", normalized=True), AddedToken("나", normalized=True)]
     )
-    assert find_word_tokens(changed) is not None
+    assert open_cached_tokenizer(changed) is not None
     assert ids_of(changed, [line]) == plainly(changed, [line])
 
 
 def test_a_tokenizer_that_reads_special_tokens_as_text_is_left_alone(kinds):
     changed = copy.deepcopy(kinds["qwen2"])
     changed.backend_tokenizer.encode_special_tokens = True
-    assert find_word_tokens(changed) is None
+    assert open_cached_tokenizer(changed) is None
 
 
 def test_a_model_that_merges_at_random_or_is_no_bpe_is_left_alone(kinds):
     changed = copy.deepcopy(kinds["gpt2"])
     changed.backend_tokenizer.model.dropout = 0.5
-    assert find_word_tokens(changed) is None
+    assert open_cached_tokenizer(changed) is None
     words = Tokenizer(models.WordLevel({"<|end|>": 0}, unk_token="<|end|>"))
     words.pre_tokenizer = byte_level()
-    assert find_word_tokens(PreTrainedTokenizerFast(tokenizer_object=words)) is None
+    assert open_cached_tokenizer(PreTrainedTokenizerFast(tokenizer_object=words)) is None
 
 
 def test_a_word_that_becomes_the_separator_only_when_normalized_is_tokenized_alone():
@@ -249,5 +249,5 @@ def test_a_word_that_becomes_the_separator_only_when_normalized_is_tokenized_alo
     backend.add_special_tokens([AddedToken("<K", special=True, normalized=False)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<K")
     texts = ["a<\u212a a<K a", "a"]  # a Kelvin sign, which normalizing makes a K
-    assert find_word_tokens(tokenizer) is not None
+    assert open_cached_tokenizer(tokenizer) is not None
     assert ids_of(tokenizer, texts) == plainly(tokenizer, texts) == [[3, 2, 5, 2, 5], [3]]

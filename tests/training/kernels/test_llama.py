@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from jangin.core.errors import TrainingError
 from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
-from jangin.models.loading import base_model, expected_warnings
+from jangin.models.loading import base_model, known_warnings_ignored
 from jangin.models.tokens.packing import packed_batch
 from jangin.models.varlen_attention import NAME, Segments
 from jangin.training.kernels import matmul as products
@@ -28,7 +28,7 @@ def model_of(config, *, lora=False, rank=0, seed=0):
     model.set_attn_implementation(NAME)
     if lora or rank:
         adapter = LoraConfig(r=rank or 4, target_modules="all-linear", task_type="CAUSAL_LM")
-        with expected_warnings():
+        with known_warnings_ignored():
             model = get_peft_model(model, adapter)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:  # zeros would give the other half of an adapter no gradient
@@ -139,7 +139,7 @@ def test_an_adapter_that_is_switched_off_is_left_out():
 
 def test_adapters_that_are_more_than_two_matrices_go_through_their_modules(monkeypatch):
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=True)
-    with expected_warnings():
+    with known_warnings_ignored():
         model = get_peft_model(model_of(FAMILIES["llama"]), adapter)
     loss, found = gradients(model)
     found = {name: grad.clone() for name, grad in found.items()}
@@ -155,7 +155,7 @@ def test_dropout_is_drawn_for_every_token_even_where_tokens_are_the_same():
         r=4, lora_dropout=0.5, init_lora_weights=False, target_modules=["v_proj"],
         task_type="CAUSAL_LM",
     )  # fmt: skip
-    with expected_warnings():
+    with known_warnings_ignored():
         model = get_peft_model(model, adapter).train()
     data = rows_of([2] * 6)
     data.ids[:] = 7

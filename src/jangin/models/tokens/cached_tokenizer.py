@@ -3,7 +3,7 @@
 Most of a tokenizer's time goes into preparing words that it has seen before: Korean rows of a
 million tokens have 397,000 words, of which 62,000 differ. Many tokenizers cut a text before every
 single space, so what begins there is tokenized as if it stood alone. Which of them do is read off
-their parts, never tried out: for all others `find_word_tokens` answers None.
+their parts, never tried out: for all others `open_cached_tokenizer` answers None.
 """
 
 import json
@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import models, normalizers
 
-MOST_WORDS, MOST_TOKENS = 1 << 17, 1 << 20
+MAX_WORDS, MAX_TOKENS = 1 << 17, 1 << 20
 """Remembered at once, in about 40 MB; beyond either, it begins anew."""
-WORDS_AT_ONCE = 64
+WORDS_PER_TEXT = 64
 """Tokenized as one text: one call for each takes twice as long."""
 _WORD_START = re.compile(r"(?= \S)(?<=\S)")
 
@@ -47,7 +47,7 @@ _WHITE_SPACE = r"\s+"
 """The last alternative: with it, white space is always cut off."""
 
 
-class WordTokens:
+class CachedTokenizer:
     """Tokenizes texts, and remembers the tokens of their words."""
 
     def __init__(self, backend: Any, added: dict[str, int], separator: str) -> None:
@@ -55,57 +55,63 @@ class WordTokens:
         self._backend = backend
         self._added = added
         self._separator = separator
-        self.pays = True
+        self.saves_time = True
         """Whether most words had been met before, in the last texts; otherwise this takes longer
         than the tokenizer alone: about half as long again where no word comes twice."""
         longest_first = sorted(added, key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._forget()
+        self._reset()
+
+    def __len__(self) -> int:
+        """Number of cached words and added tokens."""
+        return len(self._indices)
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(ids of all texts end to end, where each begins and the last one ends)."""
-        if len(self._numbers) > MOST_WORDS or len(self._ids) > MOST_TOKENS:
-            self._forget()
+        if len(self._indices) > MAX_WORDS or len(self._ids) > MAX_TOKENS:
+            self._reset()
         words: list[str] = []
         ends = [0]
         for text in texts:
             for part in self._cut.split(text):
                 words += _WORD_START.split(part)
             ends.append(len(words))
-        known = len(self._numbers)
-        numbers = np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
-        new = list(islice(self._numbers, known, None))
-        self.pays = 2 * len(new) <= len(words)
-        self._learn(new)
-        lengths = self._lengths[numbers]
+        known = len(self._indices)
+        indices = np.fromiter(map(self._indices.__getitem__, words), np.int64, len(words))
+        new = list(islice(self._indices, known, None))
+        self.saves_time = 2 * len(new) <= len(words)
+        self._add(new)
+        lengths = self._lengths[indices]
         bounds = np.concatenate([[0], np.cumsum(lengths)])
-        shifts = np.repeat(self._starts[numbers] - bounds[:-1], lengths)
+        shifts = np.repeat(self._starts[indices] - bounds[:-1], lengths)
         return self._ids[np.arange(len(shifts)) + shifts], bounds[ends]
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         """Know nothing but the empty word and the added tokens."""
         known = ["", *self._added]
-        self._numbers = defaultdict(count(len(known)).__next__, zip(known, count(), strict=False))
+        self._indices = defaultdict(count(len(known)).__next__, zip(known, count(), strict=False))
         self._ids = np.array(list(self._added.values()), dtype=np.int64)
         self._lengths = np.array([0] + [1] * len(self._added), dtype=np.int64)
         self._starts = np.cumsum(self._lengths) - self._lengths
 
-    def _learn(self, words: list[str]) -> None:
-        ids, lengths = self._joined(words)
+    def _add(self, words: list[str]) -> None:
+        ids, lengths = self._encode_joined(words)
         if len(lengths) != len(words):  # a word has the separator among its own tokens
-            found = self._ids_of(words)
-            ids = np.fromiter(chain.from_iterable(found), np.int64)
-            lengths = np.array([len(each) for each in found])
+            encoded = self._ids_of(words)
+            ids = np.fromiter(chain.from_iterable(encoded), np.int64)
+            lengths = np.array([len(each) for each in encoded])
         self._ids = np.concatenate([self._ids, ids])
         self._lengths = np.concatenate([self._lengths, lengths])
         self._starts = np.cumsum(self._lengths) - self._lengths
 
-    def _joined(self, words: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _encode_joined(
+        self, words: list[str]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(ids, lengths) of words, many as one text with a token between them that cuts it."""
         end = self._separator
         texts = [
-            end.join([*words[start : start + WORDS_AT_ONCE], ""])
-            for start in range(0, len(words), WORDS_AT_ONCE)
+            end.join([*words[start : start + WORDS_PER_TEXT], ""])
+            for start in range(0, len(words), WORDS_PER_TEXT)
         ]
         ids = np.fromiter(chain.from_iterable(self._ids_of(texts)), np.int64)
         is_end = ids == self._added[end]
@@ -116,7 +122,7 @@ class WordTokens:
         return [encoding.ids for encoding in encodings]
 
 
-def find_word_tokens(tokenizer: Any) -> WordTokens | None:
+def open_cached_tokenizer(tokenizer: Any) -> CachedTokenizer | None:
     """For tokenizers that cut before every single space; None for all others."""
     backend = tokenizer.backend_tokenizer
     model, normalizer = backend.model, backend.normalizer
@@ -131,7 +137,7 @@ def find_word_tokens(tokenizer: Any) -> WordTokens | None:
     if not _cuts_at_spaces(backend.pre_tokenizer):
         return None
     cutting = {token.content: n for n, token in added.items() if not token.normalized}
-    return WordTokens(backend, cutting, separator)
+    return CachedTokenizer(backend, cutting, separator)
 
 
 def _is_plain(token: Any) -> bool:

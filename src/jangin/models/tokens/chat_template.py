@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jangin.core.errors import TrainingError
 from jangin.core.records import Message
 from jangin.models.tokens.options import TooLong, TrainOn
-from jangin.models.tokens.rendering import RowTokens, encode_plain, encode_texts, render_texts
+from jangin.models.tokens.rendering import EncodedText, encode_plain, encode_texts, render_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class RenderedRows:
         """Tokens of each row."""
         return np.diff(self.starts)
 
-    def row(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def row(self, index: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """(ids, trained) of one row."""
-        part = slice(self.starts[number], self.starts[number + 1])
+        part = slice(self.starts[index], self.starts[index + 1])
         return self.ids[part], self.trained[part]
 
 
@@ -86,9 +86,9 @@ def render_rows(
     """
     control = [token for token in tokenizer.all_special_tokens if token.strip()]
     chosen = []
-    for number, (messages, name) in enumerate(zip(conversations, names, strict=True)):
+    for index, (messages, name) in enumerate(zip(conversations, names, strict=True)):
         _refuse_control_tokens(messages, control, name)
-        chosen.append(_chosen(messages, train_on, weights[number] if weights else None, name))
+        chosen.append(_chosen(messages, train_on, weights[index] if weights else None, name))
     texts = render_texts(tokenizer, conversations, ask=False, names=names)
     spans = _spans(tokenizer, conversations, texts, chosen, names)
     rows, stops = [], dict[int, None]()
@@ -143,13 +143,13 @@ def render_documents(
     return _join(rows, tuple(row_names), tuple(last.tolist()))
 
 
-def select_rows(rows: RenderedRows, numbers: npt.NDArray[np.int64]) -> RenderedRows:
+def select_rows(rows: RenderedRows, indices: npt.NDArray[np.int64]) -> RenderedRows:
     """Some of the rows, in this order."""
-    names = tuple(rows.names[number] for number in numbers)
-    return _join([rows.row(int(number)) for number in numbers], names, rows.stop_ids)
+    names = tuple(rows.names[index] for index in indices)
+    return _join([rows.row(int(index)) for index in indices], names, rows.stop_ids)
 
 
-def fit_rows(
+def limit_rows(
     rows: RenderedRows, limit: int, setting: str, too_long: TooLong
 ) -> tuple[RenderedRows, Lost]:
     """Apply the policy for rows of more than `limit` tokens; says what was lost.
@@ -171,13 +171,13 @@ def fit_rows(
     kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
     names = []
     long = set(over.tolist())
-    for number, name in enumerate(rows.names):
-        ids, trained = rows.row(number)
-        if number in long and too_long == "drop":
+    for index, name in enumerate(rows.names):
+        ids, trained = rows.row(index)
+        if index in long and too_long == "drop":
             continue
-        if number in long and too_long == "keep_start":
+        if index in long and too_long == "keep_start":
             ids, trained = ids[:limit], trained[:limit]
-        elif number in long:
+        elif index in long:
             first = np.array([0]) if limit > 1 else np.array([], dtype=np.int64)
             keep = np.concatenate([first, np.arange(len(ids) - limit + len(first), len(ids))])
             ids, trained = ids[keep], trained[keep]
@@ -202,8 +202,8 @@ def _chosen(
             f"{name} does not end with an assistant turn, so it has no trained token. "
             "Add the answer, or take the row out."
         )
-    asked = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
-    first = {"all_turns": 0, "last_turn": asked + 1}.get(train_on, last)
+    last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    first = {"all_turns": 0, "last_turn": last_user + 1}.get(train_on, last)
     chosen = [i for i in range(first, last + 1) if messages[i].role == "assistant"]
     if weights is None:
         return chosen
@@ -230,8 +230,8 @@ def _spans(
 ) -> list[list[tuple[int, int]]]:
     """Character spans of the chosen messages of each conversation."""
     turns = [(row, turn) for row, some in enumerate(chosen) for turn in some]
-    asked = [conversations[row][:turn] for row, turn in turns]
-    befores = render_texts(tokenizer, asked, ask=True, names=[names[row] for row, _ in turns])
+    prompts = [conversations[row][:turn] for row, turn in turns]
+    befores = render_texts(tokenizer, prompts, ask=True, names=[names[row] for row, _ in turns])
     early = [(row, turn) for row, turn in turns if turn < len(conversations[row]) - 1]
     shown = [conversations[row][: turn + 1] for row, turn in early]
     afters = dict(zip(early, render_texts(tokenizer, shown, ask=False), strict=True))
@@ -254,13 +254,13 @@ def _spans(
     return spans
 
 
-def _mask(row: RowTokens, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
+def _mask(row: EncodedText, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
     """True from each span's start through its stop token; ends with that of the last span."""
     trained = np.zeros(len(row.ids), dtype=np.bool_)
-    place = -1
+    stop = -1
     for start, end in spans:
-        inside, place = row.trained(start, end)
-        if place < 0:
+        inside, stop = row.trained(start, end)
+        if stop < 0:
             raise TrainingError(
                 f"{name}: the chat template writes no stop token after the assistant's turn, so "
                 "the model would never learn to stop. Choose a template that ends turns with a "
@@ -268,7 +268,7 @@ def _mask(row: RowTokens, spans: list[tuple[int, int]], name: str) -> npt.NDArra
             )
         part = slice(inside.start, inside.stop) if isinstance(inside, range) else inside
         trained[part] = True
-    return trained[: place + 1]
+    return trained[: stop + 1]
 
 
 def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:

@@ -27,7 +27,7 @@ class Batch:
     """Row numbers of the set, in the order they stand in the batch."""
     input_ids_BT: torch.Tensor
     position_ids_BT: torch.Tensor
-    places_N: torch.Tensor
+    indices_N: torch.Tensor
     """Where trained tokens are predicted, as places of the flattened batch."""
     targets_N: torch.Tensor
     segments: Segments | None
@@ -48,10 +48,10 @@ def rows_of_step(
     rows: int, per_step: int, step: int, seed: int, order: Order = "shuffled"
 ) -> npt.NDArray[np.int64]:
     """Rows of optimizer step `step`, from 0; the last step of an epoch takes what is left."""
-    epoch, place = divmod(step, steps_per_epoch(rows, per_step))
+    epoch, index = divmod(step, steps_per_epoch(rows, per_step))
     if order == "as_given":
-        return np.arange(place * per_step, min((place + 1) * per_step, rows))
-    return shuffled(rows, seed, epoch)[place * per_step : (place + 1) * per_step]
+        return np.arange(index * per_step, min((index + 1) * per_step, rows))
+    return shuffled(rows, seed, epoch)[index * per_step : (index + 1) * per_step]
 
 
 def steps_per_epoch(rows: int, per_step: int) -> int:
@@ -70,13 +70,13 @@ def split_by_budget(
     room: list[int] = []
     for row in sorted(rows, key=lambda r: (-int(lengths[r]), r)):
         length = int(lengths[row])
-        place = next((i for i, left in enumerate(room) if left >= length), None)
-        if place is None:
+        index = next((i for i, left in enumerate(room) if left >= length), None)
+        if index is None:
             batches.append([row])
             room.append(budget - length)
         else:
-            batches[place].append(row)
-            room[place] -= length
+            batches[index].append(row)
+            room[index] -= length
     return batches
 
 
@@ -89,7 +89,7 @@ def packed_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) 
         rows=tuple(int(row) for row in rows),
         input_ids_BT=_tensor(np.concatenate([ids[:-1] for ids, _ in parts])[None], device),
         position_ids_BT=_tensor(np.concatenate([np.arange(n) for n in lengths])[None], device),
-        places_N=_tensor(np.flatnonzero(trained), device),
+        indices_N=_tensor(np.flatnonzero(trained), device),
         targets_N=_tensor(np.concatenate([ids[1:] for ids, _ in parts])[trained], device),
         segments=Segments.of(lengths, device),
         attention_mask_BT=None,
@@ -105,18 +105,18 @@ def padded_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) 
     mask_BT = np.zeros((len(parts), longest), np.int64)
     targets_BT = np.zeros((len(parts), longest), np.int64)
     trained_BT = np.zeros((len(parts), longest), np.bool_)
-    for place, (ids, trained) in enumerate(parts):
+    for index, (ids, trained) in enumerate(parts):
         length = len(ids) - 1
-        ids_BT[place, :length] = ids[:-1]
-        mask_BT[place, :length] = 1
-        targets_BT[place, :length] = ids[1:]
-        trained_BT[place, :length] = trained[1:]
+        ids_BT[index, :length] = ids[:-1]
+        mask_BT[index, :length] = 1
+        targets_BT[index, :length] = ids[1:]
+        trained_BT[index, :length] = trained[1:]
     flat = trained_BT.ravel()
     return Batch(
         rows=tuple(int(row) for row in rows),
         input_ids_BT=_tensor(ids_BT, device),
         position_ids_BT=_tensor(np.tile(np.arange(longest), (len(parts), 1)), device),
-        places_N=_tensor(np.flatnonzero(flat), device),
+        indices_N=_tensor(np.flatnonzero(flat), device),
         targets_N=_tensor(targets_BT.ravel()[flat], device),
         segments=None,
         attention_mask_BT=_tensor(mask_BT, device),

@@ -70,7 +70,7 @@ def render_pairs(tokenizer: Any, pairs: Sequence[PreferencePair]) -> PairRows:
 
     Raises `TrainingError` like `render_rows`, and for a pair whose answers are the same tokens.
     """
-    names = [f"row {number} ({pair.id})" for number, pair in enumerate(pairs, 1)]
+    names = [f"row {row} ({pair.id})" for row, pair in enumerate(pairs, 1)]
     both = render_rows(
         tokenizer,
         [(*pair.prompt, pair.chosen) for pair in pairs]
@@ -82,8 +82,8 @@ def render_pairs(tokenizer: Any, pairs: Sequence[PreferencePair]) -> PairRows:
 
 def _with_stems(both: RenderedRows, names: tuple[str, ...]) -> PairRows:
     stems = np.zeros(len(names), np.int64)
-    for place, name in enumerate(names):
-        chosen, rejected = both.row(place)[0], both.row(len(names) + place)[0]
+    for index, name in enumerate(names):
+        chosen, rejected = both.row(index)[0], both.row(len(names) + index)[0]
         shorter = min(len(chosen), len(rejected))
         apart = np.flatnonzero(chosen[:shorter] != rejected[:shorter])
         if not len(apart):
@@ -91,7 +91,7 @@ def _with_stems(both: RenderedRows, names: tuple[str, ...]) -> PairRows:
                 f"{name}: one answer is the beginning of the other, token by token, so there is "
                 "nothing to prefer. Take the pair out."
             )
-        stems[place] = apart[0]
+        stems[index] = apart[0]
     return PairRows(both, stems, names)
 
 
@@ -120,18 +120,18 @@ def packed_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> P
     lengths = [len(ids) - 1 for ids, _ in trunks]
     rests = [len(ids) - 1 - stem for (ids, _), stem in zip(others, stems, strict=True)]
     starts = np.cumsum([0, *lengths, *rests])
-    places, targets, owners = [], [], []
-    for place, (ids, trained) in enumerate(trunks):
+    indices, targets, owners = [], [], []
+    for index, (ids, trained) in enumerate(trunks):
         predicted = np.flatnonzero(trained[1:])
-        places.append(starts[place] + predicted)
+        indices.append(starts[index] + predicted)
         targets.append(ids[predicted + 1])
-        owners.append(np.full(len(predicted), place))
-    for place, ((ids, trained), stem) in enumerate(zip(others, stems, strict=True)):
+        owners.append(np.full(len(predicted), index))
+    for index, ((ids, trained), stem) in enumerate(zip(others, stems, strict=True)):
         predicted = np.flatnonzero(trained[1:])
-        rest = starts[len(rows) + place] - stem
-        places.append(np.where(predicted < stem, starts[place], rest) + predicted)
+        rest = starts[len(rows) + index] - stem
+        indices.append(np.where(predicted < stem, starts[index], rest) + predicted)
         targets.append(ids[predicted + 1])
-        owners.append(np.full(len(predicted), len(rows) + place))
+        owners.append(np.full(len(predicted), len(rows) + index))
     inputs = [ids[:-1] for ids, _ in trunks]
     inputs += [ids[stem:-1] for (ids, _), stem in zip(others, stems, strict=True)]
     positions = [np.arange(length) for length in lengths]
@@ -140,7 +140,7 @@ def packed_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> P
         rows=tuple(int(row) for row in rows),
         input_ids_BT=_tensor([np.concatenate(inputs)[None]], device),
         position_ids_BT=_tensor([np.concatenate(positions)[None]], device),
-        places_N=_tensor(places, device),
+        indices_N=_tensor(indices, device),
         targets_N=_tensor(targets, device),
         segments=Segments.forked(tuple(lengths), tuple(stems), tuple(rests), device),
         attention_mask_BT=None,

@@ -13,11 +13,11 @@ from jinja2 import TemplateError
 
 from jangin.core.errors import TrainingError
 from jangin.core.records import Message
-from jangin.models.tokens.cached_tokenizer import find_word_tokens
+from jangin.models.tokens.cached_tokenizer import open_cached_tokenizer
 
-ROWS_AT_ONCE = 1_000
+ROWS_PER_BATCH = 1_000
 """Conversations and encodings hold much beside text and ids; more at once only takes memory."""
-CHARACTERS_AT_ONCE = 1_000_000
+CHARACTERS_PER_BATCH = 1_000_000
 FEW = 32
 """Texts for which looking at the tokenizer's parts would take longer than the tokenizer."""
 
@@ -39,10 +39,10 @@ def render_texts(
             "Choose a model that has one, or add a chat_template.jinja to its folder."
         )
     texts: list[str] = []
-    for start in range(0, len(conversations), ROWS_AT_ONCE):
+    for start in range(0, len(conversations), ROWS_PER_BATCH):
         plain = [
             [{"role": message.role, "content": message.content} for message in messages]
-            for messages in conversations[start : start + ROWS_AT_ONCE]
+            for messages in conversations[start : start + ROWS_PER_BATCH]
         ]
         try:
             texts += tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
@@ -55,13 +55,13 @@ def _render_each(
     tokenizer: Any, plain: Sequence[list[dict[str, str]]], ask: bool, names: Sequence[str]
 ) -> list[str]:
     texts = []
-    for number, messages in enumerate(plain):
+    for index, messages in enumerate(plain):
         try:
             text = tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=ask
             )
         except TemplateError as error:
-            name = names[number] if names else "a conversation"
+            name = names[index] if names else "a conversation"
             raise TrainingError(
                 f"{name}: the model's chat template refuses it: {error}. "
                 "Change the row's turns, or choose a model whose template takes them."
@@ -70,13 +70,18 @@ def _render_each(
     return texts
 
 
-class RowTokens:
+class EncodedText:
     """Tokens of one rendered text, and where turns begin and end among them."""
 
     def __init__(
-        self, text: str, ids: npt.NDArray[np.int64], places: list[int], added: int, cuts: "Cuts"
+        self,
+        text: str,
+        ids: npt.NDArray[np.int64],
+        positions: list[int],
+        added: int,
+        special: "SpecialTokens",
     ) -> None:
-        """`places` are those of the special tokens that stand in the text.
+        """`positions` are those of the special tokens that stand in the text.
 
         `added` tokens at the beginning stand nowhere in it: 1 for an added BOS, else 0.
         """
@@ -84,10 +89,10 @@ class RowTokens:
         self.ids = ids
         """With BOS before them if the model has one and the text does not begin with it."""
         self._added = added
-        self._cuts = cuts
-        self._spans = cuts.spans(text)
-        self._places = places
-        self._exact = len(self._spans) == len(self._places)
+        self._special = special
+        self._spans = special.spans(text)
+        self._positions = positions
+        self._exact = len(self._spans) == len(self._positions)
         self._encoding: Any = None
 
     def answer_begins(self, character: int) -> int | None:
@@ -98,7 +103,7 @@ class RowTokens:
         begin = self._begin(character)
         if begin is not None:
             return begin
-        alone = self._cuts.encode(self.text[:character])
+        alone = self._special.encode(self.text[:character])
         begin = self._added + len(alone)
         return begin if self.ids[self._added : begin].tolist() == alone else None
 
@@ -111,12 +116,12 @@ class RowTokens:
         if begin is None:
             inside = [n for n, (left, right) in enumerate(self._offsets()) if left >= start]
             inside = [n for n in inside if self._offsets()[n][0] < self._offsets()[n][1] <= end]
-            stops = [n for n in inside if self.ids[n] in self._cuts.ids]
+            stops = [n for n in inside if self.ids[n] in self._special.ids]
             return ([n for n in inside if n <= stops[-1]], stops[-1]) if stops else ((), -1)
         last = bisect_right(self._spans, end, key=itemgetter(1)) - 1
         if last < 0 or self._spans[last][0] < start:
             return (), -1
-        stop = self._places[last]
+        stop = self._positions[last]
         return range(begin, stop + 1), stop
 
     def _begin(self, character: int) -> int | None:
@@ -124,19 +129,19 @@ class RowTokens:
         before = bisect_right(self._spans, character, key=itemgetter(1)) - 1
         if not self._exact or before < 0:
             return None
-        place = self._places[before]
-        alone = self._cuts.encode_tail(self.text[self._spans[before][0] : character])
-        begin = place + len(alone)
-        return begin if self.ids[place:begin].tolist() == alone else None
+        position = self._positions[before]
+        alone = self._special.encode_tail(self.text[self._spans[before][0] : character])
+        begin = position + len(alone)
+        return begin if self.ids[position:begin].tolist() == alone else None
 
     def _offsets(self) -> list[tuple[int, int]]:
         """(start, end) of every token in characters; (0, 0) for what was added."""
         if self._encoding is None:
-            self._encoding = self._cuts.backend.encode(self.text, add_special_tokens=False)
+            self._encoding = self._special.backend.encode(self.text, add_special_tokens=False)
         return [(0, 0)] * self._added + list(self._encoding.offsets)
 
 
-class Cuts:
+class SpecialTokens:
     """Special tokens, which cut a text before the tokenizer does anything else.
 
     So no token reaches over one, and what stands between two of them is tokenized as if it stood
@@ -167,7 +172,7 @@ class Cuts:
         return self._tails[text]
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[RowTokens]:
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[EncodedText]:
     """The tokens of rendered texts, each with exactly one BOS if the model has one.
 
     A template that leaves BOS to the tokenizer gets it added; one that writes two is refused.
@@ -179,12 +184,12 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[RowTokens]:
         )
     bos = tokenizer.bos_token_id
     adds_bos = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
-    cuts = Cuts(tokenizer)
-    special = np.array(sorted(cuts.ids), dtype=np.int64)
+    special = SpecialTokens(tokenizer)
+    special_ids = np.array(sorted(special.ids), dtype=np.int64)
     left = iter(texts)
     for flat, bounds in encode_plain(tokenizer, texts):
-        places = np.flatnonzero(np.isin(flat, special))
-        ranges = np.searchsorted(places, bounds).tolist()
+        positions = np.flatnonzero(np.isin(flat, special_ids))
+        ranges = np.searchsorted(positions, bounds).tolist()
         for row, (start, end) in enumerate(pairwise(bounds.tolist())):
             ids = flat[start:end]
             if bos is not None and ids[:2].tolist() == [bos, bos]:
@@ -193,10 +198,10 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[RowTokens]:
                     "Take one of them out of chat_template.jinja."
                 )
             added = int(adds_bos and ids[:1].tolist() != [bos])
-            inside = (places[ranges[row] : ranges[row + 1]] + (added - start)).tolist()
+            inside = (positions[ranges[row] : ranges[row + 1]] + (added - start)).tolist()
             if added:
                 ids = np.concatenate([np.array([bos], dtype=np.int64), ids])
-            yield RowTokens(next(left), ids, inside, added, cuts)
+            yield EncodedText(next(left), ids, inside, added, special)
 
 
 def encode_plain(
@@ -209,15 +214,15 @@ def encode_plain(
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    words = find_word_tokens(tokenizer) if len(texts) > FEW else None
+    words = open_cached_tokenizer(tokenizer) if len(texts) > FEW else None
     for part in _parts(texts):
-        if words is not None and words.pays:
+        if words is not None and words.saves_time:
             yield words.encode(part)
             continue
         encodings = backend.encode_batch_fast(part, add_special_tokens=False)
-        found = [encoding.ids for encoding in encodings]
-        bounds = np.concatenate([[0], np.cumsum([len(ids) for ids in found])]).astype(np.int64)
-        yield np.fromiter(chain.from_iterable(found), np.int64, bounds[-1]), bounds
+        encoded = [encoding.ids for encoding in encodings]
+        bounds = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64)
+        yield np.fromiter(chain.from_iterable(encoded), np.int64, bounds[-1]), bounds
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -227,7 +232,7 @@ def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
     for text in texts:
         part.append(text)
         characters += len(text)
-        if len(part) == ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+        if len(part) == ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
             yield part
             part, characters = [], 0
     if part:

@@ -19,12 +19,12 @@ from jangin.core.store import disk_errors
 from jangin.inference.generate import generate, stop_tokens
 from jangin.models.likelihood import next_token_log_probs
 from jangin.models.loading import (
-    expected_warnings,
+    known_warnings_ignored,
     load_model,
     load_tokenizer,
     load_trained,
     locate,
-    no_bars,
+    without_progress_bars,
 )
 from jangin.models.model_card import license_of, model_card
 from jangin.models.tokens.chat_template import render_prompt
@@ -149,7 +149,7 @@ def verify_export(
     bound = LARGEST_DIVERGENCE[dtype] if max_divergence is None else max_divergence
     try:
         tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
-        with no_bars():
+        with without_progress_bars():
             model = (
                 load_model(base_folder, torch.float32, export)
                 if adapter
@@ -228,10 +228,10 @@ def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
     dtype = _dtype(base_folder, target)
     model = load_model(base_folder, torch.float32, model_folder / "adapter")
     generation = model.get_base_model().generation_config
-    with expected_warnings():
+    with known_warnings_ignored():
         merged = model.merge_and_unload(safe_merge=True)
     merged.generation_config = generation
-    with no_bars():
+    with without_progress_bars():
         merged.to(dtype).save_pretrained(target)
         load_tokenizer(model_folder).save_pretrained(target)
 

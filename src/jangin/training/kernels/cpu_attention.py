@@ -74,7 +74,7 @@ class Turn:
 
 
 def asking(
-    segments: Segments, places_N: torch.Tensor
+    segments: Segments, indices_N: torch.Tensor
 ) -> tuple[list[int], torch.Tensor, torch.Tensor]:
     """Who asks where only these places count: from each segment's first of them on, all branches.
 
@@ -84,13 +84,13 @@ def asking(
     ends = np.cumsum(segments.lengths)
     tokens = int(ends[-1]) + sum(segments.branches.lengths if segments.branches else ())
     asked_T, asking_T = np.zeros(tokens, np.bool_), np.ones(tokens, np.bool_)
-    asked_T[places_N.numpy()] = True
+    asked_T[indices_N.numpy()] = True
     skipped = []
     for end, length in zip(ends.tolist(), segments.lengths, strict=True):
         own = asked_T[end - length : end]
         skipped.append(int(own.argmax()) if own.any() else length)
         asking_T[end - length : end - length + skipped[-1]] = False
-    answers = (np.cumsum(asking_T) - 1)[places_N.numpy()]
+    answers = (np.cumsum(asking_T) - 1)[indices_N.numpy()]
     return skipped, torch.from_numpy(np.flatnonzero(asking_T)), torch.from_numpy(answers)
 
 

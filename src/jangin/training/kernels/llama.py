@@ -336,7 +336,7 @@ class _Pass:
         mixed = mix.attend(*self._projected(own, normed, kind_T, mix.asking_Q), own.scaling)
         if mix.answers_N is not None:
             mixed = mixed.index_select(0, mix.answers_N)
-            residual = residual.index_select(0, self.batch.places_N)
+            residual = residual.index_select(0, self.batch.indices_N)
         (mixed,) = self._linears(mixed, (own.o_proj,))
         residual, normed = add_norm(residual, mixed, layer.post_attention_layernorm)
         gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
@@ -372,8 +372,8 @@ class _Pass:
             def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
                 return attend(q, k, v, rotary, s, self.segments)
 
-            return [*[_Mix(plain)] * (count - 1), _Mix(plain, None, self.batch.places_N)]
-        skipped, asking_Q, answers_N = asking(self.segments, self.batch.places_N)
+            return [*[_Mix(plain)] * (count - 1), _Mix(plain, None, self.batch.indices_N)]
+        skipped, asking_Q, answers_N = asking(self.segments, self.batch.indices_N)
         turn, few = Turn.of(cos, sin), Turn.of(cos[asking_Q], sin[asking_Q])
         every = partial(fused_attention.attend, (turn, turn), Layout.of(self.segments))
         last = partial(fused_attention.attend, (few, turn), Layout.of(self.segments, skipped))

@@ -88,7 +88,7 @@ class LossModel:
             segments=batch.segments,
             use_cache=False,
         )
-        return torch.index_select(output.last_hidden_state[0], 0, batch.places_N)
+        return torch.index_select(output.last_hidden_state[0], 0, batch.indices_N)
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """(N, V) logits of a padded batch, as transformers computes them."""
@@ -98,7 +98,7 @@ class LossModel:
             attention_mask=batch.attention_mask_BT,
             use_cache=False,
         )
-        return torch.index_select(output.logits.flatten(0, 1), 0, batch.places_N)
+        return torch.index_select(output.logits.flatten(0, 1), 0, batch.indices_N)
 
 
 def choose_loss_model(

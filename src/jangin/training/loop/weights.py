@@ -17,10 +17,10 @@ from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.loading import (
     REFERENCE,
     base_model,
-    expected_warnings,
+    known_warnings_ignored,
     load_model,
     load_trained,
-    no_bars,
+    without_progress_bars,
 )
 from jangin.training.loop.config import Adapter, Full, Qlora, TrainingConfig
 from jangin.training.loop.objective import matrix_dtype
@@ -68,7 +68,7 @@ def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
     from peft import PeftModel  # seconds to import, so only here
 
     model, dtype = load_for_training(start.base, config)
-    with expected_warnings():
+    with known_warnings_ignored():
         return PeftModel.from_pretrained(model, adapter, is_trainable=True), dtype
 
 
@@ -127,7 +127,7 @@ def attach(model: Any, config: TrainingConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        with expected_warnings():
+        with known_warnings_ignored():
             return get_peft_model(model, adapter)
     except ValueError as error:
         raise TrainingError(
@@ -171,7 +171,7 @@ def save_trained(
     plain.generation_config.eos_token_id = _stops(plain, stop_ids)
     folder = workspace / ("model" if model is plain else "adapter")
     shutil.rmtree(folder, ignore_errors=True)
-    with disk_errors(folder), no_bars():
+    with disk_errors(folder), without_progress_bars():
         if model is plain:
             model.to(dtype).save_pretrained(folder)
         else:
@@ -216,14 +216,14 @@ def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]
         model = load_trained(start.tuned, start.base)
         dtype = next(model.parameters()).dtype
         if adapter is not None:
-            with expected_warnings():
+            with known_warnings_ignored():
                 model = model.merge_and_unload()
         return model.float().requires_grad_(True), dtype
     model, dtype = load_for_training(start.tuned if adapter is None else start.base, config)
     if adapter is not None:
         from peft import PeftModel  # seconds to import, so only here
 
-        with expected_warnings():
+        with known_warnings_ignored():
             wrapped: Any = PeftModel.from_pretrained(model, adapter, is_trainable=True)
         # The stop tokens it was trained with.
         model.generation_config = GenerationConfig.from_pretrained(adapter)
@@ -263,6 +263,6 @@ def save_policy(
             base_model(model).generation_config.save_pretrained(adapter)
             model = load_model(tuned, adapter=adapter)
             shutil.rmtree(adapter)
-        with expected_warnings():
+        with known_warnings_ignored():
             model = model.merge_and_unload()
     save_trained(model, tokenizer, workspace, stop_ids, dtype, base)

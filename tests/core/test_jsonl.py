@@ -3,7 +3,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jangin.core.errors import DataError
-from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl, write_jsonl
+from jangin.core.jsonl import (
+    append_jsonl,
+    number_jsonl,
+    read_json_lines,
+    read_jsonl,
+    repair_jsonl,
+    write_jsonl,
+)
 from jangin.core.records import Score
 
 SCORES = st.lists(
@@ -87,3 +94,20 @@ def test_blank_lines_are_skipped_and_still_counted(tmp_path):
     line = score().model_dump_json()
     path.write_text(f"\n{line}\n  \n{line}")
     assert [number for number, _ in number_jsonl(path, Score)] == [2, 4]
+
+
+def test_lines_that_a_user_wrote_are_numbered_whatever_separators_are_inside_strings(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('\ufeff{"a": "x\u2028y"}\r\n\n[1]\n'.encode())
+    assert list(read_json_lines(path, "Fix it.")) == [(1, {"a": "x\u2028y"}), (3, [1])]
+
+
+@pytest.mark.parametrize(
+    ("data", "facts"),
+    [(b'1\n{"a":', r"rows\.jsonl:2: .*character 6.*Fix it\."), (b"1\n\n\xff", r"rows\.jsonl:3: ")],
+)
+def test_a_line_that_a_user_wrote_wrongly_is_named(tmp_path, data, facts):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=facts):
+        list(read_json_lines(path, "Fix it."))

@@ -816,7 +816,7 @@ def general_file(folder, lines):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("not json", "this is not JSON"),
+        ("not json", "invalid JSON"),
         ('{"text": ""}', "neither a text nor a question"),
         ('{"question": "q"}', "neither a text nor a question"),
         ("[1]", "neither a text nor a question"),

@@ -1,8 +1,9 @@
-"""Typed JSON Lines: read, append, repair; a bad line names its file and line."""
+"""Read, append and repair typed JSON Lines; errors name file and line."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,12 +13,17 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def read_jsonl(path: Path, record_type: type[R]) -> Iterator[R]:
-    """Yield records; a missing file is an empty one; a bad line raises `DataError`."""
+    """Yield the records of a file that jangin wrote; a missing file has none.
+
+    Raises:
+        DataError: A line is not a valid record; names file, line and field.
+
+    """
     return (record for _, record in number_jsonl(path, record_type))
 
 
 def number_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
-    """Like `read_jsonl`, each record with the number of its line, from 1."""
+    """Yield (line number from 1, record); otherwise like `read_jsonl`."""
     if not path.exists():
         return
     with path.open("rb") as stream:
@@ -28,14 +34,61 @@ def number_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
                 yield number, record_type.model_validate_json(line)
             except ValidationError as error:
                 first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"]) or "line"
+                field = ".".join(str(part) for part in first["loc"]) or "line"
                 raise DataError(
-                    f"{path}:{number}: {where}: {first['msg']}. Correct or delete that line."
+                    f"{path}:{number}: {field}: {first['msg']}. Correct or delete that line."
                 ) from error
 
 
+def read_json_lines(path: Path, remedy: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, JSON value) of a UTF-8 file that a user wrote; a BOM is allowed.
+
+    `remedy` is the sentence of the error message that says what to write instead.
+
+    Raises:
+        DataError: The file is not UTF-8, or a line is not JSON; names file and line.
+
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: not UTF-8. Save the file as UTF-8.") from error
+    return parse_json_lines(text, path, remedy)
+
+
+def parse_json_lines(text: str, path: Path, remedy: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, JSON value) for each line of `text` that is not blank.
+
+    Only a line feed ends a line: a JSON string may contain U+2028 and its like.
+
+    Raises:
+        DataError: A line is not JSON; names `path`, line and character.
+
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, parse_json(line, f"{path}:{number}", remedy)
+
+
+def parse_json(text: str, location: str, remedy: str) -> Any:
+    """The JSON value of `text`.
+
+    Raises:
+        DataError: The text is not JSON; begins with `location` and ends with `remedy`.
+
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{location}: invalid JSON: {error.msg} at character {error.pos + 1}. {remedy}"
+        ) from error
+
+
 def append_jsonl(path: Path, records: Iterable[BaseModel]) -> int:
-    """Append records, one line each, flushed at the end; returns how many."""
+    """Append records, one line each, and flush at the end; returns their number."""
     count = 0
     with path.open("ab") as stream:
         for record in records:
@@ -45,13 +98,13 @@ def append_jsonl(path: Path, records: Iterable[BaseModel]) -> int:
 
 
 def write_jsonl(path: Path, records: Iterable[BaseModel]) -> int:
-    """Write records to a new file; returns how many."""
+    """Write records to a new file; returns their number."""
     path.write_bytes(b"")
     return append_jsonl(path, records)
 
 
 def repair_jsonl(path: Path) -> None:
-    """Cut off the half line that a killed writer left, so that appending is safe again."""
+    """Truncate the incomplete last line that a killed writer left, so that appending is safe."""
     if not path.exists():
         return
     with path.open("rb+") as stream:

@@ -4,9 +4,8 @@ The file is JSON Lines: a row with `text` is read for perplexity, a row with `qu
 `answer` is asked.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.errors import DataError
+from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Message, Record
 from jangin.core.stage import StageContext
 from jangin.metrics.statistics import bootstrap_mean, mcnemar_p, wilson_interval
@@ -77,25 +77,13 @@ def read_general(path: Path) -> list[GeneralRow]:
         raise DataError(
             f"{path} does not exist. Name a JSON Lines file under evaluate.forgetting.path."
         )
-    return list(_rows(path))
-
-
-def _rows(path: Path) -> Iterator[GeneralRow]:
-    with path.open(encoding="utf-8-sig", errors="strict") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _row(path, number, line)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8. Save it as UTF-8 and run again.") from error
-
-
-def _row(path: Path, number: int, line: str) -> GeneralRow:
     remedy = 'Write {"text": "..."} or {"question": "...", "answer": "..."} on each line.'
-    try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path}:{number}: this is not JSON. {remedy}") from error
+    return [
+        _row(value, f"{path}:{number}", remedy) for number, value in read_json_lines(path, remedy)
+    ]
+
+
+def _row(data: object, location: str, remedy: str) -> GeneralRow:
     fields = {
         name: nfc(str(data[name])).strip()
         for name in ("text", "question", "answer")
@@ -103,7 +91,7 @@ def _row(path: Path, number: int, line: str) -> GeneralRow:
     }
     row = GeneralRow(**fields)
     if not row.text and not (row.question and row.answer):
-        raise DataError(f"{path}:{number}: neither a text nor a question with its answer. {remedy}")
+        raise DataError(f"{location}: neither a text nor a question with its answer. {remedy}")
     return row
 
 

@@ -5,7 +5,6 @@ question can be understood on its own. The prompt `judge` has the wording. Each 
 of kind `model` from 0 to 1; `judge` is their mean. `curate` drops by them: see `min_score`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -171,17 +170,13 @@ def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
         return {}
     path = context.services.project_folder / context.config.calibration.path
     scores_of: dict[str, list[float]] = {}
-    lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
-    for line_number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    remedy = 'Write one such as {"id": "0123456789abcdef", "score": 4}'
+    for line_number, value in read_json_lines(path, remedy):
         try:
-            row = HumanScore.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            raise DataError(
-                f"{path}:{line_number}: {line[:80]!r} is not a score. "
-                'Write one such as {"id": "0123456789abcdef", "score": 4}'
-            ) from error
+            row = HumanScore.model_validate(value)
+        except ValidationError as error:
+            shown = str(value)[:80]
+            raise DataError(f"{path}:{line_number}: {shown!r} is not a score. {remedy}") from error
         scores_of.setdefault(row.id, []).append(row.score)
     if not scores_of:
         raise DataError(f"{path} holds no scores. Remove `calibration`, or score some examples")

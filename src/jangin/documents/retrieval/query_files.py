@@ -1,12 +1,12 @@
 """Read seed words and questions from text, JSON and JSON Lines files."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
+from jangin.core.jsonl import parse_json, parse_json_lines
 from jangin.documents.readers.plain import decode
 from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import clean_text, collapse_spaces, letters_and_digits, nfc
@@ -15,6 +15,7 @@ WORD_KEYS = ("seed_word", "word", "keyword")
 LIST_KEYS = ("questions", "answer", "queries")
 QUESTION_KEYS = ("question", "query", "text")
 LONGEST_WORD = 200
+JSON_REMEDY = "Correct that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +107,13 @@ def read_questions(path: Path, say: Callable[[str], None]) -> list[Entry]:
     return questions
 
 
-def parse_json(where: str, text: str) -> Any:
-    """The parsed value; raises `DataError` that begins with `where`."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: invalid JSON: {error.msg} at character {error.pos + 1}. Correct that."
-        ) from error
-
-
 def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """(line or row, value) of a file, by its suffix."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if path.suffix == ".jsonl":
-        yield from ((number, parse_json(f"{path}:{number}", line)) for number, line in lines)
+        yield from parse_json_lines(text, path, JSON_REMEDY)
     elif path.suffix == ".json":
-        data = parse_json(str(path), text)
+        data = parse_json(text, str(path), JSON_REMEDY)
         if isinstance(data, Mapping) and not any(key in data for key in WORD_KEYS):
             data = [{"seed_word": word, "questions": questions} for word, questions in data.items()]
         yield from enumerate(data if isinstance(data, list) else [data], start=1)

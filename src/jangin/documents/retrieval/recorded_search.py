@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
-from jangin.documents.retrieval.query_files import QUESTION_KEYS, parse_json, read_text
+from jangin.core.jsonl import parse_json, parse_json_lines
+from jangin.documents.retrieval.query_files import JSON_REMEDY, QUESTION_KEYS, read_text
 from jangin.documents.retrieval.web_search import SearchResult, plain
 from jangin.text.normalize import letters_and_digits
 
@@ -29,11 +30,10 @@ class RecordedSearch:
         self._results: dict[str, list[SearchResult]] = {}
         text = read_text(path, say)
         if path.suffix == ".jsonl":
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    self._add(f"{path}:{number}", parse_json(f"{path}:{number}", line))
+            for number, row in parse_json_lines(text, path, JSON_REMEDY):
+                self._add(f"{path}:{number}", row)
             return
-        data = parse_json(str(path), text)
+        data = parse_json(text, str(path), JSON_REMEDY)
         if isinstance(data, Mapping):
             data = [{"question": question, "snippets": rows} for question, rows in data.items()]
         for number, row in enumerate(data if isinstance(data, list) else [data], start=1):

@@ -80,12 +80,12 @@ def test_an_empty_system_text_makes_no_system_turn():
 @pytest.mark.parametrize(
     ("own", "where", "said"),
     [
-        ({"paraphase": {}}, ("paraphase",), "no stage asks with a prompt of this name"),
+        ({"paraphase": {}}, ("paraphase",), "prompts.paraphase: "),
         ({"paraphrase": {"ko": ("", "$question $answer")}}, ("paraphrase", "ko"), "$count is"),
         (
             {"paraphrase": {"en": ("$tone", "$question $answer $count")}},
             ("paraphrase", "en"),
-            "nothing fills in $tone",
+            "$tone",
         ),
         (
             {"paraphrase": {"en": ("5 $ each", "$question $answer $count")}},

@@ -272,7 +272,7 @@ def test_a_full_disk_is_one_sentence_and_the_store_stays_sound(full_disk):
         lambda: publish(store),
         lambda: write_table(workspace / "rows.parquet", Message, rows),
     ):
-        full = pytest.raises(StoreError, match=r"the disk is full while.*what was finished is kept")
+        full = pytest.raises(StoreError, match=r"the disk is full while")
         with full, disk_errors(store.root):
             work()
     with pytest.raises(StoreError, match="the disk is full"), store.lock("chunk", KEY):

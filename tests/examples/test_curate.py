@@ -441,7 +441,7 @@ def test_every_rule_has_its_words_and_its_remedy():
 
 
 def test_the_files_of_a_local_encoder_are_part_of_what_curate_reads(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no text encoder: it has no config\.json"):
+    with pytest.raises(ConfigError, match=r"it has no config\.json"):
         STAGE.sources(SEMANTIC, tmp_path)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "config.json").write_text("{}")

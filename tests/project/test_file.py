@@ -368,4 +368,4 @@ def test_every_stage_has_its_section():
 def test_a_wording_of_ones_own_is_checked_where_it_stands(problems):
     own = "prompts:\n  paraphrase:\n    ko: {system: '', user: '$question $answer $tone'}\n"
     (line,) = problems(GOOD + own)
-    assert line.startswith(f"{len(LINES) + 3}: prompts.paraphrase.ko: nothing fills in $tone")
+    assert line.startswith(f"{len(LINES) + 3}: prompts.paraphrase.ko: $tone")

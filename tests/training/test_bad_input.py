@@ -308,4 +308,4 @@ def test_a_damaged_or_newer_store_or_ledger_is_one_sentence_and_exit_code_2(proj
     assert (code, "splits.parquet cannot be read" in printed) == (2, True)
     (project / "store" / "ledger.sqlite").write_bytes(b"no database" * 100)
     code, printed = jangin("run", "-p", project)
-    assert (code, "is no ledger of jangin or is damaged" in printed) == (2, True)
+    assert (code, "is not a ledger of jangin or is damaged" in printed) == (2, True)

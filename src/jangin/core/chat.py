@@ -15,9 +15,9 @@ class ChatRequest(Record):
     messages: tuple[Message, ...]
     temperature: float = 0.0
     max_tokens: int = 1024
-    """Longest reply, in tokens of the asked model."""
+    """Longest reply, in tokens of the model that is asked."""
     sample: int = 0
-    """Number of the draw, so that asking twice on purpose is not answered from the cache."""
+    """Index of the sample, so that a deliberate second request is not answered from the cache."""
     json_schema: str = ""
     """JSON Schema the reply must fit, as canonical JSON; empty for free text."""
 
@@ -28,7 +28,7 @@ class ChatRequest(Record):
 
 
 class ChatReply(Record):
-    """What a model answered, and what it cost in tokens."""
+    """A model's reply and the tokens it took."""
 
     content: str
     finish_reason: str = "stop"
@@ -46,21 +46,26 @@ class ChatModel(Protocol):
 
     @property
     def source(self) -> str:
-        """Tells apart what one request gets from different places; empty for endpoints."""
+        """Part of the cache key: distinguishes replies of different origin; empty for endpoints."""
         ...
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The assistant's next message; raises `ChatError`."""
+        """The assistant's next message.
+
+        Raises:
+            ChatError: No reply arrived, or the model cannot take the request.
+
+        """
         ...
 
     async def close(self) -> None:
-        """Let go of connections; the model may be asked again afterwards."""
+        """Release connections; `complete` may be called again afterwards."""
         ...
 
 
 @dataclass(slots=True)
 class FakeChat:
-    """A deterministic ChatModel for tests and dry runs; it counts what it is asked."""
+    """A deterministic ChatModel for tests and dry runs; records its requests in `calls`."""
 
     answer: Callable[[ChatRequest], str]
     model: str = "fake"
@@ -73,4 +78,4 @@ class FakeChat:
         return ChatReply(content=self.answer(request))
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""

@@ -1,4 +1,4 @@
-"""Base class of every configuration: strict, frozen, and split into identity and runtime."""
+"""Base config class: strict, frozen, `Runtime[...]` fields kept out of the cache key."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -10,21 +10,26 @@ T = TypeVar("T")
 
 
 class _NotIdentity:
-    """Marks a field that says where or how fast, never what."""
+    """Marks a field that never affects the result, only where or how fast it is computed."""
 
 
 Runtime = Annotated[T, _NotIdentity()]
-"""`folder: Runtime[Path]`: may change from machine to machine without making a new artifact."""
+"""`folder: Runtime[Path]`: may differ between machines without invalidating an artifact."""
 
 
 class Config(BaseModel):
-    """Unknown keys are errors, values never change, descriptions come from docstrings."""
+    """Unknown keys are errors, instances are immutable, descriptions come from docstrings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
-        """Raise TypeError for a field whose identity would not be what it seems."""
+        """Check the fields of a new config class.
+
+        Raises:
+            TypeError: A field would not enter the cache key as its declaration suggests.
+
+        """
         for name, field in cls.model_fields.items():
             for fault in _faults(field.annotation):
                 raise TypeError(f"{cls.__name__}.{name}: {fault}")
@@ -40,7 +45,7 @@ class Config(BaseModel):
 
 
 class StageConfig(Config):
-    """What one stage makes."""
+    """Settings of one stage."""
 
 
 def is_runtime(field: FieldInfo) -> bool:
@@ -52,7 +57,7 @@ def _faults(annotation: object) -> Iterator[str]:
     if isinstance(annotation, _NotIdentity):
         yield "Runtime[...] must enclose the whole type, or it marks nothing"
     if (get_origin(annotation) or annotation) in (set, frozenset):
-        yield "a set has another order in every process; use a tuple"
+        yield "the order of a set differs between processes; use a tuple"
     for argument in get_args(annotation):
         yield from _faults(argument)
 

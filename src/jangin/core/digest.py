@@ -1,4 +1,4 @@
-"""Content digests: the same value gives the same bytes on every machine and in every process."""
+"""Canonical JSON and sha256 digests, equal on every machine; seeded ordering by digest."""
 
 import hashlib
 import json
@@ -9,13 +9,18 @@ from jangin.core.errors import DigestError
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces; raises `DigestError` on what JSON cannot hold."""
+    """JSON with sorted keys and without whitespace.
+
+    Raises:
+        DigestError: The value has no JSON form (NaN, sets, objects, ...).
+
+    """
     try:
         return json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
     except (TypeError, ValueError) as error:
-        raise DigestError(f"no stable bytes for this value, so no digest: {error}") from error
+        raise DigestError(f"this value has no canonical JSON, so no digest: {error}") from error
 
 
 def digest_value(value: object) -> str:
@@ -23,7 +28,7 @@ def digest_value(value: object) -> str:
     try:
         return hashlib.sha256(canonical_json(value).encode()).hexdigest()
     except UnicodeEncodeError as error:
-        raise DigestError(f"no stable bytes for this text, so no digest: {error}") from error
+        raise DigestError(f"text is not valid Unicode, so it has no digest: {error}") from error
 
 
 def short_digest(value: object) -> str:
@@ -52,5 +57,5 @@ def digest_tree(files: Mapping[str, str]) -> str:
 
 
 def seeded_rank(seed: int, purpose: str, name: str) -> float:
-    """A number in [0, 1) that depends on nothing but the three arguments."""
+    """A pseudo-random number in [0, 1) that depends only on the three arguments."""
     return float(int(digest_value([seed, purpose, name])[:13], 16) / 16**13)

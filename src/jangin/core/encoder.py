@@ -1,4 +1,4 @@
-"""One way to turn texts into vectors, so that stages below the models can ask for them."""
+"""`TextEncoder` protocol, its config, and the files that identify a local encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class HubEncoder(Config):
     revision: str = "main"
     """Branch, tag or commit."""
     max_tokens: int = Field(default=512, ge=8)
-    """Longer texts are cut to so many tokens."""
+    """Longer texts are truncated to this number of tokens."""
 
 
 class LocalEncoder(Config):
@@ -36,22 +36,22 @@ class LocalEncoder(Config):
     path: Runtime[Path]
     """The folder."""
     max_tokens: int = Field(default=512, ge=8)
-    """Longer texts are cut to so many tokens."""
+    """Longer texts are truncated to this number of tokens."""
 
 
 EncoderConfig = Annotated[HubEncoder | LocalEncoder, Field(discriminator="type")]
 
 
 class TextEncoder(Protocol):
-    """A model that places texts of like meaning near each other."""
+    """A model that maps texts of similar meaning to nearby vectors."""
 
     @property
     def source(self) -> str:
-        """Identity of the weights and of how they are used; enters artifact keys."""
+        """Identity of the weights and of their use; part of artifact keys."""
         ...
 
     def encode(self, texts: Sequence[str], role: TextRole) -> "NDArray[np.float32]":
-        """Vectors of length 1, shape [texts, width]; their dot product is the cosine."""
+        """Unit vectors, shape (texts, width), float32; their dot product is the cosine."""
         ...
 
 
@@ -59,22 +59,29 @@ OpenEncoder = Callable[[HubEncoder | LocalEncoder], TextEncoder]
 
 
 def no_encoder(_config: HubEncoder | LocalEncoder) -> TextEncoder:
-    """What stands where nothing can open an encoder."""
-    raise StageError("no encoder can be opened here. Run the stage through `jangin run`.")
+    """Default of `Services.encoder`.
+
+    Raises:
+        StageError: Always; only `jangin run` can open an encoder.
+
+    """
+    raise StageError("no encoder is available. Run the stage through `jangin run`.")
 
 
 def encoder_files(
     encoder: HubEncoder | LocalEncoder, project_folder: Path, setting: str
 ) -> Mapping[str, Path]:
-    """{name: path}; none for an encoder on the hub, whose id and revision are in the settings.
+    """{name: path} of a local encoder; empty for the hub, where id and revision identify it.
 
-    Raises `ConfigError` naming `setting` where the folder holds no encoder.
+    Raises:
+        ConfigError: The folder has no encoder; names the key `setting`.
+
     """
     if not isinstance(encoder, LocalEncoder):
         return {}
     folder = project_folder / encoder.path
     if not (folder / "config.json").is_file():
         raise ConfigError(
-            f"{folder} holds no text encoder: it has no config.json. Correct `{setting}`."
+            f"{folder} is not a text encoder: it has no config.json. Correct `{setting}`."
         )
     return {f"encoder/{name}": path for name, path in files_of(folder).items()}

@@ -1,20 +1,22 @@
-"""Every error that jangin raises on purpose.
+"""Exception hierarchy.
 
 * JanginError            one sentence on what is wrong, one on what to do
   x ConfigError          the project file is wrong; carries file:line
   x DataError            a source file or a record is wrong; carries file, line or row
-  x DigestError          a value has no stable bytes, so it cannot have an identity
+  x DigestError          a value has no canonical JSON, so it has no digest
   x LedgerError          the ledger cannot be read by this version
   x StoreError           the store is locked or cannot be written; the disk is full
     x UnreadableStoreError an artifact or a checkpoint is damaged, or from a newer version
-  x StageError           a stage cannot finish; names the stage and how to go on
-    x SettingsError      its settings leave nothing to do; says which one to change
-  x ChatError            a model could not be asked
+  x StageError           a stage cannot finish; names the stage and how to resume
+    x SettingsError      its settings leave nothing to do; names the setting to change
+    x BudgetError        the next request may exceed the budget
+  x ChatError            a request to a model failed
     x MissingReplyError  no recorded reply for a request; names it and how to record it
-    x RefusedError       the endpoint will never take this request (key, model, quota)
+    x RefusedError       the endpoint will never accept this request (key, model, quota)
     x StoppedError       the run is stopping, so a request was not sent; no user sees it
-  x TrainingError        training cannot start or go on; carries the step or the row
-  x ExportError          an exported model is not the trained one; says what differs
+    x TooLongError       prompt and reply exceed the model's context
+  x TrainingError        training cannot start or continue; carries the step or the row
+  x ExportError          an exported model differs from the trained one; names the difference
   x MachineError         this machine lacks something; says how to install it
 """
 
@@ -23,7 +25,7 @@ class JanginError(Exception):
     """Base of every error raised on purpose; anything else is a bug in jangin."""
 
     exit_code = 1
-    """2 where the user can mend it in a file, a setting or the machine; 1 where it may pass."""
+    """2 if the user must fix a file, a setting or the machine; 1 if running again may help."""
 
 
 class ConfigError(JanginError):
@@ -39,7 +41,7 @@ class DataError(JanginError):
 
 
 class DigestError(JanginError):
-    """A value has no stable bytes, so it cannot take part in an identity."""
+    """A value has no canonical JSON, so it cannot be part of a digest."""
 
 
 class LedgerError(JanginError):
@@ -53,23 +55,23 @@ class StoreError(JanginError):
 
 
 class UnreadableStoreError(StoreError):
-    """An artifact or a checkpoint is damaged or from a newer version; says which and what to do."""
+    """An artifact or a checkpoint is damaged or from a newer version. The message names it."""
 
     exit_code = 2
 
 
 class StageError(JanginError):
-    """A stage cannot finish. What it had finished is kept; running again goes on from there."""
+    """A stage cannot finish. Its finished work is kept; the next run resumes from there."""
 
 
 class SettingsError(StageError):
-    """A stage's settings leave nothing to do. The message says which one to change."""
+    """A stage's settings leave nothing to do. The message names the setting to change."""
 
     exit_code = 2
 
 
 class ChatError(JanginError):
-    """A model could not be asked. The message names the model and the reason."""
+    """A request to a model failed. The message names the model and the reason."""
 
 
 class MissingReplyError(ChatError):
@@ -79,35 +81,35 @@ class MissingReplyError(ChatError):
 
 
 class RefusedError(ChatError):
-    """The endpoint will never take this request: wrong key, unknown model, no quota."""
+    """The endpoint will never accept this request: wrong key, unknown model, no quota."""
 
     exit_code = 2
 
 
 class StoppedError(ChatError):
-    """A request was not sent, because the run is stopping. It is asked when the run goes on."""
+    """A request was not sent, because the run is stopping. The next run sends it."""
 
 
 class TooLongError(ChatError):
-    """Prompt and reply do not fit into the model's context; other requests may."""
+    """Prompt and reply exceed the model's context; shorter requests may succeed."""
 
     exit_code = 2
 
 
 class BudgetError(StageError):
-    """The next request could cost more than is left of the budget; what is done is kept."""
+    """The next request could cost more than what is left of the budget; finished work is kept."""
 
     exit_code = 2
 
 
 class TrainingError(JanginError):
-    """Training cannot start or go on. The message names the step or the row."""
+    """Training cannot start or continue. The message names the step or the row."""
 
     exit_code = 2
 
 
 class ExportError(JanginError):
-    """A model cannot be exported, or its export is not the same model; says what differs."""
+    """A model cannot be exported, or its export differs from it. The message says where."""
 
 
 class MachineError(JanginError):

@@ -1,6 +1,6 @@
-"""Tables of the ledger, as numbered migrations.
+"""SQLite cache of paid replies and slow results, with its migrations.
 
-They are applied in order and counted in `PRAGMA user_version`; one that was ever released is never
+Migrations are applied in order and counted in `PRAGMA user_version`. A released one is never
 edited.
 """
 
@@ -73,61 +73,66 @@ MIGRATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class CallCount:
-    """How often requests went out to models, and how many of them were answered."""
+    """Number of requests sent to models and of replies received."""
 
     requests: int
     answered: int
     asked_again: int
-    """Requests that went out more than once."""
+    """Requests that were sent more than once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What a teacher was asked for a stage, over the whole life of a store."""
+    """Calls, tokens and cost of one teacher for one stage, over all runs of a store."""
 
     stage: str
     teacher: str
     model: str
     calls: int
-    """Times that requests went out."""
+    """Requests sent, repeats included."""
     prompt_tokens: int
     completion_tokens: int
     usd: float
-    """Calls whose end nobody saw count at their worst."""
+    """A call without a known end counts at its highest possible cost."""
     unpriced: int
-    """Requests whose price nobody knows; they are not in `usd`."""
+    """Requests of unknown price; not in `usd`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What artifacts stand on, each request once however many of them use it."""
+    """Cost of the requests that a set of artifacts uses; each request counts once."""
 
     calls: int = 0
-    """Times that requests went out; recordings are not among them."""
+    """Requests sent, repeats included, recorded replies excluded."""
     usd: float = 0.0
     unpriced: int = 0
-    """Requests whose price nobody knows; they are not in `usd`."""
+    """Requests of unknown price; not in `usd`."""
     recorded: int = 0
-    """Requests that recordings answered: they cost nothing here."""
+    """Requests answered from recorded replies, at no cost."""
 
 
 class Ledger:
-    """An open ledger; use it from one thread."""
+    """An open ledger. Use it from one thread only."""
 
     stage: str = ""
-    """The stage that is running: what is asked now is asked for it."""
+    """The running stage, to which requests are attributed."""
     artifact: str = ""
-    """Key of what it makes."""
+    """Key of the artifact that it builds."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file; raises `LedgerError` when a newer version wrote it."""
+        """Open or create the file.
+
+        Raises:
+            LedgerError: The file is damaged, not writable or from a newer version.
+
+        """
         self.path = path
         try:
             with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(
-                f"{path.parent} cannot be made: {error.strerror}. Name a folder for the store "
+                f"{path.parent} cannot be created: {error.strerror}. Name a folder for the store "
                 "with --store."
             ) from error
         with disk_errors(path):
@@ -136,7 +141,7 @@ class Ledger:
             )
         with ExitStack() as undo:
             undo.callback(self._unlock)
-            with self._alone(), self._errors():
+            with self._exclusive(), self._errors():
                 self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
                 undo.callback(self._db.close)
                 self._db.execute("PRAGMA journal_mode=WAL")
@@ -148,7 +153,7 @@ class Ledger:
         """Close the file."""
         if self._lock is None:
             return
-        with self._alone():
+        with self._exclusive():
             self._db.close()
         self._unlock()
 
@@ -158,8 +163,8 @@ class Ledger:
             self._lock = None
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time: SQLite's waiting does not cover changes of the journal mode."""
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the lock file: SQLite's busy timeout does not cover changes of the journal mode."""
         lock = self._lock
         if lock is None:
             raise ValueError("this ledger is closed")
@@ -175,13 +180,13 @@ class Ledger:
             yield
         except sqlite3.OperationalError as error:
             raise LedgerError(
-                f"{self.path} cannot be used: {error}. Free some disk space, or check that you "
-                "may write there, and run again."
+                f"{self.path} cannot be used: {error}. Free some disk space or check the "
+                "permissions, and run again."
             ) from error
         except sqlite3.DatabaseError as error:
             raise LedgerError(
-                f"{self.path} is no ledger of jangin or is damaged: {error}. Move it away; paid "
-                "replies in it will be asked again."
+                f"{self.path} is not a ledger of jangin or is damaged: {error}. Move the file "
+                "elsewhere; requests in it will be paid for again."
             ) from error
 
     def _migrate(self) -> None:
@@ -193,15 +198,15 @@ class Ledger:
                 f"{self.path} was written by a newer jangin (ledger version {version}, this one "
                 f"reads up to {len(MIGRATIONS)}). Upgrade jangin, or use another store."
             )
-        for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+        for target, migration in enumerate(MIGRATIONS[version:], start=version + 1):
             for statement in migration.split(";"):
                 if statement.strip():
                     self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {number}")
+            self._db.execute(f"PRAGMA user_version = {target}")
         self._db.execute("COMMIT")
 
     def get(self, namespace: str, key: str) -> str | None:
-        """What was remembered under this key, or None."""
+        """The value cached under this key, or None."""
         with self._errors():
             row = self._db.execute(
                 "SELECT value FROM memos WHERE namespace = ? AND key = ?", (namespace, key)
@@ -209,14 +214,14 @@ class Ledger:
         return None if row is None else str(row[0])
 
     def put(self, namespace: str, key: str, value: str) -> None:
-        """Keep a result that was slow to win; the same key keeps the newest value."""
+        """Cache the result of a slow computation; replaces the value of the same key."""
         with self._errors():
             self._db.execute(
                 "INSERT OR REPLACE INTO memos VALUES (?, ?, ?)", (namespace, key, value)
             )
 
     def reply(self, request: str, source: str) -> str | None:
-        """The answer to a request with this digest, as JSON, or None."""
+        """The cached reply to the request with this digest, as JSON, or None."""
         with self._errors():
             row = self._db.execute(
                 "SELECT reply FROM calls WHERE request = ? AND source = ?", (request, source)
@@ -231,9 +236,9 @@ class Ledger:
         teacher: str = "",
         usd: float | None = None,
     ) -> None:
-        """Count a request before it goes out, so that a killed run's calls are counted too.
+        """Count a request before it is sent, so that the calls of a killed run count too.
 
-        `usd` is the most that it may cost; None where nobody knows.
+        `usd` is its highest possible cost; None if unknown.
         """
         with self._errors():
             self._db.execute(
@@ -247,7 +252,7 @@ class Ledger:
 
     @contextmanager
     def recording_uses(self, stage: str, artifact: str) -> Iterator[None]:
-        """Note what is asked or looked up meanwhile as used for this artifact."""
+        """Attribute the requests made or looked up in this block to an artifact."""
         self.stage, self.artifact = stage, artifact
         try:
             # An artifact without requests gets a row too: it is known to cost nothing.
@@ -257,7 +262,7 @@ class Ledger:
             self.stage = self.artifact = ""
 
     def record_use(self, request: str, source: str) -> None:
-        """Note that the artifact being made stands on this request, whoever paid for it."""
+        """Record that the current artifact uses this request, whichever artifact paid for it."""
         if not self.artifact:
             return
         with self._errors():
@@ -266,7 +271,7 @@ class Ledger:
             )
 
     def bill(self, artifacts: Sequence[str]) -> Bill:
-        """What the requests of these artifacts cost, whenever they were paid."""
+        """Cost of the requests that these artifacts use, whenever they were paid."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT source LIKE 'recorded %', count(*), sum(asked), coalesce(sum(usd), 0), "
@@ -275,12 +280,12 @@ class Ledger:
                 "GROUP BY 1",
                 (json.dumps(list(artifacts)),),
             ).fetchall()
-        found = {bool(row[0]): row[1:] for row in rows}
-        _, calls, usd, unpriced = found.get(False, (0, 0, 0.0, 0))
-        return Bill(calls, float(usd), unpriced, found.get(True, (0,))[0])
+        totals = {bool(row[0]): row[1:] for row in rows}
+        _, calls, usd, unpriced = totals.get(False, (0, 0, 0.0, 0))
+        return Bill(calls, float(usd), unpriced, totals.get(True, (0,))[0])
 
     def has_uses(self, artifact: str) -> bool:
-        """False for an artifact that an earlier version made, or another store."""
+        """False for an artifact of an earlier version or of another store."""
         with self._errors():
             row = self._db.execute(
                 "SELECT 1 FROM uses WHERE artifact = ? LIMIT 1", (artifact,)
@@ -296,7 +301,10 @@ class Ledger:
         completion_tokens: int = 0,
         usd: float = 0.0,
     ) -> None:
-        """Keep an answer; from now on it is never paid for again. `usd` corrects what was asked."""
+        """Cache a reply, so that it is never paid for again.
+
+        `usd` is its cost minus the cost that `record_request` was given.
+        """
         with self._errors():
             self._db.execute(
                 "UPDATE calls SET reply = ?, answered_at = ?, usd = usd + ?, "
@@ -306,7 +314,7 @@ class Ledger:
             )
 
     def add_cost(self, request: str, source: str, usd: float) -> None:
-        """Correct what a request cost: more for a lost try, less for one that never went out."""
+        """Correct the cost of a request: up for a lost attempt, down for one that was not sent."""
         with self._errors():
             self._db.execute(
                 "UPDATE calls SET usd = usd + ? WHERE request = ? AND source = ?",
@@ -314,7 +322,7 @@ class Ledger:
             )
 
     def uncount_request(self, request: str, source: str, usd: float) -> None:
-        """Take back one count of a request that did not go out after all."""
+        """Undo one count of a request that was not sent after all."""
         with self._errors():
             self._db.execute(
                 "UPDATE calls SET asked = asked - 1, usd = usd - ? "
@@ -324,7 +332,7 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make several changes at once: one commit, and none of them where one fails."""
+        """Commit several changes together, or none of them if one fails."""
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -335,13 +343,13 @@ class Ledger:
             self._db.execute("COMMIT")
 
     def spent_usd(self) -> float:
-        """Dollars of all calls of this store."""
+        """Cost of all calls of this store in US dollars."""
         with self._errors():
             (usd,) = self._db.execute("SELECT coalesce(sum(usd), 0) FROM calls").fetchone()
         return float(usd)
 
     def spend(self) -> list[Spend]:
-        """What was spent by stage, teacher and model; recorded replies are left out."""
+        """Cost by stage, teacher and model; recorded replies are excluded."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT stage, teacher, model, sum(asked), sum(prompt_tokens), "
@@ -352,7 +360,7 @@ class Ledger:
         return [Spend(*row) for row in rows]
 
     def get_all(self, namespace: str) -> dict[str, str]:
-        """Everything remembered under a namespace, by key."""
+        """All cached values of a namespace by key, in order of insertion."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT key, value FROM memos WHERE namespace = ? ORDER BY rowid", (namespace,)
@@ -360,12 +368,12 @@ class Ledger:
         return {str(key): str(value) for key, value in rows}
 
     def delete(self, namespace: str, key: str) -> None:
-        """Forget what was remembered under this key."""
+        """Remove the value of this key."""
         with self._errors():
             self._db.execute("DELETE FROM memos WHERE namespace = ? AND key = ?", (namespace, key))
 
     def drop_reply(self, request: str) -> None:
-        """Drop an answer that turned out to be of no use, so that a later run asks again."""
+        """Drop an unusable reply, so that the next run sends the request again."""
         with self._errors():
             self._db.execute(
                 "UPDATE calls SET reply = NULL, answered_at = NULL WHERE request = ?", (request,)
@@ -380,7 +388,7 @@ class Ledger:
         return CallCount(*row)
 
     def start_run(self, command: str, version: str) -> int:
-        """Note that a run began; returns its number."""
+        """Record the start of a run; returns its id."""
         with self._errors():
             cursor = self._db.execute(
                 "INSERT INTO runs (command, version, process, started_at) VALUES (?, ?, ?, ?)",
@@ -398,7 +406,7 @@ class Ledger:
         reasons: tuple[str, ...],
         seconds: float,
     ) -> None:
-        """Note what one stage of a run did."""
+        """Record the outcome of one stage of a run."""
         with self._errors():
             self._db.execute(
                 "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -406,14 +414,14 @@ class Ledger:
             )
 
     def end_run(self, run: int, outcome: str) -> None:
-        """Note how a run ended; a run without an end was killed."""
+        """Record the end of a run; a run without an end was killed."""
         with self._errors():
             self._db.execute(
                 "UPDATE runs SET ended_at = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)
             )
 
     def seconds_of(self, stage: str, key: str) -> float | None:
-        """How long a stage took when it was made, or None when this store never saw it run."""
+        """Seconds that building this artifact took, or None if this store has not built it."""
         with self._errors():
             row = self._db.execute(
                 "SELECT sum(seconds) FROM steps WHERE stage = ? AND key = ? AND state != 'cached'",

@@ -1,4 +1,4 @@
-"""Parquet tables whose Arrow schema comes from the record type, and whose digest is of rows."""
+"""Write and read record types as Parquet, with a digest of the content, not of the bytes."""
 
 import hashlib
 import types
@@ -21,7 +21,12 @@ _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.boo
 
 
 def arrow_schema(record_type: type[BaseModel]) -> pa.Schema:
-    """Arrow schema of a record of str, int, float, bool, records, tuples, Literal, X | None."""
+    """Arrow schema of a record of str, int, float, bool, records, tuples, Literal, X | None.
+
+    Raises:
+        TypeError: A field has another type.
+
+    """
     return pa.schema(
         [
             pa.field(name, *_arrow_type(field.annotation, f"{record_type.__name__}.{name}"))
@@ -30,8 +35,8 @@ def arrow_schema(record_type: type[BaseModel]) -> pa.Schema:
     )
 
 
-def _arrow_type(annotation: Any, where: str) -> tuple[pa.DataType, bool]:
-    """(Arrow type, nullable) of one annotation; raises TypeError on what a table cannot hold."""
+def _arrow_type(annotation: Any, location: str) -> tuple[pa.DataType, bool]:
+    """(Arrow type, nullable) of one annotation; `location` is for the TypeError."""
     if annotation in _SCALARS:
         return _SCALARS[annotation], False
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -40,12 +45,12 @@ def _arrow_type(annotation: Any, where: str) -> tuple[pa.DataType, bool]:
     if origin in (Union, types.UnionType):
         inner = [argument for argument in arguments if argument is not type(None)]
         if len(inner) == 1:
-            return _arrow_type(inner[0], where)[0], True
+            return _arrow_type(inner[0], location)[0], True
     if origin in (tuple, list) and arguments:
-        return pa.list_(_arrow_type(arguments[0], where)[0]), False
+        return pa.list_(_arrow_type(arguments[0], location)[0]), False
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return pa.struct(list(arrow_schema(annotation))), False
-    raise TypeError(f"{where}: a table cannot hold {annotation!r}")
+    raise TypeError(f"{location}: a table cannot hold {annotation!r}")
 
 
 def write_table(path: Path, record_type: type[R], records: Sequence[R]) -> None:
@@ -57,31 +62,41 @@ def write_table(path: Path, record_type: type[R], records: Sequence[R]) -> None:
 
 
 def read_table(path: Path, record_type: type[R]) -> list[R]:
-    """All records of one Parquet file; raises `UnreadableStoreError` when it is damaged."""
+    """All records of one Parquet file.
+
+    Raises:
+        UnreadableStoreError: The file is damaged or has rows of another type.
+
+    """
     with _read_errors(path):
         return [record_type.model_validate(row) for row in pq.read_table(path).to_pylist()]
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a Parquet file, from its footer; raises `UnreadableStoreError` when it is damaged."""
+    """Number of rows of a Parquet file, from its footer.
+
+    Raises:
+        UnreadableStoreError: The file is damaged.
+
+    """
     with _read_errors(path):
         return int(pq.read_metadata(path).num_rows)
 
 
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Damage, in Arrow's words or as rows that do not fit, is one `UnreadableStoreError`."""
+    """Turn errors of Arrow, the file system and validation into `UnreadableStoreError`."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = str(error).strip().partition("\n")[0]
         raise UnreadableStoreError(
-            f"{path} cannot be read: {problem}. Delete its folder and run again to make it anew."
+            f"{path} cannot be read: {problem}. Delete its folder and run again to rebuild it."
         ) from error
 
 
 def digest_table(path: Path) -> str:
-    """sha256 of a table's rows in order, whatever compression or writer version made the file."""
+    """sha256 of a table's rows in order; independent of compression and writer version."""
     table = pq.read_table(path)
     digest = hashlib.sha256()
     for name in table.column_names:
@@ -90,7 +105,7 @@ def digest_table(path: Path) -> str:
 
 
 def _feed(digest: "hashlib._Hash", name: str, column: pa.ChunkedArray) -> None:
-    """Feed one column without what lies under its nulls, which is whatever was in memory."""
+    """Feed one column without the values under its nulls, which are uninitialised memory."""
     kind = column.type
     nested = pa.types.is_list(kind) or pa.types.is_struct(kind)
     digest.update(f"{name} {'nested' if nested else kind} {len(column)}\n".encode())

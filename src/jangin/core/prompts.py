@@ -1,4 +1,4 @@
-"""Every prompt that a model gets, as data: named templates per language, each with its digest.
+"""Load prompt templates by stage, language and version.
 
 The wordings are in `templates/`, one YAML file per stage: {prompt: {language: {system, user}}}.
 A project file may override them.
@@ -18,12 +18,12 @@ FALLBACK = "en"
 
 
 class Wording(Config):
-    """A prompt's two texts in one language; `$name` marks what is filled in, `$$` is a dollar."""
+    """A prompt's two texts in one language; `$name` is a field to fill in, `$$` a dollar sign."""
 
     system: str
-    """What the model is told before anything else; may be empty."""
+    """System message; may be empty."""
     user: str
-    """The request itself."""
+    """User message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +37,27 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """Identity of the wording."""
+        """Digest of the wording."""
         return short_digest([self.system, self.user])
 
     @property
     def label(self) -> str:
-        """Name, language and digest in one word, as examples carry it."""
+        """`name/language@digest`, as stored in examples."""
         return f"{self.name}/{self.language}@{self.digest}"
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names that are filled in."""
+        """Names of the fields to fill in."""
         return frozenset(
             name for text in (self.system, self.user) for name in Template(text).get_identifiers()
         )
 
     def messages(self, **values: object) -> tuple[Message, ...]:
-        """The filled-in conversation, without a system turn where that is empty.
+        """The filled-in conversation, without a system turn if that is empty.
 
-        Raises KeyError when a value is missing.
+        Raises:
+            KeyError: A value is missing.
+
         """
         system = Template(self.system).substitute(values)
         user = Message(role="user", content=Template(self.user).substitute(values))
@@ -64,13 +66,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The prompts that jangin ships, with a project's own laid over them."""
+    """The shipped prompts, overridden by those of a project."""
 
     own: Mapping[str, Mapping[str, Wording]] = field(default_factory=dict)
     """{name: {language: wording}}; checked by `wording_problems`."""
 
     def find(self, name: str, language: str) -> Prompt:
-        """The template of this name in this language, in English where there is none."""
+        """The template of this name in this language; falls back to English."""
         named = self.languages(name)
         return named.get(language, named[FALLBACK])
 
@@ -83,7 +85,7 @@ class Prompts:
         return {**shipped()[name], **own}
 
     def digest(self, name: str) -> str:
-        """Identity of a prompt in all its languages."""
+        """Digest of a prompt in all its languages."""
         return short_digest({lang: p.digest for lang, p in sorted(self.languages(name).items())})
 
     def all(self) -> list[Prompt]:
@@ -93,7 +95,7 @@ class Prompts:
 
 @cache
 def shipped() -> dict[str, dict[str, Prompt]]:
-    """What jangin ships: {name: {language: prompt}}, by name."""
+    """The shipped prompts: {name: {language: prompt}}, sorted by name."""
     import yaml
 
     prompts = {}
@@ -109,13 +111,13 @@ def shipped() -> dict[str, dict[str, Prompt]]:
 def wording_problems(
     own: Mapping[str, Mapping[str, Wording]],
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(where in the section, what is wrong) for wordings that nobody asks with or can fill in."""
+    """Yield (location in the section, problem) for wordings that no stage uses or can fill in."""
     for name, wordings in own.items():
         if name not in shipped():
             known = ", ".join(shipped())
             yield (
                 (name,),
-                f"prompts.{name}: no stage asks with a prompt of this name. There is: {known}",
+                f"prompts.{name}: no stage uses a prompt of this name. Known names: {known}",
             )
             continue
         known_fields = shipped()[name][FALLBACK].fields
@@ -127,10 +129,10 @@ def wording_problems(
 
 def _wording_problem(prompt: Prompt, known: frozenset[str]) -> str:
     if not all(Template(text).is_valid() for text in (prompt.system, prompt.user)):
-        return "a single $ stands in it. Write $$ for a dollar sign"
+        return "it has a single $. Write $$ for a dollar sign"
     if unknown := sorted(prompt.fields - known):
         names = ", ".join(f"${name}" for name in sorted(known))
-        return f"nothing fills in ${unknown[0]}. There is: {names}"
+        return f"${unknown[0]} is not a known field. Known fields: {names}"
     if missing := sorted(known - prompt.fields):
-        return f"${missing[0]} is missing, so the model would not be told it. Put it in its place"
+        return f"${missing[0]} is missing, so the model would not get it. Add it to the wording"
     return ""

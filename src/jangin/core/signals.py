@@ -1,4 +1,4 @@
-"""Ctrl-C while requests are under way."""
+"""Turn Ctrl-C into a clean stop, for asyncio and for the training loop."""
 
 import asyncio
 import signal
@@ -11,54 +11,59 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def restored_handlers() -> Iterator[None]:
-    """Leave SIGINT and SIGTERM as they were, however the loop inside ends."""
+    """Restore the handlers of SIGINT and SIGTERM at the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    before = {which: signal.getsignal(which) for which in STOPPING}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 @contextmanager
 def on_signals(act: Callable[[], None]) -> Iterator[None]:
-    """Have SIGINT and SIGTERM call `act`; nothing changes outside the main thread.
+    """Make SIGINT and SIGTERM call `act`; has no effect outside the main thread.
 
-    It only takes its own handlers away: where a `KeyboardInterrupt` breaks off the loop, a
-    coroutine may end as late as the garbage collector likes, when what it found is out of date.
-    Giving back what was there before is for `restored_handlers`, around the loop.
+    It only removes its own handlers: when a `KeyboardInterrupt` ends the loop, a coroutine may
+    finish as late as garbage collection, when the handlers it saw before are out of date.
+    `restored_handlers`, around the loop, restores those.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    for number in STOPPING:
-        loop.add_signal_handler(number, act)
+    for which in STOPPING:
+        loop.add_signal_handler(which, act)
     try:
         yield
     finally:
-        for number in STOPPING:
-            loop.remove_signal_handler(number)
+        for which in STOPPING:
+            loop.remove_signal_handler(which)
 
 
 @contextmanager
 def interrupted() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, so that a step is never torn; the second one raises."""
-    asked = threading.Event()
+    """Event set by the first Ctrl-C, so that the current step finishes.
+
+    Raises:
+        KeyboardInterrupt: On the second Ctrl-C.
+
+    """
+    stop_requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield stop_requested
         return
 
     def on_signal(_number: int, _frame: object) -> None:
-        if asked.is_set():
+        if stop_requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        stop_requested.set()
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        yield asked
+        yield stop_requested
     finally:
         signal.signal(signal.SIGINT, before)

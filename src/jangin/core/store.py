@@ -1,11 +1,11 @@
 """Content-addressed artifacts: a directory is complete if and only if it has a manifest.
 
     store/<stage>/<key16>/              a finished artifact, never changed again
-    store/<stage>/<key16>.partial/      work under way; kept after a crash, so a run resumes
-    store/<stage>/<key16>.lock          held (flock) while somebody works on that key
+    store/<stage>/<key16>.partial/      unfinished work; kept after a crash to resume from
+    store/<stage>/<key16>.lock          held (flock) while a process works on that key
 
-`key` says how an artifact is made (stage, version, config, inputs). `content` says what came
-out. Downstream keys use `content`, so a rebuild that changes nothing stops right there.
+`key` identifies how an artifact is built (stage, version, config, inputs), `content` what came
+out. Downstream keys use `content`, so a rebuild with an equal result invalidates nothing.
 Files below `runtime/` (timings, machine) stay in the artifact but not in its content digest.
 """
 
@@ -34,7 +34,7 @@ FULL_DISK = ("No space left on device", "os error 28")
 
 
 class Manifest(BaseModel):
-    """What made an artifact, from what, and the digest of every file in it."""
+    """How an artifact was built, from what, and the digest of every file in it."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -71,18 +71,22 @@ class Store:
 
     def latest(self, stage: str) -> Artifact | None:
         """The newest finished artifact of a stage, whatever its key."""
-        found = [_open(m.parent) for m in (self.root / stage).glob(f"*[!l]/{MANIFEST}")]
-        return max(found, key=lambda artifact: artifact.manifest.created_at, default=None)
+        artifacts = [_open(m.parent) for m in (self.root / stage).glob(f"*[!l]/{MANIFEST}")]
+        return max(artifacts, key=lambda artifact: artifact.manifest.created_at, default=None)
 
     def partial(self, stage: str, key: str) -> Path:
-        """Where work on this key happens; exists only while it is unfinished."""
+        """Folder of unfinished work on this key."""
         return self.root / stage / f"{key[:16]}.partial"
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
-        """Hold this key for one process; raises `StoreError` when another one holds it.
+        """Hold this key for one process.
 
-        The kernel lets go when the process dies, so a kill -9 leaves no stale lock.
+        The kernel releases the lock when the process dies, so kill -9 leaves no stale lock.
+
+        Raises:
+            StoreError: Another process holds it.
+
         """
         path = self.root / stage / f"{key[:16]}.lock"
         with disk_errors(path):
@@ -104,7 +108,7 @@ class Store:
             yield
 
     def workspace(self, stage: str, key: str, *, keep: bool) -> Path:
-        """The partial directory; `keep` what a killed run left there, or start clean."""
+        """The partial directory, with what a killed run left there if `keep`, else empty."""
         path = self.partial(stage, key)
         if path.exists() and not keep:
             shutil.rmtree(path)
@@ -158,24 +162,24 @@ class Store:
 
 
 @contextmanager
-def disk_errors(where: Path) -> Iterator[None]:
-    """Turn a full, limited or read-only disk into one `StoreError` that says what to do."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full, limited or read-only disk into `StoreError`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"the disk is full while writing {where}. "
-                "Free some space and run again; what was finished is kept."
+                f"the disk is full while writing {path}. "
+                "Free some space and run again; finished work is kept."
             ) from error
         if error.errno == errno.EFBIG:
             raise StoreError(
-                f"a file for {where} is larger than this disk or `ulimit -f` allows. Raise the "
+                f"a file for {path} is larger than this disk or `ulimit -f` allows. Raise the "
                 "limit or give another store with --store, and run again."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(
-                f"{where} cannot be written: {error.strerror}. "
+                f"{path} cannot be written: {error.strerror}. "
                 "Give a store you may write to with --store."
             ) from error
         raise
@@ -183,21 +187,21 @@ def disk_errors(where: Path) -> Iterator[None]:
         # safetensors and pyarrow wrap the operating system's error in classes of their own.
         if any(mark in str(error) for mark in FULL_DISK):
             raise StoreError(
-                f"the disk is full while writing {where}. "
-                "Free some space and run again; what was finished is kept."
+                f"the disk is full while writing {path}. "
+                "Free some space and run again; finished work is kept."
             ) from error
         raise
 
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file that a user named into one `DataError`."""
+    """Turn errors in writing a file that a user named into `DataError`."""
     try:
         yield
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror}. Name another file, in a folder that "
-            "is there."
+            "exists."
         ) from error
 
 
@@ -217,10 +221,10 @@ def _open(path: Path) -> Artifact:
             f"{path} was written by a newer jangin (store format {manifest.format}, this one "
             f"reads up to {FORMAT}). Upgrade jangin, or use another store with --store."
         )
-    gone = [name for name in manifest.files if not (path / name).exists()]
-    if gone:
+    missing = [name for name in manifest.files if not (path / name).exists()]
+    if missing:
         raise UnreadableStoreError(
-            f"{path} lacks {gone[0]}, which its manifest names. "
-            "Delete that folder and run again to make it anew."
+            f"{path} lacks {missing[0]}, which its manifest names. "
+            "Delete that folder and run again to rebuild it."
         )
     return Artifact(path, manifest)

@@ -1,4 +1,4 @@
-"""One way to ask a language model: teacher, judge, student and base model alike."""
+"""Ask a chat model through the reply cache, with concurrency and budget."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -24,29 +24,32 @@ from jangin.llm.token_estimates import estimate_prompt
 
 @dataclass(slots=True)
 class CachedChat:
-    """A ChatModel whose every reply is in the ledger before anybody uses it."""
+    """A ChatModel whose replies are stored in the ledger before they are used."""
 
     inner: ChatModel
     ledger: Ledger
     budget: Budget | None = None
-    """Who pays; None counts calls alone."""
+    """Budget that paid replies are charged to. None: count calls, no money."""
     _asking: "WeakValueDictionary[str, asyncio.Lock]" = field(
         default_factory=WeakValueDictionary, repr=False
     )
-    """One lock per request under way, so that its twin waits for the reply instead of paying."""
+    """One lock per request in flight: an equal request waits for its reply instead of paying."""
     _changes: "list[tuple[Callable[[], None], asyncio.Future[None]]]" = field(
         default_factory=list, repr=False
     )
-    """What this turn of the event loop has to write; SQLite's commits cost more than the calls."""
+    """Writes queued in this event-loop iteration and committed together.
+
+    A commit of SQLite costs more than the inserts.
+    """
 
     @property
     def model(self) -> str:
-        """Name of the model asked."""
+        """Name of the inner model."""
         return self.inner.model
 
     @property
     def source(self) -> str:
-        """Source of the model asked."""
+        """Source of the inner model."""
         return self.inner.source
 
     @property
@@ -55,7 +58,7 @@ class CachedChat:
         return batch_size_of(self.inner)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The reply from the ledger, or from the model and then into the ledger."""
+        """The reply from the ledger, or else from the model; the latter is stored in the ledger."""
         digest = request.digest
         async with self._asking.setdefault(digest, asyncio.Lock()):
             known = self.ledger.reply(digest, self.source)
@@ -73,15 +76,15 @@ class CachedChat:
             return reply
 
     async def _pay(self, request: ChatRequest, digest: str, budget: Budget) -> ChatReply:
-        """Ask within the budget. What is cancelled half-way stays counted at its worst."""
+        """Send a request within the budget. A cancelled one stays counted at its highest cost."""
         worst = _worst(request, budget)
         await budget.limit.reserve(worst)
         spent = worst
         priced = None if budget.price is None else worst
-        about = (digest, self.source)
+        key = (digest, self.source)
         try:
             await self._write(
-                partial(self.ledger.record_request, *about, request.model, budget.teacher, priced)
+                partial(self.ledger.record_request, *key, request.model, budget.teacher, priced)
             )
             reply = await self.inner.complete(request)
             tokens = (reply.prompt_tokens, reply.completion_tokens)
@@ -89,18 +92,18 @@ class CachedChat:
                 spent = budget.usd(*tokens)
             text = reply.model_dump_json()
             await self._write(
-                partial(self.ledger.record_reply, *about, text, *tokens, usd=spent - worst)
+                partial(self.ledger.record_reply, *key, text, *tokens, usd=spent - worst)
             )
         except JanginError:
             spent = 0.0
-            self.ledger.add_cost(*about, -worst)
+            self.ledger.add_cost(*key, -worst)
             raise
         finally:
             budget.limit.commit(worst, spent)
         return reply
 
     async def _write(self, change: Callable[[], None]) -> None:
-        """Change the ledger, in one commit with all that is changed in this turn of the loop."""
+        """Write to the ledger, in one commit with all writes of this event-loop iteration."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._changes.append((change, done))
@@ -126,26 +129,26 @@ class CachedChat:
                 done.set_exception(problem)
 
     def charge_lost(self, request: ChatRequest) -> None:
-        """Count a try that brought no reply but may have been charged."""
+        """Count the cost of an attempt without a reply that may have been charged."""
         if self.budget is not None:
             worst = _worst(request, self.budget)
             self.ledger.add_cost(request.digest, self.source, worst)
             self.budget.limit.spent_usd += worst
 
     def uncount_resumed(self, request: ChatRequest) -> None:
-        """Take back the count of a request that an earlier run has sent and counted."""
+        """Undo the count of a request that an earlier run has sent and counted."""
         worst = 0.0 if self.budget is None else _worst(request, self.budget)
         self.ledger.uncount_request(request.digest, self.source, worst)
         if self.budget is not None:
             self.budget.limit.spent_usd -= worst
 
     async def close(self) -> None:
-        """Close the model asked."""
+        """Close the inner model."""
         await self.inner.close()
 
 
 def _worst(request: ChatRequest, budget: Budget) -> float:
-    """The most that a request may cost, in US dollars."""
+    """Highest possible cost of a request in US dollars."""
     if budget.price is None:
         return 0.0
     per_character = budget.tokens_per_character
@@ -154,13 +157,13 @@ def _worst(request: ChatRequest, budget: Budget) -> float:
 
 
 MAX_CONSECUTIVE_FAILURES = 8
-"""So many failures in a row, without a reply between them, and the model is taken to be gone."""
+"""Failures in a row after which a model counts as unreachable."""
 SHUTDOWN_SECONDS = 10.0
-"""So long a run that is stopped waits for the calls in flight, which will be charged."""
+"""How long a stopping run waits for the calls in flight, which will be charged."""
 
 
 def budget_of(chat: ChatModel) -> Budget | None:
-    """Who pays for a model's replies, or None where nobody counts."""
+    """The budget that a model's replies are charged to, or None."""
     budget = getattr(chat, "budget", None)
     if isinstance(budget, Budget):
         return budget
@@ -174,7 +177,7 @@ def batch_size_of(chat: ChatModel) -> int:
 
 
 def stop_sending(chat: ChatModel) -> int:
-    """Have nothing more sent; returns how many calls are in flight that are worth waiting for."""
+    """Make a model send no more requests; returns the number of calls in flight to wait for."""
     own = getattr(chat, "stop_sending", None)
     if own is not None:
         return int(own())
@@ -227,37 +230,37 @@ def _first_cause(group: ExceptionGroup[Exception]) -> Exception:
 
 @dataclass(slots=True)
 class _Round:
-    """Requests that are asked together, and how that goes."""
+    """State of one `ask_all`."""
 
     chat: ChatModel
     requests: Sequence[ChatRequest]
     on_reply: Callable[[int, ChatReply | ChatError], None]
     notify: Callable[[str], None]
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     handed_over: int = 0
     stop: JanginError | None = None
     interrupted: bool = False
     _workers: "asyncio.Task[None] | None" = None
 
-    async def work(self, at_once: int) -> None:
-        """Ask everything, and close the model."""
+    async def work(self, concurrency: int) -> None:
+        """Send all requests, then close the model."""
         with on_signals(self._interrupt):
             try:
-                self._workers = asyncio.create_task(self._ask_all(at_once))
+                self._workers = asyncio.create_task(self._ask_all(concurrency))
                 with suppress(asyncio.CancelledError):
                     await self._workers
             finally:
                 await self.chat.close()
 
-    async def _ask_all(self, at_once: int) -> None:
+    async def _ask_all(self, concurrency: int) -> None:
         waiting = iter(range(len(self.requests)))
         async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
+            for _ in range(concurrency):
                 group.create_task(self._ask_next(waiting))
 
     def _interrupt(self) -> None:
-        """Wait for what is in flight; the second time, do not."""
+        """Wait for the calls in flight; on the second call, cancel them."""
         if self.interrupted:
             self._drop()
             return
@@ -275,7 +278,7 @@ class _Round:
             self._workers.cancel()
 
     async def _ask_next(self, waiting: Iterator[int]) -> None:
-        """One of those who ask, one request after the other."""
+        """Worker: send one request after the other."""
         for index in waiting:
             if self.stop is not None or self.interrupted:
                 return

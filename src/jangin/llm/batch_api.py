@@ -37,28 +37,28 @@ Pending = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
 
 
 class BatchRecord(BaseModel):
-    """What the ledger remembers of a batch under way."""
+    """Ledger record of an open batch."""
 
     base_url: str
     model: str
     source: str
     batch: str = ""
-    """The endpoint's id; empty until the endpoint has told it."""
+    """The endpoint's id; empty until the batch has been created."""
     digests: list[str]
 
 
 @dataclass(slots=True)
 class BatchChat:
-    """Gathers requests, sends them as batches and polls until they are done."""
+    """Collects requests, sends them as batches and polls until these are done."""
 
     endpoint: EndpointChat
     ledger: Ledger
     poll_seconds: float = 30.0
     notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     on_resumed: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
-    """Told of a request that an earlier run has sent already."""
+    """Called with each request that an earlier run has sent already."""
     gather_seconds: float = 0.2
-    """A batch is closed when no request came for so long."""
+    """A batch is sent when no request has arrived for this time."""
     _waiting: dict[str, Pending] = field(default_factory=dict, repr=False)
     _work: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
@@ -74,11 +74,11 @@ class BatchChat:
 
     @property
     def batch_size(self) -> int:
-        """As many requests as a batch may hold."""
+        """Largest number of requests in a batch."""
         return MOST_REQUESTS
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The reply, when its batch is done; raises as an endpoint does."""
+        """The reply, when its batch is done; raises like `EndpointChat.complete`."""
         self.endpoint.check_length(request)
         reply: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting[request.digest] = request, reply
@@ -87,7 +87,7 @@ class BatchChat:
         return await reply
 
     async def close(self) -> None:
-        """Stop polling; a later run goes on with it."""
+        """Stop polling; a later run resumes it."""
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
@@ -96,7 +96,7 @@ class BatchChat:
         await self.endpoint.close()
 
     async def _serve(self) -> None:
-        """Answer what waits, and what comes while batches are under way."""
+        """Process waiting requests, and those that arrive while batches are open."""
         while self._waiting:
             count = -1
             while count != len(self._waiting):
@@ -113,7 +113,7 @@ class BatchChat:
                 _fail(pending, error)
 
     async def _open_batches(self, pending: Mapping[str, Pending]) -> list[tuple[str, BatchRecord]]:
-        """The batches that answer these requests: those under way, then new ones."""
+        """The batches with these requests: open ones, then new ones."""
         records, left = [], dict(pending)
         for name, text in self.ledger.get_all(NAMESPACE).items():
             record = BatchRecord.model_validate_json(text)
@@ -138,7 +138,7 @@ class BatchChat:
         return records
 
     async def _send(self, record: BatchRecord, lines: bytes) -> str:
-        """Make a batch; the record is written before it and completed after it."""
+        """Create a batch; its record is written before and completed after."""
         import aiohttp
 
         def form() -> aiohttp.FormData:
@@ -162,7 +162,7 @@ class BatchChat:
         return name
 
     async def _find(self, name: str, record: BatchRecord) -> bool:
-        """Look for a batch whose id nobody wrote down; False where it was never made."""
+        """Look for a batch whose id was not recorded; False if it was never created."""
         listed = json.loads(await self.endpoint.fetch("GET", "batches?limit=100"))
         for batch in listed.get("data") or ():
             if (batch.get("metadata") or {}).get(MARK) == name:
@@ -171,7 +171,7 @@ class BatchChat:
         return bool(record.batch)
 
     async def _finish(self, name: str, record: BatchRecord, pending: Mapping[str, Pending]) -> None:
-        """Poll one batch to its end, write its replies down, hand them over."""
+        """Poll one batch to its end, store its replies, resolve its requests."""
         while True:
             batch = json.loads(await self.endpoint.fetch("GET", f"batches/{record.batch}"))
             if batch["status"] in FINISHED:
@@ -192,7 +192,7 @@ class BatchChat:
                 _resolve(pending[digest][1], outcomes.get(digest, unfinished))
 
     async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Lines of what came out and of what went wrong; an expired batch has both."""
+        """Lines of the output and error files; an expired batch has both."""
         lines: list[dict[str, Any]] = []
         for key in ("output_file_id", "error_file_id"):
             if batch.get(key):
@@ -202,7 +202,7 @@ class BatchChat:
         return lines
 
     def _outcome(self, line: Mapping[str, Any], pending: Mapping[str, Pending]) -> Outcome:
-        """What one line says of its request."""
+        """Reply or error of one line's request."""
         response = line.get("response") or {}
         status, body = int(response.get("status_code") or 500), response.get("body")
         if status == 200:
@@ -223,7 +223,7 @@ class BatchChat:
         )
 
     def _unfinished(self, batch: Mapping[str, Any], record: BatchRecord) -> JanginError:
-        """Why a request of a batch has no line of its own."""
+        """The error for a request without a line of its own."""
         status = batch["status"]
         problems = (batch.get("errors") or {}).get("data") or ()
         if status == "failed":
@@ -240,7 +240,7 @@ class BatchChat:
 
 
 def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[dict[str, bytes]]:
-    """Lines of a batch's file by digest, split where a batch would be too large."""
+    """Yield {request digest: line} per batch file, split before a batch would be too large."""
     part: dict[str, bytes] = {}
     size = 0
     for request in requests:
@@ -270,7 +270,7 @@ def _resolve(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
 
 
 def _fail(pending: Mapping[str, Pending], error: Exception) -> None:
-    """Hand an error to everybody who waits still."""
+    """Set an error on all unresolved requests."""
     for _, reply in pending.values():
         if not reply.done():
             reply.set_exception(error)

@@ -1,4 +1,4 @@
-"""What a model costs: a small table of list prices, and the arithmetic."""
+"""List prices per million tokens."""
 
 from urllib.parse import urlsplit
 
@@ -11,9 +11,9 @@ class Price(Config):
     """US dollars per million tokens."""
 
     input_usd_per_million: float = Field(ge=0)
-    """Of the prompt."""
+    """Price of prompt tokens."""
     output_usd_per_million: float = Field(ge=0)
-    """Of the reply, reasoning included."""
+    """Price of completion tokens, reasoning included."""
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of one call."""
@@ -23,7 +23,7 @@ class Price(Config):
         ) / 1_000_000
 
     def scaled(self, factor: float) -> "Price":
-        """The same with a discount."""
+        """This price times `factor`."""
         return Price(
             input_usd_per_million=self.input_usd_per_million * factor,
             output_usd_per_million=self.output_usd_per_million * factor,
@@ -31,7 +31,7 @@ class Price(Config):
 
 
 BATCH_FACTOR = 0.5
-"""OpenAI's Batch API takes half: platform.openai.com/docs/guides/batch."""
+"""OpenAI's Batch API costs half: platform.openai.com/docs/guides/batch."""
 
 FREE = Price(input_usd_per_million=0, output_usd_per_million=0)
 
@@ -53,11 +53,11 @@ OPENAI = {
 """Model: (input, output). Snapshots with a date are left out, as some have prices of their own."""
 
 PRICES = {"api.openai.com": OPENAI}
-"""By host, as the same name costs something else, or nothing, elsewhere."""
+"""By host, as a model of the same name has other prices elsewhere."""
 
 
 def list_price(base_url: str, model: str) -> Price | None:
-    """The price in the table, or None where it is not known."""
+    """The price in the table, or None if unknown."""
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:

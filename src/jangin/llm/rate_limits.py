@@ -1,4 +1,4 @@
-"""How fast an endpoint may be asked: so many requests and tokens a minute, so many at once."""
+"""Requests per minute, tokens per minute and adaptive concurrency of an endpoint."""
 
 import asyncio
 import time
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 
 MAX_CONCURRENCY = 1024
 SLOW = 0.5
-"""Increase after a round in which some were refused, so that nothing is stuck below its due."""
+"""Increase after a round with some 429 replies, so that the limit can always recover."""
 BLOCK = 40
-"""Replies over which a share of 429 is known well enough to compare it with another."""
+"""Replies after which a share of 429 is precise enough to compare."""
 FEW, HALF = 0.1, 0.5
-"""Shares of 429 between which it pays to ask whether they come at random."""
+"""Shares of 429 between which a test for random refusals pays off."""
 FEWER = 0.75
-"""Of those at once, while that is asked."""
+"""Factor on the concurrency during that test."""
 TRUST, DOUBT = 20, 3
-"""Blocks after which it is asked again, where they do and where they seem not to: asking costs
-an endpoint at its limit nothing."""
+"""Blocks until the test is repeated, after a positive and after a negative result: it costs
+nothing at an endpoint's limit."""
 
 
 @dataclass(slots=True)
 class RateLimit:
-    """A token bucket that holds one second's worth, so that no minute sees much over its limit.
+    """A token bucket of one second's capacity, so that no minute exceeds its limit by much.
 
-    Whoever takes more than there is leaves a debt, and waits until time has paid it: first come,
-    first served, and an amount larger than the bucket is no special case.
+    Taking more than the level leaves a debt, and the taker waits until time has repaid it: first
+    come, first served, and an amount larger than the bucket is no special case.
     """
 
     per_minute: float
@@ -35,7 +35,7 @@ class RateLimit:
     _seen: float = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin with a full bucket."""
+        """Start with a full bucket."""
         self._level = self._most
         self._seen = self.clock()
 
@@ -52,13 +52,13 @@ class RateLimit:
         return max(-self._level, 0.0) * 60 / self.per_minute
 
     def give_back(self, amount: float) -> None:
-        """Return what was not used; a negative amount was used on top."""
+        """Return the unused amount; a negative one was used in addition."""
         self._level += amount
 
 
 @dataclass(slots=True)
 class _Share:
-    """Replies, and those of them that were 429."""
+    """Number of replies, and of 429 replies among them."""
 
     replies: int = 0
     refused: int = 0
@@ -68,7 +68,7 @@ class _Share:
         self.refused += refused
 
     def take(self) -> float:
-        """The share, and begin anew."""
+        """The share of 429; resets the counters."""
         share = self.refused / self.replies
         self.replies = self.refused = 0
         return share
@@ -80,11 +80,11 @@ class Concurrency:
 
     Additive increase, one more after a round of replies without a 429; multiplicative decrease
     otherwise, once a round, by half the square of the share of 429. (DCTCP, RFC 8257, section 3.3,
-    takes the share itself.) An endpoint that refuses everybody halves it.
+    takes the share itself.) If all replies are 429 it is halved.
 
-    An endpoint that is asked too much refuses fewer when it is asked less, one that refuses at
-    random does not. So now and then a block of replies is asked for with fewer at once: where no
-    smaller share is refused then, that share says nothing, and only what exceeds it counts.
+    An overloaded endpoint refuses fewer requests at a lower concurrency, one that refuses at
+    random does not. So now and then a block of requests is sent at a lower concurrency: if the
+    share of 429 does not fall, that share is ignored and only the excess over it counts.
     """
 
     most: int = MAX_CONCURRENCY
@@ -94,29 +94,29 @@ class Concurrency:
     _block: _Share = field(default_factory=_Share, repr=False)
     _most_inside: int = 0
     _before: tuple[float, float] | None = None
-    """While it is asked whether 429 come at random: the limit and their share until then."""
+    """During the test for random refusals: limit and share of 429 before it."""
     _skipped: int = 0
-    """Replies to come that were asked for before that."""
+    """Outstanding replies to requests that were sent before the test."""
     _trusted: int = 0
-    """Blocks for which the last answer holds."""
+    """Blocks for which the last test result remains valid."""
     _chance: float = 0.0
-    """Share that is refused whatever is under way, as far as known."""
+    """Share of 429 that does not depend on the load, as far as known."""
     _waiting: "deque[asyncio.Future[None]]" = field(default_factory=deque, repr=False)
 
     def __post_init__(self) -> None:
-        """Begin with all that is allowed."""
+        """Start at the maximum."""
         self.limit = self.most
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the places, first come, first served."""
+        """Hold one of the slots, first come, first served."""
         while self.inside >= int(self.limit):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
-                self._wake()  # a place that was offered to the one who left
+                self._wake()  # pass on a slot that was offered to the cancelled waiter
                 raise
         self.inside += 1
         self._most_inside = max(self._most_inside, self.inside)
@@ -127,7 +127,7 @@ class Concurrency:
             self._wake()
 
     def record(self, *, refused: bool) -> None:
-        """Learn from a reply; `refused` means that it was a 429."""
+        """Adapt to a reply; `refused` means that it was a 429."""
         if self._skipped:
             self._skipped -= 1
             return
@@ -140,7 +140,7 @@ class Concurrency:
             self._adjust(max(self._round.take() - self._chance, 0.0), used)
 
     def _compare(self, share: float, used: float) -> None:
-        """Find out whether 429 come at random, by asking for less."""
+        """Test whether 429 come at random, by lowering the concurrency."""
         self._trusted -= 1
         if self._before is not None:
             limit, earlier = self._before
@@ -148,7 +148,7 @@ class Concurrency:
             at_random = earlier / 2 < share < earlier * 3 / 2
             self._trusted = TRUST if at_random else DOUBT
             self._chance = (earlier + share) / 2 if at_random else 0.0
-            # Earlier decreases were in vain as well, so it goes up faster than it came down.
+            # Earlier decreases were in vain as well, so increase faster than it decreased.
             self.limit = min(2 * limit, self.most) if at_random else self.limit
             self._round = _Share()
         elif self._trusted <= 0 and FEW < share <= HALF:
@@ -157,9 +157,9 @@ class Concurrency:
             self._skipped = self.inside
 
     def _adjust(self, share: float, used: float) -> None:
-        """Allow more or fewer at once, after a round in which such a share was too much."""
+        """Change the limit after a round; `share` is the excess share of 429."""
         if share:
-            # What was never in use says nothing, so the decrease starts from what was.
+            # The unused part of the limit was not tested, so decrease from what was used.
             self.limit = used * (1 - share**2 / 2)
         more = 1.0 if not share else SLOW if share < 1 else 0.0
         self.limit = min(max(self.limit, 1.0) + more, self.most)
@@ -174,6 +174,6 @@ class Concurrency:
                 free -= 1
 
     def forget_waiters(self) -> None:
-        """Forget who waits: the event loop they waited in is over."""
+        """Drop all waiters: their event loop has ended."""
         self._waiting.clear()
         self.inside = self._skipped = 0

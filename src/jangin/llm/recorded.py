@@ -1,4 +1,4 @@
-"""A ChatModel that answers from a file of recorded replies, and the recorder that fills it."""
+"""Replay recorded replies, and record new ones."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from jangin.llm.ask import batch_size_of
 
 
 class Recording(Record):
-    """One line of a replies file. The request stands there whole, so that people can read it."""
+    """One line of a replies file. It has the whole request, so that people can read it."""
 
     digest: str
     """Digest of the request; checked when the file is read."""
@@ -25,10 +25,10 @@ class Recording(Record):
 class RecordedChat:
     """Answers each request with the reply recorded for its digest.
 
-    `similar` below 1 also accepts the recorded request whose text is most like the one asked,
-    down to that ratio, when everything else is equal. It bridges what differs between machines
-    in *read* text (another version of an OCR engine reads one character otherwise), not in what
-    is asked: keep it at 1 where every character counts.
+    `similar` below 1 also accepts the recorded request with the most similar text, down to that
+    ratio, if everything else is equal. It is meant for differences between machines in text that
+    was *read* (two versions of an OCR engine differ in one character), not for other questions:
+    keep it at 1 if every character counts.
     """
 
     model: str
@@ -38,23 +38,33 @@ class RecordedChat:
     _replies: dict[str, Recording] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Read and check the whole file; raises `DataError` naming the line."""
+        """Read and check the whole file.
+
+        Raises:
+            DataError: The file does not exist or a line is wrong; names the line.
+
+        """
         if not self.path.exists():
             raise DataError(
                 f"{self.path} does not exist, so there are no recorded replies. Record them from a "
                 "live endpoint with: jangin run --record"
             )
-        for number, recording in number_jsonl(self.path, Recording):
+        for line, recording in number_jsonl(self.path, Recording):
             if recording.digest != recording.request.digest:
                 raise DataError(
-                    f"{self.path}:{number}: the digest does not belong to the request. "
+                    f"{self.path}:{line}: the digest does not belong to the request. "
                     "The request was edited; record it again with: jangin run --record"
                 )
             self._replies[recording.digest] = recording
         self.source = f"recorded {digest_file(self.path)[:16]}"
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The recorded reply; raises `MissingReplyError` with the request's beginning."""
+        """The recorded reply.
+
+        Raises:
+            MissingReplyError: There is none; the message has the end of the request.
+
+        """
         known = self._replies.get(request.digest) or self._most_similar(request)
         if known is None:
             last = request.messages[-1].content
@@ -66,7 +76,7 @@ class RecordedChat:
         return known.reply
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""
 
     def _most_similar(self, request: ChatRequest) -> Recording | None:
         if self.similar >= 1:
@@ -79,16 +89,15 @@ class RecordedChat:
             for digest, recording in self._replies.items()
             if _shape(recording.request) == kind
         }
-        found = process.extractOne(text, rivals, scorer=fuzz.ratio, score_cutoff=100 * self.similar)
-        return None if found is None else self._replies[found[2]]
+        match = process.extractOne(text, rivals, scorer=fuzz.ratio, score_cutoff=100 * self.similar)
+        return None if match is None else self._replies[match[2]]
 
 
 @dataclass(slots=True)
 class RecordingChat:
     """A ChatModel that also writes every reply to a replies file, each request once.
 
-    A request that was asked again, because its row had failed, is written again: the last line
-    counts.
+    A request that is repeated because its row failed is written again: the last line counts.
     """
 
     inner: ChatModel
@@ -97,21 +106,21 @@ class RecordingChat:
 
     @property
     def model(self) -> str:
-        """Name of the model asked."""
+        """Name of the inner model."""
         return self.inner.model
 
     @property
     def source(self) -> str:
-        """Not the asked model's own, so that stages ask again and every reply is written down."""
+        """Differs from the inner source: stages miss the cache, so that every reply is written."""
         return f"{self.inner.source} recording".strip()
 
     @property
     def batch_size(self) -> int:
-        """Requests that the model asked wants to see at once."""
+        """Requests that the inner model needs at once to fill a batch."""
         return batch_size_of(self.inner)
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """Ask, write down, return."""
+        """The inner model's reply, after writing it to the file."""
         reply = await self.inner.complete(request)
         if self._known is None:
             with disk_errors(self.path):
@@ -127,12 +136,12 @@ class RecordingChat:
         return reply
 
     async def close(self) -> None:
-        """Close the model asked."""
+        """Close the inner model."""
         await self.inner.close()
 
 
 def _shape(request: ChatRequest) -> tuple[object, ...]:
-    """Everything of a request but its text."""
+    """Everything of a request except its text."""
     return (
         request.model,
         tuple(message.role for message in request.messages),

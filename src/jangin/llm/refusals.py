@@ -1,4 +1,4 @@
-"""Tell a model's refusal from an answer: by what the endpoint says, else by the first words."""
+"""Detect refusals: by the finish reason, else by the first words."""
 
 import re
 
@@ -25,9 +25,9 @@ PHRASES = re.compile(
 
 
 def refusal_reason(reply: ChatReply) -> str:
-    """What says that a reply which is not what was asked for is a refusal; empty if nothing does.
+    """Why a reply counts as a refusal; empty if it does not.
 
-    Ask this of replies that could not be read: an answer may quote such words.
+    Only for replies that could not be parsed: a proper answer may quote such words.
     """
     text = " ".join(reply.content.split())
     if reply.finish_reason == "content_filter":

@@ -1,4 +1,4 @@
-"""How many tokens a text may take, told without the tokenizer of the model that is asked."""
+"""Token estimates without the model's tokenizer."""
 
 from collections.abc import Iterable
 from math import ceil
@@ -14,7 +14,7 @@ TOKENS_PER_MESSAGE = 8
 
 
 def estimate_tokens(text: str, per_character: float = TOKENS_PER_OTHER_CHARACTER) -> int:
-    """A number of tokens that the text will hardly exceed.
+    """An upper estimate of the number of tokens of a text.
 
     `per_character` is for characters outside ASCII. The default is the most that any byte-level
     vocabulary takes; vocabularies that know Korean well take less than one.
@@ -29,7 +29,7 @@ def estimate_prompt(
     json_schema: str = "",
     per_character: float = TOKENS_PER_OTHER_CHARACTER,
 ) -> int:
-    """The same for a whole conversation; a schema is counted, as many endpoints prompt with it."""
+    """The same of a conversation, with its schema, which many endpoints add to the prompt."""
     count = TOKENS_PER_MESSAGE + estimate_tokens(json_schema, per_character)
     for message in messages:
         count += TOKENS_PER_MESSAGE + estimate_tokens(message.content, per_character)

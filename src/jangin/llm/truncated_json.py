@@ -1,4 +1,4 @@
-"""Tells a reply that breaks off in the middle of its JSON from one with a small slip."""
+"""Tell truncated JSON from malformed JSON."""
 
 CLOSERS = {"{": "}", "[": "]"}
 BEFORE_TEXT = "{[,:"
@@ -6,11 +6,11 @@ AFTER_TEXT = ",:}]"
 
 
 def is_truncated(text: str) -> bool:
-    """Whether the JSON in a text that does not parse begins and never ends.
+    """True if the JSON in a text that does not parse has a beginning and no end.
 
-    Fences, words around it, trailing commas and single quotes do not matter. Where quotes inside a
-    string are not escaped nobody can say where it ends: such a text is whole if it ends with a
-    bracket and has as many that close as that open.
+    Fences, surrounding words, trailing commas and single quotes do not matter. The end of a string
+    with unescaped quotes is unknown: such a text counts as complete if it ends with a bracket and
+    its brackets are balanced.
     """
     if not _ends_open(text):
         return False
@@ -20,17 +20,17 @@ def is_truncated(text: str) -> bool:
 
 
 def _ends_open(text: str) -> bool:
-    """Whether a string or a bracket is open at the end."""
+    """True if a string or a bracket is open at the end."""
     expected: list[str] = []
     quote = before = ""
     escaped = False
-    for place, sign in enumerate(text):
+    for index, sign in enumerate(text):
         if escaped:
             escaped = False
         elif quote:
             if sign == "\\":
                 escaped = True
-            elif sign == quote and (quote == '"' or _follows(text, place)):
+            elif sign == quote and (quote == '"' or _may_end_string(text, index)):
                 quote = ""
         elif expected and (sign == '"' or (sign == "'" and before in BEFORE_TEXT)):
             quote = sign
@@ -43,7 +43,7 @@ def _ends_open(text: str) -> bool:
     return bool(expected or quote)
 
 
-def _follows(text: str, place: int) -> bool:
-    """Whether what comes after a quote may follow a string."""
-    rest = text[place + 1 : place + 50].lstrip()
+def _may_end_string(text: str, index: int) -> bool:
+    """True if the text after the quote at `index` may follow a string."""
+    rest = text[index + 1 : index + 50].lstrip()
     return not rest or rest[0] in AFTER_TEXT

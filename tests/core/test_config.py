@@ -142,7 +142,7 @@ def test_runtime_inside_another_type_is_refused_because_it_would_mark_nothing(an
 
 @pytest.mark.parametrize("annotation", [set[str], frozenset[int], dict[str, set[int]] | None])
 def test_a_set_is_refused_because_its_order_changes_from_process_to_process(annotation):
-    with pytest.raises(TypeError, match=r"Wrong.field: a set has another order"):
+    with pytest.raises(TypeError, match=r"Wrong.field: .*tuple"):
         type(
             "Wrong",
             (Config,),

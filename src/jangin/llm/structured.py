@@ -1,4 +1,4 @@
-"""Structured replies of a teacher: asked, checked, asked once more with the error, or failed."""
+"""Structured outputs: parse, validate, repair once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ FailureKind = Literal["unanswered", "malformed", "refused", "language", "rejecte
 
 
 class Failed(Record):
-    """A reply that could not be used, and why; it is kept, counted and shown."""
+    """An unusable reply and the reason; it is stored, counted and shown."""
 
     subject: str
     """Id of the chunk or example that the request was about."""
@@ -42,18 +42,18 @@ class Failed(Record):
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[S]):
-    """A reply that fits its schema, and where it comes from."""
+    """A reply that fits its schema, and its origin."""
 
     value: S
     request: str
-    """Digest of the request that won it."""
+    """Digest of the request."""
     made_by: dict[str, Any]
     """Fields of an `Example`: teacher, request, template, temperature, sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class StructuredRequest:
-    """A request, what it is about, and the prompt it was written with."""
+    """A request for a structured reply, its subject and its prompt."""
 
     subject: str
     request: ChatRequest
@@ -61,7 +61,7 @@ class StructuredRequest:
 
     @property
     def made_by(self) -> dict[str, Any]:
-        """Where an example that answers this comes from."""
+        """Fields of an `Example` that record its origin."""
         return {
             "teacher": self.request.model,
             "request": self.request.digest,
@@ -73,7 +73,7 @@ class StructuredRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplyError:
-    """Why a reply that fits its schema cannot be used all the same."""
+    """Why a reply is unusable although it may fit its schema."""
 
     kind: FailureKind
     reason: str
@@ -85,12 +85,12 @@ def _no_problem(_question: StructuredRequest, _value: Any) -> ReplyError | None:
 
 @lru_cache(maxsize=128)
 def schema_text(reply_type: type[BaseModel]) -> str:
-    """JSON Schema of a reply, in the one form that enters request digests."""
+    """JSON Schema of a reply as canonical JSON, as it enters request digests."""
     return canonical_json(reply_type.model_json_schema())
 
 
 def parse_reply(text: str, reply_type: type[S]) -> S | str:
-    """The reply as a value, or what is wrong with it; code fences and small slips are mended."""
+    """The reply as a value, or the parse error; code fences and small errors are repaired."""
     import json_repair
 
     if not text.strip():
@@ -135,7 +135,7 @@ def ask_structured(
     _forget(context, questions, malformed, asking.failures)
     asking.tally.note(context.summary, len(questions))
     asking.tally.check(len(questions))
-    order = {question.subject: place for place, question in enumerate(questions)}
+    order = {question.subject: index for index, question in enumerate(questions)}
     failures = sorted(asking.failures.values(), key=lambda failed: order[failed.subject])
     return asking.answers, failures
 
@@ -165,22 +165,22 @@ class _Tally:
     unread: int = 0
     unanswered: list[ChatError] = field(default_factory=list)
 
-    def check(self, asked: int) -> None:
+    def check(self, requests: int) -> None:
         """Raise `StageError` where there was no reply at all, or a recording is missing."""
         missing = [error for error in self.unanswered if isinstance(error, MissingReplyError)]
         if not missing and (self.replies or not self.unanswered):
             return
         first = (missing or self.unanswered)[0]
         stop = StageError(
-            f"{len(self.unanswered)} of {asked} requests got no reply; the other replies are "
+            f"{len(self.unanswered)} of {requests} requests got no reply; the other replies are "
             f"kept. The first: {first}"
         )
         stop.exit_code = first.exit_code
         raise stop from first
 
-    def note(self, summary: dict[str, Any], asked: int) -> None:
+    def note(self, summary: dict[str, Any], requests: int) -> None:
         """Add to what earlier rounds of the same stage have noted."""
-        summary["asked"] = summary.get("asked", 0) + asked
+        summary["asked"] = summary.get("asked", 0) + requests
         summary["replies"] = summary.get("replies", 0) + self.replies
         summary["malformed_replies"] = summary.get("malformed_replies", 0) + self.unread
         if summary["replies"]:

@@ -1,4 +1,4 @@
-"""The `teachers` section: models that write or judge, each under a name that stages use."""
+"""The `teachers` section: models that write or judge, by the names that stages use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,47 +32,47 @@ class EndpointTeacher(Config):
     base_url: Runtime[str]
     """URL up to and including `/v1`."""
     key_variable: Runtime[str] = ""
-    """Name of the environment variable that holds the key; empty where none is needed."""
+    """Name of the environment variable with the API key; empty if none is needed."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further fields of each request's body, such as `top_p`; null takes one out, such as
+    """Further fields of each request body, such as `top_p`; null removes one, such as
     `temperature: null` for models that do not support it."""
     mode: Runtime[Literal["chat", "batch"]] = "chat"
     """`batch`: the Batch API, half the price, replies within 24 hours."""
     poll_seconds: Runtime[float] = Field(default=30.0, gt=0)
-    """So often a batch is asked whether it is done."""
+    """Polling interval of a batch in seconds."""
     structured: Runtime[Structured] = "json_schema"
-    """What the endpoint offers to force JSON; a weaker form is taken where it refuses this one."""
+    """How JSON is enforced; falls back to a weaker form if the endpoint rejects this one."""
     length_name: Runtime[LengthName] = "max_tokens"
-    """What the endpoint calls the longest reply."""
+    """The endpoint's name of the parameter for the longest reply."""
     stream: Runtime[bool] = False
-    """Read replies as they are written, so that `timeout_seconds` is for the next piece alone."""
+    """Stream replies, so that `timeout_seconds` applies to each piece, not to the reply."""
     context_tokens: Runtime[int] = Field(default=0, ge=0)
-    """Longest prompt and reply together, checked before sending; 0 where nobody knows."""
+    """Context length (prompt and reply) in tokens, checked before sending; 0: unknown."""
     tokens_per_character: Runtime[float] = Field(default=TOKENS_PER_OTHER_CHARACTER, gt=0, le=4)
-    """Of Korean and other text outside ASCII. The default is the most that any byte-level
-    vocabulary takes; many that know Korean take about 1."""
+    """Estimated tokens per character outside ASCII. The default is the maximum of any byte-level
+    vocabulary; many with Korean need about 1."""
     concurrency: Runtime[int] = Field(default=MAX_CONCURRENCY, ge=1, le=MAX_CONCURRENCY)
-    """Most requests in flight, whatever stages want; 429 replies lower it for a while."""
+    """Maximum number of requests in flight over all stages; 429 replies lower it temporarily."""
     requests_per_minute: Runtime[float] = Field(default=0.0, ge=0)
-    """0 = no limit."""
+    """Maximum number of requests per minute; 0: no limit."""
     tokens_per_minute: Runtime[float] = Field(default=0.0, ge=0)
-    """Of prompts and replies; 0 = no limit."""
+    """Maximum number of tokens per minute, prompts and replies; 0: no limit."""
     timeout_seconds: Runtime[float] = Field(default=120.0, gt=0)
-    """A request that takes longer is tried again."""
+    """Timeout of a request, which is retried then."""
     retries: Runtime[int] = Field(default=5, ge=0, le=20)
-    """Tries after the first one, with growing waits; a 429 does not count."""
+    """Retries of a failed request, with exponential backoff; a 429 does not count."""
     patience_seconds: Runtime[float] = Field(default=600.0, ge=0)
-    """So long a request may wait because the endpoint asks it to or answers 429."""
+    """Maximum total wait of a request that the endpoint asks for by `Retry-After` or 429."""
     largest_reply_bytes: Runtime[int] = Field(default=200_000, ge=1000)
-    """A larger reply is refused; its row fails."""
+    """Maximum size of a reply; the row of a larger one fails."""
     price: Runtime[Price | None] = None
-    """US dollars per million tokens as you are charged; for OpenAI's own URL known models have
-    theirs, and half of it with `mode: batch`."""
+    """US dollars per million tokens that you are charged. Default: the list price of models
+    known at OpenAI's own URL, half of it with `mode: batch`."""
     replies: Runtime[Path] = Path("replies.jsonl")
-    """File that `jangin run --record` fills."""
+    """File that `jangin run --record` writes."""
 
     def known_price(self) -> Price | None:
-        """The price set, or that of the table, at half where batches are asked."""
+        """The configured price, or the list price, half of it in mode `batch`; None if unknown."""
         price = self.price or list_price(self.base_url, self.model)
         if price is None or self.mode == "chat" or self.price is not None:
             return price
@@ -88,21 +88,21 @@ class RecordedTeacher(Config):
     replies: Runtime[Path]
     """File of recorded replies, made by `jangin run --record`."""
     similar: float = Field(default=1.0, gt=0, le=1)
-    """Accept the most similar recorded request down to this ratio; 1 = only the very same one."""
+    """Accept the most similar recorded request down to this ratio; 1: only an identical one."""
     record_from: Runtime[EndpointTeacher | None] = None
-    """Endpoint that `jangin run --record` asks to fill the file."""
+    """Endpoint whose replies `jangin run --record` writes to the file."""
 
 
 class ModelTeacher(Config):
-    """A model on this machine, in this process: nothing is sent anywhere and nothing is paid."""
+    """A model in this process: no data leaves the machine and there are no costs."""
 
     type: Literal["model"]
     base: Annotated[Hub | Local, Field(discriminator="type")]
-    """`hub` or `local`. A starter knows nothing and cannot teach."""
+    """`hub` or `local`. A starter model is untrained and cannot teach."""
     rows: Runtime[int] = Field(default=16, ge=1, le=512)
-    """Most answers written at the same time."""
+    """Batch size: answers generated at the same time."""
     replies: Runtime[Path] = Path("replies.jsonl")
-    """File that `jangin run --record` fills."""
+    """File that `jangin run --record` writes."""
 
     @property
     def model(self) -> str:

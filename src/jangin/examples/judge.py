@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import DataError
+from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins

@@ -127,34 +127,44 @@ def train(
         if run.device.type == "cuda":
             ahead = range(start, min(total, start + -(-_WARM_UP_ROWS // config.examples_per_step)))
             run.gradient.warm_up_memory([_rows(run, step) for step in ahead])
-        started = saved = time.monotonic()
-        note = stopped = ""
-        for step in range(start, total):
-            rate = learning_rate(config, step, total)
-            norm = _step(run, step, rate)
-            done = step + 1
-            validate = done % config.validate_every_steps == 0 or done == total
-            if validate or done % config.log_every_steps == 0:
-                line = _line(run, done, rate, norm, validate=validate)
-                note = f"loss {line.train_loss:.3f}"
-                stopped = objective.stop_reason(line) or early_stop_reason(
-                    run.lines, config.early_stopping
-                )
-            if stopped:
-                progress.say(f"stopped after step {done} of {total}: {stopped}")
-                break
-            due = time.monotonic() - saved > config.checkpoint_every_seconds
-            due = due or done % config.checkpoint_every_steps == 0
-            if done < total and group.all_gather(int(due))[0][0]:
-                _save(run, done)
-                saved = time.monotonic()
-            progress.advance(bar, 1, note)
-            if done < total and group.any(stop.is_set()):
-                _save(run, done)
-                progress.say(f"stopped after step {done} of {total}; run again to resume")
-                raise KeyboardInterrupt
+        started = time.monotonic()
+        stopped = _steps(run, range(start, total), stop, progress, bar)
         result = _result(run, stopped, time.monotonic() - started)
         return objective.finish(result, run.lines)
+
+
+def _steps(run: _Run, steps: range, stop: Event, progress: Progress, bar: int) -> str:
+    """The loop over optimizer steps; returns why it ended early, empty at the last step.
+
+    Collective. Raises `KeyboardInterrupt` once `stop` is set, after saving a checkpoint.
+    """
+    objective, config, group, total = run.objective, run.config, run.group, steps.stop
+    saved, note = time.monotonic(), ""
+    for step in steps:
+        rate = learning_rate(config, step, total)
+        norm = _step(run, step, rate)
+        done = step + 1
+        validate = done % config.validate_every_steps == 0 or done == total
+        if validate or done % config.log_every_steps == 0:
+            line = _line(run, done, rate, norm, validate=validate)
+            note = f"loss {line.train_loss:.3f}"
+            stopped = objective.stop_reason(line)
+            stopped = stopped or early_stop_reason(run.lines, config.early_stopping)
+            if stopped:
+                progress.say(f"stopped after step {done} of {total}: {stopped}")
+                return stopped
+        due = time.monotonic() - saved > config.checkpoint_every_seconds
+        due = due or done % config.checkpoint_every_steps == 0
+        # By the clock of the first process, so that all save at the same step.
+        if done < total and group.all_gather(int(due))[0][0]:
+            _save(run, done)
+            saved = time.monotonic()
+        progress.advance(bar, 1, note)
+        if done < total and group.any(stop.is_set()):
+            _save(run, done)
+            progress.say(f"stopped after step {done} of {total}; run again to resume")
+            raise KeyboardInterrupt
+    return ""
 
 
 def total_steps(config: TrainingConfig, rows: int) -> int:

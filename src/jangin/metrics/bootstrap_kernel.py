@@ -3,26 +3,15 @@
 Arrays: `sums` and `sizes` of C clusters, float64; the result has one mean for each resample.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from jangin.text.compiled import compiled
 
 SIGNATURE = "float64[::1](float64[::1], float64[::1], int64, uint64)"
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile now; keep the machine code where that can be written."""
-    try:
-        kernel: Callable[..., Any] = njit(SIGNATURE, nogil=True, cache=True)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        kernel = njit(SIGNATURE, nogil=True)(function)
-    return kernel
-
-
-@_compiled
+@compiled(SIGNATURE, nogil=True)
 def resampled_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], resamples: int, seed: int
 ) -> NDArray[np.float64]:

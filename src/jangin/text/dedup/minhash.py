@@ -6,39 +6,19 @@ The kernels release the GIL and work on ranges, so plain threads share the work 
 to be compiled for `parallel=True`.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Kernel = Callable[..., Any]
+from jangin.text.compiled import compiled
 
 ROWS = 3
 """Permutations in one band."""
 
 
-def _compiled(signature: str) -> Callable[[Kernel], Kernel]:
-    """Compile now; keep the machine code beside this file or in the user's cache folder.
-
-    numba raises RuntimeError where neither can be written (a read-only container): such a
-    process compiles for itself.
-    """
-
-    def decorate(function: Kernel) -> Kernel:
-        try:
-            kernel: Kernel = njit(signature, nogil=True, cache=True)(function)
-        except RuntimeError:
-            kernel = njit(signature, nogil=True)(function)
-        return kernel
-
-    return decorate
-
-
-@_compiled(
+@compiled(
     "Tuple((uint32[::1], int64[::1]))"
-    "(Array(uint32, 1, 'C', True), Array(bool_, 1, 'C', True), int64)"
+    "(Array(uint32, 1, 'C', True), Array(bool_, 1, 'C', True), int64)",
+    nogil=True,
 )
 def squeeze(
     joined: NDArray[np.uint32], spaces: NDArray[np.bool_], count: int
@@ -65,7 +45,7 @@ def squeeze(
     return codes[:written], offsets
 
 
-@_compiled("int64[::1](uint32[::1], int64[::1])")
+@compiled("int64[::1](uint32[::1], int64[::1])", nogil=True)
 def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each text the number of the first one with the very same characters (N)."""
     count = offsets.size - 1
@@ -100,9 +80,10 @@ def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArr
     return firsts
 
 
-@_compiled(
+@compiled(
     "void(uint32[::1], int64[::1], int64[::1], uint32[::1], int64, int64, "
-    "uint32[:, ::1], uint8[:, ::1])"
+    "uint32[:, ::1], uint8[:, ::1])",
+    nogil=True,
 )
 def sketch(
     codes: NDArray[np.uint32],
@@ -146,7 +127,9 @@ def sketch(
             keys[band, row] = np.uint32(key)
 
 
-@_compiled("int64(uint32[::1], uint8[:, ::1], int64[::1], float64, int64, int64, uint64[::1])")
+@compiled(
+    "int64(uint32[::1], uint8[:, ::1], int64[::1], float64, int64, int64, uint64[::1])", nogil=True
+)
 def collide(
     keys: NDArray[np.uint32],
     signatures: NDArray[np.uint8],

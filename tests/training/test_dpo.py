@@ -30,7 +30,7 @@ from jangin.models.starter import make_starter, random_llama
 from jangin.models.tokens.pair_packing import drop_long, packed_pairs, padded_pairs, render_pairs
 from jangin.models.varlen_attention import NAME
 from jangin.training.dpo import STAGE, DpoConfig
-from jangin.training.kernels.log_probs import linear_log_probabilities
+from jangin.training.kernels.log_probs import linear_log_probs
 from jangin.training.loop.config import DpoMetrics
 from jangin.training.loop.scorer import LossModel
 from jangin.training.objectives.dpo import (
@@ -231,7 +231,7 @@ def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, froze
     hidden = torch.randn(rows, 8, requires_grad=True)
     weight = torch.randn(5000, 8).mul_(0.1).requires_grad_(not frozen)
     targets, each = torch.randint(0, 5000, (rows,)), torch.randn(rows)
-    logp, first = linear_log_probabilities(hidden, weight, targets)
+    logp, first = linear_log_probs(hidden, weight, targets)
     (logp * each).sum().backward()
     got = hidden.grad, weight.grad
     hidden.grad = weight.grad = None

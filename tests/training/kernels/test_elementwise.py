@@ -8,7 +8,7 @@ from jangin.models.varlen_attention import Segments
 from jangin.training.kernels import elementwise as fused
 from jangin.training.kernels.cpu_attention import Layout, Turn, asking, attend
 from jangin.training.kernels.cross_entropy import linear_cross_entropy
-from jangin.training.kernels.log_probs import linear_log_probabilities
+from jangin.training.kernels.log_probs import linear_log_probs
 from jangin.training.kernels.numba import elementwise as fused_kernels
 from tests.training.kernels.test_llama import visible, with_mask
 
@@ -136,7 +136,7 @@ def test_a_query_that_is_not_finite_gets_nothing_finite(bad):
 
 
 @pytest.mark.parametrize("limit", [0, fused.MOST_THREADS])
-@pytest.mark.parametrize("score", [linear_cross_entropy, linear_log_probabilities])
+@pytest.mark.parametrize("score", [linear_cross_entropy, linear_log_probs])
 def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_without(
     score, limit, monkeypatch
 ):

@@ -11,7 +11,7 @@ from jangin.models.loading import base_model, known_warnings_ignored
 from jangin.models.tokens.packing import packed_batch
 from jangin.models.varlen_attention import NAME, Segments
 from jangin.training.kernels import matmul as products
-from jangin.training.kernels.llama import Casts, lean_hidden, linears
+from jangin.training.kernels.llama import CastCache, linears, llama_hidden
 from jangin.training.kernels.sdpa_attention import Rotary, attend
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.scorer import LossModel
@@ -49,14 +49,14 @@ def gradients(model, lengths=LENGTHS, dtype=torch.float32):
 
 def by_modules(model, monkeypatch, *args, **kwargs):
     with monkeypatch.context() as patch:
-        patch.setattr("jangin.training.loop.scorer.lean_hidden", lambda *_: None)
+        patch.setattr("jangin.training.loop.scorer.llama_hidden", lambda *_: None)
         return gradients(model, *args, **kwargs)
 
 
 def runs_lean(model, lengths=LENGTHS):
     base = base_model(model)
     batch = packed_batch(rows_of(lengths), range(len(lengths)), CPU)
-    return lean_hidden(base, base.model, batch, torch.float32, Casts()) is not None
+    return llama_hidden(base, base.model, batch, torch.float32, CastCache()) is not None
 
 
 def test_which_families_take_the_lean_pass():
@@ -160,29 +160,29 @@ def test_dropout_is_drawn_for_every_token_even_where_tokens_are_the_same():
     data = rows_of([2] * 6)
     data.ids[:] = 7
     base = base_model(model)
-    hidden_ND = lean_hidden(
-        base, base.model, packed_batch(data, range(6), CPU), torch.float32, Casts()
+    hidden_ND = llama_hidden(
+        base, base.model, packed_batch(data, range(6), CPU), torch.float32, CastCache()
     )
     assert len(hidden_ND.unique(dim=0)) == 6
     model.eval()
-    hidden_ND = lean_hidden(
-        base, base.model, packed_batch(data, range(6), CPU), torch.float32, Casts()
+    hidden_ND = llama_hidden(
+        base, base.model, packed_batch(data, range(6), CPU), torch.float32, CastCache()
     )
     assert (hidden_ND - hidden_ND[0]).abs().max() < 1e-6
 
 
 def test_converted_weights_are_kept_only_while_no_weight_can_change():
-    casts = Casts()
+    casts = CastCache()
     trained = torch.nn.Parameter(torch.ones(2, 2))
     frozen = torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
-    with casts.held():
-        first = casts.of(trained, torch.bfloat16)
-        assert casts.of(trained, torch.bfloat16) is first
+    with casts.weights_unchanged():
+        first = casts.get(trained, torch.bfloat16)
+        assert casts.get(trained, torch.bfloat16) is first
     with torch.no_grad():
         trained.fill_(3)
-    assert casts.of(trained, torch.bfloat16).float().eq(3).all()
-    assert casts.of(frozen, torch.bfloat16) is casts.of(frozen, torch.bfloat16)
-    assert casts.of(trained, torch.float32).data_ptr() == trained.data_ptr()
+    assert casts.get(trained, torch.bfloat16).float().eq(3).all()
+    assert casts.get(frozen, torch.bfloat16) is casts.get(frozen, torch.bfloat16)
+    assert casts.get(trained, torch.float32).data_ptr() == trained.data_ptr()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

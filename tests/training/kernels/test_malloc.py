@@ -10,7 +10,7 @@ from jangin.training.kernels import malloc
 
 PAGE_FAULTS = """
 import resource, torch
-from jangin.training.kernels import keep_heap
+from jangin.training.kernels import tune_malloc
 
 torch.set_num_threads(1)
 
@@ -22,7 +22,7 @@ def page_faults():
 
 page_faults()
 print(page_faults())
-print(keep_heap())
+print(tune_malloc())
 page_faults()
 print(page_faults())
 """
@@ -57,4 +57,4 @@ def test_the_heap_is_left_alone_when_the_kernels_are_off():
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    assert not malloc.keep_heap()
+    assert not malloc.tune_malloc()

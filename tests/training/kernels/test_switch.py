@@ -5,7 +5,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jangin.core.errors import ConfigError
 from jangin.models.device import are_kernels_enabled, uses_bf16_tiles
 from jangin.models.tokens.chat_template import render_rows
-from jangin.training.kernels import keep_heap
+from jangin.training.kernels import tune_malloc
 from jangin.training.kernels.elementwise import takes
 from jangin.training.kernels.matmul import is_tiled
 from jangin.training.loop import scorer as scoring
@@ -28,21 +28,21 @@ def test_no_kernel_takes_any_rows_when_they_are_off(switched):
     assert not takes(torch.bfloat16)
     assert not is_tiled(rows, 64)
     assert not uses_bf16_tiles()
-    assert not keep_heap()
+    assert not tune_malloc()
 
 
 def test_losses_and_gradients_agree_with_the_reference_path(
     switched, tokenizer, conversations, monkeypatch
 ):
     ran = []
-    compiled = scoring.lean_hidden
+    compiled = scoring.llama_hidden
 
     def watched(*arguments):
         hidden = compiled(*arguments)
         ran.append(hidden is not None)
         return hidden
 
-    monkeypatch.setattr(scoring, "lean_hidden", watched)
+    monkeypatch.setattr(scoring, "llama_hidden", watched)
     data = render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
 
     def loss_and_gradients(value):

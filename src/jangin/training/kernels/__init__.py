@@ -1,16 +1,16 @@
 """Kernels behind the loss and the forward pass; these names are all that the rest may import."""
 
 from jangin.training.kernels.cross_entropy import linear_cross_entropy, logits_cross_entropy
-from jangin.training.kernels.llama import Casts, lean_hidden
-from jangin.training.kernels.log_probs import linear_log_probabilities, logits_log_probabilities
-from jangin.training.kernels.malloc import keep_heap
+from jangin.training.kernels.llama import CastCache, llama_hidden
+from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
+from jangin.training.kernels.malloc import tune_malloc
 
 __all__ = (
-    "Casts",
-    "keep_heap",
-    "lean_hidden",
+    "CastCache",
     "linear_cross_entropy",
-    "linear_log_probabilities",
+    "linear_log_probs",
+    "llama_hidden",
     "logits_cross_entropy",
-    "logits_log_probabilities",
+    "logits_log_probs",
+    "tune_malloc",
 )

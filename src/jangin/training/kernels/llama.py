@@ -216,41 +216,43 @@ class _Mix:
 
 
 @dataclass(slots=True)
-class Casts:
-    """Weights in the type in which they multiply.
+class CastCache:
+    """Copies of weights in the dtype of the matrix products.
 
-    Those that are trained are kept while `held`, the others always. Optimizers change weights
-    without a trace that could be looked for here.
+    Copies of frozen weights stay as long as the weight exists. Those of trained weights are cached
+    inside `weights_unchanged` only: an optimizer writes to weights in place, and nothing that
+    could be checked here shows it.
     """
 
-    _made: Any = field(default_factory=WeakIdKeyDictionary)
-    _holding: bool = False
+    _copies: Any = field(default_factory=WeakIdKeyDictionary)
+    """Weight -> copy."""
+    _caches_trained: bool = False
 
-    def of(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The weight in this type."""
+    def get(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The detached weight in `dtype`: itself where it has that dtype, else a cached copy."""
         if weight.dtype == dtype:
             return weight.detach()
-        made: torch.Tensor | None = self._made.get(weight)
-        if made is None or made.dtype != dtype:
-            made = weight.detach().to(dtype)
-            if self._holding or not weight.requires_grad:
-                self._made[weight] = made
-        return made
+        copy: torch.Tensor | None = self._copies.get(weight)
+        if copy is None or copy.dtype != dtype:
+            copy = weight.detach().to(dtype)
+            if self._caches_trained or not weight.requires_grad:
+                self._copies[weight] = copy
+        return copy
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """No weight changes inside."""
-        self._holding = True
+    def weights_unchanged(self) -> Iterator[None]:
+        """Cache trained weights too; the caller changes no weight inside."""
+        self._caches_trained = True
         try:
             yield
         finally:
-            self._holding = False
-            for weight in [weight for weight in self._made if weight.requires_grad]:
-                del self._made[weight]
+            self._caches_trained = False
+            for weight in [weight for weight in self._copies if weight.requires_grad]:
+                del self._copies[weight]
 
 
-def lean_hidden(
-    base: Any, backbone: Any, batch: Batch, dtype: torch.dtype, casts: Casts
+def llama_hidden(
+    base: Any, backbone: Any, batch: Batch, dtype: torch.dtype, casts: CastCache
 ) -> torch.Tensor | None:
     """Last hidden states (N, D) of a packed batch; None where only the modules can tell."""
     if batch.segments is None or not are_kernels_enabled():
@@ -299,7 +301,7 @@ class _Pass:
     batch: Batch
     segments: Segments
     dtype: torch.dtype
-    casts: Casts
+    casts: CastCache
 
     def hidden(self) -> torch.Tensor:
         backbone, layers = self.backbone, self.backbone.layers
@@ -406,7 +408,7 @@ class _Pass:
         weight, bias = base.weight, base.bias
         if weight.dtype not in _DTYPES:
             return None
-        parts = weight, self.casts.of(weight, self.dtype), bias
+        parts = weight, self.casts.get(weight, self.dtype), bias
         if base is module or module.disable_adapters or module.merged:
             return None if base is not module and module.merged else (*parts, *[None] * 5)
         names = [name for name in module.active_adapters if name in module.lora_A]
@@ -416,5 +418,5 @@ class _Pass:
         if module.training and not isinstance(module.lora_dropout[name], torch.nn.Identity):
             return None
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
-        casts = self.casts.of(down, self.dtype), self.casts.of(up, self.dtype)
+        casts = self.casts.get(down, self.dtype), self.casts.get(up, self.dtype)
         return (*parts, down, casts[0], up, casts[1], module.scaling[name])

@@ -86,7 +86,7 @@ def _parts(count: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
-def linear_log_probabilities(
+def linear_log_probs(
     hidden_ND: torch.Tensor,
     weight_VD: torch.Tensor,
     targets_N: torch.Tensor,
@@ -103,7 +103,7 @@ def linear_log_probabilities(
     return logp_N, first_N
 
 
-def logits_log_probabilities(
+def logits_log_probs(
     logits_NV: torch.Tensor, targets_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same from ready logits, for families that change them after the head."""

@@ -15,7 +15,7 @@ _MAPPED_BYTES = 32 * 2**20
 """The largest that glibc takes: larger blocks are not of the heap, and go back at once."""
 
 
-def keep_heap() -> bool:
+def tune_malloc() -> bool:
     """Keep up to half a gigabyte of freed memory; False where that was not done.
 
     It is not done with another C library than glibc, or where the kernels are off. The largest

@@ -58,7 +58,7 @@ class Gradient:
         while True:
             before = self._snapshot()
             try:
-                with self.objective.loss_model.casts.held():
+                with self.objective.loss_model.casts.weights_unchanged():
                     return self._add(rows)
             except torch.OutOfMemoryError:
                 if self.group.size > 1:

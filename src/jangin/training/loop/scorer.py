@@ -19,9 +19,9 @@ from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import Batch, Batcher, packed_batch, padded_batch
 from jangin.models.varlen_attention import NAME, UnpackableError
 from jangin.training.kernels import (
-    Casts,
-    lean_hidden,
+    CastCache,
     linear_cross_entropy,
+    llama_hidden,
     logits_cross_entropy,
 )
 
@@ -48,7 +48,7 @@ class LossModel:
     through: Any = None
     """The DDP or FSDP2 module that every pass must go through; it calls `forward` of the unwrapped
     loss model inside. None for a single process."""
-    casts: Casts = field(default_factory=Casts, compare=False)
+    casts: CastCache = field(default_factory=CastCache, compare=False)
     """Copies of the weights in `dtype`, kept during a step."""
 
     @property
@@ -79,9 +79,9 @@ class LossModel:
         """(N, D) last hidden states of a packed batch, at positions that predict trained tokens."""
         base = base_model(self.model)
         backbone = getattr(base, base.base_model_prefix)
-        lean_ND = lean_hidden(base, backbone, batch, self.dtype, self.casts)
-        if lean_ND is not None:
-            return lean_ND
+        fused_ND = llama_hidden(base, backbone, batch, self.dtype, self.casts)
+        if fused_ND is not None:
+            return fused_ND
         output = backbone(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,

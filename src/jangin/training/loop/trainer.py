@@ -25,7 +25,7 @@ from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import peak_memory
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
-from jangin.training.kernels import keep_heap
+from jangin.training.kernels import tune_malloc
 from jangin.training.loop.checkpoint import (
     Position,
     find_checkpoint,
@@ -190,7 +190,7 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 def _begin(
     objective: Objective, config: TrainingConfig, progress: Progress, group: ProcessGroup
 ) -> _Run:
-    keep_heap()
+    tune_malloc()
     loss_model = objective.loss_model
     model = loss_model.model.train()
     if not loss_model.packed:

@@ -22,7 +22,7 @@ from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step, split_by_budget
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.varlen_attention import NAME
-from jangin.training.kernels import linear_log_probabilities, logits_log_probabilities
+from jangin.training.kernels import linear_log_probs, logits_log_probs
 from jangin.training.loop.checkpoint import distribute_like, full_tensor
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
@@ -84,10 +84,10 @@ class PairModel:
         bf16 = loss_model.dtype == torch.bfloat16
         with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
             if not loss_model.packed:
-                return logits_log_probabilities(loss_model.logits(batch), batch.targets_N)
+                return logits_log_probs(loss_model.logits(batch), batch.targets_N)
             weight_VD = base_model(loss_model.model).get_output_embeddings().weight
             hidden_ND = loss_model.hidden(batch)
-            return linear_log_probabilities(hidden_ND, weight_VD, batch.targets_N, loss_model.dtype)
+            return linear_log_probs(hidden_ND, weight_VD, batch.targets_N, loss_model.dtype)
 
 
 def answer_sums(values_N: torch.Tensor, pairs: PairBatch) -> torch.Tensor:
@@ -177,7 +177,7 @@ def reference_log_probabilities(
     training = model.training
     model.eval()
     sums_2R = torch.full((2, len(data)), torch.nan, dtype=torch.float64)
-    with pair_model.loss_model.casts.held():
+    with pair_model.loss_model.casts.weights_unchanged():
         for pairs in pair_model.batches(data, rows, budget, device):
             logp_N, _ = pair_model.forward(pairs)
             sums_2R[:, list(pairs.rows)] = answer_sums(logp_N, pairs).cpu()

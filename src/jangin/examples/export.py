@@ -4,7 +4,7 @@
 * `chat`               `{"messages": [...]}` and where the example comes from
 * `alpaca`             `{"text": "Below is an instruction ... ### Response: ..."}`, on one line
 * `openai`             `{"messages": [...]}` alone, checked against the limits of the service
-* `template`           `{"text": ...}`, a pattern of yours that `{question}` and `{answer}` stand in
+* `template`           `{"text": ...}`, a pattern of yours with `{question}` and `{answer}`
 
 Hangul is written as it is: escaped, it takes 4.3 times the space.
 """
@@ -25,7 +25,7 @@ ALPACA = (
     "completes the request. ### Instruction: {question} ### Response: {answer}"
 )
 OPENAI_MINIMUM = 10
-"""A training file of OpenAI's fine-tuning API needs so many lines."""
+"""Least number of lines of a training file of OpenAI's fine-tuning API."""
 
 Row = dict[str, object]
 
@@ -55,7 +55,7 @@ _ORIGIN = (
 
 
 def to_alpaca(example: Example) -> Row:
-    """The one-line Alpaca prompt; has no place for a system message, so that is left out."""
+    """The one-line Alpaca prompt; it cannot hold a system message, which is left out."""
     return fill_template(example, ALPACA, "alpaca")
 
 
@@ -71,13 +71,13 @@ _PLACE = re.compile(r"\{(?:question|answer|system)\}")
 
 
 def check_pattern(pattern: str) -> str:
-    """The pattern, if it has a place for the question; raises `SettingsError`.
+    """The pattern, if it contains `{question}`; raises `SettingsError` if not.
 
     One without `{answer}` makes prompts to test with.
     """
     if "{question}" not in pattern:
         raise SettingsError(
-            f"the pattern {pattern!r} has no place for {{question}}. Write it where it belongs, as "
+            f"the pattern {pattern!r} does not contain {{question}}. Insert it, as "
             "in: --pattern '{question} -> {answer}'"
         )
     return pattern

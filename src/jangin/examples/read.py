@@ -1,4 +1,4 @@
-"""Stage `read`: examples that are there already, from a file in a format that others write."""
+"""Stage `read`: examples from existing files, in one of several common formats."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class ReadConfig(StageConfig):
     """Which file, in which format, and how much of it."""
 
     path: Runtime[Path] = Path()
-    """The file, relative to the project file. Its bytes are identity, its place is not. The format
+    """The file, relative to the project file. Its bytes are identity, its path is not. The format
     `hub` has none."""
     format: Annotated[
         Squad | TableRows | Chats | PromptCompletion | HubRows, Field(discriminator="type")
@@ -36,7 +36,7 @@ class ReadConfig(StageConfig):
     """`squad`: the JSON of SQuAD and KorQuAD. `table`: any rows, through a template. `chat`:
     lines of messages. `prompt_completion`: those two columns. `hub`: a Hugging Face data set."""
     first: int = Field(default=0, ge=0)
-    """Only so many examples, from the beginning; 0 takes all."""
+    """Number of examples to take from the beginning; 0 takes all."""
 
 
 class Unread(Record):
@@ -49,7 +49,10 @@ class Unread(Record):
 
 
 def run(context: StageContext[ReadConfig]) -> None:
-    """Write the tables `examples` and `unread`; raises `DataError`."""
+    """Write the tables `examples` and `unread`.
+
+    Raises `DataError` where the file cannot be read or holds no example.
+    """
     config = context.config
     path = context.services.project_folder / config.path
     source = config.format.id if isinstance(config.format, HubRows) else path.name
@@ -64,14 +67,14 @@ def run(context: StageContext[ReadConfig]) -> None:
             f"{source} holds no question with an answer{why}. Name another file under read."
         )
     if most:
-        first = next(row.place for row in unusable if row.reason == most[0][0])
+        first = next(row.path for row in unusable if row.reason == most[0][0])
         context.services.progress.say(
             f"read: {len(unusable):,} rows of {source} gave no example, most often: "
             f"{most[0][0]} ({first}). See them all: jangin show unread, with the "
             "same --project"
         )
     taken = examples[: config.first] if config.first else examples
-    unread = [Unread(source=source, place=u.place, reason=u.reason, text=u.text) for u in unusable]
+    unread = [Unread(source=source, place=u.path, reason=u.reason, text=u.text) for u in unusable]
     context.write("examples", Example, taken)
     context.write("unread", Unread, unread)
     context.summary.update(
@@ -83,12 +86,12 @@ def run(context: StageContext[ReadConfig]) -> None:
 
 
 def prompt_pattern(config: ReadConfig) -> str:
-    """Pattern that its questions stand in; empty for formats that take them as they are."""
+    """Pattern that questions are filled into; empty for formats that take them unchanged."""
     return config.format.prompt if isinstance(config.format, Template) else ""
 
 
 def _text(path: Path) -> str:
-    """The file as text, a byte order mark aside."""
+    """The file as text, without a byte order mark."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -99,8 +102,8 @@ def _text(path: Path) -> str:
 
 def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
     beside = {
-        f"tokenizer{place}": project_folder / tokenizer
-        for place, tokenizer in enumerate(tokenizers_of(config.format), start=1)
+        f"tokenizer{index}": project_folder / tokenizer
+        for index, tokenizer in enumerate(tokenizers_of(config.format), start=1)
     }
     if isinstance(config.format, HubRows):
         folder = hub_folder(config.format, project_folder)

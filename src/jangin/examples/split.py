@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SplitConfig(StageConfig):
-    """How much is held out, and of what."""
+    """Shares of validation, test and unseen sections, and paraphrases to hold out."""
 
     unseen_sections: float = Field(default=0.1, ge=0, lt=1)
     """Share of sections about which nothing is trained, for testing. 0 holds none out."""
@@ -38,9 +38,9 @@ class SplitConfig(StageConfig):
     """Share of questions on which nothing is trained, drawn like `validation`: for rows without
     sections. Groups that may not be torn apart stay together."""
     held_out_paraphrases: int = Field(default=1, ge=0)
-    """Paraphrases of each training question that are kept for testing."""
+    """Number of paraphrases of each training question that are kept for testing."""
     training_paraphrases: int = Field(default=100, ge=0)
-    """At most so many of the other paraphrases of a question are trained on; 0 for none."""
+    """Largest number of the other paraphrases of a question to train on; 0 for none."""
     seed: int = Field(default=0, ge=0)
     """Another seed holds out other sections and paraphrases."""
 
@@ -111,9 +111,9 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
     labels = _labels(components)
     if config.test or any(labels):
         return _sides_by_answer(components, labels, config)
-    order = sorted(range(len(components)), key=lambda i: components[i].place)
-    unseen = sum(component.place < config.unseen_sections for component in components)
-    validation = sum(component.place >= 1 - config.validation for component in components)
+    order = sorted(range(len(components)), key=lambda i: components[i].position)
+    unseen = sum(component.position < config.unseen_sections for component in components)
+    validation = sum(component.position >= 1 - config.validation for component in components)
     unseen = max(unseen, config.unseen_sections > 0)
     validation = max(validation, config.validation > 0)
     while unseen + validation >= len(components):
@@ -148,8 +148,8 @@ def _sides_by_answer(
 ) -> list[Split]:
     """The same share of every label for test and for validation, whole components at a time."""
     sides: list[Split] = ["train"] * len(components)
-    order = sorted(range(len(components)), key=lambda i: components[i].place)
-    unseen = sum(component.place < config.unseen_sections for component in components)
+    order = sorted(range(len(components)), key=lambda i: components[i].position)
+    unseen = sum(component.position < config.unseen_sections for component in components)
     unseen = max(unseen, config.unseen_sections > 0)
     unseen = min(unseen, len(order) - 1 - (config.test > 0) - (config.validation > 0))
     for i in order[:unseen]:

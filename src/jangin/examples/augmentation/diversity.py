@@ -1,4 +1,4 @@
-"""Wordings of one question that are too alike to be of use beside each other."""
+"""Reject paraphrases of one question that are too similar to each other."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -9,13 +9,13 @@ from jangin.core.config import Config
 
 
 class AnyWording(Config):
-    """Only what has the very same letters is left out."""
+    """Only paraphrases with exactly the same letters are rejected."""
 
     type: Literal["none"]
 
 
 class NearCopies(Config):
-    """A wording that nearly copies the question or an earlier wording is left out."""
+    """Near copies of the question or of an earlier paraphrase are rejected."""
 
     type: Literal["near_copies"] = "near_copies"
     similarity: float = Field(default=0.9, ge=0.5, le=1)
@@ -29,34 +29,34 @@ Diversity = Annotated[NearCopies | AnyWording, Field(discriminator="type")]
 
 
 def find_copies(wordings: Sequence[str], rules: NearCopies | AnyWording) -> dict[int, str]:
-    """{place: reason} of the wordings that repeat an earlier one which stays; the first stays.
+    """{index: reason} of the wordings that repeat an earlier one that is kept; the first is kept.
 
-    Empty wordings are left out too. Raises `MachineError` where Korean content words must be told
+    Empty wordings are rejected too. Raises `MachineError` where Korean content words are compared
     and kiwipiepy is not installed.
     """
     from jangin.text.normalize import letters_only
 
     texts = [letters_only(wording) for wording in wordings]
     gone: dict[int, str] = {}
-    for place, text in enumerate(texts):
-        before = [other for other in range(place) if other not in gone]
-        if not text and place:
-            gone[place] = "empty"
+    for index, text in enumerate(texts):
+        before = [other for other in range(index) if other not in gone]
+        if not text and index:
+            gone[index] = "empty"
             continue
         same = next((other for other in before if texts[other] == text), None)
         if same is not None:
-            gone[place] = f"same letters as {_named(wordings, same)}"
+            gone[index] = f"same letters as {_named(wordings, same)}"
         elif isinstance(rules, NearCopies) and (
-            reason := _near(wordings, texts, place, before, rules)
+            reason := _near(wordings, texts, index, before, rules)
         ):
-            gone[place] = reason
+            gone[index] = reason
     return gone
 
 
 def _near(
     wordings: Sequence[str],
     texts: Sequence[str],
-    place: int,
+    index: int,
     before: Sequence[int],
     rules: NearCopies,
 ) -> str:
@@ -66,11 +66,11 @@ def _near(
     from jangin.text.content_words import same_content
 
     for other in before:
-        similarity = Levenshtein.normalized_similarity(texts[place], texts[other])
+        similarity = Levenshtein.normalized_similarity(texts[index], texts[other])
         if similarity >= rules.similarity:
             limit = f"limit {rules.similarity:g}"
         elif similarity >= rules.same_words_similarity and all(
-            same_content([(wordings[place], wordings[other])])
+            same_content([(wordings[index], wordings[other])])
         ):
             limit = f"same content words, limit {rules.same_words_similarity:g}"
         else:
@@ -79,5 +79,5 @@ def _near(
     return ""
 
 
-def _named(wordings: Sequence[str], place: int) -> str:
-    return repr(wordings[place]) if place else "the question itself"
+def _named(wordings: Sequence[str], index: int) -> str:
+    return repr(wordings[index]) if index else "the question itself"

@@ -66,7 +66,7 @@ class FilterState:
         """Drop what `find` decides to drop of the rows that are left.
 
         Rows whose twin is of another family go first, with their descendants; then `find` is
-        called again. So no twin is dropped together with the row that it stands for.
+        called again. So a row is never dropped for a twin that is dropped itself.
         """
         while True:
             decisions = find(self.left())

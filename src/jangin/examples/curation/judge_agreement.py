@@ -44,7 +44,7 @@ def compare(
         raise ValueError("no scores to compare")
     judge_N, human_N = np.asarray(judged, np.float64), np.asarray(human, np.float64)
     draws = _draws(families, np.random.default_rng(seed))
-    found = []
+    agreement = []
     for name, measure in MEASURES.items():
         value = measure(judge_N, human_N)
         drawn = [measure(judge_N[rows], human_N[rows]) for rows in draws]
@@ -52,25 +52,25 @@ def compare(
         low = high = None
         if value is not None and 2 * len(defined) >= len(drawn):
             low, high = map(float, np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-        found.append(Agreement(measure=name, n=len(judged), value=value, low=low, high=high))
-    return found
+        agreement.append(Agreement(measure=name, n=len(judged), value=value, low=low, high=high))
+    return agreement
 
 
-def advice(found: Sequence[Agreement]) -> str:
+def advice(agreement: Sequence[Agreement]) -> str:
     """What the figures are worth, in one sentence or two."""
-    spearman = next(row for row in found if row.measure == "spearman")
+    spearman = next(row for row in agreement if row.measure == "spearman")
     if spearman.value is None or spearman.low is None or spearman.high is None:
         return (
             f"{spearman.n} human scores do not vary enough to say whether the judge agrees. "
             "Score good and bad examples."
         )
-    told = f"Spearman {spearman.value:.2f} [{spearman.low:.2f}, {spearman.high:.2f}]"
-    told += f" with {spearman.n} human scores"
+    text = f"Spearman {spearman.value:.2f} [{spearman.low:.2f}, {spearman.high:.2f}]"
+    text += f" with {spearman.n} human scores"
     if spearman.n < FEW:
-        return f"{told}: too few to rely on. Score at least {FEW}."
+        return f"{text}: too few to rely on. Score at least {FEW}."
     if spearman.low <= 0:
-        return f"{told}: this could be chance. Score more examples, or do not use this judge."
-    return f"{told}."
+        return f"{text}: this could be chance. Score more examples, or do not use this judge."
+    return f"{text}."
 
 
 def _draws(families: Sequence[str], generator: "np.random.Generator") -> "list[NDArray[np.int64]]":
@@ -92,9 +92,9 @@ def spearman(judge_N: "Floats", human_N: "Floats") -> float | None:
 
 
 def _ranks(values_N: "Floats") -> "Floats":
-    _, place, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    ranks: Floats = (ends - (counts - 1) / 2)[place]
+    ranks: Floats = (ends - (counts - 1) / 2)[inverse]
     return ranks
 
 

@@ -1,4 +1,4 @@
-"""What a split may not tear apart: examples joined by origin and near copies.
+"""Union-find groups that a split keeps together: examples joined by origin and near copies.
 
 The origin of an example is its family, its parent, its seed word, its section and its chunks.
 """
@@ -17,10 +17,10 @@ NEAR_RATIO = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """Families that belong together, and their place on the line from 0 to 1."""
+    """Families that belong together, and their position between 0 and 1."""
 
     families: tuple[tuple[Example, ...], ...]
-    place: float
+    position: float
     """Hash of the component's name: uniform in [0, 1), the same in every run with this seed."""
     copied: frozenset[str]
     """Ids of the examples whose question nearly copies another example's."""
@@ -53,7 +53,7 @@ def join_components(examples: list[Example], chunks: list[Chunk], seed: int) -> 
 def held_out_paraphrases(
     family: tuple[Example, ...], copied: frozenset[str], count: int, seed: int
 ) -> list[Example]:
-    """The paraphrases of one family that are kept for testing; fewer where they are too alike.
+    """The paraphrases of one family that are kept for testing; fewer where they are too similar.
 
     One that nearly copies any other question is never taken, whether or not that question is
     trained on: so the choice is the same for every number of training paraphrases.
@@ -112,12 +112,12 @@ def _component(
     chunk_ids = [chunk_id for example in group for chunk_id in example.chunk_ids]
     seed_words = [example.seed_word for example in group if example.seed_word]
     # By its question, not its id: the same row with another system prompt stays where it is.
-    asked = {example.id: example.question for example in group}
-    questions = [asked.get(family, family) for family in families]
+    question_of = {example.id: example.question for example in group}
+    questions = [question_of.get(family, family) for family in families]
     name = min(sections or chunk_ids or seed_words or questions)
     return Component(
         families=tuple(tuple(family) for family in families.values()),
-        place=seeded_rank(seed, "component", name),
+        position=seeded_rank(seed, "component", name),
         copied=frozenset(copied.intersection(example.id for example in group)),
     )
 

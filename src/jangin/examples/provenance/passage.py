@@ -1,4 +1,4 @@
-"""A chunk with the document around it: what a row is asked of, and the page that it rests on."""
+"""`Passage`: a chunk with its document, and the page of a piece of evidence."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,21 +17,21 @@ class Passage:
 
     @property
     def language(self) -> str:
-        """Of the document."""
+        """Language of the document."""
         return self.document.language
 
     @property
     def source(self) -> str:
-        """All that a reader of the chunk is told, to hold answers against."""
+        """Section and text of the chunk, which answers are checked against."""
         return f"{self.chunk.section}\n{self.chunk.text}"
 
     def page_of(self, evidence: str) -> int:
-        """Number of the page on which the evidence begins; the chunk's own where that is open."""
+        """Number of the page on which the evidence begins, else that of the chunk."""
         chunk, text = self.chunk, self.document.text
-        place = locate(evidence, chunk.text) if evidence else None
-        if place is None or text[chunk.start : chunk.end] != chunk.text:
+        span = locate(evidence, chunk.text) if evidence else None
+        if span is None or text[chunk.start : chunk.end] != chunk.text:
             return chunk.page
-        start = chunk.start + place[0]
+        start = chunk.start + span[0]
         pages = self.document.pages
         return next((page.number for page in pages if page.start <= start < page.end), chunk.page)
 

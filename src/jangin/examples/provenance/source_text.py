@@ -1,4 +1,4 @@
-"""Where examples come from: the passage that each rests on, and the language to ask in."""
+"""Find the source passage of an example, and the language of its prompts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from jangin.core.stage import StageContext
 from jangin.text.language import language_of
 
 NO_PASSAGE = "-"
-"""What a prompt shows where an example has no source; the prompts say what to do then."""
+"""Shown in a prompt instead of a missing source; the prompts explain what it means."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Documents and chunks, by what examples say of them."""
+    """Languages of documents and texts of chunks, by their ids."""
 
     languages: Mapping[str, str] = field(default_factory=dict)
     """{id of a document: its language}."""

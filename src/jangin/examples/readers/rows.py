@@ -1,4 +1,4 @@
-"""Examples from rows: tables through a template, chats, prompt and completion, the hub."""
+"""Read table rows as examples: templates, chats, prompt/completion, the Hugging Face hub."""
 
 import tempfile
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ class Template(Config):
     prompt: str = "{prompt}"
     """Pattern of the question; `{column}` is filled in, as in `{review}\\n\\n###\\n\\n`."""
     completion: str = "{completion}"
-    """Pattern of the answer. A blank at its beginning, as older completion models need, stays."""
+    """Pattern of the answer. A space at its beginning, as older completion models need, is kept."""
     system: str = ""
-    """Pattern of a system message; none where it comes out empty."""
+    """Pattern of a system message; an empty one is left out."""
     group: str = ""
     """Column whose equal values never fall into different splits, such as a document's id."""
     steps: tuple[Step, ...] = ()
-    """What is done to the rows: steps by row first, then those over all rows."""
+    """Transforms of the rows: those of single rows first, then those over all rows."""
     order: Order = AsGiven()
-    """Of the examples: `as_given`, `shuffled` or `sorted` by answer."""
+    """Order of the examples: `as_given`, `shuffled` or `sorted` by answer."""
 
     def plan(self) -> Plan:
         """The same as a plan of `prepare`, without a split."""
@@ -68,7 +68,7 @@ class HubRows(Template):
     type: Literal["hub"]
     id: str = Field(min_length=1)
     """Such as `klue`; or a folder of data files or of `save_to_disk`, relative to the project
-    file, whose bytes are identity then. Numbers that stand for labels stay numbers."""
+    file, whose bytes are identity then. Labels that are numbers stay numbers."""
     revision: str = "main"
     """Branch, tag or commit; name a commit to pin it."""
     config: str = ""
@@ -93,7 +93,7 @@ Rows = TableRows | HubRows | Chats | PromptCompletion
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _ReadRows:
     examples: list[Example]
     unusable: list[Unusable]
 
@@ -101,22 +101,25 @@ class _Made:
 def read_rows(
     path: Path, format: Rows, project_folder: Path
 ) -> tuple[list[Example], list[Unusable]]:
-    """(examples in order, rows that gave none); raises `DataError` and `SettingsError`."""
+    """(examples in order, rows that gave none).
+
+    Raises `DataError` for rows that cannot be read, `SettingsError` for columns that are missing.
+    """
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         if isinstance(format, HubRows):
-            made = _from_template(
+            rows = _from_template(
                 open_hub(format, project_folder), format.plan(), project_folder, format.id
             )
         elif isinstance(format, TableRows):
             table = open_table(path, format.table, work)
-            made = _from_template(table, format.plan(), project_folder, path.name)
+            rows = _from_template(table, format.plan(), project_folder, path.name)
         elif isinstance(format, Chats):
-            made = _from_chats(open_table(path, TableSettings(), work), path.name)
+            rows = _from_chats(open_table(path, TableSettings(), work), path.name)
         else:
             table = open_table(path, TableSettings(), work)
-            made = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
-    return made.examples, made.unusable
+            rows = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
+    return rows.examples, rows.unusable
 
 
 def open_hub(format: HubRows, project_folder: Path) -> Table:
@@ -168,7 +171,7 @@ def hub_folder(format: HubRows, project_folder: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _Made:
+def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) -> _ReadRows:
     import polars as pl
 
     columns = apply_row_steps(table, plan, project_folder)
@@ -187,7 +190,7 @@ def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) 
         )
     kept = order_rows(frame.filter(pl.col(REASON).is_null()), plan.order)
     gone = frame.filter(pl.col(REASON).is_not_null())
-    return _Made(
+    return _ReadRows(
         [_example(row, plan, source) for row in kept.iter_rows(named=True)],
         [
             Unusable(f"line {row[ROW]}", row[REASON], row[RAW] or row[PROMPT] or "")
@@ -211,7 +214,7 @@ def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
     )
 
 
-def _from_chats(table: Table, source: str) -> _Made:
+def _from_chats(table: Table, source: str) -> _ReadRows:
     import polars as pl
 
     if "messages" not in table.columns:
@@ -220,20 +223,20 @@ def _from_chats(table: Table, source: str) -> _Made:
             "`{type: table}` with a prompt and a completion of these columns."
         )
     frame = table.frame.select(pl.col(*INTERNAL_COLUMNS, "messages")).collect(engine="streaming")
-    made = _Made([], [])
+    rows = _ReadRows([], [])
     for row in frame.iter_rows(named=True):
-        place = f"line {row[ROW]}"
+        path = f"line {row[ROW]}"
         if row[REASON] is not None:
-            made.unusable.append(Unusable(place, row[REASON], row[RAW] or ""))
+            rows.unusable.append(Unusable(path, row[REASON], row[RAW] or ""))
             continue
         messages = read_messages(row["messages"] or "")
         if isinstance(messages, str):
-            made.unusable.append(Unusable(place, messages, row["messages"] or ""))
+            rows.unusable.append(Unusable(path, messages, row["messages"] or ""))
             continue
         *prompt, answer = (Message.model_validate(message) for message in messages)
         example = Example.make(tuple(prompt), answer, kind="original", source=source)
-        made.examples.append(example)
-    return made
+        rows.examples.append(example)
+    return rows
 
 
 def tokenizers_of(format: object) -> list[Path]:

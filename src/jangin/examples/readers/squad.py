@@ -1,4 +1,4 @@
-"""SQuAD's JSON, which KorQuAD 1.0 has too: articles, paragraphs, questions with answers in them."""
+"""Read SQuAD JSON (also KorQuAD 1.0): articles, paragraphs, questions with answers."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _SENTENCE_END = re.compile(r"[.!?。](?=\s)|\n")
 
 
 class Squad(Config):
-    """SQuAD's JSON. A question that stands there twice is one example with every answer."""
+    """SQuAD's JSON. A question that occurs twice becomes one example with every answer."""
 
     type: Literal["squad"]
     unit: Literal["paragraph", "article"] = "paragraph"
@@ -52,14 +52,17 @@ class _File(BaseModel):
 class Unusable:
     """A question that gives no example."""
 
-    place: str
+    path: str
     """Such as `data[0].paragraphs[2].qas[1]`."""
     reason: str
     text: str
 
 
 def read_squad(text: str, source: str, settings: Squad) -> tuple[list[Example], list[Unusable]]:
-    """(examples in the order of the file, what gave none); raises `DataError` naming the place."""
+    """(examples in the order of the file, questions that gave none).
+
+    Raises `DataError` with the path inside the file where it is not SQuAD's JSON.
+    """
     try:
         articles = _File.model_validate_json(text).data
     except ValidationError as error:
@@ -69,23 +72,23 @@ def read_squad(text: str, source: str, settings: Squad) -> tuple[list[Example], 
             f"{source}: {where + ': ' if where else ''}{first['msg']}. This is not "
             "SQuAD's JSON: {data: [{title, paragraphs: [{context, qas: [{question, answers}]}]}]}."
         ) from error
-    found: dict[str, list[_Sighting]] = {}
+    by_question: dict[str, list[_Sighting]] = {}
     unusable: list[Unusable] = []
     for sighting in _sightings(articles, settings):
         question, texts = sighting.question, sighting.answers
         if question and texts:
-            found.setdefault(question, []).append(sighting)
+            by_question.setdefault(question, []).append(sighting)
         else:
             reason = "the question is empty" if not question else "it has no answer"
-            unusable.append(Unusable(sighting.place, reason, question))
-    return [_example(sightings, source) for sightings in found.values()], unusable
+            unusable.append(Unusable(sighting.path, reason, question))
+    return [_example(sightings, source) for sightings in by_question.values()], unusable
 
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
     """A question in one paragraph."""
 
-    place: str
+    path: str
     question: str
     answers: tuple[str, ...]
     evidence: str
@@ -100,13 +103,13 @@ def _sightings(articles: list[_Article], settings: Squad) -> Iterator[_Sighting]
         article_id = short_digest([title, *(p.context for p in article.paragraphs)])
         for p, paragraph in enumerate(article.paragraphs):
             section = f"{title} > {p + 1}" if settings.unit == "paragraph" else title
-            for q, asked in enumerate(paragraph.qas):
-                texts = [nfc(answer.text.strip()) for answer in asked.answers]
+            for q, item in enumerate(paragraph.qas):
+                texts = [nfc(answer.text.strip()) for answer in item.answers]
                 yield _Sighting(
-                    place=f"data[{a}].paragraphs[{p}].qas[{q}]",
-                    question=nfc(asked.question.strip()),
+                    path=f"data[{a}].paragraphs[{p}].qas[{q}]",
+                    question=nfc(item.question.strip()),
                     answers=tuple(dict.fromkeys(text for text in texts if text)),
-                    evidence=_sentence(paragraph.context, asked.answers),
+                    evidence=_sentence(paragraph.context, item.answers),
                     section=section,
                     paragraph_id=short_digest(paragraph.context),
                     article_id=article_id,
@@ -114,7 +117,7 @@ def _sightings(articles: list[_Article], settings: Squad) -> Iterator[_Sighting]
 
 
 def _sentence(context: str, answers: list[_Answer]) -> str:
-    """The sentence in which the first answer stands; empty where its place is not right."""
+    """The sentence with the first answer; empty where its offset is wrong."""
     if not answers or not 0 <= answers[0].answer_start < len(context):
         return ""
     start = answers[0].answer_start
@@ -128,7 +131,7 @@ def _sentence(context: str, answers: list[_Answer]) -> str:
 
 
 def _example(sightings: list[_Sighting], source: str) -> Example:
-    """One example of a question, wherever it stands; its first answer is the completion."""
+    """One example of all occurrences of a question; its first answer is the completion."""
     first = sightings[0]
     answers = dict.fromkeys(answer for sighting in sightings for answer in sighting.answers)
     completion, *others = answers

@@ -1,4 +1,4 @@
-"""How much of the documents gave rows, and why the rest did not."""
+"""Coverage of the chunks: number of rows of each, or the reason why it has none."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from jangin.llm.structured import Failed
 
 
 class Coverage(Record):
-    """One chunk and what came of it."""
+    """One chunk and the number of its examples."""
 
     document_id: str
     source: str
@@ -18,9 +18,9 @@ class Coverage(Record):
     section: str
     characters: int
     rows: int
-    """Examples that rest on it."""
+    """Number of examples from it."""
     reason: str
-    """Why there is none; empty where there is one."""
+    """Why it has no example; empty where it has one."""
 
 
 def cover(
@@ -29,7 +29,7 @@ def cover(
     failed: Iterable[Failed],
     skipped: Mapping[str, str],
 ) -> list[Coverage]:
-    """One row per chunk, in order; `skipped` says why chunks were not asked about."""
+    """One row per chunk, in order; `skipped` has the reasons why chunks were skipped."""
     rows = Counter(chunk_id for example in examples for chunk_id in example.chunk_ids)
     failures: dict[str, list[Failed]] = defaultdict(list)
     for failure in failed:
@@ -53,16 +53,18 @@ def why(failures: Sequence[Failed], skipped: str) -> str:
     """Why a chunk gave no row, from what failed and what was rejected."""
     rejected = Counter(f.rule or f.kind for f in failures if f.kind == "rejected")
     lost = [f for f in failures if f.kind != "rejected"]
-    told = [f"{f.kind}: {f.reason}" for f in lost[:1]]
+    reasons = [f"{f.kind}: {f.reason}" for f in lost[:1]]
     if rejected:
-        told.append("rejected: " + ", ".join(f"{rule} {n}" for rule, n in rejected.most_common()))
-    return "; ".join(told) or skipped or "the teacher gave no row"
+        reasons.append(
+            "rejected: " + ", ".join(f"{rule} {n}" for rule, n in rejected.most_common())
+        )
+    return "; ".join(reasons) or skipped or "the teacher gave no row"
 
 
 def figures(coverage: Sequence[Coverage], chunks: Sequence[Chunk]) -> dict[str, Any]:
     """Shares of chunks and of characters with a row, over all and for each document.
 
-    A character that stands in several chunks counts once.
+    A character that is in several chunks counts once.
     """
     covered = {row.chunk_id for row in coverage if row.rows}
     by_source: dict[str, list[Chunk]] = defaultdict(list)
@@ -93,7 +95,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def _length(chunks: Sequence[Chunk]) -> int:
-    """Characters of one document that stand in any of these chunks."""
+    """Number of characters of one document that are in any of these chunks."""
     length, end = 0, 0
     for chunk in sorted(chunks, key=lambda chunk: (chunk.document_id, chunk.start)):
         length += max(0, chunk.end - max(chunk.start, end))

@@ -297,7 +297,7 @@ def test_a_budget_needs_a_price(teacher, write, jangin):
     write(more="budget: {usd: 1}")
     code, printed = jangin("run")
     assert code == 2
-    assert "nobody knows what model 'm' costs" in printed
+    assert "price of model 'm'" in printed
     assert "teachers: writer: price:" in printed
     assert teacher.asked == []
 

@@ -226,11 +226,9 @@ def test_figures_that_a_leak_has_touched_are_not_published(tmp_path):
 
 def test_names_that_are_not_there_are_refused_with_those_that_are(compared):
     _, made, opened = compared
-    with pytest.raises(
-        ConfigError, match=r"no variant 'pain'\. There is: plain, paraphrased, again"
-    ):
+    with pytest.raises(ConfigError, match=r"'pain'.*: plain, paraphrased, again"):
         compare_variants(opened, made, {}, COSTS, baseline="pain")
-    with pytest.raises(DataError, match=r"not evaluated with the system 'sft'\. There is: base"):
+    with pytest.raises(DataError, match=r"'sft'.*: base"):
         compare_variants(opened, made, {}, COSTS, system="sft")
     with pytest.raises(DataError, match="nothing to compare: no variant has no evaluation yet"):
         compare_variants(opened, {name: {} for name in made}, {}, COSTS)

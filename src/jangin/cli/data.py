@@ -21,7 +21,7 @@ FormatOption = Annotated[
     Literal["chat", "completion", "preference"],
     typer.Option("--format", "-f", help="Format of the output lines."),
 ]
-ShareOption = Annotated[float, typer.Option(help="Share of rows.", min=0, max=0.9)]
+ShareOption = Annotated[float, typer.Option(help="Share of the rows.", min=0, max=0.9)]
 GroupOption = Annotated[
     str, typer.Option(help="Column whose equal values stay in one split, such as a document id.")
 ]
@@ -40,13 +40,13 @@ FolderOption = Annotated[
 ShownVariantOption = Annotated[
     str | None,
     typer.Option(
-        "--variant", "-v", help="Which variant; default: the last one, of prompts the first."
+        "--variant", "-v", help="Variant to use; default: the last one; for prompts, the first."
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
+    """Add these commands to the command line."""
     app.command()(prepare)
     app.command()(show)
 
@@ -173,22 +173,29 @@ def _show_result(result: "PreparedData") -> None:
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="data, documents, chunks, examples, dropped, ...")],
+    kind: Annotated[
+        str, typer.Argument(help="Table to show: data, documents, chunks, examples, dropped, ...")
+    ],
     file: Annotated[
-        Path | None, typer.Argument(help="Of `show data`: a file; default: the project's examples.")
+        Path | None,
+        typer.Argument(help="For `show data`: file to describe; default: the project's examples."),
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: ShownVariantOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
-    prompt: Annotated[str, typer.Option(help="Of `show data FILE`: column of the question.")] = "",
-    completion: Annotated[str, typer.Option(help="Of `show data FILE`: of the answer.")] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows.")
+    ] = 20,
+    prompt: Annotated[str, typer.Option(help="For `show data FILE`: column of the question.")] = "",
+    completion: Annotated[
+        str, typer.Option(help="For `show data FILE`: column of the answer.")
+    ] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Of `show data`: an HTML page.")
+        Path | None, typer.Option("--output", "-o", help="For `show data`: HTML page to write.")
     ] = None,
-    language: Annotated[LANGUAGE, typer.Option(help="auto: as the rows.")] = "auto",
+    language: Annotated[LANGUAGE, typer.Option(help="Language; auto: that of the rows.")] = "auto",
 ) -> None:
-    """Show rows of a table that a stage has made, what data is like, or the teachers' prompts."""
+    """Show the rows of a table, a description of the data, or the prompts of the teachers."""
     if kind == "prompts":
         from jangin.project.tables import prompts
 

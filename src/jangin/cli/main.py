@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints, exits. Heavy imports wait until a command runs."""
+"""The `jangin` entry point and its commands. Heavy modules are imported inside the commands."""
 
 import os
 import sys
@@ -48,19 +48,22 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """From an organisation's documents to an evaluated specialist language model."""
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> None:
-    """Make a project folder to begin with."""
+def new(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
+    """Create a project folder to start from."""
     from jangin.project.scaffold import make_project
 
     for path in make_project(folder):
-        console.print(f"made {path}", highlight=False)
+        console.print(f"created {path}", highlight=False)
     console.print(f"Put documents into {folder / 'documents'}, then: jangin plan -p {folder}")
 
 
@@ -68,7 +71,7 @@ def new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> None
 def plan(
     project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
 ) -> None:
-    """Say what a run would do, why, and what it would cost. Nothing is changed."""
+    """Show what a run would do, why, and what it would cost. Changes nothing."""
     from jangin.project.session import open_session
 
     with open_session(project, store) as session:
@@ -85,15 +88,17 @@ def run(
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: VariantOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
-    record: Annotated[bool, typer.Option("--record", help="Write teachers' replies down.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Parallel workers; default: all cores.")
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record the teachers' replies.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask again for the rows that failed.")
+        bool, typer.Option("--retry-failed", help="Retry the rows that failed.")
     ] = False,
 ) -> None:
-    """Bring every stage up to date. Ctrl-C is safe: run again to go on.
+    """Bring every stage up to date. Ctrl-C is safe: the next run resumes.
 
-    Exit code 1 where rows failed: the rest is made, and every stage says what to do.
+    Exit code 1 if rows failed: all others are finished, and one line per stage says what to do.
     """
     from jangin.project.failures import failures_of, run_command
     from jangin.project.runner import Watcher
@@ -104,7 +109,7 @@ def run(
 
     if stage is not None and find_stage(stage) is None:
         known = ", ".join(known.name for known in STAGES)
-        raise typer.BadParameter(f"there is no stage {stage!r}. There is: {known}")
+        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}")
     with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
         names = session.choose(variant)
         for name in names:
@@ -143,12 +148,18 @@ def run(
 def report(
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="HTML file to write; default: report.html in the store."
+        ),
+    ] = None,
     language: Annotated[
-        Literal["auto", "ko", "en"], typer.Option(help="auto: as the documents.")
+        Literal["auto", "ko", "en"],
+        typer.Option(help="Language of the page; auto: that of the documents."),
     ] = "auto",
 ) -> None:
-    """Write one self-contained HTML page about the whole project."""
+    """Write a self-contained HTML page about the project."""
     from jangin.core.store import output_errors
     from jangin.project.session import open_session
     from jangin.report.page import build_report
@@ -157,8 +168,8 @@ def report(
         artifacts = {name: session.artifacts(name) for name in session.project.variants}
         if not any(artifacts.values()):
             raise DataError(
-                "there is nothing to report: nothing is made yet, or the first stage changed. "
-                f"Make it with: jangin run --project {session.project.path}"
+                "there is nothing to report: no stage has run, or the first one has changed. "
+                f"Run it with: jangin run --project {session.project.path}"
             )
         path = output or session.store.root / "report.html"
         ledger = session.ledger
@@ -172,13 +183,13 @@ def report(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask the tuned model.")],
+    question: Annotated[str, typer.Argument(help="Question for the tuned model.")],
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
-    """Ask the tuned model, and see the page it learned the answer from."""
+    """Ask the tuned model, and show the page that the answer was learned from."""
     from jangin.core.parquet import read_table
     from jangin.core.records import SplitExample
     from jangin.examples.read import ReadConfig, prompt_pattern
@@ -195,13 +206,13 @@ def ask(
         pattern = PromptTemplate.read(written)
         if written and pattern is None:
             errors.print(
-                f"the question is asked as it is; it was trained as {escape(repr(written))}",
+                f"the question is sent as it is; the model was trained on {escape(repr(written))}",
                 style="dim", highlight=False, soft_wrap=True,
             )  # fmt: skip
         template = pattern or NO_TEMPLATE
         reply = answer_question(question, base.path, model.path, taught, max_new_tokens, template)
     if others:
-        text = f"variant {name} answers; for another, add --variant {' or '.join(others)}"
+        text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
     if reply.origin and reply.example is not None:
@@ -218,21 +229,21 @@ def export(
     output: Annotated[Path, typer.Argument(help="File to write.")],
     form: Annotated[
         Literal["prompt_completion", "chat", "alpaca", "openai", "template"],
-        typer.Option("--format", "-f", help="What the file is for."),
+        typer.Option("--format", "-f", help="Format of the file."),
     ] = "chat",
     split: Annotated[
         Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test", "all"],
-        typer.Option(help="Which split; all: every example, in order, as before the split."),
+        typer.Option(help="Split to write; all: every example, in the order before the split."),
     ] = "train",
     pattern: Annotated[
         str | None,
-        typer.Option(help="Of the format template; {question} and {answer} are filled in."),
+        typer.Option(help="Line of `--format template`, with {question} and {answer}."),
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
 ) -> None:
-    """Write a split of the examples for use elsewhere."""
+    """Write the examples of a split to a file for other programs."""
     from jangin.core.parquet import read_table
     from jangin.core.records import Example, SplitExample
     from jangin.core.store import output_errors
@@ -257,13 +268,15 @@ def merge(
     output: Annotated[Path, typer.Argument(help="Folder to make.")],
     form: Annotated[
         Literal["merged", "adapter", "gguf"],
-        typer.Option("--format", "-f", help="Full weights, the adapter alone, or llama.cpp's."),
+        typer.Option(
+            "--format", "-f", help="Full weights, the adapter alone, or GGUF for llama.cpp."
+        ),
     ] = "merged",
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
 ) -> None:
-    """Write the tuned model for use elsewhere, and check that it still answers the same."""
+    """Write the tuned model for other programs, and check that its answers are the same."""
     from jangin.project.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model
@@ -281,27 +294,28 @@ def merge(
 @app.command()
 def compare(
     against: Annotated[
-        str | None, typer.Option(help="Variant that the others are held against; default: first.")
+        str | None, typer.Option(help="Variant to compare the others with; default: the first.")
     ] = None,
-    system: Annotated[str, typer.Option(help="Which system of the evaluation.")] = "tuned",
+    system: Annotated[str, typer.Option(help="System of the evaluation to compare.")] = "tuned",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A .html, .json or .csv file.")
+        Path | None, typer.Option("--output", "-o", help="File to write: .html, .json or .csv.")
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    language: Annotated[Literal["ko", "en"], typer.Option(help="Of an HTML page.")] = "en",
+    language: Annotated[Literal["ko", "en"], typer.Option(help="Language of an HTML page.")] = "en",
     publish: Annotated[
-        bool, typer.Option("--publish", help="Refuse figures that a leak has touched.")
+        bool,
+        typer.Option("--publish", help="Fail if test questions leaked into the training data."),
     ] = False,
 ) -> None:
-    """Put the variants in one table, with paired tests and corrected p values."""
+    """Compare the variants in one table, with paired tests and corrected p-values."""
     from jangin.core.store import output_errors
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
     from jangin.report.data.costs import variant_costs
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
-        raise typer.BadParameter(f"{output} is no .html, .json or .csv file")
+        raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")
     with open_session(project, store) as session:
         artifacts = {name: session.artifacts(name) for name in session.project.variants}
         table = comparing.compare_variants(
@@ -346,7 +360,7 @@ def schema() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check this machine and say how to mend what it lacks."""
+    """Check this machine, and show how to install what is missing."""
     from jangin.project.doctor import examine
 
     style = {"ok": "green", "warning": "yellow", "missing": "red"}
@@ -367,7 +381,7 @@ register(app)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one message and exit code 2."""
+    """Run the command line; an expected error is one message and exit code 1 or 2."""
     try:
         app()
     except SystemExit as leave:

@@ -1,4 +1,4 @@
-"""Options that several commands of the command line share."""
+"""Options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,15 @@ ProjectOption = Annotated[
     Path, typer.Option("--project", "-p", help="Project file, or the folder that holds it.")
 ]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Where artifacts live; default: store/ beside it.")
+    Path | None,
+    typer.Option(
+        "--store", help="Folder of the artifacts; default: store/ beside the project file."
+    ),
 ]
 VariantOption = Annotated[
-    str | None, typer.Option("--variant", "-v", help="One variant only; default: all of them.")
+    str | None, typer.Option("--variant", "-v", help="Only this variant; default: all of them.")
 ]
 LastVariantOption = Annotated[
-    str | None, typer.Option("--variant", "-v", help="Which variant; default: the last one.")
+    str | None, typer.Option("--variant", "-v", help="Variant to use; default: the last one.")
 ]
 HERE = Path("project.yaml")

@@ -1,4 +1,4 @@
-"""What the command line shows: progress bars, the plan, the steps of a run, tables of results."""
+"""Progress bars, the lines of a run, and tables for the terminal."""
 
 import select
 import sys
@@ -25,7 +25,7 @@ from jangin.metrics.scores.table import find_metric
 from jangin.text.numbers import dollars
 
 WIDTH_OF_FILES = 120
-"""Columns where the output is no terminal but a file or a pipe."""
+"""Width in columns where the output is a file or a pipe."""
 
 
 def _console(*, stderr: bool) -> Console:
@@ -37,15 +37,15 @@ console = _console(stderr=False)
 errors = _console(stderr=True)
 
 LEAST_CELL = 8
-"""A longer value may be folded, but not into less."""
+"""Minimum width in columns of a folded value."""
 
 INTERRUPTED = 130
-STOPPED = "[yellow]Stopped.[/] What is finished is kept; the same command goes on from there."
+STOPPED = "[yellow]Stopped.[/] Finished work is kept; run the same command again to resume."
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
 
 
 class Stopped(SystemExit):
-    """Ctrl-C in a command of which it can be said what is left of it."""
+    """Ctrl-C in a command that has its own message about what was written."""
 
     def __init__(self, text: str) -> None:
         """Exit with the code of an interrupted program."""
@@ -54,11 +54,11 @@ class Stopped(SystemExit):
 
 
 def confirm(question: str) -> bool:
-    """Ask for yes, the default, or no."""
+    """True if the user answers yes, which is the default."""
     from rich.prompt import Confirm
 
     class Patient(Confirm):
-        """Waits in small steps: polars lets a read go on after SIGINT, and Ctrl-C did nothing."""
+        """Polls stdin: polars restarts an interrupted read, so Ctrl-C would have no effect."""
 
         @classmethod
         def get_input(cls, console: Console, prompt: Any, *_: Any, **__: Any) -> str:
@@ -99,24 +99,24 @@ class Bars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the bars off the screen."""
+        """Remove the bars from the screen."""
         self._bars.stop()
 
     def start(self, label: str, total: int | None) -> int:
-        """A new bar; returns its number."""
+        """Add a bar; returns its id."""
         return int(self._bars.add_task(f"  {escape(label)}", total=total, note=""))
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Move a bar on."""
+        """Advance a bar."""
         task = self._bars.tasks[self._bars.task_ids.index(bar)]  # type: ignore[arg-type]  # TaskID is an int
         self._bars.update(task.id, advance=steps, note=escape(note) or task.fields["note"])
 
     def stop(self, bar: int) -> None:
-        """Take a bar away."""
+        """Remove a bar."""
         self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
 
     def say(self, text: str) -> None:
-        """One line above the bars."""
+        """Print one line above the bars."""
         console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
 
 
@@ -139,7 +139,7 @@ def step_line(step: Any) -> str:
 
 
 def _calm(name: str, value: object) -> bool:
-    """False for counts of what was lost, which stand first."""
+    """False for counts of losses, which are sorted first."""
     return not (
         name in ("unreadable", "failed", "dropped", "malformed_replies", "lost_rows") and value
     )
@@ -164,7 +164,7 @@ def plan_table(steps: Sequence[Any]) -> Table:
 
 
 def calls_text(calls: Any) -> str:
-    """Tokens and dollars of requests to models, none of which will be exceeded but by chance."""
+    """Estimated upper limits of tokens and dollars of requests to models."""
     if not calls.count:
         return ""
     tokens = f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"
@@ -176,7 +176,7 @@ def calls_text(calls: Any) -> str:
 
 
 def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
-    """What all stages together would ask for; empty where no model is asked or was paid."""
+    """One line on the requests of all stages; empty if there are none and none was paid."""
     total: Any = None
     for _, step in _shared(steps):
         if total is None:
@@ -189,13 +189,13 @@ def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None)
     if total.count:
         text += f", {calls_text(total)}"
     if waiting and total.count:
-        text += f"; not counted yet, as they wait: {', '.join(waiting)}"
+        text += f"; not counted because they wait for other stages: {', '.join(waiting)}"
     text += f". Spent so far: {dollars(spent_usd)}"
     return text + (f" of {dollars(budget_usd)}." if budget_usd is not None else ".")
 
 
 def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Steps with the names of the variants they serve; what several have in common stands once."""
+    """Steps with the names of their variants; a step that several share is listed once."""
     groups: dict[tuple[str, ...], list[Any]] = {}
     ways: dict[str, tuple[str, ...]] = {}
     for step in steps:
@@ -210,9 +210,9 @@ def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:
-    """Any rows as a table `width` columns wide; long values are cut for the eye, never in the data.
+    """Rows as a table of `width` columns, with long values truncated.
 
-    Where the heads of the columns would be cut too, each row is a list of names and values.
+    Where the headings would be truncated too, each row is a list of names and values.
     """
     heading = f"{title}: {len(rows)} of {total}"
     columns = list(rows[0]) if rows else ["no rows"]
@@ -251,18 +251,18 @@ def _short(value: object) -> str:
 
 
 MOST_UNREAD = 0.1
-"""Share of answers without a number over which a mean error says how many it is of."""
+"""Share of unread answers above which the mean error shows how many answers it is of."""
 
 
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
-    """Accuracy of every variant and system on every evidence set, with its interval."""
+    """Accuracy of every variant and system on every test set, with its interval."""
     metric = find_metric(results[0]["measure"])
     score_title = _score_title(metric)
     table = Table(
         title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
     )
     for title in (
-        "evidence",
+        "test set",
         "variant",
         "system",
         "n",
@@ -296,9 +296,9 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
 
 
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Variants beside each other, one line for each evidence set."""
+    """The variants side by side, one line per test set."""
     table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
-    heads = ("evidence", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
+    heads = ("test set", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
     for title in heads:
         table.add_column(title, justify="left" if title in heads[:2] else "right")
     last = ""
@@ -321,8 +321,8 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """What each variant took: time, money, steps, tokens, and the losses where it ended."""
-    table = Table(title="what each variant took", title_justify="left")
+    """Time, money, steps, tokens and final losses of each variant."""
+    table = Table(title="cost of each variant", title_justify="left")
     table.add_column("variant")
     for title in (
         "seconds",
@@ -355,7 +355,7 @@ def _score_title(metric: Metric) -> str:
 
 
 def _score(row: dict[str, Any]) -> str:
-    """The mean; one over too few answers says over how many, as it flatters or slanders."""
+    """The mean score; with too few readable answers also their number, as the mean misleads."""
     score, n, unread = row["score"], row["n"], row["unparsable"]
     if score is None:
         return "-"
@@ -366,5 +366,5 @@ def _score(row: dict[str, Any]) -> str:
 
 
 def format_p(p_value: float) -> str:
-    """A p-value as people write it."""
+    """A p-value as text: `0.0312` or `< 0.0001`."""
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

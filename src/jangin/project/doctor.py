@@ -1,4 +1,4 @@
-"""`jangin doctor`: what this machine has, what it lacks, and how to mend each."""
+"""`jangin doctor`: what this machine has, what is missing, and how to install it."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ LEAST_MEMORY_GIB = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     state: Literal["ok", "warning", "missing"]
@@ -30,7 +30,7 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Look at Python, packages, GPU, Tesseract, memory, and the disk that holds `folder`."""
+    """Check Python, packages, GPU, Tesseract, memory, and the disk of `folder`."""
     yield _python()
     for package, extra in (
         ("torch", "train"),
@@ -61,7 +61,9 @@ def _package(package: str, extra: str) -> Finding:
 def _gpu() -> Finding:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Finding("GPU", "ok", "none; training runs on the CPU, which suits small models")
+        return Finding(
+            "GPU", "ok", "none; training runs on the CPU, which is enough for small models"
+        )
     listed = subprocess.run(  # noqa: S603  # a fixed program found on PATH
         [program, "--query-gpu=name,memory.total", "--format=csv,noheader"],
         capture_output=True,
@@ -103,7 +105,12 @@ def _memory() -> Finding:
 def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free / GIB
     if free < LEAST_DISK_GIB:
-        return Finding("disk", "warning", f"{free:.1f} GiB free", "Free some space, or --store.")
+        return Finding(
+            "disk",
+            "warning",
+            f"{free:.1f} GiB free",
+            "Free some space, or use another disk with --store.",
+        )
     return Finding("disk", "ok", f"{free:.1f} GiB free at {folder}")
 
 
@@ -114,6 +121,6 @@ def _threads() -> Finding:
             "OpenMP",
             "warning",
             f"OMP_WAIT_POLICY={policy}; waiting threads spin",
-            "unset OMP_WAIT_POLICY, so that jangin sets PASSIVE",
+            "Unset OMP_WAIT_POLICY; jangin then sets PASSIVE.",
         )
     return Finding("OpenMP", "ok", "waiting threads sleep (OMP_WAIT_POLICY=PASSIVE)")

@@ -1,4 +1,4 @@
-"""Rows that failed: told after a run, written beside the table, asked again on demand."""
+"""Failed rows: listed after a run, written beside the table, retried on demand."""
 
 import shlex
 from collections import Counter
@@ -30,11 +30,11 @@ class Failures:
     variants: tuple[str, ...]
     rows: tuple[Failed, ...]
     requested: int
-    """Rows that the stage asked for; 0 where it does not say."""
+    """Number of rows that the stage requested; 0 if it is not recorded."""
     path: Path
 
     def line(self, command: str) -> str:
-        """How many, why, where they are and what to do."""
+        """One line: how many rows failed, why, where they are and how to retry."""
         of = f" of {self.requested:,}" if self.requested else ""
         counts = Counter((row.kind, _short(row.reason)) for row in self.rows)
         most = counts.most_common(MOST_REASONS)
@@ -48,7 +48,7 @@ class Failures:
 
 
 def failed_rows(folder: Path) -> tuple[Failed, ...]:
-    """Rows of an artifact that asking again may mend; those that a rule left out are none."""
+    """Failed rows of an artifact that a retry may fix, so none that a rule rejected."""
     path = folder / TABLE
     if not path.exists():
         return ()
@@ -56,7 +56,7 @@ def failed_rows(folder: Path) -> tuple[Failed, ...]:
 
 
 def record_failures(folder: Path, ledger: Ledger) -> None:
-    """Write failed rows beside their table, and drop their replies so that they are asked again."""
+    """Write failed rows beside their table, and delete their replies so that a retry asks again."""
     rows = failed_rows(folder)
     if rows:
         write_jsonl(folder / LINES, rows)
@@ -65,7 +65,7 @@ def record_failures(folder: Path, ledger: Ledger) -> None:
 
 
 def failures_of(steps: "Iterable[Step]") -> list[Failures]:
-    """The failures that the artifacts of a run hold, each artifact once."""
+    """The failed rows of the artifacts of a run, each artifact once."""
     artifacts: dict[Path, tuple[Artifact, str, list[str]]] = {}
     for step in steps:
         if step.artifact is not None:
@@ -82,7 +82,7 @@ def failures_of(steps: "Iterable[Step]") -> list[Failures]:
 
 
 def run_command(project: Path, store: Path | None, variant: str | None) -> str:
-    """The command that was given, without what is to be added."""
+    """The `jangin run` command with these options."""
     words = ["jangin", "run"]
     if project != Path("project.yaml"):
         words += ["--project", str(project)]

@@ -1,4 +1,4 @@
-"""The project file: one YAML, one pydantic model, every problem at once with its line."""
+"""The project file as one pydantic model; all problems are reported at once, with line numbers."""
 
 import json
 from dataclasses import dataclass
@@ -40,14 +40,14 @@ SECTIONS = ("documents", "examples", "models")
 
 
 class Spending(Config):
-    """A limit of what is spent; a run stops cleanly before it goes over."""
+    """A spending limit; a run stops cleanly before it exceeds it."""
 
     usd: float = Field(gt=0)
-    """US dollars. Of variants that differ, the smallest counts."""
+    """US dollars. If variants differ, the smallest limit applies."""
 
 
 class Documents(Config):
-    """Settings of the `documents` floor. A stage is on when its key is present."""
+    """Settings of the `documents` section. A stage is on when its key is present."""
 
     load: LoadConfig | None = None
     chunk: ChunkConfig | None = None
@@ -57,7 +57,7 @@ class Documents(Config):
 
 
 class Examples(Config):
-    """Settings of the `examples` floor. A stage is on when its key is present."""
+    """Settings of the `examples` section. A stage is on when its key is present."""
 
     read: ReadConfig | None = None
     synthesize: SynthesizeConfig | None = None
@@ -69,7 +69,7 @@ class Examples(Config):
 
 
 class Models(Config):
-    """Settings of the `models` floor. A stage is on when its key is present."""
+    """Settings of the `models` section. A stage is on when its key is present."""
 
     catalog: CatalogConfig | None = None
     select: SelectConfig | None = None
@@ -82,16 +82,16 @@ class Models(Config):
 
 
 class Project(Config):
-    """One variant of a project. Sections are folders of the source, keys in them are modules."""
+    """One variant of a project. Sections contain stages; a stage is on when its key is present."""
 
     name: str = Field(min_length=1)
     """Name of the project and of its model."""
     budget: Runtime[Spending | None] = None
-    """What all teachers together may spend over the whole life of the store."""
+    """Spending limit of all teachers together over the whole life of the store."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
-    """Models that write or judge, by the names that stages use."""
+    """Models that write or judge, by the name that stages refer to."""
     prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)
-    """Wordings of your own, by prompt and language; `jangin show prompts` lists what there is."""
+    """Your own wordings, by prompt and language; `jangin show prompts` lists the prompts."""
     documents: Documents = Documents()
     examples: Examples = Examples()
     models: Models = Models()
@@ -106,15 +106,15 @@ class Project(Config):
 
 
 class ProjectFile(Project):
-    """The whole file: a project, and named overrides of it."""
+    """The whole file: a project and its variants."""
 
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Named overrides; each is a project of its own that shares what it can with the others."""
+    """Named overrides of the file; variants share every artifact whose settings are the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedProject:
-    """A project file that was read and found right."""
+    """A project file that was read and is valid."""
 
     path: Path
     name: str
@@ -149,7 +149,7 @@ def open_project(path: Path) -> LoadedProject:
     data, root = load_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(
-            f"{path}:1: a project file holds keys such as `name:` and `documents:`. "
+            f"{path}:1: a project file consists of keys such as `name:` and `documents:`. "
             "Start from: jangin new NAME"
         )
     variants = data.pop("variants", None) or {}
@@ -181,16 +181,20 @@ def _validate(
 
 def _variant_problems(variants: object) -> list[Problem]:
     if not isinstance(variants, dict):
-        return [Problem(("variants",), "variants: name each variant, then what differs in it")]
+        return [
+            Problem(("variants",), "variants: must map the name of each variant to its overrides")
+        ]
     return [
-        Problem(("variants", str(name)), f"variants.{name}: say what differs, as nested keys")
+        Problem(
+            ("variants", str(name)), f"variants.{name}: must be nested keys that override the file"
+        )
         for name, overrides in variants.items()
         if overrides is not None and not isinstance(overrides, dict)
     ]
 
 
 def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `overrides` laid over it, key by key; another `type` replaces the whole thing."""
+    """`base` updated with `overrides`, key by key; another `type` replaces the whole mapping."""
     merged = dict(base)
     for key, value in overrides.items():
         old = merged.get(key)
@@ -220,7 +224,7 @@ def _switch(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:
-    """Teachers that are not there, and stages whose inputs nobody makes."""
+    """Unknown teachers, and stages whose inputs no stage produces."""
     problems = [
         Problem(("prompts", *location), text, variant)
         for location, text in wording_problems(project.prompts)
@@ -236,21 +240,21 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
                 known = ", ".join(project.teachers) or "none"
                 text = (
                     f"{'.'.join(location)}.teacher: no teacher is called {name!r} "
-                    f"(there is: {known}). Add it under `teachers:`"
+                    f"(known: {known}). Add it under `teachers:`"
                 )
                 problems.append(Problem((*location, "teacher"), text, variant))
         for kind in (*stage.reads, *stage.wants(config)):
             if kind not in kinds:
                 makers = " or ".join(s.name for s in STAGES if kind in s.makes)
                 text = (
-                    f"{'.'.join(location)}: needs {kind}, which no stage before it makes. "
+                    f"{'.'.join(location)}: needs {kind}, which no earlier stage produces. "
                     f"Turn on {makers}"
                 )
                 problems.append(Problem(location, text, variant))
         kinds.update(stage.makes)
     if not kinds:
         problems.append(
-            Problem((), "no stage is on. Add `documents:` with `load:` to begin", variant)
+            Problem((), "no stage is on. Add `documents:` with `load:` to start", variant)
         )
     return problems
 
@@ -263,5 +267,5 @@ def project_schema() -> str:
 
 
 def dump_yaml(data: dict[str, Any]) -> str:
-    """YAML as people write it: keys in order, Hangul as Hangul."""
+    """YAML text with the keys in order and Hangul unescaped."""
     return str(yaml.safe_dump(data, allow_unicode=True, sort_keys=False))

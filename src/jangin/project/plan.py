@@ -1,4 +1,4 @@
-"""What must run, why, and what it will cost: the part of the runner that changes nothing."""
+"""What will run, why, and its cost. Nothing is written."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,16 +25,16 @@ class Step:
     state: State
     reasons: tuple[str, ...] = ()
     key: str = ""
-    """Empty while the inputs are not known."""
+    """Key of the artifact; empty while the inputs are not known."""
     inputs: Mapping[str, str] | None = None
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
-    """How long it took; for a plan, how long it took the last time."""
+    """Seconds that it took; in a plan, the last time."""
     artifact: Artifact | None = None
     force: bool = False
-    """Make it although it is there."""
+    """Rebuild the artifact although it exists."""
     calls: Calls = field(default_factory=Calls)
-    """For a plan: what it would ask of models."""
+    """In a plan: estimated requests to models."""
 
 
 def stages_until(
@@ -85,7 +85,7 @@ def key_of(stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str]) ->
 def explain(
     stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str], last: Artifact | None
 ) -> tuple[str, ...]:
-    """Why the newest artifact of this stage does not serve, in words."""
+    """Why the newest artifact of this stage is out of date, in words."""
     if last is None:
         return ("never ran",)
     manifest = last.manifest

@@ -1,4 +1,4 @@
-"""Problems of a project file in words: what is wrong, where, and what was probably meant."""
+"""Validation errors of a project file in words, with line numbers and suggestions."""
 
 import difflib
 import types
@@ -20,7 +20,7 @@ class Problem:
     location: Location
     text: str
     variant: tuple[str, ...] = ()
-    """Path of the variant that was being read; its override is looked at before the base."""
+    """Path of the variant; its overrides are searched before the base."""
 
     def __post_init__(self) -> None:
         """Prefix the variant, so that `line_of` can look there first."""
@@ -34,7 +34,7 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggest(root, location)}"
     if problem["type"] == "missing":
-        return f"{key}: this key is missing. Add it"
+        return f"{key}: this key is required. Add it"
     if problem["type"] == "union_tag_invalid":
         context = problem.get("ctx", {})
         return (
@@ -75,7 +75,7 @@ def _reach(node: yaml.Node | None, location: Location) -> tuple[int, int]:
 
 
 def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
-    """`; did you mean X?`, or where a key of that name belongs, or what there is."""
+    """`; did you mean X?`, or where a key of that name belongs, or the known keys."""
     wrong = str(location[-1])
     here = sorted(
         {name for model in _models_at(root, location[:-1]) for name in model.model_fields}
@@ -87,12 +87,12 @@ def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
     if homes:
         path_of_key = _written(root, location)
         best = max(homes, key=lambda path: _shared(path, path_of_key))
-        return f"; it belongs under {'.'.join(best)!r}" if best else "; it belongs at the top"
-    return f"; known here: {', '.join(here)}" if here else ""
+        return f"; it belongs under {'.'.join(best)!r}" if best else "; it belongs at the top level"
+    return f"; known keys: {', '.join(here)}" if here else ""
 
 
 def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
-    """How many keys two ways have in common from the top."""
+    """Number of keys that two paths have in common from the top."""
     count = 0
     for left, right in zip(path, path_of_key, strict=False):
         if left != right:
@@ -102,7 +102,7 @@ def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
 
 
 def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
-    """A location as it stands in the file: without the union tags that pydantic adds."""
+    """A location as written in the file: without the union tags that pydantic adds."""
     return [
         part
         for index, part in enumerate(location)
@@ -112,7 +112,7 @@ def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str |
 
 
 def _models_at(root: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
-    """The config classes that may stand at a location; union tags in it pick one."""
+    """The config classes possible at a location; union tags in it select one."""
     models: list[type[BaseModel]] = [root]
     for part in location:
         tagged = [m for m in models if _tag(m) == part]

@@ -1,4 +1,4 @@
-"""The record of a variant's run, for the model card of an export: data, training, evaluation."""
+"""Facts about the run of a variant for the model card of an export: data, training, evaluation."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from jangin.project.session import Session
 from jangin.project.tables import kinds
 
 CANARIES = 16
-"""Training questions that an export is checked on."""
+"""Number of training questions that an export is checked on."""
 
 
 def run_record(session: Session, variant: str) -> dict[str, Any]:
-    """What `jangin.models.model_card` takes; only what the variant's artifacts say."""
+    """What `jangin.models.model_card` takes; only what the artifacts of the variant record."""
     artifacts = session.artifacts(variant)
     newest = {kind: artifact for kind, _, artifact in kinds(artifacts)}
     base = session.maker(variant, "base").manifest.summary

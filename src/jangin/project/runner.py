@@ -1,4 +1,4 @@
-"""Bring every stage of every variant up to date; stop early where nothing changed."""
+"""Run the stages of every variant and reuse artifacts that are up to date."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from jangin.project.stages import STAGES
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Who is told when a step begins and when it is done."""
+    """Callbacks for the start and the end of every step."""
 
     begins: Callable[[Step], None] = lambda _step: None
     done: Callable[[Step], None] = lambda _step: None
@@ -35,11 +35,11 @@ def run(
     *,
     retry_failed: bool = False,
 ) -> list[Step]:
-    """Run the variants in order, each up to stage `last`; returns what was done and why.
+    """Run the variants in order, each up to stage `last`; returns every step with its reasons.
 
-    `services_of` gives the services of a variant. Artifacts that variants share are made once.
-    `retry_failed` makes artifacts with failed rows again under their key: what was answered comes
-    from the ledger, and the old artifact stays until the new one is whole.
+    `services_of` gives the services of a variant. Artifacts that variants share are built once.
+    `retry_failed` rebuilds artifacts with failed rows under the same key: replies that exist come
+    from the ledger, and the old artifact stays until the new one is complete.
     """
     watcher = watcher or Watcher()
     steps: list[Step] = []
@@ -95,7 +95,7 @@ def _run_stages(
             retried.add(step.key)
             failed = len(failed_rows(step.artifact.path))
             if failed:
-                reasons = (f"{failed} failed rows are asked again",)
+                reasons = (f"retrying {failed} failed rows",)
                 step = replace(step, state="run", reasons=reasons, artifact=None, force=True)
         if step.artifact is None:
             unchecked = _check_ahead(unchecked, by_kind, step, store, services)
@@ -117,9 +117,9 @@ def _check_ahead(
     store: Store,
     services: Services,
 ) -> list[tuple[Stage[Any], StageConfig]]:
-    """Let the stages whose inputs are there refuse before `step` runs; returns the others.
+    """Check the stages whose inputs exist before `step` runs; returns the others.
 
-    What a stage reads may be made anew by stages before it; it looks at what is there by then.
+    A stage before them may still rebuild an input; they check what exists now.
     """
     ready = [(s, c) for s, c in stages if all(kind in by_kind for kind in s.reads)]
     for stage, config in ready:

@@ -1,4 +1,4 @@
-"""`jangin new`: a project folder to begin with."""
+"""`jangin new`: create a project folder."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ examples:
 models:
   catalog:
     base:
-      type: starter          # made on the spot, knows nothing; or {{type: local, path: FOLDER}}
+      type: starter          # a small new model without knowledge; or {{type: local, path: FOLDER}}
       size: 3M
   sft:
     method:
@@ -47,9 +47,12 @@ models:
 
 
 def make_project(folder: Path) -> list[Path]:
-    """Make `folder` with a project file and an empty documents folder; returns what was made."""
+    """Create `folder` with a project file and an empty documents folder; returns their paths.
+
+    Raises: ConfigError: the folder exists and is not empty.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already and not empty. Choose another name")
+        raise ConfigError(f"{folder} already exists and is not empty. Choose another name")
     documents = folder / "documents"
     documents.mkdir(parents=True, exist_ok=True)
     path = folder / "project.yaml"

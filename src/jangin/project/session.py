@@ -1,4 +1,4 @@
-"""A project opened for work: its file, its store, its ledger, its teachers."""
+"""An open project: its file, store, ledger and teachers."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -68,11 +68,13 @@ class Session:
             return list(self.project.variants)
         if variant not in self.project.variants:
             known = ", ".join(self.project.variants)
-            raise ConfigError(f"{self.project.path} has no variant {variant!r}. There is: {known}")
+            raise ConfigError(
+                f"{self.project.path} has no variant {variant!r}. Known variants: {known}"
+            )
         return [variant]
 
     def plan(self, variant: str, last: str | None = None) -> list[Step]:
-        """What one variant still has to do."""
+        """The steps of one variant, with what would run and why."""
         services = self.services(variant)
         return list(plan(variant, self.project.variants[variant], self.store, services, last))
 
@@ -81,7 +83,7 @@ class Session:
         return finished_artifacts(variant, self.project, self.store, self.services(variant))
 
     def seconds(self, artifacts: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
-        """How long the stages of each variant took when they were made."""
+        """Seconds that the stages of each variant took when they ran."""
         return {
             variant: sum(
                 self.ledger.seconds_of(name, artifact.manifest.key) or 0.0
@@ -91,17 +93,23 @@ class Session:
         }
 
     def find(self, variant: str, stage: str) -> Artifact:
-        """The artifact of one stage; raises `DataError` when it is not made yet."""
+        """The artifact of one stage.
+
+        Raises: DataError: the stage has not run, or is out of date.
+        """
         artifact = self.artifacts(variant).get(stage)
         if artifact is None:
             raise DataError(
-                f"{stage} of variant {variant!r} is not made yet, or something before it changed. "
-                f"Make it with: jangin run --project {self.project.path}"
+                f"{stage} of variant {variant!r} has not run yet, or its inputs have changed. "
+                f"Run it with: jangin run --project {self.project.path}"
             )
         return artifact
 
     def maker(self, variant: str, kind: str) -> Artifact:
-        """The newest artifact of a kind, such as `model`; `DataError` when it is not made yet."""
+        """The newest artifact of a kind, such as `model`.
+
+        Raises: DataError: no stage of the variant produces it, or it has not run.
+        """
         artifacts = self.artifacts(variant)
         enabled = [
             s
@@ -110,7 +118,7 @@ class Session:
         ]
         if not enabled:
             raise DataError(
-                f"no stage of variant {variant!r} makes a {kind}. "
+                f"no stage of variant {variant!r} produces a {kind}. "
                 f"Turn one on in {self.project.path}"
             )
         if enabled[-1].name not in artifacts:

@@ -1,4 +1,4 @@
-"""The table of contents: every stage, in the order the data flows."""
+"""The list of stages, in data-flow order."""
 
 from typing import Any
 

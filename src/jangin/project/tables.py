@@ -1,4 +1,4 @@
-"""`jangin show KIND`: rows of any table that a stage has made, flat enough for a terminal."""
+"""`jangin show KIND`: rows of any table of a stage, flattened for a terminal."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
         "score_gain", "score_p",
     ),
 }  # fmt: skip
-"""What is worth a column; every other kind shows all its fields."""
+"""{table: columns to show}; every other table shows all its fields."""
 
 
 def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
@@ -40,7 +40,7 @@ def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, st
         loaded = open_project(project)
         if variant is not None and variant not in loaded.variants:
             known = ", ".join(loaded.variants)
-            raise ConfigError(f"{loaded.path} has no variant {variant!r}. There is: {known}")
+            raise ConfigError(f"{loaded.path} has no variant {variant!r}. Known variants: {known}")
         chosen = loaded.variants[variant or next(iter(loaded.variants))]
         own = chosen.prompts
         for stage in STAGES:
@@ -49,7 +49,7 @@ def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, st
                 asked_by.setdefault(name, []).append(stage.name)
     for prompt in Prompts(own).all():
         wording = "your own" if prompt.language in own.get(prompt.name, {}) else "shipped"
-        stages = f", asked by {', '.join(asked_by[prompt.name])}" if prompt.name in asked_by else ""
+        stages = f", used by {', '.join(asked_by[prompt.name])}" if prompt.name in asked_by else ""
         parts = [f"{part}:\n{_indented(text)}" for part, text in _texts(prompt) if text]
         yield f"{prompt.label}  {wording}{stages}", "\n".join(parts)
 
@@ -80,15 +80,15 @@ def rows(
 
     tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
     if kind not in tables:
-        known = ", ".join(sorted({*tables, "prompts"})) or "nothing yet; begin with: jangin run"
-        raise DataError(f"there is no table of {kind}. There is: {known}")
+        known = ", ".join(sorted({*tables, "prompts"})) or "none yet; start with: jangin run"
+        raise DataError(f"there is no table {kind!r}. Known tables: {known}")
     stage, artifact = tables[kind]
     path = artifact.path / f"{kind}.parquet"
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(
-            f"{path} cannot be read: {error}. Delete its folder and run again to make it anew."
+            f"{path} cannot be read: {error}. Delete its folder and run again to rebuild it."
         ) from error
     flat = [_flat(row) for row in table.slice(0, limit).to_pylist()]
     columns = KIND_COLUMNS.get(kind)

@@ -24,7 +24,7 @@ from jangin.models.catalog import Hub, Local
 
 
 class EndpointTeacher(Config):
-    """Any OpenAI-compatible URL."""
+    """A model behind an OpenAI-compatible URL."""
 
     type: Literal["endpoint"]
     model: str
@@ -80,13 +80,13 @@ class EndpointTeacher(Config):
 
 
 class RecordedTeacher(Config):
-    """Replies that were recorded before, so that a project runs offline."""
+    """Recorded replies, so that a project runs offline."""
 
     type: Literal["recorded"]
     model: str
     """Model name in the recorded requests."""
     replies: Runtime[Path]
-    """File of recorded replies, made by `jangin run --record`."""
+    """File of recorded replies, written by `jangin run --record`."""
     similar: float = Field(default=1.0, gt=0, le=1)
     """Accept the most similar recorded request down to this ratio; 1: only an identical one."""
     record_from: Runtime[EndpointTeacher | None] = None
@@ -115,7 +115,7 @@ Teacher = Annotated[EndpointTeacher | RecordedTeacher | ModelTeacher, Field(disc
 
 @dataclass(frozen=True, slots=True)
 class TeacherRegistry:
-    """What a teacher is opened with."""
+    """What teachers are opened with."""
 
     folder: Path
     """Folder of the project file."""
@@ -128,7 +128,7 @@ class TeacherRegistry:
 def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> ChatModel:
     """The model behind a teacher's settings; its replies go through the ledger.
 
-    Raises `ConfigError` where there is a budget and nobody knows what the teacher costs.
+    Raises: ConfigError: a budget is set and the price of the teacher is unknown.
     """
     if isinstance(teacher, RecordedTeacher) and not registry.record:
         recorded = RecordedChat(teacher.model, registry.folder / teacher.replies, teacher.similar)
@@ -152,9 +152,9 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
     price = teacher.known_price()
     if price is None and registry.budget.limit_usd is not None:
         raise ConfigError(
-            f"there is a budget, and nobody knows what model {teacher.model!r} costs at "
-            f"{teacher.base_url}. Say it: teachers: {name}: price: {{input_usd_per_million: ..., "
-            "output_usd_per_million: ...}, 0 where it is free"
+            f"a budget is set, but the price of model {teacher.model!r} at "
+            f"{teacher.base_url} is unknown. Set it: teachers: {name}: price: "
+            "{input_usd_per_million: ..., output_usd_per_million: ...}, 0 where it is free"
         )
     budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
     endpoint = open_endpoint(teacher, registry.progress)

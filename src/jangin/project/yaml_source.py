@@ -1,4 +1,4 @@
-"""YAML that says where it is wrong: tabs, duplicate keys, encodings, each with file:line."""
+"""YAML with line numbers: errors in tabs, duplicate keys and encodings name file:line."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from jangin.core.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses keys which stand twice (YAML keeps the last) or are no text."""
+    """SafeLoader that rejects duplicate keys (YAML keeps the last) and keys that are not text."""
 
 
 class _KeyProblemError(yaml.MarkedYAMLError):
-    """A key that is YAML, but that no project file can mean; the problem says what to do."""
+    """A key that is valid YAML but cannot be a key of a project file."""
 
 
 _KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -26,7 +26,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         line = key.start_mark.line + 1
         if name in seen:
             raise _KeyProblemError(
-                problem=f"the key {name!r} stands twice, first in line {seen[name]}. "
+                problem=f"the key {name!r} is repeated; it is first set in line {seen[name]}. "
                 "Keep one of them",
                 problem_mark=key.start_mark,
             )
@@ -75,8 +75,8 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     lines = text.splitlines()
     content = lines[line - 1] if line <= len(lines) else ""
     if "\t" in content[: len(content) - len(content.lstrip())]:
-        return "a tab indents this line, and YAML allows only spaces. Replace it by spaces"
+        return "a tab indents this line, and YAML allows only spaces. Replace it with spaces"
     if isinstance(error, _KeyProblemError):
         return str(error.problem)
     problem = str(error.problem or error)
-    return f"this is not YAML: {problem}. Check indentation, colons and quotes near this line"
+    return f"this is not valid YAML: {problem}. Check indentation, colons and quotes near this line"

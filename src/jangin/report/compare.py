@@ -1,4 +1,4 @@
-"""`jangin compare`: variants in one table, each against a chosen one, with corrected p values."""
+"""`jangin compare`: the variants in one table, each tested against a baseline."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ TRAINED = ("steps", "trained_tokens", "train_loss", "valid_loss", "valid_accurac
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One variant on one evidence set."""
+    """One variant on one test set."""
 
     result: Result
     against: Comparison | None = None
@@ -52,13 +52,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class VariantRow:
-    """What one variant is, took, and reached."""
+    """Settings, cost and results of one variant."""
 
     variant: str
     settings: Mapping[str, str]
     """Only the keys in which variants differ."""
     seconds: float
-    """Of all its stages; what variants share was made once and counts for each, as its cost."""
+    """Of all its stages; a stage that variants share ran once and counts for each, as its cost."""
     cost: VariantCost
     steps: int | None
     """Of all its trainings together, as are the tokens."""
@@ -80,22 +80,22 @@ class ComparedVariants:
     baseline: str
     rows: list[VariantRow]
     leaked: Mapping[str, Mapping[str, float]]
-    """{variant: {evidence set: share that copies training questions}} over the limit."""
+    """{variant: {test set: share that copies training questions}} over the limit."""
 
     @property
     def test_sets(self) -> list[EvidenceSet]:
-        """Those that any variant was asked, what users meet first."""
+        """Test sets of any variant, in the order of `HEADLINE`."""
         present = {name for row in self.rows for name in row.measured}
         return [name for name in HEADLINE if name in present]
 
     @property
     def measure(self) -> str:
-        """In which the second figure of every variant is given."""
+        """Name of the metric of the second figure of every variant."""
         return next(m.result.measure for row in self.rows for m in row.measured.values())
 
     @property
     def comparisons(self) -> int:
-        """How many p values the correction is for."""
+        """Number of p-values that the correction is for."""
         return sum(m.p_holm is not None for row in self.rows for m in row.measured.values())
 
 
@@ -107,19 +107,21 @@ def compare_variants(
     baseline: str | None = None,
     system: str = "tuned",
 ) -> ComparedVariants:
-    """Hold every evaluated variant against `baseline`, by default the first.
+    """Compare every evaluated variant with `baseline`, by default the first.
 
-    Raises `ConfigError` for a variant that is not there, `DataError` where two variants were asked
-    different questions or there is nothing to compare.
+    Raises:
+        ConfigError: there is no variant `baseline`.
+        DataError: two variants have different questions, or nothing was evaluated.
+
     """
     evaluated = [name for name, stages in artifacts.items() if "evaluate" in stages]
     chosen = baseline or (evaluated[0] if evaluated else "")
     if baseline is not None and baseline not in loaded.variants:
         known = ", ".join(loaded.variants)
-        raise ConfigError(f"{loaded.path} has no variant {baseline!r}. There is: {known}.")
+        raise ConfigError(f"{loaded.path} has no variant {baseline!r}. Known variants: {known}.")
     if chosen not in evaluated:
         raise DataError(
-            f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Make it "
+            f"there is nothing to compare: {chosen or 'no variant'} has no evaluation yet. Run it "
             f"with: jangin run --project {loaded.path}"
         )
     predictions = {
@@ -171,8 +173,8 @@ def _predictions(
     if not by_set:
         known = ", ".join(dict.fromkeys(systems))
         raise DataError(
-            f"variant {variant} was not evaluated with the system {system!r}. There is: {known}. "
-            "Name one with --system."
+            f"variant {variant} was not evaluated with the system {system!r}. "
+            f"Known systems: {known}. Name one with --system."
         )
     return by_set
 

@@ -98,7 +98,7 @@ def test_what_variants_share_is_paid_once_and_counts_for_each(tmp_path, url, mon
     assert costs["warm"].usd == USD_OF_ONE
     with open_session(tmp_path / "project.yaml") as session:
         assert session.ledger.spent_usd() == 2 * USD_OF_ONE
-    assert costs["unasked"].text(Words("en")) == "$0.00 (no model asked)"
+    assert costs["unasked"].text(Words("en")) == "$0.00 (no model calls)"
 
 
 def test_a_price_that_nobody_knows_is_not_0(tmp_path, url, monkeypatch):
@@ -121,4 +121,4 @@ def test_calls_of_a_stage_that_was_made_elsewhere_are_not_known(tmp_path, url, m
 
 def test_replies_that_were_recorded_cost_nothing_and_say_so():
     cost = VariantCost(Bill(recorded=3))
-    assert (cost.usd, cost.text(Words("ko"))) == (0, "$0.00(녹음된 답)")
+    assert (cost.usd, cost.text(Words("ko"))) == (0, "$0.00(기록된 답변)")

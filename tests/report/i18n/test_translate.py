@@ -3,8 +3,12 @@ from pathlib import Path
 from string import Formatter
 from typing import get_args
 
-import jangin.report
+import jangin
 from jangin.evaluation.results import EvidenceSet
+from jangin.evaluation.self_preference import STRENGTH
+from jangin.evaluation.slices import Dimension
+from jangin.metrics.scores.table import METRICS
+from jangin.prepare.engine.profile import SCRIPTS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, strings
 
@@ -25,38 +29,58 @@ def test_no_korean_sentence_is_left_in_english_or_the_other_way_round():
     assert latin == []
 
 
-def test_every_evidence_set_has_its_words():
-    for name in get_args(EvidenceSet):
-        assert {f"set_{name}", f"name_{name}", f"means_{name}"} <= set(strings("ko"))
+def quoted_words(folder, *patterns):
+    """Every quoted word in the files below a folder."""
+    texts = (path.read_text("utf-8") for pattern in patterns for path in folder.rglob(pattern))
+    return {word for text in texts for word in re.findall(r"""["'](\w+)["']""", text)}
 
 
-def test_every_stage_has_its_name():
-    assert {f"stage_{stage.name}" for stage in STAGES} <= set(strings("ko"))
+SOURCE = Path(jangin.__file__).parent
+IN_SOURCE = quoted_words(SOURCE / "report", "*.py", "*.jinja") | quoted_words(
+    SOURCE / "cli", "*.py"
+)
+SETS = get_args(EvidenceSet)
+COMPOSED = {
+    "stage": [stage.name for stage in STAGES],
+    "set": SETS,
+    "name": SETS,
+    "means": SETS,
+    "slice": get_args(Dimension),
+    "kin": STRENGTH,
+    "end": ("low", "high"),
+    "script": (*SCRIPTS, "none"),
+}
+"""{first part: second parts} of the keys that the source composes; each must have a sentence."""
+OPTIONAL = {
+    "results_intro": tuple(METRICS),
+    "rule": quoted_words(SOURCE / "examples", "*.py"),
+}
+"""The same of keys that have a sentence to fall back on."""
+DESCRIBED = {f"{kind}_description" for kind in ("loss", "accuracy")}
+
+
+def unused(keys):
+    """The keys that nothing in the source can ask for."""
+    composed = {
+        f"{first}_{second}"
+        for first, seconds in (COMPOSED | OPTIONAL).items()
+        for second in seconds
+    }
+    return [key for key in keys if key not in IN_SOURCE | composed | DESCRIBED]
+
+
+def test_every_composed_key_has_its_sentence():
+    composed = {f"{first}_{second}" for first, seconds in COMPOSED.items() for second in seconds}
+    assert sorted((composed | DESCRIBED) - set(strings("ko"))) == []
 
 
 def test_every_sentence_is_used_somewhere():
-    names = (
-        "page.py",
-        "data/artifacts.py",
-        "sections/data_flow.py",
-        "i18n/translate.py",
-        "data/verdict.py",
-        "templates/report.html.jinja",
-        "templates/compare.html.jinja",
-        "sections/evaluation.py",
-        "templates/report_evaluation.html.jinja",
-        "data_page.py",
-        "templates/data.html.jinja",
-        "../cli/data.py",
-        "data/costs.py",
-    )
-    folder = Path(jangin.report.__file__).parent
-    sources = "".join((folder / name).read_text(encoding="utf-8") for name in names)
-    quoted = set(re.findall(r"""["'](\w+)["']""", sources))
-    put_together = re.compile(
-        r"(set|name|means|stage|rule|slice|end|results_intro|kin|script)_|(loss|accuracy)_description"
-    )
-    assert [k for k in strings("en") if k not in quoted and not put_together.match(k)] == []
+    assert unused(strings("en")) == []
+
+
+def test_a_sentence_that_nothing_asks_for_is_seen():
+    dead = ["name_nothing", "stage_nothing", "rule_no_such_rule", "right_nothing", "old_sentence"]
+    assert unused(["report", "name_test", *dead]) == dead
 
 
 def test_a_share_that_is_not_whole_is_never_rounded_to_all_or_nothing():

@@ -137,7 +137,7 @@ def test_a_model_that_was_never_asked_gets_no_verdict(verdict_of):
 def test_variants_with_other_questions_are_not_compared(verdict_of):
     verdict = verdict_of(plain=predictions(2), paraphrased=predictions(11, n=11))
     assert verdict.tone == "unsure"
-    assert verdict.text.endswith(Words("en")("not_comparable"))
+    assert Words("en")("not_comparable") in verdict.text
 
 
 def test_held_out_paraphrases_speak_before_seen_questions(verdict_of):

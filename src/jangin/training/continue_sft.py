@@ -2,7 +2,7 @@
 
 It reads the model that `sft` made and makes another. A variant that turns it on shares the `sft`
 artifact with the variant that stops there, so the first epochs are trained once. The optimizer
-starts anew, with a warm-up and a schedule of its own: an artifact holds weights and nothing else.
+starts from zero, with its own warm-up and schedule: an artifact holds nothing but weights.
 """
 
 from jangin.core.stage import Stage, StageContext

@@ -58,15 +58,16 @@ class DpoConfig(TrainingConfig):
     train_on: Literal["completion"] = "completion"
     """Only answers are compared."""
     early_stopping: Never = Never()
-    """There are no pairs to validate on; see `stop`."""
+    """No pairs are held out for validation; see `stop`."""
     keep: Literal["last"] = "last"
-    """The last step's weights, unless `stop` went back."""
+    """The weights of the last step, or of the last good one after `stop`."""
     beta: float = Field(default=0.1, gt=0)
-    """How dear it is to move away from the reference."""
+    """KL penalty towards the reference model, β in Rafailov et al. (2023). Higher keeps the model
+    closer to where it started."""
     label_smoothing: float = Field(default=0, ge=0, lt=0.5)
-    """Share of pairs that are taken to be the wrong way round."""
+    """Assumed share of pairs whose answers are swapped by mistake."""
     sft_weight: float = Field(default=0, ge=0)
-    """Weight of the chosen answers' cross-entropy; 1 keeps them from becoming unlikely."""
+    """Weight of the chosen answers' cross-entropy (RPO); 1 keeps them from becoming unlikely."""
     lint: Literal["drop", "refuse"] = "drop"
     """What happens to pairs that are empty, identical, repeat the question or differ in length."""
     max_length_ratio: float = Field(default=10, gt=1)
@@ -78,7 +79,7 @@ class DpoConfig(TrainingConfig):
     max_probe_loss: float = Field(default=0.05, ge=0, le=1)
     """Share of probe questions that may no longer be answered exactly."""
     probe_questions: int = Field(default=64, ge=1)
-    """At most so many training questions are asked before and after."""
+    """Largest number of training questions answered before and after."""
     probe_new_tokens: int = Field(default=64, ge=1)
     """Longest answer to a probe question."""
 

@@ -1,4 +1,4 @@
-"""Does a model still answer what it was taught? Greedy answers to training questions, graded."""
+"""Check that a tuned model still answers training questions, greedily and exactly."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,6 @@
-"""Stage `pretrain`: the base model goes on learning to write, from the documents themselves.
+"""Stage `pretrain`: continued pre-training of the base model on the text of the documents.
 
-Continued pre-training. What it makes is a base again, so `sft` builds on it without knowing.
+Its result is a base again, so `sft` needs no change to start from it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What every training stage can be told. Cheap to import: no torch here."""
+"""Settings and metrics of every training stage. Cheap to import: no torch here."""
 
 from typing import Annotated, Literal
 
@@ -72,9 +72,9 @@ class EarlyStopping(Config):
 
     type: Literal["validation_loss"]
     patience: int = Field(default=3, ge=1)
-    """Measurements in a row that may bring no gain."""
+    """Number of consecutive validations without improvement after which training stops."""
     min_gain: float = Field(default=0, ge=0)
-    """A smaller fall of the loss, in nats per token, is no gain."""
+    """Smallest improvement of the loss that counts, in nats per token."""
 
 
 class TrainingConfig(StageConfig):
@@ -93,24 +93,24 @@ class TrainingConfig(StageConfig):
     weight_decay: float = Field(default=0.01, ge=0)
     """Applied to matrices only."""
     beta2: float = Field(default=0.95, gt=0, lt=1)
-    """AdamW's memory of squared gradients."""
+    """AdamW's decay of the running mean of squared gradients."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Larger gradients are scaled down to this norm."""
     order: Order = "shuffled"
-    """Of the rows in an epoch: `shuffled` anew in each, or always `as_given` by the train split."""
+    """Order of the rows in an epoch: `shuffled` again in each, or `as_given` by the train split."""
     examples_per_step: int = Field(default=16, ge=1)
     """Rows of one optimizer step."""
     tokens_per_batch: int = Field(default=2048, ge=16)
     """Tokens computed at once; a step of more is split into several batches, result unchanged."""
     max_row_tokens: int = Field(default=4096, ge=16)
-    """Longest row; the model's own context length holds too."""
+    """Tokens of the longest row; the model's context length is a limit too."""
     too_long: TooLong = "refuse"
     """What happens to longer rows."""
     train_on: TrainOn = "completion"
     """Which tokens the loss counts: the last message, every assistant message, those after the
     last question, or everything."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products; auto takes bf16 where the machine computes it natively."""
+    """dtype of matrix products: `auto` is bf16 where the hardware supports it, else fp32."""
     seed: int = Field(default=0, ge=0)
     log_every_steps: int = Field(default=10, ge=1)
     """One line of metrics.jsonl covers this many steps."""
@@ -119,11 +119,11 @@ class TrainingConfig(StageConfig):
     early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
     """`never` or `validation_loss`."""
     keep: Literal["last", "best"] = "last"
-    """Whose weights are the result: the last step's, or those with the lowest validation loss."""
+    """Weights of the result: of the last step, or of the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
     checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
     memory: Runtime[Literal["refuse", "warn"]] = "refuse"
-    """What happens when the run is planned to take more memory than there is."""
+    """What happens when the predicted memory is more than what is free."""
     threads: Runtime[int] = Field(default=0, ge=0)
     """CPU threads; 0 takes torch's own number. A resumed run keeps the number it began with."""
     activation_checkpointing: Runtime[Literal["auto", "always", "never"]] = "auto"

@@ -1,4 +1,4 @@
-"""Preference pairs that teach nothing or the wrong thing. Cheap to import: no torch here."""
+"""Problems in preference pairs. Cheap to import: no torch here."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +10,12 @@ from jangin.text.normalize import drop_spaces, fold_case
 PairRule = Literal["empty", "identical", "too_similar", "prompt_leak", "length_ratio"]
 
 _SHORT_QUESTION = 10
-"""Characters below which a question may well stand in an answer by chance."""
+"""Shortest question, in characters, that an answer does not contain by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairIssue:
-    """What is wrong with a pair."""
+    """A problem of a pair."""
 
     rule: PairRule
     reason: str
@@ -23,7 +23,7 @@ class PairIssue:
 
 @dataclass(frozen=True, slots=True)
 class PairThresholds:
-    """From where on a pair is wrong; the defaults never are."""
+    """Thresholds of two rules; the defaults switch them off."""
 
     too_similar: float = 2.0
     """Normalised Levenshtein similarity of both answers, 0 to 1."""
@@ -32,7 +32,7 @@ class PairThresholds:
 
 
 def find_pair_issue(pair: PreferencePair, limits: PairThresholds) -> PairIssue | None:
-    """The first thing that is wrong with a pair, or None."""
+    """The first problem of a pair, or None."""
     chosen, rejected = _bare(pair.chosen.content), _bare(pair.rejected.content)
     if not chosen or not rejected:
         return PairIssue("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")

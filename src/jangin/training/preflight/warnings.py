@@ -1,4 +1,4 @@
-"""What is said before a training about settings that are allowed but do not do what they seem."""
+"""Warnings about settings that are valid but probably do not do what you want."""
 
 from pathlib import Path
 

@@ -301,7 +301,7 @@ variants:
     assert (code, "answers" in printed) == (0, False)
     code, printed = jangin("ask", "  ", "-p", tmp_path)
     assert code == 2
-    assert "the question is blank" in printed
+    assert "the question is empty" in printed
     code, printed = jangin("ask", "긴 질문 " * 100, "-p", tmp_path)
     assert code == 2
     assert "tokens, and question and answer together can have 64," in printed

@@ -112,5 +112,5 @@ def test_a_recorded_teacher_is_free_and_records_from_its_endpoint(registry, tmp_
 
 def test_a_model_in_this_process_is_told_when_its_folder_holds_none(registry):
     given = {"type": "model", "base": {"type": "local", "path": "nowhere"}}
-    with pytest.raises(ConfigError, match=r"nowhere is no model folder: it has no config.json"):
+    with pytest.raises(ConfigError, match=r"nowhere .*config.json"):
         open_teacher("w", TypeAdapter(Teacher).validate_python(given), registry())

@@ -1,4 +1,4 @@
-"""One question to the tuned model, and the page that its answer was learned from."""
+"""`jangin ask`: one answer of the tuned model and the page it was learned from."""
 
 import re
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from jangin.prepare.transforms.steps import columns_in
 from jangin.text.normalize import letters_and_digits, nfc
 
 SIMILAR_QUESTION = 0.6
-"""Likeness of two questions, 0 to 1, from which the learned one is named as the source."""
+"""Similarity of two questions, 0 to 1, from which the learned one is named as the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """A prompt pattern of one column: the texts before, between and after the question."""
+    """A prompt template of one column: the texts before, between and after the question."""
 
     texts: tuple[str, ...] = ("", "")
 
     @classmethod
     def read(cls, pattern: str) -> Self | None:
-        """The pattern, with `{{` and `}}` as braces; None where it has not exactly one column."""
+        """The template, with `{{` and `}}` as braces; None unless it has exactly one column."""
         columns = set(columns_in(pattern))
         if len(columns) != 1:
             return None
@@ -31,7 +31,7 @@ class PromptTemplate:
         return cls(tuple(text.replace("\x01", "{").replace("\x02", "}") for text in texts))
 
     def extract(self, text: str) -> str:
-        """The question alone, whether it stands in the pattern already or not."""
+        """The question of a rendered prompt; other text is returned unchanged."""
         before, *others = (r"\s*".join(map(re.escape, part.split())) for part in self.texts)
         if not any((before, *others)):
             return text
@@ -41,7 +41,7 @@ class PromptTemplate:
         return match[1] if match else text
 
     def fill(self, question: str) -> str:
-        """The prompt for a question that may stand in the pattern already."""
+        """The prompt for a question, which may already be rendered."""
         return self.extract(question).join(self.texts)
 
 
@@ -50,19 +50,19 @@ NO_TEMPLATE = PromptTemplate()
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said, and what it rests on."""
+    """The model's answer and the training example behind it."""
 
     answer: str
     example: Example | None
-    """The training example it most probably comes from; None when nothing like it was taught."""
+    """The most similar training example; None without any."""
     similarity: float
-    """Likeness of the question asked to that example's question, 0 to 1."""
+    """Similarity of the question to that example's question, 0 to 1."""
     sourced: bool
     """Whether any training example names a page or a passage; labels and numbers name none."""
 
     @property
     def taught(self) -> bool:
-        """True when this very answer was taught for a question much like the one asked."""
+        """Whether the same answer was taught for a similar question."""
         return (
             self.example is not None
             and self.similarity >= SIMILAR_QUESTION
@@ -71,7 +71,7 @@ class Reply:
 
     @property
     def origin(self) -> str:
-        """File, page and section that taught the answer; empty where none did."""
+        """File, page and section of the example; empty unless the answer was taught."""
         if self.example is None or not self.taught or not _names_passage(self.example):
             return ""
         page = f"page {self.example.page}" if self.example.page else ""
@@ -88,13 +88,17 @@ def answer_question(
 ) -> Reply:
     """Answer greedily with the tuned model in folder `model` on top of folder `base`.
 
-    The question is put as the taught ones were: in their pattern, after their system message.
-    Raises `DataError` for a blank question, `TooLongError` for one that leaves no room to answer.
-    An answer ends where the model's context does.
+    The question is rendered like the taught ones: in their template, after their system message.
+    The answer is truncated at the model's context length.
+
+    Raises:
+        DataError: the question is empty.
+        TooLongError: the question leaves no room for an answer.
+
     """
     question_text = nfc(question.strip())
     if not question_text:
-        raise DataError("the question is blank. Write what the model is to answer.")
+        raise DataError("the question is empty. Write a question for the model.")
     from jangin.inference.continuous_batching import GenerationRequest
     from jangin.inference.generate import complete
     from jangin.models.loading import load_tokenizer, load_trained
@@ -117,7 +121,7 @@ def answer_question(
 
 
 def shared_system_message(examples: Sequence[Example]) -> tuple[Message, ...]:
-    """The system message that every example begins with; empty where they differ or have none."""
+    """The system message that all examples start with; empty if they differ or have none."""
     first = {example.prompt[0] if example.prompt else None for example in examples}
     message = first.pop() if len(first) == 1 else None
     return (message,) if message is not None and message.role == "system" else ()
@@ -126,9 +130,9 @@ def shared_system_message(examples: Sequence[Example]) -> tuple[Message, ...]:
 def nearest_example(
     question: str, answer: str, examples: Sequence[Example], pattern: PromptTemplate = NO_TEMPLATE
 ) -> tuple[Example | None, float]:
-    """The taught example behind an answer: same answer first, then the most similar question.
+    """(example, similarity of its question): same answer first, then the most similar question.
 
-    Questions are compared without what the pattern puts around all of them.
+    Questions are compared without the template around them.
     """
     from rapidfuzz import fuzz
 

@@ -1,4 +1,4 @@
-"""Write many answers at once: where one ends, the next prompt begins in the same step."""
+"""Continuous batching scheduler: when an answer ends, the next prompt takes over its row."""
 
 import random
 from collections import deque
@@ -13,56 +13,56 @@ from jangin.inference.detokenizer import IncrementalDetokenizer
 from jangin.inference.sampling import GREEDY, SamplingStep, sample_tokens, top_log_probs
 
 _PROMPT_TOKENS = 1024
-"""Prompts of at most this many tokens begin in one step, so that no step waits for all of them."""
+"""Prompt tokens admitted in one step, so that running answers do not wait for all prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One answer that is wanted."""
+    """A prompt and how its answer is to be generated."""
 
     prompt_ids: Sequence[int]
     max_new_tokens: int = 256
     temperature: float = 0.0
-    """0 takes the likeliest token at each place."""
+    """0 means greedy."""
     top_p: float = 1.0
     """Only the likeliest tokens that together have this probability are drawn from."""
     seed: int = 0
-    """The same seed draws the same answer, whatever else is asked at the same time."""
+    """Equal seeds give equal answers, whatever else is in the batch."""
     stop_strings: tuple[str, ...] = ()
     """The answer ends before the first of them."""
     logprobs: bool = False
     """Record the log-probability of every token."""
     top_logprobs: int = 0
-    """Record so many of the likeliest tokens at each place too."""
+    """Also record this many of the likeliest tokens at each position."""
 
 
 @dataclass(slots=True)
 class ActiveRequest:
-    """An answer as far as it is written."""
+    """A request with its answer so far."""
 
     index: int
-    """Of the request, in the order of adding."""
+    """Index of the request, in the order of adding."""
     request: GenerationRequest
     detokenizer: IncrementalDetokenizer | None
-    """None where nobody looks at the text before the end."""
+    """None where the text is needed only at the end."""
     random: random.Random
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     top_logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
     finished: bool = False
-    """It ended by a stop token or a stop string."""
+    """Ended by a stop token or a stop string."""
     ended: bool = False
-    """It ended, be it by its limit."""
+    """Ended, possibly by its token limit."""
 
     def sampling(self) -> SamplingStep:
-        """How the next token is chosen."""
+        """Sampling parameters of the next token; draws its random number."""
         request = self.request
         if request.temperature == 0:
             return GREEDY
         return SamplingStep(request.temperature, request.top_p, self.random.random())
 
     def append(self, token: int, stop_ids: frozenset[int]) -> None:
-        """Write one more token."""
+        """Append a token and update whether the answer has ended."""
         self.token_ids.append(token)
         self.finished = token in stop_ids
         if self.detokenizer is not None and not self.finished:
@@ -72,7 +72,7 @@ class ActiveRequest:
 
 
 class ContinuousBatcher:
-    """Answers being written, and requests that wait for a row."""
+    """Running answers, and requests that wait for a row."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class ContinuousBatcher:
         *,
         streamed: bool = False,
     ) -> None:
-        """At most `rows` answers at a time; `streamed` keeps the text of all of them up to date.
+        """At most `rows` answers at a time; `streamed` keeps their text up to date.
 
-        The tokenizer is needed for stop strings and watched text alone.
+        The tokenizer is needed only for stop strings and streamed text.
         """
         self.decoder = decoder
         self.tokenizer = tokenizer
@@ -97,7 +97,7 @@ class ContinuousBatcher:
         self._added = 0
 
     def add(self, request: GenerationRequest) -> int:
-        """Queue a request; returns its number."""
+        """Queue a request and return its index."""
         if not request.prompt_ids:
             raise ValueError("a request needs at least one prompt token")
         needs_text = self.streamed or bool(request.stop_strings)
@@ -112,7 +112,7 @@ class ContinuousBatcher:
 
     @torch.inference_mode()
     def cancel(self, index: int) -> None:
-        """Forget a request, waiting or half written; one that has ended is let be."""
+        """Drop a waiting or running request; no effect on one that has ended."""
         self.waiting = deque(answer for answer in self.waiting if answer.index != index)
         for answer in self.active:
             answer.ended = answer.ended or answer.index == index
@@ -120,7 +120,7 @@ class ContinuousBatcher:
 
     @torch.inference_mode()
     def step(self) -> list[ActiveRequest]:
-        """Write one token of each answer in a row; returns these answers."""
+        """Generate one token of each running answer; returns these answers."""
         running = len(self.active)
         self.active += self._admitted()
         if not self.active:
@@ -138,12 +138,12 @@ class ContinuousBatcher:
         return stepped
 
     def run(self) -> Iterator[list[ActiveRequest]]:
-        """Steps until nothing is left to write."""
+        """Steps until no request is left."""
         while self.waiting or self.active:
             yield self.step()
 
     def _admitted(self) -> list[ActiveRequest]:
-        """Requests that begin now: in their order, as rows and this step's tokens allow."""
+        """Requests that start in this step, in order, as free rows and `_PROMPT_TOKENS` allow."""
         admitted: list[ActiveRequest] = []
         if self.active and not self.decoder.joins:
             return admitted
@@ -168,7 +168,7 @@ class ContinuousBatcher:
             self.active[row].top_logprobs.append(pairs[:top])
 
     def _drop_ended(self) -> None:
-        """Let the last answers take over the rows of those that ended."""
+        """Remove ended answers; the last rows move into the free ones."""
         unfinished = [row for row, answer in enumerate(self.active) if not answer.ended]
         if len(unfinished) == len(self.active):
             return

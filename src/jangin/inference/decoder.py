@@ -1,7 +1,8 @@
-"""Logits of the next token of many answers at once, by the fastest way exact for a family.
+"""Next-token logits of a batch: packed with our KV cache, or padded with the model's own.
 
-Continuous: each step is one packed row in which new prompts join the answers being written.
-Padded: the model's own attention and cache; a batch is written to its end before the next begins.
+Continuous: each step is one packed row in which new prompts join the running answers. It is used
+where a probe finds it exact for the model. Padded: transformers' attention and cache; a batch
+finishes before the next one starts.
 
 Shapes: R answers, T tokens, V vocabulary.
 """
@@ -32,23 +33,23 @@ _reasons: "WeakKeyDictionary[torch.nn.Module, str]" = WeakKeyDictionary()
 
 
 class Decoder(Protocol):
-    """Keeps what was read of each answer's tokens."""
+    """Next-token logits of the running answers, whose tokens it caches."""
 
     joins: bool
-    """Whether new answers may begin while others are being written."""
+    """Whether new answers may start while others are running."""
 
     def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens: one for each known answer, prompts for new ones."""
 
     def keep(self, order: Sequence[int]) -> None:
-        """Forget all answers but these, which are then numbered in this order.
+        """Drop all answers except these rows, which become rows 0, 1, ... in this order.
 
-        An answer may only stay where it is or move to a lower number.
+        A row may only keep its index or move to a lower one.
         """
 
 
 class ContinuousDecoder:
-    """One packed row per step, and a cache in place of which rows are taken over by new answers."""
+    """One packed row per step, and a cache whose rows are reused by new answers."""
 
     joins = True
 
@@ -82,7 +83,7 @@ class ContinuousDecoder:
         return torch.as_tensor(output.logits[0])
 
     def keep(self, order: Sequence[int]) -> None:
-        """Move the cache of answers that change their number."""
+        """Move the cached rows that change their index."""
         for target, source in enumerate(order):
             if source != target:
                 self.cache.move(source, target, self.lengths[source])
@@ -90,7 +91,7 @@ class ContinuousDecoder:
 
     @contextmanager
     def only_last_tokens(self) -> Iterator["ContinuousDecoder"]:
-        """Within this context the last feed-forward network computes only what is read.
+        """Context in which the last feed-forward network computes the last token of each row only.
 
         Nothing but the last token of a prompt is read after the last layer's attention. In a
         starter of two layers that is a third of a prompt's arithmetic.
@@ -168,9 +169,10 @@ class PaddedDecoder:
 
 @contextmanager
 def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
-    """A decoder of at most `rows` answers; the model is as it was when the context ends.
+    """A decoder of at most `rows` answers; restores the model's attention and mode at the end.
 
-    Until then the model is in evaluation mode and attends for the decoder alone.
+    Until then the model is in evaluation mode and must not be used otherwise. `tokens`: expected
+    length of the longest prompt with its answer.
     """
     base = base_model(model)
     before, training = base.config._attn_implementation, model.training
@@ -194,7 +196,7 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
 
 
 def rows_that_fit(model: Any, tokens: int) -> int:
-    """How many answers, prompts included, of this many tokens a third of the free memory holds."""
+    """Number of rows of `tokens` tokens whose KV cache fits into a third of the free memory."""
     base = base_model(model)
     config, weight = base.config.get_text_config(), next(base.parameters())
     heads = getattr(config, "num_key_value_heads", None) or getattr(
@@ -213,7 +215,7 @@ def rows_that_fit(model: Any, tokens: int) -> int:
 
 
 def _why_padded(base: Any, plain: str) -> str:
-    """A static look, then a probe on a few tokens; leaves the attention to be set."""
+    """Why this model cannot be decoded continuously, else empty: by its config, then by a probe."""
     if not getattr(base, "_supports_attention_backend", False):
         return "its attention cannot be replaced"
     config = base.config.get_text_config()
@@ -223,7 +225,7 @@ def _why_padded(base: Any, plain: str) -> str:
 
 @torch.inference_mode()
 def _probe(base: Any, plain: str) -> str:
-    """Compare logits of two rows written together with those of each row read at once."""
+    """Compare logits of two rows decoded together with those of each row in one forward pass."""
     base.set_attn_implementation(plain)
     device = next(base.parameters()).device
     separate = []

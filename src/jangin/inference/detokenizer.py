@@ -1,14 +1,14 @@
-"""The text of an answer while its tokens come: whole characters only, and stop strings found."""
+"""Incremental detokenizer: complete characters only, with detection of stop strings."""
 
 from collections.abc import Sequence
 from typing import Any
 
 _INCOMPLETE = "\ufffd"
-"""What tokenizers decode the first bytes of a character to."""
+"""Decoded in place of an incomplete character."""
 
 
 class IncrementalDetokenizer:
-    """Text of a growing list of tokens, decoded a few tokens at a time."""
+    """Text of a growing list of token ids, decoded a few tokens at a time."""
 
     def __init__(self, tokenizer: Any, stop_strings: Sequence[str]) -> None:
         """`stop_strings` end the text before their first occurrence."""
@@ -17,13 +17,13 @@ class IncrementalDetokenizer:
         self.ids: list[int] = []
         self.text = ""
         self.stopped = False
-        """Whether a stop string was written; `text` then ends before it."""
+        """Whether a stop string occurred; `text` then ends before it."""
         self._decode_start = 0
         self._decoded = 0
         self._emitted = 0
 
     def add(self, token: int) -> None:
-        """Take in one more token."""
+        """Append a token id."""
         self.ids.append(token)
         # The tokens before are decoded too, because some tokenizers put spaces between tokens.
         decoded_before = self._decode(self.ids[self._decode_start : self._decoded])
@@ -36,7 +36,7 @@ class IncrementalDetokenizer:
         self._apply_stop_strings(before)
 
     def next_text(self) -> str:
-        """Text that is new since the last call and sure to stay."""
+        """Text that is new since the last call and that later tokens cannot change."""
         text = self.text.lstrip()
         certain = text if self.stopped else text[: len(text) - self._stop_prefix_length(text)]
         certain = certain.rstrip()
@@ -45,11 +45,11 @@ class IncrementalDetokenizer:
         return piece
 
     def final_text(self) -> str:
-        """The answer's text, white space at both ends taken off."""
+        """The text of the answer without surrounding white space."""
         return (self.text if self.stopped else self._decode(self.ids)).strip()
 
     def remaining_text(self) -> str:
-        """What of the final text was not shown."""
+        """The part of the final text that `next_text` has not returned."""
         return self.final_text()[self._emitted :]
 
     def _apply_stop_strings(self, before: int) -> None:
@@ -62,7 +62,7 @@ class IncrementalDetokenizer:
             self.text, self.stopped = self.text[: min(positions)], True
 
     def _stop_prefix_length(self, text: str) -> int:
-        """Length of the longest end of the text with which a stop string begins."""
+        """Length of the longest suffix of the text that is a prefix of a stop string."""
         return max(
             (
                 size

@@ -1,7 +1,7 @@
-"""A text encoder of the Hugging Face hub or in a folder: texts become vectors of length 1.
+"""Text embedding with transformers: unit vectors from an encoder of the hub or of a folder.
 
-Vectors are those of sentence-transformers: its files say how token vectors are pooled, what is put
-before a text, and where a text is cut.
+The vectors equal those of sentence-transformers: its files define pooling, prompts (prefixes) and
+the maximum length.
 """
 
 import json
@@ -31,18 +31,18 @@ KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 INSTRUCTED = (
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 )
-"""What the instructed E5 models are trained to see before a query; passages stand bare."""
+"""Query prefix of the instructed E5 models; passages have none."""
 PASSAGE_NAMES = ("passage", "document")
 BATCH_TOKENS = 2048
 """Tokens of one forward pass, padding included."""
 BATCH_TEXTS = 128
 LARGEST_LENGTH = 100_000
-"""Tokenizers that know no limit say something astronomical."""
+"""Larger limits mean none: tokenizers without a limit report a huge number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How an encoder's authors want it to be used."""
+    """Pooling, prefixes and limit that an encoder was trained with."""
 
     pooling: Pooling = "mean"
     query_prefix: str = ""
@@ -51,7 +51,7 @@ class Recipe:
     """0: as many as the model takes."""
 
     def prefix(self, role: TextRole) -> str:
-        """What is put before a text."""
+        """Prefix of a text in this role."""
         return self.query_prefix if role == "query" else self.passage_prefix
 
 
@@ -63,8 +63,12 @@ def open_encoder(
 ) -> TextEncoder:
     """The encoder of these settings; weights are loaded with the first texts.
 
-    `folder` is where relative paths start. Raises `ConfigError` where there is no encoder, or one
-    that is used in another way than ours, and `MachineError` where the hub cannot be reached.
+    Relative paths start at `folder`.
+
+    Raises:
+        ConfigError: the folder has no encoder, or one with unsupported layers or pooling.
+        MachineError: the hub cannot be reached.
+
     """
     from jangin.inference.local_chat import folder_identity
 
@@ -88,10 +92,13 @@ def open_encoder(
 
 
 def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
-    """What the files of sentence-transformers say, or what the model's name does.
+    """The recipe in the files of sentence-transformers; prefixes by the model's name if missing.
 
-    `read` gives the JSON of a file in the model's folder, or None. Raises `ConfigError` for an
-    encoder with layers or a pooling that ours does not have.
+    `read` returns the JSON content of a file in the model's folder, or None.
+
+    Raises:
+        ConfigError: the encoder has unsupported layers or pooling.
+
     """
     modules = read("modules.json") or []
     kinds = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
@@ -141,7 +148,7 @@ def _prefixes(name: str, read: Callable[[str], Any]) -> tuple[str, str]:
 
 
 def _folder_json(folder: Path, name: str) -> Any:
-    """A file of a folder; None where it has none such."""
+    """JSON content of a file; None if it does not exist."""
     path = folder / name
     if not path.is_file():
         return None
@@ -152,14 +159,14 @@ def _folder_json(folder: Path, name: str) -> Any:
 
 
 def _commit(config: HubEncoder) -> str:
-    """The commit that a branch or tag stands for; raises `MachineError` where nobody knows it."""
+    """The commit of a branch or tag; raises `MachineError` if it is unknown."""
     from jangin.inference.local_chat import hub_identity
 
     return hub_identity(config.id, config.revision).removeprefix("hub ")
 
 
 def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
-    """A file of a hub model, from the cache or the hub; None where the model has none such."""
+    """JSON content of a file of a hub model, from cache or hub; None if the model lacks it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -167,7 +174,7 @@ def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
         path = Path(hf_hub_download(config.id, name, revision=config.revision))
         return _folder_json(path.parent, path.name)
     except LocalEntryNotFoundError:
-        say(f"{config.id}: {name} is not in the cache and the hub is not reached; taken as absent")
+        say(f"{config.id}: {name} is not cached and the hub is unreachable; treated as missing")
         return None
     except EntryNotFoundError:
         return None
@@ -175,7 +182,7 @@ def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
 
 @dataclass(slots=True)
 class TransformersEncoder:
-    """A transformer whose token vectors are pooled; texts of like length share a batch."""
+    """A transformer with pooled token vectors; texts of similar length share a batch."""
 
     source: str
     """Identity of the weights and of how they are used."""
@@ -188,7 +195,12 @@ class TransformersEncoder:
     _tokenizer: Any = field(default=None, repr=False)
 
     def encode(self, texts: Sequence[str], role: TextRole) -> "NDArray[np.float32]":
-        """Vectors of length 1, shape [texts, width]; equal texts are computed once."""
+        """Unit vectors (texts, width) float32 on the CPU; equal texts are computed once.
+
+        Raises:
+            MachineError: the weights cannot be loaded.
+
+        """
         import numpy as np
         import torch
 
@@ -258,7 +270,7 @@ class TransformersEncoder:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places in batches of like lengths, the longest texts first, so that memory shows at once."""
+    """Indices in batches of similar lengths, longest first, so that memory peaks at the start."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         longest = lengths[batch[0]] if batch else 0

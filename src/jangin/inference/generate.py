@@ -1,4 +1,4 @@
-"""Answers of a model to conversations: all at once, or as a stream of pieces of text."""
+"""Batch and streaming generation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import render_prompts
 
 _LIKELY_TOKENS = 256
-"""The cache is made for answers of at most so many tokens; longer ones make it grow."""
+"""The cache is allocated for answers of this many tokens; longer ones make it grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class Generation:
     """One answer."""
 
     text: str
-    """Without the stop token or stop string, white space at both ends taken off."""
+    """Without stop token, stop string and surrounding white space."""
     token_ids: tuple[int, ...]
     """With the stop token, if it was reached."""
     finished: bool
-    """False if `max_new_tokens` cut it off."""
+    """False if it was truncated at `max_new_tokens`."""
     logprobs: tuple[float, ...] = ()
-    """Of each token, in nats, before temperature and top-p; empty if not asked for."""
+    """Of each token, in nats, before temperature and top-p; empty if not requested."""
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
-    """(token, log-probability) of the likeliest at each place; empty if not asked for."""
+    """(token, log-probability) of the likeliest at each position; empty if not requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class StreamedToken:
     """One token of a streamed answer."""
 
     request: int
-    """Which of the requests it belongs to."""
+    """Index of the request."""
     token_id: int
     text: str
-    """What became sure with this token; may be empty. An answer's pieces make up its text."""
+    """Text that this token completed; may be empty. Concatenated, they are the answer's text."""
     generation: Generation | None = None
     """The whole answer, with its last token."""
 
@@ -55,9 +55,9 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> list[Generation]:
-    """The model's answer to each conversation, in the order asked; greedy unless told otherwise.
+    """The model's answer to each conversation, in order; greedy by default.
 
-    Every prompt has a seed of its own, made of `seed` and its place in the list.
+    Every prompt has a seed of its own, derived from `seed` and its index.
     """
     requests = [
         GenerationRequest(
@@ -71,7 +71,7 @@ def generate(
 def complete(
     model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
 ) -> list[Generation]:
-    """The answer to each request, in the order asked; at most `batch_size` at a time."""
+    """The answer to each request, in order; at most `batch_size` at a time."""
     answers: dict[int, Generation] = {}
     stop_ids = stop_tokens(model, tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=False):
@@ -82,9 +82,9 @@ def complete(
 def stream(
     model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
 ) -> Iterator[StreamedToken]:
-    """Pieces of all answers as they are written.
+    """Tokens of all answers as they are generated.
 
-    The model is the stream's own until the last piece is taken or the iterator is closed.
+    The model must not be used otherwise until the iterator is exhausted or closed.
     """
     stop_ids = stop_tokens(model, tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=True):
@@ -116,11 +116,11 @@ def steps(
     *,
     streamed: bool,
 ) -> Iterator[list[tuple[int, ActiveRequest]]]:
-    """(number of the request, answer so far) of all answers that each step adds a token to."""
+    """For each step: (index of the request, answer so far) of the answers that got a token."""
     if not requests:
         return
-    # Shortest first: a later prompt is about as long as an earlier one has grown meanwhile, and
-    # the shorter rows of a step cost as much as its longest.
+    # Shortest first, so that rows of a step have about equal lengths: a new prompt is as long as
+    # running answers have become, and every row costs as much as the longest.
     order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids))
     longest = len(requests[order[-1]].prompt_ids)
     tokens = longest + min(_LIKELY_TOKENS, max(answer.max_new_tokens for answer in requests))

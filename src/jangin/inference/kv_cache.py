@@ -1,4 +1,4 @@
-"""Attention of one step of generation, registered with transformers under our name.
+"""KV cache and the attention of one generation step; registered with transformers as `NAME`.
 
 A step is one packed row: a token for each answer that is being written, then whole prompts of
 answers that begin. The first kind attends to its cache, the second to itself, causally.
@@ -27,21 +27,21 @@ _ROUND = 32
 class KeyValueCache:
     """Keys and values of every layer in tensors that are allocated once and written in place.
 
-    A layer's tensors (R, K, C, D) come into being when it first writes, so no config is asked for
-    their shapes. What was never looked at is not even cleared, so the memory stays unused.
+    A layer's tensors (R, K, C, D) are allocated at its first write, in the dtype and on the device
+    of its keys, so no config is needed. Unused parts are not cleared, so they take no memory.
     """
 
     def __init__(self, rows: int, tokens: int = 0) -> None:
-        """Room for this many rows of this many tokens; the tokens grow when they must."""
+        """Capacity in rows and in tokens per row; the latter grows when needed."""
         self.rows = rows
         self.tokens = _rounded(tokens)
         self.cleared = 0
         self.layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def reserve(self, tokens: int) -> None:
-        """Make room for rows of this many tokens, with half as much again when it has to grow.
+        """Ensure a capacity of `tokens` per row; it grows by half at least.
 
-        All of them are numbers then: masked out, a key of NaN would still spoil the row.
+        Clears them to 0: even a masked key of NaN would make the whole row NaN.
         """
         if tokens > self.tokens:
             self.tokens = _rounded(max(tokens, self.tokens * 3 // 2))
@@ -57,7 +57,10 @@ class KeyValueCache:
     def write(
         self, layer: int, key_BKTD: torch.Tensor, value_BKTD: torch.Tensor, step: "Step"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put the step's keys and values where they belong; returns the layer's tensors."""
+        """Write keys and values (B=1, K, T, D) of a step into its rows, in place.
+
+        Returns the key and value tensors of the layer (R, K, C, D), not copied.
+        """
         if layer not in self.layers:
             self.layers[layer] = self._new(key_BKTD), self._new(value_BKTD)
         cache_indices = step.cache_indices(key_BKTD.shape[1])
@@ -67,7 +70,7 @@ class KeyValueCache:
         return self.layers[layer]
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        """Copy the first tokens of one row over another."""
+        """Copy the first `tokens` of row `source` to row `target` in every layer, in place."""
         for pair in self.layers.values():
             for cache_RKCD in pair:
                 cache_RKCD[target, :, :tokens] = cache_RKCD[source, :, :tokens]
@@ -91,7 +94,7 @@ def _rounded(tokens: int) -> int:
 
 @dataclass(slots=True)
 class Step:
-    """What every layer needs to know about a step; travels through `forward`'s kwargs."""
+    """State of one step for every layer, passed through the kwargs of `forward`."""
 
     cache: KeyValueCache
     written: int
@@ -135,7 +138,7 @@ class Step:
         )
 
     def cache_indices(self, heads: int) -> torch.Tensor:
-        """Index of each token and head in a layer's cache seen as a table of vectors (T x K)."""
+        """int64 (T * K,): index of each token and head in the cache viewed as (R * K * C, D)."""
         if heads not in self._indices:
             heads_K = torch.arange(heads, device=self.rows_T.device)
             rows_TK = self.rows_T[:, None] * heads + heads_K
@@ -145,7 +148,10 @@ class Step:
         return self._indices[heads]
 
     def mask(self, window: int | None, like: torch.Tensor) -> torch.Tensor:
-        """What to add to scores (R, 1, 1, S): a row sees itself and what it wrote, or a window."""
+        """Added to scores (R, 1, 1, S), in the dtype of `like`: 0 where visible, -inf elsewhere.
+
+        A row sees its cached tokens and its new one, or the last `window` of them.
+        """
         window = window if window and window < self.longest else None
         if window not in self._masks:
             own_R1 = self.positions_T[: self.written, None]
@@ -171,16 +177,18 @@ def cached_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of a step's rows to their cache and of its prompts to themselves: (B, T, H, D).
 
-    Raises `UnpackableError` for what a family adds to attention and this does not compute.
+    Raises:
+        UnpackableError: the family adds something to attention that is not computed here.
+
     """
     pair = step.cache.write(int(module.layer_idx), key_BKTD, value_BKTD, step)  # type: ignore[arg-type]  # an int, which torch's stubs cannot know
     written, parts = step.written, []
     if written:
         key_RKSD, value_RKSD = (x[:written, :, : step.longest] for x in pair)
         heads, size = key_RKSD.shape[1], query_BHTD.shape[-1]
-        # The query heads that share keys stand where a row's further queries would.
+        # Query heads that share a key head take the axis of queries: (R, K, G, D).
         query_RKGD = query_BHTD[0, :, :written].transpose(0, 1).reshape(written, heads, -1, size)
-        # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
+        # None as argument means no window whatever the module's attribute: EXAONE's full layers.
         window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
         out_RKGD = scaled_dot_product_attention(
             query_RKGD,

@@ -1,4 +1,4 @@
-"""A ChatModel in this process: requests join a continuous batch while others are being written."""
+"""`ChatModel` over a model in this process; requests join a running continuous batch."""
 
 import asyncio
 import queue
@@ -16,13 +16,15 @@ NAMESPACE = "model-digest"
 
 
 def folder_identity(folder: Path, ledger: Ledger) -> str:
-    """Digest of a model folder's files, remembered until one of them changes.
+    """Content digest of a model folder, cached until a size or modification time changes.
 
-    Raises `ConfigError` where the folder holds no model.
+    Raises:
+        ConfigError: the folder has no config.json.
+
     """
     if not (folder / "config.json").exists():
         raise ConfigError(
-            f"{folder} is no model folder: it has no config.json. Correct `base: path` of the "
+            f"{folder} is not a model folder: it has no config.json. Correct `base: path` of the "
             "teacher."
         )
     files = files_of(folder)
@@ -37,7 +39,12 @@ def folder_identity(folder: Path, ledger: Ledger) -> str:
 
 
 def hub_identity(model_id: str, revision: str) -> str:
-    """The commit that a branch or tag of the hub stands for; the config is fetched if needed."""
+    """The commit of a branch or tag on the hub; downloads the config if needed.
+
+    Raises:
+        MachineError: the model cannot be loaded.
+
+    """
     from transformers import AutoConfig
 
     from jangin.models.loading import loading_error
@@ -57,7 +64,7 @@ class _PendingRequest:
     loop: asyncio.AbstractEventLoop
 
     def resolve(self, result: ChatReply | JanginError) -> None:
-        """From the writing thread: hand the outcome to the loop that waits."""
+        """Pass the result from the generation thread to the event loop that waits for it."""
         self.loop.call_soon_threadsafe(_resolve, self.reply, result)
 
 
@@ -72,11 +79,11 @@ def _resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError
 
 @dataclass(slots=True)
 class LocalChat:
-    """Writes replies with a model on this machine, in a thread of its own.
+    """Generates replies with a model on this machine, in a thread of its own.
 
     The schema of a request is not enforced: the prompt has to ask for JSON. A sampled reply
-    depends on the request alone; a greedy one too, but for rounding where others are written at
-    the same time.
+    depends on the request alone; so does a greedy one, except for rounding that depends on the
+    other requests of the batch.
     """
 
     model: str
@@ -90,16 +97,22 @@ class LocalChat:
     )
     _thread: threading.Thread | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Held while a request is queued, and while the thread makes sure that none is left."""
+    """Held while a request is queued, and while the thread checks that the queue is empty."""
     _loaded: tuple[Any, Any] | None = field(default=None, repr=False)
 
     @property
     def batch_size(self) -> int:
-        """Twice the rows, so that a row is never free while there is work."""
+        """Concurrent requests: twice the rows, so that no row is idle while requests wait."""
         return 2 * self.rows
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The model's answer; raises `TooLongError` where it cannot fit into the context."""
+        """The model's reply.
+
+        Raises:
+            TooLongError: prompt and reply together exceed the context length.
+            ChatError: generation failed, or the model was closed.
+
+        """
         loop = asyncio.get_running_loop()
         pending = _PendingRequest(request, loop.create_future(), loop)
         with self._lock:
@@ -110,7 +123,7 @@ class LocalChat:
         return await pending.reply
 
     async def close(self) -> None:
-        """Stop writing; the model stays loaded and may be asked again."""
+        """Stop generating; the model stays loaded for later requests."""
         with self._lock:
             thread = self._thread
             self._queue.put(None)
@@ -119,7 +132,7 @@ class LocalChat:
         self._queue = queue.SimpleQueue()
 
     def _serve(self) -> None:
-        """The thread: write whatever is asked until `close`, or until something breaks."""
+        """The thread: serve requests until `close` or an error."""
         active: dict[int, _PendingRequest] = {}
         problem: JanginError = ChatError(f"model {self.model!r} was closed. Run again.")
         try:
@@ -138,7 +151,7 @@ class LocalChat:
                     pending.resolve(problem)
 
     def _generate(self, new: list[_PendingRequest], active: dict[int, _PendingRequest]) -> bool:
-        """Write until nothing is left; what is asked meanwhile joins. False once it shall stop."""
+        """Generate until no request is left; new ones join. Returns False after `close`."""
         from jangin.inference.continuous_batching import ContinuousBatcher
         from jangin.inference.decoder import open_decoder, rows_that_fit
         from jangin.inference.generate import stop_tokens
@@ -166,7 +179,7 @@ class LocalChat:
         return running
 
     def _queued(self) -> tuple[list[_PendingRequest], bool]:
-        """(what was asked meanwhile, whether to go on)."""
+        """(requests queued meanwhile, False after `close`)."""
         received: list[_PendingRequest] = []
         while True:
             try:
@@ -179,7 +192,7 @@ class LocalChat:
 
 
 TYPICAL_TOKENS = 2048
-"""The cache is made for prompts and answers of so many tokens; longer ones make it grow."""
+"""The cache is allocated for this many tokens per prompt and reply; longer ones make it grow."""
 
 
 def _load(path: str, revision: str | None) -> tuple[Any, Any]:
@@ -196,14 +209,14 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
         raise loading_error(path, error) from error
     if not tokenizer.chat_template:
         raise ConfigError(
-            f"{path} has no chat template, so nobody knows how it writes a turn. "
+            f"{path} has no chat template, so conversations cannot be rendered. "
             "Choose its instruct version as a teacher."
         )
     return (model.cuda() if torch.cuda.is_available() else model).eval(), tokenizer
 
 
 def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, name: str) -> Any:
-    """The answer to write, or None where it cannot be written and the asker was told."""
+    """The request for the batch; None if it is too long, which resolves `pending` with an error."""
     from jangin.inference.continuous_batching import GenerationRequest
     from jangin.models.tokens.chat_template import render_prompts
 
@@ -213,8 +226,8 @@ def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, 
         pending.resolve(
             TooLongError(
                 f"the prompt has {len(ids):,} tokens and the reply may take "
-                f"{request.max_tokens:,}, more than the {context:,} of model {name!r}. Make the "
-                "text or max_tokens smaller."
+                f"{request.max_tokens:,}, more than the {context:,} tokens of model {name!r}. "
+                "Shorten the text or lower max_tokens."
             )
         )
         return None

@@ -1,4 +1,4 @@
-"""The next token of each answer: the likeliest, or one drawn by temperature and top-p.
+"""Greedy, temperature and top-p sampling of the next token.
 
 A row's choice depends on its own logits, settings and draw alone, never on its neighbours.
 
@@ -16,21 +16,24 @@ _CANDIDATES = 256
 
 @dataclass(frozen=True, slots=True)
 class SamplingStep:
-    """How one row chooses."""
+    """How the next token of one row is chosen."""
 
     temperature: float
-    """Logits are divided by it; 0 takes the likeliest token."""
+    """Divides the logits; 0 means greedy."""
     top_p: float
     """Only the likeliest tokens that together have this probability can be chosen."""
     uniform: float
-    """Uniform in [0, 1): which of them it is."""
+    """Random number in [0, 1) that selects one of them."""
 
 
 GREEDY = SamplingStep(temperature=0, top_p=1, uniform=0)
 
 
 def sample_tokens(logits_RV: torch.Tensor, draws: Sequence[SamplingStep]) -> list[int]:
-    """One token per row."""
+    """Token id of each row, for logits (R, V) of any float dtype and device.
+
+    Probabilities are fp32, their cumulative sums fp64.
+    """
     chosen = _likeliest(logits_RV)
     sampled = [row for row, draw in enumerate(draws) if draw.temperature > 0]
     for nucleus in (False, True):
@@ -52,9 +55,10 @@ def sample_tokens(logits_RV: torch.Tensor, draws: Sequence[SamplingStep]) -> lis
 def top_log_probs(
     logits_RV: torch.Tensor, chosen: Sequence[int], top: int
 ) -> tuple[list[float], list[tuple[tuple[int, float], ...]]]:
-    """(of the chosen token, (token, log-probability) of the `top` likeliest) for each row.
+    """Log-probabilities of chosen and of the likeliest tokens, from logits (R, V).
 
-    In nats, of the model's own distribution: before temperature and top-p.
+    Returns for each row the one of its `chosen` token, and (token, log-probability) of the `top`
+    likeliest. In nats, computed in fp32, before temperature and top-p.
     """
     log_RV = logits_RV.float().log_softmax(-1)
     own = log_RV.gather(1, torch.tensor(chosen, device=log_RV.device)[:, None])[:, 0].tolist()
@@ -64,14 +68,14 @@ def top_log_probs(
 
 
 def _likeliest(logits_RV: torch.Tensor) -> list[int]:
-    if logits_RV.device.type == "cpu":  # numpy's argmax takes a twelfth of torch's time here
+    if logits_RV.device.type == "cpu":  # numpy's argmax takes a twelfth of torch's time
         return [int(token) for token in logits_RV.float().numpy().argmax(-1)]
     return [int(token) for token in logits_RV.argmax(-1).tolist()]
 
 
 def _from_all(probability_RV: torch.Tensor, uniform_R1: torch.Tensor) -> list[int]:
     sums_RV = probability_RV.cumsum(-1, dtype=torch.float64)
-    # The product may round up to the sum itself; what reaches it first is the last to be drawn.
+    # The product may round up to the sum itself: never beyond the first token that reaches it.
     last_R1 = (sums_RV < sums_RV[:, -1:]).sum(-1, keepdim=True)
     indices_R1 = torch.searchsorted(sums_RV, uniform_R1 * sums_RV[:, -1:], right=True)
     return [int(index) for index in torch.minimum(indices_R1, last_R1)[:, 0].tolist()]
@@ -100,7 +104,7 @@ def _candidate_index(
     top_p_R1: torch.Tensor,
     uniform_R1: torch.Tensor,
 ) -> torch.Tensor:
-    """Which candidate (R, 1) the number falls on, among those needed to reach top-p."""
+    """Index (R, 1) of the candidate that `uniform` selects among those needed to reach top-p."""
     last_R1 = ((sums_RN - likeliest_RN) < top_p_R1).sum(-1, keepdim=True) - 1
     target_R1 = uniform_R1 * sums_RN.gather(1, last_R1)
     return torch.minimum(torch.searchsorted(sums_RN, target_R1, right=True), last_R1)

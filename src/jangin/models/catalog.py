@@ -1,4 +1,4 @@
-"""Stage `catalog`: the base model, pinned: a small starter of our own, a hub model, or a folder."""
+"""Stage `catalog`: the pinned base model, which is a starter, a hub model or a local folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +58,7 @@ class CatalogConfig(StageConfig):
 
 
 def name_of(base: Starter | Hub | Local) -> str:
-    """What people call a base model."""
+    """Display name of a base model."""
     if isinstance(base, Hub):
         return base.id if base.revision == "main" else f"{base.id}@{base.revision}"
     if isinstance(base, Local):
@@ -67,16 +67,18 @@ def name_of(base: Starter | Hub | Local) -> str:
 
 
 def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> dict[str, Path]:
-    """{name: path} of the files of a local model, whose bytes bear identity.
+    """{name: path} of the files of a local model, whose contents enter the key of the artifact.
 
-    Raises `ConfigError`, with the `key` to correct, for a folder that holds no model.
+    Raises:
+        ConfigError: the folder has no config.json; names the `key` to correct.
+
     """
     if not isinstance(base, Local):
         return {}
     folder = project_folder / base.path
     if not (folder / "config.json").exists():
         raise ConfigError(
-            f"{folder} is no model folder: it has no config.json. Correct `models: {key}: path`."
+            f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
         )
     return files_of(folder)
 
@@ -88,10 +90,14 @@ def write_base(
     project_folder: Path,
     texts: list[str],
 ) -> dict[str, Any]:
-    """Make a starter in `target`, or refer there to a model elsewhere; returns what it is.
+    """Write a starter, or a reference to a model elsewhere, to `target`; returns its summary.
 
-    `location` is where a local model's place is noted, `texts` what a starter learns its
-    tokenizer from; raises `StageError` where it needs some and there is none.
+    `location`: file for the path of a local model; `texts`: training text of a starter's tokenizer.
+
+    Raises:
+        StageError: a starter has no text to train its tokenizer on.
+        MachineError, ConfigError: as `write_hub_reference`.
+
     """
     from jangin.models.references import write_hub_reference, write_local_reference
     from jangin.models.starter import make_starter
@@ -102,7 +108,7 @@ def write_base(
         return write_local_reference(target, (project_folder / base.path).resolve(), location)
     if not texts:
         raise StageError(
-            "a starter model learns its tokenizer from the project's text, and there is none. "
+            "a starter model trains its tokenizer on the project's text, and there is none. "
             "Add `documents: load`, or choose `base: {type: hub, id: ...}`."
         )
     return make_starter(

@@ -1,4 +1,4 @@
-"""Which device torch will use here, and in which precision. Cheap to import: no torch here."""
+"""Device, precision and free memory of this machine, found out without importing torch."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def choose_precision(
 ) -> Precision:
     """From the compute capability of each GPU, None where torch uses no GPU.
 
-    The least capable GPU decides; GPUs that do not tell theirs get fp32, which all compute.
+    The least capable GPU decides; fp32 where the capabilities are unknown.
     """
     if capabilities is None:
         return "bf16" if _BF16_FLAGS & cpu_flags else "fp32"
@@ -69,7 +69,7 @@ def choose_precision(
 
 @lru_cache(maxsize=1)
 def has_cuda() -> bool:
-    """True with an NVIDIA driver, a torch that was built for it, and a GPU that it may see."""
+    """True with an NVIDIA driver, a torch built for CUDA, and a visible GPU."""
     return sees_gpu(
         Path("/proc/driver/nvidia/version").exists(),
         _torch_version_file(),
@@ -78,14 +78,18 @@ def has_cuda() -> bool:
 
 
 def sees_gpu(driver: bool, torch_version: str, visible: str | None) -> bool:
-    """From a driver, the text of torch/version.py, and CUDA_VISIBLE_DEVICES."""
+    """Whether torch can use a GPU: `has_cuda` for given facts.
+
+    `driver`: an NVIDIA driver is loaded; `torch_version`: text of torch/version.py; `visible`:
+    value of CUDA_VISIBLE_DEVICES.
+    """
     built = re.search(r"""^cuda\b[^=\n]*=\s*['"]""", torch_version, re.MULTILINE)
     hidden = visible is not None and (not visible.strip() or visible.strip().startswith("-1"))
     return driver and built is not None and not hidden
 
 
 def _torch_version_file() -> str:
-    """torch/version.py, which tells what torch was built for; empty where there is none."""
+    """Text of torch/version.py, which names the CUDA version; empty without torch."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -96,7 +100,7 @@ def _torch_version_file() -> str:
 
 
 def _capabilities() -> list[tuple[int, int]]:
-    """Of every GPU; none where nvidia-smi does not tell."""
+    """Compute capability of every GPU; empty where nvidia-smi fails."""
     query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
         output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
@@ -106,7 +110,7 @@ def _capabilities() -> list[tuple[int, int]]:
 
 
 def read_capabilities(output: str) -> list[tuple[int, int]]:
-    """The lines of nvidia-smi, such as `7.5`; lines that are no capability are left out."""
+    """(major, minor) from lines of nvidia-smi such as `7.5`; other lines are skipped."""
     matches = (re.fullmatch(r"(\d+)\.(\d+)", line.strip()) for line in output.splitlines())
     return [(int(match[1]), int(match[2])) for match in matches if match]
 
@@ -123,14 +127,19 @@ _MIB = 2**20
 
 
 def available_bytes(device: Device = "cpu") -> int:
-    """Memory that a new run can have: free on this machine, or all of the first CUDA device."""
+    """Bytes available to a new run: free on this machine, or all of the first CUDA device.
+
+    Raises:
+        MachineError: nvidia-smi cannot be run.
+
+    """
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         try:
             output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
         except (OSError, subprocess.SubprocessError) as error:
             raise MachineError(
-                f"nvidia-smi does not tell the GPU's memory: {error}. Repair the NVIDIA driver."
+                f"nvidia-smi cannot report the GPU memory: {error}. Check the NVIDIA driver."
             ) from error
         return int(output.stdout.split()[0]) * _MIB
     limit = Path("/sys/fs/cgroup/memory.max")
@@ -150,7 +159,7 @@ def _free_bytes() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Let the highest resident size begin anew, where the system allows it."""
+    """Reset the peak resident size of this process to its current size, where that is allowed."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux, or a container that forbids it: the peak is the whole process's
@@ -158,7 +167,10 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Highest resident size in bytes of this process alone; ru_maxrss begins at its parent's."""
+    """Peak resident size of this process in bytes.
+
+    Not from `ru_maxrss`, which a child process inherits from its parent.
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

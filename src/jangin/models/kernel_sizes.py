@@ -1,4 +1,4 @@
-"""Block sizes and buffer limits of the training kernels, which the memory prediction counts with.
+"""Block sizes and buffer limits of the training kernels, shared with the memory prediction.
 
 No torch here, so that `jangin plan` can predict memory without loading it.
 """

@@ -1,4 +1,4 @@
-"""Load models and tokenizers from artifacts."""
+"""Loading of models and tokenizers from artifacts, and unwrapping of PEFT models."""
 
 import json
 import warnings
@@ -19,12 +19,17 @@ LOCATION = "location.json"
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of an artifact that holds a `model/` or an `adapter/`."""
+    """The tokenizer of an artifact with a `model/` or an `adapter/`.
+
+    Raises:
+        StoreError: neither folder has a tokenizer.json.
+
+    """
     for name in ("model", "adapter"):
         if (folder / name / "tokenizer.json").exists():
             return AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
     raise StoreError(
-        f"{folder} holds no tokenizer.json. Delete the folder and run again to make it anew."
+        f"{folder} has no tokenizer.json. Delete the folder and run again to create it."
     )
 
 
@@ -36,8 +41,13 @@ def load_model(
 ) -> Any:
     """The causal language model of a `base` or `model` artifact, ready to generate.
 
-    `dtype` auto keeps the checkpoint's. `adapter` is a PEFT folder to put on top of it,
-    `quantization` a config of transformers that says in how many bits weights are loaded.
+    It is in evaluation mode, on the GPU if there is one. `dtype` auto keeps the checkpoint's.
+    `adapter` is a PEFT folder to load on top of it, `quantization` a quantization config of
+    transformers.
+
+    Raises:
+        MachineError: the weights cannot be read or downloaded.
+
     """
     path, revision = locate(folder)
     options: dict[str, Any] = {"revision": revision, "dtype": dtype}
@@ -62,14 +72,22 @@ def load_model(
 
 
 def load_trained(model_folder: Path, base_folder: Path, dtype: str | torch.dtype = "auto") -> Any:
-    """The model that a training stage made: full weights, or the base with its adapter."""
+    """The model of a training stage: its full weights, or the base with its adapter.
+
+    Raises like `load_model`.
+    """
     if (model_folder / "model" / "config.json").exists():
         return load_model(model_folder, dtype)
     return load_model(base_folder, dtype, model_folder / "adapter")
 
 
 def locate(folder: Path) -> tuple[str, str | None]:
-    """(what from_pretrained takes, revision) of an artifact: its own weights or a reference's."""
+    """(path or hub id for `from_pretrained`, revision) of the weights of an artifact.
+
+    Raises:
+        MachineError: a local model is no longer where it was.
+
+    """
     reference = folder / "model" / REFERENCE
     if not reference.exists():
         return str(folder / "model"), None
@@ -79,7 +97,7 @@ def locate(folder: Path) -> tuple[str, str | None]:
         path = json.loads(location.read_text())["path"]
         if not Path(path).exists():
             raise MachineError(
-                f"the base model is no longer at {path}. Put it back, or set its new path in "
+                f"the base model is no longer at {path}. Move it back, or set its new path in "
                 f"the project file, delete {folder} and run again."
             )
         return path, None
@@ -88,7 +106,7 @@ def locate(folder: Path) -> tuple[str, str | None]:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Without the bars that transformers draws while it loads and saves; ours are enough."""
+    """Context without the progress bars of transformers; ours show the same work."""
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped there
     try:
@@ -100,14 +118,14 @@ def without_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def known_warnings_ignored() -> Iterator[None]:
-    """PEFT 0.21 asks transformers 5.23 for an attribute by its old name; users can do nothing."""
+    """Ignore a deprecation between PEFT 0.21 and transformers 5.23 that users cannot act on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         yield
 
 
 def loading_error(model: str, error: Exception) -> MachineError:
-    """The one sentence for a model that cannot be loaded."""
+    """The error, not raised, for a model that `from_pretrained` could not load."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return MachineError(
         f"the model {model} cannot be loaded: {first} "
@@ -120,8 +138,7 @@ def base_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-# PEFT imports it where it is installed, and at every import it says that a kernel for inference
-# could not be fetched.
+# PEFT imports it where it is installed; each import warns that an inference kernel is missing.
 getLogger("bitsandbytes").setLevel(ERROR)
-# It tells every try to reach the hub again; one sentence of ours says that it cannot be reached.
+# It logs every retry; our own error names the unreachable hub once.
 getLogger("huggingface_hub").setLevel(ERROR)

@@ -1,6 +1,6 @@
-"""How much memory a training run will take, from the model's config.json alone. No torch here.
+"""Predicted peak memory of a training run, from the model's shape; no torch.
 
-What the packed loop keeps for the backward pass is counted tensor by tensor, per token and layer.
+The tensors that the packed loop keeps for the backward pass are counted per token and layer.
 Letters: D hidden size, F feed-forward size, Q all query heads, K all key/value heads, V vocabulary.
 """
 
@@ -61,27 +61,27 @@ class MemoryPlan:
     copies: int
     """bf16 copies of fp32 matrices, and the last good weights where they are kept."""
     activations: int
-    """Kept for the backward pass."""
+    """Tensors kept for the backward pass."""
     loss: int
-    """The logits chunk and the gradients made beside it."""
+    """The logits chunk and the gradients computed with it."""
     heap: int
-    """What the C library cannot reuse."""
+    """Freed memory that the C library cannot reuse."""
     process: int
     """Libraries and interpreter, or the CUDA context."""
 
     @property
     def peak(self) -> int:
-        """All of it together."""
+        """Sum of all parts."""
         return sum(asdict(self).values())
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a plan must know of a run beside the model."""
+    """What the prediction needs to know of a run besides the model."""
 
     method: Method
     tokens: int
-    """Of the largest batch."""
+    """Tokens of the largest batch."""
     precision: Precision
     rank: int = 16
     dropout: bool = False
@@ -134,7 +134,7 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         ends, layers = shape.layers * 4 * shape.hidden, 1
     else:
         ends = 0
-        # The last layer goes on with trained tokens only.
+        # After its attention the last layer computes trained tokens only.
         layers -= 0.6 * (1 - min(1, training.trained_share)) if llama else 0
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
     wasted += int(SPLIT_WASTE * kept) if training.split else 0
@@ -198,7 +198,10 @@ def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int
 
 
 def kept_keys(lengths: Sequence[int], precision: Precision) -> float:
-    """Attention weights that `dense_attention` keeps for each token of such rows, per head."""
+    """Mean number of attention weights that `sdpa_attention` keeps per token and head.
+
+    `lengths`: tokens of each row.
+    """
     grain = ATTENTION_GRAIN if precision == "bf16" else 1
     kept = 0
     for length in lengths:
@@ -215,7 +218,7 @@ def _rounded(count: int, grain: int) -> int:
 
 
 def _loss_bytes(shape: ModelShape, training: Training) -> int:
-    """Largest sum of what the loss holds at once."""
+    """Most bytes that the loss needs at one time."""
     trained = int(training.tokens * training.trained_share)
     hidden = 8 * trained * shape.hidden
     if shape.soft_capped:

@@ -1,4 +1,4 @@
-"""The README.md of an exported model, from the record of its run. No torch here."""
+"""README.md of an exported model, from the record of its run; no torch."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def model_card(record: Mapping[str, Any], form: str, parity: str) -> str:
 
     `record` may hold `name`, `base`, `license`, `data` {what: count}, `training` (a training
     stage's summary), `evaluation` (results of the evaluate stage, as JSON values) and `limits`;
-    what it does not hold is said to be unknown, never made up.
+    missing facts are shown as unknown.
     """
     name, base = str(record.get("name", "model")), str(record.get("base", "unknown"))
     known = record.get("license")

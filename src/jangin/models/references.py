@@ -1,4 +1,4 @@
-"""Which commit a branch or tag of the Hugging Face hub stands for."""
+"""References to hub or local weights, pinned to a commit or to a content digest."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from jangin.models.loading import REFERENCE, loading_error
 
 
 def pinned_commit(model_id: str, revision: str) -> str:
-    """The commit whose config.json the cache holds for a revision, else the revision itself.
+    """The commit of the cached config.json of a revision; the revision itself if none is cached.
 
-    Call it when the model's config was loaded: that brings the file into the cache. The config
-    object does not always say where it came from (its `_commit_hash` is None for a cached model
+    Call it after the model's config was loaded, which caches the file. The config object does not
+    always name its commit (its `_commit_hash` is None for a cached model
     in transformers 5.23).
     """
     from huggingface_hub import try_to_load_from_cache
@@ -25,14 +25,25 @@ def pinned_commit(model_id: str, revision: str) -> str:
 
 
 def write_hub_reference(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
-    """Write config, tokenizer and the pinned commit of a hub model to `folder`."""
+    """Write config, tokenizer and the pinned commit of a hub model to `folder`.
+
+    Returns the reference: type, id and revision.
+
+    Raises:
+        MachineError: the model cannot be loaded, for instance offline.
+        ConfigError: it has no fast tokenizer or no chat template.
+
+    """
     _save(folder, model_id, revision)
     commit = pinned_commit(model_id, revision)
     return _refer(folder, {"type": "hub", "id": model_id, "revision": commit})
 
 
 def write_local_reference(folder: Path, model: Path, location: Path) -> dict[str, Any]:
-    """Write config, tokenizer and content digest of a folder; its place goes to `location`."""
+    """Write config, tokenizer and content digest of a local model; its path goes to `location`.
+
+    Returns and raises like `write_hub_reference`; the revision is the content digest.
+    """
     _save(folder, str(model), None)
     files = {name: digest_file(path) for name, path in files_of(model).items()}
     location.write_text(json.dumps({"path": str(model)}))
@@ -58,7 +69,7 @@ def _refuse_unusable(model: str, tokenizer: Any) -> None:
         )
     elif not tokenizer.chat_template:
         problem = ConfigError(
-            f"{model} has no chat template, so nobody knows how it writes a turn. "
+            f"{model} has no chat template, so conversations cannot be rendered. "
             "Choose its instruct version, or add a chat_template.jinja to its folder."
         )
     if problem:

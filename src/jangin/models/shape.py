@@ -1,4 +1,4 @@
-"""Layer counts and sizes of a model, read from its config.json; no torch."""
+"""Layer counts, sizes and context length of a model, from its config.json; no torch."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from jangin.core.errors import TrainingError
 
 UNLIMITED = 2**31
-"""Stands in for the context length of a model without one, such as a recurrent model."""
+"""Context length of a model that has no limit, such as a recurrent one."""
 _TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
 _FOUR_NORMS = {"gemma2", "gemma3_text"}
 _QUERY_KEY_NORM = {"qwen3", "gemma3_text"}
@@ -22,7 +22,7 @@ class ModelShape:
 
     family: str
     known: bool
-    """False for a family whose parts are guessed to be Llama's."""
+    """False for a family that is treated like Llama for want of better knowledge."""
     hidden: int
     layers: int
     feed_forward: int
@@ -35,19 +35,24 @@ class ModelShape:
     vocabulary: int
     tied: bool
     norms: int
-    """Of the hidden size, per layer."""
+    """Norms of the hidden size in each layer."""
     query_key_norm: bool
     attention_bias: int
     """Bias elements of a layer's attention."""
     feed_forward_bias: int
     soft_capped: bool
-    """Its logits are changed after the head, so its rows are padded and its logits kept whole."""
+    """Logits are changed after the head, so rows are padded and all logits are kept."""
     weight_bytes: int
-    """Per weight, as the checkpoint stores them."""
+    """Bytes per weight in the checkpoint."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "ModelShape":
-        """From the content of a config.json. Raises `TrainingError` where sizes are missing."""
+        """From the content of a config.json.
+
+        Raises:
+            TrainingError: a size is missing or is not a number.
+
+        """
         text = config.get("text_config") or config
         try:
             family = str(text["model_type"])
@@ -83,30 +88,30 @@ class ModelShape:
 
     @classmethod
     def read(cls, path: Path) -> "ModelShape":
-        """From a config.json."""
+        """From a config.json; raises like `of`."""
         return cls.of(json.loads(path.read_text(encoding="utf-8")))
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of all linear layers but the head, biases not counted."""
+        """Weights of all linear layers except the head; biases are not counted."""
         attention = 2 * self.hidden * (self.queries + self.keys)
         return self.layers * (attention + 3 * self.hidden * self.feed_forward)
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights of the embedding alone; the head has as many, shared where it is tied."""
+        """Weights of the embedding; the head has as many, the same ones where it is tied."""
         return self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        """All of them; exact for known families."""
+        """Number of parameters; exact for known families."""
         norms = self.norms * self.hidden + (2 * self.head_size if self.query_key_norm else 0)
         rest = self.layers * (norms + self.attention_bias + self.feed_forward_bias) + self.hidden
         heads = 1 if self.tied else 2
         return self.linear_parameters + rest + heads * self.embedding_parameters
 
     def adapter_parameters(self, rank: int) -> int:
-        """Of a LoRA adapter of this rank on every linear layer but the head."""
+        """Parameters of a LoRA adapter of this rank on every linear layer except the head."""
         sides = 4 * self.hidden + 2 * self.queries + 2 * self.keys
         sides += 3 * (self.hidden + self.feed_forward)
         return self.layers * rank * sides

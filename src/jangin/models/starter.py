@@ -1,4 +1,4 @@
-"""Make a starter: a byte-level BPE tokenizer of the project's text and a small random Llama."""
+"""The starter model: a small random Llama and a byte-level BPE tokenizer of the project's text."""
 
 import math
 from pathlib import Path
@@ -40,7 +40,7 @@ def make_starter(
     context_length: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Write the starter to `folder`; the same arguments give the same bytes."""
+    """Write the starter to `folder` and return its summary; equal arguments give equal bytes."""
     tokenizer = train_tokenizer(texts, vocabulary_size, context_length)
     model = random_llama(tokenizer, size, context_length, seed)
     with without_progress_bars():
@@ -90,7 +90,7 @@ def train_tokenizer(
 def random_llama(
     tokenizer: PreTrainedTokenizerFast, size: str, context_length: int, seed: int
 ) -> LlamaForCausalLM:
-    """A Llama whose weights depend on the seed alone; the global random state is left as it was."""
+    """A Llama whose weights depend on the seed alone; the global random state is unchanged."""
     hidden, layers, feed_forward, heads = SHAPES[size]
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,4 +1,6 @@
-"""Attention inside each segment of a packed row, registered with transformers under our name.
+"""Variable-length attention: each segment of a packed row attends to itself; CPU and GPU.
+
+Registered with transformers as `NAME`.
 
 Shapes: B rows (1 when packed), H query heads, K key/value heads, T tokens of a row, D head size,
 L tokens of one segment, S keys that they see.
@@ -24,25 +26,25 @@ _INEXACT = {
 
 
 class UnpackableError(Exception):
-    """This family's attention cannot be computed per segment; never reaches the user."""
+    """Attention of this family cannot be computed per segment; always caught before the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """Second endings of the segments, laid after all of them in the same order.
+    """Second endings of the segments, placed after all of them in the same order.
 
-    A branch sees the first tokens of its segment (its stem) and itself, nothing else.
+    A branch attends to the first tokens of its segment (its stem) and to itself.
     """
 
     lengths: tuple[int, ...]
     """One per segment; 0 for none."""
     stems: tuple[int, ...]
     bounds: torch.Tensor
-    """Cumulative lengths from 0."""
+    """Cumulative lengths from 0, int32, on the device of the row."""
     key_indices: torch.Tensor
-    """Where in the row the keys of each branch stand: its stem, then itself."""
+    """int64 indices in the row of the keys of each branch: its stem, then itself."""
     key_bounds: torch.Tensor
-    """Cumulative numbers of keys from 0."""
+    """Cumulative numbers of keys from 0, int32, on the device of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Segments:
 
     @classmethod
     def of(cls, lengths: tuple[int, ...], device: torch.device) -> "Segments":
-        """Segments of these lengths, in order."""
+        """Segments of these lengths, in order, for a row on this device."""
         return cls(lengths, _bounds(lengths, device))
 
     @classmethod
@@ -107,16 +109,21 @@ def segment_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention of each segment to itself; returns (B, T, H, D).
+    """Causal attention of each segment to itself.
 
-    Raises `UnpackableError` for what a family adds to attention and this does not compute.
+    Returns (B, T, H, D) in the dtype of the values, and None for the attention weights.
+    FlashAttention on CUDA in half precision; elsewhere SDPA per segment, in fp32 on a CPU.
+
+    Raises:
+        UnpackableError: the family adds something to attention that is not computed here.
+
     """
     for name, what in _INEXACT.items():
         if kwargs.get(name) is not None:
             raise UnpackableError(what)
     if kwargs.get("is_causal") is False:
         raise UnpackableError("looks ahead")
-    # A layer that says None has none, whatever the module's own setting: EXAONE's full layers.
+    # None as argument means no window whatever the module's attribute: EXAONE's full layers.
     window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
     rows = query_BHTD, key_BKTD, value_BKTD
     if not dropout and _has_varlen(query_BHTD, value_BKTD):
@@ -164,7 +171,7 @@ def _pieces(
 
 
 def _is_plain(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> bool:
-    """True where SDPA's own causal mask is the right one."""
+    """Whether SDPA's `is_causal` is the right mask."""
     length = k_BKSD.shape[2]
     return q_BHLD.shape[2] == length and (not window or window >= length)
 
@@ -182,7 +189,7 @@ def _mask(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> tor
 
 
 def _has_varlen(query_BHTD: torch.Tensor, value_BKTD: torch.Tensor) -> bool:
-    """True where torch's FlashAttention runs: Ampere or later, half precision, usual heads."""
+    """Whether torch's FlashAttention supports this: Ampere or later, half precision, head size."""
     size = query_BHTD.shape[-1]
     return (
         query_BHTD.is_cuda

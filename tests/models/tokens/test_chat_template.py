@@ -182,7 +182,7 @@ def test_a_template_that_rewrites_earlier_turns_trains_the_completion_but_not_al
     messages = turns("하나?", "답 하나", "둘?", "답 둘")
     ids, trained = render_rows(thinking, [messages], ["row 1"]).row(0)
     assert thinking.decode(ids[trained]) == "<think>\n\n</think>\n\n답 둘<|im_end|>"
-    with pytest.raises(TrainingError, match="otherwise when asking"):
+    with pytest.raises(TrainingError, match=r"renders turn \d+"):
         render_rows(thinking, [messages], ["row 1"], "all_turns")
 
 

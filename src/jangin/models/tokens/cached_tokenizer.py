@@ -1,9 +1,9 @@
-"""Token ids of texts, with each different word tokenized once.
+"""Tokenizer with a per-word cache: each distinct word is tokenized once.
 
-Most of a tokenizer's time goes into preparing words that it has seen before: Korean rows of a
-million tokens have 397,000 words, of which 62,000 differ. Many tokenizers cut a text before every
-single space, so what begins there is tokenized as if it stood alone. Which of them do is read off
-their parts, never tried out: for all others `open_cached_tokenizer` answers None.
+Tokenizers spend most of their time on words they have seen before: Korean rows of a million tokens
+have 397,000 words, of which 62,000 are distinct. Many pre-tokenizers split before every single
+space, so words can be encoded independently. Whether one does is derived from its definition, never
+by trial: `open_cached_tokenizer` returns None for all others.
 """
 
 import json
@@ -18,15 +18,15 @@ import numpy.typing as npt
 from tokenizers import models, normalizers
 
 MAX_WORDS, MAX_TOKENS = 1 << 17, 1 << 20
-"""Remembered at once, in about 40 MB; beyond either, it begins anew."""
+"""Cached at most, in about 40 MB; beyond either, the cache is reset."""
 WORDS_PER_TEXT = 64
-"""Tokenized as one text: one call for each takes twice as long."""
+"""Words encoded as one text: one call per word takes twice as long."""
 _WORD_START = re.compile(r"(?= \S)(?<=\S)")
 
-# What may stand between the bars of a pre-tokenizer's pattern. Each of them takes a space only as
-# its first character or among nothing but white space, and looks neither behind nor, but for the
-# end of white space, ahead. So none reaches over a space between two other characters, and none
-# that begins at one depends on what stands before it.
+# Known alternatives of a pre-tokenizer's pattern. Each matches a space only as its first character
+# or within white space, has no look-behind, and looks ahead only for the end of white space. So
+# none spans a space between two other characters, and a match that starts at one is independent of
+# the text before it.
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _O200K = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+",
@@ -44,20 +44,20 @@ _ALTERNATIVES = (
     *(r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*", r"\s*[\r\n]+", r"\s+(?!\S)"),
 )
 _WHITE_SPACE = r"\s+"
-"""The last alternative: with it, white space is always cut off."""
+"""The last alternative: with it, white space always starts a new piece."""
 
 
 class CachedTokenizer:
-    """Tokenizes texts, and remembers the tokens of their words."""
+    """Encodes texts and caches the token ids of their words."""
 
     def __init__(self, backend: Any, added: dict[str, int], separator: str) -> None:
-        """`added`: tokens that cut a text before all else; `separator` is one of them."""
+        """`added`: {added token: id}, which split a text first; `separator` is one of them."""
         self._backend = backend
         self._added = added
         self._separator = separator
         self.saves_time = True
-        """Whether most words had been met before, in the last texts; otherwise this takes longer
-        than the tokenizer alone: about half as long again where no word comes twice."""
+        """Whether most words of the last texts were cached; otherwise this takes longer than the
+        tokenizer alone: half as long again where no word occurs twice."""
         longest_first = sorted(added, key=len, reverse=True)
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._reset()
@@ -87,7 +87,7 @@ class CachedTokenizer:
         return self._ids[np.arange(len(shifts)) + shifts], bounds[ends]
 
     def _reset(self) -> None:
-        """Know nothing but the empty word and the added tokens."""
+        """Empty the cache except for the empty word and the added tokens."""
         known = ["", *self._added]
         self._indices = defaultdict(count(len(known)).__next__, zip(known, count(), strict=False))
         self._ids = np.array(list(self._added.values()), dtype=np.int64)
@@ -123,11 +123,11 @@ class CachedTokenizer:
 
 
 def open_cached_tokenizer(tokenizer: Any) -> CachedTokenizer | None:
-    """For tokenizers that cut before every single space; None for all others."""
+    """For tokenizers that split before every single space; None for all others."""
     backend = tokenizer.backend_tokenizer
     model, normalizer = backend.model, backend.normalizer
     certain = isinstance(model, models.BPE) and not model.dropout
-    # Unicode composes nothing with a space.
+    # NFC never composes a character with a space.
     local = normalizer is None or isinstance(normalizer, normalizers.NFC)
     added = tokenizer.added_tokens_decoder
     plain = all(map(_is_plain, added.values())) and not backend.encode_special_tokens
@@ -141,17 +141,17 @@ def open_cached_tokenizer(tokenizer: Any) -> CachedTokenizer | None:
 
 
 def _is_plain(token: Any) -> bool:
-    """Whether a token means itself wherever it stands, and nothing around it."""
+    """Whether a token matches itself anywhere and takes no surrounding white space."""
     alone = not (token.single_word or token.lstrip or token.rstrip)
     at_once = not (token.special and token.normalized)
     return alone and at_once and not re.search(r"\s|^$", token.content)
 
 
 def _cuts_at_spaces(pre_tokenizer: Any) -> bool:
-    """Whether each single space between other characters begins a piece, whatever is before it."""
+    """Whether each single space between other characters starts a new piece."""
     if pre_tokenizer is None:
         return False
-    state = json.loads(pre_tokenizer.__getstate__())  # what a pickle holds: its part of the file
+    state = json.loads(pre_tokenizer.__getstate__())  # its part of tokenizer.json
     parts = state.get("pretokenizers", [state])
     cuts = False
     for part in parts:
@@ -175,7 +175,7 @@ def _cuts_at_spaces(pre_tokenizer: Any) -> bool:
 
 
 def _is_known(pattern: str) -> bool:
-    """Whether a regular expression is made of nothing but known alternatives."""
+    """Whether a regular expression consists of known alternatives only."""
     while pattern not in (*_ALTERNATIVES, _WHITE_SPACE):
         starts = (f"{each}|" for each in _ALTERNATIVES)
         start = next(filter(pattern.startswith, starts), None)

@@ -1,8 +1,8 @@
-"""The one place where messages become token ids and a loss mask.
+"""Messages to token ids and loss mask.
 
-Training, evaluation and serving all come through here, so what is trained is what is asked later.
-The mask comes from character offsets of the rendered chat template: it works for every template
-and every fast tokenizer, and never looks at the pad id.
+Training, evaluation and generation all use this module, so a model is asked with the tokens that it
+was trained on. The mask comes from character offsets in the rendered chat template: it works for
+every template and every fast tokenizer, and does not depend on the pad id.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from jangin.models.tokens.rendering import EncodedText, encode_plain, encode_tex
 
 @dataclass(frozen=True, slots=True)
 class RenderedRows:
-    """Token ids of many rows, laid end to end: row r is `[starts[r]:starts[r + 1]]`."""
+    """Token ids of many rows, concatenated: row r is `[starts[r]:starts[r + 1]]`."""
 
     ids: npt.NDArray[np.int64]
     trained: npt.NDArray[np.bool_]
-    """True where the loss counts the prediction of this token."""
+    """Loss mask: True where the prediction of this token counts."""
     starts: npt.NDArray[np.int64]
     names: tuple[str, ...]
     """Name of each row for messages, such as `row 3 (2fd4e1c67a2d28fc)`."""
@@ -42,14 +42,14 @@ class RenderedRows:
         return np.diff(self.starts)
 
     def row(self, index: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """(ids, trained) of one row."""
+        """(ids (T,) int64, loss mask (T,) bool) of one row; views, not copies."""
         part = slice(self.starts[index], self.starts[index + 1])
         return self.ids[part], self.trained[part]
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What a `too_long` policy took away."""
+    """What a `too_long` policy dropped or truncated."""
 
     rows: int = 0
     tokens: int = 0
@@ -77,12 +77,16 @@ def render_rows(
 
     `train_on` chooses messages: the last one (`completion`), the assistant's after the last
     question (`last_turn`, which may be several), all of the assistant's (`all_turns`), or all
-    text. `weights` has a 0 or 1 for each message of each conversation that has any, as in OpenAI's
-    format: 0 takes a chosen message out again.
+    text. `weights`: a 0 or 1 for each message of a conversation, or None, as in OpenAI's format;
+    0 excludes a chosen message.
 
-    A trained turn ends with its stop token; tokens after the last trained one are left out,
-    because no loss depends on them. Raises `TrainingError` with the name of the row that has no
-    trained token, no stop token, control tokens in its text, or a prompt that is not a prefix.
+    A trained turn includes its stop token; tokens after the last trained one are dropped, because
+    no loss depends on them.
+
+    Raises:
+        TrainingError: names the row that has no trained token, no stop token, control tokens in
+            its text, or a prompt that is not a prefix of the row.
+
     """
     control = [token for token in tokenizer.all_special_tokens if token.strip()]
     chosen = []
@@ -95,9 +99,9 @@ def render_rows(
     for name, span, row in zip(names, spans, encode_texts(tokenizer, texts), strict=True):
         if row.answer_begins(span[-1][0]) is None:
             raise TrainingError(
-                f"{name}: the answer's first characters melt into the prompt's last token, so the "
-                "model would never be asked as it was trained. Take the white space off the "
-                "answer's start."
+                f"{name}: the tokenizer merges the end of the prompt with the start of the "
+                "answer, so training and generation would see different tokens. Remove leading "
+                "white space from the answer."
             )
         trained = _mask(row, span, name)
         stops[int(row.ids[len(trained) - 1])] = None
@@ -110,19 +114,22 @@ def render_rows(
 def render_documents(
     tokenizer: Any, texts: Sequence[str], names: Sequence[str], limit: int
 ) -> RenderedRows:
-    """Raw texts as windows of at most `limit` tokens; none holds two texts.
+    """Raw texts as windows of at most `limit` tokens; no window contains two texts.
 
-    A text begins with BOS and ends with EOS where the model has them. Each window begins with the
-    last token of the one before, so every token but a text's first is trained exactly once.
-    Raises `TrainingError` for a text that holds a control token.
+    A text starts with BOS and ends with EOS where the model has them. Each window starts with the
+    last token of the previous one, so every token but a text's first is trained exactly once.
+
+    Raises:
+        TrainingError: a text contains a control token of the model.
+
     """
     control = [token for token in tokenizer.all_special_tokens if token.strip()]
     for text, name in zip(texts, names, strict=True):
         held = next((token for token in control if token in text), None)
         if held is not None:
             raise TrainingError(
-                f"{name} holds the model's control token {held!r} as text, which would end or "
-                "open a turn. Take it out of the text."
+                f"{name} contains the model's control token {held!r} as text, which would end or "
+                "start a turn. Remove it from the text."
             )
     if not texts:
         return _join([], (), ())
@@ -144,7 +151,7 @@ def render_documents(
 
 
 def select_rows(rows: RenderedRows, indices: npt.NDArray[np.int64]) -> RenderedRows:
-    """Some of the rows, in this order."""
+    """The rows of these indices, in this order."""
     names = tuple(rows.names[index] for index in indices)
     return _join([rows.row(int(index)) for index in indices], names, rows.stop_ids)
 
@@ -152,10 +159,13 @@ def select_rows(rows: RenderedRows, indices: npt.NDArray[np.int64]) -> RenderedR
 def limit_rows(
     rows: RenderedRows, limit: int, setting: str, too_long: TooLong
 ) -> tuple[RenderedRows, Lost]:
-    """Apply the policy for rows of more than `limit` tokens; says what was lost.
+    """(rows after the policy for those of more than `limit` tokens, what was lost).
 
-    `setting` says what sets the limit.
-    Raises `TrainingError` when the policy is to refuse, or leaves a row without a trained token.
+    `setting`: name of what sets the limit, for messages.
+
+    Raises:
+        TrainingError: the policy is `refuse`, or a truncated row has no trained token left.
+
     """
     over = np.flatnonzero(rows.lengths > limit)
     if not len(over):
@@ -165,8 +175,8 @@ def limit_rows(
         raise TrainingError(
             f"{len(over)} of {len(rows)} rows are longer than {limit} tokens ({setting}), "
             f"{cut} tokens would be lost; the first is {rows.names[over[0]]} with "
-            f"{rows.lengths[over[0]]} tokens. Say what to do with `too_long: drop`, `keep_start` "
-            "or `keep_end`."
+            f"{rows.lengths[over[0]]} tokens. Set `too_long` to `drop`, `keep_start` or "
+            "`keep_end`."
         )
     kept: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
     names = []
@@ -183,8 +193,8 @@ def limit_rows(
             ids, trained = ids[keep], trained[keep]
         if not trained[1:].any():
             raise TrainingError(
-                f"{name} has no trained token left after cutting it to {limit} tokens. "
-                "Use `too_long: drop`, or keep its other end."
+                f"{name} has no trained token left after truncation to {limit} tokens. "
+                "Use `too_long: drop`, or keep the other end."
             )
         kept.append((ids, trained))
         names.append(name)
@@ -195,12 +205,12 @@ def limit_rows(
 def _chosen(
     messages: Sequence[Message], train_on: TrainOn, weights: Sequence[int] | None, name: str
 ) -> list[int]:
-    """Places of the messages that are trained, in order."""
+    """Indices of the trained messages, in order."""
     last = len(messages) - 1
     if last < 0 or messages[last].role != "assistant":
         raise TrainingError(
             f"{name} does not end with an assistant turn, so it has no trained token. "
-            "Add the answer, or take the row out."
+            "Add the answer, or remove the row."
         )
     last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     first = {"all_turns": 0, "last_turn": last_user + 1}.get(train_on, last)
@@ -216,7 +226,7 @@ def _chosen(
     if not chosen:
         raise TrainingError(
             f"{name} has no trained token: each message that `train_on: {train_on}` counts has "
-            "weight 0. Give one of them weight 1, or take the row out."
+            "weight 0. Give one of them weight 1, or remove the row."
         )
     return chosen
 
@@ -241,21 +251,21 @@ def _spans(
         after = afters.get((row, turn), text)
         if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
             raise TrainingError(
-                f"{names[row]}: the chat template writes turn {turn + 1} otherwise when asking "
-                "than when showing it, so it cannot be trained as it will be asked. "
+                f"{names[row]}: the chat template renders turn {turn + 1} differently in a "
+                "prompt than in a complete conversation, so training and generation would differ. "
                 "Use `train_on: completion`, or another chat template."
             )
         if not conversations[row][turn].content:
             raise TrainingError(
-                f"{names[row]} has no trained token: its answer is empty. Write one, or take the "
-                "row out."
+                f"{names[row]} has no trained token: its answer is empty. Write one, or remove the "
+                "row."
             )
         spans[row].append((len(before), len(after)))
     return spans
 
 
 def _mask(row: EncodedText, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
-    """True from each span's start through its stop token; ends with that of the last span."""
+    """(T,) bool: True from each span's start through its stop token; ends with the last one's."""
     trained = np.zeros(len(row.ids), dtype=np.bool_)
     stop = -1
     for start, end in spans:
@@ -276,8 +286,8 @@ def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name
         for token in control:
             if token in message.content:
                 raise TrainingError(
-                    f"{name}: its {message.role} turn holds the model's control token {token!r} "
-                    "as text, which would end or open a turn. Take it out of the text."
+                    f"{name}: its {message.role} turn contains the model's control token "
+                    f"{token!r} as text, which would end or start a turn. Remove it from the text."
                 )
 
 

@@ -1,4 +1,4 @@
-"""How many tokens texts will have, from a sample of them, before anything loads. No torch here."""
+"""Token counts estimated from a sample, before anything is loaded; no torch."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _TEXT_CHARACTERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TokenEstimate:
-    """Of conversations and texts alike to those that were looked at."""
+    """Ratios for texts similar to those of the sample."""
 
     characters_per_token: float = _CHARACTERS_PER_TOKEN
     per_turn: float = _PER_TURN
@@ -24,9 +24,9 @@ class TokenEstimate:
 
     @classmethod
     def of(cls, base: Path, conversations: Sequence[Sequence[Message]]) -> "TokenEstimate":
-        """By the tokenizer and the chat template in a `base` artifact, on rows from all over.
+        """With tokenizer and chat template of a `base` artifact, on rows spread over the set.
 
-        Where they are not there or cannot be read, what is usual in Korean.
+        Defaults that are typical of Korean where these are missing or unreadable.
         """
         tokenizer = _tokenizer(base / "model")
         rows = _spread([row for row in conversations if any(m.content for m in row)])
@@ -47,13 +47,13 @@ class TokenEstimate:
         return cls.of(base, [(Message(role="user", content=text),) for text in texts])
 
     def tokens(self, messages: Iterable[Message]) -> int:
-        """Of these turns together, at least one."""
+        """Tokens of these turns together, at least 1."""
         sizes = [len(message.content) for message in messages]
         count = sum(sizes) / self.characters_per_token + len(sizes) * self.per_turn
         return max(1, round(count))
 
     def windows(self, texts: Iterable[str], limit: int) -> list[int]:
-        """Tokens of the windows into which raw texts are cut."""
+        """Tokens of each window that `render_documents` cuts from raw texts."""
         lengths = []
         for text in texts:
             tokens = int(len(text) / self.characters_per_token) + 1
@@ -63,7 +63,7 @@ class TokenEstimate:
 
 
 def _spread(rows: Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
-    """Rows from all over, of so many characters together that counting takes no time."""
+    """Evenly spaced rows, few enough that counting takes no time."""
     characters = sum(len(message.content) for row in rows for message in row)
     every = -(-characters // _SAMPLE_CHARACTERS)
     return list(rows[:: max(1, min(every, len(rows) // 8))])
@@ -77,7 +77,7 @@ def _tokenizer(folder: Path) -> Any:
 
     try:
         return Tokenizer.from_file(str(path))
-    except Exception:  # noqa: BLE001  the library raises bare Exception; training tells more
+    except Exception:  # noqa: BLE001  the library raises bare Exception; training reports it
         return None
 
 
@@ -108,7 +108,7 @@ def _render(folder: Path, row: Sequence[Message]) -> str | None:
 
 
 def _special_tokens(path: Path) -> dict[str, str]:
-    """Such as `bos_token`, which templates name."""
+    """{name: token} of special tokens that templates may use, such as `bos_token`."""
     if not path.exists():
         return {}
     config = json.loads(path.read_text(encoding="utf-8"))

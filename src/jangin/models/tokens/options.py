@@ -1,4 +1,4 @@
-"""Settings of how rows become tokens: `TrainOn`, `Order`, `TooLong`."""
+"""Options of tokenization and order: `TrainOn`, `Order`, `TooLong`."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Which rows share a step and a batch: a function of the seed, the epoch and the step alone.
+"""Sequence packing and batch order; the order depends on seed, epoch and step alone.
 
 Shapes: R rows of a set, B rows of a batch (1 when packed), T tokens of a batch row, N trained
 tokens of a batch.
@@ -24,11 +24,11 @@ class Batch:
     """Rows ready for a forward pass. The last token of a row is only ever a target."""
 
     rows: tuple[int, ...]
-    """Row numbers of the set, in the order they stand in the batch."""
+    """Indices of the rows in the set, in the order of the batch."""
     input_ids_BT: torch.Tensor
     position_ids_BT: torch.Tensor
     indices_N: torch.Tensor
-    """Where trained tokens are predicted, as places of the flattened batch."""
+    """Where trained tokens are predicted, as indices into the flattened (B * T) batch."""
     targets_N: torch.Tensor
     segments: Segments | None
     """None for a padded batch."""
@@ -40,14 +40,14 @@ class Batch:
 
 @lru_cache(maxsize=2)
 def shuffled(rows: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order of an epoch: depends on nothing but these three numbers."""
+    """Permutation (R,) int64 of an epoch; depends on the three arguments alone."""
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 def rows_of_step(
     rows: int, per_step: int, step: int, seed: int, order: Order = "shuffled"
 ) -> npt.NDArray[np.int64]:
-    """Rows of optimizer step `step`, from 0; the last step of an epoch takes what is left."""
+    """Row indices of optimizer step `step`, from 0; the last step of an epoch may have fewer."""
     epoch, index = divmod(step, steps_per_epoch(rows, per_step))
     if order == "as_given":
         return np.arange(index * per_step, min((index + 1) * per_step, rows))
@@ -62,9 +62,10 @@ def steps_per_epoch(rows: int, per_step: int) -> int:
 def split_by_budget(
     lengths: npt.NDArray[np.int64], rows: Sequence[int], budget: int
 ) -> list[list[int]]:
-    """Rows grouped first-fit, longest first, into batches of at most `budget` tokens.
+    """Rows grouped by first-fit decreasing into batches of at most `budget` tokens.
 
-    A row longer than the budget gets a batch of its own. Each batch is sorted by length.
+    `lengths`: (R,) tokens of every row of the set. A row longer than the budget gets a batch of its
+    own. Each batch is sorted by length, longest first.
     """
     batches: list[list[int]] = []
     room: list[int] = []
@@ -81,7 +82,7 @@ def split_by_budget(
 
 
 def packed_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) -> Batch:
-    """All rows end to end in one batch row, positions restarting; nothing is padded."""
+    """All rows concatenated in one batch row (B = 1); positions restart, nothing is padded."""
     parts = [data.row(row) for row in rows]
     lengths = tuple(len(ids) - 1 for ids, _ in parts)
     trained = np.concatenate([mask[1:] for _, mask in parts])

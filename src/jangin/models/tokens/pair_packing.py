@@ -1,8 +1,8 @@
-"""Preference pairs as token ids and as batches in which the shared prompt is computed once.
+"""Packing of preference pairs: token ids, and batches that compute a shared prompt once.
 
 A packed pair is one segment with a branch: [prompt, chosen] and, seeing the prompt too, [rejected].
-Whatever the two answers have in common at their start belongs to the stem as well. This is exact:
-positions go on from the stem, and the branch's first token is predicted from the stem's last place.
+A common start of the two answers belongs to the stem as well. This is exact: positions continue
+from the stem, and the first token of the branch is predicted at the last token of the stem.
 
 Shapes: R pairs of a set, P pairs of a batch, N predicted tokens of a batch.
 """
@@ -29,7 +29,7 @@ class PairRows:
     both: RenderedRows
     """Row r is the r-th prompt with its chosen answer, row R + r with its rejected one."""
     stems: npt.NDArray[np.int64]
-    """Tokens at the start of each pair that both answers share."""
+    """(R,) int64: tokens at the start of each pair that both answers share."""
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -54,10 +54,10 @@ class PairBatch:
     """Pairs ready for a forward pass."""
 
     rows: tuple[int, ...]
-    """Numbers of the P pairs, in order."""
+    """Indices of the P pairs in the set, in order."""
     batch: Batch
     owners_N: torch.Tensor
-    """To which answer a predicted token belongs: 0 to P - 1 chosen, P to 2P - 1 rejected."""
+    """int64: the answer of each predicted token: 0 to P - 1 chosen, P to 2P - 1 rejected."""
 
     @property
     def tokens(self) -> int:
@@ -68,7 +68,9 @@ class PairBatch:
 def render_pairs(tokenizer: Any, pairs: Sequence[PreferencePair]) -> PairRows:
     """Tokenize pairs; answers and their stop tokens are what is predicted.
 
-    Raises `TrainingError` like `render_rows`, and for a pair whose answers are the same tokens.
+    Raises:
+        TrainingError: as `render_rows`, and if one answer is a prefix of the other.
+
     """
     names = [f"row {row} ({pair.id})" for row, pair in enumerate(pairs, 1)]
     both = render_rows(
@@ -89,14 +91,14 @@ def _with_stems(both: RenderedRows, names: tuple[str, ...]) -> PairRows:
         if not len(apart):
             raise TrainingError(
                 f"{name}: one answer is the beginning of the other, token by token, so there is "
-                "nothing to prefer. Take the pair out."
+                "nothing to prefer. Remove the pair."
             )
         stems[index] = apart[0]
     return PairRows(both, stems, names)
 
 
 def drop_long(data: PairRows, limit: int) -> tuple[PairRows, npt.NDArray[np.int64]]:
-    """Pairs of which no answer makes more than `limit` tokens, and the numbers of the others."""
+    """(pairs without rows of more than `limit` tokens, int64 indices of the dropped pairs)."""
     over = (data.both.lengths.reshape(2, -1) > limit).any(0)
     kept = np.flatnonzero(~over)
     rows = [data.both.row(int(row)) for row in (*kept, *(kept + len(data)))]
@@ -113,7 +115,7 @@ def drop_long(data: PairRows, limit: int) -> tuple[PairRows, npt.NDArray[np.int6
 
 
 def packed_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> PairBatch:
-    """All pairs in one batch row: every stem with its chosen answer, then every rejected rest."""
+    """All pairs in one batch row: every chosen row, then the rest of every rejected row."""
     trunks = [data.both.row(row) for row in rows]
     others = [data.both.row(row + len(data)) for row in rows]
     stems = [int(data.stems[row]) for row in rows]

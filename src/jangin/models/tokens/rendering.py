@@ -1,4 +1,4 @@
-"""Rendered conversations as text and as tokens, many in one pass, with where each token stands."""
+"""Chats rendered as text by the chat template, and encoded with the positions of their turns."""
 
 import re
 from bisect import bisect_right
@@ -16,10 +16,10 @@ from jangin.core.records import Message
 from jangin.models.tokens.cached_tokenizer import open_cached_tokenizer
 
 ROWS_PER_BATCH = 1_000
-"""Conversations and encodings hold much beside text and ids; more at once only takes memory."""
+"""Rows rendered or encoded at a time; more would take memory and save no time."""
 CHARACTERS_PER_BATCH = 1_000_000
 FEW = 32
-"""Texts for which looking at the tokenizer's parts would take longer than the tokenizer."""
+"""For at most this many texts the word cache is not worth inspecting the tokenizer."""
 
 
 def render_texts(
@@ -29,13 +29,15 @@ def render_texts(
     ask: bool,
     names: Sequence[str] = (),
 ) -> list[str]:
-    """The chat template's text of each conversation; `ask` adds the opening of the next turn.
+    """The chat template's text of each conversation; `ask` adds the generation prompt.
 
-    Raises `TrainingError` with the name of the conversation that the template refuses.
+    Raises:
+        TrainingError: there is no chat template, or it refuses a conversation, which is named.
+
     """
     if not tokenizer.chat_template:
         raise TrainingError(
-            "this model's tokenizer has no chat template, so nobody knows how to write a turn. "
+            "this model's tokenizer has no chat template, so conversations cannot be rendered. "
             "Choose a model that has one, or add a chat_template.jinja to its folder."
         )
     texts: list[str] = []
@@ -46,7 +48,7 @@ def render_texts(
         ]
         try:
             texts += tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=ask)
-        except TemplateError:  # one of them: found by rendering each alone
+        except TemplateError:  # find out which one
             texts += _render_each(tokenizer, plain, ask, names[start:])
     return texts
 
@@ -71,7 +73,7 @@ def _render_each(
 
 
 class EncodedText:
-    """Tokens of one rendered text, and where turns begin and end among them."""
+    """Token ids of one rendered text, and the token positions of its turns."""
 
     def __init__(
         self,
@@ -81,13 +83,13 @@ class EncodedText:
         added: int,
         special: "SpecialTokens",
     ) -> None:
-        """`positions` are those of the special tokens that stand in the text.
+        """`ids` (T,) int64; `positions`: indices in `ids` of the special tokens of the text.
 
-        `added` tokens at the beginning stand nowhere in it: 1 for an added BOS, else 0.
+        `added`: number of tokens at the start that are not in the text: 1 for an added BOS, else 0.
         """
         self.text = text
         self.ids = ids
-        """With BOS before them if the model has one and the text does not begin with it."""
+        """(T,) int64, with BOS if the model has one."""
         self._added = added
         self._special = special
         self._spans = special.spans(text)
@@ -96,9 +98,9 @@ class EncodedText:
         self._encoding: Any = None
 
     def answer_begins(self, character: int) -> int | None:
-        """The token that begins at this character, where the text up to it stays as it is alone.
+        """Index of the token that starts at this character.
 
-        None where the first characters melt into the last token before them.
+        None if the tokenizer merges the text before it with the text after it.
         """
         begin = self._begin(character)
         if begin is not None:
@@ -125,7 +127,7 @@ class EncodedText:
         return range(begin, stop + 1), stop
 
     def _begin(self, character: int) -> int | None:
-        """By the special token before it: what follows that, tokenized alone, must stand there."""
+        """The same from the special token before: the text after it, encoded alone, must match."""
         before = bisect_right(self._spans, character, key=itemgetter(1)) - 1
         if not self._exact or before < 0:
             return None
@@ -135,18 +137,17 @@ class EncodedText:
         return begin if self.ids[position:begin].tolist() == alone else None
 
     def _offsets(self) -> list[tuple[int, int]]:
-        """(start, end) of every token in characters; (0, 0) for what was added."""
+        """(start, end) of every token in characters; (0, 0) for an added BOS."""
         if self._encoding is None:
             self._encoding = self._special.backend.encode(self.text, add_special_tokens=False)
         return [(0, 0)] * self._added + list(self._encoding.offsets)
 
 
 class SpecialTokens:
-    """Special tokens, which cut a text before the tokenizer does anything else.
+    """Special tokens, at which the tokenizer splits a text before anything else.
 
-    So no token reaches over one, and what stands between two of them is tokenized as if it stood
-    alone. Where each stands among the tokens tells where turns begin and end, without the offsets
-    of all other tokens.
+    No other token spans one, so the text between two of them is encoded independently. Their
+    positions give those of the turns without computing the offsets of all tokens.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -162,24 +163,28 @@ class SpecialTokens:
         return [match.span() for match in self._pattern.finditer(text)]
 
     def encode(self, text: str) -> list[int]:
-        """A text's own tokens."""
+        """Token ids of a text, nothing added."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     def encode_tail(self, text: str) -> list[int]:
-        """The same, remembered: what opens a turn is the same in every row."""
+        """The same, cached: every row has the same turn headers."""
         if text not in self._tails:
             self._tails[text] = self.encode(text)
         return self._tails[text]
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[EncodedText]:
-    """The tokens of rendered texts, each with exactly one BOS if the model has one.
+    """Rendered texts as tokens, each with exactly one BOS if the model has one.
 
-    A template that leaves BOS to the tokenizer gets it added; one that writes two is refused.
+    BOS is added if the template leaves it to the tokenizer.
+
+    Raises:
+        TrainingError: the tokenizer is slow, or the template writes BOS twice.
+
     """
     if not tokenizer.is_fast:
         raise TrainingError(
-            "this model has a slow tokenizer, which cannot tell where its tokens stand. "
+            "this model has a slow tokenizer, which reports no token offsets. "
             "Choose a model with a tokenizer.json."
         )
     bos = tokenizer.bos_token_id
@@ -207,9 +212,10 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[EncodedText]:
 def encode_plain(
     tokenizer: Any, texts: Sequence[str]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Texts' own tokens, nothing added and nothing cut off, for many texts at once.
+    """Token ids of texts, nothing added and nothing truncated, in batches of texts.
 
-    Yields (ids of some texts end to end, where each begins and the last one ends).
+    Yields (ids of the batch's texts concatenated, bounds), both int64: text i of the batch is
+    `ids[bounds[i]:bounds[i + 1]]`.
     """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -226,7 +232,7 @@ def encode_plain(
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """As many texts as are tokenized at once."""
+    """Texts in batches of limited rows and characters."""
     part: list[str] = []
     characters = 0
     for text in texts:

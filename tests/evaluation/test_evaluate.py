@@ -14,7 +14,6 @@ from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, Silence, StageContext
 from jangin.core.store import Artifact, Manifest
-from jangin.evaluation.answerers import Answer, Material, draw_shots, passages_before, with_shots
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, gather_evidence, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
 from jangin.evaluation.pairwise_judge import JudgedPair, PairwiseResult, write_judgements
@@ -30,7 +29,9 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.self_preference import Kin, kin_of
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.systems import RetrievalSystem, label_of
+from jangin.evaluation.systems.few_shot import draw_shots, with_shots
+from jangin.evaluation.systems.retrieval import passages_before
+from jangin.evaluation.systems.system import Answer, SystemInputs
 from jangin.evaluation.task_reports import LabelResult, NumberResult, label_results
 from jangin.evaluation.tasks import LabelsTask
 from jangin.llm.ask import CachedChat
@@ -61,6 +62,11 @@ class AnswerBook:
             Answer(self.answers.get(question, "모릅니다") + " ", question in self.answers)
             for question in questions
         ]
+
+
+def opener(systems):
+    """Opens `systems`, {label: system}, by their settings."""
+    return lambda config: systems[config.label]
 
 
 def example(question, answer, **fields):
@@ -134,7 +140,7 @@ def test_both_systems_are_asked_the_same_and_compared_on_each_evidence_set(conte
     context = context_of()
     tuned = AnswerBook(answers(rows(), "train", "held_out_paraphrases"))
     base = AnswerBook({})
-    evaluate(context, {"base": base, "tuned": tuned}.__getitem__)
+    evaluate(context, opener({"base": base, "tuned": tuned}))
     made = tables(context)
     assert base.batches == tuned.batches
     shares = {(r.evidence_set, r.system): (r.n, r.right) for r in made["results"]}
@@ -185,7 +191,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_tables(context
     journal.write_bytes(journal.read_bytes()[:-30])
     second = AnswerBook(book, batch_size=3)
     opened = []
-    evaluate(context_of(batch_size=3), lambda system: opened.append(system) or second)
+    evaluate(context_of(batch_size=3), lambda config: opened.append(config.label) or second)
     assert opened == ["base", "tuned"]
     assert len(first.batches) == 4
     assert len(second.batches) == 14 - 4 + 1
@@ -196,7 +202,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_tables(context
 def test_a_system_whose_answers_are_all_there_is_not_even_loaded(context_of):
     evaluate(context_of(), lambda _: AnswerBook({}))
     context = context_of()
-    evaluate(context, {}.__getitem__)
+    evaluate(context, opener({}))
     assert len(tables(context)["predictions"]) == 40
 
 
@@ -437,7 +443,7 @@ def test_labels_are_graded_by_their_distance_and_sliced_by_label(context_of):
     table = table_rows(REVIEWS[:18], "train") + table_rows(REVIEWS[18:], "test")
     context = context_of(table, task=STARS, systems=("base", "tuned"), seen_limit=0)
     wrong = {text: "4" for text, _ in REVIEWS}
-    evaluate(context, {"base": AnswerBook(wrong), "tuned": AnswerBook(dict(REVIEWS))}.__getitem__)
+    evaluate(context, opener({"base": AnswerBook(wrong), "tuned": AnswerBook(dict(REVIEWS))}))
     base, tuned = read_table(context.workspace / "label_results.parquet", LabelResult)
     assert (base.system, base.n, base.accuracy, base.off_by_one) == ("base", 18, 0, 2 / 3)
     assert base.good_or_bad == pytest.approx(1 / 3)
@@ -465,7 +471,7 @@ def test_numbers_are_graded_by_their_error(context_of):
         table_rows(prices, "test"), task={"type": "numbers"}, systems=("base", "tuned")
     )
     books = {"base": AnswerBook({q: "300" for q, _ in prices}), "tuned": AnswerBook(guesses)}
-    evaluate(context, books.__getitem__)
+    evaluate(context, opener(books))
     base, tuned = read_table(context.workspace / "number_results.parquet", NumberResult)
     assert base.mean_error == pytest.approx((200 + 100 + 0 + 100 + 200 + 300) / 6)
     assert (tuned.unparsable, tuned.mean_error) == (4, 5)
@@ -629,11 +635,11 @@ def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
         )
         for place, text in enumerate(("연차휴가는 하루씩 15일이다.", "출장비는 하루 5만원이다."))
     ]  # fmt: skip
-    material = Material(
+    inputs = SystemInputs(
         services=context_of().services, task=DEFAULT_TASK, train=(), language="ko",
         max_new_tokens=8, batch_size=4, seed=0, folders={}, chunks=lambda: chunks,
     )  # fmt: skip
-    rewrite = passages_before(RetrievalSystem(type="retrieval", passages=2), material)
+    rewrite = passages_before(2, inputs)
     (turn,) = rewrite((Message(role="user", content="출장비는 하루에 얼마입니까?"),))
     places = [turn.content.index(part) for part in ("15일", "5만원", "출장비는 하루에 얼마")]
     assert places == sorted(places)
@@ -646,7 +652,7 @@ def judged(context, reply):
     """Predictions of two answer books, judged by a fake that replies as told."""
     book = answers(rows(), "train")
     books = {"base": AnswerBook({}), "tuned": AnswerBook(book)}
-    predictions = evaluate(context, books.__getitem__)
+    predictions = evaluate(context, opener(books))
     fake = FakeChat(reply, model="m")
     services = replace(
         context.services, chat=lambda _name: CachedChat(fake, context.services.ledger)
@@ -705,7 +711,7 @@ def judged_by(context, models, verdicts, base_id=""):
     """Pairwise results; `models` is {teacher: model}, `verdicts` {teacher: preferred answer}."""
     book = answers(rows(), "train")
     books = {"base": AnswerBook({}), "tuned": AnswerBook(book), "gpt": AnswerBook(book)}
-    predictions = evaluate(context, lambda system: books[label_of(system)])
+    predictions = evaluate(context, opener(books))
 
     def reply_of(name):
         def reply(request):

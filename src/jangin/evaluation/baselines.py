@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC, LinearSVR
 
 from jangin.core.errors import SettingsError
-from jangin.evaluation.systems import Method
+from jangin.evaluation.systems.baseline import Method
 from jangin.evaluation.tasks import AnswersTask, AnyTask, LabelsTask, gold_number
 
 TREES = 100

@@ -21,7 +21,6 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import StageError
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.evaluation.answerers import Answerer, Material, open_answerer, open_local
 from jangin.evaluation.forgetting import (
     Forgetting,
     GeneralSet,
@@ -42,15 +41,15 @@ from jangin.evaluation.results import (
     summarise,
 )
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.systems import (
-    AnySystem,
-    HostedSystem,
+from jangin.evaluation.systems.local import load_local
+from jangin.evaluation.systems.system import (
+    MODEL_KINDS,
     LocalModel,
-    RetrievalSystem,
     System,
-    label_of,
-    model_of,
+    SystemConfig,
+    SystemInputs,
 )
+from jangin.evaluation.systems.table import AnySystem, config_of
 from jangin.evaluation.task_reports import LabelResult, NumberResult, label_results, number_results
 from jangin.evaluation.tasks import (
     AnswersTask,
@@ -72,7 +71,7 @@ Evidence = Mapping[EvidenceSet, Sequence[Example]]
 class EvaluateConfig(StageConfig):
     """Which systems are asked, what kind of answer counts, and how long they may answer."""
 
-    systems: tuple[System, ...] = Field(default=("base", "tuned"), min_length=1)
+    systems: tuple[AnySystem, ...] = Field(default=("base", "tuned"), min_length=1)
     """What is asked, in the order of the table; the first is what the others are held against."""
     task: Task = DEFAULT_TASK
     """What kind of answer is asked for, and how it is graded."""
@@ -94,9 +93,14 @@ class EvaluateConfig(StageConfig):
     @field_validator("systems")
     @classmethod
     def _each_once(cls, systems: tuple[AnySystem, ...]) -> tuple[AnySystem, ...]:
-        if len({label_of(system) for system in systems}) < len(systems):
+        if len({config_of(system).label for system in systems}) < len(systems):
             raise ValueError("each system can be asked once")
         return systems
+
+    @property
+    def system_configs(self) -> tuple[SystemConfig, ...]:
+        """Settings of each system, in the order of `systems`."""
+        return tuple(map(config_of, self.systems))
 
 
 def gather_evidence(
@@ -141,7 +145,7 @@ def check_leakage(splits: Sequence[SplitExample], evidence: Evidence) -> list[Le
 
 
 def evaluate(
-    context: StageContext[EvaluateConfig], open_system: Callable[[AnySystem], Answerer]
+    context: StageContext[EvaluateConfig], open_system: Callable[[SystemConfig], System]
 ) -> list[Prediction]:
     """Write the tables and return the predictions; `open_system` opens what is still asked."""
     config, say = context.config, context.services.progress.say
@@ -181,7 +185,7 @@ def evaluate(
     context.summary.update(_summary(evidence, results, shares, publishable=not over))
     context.summary["cut_off"] = {
         label: sum(p.system == label and not p.finished for p in predictions)
-        for label in map(label_of, config.systems)
+        for label in (system.label for system in config.system_configs)
     }
     return predictions
 
@@ -244,7 +248,7 @@ def _predict(
     context: StageContext[EvaluateConfig],
     splits: Sequence[SplitExample],
     evidence: Evidence,
-    open_system: Callable[[AnySystem], Answerer],
+    open_system: Callable[[SystemConfig], System],
 ) -> list[Prediction]:
     """All predictions in the order of the evidence; finished batches come from the journal.
 
@@ -257,12 +261,12 @@ def _predict(
     asked = [(name, example) for name, examples in evidence.items() for example in examples]
     # Questions of one length in one batch: little padding is computed.
     by_length = sorted(asked, key=lambda item: sum(len(m.content) for m in item[1].prompt))
-    for system in config.systems:
-        label = label_of(system)
+    for config_of_system in config.system_configs:
+        label = config_of_system.label
         if all((label, example.id) in done for _, example in asked):
             continue
-        answerer = open_system(system)
-        size = answerer.batch_size
+        system = open_system(config_of_system)
+        size = system.batch_size
         batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
         left = [
             batch
@@ -270,7 +274,7 @@ def _predict(
             if any((label, example.id) not in done for _, example in batch)
         ]
         for batch in context.track(left, f"ask {label}"):
-            answers = answerer.answer([example.prompt for _, example in batch])
+            answers = system.answer([example.prompt for _, example in batch])
             predictions = [
                 grade_prediction(
                     example,
@@ -286,7 +290,7 @@ def _predict(
             context.note(JOURNAL, predictions)
             done.update({(p.system, p.example_id): p for p in predictions})
     return [
-        done[label, example.id] for label in map(label_of, config.systems) for _, example in asked
+        done[system.label, example.id] for system in config.system_configs for _, example in asked
     ]
 
 
@@ -299,8 +303,8 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         if context.has("documents")
         else []
     )
-    kinds: dict[Any, str] = {"tuned": "model", "sft": "sft_model"}
-    material = Material(
+    models = _models(config)
+    inputs = SystemInputs(
         services=context.services,
         task=config.task,
         train=[row.example for row in rows if row.split == "train"],
@@ -311,55 +315,50 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         folders={
             model: (
                 context.folder("base"),
-                context.folder(kinds[model]) if model in kinds else None,
+                None if model == "base" else context.folder(MODEL_KINDS[model]),
             )
-            for model in _models(config)
+            for model in models
         },
         chunks=lambda: context.read("chunks", Chunk),
     )
-    predictions = evaluate(context, lambda system: open_answerer(system, material))
+    predictions = evaluate(context, lambda system: system.open(inputs))
     if config.pairwise:
-        write_judgements(context, config.pairwise, predictions, material.language, config.seed)
+        write_judgements(context, config.pairwise, predictions, inputs.language, config.seed)
     if isinstance(config.forgetting, GeneralSet):
-        models: dict[str, Callable[[], tuple[Any, Any]]] = {
-            name: partial(open_local, *material.folders[name])
-            for name in ("base", "sft", "tuned")
-            if name in material.folders
+        loaders: dict[str, Callable[[], tuple[Any, Any]]] = {
+            model: partial(load_local, *inputs.folders[model]) for model in models
         }
         path = context.services.project_folder / config.forgetting.path
         write_forgetting(
-            context, path, config.forgetting.max_tokens, models, config.max_new_tokens, config.seed
+            context, path, config.forgetting.max_tokens, loaders, config.max_new_tokens, config.seed
         )
 
 
-def _models(config: EvaluateConfig) -> set[LocalModel]:
-    """The models of this machine that are asked or looked at."""
-    asked = {model_of(system) for system in config.systems}
-    models: set[LocalModel] = {model for model in asked if model is not None}
-    return models | {"base", "tuned"} if isinstance(config.forgetting, GeneralSet) else models
+def _models(config: EvaluateConfig) -> list[LocalModel]:
+    """The local models that answer or are checked for forgetting, in the order of training."""
+    models = {system.local_model for system in config.system_configs}
+    if isinstance(config.forgetting, GeneralSet):
+        models |= {"base", "tuned"}
+    return [model for model in MODEL_KINDS if model in models]
 
 
 def _wants(config: EvaluateConfig) -> tuple[str, ...]:
-    """Models and passages that the systems need."""
+    """Kinds of the artifacts that the systems need; a tuned model also needs its base."""
     models = _models(config)
-    kinds = {"base"} if models else set()
-    kinds |= {"model"} if "tuned" in models else set()
-    kinds |= {"sft_model"} if "sft" in models else set()
-    kinds |= {"chunks"} if any(isinstance(s, RetrievalSystem) for s in config.systems) else set()
+    kinds = {"base", *(MODEL_KINDS[model] for model in models)} if models else set()
+    kinds |= {kind for system in config.system_configs for kind in system.artifacts}
     return tuple(sorted(kinds))
 
 
 def _teachers(config: EvaluateConfig) -> tuple[str, ...]:
-    hosted = [s.teacher for s in config.systems if isinstance(s, HostedSystem)]
+    hosted = [system.endpoint for system in config.system_configs if system.endpoint]
     return tuple(dict.fromkeys((*hosted, *(pair.judge for pair in config.pairwise))))
 
 
 def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
-    retrieves = any(isinstance(system, RetrievalSystem) for system in config.systems)
-    return (
-        *(("retrieval",) if retrieves else ()),
-        *(("judge_pair", "repair") if config.pairwise else ()),
-    )
+    of_systems = (name for system in config.system_configs for name in system.prompts)
+    judges = ("judge_pair", "repair") if config.pairwise else ()
+    return tuple(dict.fromkeys((*of_systems, *judges)))
 
 
 def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
@@ -373,12 +372,12 @@ def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
 def _cost(context: StageContext[EvaluateConfig]) -> Cost:
     evidence = gather_evidence(context.read("splits", SplitExample), context.config)
     questions = sum(map(len, evidence.values()))
-    systems = context.config.systems
-    calls = sum(isinstance(system, HostedSystem) for system in systems) * questions
+    systems = context.config.system_configs
+    calls = sum(bool(system.endpoint) for system in systems) * questions
     calls += sum(
         2 * min(p.limit, len(e)) for p in context.config.pairwise for e in evidence.values()
     )
-    names = ", ".join(map(label_of, systems))
+    names = ", ".join(system.label for system in systems)
     return Cost(calls=calls, text=f"{questions} questions asked of {names}")
 
 

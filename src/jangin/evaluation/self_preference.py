@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jangin.core.records import SplitExample
 from jangin.core.stage import StageContext
-from jangin.evaluation.systems import AnySystem, HostedSystem, label_of, model_of
+from jangin.evaluation.systems.system import SystemConfig
 from jangin.metrics.pairwise import SelfPreference, self_preference
 
 Kinship = Literal["none", "itself", "base", "teacher"]
@@ -36,13 +36,13 @@ def kin_of(context: StageContext[Any], judge: str, pair: tuple[str, str]) -> Kin
         base = _name(str(context.inputs["base"].manifest.summary.get("id", "")))
     rows = context.read("splits", SplitExample)
     teachers = {_name(row.example.teacher) for row in rows if row.split == "train"}
-    systems = {label_of(system): system for system in context.config.systems}
+    systems = {system.label: system for system in context.config.system_configs}
 
-    def kinship(system: AnySystem) -> Kinship:
-        if isinstance(system, HostedSystem):
-            hosted = _name(context.services.chat(system.teacher).model)
+    def kinship(system: SystemConfig) -> Kinship:
+        if system.endpoint:
+            hosted = _name(context.services.chat(system.endpoint).model)
             return "itself" if model == hosted else "none"
-        asked = model_of(system)
+        asked = system.local_model
         if asked is not None and model == base:
             return "itself" if asked == "base" else "base"
         return "teacher" if asked in ("tuned", "sft") and model in teachers else "none"

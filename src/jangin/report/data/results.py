@@ -16,7 +16,7 @@ from jangin.evaluation.results import (
     Result,
     compare_predictions,
 )
-from jangin.evaluation.systems import Method
+from jangin.evaluation.systems.table import is_trained, uses_language_model
 
 SIGNIFICANT = 0.05
 
@@ -59,9 +59,9 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
             row = {"variant": variant, **result.model_dump()}
             if result.system != "base":
                 row["p_value"] = p_values.get((result.evidence_set, result.system))
-            if not result.system.startswith(("tuned", "sft")):
-                simple = result.system in get_args(Method)
-                model = "" if simple else artifact.manifest.inputs.get("base", "")
+            if not is_trained(result.system):
+                asks_model = uses_language_model(result.system)
+                model = artifact.manifest.inputs.get("base", "") if asks_model else ""
                 figures = (result.n, result.right, result.score, result.unparsable)
                 same = (model, result.evidence_set, result.system, *figures)
                 if same in shared:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from jangin.core.store import Artifact
 from jangin.evaluation.results import Comparison, EvidenceSet
-from jangin.evaluation.systems import Method
+from jangin.evaluation.systems.table import uses_language_model
 from jangin.report.data.artifacts import rows_of
 from jangin.report.data.results import SIGNIFICANT, Results
 from jangin.report.i18n.translate import Words, p_text
@@ -21,8 +21,6 @@ HEADLINE: tuple[EvidenceSet, ...] = (
 
 SHARED = "(any)"
 """What the result table puts where several variants share a row."""
-
-WITHOUT_MODEL: tuple[str, ...] = get_args(Method)
 
 FEW = 20
 """Below so many questions only a difference of more than 30 points could show at all."""
@@ -79,7 +77,7 @@ def _beside_baselines(
 
     Where the tuned model is not shown to be better than that one, it is no good news.
     """
-    simple = [row for row in rows if row["system"] in WITHOUT_MODEL]
+    simple = [row for row in rows if not uses_language_model(row["system"])]
     if not simple:
         return verdict
     best = max(simple, key=lambda row: float(row["right"]))

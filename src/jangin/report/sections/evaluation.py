@@ -17,6 +17,7 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
+from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.task_reports import LabelResult, NumberResult
 from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
@@ -165,7 +166,7 @@ def _repeated(
     repeated = {}
     for system in dict.fromkeys(row.system for row in rows):
         figures = repr([row for row in rows if row.system == system])
-        if figures in seen and not system.startswith(("tuned", "sft")):
+        if figures in seen and not is_trained(system):
             repeated[system] = seen[figures]
         seen.setdefault(figures, variants)
     return repeated

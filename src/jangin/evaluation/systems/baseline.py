@@ -1,0 +1,69 @@
+"""A predictor without a language model, fitted on the training examples."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, get_args
+
+from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
+
+BATCH_SIZE = 1_000_000
+"""Predictors are cheap: all questions in one batch."""
+
+Method = Literal[
+    "constant",
+    "random",
+    "nearest",
+    "linear",
+    "bow_linear",
+    "tfidf_svr",
+    "tfidf_logistic",
+    "forest",
+]
+
+
+class BaselineConfig(SystemConfig):
+    """A predictor that needs no language model, fitted on the training examples."""
+
+    labels_without_model: ClassVar[tuple[str, ...]] = get_args(Method)
+
+    type: Literal["baseline"]
+    method: Method
+    """constant: the most frequent answer or the mean; nearest: the answer of the most similar
+    question; the others are scikit-learn's, on labels or numbers."""
+
+    @property
+    def label(self) -> str:
+        """Name of the method."""
+        return self.method
+
+    def open(self, inputs: SystemInputs) -> System:
+        """The fitted predictor.
+
+        Raises: SettingsError: there are no training examples, or the method does not fit the task.
+        """
+        return BaselineSystem(self.method, inputs)
+
+
+class BaselineSystem:
+    """Predictions from the last user turn of each prompt."""
+
+    batch_size = BATCH_SIZE
+
+    def __init__(self, method: Method, inputs: SystemInputs) -> None:
+        """Fit the predictor."""
+        from jangin.evaluation.baselines import Baseline
+
+        self._baseline = Baseline(
+            method,
+            inputs.task,
+            [example.question for example in inputs.train],
+            [example.answer for example in inputs.train],
+            inputs.seed,
+        )
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """One prediction for each prompt."""
+        texts = [
+            next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
+            for prompt in prompts
+        ]
+        return [Answer(text, finished=True) for text in self._baseline.predict(texts)]

@@ -1,0 +1,81 @@
+"""Few-shot prompting: a local model that sees training examples before each question."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from jangin.core.digest import digest_value
+from jangin.core.errors import StageError
+from jangin.core.records import Example
+from jangin.evaluation.systems.local import open_local
+from jangin.evaluation.systems.system import (
+    LocalModel,
+    Prompt,
+    PromptedSystem,
+    System,
+    SystemConfig,
+    SystemInputs,
+)
+
+
+class FewShotConfig(SystemConfig):
+    """A model that sees training examples before each question."""
+
+    type: Literal["few_shot"]
+    of: LocalModel = "base"
+    """The model that answers."""
+    shots: int = Field(default=4, ge=1, le=64)
+    """Number of examples, drawn once with the seed and the same for all questions."""
+
+    @property
+    def label(self) -> str:
+        """Such as `base 4-shot`."""
+        return f"{self.of} {self.shots}-shot"
+
+    @property
+    def local_model(self) -> LocalModel:
+        """The model that answers."""
+        return self.of
+
+    def open(self, inputs: SystemInputs) -> System:
+        """The model behind a prompt with examples.
+
+        Raises: StageError: there are no training examples.
+        """
+        shots = draw_shots(inputs.train, self.shots, inputs.seed)
+        model = open_local(self.of, inputs)
+        return PromptedSystem(model, lambda prompt: with_shots(prompt, shots))
+
+
+def draw_shots(train: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """At most `count` examples, a seeded draw without replacement; originals come first.
+
+    Raises: StageError: `train` is empty.
+    """
+    if not train:
+        raise StageError(
+            "there are no training examples to show before a question. Remove few_shot from "
+            "`systems`, or give split a training part."
+        )
+    by_draw = sorted(
+        train, key=lambda e: (e.kind != "original", digest_value([seed, "shots", e.id]))
+    )
+    return by_draw[:count]
+
+
+def with_shots(prompt: Prompt, shots: Sequence[Example]) -> Prompt:
+    """System turns, then the examples as earlier turns, then the question.
+
+    An example with the very same prompt is skipped, so that it does not show its answer; system
+    turns of examples are dropped.
+    """
+    system = [turn for turn in prompt if turn.role == "system"]
+    question = [turn for turn in prompt if turn.role != "system"]
+    shown = [
+        turn
+        for shot in shots
+        if tuple(shot.prompt) != tuple(prompt)
+        for turn in (*(t for t in shot.prompt if t.role != "system"), shot.completion)
+    ]
+    return (*system, *shown, *question)

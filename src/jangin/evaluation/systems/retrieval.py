@@ -1,0 +1,67 @@
+"""Retrieval-augmented generation: a local model that gets passages of the project's documents."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field
+
+from jangin.evaluation.systems.local import open_local
+from jangin.evaluation.systems.system import (
+    LocalModel,
+    Prompt,
+    PromptedSystem,
+    System,
+    SystemConfig,
+    SystemInputs,
+)
+
+
+class RetrievalConfig(SystemConfig):
+    """A model that gets the passages that a BM25 search over the project's documents returns."""
+
+    type: Literal["retrieval"]
+    of: LocalModel = "base"
+    """The model that answers."""
+    passages: int = Field(default=3, ge=1, le=50)
+    """Number of passages; the best one comes last, next to the question."""
+
+    @property
+    def label(self) -> str:
+        """Such as `base + retrieval`."""
+        return f"{self.of} + retrieval"
+
+    @property
+    def local_model(self) -> LocalModel:
+        """The model that answers."""
+        return self.of
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """The passages to search."""
+        return ("chunks",)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The template that puts passages before a question."""
+        return ("retrieval",)
+
+    def open(self, inputs: SystemInputs) -> System:
+        """The model behind a prompt with passages."""
+        return PromptedSystem(open_local(self.of, inputs), passages_before(self.passages, inputs))
+
+
+def passages_before(count: int, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:
+    """A function that puts the `count` best passages before the last turn of a prompt."""
+    from jangin.documents.retrieval.bm25 import PassageIndex
+
+    chunks = inputs.chunks()
+    index = PassageIndex.build([chunk.text for chunk in chunks])
+    template = inputs.services.prompts.find("retrieval", inputs.language)
+
+    def rewrite(prompt: Prompt) -> Prompt:
+        *before, question = prompt
+        (hits,) = index.search([question.content], count)
+        passages = "\n\n".join(chunks[hit.index].text for hit in reversed(hits))
+        return (*before, *template.messages(passages=passages, question=question.content))
+
+    return rewrite

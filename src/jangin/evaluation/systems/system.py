@@ -1,0 +1,118 @@
+"""Interface of a system under test: its settings, what it is opened with, and its answers."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
+
+from jangin.core.config import Config
+from jangin.core.records import Chunk, Example, Message
+from jangin.core.stage import Services
+from jangin.evaluation.tasks import AnyTask
+
+LocalModel = Literal["base", "tuned", "sft"]
+"""`tuned` is the model of the last training stage, `sft` the one before preference tuning."""
+
+MODEL_KINDS: Mapping[LocalModel, str] = {"base": "base", "sft": "sft_model", "tuned": "model"}
+"""{model: kind of the artifact with its weights}, in the order of training."""
+
+Prompt = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a system generated for one prompt."""
+
+    text: str
+    finished: bool
+    """False if `max_new_tokens` truncated it."""
+
+
+class System(Protocol):
+    """A system under test, ready to answer."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of prompts to pass to one call of `answer`."""
+        ...
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """One answer to each prompt, in the same order, decoded greedily."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SystemInputs:
+    """Everything that the systems of one evaluation can be opened with."""
+
+    services: Services
+    task: AnyTask
+    train: Sequence[Example]
+    """Training examples, for shots and for baselines."""
+    language: str
+    """Language of the prompt templates, such as `ko`."""
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+    folders: Mapping[LocalModel, tuple[Path, Path | None]]
+    """{model: (folder of the base, folder of what was trained on it)}."""
+    chunks: Callable[[], Sequence[Chunk]]
+    """Reads the passages to search; called only by systems that need the artifact `chunks`."""
+
+
+class SystemConfig(Config):
+    """Settings of one kind of system; a subclass adds `type: Literal["name"]` and overrides.
+
+    `evaluate`, its plan and the reports know a system by these members alone.
+    """
+
+    labels_without_model: ClassVar[tuple[str, ...]] = ()
+    """Labels of systems of this kind that use no language model; reports treat them as the
+    baselines that a tuned model has to beat."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Unique name in tables; begins with `local_model` where there is one."""
+
+    @property
+    def local_model(self) -> LocalModel | None:
+        """The model on this machine that answers, or None; `evaluate` then reads its weights."""
+        return None
+
+    @property
+    def endpoint(self) -> str:
+        """The entry of `teachers` that answers, one call per question, or an empty string."""
+        return ""
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """Kinds of the artifacts that it reads besides `splits` and model weights."""
+        return ()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Names of the prompt templates that it uses."""
+        return ()
+
+    @abstractmethod
+    def open(self, inputs: SystemInputs) -> System:
+        """The system, ready to answer: weights are loaded, predictors fitted, nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedSystem:
+    """A system that gets a rewritten prompt, such as one with examples or passages in it."""
+
+    inner: System
+    rewrite: Callable[[Prompt], Prompt]
+
+    @property
+    def batch_size(self) -> int:
+        """That of the inner system."""
+        return self.inner.batch_size
+
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Answers of the inner system to the rewritten prompts."""
+        return self.inner.answer([self.rewrite(prompt) for prompt in prompts])

@@ -1,0 +1,187 @@
+"""A system of one class and one row, taken from the project file's settings to the reports."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import pytest
+from pydantic import ValidationError
+
+from jangin.core.chat import FakeChat
+from jangin.core.parquet import read_table
+from jangin.core.records import Example, Message, SplitExample
+from jangin.evaluation.evaluate import STAGE, EvaluateConfig
+from jangin.evaluation.results import Comparison, Result
+from jangin.evaluation.systems import table
+from jangin.evaluation.systems.system import MODEL_KINDS, Answer, SystemConfig
+from jangin.evaluation.systems.table import SYSTEMS, is_trained, system_type, uses_language_model
+from jangin.llm.ask import CachedChat
+from jangin.report.data.results import collect_results
+from jangin.report.data.verdict import judge
+from jangin.report.i18n.translate import Words
+
+WORDS = ("기러기", "토마토", "연차", "병가", "출장", "경조금")
+BASELINE = {"type": "baseline", "method": "constant"}
+
+
+@dataclass
+class Reverser:
+    batch_size: int = 4
+
+    def answer(self, prompts):
+        return [Answer(prompt[-1].content[::-1], finished=True) for prompt in prompts]
+
+
+class ReversedConfig(SystemConfig):
+    """Answers with the question reversed."""
+
+    labels_without_model: ClassVar[tuple[str, ...]] = ("reversed",)
+
+    type: Literal["reversed"]
+
+    @property
+    def label(self):
+        return "reversed"
+
+    def open(self, inputs):
+        assert inputs.max_new_tokens == 48
+        return Reverser()
+
+
+class EchoConfig(SystemConfig):
+    """Asks an endpoint and a local model's artifacts, for the plan."""
+
+    type: Literal["echo"]
+
+    @property
+    def label(self):
+        return "tuned echo"
+
+    @property
+    def local_model(self):
+        return "tuned"
+
+    @property
+    def endpoint(self):
+        return "gpt"
+
+    @property
+    def artifacts(self):
+        return ("chunks",)
+
+    @property
+    def prompts(self):
+        return ("retrieval",)
+
+    def open(self, inputs):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def config_type(monkeypatch):
+    """The settings of `evaluate` as its module makes them when the table has two more rows."""
+    monkeypatch.setattr(table, "SYSTEMS", (*SYSTEMS, ReversedConfig, EchoConfig))
+
+    class WithToys(EvaluateConfig):
+        systems: tuple[system_type(), ...] = ("base", "tuned")
+
+    return WithToys
+
+
+def rows():
+    return [
+        SplitExample(
+            example=Example.make(
+                (Message(role="user", content=word),),
+                Message(role="assistant", content=word[::-1]),
+                kind="original",
+                source="규정.md",
+            ),
+            split=split,
+        )
+        for split, words in (("train", ("사과", "배")), ("test", WORDS))
+        for word in words
+    ]
+
+
+def test_a_system_of_one_class_and_one_row_is_asked_graded_and_compared(config_type, stage_context):
+    config = config_type(systems=(BASELINE, {"type": "reversed"}), seen_limit=0)
+    context = stage_context(config, rows())
+    STAGE.run(context)
+    results = read_table(context.workspace / "results.parquet", Result)
+    assert [(r.system, r.evidence_set, r.n, r.right) for r in results] == [
+        ("constant", "test", 6, 0),
+        ("reversed", "test", 6, 1),
+    ]
+    (compared,) = read_table(context.workspace / "comparisons.parquet", Comparison)
+    assert (compared.b, compared.only_b, compared.p_value) == ("reversed", 6, 2 / 2**6)
+    assert STAGE.cost(context).calls == 0
+    assert "6 questions" in STAGE.cost(context).text
+    assert "constant, reversed" in STAGE.cost(context).text
+
+
+def test_reports_take_a_system_without_a_model_for_a_baseline(config_type, stage_context):
+    context = stage_context(config_type(systems=({"type": "reversed"},)), rows())
+    STAGE.run(context)
+    assert not uses_language_model("reversed")
+    assert uses_language_model("tuned echo")
+    evaluations = dict.fromkeys(("a", "b"), context.inputs["splits"])
+    evaluations = {name: replace(e, path=context.workspace) for name, e in evaluations.items()}
+    results = collect_results({name: {"evaluate": e} for name, e in evaluations.items()})
+    assert {(row["system"], row["variant"]) for row in results.rows} == {("reversed", "(any)")}
+    assert judge(results, evaluations, Words("en")).tone == "none"
+
+
+def test_plan_and_artifacts_of_a_system_come_from_its_settings(config_type, stage_context):
+    config = config_type(systems=({"type": "echo"},), seen_limit=0)
+    assert STAGE.wants(config) == ("base", "chunks", "model")
+    assert STAGE.teachers(config) == ("gpt",)
+    assert STAGE.prompts(config) == ("retrieval",)
+    assert STAGE.cost(stage_context(config, rows())).calls == len(WORDS)
+
+
+def test_settings_of_a_row_are_checked_like_any_other(config_type):
+    with pytest.raises(ValidationError, match=r"reversed\.speed"):
+        config_type(systems=({"type": "reversed", "speed": 2},))
+    with pytest.raises(ValidationError, match="reversed"):
+        EvaluateConfig(systems=({"type": "reversed"},))
+    plain = config_type(systems=({"type": "reversed"}, "base")).identity()
+    assert plain["systems"] == [{"type": "reversed"}, "base"]
+
+
+def test_trained_models_are_known_by_the_begin_of_a_label():
+    assert [m for m in MODEL_KINDS if is_trained(f"{m} 4-shot")] == ["sft", "tuned"]
+
+
+def test_every_kind_names_itself_and_what_answers_in_its_label():
+    types = [row.model_fields["type"].annotation.__args__[0] for row in SYSTEMS]
+    assert types == ["few_shot", "retrieval", "hosted", "baseline"]
+    settings = EvaluateConfig(
+        systems=(
+            "sft",
+            {"type": "few_shot", "of": "tuned", "shots": 2},
+            {"type": "retrieval"},
+            {"type": "hosted", "teacher": "gpt"},
+            BASELINE,
+        )
+    )
+    assert [(s.label, s.local_model, s.endpoint) for s in settings.system_configs] == [
+        ("sft", "sft", ""),
+        ("tuned 2-shot", "tuned", ""),
+        ("base + retrieval", "base", ""),
+        ("gpt", None, "gpt"),
+        ("constant", None, ""),
+    ]
+    assert settings.identity()["systems"][:2] == [
+        "sft",
+        {"type": "few_shot", "of": "tuned", "shots": 2},
+    ]
+
+
+def test_an_opened_endpoint_needs_no_local_model(stage_context):
+    config = EvaluateConfig(systems=({"type": "hosted", "teacher": "gpt"},), seen_limit=0)
+    fake = FakeChat(lambda request: request.messages[-1].content[::-1], model="m")
+    context = stage_context(config, rows())
+    services = replace(context.services, chat=lambda _: CachedChat(fake, context.services.ledger))
+    STAGE.run(replace(context, services=services))
+    (result,) = read_table(context.workspace / "results.parquet", Result)
+    assert (result.system, result.right) == ("gpt", 1)

@@ -427,6 +427,14 @@ def test_the_same_question_and_answer_in_other_words_go_when_an_encoder_is_asked
     assert curate(other, SEMANTIC, encoder=Topics()).kept == other
 
 
+def test_wordings_of_one_question_are_compared_with_a_threshold_of_their_own():
+    original = judged("연차 휴가는 며칠인가요?", 0.9)
+    wording = example("연차 휴가는 며칠인지요?", family=original.id, parent=original.id)
+    strict = CurateConfig(guard=False, sibling_threshold=0.7)
+    assert curate([original, wording], PLAIN).kept == [original, wording]
+    assert rules_of(curate([original, wording], strict)) == ["near_duplicate"]
+
+
 def test_siblings_are_alike_on_purpose_to_an_encoder_too():
     original = judged("연차는 며칠인가요?", 0.5)
     wording = example("유급휴가 일수를 알려 주세요", family=original.id, parent=original.id)

@@ -535,6 +535,9 @@ def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_s
     assert lines_of(refused)[-1].reward_accuracy == 1
     assert not (refused.workspace / "model").exists()
     # The same weights again, from the last checkpoint.
+    tolerant = stage("refused", max_probe_loss=1.0, **destructive)
+    STAGE.run(tolerant)
+    assert not any("fell from" in line for line in tolerant.services.progress.said)
     warned = stage("refused", gate="warn", **destructive)
     STAGE.run(warned)
     assert any("step 28 of 30" in line for line in warned.services.progress.said)

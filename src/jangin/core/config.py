@@ -17,6 +17,14 @@ Runtime = Annotated[T, _NotIdentity()]
 """`folder: Runtime[Path]`: may differ between machines without invalidating an artifact."""
 
 
+class _RarelySet:
+    """Marks a field that hardly any project sets."""
+
+
+Advanced = Annotated[T, _RarelySet()]
+"""`beta2: Advanced[float]`: documented in a table of its own; changes nothing else."""
+
+
 class Config(BaseModel):
     """Unknown keys are errors, instances are immutable, descriptions come from docstrings."""
 
@@ -51,6 +59,11 @@ class StageConfig(Config):
 def is_runtime(field: FieldInfo) -> bool:
     """True for a field declared with `Runtime[...]`."""
     return any(isinstance(mark, _NotIdentity) for mark in field.metadata)
+
+
+def is_advanced(field: FieldInfo) -> bool:
+    """True for a field declared with `Advanced[...]`."""
+    return any(isinstance(mark, _RarelySet) for mark in field.metadata)
 
 
 def _faults(annotation: object) -> Iterator[str]:

@@ -28,7 +28,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jangin.core.config import Config, StageConfig
+from jangin.core.config import Advanced, Config, StageConfig
 from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.records import Dropped, Example
@@ -91,7 +91,7 @@ class CurateConfig(StageConfig):
     """Two questions are near-duplicates from this normalised Levenshtein similarity on."""
     guard: bool = True
     """Keep near-duplicates whose content words differ, such as two fillings of one template."""
-    sibling_threshold: float = Field(default=0.95, ge=0.6, le=1)
+    sibling_threshold: Advanced[float] = Field(default=0.95, ge=0.6, le=1)
     """Threshold within a family, whose questions are similar on purpose; without the guard."""
     semantic: Semantic = NoSemantic()
     """Whether an encoder looks for questions with the same meaning in other words."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import ConfigError
@@ -259,9 +260,16 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
     return problems
 
 
+class _UntitledFields(GenerateJsonSchema):
+    """Leaves out the titles that pydantic derives from field names."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        return False
+
+
 def project_schema() -> str:
     """JSON Schema of the project file, for editors."""
-    schema = ProjectFile.model_json_schema()
+    schema = ProjectFile.model_json_schema(schema_generator=_UntitledFields)
     schema["title"] = "jangin project file"
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from jangin.core.chat import ChatModel
-from jangin.core.config import Config, Runtime
+from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, Silence
@@ -38,17 +38,19 @@ class EndpointTeacher(Config):
     `temperature: null` for models that do not support it."""
     mode: Runtime[Literal["chat", "batch"]] = "chat"
     """`batch`: the Batch API, half the price, replies within 24 hours."""
-    poll_seconds: Runtime[float] = Field(default=30.0, gt=0)
+    poll_seconds: Runtime[Advanced[float]] = Field(default=30.0, gt=0)
     """Polling interval of a batch in seconds."""
-    structured: Runtime[Structured] = "json_schema"
+    structured: Runtime[Advanced[Structured]] = "json_schema"
     """How JSON is enforced; falls back to a weaker form if the endpoint rejects this one."""
-    length_name: Runtime[LengthName] = "max_tokens"
+    length_name: Runtime[Advanced[LengthName]] = "max_tokens"
     """The endpoint's name of the parameter for the longest reply."""
     stream: Runtime[bool] = False
     """Stream replies, so that `timeout_seconds` applies to each piece, not to the reply."""
     context_tokens: Runtime[int] = Field(default=0, ge=0)
     """Context length (prompt and reply) in tokens, checked before sending; 0: unknown."""
-    tokens_per_character: Runtime[float] = Field(default=TOKENS_PER_OTHER_CHARACTER, gt=0, le=4)
+    tokens_per_character: Runtime[Advanced[float]] = Field(
+        default=TOKENS_PER_OTHER_CHARACTER, gt=0, le=4
+    )
     """Estimated tokens per character outside ASCII. The default is the maximum of any byte-level
     vocabulary; many with Korean need about 1."""
     concurrency: Runtime[int] = Field(default=MAX_CONCURRENCY, ge=1, le=MAX_CONCURRENCY)
@@ -61,9 +63,9 @@ class EndpointTeacher(Config):
     """Timeout of a request, which is retried then."""
     retries: Runtime[int] = Field(default=5, ge=0, le=20)
     """Retries of a failed request, with exponential backoff; a 429 does not count."""
-    patience_seconds: Runtime[float] = Field(default=600.0, ge=0)
+    patience_seconds: Runtime[Advanced[float]] = Field(default=600.0, ge=0)
     """Maximum total wait of a request that the endpoint asks for by `Retry-After` or 429."""
-    largest_reply_bytes: Runtime[int] = Field(default=200_000, ge=1000)
+    largest_reply_bytes: Runtime[Advanced[int]] = Field(default=200_000, ge=1000)
     """Maximum size of a reply; the row of a larger one fails."""
     price: Runtime[Price | None] = None
     """US dollars per million tokens that you are charged. Default: the list price of models

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config
+from jangin.core.config import Advanced, Config
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
@@ -70,17 +70,17 @@ class DpoConfig(TrainingConfig):
     """Weight of the chosen answers' cross-entropy (RPO); 1 keeps them from becoming unlikely."""
     lint: Literal["drop", "refuse"] = "drop"
     """What happens to pairs that are empty, identical, repeat the question or differ in length."""
-    max_length_ratio: float = Field(default=10, gt=1)
+    max_length_ratio: Advanced[float] = Field(default=10, gt=1)
     """Characters of the longer answer per character of the shorter one."""
     stop: Annotated[Drift | Never, Field(discriminator="type")] = Drift(type="drift")
     """`drift` or `never`."""
     gate: Literal["refuse", "warn"] = "refuse"
     """What happens to a model that has forgotten answers."""
-    max_probe_loss: float = Field(default=0.05, ge=0, le=1)
+    max_probe_loss: Advanced[float] = Field(default=0.05, ge=0, le=1)
     """Share of probe questions that may no longer be answered exactly."""
     probe_questions: int = Field(default=64, ge=1)
     """Largest number of training questions answered before and after."""
-    probe_new_tokens: int = Field(default=64, ge=1)
+    probe_new_tokens: Advanced[int] = Field(default=64, ge=1)
     """Longest answer to a probe question."""
 
 

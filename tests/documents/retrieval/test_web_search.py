@@ -171,6 +171,15 @@ def test_naver_gets_the_request_of_its_documentation(ask, server):
     ]
 
 
+def test_the_variables_of_naver_s_keys_can_have_other_names(ask, server, monkeypatch):
+    monkeypatch.setenv("OTHER_ID", "id-2")
+    monkeypatch.setenv("OTHER_SECRET", "secret-2")
+    server.says((200, NAVER_ITEMS))
+    ask("naver", ["전세"], id_variable="OTHER_ID", secret_variable="OTHER_SECRET")
+    assert server.requests[0].headers["X-Naver-Client-Id"] == "id-2"
+    assert server.requests[0].headers["X-Naver-Client-Secret"] == "secret-2"
+
+
 def test_searxng_is_asked_for_json_and_results_without_text_are_dropped(ask, server):
     server.says((200, SEARXNG_RESULTS))
     results = ask("searxng", ["전세"], language="ko", categories=("general", "news"))
@@ -183,10 +192,11 @@ def test_searxng_is_asked_for_json_and_results_without_text_are_dropped(ask, ser
 
 def test_brave_gets_its_token_and_tags_and_entities_are_removed(ask, server):
     server.says((200, BRAVE_RESULTS), (200, {"type": "search", "query": {}}))
-    results = ask("brave", ["전세", "없는 것"], concurrency=1)
+    results = ask("brave", ["전세", "없는 것"], concurrency=1, country="US")
     assert server.requests[0].path == "/res/v1/web/search"
     assert server.requests[0].headers["X-Subscription-Token"] == "token-1"
     assert server.requests[0].query["search_lang"] == "ko"
+    assert server.requests[0].query["country"] == "US"
     assert results["전세"][0].text == "전세 '보증금'"
     assert results["전세"][0].title == "전세 안내"
     assert results["없는 것"] == []

@@ -159,6 +159,15 @@ def test_a_json_file_is_a_list_or_holds_one(read, tmp_path):
     assert read("b.json", '{"version": 1, "data": [{"a": 2.0}]}')[1]["a"].to_list() == ["2"]
 
 
+def test_the_list_of_a_json_file_can_be_named_and_the_first_rows_be_enough(read, tmp_path):
+    data = json.dumps({"old": [{"a": 1}], "rows": [{"a": 2}, {"a": 3}, {"a": 4}]})
+    _, rows = read("a.json", data, json_rows="rows", first_rows=2)
+    assert rows["a"].to_list() == ["2", "3"]
+    (tmp_path / "work").rename(tmp_path / "work-of-json")
+    _, rows = read("a.csv", TEXT, first_rows=1)
+    assert rows["후기"].to_list() == ["좋아요"]
+
+
 def test_parquet_is_read_as_text_with_lists_as_json(tmp_path):
     frame = pl.DataFrame({"a": [1, None], "b": [["x", '"'], None], "c": ["t", "u"]})
     frame.write_parquet(tmp_path / "a.parquet")

@@ -12,6 +12,7 @@ from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.balance import Balance
 from jangin.prepare.transforms.cleaning import COMPOSED, odd, tidy, tidy_text
 from jangin.prepare.transforms.columns import Columns, round_half_up
+from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT, NearDuplicates
 from jangin.prepare.transforms.numbers import counts_of, number_of
 from jangin.prepare.transforms.steps import Step
 from jangin.text.numbers import count_numbers, read_number
@@ -174,6 +175,48 @@ def test_scrubbing_is_the_recipes(texts):
     remove = ("By", "Manufacturer")
     kept, _, _ = run({"type": "scrub", "columns": ["t"], "remove": remove}, t=texts or [""])
     assert kept["t"].to_list() == [scrub_by_the_book(t, remove) for t in texts or [""]]
+
+
+def test_scrubbing_takes_other_marks_and_longer_part_numbers():
+    texts = ["A12 | B123 (new)", "size: XL-10"]
+    step = {"type": "scrub", "columns": ["t"], "collapse": "|()", "part_number_characters": 4}
+    kept, _, _ = run(step, t=texts)
+    assert kept["t"].to_list() == ["A12 new", "size:"]
+    kept, _, _ = run({**step, "part_number_characters": 0}, t=texts)
+    assert kept["t"].to_list() == ["A12 B123 new", "size: XL-10"]
+
+
+def test_trimmed_texts_lose_a_prefix_and_their_capitals():
+    step = {"type": "trim", "column": "t", "beginning": "Q: ", "lower_case": True, "suffix": "."}
+    kept, _, _ = run(step, t=["Q: How MANY Days", "ok."])
+    assert kept["t"].to_list() == ["how many days.", "ok."]
+
+
+def test_columns_are_joined_with_the_separator_of_the_settings():
+    step = {"type": "flatten", "columns": ["a", "b"], "into": "text", "separator": " / "}
+    kept, _, _ = run(step, a=["냄비", None], b=['["크다", "가볍다"]', "솥"])
+    assert kept["text"].to_list() == ["냄비 / 크다 / 가볍다", "솥"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [
+        ({}, []),
+        ({"same_words": False}, [2]),
+        ({"same_answer": False}, [3]),
+        ({"same_words": False, "same_answer": False}, [1, 2, 3]),
+    ],
+)
+def test_near_duplicates_need_the_same_words_and_answers_unless_told_otherwise(settings, dropped):
+    prompts = [
+        "Leave is granted for 3 days of the calendar year.",
+        "Leave is granted for 5 days of the calendar year.",
+        "Leave is granted for 7 days of the calendar year.",
+        "Leave is granted for 3 days of the calendar year!!",
+    ]
+    rows = pl.DataFrame({PROMPT: prompts, ANSWER: ["yes", "no", "yes", "no"]})
+    reasons = NearDuplicates(type="near_duplicates", **settings).drop_reasons(rows)
+    assert [index for index, reason in enumerate(reasons) if reason is not None] == dropped
 
 
 def test_columns_with_lists_are_joined_and_a_missing_one_takes_no_line():

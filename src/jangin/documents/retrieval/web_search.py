@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from jangin.core.config import Config, Runtime
+from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import Ledger
@@ -70,9 +70,9 @@ class Naver(_Engine):
     """Collection to search, as the API calls it."""
     sort: Literal["sim", "date"] = "sim"
     """Order of the results: `sim` by relevance, `date` by date."""
-    id_variable: Runtime[str] = "NAVER_CLIENT_ID"
+    id_variable: Runtime[Advanced[str]] = "NAVER_CLIENT_ID"
     """Name of the environment variable that holds the client id."""
-    secret_variable: Runtime[str] = "NAVER_CLIENT_SECRET"  # noqa: S105  # a variable's name
+    secret_variable: Runtime[Advanced[str]] = "NAVER_CLIENT_SECRET"  # noqa: S105  # a variable's name
     """Name of the environment variable that holds the client secret."""
     base_url: Runtime[str] = "https://openapi.naver.com"
     """URL before `/v1/search`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config
+from jangin.core.config import Advanced, Config
 from jangin.core.errors import DataError, MachineError
 from jangin.prepare.tables.encodings import CHUNK_BYTES, Encoding, as_utf8, sample_lines
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW, clean_names
@@ -34,7 +34,7 @@ class TableSettings(Config):
     """`auto` detects byte order marks, UTF-8, UTF-16 and CP949 (Korean Windows)."""
     delimiter: Delimiter = "auto"
     """Delimiter between the cells of a CSV or TSV file."""
-    quotes: Literal["auto", "csv", "none"] = "auto"
+    quotes: Advanced[Literal["auto", "csv", "none"]] = "auto"
     """`csv`: a cell in quotation marks may hold delimiters and line ends; `none`: quotation marks
     are ordinary characters, as in many TSV files."""
     columns: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config, Runtime
+from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.cleaning import tidy
@@ -176,7 +176,7 @@ class Flatten(Config):
     columns: tuple[str, ...] = Field(min_length=1)
     """Columns in order; the items of a JSON list are joined, too, and empty cells are skipped."""
     into: str = "text"
-    separator: str = "\n"
+    separator: Advanced[str] = "\n"
 
     def apply(self, table: Columns) -> None:
         """Add the joined column to a table."""

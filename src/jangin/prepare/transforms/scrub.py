@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config
+from jangin.core.config import Advanced, Config
 from jangin.core.errors import SettingsError
 from jangin.text.pii import masked
 
@@ -21,11 +21,11 @@ class Scrub(Config):
     columns: tuple[str, ...] = Field(min_length=1)
     remove: tuple[str, ...] = ()
     """Substrings that are removed, one after another."""
-    collapse: str = ':[]"{}【】'
+    collapse: Advanced[str] = ':[]"{}【】'
     """A run of these characters, spaces and line ends becomes one space."""
     replace: tuple[tuple[str, str], ...] = ((" ,", ","), (",,,", ","), (",,", ","))
     """[old, new] substrings, replaced one after another."""
-    part_number_characters: int = Field(default=7, ge=0)
+    part_number_characters: Advanced[int] = Field(default=7, ge=0)
     """Words with a digit and at least this number of characters are removed; 0 keeps them."""
 
     def apply(self, table: "Columns") -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
 from jangin.models.tokens.options import Order, TooLong, TrainOn
 
@@ -92,9 +92,9 @@ class TrainingConfig(StageConfig):
     """Share of all steps in which the learning rate rises from zero."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Applied to matrices only."""
-    beta2: float = Field(default=0.95, gt=0, lt=1)
+    beta2: Advanced[float] = Field(default=0.95, gt=0, lt=1)
     """AdamW's decay of the running mean of squared gradients."""
-    max_gradient_norm: float = Field(default=1.0, gt=0)
+    max_gradient_norm: Advanced[float] = Field(default=1.0, gt=0)
     """Larger gradients are scaled down to this norm."""
     order: Order = "shuffled"
     """Order of the rows in an epoch: `shuffled` again in each, or `as_given` by the train split."""
@@ -112,7 +112,7 @@ class TrainingConfig(StageConfig):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """dtype of matrix products: `auto` is bf16 where the hardware supports it, else fp32."""
     seed: int = Field(default=0, ge=0)
-    log_every_steps: int = Field(default=10, ge=1)
+    log_every_steps: Advanced[int] = Field(default=10, ge=1)
     """One line of metrics.jsonl covers this many steps."""
     validate_every_steps: int = Field(default=50, ge=1)
     """The validation loss is also measured after the last step."""

@@ -1,4 +1,4 @@
-"""`jangin prepare`, `jangin show`."""
+"""`jangin prepare`, `show`, `export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from jangin.cli.options import HERE, ProjectOption, StoreOption
-from jangin.cli.terminal import Stopped, confirm, console, rows_table
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.terminal import Stopped, confirm, console
 from jangin.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,12 +43,6 @@ ShownVariantOption = Annotated[
         "--variant", "-v", help="Variant to use; default: the last one; for prompts, the first."
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command()(prepare)
-    app.command()(show)
 
 
 def prepare(
@@ -216,6 +210,7 @@ def show(
                 view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
         return
+    from jangin.cli.tables import rows_table
     from jangin.project.session import open_session
     from jangin.project.tables import rows
 
@@ -256,3 +251,41 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
         with output_errors(output):
             output.write_text(data_page.as_html(view, chosen), encoding="utf-8")
         _print(f"{words('data_title')}: {output}")
+
+
+def export(
+    output: Annotated[Path, typer.Argument(help="File to write.")],
+    form: Annotated[
+        Literal["prompt_completion", "chat", "alpaca", "openai", "template"],
+        typer.Option("--format", "-f", help="Format of the file."),
+    ] = "chat",
+    split: Annotated[
+        Literal["train", "validation", "held_out_paraphrases", "unseen_sections", "test", "all"],
+        typer.Option(help="Split to write; all: every example, in the order before the split."),
+    ] = "train",
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Line of `--format template`, with {question} and {answer}."),
+    ] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+) -> None:
+    """Write the examples of a split to a file for other programs."""
+    from jangin.core.parquet import read_table
+    from jangin.core.records import Example, SplitExample
+    from jangin.core.store import output_errors
+    from jangin.examples.export import ALPACA, export_examples
+    from jangin.project.session import open_session
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        stage = session.maker(name, "examples") if split == "all" else session.find(name, "split")
+    if split == "all":
+        chosen = read_table(stage.path / "examples.parquet", Example)
+    else:
+        rows = read_table(stage.path / "splits.parquet", SplitExample)
+        chosen = [row.example for row in rows if row.split == split]
+    with output_errors(output):
+        count = export_examples(chosen, output, form, pattern or ALPACA)
+    console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)

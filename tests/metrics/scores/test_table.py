@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from jangin.cli.terminal import result_table
+from jangin.cli.tables import result_table
 from jangin.core.ledger import Bill
 from jangin.core.records import Example, Message
 from jangin.evaluation.results import (

@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from jangin.cli.terminal import comparison_table, effort_table, result_table, rows_table
+from jangin.cli.tables import comparison_table, effort_table, result_table, rows_table
 from jangin.project.tables import KIND_COLUMNS
 
 

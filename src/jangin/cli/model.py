@@ -1,0 +1,79 @@
+"""`jangin ask`, `merge`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.terminal import console, errors
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="Question for the tuned model.")],
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Ask the tuned model, and show the page that the answer was learned from."""
+    from jangin.core.parquet import read_table
+    from jangin.core.records import SplitExample
+    from jangin.examples.read import ReadConfig, prompt_pattern
+    from jangin.inference.ask import NO_TEMPLATE, PromptTemplate, answer_question
+    from jangin.project.session import open_session
+
+    with open_session(project, store) as session:
+        *others, name = session.choose(variant)
+        model, base = session.maker(name, "model"), session.maker(name, "base")
+        splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
+        taught = [row for row in splits if row.split == "train"]
+        read = session.project.variants[name].stage_config("read")
+        written = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
+        pattern = PromptTemplate.read(written)
+        if written and pattern is None:
+            errors.print(
+                f"the question is sent as it is; the model was trained on {escape(repr(written))}",
+                style="dim", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        template = pattern or NO_TEMPLATE
+        reply = answer_question(question, base.path, model.path, taught, max_new_tokens, template)
+    if others:
+        text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
+        errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
+    if reply.origin and reply.example is not None:
+        console.print(f"learned from: {escape(reply.origin)}", highlight=False)
+        console.print(f"[dim]{escape(reply.example.evidence)}[/]", highlight=False)
+    elif reply.sourced:
+        console.print(
+            "[yellow]No page taught this answer to a question like yours; it may be invented.[/]"
+        )
+
+
+def merge(
+    output: Annotated[Path, typer.Argument(help="Folder to make.")],
+    form: Annotated[
+        Literal["merged", "adapter", "gguf"],
+        typer.Option(
+            "--format", "-f", help="Full weights, the adapter alone, or GGUF for llama.cpp."
+        ),
+    ] = "merged",
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+) -> None:
+    """Write the tuned model for other programs, and check that its answers are the same."""
+    from jangin.project.run_record import canaries, run_record
+    from jangin.project.session import open_session
+    from jangin.training.export.export import export_model
+
+    with open_session(project, store) as session:
+        name = session.choose(variant)[-1]
+        base, model = session.maker(name, "base").path, session.maker(name, "model").path
+        record, questions = run_record(session, name), canaries(session, name)
+        export_model(base, model, output, form, record, questions)
+    console.print(
+        f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
+    )

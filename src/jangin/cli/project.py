@@ -1,0 +1,126 @@
+"""`jangin new`, `plan`, `run`, `schema`, `doctor`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from jangin.cli.options import HERE, ProjectOption, StoreOption, VariantOption
+from jangin.cli.terminal import console, errors
+
+if TYPE_CHECKING:
+    from jangin.project.plan import Step
+
+
+def new(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
+    """Create a project folder to start from."""
+    from jangin.project.scaffold import make_project
+
+    for path in make_project(folder):
+        console.print(f"created {path}", highlight=False)
+    console.print(f"Put documents into {folder / 'documents'}, then: jangin plan -p {folder}")
+
+
+def plan(
+    project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
+) -> None:
+    """Show what a run would do, why, and what it would cost. Changes nothing."""
+    from jangin.cli.tables import plan_table, plan_total
+    from jangin.project.session import open_session
+
+    with open_session(project, store) as session:
+        steps = [step for name in session.choose(variant) for step in session.plan(name)]
+        total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
+    console.print(plan_table(steps))
+    if total:
+        console.print(escape(total), highlight=False)
+
+
+def run(
+    stage: Annotated[str | None, typer.Argument(help="Last stage to run; default: all.")] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Parallel workers; default: all cores.")
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Record the teachers' replies.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry the rows that failed.")
+    ] = False,
+) -> None:
+    """Bring every stage up to date. Ctrl-C is safe: the next run resumes.
+
+    Exit code 1 if rows failed: all others are finished, and one line per stage says what to do.
+    """
+    from jangin.cli.progress import Bars, step_line
+    from jangin.cli.tables import result_table
+    from jangin.project.failures import failures_of, run_command
+    from jangin.project.runner import Watcher
+    from jangin.project.runner import run as run_stages
+    from jangin.project.session import open_session
+    from jangin.project.stages import STAGES, find_stage
+    from jangin.report.data.results import collect_results
+
+    if stage is not None and find_stage(stage) is None:
+        known = ", ".join(known.name for known in STAGES)
+        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}")
+    with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
+        names = session.choose(variant)
+        for name in names:
+            session.check_keys(session.plan(name, stage))
+        shown: list[str] = []
+
+        def done(step: "Step") -> None:
+            if step.variant not in shown:
+                shown.append(step.variant)
+                console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
+            console.print(step_line(step), highlight=False)
+
+        steps = run_stages(
+            session.project,
+            session.store,
+            session.services,
+            names,
+            stage,
+            Watcher(done=done),
+            retry_failed=retry_failed,
+        )
+        results = collect_results({name: session.artifacts(name) for name in names})
+    if results.rows:
+        console.print(result_table(results.rows))
+        for line in results.sentences:
+            console.print(line, highlight=False)
+    failures = failures_of(steps)
+    for failed in failures:
+        text = escape(failed.line(run_command(project, store, variant)))
+        errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON Schema of the project file."""
+    from jangin.project.file import project_schema
+
+    sys.stdout.write(project_schema())
+
+
+def doctor() -> None:
+    """Check this machine, and show how to install what is missing."""
+    from jangin.project.doctor import examine
+
+    style = {"ok": "green", "warning": "yellow", "missing": "red"}
+    missing = 0
+    for finding in examine(Path.cwd()):
+        missing += finding.state == "missing"
+        colour = style[finding.state]
+        console.print(
+            f"[{colour}]{finding.state:<8}[/] {finding.name:<14} {escape(finding.text)}",
+            highlight=False,
+        )
+        if finding.remedy:
+            console.print(f"{'':9}{'':<14} -> {escape(finding.remedy)}", highlight=False)
+    raise typer.Exit(2 if missing else 0)

@@ -1,0 +1,106 @@
+"""`jangin report`, `compare`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from jangin.cli.options import HERE, ProjectOption, StoreOption
+from jangin.cli.terminal import console
+from jangin.core.errors import DataError
+
+
+def report(
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="HTML file to write; default: report.html in the store."
+        ),
+    ] = None,
+    language: Annotated[
+        Literal["auto", "ko", "en"],
+        typer.Option(help="Language of the page; auto: that of the documents."),
+    ] = "auto",
+) -> None:
+    """Write a self-contained HTML page about the project."""
+    from jangin.core.store import output_errors
+    from jangin.project.session import open_session
+    from jangin.report.page import build_report
+
+    with open_session(project, store) as session:
+        artifacts = {name: session.artifacts(name) for name in session.project.variants}
+        if not any(artifacts.values()):
+            raise DataError(
+                "there is nothing to report: no stage has run, or the first one has changed. "
+                f"Run it with: jangin run --project {session.project.path}"
+            )
+        path = output or session.store.root / "report.html"
+        ledger = session.ledger
+        html = build_report(
+            session.project, artifacts, ledger.count_calls(), language, ledger.spend()
+        )
+        with output_errors(path):
+            path.write_text(html, encoding="utf-8")
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+
+
+def compare(
+    against: Annotated[
+        str | None, typer.Option(help="Variant to compare the others with; default: the first.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="System of the evaluation to compare.")] = "tuned",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write: .html, .json or .csv.")
+    ] = None,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    language: Annotated[Literal["ko", "en"], typer.Option(help="Language of an HTML page.")] = "en",
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Fail if test questions leaked into the training data."),
+    ] = False,
+) -> None:
+    """Compare the variants in one table, with paired tests and corrected p-values."""
+    from jangin.cli.tables import comparison_table, effort_table
+    from jangin.core.store import output_errors
+    from jangin.project.session import open_session
+    from jangin.report import compare as comparing
+    from jangin.report.data.costs import variant_costs
+
+    if output is not None and output.suffix not in (".html", ".json", ".csv"):
+        raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")
+    with open_session(project, store) as session:
+        artifacts = {name: session.artifacts(name) for name in session.project.variants}
+        table = comparing.compare_variants(
+            session.project,
+            artifacts,
+            session.seconds(artifacts),
+            variant_costs(session, artifacts),
+            against,
+            system,
+        )
+        if publish:
+            comparing.refuse_leaks(table)
+        pages = {
+            ".html": lambda: comparing.as_html(table, artifacts, language),
+            ".json": lambda: comparing.as_json(table),
+            ".csv": lambda: comparing.as_csv(table),
+        }
+        if output is not None:
+            with output_errors(output):
+                output.write_text(pages[output.suffix](), encoding="utf-8")
+    rows = comparing.flat_rows(table)
+    console.print(comparison_table(rows))
+    console.print(effort_table(rows))
+    for line in comparing.sentences(table):
+        console.print(line, highlight=False)
+    for variant in table.leaked:
+        console.print(
+            f"[yellow]Not publishable:[/] evaluation questions of {escape(variant)} copy training "
+            "questions; see jangin show leaks, with the same --project"
+        )
+    if output is not None:
+        console.print(f"comparison: {output}", highlight=False, soft_wrap=True)

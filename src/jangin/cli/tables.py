@@ -1,0 +1,240 @@
+"""Tables for the terminal: plans, rows, results and comparisons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.markup import escape
+from rich.table import Table
+
+from jangin.cli.progress import STATE_STYLE
+from jangin.metrics.scores.metric import Metric
+from jangin.metrics.scores.table import find_metric
+from jangin.text.numbers import dollars
+
+LEAST_CELL = 8
+"""Minimum width in columns of a folded value."""
+
+MOST_UNREAD = 0.1
+"""Share of unread answers above which the mean error shows how many answers it is of."""
+
+
+def plan_table(steps: Sequence[Any]) -> Table:
+    """Stage, state, why, cost, price and time of a plan."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("variant", "stage", "state", "why", "cost", "price", "last time"):
+        table.add_column(title, overflow="fold")
+    for variant, step in _shared(steps):
+        table.add_row(
+            variant,
+            step.stage.name,
+            f"[{STATE_STYLE[step.state]}]{step.state}[/]",
+            escape("; ".join(step.reasons)),
+            escape(step.cost.text),
+            calls_text(step.calls),
+            f"{step.seconds:.1f} s" if step.seconds else "",
+        )
+    return table
+
+
+def calls_text(calls: Any) -> str:
+    """Estimated upper limits of tokens and dollars of requests to models."""
+    if not calls.count:
+        return ""
+    tokens = f"up to {calls.prompt_tokens:,} + {calls.reply_tokens:,} tokens"
+    if calls.unpriced == calls.count:
+        return f"{tokens}, price unknown"
+    usd = f"up to {dollars(calls.usd)}"
+    rest = f" and {calls.unpriced:,} calls of unknown price" if calls.unpriced else ""
+    return f"{tokens}, {usd}{rest}"
+
+
+def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
+    """One line on the requests of all stages; empty if there are none and none was paid."""
+    total: Any = None
+    for _, step in _shared(steps):
+        if total is None:
+            total = type(step.calls)()
+        total.add(step.calls)
+    if total is None or not (total.count or spent_usd):
+        return ""
+    waiting = list(dict.fromkeys(step.stage.name for step in steps if step.state == "waits"))
+    text = f"{total.count:,} calls to models"
+    if total.count:
+        text += f", {calls_text(total)}"
+    if waiting and total.count:
+        text += f"; not counted because they wait for other stages: {', '.join(waiting)}"
+    text += f". Spent so far: {dollars(spent_usd)}"
+    return text + (f" of {dollars(budget_usd)}." if budget_usd is not None else ".")
+
+
+def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Steps with the names of their variants; a step that several share is listed once."""
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    ways: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        way = (*ways.get(step.variant, ()), step.stage.name, repr(step.config.identity()))
+        ways[step.variant] = way
+        groups.setdefault(way, []).append(step)
+    shown = []
+    for same in groups.values():
+        names = ", ".join(step.variant for step in same)
+        shown.append(("all" if len(ways) == len(same) > 1 else names, same[0]))
+    return shown
+
+
+def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:
+    """Rows as a table of `width` columns, with long values truncated.
+
+    Where the headings would be truncated too, each row is a list of names and values.
+    """
+    heading = f"{title}: {len(rows)} of {total}"
+    columns = list(rows[0]) if rows else ["no rows"]
+    shown = [[_short(row[column]) for column in columns] for row in rows]
+    widths = [
+        max(cell_len(column), min(LEAST_CELL, max((cell_len(row[n]) for row in shown), default=0)))
+        for n, column in enumerate(columns)
+    ]
+    if sum(widths) + 3 * len(widths) + 1 > width:
+        return _list_of_rows(heading, columns, shown)
+    table = Table(title=heading, title_justify="left", header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold", min_width=cell_len(column))
+    for values in shown:
+        table.add_row(*map(escape, values))
+    return table
+
+
+def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=heading, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.min_width = cell_len(heading)  # or it is folded to the width of short values
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for index, values in enumerate(rows):
+        if index:
+            table.add_row("", "")
+        for column, value in zip(columns, values, strict=True):
+            table.add_row(escape(column), escape(value))
+    return table
+
+
+def _short(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def result_table(results: Sequence[dict[str, Any]]) -> Table:
+    """Accuracy of every variant and system on every test set, with its interval."""
+    metric = find_metric(results[0]["measure"])
+    score_title = _score_title(metric)
+    table = Table(
+        title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
+    )
+    for title in (
+        "test set",
+        "variant",
+        "system",
+        "n",
+        "right",
+        "95 % interval",
+        score_title,
+        *([metric.unparsable] if metric.unparsable else []),
+        "p vs base",
+    ):
+        right = title in ("n", "right", score_title, metric.unparsable)
+        table.add_column(title, justify="right" if right else "left")
+    last = ""
+    for row in results:
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        shown = row["evidence_set"].replace("_", " ") if row["evidence_set"] != last else ""
+        last = row["evidence_set"]
+        p_value = row.get("p_value")
+        table.add_row(
+            shown,
+            row["variant"],
+            row["system"],
+            str(row["n"]),
+            f"{100 * row['right']:.1f} %",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            _score(row),
+            *([str(row["unparsable"])] if metric.unparsable else []),
+            "" if p_value is None else format_p(p_value),
+        )
+    return table
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The variants side by side, one line per test set."""
+    table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
+    heads = ("test set", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
+    for title in heads:
+        table.add_column(title, justify="left" if title in heads[:2] else "right")
+    last = ""
+    for row in sorted(rows, key=lambda row: str(row["evidence_set"])):
+        if last and row["evidence_set"] != last:
+            table.add_section()
+        last = row["evidence_set"]
+        evaluated = row["n"] is not None
+        table.add_row(
+            str(last).replace("_", " "),
+            row["variant"],
+            str(row["n"]) if evaluated else "",
+            f"{100 * row['right']:.1f} %" if evaluated else "not asked",
+            f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %" if evaluated else "",
+            _score(row) if evaluated else "",
+            "" if row["p_value"] is None else format_p(row["p_value"]),
+            "" if row["p_holm"] is None else format_p(row["p_holm"]),
+        )
+    return table
+
+
+def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Time, money, steps, tokens and final losses of each variant."""
+    table = Table(title="cost of each variant", title_justify="left")
+    table.add_column("variant")
+    for title in (
+        "seconds",
+        "models asked",
+        "cost",
+        "steps",
+        "trained tokens",
+        "train loss",
+        "valid loss",
+    ):
+        table.add_column(title, justify="right")
+    for row in {row["variant"]: row for row in rows}.values():
+        table.add_row(
+            row["variant"],
+            f"{row['seconds']:,.0f}",
+            f"{row['model_calls']:,} calls" if row["model_calls"] else "",
+            row["cost"],
+            *(
+                "" if row[name] is None else f"{row[name]:,}"
+                for name in ("steps", "trained_tokens")
+            ),
+            *("" if row[n] is None else f"{row[n]:.3f}" for n in ("train_loss", "valid_loss")),
+        )
+    return table
+
+
+def _score_title(metric: Metric) -> str:
+    """Display name of a metric, with a note where lower is better."""
+    return metric.display["en"] + ("" if metric.higher_is_better else "\n(lower is better)")
+
+
+def _score(row: dict[str, Any]) -> str:
+    """The mean score; with too few readable answers also their number, as the mean misleads."""
+    score, n, unread = row["score"], row["n"], row["unparsable"]
+    if score is None:
+        return "-"
+    if find_metric(row["measure"]).is_share:
+        return f"{100 * score:.1f}"
+    few = unread > MOST_UNREAD * n
+    return f"{score:,.2f}" + (f" [yellow](of {n - unread} answers)[/]" if few else "")
+
+
+def format_p(p_value: float) -> str:
+    """A p-value as text: `0.0312` or `< 0.0001`."""
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -52,4 +54,17 @@ def test_a_difference_is_a_share_of_the_largest_reference_value():
     assert max_difference(values, reference) == 0.125
     assert max_difference(values, reference, least_scale=10) == 0.05
     assert max_difference(reference, reference) == 0
-    assert max_difference(reference * torch.nan, reference) != 0
+
+
+@pytest.mark.parametrize("least_scale", [0.0, 1.0])
+def test_a_difference_from_or_to_nan_is_nan(least_scale):
+    finite, nan = torch.tensor([1.0, 2.0]), torch.tensor([1.0, torch.nan])
+    for values, reference in ((nan, finite), (finite, nan), (nan, nan), (nan, finite * 0)):
+        assert math.isnan(max_difference(values, reference, least_scale))
+
+
+def test_a_difference_from_a_reference_of_zeros_is_zero_or_infinite():
+    zeros = torch.zeros(2)
+    assert max_difference(zeros, zeros) == 0
+    assert max_difference(zeros + 1, zeros) == math.inf
+    assert max_difference(zeros + 1, zeros, least_scale=2) == 0.5

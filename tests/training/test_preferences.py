@@ -107,7 +107,7 @@ def test_another_questions_answer_of_about_the_same_length_is_rejected(context_o
         assert pair.prompt == examples[pair.example_id].prompt
         assert families[pair.rejected.content] != pair.family
         assert (pair.origin, pair.page, pair.section) == ("other_answer", 3, "총칙")
-        assert {score.loss_model for score in pair.scores} == {"exact_match", "character_f1"}
+        assert {score.scorer for score in pair.scores} == {"exact_match", "character_f1"}
         assert all(score.value < 1 for score in pair.scores)
     assert context.summary["by_origin"] == {"other_answer": 16}
     assert context.summary["families"] == context.summary["train_families"] == 8

@@ -1,5 +1,6 @@
 """Probes for exactness: how far a faster forward pass is from the model's own."""
 
+import math
 from typing import Any
 
 import torch
@@ -14,10 +15,15 @@ def max_difference(
     """Largest absolute difference of two float tensors of one shape, relative to the reference.
 
     It is divided by the largest absolute value of `reference`, or by `least_scale` if that is
-    larger. NaN where either tensor holds NaN.
+    larger. NaN where either tensor holds NaN; where both of these are 0, 0 for equal tensors and
+    infinity for others.
     """
-    scale = max(least_scale, reference.abs().max().item())
-    return (values - reference).abs().max().item() / scale
+    difference = (values - reference).abs().max().item()
+    # In this order: max(nan, 0.0) is NaN, but max(0.0, nan) is 0.0.
+    scale = max(reference.abs().max().item(), least_scale)
+    if scale == 0:
+        return difference * math.inf if difference else 0.0
+    return difference / scale
 
 
 def computes_in_fp32(base: Any) -> bool:

@@ -121,6 +121,8 @@ def _pairs(counts: "Floats") -> float:
 
 def weighted_kappa(judge_N: "Floats", human_N: "Floats") -> float | None:
     """Cohen's kappa with quadratic weights over the five grades; fractions are rounded."""
+    # Not `metrics.classification.weighted_kappa`: that one counts in integers and differs in the
+    # last bits in half of all cases, and this figure is stored.
     a, b = (np.clip(np.rint(values_N), 1, 5) for values_N in (judge_N, human_N))
     seen = float(np.mean((a - b) ** 2))
     expected = float(np.mean(a * a) - 2 * np.mean(a) * np.mean(b) + np.mean(b * b))

@@ -13,7 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Kernel = Callable[..., Any]
+from jangin.text.compiled import Kernel
+from jangin.text.compiled import compiled as compile_now
+
 Halves = NDArray[np.uint16]
 Words = NDArray[np.int32]
 """Two bf16 numbers each."""
@@ -34,20 +36,8 @@ _ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
 
 
 def compiled(signature: str) -> Callable[[Kernel], Kernel]:
-    """Compile now; keep the machine code beside this file or in the user's cache folder.
-
-    numba raises RuntimeError where neither can be written (a read-only container): such a
-    process compiles for itself.
-    """
-
-    def decorate(function: Kernel) -> Kernel:
-        try:
-            kernel: Kernel = njit(signature, cache=True, **_OPTIONS)(function)
-        except RuntimeError:
-            kernel = njit(signature, **_OPTIONS)(function)
-        return kernel
-
-    return decorate
+    """`jangin.text.compiled.compiled` with the options of these kernels."""
+    return compile_now(signature, **_OPTIONS)
 
 
 part: Callable[[Kernel], Kernel] = njit(inline="always", **_OPTIONS)

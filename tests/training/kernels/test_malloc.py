@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(2**20) for _ in range(20)]  # 4 MB each, 1,024 pages
+    blocks = [torch.ones(2**22) for _ in range(20)]  # 16 MB each, 4,096 pages
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := projects/handbook
+# Two processes per test run at least; files stay together, because their fixtures train models.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile -rs
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test test-fast test-reference check bench docs clean
 
-setup:            ## virtual environment, packages, Tesseract; CI=true brings TRL too
+setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
 
 demo: setup       ## documents -> examples -> two models -> a table that says how good they are
@@ -17,8 +19,14 @@ demo: setup       ## documents -> examples -> two models -> a table that says ho
 	@$(BIN)/jangin report --project $(DEMO)
 	@$(BIN)/jangin ask "연차휴가는 며칠인가요?" --project $(DEMO)
 
-test: setup       ## every test
-	@$(BIN)/python -m pytest
+test: setup       ## every test, on all cores
+	@$(PYTEST)
+
+test-fast: setup  ## without the tests marked slow: for every save
+	@$(PYTEST) -m "not slow"
+
+test-reference: setup  ## the tests of training without the CPU kernels
+	@JANGIN_KERNELS=off $(PYTEST) tests/training
 
 check: setup      ## style, types, generated pages
 	@$(BIN)/ruff check .
@@ -30,9 +38,9 @@ bench: setup      ## side-by-side measurements; each takes real data as a path a
 	@$(BIN)/python bench/dedup
 	@$(BIN)/python bench/kill
 
-docs: setup       ## write the generated pages anew
+docs: setup       ## rewrite the generated pages
 	@$(BIN)/python docs/generate.py
 
-clean:            ## remove what was made here: environment, caches, artifacts
+clean:            ## delete environment, caches and artifacts of this folder
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.venvs $(DEMO)/store
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """kill -9 the demo at random moments, run it again each time, and compare what comes out.
 
-    python bench/kill [--kills 20] [--seed 0] [--small]
+    python bench/kill [--kills 20] [--seed 0] [--small] [--preload]
 
 The teacher is a server on this machine that counts what it answers, so that "no reply is asked for
 twice" is counted by the one who would send the bill. A call is finished once its reply is in the
@@ -10,6 +10,7 @@ more replies were lost than that.
 """
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -52,8 +53,59 @@ def copy_project(folder: Path, port: int, *, small: bool) -> Path:
     return path
 
 
-def start(project: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jangin.cli", "run", "--project", str(project)]
+class Forked:
+    """A run in a fork of this process, which has loaded the libraries already."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        os.setsid()
+        with log.open("ab") as stream:
+            os.dup2(stream.fileno(), 1)
+            os.dup2(stream.fileno(), 2)
+        sys.argv = ["jangin", *arguments]
+        status = 1
+        try:
+            from jangin.cli.main import main as run_command
+
+            run_command()
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+        if self.returncode is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self.returncode = os.waitstatus_to_exitcode(ended[1])
+        return self.returncode
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+Process = subprocess.Popen[bytes] | Forked
+
+
+def preload() -> None:
+    """Import what a run imports, without using it: forks share it, and kills fall into work."""
+    for name in ("polars", "peft", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(name)
+    for stage in ("training.sft", "training.loop.trainer", "evaluation.evaluate"):
+        importlib.import_module(f"jangin.{stage}")
+
+
+def start(project: Path, log: Path, *, forked: bool) -> Process:
+    arguments = ["run", "--project", str(project)]
+    if forked:
+        return Forked(arguments, log)
+    command = [sys.executable, "-m", "jangin.cli", *arguments]
     with log.open("ab") as stream:
         return subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
 
@@ -142,7 +194,7 @@ class Round:
     books: Books
 
 
-def is_over(process: subprocess.Popen[bytes], seconds: float, answers: float, port: int) -> bool:
+def is_over(process: Process, seconds: float, answers: float, port: int) -> bool:
     """Wait for the end of a run; False if the time ran out or so many calls were answered."""
     until = time.monotonic() + seconds
     while process.poll() is None:
@@ -153,12 +205,19 @@ def is_over(process: subprocess.Popen[bytes], seconds: float, answers: float, po
 
 
 def run_killed(
-    project: Path, port: int, kills: int, longest_seconds: float, chance: random.Random
+    project: Path,
+    port: int,
+    kills: int,
+    longest_seconds: float,
+    chance: random.Random,
+    *,
+    calls: int = 0,
+    forked: bool,
 ) -> Round:
     """Run, kill, run again, until a run comes through.
 
-    Every other kill comes soon after the teacher's next answers: they take a small part of a run,
-    which random moments seldom meet.
+    Every other kill comes soon after the teacher's next answers, as long as some of `calls` are
+    left: they take a small part of a run, which random moments seldom meet.
     """
     log = project.parent / "log.txt"
     books = Books(port, project)
@@ -166,9 +225,10 @@ def run_killed(
     while True:
         seconds = chance.uniform(0.3, longest_seconds) if used < kills else math.inf
         answers = math.inf
-        if used < kills and used % 2:
-            seconds, answers = math.inf, count(port)["answers"] + chance.randint(1, 2 * AT_ONCE)
-        process = start(project, log)
+        target = count(port)["answers"] + chance.randint(1, 2 * AT_ONCE)
+        if used < kills and used % 2 and target < calls:
+            seconds, answers = math.inf, target
+        process = start(project, log, forked=forked)
         if not is_over(process, seconds, answers, port):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -186,15 +246,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="no scan, few training steps")
+    parser.add_argument(
+        "--preload", action="store_true", help="load libraries once and fork: faster, on Linux"
+    )
     parser.add_argument("--port", type=int, default=8799)
     options = parser.parse_args()
+    forked = options.preload
+    if forked:
+        preload()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serve(options.port):
             begun = time.monotonic()
             project = copy_project(folder / "calm", options.port, small=options.small)
-            calm = run_killed(project, options.port, 0, 0, chance)
+            calm = run_killed(project, options.port, 0, 0, chance, forked=forked)
             seconds = time.monotonic() - begun
             calls = count(options.port)["requests"]
         print(f"undisturbed: {seconds:.0f} s, {len(calm.digests)} artifacts, {calls} calls")
@@ -207,7 +273,9 @@ def main() -> None:
             with serve(options.port):
                 place = folder / f"round{number}"
                 project = copy_project(place, options.port, small=options.small)
-                killed = run_killed(project, options.port, left, seconds / 2, chance)
+                killed = run_killed(
+                    project, options.port, left, seconds / 2, chance, calls=calls, forked=forked
+                )
                 answers = count(options.port)["answers"]
             left -= killed.kills
             same = killed.digests == calm.digests

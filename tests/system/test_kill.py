@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / "kill"), "--small", "--kills", "3", "--seed", "7"],
+        [sys.executable, str(ROOT / "bench" / "kill"), "--small", "--preload", "--kills", "3"],
         capture_output=True,
         text=True,
         check=False,

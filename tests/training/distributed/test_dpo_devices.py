@@ -53,6 +53,7 @@ def assert_same(alone, together):
         torch.testing.assert_close(one, weights[1][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
     alone = stage("one", **SEVERAL)
     STAGE.run(alone)
@@ -74,6 +75,7 @@ def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(sta
     assert [alone.summary[f] for f in figures] == [together.summary[f] for f in figures]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):  # noqa: F811
     alone = stage("one", **SEVERAL)
     STAGE.run(alone)

@@ -103,7 +103,7 @@ def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start,
     assert_same(one, two, tmp_path)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.usefixtures("forked_workers")
 def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains(
     start, rows, tmp_path
 ):

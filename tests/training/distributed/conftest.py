@@ -1,0 +1,108 @@
+"""Workers forked from the test process, which has loaded torch and transformers already."""
+
+import io
+import os
+import signal
+import socket
+import sys
+import time
+import warnings
+
+import pytest
+
+from jangin.training.distributed import worker
+
+__all__ = ("forked_workers",)
+
+
+class ForkedWorkers:
+    """What torchrun does, as far as `launch.watch` sees it: a process that waits for its workers.
+
+    One worker that fails ends the others.
+    """
+
+    def __init__(self, task, config, log):
+        read_end, write_end = os.pipe()
+        self.returncode = None
+        self.pid = os.fork()
+        if not self.pid:
+            status = 1
+            try:
+                os.close(read_end)
+                status = _run_agent(task, config.devices, write_end, log)
+            finally:
+                os._exit(status)
+        os.close(write_end)
+        self.stdout = os.fdopen(read_end, encoding="utf-8")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stdout.close()
+        self.wait()
+
+    def poll(self):
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def wait(self):
+        while self.poll() is None:
+            time.sleep(0.01)
+
+    def terminate(self):
+        os.killpg(self.pid, signal.SIGTERM)
+
+
+def _run_agent(task, devices, write_end, log):
+    os.setsid()
+    os.dup2(write_end, 1)
+    with log.open("wb") as errors:
+        os.dup2(errors.fileno(), 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    workers = [_fork_worker(task, rank, devices, port) for rank in range(devices)]
+    os.close(1)
+    os.close(write_end)
+    status = 0
+    while workers:
+        ended, code = os.wait()
+        workers.remove(ended)
+        if code:
+            status = 1
+            for other in workers:
+                os.kill(other, signal.SIGTERM)
+    return status
+
+
+def _fork_worker(task, rank, devices, port):
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(devices),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        # Those of the parent belong to pytest.
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), line_buffering=True)
+            for number in (1, 2)
+        )
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        warnings.resetwarnings()  # in a worker of torchrun they are no errors either
+        status = worker.main(task)
+    except BaseException:  # noqa: BLE001  as the interpreter would print it
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Workers start in a tenth of a second instead of ten; another test starts torchrun."""
+    monkeypatch.setattr("jangin.training.distributed.launch.start_workers", ForkedWorkers)

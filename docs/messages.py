@@ -14,7 +14,7 @@ KINDS = {
     "note": "Warnings and notes during a run",
 }
 """{kind: heading}."""
-NOTES = frozenset({"say", "_say", "warn"})
+NOTES = frozenset({"message", "notify", "warn"})
 LONGEST_EXPRESSION = 40
 
 

@@ -10,7 +10,7 @@ from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 
 
@@ -76,7 +76,7 @@ def make_context(tmp_path, ledger):
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         chat = chat or FakeChat(lambda request: pytest.fail(f"asked {request}"))
-        services = Services(tmp_path, lambda _name: chat, ledger, Silence())
+        services = Services(tmp_path, lambda _name: chat, ledger, SilentProgress())
         return StageContext(config, inputs, workspace, services)
 
     return make

@@ -125,7 +125,7 @@ def race(chosen: list[Case], arguments: argparse.Namespace, ours: Runner, peers:
     for case in chosen:
         run = peers if case.engine in ("trl", "transformers") else ours
         case.facts = run(case.job(arguments))
-        say(f"  {case.name}: {case.facts.get('problem') or 'done'}")
+        log(f"  {case.name}: {case.facts.get('problem') or 'done'}")
 
 
 def table(chosen: list[Case]) -> str:
@@ -153,7 +153,7 @@ def _line(case: Case, peak: float | None) -> str:
     return f"| {' | '.join(cells)} | {'; '.join(filter(None, notes))} |"
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -180,10 +180,10 @@ def main(words: list[str], ours: Runner | None = None) -> int:
     ]
     run = ours or in_process(sys.executable, arguments.limit)
     race(chosen, arguments, run, ours or in_process(arguments.peer_python, arguments.limit))
-    say(f"\n{table(chosen)}")
+    log(f"\n{table(chosen)}")
     rows = [{"name": case.name, "job": case.job(arguments), **case.facts} for case in chosen]
     arguments.out.write_text(json.dumps(rows, indent=1))
-    say(f"\n{arguments.out} holds all figures")
+    log(f"\n{arguments.out} holds all figures")
     failed = [c for c in chosen if c.engine in ("torch", "jangin") and "problem" in c.facts]
     return 1 if failed else 0
 

@@ -8,7 +8,7 @@ import torch
 from case import WARM_UP_STEPS, Clock
 from material import ALPHA, EOS, RANK, Rows, config, make_model, make_rows
 
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import steps
 from jangin.models import memory
@@ -111,10 +111,10 @@ def sft(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
         return SftObjective(loss_model, data, None, conf, next(model.parameters()).device)
 
     warm_up = objective(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7)
-    train(warm_up, conf, scratch / "warm-up", Silence())
+    train(warm_up, conf, scratch / "warm-up", SilentProgress())
     loss = objective(job["rows"], job["seed"])
     with clock:
-        result = train(loss, conf, scratch / "run", Silence())
+        result = train(loss, conf, scratch / "run", SilentProgress())
     share = float(loss.data.trained.mean())
     facts = predicted(job, loss.lengths.tolist(), result.runtime, share)
     return {"tokens": int(loss.lengths.sum()), **facts}
@@ -139,7 +139,7 @@ def dpo(job: Job, clock: Clock, scratch: Path) -> dict[str, Any]:
                 loss_model, data, every, conf.tokens_per_batch, device
             )
         loss = DpoObjective(loss_model, data, reference, conf, DpoTerms(beta=0.1), device)
-        return data, train(loss, conf, folder, Silence()).runtime
+        return data, train(loss, conf, folder, SilentProgress()).runtime
 
     run(WARM_UP_STEPS * conf.examples_per_step, job["seed"] + 7, scratch / "warm-up")
     with clock:

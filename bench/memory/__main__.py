@@ -102,7 +102,7 @@ def make_rows(folder: Path) -> None:
 def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     """One stage, as `jangin run` would run it; prints its runtime file."""
     from jangin.core.ledger import Ledger
-    from jangin.core.stage import Services, Silence, StageContext
+    from jangin.core.stage import Services, SilentProgress, StageContext
     from jangin.core.store import Artifact, Manifest
     from jangin.training import dpo, pretrain, sft
 
@@ -135,7 +135,7 @@ def run(case: str, folder: Path, steps: int, tokens: int) -> None:
     def no_chat(name: str) -> Any:
         raise LookupError(name)
 
-    services = Services(folder, no_chat, ledger, Silence())
+    services = Services(folder, no_chat, ledger, SilentProgress())
     context = StageContext(config.model_validate(fields), inputs, workspace, services)
     estimated = module.STAGE.cost(context).memory_bytes
     module.STAGE.run(context)

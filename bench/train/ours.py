@@ -13,7 +13,7 @@ from meter import Meter, report
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.records import Message, PreferencePair
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.inference import generate
 from jangin.models.device import has_bf16_tiles
 from jangin.models.tokens.chat_template import RenderedRows, limit_rows, render_rows
@@ -82,7 +82,7 @@ def sft(job: dict[str, Any], folder: Path, scratch: Path) -> None:
     config = TrainingConfig(**shared(job, len(rows)))
     with Meter() as meter:
         objective = SftObjective.of(model, data, None, config)
-        result = train(objective, config, scratch, Silence())
+        result = train(objective, config, scratch, SilentProgress())
     report(
         first_loss=step_losses(scratch)[0],
         steps=result.steps,
@@ -123,7 +123,7 @@ def dpo(job: dict[str, Any], folder: Path, scratch: Path) -> None:
         )
         model.train()
         objective = DpoObjective(loss_model, data, reference, config, DpoTerms(beta=0.1), device)
-        result = train(objective, config, scratch, Silence())
+        result = train(objective, config, scratch, SilentProgress())
     losses = step_losses(scratch)
     report(
         first_loss=losses[0],

@@ -48,13 +48,13 @@ INSTALLS: dict[str, tuple[tuple[str, ...], ...]] = {
 _STUBS = {"llamafactory": ("torchaudio",)}
 
 
-def peer_python(peer: str, say: Callable[[str], None]) -> tuple[Path | None, str]:
+def peer_python(peer: str, notify: Callable[[str], None]) -> tuple[Path | None, str]:
     """(the peer's interpreter, "") or (None, why there is none); made at the first call."""
     home = VENVS / peer
     python, done = home / "bin" / "python", home / "installed"
     if done.exists():
         return python, ""
-    say(f"installing {peer} into {home}, a matter of minutes")
+    notify(f"installing {peer} into {home}, a matter of minutes")
     venv.create(home, with_pip=True, clear=True)
     for packages in INSTALLS[peer]:
         command = [python, "-m", "pip", "install", "--quiet", *packages]

@@ -54,15 +54,15 @@ def race(
     job: dict[str, Any],
     work: Callable[[dict[str, Any]], float],
     rounds: int,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> list[Entry]:
     """All once; then, in turns, ours, each engine's defaults and each engine's fastest again."""
     entries = [Entry(contestant, work) for contestant in contestants]
     for entry in entries:
-        _round(entry, job, say)
+        _round(entry, job, notify)
     for _ in range(rounds - 1):
         for entry in _finalists(entries):
-            _round(entry, job, say)
+            _round(entry, job, notify)
     return entries
 
 
@@ -87,9 +87,9 @@ def _first_rate(entry: Entry) -> float:
     return entry.work(entry.rounds[0]) / entry.rounds[0]["cpu_s"]
 
 
-def _round(entry: Entry, job: dict[str, Any], say: Callable[[str], None]) -> None:
+def _round(entry: Entry, job: dict[str, Any], notify: Callable[[str], None]) -> None:
     contestant = entry.contestant
-    python, why = _python(contestant.engine, say)
+    python, why = _python(contestant.engine, notify)
     if python is None:
         entry.problem = why
         return
@@ -110,23 +110,23 @@ def _round(entry: Entry, job: dict[str, Any], say: Callable[[str], None]) -> Non
     if result.returncode or not lines:
         last = (result.stderr.strip().splitlines() or ["no output"])[-1]
         entry.problem = last[:200]
-        say(f"  {contestant.name}: {entry.problem}")
+        notify(f"  {contestant.name}: {entry.problem}")
         return
     facts = json.loads(lines[-1].removeprefix(PREFIX))
     entry.rounds.append(facts)
-    say(f"  {contestant.name}: {entry.work(facts) / facts['cpu_s']:,.1f} per CPU-s")
+    notify(f"  {contestant.name}: {entry.work(facts) / facts['cpu_s']:,.1f} per CPU-s")
 
 
 _REASONS: dict[str, str] = {}
 
 
-def _python(engine: str, say: Callable[[str], None]) -> tuple[Path | None, str]:
+def _python(engine: str, notify: Callable[[str], None]) -> tuple[Path | None, str]:
     """Our interpreter, or the peer's; a peer that could not be installed is not tried again."""
     if engine not in INSTALLS:
         return Path(sys.executable), ""
     if engine in _REASONS:
         return None, _REASONS[engine]
-    python, why = peer_python(engine, say)
+    python, why = peer_python(engine, notify)
     if python is None:
         _REASONS[engine] = why
     return python, why

@@ -6,13 +6,13 @@ import pytest
 from jangin.core.config import StageConfig
 from jangin.core.errors import StoreError
 from jangin.core.records import Message
-from jangin.core.stage import Cost, Services, Silence, Stage, StageContext
+from jangin.core.stage import Cost, Services, SilentProgress, Stage, StageContext
 from jangin.core.store import JOURNAL, RUNTIME
 
 ROWS = [Message(role="user", content="a"), Message(role="user", content="b")]
 
 
-class Counting(Silence):
+class Counting(SilentProgress):
     """A progress that keeps what it was told."""
 
     def __init__(self):
@@ -81,11 +81,11 @@ def test_tracking_moves_a_bar_for_every_item_and_ends_it_even_after_an_error(tmp
     assert progress.events == [("load", 3), ("stop", 7)]
 
 
-def test_silence_remembers_what_was_said():
-    silence = Silence()
-    silence.say("two files are unreadable")
-    silence.advance(silence.start("x", None))
-    assert silence.said == ["two files are unreadable"]
+def test_a_silent_progress_keeps_its_messages():
+    progress = SilentProgress()
+    progress.message("two files are unreadable")
+    progress.advance(progress.start("x", None))
+    assert progress.messages == ["two files are unreadable"]
 
 
 def test_a_stage_needs_only_name_version_kinds_and_a_function():

@@ -15,7 +15,7 @@ from jangin.core.encoder import no_encoder
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 
 NANUM = Path("/usr/share/fonts/truetype/nanum/NanumGothic.ttf")
@@ -81,7 +81,7 @@ def make_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[A
     def make(config: StageConfig, inputs: dict[str, Artifact] | None = None) -> StageContext[Any]:
         workspace = tmp_path / "workspace"
         workspace.mkdir(exist_ok=True)
-        services = Services(tmp_path, no_chat, ledger, Silence(), workers=2)
+        services = Services(tmp_path, no_chat, ledger, SilentProgress(), workers=2)
         return StageContext(config, inputs or {}, workspace, services)
 
     return make
@@ -106,7 +106,7 @@ def table_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
         services = Services(
-            tmp_path, no_chat if chat is None else lambda _name: chat, ledger, Silence(),
+            tmp_path, no_chat if chat is None else lambda _name: chat, ledger, SilentProgress(),
             encoder=encoder,
         )  # fmt: skip
         return StageContext(config, inputs, workspace, services)

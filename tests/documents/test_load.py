@@ -50,7 +50,7 @@ def test_text_of_every_encoding_becomes_the_same_nfc_text(make_context, tmp_path
     assert {d.text for d in documents} == {KOREAN + "\n둘째 줄"}
     assert {d.language for d in documents} == {"ko"}
     assert unreadable == []
-    assert [line for line in context.services.progress.said if "CP949" in line] == [
+    assert [line for line in context.services.progress.messages if "CP949" in line] == [
         "windows.txt: read as CP949 (Korean Windows), as it is not UTF-8"
     ]
 
@@ -101,7 +101,7 @@ def test_broken_locked_and_empty_files_are_reported_and_the_run_continues(
     assert reasons == {}
     assert context.summary["unreadable"] == 7
     assert any(
-        line.startswith("locked.pdf cannot be read") for line in context.services.progress.said
+        line.startswith("locked.pdf cannot be read") for line in context.services.progress.messages
     )
 
 
@@ -145,7 +145,7 @@ def test_files_without_a_reader_are_named_with_the_format_to_save_them_in(make_c
     files = {"a.txt": "x", "b.hwp": b"x", "b/c.HWPX": b"x", "c/d.xlsx": b"x"}
     context, documents, _ = run_load(make_context, tmp_path, files)
     assert [document.source for document in documents] == ["a.txt"]
-    (line,) = context.services.progress.said
+    (line,) = context.services.progress.messages
     assert "b.hwp, b/c.HWPX (save as PDF or DOCX)" in line
     assert "c/d.xlsx (save as PDF)" in line
 

@@ -75,7 +75,7 @@ def test_a_repeated_word_is_asked_about_once_and_named(context):
     opened = context(words="이사비\n# 비용\n\n이사 비\n관리비\n")
     rows, _ = run(opened)
     assert {query.seed_word for query in rows} == {"이사비", "관리비"}
-    assert "'이사 비' (line 4)" in opened.services.progress.said[0]
+    assert "'이사 비' (line 4)" in opened.services.progress.messages[0]
     assert opened.summary["repeated"] == 1
 
 

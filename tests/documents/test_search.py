@@ -73,7 +73,7 @@ def test_a_question_without_results_is_a_row_and_is_named(context):
         (QUERIES[1].text, True),
         ("zzz?", False),
     ]
-    (line,) = opened.services.progress.said
+    (line,) = opened.services.progress.messages
     assert " 1 of 3 " in line
     assert "zzz?" in line
     assert opened.summary["without_snippets"] == 1

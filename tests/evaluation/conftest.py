@@ -7,7 +7,7 @@ import pytest
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from tests.model_fixtures import conversations, one_thread, tokenizer
 
@@ -37,7 +37,7 @@ def stage_context(tmp_path):
         inputs.mkdir(exist_ok=True)
         folder.mkdir(exist_ok=True)
         write_table(inputs / "splits.parquet", SplitExample, rows)
-        services = Services(tmp_path, no_chat, ledger, Silence())
+        services = Services(tmp_path, no_chat, ledger, SilentProgress())
         return StageContext(config, {"splits": artifact(inputs)}, folder, services)
 
     yield make

@@ -12,7 +12,7 @@ from jangin.core.errors import ChatError, DataError, SettingsError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig, evaluate, gather_evidence, run
 from jangin.evaluation.forgetting import ForgettingResult, forgetting_result, read_general
@@ -109,7 +109,7 @@ def context_of(tmp_path):
         write_table(inputs / "splits.parquet", SplitExample, rows() if table is None else table)
         ledger = Ledger(tmp_path / "ledger.sqlite")
         ledgers.append(ledger)
-        services = Services(tmp_path, no_chat, ledger, Silence())
+        services = Services(tmp_path, no_chat, ledger, SilentProgress())
         made = {"splits": artifact(inputs)}
         return StageContext(EvaluateConfig(**config), made, workspace, services)
 
@@ -219,7 +219,7 @@ def test_copies_of_training_questions_are_listed_and_make_the_figures_unpublisha
     assert context.summary["publishable"] is False
     assert context.summary["leakage"] == {"held_out_paraphrases": 0, "unseen_sections": 0.2}
     assert len(tables(context)["results"]) == 6
-    said = context.services.progress.said
+    said = context.services.progress.messages
     assert "20.0% of unseen_sections copy training questions" in said[0]
 
 
@@ -237,7 +237,7 @@ def test_leakage_within_the_limit_is_listed_but_does_no_harm(context_of):
 def test_evidence_that_is_missing_is_said(context_of):
     context = context_of([row for row in rows() if row.split == "train"])
     evaluate(context, lambda _: AnswerBook({}))
-    said = "\n".join(context.services.progress.said)
+    said = "\n".join(context.services.progress.messages)
     assert re.findall(r"there are no (\w+)", said) == ["held_out_paraphrases", "unseen_sections"]
     assert {row.evidence_set for row in tables(context)["results"]} == {"seen_questions"}
 
@@ -421,7 +421,7 @@ def test_what_so_few_questions_can_show_is_said_before_training(context_of):
 
 
 def said(context):
-    return "\n".join(context.services.progress.said)
+    return "\n".join(context.services.progress.messages)
 
 
 def table_rows(texts_and_answers, split):
@@ -517,7 +517,7 @@ def test_answers_that_are_all_one_are_said_once(context_of):
         context = context_of(table + more, task=STARS)
         STAGE.check(context)
         evaluate(context, lambda _: AnswerBook({}))
-        said = "\n".join(context.services.progress.said)
+        said = "\n".join(context.services.progress.messages)
         assert said.count("all 4 answers are '1': nothing can be told apart") == times
 
 
@@ -729,11 +729,11 @@ def judged_by(context, models, verdicts, base_id=""):
     if base_id:
         manifest = inputs["splits"].manifest.model_copy(update={"summary": {"id": base_id}})
         inputs["base"] = Artifact(inputs["splits"].path, manifest)
-    services = replace(context.services, chat=chat, progress=Silence())
+    services = replace(context.services, chat=chat, progress=SilentProgress())
     context = replace(context, services=services, inputs=inputs)
     write_judgements(context, context.config.pairwise, predictions, "ko", 0)
     found = read_table(context.workspace / "pairwise.parquet", PairwiseResult)
-    return [r for r in found if r.evidence_set == "seen_questions"], services.progress.said
+    return [r for r in found if r.evidence_set == "seen_questions"], services.progress.messages
 
 
 HOSTED = {"type": "hosted", "teacher": "gpt"}

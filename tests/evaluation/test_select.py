@@ -11,7 +11,7 @@ from jangin.core.errors import ConfigError, SettingsError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.select import STAGE, Candidate, SelectConfig, rank, select
 from jangin.models.loading import load_model, load_tokenizer
@@ -62,7 +62,7 @@ def context_of(tmp_path):
         folder.mkdir(exist_ok=True)
         workspace.mkdir(exist_ok=True)
         write_table(folder / "splits.parquet", SplitExample, rows() if table is None else table)
-        services = Services(tmp_path, no_chat, ledger, Silence())
+        services = Services(tmp_path, no_chat, ledger, SilentProgress())
         return StageContext(config, {"splits": artifact(folder)}, workspace, services)
 
     yield make
@@ -137,7 +137,7 @@ def test_two_models_that_cannot_be_told_apart_tie_and_that_is_said(context_of, t
     best, other = read_table(context.workspace / "candidates.parquet", Candidate)
     assert (best.name, best.chosen, best.p_value) == ("blank", True, None)
     assert (other.name, other.tied, other.p_value) == ("twin", True, 1)
-    (said,) = context.services.progress.said
+    (said,) = context.services.progress.messages
     assert "twin cannot be told from it on 6 questions" in said
 
 

@@ -130,7 +130,7 @@ def test_a_teacher_that_judges_its_own_work_is_named(context, rows):
     own = [row.model_copy(update={"teacher": "fake"}) for row in rows[:2]]
     opened = context(lambda _request: grades(), some=[*own, *rows[2:]])
     run(opened)
-    assert "fake wrote 2 of the 6 examples that it judges" in opened.services.progress.said[0]
+    assert "fake wrote 2 of the 6 examples that it judges" in opened.services.progress.messages[0]
 
 
 def test_the_forecast_counts_what_is_not_paid_yet(context, ledger):
@@ -169,7 +169,7 @@ def test_calibration_says_how_far_judge_and_people_agree_and_that_six_are_few(co
         assert by_name[name].value == pytest.approx(1.0)
     assert by_name["mean_difference"].value == 0.0
     assert "too few to rely on" in opened.summary["calibration"]["advice"]
-    assert "with 6 human scores: too few" in opened.services.progress.said[-1]
+    assert "with 6 human scores: too few" in opened.services.progress.messages[-1]
     assert set(STAGE.sources(CALIBRATED, opened.services.project_folder)) == {"human_scores"}
 
 
@@ -180,7 +180,7 @@ def test_several_people_are_averaged_and_unknown_examples_are_named(context, row
     run(opened)
     assert opened.summary["calibration"]["n"] == 2
     assert opened.summary["calibration"]["mean_difference"][0] == -0.25
-    said = opened.services.progress.said[-1]
+    said = opened.services.progress.messages[-1]
     assert (said.startswith("judge: 1 "), said.endswith("'gone'")) == (True, True)
 
 

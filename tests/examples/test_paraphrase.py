@@ -343,7 +343,7 @@ def test_a_file_of_paraphrases_is_taken_in_its_own_order_after_each_original(con
     assert failed == []
     assert (examples[1].teacher, examples[1].request) == ("", "")
     assert opened.summary["questions_without"] == 1
-    assert "words.json" in opened.services.progress.said[0]
+    assert "words.json" in opened.services.progress.messages[0]
     assert STAGE.teachers(config) == STAGE.prompts(config) == ()
     assert set(STAGE.sources(config, opened.services.project_folder)) == {"paraphrases"}
 

@@ -94,7 +94,7 @@ def test_a_repeated_question_keeps_every_distinct_answer_and_both_paragraphs(con
 def test_what_gives_no_example_is_kept_aside_with_its_place_and_the_reason(context):
     opened = context()
     _, unread = run(opened)
-    (said,) = opened.services.progress.said
+    (said,) = opened.services.progress.messages
     assert said.startswith("read: 2 rows of squad.json gave no example, most often: it has no ans")
     assert "(data[0].paragraphs[1].qas[1])" in said
     assert [(row.place, row.reason) for row in unread] == [

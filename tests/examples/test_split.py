@@ -10,7 +10,7 @@ from jangin.core.errors import StageError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.examples.split import STAGE, SplitConfig, split_examples
 from jangin.text.dedup.question_copies import find_near_copies
@@ -257,7 +257,7 @@ def context(folder, examples, **settings):
         format=1, stage="x", version=1, key="0", config={}, inputs={}, files={}, content="0",
         summary={}, created_at=datetime.now(UTC),
     )  # fmt: skip
-    services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), Silence())
+    services = Services(folder, {}.__getitem__, Ledger(folder / "ledger.sqlite"), SilentProgress())
     made = {"examples": Artifact(folder, manifest)}
     return StageContext(SplitConfig(**settings), made, folder, services)
 
@@ -270,14 +270,14 @@ def test_the_stage_writes_the_table_and_counts_every_split(tmp_path):
     assert rows == split_examples(corpus(), [], stage.config).rows
     for split in ("train", "validation", "held_out_paraphrases", "unseen_sections"):
         assert stage.summary[split] == sum(row.split == split for row in rows) > 0
-    assert stage.services.progress.said == []
+    assert stage.services.progress.messages == []
 
 
 def test_the_stage_says_when_no_paraphrase_can_be_held_out(tmp_path):
     stage = context(tmp_path, corpus(paraphrases=0))
     STAGE.run(stage)
     stage.services.ledger.close()
-    assert "no paraphrase could be held out" in stage.services.progress.said[0]
+    assert "no paraphrase could be held out" in stage.services.progress.messages[0]
 
 
 def test_no_examples_at_all_are_an_error_that_says_where_to_look(tmp_path):

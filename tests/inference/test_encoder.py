@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from jangin.core.encoder import HubEncoder, LocalEncoder
 from jangin.core.errors import ConfigError, MachineError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.inference import encoder as encode
 from jangin.inference.encoder import Recipe, _batches, open_encoder, read_recipe
 
@@ -63,7 +63,7 @@ def copy(tiny, tmp_path):
 def open_at(ledger, tmp_path):
     def open_at(folder, **fields):
         config = LocalEncoder(type="local", path=folder, **fields)
-        return open_encoder(config, tmp_path, ledger, Silence())
+        return open_encoder(config, tmp_path, ledger, SilentProgress())
 
     return open_at
 
@@ -234,12 +234,12 @@ def test_a_hub_encoder_in_the_cache_is_opened_with_its_own_files(
     folder.rename(model / "snapshots" / commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    progress = Silence()
+    progress = SilentProgress()
     encoder = open_encoder(
         HubEncoder(type="hub", id="intfloat/e5-tiny"), tmp_path, ledger, progress
     )
     assert encoder.source.startswith(f"intfloat/e5-tiny@{commit} ")
     assert encoder.recipe == Recipe("cls", "query: ", "passage: ")
-    assert [line.split(":")[0] for line in progress.said] == ["intfloat/e5-tiny"] * 3
+    assert [line.split(":")[0] for line in progress.messages] == ["intfloat/e5-tiny"] * 3
     expected = by_hand(model / "snapshots" / commit, "query: lease", "cls")
     assert encoder.encode(["lease"], "query")[0] == pytest.approx(expected, abs=1e-6)

@@ -344,7 +344,7 @@ def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
 
     told = asyncio.Event()
 
-    def say(text):
+    def notify(text):
         said.append(text)
         told.set()
 
@@ -357,7 +357,7 @@ def test_a_long_wait_is_told_once_and_ends_when_the_run_stops(server, chat):
         await chat.close()
         return ended
 
-    chat.notify = say
+    chat.notify = notify
     assert all(isinstance(error, StoppedError) for error in asyncio.run(work()))
     assert said == [f"{chat.base_url} asks to wait 90 s (HTTP 503: maintenance)"]
     server.answers = [completion("네")]

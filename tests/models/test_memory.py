@@ -158,7 +158,7 @@ from pathlib import Path
 import numpy as np
 from transformers import LlamaConfig, LlamaForCausalLM
 import polars, pyarrow
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.training.preflight.memory import Work, estimate
 from jangin.models.device import peak_memory
 from jangin.models.tokens.chat_template import RenderedRows
@@ -181,7 +181,7 @@ with tempfile.TemporaryDirectory() as scratch:
     llama.save_pretrained(base / "model")
     plan = estimate(base, config, Work(lengths.tolist(), trained.mean())).plan
     model = attach(LlamaForCausalLM(llama), config)
-    train(SftObjective.of(model, data, None, config), config, Path(scratch), Silence())
+    train(SftObjective.of(model, data, None, config), config, Path(scratch), SilentProgress())
 print(plan.peak, peak_memory())
 """
 SMALL = {
@@ -403,4 +403,4 @@ def test_the_stage_only_warns_where_it_is_told_to(large_base):
     context = large_base(memory="warn")
     with pytest.raises(StoreError, match=r"no tokenizer\.json"):
         STAGE.run(context)
-    assert context.services.progress.said[0].startswith("this training needs about")
+    assert context.services.progress.messages[0].startswith("this training needs about")

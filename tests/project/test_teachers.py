@@ -2,7 +2,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from jangin.core.errors import ConfigError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.llm.ask import CachedChat, budget_of
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import SpendingLimit
@@ -23,7 +23,7 @@ def teacher(**fields):
 @pytest.fixture
 def registry(tmp_path, ledger):
     def make(limit=None, **fields):
-        return TeacherRegistry(tmp_path, ledger, Silence(), SpendingLimit(limit), **fields)
+        return TeacherRegistry(tmp_path, ledger, SilentProgress(), SpendingLimit(limit), **fields)
 
     return make
 

@@ -6,7 +6,7 @@ import torch
 from jangin.core.errors import TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.records import SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.models.loading import load_trained
 from jangin.models.starter import make_starter
 from jangin.training import sft
@@ -42,7 +42,7 @@ def tuned(tmp_path, conversations):
     StageContext(sft.SftConfig(), {}, splits, None).write("splits", SplitExample, rows)
     inputs = {"base": artifact(tmp_path / "base"), "splits": artifact(splits)}
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    services = Services(tmp_path, no_chat, ledger, Silence())
+    services = Services(tmp_path, no_chat, ledger, SilentProgress())
     common = {
         "length": {"type": "steps", "steps": 12},
         "learning_rate": 5e-3,

@@ -22,7 +22,7 @@ from jangin.core.errors import StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
@@ -311,7 +311,12 @@ def trained_lines(tokenizer, data, folder, rows=None, **changes):
     assert int(reference[0].isnan().sum()) == len(data) - len(rows)
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight)
     folder.mkdir(exist_ok=True)
-    train(DpoObjective(loss_model, data, reference, config, terms, CPU), config, folder, Silence())
+    train(
+        DpoObjective(loss_model, data, reference, config, terms, CPU),
+        config,
+        folder,
+        SilentProgress(),
+    )
     text = (folder / "metrics.jsonl").read_text()
     return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
 
@@ -393,7 +398,7 @@ def tuned(tmp_path_factory, conversations):
     }
     made = {}
     ledger = Ledger(folder / "ledger.sqlite")
-    services = Services(folder, no_chat, ledger, Silence())
+    services = Services(folder, no_chat, ledger, SilentProgress())
     for name, method, steps in (
         ("full", {"type": "full"}, 60),
         ("lora", {"type": "lora", "r": 32}, 20),
@@ -435,7 +440,7 @@ def stage(tmp_path, tuned, conversations):
             "threads": 1,
         }
         inputs = tuned[start] | {"pairs": artifact(source, "pairs")}
-        services = Services(tmp_path, no_chat, ledger, progress or Silence())
+        services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
         config = DpoConfig.model_validate(fields | settings)
         return StageContext(config, inputs, tmp_path / name, services)
 
@@ -475,7 +480,7 @@ def test_the_stage_learns_the_preference_keeps_the_answers_and_says_so(stage):
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-class Stopping(Silence):
+class Stopping(SilentProgress):
     """A progress in which the machine dies at one step."""
 
     def __init__(self, step):
@@ -537,11 +542,11 @@ def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_s
     # The same weights again, from the last checkpoint.
     tolerant = stage("refused", max_probe_loss=1.0, **destructive)
     STAGE.run(tolerant)
-    assert not any("fell from" in line for line in tolerant.services.progress.said)
+    assert not any("fell from" in line for line in tolerant.services.progress.messages)
     warned = stage("refused", gate="warn", **destructive)
     STAGE.run(warned)
-    assert any("step 28 of 30" in line for line in warned.services.progress.said)
-    assert "fell from 100.0%" in warned.services.progress.said[-1]
+    assert any("step 28 of 30" in line for line in warned.services.progress.messages)
+    assert "fell from 100.0%" in warned.services.progress.messages[-1]
     assert warned.summary["probe_exact"]["after"] < 0.9
     kept = stage("kept", sft_weight=1.0, **destructive)
     STAGE.run(kept)
@@ -567,7 +572,7 @@ def test_chosen_answers_that_become_unlikely_stop_the_run_at_the_last_good_weigh
     assert lines[-1].chosen_drift < -0.15
     kept = whole.summary["kept_step"]
     assert kept == lines[-2].step < whole.summary["steps"] == lines[-1].step < 40
-    said = "\n".join(whole.services.progress.said)
+    said = "\n".join(whole.services.progress.messages)
     assert f"(limit 0.15); the weights of step {kept} are kept" in said
     # They are those of a run that ended there, but for the schedule, which knows the length.
     flat = {"schedule": "constant", "warmup_fraction": 0}
@@ -587,7 +592,7 @@ def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage
         STAGE.run(stage("cut", progress=Stopping(whole.summary["steps"] - 1), **DRIFTING))
     again = stage("cut", **DRIFTING)
     STAGE.run(again)
-    assert again.services.progress.said[0].startswith("resuming at step")
+    assert again.services.progress.messages[0].startswith("resuming at step")
     assert content(whole.workspace) == content(again.workspace)
 
 
@@ -621,7 +626,7 @@ def test_what_is_written_has_the_form_of_the_start_and_loads_as_the_tuned_model(
     assert 1e-3 < difference < 10
     assert after.generation_config.eos_token_id == before.generation_config.eos_token_id
     if start == "lora" and method["type"] == "lora":
-        assert "`method`" in context.services.progress.said[0]
+        assert "`method`" in context.services.progress.messages[0]
         config = json.loads((context.workspace / "adapter" / "adapter_config.json").read_text())
         assert config["r"] == 32
 
@@ -645,7 +650,7 @@ def test_unsound_pairs_are_dropped_with_their_reason_or_refused(stage):
     assert context.summary["pairs"] == 2
     dropped = read_table(context.workspace / "dropped_pairs.parquet", DroppedPair)
     assert [row.rule for row in dropped] == ["identical", "empty", "length_ratio", "prompt_leak"]
-    assert "4 of 6 pairs are unsound" in context.services.progress.said[0]
+    assert "4 of 6 pairs are unsound" in context.services.progress.messages[0]
     with pytest.raises(StageError, match=r"4 of 6 pairs are unsound.*lint: drop"):
         STAGE.run(stage("refused", pairs=unsound(), lint="refuse"))
     with pytest.raises(StageError, match="none of 4 pairs can be trained on"):

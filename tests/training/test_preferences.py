@@ -6,7 +6,7 @@ from jangin.core.errors import StageError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.starter import make_starter
 from jangin.training.loop.config import Steps
@@ -79,7 +79,7 @@ def context_of(tmp_path):
         if choices is not None:
             write_table(folder / "choices.parquet", Choice, choices)
             made["choices"] = artifact(folder)
-        services = Services(tmp_path, no_chat, ledger, progress or Silence())
+        services = Services(tmp_path, no_chat, ledger, progress or SilentProgress())
         settings = PreferencesConfig.model_validate({"sources": (OTHER,), **config})
         return StageContext(settings, made, tmp_path / name, services)
 
@@ -180,7 +180,7 @@ def test_missing_choices_are_said_and_no_pair_at_all_is_an_error(context_of):
     context = context_of(sources=({"type": "distractors"},))
     with pytest.raises(StageError, match="16 training examples gave no pair from distractors"):
         STAGE.run(context)
-    assert "no stage made multiple-choice questions" in context.services.progress.said[0]
+    assert "no stage made multiple-choice questions" in context.services.progress.messages[0]
 
 
 # Faults of pairs.
@@ -241,7 +241,7 @@ def tuned(tmp_path_factory):
     config = SftConfig(
         length=Steps(type="steps", steps=45), learning_rate=3e-3, precision="fp32", threads=1
     )
-    services = Services(folder, no_chat, ledger, Silence())
+    services = Services(folder, no_chat, ledger, SilentProgress())
     SFT.run(StageContext(config, inputs, folder / "model", services))
     ledger.close()
     return {"base": inputs["base"], "model": artifact(folder / "model")}
@@ -269,7 +269,7 @@ def test_own_answers_are_rejected_unless_they_are_as_good_or_never_ended(context
     assert sum(context.summary["dropped"].values()) == len(dropped)
 
 
-class Dying(Silence):
+class Dying(SilentProgress):
     """A progress in which the machine dies after some batches."""
 
     def __init__(self, batches):

@@ -13,7 +13,7 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
@@ -75,7 +75,7 @@ def stage(tmp_path):
             config,
             {"base": artifact(tmp_path / "base"), "documents": artifact(documents)},
             workspace,
-            Services(tmp_path, no_chat, ledger, progress or Silence()),
+            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
         )
 
     yield make
@@ -129,7 +129,7 @@ def content(folder):
     }
 
 
-class Dying(Silence):
+class Dying(SilentProgress):
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 5:
@@ -143,7 +143,7 @@ def test_an_interrupted_stage_goes_on_to_the_same_bytes(stage):
         STAGE.run(stage("cut", progress=Dying(), validation_share=0.3))
     again = stage("cut", validation_share=0.3)
     STAGE.run(again)
-    assert ["step 3 of 8" in line for line in again.services.progress.said] == [True]
+    assert ["step 3 of 8" in line for line in again.services.progress.messages] == [True]
     assert content(whole.workspace) == content(again.workspace)
     assert whole.summary["valid_loss"] > 0
 

@@ -8,7 +8,7 @@ from jangin.core.digest import digest_file, short_digest
 from jangin.core.errors import DataError, MachineError, SettingsError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.inference.generate import generate
 from jangin.models.loading import load_model, load_tokenizer, load_trained
@@ -84,7 +84,7 @@ def stage(tmp_path, pairs):
             SftConfig.model_validate(fields | settings),
             {"base": artifact(base), "splits": artifact(tmp_path / f"{name}-splits")},
             workspace,
-            Services(tmp_path, no_chat, ledger, progress or Silence()),
+            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
         )
         (tmp_path / f"{name}-splits").mkdir(exist_ok=True)
         rows = (
@@ -253,11 +253,11 @@ def test_the_same_run_twice_gives_the_same_bytes(stage, method):
 
 
 def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
-    progress = Silence()
+    progress = SilentProgress()
     method = {"type": "lora", "r": 4, "alpha": 8}
     context = stage("lora", method=method, progress=progress)
     STAGE.run(context)
-    assert progress.said == ["rank 4 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"]
+    assert progress.messages == ["rank 4 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"]
     assert context.summary["trainable_parameters"] < context.summary["parameters"] / 5
     adapter = context.workspace / "adapter"
     assert {p.name for p in adapter.iterdir()} >= {
@@ -302,7 +302,7 @@ def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, 
     context = stage("dropped", rows, too_long="drop")
     STAGE.run(context)
     assert (context.summary["rows"], context.summary["lost_rows"]) == (15, 1)
-    assert "1 rows longer than 64 tokens" in context.services.progress.said[0]
+    assert "1 rows longer than 64 tokens" in context.services.progress.messages[0]
 
 
 def test_no_row_to_train_on_is_an_error(stage, pairs):

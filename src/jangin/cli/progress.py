@@ -64,7 +64,7 @@ class Bars:
         """Remove a bar."""
         self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Print one line above the bars."""
         console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
 

@@ -36,16 +36,16 @@ class Progress(Protocol):
         """The bar is done."""
         ...
 
-    def say(self, text: str) -> None:
-        """One line that stays on the screen: a warning or a finding."""
+    def message(self, text: str) -> None:
+        """Print one line that stays on the screen: a warning or a note."""
         ...
 
 
-class Silence:
-    """A `Progress` that shows nothing and remembers what was said."""
+class SilentProgress:
+    """A `Progress` that shows nothing and keeps its messages."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def start(self, label: str, total: int | None) -> int:  # noqa: ARG002
         """Start nothing."""
@@ -57,9 +57,9 @@ class Silence:
     def stop(self, bar: int) -> None:
         """Stop nothing."""
 
-    def say(self, text: str) -> None:
-        """Remember the line."""
-        self.said.append(text)
+    def message(self, text: str) -> None:
+        """Keep the line."""
+        self.messages.append(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Services:
     chat: Callable[[str], ChatModel]
     """The model that the project file calls by this name."""
     ledger: Ledger
-    progress: Progress = field(default_factory=Silence)
+    progress: Progress = field(default_factory=SilentProgress)
     workers: int = 1
     """Processes or threads for work that runs beside itself."""
     prompts: Prompts = field(default_factory=Prompts)

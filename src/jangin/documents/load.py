@@ -154,7 +154,7 @@ def run(context: StageContext[LoadConfig]) -> None:
         digest = digest_file(path)
         if digest in first_with:
             copies[name] = first_with[digest]
-            services.progress.say(f"{name}: skipped, same bytes as {first_with[digest]}")
+            services.progress.message(f"{name}: skipped, same bytes as {first_with[digest]}")
             continue
         if name not in documents and name not in failures:
             row = _try(context, SourceFile(name, path, digest), settings)
@@ -179,7 +179,7 @@ def _try(
         text = f"{file.name} cannot be read: {error}"
         if context.config.unreadable == "stop":
             raise DataError(text) from error
-        context.services.progress.say(text)
+        context.services.progress.message(text)
         return UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
 
 
@@ -224,7 +224,9 @@ def _report_foreign(context: StageContext[LoadConfig]) -> None:
         remedies = [
             f"{', '.join(sorted(names[formats]))} (save as {formats})" for formats in sorted(names)
         ]
-        context.services.progress.say(f"skipped, no reader for this format: {'; '.join(remedies)}")
+        context.services.progress.message(
+            f"skipped, no reader for this format: {'; '.join(remedies)}"
+        )
 
 
 def _read(file: SourceFile, settings: ReaderSettings) -> Document:

@@ -122,7 +122,7 @@ def _read(context: StageContext[QueriesConfig], source: QuestionFile) -> list[Qu
     path = services.project_folder / source.file
     by_key: dict[str, Query] = {}
     repeated = []
-    for line in read_questions(path, services.progress.say):
+    for line in read_questions(path, services.progress.message):
         key = letters_and_digits(line.text)
         if key in by_key:
             repeated.append(line)
@@ -139,7 +139,7 @@ def _report_repeated(
     if repeated:
         shown = ", ".join(f"{entry.text!r} (line {entry.line})" for entry in repeated[:5])
         more = f" and {len(repeated) - 5} more" if len(repeated) > 5 else ""
-        context.services.progress.say(
+        context.services.progress.message(
             f"{path.name}: skipped {len(repeated)} repeats of a {what}: {shown}{more}"
         )
 
@@ -150,7 +150,7 @@ def _write(
     """(questions, failed rows): one request per group of words, then one for what is missing."""
     services = context.services
     path = services.project_folder / source.file
-    lines, repeated = read_words(path, services.progress.say)
+    lines, repeated = read_words(path, services.progress.message)
     _report_repeated(context, path, repeated, "word")
     chat = services.chat(source.teacher)
     words = {letters_and_digits(line.text): _WordProgress(line.text) for line in lines}

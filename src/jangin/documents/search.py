@@ -102,7 +102,7 @@ def search(context: StageContext[SearchConfig]) -> None:
     without = [row.question for row in rows if not row.found]
     if without:
         shown = "; ".join(without[:4]) + (" …" if len(without) > 4 else "")
-        context.services.progress.say(
+        context.services.progress.message(
             f"no result for {len(without)} of {len(queries)} questions: {shown}"
         )
     context.summary.update(
@@ -155,7 +155,7 @@ def _recorded(
     context: StageContext[SearchConfig], engine: ResultFile, queries: Sequence[Query]
 ) -> tuple[dict[str, list[SearchResult]], list[Failed]]:
     services = context.services
-    recorded = RecordedSearch(services.project_folder / engine.file, services.progress.say)
+    recorded = RecordedSearch(services.project_folder / engine.file, services.progress.message)
     results: dict[str, list[SearchResult]] = {}
     failed = []
     for query in queries:
@@ -174,7 +174,7 @@ def _recorded(
             else "there is no question to search for. Check `documents: queries`."
         )
     if failed:
-        services.progress.say(
+        services.progress.message(
             f"{engine.file.name} has no row for {len(failed)} of {len(queries)} questions"
         )
     return results, failed

@@ -148,7 +148,7 @@ def evaluate(
     context: StageContext[EvaluateConfig], open_system: Callable[[SystemConfig], System]
 ) -> list[Prediction]:
     """Write the tables and return the predictions; `open_system` opens what is still asked."""
-    config, say = context.config, context.services.progress.say
+    config, notify = context.config, context.services.progress.message
     splits = context.read("splits", SplitExample)
     evidence = _checked_evidence(splits, config)
     leaks = check_leakage(splits, evidence)
@@ -159,7 +159,7 @@ def evaluate(
     }
     over = {name: share for name, share in shares.items() if share > config.max_leakage}
     for name, share in over.items():
-        say(
+        notify(
             f"evaluate: {share:.1%} of {name} copy training questions (limit "
             f"{config.max_leakage:.1%}): its figures are not publishable. List the pairs: jangin "
             "show leaks, with the same --project."
@@ -167,7 +167,7 @@ def evaluate(
     if "test" not in evidence:
         for name in get_args(EvidenceSet):
             if name not in evidence and name != "test":
-                say(f"evaluate: there are no {name}, so the table will not have that evidence.")
+                notify(f"evaluate: there are no {name}, so the table will not have that evidence.")
     predictions = _predict(context, splits, evidence, open_system)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
@@ -205,25 +205,25 @@ def _checked_evidence(splits: Sequence[SplitExample], config: EvaluateConfig) ->
 
 def _check(context: StageContext[EvaluateConfig]) -> None:
     evidence = _checked_evidence(context.read("splits", SplitExample), context.config)
-    _say_what_can_be_seen(evidence, context.services.progress.say)
+    _notify_detectable_differences(evidence, context.services.progress.message)
 
 
-def _say_what_can_be_seen(evidence: Evidence, say: Callable[[str], None]) -> None:
+def _notify_detectable_differences(evidence: Evidence, notify: Callable[[str], None]) -> None:
     """The smallest difference that so many questions can show, before anything is trained."""
     for name, examples in evidence.items():
         smallest = smallest_visible_difference(len(examples))
         if smallest is None:
-            say(
+            notify(
                 f"evaluate: {len(examples)} questions of {name} are too few to show any "
                 "difference (exact McNemar needs 6 that change to one side)."
             )
         else:
-            say(
+            notify(
                 f"evaluate: {len(examples)} questions of {name} can show differences from "
                 f"{100 * smallest:.0f} points."
             )
     for line in one_answer_only(evidence.values()):
-        say(f"evaluate: {line}")
+        notify(f"evaluate: {line}")
 
 
 def _summary(

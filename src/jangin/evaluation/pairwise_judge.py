@@ -127,7 +127,7 @@ def write_judgements(
     family = {p.example_id: p.family for p in predictions}
     results = [_beside_others(result, results, judged, family, seed) for result in results]
     for line in dict.fromkeys(filter(None, map(kinship_sentence, results))):
-        context.services.progress.say(f"evaluate: {line}")
+        context.services.progress.message(f"evaluate: {line}")
     context.write("judgements", JudgedPair, judged)
     context.write("pairwise", PairwiseResult, results)
     context.write("failed", Failed, failures)

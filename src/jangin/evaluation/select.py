@@ -111,7 +111,7 @@ class _Probe:
 
 def select(context: StageContext[SelectConfig]) -> None:
     """Probe every candidate, rank them, and leave the best one as the base."""
-    config, say = context.config, context.services.progress.say
+    config, notify = context.config, context.services.progress.message
     probe = _probe(context)
     done = {row.candidate.name: row for row in context.done(JOURNAL, Probed)}
     for place, base in enumerate(context.track(config.candidates, "try base models")):
@@ -127,7 +127,7 @@ def select(context: StageContext[SelectConfig]) -> None:
     best = next(row for row in ranked if row.chosen)
     tied = [row.name for row in ranked if row.tied and not row.chosen]
     if tied:
-        say(
+        notify(
             f"select: {best.name} has the best likelihood, but {', '.join(tied)} cannot be told "
             f"from it on {best.n} questions (paired permutation test, p >= {TIED}): a tie."
         )

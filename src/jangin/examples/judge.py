@@ -106,7 +106,7 @@ def judge(context: StageContext[JudgeConfig]) -> None:
         },
     )
     if own:
-        context.services.progress.say(
+        context.services.progress.message(
             f"judge: {teacher.chat.model} wrote {own} of the {len(scored)} examples that it "
             "judges, so its scores may be too high. Name another teacher under judge."
         )
@@ -214,9 +214,9 @@ def _calibrate(
             row.measure: [_round(row.value), _round(row.low), _round(row.high)] for row in agreement
         },
     }
-    context.services.progress.say(f"judge: {advice(agreement)}")
+    context.services.progress.message(f"judge: {advice(agreement)}")
     if missed:
-        context.services.progress.say(
+        context.services.progress.message(
             f"judge: {len(missed)} human scores are for examples that were not judged, such as "
             f"{missed[0]!r}"
         )

@@ -204,7 +204,7 @@ def _from_file(
         (unknown, "questions with paraphrases are no examples"),
     ):
         if names:
-            context.services.progress.say(
+            context.services.progress.message(
                 f"paraphrase: {len(names)} {what} in {path.name}, such as {names[0]!r}"
             )
     return raw

@@ -68,7 +68,7 @@ def run(context: StageContext[ReadConfig]) -> None:
         )
     if most:
         first = next(row.path for row in unusable if row.reason == most[0][0])
-        context.services.progress.say(
+        context.services.progress.message(
             f"read: {len(unusable):,} rows of {source} gave no example, most often: "
             f"{most[0][0]} ({first}). See them all: jangin show unread, with the "
             "same --project"

@@ -205,7 +205,7 @@ def run(context: StageContext[SplitConfig]) -> None:
     result = split_examples(examples, chunks, context.config)
     context.summary.update(result.summary)
     if context.config.held_out_paraphrases and not result.summary["held_out_paraphrases"]:
-        context.services.progress.say(
+        context.services.progress.message(
             "split: no paraphrase could be held out, so that evidence will be missing. It takes "
             f"more than {context.config.held_out_paraphrases} paraphrases of a training question."
         )

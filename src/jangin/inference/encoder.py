@@ -15,7 +15,7 @@ from jangin.core.digest import short_digest
 from jangin.core.encoder import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
-from jangin.core.stage import Progress, Silence
+from jangin.core.stage import Progress, SilentProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,11 +72,11 @@ def open_encoder(
     """
     from jangin.inference.local_chat import folder_identity
 
-    progress = progress or Silence()
+    progress = progress or SilentProgress()
     if isinstance(config, HubEncoder):
         source = f"{config.id}@{_commit(config)}"
         where, revision = config.id, config.revision
-        read: Callable[[str], Any] = partial(_hub_json, config, progress.say)
+        read: Callable[[str], Any] = partial(_hub_json, config, progress.message)
     else:
         path = (folder / config.path).resolve()
         if not (path / "config.json").is_file():
@@ -165,7 +165,7 @@ def _commit(config: HubEncoder) -> str:
     return hub_identity(config.id, config.revision).removeprefix("hub ")
 
 
-def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
+def _hub_json(config: HubEncoder, notify: Callable[[str], None], name: str) -> Any:
     """JSON content of a file of a hub model, from cache or hub; None if the model lacks it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -174,7 +174,7 @@ def _hub_json(config: HubEncoder, say: Callable[[str], None], name: str) -> Any:
         path = Path(hf_hub_download(config.id, name, revision=config.revision))
         return _folder_json(path.parent, path.name)
     except LocalEntryNotFoundError:
-        say(f"{config.id}: {name} is not cached and the hub is unreachable; treated as missing")
+        notify(f"{config.id}: {name} is not cached and the hub is unreachable; treated as missing")
         return None
     except EntryNotFoundError:
         return None
@@ -190,7 +190,7 @@ class TransformersEncoder:
     revision: str | None
     recipe: Recipe
     max_tokens: int
-    progress: Progress = field(default_factory=Silence, repr=False)
+    progress: Progress = field(default_factory=SilentProgress, repr=False)
     _model: Any = field(default=None, repr=False)
     _tokenizer: Any = field(default=None, repr=False)
 

@@ -213,7 +213,7 @@ class _Asking(Generic[S]):
 
         try:
             requests = [question.request for question in questions]
-            ask_all(self.chat, requests, self.concurrency, take, progress.say)
+            ask_all(self.chat, requests, self.concurrency, take, progress.message)
         finally:
             progress.stop(bar)
         return again

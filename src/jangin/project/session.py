@@ -10,7 +10,7 @@ from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Ledger
 from jangin.core.prompts import Prompts
-from jangin.core.stage import Progress, Services, Silence
+from jangin.core.stage import Progress, Services, SilentProgress
 from jangin.core.store import Artifact, Store
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
@@ -160,7 +160,7 @@ def open_session(
             loaded,
             Store(root),
             ledger,
-            progress or Silence(),
+            progress or SilentProgress(),
             workers or len(os.sched_getaffinity(0)),
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             record,

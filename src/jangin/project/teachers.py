@@ -10,7 +10,7 @@ from jangin.core.chat import ChatModel
 from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
-from jangin.core.stage import Progress, Silence
+from jangin.core.stage import Progress, SilentProgress
 from jangin.llm.ask import CachedChat
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
@@ -163,7 +163,9 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
     if teacher.mode == "chat":
         cached = CachedChat(endpoint, registry.ledger, budget)
     else:
-        batch = BatchChat(endpoint, registry.ledger, teacher.poll_seconds, registry.progress.say)
+        batch = BatchChat(
+            endpoint, registry.ledger, teacher.poll_seconds, registry.progress.message
+        )
         cached = CachedChat(batch, registry.ledger, budget)
         batch.on_resumed = cached.uncount_resumed
     endpoint.on_lost = cached.charge_lost
@@ -189,7 +191,7 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
         tokens_per_minute=teacher.tokens_per_minute,
         patience_seconds=teacher.patience_seconds,
         largest_reply_bytes=teacher.largest_reply_bytes,
-        notify=(progress or Silence()).say,
+        notify=(progress or SilentProgress()).message,
     )
 
 

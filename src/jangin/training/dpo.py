@@ -115,7 +115,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     reset_peak_memory()
     model, dtype = load_policy(start, config)
     if has_adapter(tuned) and not isinstance(config.method, Full):
-        progress.say("dpo: continues with the adapter of the tuned model; `method` is not used")
+        progress.message("dpo: continues with the adapter of the tuned model; `method` is not used")
     questions = _gate_questions(context)
     task, key, before = _measure_start(context, model, tokenizer, data, questions)
     loaded = (model, dtype) if config.devices == 1 else None
@@ -192,7 +192,7 @@ def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> lis
             raise SettingsError(
                 f"{text}. Set `lint: drop` under dpo, or mend what makes the pairs."
             )
-        context.services.progress.say(f"{text}; they are left out")
+        context.services.progress.message(f"{text}; they are left out")
     if not sound:
         raise SettingsError(
             f"dpo: none of {len(pairs)} pairs can be trained on. Look at dropped_pairs of the "
@@ -226,7 +226,7 @@ def _rendered(
         raise TrainingError(
             f"{problem}; the first is pair {pairs[over[0]].id}. {way} shorter prompts."
         )
-    context.services.progress.say(f"dpo: {problem.replace('would be', 'are')} (drop)")
+    context.services.progress.message(f"dpo: {problem.replace('would be', 'are')} (drop)")
     reason = f"longer than {limit} tokens"
     dropped += [DroppedPair(pair=pairs[row], rule="too_long", reason=reason) for row in over]
     return data
@@ -296,7 +296,7 @@ def _gate(context: StageContext[DpoConfig], before: float, after: float, questio
     )
     if config.gate == "refuse":
         raise TrainingError(f"{text} To keep this model anyway, set `gate: warn`.")
-    context.services.progress.say(text)
+    context.services.progress.message(text)
 
 
 def _remedy(config: DpoConfig) -> str:

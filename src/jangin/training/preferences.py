@@ -235,7 +235,7 @@ def _distracted(
     """Pairs of multiple-choice questions about what is trained; never about what is held out."""
     choices = context.read("choices", Choice) if context.has("choices") else []
     if not choices:
-        context.services.progress.say(
+        context.services.progress.message(
             "preferences: no stage made multiple-choice questions, so there are no distractors."
         )
     outside = [row.example for row in splits if row.split != "train"]

@@ -52,7 +52,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
         raise SettingsError(_nothing(lost["rows"], *limit))
     for split, count in (("train", lost), ("validation", lost_validation)):
         if count["rows"]:
-            progress.say(
+            progress.message(
                 f"{split}: {count['rows']} rows longer than {limit[0]} tokens ({limit[1]}), "
                 f"{count['tokens']} tokens lost ({config.too_long})"
             )

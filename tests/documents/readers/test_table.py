@@ -18,7 +18,7 @@ from jangin.project.plan import inputs_of, key_of
 
 def read_toy(file, settings):
     """Pages of a `.toy` file: a JSON list of texts, read with confidence 50."""
-    settings.progress.say(f"{file.name}: a toy")
+    settings.progress.message(f"{file.name}: a toy")
     try:
         texts = json.loads(file.read_bytes())
     except ValueError as error:
@@ -61,7 +61,7 @@ def test_a_new_format_is_loaded_page_by_page_and_chunked(make_context, tmp_path,
     assert unreadable == UnreadableFile(
         source="torn.toy", reason="it is no toy.", remedy="Save it as JSON."
     )
-    assert "rules.TOY: a toy" in context.services.progress.said
+    assert "rules.TOY: a toy" in context.services.progress.messages
     chunks = chunk_document(document, ChunkConfig(min_characters=0))
     assert [(chunk.section, chunk.page) for chunk in chunks] == [("Holidays", 1), ("Travel", 2)]
     assert [chunk.section for chunk in chunk_document(plain, ChunkConfig())] == [""]
@@ -105,7 +105,7 @@ def test_a_format_that_gets_a_reader_is_no_longer_skipped(make_context, tmp_path
     context = make_context(LoadConfig(folder=Path("docs")))
     STAGE.run(context)
     assert context.summary["documents"] == 2
-    assert context.services.progress.said == ["b.hwpx: a toy"]
+    assert context.services.progress.messages == ["b.hwpx: a toy"]
 
 
 def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_trained
 from jangin.models.tokens.pair_packing import render_pairs
 from jangin.training.dpo import STAGE, DpoConfig
@@ -65,7 +65,7 @@ def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(sta
         STAGE.run(stage("two", progress=Stopping(3), devices=2, **SEVERAL))
     together = stage("two", devices=2, **SEVERAL)
     STAGE.run(together)
-    assert any("step 2 of 20" in line for line in together.services.progress.said)
+    assert any("step 2 of 20" in line for line in together.services.progress.messages)
     runtime = json.loads((together.workspace / "runtime" / "training.json").read_text())
     assert runtime["devices"] == 2
     assert runtime["predicted_memory_bytes"] > 0
@@ -109,14 +109,14 @@ def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, da
     model = family("gemma3 sliding", tokenizer)
     device = SmallAlways(model, 10**6)
     loss_model = choose_pair_model(model, data, DpoConfig(precision="fp32"), CPU)
-    whole = reference_sums(loss_model, data, range(len(data)), 512, Silence())
+    whole = reference_sums(loss_model, data, range(len(data)), 512, SilentProgress())
     largest = max(device.batches)
-    device.room, progress = largest // 3, Silence()
+    device.room, progress = largest // 3, SilentProgress()
     halved = reference_sums(loss_model, data, range(len(data)), 512, progress)
     torch.testing.assert_close(halved, whole, rtol=1e-5, atol=1e-4)
-    assert 1 <= len(progress.said) <= 3
-    for line, tokens in zip(progress.said, (256, 128, 64), strict=False):
+    assert 1 <= len(progress.messages) <= 3
+    for line, tokens in zip(progress.messages, (256, 128, 64), strict=False):
         assert f"reference continues with batches of {tokens} tokens" in line
     device.room = int(data.lengths.max()) - 1
     with pytest.raises(TrainingError, match=r"a single pair of \d+ tokens.*`max_row_tokens`"):
-        reference_sums(loss_model, data, range(len(data)), 512, Silence())
+        reference_sums(loss_model, data, range(len(data)), 512, SilentProgress())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jangin.core.errors import StoreError, TrainingError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows, select_rows
@@ -63,10 +63,10 @@ def lines(folder):
 
 def run(start, rows, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
-    return fit(SftTask(start, *rows), config(**changes), folder, progress or Silence())
+    return fit(SftTask(start, *rows), config(**changes), folder, progress or SilentProgress())
 
 
-class Killing(Silence):
+class Killing(SilentProgress):
     """The waiting process is gone at one step, its workers are not."""
 
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
@@ -109,7 +109,7 @@ def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains
 ):
     """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
     one = run(start, rows, tmp_path / "one")
-    progress, several = Silence(), {"devices": 2, "sharding": "fsdp"}
+    progress, several = SilentProgress(), {"devices": 2, "sharding": "fsdp"}
     undisturbed = run(start, rows, tmp_path / "undisturbed", **several)
     victim = os.fork()
     if not victim:
@@ -117,7 +117,7 @@ def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(victim, 0)[1]) == signal.SIGKILL
     two = run(start, rows, tmp_path / "two", progress, **several)
-    (line,) = progress.said
+    (line,) = progress.messages
     assert "step 4 of 6" in line
     whole = one.result.runtime["parameters_here"]
     assert whole / 2 <= two.result.runtime["parameters_here"] < whole * 0.52
@@ -145,7 +145,7 @@ signal.signal(signal.SIGINT, stop)
 print("a library's own words")
 tell(pid=os.getpid())
 tell(start="training", total=3)
-tell(say="hello")
+tell(message="hello")
 tell(advance=1, note="loss 1.0")
 """
 
@@ -186,13 +186,13 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
             return start_double(SMALL, log, str(task), str(tokens))
 
         monkeypatch.setattr("jangin.training.distributed.launch.start_workers", start_workers)
-        progress = Silence()
+        progress = SilentProgress()
         given = config(devices=2, tokens_per_batch=256)
         return progress, lambda: launch(SftTask(start, *rows), given, tmp_path, progress)
 
     progress, go = on_a_device_of(100)
     assert go().runtime == {"budget": 64}
-    said = [line for line in progress.said if line != "hello"]
+    said = [line for line in progress.messages if line != "hello"]
     for line, tokens in zip(said, (128, 64), strict=True):
         assert f"batches of {tokens} tokens" in line
     _, go = on_a_device_of(1)
@@ -200,27 +200,27 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
         go()
 
 
-class Pressing(Silence):
+class Pressing(SilentProgress):
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_what_workers_say_is_passed_on_and_their_error_keeps_its_kind(tmp_path):
-    progress = Silence()
+    progress = SilentProgress()
     script = "tell(error={'type': 'StoreError', 'text': 'the disk is full.'}); sys.exit(1)"
     with pytest.raises(StoreError, match="the disk is full"):
         listen(tmp_path, script, progress)
-    assert progress.said == ["hello"]
+    assert progress.messages == ["hello"]
 
 
 def test_workers_that_ran_out_of_memory_give_no_outcome(tmp_path):
     script = "tell(error={'type': 'OutOfMemoryError', 'text': ''}); sys.exit(1)"
-    assert listen(tmp_path, script, Silence()) is None
+    assert listen(tmp_path, script, SilentProgress()) is None
 
 
 def test_workers_that_end_without_a_word_are_an_error_with_the_logs_last_one(tmp_path):
     with pytest.raises(TrainingError, match=r"ValueError: no such thing.*workers\.log"):
-        listen(tmp_path, "raise ValueError('no such thing')", Silence())
+        listen(tmp_path, "raise ValueError('no such thing')", SilentProgress())
 
 
 def test_ctrl_c_asks_the_workers_to_stop_and_waits_for_them(tmp_path):
@@ -234,4 +234,4 @@ def test_what_cannot_be_done_on_several_devices_is_refused(start, rows, tmp_path
         run(start, rows, tmp_path, devices=2, sharding="fsdp", method=qlora)
     objective = SftObjective.of(load_model(start.base), *rows, config(devices=2))
     with pytest.raises(TrainingError, match="`devices: 2`"):
-        train(objective, config(devices=2), tmp_path, Silence())
+        train(objective, config(devices=2), tmp_path, SilentProgress())

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.errors import ExportError, MachineError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.models.loading import load_model
 from jangin.models.model_card import license_of
 from jangin.models.starter import make_starter
@@ -61,7 +61,7 @@ def folders(tmp_path_factory, conversations):
         length=Steps(type="steps", steps=40), learning_rate=1e-2, precision="fp32", threads=1
     )
     model = load_model(base)
-    train(SftObjective.of(model, data, None, config), config, root, Silence())
+    train(SftObjective.of(model, data, None, config), config, root, SilentProgress())
     save_trained(model, tokenizer, base, data.stop_ids, torch.float32, base)
     lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
     adapted = attach(load_model(base), lora)

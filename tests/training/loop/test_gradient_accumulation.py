@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.loop.config import TrainingConfig
@@ -59,7 +59,7 @@ class SmallDevice:
 def run(tokenizer, data, folder, room=10**6, kept_costs=1, **changes):
     folder.mkdir()
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), room, kept_costs)
-    progress = Silence()
+    progress = SilentProgress()
     objective = SftObjective.of(device.model, data, data, config(**changes))
     return train(objective, config(**changes), folder, progress), device, progress
 
@@ -69,8 +69,8 @@ def test_running_out_of_memory_halves_the_batches_and_the_losses_stay(tokenizer,
     halved, _, progress = run(tokenizer, data, tmp_path / "halved", room=100)
     longest = int(data.lengths.max()) - 1
     assert longest < 100 < max(plenty.batches)
-    assert 1 <= len(progress.said) <= 3
-    for line, tokens in zip(progress.said, (256, 128, 64), strict=False):
+    assert 1 <= len(progress.messages) <= 3
+    for line, tokens in zip(progress.messages, (256, 128, 64), strict=False):
         assert f"batches of {tokens} tokens" in line
     assert halved.runtime["tokens_per_batch"] in (128, 64)
     assert halved.last.train_loss == pytest.approx(whole.last.train_loss, rel=1e-4)
@@ -90,7 +90,7 @@ def test_the_warm_up_takes_the_largest_batch_and_changes_nothing(tokenizer, data
     settings = config(method=method, tokens_per_batch=64)
     model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
     objective = SftObjective.of(model, data, None, settings)
-    gradient = Gradient(objective, settings, Silence(), ProcessGroup())
+    gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     sums = {name: value.clone() for name, value in objective.sums.items()}
     random = torch.get_rng_state()
@@ -115,7 +115,7 @@ def test_activation_checkpointing_gives_the_same_gradient_to_the_bit(tokenizer, 
         settings = config(method=method, activation_checkpointing=mode)
         model = attach(random_llama(tokenizer, "0.5M", 512, 0), settings).train()
         objective = SftObjective.of(model, data, None, settings)
-        gradient = Gradient(objective, settings, Silence(), ProcessGroup())
+        gradient = Gradient(objective, settings, SilentProgress(), ProcessGroup())
         assert gradient.checkpointing == (mode == "always")
         torch.manual_seed(3)
         loss = gradient.add(list(range(8)))
@@ -129,7 +129,7 @@ def test_activations_are_recomputed_only_when_single_rows_do_not_fit(tokenizer, 
     result, _, progress = run(
         tokenizer, data, tmp_path / "tight", room=longest, kept_costs=2, tokens_per_batch=64
     )
-    assert "activation checkpointing" in progress.said[-1]
+    assert "activation checkpointing" in progress.messages[-1]
     assert result.runtime["activation_checkpointing"] is True
     whole, _, _ = run(tokenizer, data, tmp_path / "whole")
     assert result.last.train_loss == pytest.approx(whole.last.train_loss, rel=1e-4)
@@ -143,7 +143,7 @@ def test_a_row_that_never_fits_is_named(tokenizer, data, tmp_path, mode):
         run(tokenizer, data, tmp_path / "none", room=5, activation_checkpointing=mode)
 
 
-class Dying(Silence):
+class Dying(SilentProgress):
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
         raise RuntimeError("the machine went away")
 
@@ -153,9 +153,9 @@ def test_a_resumed_run_keeps_the_batches_that_fit(tokenizer, data, tmp_path):
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), 100)
     with pytest.raises(RuntimeError, match="went away"):
         train(SftObjective.of(device.model, data, data, settings), settings, tmp_path, Dying())
-    progress = Silence()
+    progress = SilentProgress()
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), 100)
     train(SftObjective.of(device.model, data, data, settings), settings, tmp_path, progress)
-    (line,) = progress.said
+    (line,) = progress.messages
     assert "step 1 of 6" in line
     assert max(device.batches) <= 100

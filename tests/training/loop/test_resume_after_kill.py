@@ -18,7 +18,7 @@ import pytest
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.records import Document, Message, Page, PreferencePair, SplitExample
-from jangin.core.stage import Services, Silence, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.models.starter import make_starter
 from jangin.training import dpo, pretrain, sft
 from tests.training.test_sft import artifact, content, example, no_chat
@@ -48,7 +48,7 @@ CASES += [("sft as given", "full"), ("pretrain", "full")]
 STEPS, KILLED_AFTER, RESUMED_FROM = 6, 5, 4
 
 
-class Killing(Silence):
+class Killing(SilentProgress):
     """The process is gone in the middle of a run."""
 
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
@@ -61,7 +61,7 @@ class Killing(Silence):
 class Run:
     workspace: Path
     summary: dict
-    said: list
+    messages: list
 
 
 def run(folder, name, stage, method, progress, **changes):
@@ -85,7 +85,7 @@ def run(folder, name, stage, method, progress, **changes):
         module.run(context)
     finally:
         ledger.close()
-    return Run(workspace, context.summary, progress.said)
+    return Run(workspace, context.summary, progress.messages)
 
 
 def serve():
@@ -133,7 +133,7 @@ def folder(tmp_path_factory, conversations):
     for kind, (record, rows) in tables.items():
         (folder / kind).mkdir()
         write_table(folder / kind / f"{kind}.parquet", record, rows)
-    run(folder, "tuned", "sft", "full", Silence(), length={"type": "steps", "steps": 12})
+    run(folder, "tuned", "sft", "full", SilentProgress(), length={"type": "steps", "steps": 12})
     return folder
 
 
@@ -168,18 +168,18 @@ def test_a_stage_killed_with_signal_9_goes_on_to_the_same_bytes(folder, kill, st
     if method == "qlora" and find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed")
     name = f"{stage} {method}"
-    whole = run(folder, f"{name} whole", stage, method, Silence())
+    whole = run(folder, f"{name} whole", stage, method, SilentProgress())
     kill(f"{name} cut", stage, method)
     assert not (folder / f"{name} cut" / ("adapter" if method != "full" else "model")).exists()
-    resumed = run(folder, f"{name} cut", stage, method, Silence())
-    assert any(f"step {RESUMED_FROM} of {STEPS}" in line for line in resumed.said)
+    resumed = run(folder, f"{name} cut", stage, method, SilentProgress())
+    assert any(f"step {RESUMED_FROM} of {STEPS}" in line for line in resumed.messages)
     assert content(whole.workspace) == content(resumed.workspace)
     assert whole.summary == resumed.summary
     assert "metrics.jsonl" in content(whole.workspace)
 
 
 def test_preference_training_twice_gives_the_same_bytes(folder):
-    one, two = (run(folder, f"dpo {n}", "dpo", "lora", Silence()) for n in ("one", "two"))
+    one, two = (run(folder, f"dpo {n}", "dpo", "lora", SilentProgress()) for n in ("one", "two"))
     assert content(one.workspace) == content(two.workspace)
-    other = run(folder, "dpo other", "dpo", "lora", Silence(), seed=1)
+    other = run(folder, "dpo other", "dpo", "lora", SilentProgress(), seed=1)
     assert content(one.workspace) != content(other.workspace)

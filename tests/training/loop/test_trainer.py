@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from jangin.core.errors import StoreError, TrainingError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_rows
 from jangin.models.tokens.packing import packed_batch
@@ -49,7 +49,7 @@ def model(tokenizer):
     return random_llama(tokenizer, "0.5M", 512, 0)
 
 
-class Stopping(Silence):
+class Stopping(SilentProgress):
     """A progress that does something at one step, as a user or the system would."""
 
     def __init__(self, step, act):
@@ -73,7 +73,7 @@ def run(tokenizer, data, folder, settings=None, progress=None):
     model = random_llama(tokenizer, "0.5M", 512, 0)
     settings = settings or config()
     objective = SftObjective.of(model, data, data, settings)
-    train(objective, settings, folder, progress or Silence())
+    train(objective, settings, folder, progress or SilentProgress())
     return Result((folder / "metrics.jsonl").read_bytes(), dict(model.state_dict()))
 
 
@@ -114,10 +114,10 @@ def test_a_run_that_dies_at_any_step_resumes_to_the_same_bits(
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(step, die))
-    again = Silence()
+    again = SilentProgress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
     resumed = f"step {step // 3 * 3} of 16"
-    assert [resumed in line for line in again.said] == [True] * (step >= 3)
+    assert [resumed in line for line in again.messages] == [True] * (step >= 3)
 
 
 def test_ctrl_c_saves_a_checkpoint_and_the_run_resumes_to_the_same_bits(
@@ -129,10 +129,10 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_resumes_to_the_same_bits(
     stopped = Stopping(7, press)
     with pytest.raises(KeyboardInterrupt):
         run(tokenizer, data, tmp_path, progress=stopped)
-    assert ["step 7 of 16" in line for line in stopped.said] == [True]
-    again = Silence()
+    assert ["step 7 of 16" in line for line in stopped.messages] == [True]
+    again = SilentProgress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
-    assert ["step 7 of 16" in line for line in again.said] == [True]
+    assert ["step 7 of 16" in line for line in again.messages] == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -160,13 +160,13 @@ def test_a_run_killed_with_signal_9_resumes_to_the_same_bits(tokenizer, data, wh
         [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True
     )
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
-    again = Silence()
+    again = SilentProgress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
-    assert ["step 9 of 16" in line for line in again.said] == [True]
+    assert ["step 9 of 16" in line for line in again.messages] == [True]
 
 
 def started_over(progress):
-    (line,) = progress.said
+    (line,) = progress.messages
     return "checkpoints are of another run" in line and "step 0" in line
 
 
@@ -176,7 +176,7 @@ def test_another_plan_does_not_resume_from_an_old_checkpoint(tokenizer, data, tm
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
-    again = Silence()
+    again = SilentProgress()
     run(tokenizer, data, tmp_path, config(learning_rate=1e-3), again)
     assert started_over(again)
 
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tokenizer, data, tmp_path)
 
     with pytest.raises(RuntimeError, match="went away"):
         run(tokenizer, data, tmp_path, progress=Stopping(8, die))
-    again = Silence()
+    again = SilentProgress()
     model = random_llama(tokenizer, "0.5M", 512, 1)
     train(SftObjective.of(model, data, data, config()), config(), tmp_path, again)
     assert started_over(again)
@@ -207,7 +207,7 @@ def test_a_checkpoint_with_other_sums_is_not_resumed(tokenizer, data, tmp_path):
     earlier.sums["something that was kept then"] = torch.zeros(())
     with pytest.raises(RuntimeError, match="went away"):
         train(earlier, config(), tmp_path, Stopping(8, die))
-    again = Silence()
+    again = SilentProgress()
     train(make(), config(), tmp_path, again)
     assert started_over(again)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jangin.core.errors import StoreError, TrainingError
-from jangin.core.stage import Silence
+from jangin.core.stage import SilentProgress
 from jangin.inference.generate import generate
 from jangin.models.loading import load_tokenizer
 from jangin.models.starter import make_starter
@@ -142,7 +142,7 @@ def config(**changes):
 
 def fitted(task, folder, progress=None, **changes):
     folder.mkdir(exist_ok=True)
-    return fit(task, config(**changes), folder, progress or Silence())
+    return fit(task, config(**changes), folder, progress or SilentProgress())
 
 
 def test_a_toy_objective_trains_through_the_same_path(start, data, tmp_path):
@@ -220,7 +220,7 @@ def test_the_memory_estimate_asks_the_table(start, data):
         estimate(start.base, config(), Work(sft.lengths, 0.5, "orpo"))
 
 
-class Dying(Silence):
+class Dying(SilentProgress):
     def advance(self, bar, steps=1, note=""):  # noqa: ARG002  the interface's names
         self.steps = getattr(self, "steps", 0) + steps
         if self.steps == 7:
@@ -232,16 +232,16 @@ def test_a_checkpoint_of_another_objective_is_not_resumed(start, data, tmp_path)
     settings = {"checkpoint_every_steps": 3}
     with pytest.raises(RuntimeError, match="went away"):
         fitted(SftTask(start, data, None), tmp_path, Dying(), **settings)
-    progress = Silence()
+    progress = SilentProgress()
     fitted(SmoothedTask(start, data, None), tmp_path, progress, **settings)
-    assert ["step 0" in line for line in progress.said] == [True]
+    assert ["step 0" in line for line in progress.messages] == [True]
     state = next((tmp_path / "journal" / "checkpoints").glob("step-*/state.json"))
     fields = json.loads(state.read_text())
     assert fields.pop("objective") == "smoothed"
     state.write_text(json.dumps(fields))
-    progress = Silence()
+    progress = SilentProgress()
     fitted(SftTask(start, data, None), tmp_path, progress, **settings)
-    assert [f"step {fields['step']} of {STEPS}" in line for line in progress.said] == [True]
+    assert [f"step {fields['step']} of {STEPS}" in line for line in progress.messages] == [True]
 
 
 def test_an_objective_may_sample_its_batches_and_resumes_to_the_same_bits(
@@ -261,8 +261,8 @@ def test_an_objective_may_sample_its_batches_and_resumes_to_the_same_bits(
         objective.tokenizer, objective.prompts = tokenizer, prompts
         return train(objective, settings, folder, progress)
 
-    whole = run(tmp_path / "whole", Silence())
+    whole = run(tmp_path / "whole", SilentProgress())
     assert whole.last.train_mean_token_accuracy > whole.first.train_mean_token_accuracy + 0.2
     with pytest.raises(RuntimeError, match="went away"):
         run(tmp_path / "cut", Dying())
-    assert run(tmp_path / "cut", Silence()).last == whole.last
+    assert run(tmp_path / "cut", SilentProgress()).last == whole.last

@@ -3,20 +3,10 @@ import json
 import pytest
 
 from jangin.core.records import SplitExample
+from jangin.core.stage import SilentProgress
 from jangin.models.starter import make_starter
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 from jangin.training.sft import STAGE, SftConfig
-
-
-class Said:
-    """A progress that keeps what was said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text):
-        self.lines.append(text)
-
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 256, "num_attention_heads": 8, "num_key_value_heads": 2,
@@ -24,12 +14,12 @@ LLAMA = {
 }  # fmt: skip
 
 
-def said(tmp_path, method, **config):
+def warnings_of(tmp_path, method, **config):
     (tmp_path / "model").mkdir(exist_ok=True)
     (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA | config))
-    progress = Said()
+    progress = SilentProgress()
     warn_rank(SftConfig.model_validate({"method": method}), tmp_path, progress)
-    return progress.lines
+    return progress.messages
 
 
 @pytest.mark.parametrize(
@@ -44,29 +34,29 @@ def said(tmp_path, method, **config):
 def test_a_rank_above_the_narrowest_layer_is_named_with_both_in_one_sentence(
     method, family, width, layer, tmp_path
 ):
-    (line,) = said(tmp_path, {"type": "lora", **method}, model_type=family)
+    (line,) = warnings_of(tmp_path, {"type": "lora", **method}, model_type=family)
     assert line.startswith(f"rank {method['r']} is larger than the width {width} of {layer}, ")
 
 
 def test_a_rank_as_large_as_the_layer_is_not_and_vllm_is_named_where_it_cannot_serve_it(tmp_path):
-    assert said(tmp_path, {"type": "lora", "r": 64}) == []
-    assert said(tmp_path, {"type": "lora", "r": 128, "targets": ["q_proj"]}) == []
-    (line,) = said(tmp_path, {"type": "qlora", "r": 12})
+    assert warnings_of(tmp_path, {"type": "lora", "r": 64}) == []
+    assert warnings_of(tmp_path, {"type": "lora", "r": 128, "targets": ["q_proj"]}) == []
+    (line,) = warnings_of(tmp_path, {"type": "qlora", "r": 12})
     assert line == "rank 12 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"
-    assert said(tmp_path, {"type": "full"}) == []
+    assert warnings_of(tmp_path, {"type": "full"}) == []
 
 
 def test_nothing_is_said_of_the_layers_of_a_family_that_is_not_known(tmp_path):
-    assert said(tmp_path, {"type": "lora", "r": 128}, model_type="somebodys") == []
+    assert warnings_of(tmp_path, {"type": "lora", "r": 128}, model_type="somebodys") == []
 
 
 def test_sharding_on_one_device_is_said_to_shard_nothing():
     found = []
     for devices, sharding in ((1, "fsdp"), (2, "fsdp"), (1, "none")):
-        progress = Said()
+        progress = SilentProgress()
         config = SftConfig.model_validate({"devices": devices, "sharding": sharding})
         warn_sharding(config, progress)
-        found.append(progress.lines)
+        found.append(progress.messages)
     ((line,), *others) = found
     assert "with `devices: 1` shards nothing" in line
     assert others == [[], []]
@@ -91,7 +81,7 @@ def test_both_are_said_once_and_before_the_training(make_context, make_example):
     events = []
 
     class Events(type(context.services.progress)):
-        def say(self, text):
+        def message(self, text):
             events.append(text)
 
         def start(self, label, total):

@@ -14,8 +14,8 @@ MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", 
 """Byte-order marks and the encodings that they announce."""
 
 
-def decode(data: bytes, say: Callable[[str], None]) -> str:
-    """Text of UTF-8, UTF-16 with a byte-order mark, or CP949, which `say` reports.
+def decode(data: bytes, notify: Callable[[str], None]) -> str:
+    """Text of UTF-8, UTF-16 with a byte-order mark, or CP949, which `notify` reports.
 
     Raises: UnreadableError: none of them fits; the reason holds the offset of the wrong byte.
     """
@@ -26,7 +26,7 @@ def decode(data: bytes, say: Callable[[str], None]) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         text = _cp949(data, error)
-        say("read as CP949 (Korean Windows), as it is not UTF-8")
+        notify("read as CP949 (Korean Windows), as it is not UTF-8")
     if "\x00" in text:
         raise UnreadableError(
             f"byte {data.index(0)} is zero, so it is not text.",
@@ -66,7 +66,7 @@ def decode_file(file: SourceFile, settings: ReaderSettings) -> str:
 
     Raises: UnreadableError: the bytes are no text in an encoding that is accepted.
     """
-    return decode(file.read_bytes(), lambda note: settings.progress.say(f"{file.name}: {note}"))
+    return decode(file.read_bytes(), lambda note: settings.progress.message(f"{file.name}: {note}"))
 
 
 def read_plain(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:

@@ -27,13 +27,13 @@ class Entry:
     seed_word: str = ""
 
 
-def read_text(path: Path, say: Callable[[str], None]) -> str:
-    """Text of a file in any encoding that `plain.decode` accepts, NFC; `say` reports CP949.
+def read_text(path: Path, notify: Callable[[str], None]) -> str:
+    """Text of a file in any encoding that `plain.decode` accepts, NFC; `notify` reports CP949.
 
     Raises: DataError: the file is missing, empty, or no text.
     """
     try:
-        text = clean_text(decode(path.read_bytes(), lambda note: say(f"{path.name}: {note}")))
+        text = clean_text(decode(path.read_bytes(), lambda note: notify(f"{path.name}: {note}")))
     except FileNotFoundError as error:
         raise DataError(
             f"{path} does not exist. Create it, or correct its name in the project file."
@@ -49,7 +49,7 @@ def read_text(path: Path, say: Callable[[str], None]) -> str:
     return text
 
 
-def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Entry], list[Entry]]:
+def read_words(path: Path, notify: Callable[[str], None]) -> tuple[list[Entry], list[Entry]]:
     """(words in order, repeats); empty lines and lines that begin with `#` are skipped.
 
     Two words are the same if only spacing, case and punctuation differ.
@@ -58,7 +58,7 @@ def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Entry], lis
     """
     words: dict[str, Entry] = {}
     repeats: list[Entry] = []
-    for number, line in enumerate(read_text(path, say).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, notify).split("\n"), start=1):
         text = collapse_spaces(line)
         if not text or text.startswith("#"):
             continue
@@ -81,7 +81,7 @@ def read_words(path: Path, say: Callable[[str], None]) -> tuple[list[Entry], lis
     return list(words.values()), repeats
 
 
-def read_questions(path: Path, say: Callable[[str], None]) -> list[Entry]:
+def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
     """Questions of a file, in order, repeats included.
 
     `.jsonl`: a line `{"seed_word": ..., "questions": [...]}` or `{"question": ...}`. `.json`: a
@@ -89,7 +89,7 @@ def read_questions(path: Path, say: Callable[[str], None]) -> list[Entry]:
 
     Raises: DataError: as `read_text`; or a row has no question; names the line or row.
     """
-    text = read_text(path, say)
+    text = read_text(path, notify)
     questions: list[Entry] = []
     for number, value in _rows(path, text):
         where = f"{path}:{number}"

@@ -18,7 +18,7 @@ URL_KEYS = ("url", "link")
 class RecordedSearch:
     """Recorded results by question; spacing, case and punctuation of a question do not matter."""
 
-    def __init__(self, path: Path, say: Callable[[str], None] = lambda _note: None) -> None:
+    def __init__(self, path: Path, notify: Callable[[str], None] = lambda _note: None) -> None:
         """Read a `.jsonl` or `.json` file.
 
         Raises: DataError: no such file, or a row has another shape; names the line or row.
@@ -28,7 +28,7 @@ class RecordedSearch:
         """
         self.path = path
         self._results: dict[str, list[SearchResult]] = {}
-        text = read_text(path, say)
+        text = read_text(path, notify)
         if path.suffix == ".jsonl":
             for number, row in parse_json_lines(text, path, JSON_REMEDY):
                 self._add(f"{path}:{number}", row)

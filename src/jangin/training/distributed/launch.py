@@ -57,7 +57,7 @@ def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress)
                 "`max_row_tokens`, or choose a smaller base model."
             )
         budget //= 2
-        progress.say(
+        progress.message(
             f"out of memory; continuing with batches of {budget} tokens, which does not change "
             "the loss"
         )
@@ -171,8 +171,8 @@ def _pass_on(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, A
         bars[0] = progress.start(message["start"], message["total"])
     elif "advance" in message:
         progress.advance(bars[0], message["advance"], message["note"])
-    elif "say" in message:
-        progress.say(message["say"])
+    elif "message" in message:
+        progress.message(message["message"])
     else:
         return dict(message)
     return {}

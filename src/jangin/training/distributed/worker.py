@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from jangin.core.errors import JanginError, StoreError, TrainingError
-from jangin.core.stage import Progress, Silence
+from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.training.distributed.launch import OUT_OF_MEMORY, TASK_FILE, WEIGHTS
@@ -45,9 +45,9 @@ class _Pipe:
     def stop(self, bar: int) -> None:
         """Nothing: the launching process stops its bars itself."""
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line of text."""
-        send(say=text)
+        send(message=text)
 
 
 def send(**message: Any) -> None:
@@ -88,7 +88,7 @@ def _train(
 ) -> TrainingResult:
     reset_peak_memory()
     config = TrainingConfig.model_validate_json(json.dumps(settings["config"]))
-    progress: Progress = _Pipe() if group.is_first else Silence()
+    progress: Progress = _Pipe() if group.is_first else SilentProgress()
     task = named_objective(settings, task_folder).task().read(task_folder, settings)
     model = make_trainable(task.load(config)[0], config)
     objective = task.objective(model, config, group)

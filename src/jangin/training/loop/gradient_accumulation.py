@@ -121,13 +121,13 @@ class Gradient:
         alone = len(split_by_budget(objective.lengths, rows, objective.budget)) == len(rows)
         if not alone:
             objective.budget //= 2
-            self.progress.say(
+            self.progress.message(
                 f"out of memory; continuing with batches of {objective.budget} tokens, which does "
                 "not change the loss"
             )
         elif self.config.activation_checkpointing == "auto" and not self.checkpointing:
             self._checkpoint()
-            self.progress.say("out of memory; continuing with activation checkpointing")
+            self.progress.message("out of memory; continuing with activation checkpointing")
         else:
             longest = max(rows, key=lambda row: int(objective.lengths[row]))
             raise TrainingError(

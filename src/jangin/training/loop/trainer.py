@@ -152,7 +152,7 @@ def _steps(run: _Run, steps: range, stop: Event, progress: Progress, bar: int) -
             stopped = objective.stop_reason(line)
             stopped = stopped or early_stop_reason(run.lines, config.early_stopping)
             if stopped:
-                progress.say(f"stopped after step {done} of {total}: {stopped}")
+                progress.message(f"stopped after step {done} of {total}: {stopped}")
                 return stopped
         due = time.monotonic() - saved > config.checkpoint_every_seconds
         due = due or done % config.checkpoint_every_steps == 0
@@ -163,7 +163,7 @@ def _steps(run: _Run, steps: range, stop: Event, progress: Progress, bar: int) -
         progress.advance(bar, 1, note)
         if done < total and group.any(stop.is_set()):
             _save(run, done)
-            progress.say(f"stopped after step {done} of {total}; run again to resume")
+            progress.message(f"stopped after step {done} of {total}; run again to resume")
             raise KeyboardInterrupt
     return ""
 
@@ -194,7 +194,7 @@ def _begin(
     loss_model = objective.loss_model
     model = loss_model.model.train()
     if not loss_model.packed:
-        progress.say(
+        progress.message(
             f"rows are padded instead of packed, because of this model: {loss_model.reason}"
         )
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -328,9 +328,9 @@ def _check_finite(run: _Run) -> None:
 def _report_start(progress: Progress, checkpoints: Path, start: int, total: int) -> None:
     """Report where the run resumes, or that existing checkpoints are not used."""
     if start:
-        progress.say(f"resuming at step {start} of {total}")
+        progress.message(f"resuming at step {start} of {total}")
     elif any(checkpoints.glob("step-*")):
-        progress.say(
+        progress.message(
             f"the checkpoints in {checkpoints} are of another run (model, rows, settings or "
             "objective); starting from step 0"
         )

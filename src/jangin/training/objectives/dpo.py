@@ -206,7 +206,7 @@ def reference_sums(
         budget //= 2
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        progress.say(
+        progress.message(
             f"out of memory; the reference continues with batches of {budget} tokens, "
             "which does not change its values"
         )

@@ -138,7 +138,7 @@ def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progr
     except TrainingError as error:
         if config.memory == "refuse":
             raise
-        progress.say(str(error))
+        progress.message(str(error))
 
 
 def check(forecast: Forecast, available: int, tokens: int) -> None:

@@ -11,7 +11,7 @@ from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingConfig
 def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
     """Say that a single device shards nothing."""
     if config.sharding != "none" and config.devices == 1:
-        progress.say(
+        progress.message(
             f"`sharding: {config.sharding}` with `devices: 1` shards nothing: the one device holds "
             "the whole model. Raise `devices`, or leave `sharding` out"
         )
@@ -25,13 +25,13 @@ def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
     narrowest = _narrowest(config.method, base)
     if narrowest is not None and rank > narrowest[1]:
         layer, width = narrowest
-        progress.say(
+        progress.message(
             f"rank {rank} is larger than the width {width} of {layer}, the narrowest layer with an "
             f"adapter: past rank {width} it learns no more there, it only takes memory and time"
         )
     elif rank not in SERVABLE_RANKS:
         group = ", ".join(str(rank) for rank in SERVABLE_RANKS)
-        progress.say(f"rank {rank} cannot be served by vLLM; it takes {group}")
+        progress.message(f"rank {rank} cannot be served by vLLM; it takes {group}")
 
 
 def _narrowest(method: Adapter, base: Path) -> tuple[str, int] | None:

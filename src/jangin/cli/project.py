@@ -38,6 +38,14 @@ def plan(
         console.print(escape(total), highlight=False)
 
 
+def _check_stage(stage: str | None) -> None:
+    from jangin.project.stages import STAGES, find_stage
+
+    if stage is not None and find_stage(stage) is None:
+        known = ", ".join(known.name for known in STAGES)
+        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}")
+
+
 def run(
     stage: Annotated[str | None, typer.Argument(help="Last stage to run; default: all.")] = None,
     project: ProjectOption = HERE,
@@ -61,12 +69,9 @@ def run(
     from jangin.project.runner import Watcher
     from jangin.project.runner import run as run_stages
     from jangin.project.session import open_session
-    from jangin.project.stages import STAGES, find_stage
     from jangin.report.data.results import collect_results
 
-    if stage is not None and find_stage(stage) is None:
-        known = ", ".join(known.name for known in STAGES)
-        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}")
+    _check_stage(stage)
     with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
         names = session.choose(variant)
         for name in names:

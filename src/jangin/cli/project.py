@@ -65,9 +65,8 @@ def run(
     """
     from jangin.cli.progress import Bars, step_line
     from jangin.cli.tables import result_table
+    from jangin.project import runner
     from jangin.project.failures import failures_of, run_command
-    from jangin.project.runner import Watcher
-    from jangin.project.runner import run as run_stages
     from jangin.project.session import open_session
     from jangin.report.data.results import collect_results
 
@@ -84,13 +83,13 @@ def run(
                 console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
             console.print(step_line(step), highlight=False)
 
-        steps = run_stages(
+        steps = runner.run(
             session.project,
             session.store,
             session.services,
             names,
             stage,
-            Watcher(done=done),
+            runner.Watcher(done=done),
             retry_failed=retry_failed,
         )
         results = collect_results({name: session.artifacts(name) for name in names})

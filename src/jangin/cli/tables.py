@@ -10,6 +10,7 @@ from rich.table import Table
 from jangin.cli.progress import STATE_STYLE
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
+from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import dollars
 
 LEAST_CELL = 8
@@ -120,7 +121,7 @@ def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[
 
 def _short(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    text = " ".join(text.split())
+    text = collapse_spaces(text)
     return text if len(text) <= 120 else text[:117] + "..."
 
 

@@ -15,6 +15,7 @@ from jangin.metrics.regression import Bands
 from jangin.metrics.scores.closeness import LabelPosition
 from jangin.metrics.scores.table import default_metric, find_metric, metric_names
 from jangin.metrics.text import contains, exact_match
+from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import read_number
 
 SHOWN = 5
@@ -142,7 +143,7 @@ def check_golds(task: AnyTask, evidence: Iterable[Sequence[Example]]) -> None:
 def _place(example: Example) -> str:
     """Where an example comes from, as far as it knows, and how its question begins."""
     page = f"page {example.page}" if example.page else ""
-    begins = " ".join(example.question.split())
+    begins = collapse_spaces(example.question)
     asked = repr(begins if len(begins) <= SHOWN_CHARACTERS else begins[:SHOWN_CHARACTERS] + "…")
     return ", ".join(part for part in (example.source, page, asked) if part)
 

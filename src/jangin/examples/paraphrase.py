@@ -31,7 +31,7 @@ from jangin.examples.checks.decision import KEEP, drop
 from jangin.examples.provenance.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
 from jangin.llm.structured import Failed, StructuredRequest
-from jangin.text.normalize import nfc
+from jangin.text.normalize import collapse_spaces, nfc
 
 
 class TeacherSource(Config):
@@ -214,7 +214,7 @@ def _rewrite(
     original: Example, raw: RawParaphrases, config: ParaphraseConfig, most: int | None
 ) -> tuple[list[Example], list[Failed]]:
     """(at most `most` paraphrases that differ enough, the rejected ones)."""
-    clean = [nfc(" ".join(text.split())) for text in raw.texts]
+    clean = [nfc(collapse_spaces(text)) for text in raw.texts]
     copies = find_copies([original.question, *clean], config.diversity)
     examples: list[Example] = []
     failures: list[Failed] = []

@@ -3,6 +3,7 @@
 import re
 
 from jangin.core.chat import ChatReply
+from jangin.text.normalize import collapse_spaces
 
 LONGEST = 600
 """A refusal is short; a long text that begins with an apology may be an answer."""
@@ -29,7 +30,7 @@ def refusal_reason(reply: ChatReply) -> str:
 
     Only for replies that could not be parsed: a proper answer may quote such words.
     """
-    text = " ".join(reply.content.split())
+    text = collapse_spaces(reply.content)
     if reply.finish_reason == "content_filter":
         return f"the endpoint's filter held the reply back {_quoted(text)}".strip()
     if reply.finish_reason == "refusal" or (len(text) <= LONGEST and PHRASES.match(text)):

@@ -12,6 +12,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
 from jangin.llm.structured import Failed
+from jangin.text.normalize import collapse_spaces
 
 if TYPE_CHECKING:
     from jangin.project.plan import Step
@@ -94,5 +95,5 @@ def run_command(project: Path, store: Path | None, variant: str | None) -> str:
 
 
 def _short(reason: str) -> str:
-    text = " ".join(reason.split()).rstrip(".")
+    text = collapse_spaces(reason).rstrip(".")
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"

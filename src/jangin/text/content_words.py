@@ -16,18 +16,13 @@ from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
 from jangin.text.korean import kiwi
+from jangin.text.language import HANGUL, QUESTION_FUNCTION_WORDS
+from jangin.text.numbers import NUMBER
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi, Token
 
-_HANGUL = re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d]+(?:['’][^\W\d]+)*|[%‰°$€£¥₩]")
-_FUNCTION_WORDS = frozenset(
-    [
-        *["a", "an", "the", "is", "are", "was", "were", "be", "been", "am", "do", "does", "did"],
-        *["of", "in", "on", "at", "and", "as", "it", "its", "that", "this", "there", "please"],
-    ]
-)
+_WORD = re.compile(rf"{NUMBER}|[^\W\d]+(?:['’][^\W\d]+)*|[%‰°$€£¥₩]")
 _CONTENT = ("NNG", "NNP", "NR", "SL", "SH", "SN", "VV", "VA", "VCN", "XPN", "XR")
 _ALWAYS = frozenset(("안", "못", "않", "못하", "말", *"%‰°$€£¥₩"))
 """Negations, which Kiwi tags as adverbs and auxiliaries, and units."""
@@ -48,9 +43,9 @@ def same_content(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 def content_keys(texts: Sequence[str]) -> list[str]:
     """The content words of each text, in order, written together."""
-    korean = [number for number, text in enumerate(texts) if _HANGUL.search(text)]
+    korean = [number for number, text in enumerate(texts) if HANGUL.search(text)]
     keys = [
-        _joined([word for word in _WORD.findall(text) if word not in _FUNCTION_WORDS])
+        _joined([word for word in _WORD.findall(text) if word not in QUESTION_FUNCTION_WORDS])
         for text in texts
     ]
     if korean:
@@ -62,7 +57,7 @@ def content_keys(texts: Sequence[str]) -> list[str]:
 
 def proper_names(texts: Sequence[str]) -> list[list[str]]:
     """The proper names of each text, as Kiwi tags them; none in texts without Hangul."""
-    korean = [number for number, text in enumerate(texts) if _HANGUL.search(text)]
+    korean = [number for number, text in enumerate(texts) if HANGUL.search(text)]
     names: list[list[str]] = [[] for _ in texts]
     if korean:
         tokenised = _kiwi().tokenize([texts[number] for number in korean])

@@ -8,25 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jangin.text.korean import PARTICLE_OR_COPULA
+from jangin.text.language import ANSWER_FUNCTION_WORDS, HANGUL_SYLLABLE
 from jangin.text.normalize import drop_spaces, folded_words, letters_only, nfc
 from jangin.text.quantities import quantities, readings
 
 _LATIN = re.compile(r"(?<![0-9.,])[A-Za-z][A-Za-z0-9]*(?:[.&'’-][A-Za-z0-9]+)*")
-_HANGUL = re.compile("[가-힣]")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:\n]\s*)[\"'“(]*$")
-_PARTICLE = re.compile(
-    "(?<=.)(?:입니다|이에요|예요|이다|이며|이고|이라고|라고|으로서|으로써|으로|로서|로써|로|에서|에게"
-    "|에는|에도|에만|까지|부터|마다|보다|처럼|만큼|이나|나|은|는|이|가|을|를|의|에|도|만|와|과)$"
-)
 _ANSWER_WORDS = frozenset(("아니요", "아니오", "yes", "no"))
-_FUNCTION_WORDS = frozenset(
-    [
-        *["a", "an", "the", "is", "are", "was", "were", "be", "been", "am", "do", "does", "did"],
-        *["of", "in", "on", "at", "and", "or", "as", "it", "its", "that", "this", "there", "to"],
-        *["for", "from", "by", "with", "not", "no", "yes", "they", "them", "he", "she", "you"],
-        *["your", "we", "our", "may", "must", "can"],
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +85,7 @@ def check_answer(answer: str, source: str, names: Sequence[str] = ()) -> Support
     spelled = folded_words(answer)
     for name in map(letters_only, named):
         # Kiwi may cut a particle too much or too little off: the written word counts as well.
-        around = [_PARTICLE.sub("", word) for word in spelled if name in word]
+        around = [PARTICLE_OR_COPULA.sub("", word) for word in spelled if name in word]
         if name not in letters and not any(stem in letters for stem in around):
             missing.append(name)
     return Support(len(numbers) + len(named), tuple(missing), _shared_words(answer, letters))
@@ -104,7 +93,7 @@ def check_answer(answer: str, source: str, names: Sequence[str] = ()) -> Support
 
 def _latin_names(answer: str) -> list[str]:
     """Names in Latin letters: all of them among Hangul, capitalised ones within English."""
-    among_hangul = _HANGUL.search(answer) is not None
+    among_hangul = HANGUL_SYLLABLE.search(answer) is not None
     return [
         match[0]
         for match in _LATIN.finditer(answer)
@@ -117,7 +106,7 @@ def _is_name(answer: str, match: re.Match[str]) -> bool:
     word = match[0]
     if any(character.isupper() or character.isdigit() for character in word[1:]):
         return True
-    if not word[0].isupper() or word.lower() in _FUNCTION_WORDS:
+    if not word[0].isupper() or word.lower() in ANSWER_FUNCTION_WORDS:
         return False
     return _SENTENCE_START.search(answer[: match.start()]) is None
 
@@ -132,16 +121,16 @@ def _shared_words(answer: str, letters: str) -> float:
         for word in folded_words(answer)
         if len(word) > 1
         and not any(c.isdigit() for c in word)
-        and word not in _ANSWER_WORDS | _FUNCTION_WORDS
+        and word not in _ANSWER_WORDS | ANSWER_FUNCTION_WORDS
     ]
     return sum(stands(word, letters) for word in words) / len(words) if words else 1.0
 
 
 def stands(word: str, letters: str) -> bool:
     """True if a word stands in the source, whatever its particle or ending."""
-    stem = _PARTICLE.sub("", word)
+    stem = PARTICLE_OR_COPULA.sub("", word)
     if stem in letters:
         return True
-    if _HANGUL.match(stem):
+    if HANGUL_SYLLABLE.match(stem):
         return len(stem) > 2 and stem[:2] in letters
     return len(stem) > 5 and stem[: max(5, len(stem) - 3)] in letters

@@ -1,4 +1,4 @@
-"""The terms that texts are looked up by: morphemes without particles and endings, and bigrams."""
+"""Korean words: the Kiwi analyser, particles, and search terms (morphemes and bigrams)."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,12 +7,28 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
+from jangin.text.language import HANGUL
 from jangin.text.normalize import fold_case, word_runs
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
 
-_HANGUL = re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
+PARTICLE_OR_COPULA = re.compile(
+    "(?<=.)(?:입니다|이에요|예요|이다|이며|이고|이라고|라고|으로서|으로써|으로|로서|로써|로|에서|에게"
+    "|에는|에도|에만|까지|부터|마다|보다|처럼|만큼|이나|나|은|는|이|가|을|를|의|에|도|만|와|과)$"
+)
+"""One particle or form of 이다 at the end of a word; at least one letter stays before it."""
+PLURAL_AND_PARTICLES = re.compile(
+    "(?<=..)들?(?:은|는|이|가|을|를|의|도|만|로|와|과|나|랑|이나|이랑|라도|이라도"
+    "|(?:에|에서|에게|께서|한테|으로|까지|부터|마다|보다|처럼)(?:은|는|도|만|의)?)$"
+)
+"""들 and up to two particles at the end of a word; at least two letters stay before them. No
+copula: in a question it is the verb, which is compared as such."""
+NOUN_PARTICLES = (
+    "(?:에서는|에서도|에서의|에서|에게|에는|에도|에만|에|의|은|는|을|를|이|가|과|와|"
+    "으로|로|도|만|상의|상)?"
+)
+"""Source of a pattern: whatever particle may follow a noun that refers to a text, or none."""
 _WRITTEN = ("SL", "SN", "SH")
 """Symbols that say something: Latin words, numbers, Chinese characters."""
 _GRAMMAR = frozenset(("VCP", "VX", "XSV", "XSA", "NP"))
@@ -34,9 +50,9 @@ def morphemes(texts: Sequence[str]) -> Iterator[list[str]]:
     Raises `MachineError` when there is Korean text and kiwipiepy is not installed.
     """
     folded = [fold_case(text) for text in texts]
-    analysed = _analyse(text for text in folded if _HANGUL.search(text))
+    analysed = _analyse(text for text in folded if HANGUL.search(text))
     for text, case_folded in zip(texts, folded, strict=True):
-        yield next(analysed) if _HANGUL.search(case_folded) else word_runs(text)
+        yield next(analysed) if HANGUL.search(case_folded) else word_runs(text)
 
 
 def _analyse(texts: Iterable[str]) -> Iterator[list[str]]:

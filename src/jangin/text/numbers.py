@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from jangin.text.normalize import nfc
 
+NUMBER = r"\d+(?:[.,]\d+)*"
+"""Source of a pattern: digits with any separators inside, as written."""
+_WRITTEN = re.compile(NUMBER)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d+|\.\d+|\d+)")
 _KOREAN = re.compile(
     r"(\d+(?:\.\d+)?)\s*(억|만|천)"
@@ -14,6 +17,11 @@ _KOREAN = re.compile(
 )
 _UNITS = {"억": 100_000_000, "만": 10_000, "천": 1_000}
 _IGNORED = str.maketrans("", "", ",$₩￦€£¥")
+
+
+def written_numbers(text: str) -> list[str]:
+    """The runs of digits with their separators, as written: texts with other ones differ."""
+    return _WRITTEN.findall(text)
 
 
 def dollars(usd: float) -> str:
@@ -33,7 +41,7 @@ def read_number(answer: str) -> float | None:
 
 
 def count_numbers(text: str) -> int:
-    """How many numbers a text holds: `3만 5천원` is one, `$12.99 - $45.00` are two."""
+    """The number of numbers in a text: `3만 5천원` is one, `$12.99 - $45.00` are two."""
     return sum(1 for _ in _numbers(text))
 
 
@@ -50,9 +58,9 @@ def _numbers(answer: str) -> Iterator[float]:
         yield value
 
 
-def _digits(text: str, found: re.Match[str]) -> int:
+def _digits(text: str, match: re.Match[str]) -> int:
     """Where the digits of a number begin, after its sign."""
-    return found.start() + (text[found.start()] in "+-")
+    return match.start() + (text[match.start()] in "+-")
 
 
 def _korean_number(text: str) -> tuple[float, int]:

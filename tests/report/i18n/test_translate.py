@@ -8,9 +8,9 @@ from jangin.evaluation.results import EvidenceSet
 from jangin.evaluation.self_preference import STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.metrics.scores.table import METRICS
-from jangin.prepare.engine.profile import SCRIPTS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, strings
+from jangin.text.language import SCRIPT_CLASSES
 
 
 def test_both_languages_have_the_same_sentences_with_the_same_figures():
@@ -48,7 +48,7 @@ COMPOSED = {
     "slice": get_args(Dimension),
     "kin": STRENGTH,
     "end": ("low", "high"),
-    "script": (*SCRIPTS, "none"),
+    "script": (*SCRIPT_CLASSES, "none"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
 OPTIONAL = {

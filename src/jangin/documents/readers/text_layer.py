@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jangin.documents.readers.pdf_text import PageText
+from jangin.text.language import HANGUL_SYLLABLE
 
 BARE_COUNTER = re.compile(
     r"제\s*[조항관장절편호]\s*[(（,.】\]]|제 +[조항관장절편호](?= |$)", re.MULTILINE
@@ -84,7 +85,7 @@ def suspicion(page: PageText) -> str:
 
 def _implausible(text: str) -> str:
     """Letter frequencies that no Korean or English text has: the font's character map is wrong."""
-    hangul = [character for character in text if "가" <= character <= "힣"]
+    hangul = HANGUL_SYLLABLE.findall(text)
     if len(hangul) >= 100:
         share = sum(character in COMMON_HANGUL for character in hangul) / len(hangul)
         if share < 0.12:

@@ -18,6 +18,7 @@ from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
 from jangin.llm.refusals import PHRASES
 from jangin.text.grounding import check_answer, support
+from jangin.text.language import STOP_WORDS
 from jangin.text.normalize import folded_words, letters_only
 
 Rule = Literal[
@@ -114,16 +115,6 @@ def eliminate(case: Case, taken: Mapping[str, str], thresholds: EliminationThres
 def eliminated_by(rule: Rule, reason: str) -> Decision:
     """The decision of a rule to drop an evolved question."""
     return drop(rule, reason)
-
-
-STOP_WORDS = frozenset(
-    [
-        *["a", "an", "the", "is", "are", "was", "were", "be", "it", "its", "this", "that", "these"],
-        *["of", "in", "on", "at", "to", "and", "or", "as", "for", "with", "by", "what", "which"],
-        *["그", "이", "저", "것", "그것", "수", "등", "및", "또는", "그러나", "따라서", "해당"],
-        *["있다", "있습니다", "이다", "입니다", "합니다", "하는", "대한", "관한", "무엇인가요"],
-    ]
-)
 
 
 def _empty(evolved: Evolved) -> Decision | None:

@@ -8,7 +8,7 @@ from jangin.core.records import Example, Message, Record
 from jangin.examples.augmentation.elimination import Eliminated, Evolved, Operation
 from jangin.examples.checks.decision import Decision
 from jangin.llm.structured import Parsed
-from jangin.text.normalize import nfc
+from jangin.text.normalize import collapse_spaces, nfc
 
 CARRIED_OVER = ("family", "chunk_ids", "document_id", "source", "page", "section", "seed_word")
 """Fields that an evolved example shares with the one it evolved from."""
@@ -58,7 +58,7 @@ class EvolutionAttempt:
     def example(self, answer: Parsed[Evolved]) -> Example:
         """The example that a reply becomes."""
         evolved = answer.value
-        question = nfc(" ".join(evolved.question.split()))
+        question = nfc(collapse_spaces(evolved.question))
         return Example.make(
             **{
                 **{name: getattr(self.parent, name) for name in CARRIED_OVER},

@@ -2,11 +2,9 @@
 
 import re
 
-_PARTICLES = (
-    "(?:에서는|에서도|에서의|에서|에게|에는|에도|에만|에|의|은|는|을|를|이|가|과|와|"
-    "으로|로|도|만|상의|상)?"
-)
-_END = rf"{_PARTICLES}(?![가-힣])"
+from jangin.text.korean import NOUN_PARTICLES
+
+_END = rf"{NOUN_PARTICLES}(?![가-힣])"
 _ONE_SYLLABLE = "조|항|호|절|장|표|글"
 _LONGER = (
     "조항|조문|규정|규칙|약관|본문|문서|문단|문장|단락|내용|항목|그림|도표|자료|텍스트|예시|예문|보기|"

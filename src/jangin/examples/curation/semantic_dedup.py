@@ -5,7 +5,6 @@ are similar. So the answers must be as similar as the questions, and the numbers
 to a small encoder "15 days a year" and "10 days a year" are similar too.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,12 +16,12 @@ from jangin.core.encoder import EncoderConfig, TextEncoder
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import duplicate, preference
+from jangin.text.numbers import written_numbers
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NUMBERS = re.compile(r"\d+(?:[.,]\d+)*")
 _BLOCK = 1024
 
 
@@ -93,7 +92,7 @@ def find_semantic_twins(
 
 def _numbers(text: str) -> list[str]:
     """Numbers in digits, sorted; an answer without any may have them in words."""
-    return sorted(number.replace(",", "") for number in _NUMBERS.findall(text))
+    return sorted(number.replace(",", "") for number in written_numbers(text))
 
 
 def _near(

@@ -11,6 +11,7 @@ import re
 
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.text.grounding import stands
+from jangin.text.language import HANGUL_SYLLABLE
 from jangin.text.normalize import folded_words, letters_only
 from jangin.text.quantities import Quantity, quantities
 
@@ -21,7 +22,6 @@ SHORT = 6
 ABOUT = 0.5
 """A sentence with at least this share of the question's words is on its subject."""
 _SENTENCE = re.compile(r"[.!?。]\s+|\n+")
-_HANGUL = re.compile("[가-힣]")
 _LATIN = re.compile("[A-Za-z]")
 
 
@@ -69,7 +69,7 @@ def form_of(text: str) -> tuple[str, ...]:
     amounts = quantities(text)
     if amounts:
         return ("a number", *sorted(q.unit for q in amounts if q.unit))
-    if _LATIN.search(text) and not _HANGUL.search(text):
+    if _LATIN.search(text) and not HANGUL_SYLLABLE.search(text):
         return ("in Latin letters",)
     return ("a text",)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jangin.text.language import SCRIPT_CLASSES
 from jangin.text.numbers import read_number
 from jangin.text.pii import PERSONAL_DATA, found_in
 
@@ -23,7 +24,6 @@ LETTERS_OF_A_UNIT = 4
 """Maximum number of letters beside a number."""
 MAX_SHOWN = 10
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-SCRIPTS = {"Hangul": r"\p{Hangul}", "Latin": r"\p{Latin}", "Han": r"\p{Han}", "kana": r"[ぁ-ヿ]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +193,10 @@ def _languages(frame: "pl.DataFrame") -> dict[str, int]:
 
     text = pl.col("prompt") + " " + pl.col("answer")
     counts = frame.select(
-        **{name: text.str.count_matches(pattern) for name, pattern in SCRIPTS.items()}
+        **{name: text.str.count_matches(pattern) for name, pattern in SCRIPT_CLASSES.items()}
     )
     most = counts.max_horizontal()
-    languages = {name: int(((counts[name] == most) & (most > 0)).sum()) for name in SCRIPTS}
+    languages = {name: int(((counts[name] == most) & (most > 0)).sum()) for name in SCRIPT_CLASSES}
     languages["none"] = int((most == 0).sum())
     return {name: rows for name, rows in languages.items() if rows}
 

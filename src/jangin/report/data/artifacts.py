@@ -7,7 +7,6 @@ this file?), so that a new stage is shown without being added to a list.
 import difflib
 import json
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -24,6 +23,7 @@ from jangin.core.store import RUNTIME, Artifact
 from jangin.evaluation.results import Prediction
 from jangin.project.file import Project, dump_yaml
 from jangin.project.stages import STAGES, find_stage
+from jangin.text.language import HANGUL_SYLLABLE
 from jangin.training.loop.config import DpoMetrics, StepMetrics
 
 R = TypeVar("R", bound=BaseModel)
@@ -36,7 +36,6 @@ MACHINE_FIGURES = f"{RUNTIME}/training.json"
 """Device, memory and versions of a training."""
 MOST_SAMPLES = 20
 SEED = 0
-_HANGUL = re.compile("[가-힣]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def guess_language(artifacts: Artifacts) -> str:
         return "ko" if 2 * languages.count("ko") >= len(languages) else "en"
     for group in groups_with(artifacts, "examples.parquet"):
         rows = rows_of(group.artifact, "examples", Example)
-        korean = sum(_HANGUL.search(row.question) is not None for row in rows)
+        korean = sum(HANGUL_SYLLABLE.search(row.question) is not None for row in rows)
         return "ko" if 2 * korean >= len(rows) else "en"
     return "ko"
 

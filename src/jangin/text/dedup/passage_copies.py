@@ -1,11 +1,10 @@
 """Which of the passages found for one question repeat another: the same, part of it, or nearly."""
 
-import re
 from collections.abc import Sequence
 
 from jangin.text.normalize import word_runs
+from jangin.text.numbers import written_numbers
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NEARLY = 0.9
 """Share of letters in common from which two passages count as one, if their numbers are equal."""
 SHORTEST_PART = 20
@@ -20,7 +19,7 @@ def find_copies(texts: Sequence[str]) -> dict[int, int]:
     from rapidfuzz import fuzz
 
     letters = ["".join(word_runs(text)) for text in texts]
-    numbers = [_NUMBER.findall(text) for text in texts]
+    numbers = [written_numbers(text) for text in texts]
     copies: dict[int, int] = {}
     for place, text in enumerate(letters):
         for earlier in range(place):

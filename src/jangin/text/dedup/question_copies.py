@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from jangin.text.korean import PLURAL_AND_PARTICLES
+from jangin.text.normalize import folded_words
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Hashes = NDArray[np.uint64]
     Numbers = NDArray[np.int64]
-from jangin.text.normalize import folded_words
 
 CONTAINMENT = 0.8
 LENGTH_TOLERANCE = 0.2
@@ -37,10 +39,6 @@ GRAM = 5
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _DIGITS = re.compile(r"\d+")
 _LIGHT_VERB = re.compile("(?<=..)[하한할함합해했되된될됨됩돼됐].*$")
-_PARTICLE = re.compile(
-    "(?<=..)들?(?:은|는|이|가|을|를|의|도|만|로|와|과|나|랑|이나|이랑|라도|이라도"
-    "|(?:에|에서|에게|께서|한테|으로|까지|부터|마다|보다|처럼)(?:은|는|도|만|의)?)$"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class _Texts:
 
 def _stem(word: str) -> str:
     """The word without particles or the endings of a light verb; at least two letters stay."""
-    return _PARTICLE.sub("", _LIGHT_VERB.sub("", word))
+    return PLURAL_AND_PARTICLES.sub("", _LIGHT_VERB.sub("", word))
 
 
 def _same_ending(left: str, right: str) -> bool:

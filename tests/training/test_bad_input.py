@@ -132,9 +132,9 @@ def other_base(project, change):
                 "warmup_fraction": 0, "log_every_steps": 1,
             },
             r"step \d: loss \S+, gradient norm \S+, on row \d+ \(\w+\), row .*Lower "
-            r"`learning_rate`.*(checkpoint, of step \d, is kept|No checkpoint was due before)",
+            r"`learning_rate`.*(checkpoint, of step \d, is kept|No checkpoint was written before)",
         ),
-        ({"early_stopping": {"type": "validation_loss"}}, "there is no validation row"),
+        ({"early_stopping": {"type": "validation_loss"}}, r"`split` a validation share"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(project, jangin, sft, says):

@@ -25,9 +25,7 @@ from jangin.models.tokens.packing import (
 )
 from jangin.models.tokens.pair_packing import render_pairs
 from jangin.training.dpo import DpoConfig
-from jangin.training.kernels import cpu_attention as fused_attention
-from jangin.training.kernels import elementwise as fused
-from jangin.training.kernels import matmul as products
+from jangin.training.kernels import cpu_attention, elementwise, matmul
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
 from jangin.training.loop.trainer import METRICS, train
 from jangin.training.objectives.dpo import (
@@ -168,10 +166,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if job["task"] != "prepare":
         # Imports like the others, which are outside the clock.
-        fused.kernels()
+        elementwise.kernels()
         if has_bf16_tiles():
-            products.kernels()
-            fused_attention.kernels()
+            matmul.kernels()
+            cpu_attention.kernels()
     work = {"sft": sft, "lora": sft, "dpo": dpo, "prepare": prepare, "generate": write}
     with tempfile.TemporaryDirectory() as scratch:
         work[job["task"]](job, Path(job["folder"]), Path(scratch))

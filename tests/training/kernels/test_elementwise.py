@@ -5,12 +5,11 @@ from torch.nn.functional import log_softmax, silu
 
 from jangin.models.device import has_bf16_tiles
 from jangin.models.varlen_attention import Segments
-from jangin.training.kernels import elementwise as fused
-from jangin.training.kernels.cpu_attention import Layout, Turn, asking, attend
+from jangin.training.kernels import elementwise
+from jangin.training.kernels.cpu_attention import Layout, Rotation, attend, needed_queries
 from jangin.training.kernels.cross_entropy import linear_cross_entropy
 from jangin.training.kernels.log_probs import linear_log_probs
-from jangin.training.kernels.numba import elementwise as fused_kernels
-from tests.training.kernels.test_llama import visible, with_mask
+from tests.training.kernels.test_llama import causal_mask, masked_attention
 
 CPU = torch.device("cpu")
 BF16 = torch.bfloat16
@@ -19,10 +18,10 @@ BLOCK = 64
 tiled = pytest.mark.skipif(not has_bf16_tiles(), reason="the CPU has no AVX512_BF16, or AMX")
 
 
-def near(found, exact, share=0.01):
+def near(results, exact, share=0.01):
     """Equal but for the rounding of bf16, which is 0.4 % of a number."""
     limit = share * exact.abs().max().item()
-    torch.testing.assert_close(found.double(), exact.double(), rtol=share, atol=limit)
+    torch.testing.assert_close(results.double(), exact.double(), rtol=share, atol=limit)
 
 
 def grads_of(function, inputs, weights):
@@ -30,8 +29,8 @@ def grads_of(function, inputs, weights):
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
     out = function(*inputs)
     out = out if isinstance(out, tuple) else (out,)
-    total = sum((made.double() * w).sum() for made, w in zip(out, weights, strict=True))
-    return [made.detach() for made in out], torch.autograd.grad(total, inputs)
+    total = sum((result.double() * w).sum() for result, w in zip(out, weights, strict=True))
+    return [result.detach() for result in out], torch.autograd.grad(total, inputs)
 
 
 def test_numbers_are_rounded_to_bf16_as_torch_rounds_them():
@@ -43,9 +42,9 @@ def test_numbers_are_rounded_to_bf16_as_torch_rounds_them():
     # A norm whose scale is 1 and whose weight is the number: 0 + 1 at every place.
     rows = torch.ones_like(ones, dtype=BF16)
     weight, scale = torch.cat([exact, ties]), torch.empty(1)
-    fused_kernels.add_norm(
-        ones.numpy(), fused.halves(rows), weight.numpy(), np.float32(0), total.numpy(),
-        fused.halves(normed), scale.numpy(),
+    elementwise.kernels().add_norm(
+        ones.numpy(), elementwise.as_uint16(rows), weight.numpy(), np.float32(0), total.numpy(),
+        elementwise.as_uint16(normed), scale.numpy(),
     )  # fmt: skip
     assert scale.item() == 1
     assert torch.equal(normed[0], weight.to(BF16))
@@ -61,14 +60,14 @@ def test_residual_sum_and_norm_equal_those_in_float64(joined):
         total = residual + x
         return total, total * (total.square().mean(1, keepdim=True) + 1e-6).rsqrt() * weight
 
-    def ours(residual, x, weight):
-        total, normed = fused.add_norm(residual, x, weight, 1e-6)
+    def fused(residual, x, weight):
+        total, normed = elementwise.add_norm(residual, x, weight, 1e-6)
         return (total, normed) if joined else (total.detach(), normed)
 
-    found, grads = grads_of(ours, (residual, x, weight), seeds)
+    results, grads = grads_of(fused, (residual, x, weight), seeds)
     wanted, expected = grads_of(exact, (residual.double(), x.double(), weight.double()), seeds)
-    torch.testing.assert_close(found[0].double(), wanted[0], rtol=1e-6, atol=1e-6)
-    near(found[1], wanted[1])
+    torch.testing.assert_close(results[0].double(), wanted[0], rtol=1e-6, atol=1e-6)
+    near(results[1], wanted[1])
     assert [grad.dtype for grad in grads] == [torch.float32, BF16, torch.float32]
     for grad, right in zip(grads, expected, strict=True):
         near(grad, right)
@@ -79,10 +78,10 @@ def test_swiglu_equals_that_in_float64_also_where_exponentials_overflow():
     gate, up = torch.randn(29, 70).mul_(3).to(BF16), torch.randn(29, 70).to(BF16)
     gate[0, :4] = torch.tensor([200.0, -200.0, -88.0, 0.0])
     seed = [torch.randn(29, 70).double()]
-    found, grads = grads_of(fused.swiglu, (gate, up), seed)
+    results, grads = grads_of(elementwise.swiglu, (gate, up), seed)
     exact = (gate.double(), up.double())
     wanted, expected = grads_of(lambda g, u: silu(g) * u, exact, seed)
-    near(found[0], wanted[0])
+    near(results[0], wanted[0])
     for grad, right in zip(grads, expected, strict=True):
         near(grad, right)
 
@@ -90,7 +89,7 @@ def test_swiglu_equals_that_in_float64_also_where_exponentials_overflow():
 def test_rows_that_do_not_lie_one_after_another_are_read_and_written_right():
     torch.manual_seed(0)
     gate, up = torch.randn(6, 9).to(BF16).T, torch.randn(9, 6).to(BF16)
-    assert torch.equal(fused.swiglu(gate, up), fused.swiglu(gate.contiguous(), up))
+    assert torch.equal(elementwise.swiglu(gate, up), elementwise.swiglu(gate.contiguous(), up))
 
 
 def test_log_probabilities_of_logits_equal_those_in_float64():
@@ -103,11 +102,11 @@ def test_log_probabilities_of_logits_equal_those_in_float64():
     wanted = log_softmax(exact, 1)[torch.arange(50), targets]
     each = torch.randn(50)
     (grad,) = torch.autograd.grad((wanted * each).sum(), exact)
-    logp, total, first = fused.log_probabilities(logits, targets)
+    logp, total, first = elementwise.log_probs(logits, targets)
     torch.testing.assert_close(logp.double(), wanted.detach(), rtol=1e-5, atol=1e-4)
     assert first[:10].all()
     assert torch.equal(first, logits.gather(1, targets[:, None])[:, 0] >= logits.amax(1))
-    fused.log_probabilities_back(logits, targets, total, each)
+    elementwise.log_probs_backward(logits, targets, total, each)
     near(logits, grad)
 
 
@@ -116,10 +115,10 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
     rows = torch.zeros(3, 40, dtype=BF16)
     rows[1, 7] = bad
     targets = torch.tensor([0, 0, 0])
-    assert fused.log_probabilities(rows.clone(), targets)[0].isfinite().tolist() == [1, 0, 1]
-    made = fused.swiglu(rows, torch.ones_like(rows))
-    assert made.isfinite().all(1).tolist() == [1, 0, 1]
-    total, normed = fused.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
+    assert elementwise.log_probs(rows.clone(), targets)[0].isfinite().tolist() == [1, 0, 1]
+    result = elementwise.swiglu(rows, torch.ones_like(rows))
+    assert result.isfinite().all(1).tolist() == [1, 0, 1]
+    total, normed = elementwise.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
     assert not total[1].isfinite().all()
     assert normed.isfinite().all(1).tolist() == [1, 0, 1]
 
@@ -129,18 +128,18 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
 def test_a_query_that_is_not_finite_gets_nothing_finite(bad):
     queries, ones = torch.zeros(3, 32, dtype=BF16), torch.ones(3, 32, dtype=BF16)
     queries[1, 7] = bad
-    still = Turn.of(torch.ones(3, 32), torch.zeros(3, 32))
+    identity = Rotation.of(torch.ones(3, 32), torch.zeros(3, 32))
     layout = Layout.of(Segments.of((3,), CPU))
-    mixed = attend((still, still), layout, queries, ones, ones, 1.0)
+    mixed = attend((identity, identity), layout, queries, ones, ones, 1.0)
     assert mixed.isfinite().all(1).tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("limit", [0, fused.MOST_THREADS])
+@pytest.mark.parametrize("limit", [0, elementwise.MOST_THREADS])
 @pytest.mark.parametrize("score", [linear_cross_entropy, linear_log_probs])
 def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_without(
     score, limit, monkeypatch
 ):
-    monkeypatch.setattr(fused, "MOST_THREADS", limit)
+    monkeypatch.setattr(elementwise, "MOST_THREADS", limit)
     torch.manual_seed(0)
     hidden, weight = torch.randn(64, 16), torch.randn(300, 16).mul_(0.3)
     hidden, weight = (x.to(BF16).float() for x in (hidden, weight))
@@ -153,9 +152,9 @@ def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_witho
     def exact(hidden, weight):
         return log_softmax(hidden @ weight.T, 1).gather(1, targets[:, None]).sum()
 
-    found, grads = grads_of(run, (hidden, weight), [1])
+    results, grads = grads_of(run, (hidden, weight), [1])
     wanted, expected = grads_of(exact, (hidden.double(), weight.double()), [1])
-    near(found[0], wanted[0], 0.002)
+    near(results[0], wanted[0], 0.002)
     for grad, right in zip(grads, expected, strict=True):
         near(grad, right, 0.02)
 
@@ -176,26 +175,28 @@ def test_losses_of_bf16_products_equal_exact_ones_with_compiled_passes_and_witho
 def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segments, groups, size):
     torch.manual_seed(1)
     heads, scaling = 4, 0.15
-    mask = visible(segments)
+    mask = causal_mask(segments)
     length = len(mask)
     inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
     angles = torch.rand(length, size // 2).repeat(1, 2)
-    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    rotation, layout = Rotation.of(angles.cos(), angles.sin()), Layout.of(segments)
     seed = [torch.randn(length, heads * size).double()]
-    found, grads = grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, scaling), inputs, seed)
+    results, grads = grads_of(
+        lambda *qkv: attend((rotation, rotation), layout, *qkv, scaling), inputs, seed
+    )
     wanted, expected = grads_of(
-        lambda *qkv: with_mask(*qkv, angles.double(), mask, scaling),
+        lambda *qkv: masked_attention(*qkv, angles.double(), mask, scaling),
         [x.double() for x in inputs],
         seed,
     )
-    for made, exact in zip((*found, *grads), (*wanted, *expected), strict=True):
+    for result, exact in zip((*results, *grads), (*wanted, *expected), strict=True):
         limit = 0.03 * exact.abs().max().item()
-        torch.testing.assert_close(made.double(), exact, rtol=0, atol=limit)
+        torch.testing.assert_close(result.double(), exact, rtol=0, atol=limit)
 
 
 @tiled
 @pytest.mark.parametrize(
-    ("segments", "places"),
+    ("segments", "indices"),
     [
         (Segments.of((5, 9, 70), CPU), [3, 40, 60, 83]),
         (Segments.of((BLOCK + 60, 33), CPU), [BLOCK + 30, BLOCK + 61]),
@@ -203,31 +204,33 @@ def test_attention_of_segments_and_branches_equals_attention_with_a_mask(segment
         (Segments.forked((6, 8, 7), (4, 3, 5), (5, 2, 6), CPU), [3, 5, 8, 11, 18, 22, 27, 33]),
     ],
 )
-def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, places):
+def test_attention_of_some_tokens_equals_their_rows_of_all_attention(segments, indices):
     torch.manual_seed(2)
     heads, groups, size, scaling = 4, 2, 32, 0.15
-    length = len(visible(segments))
+    length = len(causal_mask(segments))
     inputs = [torch.randn(length, n * size).to(BF16) for n in (heads, groups, groups)]
     angles = torch.rand(length, size // 2).repeat(1, 2)
-    skipped, rows, answers = asking(segments, torch.tensor(places))
-    assert rows[answers].tolist() == places
-    turn, few = (Turn.of(x.cos(), x.sin()) for x in (angles, angles[rows]))
-    seed = torch.randn(len(places), heads * size).double()
+    skipped, rows, answers = needed_queries(segments, torch.tensor(indices))
+    assert rows[answers].tolist() == indices
+    rotation, few = (Rotation.of(x.cos(), x.sin()) for x in (angles, angles[rows]))
+    seed = torch.randn(len(indices), heads * size).double()
 
     def whole(q, k, v):
-        return attend((turn, turn), Layout.of(segments), q, k, v, scaling)[places]
+        return attend((rotation, rotation), Layout.of(segments), q, k, v, scaling)[indices]
 
     def part(q, k, v):
-        return attend((few, turn), Layout.of(segments, skipped), q[rows], k, v, scaling)[answers]
+        return attend((few, rotation), Layout.of(segments, skipped), q[rows], k, v, scaling)[
+            answers
+        ]
 
-    made, expected = (grads_of(function, inputs, [seed]) for function in (part, whole))
-    for mine, other in zip((*made[0], *made[1]), (*expected[0], *expected[1]), strict=True):
+    result, expected = (grads_of(function, inputs, [seed]) for function in (part, whole))
+    for actual, other in zip((*result[0], *result[1]), (*expected[0], *expected[1]), strict=True):
         limit = 0.02 * other.abs().max().item()
-        torch.testing.assert_close(mine.double(), other.double(), rtol=0, atol=limit)
+        torch.testing.assert_close(actual.double(), other.double(), rtol=0, atol=limit)
 
 
 def test_segments_in_which_nothing_is_trained_ask_nothing():
-    skipped, rows, answers = asking(Segments.of((4, 3, 2), CPU), torch.tensor([1, 8]))
+    skipped, rows, answers = needed_queries(Segments.of((4, 3, 2), CPU), torch.tensor([1, 8]))
     assert (skipped, rows.tolist(), answers.tolist()) == ([1, 3, 1], [1, 2, 3, 8], [0, 3])
 
 
@@ -236,16 +239,18 @@ def test_segments_in_which_nothing_is_trained_ask_nothing():
 def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
     torch.manual_seed(3)
     segments = Segments.forked((6, 70), (4, 31), (5, 2), CPU)
-    length, before = len(visible(segments)), torch.get_num_threads()
+    length, before = len(causal_mask(segments)), torch.get_num_threads()
     inputs = [torch.randn(length, n * 32).to(BF16) for n in (6, 3, 3)]
     angles = torch.rand(length, 16).repeat(1, 2)
-    turn, layout = Turn.of(angles.cos(), angles.sin()), Layout.of(segments)
+    rotation, layout = Rotation.of(angles.cos(), angles.sin()), Layout.of(segments)
     seed = [torch.randn(length, 6 * 32).double()]
 
     def run(count):
         torch.set_num_threads(count)
         try:
-            return grads_of(lambda *qkv: attend((turn, turn), layout, *qkv, 0.2), inputs, seed)
+            return grads_of(
+                lambda *qkv: attend((rotation, rotation), layout, *qkv, 0.2), inputs, seed
+            )
         finally:
             torch.set_num_threads(before)
 
@@ -257,8 +262,8 @@ def test_attention_is_the_same_to_the_bit_on_more_threads(threads):
 @tiled
 def test_a_row_in_which_nobody_asks_gives_no_gradient():
     key = torch.randn(4, 32).to(BF16).requires_grad_()
-    still = Turn.of(torch.ones(4, 32), torch.zeros(4, 32))
-    none = Turn.of(torch.ones(0, 32), torch.zeros(0, 32))
+    identity = Rotation.of(torch.ones(4, 32), torch.zeros(4, 32))
+    none = Rotation.of(torch.ones(0, 32), torch.zeros(0, 32))
     layout = Layout.of(Segments.of((4,), CPU), [4])
-    attend((none, still), layout, key[:0], key, key.detach(), 1.0).sum().backward()
+    attend((none, identity), layout, key[:0], key, key.detach(), 1.0).sum().backward()
     assert torch.equal(key.grad, torch.zeros_like(key))

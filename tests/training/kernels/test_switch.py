@@ -6,10 +6,10 @@ from jangin.core.errors import ConfigError
 from jangin.models.device import are_kernels_enabled, uses_bf16_tiles
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.kernels import tune_malloc
-from jangin.training.kernels.elementwise import takes
+from jangin.training.kernels.elementwise import supports
 from jangin.training.kernels.matmul import is_tiled
-from jangin.training.loop import scorer as scoring
-from jangin.training.loop.scorer import choose_scorer
+from jangin.training.loop import scorer
+from jangin.training.loop.scorer import choose_loss_model
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def test_no_kernel_takes_any_rows_when_they_are_off(switched):
     rows = torch.zeros(512, 64, dtype=torch.bfloat16)
     switched("on")
     assert are_kernels_enabled()
-    assert takes(torch.bfloat16)
+    assert supports(torch.bfloat16)
     switched("off")
     assert not are_kernels_enabled()
-    assert not takes(torch.bfloat16)
+    assert not supports(torch.bfloat16)
     assert not is_tiled(rows, 64)
     assert not uses_bf16_tiles()
     assert not tune_malloc()
@@ -35,14 +35,14 @@ def test_losses_and_gradients_agree_with_the_reference_path(
     switched, tokenizer, conversations, monkeypatch
 ):
     ran = []
-    compiled = scoring.llama_hidden
+    compiled = scorer.llama_hidden
 
     def watched(*arguments):
         hidden = compiled(*arguments)
         ran.append(hidden is not None)
         return hidden
 
-    monkeypatch.setattr(scoring, "llama_hidden", watched)
+    monkeypatch.setattr(scorer, "llama_hidden", watched)
     data = render_rows(tokenizer, conversations, [f"row {i}" for i in range(len(conversations))])
 
     def loss_and_gradients(value):
@@ -55,10 +55,11 @@ def test_losses_and_gradients_agree_with_the_reference_path(
                 num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             )
         )  # fmt: skip
-        scorer = choose_scorer(model, data, torch.float32, torch.device("cpu"))
-        assert scorer.packed
+        loss_model = choose_loss_model(model, data, torch.float32, torch.device("cpu"))
+        assert loss_model.packed
         ran.clear()
-        loss, _ = scorer.score(scorer.batcher(data, range(len(data)), torch.device("cpu")))
+        batch = loss_model.batcher(data, range(len(data)), torch.device("cpu"))
+        loss, _ = loss_model.forward(batch)
         loss.backward()
         return loss, [p.grad for p in model.parameters()], list(ran)
 

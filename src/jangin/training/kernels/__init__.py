@@ -1,4 +1,4 @@
-"""Kernels behind the loss and the forward pass; these names are all that the rest may import."""
+"""The only door to the CPU kernels and chunked losses; other rooms import just these names."""
 
 from jangin.training.kernels.cross_entropy import linear_cross_entropy, logits_cross_entropy
 from jangin.training.kernels.llama import CastCache, llama_hidden

@@ -1,7 +1,9 @@
-"""Cross-entropy of trained tokens without ever holding all logits.
+"""Chunked linear cross-entropy: the loss of trained tokens without all logits in memory.
+
+The gradient is computed in the forward pass, chunk by chunk, as in Liger Kernel (arXiv:2410.10989).
+Runs on every device.
 
 Shapes: N trained tokens, C of them in a chunk, V vocabulary, D hidden size.
-The gradient is made in the forward pass, chunk by chunk, as in Liger Kernel (arXiv:2410.10989).
 """
 
 from typing import Any
@@ -10,18 +12,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
-from jangin.training.kernels import matmul as products
-from jangin.training.kernels.elementwise import is_fused, log_probabilities, log_probabilities_back
+from jangin.training.kernels import matmul
+from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
-def rows_at_once(weight_VD: torch.Tensor) -> int:
-    """Rows of a chunk; compiled passes need no fp32 copy of it."""
+def chunk_rows(weight_VD: torch.Tensor) -> int:
+    """Tokens of a chunk whose logits fill `LOSS_CHUNK_BYTES`: in bf16 if fused, else in fp32."""
     size = weight_VD.element_size() if is_fused(weight_VD) else 4
     return max(1, LOSS_CHUNK_BYTES // (size * weight_VD.shape[0]))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """(sum of losses, correct predictions) of `hidden @ weight.T` against `targets`."""
+    """`linear_cross_entropy` with its gradients computed in `forward` if `train`."""
 
     @staticmethod
     def forward(
@@ -36,20 +38,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
         grad_weight = None
-        rows = rows_at_once(weight)
+        rows = chunk_rows(weight)
         for start in range(0, len(targets_N), rows):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
-            chunk = _fused_chunk if is_fused(hidden_CD) else _chunk
-            loss, right, grad_CV = chunk(
-                products.times(hidden_CD, weight), targets_N[start : start + rows], train
+            chunk_loss = _fused_chunk_loss if is_fused(hidden_CD) else _chunk_loss
+            loss, chunk_correct, grad_CV = chunk_loss(
+                matmul.matmul(hidden_CD, weight), targets_N[start : start + rows], train
             )
             losses += loss
-            correct += right
+            correct += chunk_correct
             if grad_hidden is None or grad_CV is None:
                 continue
-            grad_hidden[start : start + rows] = products.back([grad_CV], [weight])
+            grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = products.outer([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
+                part_VD = matmul.grad_weight([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
                 grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
@@ -69,31 +71,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
 
 
-def _chunk(
+def _chunk_loss(
     logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """(sum of losses, right predictions, gradient of the logits)."""
+    """(sum of losses in fp32, correct predictions, gradient (C, V) in the dtype of the logits)."""
     targets_C1 = targets_C[:, None]
     target_C1 = logits_CV.gather(1, targets_C1).float()
     peak_C1, first_C1 = logits_CV.max(1, keepdim=True)
     peak_C1 = peak_C1.float()
     correct = (target_C1 >= peak_C1).sum()
-    odds_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
-    # The likeliest token's probability tells the log of the sum without another pass.
-    loss = (peak_C1 - odds_CV.gather(1, first_C1).log() - target_C1).sum()
+    probs_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
+    # logsumexp = peak - log p(peak): no second pass over the logits.
+    loss = (peak_C1 - probs_CV.gather(1, first_C1).log() - target_C1).sum()
     if not train:
         return loss, correct, None
-    grad_CV = odds_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
+    grad_CV = probs_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
     return loss, correct, grad_CV.to(logits_CV.dtype)
 
 
-def _fused_chunk(
+def _fused_chunk_loss(
     logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """The same by compiled passes over bf16 logits, which the gradient replaces."""
-    logp_C, total_C, first_C = log_probabilities(logits_CV, targets_C)
+    """`_chunk_loss` for bf16 logits by compiled passes; the gradient overwrites the logits."""
+    logp_C, total_C, first_C = log_probs(logits_CV, targets_C)
     if train:
-        log_probabilities_back(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
+        log_probs_backward(logits_CV, targets_C, total_C, torch.full_like(logp_C, -1.0))
     return -logp_C.sum(), first_C.sum(), logits_CV if train else None
 
 
@@ -103,9 +105,12 @@ def linear_cross_entropy(
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum of losses and number of right top-1 predictions; matrices multiply in `dtype`.
+    """Cross-entropy of `hidden @ weight.T` against int64 targets.
 
-    May be differentiated once.
+    Returns:
+        The sum (not the mean) of the losses, () fp32 and differentiable once; the number of
+        targets that are the top-1 prediction, () int64. `dtype` is that of the matrix products.
+
     """
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
@@ -117,7 +122,7 @@ def linear_cross_entropy(
 def logits_cross_entropy(
     logits_NV: torch.Tensor, targets_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from ready logits, for families that change them after the head."""
+    """`linear_cross_entropy` of given logits, for families that modify them after the head."""
     loss = cross_entropy(logits_NV.float(), targets_N, reduction="sum")
     target_N1 = logits_NV.detach().gather(1, targets_N[:, None])
     return loss, (target_N1 >= logits_NV.detach().amax(1, keepdim=True)).sum()

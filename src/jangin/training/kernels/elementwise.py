@@ -1,7 +1,8 @@
-"""Nodes of the graph that are one compiled pass over bf16 rows each, for CPUs.
+"""RMSNorm, SwiGLU and log-softmax: one compiled pass for bf16 on a CPU, else torch.
 
-torch's own kernels make each step of a norm or of an activation a pass over memory. The plain
-versions in `lean` and `log_probabilities` are what these are tested against, and what fp32 takes.
+torch's own kernels read and write memory once for each operation of a norm or an activation. The
+compiled loops of `numba/elementwise` do it once for all. Each node decides in its forward pass
+(`is_fused`), and its backward pass follows.
 
 Shapes: T tokens, D hidden size, C rows of logits, V vocabulary.
 """
@@ -14,25 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import silu
 
 from jangin.models.device import MOST_THREADS, are_kernels_enabled
 
 
 @lru_cache(maxsize=1)
 def kernels() -> Any:
-    """The compiled kernels; compiling takes seconds, once on a machine."""
-    from jangin.training.kernels.numba import elementwise as fused_kernels
+    """The module of compiled loops; the first import on a machine compiles for some seconds."""
+    from jangin.training.kernels.numba import elementwise
 
-    return fused_kernels
+    return elementwise
 
 
 def is_fused(x: torch.Tensor) -> bool:
-    """Whether compiled passes take such rows."""
-    return takes(x.dtype) and x.device.type == "cpu"
+    """Whether the compiled loops run on this tensor: its dtype is supported and it is on a CPU."""
+    return supports(x.dtype) and x.device.type == "cpu"
 
 
-def takes(dtype: torch.dtype) -> bool:
-    """Whether compiled passes take rows of this type on a CPU."""
+def supports(dtype: torch.dtype) -> bool:
+    """Whether the compiled loops run on CPU tensors of this dtype.
+
+    Only bf16, with the kernels enabled and at most `MOST_THREADS` threads.
+    """
     return (
         dtype == torch.bfloat16
         and torch.get_num_threads() <= MOST_THREADS
@@ -40,10 +45,10 @@ def takes(dtype: torch.dtype) -> bool:
     )
 
 
-def share(count: int, grain: int, work: Callable[[int, int], None]) -> None:
-    """`work(begin, end)` for parts of `range(count)`, one for each of torch's threads.
+def parallel_for(count: int, grain: int, work: Callable[[int, int], None]) -> None:
+    """Call `work(begin, end)` for consecutive parts of `range(count)`, one per torch thread.
 
-    Parts begin at multiples of `grain`. Only for work that lets go of the interpreter's lock.
+    Every part begins at a multiple of `grain`. `work` must release the GIL to run in parallel.
     """
     grains = -(-count // grain)
     threads = min(torch.get_num_threads(), grains)
@@ -56,35 +61,63 @@ def share(count: int, grain: int, work: Callable[[int, int], None]) -> None:
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_THREADS, "products")
+    return ThreadPoolExecutor(MOST_THREADS, "kernels")
 
 
-def halves(x: torch.Tensor) -> npt.NDArray[np.uint16]:
-    """The memory of bf16 numbers, or of a copy where rows do not lie one after another."""
-    made: npt.NDArray[np.uint16] = x.detach().contiguous().view(torch.uint16).numpy()
-    return made
+def as_uint16(x: torch.Tensor) -> npt.NDArray[np.uint16]:
+    """The bits of a bf16 CPU tensor, same shape, C-contiguous.
+
+    A view where `x` is contiguous, so that kernels can write into it; else a copy.
+    """
+    array: npt.NDArray[np.uint16] = x.detach().contiguous().view(torch.uint16).numpy()
+    return array
 
 
-def numbers(x: torch.Tensor) -> npt.NDArray[Any]:
-    """The same of other numbers."""
-    made: npt.NDArray[Any] = x.detach().contiguous().numpy()
-    return made
+def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:
+    """A CPU tensor of any dtype but bf16, same shape, C-contiguous: view or copy as `as_uint16`."""
+    array: npt.NDArray[Any] = x.detach().contiguous().numpy()
+    return array
+
+
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """RMSNorm (arXiv:1910.07467) of each row of x (T, D), computed in fp32, returned in `dtype`."""
+    apply: Any = _RmsNorm.apply
+    normed: torch.Tensor = apply(x, weight, epsilon, dtype)
+    return normed
 
 
 def add_norm(
     residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(residual + x in fp32, its RMSNorm in bf16); takes fp32 and bf16 (T, D)."""
+    """(residual + x, its RMSNorm in the dtype of x), both (T, D); residual is fp32, x any float."""
     apply: Any = _AddRmsNorm.apply
     both: tuple[torch.Tensor, torch.Tensor] = apply(residual, x, weight, epsilon)
     return both
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up, of bf16 rows."""
+    """silu(gate) * up (arXiv:2002.05202), all of one shape (T, columns) and dtype."""
     apply: Any = _SwiGlu.apply
-    made: torch.Tensor = apply(gate, up)
-    return made
+    product: torch.Tensor = apply(gate, up)
+    return product
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+    ) -> torch.Tensor:
+        normed, scale = _norm_rows(x, weight, epsilon)
+        ctx.save_for_backward(x, weight, scale)
+        return normed.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+        x, weight, scale = ctx.saved_tensors
+        grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
+        return grad_x.to(x.dtype), grad_weight, None, None
 
 
 class _AddRmsNorm(torch.autograd.Function):
@@ -92,61 +125,106 @@ class _AddRmsNorm(torch.autograd.Function):
     def forward(
         ctx: Any, residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        total, normed = residual.new_empty(x.shape), x.new_empty(x.shape)
-        scales = residual.new_empty(len(residual))
-        arrays = numbers(residual), halves(x), numbers(weight.float()), np.float32(epsilon)
-        kernels().add_norm(*arrays, numbers(total), halves(normed), numbers(scales))
-        ctx.save_for_backward(total, weight, scales)
+        ctx.is_fused = is_fused(x)
+        if ctx.is_fused:
+            total, normed = residual.new_empty(x.shape), x.new_empty(x.shape)
+            scale = residual.new_empty(len(residual))
+            inputs = as_numpy(residual), as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
+            kernels().add_norm(*inputs, as_numpy(total), as_uint16(normed), as_numpy(scale))
+        else:
+            total = residual + x
+            normed, scale = _norm_rows(total, weight, epsilon)
+        ctx.save_for_backward(total, weight, scale)
+        ctx.dtype = x.dtype
         ctx.set_materialize_grads(False)
-        return total, normed
+        return total, normed.to(x.dtype)
 
     @staticmethod
     def backward(
         ctx: Any, grad_total: torch.Tensor | None, grad: torch.Tensor | None
     ) -> tuple[Any, ...]:
-        total, weight, scales = ctx.saved_tensors
+        total, weight, scale = ctx.saved_tensors
         if grad is None:
-            half = None if grad_total is None else grad_total.to(torch.bfloat16)
-            return grad_total, half, None, None
+            grad_x = None if grad_total is None else grad_total.to(ctx.dtype)
+            return grad_total, grad_x, None, None
+        if not ctx.is_fused:
+            grad_residual, grad_weight = _norm_grads(total, weight, scale, grad)
+            if grad_total is not None:
+                grad_residual += grad_total
+            return grad_residual, grad_residual.to(ctx.dtype), grad_weight, None
         grad_residual, grad_x = total.new_empty(grad.shape), grad.new_empty(grad.shape)
         grad_weight = total.new_zeros(total.shape[1])
-        beside = total if grad_total is None else grad_total
-        arrays = numbers(total), numbers(weight.float()), numbers(scales), halves(grad)
-        made = numbers(grad_residual), halves(grad_x), numbers(grad_weight)
-        kernels().add_norm_back(*arrays, numbers(beside), grad_total is not None, *made)
+        added = total if grad_total is None else grad_total
+        inputs = as_numpy(total), as_numpy(weight.float()), as_numpy(scale), as_uint16(grad)
+        outputs = as_numpy(grad_residual), as_uint16(grad_x), as_numpy(grad_weight)
+        kernels().add_norm_backward(*inputs, as_numpy(added), grad_total is not None, *outputs)
         return grad_residual, grad_x, grad_weight, None
+
+
+def _norm_rows(
+    x: torch.Tensor, weight: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(RMSNorm of x (T, D) in fp32, 1 / RMS of each row (T, 1))."""
+    x = x.float()
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * scale).mul_(weight), scale
+
+
+def _norm_grads(
+    x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, grad: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of `_norm_rows` for x (T, D), in fp32, and for the weight (D)."""
+    normed = x.float() * scale
+    product = normed * grad
+    grad_weight = product.sum(0)
+    mean = product.mul_(weight).mean(-1, keepdim=True)
+    grad_x = (grad * weight.float()).addcmul_(normed, mean, value=-1).mul_(scale)
+    return grad_x, grad_weight
 
 
 class _SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
-        made = gate.new_empty(gate.shape)
-        kernels().swiglu(halves(gate), halves(up), halves(made))
-        return made
+        ctx.is_fused = is_fused(gate)
+        if not ctx.is_fused:
+            return silu(gate).mul_(up)
+        out = gate.new_empty(gate.shape)
+        kernels().swiglu(as_uint16(gate), as_uint16(up), as_uint16(out))
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gate, up = ctx.saved_tensors
+        if not ctx.is_fused:
+            grad_up = silu(gate).mul_(grad)
+            return torch.ops.aten.silu_backward(grad * up, gate), grad_up
         grad_gate, grad_up = gate.new_empty(gate.shape), up.new_empty(up.shape)
-        kernels().swiglu_back(*(halves(x) for x in (gate, up, grad, grad_gate, grad_up)))
+        kernels().swiglu_backward(*(as_uint16(x) for x in (gate, up, grad, grad_gate, grad_up)))
         return grad_gate, grad_up
 
 
-def log_probabilities(
+def log_probs(
     logits_CV: torch.Tensor, targets_C: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of bf16 logits (C): targets' log p, log of the sum of exponentials, target came first."""
+    """(log p of the targets, logsumexp of the logits, whether no logit exceeds the target's).
+
+    logits_CV is bf16 and contiguous, targets_C int64; returns fp32 (C), fp32 (C) and bool (C).
+    """
     logp_C, total_C = logits_CV.new_empty(2, len(targets_C), dtype=torch.float32)
     first_C = torch.empty(len(targets_C), dtype=torch.bool)
-    made = (numbers(x) for x in (logp_C, total_C, first_C))
-    kernels().log_probabilities(halves(logits_CV), numbers(targets_C), *made)
+    outputs = (as_numpy(x) for x in (logp_C, total_C, first_C))
+    kernels().log_probs(as_uint16(logits_CV), as_numpy(targets_C), *outputs)
     return logp_C, total_C, first_C
 
 
-def log_probabilities_back(
+def log_probs_backward(
     logits_CV: torch.Tensor, targets_C: torch.Tensor, total_C: torch.Tensor, grad_C: torch.Tensor
 ) -> None:
-    """Put the gradient of bf16 logits in their place."""
-    given = (numbers(x) for x in (targets_C, total_C, grad_C.float()))
-    kernels().log_probabilities_back(halves(logits_CV), *given)
+    """Overwrite bf16 logits_CV (contiguous) with their gradient.
+
+    total_C is the logsumexp from `log_probs`, grad_C the gradient of the log-probabilities.
+    """
+    inputs = (as_numpy(x) for x in (targets_C, total_C, grad_C.float()))
+    kernels().log_probs_backward(as_uint16(logits_CV), *inputs)

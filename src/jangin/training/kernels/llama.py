@@ -1,8 +1,12 @@
-"""Nodes of the graph of `lean`: what autograd sees as one step each, from torch's own kernels.
+"""Llama-family forward pass over a packed row, with fused autograd nodes (CPU).
 
-`fused` has compiled versions of some of them for bf16.
+Computes what transformers' modules compute (Llama, Mistral, Qwen2, Qwen3) with fewer and larger
+nodes: projections of the same input are one node, residual sum and norm are one, rotary embedding
+and attention are one. Layers that see each token id alone (the first layer's norm and projections)
+run once per distinct id.
 
-Shapes: T tokens, U kinds of tokens, D hidden size, C columns of a projection.
+Shapes: T tokens of the row, U distinct token ids, D hidden size, C columns of a projection,
+Q tokens with a query, N trained tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,206 +17,23 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
-from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
 
 from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.varlen_attention import Segments
-from jangin.training.kernels import cpu_attention as fused_attention
-from jangin.training.kernels import elementwise as fused
-from jangin.training.kernels import matmul as products
-from jangin.training.kernels.cpu_attention import Layout, Turn, asking, can_attend
-from jangin.training.kernels.lora import Adapter, SideBySide
-from jangin.training.kernels.sdpa_attention import Rotary, attend
+from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
+from jangin.training.kernels.elementwise import add_norm, rms_norm, swiglu
+from jangin.training.kernels.lora import Adapter, StackedLora
 
 PER_LINEAR = 8
-"""Arguments of `linears` for each matrix: weight, its cast, bias, and a low-rank adapter's down
-projection, its cast, up projection, its cast and scale, None without one."""
-
-
-def linears(x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
-    """Products of the same rows with several matrices, each with a low-rank adapter or none."""
-    apply: Any = _Linears.apply
-    made: tuple[torch.Tensor, ...] = apply(x, *parts)
-    return made
-
-
-def spread(x_UC: torch.Tensor, kind_T: torch.Tensor) -> torch.Tensor:
-    """Rows (U, C) to where tokens of their kind stand (T, C); gradients add up in fp32."""
-    apply: Any = _Spread.apply
-    made: torch.Tensor = apply(x_UC, kind_T)
-    return made
-
-
-def norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype) -> torch.Tensor:
-    """RMSNorm of rows."""
-    apply: Any = _RmsNorm.apply
-    made: torch.Tensor = apply(x, weight, epsilon, dtype)
-    return made
-
-
-def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) * up."""
-    if fused.is_fused(gate):
-        return fused.swiglu(gate, up)
-    apply: Any = _SwiGlu.apply
-    made: torch.Tensor = apply(gate, up)
-    return made
-
-
-def add_norm(
-    residual: torch.Tensor, x: torch.Tensor, norm: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sum, its norm in the type of `x`)."""
-    add: Any = fused.add_norm if fused.is_fused(x) else _AddRmsNorm.apply
-    both: tuple[torch.Tensor, torch.Tensor] = add(residual, x, norm.weight, norm.variance_epsilon)
-    return both
-
-
-class _Linears(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
-        each = [parts[start : start + PER_LINEAR] for start in range(0, len(parts), PER_LINEAR)]
-        casts = [cast for _, cast, *_ in each]
-        ctx.adapters = SideBySide.of(
-            [
-                None if scale is None else Adapter(down, up, scale)
-                for _, _, _, _, down, _, up, scale in each
-            ]
-        )
-        low = None if ctx.adapters is None else ctx.adapters.low(x)
-        ctx.save_for_backward(x, *casts, *([] if low is None else [low]))
-        return tuple(
-            products.times(x, cast, bias, None if low is None else ctx.adapters.added(low, place))
-            for place, (_, cast, bias, *_) in enumerate(each)
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        x, *rest = ctx.saved_tensors
-        casts, rest = rest[: len(grads)], rest[len(grads) :]
-        needs = ctx.needs_input_grad
-        trained = [place for place in range(len(grads)) if needs[1 + place * PER_LINEAR]]
-        outer = [grads[place] for place in trained]
-        summed = [list(grads), casts]
-        if rest:
-            inner = ctx.adapters.inner(grads)
-            outer.append(inner)
-            summed = [[*grads, inner], [*casts, ctx.adapters.downs_RD]]
-        grad_x = products.back(*summed) if needs[0] else None
-        made = products.outer(outer, x) if outer else []
-        downs = ctx.adapters.down_grads(made.pop()) if rest else [None] * len(grads)
-        weights, found = dict(zip(trained, made, strict=True)), []
-        for place, (grad, down) in enumerate(zip(grads, downs, strict=True)):
-            bias = grad.sum(0) if needs[3 + place * PER_LINEAR] else None
-            up = None if down is None else ctx.adapters.up_grad(grad, rest[0], place)
-            found += [weights.get(place), None, bias, down, None, up, None, None]
-        return grad_x, *found
-
-
-class _Spread(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_UC: torch.Tensor, kind_T: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(kind_T)
-        ctx.kinds = len(x_UC)
-        return x_UC.index_select(0, kind_T)
-
-    @staticmethod
-    def backward(ctx: Any, grad_TC: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (kind_T,) = ctx.saved_tensors
-        total_UC = grad_TC.new_zeros(ctx.kinds, grad_TC.shape[1], dtype=torch.float32)
-        return total_UC.index_add_(0, kind_T, grad_TC.float()).to(grad_TC.dtype), None
-
-
-class _RmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
-    ) -> torch.Tensor:
-        made, scale = _normed(x, weight, epsilon)
-        ctx.save_for_backward(x, weight, scale)
-        return made.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-        x, weight, scale = ctx.saved_tensors
-        grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
-        return grad_x.to(x.dtype), grad_weight, None, None
-
-
-class _AddRmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        total = residual + x
-        made, scale = _normed(total, weight, epsilon)
-        ctx.save_for_backward(total, weight, scale)
-        ctx.dtype = x.dtype
-        ctx.set_materialize_grads(False)
-        return total, made.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: torch.Tensor | None, grad: torch.Tensor) -> tuple[Any, ...]:
-        total, weight, scale = ctx.saved_tensors
-        grad_x, grad_weight = _norm_grads(total, weight, scale, grad)
-        if grad_total is not None:
-            grad_x += grad_total
-        return grad_x, grad_x.to(ctx.dtype), grad_weight, None
-
-
-def _normed(
-    x: torch.Tensor, weight: torch.Tensor, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x normed in fp32, what its rows were multiplied with)."""
-    x = x.float()
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-    return (x * scale).mul_(weight), scale
-
-
-def _norm_grads(
-    x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, grad: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of `_normed` for x, in fp32, and for the weight."""
-    normed = x.float() * scale
-    product = normed * grad
-    grad_weight = product.sum(0)
-    inner = product.mul_(weight).mean(-1, keepdim=True)
-    grad_x = (grad * weight.float()).addcmul_(normed, inner, value=-1).mul_(scale)
-    return grad_x, grad_weight
-
-
-class _SwiGlu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
-        grad_up = silu(gate).mul_(grad)
-        return torch.ops.aten.silu_backward(grad * up, gate), grad_up
-
-
-_Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
-"""Rotates and mixes projected queries, keys and values, given the scaling of their products."""
+"""Arguments of `linears` for each matrix: weight, its cast copy, bias, then LoRA down projection,
+its cast copy, up projection, its cast copy, scale. The last five are None without an adapter."""
 _LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
 _DTYPES = (torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True, slots=True)
-class _Mix:
-    """Attention of one layer."""
-
-    attend: _Attend
-    asking_Q: torch.Tensor | None = None
-    """Tokens that ask; None for all."""
-    answers_N: torch.Tensor | None = None
-    """Which of the asking tokens' rows go on; None for all."""
+_Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""(queries (Q, H * D), keys and values (T, K * D), scaling) -> attention output (Q, H * D)."""
 
 
 @dataclass(slots=True)
@@ -254,10 +75,23 @@ class CastCache:
 def llama_hidden(
     base: Any, backbone: Any, batch: Batch, dtype: torch.dtype, casts: CastCache
 ) -> torch.Tensor | None:
-    """Last hidden states (N, D) of a packed batch; None where only the modules can tell."""
+    """Last hidden states (N, D) of the batch's trained tokens, in `dtype`.
+
+    Args:
+        base: the model without PEFT's wrapper.
+        backbone: the decoder of `base`, without its head.
+        batch: a packed batch.
+        dtype: dtype of the matrix products; bf16 where the weights are bf16.
+        casts: caches copies of the weights in that dtype.
+
+    Returns:
+        None where transformers' own modules have to run: kernels off, a padded batch, or a model
+        that `_is_supported` refuses.
+
+    """
     if batch.segments is None or not are_kernels_enabled():
         return None
-    if not _is_lean(base, backbone, batch.segments):
+    if not _is_supported(base, backbone, batch.segments):
         return None
     if backbone.embed_tokens.weight.dtype == torch.bfloat16:
         dtype = torch.bfloat16
@@ -265,7 +99,12 @@ def llama_hidden(
         return _Pass(backbone, batch, batch.segments, dtype, casts).hidden()
 
 
-def _is_lean(base: Any, backbone: Any, segments: Segments) -> bool:
+def _is_supported(base: Any, backbone: Any, segments: Segments) -> bool:
+    """Whether this file computes what the modules compute.
+
+    It needs known layers without hooks, fp32 or bf16 weights on a CPU that are not sharded, SiLU,
+    no attention dropout, rotation of whole heads, and no segment beyond the sliding window.
+    """
     config = base.config.get_text_config()
     if any(type(layer).__name__ not in _LAYERS for layer in getattr(backbone, "layers", [None])):
         return False
@@ -288,14 +127,14 @@ def _is_lean(base: Any, backbone: Any, segments: Segments) -> bool:
 
 
 def _is_watched(module: torch.nn.Module) -> bool:
-    """Whether something is to happen whenever the module runs, such as loading its weights."""
+    """Whether a hook runs with the module, for example one that loads offloaded weights."""
     before, after = module._forward_pre_hooks, module._forward_hooks
     return bool(before or after or module._backward_hooks or module._backward_pre_hooks)
 
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over a packed row."""
+    """One forward pass over a packed row."""
 
     backbone: Any
     batch: Batch
@@ -304,24 +143,25 @@ class _Pass:
     casts: CastCache
 
     def hidden(self) -> torch.Tensor:
+        """(N, D): final hidden states of the trained tokens, after the last norm."""
         backbone, layers = self.backbone, self.backbone.layers
-        kinds_U, kind_T = torch.unique(self.batch.input_ids_BT[0], return_inverse=True)
-        own = layers[0].self_attn
-        if not self._is_plain((own.q_proj, own.k_proj, own.v_proj)):
-            kinds_U, kind_T = self.batch.input_ids_BT[0], None
-        embedded = backbone.embed_tokens(kinds_U).float()
-        residual = embedded if kind_T is None else spread(embedded, kind_T)
-        turns = backbone.rotary_emb(residual[None], position_ids=self.batch.position_ids_BT)
+        ids_U, index_T = torch.unique(self.batch.input_ids_BT[0], return_inverse=True)
+        attention = layers[0].self_attn
+        if not self._are_plain((attention.q_proj, attention.k_proj, attention.v_proj)):
+            ids_U, index_T = self.batch.input_ids_BT[0], None
+        embedded = backbone.embed_tokens(ids_U).float()
+        residual = embedded if index_T is None else spread(embedded, index_T)
+        tables = backbone.rotary_emb(residual[None], position_ids=self.batch.position_ids_BT)
         normed = self._norm(embedded, layers[0].input_layernorm)
         norms = [*(layer.input_layernorm for layer in layers[1:]), backbone.norm]
-        mixes = self._mixes(*(turn[0] for turn in turns))
-        for layer, mix, after in zip(layers, mixes, norms, strict=True):
-            args = layer, residual, normed, kind_T, mix, after
+        attentions = self._attentions(*(table[0] for table in tables))
+        for layer, attention, norm in zip(layers, attentions, norms, strict=True):
+            args = layer, residual, normed, index_T, attention, norm
             if layer.gradient_checkpointing and backbone.training:
                 residual, normed = checkpoint(self._layer, *args, use_reentrant=False)
             else:
                 residual, normed = self._layer(*args)
-            kind_T = None
+            index_T = None
         return normed
 
     def _layer(
@@ -329,79 +169,98 @@ class _Pass:
         layer: Any,
         residual: torch.Tensor,
         normed: torch.Tensor,
-        kind_T: torch.Tensor | None,
-        mix: "_Mix",
-        after: Any,
+        index_T: torch.Tensor | None,
+        attention: "_LayerAttention",
+        next_norm: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(residual, residual normed by `after`); `normed` has a row of each kind where given."""
+        """One layer: (residual stream in fp32, the same normed by `next_norm`).
+
+        `normed` is (U, D) where `index_T` is given, else (T, D) like `residual`.
+        """
         own, mlp = layer.self_attn, layer.mlp
-        mixed = mix.attend(*self._projected(own, normed, kind_T, mix.asking_Q), own.scaling)
-        if mix.answers_N is not None:
-            mixed = mixed.index_select(0, mix.answers_N)
+        qkv = self._projected(own, normed, index_T, attention.query_rows_Q)
+        attended = attention.attend(*qkv, own.scaling)
+        if attention.output_rows_N is not None:
+            attended = attended.index_select(0, attention.output_rows_N)
             residual = residual.index_select(0, self.batch.indices_N)
-        (mixed,) = self._linears(mixed, (own.o_proj,))
-        residual, normed = add_norm(residual, mixed, layer.post_attention_layernorm)
+        (attended,) = self._linears(attended, (own.o_proj,))
+        residual, normed = self._add_norm(residual, attended, layer.post_attention_layernorm)
         gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
-        (made,) = self._linears(swiglu(gate, up), (mlp.down_proj,))
-        return add_norm(residual, made, after)
+        (output,) = self._linears(swiglu(gate, up), (mlp.down_proj,))
+        return self._add_norm(residual, output, next_norm)
 
     def _projected(
         self,
         own: Any,
         normed: torch.Tensor,
-        kind_T: torch.Tensor | None,
-        asking_Q: torch.Tensor | None,
+        index_T: torch.Tensor | None,
+        query_rows_Q: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries of the tokens that ask, keys and values of all."""
-        if asking_Q is None or kind_T is not None:
+        """Queries (Q, H * D) of the needed tokens, keys and values (T, K * D) of all tokens."""
+        if query_rows_Q is None or index_T is not None:
             query, key, value = self._linears(normed, (own.q_proj, own.k_proj, own.v_proj))
         else:
-            (query,) = self._linears(normed.index_select(0, asking_Q), (own.q_proj,))
+            (query,) = self._linears(normed.index_select(0, query_rows_Q), (own.q_proj,))
             key, value = self._linears(normed, (own.k_proj, own.v_proj))
         if hasattr(own, "q_norm"):
             query, key = self._head_norm(query, own.q_norm), self._head_norm(key, own.k_norm)
-        if kind_T is None:
+        if index_T is None:
             return query, key, value
-        query = spread(query, kind_T if asking_Q is None else kind_T[asking_Q])
-        return query, spread(key, kind_T), spread(value, kind_T)
+        query = spread(query, index_T if query_rows_Q is None else index_T[query_rows_Q])
+        return query, spread(key, index_T), spread(value, index_T)
 
-    def _mixes(self, cos: torch.Tensor, sin: torch.Tensor) -> "list[_Mix]":
-        """What mixes the rows of each layer."""
-        count = len(self.backbone.layers)
-        if not can_attend(self.dtype, cos.shape[1]):
-            rotary = Rotary.of(cos, sin, self.backbone.config.num_attention_heads)
+    def _attentions(self, cos: torch.Tensor, sin: torch.Tensor) -> "list[_LayerAttention]":
+        """Attention of each layer; the last one is computed only for rows that are trained."""
+        layers, batch = len(self.backbone.layers), self.batch
+        if not cpu_attention.can_attend(self.dtype, cos.shape[1]):
+            heads = self.backbone.config.num_attention_heads
+            rotary = sdpa_attention.Rotary.of(cos, sin, heads)
 
-            def plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
-                return attend(q, k, v, rotary, s, self.segments)
+            def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
+                return sdpa_attention.attend(q, k, v, rotary, s, self.segments)
 
-            return [*[_Mix(plain)] * (count - 1), _Mix(plain, None, self.batch.indices_N)]
-        skipped, asking_Q, answers_N = asking(self.segments, self.batch.indices_N)
-        turn, few = Turn.of(cos, sin), Turn.of(cos[asking_Q], sin[asking_Q])
-        every = partial(fused_attention.attend, (turn, turn), Layout.of(self.segments))
-        last = partial(fused_attention.attend, (few, turn), Layout.of(self.segments, skipped))
-        return [*[_Mix(every)] * (count - 1), _Mix(last, asking_Q, answers_N)]
+            last = _LayerAttention(attend, None, batch.indices_N)
+            return [*[_LayerAttention(attend)] * (layers - 1), last]
+        skipped, query_rows_Q, output_rows_N = cpu_attention.needed_queries(
+            self.segments, batch.indices_N
+        )
+        rotation = cpu_attention.Rotation.of(cos, sin)
+        few = cpu_attention.Rotation.of(cos[query_rows_Q], sin[query_rows_Q])
+        layout = cpu_attention.Layout.of(self.segments)
+        part = cpu_attention.Layout.of(self.segments, skipped)
+        every = partial(cpu_attention.attend, (rotation, rotation), layout)
+        last = _LayerAttention(
+            partial(cpu_attention.attend, (few, rotation), part), query_rows_Q, output_rows_N
+        )
+        return [*[_LayerAttention(every)] * (layers - 1), last]
 
-    def _is_plain(self, modules: Sequence[Any]) -> bool:
-        """Whether `linears` takes all of them, so that nothing in them is drawn for each row."""
+    def _are_plain(self, modules: Sequence[Any]) -> bool:
+        """Whether `linears` supports all of them: no dropout, so equal rows stay equal."""
         return all(self._parts(module) is not None for module in modules)
 
     def _norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
-        return norm(x, module.weight, module.variance_epsilon, self.dtype)
+        return rms_norm(x, module.weight, module.variance_epsilon, self.dtype)
+
+    @staticmethod
+    def _add_norm(
+        residual: torch.Tensor, x: torch.Tensor, module: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return add_norm(residual, x, module.weight, module.variance_epsilon)
 
     def _head_norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
+        """RMSNorm of each head of x (T, heads * head size), as Qwen3 norms queries and keys."""
         return self._norm(x.view(-1, len(module.weight)), module).view(x.shape)
 
     def _linears(self, x: torch.Tensor, modules: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-        """What several projections make of the same rows."""
-        found = [self._parts(module) for module in modules]
-        parts = [part for part in found if part is not None]
-        if len(parts) == len(found):
+        """Outputs of several projections of the same rows: one node, or the modules themselves."""
+        parts = [part for part in map(self._parts, modules) if part is not None]
+        if len(parts) == len(modules):
             return linears(x, *(each for part in parts for each in part))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return tuple(module(x).to(self.dtype) for module in modules)
 
     def _parts(self, module: Any) -> tuple[Any, ...] | None:
-        """What `linears` takes of a plain layer or of a plain LoRA layer; else None."""
+        """Arguments of `linears` for a plain linear layer, with plain LoRA or none; else None."""
         base = getattr(module, "base_layer", module)
         if type(base) is not torch.nn.Linear or not hasattr(module, "weight"):
             return None
@@ -420,3 +279,87 @@ class _Pass:
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
         casts = self.casts.get(down, self.dtype), self.casts.get(up, self.dtype)
         return (*parts, down, casts[0], up, casts[1], module.scaling[name])
+
+
+def linears(x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
+    """Products of the rows x (T, D) with several matrices (C, D): (T, C) each, in the dtype of x.
+
+    `parts` are `PER_LINEAR` arguments for each matrix.
+    """
+    apply: Any = _Linears.apply
+    outputs: tuple[torch.Tensor, ...] = apply(x, *parts)
+    return outputs
+
+
+def spread(x_UC: torch.Tensor, index_T: torch.Tensor) -> torch.Tensor:
+    """(T, C): row `index_T[t]` of x_UC for each token; gradients are summed in fp32."""
+    apply: Any = _Spread.apply
+    rows_TC: torch.Tensor = apply(x_UC, index_T)
+    return rows_TC
+
+
+class _Linears(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
+        each = [parts[start : start + PER_LINEAR] for start in range(0, len(parts), PER_LINEAR)]
+        copies = [copy for _, copy, *_ in each]
+        ctx.lora = StackedLora.of(
+            [
+                None if scale is None else Adapter(down, up, scale)
+                for _, _, _, _, down, _, up, scale in each
+            ]
+        )
+        down = None if ctx.lora is None else ctx.lora.down(x)
+        ctx.save_for_backward(x, *copies, *([] if down is None else [down]))
+        return tuple(
+            matmul.matmul(x, copy, bias, None if down is None else ctx.lora.up(down, index))
+            for index, (_, copy, bias, *_) in enumerate(each)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+        x, *rest = ctx.saved_tensors
+        copies, rest = rest[: len(grads)], rest[len(grads) :]
+        needs = ctx.needs_input_grad
+        trained = [index for index in range(len(grads)) if needs[1 + index * PER_LINEAR]]
+        grads_of_weights = [grads[index] for index in trained]
+        summed = [list(grads), copies]
+        if rest:
+            grad_down = ctx.lora.grad_down(grads)
+            grads_of_weights.append(grad_down)
+            summed = [[*grads, grad_down], [*copies, ctx.lora.downs_RD]]
+        grad_x = matmul.grad_input(*summed) if needs[0] else None
+        by_weight = matmul.grad_weight(grads_of_weights, x) if grads_of_weights else []
+        downs = ctx.lora.split_grad_downs(by_weight.pop()) if rest else [None] * len(grads)
+        weights = dict(zip(trained, by_weight, strict=True))
+        results: list[torch.Tensor | None] = []
+        for index, (grad, down) in enumerate(zip(grads, downs, strict=True)):
+            bias = grad.sum(0) if needs[3 + index * PER_LINEAR] else None
+            up = None if down is None else ctx.lora.grad_up(grad, rest[0], index)
+            results += [weights.get(index), None, bias, down, None, up, None, None]
+        return grad_x, *results
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_UC: torch.Tensor, index_T: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(index_T)
+        ctx.ids = len(x_UC)
+        return x_UC.index_select(0, index_T)
+
+    @staticmethod
+    def backward(ctx: Any, grad_TC: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (index_T,) = ctx.saved_tensors
+        total_UC = grad_TC.new_zeros(ctx.ids, grad_TC.shape[1], dtype=torch.float32)
+        return total_UC.index_add_(0, index_T, grad_TC.float()).to(grad_TC.dtype), None
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerAttention:
+    """Attention of one layer."""
+
+    attend: _Attend
+    query_rows_Q: torch.Tensor | None = None
+    """Tokens whose queries are computed; None: all."""
+    output_rows_N: torch.Tensor | None = None
+    """Rows of the attention output that later operations need; None: all."""

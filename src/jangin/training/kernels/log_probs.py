@@ -1,7 +1,8 @@
-"""Log-probabilities of given tokens without ever holding all logits, differentiable per token.
+"""Chunked log-probabilities of given tokens, differentiable per token.
 
-Unlike the summed cross-entropy of `loss`, each token may get a gradient of its own: preference
-losses know only after the forward pass how much every answer counts.
+`cross_entropy` returns a sum, whose gradient is known in the forward pass. Preference losses weight
+every answer by a function of its log-probability, so here each token has a gradient of its own, and
+logits are kept or computed again in the backward pass. Runs on every device.
 
 Shapes: N tokens, C of them in a chunk, V vocabulary, D hidden size.
 """
@@ -11,13 +12,13 @@ from typing import Any
 import torch
 
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
-from jangin.training.kernels import matmul as products
-from jangin.training.kernels.cross_entropy import rows_at_once
-from jangin.training.kernels.elementwise import is_fused, log_probabilities, log_probabilities_back
+from jangin.training.kernels import matmul
+from jangin.training.kernels.cross_entropy import chunk_rows
+from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
-class _LinearLogProbabilities(torch.autograd.Function):
-    """(log-probability of each target, 1 where it was the first choice)."""
+class _LinearLogProbs(torch.autograd.Function):
+    """`linear_log_probs`; if `train`, keeps logits of up to `PAIR_LOGITS_BYTES` for backward."""
 
     @staticmethod
     def forward(
@@ -33,16 +34,16 @@ class _LinearLogProbabilities(torch.autograd.Function):
         logp_N = hidden_ND.new_empty(len(targets_N), dtype=size)
         total_N1 = hidden_ND.new_empty((len(targets_N), 1), dtype=size)
         first_N = torch.empty_like(targets_N, dtype=torch.bool)
-        ctx.rows = rows_at_once(weight)
+        ctx.rows = chunk_rows(weight)
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= PAIR_LOGITS_BYTES
-        kept = []
-        for part in _parts(len(targets_N), ctx.rows):
-            logits_CV = products.times(hidden_ND[part].to(dtype), weight)
+        kept_logits = []
+        for part in _chunks(len(targets_N), ctx.rows):
+            logits_CV = matmul.matmul(hidden_ND[part].to(dtype), weight)
             if is_fused(logits_CV):
-                made = log_probabilities(logits_CV, targets_N[part])
-                logp_N[part], total_N1[part, 0], first_N[part] = made
+                results = log_probs(logits_CV, targets_N[part])
+                logp_N[part], total_N1[part, 0], first_N[part] = results
                 if keep:
-                    kept.append(logits_CV)
+                    kept_logits.append(logits_CV)
                 continue
             logits_CV = logits_CV.to(size)
             target_C1 = logits_CV.gather(1, targets_N[part, None])
@@ -50,8 +51,8 @@ class _LinearLogProbabilities(torch.autograd.Function):
             total_N1[part] = logits_CV.logsumexp(1, keepdim=True)
             logp_N[part] = (target_C1 - total_N1[part])[:, 0]
             if keep:
-                kept.append(logits_CV)
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, total_N1, *kept)
+                kept_logits.append(logits_CV)
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, total_N1, *kept_logits)
         ctx.dtype = dtype
         ctx.mark_non_differentiable(first_N)
         return logp_N, first_N
@@ -60,29 +61,29 @@ class _LinearLogProbabilities(torch.autograd.Function):
     def backward(
         ctx: Any, grad_N: torch.Tensor, _grad_first: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
-        hidden_ND, weight_VD, targets_N, total_N1, *kept = ctx.saved_tensors
+        hidden_ND, weight_VD, targets_N, total_N1, *kept_logits = ctx.saved_tensors
         weight = weight_VD.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         grad_weight = None
-        for number, part in enumerate(_parts(len(targets_N), ctx.rows)):
+        for index, part in enumerate(_chunks(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
-            grad_CV = kept[number] if kept else products.times(hidden_CD, weight)
+            grad_CV = kept_logits[index] if kept_logits else matmul.matmul(hidden_CD, weight)
             if is_fused(grad_CV):
-                log_probabilities_back(grad_CV, targets_N[part], total_N1[part, 0], grad_N[part])
+                log_probs_backward(grad_CV, targets_N[part], total_N1[part, 0], grad_N[part])
             else:
                 grad_C1 = grad_N[part, None]
                 # d log p(target) / d logit = (1 for the target) - probability
                 grad_CV = (grad_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
                 grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
             if grad_hidden is not None:
-                grad_hidden[part] = products.back([grad_CV], [weight])
+                grad_hidden[part] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = products.outer([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
+                part_VD = matmul.grad_weight([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
                 grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
         return grad_hidden, grad_weight, None, None, None
 
 
-def _parts(count: int, rows: int) -> list[slice]:
+def _chunks(count: int, rows: int) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, count, rows)]
 
 
@@ -92,13 +93,16 @@ def linear_log_probs(
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log p of each target, whether it was the first choice); matrices multiply in `dtype`.
+    """Log-probabilities of int64 targets under `softmax(hidden @ weight.T)`.
 
-    May be differentiated once.
+    Returns:
+        log p (N), fp32 or float64 as `dtype` promotes, differentiable once; whether no logit
+        exceeds the target's (N) bool. `dtype` is that of the matrix products.
+
     """
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        apply: Any = _LinearLogProbabilities.apply
+        apply: Any = _LinearLogProbs.apply
         logp_N, first_N = apply(hidden_ND, weight_VD, targets_N, dtype, train)
     return logp_N, first_N
 
@@ -106,7 +110,7 @@ def linear_log_probs(
 def logits_log_probs(
     logits_NV: torch.Tensor, targets_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from ready logits, for families that change them after the head."""
+    """`linear_log_probs` of given logits, for families that modify them after the head."""
     size = torch.promote_types(logits_NV.dtype, torch.float32)
     target_N = logits_NV.to(size).log_softmax(1).gather(1, targets_N[:, None])[:, 0]
     peak_N = logits_NV.detach().amax(1)

@@ -1,10 +1,11 @@
-"""Low-rank adapters of projections that share their rows, side by side.
+"""LoRA (arXiv:2106.09685) for projections with a shared input.
 
-Products with a few columns cost as much as products with many. So all down projections of the same
-rows are one product, and what an adapter adds to its projection is added where that is computed.
+A product with few columns costs as much as one with many. So the down projections of all adapters
+on the same input are stacked into one matrix and one product, and each adapter's up projection is
+summed into the product of its own projection (`matmul.matmul`).
 
-Shapes: T tokens, D columns of the rows, C columns of a projection, S ranks of one adapter, R ranks
-of all, each with its room.
+Shapes: T tokens, D input features, C output features of a projection, S ranks of one adapter,
+R ranks of all adapters, each padded with zeros to a multiple of 8 and their sum to one of 32.
 """
 
 from collections.abc import Sequence
@@ -12,95 +13,96 @@ from dataclasses import dataclass
 
 import torch
 
-from jangin.training.kernels import matmul as products
-from jangin.training.kernels.matmul import Low
+from jangin.training.kernels import matmul
+from jangin.training.kernels.matmul import LowRank
 
-_ROOM, _GRAIN = 8, 32
-"""Each adapter begins at a multiple of the one, and all together are one of the other."""
+_RANK_GRAIN, _GRAIN = 8, 32
+"""Each adapter's ranks are padded to a multiple of the first, R to one of the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Both matrices in the type in which they multiply."""
+    """One LoRA adapter, both matrices in the dtype of the matrix products."""
 
     down_SD: torch.Tensor
     up_CS: torch.Tensor
-    """Not multiplied with the scale."""
+    """Without the scale."""
     scale: float
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
+class StackedLora:
     """Adapters of several projections; None for a projection that has none."""
 
     adapters: tuple[Adapter | None, ...]
     starts: tuple[int, ...]
-    """Where each adapter's ranks begin."""
+    """First row of each adapter in `downs_RD`."""
     downs_RD: torch.Tensor
+    """All down projections; padding rows are zero."""
 
     @classmethod
-    def of(cls, adapters: Sequence[Adapter | None]) -> "SideBySide | None":
-        """None where no projection has an adapter."""
+    def of(cls, adapters: Sequence[Adapter | None]) -> "StackedLora | None":
+        """Stack the adapters (None: that projection has none); None if there is no adapter."""
         ranks = [len(each.down_SD) if each else 0 for each in adapters]
-        rooms = [-(-rank // _ROOM) * _ROOM for rank in ranks]
-        starts = [sum(rooms[:place]) for place in range(len(rooms))]
+        widths = [-(-rank // _RANK_GRAIN) * _RANK_GRAIN for rank in ranks]
+        starts = [sum(widths[:index]) for index in range(len(widths))]
         own = [each for each in adapters if each is not None]
         if not own:
             return None
         first = own[0].down_SD
-        downs_RD = first.new_zeros(-(-sum(rooms) // _GRAIN) * _GRAIN, first.shape[1])
+        downs_RD = first.new_zeros(-(-sum(widths) // _GRAIN) * _GRAIN, first.shape[1])
         for each, start in zip(adapters, starts, strict=True):
             if each is not None:
                 downs_RD[start : start + len(each.down_SD)] = each.down_SD
         return cls(tuple(adapters), tuple(starts), downs_RD)
 
-    def low(self, x_TD: torch.Tensor) -> torch.Tensor:
-        """(T, R): the rows, projected down by all."""
-        return products.times(x_TD, self.downs_RD)
+    def down(self, x_TD: torch.Tensor) -> torch.Tensor:
+        """(T, R): x projected by all down projections."""
+        return matmul.matmul(x_TD, self.downs_RD)
 
-    def added(self, low_TR: torch.Tensor, place: int) -> Low | None:
-        """What one projection's adapter adds to it."""
-        adapter = self.adapters[place]
+    def up(self, down_TR: torch.Tensor, index: int) -> LowRank | None:
+        """The term that adapter `index` adds to its projection; down_TR is the result of `down`."""
+        adapter = self.adapters[index]
         if adapter is None:
             return None
-        room = -(-adapter.up_CS.shape[1] // _ROOM) * _ROOM
-        up_CS = adapter.up_CS.new_zeros(len(adapter.up_CS), room)
+        width = -(-adapter.up_CS.shape[1] // _RANK_GRAIN) * _RANK_GRAIN
+        up_CS = adapter.up_CS.new_zeros(len(adapter.up_CS), width)
         up_CS[:, : adapter.up_CS.shape[1]] = adapter.up_CS * adapter.scale
-        return Low(low_TR, self.starts[place], up_CS)
+        return LowRank(down_TR, self.starts[index], up_CS)
 
-    def inner(self, grads_TC: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(T, R): the gradient of `low`."""
+    def grad_down(self, grads_TC: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(T, R): gradient of the result of `down` from those (T, C) of the projections."""
         ranks, own, wide = len(self.downs_RD), [], []
-        tiled = products.is_tiled(grads_TC[0], ranks)
-        made_TR = grads_TC[0].new_zeros(len(grads_TC[0]), ranks)
+        tiled = matmul.is_tiled(grads_TC[0], ranks)
+        grad_TR = grads_TC[0].new_zeros(len(grads_TC[0]), ranks)
         for grad_TC, adapter, start in zip(grads_TC, self.adapters, self.starts, strict=True):
             if adapter is None:
                 continue
             up_CS = adapter.up_CS * adapter.scale
             stop = start + up_CS.shape[1]
             if not tiled:
-                made_TR[:, start:stop] = grad_TC @ up_CS
+                grad_TR[:, start:stop] = grad_TC @ up_CS
                 continue
-            # Columns of tiles are there in any case: all adapters' products are one sum.
+            # A tile computes 32 columns in any case, so one sum over padded matrices is cheapest.
             up_CR = up_CS.new_zeros(len(up_CS), ranks)
             up_CR[:, start:stop] = up_CS
             wide.append(up_CR)
             own.append(grad_TC)
-        return products.back(own, wide) if tiled else made_TR
+        return matmul.grad_input(own, wide) if tiled else grad_TR
 
-    def down_grads(self, grad_RD: torch.Tensor) -> list[torch.Tensor | None]:
-        """Each adapter's own rows."""
+    def split_grad_downs(self, grad_RD: torch.Tensor) -> list[torch.Tensor | None]:
+        """Views of each adapter's rows (S, D) in the gradient of `downs_RD`; None without one."""
         return [
             None if adapter is None else grad_RD[start : start + len(adapter.down_SD)]
             for adapter, start in zip(self.adapters, self.starts, strict=True)
         ]
 
-    def up_grad(self, grad_TC: torch.Tensor, low_TR: torch.Tensor, place: int) -> torch.Tensor:
-        """(C, S): the gradient of one up projection."""
-        adapter, start = self.adapters[place], self.starts[place]
+    def grad_up(self, grad_TC: torch.Tensor, down_TR: torch.Tensor, index: int) -> torch.Tensor:
+        """(C, S): gradient of up projection `index`; down_TR is the result of `down`."""
+        adapter, start = self.adapters[index], self.starts[index]
         if adapter is None:
-            raise ValueError(place)
+            raise ValueError(f"projection {index} has no adapter")
         stop = start + adapter.up_CS.shape[1]
         first, last = start // _GRAIN * _GRAIN, -(-stop // _GRAIN) * _GRAIN
-        (grad_CR,) = products.outer([grad_TC], low_TR[:, first:last].contiguous())
+        (grad_CR,) = matmul.grad_weight([grad_TC], down_TR[:, first:last].contiguous())
         return grad_CR[:, start - first : stop - first] * adapter.scale

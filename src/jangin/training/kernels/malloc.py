@@ -1,7 +1,7 @@
-"""What the C library does with memory that a batch has freed.
+"""glibc malloc tuning: keep freed memory for the next batch.
 
-glibc gives the end of the heap back to the system as soon as it is free, and asks for it again
-with the next batch, page by page: 2 % of a step on a CPU.
+By default glibc returns free memory at the end of the heap to the system, and the next batch pays a
+page fault for every page of it: 2 % of a training step on a CPU.
 """
 
 import ctypes
@@ -9,17 +9,16 @@ import ctypes
 from jangin.models.device import are_kernels_enabled
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Of mallopt, in glibc's malloc.h."""
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), from glibc's malloc.h."""
 _KEPT_BYTES = 512 * 2**20
 _MAPPED_BYTES = 32 * 2**20
-"""The largest that glibc takes: larger blocks are not of the heap, and go back at once."""
+"""glibc's maximum on 64 bits: larger blocks are mapped and returned when freed."""
 
 
 def tune_malloc() -> bool:
-    """Keep up to half a gigabyte of freed memory; False where that was not done.
+    """Let the process keep up to 512 MiB of freed heap; peak memory does not change.
 
-    It is not done with another C library than glibc, or where the kernels are off. The largest
-    amount of memory in use does not change, only what is kept between two peaks.
+    Returns False, without effect, if the C library is not glibc or the kernels are off.
     """
     if not are_kernels_enabled():
         return False
@@ -27,6 +26,6 @@ def tune_malloc() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    wanted = {_TRIM_THRESHOLD: _KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES}
-    taken = [int(mallopt(name, value)) for name, value in wanted.items()]
-    return all(taken)
+    options = {_TRIM_THRESHOLD: _KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES}
+    accepted = [int(mallopt(name, value)) for name, value in options.items()]
+    return all(accepted)

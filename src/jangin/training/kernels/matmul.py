@@ -1,11 +1,11 @@
-"""Products of bf16 matrices on a CPU: our own tiles where they are faster, else torch's.
+"""bf16 matrix products on a CPU: our AVX512_BF16 microkernel where it is faster, else oneDNN.
 
-oneDNN reaches 85 % of what an AVX512_BF16 core can do with the shapes of a small model, and gives
-the gradient of a weight in bf16, which then has to be widened and added; tiles reach 95 %, in fp32.
-Where the CPU has AMX, oneDNN's products are several times as fast as any from AVX512.
+With the shapes of a small model oneDNN reaches 85 % of the peak of an AVX512_BF16 core, and returns
+weight gradients in bf16, which then have to be converted and summed; our tiles reach 95 % and
+return fp32. On a CPU with AMX oneDNN is several times as fast as any AVX512 code, so torch runs.
 
-Shapes: T rows, C columns of a weight's product, D columns of its rows, R ranks of several
-low-rank adapters, S of one.
+Shapes: T rows, D input features, C output features, R ranks of stacked LoRA adapters, S ranks of
+one adapter.
 """
 
 from collections.abc import Sequence
@@ -19,102 +19,113 @@ import torch
 from torch.nn.functional import linear
 
 from jangin.models.device import uses_bf16_tiles
-from jangin.training.kernels.elementwise import halves, is_fused, numbers, share
+from jangin.training.kernels.elementwise import as_numpy, as_uint16, is_fused, parallel_for
 
 LEAST_ROWS = 256
-"""With fewer, laying out the weight takes longer than tiles save."""
+"""With fewer rows, repacking the weight costs more than the tiles save."""
 _GRAIN, _ROWS = 32, 8
+"""Columns and rows of a tile."""
 _MOST_SUMMED = 4
+"""Products that the compiled `grad_input` sums in one pass."""
 
 
 @lru_cache(maxsize=1)
 def kernels() -> Any:
-    """The compiled kernels; compiling takes seconds, once on a machine."""
-    from jangin.training.kernels.numba import matmul as product_kernels
+    """The module of compiled loops; the first import on a machine compiles for some seconds."""
+    from jangin.training.kernels.numba import matmul as compiled
 
-    return product_kernels
-
-
-def _words(x: torch.Tensor) -> npt.NDArray[np.int32]:
-    made: npt.NDArray[np.int32] = x.detach().contiguous().view(torch.int32).numpy()
-    return made
+    return compiled
 
 
-def is_tiled(rows: torch.Tensor, *wide: int) -> bool:
-    """Whether products of such rows with matrices of these dimensions are made of tiles."""
-    return len(rows) >= LEAST_ROWS and _fills_tiles(rows, *wide)
+def _as_words(x: torch.Tensor) -> npt.NDArray[np.int32]:
+    """bf16 (T, D) as int32 (T, D / 2): two neighbours of a row in a word; view if contiguous."""
+    array: npt.NDArray[np.int32] = x.detach().contiguous().view(torch.int32).numpy()
+    return array
 
 
-def _fills_tiles(rows: torch.Tensor, *wide: int) -> bool:
+def is_tiled(rows: torch.Tensor, *sizes: int) -> bool:
+    """Whether tiles compute the product of rows (T, ...) with matrices of these dimensions."""
+    return len(rows) >= LEAST_ROWS and _fills_tiles(rows, *sizes)
+
+
+def _fills_tiles(rows: torch.Tensor, *sizes: int) -> bool:
     fits = is_fused(rows) and len(rows) >= _ROWS
-    return fits and not any(size % _GRAIN for size in wide) and uses_bf16_tiles()
+    return fits and not any(size % _GRAIN for size in sizes) and uses_bf16_tiles()
 
 
 @dataclass(frozen=True, slots=True)
-class Low:
-    """What a low-rank adapter adds to a product: `low[:, at:at + S] @ up.T`."""
+class LowRank:
+    """A LoRA term to add to a product: `down[:, start : start + S] @ up.T`."""
 
-    low_TR: torch.Tensor
-    """Of several adapters side by side."""
-    at: int
-    """Even."""
+    down_TR: torch.Tensor
+    """Rows after the down projections of several adapters."""
+    start: int
+    """First rank of this adapter; even, as kernels read words of two bf16."""
     up_CS: torch.Tensor
 
 
-def times(
+def matmul(
     x_TD: torch.Tensor,
     weight_CD: torch.Tensor,
     bias_C: torch.Tensor | None = None,
-    adapter: Low | None = None,
+    adapter: LowRank | None = None,
 ) -> torch.Tensor:
-    """(T, C): x @ weight.T + bias, and what the adapter adds."""
+    """X @ weight.T + bias + the adapter's term: (T, C) in the dtype of x.
+
+    weight_CD has the dtype of x, bias_C any float dtype. Tiles sum in fp32 and round once.
+    """
     if not is_tiled(x_TD, *weight_CD.shape):
-        made_TC = linear(x_TD, weight_CD, None if bias_C is None else bias_C.to(x_TD.dtype))
+        out_TC = linear(x_TD, weight_CD, None if bias_C is None else bias_C.to(x_TD.dtype))
         if adapter is not None:
-            last = adapter.at + adapter.up_CS.shape[1]
-            made_TC.addmm_(adapter.low_TR[:, adapter.at : last], adapter.up_CS.T)
-        return made_TC
-    made_TC = x_TD.new_empty(len(x_TD), len(weight_CD))
-    bias = np.zeros(len(weight_CD), np.float32) if bias_C is None else numbers(bias_C.float())
-    nothing = np.empty((0, 0), np.int32)
-    more: tuple[Any, ...] = nothing, 0, nothing
+            last = adapter.start + adapter.up_CS.shape[1]
+            out_TC.addmm_(adapter.down_TR[:, adapter.start : last], adapter.up_CS.T)
+        return out_TC
+    out_TC = x_TD.new_empty(len(x_TD), len(weight_CD))
+    bias = np.zeros(len(weight_CD), np.float32) if bias_C is None else as_numpy(bias_C.float())
+    empty = np.empty((0, 0), np.int32)
+    lora: tuple[Any, ...] = empty, 0, empty
     if adapter is not None:
-        more = _words(adapter.low_TR), adapter.at // 2, _words(adapter.up_CS)
-    given = _words(x_TD), _words(weight_CD), bias, *more, halves(made_TC)
-    share(len(x_TD), _ROWS, partial(kernels().times, *given))
-    return made_TC
+        lora = _as_words(adapter.down_TR), adapter.start // 2, _as_words(adapter.up_CS)
+    arguments = _as_words(x_TD), _as_words(weight_CD), bias, *lora, as_uint16(out_TC)
+    parallel_for(len(x_TD), _ROWS, partial(kernels().matmul, *arguments))
+    return out_TC
 
 
-def back(grads_TC: Sequence[torch.Tensor], weights_CD: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(T, D): the sum of each grad @ weight."""
+def grad_input(
+    grads_TC: Sequence[torch.Tensor], weights_CD: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Gradient of the shared input: the sum of grad @ weight over the pairs, (T, D).
+
+    In the dtype of the gradients; each grad is (T, C), its weight (C, D).
+    """
     sizes = [size for weight in weights_CD for size in weight.shape]
     if len(grads_TC) > _MOST_SUMMED or not is_tiled(grads_TC[0], *sizes):
         pairs = list(zip(grads_TC, weights_CD, strict=True))
-        made_TD = pairs[0][0] @ pairs[0][1]
+        grad_TD = pairs[0][0] @ pairs[0][1]
         for grad_TC, weight_CD in pairs[1:]:
-            made_TD.addmm_(grad_TC, weight_CD)
-        return made_TD
-    made_TD = grads_TC[0].new_empty(len(grads_TC[0]), weights_CD[0].shape[1])
-    given: list[Any] = []
-    for place in range(_MOST_SUMMED):
-        if place < len(grads_TC):
-            given += [_words(grads_TC[place]), halves(weights_CD[place])]
+            grad_TD.addmm_(grad_TC, weight_CD)
+        return grad_TD
+    grad_TD = grads_TC[0].new_empty(len(grads_TC[0]), weights_CD[0].shape[1])
+    arguments: list[Any] = []
+    for index in range(_MOST_SUMMED):
+        if index < len(grads_TC):
+            arguments += [_as_words(grads_TC[index]), as_uint16(weights_CD[index])]
         else:
-            given += [np.empty((0, 0), np.int32), np.empty((0, 0), np.uint16)]
-    share(len(made_TD), _ROWS, partial(kernels().back, *given, halves(made_TD)))
-    return made_TD
+            arguments += [np.empty((0, 0), np.int32), np.empty((0, 0), np.uint16)]
+    parallel_for(len(grad_TD), _ROWS, partial(kernels().grad_input, *arguments, as_uint16(grad_TD)))
+    return grad_TD
 
 
-def outer(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Tensor]:
-    """(C, D) of each grad: grad.T @ x, in fp32 from tiles, else in the type of x."""
+def grad_weight(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Tensor]:
+    """grad.T @ x for each grad (T, C): (C, D), fp32 from tiles, else in the dtype of x."""
     if not _fills_tiles(x_TD, x_TD.shape[1], *(grad.shape[1] for grad in grads_TC)):
         return [grad_TC.T @ x_TD for grad_TC in grads_TC]
-    laid = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
-    kernels().lay_rows(halves(x_TD), laid)
-    found = []
+    packed = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
+    kernels().pack_rows(as_uint16(x_TD), packed)
+    results = []
     for grad_TC in grads_TC:
-        made_CD = torch.empty(grad_TC.shape[1], x_TD.shape[1])
-        given = halves(grad_TC), laid, made_CD.numpy()
-        share(grad_TC.shape[1], _GRAIN, partial(kernels().outer, *given))
-        found.append(made_CD)
-    return found
+        grad_CD = torch.empty(grad_TC.shape[1], x_TD.shape[1])
+        arguments = as_uint16(grad_TC), packed, grad_CD.numpy()
+        parallel_for(grad_TC.shape[1], _GRAIN, partial(kernels().grad_weight, *arguments))
+        results.append(grad_CD)
+    return results

@@ -1,1 +1,1 @@
-"""Compiled loops of the CPU kernels."""
+"""Compiled loops (numba) behind `training/kernels`."""

@@ -1,7 +1,20 @@
-"""The steps of which `attention_kernels` are made; they come in the words of that file.
+"""Segment attention in bf16, forward and backward in blocks of queries, with rotary embedding.
 
-Places are counted in arrays of one dimension, as numba looks behind the end for those that could be
-negative and then makes no vectors.
+The algorithm is FlashAttention's recomputation (arXiv:2205.14135, 2307.08691) without its online
+softmax: a block of queries sees all of its keys at once, only the log-sum-exp of each query is
+kept, and the backward pass computes the weights again. Importing this file compiles it once.
+
+A span is a row of seven int64: first query, number of queries, number of keys before the first
+query's own, first token of the stem, its length, first token of the branch, its length. Its keys
+are the stem's tokens, then the branch's; query i sees the first (span[2] + i + 1) of them.
+
+Conventions: bf16 values are uint16 bits; a word is an int32 of two bf16 values, the first in the
+low half. Helpers take flat C-contiguous arrays and row-major shapes are given as (rows, columns).
+Arguments named `target`, `rows`, `c` and those called outputs are written in place; the caller
+allocates them. Indices are cast to unsigned, since numba checks for negative ones (which count from
+the end) and then does not vectorise.
+
+Shapes: T tokens, Q queries, H query heads, K key/value heads, D head size.
 """
 
 from typing import Any
@@ -9,133 +22,162 @@ from typing import Any
 import numpy as np
 
 from jangin.training.kernels.numba.elementwise import (
+    Bf16,
     Floats,
-    Halves,
-    Places,
+    Indices,
     Words,
     compiled,
     exp,
-    narrow,
-    part,
-    step,
-    wide,
+    helper,
+    inlined,
+    to_bf16,
+    to_fp32,
 )
-from jangin.training.kernels.numba.tile import COLUMNS, ROWS, pairs, require_bf16_tiles, tile
+from jangin.training.kernels.numba.tile import COLUMNS, ROWS, interleave, require_bf16_tiles, tile
 
 require_bf16_tiles()
 
 BLOCK = 64
 """Queries at a time."""
 WIDTH = 64
-"""Rows of scores are multiples of this wide: the rests of vectors that LLVM leaves cost more."""
+"""Rows of scores are padded to a multiple of this: LLVM's scalar remainder loops cost more."""
 _ZERO, _ONE, _NOTHING = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 _LEAST = np.int32(-(2**31) + 1)
 
 
-@part
-def up(count: int, grain: int) -> int:
-    """A multiple of `grain`."""
+@inlined
+def round_up(count: int, grain: int) -> int:
+    """`count` rounded up to a multiple of `grain`."""
     return (count + grain - 1) // grain * grain
 
 
-@part
-def _at(place: int) -> np.uint64:
-    """A place that is not negative."""
-    return np.uint64(place)
+@inlined
+def _unsigned(index: int) -> np.uint64:
+    """An index that is not negative, as uint64."""
+    return np.uint64(index)
 
 
-@part
-def _token(span: Places, key: int) -> int:
-    """Where a span's key stands in the row."""
-    place = span[3] + key if key < span[4] else span[5] + key - span[4]
-    return int(place)
+@inlined
+def _token_of_key(span: Indices, key: int) -> int:
+    """Token of the row (T) that is key number `key` of the span."""
+    index = span[3] + key if key < span[4] else span[5] + key - span[4]
+    return int(index)
 
 
-@part
-def _turn(
-    x: Halves, at: int, cos: Floats, sin: Floats, turn: int, half: int, made: Halves, to: int
+@inlined
+def _rotate(
+    x: Bf16, at: int, cos: Floats, sin: Floats, rotation: int, half: int, target: Bf16, to: int
 ) -> None:
-    """Rotate one head of one token, which begins at `at`, by what stands from `turn` on."""
+    """Rotary embedding of one head of one token.
+
+    Reads 2 * half values of x from `at`, and `half` values of cos and sin from `rotation`; writes
+    2 * half values to `target` from `to`.
+    """
     for column in range(half):
-        left, right = wide(x[_at(at + column)]), wide(x[_at(at + half + column)])
-        c, s = cos[_at(turn + column)], sin[_at(turn + column)]
-        made[_at(to + column)] = narrow(left * c - right * s)
-        made[_at(to + half + column)] = narrow(right * c + left * s)
+        left, right = to_fp32(x[_unsigned(at + column)]), to_fp32(x[_unsigned(at + half + column)])
+        c, s = cos[_unsigned(rotation + column)], sin[_unsigned(rotation + column)]
+        target[_unsigned(to + column)] = to_bf16(left * c - right * s)
+        target[_unsigned(to + half + column)] = to_bf16(right * c + left * s)
 
 
-@part
-def _turn_back(
-    x: Floats, at: int, cos: Floats, sin: Floats, turn: int, half: int, made: Halves, to: int
+@inlined
+def _rotate_inverse(
+    x: Floats, at: int, cos: Floats, sin: Floats, rotation: int, half: int, target: Bf16, to: int
 ) -> None:
-    """Rotate a head's gradient back."""
+    """The inverse of `_rotate`, for a gradient x in fp32; writes bf16 to `target`."""
     for column in range(half):
-        left, right = x[_at(at + column)], x[_at(at + half + column)]
-        c, s = cos[_at(turn + column)], sin[_at(turn + column)]
-        made[_at(to + column)] = narrow(left * c + right * s)
-        made[_at(to + half + column)] = narrow(right * c - left * s)
+        left, right = x[_unsigned(at + column)], x[_unsigned(at + half + column)]
+        c, s = cos[_unsigned(rotation + column)], sin[_unsigned(rotation + column)]
+        target[_unsigned(to + column)] = to_bf16(left * c + right * s)
+        target[_unsigned(to + half + column)] = to_bf16(right * c - left * s)
 
 
-@part
-def _copy(x: Halves, at: int, count: int, made: Halves, to: int) -> None:
+@inlined
+def _copy(x: Bf16, at: int, count: int, target: Bf16, to: int) -> None:
+    """Copy `count` values of x from `at` to `target` from `to`."""
     for column in range(count):
-        made[_at(to + column)] = x[_at(at + column)]
+        target[_unsigned(to + column)] = x[_unsigned(at + column)]
 
 
-@part
-def _clear(x: Halves, first: int, last: int) -> None:
-    for place in range(first, last):
-        x[_at(place)] = np.uint16(0)
+@inlined
+def _clear(x: Bf16, first: int, last: int) -> None:
+    """Write zeros to x[first:last]."""
+    for index in range(first, last):
+        x[_unsigned(index)] = np.uint16(0)
 
 
-@step
-def lie(rows: Halves, count: int, size: int, made: Words) -> None:
-    """Words of neighbouring rows; `count` is even."""
-    for place in range(0, count, 2):
+@helper
+def pack_rows(rows: Bf16, count: int, size: int, target: Words) -> None:
+    """Interleave rows 2i and 2i + 1 of `rows` (count, size) into words.
+
+    `count` is even and `size` a multiple of 32. Writes `target` (count / 2, size): word (i, j) is
+    (rows[2i, j], rows[2i + 1, j]).
+    """
+    for index in range(0, count, 2):
         for left in range(0, size, COLUMNS):
-            at = place * size + left
-            pairs(rows, at, at + size, made, place // 2 * size + left, ROWS)
+            at = index * size + left
+            interleave(rows, at, at + size, target, index // 2 * size + left, ROWS)
 
 
-@step
-def lay_keys(
-    x: Halves, wide_: int, at: int, size: int, cos: Floats, sin: Floats, turn: bool, span: Places,
-    rows: Halves,
+@helper
+def load_keys(
+    x: Bf16, row_size: int, at: int, size: int, cos: Floats, sin: Floats, rotation: bool,
+    span: Indices, rows: Bf16,
 ) -> None:  # fmt: skip
-    """One head of a span's keys, rotated if `turn`, and zeros behind them."""
+    """Copy one head of a span's keys or values into `rows` (keys, size), rotated if `rotation`.
+
+    x is (T, row_size) and the head begins at column `at`; cos and sin are (T, size / 2). Rows up to
+    the next multiple of `WIDTH` become zero.
+    """
     count = span[4] + span[6]
     for key in range(count):
-        token = _token(span, key)
-        if turn:
-            _turn(x, token * wide_ + at, cos, sin, token * (size // 2), size // 2, rows, key * size)
+        token = _token_of_key(span, key)
+        if rotation:
+            _rotate(
+                x, token * row_size + at, cos, sin, token * (size // 2), size // 2, rows, key * size
+            )
         else:
-            _copy(x, token * wide_ + at, size, rows, key * size)
-    _clear(rows, count * size, up(count, WIDTH) * size)
+            _copy(x, token * row_size + at, size, rows, key * size)
+    _clear(rows, count * size, round_up(count, WIDTH) * size)
 
 
-@step
-def stand(rows: Words, count: int, words: int, made: Words) -> None:
-    """Rows of words as columns."""
+@helper
+def transpose(rows: Words, count: int, words: int, target: Words) -> None:
+    """Transpose words: `rows` (count, words) into `target` (words, count)."""
     for row in range(count):
         for word in range(words):
-            made[_at(word * count + row)] = rows[_at(row * words + word)]
+            target[_unsigned(word * count + row)] = rows[_unsigned(row * words + word)]
 
 
-@step
-def scores_of(a: Words, words: int, b: Words, keys: int, high: int, seen: int, c: Floats) -> None:
-    """Products of `high` rows with as many columns as each sees; the first sees `seen`."""
-    for top in range(0, high, ROWS):
-        for left in range(0, min(up(seen + top + ROWS - 1, COLUMNS), keys), COLUMNS):
+@helper
+def causal_scores(
+    a: Words, words: int, b: Words, keys: int, padded: int, visible: int, c: Floats
+) -> None:
+    """Dot products of queries and keys, c (padded, keys) in fp32, for visible keys only.
+
+    a is (padded, words) queries, b is (words, keys) transposed keys, both words along the head
+    size. Row i sees visible + i keys; columns beyond, up to the next tile, are computed and
+    meaningless, later ones are not written.
+    """
+    for top in range(0, padded, ROWS):
+        for left in range(0, min(round_up(visible + top + ROWS - 1, COLUMNS), keys), COLUMNS):
             tile(
                 a, top * words, words, 1, b, left, keys, words,
                 c, top * keys + left, keys, 0, c, 0, 0,
             )  # fmt: skip
 
 
-@step
-def mix(a: Words, keys: int, b: Words, size: int, high: int, seen: int, c: Floats) -> None:
-    """Products of `high` rows of weights with rows of size `size`, into c."""
-    for top in range(0, high, ROWS):
-        words = min(up(seen + top + ROWS - 1, COLUMNS), keys) // 2
+@helper
+def weighted_sum(
+    a: Words, keys: int, b: Words, size: int, padded: int, visible: int, c: Floats
+) -> None:
+    """Weights times values: a (padded, keys) @ b (keys, size) into c (padded, size) in fp32.
+
+    a is words along the keys (padded, keys / 2), b is packed by `pack_rows`. Reads only the keys
+    that a tile's rows can see.
+    """
+    for top in range(0, padded, ROWS):
+        words = min(round_up(visible + top + ROWS - 1, COLUMNS), keys) // 2
         for left in range(0, size, COLUMNS):
             tile(
                 a, top * keys // 2, keys // 2, 1, b, left, size, words,
@@ -143,170 +185,214 @@ def mix(a: Words, keys: int, b: Words, size: int, high: int, seen: int, c: Float
             )  # fmt: skip
 
 
-@part
+@inlined
 def _rank(bits: np.int32) -> np.int32:
-    """An integer that orders as the number with these bits does: maxima of these are vectors."""
+    """An int32 that orders like the fp32 number with these bits, NaN at the ends.
+
+    A maximum of integers is vectorised, a maximum of floats that respects NaN is not.
+    """
     return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@part
-def _weigh(
-    scores: Floats, at: int, end: int, seen: int, scaling: float, weights: Halves
+@inlined
+def _softmax_row(
+    scores: Floats, at: int, end: int, visible: int, scaling: float, weights: Bf16
 ) -> np.float32:
-    """Scores to weights, zero for all but `seen`; the log of the sum that they were divided by."""
-    for place in range(seen, end):
-        scores[_at(at + place)] = _NOTHING
-    bits, most = scores.view(np.int32), _LEAST
-    for place in range(end):
-        most = max(most, _rank(bits[_at(at + place)]))
-    peak, mass = np.int32(_rank(most)).view(np.float32), _ZERO
-    for place in range(end):
-        value = exp((scores[_at(at + place)] - peak) * scaling)
-        scores[_at(at + place)] = value
+    """Softmax of one row of scores times `scaling`; returns its log-sum-exp.
+
+    Overwrites scores[at : at + end] and writes the weights in bf16 to the same place of `weights`,
+    zero from `visible` on.
+    """
+    for index in range(visible, end):
+        scores[_unsigned(at + index)] = _NOTHING
+    bits, largest = scores.view(np.int32), _LEAST
+    for index in range(end):
+        largest = max(largest, _rank(bits[_unsigned(at + index)]))
+    peak, mass = np.int32(_rank(largest)).view(np.float32), _ZERO
+    for index in range(end):
+        value = exp((scores[_unsigned(at + index)] - peak) * scaling)
+        scores[_unsigned(at + index)] = value
         mass += value
-    share = _ONE / mass
-    for place in range(end):
-        weights[_at(at + place)] = narrow(scores[_at(at + place)] * share)
-    _clear(weights, at + seen, at + end)
+    inverse_mass = _ONE / mass
+    for index in range(end):
+        weights[_unsigned(at + index)] = to_bf16(scores[_unsigned(at + index)] * inverse_mass)
+    _clear(weights, at + visible, at + end)
     return np.float32(peak * scaling + np.log(mass))
 
 
-@step
+@helper
 def softmax(
-    scores: Floats, keys: int, rows: int, high: int, seen: int, scaling: float,
-    weights: Halves, logs: Floats,
+    scores: Floats, keys: int, rows: int, padded: int, visible: int, scaling: float,
+    weights: Bf16, logs: Floats,
 ) -> None:  # fmt: skip
-    """Of a block's rows; the first sees `seen` keys, and those from `rows` on get zeros."""
-    for row in range(high):
-        end = min(up(seen + row - row % ROWS + ROWS - 1, WIDTH), keys)
+    """Softmax of a block's scores (padded, keys) into `weights`, same shape, in bf16.
+
+    Row i sees visible + i keys. Rows from `rows` on are padding and get zeros. Writes the
+    log-sum-exp of each row to `logs` (rows). Overwrites `scores`.
+    """
+    for row in range(padded):
+        end = min(round_up(visible + row - row % ROWS + ROWS - 1, WIDTH), keys)
         if row < rows:
-            logs[row] = _weigh(scores, row * keys, end, seen + row, scaling, weights)
+            logs[row] = _softmax_row(scores, row * keys, end, visible + row, scaling, weights)
         else:
             _clear(weights, row * keys, row * keys + end)
 
 
-@step
-def turn_block(
-    query: Halves, asked: int, wide_: int, head: int, size: int, cos: Floats, sin: Floats,
-    count: int, high: int, turned: Halves,
+@helper
+def rotate_block(
+    query: Bf16, first_query: int, row_size: int, head: int, size: int, cos: Floats, sin: Floats,
+    count: int, padded: int, rotated: Bf16,
 ) -> None:  # fmt: skip
-    """A block of queries by themselves, rotated, and zeros behind them."""
+    """Copy one head of `count` queries into `rotated` (padded, size), rotated, zero-padded.
+
+    query is (Q, row_size); cos and sin are (Q, size / 2).
+    """
     for row in range(count):
-        token = asked + row
-        _turn(
-            query, token * wide_ + head * size, cos, sin, token * (size // 2), size // 2,
-            turned, row * size,
+        token = first_query + row
+        _rotate(
+            query, token * row_size + head * size, cos, sin, token * (size // 2), size // 2,
+            rotated, row * size,
         )  # fmt: skip
-    _clear(turned, count * size, high * size)
+    _clear(rotated, count * size, padded * size)
 
 
-@step
-def turn_block_back(
-    x: Floats, size: int, cos: Floats, sin: Floats, first: int, count: int, made: Halves,
-    wide_: int, head: int,
+@helper
+def rotate_block_inverse(
+    x: Floats, size: int, cos: Floats, sin: Floats, first: int, count: int, target: Bf16,
+    row_size: int, head: int,
 ) -> None:  # fmt: skip
-    """Rotate the gradients of `count` tokens back, to where they belong."""
+    """Rotate gradients x (count, size) in fp32 back into one head of `target` in bf16.
+
+    target is (tokens, row_size), its rows begin at token `first`; cos and sin are (tokens, size /
+    2).
+    """
     for row in range(count):
         token = first + row
-        _turn_back(
+        _rotate_inverse(
             x, row * size, cos, sin, token * (size // 2), size // 2,
-            made, token * wide_ + head * size,
+            target, token * row_size + head * size,
         )  # fmt: skip
 
 
-@step
-def round_block(x: Floats, count: int, size: int, made: Halves, to: int, wide_: int) -> None:
-    """Rows of fp32 to where they belong in bf16."""
+@helper
+def store_bf16(x: Floats, count: int, size: int, target: Bf16, to: int, row_size: int) -> None:
+    """Write x (count, size) in bf16 to rows of `target`, `row_size` apart, from `to` on."""
     for row in range(count):
         for column in range(size):
-            made[_at(to + row * wide_ + column)] = narrow(x[_at(row * size + column)])
+            target[_unsigned(to + row * row_size + column)] = to_bf16(
+                x[_unsigned(row * size + column)]
+            )
 
 
-@part
-def _slope(
-    scores: Floats, grads: Floats, at: int, end: int, seen: int, scaling: float, log: float,
-    inner: float, made: Halves, to: int, steep: Halves,
+@inlined
+def _grad_scores_row(
+    scores: Floats, grads: Floats, at: int, end: int, visible: int, scaling: float, log: float,
+    deltas: float, target: Bf16, to: int, score_grads: Bf16,
 ) -> None:  # fmt: skip
-    """One row's weights again, and the gradients of its scores."""
-    for place in range(end):
-        weight = exp(scores[_at(at + place)] * scaling - log)
-        made[_at(to + place)] = narrow(weight)
-        steep[_at(at + place)] = narrow(weight * (grads[_at(at + place)] - inner) * scaling)
-    _clear(made, to + seen, to + end)
-    _clear(steep, at + seen, at + end)
+    """One row of attention weights, recomputed, and of the gradients of its scores.
+
+    weight = exp(scores * scaling - log); gradient = weight * (grads - deltas) * scaling. Writes
+    them in bf16 to `target` from `to` and to `score_grads` from `at`, zero from `visible` on.
+    """
+    for index in range(end):
+        weight = exp(scores[_unsigned(at + index)] * scaling - log)
+        target[_unsigned(to + index)] = to_bf16(weight)
+        score_grads[_unsigned(at + index)] = to_bf16(
+            weight * (grads[_unsigned(at + index)] - deltas) * scaling
+        )
+    _clear(target, to + visible, to + end)
+    _clear(score_grads, at + visible, at + end)
 
 
-@step
-def slopes_of(
-    scores: Floats, grads: Floats, keys: int, rows: int, high: int, seen: int, scaling: float,
-    logs: Floats, inner: Floats, weights: Words, slopes: Words, by_row: Halves, spare: Halves,
+@helper
+def grad_scores(
+    scores: Floats, grads: Floats, keys: int, rows: int, padded: int, visible: int, scaling: float,
+    logs: Floats, deltas: Floats, weights: Words, score_grads: Words, by_row: Bf16, spare: Bf16,
 ) -> None:  # fmt: skip
-    """Weights and the gradients of scores, as words of two rows, and the latter by rows too."""
-    for row in range(high):
-        end = min(up(seen + row - row % ROWS + ROWS - 1, WIDTH), keys)
+    """Attention weights and gradients of the scores (dS) of a block of queries.
+
+    scores and grads (gradients of the weights) are (padded, keys) in fp32; logs and deltas are one
+    value a row. Writes `weights` and `score_grads` (padded / 2, keys) as words of rows 2i and 2i +
+    1, and `by_row` (padded, keys): dS again in bf16. `spare` (2, keys) is scratch memory. Rows from
+    `rows` on get zeros.
+    """
+    for row in range(padded):
+        end = min(round_up(visible + row - row % ROWS + ROWS - 1, WIDTH), keys)
         at, odd = row * keys, row % 2
-        _slope(
-            scores, grads, at, end, seen + row if row < rows else 0, scaling, logs[row], inner[row],
-            spare, odd * keys, by_row,
+        _grad_scores_row(
+            scores, grads, at, end, visible + row if row < rows else 0, scaling, logs[row],
+            deltas[row], spare, odd * keys, by_row,
         )  # fmt: skip
         if not odd:
             continue
         for left in range(0, end, COLUMNS):
             to = row // 2 * keys + left
-            pairs(spare, left, keys + left, weights, to, ROWS)
-            pairs(by_row, at - keys + left, at + left, slopes, to, ROWS)
+            interleave(spare, left, keys + left, weights, to, ROWS)
+            interleave(by_row, at - keys + left, at + left, score_grads, to, ROWS)
 
 
-@step
-def gather(a: Words, keys: int, b: Words, size: int, high: int, seen: int, c: Floats) -> None:
-    """Add to the rows of keys c what the block's queries give them."""
-    last = min(up(seen + high - 1, COLUMNS), keys)
+@helper
+def accumulate(
+    a: Words, keys: int, b: Words, size: int, padded: int, visible: int, c: Floats
+) -> None:
+    """Add a.T @ b to c (keys, size) in fp32: a block's part of the gradients of keys or values.
+
+    a (padded / 2, keys) and b (padded / 2, size) are words of two queries each, as from
+    `pack_rows`.
+    """
+    last = min(round_up(visible + padded - 1, COLUMNS), keys)
     for top in range(0, last, ROWS):
-        skipped = max(0, top + 1 - seen) // 2  # pairs of queries that see none of these keys
-        if 2 * skipped >= high:
+        skipped = (
+            max(0, top + 1 - visible) // 2
+        )  # interleave of queries that see none of these keys
+        if 2 * skipped >= padded:
             break
         for left in range(0, size, COLUMNS):
             tile(
                 a, skipped * keys + top, 1, keys, b, skipped * size + left, size,
-                high // 2 - skipped, c, top * size + left, size, 1, c, 0, 0,
+                padded // 2 - skipped, c, top * size + left, size, 1, c, 0, 0,
             )  # fmt: skip
 
 
-@step
-def inner_of(
-    grad: Halves, out: Halves, asked: int, wide_: int, at: int, size: int, count: int,
-    grads: Halves, high: int, inner: Floats,
+@helper
+def delta(
+    grad: Bf16, out: Bf16, first_query: int, row_size: int, at: int, size: int, count: int,
+    grads: Bf16, padded: int, deltas: Floats,
 ) -> None:  # fmt: skip
-    """A block's gradients by themselves, and the product of each with its output."""
+    """rowsum(dO * O) of a block, as in FlashAttention-2, and the block's gradients packed together.
+
+    grad and out are (Q, row_size) and the head begins at column `at`. Writes `grads` (padded,
+    size), zero-padded, and `deltas` (count).
+    """
     for row in range(count):
-        first, total = (asked + row) * wide_ + at, _ZERO
+        first, total = (first_query + row) * row_size + at, _ZERO
         for column in range(size):
-            slope = grad[_at(first + column)]
-            grads[_at(row * size + column)] = slope
-            total += wide(slope) * wide(out[_at(first + column)])
-        inner[row] = total
-    _clear(grads, count * size, high * size)
+            grad_value = grad[_unsigned(first + column)]
+            grads[_unsigned(row * size + column)] = grad_value
+            total += to_fp32(grad_value) * to_fp32(out[_unsigned(first + column)])
+        deltas[row] = total
+    _clear(grads, count * size, padded * size)
 
 
-@step
-def add_keys(sums: Floats, size: int, span: Places, totals: Floats) -> None:
-    """What a span's keys got, to their tokens."""
+@helper
+def add_to_tokens(sums: Floats, size: int, span: Indices, totals: Floats) -> None:
+    """Add `sums` (keys, size) of a span to its tokens in `totals` (T, size), in fp32."""
     for key in range(span[4] + span[6]):
-        to = _token(span, key) * size
+        to = _token_of_key(span, key) * size
         for column in range(size):
-            totals[_at(to + column)] += sums[_at(key * size + column)]
+            totals[_unsigned(to + column)] += sums[_unsigned(key * size + column)]
 
 
 _ZERO = np.float32(0.0)
 
 
-@part
-def _most(spans: Places) -> int:
-    """Keys of the largest span, with the room behind them."""
-    most = 0
-    for number in range(spans.shape[0]):
-        most = max(most, int(spans[number, 4] + spans[number, 6]))
-    return int(up(most, WIDTH))
+@inlined
+def _max_keys(spans: Indices) -> int:
+    """Keys of the largest span, rounded up to a multiple of `WIDTH`."""
+    largest = 0
+    for span_index in range(spans.shape[0]):
+        largest = max(largest, int(spans[span_index, 4] + spans[span_index, 6]))
+    return int(round_up(largest, WIDTH))
 
 
 @compiled(
@@ -315,72 +401,112 @@ def _most(spans: Places) -> int:
     "int64, int64)"
 )
 def attend(
-    query: Halves, key: Halves, value: Halves, query_cos: Floats, query_sin: Floats,
-    key_cos: Floats, key_sin: Floats, spans: Places, scaling: float, out: Halves, logs: Floats,
+    query: Bf16, key: Bf16, value: Bf16, query_cos: Floats, query_sin: Floats,
+    key_cos: Floats, key_sin: Floats, spans: Indices, scaling: float, out: Bf16, logs: Floats,
     begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Rotate and attend with key/value heads `begin` to `end`; writes to out (Q, H * D).
+    """Causal attention with rotary embedding for key/value heads `begin` to `end`.
 
-    logs (H, Q) get the logarithm of what each query's weights were divided by.
+    Args:
+        query: (Q, H * D) bf16, as `key` and `value` (T, K * D) without rotary embedding.
+        key: see `query`.
+        value: see `query`.
+        query_cos: (Q, D / 2), as `query_sin`; those of the keys are (T, D / 2).
+        query_sin: see `query_cos`.
+        key_cos: see `query_cos`.
+        key_sin: see `query_cos`.
+        spans: (spans, 7), see the module.
+        scaling: factor of the dot products.
+        out: written, (Q, H * D) bf16.
+        logs: written, (H, Q): log-sum-exp of each query's scaled scores.
+        begin: first key/value head.
+        end: key/value head to stop before.
+
     """
-    q, k, v, made = query.reshape(-1), key.reshape(-1), value.reshape(-1), out.reshape(-1)
+    q, k, v, target = query.reshape(-1), key.reshape(-1), value.reshape(-1), out.reshape(-1)
     q_cos, q_sin = query_cos.reshape(-1), query_sin.reshape(-1)
     k_cos, k_sin = key_cos.reshape(-1), key_sin.reshape(-1)
     q_wide, k_wide = query.shape[1], key.shape[1]
     size = 2 * key_cos.shape[1]
-    each, words = query.shape[1] // key.shape[1], size // 2
-    most = _most(spans)
-    rows, k_words = np.empty(most * size, np.uint16), np.empty(most * words, np.int32)
-    v_words, scores = np.empty(most * words, np.int32), np.empty(BLOCK * most, np.float32)
-    weights, turned = np.empty(BLOCK * most, np.uint16), np.empty(BLOCK * size, np.uint16)
-    mixed, log = np.empty(BLOCK * size, np.float32), np.empty(BLOCK, np.float32)
-    for number in range(spans.shape[0]):
-        span = spans[number]
-        keys = up(span[4] + span[6], WIDTH)
+    heads_per_group, words = query.shape[1] // key.shape[1], size // 2
+    largest = _max_keys(spans)
+    rows, k_words = np.empty(largest * size, np.uint16), np.empty(largest * words, np.int32)
+    v_words, scores = np.empty(largest * words, np.int32), np.empty(BLOCK * largest, np.float32)
+    weights, rotated = np.empty(BLOCK * largest, np.uint16), np.empty(BLOCK * size, np.uint16)
+    attended, log = np.empty(BLOCK * size, np.float32), np.empty(BLOCK, np.float32)
+    for span_index in range(spans.shape[0]):
+        span = spans[span_index]
+        keys = round_up(span[4] + span[6], WIDTH)
         for group in range(begin, end):
-            lay_keys(k, k_wide, group * size, size, k_cos, k_sin, True, span, rows)
-            stand(rows.view(np.int32), keys, words, k_words)
-            lay_keys(v, k_wide, group * size, size, k_cos, k_sin, False, span, rows)
-            lie(rows, keys, size, v_words)
-            for head in range(group * each, (group + 1) * each):
+            load_keys(k, k_wide, group * size, size, k_cos, k_sin, True, span, rows)
+            transpose(rows.view(np.int32), keys, words, k_words)
+            load_keys(v, k_wide, group * size, size, k_cos, k_sin, False, span, rows)
+            pack_rows(rows, keys, size, v_words)
+            for head in range(group * heads_per_group, (group + 1) * heads_per_group):
                 for first in range(0, span[1], BLOCK):
-                    count, asked = min(BLOCK, span[1] - first), span[0] + first
-                    high, seen = up(count, ROWS), span[2] + first + 1
-                    turn_block(q, asked, q_wide, head, size, q_cos, q_sin, count, high, turned)
-                    scores_of(turned.view(np.int32), words, k_words, keys, high, seen, scores)
-                    softmax(scores, keys, count, high, seen, scaling, weights, log)
-                    mix(weights.view(np.int32), keys, v_words, size, high, seen, mixed)
-                    logs[head, asked : asked + count] = log[:count]
-                    round_block(mixed, count, size, made, asked * q_wide + head * size, q_wide)
+                    count, first_query = min(BLOCK, span[1] - first), span[0] + first
+                    padded, visible = round_up(count, ROWS), span[2] + first + 1
+                    rotate_block(
+                        q, first_query, q_wide, head, size, q_cos, q_sin, count, padded, rotated
+                    )
+                    causal_scores(
+                        rotated.view(np.int32), words, k_words, keys, padded, visible, scores
+                    )
+                    softmax(scores, keys, count, padded, visible, scaling, weights, log)
+                    weighted_sum(
+                        weights.view(np.int32), keys, v_words, size, padded, visible, attended
+                    )
+                    logs[head, first_query : first_query + count] = log[:count]
+                    store_bf16(
+                        attended, count, size, target, first_query * q_wide + head * size, q_wide
+                    )
 
 
-@step
-def _block_back(
-    given: Any, tables: Any, laid: Any, scratch: Any, sums: Any, log: Floats, place: Any,
+@helper
+def _block_backward(
+    arrays: Any, tables: Any, packed: Any, scratch: Any, sums: Any, log: Floats, block: Any,
     scaling: float,
 ) -> None:  # fmt: skip
-    """Gradients from one block of queries."""
-    query, out, grad, grad_query = given
-    k_words, k_pairs, v_words = laid
-    scores, slopes, w_words, s_words, by_row, spare, turned, grads, mixed, q_pairs, g_pairs = (
-        scratch
+    """Gradients from one block of queries of one head.
+
+    Writes the block's rows of the query's gradient; adds to `sums`: gradients of the rotated keys
+    and of the values (keys, size). The tuples hold the arrays of `attend_backward` in its order.
+    """
+    query, out, grad, grad_query = arrays
+    k_words, k_pairs, v_words = packed
+    (
+        scores,
+        score_grads,
+        w_words,
+        s_words,
+        by_row,
+        spare,
+        rotated,
+        grads,
+        attended,
+        q_pairs,
+        g_pairs,
+    ) = scratch
+    first_query, count, head, size, row_size, keys, visible = block
+    deltas, padded, words = np.zeros(BLOCK, np.float32), round_up(count, ROWS), size // 2
+    rotate_block(
+        query, first_query, row_size, head, size, tables[0], tables[1], count, padded, rotated
     )
-    asked, count, head, size, all_wide, keys, seen = place
-    inner, high, words = np.zeros(BLOCK, np.float32), up(count, ROWS), size // 2
-    turn_block(query, asked, all_wide, head, size, tables[0], tables[1], count, high, turned)
-    inner_of(grad, out, asked, all_wide, head * size, size, count, grads, high, inner)
-    lie(turned, high, size, q_pairs)
-    lie(grads, high, size, g_pairs)
-    scores_of(turned.view(np.int32), words, k_words, keys, high, seen, scores)
-    scores_of(grads.view(np.int32), words, v_words, keys, high, seen, slopes)
-    slopes_of(
-        scores, slopes, keys, count, high, seen, scaling, log, inner,
+    delta(grad, out, first_query, row_size, head * size, size, count, grads, padded, deltas)
+    pack_rows(rotated, padded, size, q_pairs)
+    pack_rows(grads, padded, size, g_pairs)
+    causal_scores(rotated.view(np.int32), words, k_words, keys, padded, visible, scores)
+    causal_scores(grads.view(np.int32), words, v_words, keys, padded, visible, score_grads)
+    grad_scores(
+        scores, score_grads, keys, count, padded, visible, scaling, log, deltas,
         w_words, s_words, by_row, spare,
     )  # fmt: skip
-    mix(by_row.view(np.int32), keys, k_pairs, size, high, seen, mixed)
-    turn_block_back(mixed, size, tables[0], tables[1], asked, count, grad_query, all_wide, head)
-    gather(s_words, keys, q_pairs, size, high, seen, sums[0])
-    gather(w_words, keys, g_pairs, size, high, seen, sums[1])
+    weighted_sum(by_row.view(np.int32), keys, k_pairs, size, padded, visible, attended)
+    rotate_block_inverse(
+        attended, size, tables[0], tables[1], first_query, count, grad_query, row_size, head
+    )
+    accumulate(s_words, keys, q_pairs, size, padded, visible, sums[0])
+    accumulate(w_words, keys, g_pairs, size, padded, visible, sums[1])
 
 
 @compiled(
@@ -388,54 +514,59 @@ def _block_back(
     "float32[:, ::1], float32[:, ::1], int64[:, ::1], float32, uint16[:, ::1], float32[:, ::1], "
     "uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], int64, int64)"
 )
-def attend_back(
-    query: Halves, key: Halves, value: Halves, query_cos: Floats, query_sin: Floats,
-    key_cos: Floats, key_sin: Floats, spans: Places, scaling: float, out: Halves, logs: Floats,
-    grad: Halves, grad_query: Halves, grad_key: Halves, grad_value: Halves, begin: int, end: int,
+def attend_backward(
+    query: Bf16, key: Bf16, value: Bf16, query_cos: Floats, query_sin: Floats,
+    key_cos: Floats, key_sin: Floats, spans: Indices, scaling: float, out: Bf16, logs: Floats,
+    grad: Bf16, grad_query: Bf16, grad_key: Bf16, grad_value: Bf16, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Gradients of `attend`'s three inputs from that of its output; all in bf16."""
-    size, tokens, most = 2 * key_cos.shape[1], key.shape[0], _most(spans)
-    each, q_wide, k_wide = query.shape[1] // key.shape[1], query.shape[1], key.shape[1]
-    words, halves, numbers, whole = np.int32, np.uint16, np.float32, BLOCK * most
+    """Gradients of `attend` for key/value heads `begin` to `end`.
+
+    The first eleven arguments are those of `attend`, `out` and `logs` as it wrote them. `grad` is
+    the gradient of `out` (Q, H * D). Writes `grad_query` (Q, H * D), `grad_key` and `grad_value`
+    (T, K * D). All gradients are bf16; sums over queries and heads are fp32.
+    """
+    size, tokens, largest = 2 * key_cos.shape[1], key.shape[0], _max_keys(spans)
+    heads_per_group, q_wide, k_wide = query.shape[1] // key.shape[1], query.shape[1], key.shape[1]
+    words, bf16, fp32, block_keys = np.int32, np.uint16, np.float32, BLOCK * largest
     k, v, k_cos, k_sin = (
         key.reshape(-1),
         value.reshape(-1),
         key_cos.reshape(-1),
         key_sin.reshape(-1),
     )
-    given = query.reshape(-1), out.reshape(-1), grad.reshape(-1), grad_query.reshape(-1)
+    arrays = query.reshape(-1), out.reshape(-1), grad.reshape(-1), grad_query.reshape(-1)
     tables = query_cos.reshape(-1), query_sin.reshape(-1)
-    rows, v_words = np.empty(most * size, halves), np.empty(most * size // 2, words)
-    k_words, k_pairs = np.empty(most * size // 2, words), np.empty(most * size // 2, words)
+    rows, v_words = np.empty(largest * size, bf16), np.empty(largest * size // 2, words)
+    k_words, k_pairs = np.empty(largest * size // 2, words), np.empty(largest * size // 2, words)
     scratch = (
-        np.empty(whole, numbers), np.empty(whole, numbers), np.empty(whole // 2, words),
-        np.empty(whole // 2, words), np.empty(whole, halves), np.empty(2 * most, halves),
-        np.empty(BLOCK * size, halves), np.empty(BLOCK * size, halves),
-        np.empty(BLOCK * size, numbers), np.empty(BLOCK * size // 2, words),
+        np.empty(block_keys, fp32), np.empty(block_keys, fp32), np.empty(block_keys // 2, words),
+        np.empty(block_keys // 2, words), np.empty(block_keys, bf16), np.empty(2 * largest, bf16),
+        np.empty(BLOCK * size, bf16), np.empty(BLOCK * size, bf16),
+        np.empty(BLOCK * size, fp32), np.empty(BLOCK * size // 2, words),
         np.empty(BLOCK * size // 2, words),
     )  # fmt: skip
-    sums = np.empty(most * size, numbers), np.empty(most * size, numbers)
-    totals, log = np.empty((2, tokens * size), numbers), np.zeros(BLOCK, numbers)
+    sums = np.empty(largest * size, fp32), np.empty(largest * size, fp32)
+    totals, log = np.empty((2, tokens * size), fp32), np.zeros(BLOCK, fp32)
     for group in range(begin, end):
         totals[:] = _ZERO
-        for number in range(spans.shape[0]):
-            span = spans[number]
-            keys = up(span[4] + span[6], WIDTH)
-            lay_keys(k, k_wide, group * size, size, k_cos, k_sin, True, span, rows)
-            stand(rows.view(np.int32), keys, size // 2, k_words)
-            lie(rows, keys, size, k_pairs)
-            lay_keys(v, k_wide, group * size, size, k_cos, k_sin, False, span, rows)
-            stand(rows.view(np.int32), keys, size // 2, v_words)
+        for span_index in range(spans.shape[0]):
+            span = spans[span_index]
+            keys = round_up(span[4] + span[6], WIDTH)
+            load_keys(k, k_wide, group * size, size, k_cos, k_sin, True, span, rows)
+            transpose(rows.view(np.int32), keys, size // 2, k_words)
+            pack_rows(rows, keys, size, k_pairs)
+            load_keys(v, k_wide, group * size, size, k_cos, k_sin, False, span, rows)
+            transpose(rows.view(np.int32), keys, size // 2, v_words)
             sums[0][: keys * size], sums[1][: keys * size] = _ZERO, _ZERO
-            for head in range(group * each, (group + 1) * each):
+            for head in range(group * heads_per_group, (group + 1) * heads_per_group):
                 for first in range(0, span[1], BLOCK):
-                    count, asked = min(BLOCK, span[1] - first), span[0] + first
-                    log[:count] = logs[head, asked : asked + count]
-                    place = asked, count, head, size, q_wide, keys, span[2] + first + 1
-                    laid = k_words, k_pairs, v_words
-                    _block_back(given, tables, laid, scratch, sums, log, place, scaling)
-            add_keys(sums[0], size, span, totals[0])
-            add_keys(sums[1], size, span, totals[1])
-        made = grad_key.reshape(-1)
-        turn_block_back(totals[0], size, k_cos, k_sin, 0, tokens, made, k_wide, group)
-        round_block(totals[1], tokens, size, grad_value.reshape(-1), group * size, k_wide)
+                    count, first_query = min(BLOCK, span[1] - first), span[0] + first
+                    log[:count] = logs[head, first_query : first_query + count]
+                    block = first_query, count, head, size, q_wide, keys, span[2] + first + 1
+                    packed = k_words, k_pairs, v_words
+                    _block_backward(arrays, tables, packed, scratch, sums, log, block, scaling)
+            add_to_tokens(sums[0], size, span, totals[0])
+            add_to_tokens(sums[1], size, span, totals[1])
+        target = grad_key.reshape(-1)
+        rotate_block_inverse(totals[0], size, k_cos, k_sin, 0, tokens, target, k_wide, group)
+        store_bf16(totals[1], tokens, size, grad_value.reshape(-1), group * size, k_wide)

@@ -1,9 +1,10 @@
-"""Compiled passes over bf16 activations; importing this file compiles them once.
+"""RMSNorm, SwiGLU and softmax loops over bf16 activations; importing this file compiles them once.
 
-bf16 numbers come as uint16: the upper halves of fp32 ones, rounded to the nearest, ties to even.
-Everything is computed in fp32; NaN and infinity come through.
+bf16 values are uint16: the upper halves of fp32 numbers, rounded to nearest, ties to even.
+Everything is computed in fp32; NaN and infinity propagate. All arrays are C-contiguous; the caller
+allocates the outputs.
 
-Arrays: T tokens, D hidden size, V vocabulary.
+Shapes: T tokens, D hidden size, C rows of logits, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -16,16 +17,17 @@ from numpy.typing import NDArray
 from jangin.text.compiled import Kernel
 from jangin.text.compiled import compiled as compile_now
 
-Halves = NDArray[np.uint16]
+Bf16 = NDArray[np.uint16]
+"""Bits of bf16 values."""
 Words = NDArray[np.int32]
-"""Two bf16 numbers each."""
+"""int32 of two neighbouring bf16 values, the first in the low half."""
 Floats = NDArray[np.float32]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-"""May change the order of sums; must not assume that every number is finite."""
+"""LLVM may reorder sums, but not assume that numbers are finite."""
 _OPTIONS: Any = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
-"""With Python's error model, every division is a branch and no loop around it a vector."""
+"""numpy's error model: Python's adds a branch to every division, which prevents vectorisation."""
 _LOG2_E = np.float32(1.4426950408889634)
 _LN_2 = np.float32(0.6931471805599453)
 _LOWEST = np.float32(-87.0)
@@ -40,51 +42,54 @@ def compiled(signature: str) -> Callable[[Kernel], Kernel]:
     return compile_now(signature, **_OPTIONS)
 
 
-part: Callable[[Kernel], Kernel] = njit(inline="always", **_OPTIONS)
-"""Of a loop's body."""
-step: Callable[[Kernel], Kernel] = njit(**_OPTIONS)
-"""Of a kernel, compiled once however often it is called."""
+inlined: Callable[[Kernel], Kernel] = njit(inline="always", **_OPTIONS)
+"""Compile a helper that numba inlines into a kernel's loop."""
+helper: Callable[[Kernel], Kernel] = njit(**_OPTIONS)
+"""Compile a helper that kernels call; it is compiled once for all of its calls."""
 
 
-@part
-def wide(half: np.uint16) -> np.float32:
-    """bf16 as fp32."""
+@inlined
+def to_fp32(half: np.uint16) -> np.float32:
+    """bf16 bits as fp32; exact."""
     value: np.float32 = np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)
     return value
 
 
-@part
-def narrow(value: np.float32) -> np.uint16:
-    """fp32 as bf16."""
+@inlined
+def to_bf16(value: np.float32) -> np.uint16:
+    """fp32 as bf16 bits, rounded to nearest, ties to even."""
     bits = np.float32(value).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
 
 
-@part
+@inlined
 def _rank(half: np.uint16) -> np.int32:
-    """An integer that orders as the bf16 number does: maxima of integers become vectors."""
+    """An int32 that orders like the bf16 number: integer maxima are vectorised."""
     bits = np.int32(np.int16(half))
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFF)))
 
 
-@part
-def _of_rank(rank: np.int32) -> np.float32:
-    """The number with this rank, as fp32."""
-    return np.float32(wide(np.uint16(rank ^ ((rank >> np.int32(31)) & np.int32(0x7FFF)))))
+@inlined
+def _from_rank(rank: np.int32) -> np.float32:
+    """The fp32 value of the bf16 number with this `_rank`."""
+    return np.float32(to_fp32(np.uint16(rank ^ ((rank >> np.int32(31)) & np.int32(0x7FFF)))))
 
 
-@part
+@inlined
 def exp(x: np.float32) -> np.float32:
-    """The exponential to 1e-6 for |x| < 10; comparisons are such that NaN stays NaN."""
+    """The exponential with a relative error of 1e-6 for |x| < 10, x clipped to [-87, 88].
+
+    The comparisons are such that NaN stays NaN.
+    """
     x = _LOWEST if x < _LOWEST else x
     x = _HIGHEST if x > _HIGHEST else x
     power = np.floor(x * _LOG2_E + _HALF)
     r = x - power * _LN_2
-    made = _C4 + r * (_C5 + r * _C6)
-    made = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * made)))
-    made *= np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return np.float32(made)
+    result = _C4 + r * (_C5 + r * _C6)
+    result = _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * result)))
+    result *= np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return np.float32(result)
 
 
 @compiled(
@@ -93,109 +98,125 @@ def exp(x: np.float32) -> np.float32:
 )
 def add_norm(
     residual: Floats,
-    x: Halves,
+    x: Bf16,
     weight: Floats,
     epsilon: float,
     total: Floats,
-    normed: Halves,
+    normed: Bf16,
     scales: Floats,
 ) -> None:
-    """RMSNorm of residual + x (T, D); writes the sum, its norm and each row's scale."""
+    """RMSNorm of residual + x.
+
+    residual (T, D) fp32, x (T, D) bf16, weight (D). Writes total = residual + x (T, D) fp32, normed
+    (T, D) bf16 and scales (T) = 1 / RMS of each row.
+    """
     size = residual.shape[1]
     for row in range(residual.shape[0]):
         square = _ZERO
-        for place in range(size):
-            value = residual[row, place] + wide(x[row, place])
-            total[row, place] = value
+        for column in range(size):
+            value = residual[row, column] + to_fp32(x[row, column])
+            total[row, column] = value
             square += value * value
         scale = _ONE / np.sqrt(square / np.float32(size) + epsilon)
         scales[row] = scale
-        for place in range(size):
-            normed[row, place] = narrow(total[row, place] * scale * weight[place])
+        for column in range(size):
+            normed[row, column] = to_bf16(total[row, column] * scale * weight[column])
 
 
 @compiled(
     "void(float32[:, ::1], float32[::1], float32[::1], uint16[:, ::1], float32[:, ::1], "
     "boolean, float32[:, ::1], uint16[:, ::1], float32[::1])"
 )
-def add_norm_back(
+def add_norm_backward(
     total: Floats,
     weight: Floats,
     scales: Floats,
-    grad: Halves,
+    grad: Bf16,
     grad_total: Floats,
-    joined: bool,
+    has_grad_total: bool,
     grad_residual: Floats,
-    grad_x: Halves,
+    grad_x: Bf16,
     grad_weight: Floats,
 ) -> None:
-    """Gradients of `add_norm`; `grad_total` counts if `joined`; adds to `grad_weight` (D)."""
+    """Gradients of `add_norm`, whose `total` and `scales` it takes.
+
+    grad (T, D) bf16 is the gradient of the norm; grad_total (T, D) that of the sum, ignored unless
+    `has_grad_total`. Writes grad_residual (T, D) fp32 and grad_x, the same in bf16; adds to
+    grad_weight (D).
+    """
     size = total.shape[1]
     for row in range(total.shape[0]):
-        scale, inner = scales[row], _ZERO
-        for place in range(size):
-            product = total[row, place] * scale * wide(grad[row, place])
-            grad_weight[place] += product
-            inner += product * weight[place]
-        inner /= np.float32(size)
-        for place in range(size):
-            value = wide(grad[row, place]) * weight[place]
-            value = (value - total[row, place] * scale * inner) * scale
-            if joined:
-                value += grad_total[row, place]
-            grad_residual[row, place] = value
-            grad_x[row, place] = narrow(value)
+        scale, mean = scales[row], _ZERO
+        for column in range(size):
+            product = total[row, column] * scale * to_fp32(grad[row, column])
+            grad_weight[column] += product
+            mean += product * weight[column]
+        mean /= np.float32(size)
+        for column in range(size):
+            value = to_fp32(grad[row, column]) * weight[column]
+            value = (value - total[row, column] * scale * mean) * scale
+            if has_grad_total:
+                value += grad_total[row, column]
+            grad_residual[row, column] = value
+            grad_x[row, column] = to_bf16(value)
 
 
 @compiled("void(uint16[:, ::1], uint16[:, ::1], uint16[:, ::1])")
-def swiglu(gate: Halves, up: Halves, made: Halves) -> None:
-    """silu(gate) * up."""
+def swiglu(gate: Bf16, up: Bf16, out: Bf16) -> None:
+    """Write silu(gate) * up to `out`; all bf16 (T, columns)."""
     for row in range(gate.shape[0]):
-        for place in range(gate.shape[1]):
-            value = wide(gate[row, place])
+        for column in range(gate.shape[1]):
+            value = to_fp32(gate[row, column])
             value = value / (_ONE + exp(-value))
-            made[row, place] = narrow(value * wide(up[row, place]))
+            out[row, column] = to_bf16(value * to_fp32(up[row, column]))
 
 
 @compiled("void(uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], uint16[:, ::1])")
-def swiglu_back(gate: Halves, up: Halves, grad: Halves, grad_gate: Halves, grad_up: Halves) -> None:
-    """Gradients of `swiglu`."""
+def swiglu_backward(gate: Bf16, up: Bf16, grad: Bf16, grad_gate: Bf16, grad_up: Bf16) -> None:
+    """Write the gradients of `swiglu` to grad_gate and grad_up; all bf16 (T, columns)."""
     for row in range(gate.shape[0]):
-        for place in range(gate.shape[1]):
-            value, slope = wide(gate[row, place]), wide(grad[row, place])
-            share = _ONE / (_ONE + exp(-value))
-            grad_up[row, place] = narrow(slope * value * share)
-            slope *= wide(up[row, place]) * share * (_ONE + value * (_ONE - share))
-            grad_gate[row, place] = narrow(slope)
+        for column in range(gate.shape[1]):
+            value, grad_value = to_fp32(gate[row, column]), to_fp32(grad[row, column])
+            sigmoid = _ONE / (_ONE + exp(-value))
+            grad_up[row, column] = to_bf16(grad_value * value * sigmoid)
+            grad_value *= to_fp32(up[row, column]) * sigmoid * (_ONE + value * (_ONE - sigmoid))
+            grad_gate[row, column] = to_bf16(grad_value)
 
 
 @compiled("void(uint16[:, ::1], int64[::1], float32[::1], float32[::1], boolean[::1])")
-def log_probabilities(
-    logits: Halves, targets: Places, logp: Floats, totals: Floats, first: NDArray[np.bool_]
+def log_probs(
+    logits: Bf16, targets: Indices, logp: Floats, totals: Floats, first: NDArray[np.bool_]
 ) -> None:
-    """Of each row's target; the log of the sum of exponentials; whether no logit is larger."""
+    """Log-probabilities of the targets (C) under the softmax of bf16 logits (C, V).
+
+    Writes logp (C), totals (C) = logsumexp of each row, and first (C): whether no logit exceeds the
+    target's.
+    """
     for row in range(logits.shape[0]):
         rank = _rank(logits[row, 0])
-        for place in range(logits.shape[1]):
-            rank = max(rank, _rank(logits[row, place]))
-        peak = _of_rank(rank)
+        for column in range(logits.shape[1]):
+            rank = max(rank, _rank(logits[row, column]))
+        peak = _from_rank(rank)
         mass = _ZERO
-        for place in range(logits.shape[1]):
-            mass += exp(wide(logits[row, place]) - peak)
-        target = wide(logits[row, targets[row]])
+        for column in range(logits.shape[1]):
+            mass += exp(to_fp32(logits[row, column]) - peak)
+        target = to_fp32(logits[row, targets[row]])
         totals[row] = peak + np.log(mass)
         logp[row] = target - totals[row]
         first[row] = target >= peak
 
 
 @compiled("void(uint16[:, ::1], int64[::1], float32[::1], float32[::1])")
-def log_probabilities_back(logits: Halves, targets: Places, totals: Floats, grads: Floats) -> None:
-    """Put the logits' gradients in their place, from those of the log-probabilities."""
+def log_probs_backward(logits: Bf16, targets: Indices, totals: Floats, grads: Floats) -> None:
+    """Overwrite bf16 logits (C, V) with their gradient.
+
+    totals (C) are those of `log_probs`, grads (C) the gradients of the log-probabilities.
+    """
     for row in range(logits.shape[0]):
         total, grad = totals[row], grads[row]
         target = targets[row]
-        own = grad * (_ONE - exp(wide(logits[row, target]) - total))
+        own = grad * (_ONE - exp(to_fp32(logits[row, target]) - total))
         values = logits[row]
-        for place in range(values.size):
-            values[place] = narrow(-grad * exp(wide(values[place]) - total))
-        values[target] = narrow(own)
+        for column in range(values.size):
+            values[column] = to_bf16(-grad * exp(to_fp32(values[column]) - total))
+        values[target] = to_bf16(own)

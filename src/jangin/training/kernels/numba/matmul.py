@@ -1,57 +1,68 @@
-"""Products of bf16 matrices from tiles; importing this file compiles them once.
+"""Blocked bf16 matrix products from tiles; importing this file compiles them once.
 
-bf16 numbers come as uint16, or as int32 words of two that follow each other in a row.
+bf16 values are uint16 bits, or int32 words of two neighbours of a row, the first in the low half.
+Arrays are C-contiguous; `out` is written in place and allocated by the caller. A panel is 32
+columns of a matrix, packed so that a tile reads it in order: (words of the summed dimension, 32).
 
-Shapes: T rows (at least 8), C and D columns (multiples of 32).
+Shapes: T rows (at least 8), D input and C output features (multiples of 32).
 """
 
 import numpy as np
 
-from jangin.training.kernels.numba.elementwise import Floats, Halves, Words, compiled, part, step
+from jangin.training.kernels.numba.elementwise import Bf16, Floats, Words, compiled, helper, inlined
 from jangin.training.kernels.numba.tile import (
     COLUMNS,
     ROWS,
-    half_tile,
-    pairs,
+    interleave,
     require_bf16_tiles,
     tile,
+    tile_bf16,
 )
 
 require_bf16_tiles()
 
 BLOCK = 256
-"""Rows that meet all columns of a weight before the next ones do: they stay in a core's cache."""
+"""Rows multiplied with all columns before the next rows: they stay in the core's cache."""
 MOST_WORDS = 2**20
-"""Of a weight that are laid out at a time: 4 MB."""
+"""Words of a weight that are packed at a time: 4 MB."""
 MOST_PAIRS = 1024
-"""Pairs of rows that `outer` sums up at a time, so that what it reads again stays in cache."""
+"""Pairs of rows that `grad_weight` sums at a time, so that they stay in cache."""
 MOST_COLUMNS = 128
-"""Columns whose pairs `outer` lays out at a time."""
+"""Columns that `grad_weight` packs at a time."""
 
 
-@part
+@inlined
 def _columns_at_once(words: int) -> int:
-    """Columns of so many words that are laid out together."""
+    """Number of columns of `words` words each that are packed together (`MOST_WORDS`)."""
     return max(MOST_WORDS // words // COLUMNS, 1) * COLUMNS
 
 
-@step
-def _stand(weight: Words, begin: int, end: int, panels: Words, words: int, first: int) -> None:
-    """Some rows of words as columns of panels, `first` words below their tops."""
+@helper
+def _transpose_panels(
+    weight: Words, begin: int, end: int, panels: Words, words: int, first: int
+) -> None:
+    """Transpose rows `begin` to `end` of `weight` (C, size words) into `panels`.
+
+    A panel has `words` words of depth; this weight's begin at depth `first`.
+    """
     flat, size = weight.reshape(-1), weight.shape[1]
     for left in range(begin, end, COLUMNS):
         at = (left - begin) * words + first * COLUMNS
         for word in range(size):
             for column in range(COLUMNS):
-                place = np.uint64((left + column) * size + word)
-                panels[np.uint64(at + word * COLUMNS + column)] = flat[place]
+                index = np.uint64((left + column) * size + word)
+                panels[np.uint64(at + word * COLUMNS + column)] = flat[index]
 
 
-@step
-def _add(
+@helper
+def _add_product(
     flat: Words, at: int, row: int, words: int, panels: Words, panel: int, sums: Floats, add: int
 ) -> None:
-    """A tile of rows of so many words, into or, if `add`, to the sums."""
+    """A tile of 8 rows times 32 columns over `words` words, into `sums` (8, 32) fp32.
+
+    Rows begin at flat[at], `row` apart; the panel begins at panels[panel]. Adds to `sums` if `add`
+    is not 0, else overwrites.
+    """
     tile(flat, at, row, 1, panels, panel, COLUMNS, words, sums, 0, COLUMNS, add, sums, 0, 0)
 
 
@@ -59,79 +70,83 @@ def _add(
     "void(int32[:, ::1], int32[:, ::1], float32[::1], int32[:, ::1], int64, int32[:, ::1], "
     "uint16[:, ::1], int64, int64)"
 )
-def times(
-    x: Words, weight: Words, bias: Floats, low: Words, low_at: int, up: Words, made: Halves,
+def matmul(
+    x: Words, weight: Words, bias: Floats, down: Words, down_at: int, up: Words, out: Bf16,
     begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Some rows of x (T, D) times the transposed weight (C, D), plus the bias (C), into (T, C).
+    """Rows `begin` to `end` of x @ weight.T + bias + the LoRA term, rounded once to bf16.
 
-    Plus words of `low` (T, ...) from `low_at` on, times the transposed `up` (C, as many words).
+    x (T, D / 2) and weight (C, D / 2) are words, bias (C) fp32. The LoRA term is the words of down
+    (T, R / 2) from column `down_at` on, times up.T (C, ranks / 2); without one, up has no columns.
+    Writes out (T, C).
     """
     rows, words = x.shape
-    wide, more, whole = made.shape[1], up.shape[1], words + up.shape[1]
-    x_flat, made_flat, low_flat = x.reshape(-1), made.reshape(-1), low.reshape(-1)
-    chunk, sums = _columns_at_once(whole), np.empty(ROWS * COLUMNS, np.float32)
-    panels = np.empty(whole * min(chunk, wide), np.int32)
-    for left in range(0, wide, chunk):
-        right = min(left + chunk, wide)
-        _stand(weight, left, right, panels, whole, 0)
-        _stand(up, left, right, panels, whole, words)
+    width, rank_words, total = out.shape[1], up.shape[1], words + up.shape[1]
+    x_flat, out_flat, down_flat = x.reshape(-1), out.reshape(-1), down.reshape(-1)
+    chunk, sums = _columns_at_once(total), np.empty(ROWS * COLUMNS, np.float32)
+    panels = np.empty(total * min(chunk, width), np.int32)
+    for left in range(0, width, chunk):
+        right = min(left + chunk, width)
+        _transpose_panels(weight, left, right, panels, total, 0)
+        _transpose_panels(up, left, right, panels, total, words)
         for start in range(begin, end, BLOCK):
             for column in range(left, right, COLUMNS):
-                panel = (column - left) * whole
+                panel = (column - left) * total
                 for first in range(start, min(end, start + BLOCK), ROWS):
-                    top = min(first, rows - ROWS)  # may cover rows of the tile before
-                    if more:
-                        for place in range(ROWS * COLUMNS):
-                            sums[place] = bias[column + place % COLUMNS]
-                        _add(
-                            low_flat, top * low.shape[1] + low_at, low.shape[1], more,
+                    top = min(first, rows - ROWS)  # the last tile may overlap the one before
+                    if rank_words:
+                        for index in range(ROWS * COLUMNS):
+                            sums[index] = bias[column + index % COLUMNS]
+                        _add_product(
+                            down_flat, top * down.shape[1] + down_at, down.shape[1], rank_words,
                             panels, panel + words * COLUMNS, sums, 1,
                         )  # fmt: skip
-                    half_tile(
+                    tile_bf16(
                         x_flat, top * words, words, 1, panels, panel, COLUMNS, words,
-                        sums if more else bias, 0 if more else column, COLUMNS if more else 0, 1,
-                        made_flat, top * wide + column, wide,
+                        sums if rank_words else bias, 0 if rank_words else column,
+                        COLUMNS if rank_words else 0, 1,
+                        out_flat, top * width + column, width,
                     )  # fmt: skip
 
 
-@part
-def _lay_weight(weight: Halves, left: int, panel: Words, at: int) -> None:
-    """Pairs of rows of some columns of a weight, into a panel that begins at `at`."""
-    flat, wide = weight.reshape(-1), weight.shape[1]
+@inlined
+def _pack_weight(weight: Bf16, left: int, panel: Words, at: int) -> None:
+    """Pack 32 columns of weight (C, D) from `left` as words of rows 2i, 2i + 1, at panel[at]."""
+    flat, width = weight.reshape(-1), weight.shape[1]
     for row in range(weight.shape[0] // 2):
-        upper = 2 * row * wide + left
-        pairs(flat, upper, upper + wide, panel, at + row * COLUMNS, ROWS)
+        upper = 2 * row * width + left
+        interleave(flat, upper, upper + width, panel, at + row * COLUMNS, ROWS)
 
 
 @compiled(
     "void(int32[:, ::1], uint16[:, ::1], int32[:, ::1], uint16[:, ::1], int32[:, ::1], "
     "uint16[:, ::1], int32[:, ::1], uint16[:, ::1], uint16[:, ::1], int64, int64)"
 )
-def back(
-    grad: Words, weight: Halves, grad_2: Words, weight_2: Halves, grad_3: Words, weight_3: Halves,
-    grad_4: Words, weight_4: Halves, made: Halves, begin: int, end: int,
+def grad_input(
+    grad: Words, weight: Bf16, grad_2: Words, weight_2: Bf16, grad_3: Words, weight_3: Bf16,
+    grad_4: Words, weight_4: Bf16, out: Bf16, begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Some rows of the sum of up to four grads (T, C) times weights (C, D), into (T, D).
+    """Rows `begin` to `end` of the sum of up to four grads (T, C) @ weights (C, D).
 
-    Those that there are not have no columns, and only later ones may be missing.
+    grads are words along C, weights uint16. A missing pair has no columns; only the last ones may
+    be missing. Writes out (T, D) bf16, summed in fp32.
     """
-    rows, wide = made.shape
+    rows, width = out.shape
     own, second, third, fourth = grad.shape[1], grad_2.shape[1], grad_3.shape[1], grad_4.shape[1]
     words, sums = own + second + third + fourth, np.empty(ROWS * COLUMNS, np.float32)
     flat, flat_2, flat_3, flat_4 = (
         grad.reshape(-1), grad_2.reshape(-1), grad_3.reshape(-1), grad_4.reshape(-1)
     )  # fmt: skip
-    chunk, made_flat = _columns_at_once(words), made.reshape(-1)
-    panels = np.empty(words * min(chunk, wide), np.int32)
-    for left in range(0, wide, chunk):
-        right = min(left + chunk, wide)
+    chunk, out_flat = _columns_at_once(words), out.reshape(-1)
+    panels = np.empty(words * min(chunk, width), np.int32)
+    for left in range(0, width, chunk):
+        right = min(left + chunk, width)
         for column in range(left, right, COLUMNS):
             at = (column - left) * words
-            _lay_weight(weight, column, panels, at)
-            _lay_weight(weight_2, column, panels, at + own * COLUMNS)
-            _lay_weight(weight_3, column, panels, at + (own + second) * COLUMNS)
-            _lay_weight(weight_4, column, panels, at + (own + second + third) * COLUMNS)
+            _pack_weight(weight, column, panels, at)
+            _pack_weight(weight_2, column, panels, at + own * COLUMNS)
+            _pack_weight(weight_3, column, panels, at + (own + second) * COLUMNS)
+            _pack_weight(weight_4, column, panels, at + (own + second + third) * COLUMNS)
         for start in range(begin, end, BLOCK):
             for column in range(left, right, COLUMNS):
                 at = (column - left) * words
@@ -139,75 +154,86 @@ def back(
                     top = min(first, rows - ROWS)
                     if second:
                         below = at + own * COLUMNS
-                        _add(flat_2, top * second, second, second, panels, below, sums, 0)
+                        _add_product(flat_2, top * second, second, second, panels, below, sums, 0)
                     if third:
                         below = at + (own + second) * COLUMNS
-                        _add(flat_3, top * third, third, third, panels, below, sums, 1)
+                        _add_product(flat_3, top * third, third, third, panels, below, sums, 1)
                     if fourth:
                         below = at + (own + second + third) * COLUMNS
-                        _add(flat_4, top * fourth, fourth, fourth, panels, below, sums, 1)
-                    half_tile(
+                        _add_product(flat_4, top * fourth, fourth, fourth, panels, below, sums, 1)
+                    tile_bf16(
                         flat, top * own, own, 1, panels, at, COLUMNS, own,
-                        sums, 0, COLUMNS, words - own, made_flat, top * wide + column, wide,
+                        sums, 0, COLUMNS, words - own, out_flat, top * width + column, width,
                     )  # fmt: skip
 
 
-@part
-def _lay_last(x: Halves, left: int, laid: Words, at: int, step: int) -> None:
-    """As `pairs` lays it, the last row and zeros."""
+@inlined
+def _pack_last_row(x: Bf16, left: int, packed: Words, at: int, step: int) -> None:
+    """`interleave` for 32 columns of the last row of x and a row of zeros."""
     for column in range(COLUMNS):
-        place = at + column // ROWS * step + column % ROWS
-        laid[place] = np.int32(x[x.shape[0] - 1, left + column])
+        index = at + column // ROWS * step + column % ROWS
+        packed[index] = np.int32(x[x.shape[0] - 1, left + column])
 
 
 @compiled("void(uint16[:, ::1], int32[::1])")
-def lay_rows(x: Halves, laid: Words) -> None:
-    """Pairs of rows of x (T, D) as `outer` reads them: by blocks of rows, then by columns."""
-    rows, wide = x.shape
-    flat, every = x.reshape(-1), (rows + 1) // 2
-    for start in range(0, every, MOST_PAIRS):
-        count = min(MOST_PAIRS, every - start)
-        for place in range(count):
-            upper = 2 * (start + place) * wide
-            last = 2 * (start + place) + 1 == rows
-            for left in range(0, wide, COLUMNS):
-                at = start * wide + left * count + place * COLUMNS
+def pack_rows(x: Bf16, packed: Words) -> None:
+    """Pack x (T, D) for `grad_weight` into words of rows 2i and 2i + 1; an odd last row with zeros.
+
+    Writes `packed` (ceil(T / 2) * D): blocks of `MOST_PAIRS` pairs of rows, each a sequence of
+    panels.
+    """
+    rows, width = x.shape
+    flat, row_pairs = x.reshape(-1), (rows + 1) // 2
+    for start in range(0, row_pairs, MOST_PAIRS):
+        count = min(MOST_PAIRS, row_pairs - start)
+        for index in range(count):
+            upper = 2 * (start + index) * width
+            last = 2 * (start + index) + 1 == rows
+            for left in range(0, width, COLUMNS):
+                at = start * width + left * count + index * COLUMNS
                 if last:
-                    _lay_last(x, left, laid, at, ROWS)
+                    _pack_last_row(x, left, packed, at, ROWS)
                 else:
-                    pairs(flat, upper + left, upper + wide + left, laid, at, ROWS)
+                    interleave(flat, upper + left, upper + width + left, packed, at, ROWS)
 
 
-@part
-def _lay_columns(grad: Halves, left: int, wide: int, start: int, count: int, laid: Words) -> None:
-    """Pairs of rows of some columns, eight columns at a time."""
+@inlined
+def _pack_columns(grad: Bf16, left: int, width: int, start: int, count: int, packed: Words) -> None:
+    """Pack `count` pairs of rows of grad from pair `start` on, columns `left` to `left + width`.
+
+    Groups of eight columns follow each other, each (count, 8): what a transposed operand is read
+    as.
+    """
     rows, row = grad.shape
-    flat, whole = grad.reshape(-1), min(count, rows // 2 - start)
-    for place in range(whole):
-        upper = 2 * (start + place) * row + left
-        for own in range(0, wide, COLUMNS):
-            at = own * count + place * ROWS
-            pairs(flat, upper + own, upper + row + own, laid, at, count * ROWS)
-    if whole < count:
-        for own in range(0, wide, COLUMNS):
-            _lay_last(grad, left + own, laid, own * count + whole * ROWS, count * ROWS)
+    flat, total = grad.reshape(-1), min(count, rows // 2 - start)
+    for index in range(total):
+        upper = 2 * (start + index) * row + left
+        for own in range(0, width, COLUMNS):
+            at = own * count + index * ROWS
+            interleave(flat, upper + own, upper + row + own, packed, at, count * ROWS)
+    if total < count:
+        for own in range(0, width, COLUMNS):
+            _pack_last_row(grad, left + own, packed, own * count + total * ROWS, count * ROWS)
 
 
 @compiled("void(uint16[:, ::1], int32[::1], float32[:, ::1], int64, int64)")
-def outer(grad: Halves, laid: Words, made: Floats, begin: int, end: int) -> None:
-    """Some columns of grad (T, C), transposed, times x (T, D) from `lay_rows`, into (C, D)."""
-    every, wide = (grad.shape[0] + 1) // 2, made.shape[1]
-    columns = np.empty(min(every, MOST_PAIRS) * MOST_COLUMNS, np.int32)
-    made_flat = made.reshape(-1)
-    for start in range(0, every, MOST_PAIRS):
-        count = min(MOST_PAIRS, every - start)
+def grad_weight(grad: Bf16, packed: Words, out: Floats, begin: int, end: int) -> None:
+    """Rows `begin` to `end` of grad.T @ x into out (C, D) fp32.
+
+    grad is (T, C); `packed` is x (T, D) from `pack_rows`. Summed over T in blocks of `MOST_PAIRS`.
+    """
+    row_pairs, width = (grad.shape[0] + 1) // 2, out.shape[1]
+    columns = np.empty(min(row_pairs, MOST_PAIRS) * MOST_COLUMNS, np.int32)
+    out_flat = out.reshape(-1)
+    for start in range(0, row_pairs, MOST_PAIRS):
+        count = min(MOST_PAIRS, row_pairs - start)
         for first in range(begin, end, MOST_COLUMNS):
             own = min(MOST_COLUMNS, end - first)
-            _lay_columns(grad, first, own, start, count, columns)
-            for left in range(0, wide, COLUMNS):
+            _pack_columns(grad, first, own, start, count, columns)
+            for left in range(0, width, COLUMNS):
                 for top in range(0, own, ROWS):
                     tile(
                         columns, top * count, 1, ROWS,
-                        laid, start * wide + left * count, COLUMNS, count,
-                        made_flat, (first + top) * wide + left, wide, start, made_flat, 0, 0,
+                        packed, start * width + left * count, COLUMNS, count,
+                        out_flat, (first + top) * width + left, width, start, out_flat, 0, 0,
                     )  # fmt: skip

@@ -1,6 +1,8 @@
 import importlib
 import os
+import platform
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,16 @@ def test_importing_compiled_tiles_never_aborts_the_process(module):
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status == (0 if has_bf16_tiles() else 1)
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() != "x86_64", reason="flags of x86 on Linux"
+)
+def test_a_cpu_with_tiles_cannot_skip_their_tests():
+    """The skips of this folder ask `has_bf16_tiles`; this reads the kernel's list itself."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    flags = next(line.split(":", 1)[1].split() for line in lines if line.startswith("flags"))
+    assert has_bf16_tiles() == ("avx512_bf16" in flags and "amx_bf16" not in flags)
 
 
 @pytest.mark.skipif(not has_bf16_tiles(), reason="the CPU has no AVX512_BF16, or AMX")

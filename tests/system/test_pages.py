@@ -85,6 +85,7 @@ def store_patterns() -> list[str]:
     return [re.sub(r"<\w+>", "*", path) for path in paths]
 
 
+@pytest.mark.slow
 def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     patterns = store_patterns()
     files = [p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()]
@@ -93,6 +94,7 @@ def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     assert unnamed == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -112,6 +114,7 @@ def test_paths_of_the_page_are_in_a_store(store: Path, path: str) -> None:
     assert list(store.glob(pattern))
 
 
+@pytest.mark.slow
 def test_a_finished_store_has_no_journals_and_nothing_partial(store: Path) -> None:
     assert not [p for p in store.rglob("*") if p.name == "journal" or p.suffix == ".partial"]
 
@@ -196,6 +199,16 @@ def test_the_way_names_every_stage_in_order_with_its_file_and_kinds() -> None:
         assert set(stage.reads) <= set(codes(row[1])), stage.name
         assert Path(codes(row[3])[0]).stem == stage.name
         assert stage.run.__module__ == codes(row[3])[0][4:-3].replace("/", ".")
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_the_readme_names_every_stage_in_order_with_its_file(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .{5,} \| \[([\w/.]+)\]\((\S+)\) \|$", text, flags=re.M)
+    files = {stage.name: stage.run.__module__.replace(".", "/") for stage in STAGES}
+    assert [(stage, link) for stage, _, link in rows] == [
+        (stage, f"src/{path}.py") for stage, path in files.items()
+    ]
 
 
 PAGES = [

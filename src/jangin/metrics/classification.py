@@ -80,17 +80,17 @@ def grade_labels(
     `labels` in their order, which counts where `ordered`. `good_from` draws a line: labels from
     it on are good. Raises `DataError` where rows differ, or a gold label is not in the set.
     """
-    place = {label: number for number, label in enumerate(labels)}
-    _check(gold, predicted, place, good_from)
-    confusion = [[0] * (len(place) + 1) for _ in place]
+    index = {label: i for i, label in enumerate(labels)}
+    _check(gold, predicted, index, good_from)
+    confusion = [[0] * (len(index) + 1) for _ in index]
     for row, label in gold.items():
         answer = predicted[row]
-        confusion[place[label]][len(place) if answer is None else place[answer]] += 1
+        confusion[index[label]][len(index) if answer is None else index[answer]] += 1
     n = len(gold)
-    right = sum(confusion[i][i] for i in range(len(place)))
-    grades = tuple(_label_grade(label, i, confusion) for label, i in place.items())
+    right = sum(confusion[i][i] for i in range(len(index)))
+    grades = tuple(_label_grade(label, i, confusion) for label, i in index.items())
     present = [grade for grade in grades if grade.gold]
-    line = place[good_from] if good_from else None
+    line = index[good_from] if good_from else None
     return LabelReport(
         n=n,
         unparsable=sum(row[-1] for row in confusion),
@@ -122,10 +122,10 @@ def weighted_kappa(confusion: Sequence[Sequence[int]]) -> float | None:
 def _check(
     gold: Mapping[str, str],
     predicted: Mapping[str, str | None],
-    place: Mapping[str, int],
+    index: Mapping[str, int],
     good_from: str,
 ) -> None:
-    known = ", ".join(place)
+    known = ", ".join(index)
     if gold.keys() != predicted.keys():
         raise DataError(
             f"{len(gold.keys() - predicted.keys())} of {len(gold)} rows have no prediction and "
@@ -133,18 +133,18 @@ def _check(
             "Predict every row once, under its id."
         )
     for row, label in gold.items():
-        if label not in place:
+        if label not in index:
             raise DataError(
                 f"row {row}: label {label!r} is outside the set ({known}). "
                 "Add it to the labels, or drop the row."
             )
     for row, answer in predicted.items():
-        if answer is not None and answer not in place:
+        if answer is not None and answer not in index:
             raise DataError(
                 f"row {row}: prediction {answer!r} is outside the set ({known}). "
                 "Read answers with read_label, which gives None for those."
             )
-    if good_from and good_from not in place:
+    if good_from and good_from not in index:
         raise DataError(f"good_from {good_from!r} is none of the labels ({known}). Name one.")
 
 

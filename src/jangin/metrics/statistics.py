@@ -152,8 +152,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [0.0] * len(p_values)
     reached = 0.0
-    for place, index in enumerate(order):
-        reached = max(reached, min(1.0, (len(p_values) - place) * p_values[index]))
+    for step, index in enumerate(order):
+        reached = max(reached, min(1.0, (len(p_values) - step) * p_values[index]))
         adjusted[index] = reached
     return adjusted
 

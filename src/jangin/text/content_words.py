@@ -1,4 +1,4 @@
-"""Tells texts that say the same thing from texts that fill one template with other words.
+"""Content words of a question: they distinguish paraphrases from siblings of one template.
 
 "전세 계약 기간은?" and "월세 계약 기간은?" differ in one character and must both stay. So two texts
 are duplicates only when their content words are the same, whatever their similarity: a tolerance
@@ -32,7 +32,9 @@ def same_content(pairs: Sequence[tuple[str, str]]) -> list[bool]:
     """For each pair of texts, whether their content words are the same, in the same order.
 
     Kiwi (about 1,000 short texts a second) sees only texts with Hangul that differ in more than
-    spacing and punctuation. Raises `MachineError` when it is needed and not installed.
+    spacing and punctuation.
+
+    Raises: MachineError: Kiwi is needed and not installed.
     """
     letters = {text: _joined(_WORD.findall(text)) for pair in pairs for text in pair}
     unlike = [pair for pair in pairs if letters[pair[0]] != letters[pair[1]]]
@@ -42,27 +44,33 @@ def same_content(pairs: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def content_keys(texts: Sequence[str]) -> list[str]:
-    """The content words of each text, in order, written together."""
-    korean = [number for number, text in enumerate(texts) if HANGUL.search(text)]
+    """The content words of each text, in order, written together.
+
+    Raises: MachineError: a text has Hangul and kiwipiepy is not installed.
+    """
+    korean = [index for index, text in enumerate(texts) if HANGUL.search(text)]
     keys = [
         _joined([word for word in _WORD.findall(text) if word not in QUESTION_FUNCTION_WORDS])
         for text in texts
     ]
     if korean:
-        tokenised = _kiwi().tokenize([texts[number] for number in korean])
-        for number, tokens in zip(korean, tokenised, strict=True):
-            keys[number] = _joined(_content_words(tokens))
+        tokenised = _kiwi().tokenize([texts[index] for index in korean])
+        for index, tokens in zip(korean, tokenised, strict=True):
+            keys[index] = _joined(_content_words(tokens))
     return keys
 
 
 def proper_names(texts: Sequence[str]) -> list[list[str]]:
-    """The proper names of each text, as Kiwi tags them; none in texts without Hangul."""
-    korean = [number for number, text in enumerate(texts) if HANGUL.search(text)]
+    """The proper names of each text, as Kiwi tags them; none in texts without Hangul.
+
+    Raises: MachineError: a text has Hangul and kiwipiepy is not installed.
+    """
+    korean = [index for index, text in enumerate(texts) if HANGUL.search(text)]
     names: list[list[str]] = [[] for _ in texts]
     if korean:
-        tokenised = _kiwi().tokenize([texts[number] for number in korean])
-        for number, tokens in zip(korean, tokenised, strict=True):
-            names[number] = [t.form for t in tokens if t.tag == "NNP" and len(t.form) > 1]
+        tokenised = _kiwi().tokenize([texts[index] for index in korean])
+        for index, tokens in zip(korean, tokenised, strict=True):
+            names[index] = [t.form for t in tokens if t.tag == "NNP" and len(t.form) > 1]
     return names
 
 
@@ -77,11 +85,11 @@ def _content_words(tokens: Sequence["Token"]) -> list[str]:
     counted = False
     for token in tokens:
         tag = token.tag.partition("-")[0]
-        number = tag in ("SN", "NR", "MM")
-        unit = tag == "NNB" and counted
-        if number or unit or tag in _CONTENT or token.form in _ALWAYS:
+        is_number = tag in ("SN", "NR", "MM")
+        is_unit = tag == "NNB" and counted
+        if is_number or is_unit or tag in _CONTENT or token.form in _ALWAYS:
             words.append(token.form)
-        counted = number
+        counted = is_number
     return words
 
 

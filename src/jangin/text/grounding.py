@@ -1,7 +1,7 @@
-"""Does a source say what an answer says? Evidence, numbers, names and words are looked up in it.
+"""Is an answer supported by its source? Evidence, numbers, names and words are looked up there.
 
-It finds what a teacher invented, at the cost of some answers that are right but say things another
-way; those are kept aside with the reason. It cannot find a wrong answer made of right parts.
+This finds what a teacher invented, at the cost of some right answers in other words, which are
+dropped with the reason. It cannot find a wrong answer that is made of right parts.
 """
 
 import re
@@ -27,16 +27,16 @@ class Support:
     missing: tuple[str, ...]
     """Those of them that the source does not have, in order."""
     words: float
-    """Share of the answer's words that stand in the source, 0 to 1; 1 where there are none."""
+    """Share of the answer's words that are in the source, 0 to 1; 1 where there are none."""
 
     @property
     def grounded(self) -> float:
-        """Share of the numbers and names that stand in the source; 1 where there are none."""
+        """Share of the numbers and names that are in the source; 1 where there are none."""
         return 1 - len(self.missing) / self.facts if self.facts else 1.0
 
 
 def support(evidence: str, text: str) -> float:
-    """Share of the evidence that stands in the text in one piece, 0 to 1; spaces ignored, NFC."""
+    """Share of the evidence that the text has in one piece, 0 to 1; spaces ignored, NFC."""
     from rapidfuzz import fuzz
 
     needle = drop_spaces(nfc(evidence))
@@ -51,31 +51,31 @@ def support(evidence: str, text: str) -> float:
 
 
 def locate(evidence: str, text: str) -> tuple[int, int] | None:
-    """Where the evidence stands in an NFC text, or what is most like it; None if nothing is."""
+    """(start, end) of the evidence in an NFC text, or of what is most similar; None without any."""
     from rapidfuzz import fuzz
 
     needle = drop_spaces(nfc(evidence))
-    places = [place for place, character in enumerate(text) if not character.isspace()]
-    haystack = "".join(text[place] for place in places)
+    positions = [position for position, character in enumerate(text) if not character.isspace()]
+    haystack = "".join(text[position] for position in positions)
     if not needle or not haystack:
         return None
     start = haystack.find(needle)
     end = start + len(needle)
     if start < 0:
         if len(needle) > len(haystack):
-            return places[0], places[-1] + 1
-        found = fuzz.partial_ratio_alignment(needle, haystack)
-        if found is None or found.dest_end <= found.dest_start:
+            return positions[0], positions[-1] + 1
+        alignment = fuzz.partial_ratio_alignment(needle, haystack)
+        if alignment is None or alignment.dest_end <= alignment.dest_start:
             return None
-        start, end = found.dest_start, found.dest_end
-    return places[start], places[end - 1] + 1
+        start, end = alignment.dest_start, alignment.dest_end
+    return positions[start], positions[end - 1] + 1
 
 
 def check_answer(answer: str, source: str, names: Sequence[str] = ()) -> Support:
     """Look up an answer's numbers, names and words in its source.
 
-    `names` are proper names that somebody who reads Korean found in the answer; names in Latin
-    letters are found here.
+    `names` are the Korean proper names of the answer, as from `content_words.proper_names`; names
+    in Latin letters are added.
     """
     known = readings(source)
     letters = letters_only(source)
@@ -112,9 +112,9 @@ def _is_name(answer: str, match: re.Match[str]) -> bool:
 
 
 def _shared_words(answer: str, letters: str) -> float:
-    """Share of the answer's words that stand in the source.
+    """Share of the answer's words that are in the source.
 
-    Numbers, single letters ("연 8회"), yes and no are left aside.
+    Numbers, single letters ("연 8회"), yes and no are not counted.
     """
     words = [
         word
@@ -127,7 +127,7 @@ def _shared_words(answer: str, letters: str) -> float:
 
 
 def stands(word: str, letters: str) -> bool:
-    """True if a word stands in the source, whatever its particle or ending."""
+    """True if the source has a word, whatever its particle or ending."""
     stem = PARTICLE_OR_COPULA.sub("", word)
     if stem in letters:
         return True

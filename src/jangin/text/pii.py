@@ -1,4 +1,4 @@
-"""What seems to be personal data in texts: found, and masked."""
+"""Find and mask personal data in columns of text."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ _CHECKED = re.compile(rf"(?<![0-9]\.)\b{_CARD}\b", re.ASCII)
 
 
 def found_in(text: "pl.Expr", kind: str) -> "pl.Expr":
-    """What first seems to be data of a kind in each text, or null."""
+    """The first string in each text that looks like data of a kind, or null."""
     pattern = PERSONAL_DATA[kind]
     if kind != "card":
         return text.str.extract(f"({pattern})")
@@ -37,7 +37,7 @@ def found_in(text: "pl.Expr", kind: str) -> "pl.Expr":
 
 
 def masked(text: "pl.Expr", kind: str) -> "pl.Expr":
-    """Texts with `[email]` and so on wherever data of the kind stands."""
+    """Texts with `[email]` and so on in place of the data of a kind."""
     pattern = PERSONAL_DATA[kind]
     if kind != "card":
         return text.str.replace_all(pattern, f"[{kind}]")
@@ -51,16 +51,16 @@ def _of_few(
     import polars as pl
 
     def change_few(texts: "pl.Series") -> "pl.Series":
-        places = texts.str.contains(pattern).fill_null(value=False).arg_true()
+        indices = texts.str.contains(pattern).fill_null(value=False).arg_true()
         others = (
             texts.clone()
             if rest
             else pl.Series(texts.name, [None], pl.String).new_from_index(0, len(texts))
         )
-        if not len(places):
+        if not len(indices):
             return others
-        new = pl.Series([change(one) for one in texts.gather(places)], dtype=pl.String)
-        return others.scatter(places, new)
+        new = pl.Series([change(one) for one in texts.gather(indices)], dtype=pl.String)
+        return others.scatter(indices, new)
 
     return text.map_batches(change_few, return_dtype=pl.String, is_elementwise=True)
 
@@ -77,14 +77,14 @@ def _cards(text: str) -> Iterator[re.Match[str]]:
     """Runs of digits that end in the check digit of a card, which one in ten does by chance."""
     start = 0
     while (match := _CHECKED.search(text, start)) is not None:
-        good = _checks(match[0])
+        good = _has_check_digit(match[0])
         start = match.end() if good else match.start() + 1
         if good:
             yield match
 
 
-def _checks(number: str) -> bool:
+def _has_check_digit(digits: str) -> bool:
     """Luhn's check, ISO/IEC 7812-1."""
-    digits = [int(digit) for digit in number if digit.isdigit()]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return (sum(digits[::-2]) + sum(doubled)) % 10 == 0
+    values = [int(digit) for digit in digits if digit.isdigit()]
+    doubled = (sum(divmod(2 * digit, 10)) for digit in values[-2::-2])
+    return (sum(values[::-2]) + sum(doubled)) % 10 == 0

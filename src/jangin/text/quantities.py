@@ -1,8 +1,8 @@
-"""Numbers in a text, as values with their units, in Korean and English spellings.
+"""Quantities in a text: values with units, in Korean and English spellings.
 
 "35,000원", "3만 5천 원" and "3만5000 원" are one quantity; so are "80%" and "80퍼센트", "오후 2시"
 and "14:00", "2회" and "두 번", "March" and "3월". Two quantities agree when their values are equal
-and their units are not known to differ: in a table the unit stands at the head of the column.
+and their units are not known to differ: in a table the unit is in the heading of the column.
 """
 
 import re
@@ -79,7 +79,7 @@ _ENGLISH = {
 }  # fmt: skip
 _ENGLISH_WORD = re.compile(rf"\b(?:{'|'.join(_ENGLISH)})\b")
 _MONTHS = "january february march april may june july august september october november december"
-_MONTH_OF = {name: place for place, name in enumerate(_MONTHS.split(), start=1)}
+_MONTH_OF = {name: month for month, name in enumerate(_MONTHS.split(), start=1)}
 _MONTH = re.compile(rf"\b(?P<name>{'|'.join(_MONTH_OF)})\b(?=\s+\d)|(?<=\d )(?P<after>"
                     rf"{'|'.join(_MONTH_OF)})\b")  # fmt: skip
 
@@ -92,7 +92,7 @@ class Quantity:
     unit: str
     """Name of a known unit; empty where none follows."""
     text: str
-    """As it stands in the text, with its unit."""
+    """As written in the text, with its unit."""
 
     def agrees(self, other: "Quantity") -> bool:
         """True if both may mean the same amount."""
@@ -110,17 +110,17 @@ def quantities(text: str) -> list[Quantity]:
 def readings(text: str) -> list[Quantity]:
     """All that a quantity in another text may agree with: number words, too, and "22.000"."""
     folded = _folded(text)
-    found = _written(folded)
+    matches = _written(folded)
     pointed = _POINTED.sub(lambda match: match[0].replace(".", ","), folded)
     if pointed != folded:
-        found += _written(pointed)
+        matches += _written(pointed)
     for match in _NATIVE_COUNT.finditer(folded):
         unit = _UNIT_OF.get(match["unit"], "")
-        found.append(Quantity(Decimal(_NATIVE[match["word"]]), unit, match[0]))
+        matches.append(Quantity(Decimal(_NATIVE[match["word"]]), unit, match[0]))
     for match in _ENGLISH_WORD.finditer(folded):
         unit = _unit_after(folded, match.end())[0]
-        found.append(Quantity(Decimal(_ENGLISH[match[0]]), unit, match[0]))
-    return found
+        matches.append(Quantity(Decimal(_ENGLISH[match[0]]), unit, match[0]))
+    return matches
 
 
 def _folded(text: str) -> str:
@@ -130,31 +130,31 @@ def _folded(text: str) -> str:
 
 def _written(folded: str) -> list[Quantity]:
     """Quantities of a folded text; dates and times of day are read first."""
-    found: list[tuple[int, Quantity]] = []
+    matches: list[tuple[int, Quantity]] = []
 
     def take(pattern: re.Pattern[str], units: tuple[str, ...], text: str) -> str:
         for match in pattern.finditer(text):
             for part, unit in zip(match.groups(), units, strict=True):
                 if unit != "minute" or int(part):
-                    found.append((match.start(), Quantity(Decimal(int(part)), unit, match[0])))
+                    matches.append((match.start(), Quantity(Decimal(int(part)), unit, match[0])))
         return pattern.sub(lambda match: " " * len(match[0]), text)
 
     rest = take(_DATE, ("year", "month", "day"), folded)
     rest = take(_CLOCK, ("clock", "minute"), rest)
     for match in _MONTH.finditer(rest):
         name = match["name"] or match["after"]
-        found.append((match.start(), Quantity(Decimal(_MONTH_OF[name]), "month", name)))
-    place = 0
-    while (start := _first_digit(rest, place)) is not None:
+        matches.append((match.start(), Quantity(Decimal(_MONTH_OF[name]), "month", name)))
+    position = 0
+    while (start := _first_digit(rest, position)) is not None:
         value, end = _amount(rest, start)
         unit, last = _unit_after(rest, end)
         if not unit and (sign := _MONEY_SIGN.search(rest, max(0, start - 2), start)):
             unit = "won" if sign[0][0] == "₩" else "dollar"
         if unit == "clock" and value < 12 and _is_afternoon(rest, start, end):
             value += 12
-        found.append((start, Quantity(value, unit, rest[start:last].strip())))
-        place = end
-    return [quantity for _, quantity in sorted(found, key=lambda item: item[0])]
+        matches.append((start, Quantity(value, unit, rest[start:last].strip())))
+        position = end
+    return [quantity for _, quantity in sorted(matches, key=lambda item: item[0])]
 
 
 def _is_afternoon(text: str, start: int, end: int) -> bool:
@@ -162,29 +162,29 @@ def _is_afternoon(text: str, start: int, end: int) -> bool:
     return bool(before or _PM.search(text[end : end + 6]))
 
 
-def _first_digit(text: str, place: int) -> int | None:
-    match = re.compile(r"\d").search(text, place)
+def _first_digit(text: str, position: int) -> int | None:
+    match = re.compile(r"\d").search(text, position)
     return None if match is None else match.start()
 
 
 def _amount(text: str, start: int) -> tuple[Decimal, int]:
     """The number that begins here, with its scales ("3만 5천"), and where it ends."""
-    total, place, least = Decimal(0), start, Decimal(10**16)
+    total, position, least = Decimal(0), start, Decimal(10**16)
     while True:
-        at = place
+        at = position
         while at > start and at < len(text) and text[at] == " ":
             at += 1
         match = _PART.match(text, at)
-        if match is None or not match["digits"] or (place > start and least == 1):
+        if match is None or not match["digits"] or (position > start and least == 1):
             break
         digits = Decimal(match["digits"].replace(",", ""))
         scale = Decimal(_SCALES.get(match["scale"] or "", 1))
-        if scale >= least or (place > start and digits * scale >= least):
+        if scale >= least or (position > start and digits * scale >= least):
             break
-        total, least, place = total + digits * scale, scale, match.end()
-        if scale in (10**3, 10**2) and text[place : place + 1] == "만":
-            total, least, place = total * 10**4, Decimal(10**4), place + 1
-    return total.normalize(), place
+        total, least, position = total + digits * scale, scale, match.end()
+        if scale in (10**3, 10**2) and text[position : position + 1] == "만":
+            total, least, position = total * 10**4, Decimal(10**4), position + 1
+    return total.normalize(), position
 
 
 def _unit_after(text: str, end: int) -> tuple[str, int]:

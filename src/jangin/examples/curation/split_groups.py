@@ -1,4 +1,4 @@
-"""Union-find groups that a split keeps together: examples joined by origin and near copies.
+"""Connected components that a split keeps together: examples joined by origin and near copies.
 
 The origin of an example is its family, its parent, its seed word, its section and its chunks.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jangin.core.digest import seeded_rank
 from jangin.core.records import Chunk, Example
+from jangin.text.dedup.components import first_connected
 from jangin.text.dedup.question_copies import find_near_copies
 from jangin.text.normalize import letters_only
 
@@ -33,20 +34,21 @@ def join_components(examples: list[Example], chunks: list[Chunk], seed: int) -> 
     sections are taken; where those have no headings either, the chunk is the unit.
     """
     section_of = {chunk.id: _section_name(chunk.source, chunk.section) for chunk in chunks}
-    parents = list(range(len(examples)))
     owner: dict[tuple[str, str], int] = {}
-    for position, example in enumerate(examples):
-        for tie in _ties(example, section_of):
-            _join(parents, position, owner.setdefault(tie, position))
+    pairs = [
+        (position, owner.setdefault(tie, position))
+        for position, example in enumerate(examples)
+        for tie in _ties(example, section_of)
+    ]
     questions = [example.question for example in examples]
     copied: set[str] = set()
     for copy in find_near_copies(questions, questions):
         if copy.left != copy.right:
-            _join(parents, copy.left, copy.right)
+            pairs.append((copy.left, copy.right))
             copied |= {examples[copy.left].id, examples[copy.right].id}
     members: dict[int, list[Example]] = {}
-    for position, example in enumerate(examples):
-        members.setdefault(_root(parents, position), []).append(example)
+    for example, first in zip(examples, first_connected(pairs, len(examples)), strict=True):
+        members.setdefault(first, []).append(example)
     return [_component(group, section_of, copied, seed) for group in members.values()]
 
 
@@ -120,16 +122,3 @@ def _component(
         position=seeded_rank(seed, "component", name),
         copied=frozenset(copied.intersection(example.id for example in group)),
     )
-
-
-def _root(parents: list[int], position: int) -> int:
-    while parents[position] != position:
-        parents[position] = parents[parents[position]]
-        position = parents[position]
-    return position
-
-
-def _join(parents: list[int], left: int, right: int) -> None:
-    """Union of two sets; the smaller position leads."""
-    a, b = _root(parents, left), _root(parents, right)
-    parents[max(a, b)] = min(a, b)

@@ -1,8 +1,9 @@
-"""Pairs of texts that may be near-duplicates: character 3-grams, MinHash, banded buckets.
+"""Locality-sensitive hashing: candidate pairs from bands of MinHashes of character 3-grams.
 
-MinHash with banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3. The
-numbers below were chosen for short Korean and English texts with 5 to 15 % of their characters
-edited; word shingles and the usual thresholds of .7 to .9 miss most of those.
+Sources: MinHash, Broder 1997, On the resemblance and containment of documents; bands, Leskovec,
+Rajaraman and Ullman, Mining of Massive Datasets, section 3.4. The numbers below were chosen for
+short Korean and English texts with 5 to 15 % of their characters edited; word shingles and the
+usual thresholds of .7 to .9 miss most of those.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from jangin.text.normalize import nfc, text_key
 
 BANDS = 32
 ROWS = 3
-"""Permutations in one band: two texts meet when all of a band's minima are equal."""
+"""Permutations in one band: two texts share a bucket when all minima of a band are equal."""
 AGREEING = 28
 """Minima of 96 that must be equal before two texts are compared: an estimated Jaccard of .3."""
 NEIGHBOURS = 32
@@ -34,14 +35,14 @@ _SPACE = 32
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What is worth comparing."""
+    """Pairs of N texts that are worth comparing."""
 
     firsts: NDArray[np.int64]
-    """For each text the number of the first one that is equal after `text_key`."""
+    """(N,) index of the first text that is equal to each one after `text_key`."""
     pairs: NDArray[np.int64]
-    """(pairs, 2) numbers of different texts, ascending, both the first of their kind."""
+    """(P, 2) indices of different texts, ascending, both the first of their kind."""
     text: Callable[[int], str]
-    """The normalised text with this number."""
+    """{index: normalised text}, as a function."""
 
 
 def find_candidates(
@@ -54,20 +55,20 @@ def find_candidates(
     if compiled is None:
         compiled = len(texts) >= COMPILED_FROM
     if not texts:
-        return Candidates(np.empty(0, np.int64), np.empty((0, 2), np.int64), lambda _number: "")
+        return Candidates(np.empty(0, np.int64), np.empty((0, 2), np.int64), lambda _index: "")
     return _compiled(texts, threshold, threads) if compiled else _plain(texts, threshold)
 
 
 @cache
 def _factors() -> NDArray[np.uint32]:
-    """One odd factor for each permutation: multiplying modulo 2**32 permutes the hash values."""
+    """(K,) uint32: an odd factor for each permutation of the hash values, modulo 2**32."""
     random = np.random.default_rng(_SEED)
     return random.integers(0, 2**32, BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
 
 
 @cache
 def _spaces() -> NDArray[np.bool_]:
-    """Is code n white space, up to the last one that is (U+3000)."""
+    """(0x3001,): True for code points that are white space; U+3000 is the last."""
     spaces = np.array([chr(code).isspace() for code in range(0x3001)])
     spaces.flags.writeable = False
     return spaces
@@ -123,46 +124,49 @@ def _mapper(threads: int) -> Iterator[Callable[..., Any]]:
 
 
 def _reader(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Callable[[int], str]:
-    """Gives the text with a number."""
-    whole = str(codes.data, "utf-32-le", "surrogatepass")
+    """A function from the index of a text to the normalised text."""
+    joined = str(codes.data, "utf-32-le", "surrogatepass")
     edges = offsets.tolist()
-    return lambda number: whole[edges[number] : edges[number + 1]]
+    return lambda index: joined[edges[index] : edges[index + 1]]
 
 
 def _unique_pairs(
     packed: Sequence[NDArray[np.uint64]], distinct: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Packed pairs of places in `distinct` to (pairs, 2) text numbers, each once, in order."""
+    """(P, 2) int64 text indices, unique and ascending; packed pairs index `distinct`."""
     every = np.sort(np.concatenate(packed))
     once = every[np.diff(every, prepend=np.uint64(0)) > 0]
-    places = np.stack([once >> np.uint64(32), once & np.uint64(0xFFFFFFFF)], axis=1)
-    return distinct[places.astype(np.int64)]
+    rows_P2 = np.stack([once >> np.uint64(32), once & np.uint64(0xFFFFFFFF)], axis=1)
+    return distinct[rows_P2.astype(np.int64)]
 
 
 def _plain(texts: Sequence[str], threshold: float) -> Candidates:
-    """`_compiled` in numpy: the same hashes, so the same pairs."""
+    """The same as `_compiled` in numpy: equal hashes, so equal pairs."""
     clean = [text_key(text) for text in texts]
     first: dict[str, int] = {}
-    firsts = np.array([first.setdefault(text, number) for number, text in enumerate(clean)])
-    numbers = [number for text, number in first.items() if text]
-    distinct = np.array(numbers, np.int64)
-    if not numbers:
+    firsts = np.array([first.setdefault(text, index) for index, text in enumerate(clean)])
+    chosen = [index for text, index in first.items() if text]
+    distinct = np.array(chosen, np.int64)
+    if not chosen:
         return Candidates(firsts, np.empty((0, 2), np.int64), clean.__getitem__)
-    lengths = np.array([len(clean[number]) for number in numbers], np.int64)
-    minima = _minima([clean[number] for number in numbers], lengths)
+    lengths = np.array([len(clean[index]) for index in chosen], np.int64)
+    minima = _minima([clean[index] for index in chosen], lengths)
     signatures = np.ascontiguousarray((minima >> np.uint32(8)).astype(np.uint8).T)
-    found = []
+    packed = []
     for band in range(BANDS):
         key = np.zeros(distinct.size, np.uint64)
         for minimum in minima[ROWS * band : ROWS * band + ROWS]:
             key = (key ^ minimum) * np.uint64(0xD6E8FEB86659FD93)
             key ^= key >> np.uint64(32)
-        found.append(_bucket_pairs(key.astype(np.uint32), signatures, lengths, threshold))
-    return Candidates(firsts, _unique_pairs(found, distinct), clean.__getitem__)
+        packed.append(_bucket_pairs(key.astype(np.uint32), signatures, lengths, threshold))
+    return Candidates(firsts, _unique_pairs(packed, distinct), clean.__getitem__)
 
 
 def _minima(texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """The least hash of each text's 3-grams under each permutation: (permutations, texts)."""
+    """(K, U) uint32: least hash of the 3-grams of each text under each permutation.
+
+    `lengths` (U,) int64 are the lengths of the texts in characters.
+    """
     spaced = "".join(f" {text} " for text in texts).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(spaced, np.uint32).astype(np.uint64)
     window = codes[:-2] | codes[1:-1] << np.uint64(21) | codes[2:] << np.uint64(42)
@@ -182,7 +186,10 @@ def _bucket_pairs(
     lengths: NDArray[np.int64],
     threshold: float,
 ) -> NDArray[np.uint64]:
-    """What `minhash.collide` gives, by sorting one band's keys."""
+    """(P,) uint64 packed pairs of one band, as `minhash.collide` writes them, by sorting its keys.
+
+    `keys` (U,), `signatures` (U, K), `lengths` (U,).
+    """
     order = np.argsort(keys, kind="stable")
     packed = []
     for step in range(1, NEIGHBOURS + 1):

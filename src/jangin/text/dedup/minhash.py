@@ -1,7 +1,9 @@
-"""Compiled kernels of the near-duplicate search; importing this file compiles them once.
+"""numba kernels for MinHash and banding; importing this module compiles them once a machine.
 
-Arrays: `codes` all texts' code points end to end, `offsets` where each begins and where the last
-ends, `distinct` numbers of the U different texts, `keys` (B bands, U), `signatures` (U, K minima).
+Arrays, all C-contiguous: `codes` (characters,) uint32, the code points of N texts end to end;
+`offsets` (N + 1,) int64, where each text begins and the last one ends; `distinct` (U,) int64,
+indices of the U different texts; `keys` (B, U) uint32, one hash for each of B bands; `signatures`
+(U, K) uint8, a byte of each of K = B * ROWS minima.
 The kernels release the GIL and work on ranges, so plain threads share the work and nothing has
 to be compiled for `parallel=True`.
 """
@@ -23,7 +25,11 @@ ROWS = 3
 def squeeze(
     joined: NDArray[np.uint32], spaces: NDArray[np.bool_], count: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Texts between zeros to `codes` and `offsets` (N + 1), runs of spaces made one space."""
+    """`codes` and `offsets` of texts joined by zeros, with every run of white space as one space.
+
+    `joined` (characters,) are the code points, `spaces` is True at code points of white space,
+    `count` is N. White space at the ends of a text is dropped.
+    """
     codes = np.empty(joined.size, np.uint32)
     offsets = np.zeros(count + 1, np.int64)
     written, text, start, pending = 0, 0, 0, False
@@ -47,7 +53,7 @@ def squeeze(
 
 @compiled("int64[::1](uint32[::1], int64[::1])", nogil=True)
 def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each text the number of the first one with the very same characters (N)."""
+    """(N,) int64: index of the first text with the same characters as each one."""
     count = offsets.size - 1
     slots = 16
     while slots < 2 * count:
@@ -57,8 +63,8 @@ def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArr
     for text in range(count):
         start, length = offsets[text], offsets[text + 1] - offsets[text]
         mixed = np.uint64(length)
-        for place in range(length):
-            mixed = (mixed ^ np.uint64(codes[start + place])) * np.uint64(0x9E3779B97F4A7C15)
+        for position in range(length):
+            mixed = (mixed ^ np.uint64(codes[start + position])) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
         slot = np.int64(mixed & np.uint64(slots - 1))
         while True:
@@ -69,10 +75,10 @@ def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArr
                 break
             begin = offsets[other]
             same = offsets[other + 1] - begin == length
-            place = 0
-            while same and place < length:
-                same = codes[begin + place] == codes[start + place]
-                place += 1
+            position = 0
+            while same and position < length:
+                same = codes[begin + position] == codes[start + position]
+                position += 1
             if same:
                 firsts[text] = other
                 break
@@ -95,9 +101,11 @@ def sketch(
     keys: NDArray[np.uint32],
     signatures: NDArray[np.uint8],
 ) -> None:
-    """MinHash the character 3-grams of texts `begin` to `end`: keys, and a byte of each minimum.
+    """Write `keys` and `signatures` of the texts `distinct[begin:end]`, in place.
 
-    A space is put before and after each text, so that its first and last characters weigh as
+    `factors` (K,) are odd uint32, one for each permutation.
+
+    A space is added before and after each text, so that its first and last characters weigh as
     much as the others. A minimum over all 3-grams is the minimum over their set: no sorting.
     """
     lowest = np.empty(factors.size, np.uint32)
@@ -108,8 +116,8 @@ def sketch(
         window = np.uint64(32) << np.uint64(42)
         if length > 0:
             window = (window >> np.uint64(21)) | np.uint64(codes[start]) << np.uint64(42)
-        for place in range(1, length + 1):
-            code = codes[start + place] if place < length else np.uint32(32)
+        for position in range(1, length + 1):
+            code = codes[start + position] if position < length else np.uint32(32)
             window = (window >> np.uint64(21)) | np.uint64(code) << np.uint64(42)
             mixed = (window ^ (window >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
             mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xD6E8FEB86659FD93)
@@ -139,17 +147,21 @@ def collide(
     neighbours: int,
     pairs: NDArray[np.uint64],
 ) -> int:
-    """Write pairs (earlier << 32 | later) of one band's bucket mates that may be near; count them.
+    """The number of pairs of one band that may be near-duplicates; they are written to `pairs`.
 
-    Each text meets at most `neighbours` earlier ones of its bucket, the latest first, so a bucket
-    with everything in it costs linear time. A count above `pairs.size` asks for a larger array.
+    `keys` (U,) and `signatures` (U, K) are those of `sketch`, `lengths` (U,) are characters. A
+    pair is a uint64, `earlier << 32 | later`, of indices into `distinct`.
+
+    Each text is compared with at most `neighbours` earlier ones of its bucket, the latest first,
+    so a bucket with everything in it costs linear time. Where the result is above `pairs.size`,
+    the rest was not written: call again with a larger array.
     """
     slots = 16
     while slots < keys.size:
         slots *= 2
     latest = np.full(slots, -1, np.int32)
     before = np.empty(keys.size, np.int32)
-    found = 0
+    count = 0
     for text in range(keys.size):
         if lengths[text] == 0:
             continue
@@ -166,8 +178,8 @@ def collide(
                     for column in range(signatures.shape[1]):
                         agree += signatures[text, column] == signatures[other, column]
                     if agree >= agreeing:
-                        if found < pairs.size:
-                            pairs[found] = (np.uint64(other) << np.uint64(32)) | np.uint64(text)
-                        found += 1
+                        if count < pairs.size:
+                            pairs[count] = (np.uint64(other) << np.uint64(32)) | np.uint64(text)
+                        count += 1
             other = before[other]
-    return found
+    return count

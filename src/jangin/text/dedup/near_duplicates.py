@@ -1,4 +1,4 @@
-"""Near-duplicate texts: each one that can go, with its twin that stays and how alike they are.
+"""MinHash near-duplicate detection: each text to drop, the twin that is kept, their similarity.
 
 normalised text -> exact copies -> MinHash candidates -> Levenshtein -> content words -> clusters.
 Every pair is verified, so a wrong removal can only come from the threshold, never from hashing;
@@ -14,24 +14,25 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jangin.text.dedup.components import first_connected
 from jangin.text.dedup.lsh import Candidates, find_candidates
 
 
 class Duplicate(NamedTuple):
-    """A text that can go."""
+    """A text that can be dropped."""
 
     row: int
     twin: int
-    """The text that stays in its place."""
+    """The text that is kept instead."""
     similarity: float
     """1 - Levenshtein distance / length of the longer text, both normalised."""
     cluster: int
-    """First text of all that hang together; a cluster whose ends differ keeps several texts."""
+    """First text of the connected component; one whose ends differ keeps several texts."""
     match: Literal["exact", "near"]
 
     @property
     def reason(self) -> str:
-        """In words, with figures."""
+        """Drop reason with the similarity; stored."""
         if self.match == "exact":
             return f"same text as row {self.twin}"
         return f"similarity {self.similarity:.3f} to row {self.twin}"
@@ -46,21 +47,25 @@ class Rules:
     guard: bool = False
     """Content words must be the same too: see `content_words`."""
     group_threshold: float = 0.95
-    """Least similarity of two texts of one group, where the guard is not asked."""
+    """Least similarity of two texts of one group, to which the guard does not apply."""
 
 
 class Matches(NamedTuple):
-    """Every verified pair that was found."""
+    """All verified pairs of N texts."""
 
     firsts: NDArray[np.int64]
-    """For each text the number of the first equal one."""
+    """(N,) index of the first text that is equal to each one."""
     pairs: NDArray[np.int64]
-    """(pairs, 2) numbers of firsts, ascending: near-duplicates that are not equal."""
+    """(P, 2) indices of firsts, ascending: near-duplicates that are not equal."""
     similarity: NDArray[np.float64]
+    """(P,) similarity of each pair, 0 to 1."""
 
 
 def find_matches(texts: Sequence[str], rules: Rules | None = None, *, threads: int = 1) -> Matches:
-    """All pairs of near-duplicates, whichever of them would stay."""
+    """All pairs of near-duplicates, whichever text of a pair would be kept.
+
+    Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
+    """
     candidates = find_candidates(texts, (rules or Rules()).threshold, threads)
     judge = _Judge(candidates, rules or Rules(), None, threads)
     return Matches(candidates.firsts, *judge.accept(candidates.pairs))
@@ -74,11 +79,13 @@ def find_duplicates(
     groups: Sequence[Hashable] | None = None,
     threads: int = 1,
 ) -> list[Duplicate]:
-    """Texts that can go, in order. Of a cluster the best-scored text stays, else the first.
+    """The texts to drop, in order. Of a cluster the best-scored text is kept, else the first.
 
-    A text goes only in favour of a verified twin that stays itself; in a chain of ever more
-    different texts the far end stays too. `groups` marks texts that are meant to be alike.
-    The order of the texts decides between equals, and which neighbours a very full bucket shows.
+    A text is dropped only in favour of a verified twin that is kept itself; in a chain of ever
+    more different texts the far end is kept too. `groups` marks texts that are similar on purpose.
+    The order of the texts decides between equals, and which neighbours a very full bucket compares.
+
+    Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
     """
     rules = rules or Rules()
     lowest = rules.threshold if groups is None else min(rules.threshold, rules.group_threshold)
@@ -88,9 +95,9 @@ def find_duplicates(
     best_rank = rank[best]
     judge = _Judge(candidates, rules, groups and [groups[i] for i in best.tolist()], threads)
     pairs, similarity = judge.accept(candidates.pairs)
-    cluster = _clusters(pairs, len(texts))
+    cluster = first_connected(pairs, len(texts))
     more, more_similarity = judge.accept(_pairs_with_best(cluster, pairs, best_rank))
-    twin, likeness = _choose(
+    twin, similarity_of = _choose(
         np.concatenate([pairs, more]), np.concatenate([similarity, more_similarity]), best_rank
     )
     gone = []
@@ -99,7 +106,7 @@ def find_duplicates(
     rows = np.union1d(copies, best[np.fromiter(twin, np.int64)])
     for row, first in zip(rows.tolist(), candidates.firsts[rows].tolist(), strict=True):
         if first in twin:
-            near = Duplicate(row, stays[twin[first]], likeness[first], cluster[first], "near")
+            near = Duplicate(row, stays[twin[first]], similarity_of[first], cluster[first], "near")
             gone.append(near)
         else:
             gone.append(Duplicate(row, stays[first], 1.0, cluster[first], "exact"))
@@ -107,7 +114,7 @@ def find_duplicates(
 
 
 def _ranks(count: int, scores: Sequence[float] | None) -> NDArray[np.int64]:
-    """Place of each text by score, best first; equals keep their order."""
+    """(N,) int64: rank of each text by score, best first; equals keep their order."""
     if scores is None:
         return np.arange(count)
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
@@ -117,7 +124,7 @@ def _ranks(count: int, scores: Sequence[float] | None) -> NDArray[np.int64]:
 
 
 def _best_copies(firsts: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each text the best-ranked one among its exact copies."""
+    """(N,) int64: for each text the best-ranked one among its exact copies."""
     best = np.arange(firsts.size)
     by_rank = np.argsort(rank)[::-1]
     best[firsts[by_rank]] = by_rank
@@ -139,8 +146,8 @@ class _Judge:
         from rapidfuzz.process import cpdist
 
         texts = np.empty(self.candidates.firsts.size, np.object_)
-        for number in _mentioned(pairs):
-            texts[number] = self.candidates.text(number)
+        for index in _mentioned(pairs):
+            texts[index] = self.candidates.text(index)
         left, right = texts[pairs[:, 0]].tolist(), texts[pairs[:, 1]].tolist()
         limit, related = self._limits(pairs)
         similarity = cpdist(
@@ -155,8 +162,8 @@ class _Judge:
         if self.rules.guard:
             from jangin.text.content_words import same_content
 
-            asked = np.flatnonzero(accepted & ~related).tolist()
-            accepted[asked] = same_content([(left[place], right[place]) for place in asked])
+            guarded = np.flatnonzero(accepted & ~related).tolist()
+            accepted[guarded] = same_content([(left[row], right[row]) for row in guarded])
         return pairs[accepted], similarity[accepted]
 
     def _limits(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -165,21 +172,6 @@ class _Judge:
         if self.groups is not None:
             related[:] = [self.groups[a] == self.groups[b] for a, b in _rows(pairs)]
         return np.where(related, self.rules.group_threshold, self.rules.threshold), related
-
-
-def _clusters(pairs: NDArray[np.int64], count: int) -> list[int]:
-    """Union-find: the first of all texts that hang together with each text."""
-    parent = list(range(count))
-    for left, right in _rows(pairs):
-        one, two = left, right
-        while parent[one] != one:
-            parent[one] = one = parent[parent[one]]
-        while parent[two] != two:
-            parent[two] = two = parent[parent[two]]
-        parent[max(one, two)] = min(one, two)
-    for text in _mentioned(pairs):
-        parent[text] = parent[parent[text]]  # a parent is never behind its child
-    return parent
 
 
 def _pairs_with_best(
@@ -202,19 +194,19 @@ def _pairs_with_best(
 def _choose(
     pairs: NDArray[np.int64], similarity: NDArray[np.float64], rank: NDArray[np.int64]
 ) -> tuple[dict[int, int], dict[int, float]]:
-    """For each text that goes, the best-ranked of its twins that stay, and their similarity."""
+    """{dropped text: best-ranked twin that is kept}, and {dropped text: their similarity}."""
     swap = rank[pairs[:, 0]] > rank[pairs[:, 1]]
     ordered = np.where(swap[:, None], pairs[:, ::-1], pairs)
     order = np.lexsort((rank[ordered[:, 1]], rank[ordered[:, 0]]))
     twin: dict[int, int] = {}
-    likeness: dict[int, float] = {}
+    similarity_of: dict[int, float] = {}
     for (better, worse), alike in zip(
         _rows(ordered[order]), similarity[order].tolist(), strict=True
     ):
         if better not in twin and worse not in twin:
             twin[worse] = better
-            likeness[worse] = alike
-    return twin, likeness
+            similarity_of[worse] = alike
+    return twin, similarity_of
 
 
 def _rows(pairs: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -223,7 +215,7 @@ def _rows(pairs: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _mentioned(pairs: NDArray[np.int64]) -> list[int]:
-    """Every number that stands in a pair, ascending."""
+    """Every index in the pairs, each once, ascending."""
     seen = np.zeros(int(pairs.max(initial=-1)) + 1, np.bool_)
     seen[pairs] = True
     return np.flatnonzero(seen).tolist()

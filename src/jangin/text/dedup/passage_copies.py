@@ -1,4 +1,4 @@
-"""Which of the passages found for one question repeat another: the same, part of it, or nearly."""
+"""Duplicates among the search results of one question: equal, contained or near-equal passages."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SHORTEST_PART = 20
 
 
 def find_copies(texts: Sequence[str]) -> dict[int, int]:
-    """{place of a copy: place of the earlier text it repeats}; spaces and punctuation ignored.
+    """{index of a copy: index of the earlier text it repeats}; spaces and punctuation ignored.
 
     Texts with other numbers are never near-copies: `7일 안에` is another rule than `14일 안에`.
     """
@@ -21,17 +21,17 @@ def find_copies(texts: Sequence[str]) -> dict[int, int]:
     letters = ["".join(word_runs(text)) for text in texts]
     numbers = [written_numbers(text) for text in texts]
     copies: dict[int, int] = {}
-    for place, text in enumerate(letters):
-        for earlier in range(place):
+    for index, text in enumerate(letters):
+        for earlier in range(index):
             if earlier in copies:
                 continue
             other = letters[earlier]
             shorter, longer = sorted((text, other), key=len)
             same = text == other
             same = same or (len(shorter) >= SHORTEST_PART and shorter in longer)
-            if not same and numbers[place] == numbers[earlier]:
+            if not same and numbers[index] == numbers[earlier]:
                 same = fuzz.ratio(text, other, score_cutoff=100 * NEARLY) > 0
             if same:
-                copies[place] = earlier
+                copies[index] = earlier
                 break
     return copies

@@ -1,10 +1,10 @@
-"""Questions that say the same in the same words: what a split joins and a leakage check finds.
+"""Near-identical questions, for splits and contamination checks.
 
 Two questions are
 
 * an `exact` copy when nothing but white space, punctuation, letter case or Unicode form
   differs (NFKC);
-* a `near` copy when at least 80 % of one's character 5-grams and all of its words stand in the
+* a `near` copy when at least 80 % of one's character 5-grams and all of its words are in the
   other one, their numbers are the same, and their lengths differ by at most 20 %.
 
 The words and the length make the difference on real data. Containment of 5-grams alone calls a
@@ -48,7 +48,7 @@ class NearCopy:
     left: int
     right: int
     similarity: float
-    """Share of one text's character 5-grams that stand in the other; 1 if exact."""
+    """Share of the character 5-grams of one text that the other has; 1 if exact."""
     kind: Literal["exact", "near"]
 
 
@@ -59,11 +59,11 @@ def find_near_copies(left: Sequence[str], right: Sequence[str]) -> Iterator[Near
     pairs; 60,000 short texts take about two seconds.
     """
     ours, theirs = _Texts(left), _Texts(right)
-    found = {(a, b): similarity for a, b, similarity in _contained(ours, theirs)}
+    similarity_of = {(a, b): similarity for a, b, similarity in _contained(ours, theirs)}
     for b, a, similarity in _contained(theirs, ours):
-        found[a, b] = max(similarity, found.get((a, b), 0.0))
+        similarity_of[a, b] = max(similarity, similarity_of.get((a, b), 0.0))
     partners: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for (a, b), similarity in found.items():
+    for (a, b), similarity in similarity_of.items():
         partners[a].append((b, similarity))
     spelled: dict[str, list[int]] = defaultdict(list)
     for b, spelling in enumerate(theirs.compact):
@@ -71,9 +71,9 @@ def find_near_copies(left: Sequence[str], right: Sequence[str]) -> Iterator[Near
     for i, text in enumerate(ours.unique_of):
         if text is None:
             continue
-        copies = [(j, 1.0) for b in spelled[ours.compact[text]] for j in theirs.places[b]]
+        copies = [(j, 1.0) for b in spelled[ours.compact[text]] for j in theirs.indices[b]]
         exact = {j for j, _ in copies}
-        near = [(j, share) for b, share in partners[text] for j in theirs.places[b]]
+        near = [(j, share) for b, share in partners[text] for j in theirs.indices[b]]
         copies += [(j, share) for j, share in near if j not in exact]
         for j, share in sorted(copies):
             yield NearCopy(i, j, share, "exact" if j in exact else "near")
@@ -85,19 +85,19 @@ class _Texts:
     def __init__(self, texts: Sequence[str]) -> None:
         known: dict[tuple[str, ...], int] = {}
         self.unique_of: list[int | None] = []
-        """For each text its number among the distinct ones; None without any letter."""
-        self.places: list[list[int]] = []
-        """For each distinct text where it stands."""
-        for place, text in enumerate(texts):
+        """For each text its index among the distinct ones; None without any letter."""
+        self.indices: list[list[int]] = []
+        """For each distinct text the indices of its copies."""
+        for index, text in enumerate(texts):
             words = folded_words(text)
             if not words:
                 self.unique_of.append(None)
                 continue
-            number = known.setdefault(words, len(known))
-            self.unique_of.append(number)
-            if number == len(self.places):
-                self.places.append([])
-            self.places[number].append(place)
+            unique = known.setdefault(words, len(known))
+            self.unique_of.append(unique)
+            if unique == len(self.indices):
+                self.indices.append([])
+            self.indices[unique].append(index)
         self.words = list(known)
         self.compact = ["".join(words) for words in self.words]
         self.stems = [[_stem(word) for word in words] for words in self.words]
@@ -129,7 +129,7 @@ def _same_ending(left: str, right: str) -> bool:
     return 2 * next(ends, shortest) >= shortest
 
 
-def _words_stand_in(inner: _Texts, a: int, outer: _Texts, b: int) -> bool:
+def _contains_words(inner: _Texts, a: int, outer: _Texts, b: int) -> bool:
     """True if the other text has all words of this one, and the same numbers."""
     *others, last = inner.stems[a]
     known = outer.stems[b]
@@ -200,7 +200,7 @@ class _Index:
     def candidates(self, stems: Sequence[str], grams: "Hashes", needed: int) -> "Numbers":
         """Texts that may have all these words and at least `needed` of these grams.
 
-        If k of g grams stand in a text, then so does at least one of any g - k + 1 of them: only
+        If k of g grams are in a text, then so does at least one of any g - k + 1 of them: only
         texts that share one of the rarest ones count. Of all the words the rarest one decides.
         """
         import numpy as np
@@ -208,8 +208,8 @@ class _Index:
         nothing = np.zeros(0, dtype=np.int64)
         with_word = [self._of_stem.get(stem, nothing) for stem in stems]
         fewest = min(with_word, key=len, default=None)
-        places = np.minimum(np.searchsorted(self._keys, grams), len(self._keys) - 1)
-        known = places[self._keys[places] == grams]
+        slots = np.minimum(np.searchsorted(self._keys, grams), len(self._keys) - 1)
+        known = slots[self._keys[slots] == grams]
         if len(known) < needed or (fewest is not None and not len(fewest)):
             return nothing
         spread = self._last[known] - self._first[known]
@@ -247,13 +247,13 @@ def _last_words(texts: _Texts, ids: _Numbering) -> tuple["Numbers", "NDArray[np.
 
 
 def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]:
-    """(inner, outer, share of grams) of the near copies whose inner text stands in the outer."""
+    """(inner, outer, share of grams) of the near copies whose outer text has the inner one."""
     import numpy as np
 
     if not inner.words or not outer.words:
         return
     index = _Index(outer)
-    # A template's questions share all but a number or the last word: those are told apart by
+    # A template's questions share all but a number or the last word: those are excluded by
     # columns, before any pair is looked at word by word.
     number_ids, begin_ids = _Numbering(), _Numbering()
     outer_numbers, inner_numbers = number_ids.of(outer.numbers), number_ids.of(inner.numbers)
@@ -262,14 +262,16 @@ def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]
     for a, length in enumerate(inner.lengths.tolist()):
         grams = inner.grams.of(a)
         needed = int(np.ceil(CONTAINMENT * len(grams) - 1e-9))
-        found = index.candidates(inner.stems[a][:-1], grams, needed)
-        longer = np.maximum(outer.lengths[found], length)
-        near = np.abs(outer.lengths[found] - length) <= LENGTH_TOLERANCE * longer
-        near &= outer_numbers[found] == inner_numbers[a]
-        ends_alike = (outer_begins[found] == inner_begins[a]) | outer_short[found] | inner_short[a]
-        near &= ends_alike | np.isin(found, index.having(inner.stems[a][-1]))
-        for b in found[near].tolist():
-            if not _words_stand_in(inner, a, outer, b):
+        candidates = index.candidates(inner.stems[a][:-1], grams, needed)
+        longer = np.maximum(outer.lengths[candidates], length)
+        near = np.abs(outer.lengths[candidates] - length) <= LENGTH_TOLERANCE * longer
+        near &= outer_numbers[candidates] == inner_numbers[a]
+        ends_alike = (
+            (outer_begins[candidates] == inner_begins[a]) | outer_short[candidates] | inner_short[a]
+        )
+        near &= ends_alike | np.isin(candidates, index.having(inner.stems[a][-1]))
+        for b in candidates[near].tolist():
+            if not _contains_words(inner, a, outer, b):
                 continue
             shared = len(np.intersect1d(grams, outer.grams.of(b), assume_unique=True))
             if shared >= needed:

@@ -1,0 +1,29 @@
+"""Connected components of pairs: which texts hang together, directly or through others."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def first_connected(
+    pairs: "Sequence[tuple[int, int]] | NDArray[np.int64]", count: int
+) -> list[int]:
+    """For each of `count` indices the smallest index that it is connected with, or itself.
+
+    `pairs` are (P, 2) indices below `count`, in any order; one may pair an index with itself.
+    """
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not count:
+        return []
+    ends_P2 = np.asarray(pairs, np.int64).reshape(-1, 2)
+    edges = np.ones(len(ends_P2), np.bool_)
+    graph = coo_array((edges, (ends_P2[:, 0], ends_P2[:, 1])), shape=(count, count))
+    labels_N = connected_components(graph, directed=False)[1]
+    firsts: list[int] = np.unique(labels_N, return_index=True)[1][labels_N].tolist()
+    return firsts

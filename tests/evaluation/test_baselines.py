@@ -1,8 +1,11 @@
 import pytest
 
 from jangin.core.errors import SettingsError
-from jangin.evaluation.baselines import Baseline, known_methods
-from jangin.evaluation.tasks import AnswersTask, LabelsTask, NumbersTask
+from jangin.evaluation.systems.baseline_methods import METHODS
+from jangin.evaluation.systems.predictors import Predictor
+from jangin.evaluation.tasks.answers import AnswersTask
+from jangin.evaluation.tasks.labels import LabelsTask
+from jangin.evaluation.tasks.numbers import NumbersTask
 
 STARS = LabelsTask(type="labels", labels=("1", "5"))
 PRICES = NumbersTask(type="numbers")
@@ -13,7 +16,7 @@ WORTH = [GOODS[listing.split()[1]] for listing in LISTINGS]
 
 def priced(method, times=1.0):
     answers = [f"{times * price:.2f}" for price in WORTH]
-    return Baseline(method, PRICES, LISTINGS, answers)
+    return Predictor(method, PRICES, LISTINGS, answers)
 
 
 @pytest.mark.parametrize("method", ["bow_linear", "tfidf_svr", "forest", "nearest"])
@@ -34,26 +37,26 @@ def test_dollars_and_won_give_the_same_predictor(method):
 
 
 def test_one_price_for_everything_is_predicted_as_such():
-    same = Baseline("tfidf_svr", PRICES, ["a lamp", "a chair"], ["12.00", "12.00"])
+    same = Predictor("tfidf_svr", PRICES, ["a lamp", "a chair"], ["12.00", "12.00"])
     assert same.predict(["a sofa"]) == ["12.00"]
 
 
 def test_one_label_for_everything_is_predicted_as_such():
-    for method in known_methods(STARS):
-        found = Baseline(method, STARS, ["좋아요", "최고"], ["5", "5"]).predict(["별로"])
+    for method in METHODS["label"]:
+        found = Predictor(method, STARS, ["좋아요", "최고"], ["5", "5"]).predict(["별로"])
         assert found == ["5"]
 
 
 def test_labels_are_learned_from_words():
     texts = ["정말 좋아요", "아주 좋아요", "너무 별로예요", "완전 별로예요"] * 3
-    found = Baseline("tfidf_logistic", STARS, texts, ["5", "5", "1", "1"] * 3)
+    found = Predictor("tfidf_logistic", STARS, texts, ["5", "5", "1", "1"] * 3)
     assert found.predict(["그냥 별로예요", "참 좋아요"]) == ["1", "5"]
 
 
 def test_a_method_that_does_not_fit_the_task_is_refused_with_those_that_do():
-    with pytest.raises(SettingsError, match=r"linear does not predict labels.*tfidf_logistic"):
-        Baseline("linear", STARS, ["a"], ["1"])
-    with pytest.raises(SettingsError, match="forest does not predict answers"):
-        Baseline("forest", AnswersTask(), ["a"], ["b"])
+    with pytest.raises(SettingsError, match=r"linear .*labels.*tfidf_logistic"):
+        Predictor("linear", STARS, ["a"], ["1"])
+    with pytest.raises(SettingsError, match=r"forest .*answers.*constant, random, nearest"):
+        Predictor("forest", AnswersTask(), ["a"], ["b"])
     with pytest.raises(SettingsError, match="no training examples"):
-        Baseline("constant", PRICES, [], [])
+        Predictor("constant", PRICES, [], [])

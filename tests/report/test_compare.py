@@ -8,8 +8,10 @@ import pytest
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Bill
 from jangin.core.records import Example, Message
-from jangin.evaluation.results import Comparison, Prediction, Result, grade_prediction, summarise
-from jangin.evaluation.tasks import LabelsTask, NumbersTask, measure_of
+from jangin.evaluation.results import Comparison, Result, grade_prediction, summarise
+from jangin.evaluation.tasks.labels import LabelsTask
+from jangin.evaluation.tasks.numbers import NumbersTask
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.statistics import holm
 from jangin.report.compare import (
     as_csv,
@@ -108,7 +110,7 @@ def test_the_second_measure_is_named_and_its_interval_says_which_way(
         rows = graded(task, golds, given)
         tables = {
             "predictions": (Prediction, rows),
-            "results": (Result, summarise(rows, 0, measure_of(task))),
+            "results": (Result, summarise(rows, 0, task.metric)),
             "comparisons": (Comparison, []),
         }
         artifact = workshop.publish("evaluate", tables, {"publishable": True}, {"v": variant})

@@ -9,7 +9,7 @@ import pytest
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount
 from jangin.core.parquet import read_table
-from jangin.evaluation import results as evidence
+from jangin.evaluation.results import Result
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report
 from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
@@ -131,7 +131,7 @@ def test_the_result_table_holds_what_the_evaluation_wrote(made_page):
     shown, words = section(page, "results"), Words("en")
     tables = list((workshop.store.root / "evaluate").glob("*/results.parquet"))
     assert len(tables) == 2
-    for row in (row for table in tables for row in read_table(table, evidence.Result)):
+    for row in (row for table in tables for row in read_table(table, Result)):
         interval = words.interval(row.right_low, row.right_high, 1)
         figures = f"{row.n} {words.percent(row.right, 1)} [{interval}]"
         assert " ".join(figures.split()) in shown

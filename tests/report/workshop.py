@@ -7,7 +7,15 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Dropped, Example, Message, Page, SplitExample
 from jangin.core.store import Store
 from jangin.documents.load import UnreadableFile
-from jangin.evaluation import results as evidence
+from jangin.evaluation.results import (
+    Comparison,
+    Leak,
+    Result,
+    compare_systems,
+    grade_prediction,
+    summarise,
+)
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.examples.synthesis.coverage import Coverage, cover, figures
 from jangin.llm.structured import Failed
 from jangin.project.file import open_project
@@ -65,7 +73,7 @@ def predictions(right, unseen_right=0):
         for name, asked_example in asked:
             left[name] -= 1
             text = asked_example.answer if left[name] >= 0 else "모릅니다"
-            rows.append(evidence.grade_prediction(asked_example, name, system, text))
+            rows.append(grade_prediction(asked_example, name, system, text))
     return rows
 
 
@@ -150,15 +158,15 @@ class Workshop:
             )
             for step in (10, 20)
         ]  # fmt: skip
-        leak = evidence.Leak(
+        leak = Leak(
             evidence_set="held_out_paraphrases", evaluation_id="e", train_id="t",
             question="사본 질문", train_question="원래 질문", similarity=0.93, kind="near",
         )  # fmt: skip
         tables = {
-            "predictions": (evidence.Prediction, rows),
-            "results": (evidence.Result, evidence.summarise(rows)),
-            "comparisons": (evidence.Comparison, evidence.compare_systems(rows)),
-            "leaks": (evidence.Leak, [leak] if leakage else []),
+            "predictions": (Prediction, rows),
+            "results": (Result, summarise(rows)),
+            "comparisons": (Comparison, compare_systems(rows)),
+            "leaks": (Leak, [leak] if leakage else []),
         }
         summary = {
             "publishable": leakage <= 0.01,

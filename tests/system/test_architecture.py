@@ -374,7 +374,7 @@ BREACHES = (
     (upward_imports, "jangin.text.a", "from jangin.llm import ask"),
     (upward_imports, "jangin.prepare.engine.a", "from jangin.project.file import Project"),
     (upward_imports, "jangin.evaluation.a", "from jangin.training.sft import STAGE"),
-    (forbidden_neighbours, "jangin.training.a", "from jangin.evaluation.tasks import grade"),
+    (forbidden_neighbours, "jangin.training.a", "from jangin.evaluation.tasks.table import TASKS"),
     (forbidden_neighbours, "jangin.evaluation.a", "def f():\n    import jangin.training.sft"),
     (broken_doors, "jangin.training.loop.a", "from jangin.training.kernels.llama import CastCache"),
     (broken_doors, "jangin.training.loop.a", "from jangin.training.kernels import matmul"),

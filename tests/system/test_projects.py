@@ -13,8 +13,10 @@ import yaml
 from jangin.core.ledger import Bill, CallCount
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, SplitExample
-from jangin.evaluation.results import Comparison, Leak, Prediction, Result
-from jangin.evaluation.task_reports import LabelResult, NumberResult
+from jangin.evaluation.results import Comparison, Leak, Result
+from jangin.evaluation.tasks.labels import LabelResult
+from jangin.evaluation.tasks.numbers import NumberResult
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.examples.read import Unread
 from jangin.metrics.classification import grade_labels
 from jangin.project.runner import run

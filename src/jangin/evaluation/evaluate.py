@@ -1,12 +1,11 @@
-"""Stage `evaluate`: ask every system the same questions, in the same way, and compare.
+"""Stage `evaluate`: all systems answer the same questions greedily; grade and compare them.
 
-All get the same questions and decode greedily. Before anything is asked, the evaluation questions
-are checked against the training questions; where too many are copies, the figures are made all
-the same, but marked as not publishable.
+Test questions are first checked for contamination by training questions. If more than
+`max_leakage` are copies, the figures are computed but marked as not publishable.
 
 The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`;
-`label_results` or `number_results` where the task is one of those; `judgements` and `pairwise`
-where a judge was asked; `forgetting` where general material was named.
+further ones of the task, such as `label_results`; `judgements`, `pairwise` and `failed` with
+pairwise judges; `forgetting` with a general set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +29,8 @@ from jangin.evaluation.forgetting import (
 )
 from jangin.evaluation.pairwise_judge import PairwiseJudge, write_judgements
 from jangin.evaluation.results import (
-    DEFAULT_TASK,
     Comparison,
-    EvidenceSet,
     Leak,
-    Prediction,
     Result,
     compare_systems,
     grade_prediction,
@@ -50,51 +46,44 @@ from jangin.evaluation.systems.system import (
     SystemInputs,
 )
 from jangin.evaluation.systems.table import AnySystem, config_of
-from jangin.evaluation.task_reports import LabelResult, NumberResult, label_results, number_results
-from jangin.evaluation.tasks import (
-    AnswersTask,
-    LabelsTask,
-    NumbersTask,
-    Task,
-    check_golds,
-    golds_of_same_prompt,
-    measure_of,
-    one_answer_only,
-)
+from jangin.evaluation.tasks.prediction import Prediction, TestSet
+from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
+from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
 from jangin.metrics.statistics import smallest_visible_difference
 
 JOURNAL = "predictions"
 
-Evidence = Mapping[EvidenceSet, Sequence[Example]]
+TestSets = Mapping[TestSet, Sequence[Example]]
 
 
 class EvaluateConfig(StageConfig):
-    """Which systems are asked, what kind of answer counts, and how long they may answer."""
+    """The systems under test, the task, and the limits of an evaluation."""
 
     systems: tuple[AnySystem, ...] = Field(default=("base", "tuned"), min_length=1)
-    """What is asked, in the order of the table; the first is what the others are held against."""
-    task: Task = DEFAULT_TASK
-    """What kind of answer is asked for, and how it is graded."""
+    """Systems under test, in the order of the table; the others are compared with the first."""
+    task: AnyTask = DEFAULT_TASK
+    """Kind of answer, and how it is graded."""
     pairwise: tuple[PairwiseJudge, ...] = ()
-    """Judges that read two systems' answers side by side, in both orders."""
+    """LLM judges that compare two systems' answers, in both orders."""
     forgetting: Forgetting = NoForgetting()
-    """General material on which the tuned model is held against the base."""
+    """General texts and questions on which the tuned model is compared with the base."""
     max_new_tokens: int = Field(default=48, ge=1)
-    """Longest answer, in tokens of the base model."""
+    """Maximum length of an answer, in tokens of the model."""
     seen_limit: int = Field(default=200, ge=0)
-    """At most so many training questions are asked; all held-out ones are."""
+    """Maximum number of training questions asked; of the test sets, all questions are asked."""
     max_leakage: float = Field(default=0.01, ge=0, le=1)
-    """Share of an evidence set that may copy training questions before it counts for nothing."""
+    """Share of a test set that may copy training questions before its figures are marked as not
+    publishable."""
     seed: int = Field(default=0, ge=0)
-    """Chooses the training questions that are asked, and draws the bootstrap."""
+    """Seed of the drawn training questions, the shots and the bootstrap."""
     batch_size: Runtime[int] = Field(default=16, ge=1)
-    """Questions answered at once."""
+    """Number of questions that a local model answers in one batch."""
 
     @field_validator("systems")
     @classmethod
     def _each_once(cls, systems: tuple[AnySystem, ...]) -> tuple[AnySystem, ...]:
         if len({config_of(system).label for system in systems}) < len(systems):
-            raise ValueError("each system can be asked once")
+            raise ValueError("a system is listed more than once in `systems`")
         return systems
 
     @property
@@ -103,29 +92,29 @@ class EvaluateConfig(StageConfig):
         return tuple(map(config_of, self.systems))
 
 
-def gather_evidence(
+def make_test_sets(
     splits: Sequence[SplitExample], config: EvaluateConfig
-) -> dict[EvidenceSet, list[Example]]:
-    """The questions of each evidence set that has any."""
+) -> dict[TestSet, list[Example]]:
+    """{test set: its questions}, without empty ones; `seen_questions` is a seeded draw."""
     seen = [r.example for r in splits if r.split == "train" and r.example.kind == "original"]
     by_draw = sorted(seen, key=lambda example: digest_value([config.seed, example.id]))
     drawn = {example.id for example in by_draw[: config.seen_limit]}
-    evidence: dict[EvidenceSet, list[Example]] = {
+    test_sets: dict[TestSet, list[Example]] = {
         "seen_questions": [example for example in seen if example.id in drawn],
         "held_out_paraphrases": [r.example for r in splits if r.split == "held_out_paraphrases"],
         "unseen_sections": [r.example for r in splits if r.split == "unseen_sections"],
         "test": [r.example for r in splits if r.split == "test"],
     }
-    return {name: examples for name, examples in evidence.items() if examples}
+    return {name: examples for name, examples in test_sets.items() if examples}
 
 
-def check_leakage(splits: Sequence[SplitExample], evidence: Evidence) -> list[Leak]:
-    """Held-out questions that copy a training question, each with its closest twin."""
+def find_leaked(splits: Sequence[SplitExample], test_sets: TestSets) -> list[Leak]:
+    """Held-out questions that copy a training question, each with the most similar one."""
     from jangin.metrics.contamination import find_leaks
 
     train = {row.example.id: row.example.question for row in splits if row.split == "train"}
     leaks = []
-    for name, examples in evidence.items():
+    for name, examples in test_sets.items():
         if name == "seen_questions":
             continue
         questions = {example.id: example.question for example in examples}
@@ -147,42 +136,42 @@ def check_leakage(splits: Sequence[SplitExample], evidence: Evidence) -> list[Le
 def evaluate(
     context: StageContext[EvaluateConfig], open_system: Callable[[SystemConfig], System]
 ) -> list[Prediction]:
-    """Write the tables and return the predictions; `open_system` opens what is still asked."""
+    """Write the tables and return the predictions; systems without open questions stay closed.
+
+    Raises: StageError: there are no questions. DataError: a gold answer does not fit the task.
+    """
     config, notify = context.config, context.services.progress.message
     splits = context.read("splits", SplitExample)
-    evidence = _checked_evidence(splits, config)
-    leaks = check_leakage(splits, evidence)
-    shares: dict[EvidenceSet, float] = {
+    test_sets = _checked_test_sets(splits, config)
+    leaks = find_leaked(splits, test_sets)
+    shares: dict[TestSet, float] = {
         name: sum(leak.evidence_set == name for leak in leaks) / len(examples)
-        for name, examples in evidence.items()
+        for name, examples in test_sets.items()
         if name != "seen_questions"
     }
     over = {name: share for name, share in shares.items() if share > config.max_leakage}
     for name, share in over.items():
         notify(
             f"evaluate: {share:.1%} of {name} copy training questions (limit "
-            f"{config.max_leakage:.1%}): its figures are not publishable. List the pairs: jangin "
-            "show leaks, with the same --project."
+            f"{config.max_leakage:.1%}), so its figures are not publishable. List the pairs with "
+            "`jangin show leaks` and the same --project."
         )
-    if "test" not in evidence:
-        for name in get_args(EvidenceSet):
-            if name not in evidence and name != "test":
-                notify(f"evaluate: there are no {name}, so the table will not have that evidence.")
-    predictions = _predict(context, splits, evidence, open_system)
+    if "test" not in test_sets:
+        for name in get_args(TestSet):
+            if name not in test_sets and name != "test":
+                notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
+    predictions = _predict(context, splits, test_sets, open_system)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
-    measure = measure_of(config.task)
-    results = summarise(predictions, config.seed, measure)
+    metric = config.task.metric
+    results = summarise(predictions, config.seed, metric)
     context.write("results", Result, results)
-    comparisons = compare_systems(predictions, config.seed, measure)
+    comparisons = compare_systems(predictions, config.seed, metric)
     context.write("comparisons", Comparison, comparisons)
     context.write("slices", Slice, slice_predictions(predictions, config.task))
-    if isinstance(config.task, LabelsTask):
-        context.write("label_results", LabelResult, label_results(predictions, config.task))
-    if isinstance(config.task, NumbersTask):
-        rows = number_results(predictions, config.task, config.seed)
-        context.write("number_results", NumberResult, rows)
-    context.summary.update(_summary(evidence, results, shares, publishable=not over))
+    for table in config.task.tables(predictions, config.seed):
+        context.write(table.kind, table.record, table.rows)
+    context.summary.update(_summary(test_sets, results, shares, publishable=not over))
     context.summary["cut_off"] = {
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in (system.label for system in config.system_configs)
@@ -190,46 +179,49 @@ def evaluate(
     return predictions
 
 
-def _checked_evidence(splits: Sequence[SplitExample], config: EvaluateConfig) -> Evidence:
-    """The evidence, if there is any and its answers suit the task."""
-    evidence = gather_evidence(splits, config)
-    if not evidence:
+def _checked_test_sets(splits: Sequence[SplitExample], config: EvaluateConfig) -> TestSets:
+    test_sets = make_test_sets(splits, config)
+    if not test_sets:
         why = "no original is trained on" if config.seen_limit else "seen_limit is 0"
         raise StageError(
-            f"there is no question to ask: of {len(splits)} none was held out, and {why}. Raise "
-            "test, unseen_sections or held_out_paraphrases under split, or seen_limit."
+            f"evaluate: there are no questions: none of {len(splits)} was held out, and {why}. "
+            "Raise test, unseen_sections or held_out_paraphrases under split, or seen_limit."
         )
-    check_golds(config.task, evidence.values())
-    return evidence
+    check_golds(config.task, _examples(test_sets))
+    return test_sets
+
+
+def _examples(test_sets: TestSets) -> list[Example]:
+    return [example for examples in test_sets.values() for example in examples]
 
 
 def _check(context: StageContext[EvaluateConfig]) -> None:
-    evidence = _checked_evidence(context.read("splits", SplitExample), context.config)
-    _notify_detectable_differences(evidence, context.services.progress.message)
+    test_sets = _checked_test_sets(context.read("splits", SplitExample), context.config)
+    _notify_detectable_differences(test_sets, context.services.progress.message)
 
 
-def _notify_detectable_differences(evidence: Evidence, notify: Callable[[str], None]) -> None:
-    """The smallest difference that so many questions can show, before anything is trained."""
-    for name, examples in evidence.items():
+def _notify_detectable_differences(test_sets: TestSets, notify: Callable[[str], None]) -> None:
+    """Report the smallest significant difference for each test set, before any training."""
+    for name, examples in test_sets.items():
         smallest = smallest_visible_difference(len(examples))
         if smallest is None:
             notify(
-                f"evaluate: {len(examples)} questions of {name} are too few to show any "
-                "difference (exact McNemar needs 6 that change to one side)."
+                f"evaluate: {len(examples)} questions of {name} are too few for any significant "
+                "difference (the exact McNemar test needs 6 that only one system has right)."
             )
         else:
             notify(
-                f"evaluate: {len(examples)} questions of {name} can show differences from "
-                f"{100 * smallest:.0f} points."
+                f"evaluate: with {len(examples)} questions of {name}, differences from "
+                f"{100 * smallest:.0f} points can be significant."
             )
-    for line in one_answer_only(evidence.values()):
+    for line in single_answer_warnings(_examples(test_sets)):
         notify(f"evaluate: {line}")
 
 
 def _summary(
-    evidence: Evidence,
+    test_sets: TestSets,
     results: Sequence[Result],
-    shares: Mapping[EvidenceSet, float],
+    shares: Mapping[TestSet, float],
     *,
     publishable: bool,
 ) -> dict[str, Any]:
@@ -239,7 +231,7 @@ def _summary(
     return {
         "publishable": publishable,
         "leakage": {name: round(share, 4) for name, share in shares.items()},
-        "questions": {name: len(examples) for name, examples in evidence.items()},
+        "questions": {name: len(examples) for name, examples in test_sets.items()},
         "right": right,
     }
 
@@ -247,33 +239,33 @@ def _summary(
 def _predict(
     context: StageContext[EvaluateConfig],
     splits: Sequence[SplitExample],
-    evidence: Evidence,
+    test_sets: TestSets,
     open_system: Callable[[SystemConfig], System],
 ) -> list[Prediction]:
-    """All predictions in the order of the evidence; finished batches come from the journal.
+    """All predictions in the order of the test sets; finished batches come from the journal.
 
-    A batch that was cut off is asked anew as a whole, so that a killed run and an undisturbed
-    one put the same questions side by side.
+    An interrupted batch is repeated as a whole, so that batches, and hence padding, are the same
+    in a resumed run.
     """
     config = context.config
     done = {(p.system, p.example_id): p for p in context.done(JOURNAL, Prediction)}
-    golds = golds_of_same_prompt(splits) if isinstance(config.task, AnswersTask) else {}
-    asked = [(name, example) for name, examples in evidence.items() for example in examples]
-    # Questions of one length in one batch: little padding is computed.
-    by_length = sorted(asked, key=lambda item: sum(len(m.content) for m in item[1].prompt))
+    golds = golds_of_same_prompt(splits) if config.task.gold == "text" else {}
+    questions = [(name, example) for name, examples in test_sets.items() for example in examples]
+    # Batches of similar lengths, so that little padding is computed.
+    by_length = sorted(questions, key=lambda item: sum(len(m.content) for m in item[1].prompt))
     for config_of_system in config.system_configs:
         label = config_of_system.label
-        if all((label, example.id) in done for _, example in asked):
+        if all((label, example.id) in done for _, example in questions):
             continue
         system = open_system(config_of_system)
         size = system.batch_size
         batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
-        left = [
+        remaining = [
             batch
             for batch in batches
             if any((label, example.id) not in done for _, example in batch)
         ]
-        for batch in context.track(left, f"ask {label}"):
+        for batch in context.track(remaining, f"answer as {label}"):
             answers = system.answer([example.prompt for _, example in batch])
             predictions = [
                 grade_prediction(
@@ -290,12 +282,14 @@ def _predict(
             context.note(JOURNAL, predictions)
             done.update({(p.system, p.example_id): p for p in predictions})
     return [
-        done[system.label, example.id] for system in config.system_configs for _, example in asked
+        done[system.label, example.id]
+        for system in config.system_configs
+        for _, example in questions
     ]
 
 
 def run(context: StageContext[EvaluateConfig]) -> None:
-    """Ask the systems of the settings, with what the stages before have made."""
+    """Run `evaluate` with the configured systems, then the judges and the check for forgetting."""
     config = context.config
     rows = context.read("splits", SplitExample)
     languages = (
@@ -370,15 +364,15 @@ def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
 
 
 def _cost(context: StageContext[EvaluateConfig]) -> Cost:
-    evidence = gather_evidence(context.read("splits", SplitExample), context.config)
-    questions = sum(map(len, evidence.values()))
+    test_sets = make_test_sets(context.read("splits", SplitExample), context.config)
+    questions = sum(map(len, test_sets.values()))
     systems = context.config.system_configs
     calls = sum(bool(system.endpoint) for system in systems) * questions
     calls += sum(
-        2 * min(p.limit, len(e)) for p in context.config.pairwise for e in evidence.values()
+        2 * min(p.limit, len(e)) for p in context.config.pairwise for e in test_sets.values()
     )
     names = ", ".join(system.label for system in systems)
-    return Cost(calls=calls, text=f"{questions} questions asked of {names}")
+    return Cost(calls=calls, text=f"{questions} questions to {names}")
 
 
 STAGE = Stage(

@@ -1,4 +1,7 @@
-"""A judge reads two systems' answers to one question, in both orders."""
+"""LLM judge comparing the answers of two systems, shown in both orders.
+
+Method: Zheng et al. 2023, Judging LLM-as-a-Judge with MT-Bench, section 3.4.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -10,8 +13,8 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError
 from jangin.core.records import Record
 from jangin.core.stage import StageContext
-from jangin.evaluation.results import EvidenceSet, Prediction
-from jangin.evaluation.self_preference import Kinship, kin_of, preference_for
+from jangin.evaluation.self_preference import Relation, judge_relation, preference_for
+from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.llm.structured import Failed, StructuredRequest, ask_structured, make_request
 from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, settle
 
@@ -19,20 +22,20 @@ Shown = Literal["first", "second", "tie"]
 
 
 class PairwiseJudge(Config):
-    """One judge, two systems."""
+    """One LLM judge that compares two systems."""
 
     judge: str
     """Name of a model under `teachers`."""
     a: str = "tuned"
-    """System whose wins are counted, as the result table calls it."""
+    """Label of the system whose wins are counted, as in the result table."""
     b: str = "base"
-    """System that it is held against."""
+    """Label of the system that it is compared with."""
     limit: int = Field(default=50, ge=1)
-    """At most so many questions of each evidence set, drawn by the seed; two calls each."""
+    """Maximum number of questions of each test set, drawn with the seed; two calls each."""
     max_tokens: int = Field(default=256, ge=16)
-    """Longest verdict, in the judge's tokens."""
+    """Maximum length of a verdict, in the judge's tokens."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
-    """Requests in flight at once."""
+    """Number of requests in flight at once."""
 
 
 class Verdict(BaseModel):
@@ -45,9 +48,9 @@ class Verdict(BaseModel):
 
 
 class JudgedPair(Record):
-    """One question and what the judge said in both orders."""
+    """One question and the judge's verdicts in both orders."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     example_id: str
     judge: str
     a: str
@@ -62,13 +65,13 @@ class JudgedPair(Record):
     reason_a_first: str
     reason_b_first: str
     winner: Winner
-    """Who won in both orders; a tie where the order decided."""
+    """The winner in both orders; a tie if the verdicts differ."""
 
 
 class PairwiseResult(Record):
-    """One judge on one evidence set."""
+    """One judge on one test set."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     judge: str
     a: str
     b: str
@@ -77,9 +80,9 @@ class PairwiseResult(Record):
     losses: int
     ties: int
     inconsistent: int
-    """Questions where the order of the answers decided; they count as ties."""
+    """Questions with different winners in the two orders; they count as ties."""
     unjudged: int
-    """Questions for which the judge gave no usable verdict."""
+    """Questions without a usable verdict in one of the orders."""
     win_rate: float
     """(wins + ties / 2) / n of `a`, with a 95 % bootstrap interval over families."""
     win_rate_low: float
@@ -92,16 +95,16 @@ class PairwiseResult(Record):
     """Share of won questions that the longer answer won."""
     length_correlation: float | None
     judge_model: str = ""
-    kinship: Kinship = "none"
+    kinship: Relation = "none"
     """The judge is one of the two systems, the base of one, or the teacher of one."""
     kin: str = ""
-    """That system; empty where the judge is as near to both, or to none."""
+    """Label of that system; empty if the judge is related to both in the same way, or to none."""
     own_n: int = 0
     """Questions that unrelated judges of the same two systems have judged too."""
     own_win_rate: float | None = None
-    """Of `kin` before this judge, over these questions; None where there is no other judge."""
+    """Win rate of `kin` with this judge on these questions; None without an unrelated judge."""
     others_win_rate: float | None = None
-    """Of `kin` before the others, on average."""
+    """Mean win rate of `kin` with the unrelated judges."""
     self_preference: float | None = None
     """The difference, with a paired 95 % bootstrap interval over families."""
     self_preference_low: float | None = None
@@ -125,22 +128,22 @@ def write_judgements(
         results += summed
         failures += failed
     family = {p.example_id: p.family for p in predictions}
-    results = [_beside_others(result, results, judged, family, seed) for result in results]
-    for line in dict.fromkeys(filter(None, map(kinship_sentence, results))):
+    results = [_with_self_preference(r, results, judged, family, seed) for r in results]
+    for line in dict.fromkeys(filter(None, map(relation_warning, results))):
         context.services.progress.message(f"evaluate: {line}")
     context.write("judgements", JudgedPair, judged)
     context.write("pairwise", PairwiseResult, results)
     context.write("failed", Failed, failures)
 
 
-def _beside_others(
+def _with_self_preference(
     result: PairwiseResult,
     results: Sequence[PairwiseResult],
     judged: Sequence[JudgedPair],
     family: Mapping[str, str],
     seed: int,
 ) -> PairwiseResult:
-    """The same with what unrelated judges say, where the judge is near to one of the systems."""
+    """The result with self-preference filled in, if the judge is related to one system."""
     pair = {result.a, result.b}
     neutral = {r.judge for r in results if r.kinship == "none" and {r.a, r.b} == pair}
     rows: dict[str, list[JudgedPair]] = {name: [] for name in (*neutral, result.judge)}
@@ -148,28 +151,30 @@ def _beside_others(
         same = row.evidence_set == result.evidence_set and {row.a, row.b} == pair
         if same and row.judge in rows:
             rows[row.judge].append(row)
-    found = preference_for(result.kin, result.judge, rows, family, seed) if result.kin else None
-    if found is None:
+    preference = None
+    if result.kin:
+        preference = preference_for(result.kin, result.judge, rows, family, seed)
+    if preference is None:
         return result
     return result.model_copy(
         update={
-            "own_n": found.n,
-            "own_win_rate": found.own,
-            "others_win_rate": found.others,
-            "self_preference": found.gain.estimate,
-            "self_preference_low": found.gain.low,
-            "self_preference_high": found.gain.high,
+            "own_n": preference.n,
+            "own_win_rate": preference.own,
+            "others_win_rate": preference.others,
+            "self_preference": preference.gain.estimate,
+            "self_preference_low": preference.gain.low,
+            "self_preference_high": preference.gain.high,
         }
     )
 
 
-def kinship_sentence(result: PairwiseResult) -> str:
-    """Says plainly that a judge is no stranger to a contestant; empty where it is one."""
+def relation_warning(result: PairwiseResult) -> str:
+    """A sentence about a judge that is related to a system; empty if it is not."""
     if result.kinship == "none":
         return ""
     system = result.kin or f"{result.a} and {result.b}"
     what = {
-        "itself": f"the judge {result.judge} is one of the contestants: it judges {system}, itself",
+        "itself": f"the judge {result.judge} is one of the systems: it judges {system}, itself",
         "base": f"the judge {result.judge} is the base model of {system}",
         "teacher": f"the judge {result.judge} wrote answers that {system} was trained on",
     }[result.kinship]
@@ -183,9 +188,11 @@ def judge_pairs(
     language: str,
     seed: int,
 ) -> tuple[list[JudgedPair], list[PairwiseResult], list[Failed]]:
-    """Ask the judge about every question that both systems answered; equal answers are ties.
+    """(judged pairs, one result per test set, failed requests) of one judge.
 
-    Raises `SettingsError` where a system was not asked at all.
+    Equal answers are ties without a request.
+
+    Raises: SettingsError: one of the two systems is not in `predictions`.
     """
     pairs = _pairs(config, predictions, seed)
     chat = context.services.chat(config.judge)
@@ -200,16 +207,20 @@ def judge_pairs(
     )
     verdicts = {subject: answer.value for subject, answer in answers.items()}
     judged = [row for pair in pairs if (row := _judged(config, pair, verdicts)) is not None]
-    kin = kin_of(context, config.judge, (config.a, config.b))
+    relation = judge_relation(context, config.judge, (config.a, config.b))
     results = []
-    for evidence_set in dict.fromkeys(a.evidence_set for a, _ in pairs):
-        rows = [row for row in judged if row.evidence_set == evidence_set]
-        asked = sum(a.evidence_set == evidence_set for a, _ in pairs)
+    for test_set in dict.fromkeys(a.evidence_set for a, _ in pairs):
+        rows = [row for row in judged if row.evidence_set == test_set]
+        total = sum(a.evidence_set == test_set for a, _ in pairs)
         if rows:
             family = {a.example_id: a.family for a, _ in pairs}
-            result = _result(config, rows, family, asked - len(rows), seed)
-            known = {"judge_model": chat.model, "kinship": kin.kinship, "kin": kin.system}
-            results.append(result.model_copy(update=known))
+            result = _result(config, rows, family, total - len(rows), seed)
+            update = {
+                "judge_model": chat.model,
+                "kinship": relation.relation,
+                "kin": relation.system,
+            }
+            results.append(result.model_copy(update=update))
     return judged, results, failures
 
 
@@ -224,13 +235,13 @@ def _pairs(
         if not rows:
             known = ", ".join(dict.fromkeys(p.system for p in predictions))
             raise SettingsError(
-                f"evaluate.pairwise: no system is called {name!r}. There is: {known}."
+                f"evaluate.pairwise: no system has the label {name!r}. Choose one of: {known}."
             )
     chosen = []
     first, second = by_system[config.a], by_system[config.b]
-    for evidence_set in dict.fromkeys(p.evidence_set for p in first.values()):
+    for test_set in dict.fromkeys(p.evidence_set for p in first.values()):
         ids = sorted(
-            (i for i, p in first.items() if p.evidence_set == evidence_set and i in second),
+            (i for i, p in first.items() if p.evidence_set == test_set and i in second),
             key=lambda i: digest_value([seed, "judge", i]),
         )
         chosen += [(first[i], second[i]) for i in ids[: config.limit]]

@@ -1,20 +1,14 @@
-"""What an evaluation says: predictions with their grades, shares with intervals, comparisons.
+"""`Result`, `Comparison`, `Leak`: aggregate predictions and compare two systems on them."""
 
-The sets of evidence are kept apart, because they answer different questions:
-
-* `seen_questions`: was what was trained on learned by heart?
-* `held_out_paraphrases`: is it also found when somebody asks in other words?
-* `unseen_sections`: does the model know what nobody taught it? (For facts, hardly ever.)
-* `test`: rows of a table that were kept aside: does it generalise?
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
 from jangin.core.errors import DataError
 from jangin.core.records import Example, Record
-from jangin.evaluation.tasks import AnswersTask, AnyTask, grade, measure_of
+from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
+from jangin.evaluation.tasks.table import DEFAULT_TASK
+from jangin.evaluation.tasks.task import TaskConfig
 from jangin.metrics.statistics import (
     Interval,
     bootstrap_mean,
@@ -24,42 +18,13 @@ from jangin.metrics.statistics import (
     wilson_interval,
 )
 
-DEFAULT_TASK = AnswersTask()
-DEFAULT_MEASURE = measure_of(DEFAULT_TASK)
-
-EvidenceSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
-
-
-class Prediction(Record):
-    """One system's answer to one question, graded."""
-
-    example_id: str
-    family: str
-    evidence_set: EvidenceSet
-    system: str
-    question: str
-    gold: str
-    other_golds: tuple[str, ...]
-    """Further answers that examples with the same prompt have; the best grade counts."""
-    prediction: str
-    finished: bool
-    """False if the longest answer allowed cut it off."""
-    right: bool
-    """As the task says: exact match, the right label, a number in the green band."""
-    score: float | None
-    """In the task's measure, such as character F1; None for an unparsable number."""
-    parsed: str
-    """What was read from the answer; empty where it was unparsable."""
-    unparsable: bool
-    source: str
-    page: int
-    section: str
+DEFAULT_MEASURE = DEFAULT_TASK.metric
 
 
 class Result(Record):
-    """One system on one evidence set."""
+    """One system on one test set."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     system: str
     n: int
     right: float
@@ -79,7 +44,7 @@ class Result(Record):
 class Comparison(Record):
     """Two systems, or one system of two variants, on the same questions."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     a: str
     b: str
     n: int
@@ -106,7 +71,7 @@ class Comparison(Record):
 class Leak(Record):
     """An evaluation question that copies a training question."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     evaluation_id: str
     train_id: str
     question: str
@@ -117,30 +82,30 @@ class Leak(Record):
 
 def grade_prediction(
     example: Example,
-    evidence_set: EvidenceSet,
+    test_set: TestSet,
     system: str,
     text: str,
     *,
     finished: bool = True,
     other_golds: tuple[str, ...] = (),
-    task: AnyTask = DEFAULT_TASK,
+    task: TaskConfig = DEFAULT_TASK,
 ) -> Prediction:
     """Grade one answer against the example's own and the other gold answers."""
-    graded = grade(task, text, (example.answer, *other_golds), example.id)
+    grade = task.grade(text, (example.answer, *other_golds), example.id)
     return Prediction(
         example_id=example.id,
         family=example.family,
-        evidence_set=evidence_set,
+        evidence_set=test_set,
         system=system,
         question=example.question,
         gold=example.answer,
         other_golds=other_golds,
         prediction=text,
         finished=finished,
-        right=graded.right,
-        score=graded.score,
-        parsed=graded.parsed,
-        unparsable=graded.unparsable,
+        right=grade.right,
+        score=grade.score,
+        parsed=grade.parsed,
+        unparsable=grade.unparsable,
         source=example.source,
         page=example.page,
         section=example.section,
@@ -150,9 +115,12 @@ def grade_prediction(
 def summarise(
     predictions: Sequence[Prediction], seed: int = 0, measure: str = DEFAULT_MEASURE
 ) -> list[Result]:
-    """One row for each evidence set and system that answered anything, in order of appearance."""
+    """One row for each test set and system with predictions, in order of appearance.
+
+    Shares have Wilson's interval (Wilson 1927), mean scores a percentile bootstrap over families.
+    """
     rows = []
-    for (evidence_set, system), group in _grouped(predictions).items():
+    for (test_set, system), group in by_set_and_system(predictions).items():
         right = wilson_interval(sum(p.right for p in group), len(group))
         scored = [(p.score, p.family) for p in group if p.score is not None]
         score = None
@@ -160,7 +128,7 @@ def summarise(
             score = bootstrap_mean([s for s, _ in scored], [f for _, f in scored], seed=seed)
         rows.append(
             Result(
-                evidence_set=evidence_set,
+                evidence_set=test_set,
                 system=system,
                 n=len(group),
                 right=right.estimate,
@@ -179,8 +147,8 @@ def summarise(
 def compare_systems(
     predictions: Sequence[Prediction], seed: int = 0, measure: str = DEFAULT_MEASURE
 ) -> list[Comparison]:
-    """Every pair of systems on every evidence set that both answered."""
-    groups = _grouped(predictions)
+    """Every pair of systems on every test set that both answered."""
+    groups = by_set_and_system(predictions)
     return [
         compare_predictions(groups[first], groups[second], seed=seed, measure=measure)
         for first, second in combinations(groups, 2)
@@ -195,11 +163,12 @@ def compare_predictions(
     seed: int = 0,
     measure: str = DEFAULT_MEASURE,
 ) -> Comparison:
-    """Compare two lists of predictions for the same questions, in whatever order they come.
+    """Compare two systems on the same questions; the two lists may be in any order.
 
-    Each list holds one system on one evidence set; the two may come from two variants, of which
-    the caller knows the names. Raises `DataError` where the questions are not the same: figures
-    from different questions do not belong side by side.
+    Each list is one system on one test set, of the same variant or of two variants.
+
+    Raises: DataError: a list mixes systems or test sets, has a question twice, or the two lists
+    are not about the same questions.
     """
     rows_a, rows_b = _by_question(a), _by_question(b)
     if rows_a.keys() != rows_b.keys():
@@ -212,12 +181,12 @@ def compare_predictions(
             "same seed and shares under split."
         )
     pairs = [(rows_a[name], rows_b[name]) for name in rows_a]
-    only_a = sum(left.right and not right.right for left, right in pairs)
-    only_b = sum(right.right and not left.right for left, right in pairs)
+    only_a = sum(p_a.right and not p_b.right for p_a, p_b in pairs)
+    only_b = sum(p_b.right and not p_a.right for p_a, p_b in pairs)
     gains = [
-        (right.score - left.score, left.family)
-        for left, right in pairs
-        if left.score is not None and right.score is not None
+        (p_b.score - p_a.score, p_a.family)
+        for p_a, p_b in pairs
+        if p_a.score is not None and p_b.score is not None
     ]
     values, families = [gain for gain, _ in gains], [family for _, family in gains]
     gain = bootstrap_mean(values, families, seed=seed) if gains else Interval(0.0, 0.0, 0.0)
@@ -226,8 +195,8 @@ def compare_predictions(
         a=a[0].system,
         b=b[0].system,
         n=len(pairs),
-        right_a=sum(left.right for left, _ in pairs) / len(pairs),
-        right_b=sum(right.right for _, right in pairs) / len(pairs),
+        right_a=sum(p_a.right for p_a, _ in pairs) / len(pairs),
+        right_b=sum(p_b.right for _, p_b in pairs) / len(pairs),
         only_a=only_a,
         only_b=only_b,
         p_value=mcnemar_p(only_a, only_b),
@@ -241,20 +210,11 @@ def compare_predictions(
     )
 
 
-def _grouped(
-    predictions: Iterable[Prediction],
-) -> dict[tuple[EvidenceSet, str], list[Prediction]]:
-    groups: dict[tuple[EvidenceSet, str], list[Prediction]] = {}
-    for prediction in predictions:
-        groups.setdefault((prediction.evidence_set, prediction.system), []).append(prediction)
-    return groups
-
-
 def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:
-    """{example id: prediction}; raises `DataError` unless it is one system on one set, once."""
-    if len(_grouped(predictions)) != 1:
+    """{example id: prediction}; `DataError` unless it is one system on one test set, each once."""
+    if len(by_set_and_system(predictions)) != 1:
         raise DataError(
-            f"{len(predictions)} predictions are not those of one system on one evidence set, "
+            f"{len(predictions)} predictions are not those of one system on one test set, "
             "so they cannot be compared. Choose one of each, such as tuned on unseen_sections."
         )
     rows = {prediction.example_id: prediction for prediction in predictions}

@@ -25,8 +25,7 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import Document, Example, Message, Record, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.evaluation.results import DEFAULT_TASK
-from jangin.evaluation.tasks import Task, grade
+from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.metrics.statistics import bootstrap_mean, permutation_p, wilson_interval
 from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, write_base
 from jangin.models.memory import Training, predict
@@ -47,7 +46,7 @@ class SelectConfig(StageConfig):
     """`starter`, `hub` or `local`, as under catalog."""
     limit: int = Field(default=200, ge=1)
     """At most so many probe questions."""
-    task: Task = DEFAULT_TASK
+    task: AnyTask = DEFAULT_TASK
     """What kind of answer is asked for, and how it is graded."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Longest answer, in tokens of each model."""
@@ -232,7 +231,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
     )
     seconds = time.monotonic() - started
     right = sum(
-        grade(config.task, answer.text.strip(), (example.answer,), example.id).right
+        config.task.grade(answer.text.strip(), (example.answer,), example.id).right
         for answer, example in zip(answers, probe.examples, strict=True)
     )
     share = wilson_interval(right, len(answers))

@@ -1,6 +1,6 @@
-"""Whether a judge is one of the systems that it judges, and what that does to its verdicts.
+"""Judges related to a system that they judge, and how much they prefer it.
 
-Models are told apart by name: an endpoint or a folder may call the same weights anything.
+Models are compared by name only: the same weights under another name are not recognised.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,25 @@ from jangin.core.stage import StageContext
 from jangin.evaluation.systems.system import SystemConfig
 from jangin.metrics.pairwise import SelfPreference, self_preference
 
-Kinship = Literal["none", "itself", "base", "teacher"]
+Relation = Literal["none", "itself", "base", "teacher"]
 """The judge is the system, is the base that it was tuned from, or wrote what it was tuned on."""
 
-STRENGTH: tuple[Kinship, ...] = ("itself", "base", "teacher")
+BY_STRENGTH: tuple[Relation, ...] = ("itself", "base", "teacher")
 POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
+"""Points of system `a` by winner."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kin:
-    """A judge's nearest relation among the two systems."""
+class JudgeRelation:
+    """The strongest relation of a judge to one of the two systems."""
 
-    kinship: Kinship = "none"
+    relation: Relation = "none"
     system: str = ""
-    """Its label; empty where the judge is as near to both."""
+    """Label of that system; empty if the judge is related to both in the same way."""
 
 
-def kin_of(context: StageContext[Any], judge: str, pair: tuple[str, str]) -> Kin:
-    """How the judge, by its name under `teachers`, is related to the systems `pair`."""
+def judge_relation(context: StageContext[Any], judge: str, pair: tuple[str, str]) -> JudgeRelation:
+    """Relation of the judge, a name under `teachers`, to the systems with the labels `pair`."""
     model = _name(context.services.chat(judge).model)
     base = ""
     if context.has("base"):
@@ -38,25 +39,26 @@ def kin_of(context: StageContext[Any], judge: str, pair: tuple[str, str]) -> Kin
     teachers = {_name(row.example.teacher) for row in rows if row.split == "train"}
     systems = {system.label: system for system in context.config.system_configs}
 
-    def kinship(system: SystemConfig) -> Kinship:
+    def relation_to(system: SystemConfig) -> Relation:
         if system.endpoint:
             hosted = _name(context.services.chat(system.endpoint).model)
             return "itself" if model == hosted else "none"
-        asked = system.local_model
-        if asked is not None and model == base:
-            return "itself" if asked == "base" else "base"
-        return "teacher" if asked in ("tuned", "sft") and model in teachers else "none"
+        local = system.local_model
+        if local is not None and model == base:
+            return "itself" if local == "base" else "base"
+        trained = local is not None and local != "base"
+        return "teacher" if trained and model in teachers else "none"
 
-    found = {label: kinship(systems[label]) for label in pair}
-    for nearest in STRENGTH:
-        near = [label for label in pair if found[label] == nearest]
-        if near:
-            return Kin(nearest, near[0] if len(near) == 1 else "")
-    return Kin()
+    relations = {label: relation_to(systems[label]) for label in pair}
+    for relation in BY_STRENGTH:
+        related = [label for label in pair if relations[label] == relation]
+        if related:
+            return JudgeRelation(relation, related[0] if len(related) == 1 else "")
+    return JudgeRelation()
 
 
 def _name(model: str) -> str:
-    """`Qwen3-0.6B` is `Qwen/Qwen3-0.6B`; an empty name is nobody's."""
+    """The name without its owner, case-folded: `Qwen/Qwen3-0.6B` is `qwen3-0.6b`."""
     return model.rsplit("/", maxsplit=1)[-1].casefold()
 
 
@@ -67,15 +69,16 @@ def preference_for(
     clusters: Mapping[str, str],
     seed: int,
 ) -> SelfPreference | None:
-    """The judge's preference for the system that it is, beside judges that are none of the two.
+    """How much more often `system` wins with the related judge than with unrelated judges.
 
-    `judged` is {judge: its `JudgedPair`s of one evidence set}; the others are not related.
+    `judged` is {judge: its `JudgedPair`s of one test set}, where all but `judge` are unrelated;
+    `clusters` is {example id: family}. None if no question was judged by all of them.
     """
     points = {}
     for name, rows in judged.items():
-        mine = [row for row in rows if system in (row.a, row.b)]
+        of_system = [row for row in rows if system in (row.a, row.b)]
         points[name] = {
             row.example_id: POINTS[row.winner] if row.a == system else 1 - POINTS[row.winner]
-            for row in mine
+            for row in of_system
         }
     return self_preference({n: p for n, p in points.items() if p}, judge, clusters, seed)

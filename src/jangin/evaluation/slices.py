@@ -1,23 +1,23 @@
-"""Where a system is good and where it is not: shares by document, label and length of question."""
+"""Accuracy of each system on slices of a test set: by document, label and question length."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from jangin.core.records import Record
-from jangin.evaluation.results import EvidenceSet, Prediction
-from jangin.evaluation.tasks import AnyTask, LabelsTask
+from jangin.evaluation.tasks.prediction import Prediction, TestSet
+from jangin.evaluation.tasks.task import TaskConfig
 from jangin.metrics.statistics import holm, mcnemar_p, wilson_interval
 
 Dimension = Literal["document", "label", "length"]
 MOST_VALUES = 30
-"""Largest slices kept of each dimension; more nobody reads, and each costs the correction."""
+"""Number of slices kept per dimension, the largest: each further one weakens Holm's correction."""
 
 
 class Slice(Record):
-    """One system on a part of an evidence set, against the first system on the same questions."""
+    """One system on a part of a test set, compared with the first system on the same questions."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     dimension: Dimension
     value: str
     system: str
@@ -27,34 +27,35 @@ class Slice(Record):
     right_low: float
     right_high: float
     against: str
-    """The first system, which the others are held against."""
+    """The first system, which the others are compared with."""
     only_this: int
     """Questions that only this system answered right."""
     only_against: int
     p_value: float
     """Exact McNemar, two-sided."""
     p_holm: float
-    """The same, corrected by Holm for all slices of this system, evidence set and dimension."""
+    """The same after Holm's correction (Holm 1979) over the slices of this system, test set and
+    dimension."""
 
 
-def slice_predictions(predictions: Sequence[Prediction], task: AnyTask) -> list[Slice]:
-    """Slices of every dimension that has at least two values; in the order of the predictions."""
+def slice_predictions(predictions: Sequence[Prediction], task: TaskConfig) -> list[Slice]:
+    """Slices of every dimension with at least two values, in the order of the predictions."""
     cuts: dict[Dimension, Callable[[Prediction], str]] = {"document": lambda p: p.source}
-    if isinstance(task, LabelsTask):
+    if task.gold == "label":
         cuts["label"] = lambda p: p.gold.strip()
     rows: list[Slice] = []
-    by_set: dict[EvidenceSet, list[Prediction]] = defaultdict(list)
+    by_set: dict[TestSet, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         by_set[prediction.evidence_set].append(prediction)
-    for evidence_set, group in by_set.items():
+    for test_set, group in by_set.items():
         lengths = _terciles(group)
         for dimension, cut in {**cuts, "length": lengths}.items():
-            rows += _sliced(evidence_set, dimension, cut, group)
+            rows += _sliced(test_set, dimension, cut, group)
     return rows
 
 
 def _sliced(
-    evidence_set: EvidenceSet,
+    test_set: TestSet,
     dimension: Dimension,
     cut: Callable[[Prediction], str],
     predictions: Sequence[Prediction],
@@ -69,18 +70,18 @@ def _sliced(
         return []
     rows = []
     for system in dict.fromkeys(p.system for p in predictions):
-        mine = [p for p in predictions if p.system == system]
-        parts = [[p for p in mine if cut(p) == value] for value in values]
+        of_system = [p for p in predictions if p.system == system]
+        parts = [[p for p in of_system if cut(p) == value] for value in values]
         only_this = [sum(p.right and not right_of_first[p.example_id] for p in x) for x in parts]
         only_first = [sum(right_of_first[p.example_id] and not p.right for p in x) for x in parts]
         p_values = [mcnemar_p(a, b) for a, b in zip(only_this, only_first, strict=True)]
-        for place, (value, part, corrected) in enumerate(
+        for index, (value, part, corrected) in enumerate(
             zip(values, parts, holm(p_values), strict=True)
         ):
             share = wilson_interval(sum(p.right for p in part), len(part))
             rows.append(
                 Slice(
-                    evidence_set=evidence_set,
+                    evidence_set=test_set,
                     dimension=dimension,
                     value=value,
                     system=system,
@@ -89,9 +90,9 @@ def _sliced(
                     right_low=share.low,
                     right_high=share.high,
                     against=first,
-                    only_this=only_this[place],
-                    only_against=only_first[place],
-                    p_value=p_values[place],
+                    only_this=only_this[index],
+                    only_against=only_first[index],
+                    p_value=p_values[index],
                     p_holm=corrected,
                 )
             )
@@ -99,7 +100,7 @@ def _sliced(
 
 
 def _terciles(predictions: Sequence[Prediction]) -> Callable[[Prediction], str]:
-    """Names the third of the questions, by characters, that a prediction's question falls into."""
+    """A function from a prediction to the tercile of its question's characters, such as `≤ 20`."""
     lengths = sorted(len(p.question) for p in predictions)
     low, high = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
     if low == high:

@@ -11,13 +11,8 @@ from jangin import __version__
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
-from jangin.evaluation.results import (
-    Comparison,
-    EvidenceSet,
-    Prediction,
-    Result,
-    compare_predictions,
-)
+from jangin.evaluation.results import Comparison, Result, compare_predictions
+from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
@@ -68,7 +63,7 @@ class VariantRow:
     valid_loss: float | None
     valid_accuracy: float | None
     """Share of validation tokens that were the first choice, last measured."""
-    measured: Mapping[EvidenceSet, Measured] = field(default_factory=dict)
+    measured: Mapping[TestSet, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,7 @@ class ComparedVariants:
     """{variant: {test set: share that copies training questions}} over the limit."""
 
     @property
-    def test_sets(self) -> list[EvidenceSet]:
+    def test_sets(self) -> list[TestSet]:
         """Test sets of any variant, in the order of `HEADLINE`."""
         present = {name for row in self.rows for name in row.measured}
         return [name for name in HEADLINE if name in present]
@@ -161,10 +156,8 @@ def refuse_leaks(table: ComparedVariants) -> None:
             )
 
 
-def _predictions(
-    artifact: Artifact, system: str, variant: str
-) -> dict[EvidenceSet, list[Prediction]]:
-    by_set: dict[EvidenceSet, list[Prediction]] = {}
+def _predictions(artifact: Artifact, system: str, variant: str) -> dict[TestSet, list[Prediction]]:
+    by_set: dict[TestSet, list[Prediction]] = {}
     systems = []
     for prediction in read_table(artifact.path / "predictions.parquet", Prediction):
         systems.append(prediction.system)
@@ -184,10 +177,10 @@ def _measure(
     system: str,
     variant: str,
     baseline: str,
-    predictions: Mapping[str, Mapping[EvidenceSet, Sequence[Prediction]]],
-) -> dict[EvidenceSet, Measured]:
+    predictions: Mapping[str, Mapping[TestSet, Sequence[Prediction]]],
+) -> dict[TestSet, Measured]:
     results = read_table(artifact.path / "results.parquet", Result)
-    by_set: dict[EvidenceSet, Measured] = {}
+    by_set: dict[TestSet, Measured] = {}
     for result in results:
         if result.system != system:
             continue
@@ -216,8 +209,8 @@ def _against(
 
 
 def _corrected(
-    measured: Mapping[str, Mapping[EvidenceSet, Measured]],
-) -> dict[str, dict[EvidenceSet, Measured]]:
+    measured: Mapping[str, Mapping[TestSet, Measured]],
+) -> dict[str, dict[TestSet, Measured]]:
     """The same with Holm's p for the whole family of comparisons, for each of the two tests."""
     pairs = [
         (variant, name, row.against)
@@ -282,7 +275,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
     for row in table.rows:
         head = {"variant": row.variant, "seconds": row.seconds, **_cost(row.cost)}
         head |= {name: getattr(row, name) for name in TRAINED}
-        for name in table.test_sets or [cast(EvidenceSet, "")]:
+        for name in table.test_sets or [cast(TestSet, "")]:
             measured = row.measured.get(name)
             against = measured.against if measured else None
             result = measured.result if measured else None

@@ -10,7 +10,8 @@ from jangin import __version__
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
-from jangin.evaluation.results import EvidenceSet, Leak
+from jangin.evaluation.results import Leak
+from jangin.evaluation.tasks.prediction import TestSet
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
 from jangin.report.charts import svg as charts
@@ -96,7 +97,7 @@ def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dic
     leaks = [
         (name, group.variants, rows[:MOST_LEAKS], len(rows))
         for group in groups_of(artifacts, "evaluate")
-        for name in get_args(EvidenceSet)
+        for name in get_args(TestSet)
         if (rows := [leak for leak in _leaks(group.artifact) if leak.evidence_set == name])
     ]
     cut_off = [

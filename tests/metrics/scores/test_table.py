@@ -12,13 +12,13 @@ from jangin.core.ledger import Bill
 from jangin.core.records import Example, Message
 from jangin.evaluation.results import (
     Comparison,
-    Prediction,
     Result,
     compare_systems,
     grade_prediction,
     summarise,
 )
-from jangin.evaluation.tasks import AnswersTask, measure_of
+from jangin.evaluation.tasks.answers import AnswersTask
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.scores.closeness import LabelPosition, closeness
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import METRICS, default_metric, find_metric, metric_names
@@ -72,7 +72,7 @@ def test_a_metric_of_one_file_is_graded_by_its_function_and_its_direction(toy):
     rows = predictions(toy, ["가나다라", "가"], other_golds=("가나",))
     assert [row.score for row in rows] == [0.0, 1.0]  # the nearest gold answer: lower is better
     assert [row.right for row in rows] == [True, False]
-    (result,) = summarise(rows, 0, measure_of(toy))
+    (result,) = summarise(rows, 0, toy.metric)
     assert (result.measure, result.score) == ("length_gap", 0.5)
 
 
@@ -80,7 +80,7 @@ def test_a_metric_of_one_file_has_its_name_and_direction_in_terminal_reports_and
     toy, tmp_path
 ):
     near, far = predictions(toy, ["가나다라", "가나다"]), predictions(toy, ["가", "가나"])
-    (result,) = summarise(near, 0, measure_of(toy))
+    (result,) = summarise(near, 0, toy.metric)
     shown = result.model_dump()
     console = Console(file=io.StringIO(), width=200)
     console.print(result_table([{**shown, "variant": "main", "p_value": None}]))
@@ -95,8 +95,8 @@ def test_a_metric_of_one_file_has_its_name_and_direction_in_terminal_reports_and
     for variant, rows in (("far", far), ("near", near)):
         tables = {
             "predictions": (Prediction, rows),
-            "results": (Result, summarise(rows, 0, measure_of(toy))),
-            "comparisons": (Comparison, compare_systems(rows, 0, measure_of(toy))),
+            "results": (Result, summarise(rows, 0, toy.metric)),
+            "comparisons": (Comparison, compare_systems(rows, 0, toy.metric)),
         }
         artifacts[variant] = {
             "evaluate": workshop.publish("evaluate", tables, {"publishable": True}, {"v": variant})

@@ -5,7 +5,8 @@ import pytest
 from jangin.core.parquet import write_table
 from jangin.core.records import Example, Message
 from jangin.core.store import Artifact, Manifest
-from jangin.evaluation.results import Prediction, grade_prediction
+from jangin.evaluation.results import grade_prediction
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.file import open_project
 from jangin.report.data.artifacts import Lengths, differences, groups_of, samples, settings
 from jangin.report.sections.dropped import page_ranges

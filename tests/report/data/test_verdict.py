@@ -7,12 +7,12 @@ from jangin.core.records import Example, Message
 from jangin.core.store import Artifact, Manifest
 from jangin.evaluation.results import (
     Comparison,
-    Prediction,
     Result,
     compare_systems,
     grade_prediction,
     summarise,
 )
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.report.data.results import collect_results
 from jangin.report.data.verdict import judge
 from jangin.report.i18n.translate import Words

@@ -4,9 +4,9 @@ from string import Formatter
 from typing import get_args
 
 import jangin
-from jangin.evaluation.results import EvidenceSet
-from jangin.evaluation.self_preference import STRENGTH
+from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
+from jangin.evaluation.tasks.prediction import TestSet
 from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
 from jangin.report.i18n.translate import Words, p_text, strings
@@ -39,14 +39,14 @@ SOURCE = Path(jangin.__file__).parent
 IN_SOURCE = quoted_words(SOURCE / "report", "*.py", "*.jinja") | quoted_words(
     SOURCE / "cli", "*.py"
 )
-SETS = get_args(EvidenceSet)
+SETS = get_args(TestSet)
 COMPOSED = {
     "stage": [stage.name for stage in STAGES],
     "set": SETS,
     "name": SETS,
     "means": SETS,
     "slice": get_args(Dimension),
-    "kin": STRENGTH,
+    "kin": BY_STRENGTH,
     "end": ("low", "high"),
     "script": (*SCRIPT_CLASSES, "none"),
 }

@@ -10,7 +10,6 @@ from jangin.evaluation.forgetting import ForgettingResult, forgetting_result
 from jangin.evaluation.pairwise_judge import PairwiseResult
 from jangin.evaluation.results import (
     Comparison,
-    Prediction,
     Result,
     compare_systems,
     grade_prediction,
@@ -18,8 +17,9 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.task_reports import LabelResult, NumberResult, label_results, number_results
-from jangin.evaluation.tasks import LabelsTask, NumbersTask, measure_of
+from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
+from jangin.evaluation.tasks.numbers import NumberResult, NumbersTask, number_results
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.report.data.results import collect_results
 from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report
@@ -46,7 +46,7 @@ def rows(task, golds, answers):
 
 
 def evaluation(workshop, task, predictions, model="", **tables):
-    measure = measure_of(task)
+    measure = task.metric
     tables = {
         "predictions": (Prediction, predictions),
         "results": (Result, summarise(predictions, 0, measure)),
@@ -191,7 +191,7 @@ def test_a_judge_that_is_a_contestant_is_said_to_be_one_with_figures_where_there
         assert figure in text
     lines = collect_results({"plain": {"evaluate": made}}).sentences
     assert "test: tuned against base before claude: 3 won, 2 lost, 0 ties of 5." in lines
-    (kin,) = [line for line in lines if "contestants" in line]
+    (kin,) = [line for line in lines if "favour" in line]
     assert kin.endswith("Win rate of base before it 40 %, before unrelated judges 10 %.")
     assert sum("may favour it" in line for line in lines) == 2
 

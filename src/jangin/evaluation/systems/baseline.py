@@ -3,21 +3,11 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
+from jangin.evaluation.systems.baseline_methods import Method
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
 
 BATCH_SIZE = 1_000_000
 """Predictors are cheap: all questions in one batch."""
-
-Method = Literal[
-    "constant",
-    "random",
-    "nearest",
-    "linear",
-    "bow_linear",
-    "tfidf_svr",
-    "tfidf_logistic",
-    "forest",
-]
 
 
 class BaselineConfig(SystemConfig):
@@ -50,9 +40,9 @@ class BaselineSystem:
 
     def __init__(self, method: Method, inputs: SystemInputs) -> None:
         """Fit the predictor."""
-        from jangin.evaluation.baselines import Baseline
+        from jangin.evaluation.systems.predictors import Predictor
 
-        self._baseline = Baseline(
+        self._predictor = Predictor(
             method,
             inputs.task,
             [example.question for example in inputs.train],
@@ -66,4 +56,4 @@ class BaselineSystem:
             next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
             for prompt in prompts
         ]
-        return [Answer(text, finished=True) for text in self._baseline.predict(texts)]
+        return [Answer(text, finished=True) for text in self._predictor.predict(texts)]

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 from jangin.core.config import Config
 from jangin.core.records import Chunk, Example, Message
 from jangin.core.stage import Services
-from jangin.evaluation.tasks import AnyTask
+from jangin.evaluation.tasks.task import TaskConfig
 
 LocalModel = Literal["base", "tuned", "sft"]
 """`tuned` is the model of the last training stage, `sft` the one before preference tuning."""
@@ -47,7 +47,7 @@ class SystemInputs:
     """Everything that the systems of one evaluation can be opened with."""
 
     services: Services
-    task: AnyTask
+    task: TaskConfig
     train: Sequence[Example]
     """Training examples, for shots and for baselines."""
     language: str

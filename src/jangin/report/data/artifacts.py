@@ -20,7 +20,7 @@ from jangin.core.jsonl import read_jsonl
 from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
-from jangin.evaluation.results import Prediction
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.file import Project, dump_yaml
 from jangin.project.stages import STAGES, find_stage
 from jangin.text.language import HANGUL_SYLLABLE

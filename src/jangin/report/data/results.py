@@ -8,15 +8,10 @@ from typing import Any, get_args
 from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
-from jangin.evaluation.pairwise_judge import PairwiseResult, kinship_sentence
-from jangin.evaluation.results import (
-    Comparison,
-    EvidenceSet,
-    Prediction,
-    Result,
-    compare_predictions,
-)
+from jangin.evaluation.pairwise_judge import PairwiseResult, relation_warning
+from jangin.evaluation.results import Comparison, Result, compare_predictions
 from jangin.evaluation.systems.table import is_trained, uses_language_model
+from jangin.evaluation.tasks.prediction import Prediction, TestSet
 
 SIGNIFICANT = 0.05
 
@@ -25,7 +20,7 @@ SIGNIFICANT = 0.05
 class Versus:
     """The tuned models of two variants on the same questions."""
 
-    evidence_set: EvidenceSet
+    evidence_set: TestSet
     variant_a: str
     variant_b: str
     comparison: Comparison
@@ -72,7 +67,7 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     for row, variants in shared.values():
         everybody = len(variants) == len(evaluations) > 1
         row["variant"] = "(any)" if everybody else ", ".join(variants)
-    order = {name: index for index, name in enumerate(get_args(EvidenceSet))}
+    order = {name: index for index, name in enumerate(get_args(TestSet))}
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_variants(evaluations)
     sentences = [sentence(pair) for pair in versus]
@@ -97,7 +92,7 @@ def _judges(evaluations: Mapping[str, Artifact]) -> list[str]:
                 f"{name}: {row.a} against {row.b} before {row.judge}: {row.wins} won, {row.losses} "
                 f"lost, {row.ties} ties of {row.n}."
             )
-            if (kin := kinship_sentence(row)) and row.self_preference is not None:
+            if (kin := relation_warning(row)) and row.self_preference is not None:
                 kin += (
                     f" Win rate of {row.kin} before it {100 * (row.own_win_rate or 0):.0f} %, "
                     f"before unrelated judges {100 * (row.others_win_rate or 0):.0f} %."
@@ -122,7 +117,7 @@ def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
     }
     versus = []
     for a, b in combinations(tuned, 2):
-        for name in get_args(EvidenceSet):
+        for name in get_args(TestSet):
             if measures[a] != measures[b]:
                 continue
             pair = _same_questions(tuned[a], tuned[b], name, measures[a])
@@ -132,7 +127,7 @@ def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
 
 
 def _same_questions(
-    a: Sequence[Prediction], b: Sequence[Prediction], name: EvidenceSet, measure: str
+    a: Sequence[Prediction], b: Sequence[Prediction], name: TestSet, measure: str
 ) -> Comparison | None:
     """None where the variants were asked different questions, so that nothing can be said."""
     rows_a = [p for p in a if p.evidence_set == name]

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jangin.core.store import Artifact
-from jangin.evaluation.results import Comparison, EvidenceSet
+from jangin.evaluation.results import Comparison
 from jangin.evaluation.systems.table import uses_language_model
+from jangin.evaluation.tasks.prediction import TestSet
 from jangin.report.data.artifacts import rows_of
 from jangin.report.data.results import SIGNIFICANT, Results
 from jangin.report.i18n.translate import Words, p_text
 
-HEADLINE: tuple[EvidenceSet, ...] = (
+HEADLINE: tuple[TestSet, ...] = (
     "test",
     "held_out_paraphrases",
     "unseen_sections",

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from jangin.core.records import Document, Example, Split, SplitExample
 from jangin.core.stage import Stage
 from jangin.core.store import Artifact
-from jangin.evaluation.results import Prediction, Result
+from jangin.evaluation.results import Result
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.stages import STAGES
 from jangin.report.charts.svg import Box, Flow
 from jangin.report.data.artifacts import METRICS, Artifacts, Group, count_of, groups_of, rows_of

@@ -8,17 +8,13 @@ from typing import Any
 from jangin.core.store import Artifact
 from jangin.evaluation.forgetting import ForgettingResult
 from jangin.evaluation.pairwise_judge import PairwiseResult
-from jangin.evaluation.results import (
-    DEFAULT_MEASURE,
-    Comparison,
-    Prediction,
-    Result,
-    compare_predictions,
-)
+from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, Result, compare_predictions
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
 from jangin.evaluation.systems.table import is_trained
-from jangin.evaluation.task_reports import LabelResult, NumberResult
+from jangin.evaluation.tasks.labels import LabelResult
+from jangin.evaluation.tasks.numbers import NumberResult
+from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.regression import Bands
 from jangin.metrics.statistics import bootstrap_mean, holm
 from jangin.report.charts import svg as charts

@@ -1,6 +1,7 @@
-"""Predictors without a language model: what a fine-tuned one has to beat.
+"""The baselines with scikit-learn: what a fine-tuned model has to beat.
 
-They see the text of the last user turn and nothing else. Fitted with a fixed seed on one thread.
+They get the text of the last user turn and nothing else, and are fitted with a fixed seed on one
+thread.
 """
 
 from collections import Counter
@@ -20,35 +21,43 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC, LinearSVR
 
 from jangin.core.errors import SettingsError
-from jangin.evaluation.systems.baseline import Method
-from jangin.evaluation.tasks import AnswersTask, AnyTask, LabelsTask, gold_number
+from jangin.evaluation.systems.baseline_methods import METHODS, Method
+from jangin.evaluation.tasks.numbers import gold_number
+from jangin.evaluation.tasks.task import TaskConfig
 
 TREES = 100
+"""Trees of the random forests."""
 
 
-class Baseline:
+class Predictor:
     """A fitted predictor of answers."""
 
     def __init__(
         self,
         method: Method,
-        task: AnyTask,
+        task: TaskConfig,
         texts: Sequence[str],
         answers: Sequence[str],
         seed: int = 0,
     ) -> None:
-        """Fit on training texts and answers; raises `SettingsError` where that makes no sense."""
+        """Fit on training texts and their answers.
+
+        Raises:
+            SettingsError: there are no texts, or the method does not fit the task.
+            DataError: the task asks for numbers and an answer is not one.
+
+        """
         if not texts:
             raise SettingsError(
                 f"the baseline {method} has no training examples to learn from. "
-                "Leave it out of `systems`, or give split a training part."
+                "Remove it from `systems`, or give split a training part."
             )
-        if method not in known_methods(task):
+        if method not in METHODS[task.gold]:
             raise SettingsError(
-                f"the baseline {method} does not predict {task.type}. Leave it out of `systems`; "
-                f"there is: {', '.join(known_methods(task))}."
+                f"the baseline {method} does not predict {task.type}. Choose one of "
+                f"{', '.join(METHODS[task.gold])}, or remove it from `systems`."
             )
-        self._numeric = not isinstance(task, AnswersTask | LabelsTask)
+        self._numeric = task.gold == "number"
         if self._numeric:
             gold: list[Any] = [gold_number(answer, str(i)) for i, answer in enumerate(answers)]
         else:
@@ -61,17 +70,8 @@ class Baseline:
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """One answer for each text; numbers with two decimals."""
-        found = self._predict(list(texts))
-        return [f"{float(value):.2f}" if self._numeric else str(value) for value in found]
-
-
-def known_methods(task: AnyTask) -> tuple[Method, ...]:
-    """The methods that can predict what a task asks for."""
-    if isinstance(task, AnswersTask):
-        return ("constant", "random", "nearest")
-    if isinstance(task, LabelsTask):
-        return ("constant", "random", "nearest", "tfidf_logistic", "tfidf_svr", "forest")
-    return ("constant", "random", "nearest", "linear", "bow_linear", "tfidf_svr", "forest")
+        values = self._predict(list(texts))
+        return [f"{float(value):.2f}" if self._numeric else str(value) for value in values]
 
 
 def _constant(gold: Sequence[Any]) -> Any:
@@ -84,9 +84,9 @@ def _nearest(texts: Sequence[str], gold: Sequence[Any]) -> Any:
     vectors = _tfidf()
     search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors.fit_transform(texts))
 
-    def predict(asked: Sequence[str]) -> list[Any]:
-        places = search.kneighbors(vectors.transform(asked), return_distance=False)
-        return [gold[int(place)] for place in places[:, 0]]
+    def predict(questions: Sequence[str]) -> list[Any]:
+        indices = search.kneighbors(vectors.transform(questions), return_distance=False)
+        return [gold[int(index)] for index in indices[:, 0]]
 
     return predict
 
@@ -110,19 +110,19 @@ def _regressor(method: Method, seed: int) -> Any:
         return make_pipeline(CountVectorizer(max_features=20_000), Ridge())
     if method == "tfidf_svr":
         svr = make_pipeline(_tfidf(), LinearSVR(C=3.0, random_state=seed, max_iter=5000))
-        # Its loss and its penalty weigh against each other in the units of the target: dollars
-        # and won would give different predictors.
+        # The balance of loss and penalty depends on the units of the target, so it is scaled:
+        # otherwise dollars and Korean won would give different predictors.
         return TransformedTargetRegressor(svr, transformer=StandardScaler())
     if method == "forest":
-        # A tenth of the n-grams at each branch: errors within 6 % of those with all of them, up or
-        # down, on three sets of prices, in a sixth of the time.
+        # With a tenth of the n-grams per split, errors on three sets of prices were within 6 % of
+        # those with all of them, in a sixth of the time.
         trees = RandomForestRegressor(TREES, max_features=0.1, random_state=seed)
         return make_pipeline(_tfidf(), trees)
     return _RandomNumbers(seed)
 
 
 class _RandomNumbers:
-    """Any number of the training range, with equal chance."""
+    """Uniform random numbers within the training range."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -137,12 +137,12 @@ class _RandomNumbers:
 
 
 def _tfidf() -> TfidfVectorizer:
-    """Character 1- to 3-grams within words: Korean particles cling to their words."""
+    """Character 1- to 3-grams within words, because Korean particles are written with them."""
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), min_df=1, max_features=50_000)
 
 
 def _features(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Counts that say little, on purpose: characters, words, digits, capitals, lines [N, 5]."""
+    """(N, 5) float64 counts of characters, words, digits, capitals and lines; weak on purpose."""
     return np.array(
         [
             (

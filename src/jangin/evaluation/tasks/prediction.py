@@ -1,0 +1,52 @@
+"""`Prediction`: one graded answer of one system, and the names of the test sets.
+
+The test sets are never mixed, because they answer different questions:
+
+* `seen_questions`: did the model memorise what it was trained on?
+* `held_out_paraphrases`: does it answer the same questions in other words?
+* `unseen_sections`: does it know facts that it was not taught? (Hardly ever.)
+* `test`: rows of a table that were held out: does it generalise?
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from jangin.core.records import Record
+
+TestSet = Literal["seen_questions", "held_out_paraphrases", "unseen_sections", "test"]
+
+
+class Prediction(Record):
+    """One system's answer to one question, graded."""
+
+    example_id: str
+    family: str
+    evidence_set: TestSet
+    system: str
+    question: str
+    gold: str
+    other_golds: tuple[str, ...]
+    """Further answers that examples with the same prompt have; the best grade counts."""
+    prediction: str
+    finished: bool
+    """False if `max_new_tokens` truncated it."""
+    right: bool
+    """By the task: exact match, the right label, a number in the green band."""
+    score: float | None
+    """In the task's metric, such as character F1; None for an unparsable number."""
+    parsed: str
+    """What was parsed from the answer; empty where it was unparsable."""
+    unparsable: bool
+    source: str
+    page: int
+    section: str
+
+
+def by_set_and_system(
+    predictions: Iterable[Prediction],
+) -> dict[tuple[TestSet, str], list[Prediction]]:
+    """{(test set, system): its predictions}, in order of appearance."""
+    groups: dict[tuple[TestSet, str], list[Prediction]] = {}
+    for prediction in predictions:
+        groups.setdefault((prediction.evidence_set, prediction.system), []).append(prediction)
+    return groups

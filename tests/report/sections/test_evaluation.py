@@ -191,7 +191,7 @@ def test_a_judge_that_is_a_contestant_is_said_to_be_one_with_figures_where_there
         assert figure in text
     lines = collect_results({"plain": {"evaluate": made}}).sentences
     assert "test: tuned against base before claude: 3 won, 2 lost, 0 ties of 5." in lines
-    (kin,) = [line for line in lines if "favour" in line]
+    (kin,) = [line for line in lines if "judge llama" in line]
     assert kin.endswith("Win rate of base before it 40 %, before unrelated judges 10 %.")
     assert sum("may favour it" in line for line in lines) == 2
 
@@ -234,7 +234,7 @@ def test_numbers_get_a_scatter_with_one_dot_per_readable_answer(prices):
 def test_a_page_of_labels_holds_every_part_and_is_well_formed(reviews):
     workshop, made = reviews
     html = build_report(workshop.open(), made, CallCount(0, 0, 0), "en")
-    for title in ("Labels", "Confusion matrix", "Judged side by side", "What it forgot"):
+    for title in ("Labels", "Confusion matrix", "Pairwise judgement", "What it forgot"):
         assert f"<h3>{title}" in html
     assert "10 / 3 / 2" in html
     assert "<b>후기" not in html

@@ -234,8 +234,8 @@ def test_numbers_get_a_scatter_with_one_dot_per_readable_answer(prices):
 def test_a_page_of_labels_holds_every_part_and_is_well_formed(reviews):
     workshop, made = reviews
     html = build_report(workshop.open(), made, CallCount(0, 0, 0), "en")
-    for title in ("Labels", "Confusion matrix", "Pairwise judgement", "What it forgot"):
-        assert f"<h3>{title}" in html
+    for key in ("labels", "confusion", "pairwise", "forgetting"):
+        assert f"<h3>{Words('en')(key)}" in html
     assert "10 / 3 / 2" in html
     assert "<b>후기" not in html
     body = re.search(r"<main>.*</main>", html, re.DOTALL).group().replace("&nbsp;", " ")

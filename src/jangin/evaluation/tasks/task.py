@@ -12,6 +12,7 @@ from jangin.core.records import Example, Message, Record, SplitExample
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.scores.metric import GoldKind
 from jangin.metrics.scores.table import default_metric
+from jangin.text.normalize import collapse_spaces
 
 SHOWN_ANSWERS = 5
 """Largest number of bad gold answers that an error lists."""
@@ -103,7 +104,7 @@ def check_golds(task: TaskConfig, examples: Sequence[Example]) -> None:
 def _origin(example: Example) -> str:
     """Source and page of an example, where known, and the beginning of its question."""
     page = f"page {example.page}" if example.page else ""
-    question = " ".join(example.question.split())
+    question = collapse_spaces(example.question)
     if len(question) > SHOWN_CHARACTERS:
         question = question[:SHOWN_CHARACTERS] + "…"
     return ", ".join(part for part in (example.source, page, repr(question)) if part)

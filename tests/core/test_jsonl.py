@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from jangin.core.errors import DataError
 from jangin.core.jsonl import (
     append_jsonl,
-    number_jsonl,
+    numbered_jsonl,
     read_json_lines,
     read_jsonl,
     repair_jsonl,
@@ -93,7 +93,7 @@ def test_blank_lines_are_skipped_and_still_counted(tmp_path):
     path = tmp_path / "scores.jsonl"
     line = score().model_dump_json()
     path.write_text(f"\n{line}\n  \n{line}")
-    assert [number for number, _ in number_jsonl(path, Score)] == [2, 4]
+    assert [line for line, _ in numbered_jsonl(path, Score)] == [2, 4]
 
 
 def test_lines_that_a_user_wrote_are_numbered_whatever_separators_are_inside_strings(tmp_path):

@@ -190,10 +190,11 @@ def killed_while_polling(opened, texts):
         chat = opened()
         tasks = [asyncio.create_task(chat.complete(ask(text))) for text in texts]
         await asyncio.sleep(0.2)
-        chat.inner._work.cancel()
-        for task in tasks:
+        unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+        assert unfinished > set(tasks)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*tasks, chat.inner._work, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await chat.inner.endpoint.close()
 
     asyncio.run(work())

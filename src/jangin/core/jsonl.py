@@ -19,24 +19,24 @@ def read_jsonl(path: Path, record_type: type[R]) -> Iterator[R]:
         DataError: A line is not a valid record; names file, line and field.
 
     """
-    return (record for _, record in number_jsonl(path, record_type))
+    return (record for _, record in numbered_jsonl(path, record_type))
 
 
-def number_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
+def numbered_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
     """Yield (line number from 1, record); otherwise like `read_jsonl`."""
     if not path.exists():
         return
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
+        for line, data in enumerate(stream, start=1):
+            if not data.strip():
                 continue
             try:
-                yield number, record_type.model_validate_json(line)
+                yield line, record_type.model_validate_json(data)
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(str(part) for part in first["loc"]) or "line"
                 raise DataError(
-                    f"{path}:{number}: {field}: {first['msg']}. Correct or delete that line."
+                    f"{path}:{line}: {field}: {first['msg']}. Correct or delete that line."
                 ) from error
 
 
@@ -53,8 +53,8 @@ def read_json_lines(path: Path, remedy: str) -> Iterator[tuple[int, Any]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{number}: not UTF-8. Save the file as UTF-8.") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{line}: not UTF-8. Save the file as UTF-8.") from error
     return parse_json_lines(text, path, remedy)
 
 
@@ -67,9 +67,9 @@ def parse_json_lines(text: str, path: Path, remedy: str) -> Iterator[tuple[int, 
         DataError: A line is not JSON; names `path`, line and character.
 
     """
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, parse_json(line, f"{path}:{number}", remedy)
+    for line, value in enumerate(text.split("\n"), start=1):
+        if value.strip():
+            yield line, parse_json(value, f"{path}:{line}", remedy)
 
 
 def parse_json(text: str, location: str, remedy: str) -> Any:

@@ -1,4 +1,4 @@
-"""The records that travel between stages. Ids are content digests; nothing is ever changed."""
+"""Records that stages exchange, one per table row. They are immutable; ids are content digests."""
 
 from typing import Literal, Self
 
@@ -11,37 +11,37 @@ Split = Literal["train", "validation", "held_out_paraphrases", "unseen_sections"
 
 
 class Record(BaseModel):
-    """One row of a table: unknown fields are errors, values never change."""
+    """One row of a table; immutable, unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Page(Record):
-    """Where a page stands in its document's text, and how its text was won."""
+    """Range of a page in its document's text, in characters, and how the text was extracted."""
 
     number: int
-    """From 1, as a reader counts."""
+    """Position in the file, from 1; printed page numbers are ignored."""
     start: int
     end: int
     method: Literal["text", "ocr"]
     confidence: float | None = None
-    """OCR's mean word confidence, 0 to 100; None where the text layer was used."""
+    """Mean word confidence of OCR, 0 to 100; None if the text layer was used."""
     reason: str = ""
-    """Why OCR was used, or how a disordered text layer was put in order; empty for plain text."""
+    """Why OCR was used, or how a disordered text layer was sorted; otherwise empty."""
 
 
 class Document(Record):
-    """One source text. `id` is the digest of its bytes, so moving a file changes nothing."""
+    """One source file. `id` is the digest of its bytes and does not depend on its path."""
 
     id: str
     source: str
-    """Path inside the source folder, with forward slashes."""
+    """Path relative to the source folder, with forward slashes."""
     text: str
-    """NFC, `\\n` line ends."""
+    """NFC, with `\\n` as line separator."""
     pages: tuple[Page, ...]
-    """Cover the text in order; formats without pages have one."""
+    """They cover the text in order; formats without pages have one page."""
     language: str
-    """ISO 639-1 code of the most frequent script, such as `ko` or `en`."""
+    """ISO 639-1 code by the most frequent script, such as `ko` or `en`."""
 
 
 class Chunk(Record):
@@ -56,51 +56,51 @@ class Chunk(Record):
     page: int
     """Number of the page on which the chunk begins."""
     section: str
-    """Heading path, such as `제3장 휴가 > 제12조(연차휴가)`; empty where there is none."""
+    """Heading path, such as `제3장 휴가 > 제12조(연차휴가)`; empty without headings."""
 
 
 class Message(Record):
-    """One chat turn, in OpenAI's wire terms."""
+    """One chat message, with the roles of the OpenAI API."""
 
     role: Role
     content: str
 
 
 class Query(Record):
-    """A question to look up, and the word it grew from."""
+    """A search query and the seed word that it was written for."""
 
     id: str
     text: str
     seed_word: str
     teacher: str = ""
-    """Model that wrote it; empty where it was read from a file."""
+    """Model that wrote it; empty if it was read from a file."""
     request: str = ""
-    """Digest of the request it was written in reply to."""
+    """Digest of the request whose reply contains it."""
     template: str = ""
-    """Prompt it was asked for with."""
+    """Label of the prompt of that request."""
 
     @classmethod
     def make(cls, text: str, seed_word: str, **fields: object) -> Self:
-        """A query whose id is the digest of its word and its text."""
+        """A query; its id is the digest of `seed_word` and `text`."""
         query_id = short_digest({"text": text, "seed_word": seed_word})
         return cls.model_validate({"id": query_id, "text": text, "seed_word": seed_word, **fields})
 
 
 class Snippet(Record):
-    """One thing that a search found for a query."""
+    """One search result of a query."""
 
     id: str
     """Digest of query and text."""
     query_id: str
     place: int
-    """From 1, in the order of the engine."""
+    """Rank by the engine, from 1."""
     text: str
     title: str = ""
     url: str = ""
-    """Where a web engine found it; empty for the project's own documents."""
+    """Address of a web result; empty for the project's own documents."""
     engine: str
     chunk_id: str = ""
-    """The chunk it is, where the project's own documents were searched."""
+    """Id of the chunk, if the project's own documents were searched."""
     document_id: str = ""
     source: str = ""
     page: int = 0
@@ -108,17 +108,17 @@ class Snippet(Record):
 
 
 class RankedSnippet(Record):
-    """A snippet that was kept, its rank from 1 within its query, and why."""
+    """A snippet that was kept, with its rank from 1 within its query and its score."""
 
     snippet: Snippet
     rank: int
     score: float
-    """Of the ranker, in its own units: cosine for encoders."""
+    """In units of the ranker: cosine similarity for encoders."""
     ranker: str
 
 
 class Score(Record):
-    """One judgement by a rule, a model or a human."""
+    """One judgement by a rule, a model or a human, 0 (worst) to 1 (best)."""
 
     scorer: str
     kind: Literal["rule", "model", "human"]
@@ -127,46 +127,46 @@ class Score(Record):
 
 
 class Example(Record):
-    """One supervised sample in prompt/completion form, with where it came from.
+    """One supervised sample in prompt/completion form, with its provenance.
 
-    An example and its paraphrases share `family`, so a split can keep them together.
+    An example and its paraphrases share `family`, so that a split can keep them together.
     """
 
     id: str
     prompt: tuple[Message, ...]
     completion: Message
     family: str
-    """Id of the original question; its own id for an original."""
+    """Id of the original example; an original has its own id."""
     kind: Literal["original", "paraphrase", "evolved"]
     answers: tuple[str, ...] = ()
-    """Other answers that are right as well, for grading; nothing is trained on them."""
+    """Further correct answers, accepted by grading and not used for training."""
     weights: tuple[int, ...] = ()
-    """0 or 1 for each message of prompt and completion, as OpenAI's `weight`: 0 keeps a message out
-    of the loss. Empty for 1 everywhere."""
+    """0 or 1 for each message of prompt and completion, like OpenAI's `weight`: 0 excludes it
+    from the loss. Empty: 1 for every message."""
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""
     page: int = 0
-    """First page that the answer rests on; 0 where there are no pages."""
+    """First page of the source passage; 0 without pages."""
     section: str = ""
     evidence: str = ""
-    """The passage that supports the answer, as it stands in the chunk."""
+    """Quotation from the chunk that supports the answer."""
     scores: tuple[Score, ...] = ()
     teacher: str = ""
     """Model that wrote it."""
     request: str = ""
-    """Digest of the request it was written in reply to."""
+    """Digest of the request whose reply contains it."""
     template: str = ""
-    """Prompt it was asked for with: name, language and digest of the wording."""
+    """Label of the prompt: name, language and digest of the wording."""
     temperature: FiniteFloat = 0.0
     sample: int = 0
-    """Number of the teacher's draw."""
+    """Index of the teacher's sample, from 0."""
     parent: str = ""
-    """Id of the example it was rewritten from; empty for one made from a source."""
+    """Id of the example that it rewrites; empty for one written from a source."""
     operation: str = ""
     """How it was rewritten, such as `deepening`."""
     seed_word: str = ""
-    """Word that its question grew from; what shares it stays in one split."""
+    """Seed word of its question; examples that share it stay in one split."""
 
     @classmethod
     def make(
@@ -178,7 +178,7 @@ class Example(Record):
         weights: tuple[int, ...] = (),
         **fields: object,
     ) -> Self:
-        """An example whose id is the digest of its messages, chunks and weights, if it has any."""
+        """An example; its id is the digest of its messages, `chunk_ids` and any `weights`."""
         identity: dict[str, object] = {
             "prompt": [message.model_dump() for message in prompt],
             "completion": completion.model_dump(),
@@ -201,7 +201,7 @@ class Example(Record):
 
     @property
     def question(self) -> str:
-        """Text of the last user turn."""
+        """Text of the last user message; empty without one."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
 
     @property
@@ -211,25 +211,25 @@ class Example(Record):
 
 
 class Dropped(Record):
-    """An example that was left out: by which rule, why, and in favour of which twin."""
+    """An example that was dropped: by which rule, why, and in favour of which duplicate."""
 
     example: Example
     rule: str
     reason: str
     twin: str = ""
-    """Id of the example kept in its place; empty where there is none."""
+    """Id of the example that was kept instead; empty if there is none."""
 
 
 class Choice(Record):
-    """A multiple-choice question: one right answer and wrong ones."""
+    """A multiple-choice question: one correct answer and distractors."""
 
     id: str
     prompt: tuple[Message, ...]
     answer: str
     distractors: tuple[str, ...]
-    """Wrong answers that could be taken for right."""
+    """Plausible wrong answers."""
     family: str
-    """Id of the example that asks the same; its own id where none does."""
+    """Id of the example with the same question; its own id if there is none."""
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""
@@ -238,7 +238,7 @@ class Choice(Record):
     teacher: str = ""
     """Model that wrote it."""
     request: str = ""
-    """Digest of the request it was written in reply to."""
+    """Digest of the request whose reply contains it."""
 
     @classmethod
     def make(
@@ -249,7 +249,7 @@ class Choice(Record):
         family: str = "",
         **fields: object,
     ) -> Self:
-        """A choice whose id is the digest of its question and options."""
+        """A choice; its id is the digest of its prompt and options."""
         choice_id = short_digest(
             {
                 "prompt": [message.model_dump() for message in prompt],
@@ -270,31 +270,31 @@ class Choice(Record):
 
 
 class PreferencePair(Record):
-    """Two answers to one prompt, of which the first is better."""
+    """A prompt with a preferred and a rejected answer."""
 
     id: str
     prompt: tuple[Message, ...]
     chosen: Message
     rejected: Message
     origin: Literal["sampling", "distractor", "other_answer"]
-    """Where the rejected answer comes from: the model itself, a wrong option, another question."""
+    """Source of the rejected answer: the model itself, a distractor, another question's answer."""
     family: str
     """Id of the original question."""
     example_id: str
-    """Example or choice that the prompt and the chosen answer come from."""
+    """Id of the example or choice with the prompt and the chosen answer."""
     chunk_ids: tuple[str, ...] = ()
     document_id: str = ""
     source: str = ""
     page: int = 0
     section: str = ""
     scores: tuple[Score, ...] = ()
-    """Of the rejected answer, against the chosen one."""
+    """Scores of the rejected answer, compared with the chosen one."""
 
     @classmethod
     def make(
         cls, prompt: tuple[Message, ...], chosen: Message, rejected: Message, **fields: object
     ) -> Self:
-        """A pair whose id is the digest of its messages."""
+        """A pair; its id is the digest of its messages."""
         messages = {
             "prompt": [message.model_dump() for message in prompt],
             "chosen": chosen.model_dump(),
@@ -312,7 +312,7 @@ class PreferencePair(Record):
 
 
 class DroppedPair(Record):
-    """A pair that was left out: by which rule, and why."""
+    """A pair that was dropped: by which rule, and why."""
 
     pair: PreferencePair
     rule: str
@@ -320,7 +320,7 @@ class DroppedPair(Record):
 
 
 class SplitExample(Record):
-    """An example and the split it fell into."""
+    """An example and the split that it belongs to."""
 
     example: Example
     split: Split

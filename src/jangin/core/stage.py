@@ -1,4 +1,4 @@
-"""What a stage is: a name, a version, what it reads, and a function from context to files."""
+"""Interface of a pipeline stage: its description, its context, its services and its forecast."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Where long work reports to: a bar in the terminal, nothing in tests."""
+    """Progress bars and messages of long work: a terminal, a pipe, or nothing in tests."""
 
     def start(self, label: str, total: int | None) -> int:
-        """A new bar; returns its number."""
+        """Add a bar; returns its id. `total` is None if unknown."""
         ...
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
-        """Move a bar on, with a short note such as `loss 1.23`."""
+        """Advance a bar, with a short note such as `loss 1.23`."""
         ...
 
     def stop(self, bar: int) -> None:
-        """The bar is done."""
+        """Remove a bar."""
         ...
 
     def message(self, text: str) -> None:
@@ -64,38 +64,38 @@ class SilentProgress:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a stage may use beside its inputs."""
+    """What a stage may use besides its inputs."""
 
     project_folder: Path
-    """Folder of the project file; relative paths in it start here."""
+    """Folder of the project file; relative paths in that file start from it."""
     chat: Callable[[str], ChatModel]
-    """The model that the project file calls by this name."""
+    """Opens the model with this name in the project file."""
     ledger: Ledger
     progress: Progress = field(default_factory=SilentProgress)
     workers: int = 1
-    """Processes or threads for work that runs beside itself."""
+    """Number of processes or threads for parallel work."""
     prompts: Prompts = field(default_factory=Prompts)
-    """What models are asked with; a project's own wording comes first."""
+    """Prompt templates; those of the project take precedence."""
     encoder: OpenEncoder = no_encoder
     """Opens a text encoder."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """Requests that a stage would send, as far as it can tell before."""
+    """Forecast of the requests that a stage would send."""
 
     count: int = 0
     prompt_tokens: int = 0
-    """More than it will be, as the model's own tokenizer is not asked."""
+    """Upper estimate, made without the model's tokenizer."""
     reply_tokens: int = 0
-    """If every reply is as long as it may be."""
+    """Upper bound: every reply has its maximum length."""
     usd: float = 0.0
-    """At most."""
+    """Upper bound in US dollars."""
     unpriced: int = 0
-    """Requests whose price nobody knows; they are not in `usd`."""
+    """Number of requests of unknown price, which `usd` does not include."""
 
     def add(self, other: "Calls") -> None:
-        """Count these too."""
+        """Add the counts of `other`."""
         self.count += other.count
         self.prompt_tokens += other.prompt_tokens
         self.reply_tokens += other.reply_tokens
@@ -105,7 +105,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class StageContext(Generic[C]):
-    """All a stage may touch: its config, its inputs, its workspace and live services."""
+    """Everything that a stage may access: its config, inputs, workspace and services."""
 
     config: C
     inputs: Mapping[str, Artifact]
@@ -114,38 +114,44 @@ class StageContext(Generic[C]):
     summary: dict[str, Any] = field(default_factory=dict)
     """Counts and figures for the report; JSON values that a rerun would repeat exactly."""
     calls: Calls = field(default_factory=Calls)
-    """What `count_unpaid` found while the stage forecast its cost."""
+    """Sum of what `count_unpaid` counted during the forecast."""
 
     def read(self, kind: str, record_type: type[R]) -> list[R]:
-        """Records of the artifact that holds this kind."""
+        """All records of a table.
+
+        Raises:
+            KeyError: No stage before this one makes `kind`; `has` tests it.
+            StoreError: The file is damaged.
+
+        """
         return read_table(self.folder(kind) / f"{kind}.parquet", record_type)
 
     def folder(self, kind: str) -> Path:
-        """Folder of the artifact that holds this kind."""
+        """Folder of the artifact with this kind; raises `KeyError` like `read`."""
         return self.inputs[kind].path
 
     def has(self, kind: str) -> bool:
-        """True if some stage before this one made this kind."""
+        """True if a stage before this one makes this kind."""
         return kind in self.inputs
 
     def write(self, kind: str, record_type: type[R], records: Sequence[R]) -> None:
-        """Write one table of the artifact being made."""
+        """Write the table `<kind>.parquet` of the stage's own artifact."""
         write_table(self.workspace / f"{kind}.parquet", record_type, records)
 
     def done(self, journal: str, record_type: type[R]) -> list[R]:
-        """Journal records that an earlier, interrupted run of this same key wrote."""
+        """Journal records of an earlier, interrupted run with the same key."""
         path = self.workspace / JOURNAL / f"{journal}.jsonl"
         repair_jsonl(path)
         return list(read_jsonl(path, record_type))
 
     def note(self, journal: str, records: Iterable[BaseModel]) -> None:
-        """Append finished work to a journal, which lives until the artifact is complete."""
+        """Append finished work to a journal, which is deleted when the artifact is complete."""
         folder = self.workspace / JOURNAL
         folder.mkdir(exist_ok=True)
         append_jsonl(folder / f"{journal}.jsonl", records)
 
     def runtime_file(self, name: str) -> Path:
-        """Path of a file that is kept but is no part of the content: timings, memory, machine."""
+        """Path of a file that the artifact's digest excludes: timings, memory, machine."""
         folder = self.workspace / RUNTIME
         folder.mkdir(exist_ok=True)
         return folder / name
@@ -166,14 +172,14 @@ class StageContext(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What running a stage would take, as far as it can be told before."""
+    """Forecast of what running a stage takes."""
 
     calls: int = 0
     """Requests to a model."""
     seconds: float = 0.0
     memory_bytes: int = 0
     text: str = ""
-    """In words, for the plan."""
+    """Summary for the plan."""
 
 
 def _no_sources(_config: Any, _folder: Path) -> Mapping[str, Path]:
@@ -198,30 +204,30 @@ def _no_cost(_context: Any) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[C]):
-    """One row of the pipeline's table of contents: what kinds it reads, what kinds it makes."""
+    """A pipeline stage: a function and what the runner must know about it."""
 
     name: str
     version: int
-    """Raise it when the same inputs give another output."""
+    """Increase it when the same inputs give another output; this invalidates old artifacts."""
     reads: tuple[str, ...]
     makes: tuple[str, ...]
-    """Kinds that later stages may read; a table `<kind>.parquet`, or the folder itself."""
+    """Kinds that later stages may read: a table `<kind>.parquet`, or the artifact's folder."""
     run: Callable[[StageContext[C]], None]
     may_read: tuple[str, ...] = ()
-    """Kinds it uses when some stage made them."""
+    """Optional inputs: kinds that are used if a stage makes them."""
     resumable: bool = False
-    """True if `run` goes on from its workspace; otherwise an interrupted run starts clean."""
+    """True if `run` resumes from its workspace; otherwise that is emptied first."""
     sources: Callable[[C, Path], Mapping[str, Path]] = _no_sources
-    """Files outside the store whose bytes bear identity: {name inside the source: path}."""
+    """Files outside the store whose content enters the key: {name inside the source: path}."""
     machine: Callable[[C], Mapping[str, str]] = _no_identity
-    """Facts of this machine that change the output, such as Tesseract's version."""
+    """Facts of the machine that change the output, such as the version of Tesseract."""
     wants: Callable[[C], tuple[str, ...]] = _no_names
-    """Kinds of `may_read` that these settings cannot do without."""
+    """Kinds of `may_read` that are required under these settings."""
     prompts: Callable[[C], tuple[str, ...]] = _no_names
-    """Names of the prompts it asks with; another wording makes another artifact."""
+    """Names of its prompt templates; their wording enters the key."""
     teachers: Callable[[C], tuple[str, ...]] = _no_names
-    """Names of the models it asks, as the project file calls them."""
+    """Names of its models in the project file."""
     cost: Callable[[StageContext[C]], Cost] = _no_cost
-    """Forecast from inputs alone; nothing is written."""
+    """Forecast from the inputs alone; writes nothing."""
     check: Callable[[StageContext[C]], None] = _no_check
-    """Refuses what cannot work as soon as all of `reads` is there, before stages in between run."""
+    """Raises for what cannot work, as soon as all of `reads` exists: before later stages run."""

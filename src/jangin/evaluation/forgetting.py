@@ -78,9 +78,7 @@ def read_general(path: Path) -> list[GeneralRow]:
             f"{path} does not exist. Name a JSON Lines file under evaluate.forgetting.path."
         )
     remedy = 'Write {"text": "..."} or {"question": "...", "answer": "..."} on each line.'
-    return [
-        _row(value, f"{path}:{number}", remedy) for number, value in read_json_lines(path, remedy)
-    ]
+    return [_row(value, f"{path}:{line}", remedy) for line, value in read_json_lines(path, remedy)]
 
 
 def _row(data: object, location: str, remedy: str) -> GeneralRow:

@@ -32,7 +32,7 @@ MARK = "jangin"
 
 JSONL = "application/jsonl"
 
-Outcome = ChatReply | JanginError
+BatchResult = ChatReply | JanginError
 Pending = tuple[ChatRequest, "asyncio.Future[ChatReply]"]
 
 
@@ -177,19 +177,19 @@ class BatchChat:
             if batch["status"] in FINISHED:
                 break
             await asyncio.sleep(self.poll_seconds)
-        outcomes = {
-            str(line.get("custom_id")): self._outcome(line, pending)
+        results = {
+            str(line.get("custom_id")): self._result(line, pending)
             for line in await self._lines(batch)
         }
         with self.ledger.transaction():
-            for digest, outcome in outcomes.items():
-                if isinstance(outcome, ChatReply):
-                    self.ledger.record_reply(digest, self.source, outcome.model_dump_json())
+            for digest, result in results.items():
+                if isinstance(result, ChatReply):
+                    self.ledger.record_reply(digest, self.source, result.model_dump_json())
         self.ledger.delete(NAMESPACE, name)
         unfinished = self._unfinished(batch, record)
         for digest in record.digests:
             if digest in pending:
-                _resolve(pending[digest][1], outcomes.get(digest, unfinished))
+                _resolve(pending[digest][1], results.get(digest, unfinished))
 
     async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Lines of the output and error files; an expired batch has both."""
@@ -201,7 +201,7 @@ class BatchChat:
                 lines += [json.loads(line) for line in text.splitlines() if line.strip()]
         return lines
 
-    def _outcome(self, line: Mapping[str, Any], pending: Mapping[str, Pending]) -> Outcome:
+    def _result(self, line: Mapping[str, Any], pending: Mapping[str, Pending]) -> BatchResult:
         """Reply or error of one line's request."""
         response = line.get("response") or {}
         status, body = int(response.get("status_code") or 500), response.get("body")
@@ -260,13 +260,13 @@ def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[
         yield part
 
 
-def _resolve(reply: "asyncio.Future[ChatReply]", outcome: Outcome) -> None:
+def _resolve(reply: "asyncio.Future[ChatReply]", result: BatchResult) -> None:
     if reply.done():
         return
-    if isinstance(outcome, ChatReply):
-        reply.set_result(outcome)
+    if isinstance(result, ChatReply):
+        reply.set_result(result)
     else:
-        reply.set_exception(outcome)
+        reply.set_exception(result)
 
 
 def _fail(pending: Mapping[str, Pending], error: Exception) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jangin.core.chat import ChatReply, ChatRequest
@@ -45,63 +46,69 @@ T = TypeVar("T")
 
 JSON = {"Content-Type": "application/json"}
 REPORTED_WAIT_SECONDS = 5.0
-"""A longer wait that the endpoint asks for is told."""
+"""The user is notified of a longer wait that the endpoint asks for."""
 
 
 @dataclass(slots=True)
 class EndpointChat:
-    """Asks `{base_url}/chat/completions`; retries what may pass, stops on what never will."""
+    """Client of `{base_url}/chat/completions`; retries transient errors, stops at others."""
 
     model: str
     base_url: str
     key_variable: str = ""
     """Name of the environment variable that holds the key; empty where none is needed."""
     structured: Structured = "json_schema"
-    """Becomes weaker by itself where the endpoint does not know a form."""
+    """Falls back to a weaker form by itself if the endpoint does not support this one."""
     timeout_seconds: float = 120.0
-    """For a whole reply; for the next piece of a streamed one."""
+    """Timeout of a reply; of the next piece if it is streamed."""
     retries: int = 5
     first_wait_seconds: float = 0.5
     source: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the body of every request; None takes a field out. They are its `source`."""
+    """Merged into the body of every request; None removes a field. They make up `source`."""
     length_name: LengthName = "max_tokens"
     stream: bool = False
     context_tokens: int = 0
-    """Longest prompt and reply together; 0 where nobody knows."""
+    """Maximum length of prompt and reply together; 0: unknown."""
     tokens_per_character: float = TOKENS_PER_OTHER_CHARACTER
     max_concurrency: int = MAX_CONCURRENCY
-    """429 replies lower it for a while."""
+    """Upper bound; 429 replies lower the actual concurrency for a while."""
     requests_per_minute: float = 0.0
-    """0 = no limit."""
+    """0: no limit."""
     tokens_per_minute: float = 0.0
-    """0 = no limit."""
+    """0: no limit."""
     patience_seconds: float = 600.0
-    """So long a request may wait because the endpoint asks it to or answers 429."""
+    """Maximum time that a request waits because the endpoint asks it to or answers 429."""
     largest_reply_bytes: int = 200_000
     notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     on_lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
-    """Told of a try that got no reply but may have been charged."""
+    """Called for an attempt that got no reply but may have been charged."""
     _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
     _concurrency: Concurrency = field(init=False, repr=False)
     _requests: RateLimit | None = field(default=None, repr=False)
     _tokens: RateLimit | None = field(default=None, repr=False)
     _refusal: RefusedError | StoppedError | None = field(default=None, repr=False)
-    """Why nothing more is sent."""
+    """If set, nothing more is sent: the error that every further request raises."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _wait_reported: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the rate limits; other parameters are another source."""
+        """Create the rate limits; other parameters make another source."""
         self.source = self.source or (canonical_json(self.parameters) if self.parameters else "")
         self._concurrency = Concurrency(self.max_concurrency)
         self._requests = RateLimit(self.requests_per_minute) if self.requests_per_minute else None
         self._tokens = RateLimit(self.tokens_per_minute) if self.tokens_per_minute else None
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The endpoint's reply; raises `ChatError` after the last retry, `RefusedError` at once.
+        """The endpoint's reply to a request.
 
-        Raises `TooLongError` before anything is sent where prompt and reply exceed the context.
+        Raises:
+            TooLongError: Prompt and reply exceed the context; raised before anything is sent.
+            RefusedError: The endpoint refuses in a way that a retry cannot change.
+            StoppedError: `stop_sending` was called.
+            ChatError: No reply after the last retry, or the reply is too large.
+            ConfigError: The key is not set, or `base_url` is not a URL.
+
         """
         tokens = self.check_length(request) + request.max_tokens
 
@@ -123,14 +130,14 @@ class EndpointChat:
     async def fetch(
         self, method: str, path: str, body: Callable[[], Any] = lambda: None, most: int = 2**20
     ) -> bytes:
-        """Another part of the API, such as files: the body of its reply, at most so many bytes.
+        """The response body of another API endpoint, such as `files`; at most `most` bytes.
 
-        `body` makes what is sent, anew for each try. Raises as `complete` does.
+        `body` builds the request body for each attempt. Raises like `complete`.
         """
 
         async def attempt() -> bytes | RetryAfter:
             try:
-                return await self._try(method, path, body, lambda got: read_body(got, most))
+                return await self._try(method, path, body, partial(read_body, most_bytes=most))
             except _StatusError as error:
                 return self._stop(error.status, error.text, error.headers)
 
@@ -142,9 +149,9 @@ class EndpointChat:
             ) from error
 
     async def _retry(self, attempt: "Callable[[], Awaitable[T | RetryAfter]]", name: str) -> T:
-        """Try until there is something, with growing waits, as long as that may help.
+        """The first result of `attempt` that is not `RetryAfter`; backs off between attempts.
 
-        `name` spreads the waits of requests that failed at the same time.
+        `name` seeds the jitter of the waits. Raises `ChatError` when retries or patience run out.
         """
         policy = RetryPolicy(self.retries, self.first_wait_seconds, self.patience_seconds)
         backoff = Backoff(policy, name)
@@ -173,7 +180,7 @@ class EndpointChat:
         return f"; it asks for {wait:,.0f} s more, patience_seconds is {self.patience_seconds:g}"
 
     async def _rest(self, seconds: float) -> None:
-        """Wait; raises `StoppedError` at once when nothing more is to be sent."""
+        """Wait; raises `StoppedError` as soon as `stop_sending` is called."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
         self._check_stop()
@@ -183,7 +190,7 @@ class EndpointChat:
             raise self._refusal
 
     def stop_sending(self) -> int:
-        """Send nothing more until the chat is closed; returns how many calls are in flight."""
+        """Send nothing more until the chat is closed; returns the number of calls in flight."""
         self._refusal = self._refusal or StoppedError("the run is stopping; nothing more is sent")
         self._stopping.set()
         return self._concurrency.inside
@@ -199,7 +206,7 @@ class EndpointChat:
             self._session = None
 
     def key(self) -> str:
-        """The key from the environment; raises `ConfigError` when the variable is not set."""
+        """The API key from the environment; raises `ConfigError` if the variable is not set."""
         if not self.key_variable:
             return ""
         key = os.environ.get(self.key_variable, "").strip()
@@ -211,7 +218,10 @@ class EndpointChat:
         return key
 
     def check_length(self, request: ChatRequest) -> int:
-        """Tokens that the prompt will hardly exceed; raises `TooLongError` when it cannot fit."""
+        """Upper estimate of the prompt's tokens; raises `TooLongError` if it may not fit.
+
+        0 if neither `context_tokens` nor `tokens_per_minute` is set.
+        """
         if not self.context_tokens and self._tokens is None:
             return 0
         prompt = estimate_prompt(request.messages, request.json_schema, self.tokens_per_character)
@@ -224,11 +234,11 @@ class EndpointChat:
         return prompt
 
     def request_format(self) -> RequestFormat:
-        """How a request is written for this endpoint, by all that is known now."""
+        """Current request format, after any fallback to a weaker structured output."""
         return RequestFormat(self.structured, self.length_name, self.parameters, self.stream)
 
     async def _paced(self, request: ChatRequest, tokens: int) -> ChatReply | RetryAfter:
-        """One try, when rate limits and the number under way allow it."""
+        """One attempt, as soon as the rate limits and the concurrency limit allow it."""
         waits = [self._requests.take(1) if self._requests else 0.0]
         waits.append(self._tokens.take(tokens) if self._tokens else 0.0)
         if max(waits):
@@ -300,7 +310,10 @@ class EndpointChat:
         request: ChatRequest,
         form: RequestFormat,
     ) -> ChatReply | RetryAfter:
-        """What a status other than 200 means for a request; raises as `complete` does."""
+        """The reply, or the retry, that a status other than 200 amounts to.
+
+        Raises `TooLongError` or `RefusedError` if a retry cannot help.
+        """
         if status in (400, 413, 422):
             if any(word in text for word in TOO_LONG):
                 raise TooLongError(
@@ -314,7 +327,7 @@ class EndpointChat:
         return self._stop(status, text, headers)
 
     def _stop(self, status: int, text: str, headers: Mapping[str, str]) -> RetryAfter:
-        """Try again later, or raise `RefusedError` when that will not help."""
+        """The retry for a transient status; raises `RefusedError` for a permanent one."""
         reason = f"HTTP {status}: {error_message(text)}"
         out_of_money = any(word in text for word in NO_MONEY)
         if status in RETRIED and not out_of_money:
@@ -322,21 +335,21 @@ class EndpointChat:
         why = REFUSED[402] if out_of_money else REFUSED.get(status, "the endpoint refuses")
         refusal = RefusedError(
             f"{self.base_url} refused model {self.model!r}: {why} ({reason}). "
-            "Mend that and run again; finished calls are kept."
+            "Fix that and run again; finished calls are kept."
         )
         self._refusal = refusal
         raise refusal
 
     def _weaken(self, request: ChatRequest, form: RequestFormat, text: str) -> bool:
-        """True where the endpoint objects to the form of JSON asked for and there is a weaker."""
+        """Fall back if the error is about structured output; True if a weaker form is left."""
         weaker = WEAKER.get(form.structured) if request.json_schema else None
         if weaker is None or not any(word in text.lower() for word in NO_FORM):
             return False
         if self.structured == form.structured:
             self.structured = weaker
             self.notify(
-                f"{self.base_url} takes no {form.structured} for model {self.model!r}; asking with "
-                f"{weaker}. Set `structured: {weaker}` to save the first try."
+                f"{self.base_url} does not support {form.structured} for model {self.model!r}; "
+                f"falling back to {weaker}. Set `structured: {weaker}` to skip the failed attempt."
             )
         return True
 
@@ -355,14 +368,14 @@ class EndpointChat:
 
 
 def _used(outcome: ChatReply | RetryAfter, at_most: int) -> int:
-    """Tokens that an endpoint counted; what it does not report was used to the last."""
+    """Tokens that the endpoint reports; `at_most` if it reports none, 0 without a reply."""
     if isinstance(outcome, RetryAfter):
         return 0
     return outcome.prompt_tokens + outcome.completion_tokens or at_most
 
 
 class _StatusError(Exception):
-    """A status other than 200, for whoever knows what it means."""
+    """A response with a status other than 200."""
 
     def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
         super().__init__(status)

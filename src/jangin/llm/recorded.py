@@ -6,7 +6,7 @@ from pathlib import Path
 from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MissingReplyError
-from jangin.core.jsonl import append_jsonl, number_jsonl, read_jsonl, repair_jsonl
+from jangin.core.jsonl import append_jsonl, numbered_jsonl, read_jsonl, repair_jsonl
 from jangin.core.records import Record
 from jangin.core.store import disk_errors
 from jangin.llm.ask import batch_size_of
@@ -49,7 +49,7 @@ class RecordedChat:
                 f"{self.path} does not exist, so there are no recorded replies. Record them from a "
                 "live endpoint with: jangin run --record"
             )
-        for line, recording in number_jsonl(self.path, Recording):
+        for line, recording in numbered_jsonl(self.path, Recording):
             if recording.digest != recording.request.digest:
                 raise DataError(
                     f"{self.path}:{line}: the digest does not belong to the request. "

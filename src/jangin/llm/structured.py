@@ -1,4 +1,4 @@
-"""Structured outputs: parse, validate, repair once."""
+"""Structured outputs: parse, validate, and ask for one repair."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class Failed(Record):
     reason: str
     reply: str
     kind: FailureKind = "malformed"
-    """`rejected`: a rule left it out, asking again would not help; the rest are failures."""
+    """`rejected`: a rule dropped it, and asking again would not help; the rest are failures."""
     rule: str = ""
     """Name of the rule that rejected it."""
 
@@ -122,11 +122,14 @@ def ask_structured(
     label: str,
     check: Callable[[StructuredRequest, S], ReplyError | None] = _no_problem,
 ) -> tuple[dict[str, Parsed[S]], list[Failed]]:
-    """Ask all; a malformed reply, or one that `check` objects to, is sent back once with why.
+    """Ask all questions; returns ({subject: answer}, failures in the order of `questions`).
 
-    Returns ({subject: answer}, failures). Subjects are unique. A request without a reply is a
-    failure like any other, unless none got one: then this raises `StageError`, as it does for
-    recorded replies that are missing.
+    Subjects must be unique. A malformed reply, or one that `check` objects to, is sent back once
+    with the reason. A request without a reply is a failure like any other.
+
+    Raises:
+        StageError: No request got a reply, or a recorded reply is missing.
+
     """
     asking = _Asking(context, chat, reply_type, concurrency, check)
     malformed = asking.ask(questions, label)
@@ -146,7 +149,7 @@ def _read(
     reply_type: type[S],
     check: Callable[[StructuredRequest, S], ReplyError | None],
 ) -> S | ReplyError:
-    """The value of a reply, or what is wrong with it."""
+    """The value of a reply, or the error that makes it unusable."""
     if reply.finish_reason == "length":
         return ReplyError("malformed", "the reply was cut off at max_tokens; answer more briefly")
     filtered = reply.finish_reason in ("refusal", "content_filter")
@@ -159,14 +162,14 @@ def _read(
 
 @dataclass(slots=True)
 class _Tally:
-    """How many replies came, and how many of them could not be read."""
+    """Number of replies, and of those that could not be parsed."""
 
     replies: int = 0
     unread: int = 0
     unanswered: list[ChatError] = field(default_factory=list)
 
     def check(self, requests: int) -> None:
-        """Raise `StageError` where there was no reply at all, or a recording is missing."""
+        """Raise `StageError` if no request got a reply, or a recorded reply is missing."""
         missing = [error for error in self.unanswered if isinstance(error, MissingReplyError)]
         if not missing and (self.replies or not self.unanswered):
             return
@@ -179,7 +182,7 @@ class _Tally:
         raise stop from first
 
     def note(self, summary: dict[str, Any], requests: int) -> None:
-        """Add to what earlier rounds of the same stage have noted."""
+        """Add the counts to `summary`, which earlier calls of the same stage have filled."""
         summary["asked"] = summary.get("asked", 0) + requests
         summary["replies"] = summary.get("replies", 0) + self.replies
         summary["malformed_replies"] = summary.get("malformed_replies", 0) + self.unread
@@ -190,7 +193,7 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Asking(Generic[S]):
-    """What came of the questions so far."""
+    """Answers and failures of the questions asked so far."""
 
     context: StageContext  # type: ignore[type-arg]  # serves every stage that has a teacher
     chat: ChatModel
@@ -202,7 +205,7 @@ class _Asking(Generic[S]):
     tally: _Tally = field(default_factory=_Tally)
 
     def ask(self, questions: Sequence[StructuredRequest], title: str) -> list[StructuredRequest]:
-        """Ask once; returns the questions to ask again, each with what was wrong."""
+        """Ask once; returns the repair requests for unusable replies."""
         again: list[StructuredRequest] = []
         progress = self.context.services.progress
         bar = progress.start(title, len(questions))
@@ -248,7 +251,7 @@ def _forget(
     repairs: Sequence[StructuredRequest],
     failures: dict[str, Failed],
 ) -> None:
-    """Replies that could not be used are not kept, so that a mended teacher is asked again."""
+    """Drop unusable replies from the ledger, so that a later run asks again."""
     for question in (*questions, *repairs):
         if question.subject in failures:
             context.services.ledger.drop_reply(question.request.digest)
@@ -261,7 +264,7 @@ def make_request(
     request_fields: dict[str, object],
     values: dict[str, object],
 ) -> StructuredRequest:
-    """A question from a prompt; `request_fields` are the request's model and parameters."""
+    """A request for a reply of `reply_type`; `request_fields` hold model and parameters."""
     messages = prompt.messages(**values)
     request = ChatRequest.model_validate(
         {**request_fields, "messages": messages, "json_schema": schema_text(reply_type)}
@@ -274,9 +277,9 @@ def count_unpaid(
     chat: ChatModel,
     questions: Sequence[StructuredRequest],
 ) -> int:
-    """How many of these questions no earlier run has an answer to.
+    """Number of questions without a reply in the ledger.
 
-    What they may take and cost is added to `context.calls`, for the plan.
+    Adds their tokens and cost to `context.calls`, for the plan.
     """
     ledger = context.services.ledger
     budget = budget_of(chat) or Budget("")

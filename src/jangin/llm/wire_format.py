@@ -1,4 +1,4 @@
-"""The bytes of a chat completion: a request's body, and what comes back, whole or streamed."""
+"""Wire format of OpenAI chat completions: request bodies, replies and server-sent events."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Structured = Literal["json_schema", "json_object", "none"]
 LengthName = Literal["max_tokens", "max_completion_tokens"]
 
 WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
-"""What to ask for where an endpoint does not know a form."""
+"""{structured output: the fallback if an endpoint does not support it}."""
 
 RETRIED = TRANSIENT_STATUSES | {409, 529}
 REFUSED = {
@@ -45,12 +45,12 @@ NO_FORM = (
 
 @dataclass(frozen=True, slots=True)
 class RequestFormat:
-    """How an endpoint wants to be asked."""
+    """How requests are written for an endpoint."""
 
     structured: Structured = "json_schema"
     length_name: LengthName = "max_tokens"
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Laid over the body; None takes a field out."""
+    """Merged into the body; None removes a field."""
     stream: bool = False
 
 
@@ -76,12 +76,12 @@ def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """JSON with Hangul as Hangul: escapes would take four times the bytes."""
+    """UTF-8 JSON; ASCII escapes would double the bytes of Hangul."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def parse_completion(text: str | bytes) -> ChatReply | None:
-    """The reply in a body, or None where there is none."""
+    """The reply in a response body; None if it is not a chat completion."""
     try:
         return read_completion(json.loads(text))
     except (ValueError, RecursionError):
@@ -89,9 +89,9 @@ def parse_completion(text: str | bytes) -> ChatReply | None:
 
 
 def read_completion(data: Any) -> ChatReply | None:
-    """The reply in a body that was parsed, or None where there is none.
+    """The reply in a parsed response body; None if it is not a chat completion.
 
-    What a model refused to write has the finish reason `refusal`, and its words as content.
+    A refusal has the finish reason `refusal` and its text as content.
     """
     try:
         choice, usage = data["choices"][0], data.get("usage") or {}
@@ -108,22 +108,27 @@ def read_completion(data: Any) -> ChatReply | None:
 
 
 def _clean(text: str) -> str:
-    return text.encode(errors="replace").decode()  # half a surrogate pair is no text
+    return text.encode(errors="replace").decode()  # replaces lone surrogates
 
 
 @dataclass(slots=True)
 class EventStream:
-    """Puts together a reply that arrives as server-sent events, a line at a time."""
+    """Assembles a reply from the lines of server-sent events."""
 
     reply: ChatReply | None = None
-    """Whole once the endpoint said that it is done."""
+    """None until the endpoint has sent `[DONE]`."""
     _pieces: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _finish: str = ""
     _usage: Mapping[str, Any] = field(default_factory=dict)
 
     def take(self, line: bytes) -> None:
-        """One line; raises ValueError for an event that is none of a chat completion."""
+        """Consume one line.
+
+        Raises:
+            ValueError: The event is not part of a chat completion, or reports an error.
+
+        """
         text = line.strip()
         if not text.startswith(b"data:"):
             return
@@ -153,11 +158,11 @@ class EventStream:
 
 
 class TooLargeError(Exception):
-    """A body is larger than allowed; only the client sees this."""
+    """A response body is larger than allowed; internal to `jangin.llm`."""
 
 
 async def read_body(response: "aiohttp.ClientResponse", most_bytes: int) -> bytes:
-    """The body; raises `TooLargeError` as soon as it is larger than allowed."""
+    """The response body; raises `TooLargeError` as soon as it exceeds `most_bytes`."""
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
@@ -168,7 +173,13 @@ async def read_body(response: "aiohttp.ClientResponse", most_bytes: int) -> byte
 
 
 async def read_events(response: "aiohttp.ClientResponse", most_bytes: int) -> ChatReply:
-    """A streamed reply; raises `TooLargeError`, and ValueError for one that broke off."""
+    """The reply of a streamed response.
+
+    Raises:
+        TooLargeError: The reply exceeds `most_bytes`.
+        ValueError: The stream ended early or holds an invalid event.
+
+    """
     events, size = EventStream(), 0
     async for line in response.content:
         size += len(line)
@@ -184,11 +195,11 @@ async def read_events(response: "aiohttp.ClientResponse", most_bytes: int) -> Ch
 
 
 EVENT_OVERHEAD = 100
-"""An event wraps a token or so, of a few bytes, in a few hundred bytes of JSON."""
+"""An event wraps about one token, a few bytes, in a few hundred bytes of JSON."""
 
 
 def error_message(text: str) -> str:
-    """The error message of an OpenAI-style body, or the body's beginning."""
+    """The error message of an OpenAI-style body, or the first 200 characters of the body."""
     try:
         return str(json.loads(text)["error"]["message"])
     except (ValueError, KeyError, TypeError):
@@ -196,7 +207,7 @@ def error_message(text: str) -> str:
 
 
 def why_unreachable(error: Exception) -> str:
-    """What a user can do with an error of the connection."""
+    """A connection error in words, with the setting to check."""
     import aiohttp
 
     detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

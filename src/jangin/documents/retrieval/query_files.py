@@ -58,24 +58,24 @@ def read_words(path: Path, notify: Callable[[str], None]) -> tuple[list[Entry], 
     """
     words: dict[str, Entry] = {}
     repeats: list[Entry] = []
-    for number, line in enumerate(read_text(path, notify).split("\n"), start=1):
-        text = collapse_spaces(line)
+    for line, content in enumerate(read_text(path, notify).split("\n"), start=1):
+        text = collapse_spaces(content)
         if not text or text.startswith("#"):
             continue
         key = letters_and_digits(text)
         if not key:
             raise DataError(
-                f"{path}:{number}: {text!r} has no letter or digit. Correct or delete that line."
+                f"{path}:{line}: {text!r} has no letter or digit. Correct or delete that line."
             )
         if len(text) > LONGEST_WORD:
             raise DataError(
-                f"{path}:{number}: {len(text)} characters, but the maximum is {LONGEST_WORD}. "
+                f"{path}:{line}: {len(text)} characters, but the maximum is {LONGEST_WORD}. "
                 "Write one word or short phrase per line."
             )
         if key in words:
-            repeats.append(Entry(text, number))
+            repeats.append(Entry(text, line))
         else:
-            words[key] = Entry(text, number)
+            words[key] = Entry(text, line)
     if not words:
         raise DataError(f"{path} has no word, only comments. Write one word per line.")
     return list(words.values()), repeats
@@ -91,15 +91,15 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
     """
     text = read_text(path, notify)
     questions: list[Entry] = []
-    for number, value in _rows(path, text):
-        where = f"{path}:{number}"
+    for index, value in _rows(path, text):
+        where = f"{path}:{index}"
         for question, word in _questions(where, value):
             clean_question = collapse_spaces(nfc(question))
             if not letters_and_digits(clean_question):
                 raise DataError(
                     f"{where}: {question!r} has no letter or digit. Correct or delete it."
                 )
-            questions.append(Entry(clean_question, number, collapse_spaces(nfc(word))))
+            questions.append(Entry(clean_question, index, collapse_spaces(nfc(word))))
     if not questions:
         raise DataError(
             f"{path} has no question. Write one per line, or remove `documents: queries`."
@@ -109,7 +109,7 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     """(line or row, value) of a file, by its suffix."""
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(index, line) for index, line in enumerate(text.split("\n"), 1) if line.strip()]
     if path.suffix == ".jsonl":
         yield from parse_json_lines(text, path, JSON_REMEDY)
     elif path.suffix == ".json":
@@ -118,7 +118,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             data = [{"seed_word": word, "questions": questions} for word, questions in data.items()]
         yield from enumerate(data if isinstance(data, list) else [data], start=1)
     else:
-        yield from ((number, line) for number, line in lines if not line.startswith("#"))
+        yield from ((index, line) for index, line in lines if not line.startswith("#"))
 
 
 def _questions(where: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -30,14 +30,14 @@ class RecordedSearch:
         self._results: dict[str, list[SearchResult]] = {}
         text = read_text(path, notify)
         if path.suffix == ".jsonl":
-            for number, row in parse_json_lines(text, path, JSON_REMEDY):
-                self._add(f"{path}:{number}", row)
+            for line, row in parse_json_lines(text, path, JSON_REMEDY):
+                self._add(f"{path}:{line}", row)
             return
         data = parse_json(text, str(path), JSON_REMEDY)
         if isinstance(data, Mapping):
             data = [{"question": question, "snippets": rows} for question, rows in data.items()]
-        for number, row in enumerate(data if isinstance(data, list) else [data], start=1):
-            self._add(f"{path}: row {number}", row)
+        for index, row in enumerate(data if isinstance(data, list) else [data], start=1):
+            self._add(f"{path}: row {index}", row)
 
     def __len__(self) -> int:
         """Number of questions in the file."""

@@ -1,10 +1,11 @@
-"""Stage `preferences`: pairs of a better and a worse answer to prompts of the train split.
+"""Stage `preferences`: build preference pairs for `dpo` from the train split.
 
-The better answer is the reference. The worse one is what the tuned model itself says when it is
-not as good (`sampling`), a wrong option of a multiple-choice question (`distractors`), or the right
-answer to another question (`other_answers`). Pairs that would teach nothing are kept aside.
+The chosen answer is the reference. The rejected one is a sampled answer of the tuned model that is
+worse than the reference (`sampling`), a wrong option of a multiple-choice question (`distractors`),
+or the right answer to another question (`other_answers`). Pairs without a usable preference, such
+as two near-identical answers, are dropped.
 
-The artifact holds the tables `pairs` and `dropped_pairs`.
+The artifact contains the tables `pairs` and `dropped_pairs`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,47 +37,48 @@ Prompt = tuple[Message, ...]
 
 
 class Sampling(Config):
-    """The tuned model answers training prompts; answers that are not as good are rejected."""
+    """The rejected answer is sampled from the tuned model and worse than the reference."""
 
     type: Literal["sampling"]
     temperature: float = Field(default=0.8, ge=0, le=2)
-    """How freely it answers; 0 always takes the most likely token."""
+    """Sampling temperature; 0 is greedy decoding."""
     top_p: float = Field(default=0.95, gt=0, le=1)
-    """Only the likeliest tokens that together have this probability are drawn from."""
+    """Nucleus sampling: the smallest set of most likely tokens with at least this probability."""
     max_new_tokens: int = Field(default=64, ge=1)
-    """Longest answer; one that is cut off there makes no pair."""
+    """Maximum length of an answer in tokens. Truncated answers are dropped."""
     as_good: float = Field(default=0.9, ge=0, le=1)
-    """Character F1 against the reference from which an answer is as good, so no pair is made."""
+    """Answers with at least this character F1 against the reference are dropped as too good."""
     batch_size: int = Field(default=32, ge=1)
-    """Questions answered at once. Another number draws other samples."""
+    """Prompts per generation batch. Each batch has its own seed, so this changes the samples."""
 
 
 class Distractors(Config):
-    """Wrong options of multiple-choice questions are rejected."""
+    """The rejected answer is a wrong option of a multiple-choice question."""
 
     type: Literal["distractors"]
     per_question: int = Field(default=1, ge=1)
-    """At most so many pairs of one question, drawn by the seed."""
+    """Maximum number of pairs per question, drawn by the seed."""
 
 
 class OtherAnswers(Config):
-    """The right answer to another training question, of about the same length, is rejected."""
+    """The rejected answer is the right answer to another question, of similar length."""
 
     type: Literal["other_answers"]
     per_question: int = Field(default=1, ge=1)
+    """Maximum number of pairs per question, drawn by the seed."""
 
 
 class PreferencesConfig(StageConfig):
-    """Where rejected answers come from, and which pairs are left out."""
+    """Sources of rejected answers and filters for pairs."""
 
     sources: tuple[
         Annotated[Sampling | Distractors | OtherAnswers, Field(discriminator="type")], ...
     ] = Field(default=(Sampling(type="sampling"), OtherAnswers(type="other_answers")), min_length=1)
-    """`sampling`, `distractors`, `other_answers`: each once, pairs in this order."""
+    """`sampling`, `distractors`, `other_answers`: each at most once, pairs in this order."""
     overlap_with_sft: float = Field(default=1.0, ge=0, le=1)
-    """Share of the questions that `sft` trained on which also make pairs."""
+    """Share of the training questions, grouped by family, that pairs are built from."""
     too_similar: float = Field(default=0.95, gt=0, le=1)
-    """Normalised Levenshtein similarity from which two answers are too alike to prefer one."""
+    """Pairs whose answers have at least this normalised Levenshtein similarity are dropped."""
     seed: int = Field(default=0, ge=0)
 
     @field_validator("sources")
@@ -85,12 +87,14 @@ class PreferencesConfig(StageConfig):
         cls, sources: tuple[Sampling | Distractors | OtherAnswers, ...]
     ) -> tuple[Sampling | Distractors | OtherAnswers, ...]:
         if len({source.type for source in sources}) < len(sources):
-            raise ValueError("each source can be named once")
+            types = [source.type for source in sources]
+            twice = next(name for name in types if types.count(name) > 1)
+            raise ValueError(f"the source `{twice}` is listed twice. List each source once.")
         return sources
 
 
 class Sample(Record):
-    """What the tuned model said to one prompt."""
+    """Answer of the tuned model to the prompt of one example, as the journal stores it."""
 
     example_id: str
     text: str
@@ -98,35 +102,41 @@ class Sample(Record):
 
 
 def run(context: StageContext[PreferencesConfig]) -> None:
-    """Write the tables `pairs` and `dropped_pairs`."""
+    """Write the tables `pairs` and `dropped_pairs`.
+
+    Raises `StageError` where no pair is left.
+    """
     config = context.config
     splits = context.read("splits", SplitExample)
     train = [row.example for row in splits if row.split == "train"]
-    examples = chosen_examples(train, config)
+    examples = select_examples(train, config)
     golds: dict[Prompt, list[str]] = {}
     for example in train:
         golds.setdefault(example.prompt, []).extend((example.answer, *example.answers))
-    made: list[PreferencePair] = []
+    candidates: list[PreferencePair] = []
     dropped: list[DroppedPair] = []
     for source in config.sources:
         if isinstance(source, Sampling):
             samples = _sample(context, source, examples)
-            pairs = [_sampled(example, samples[example.id], golds) for example in examples]
-            made += _worse(pairs, samples, source, dropped)
+            pairs = [
+                _pair(example, samples[example.id].text, "sampling", golds[example.prompt])
+                for example in examples
+            ]
+            candidates += _worse_than_reference(pairs, samples, source, dropped)
         elif isinstance(source, Distractors):
-            made += _distracted(context, source, splits, {e.family for e in examples})
+            candidates += _distractor_pairs(context, source, splits, {e.family for e in examples})
         else:
-            made += _exchanged(source, examples, golds, config.seed)
-    pairs = _sound(made, PairThresholds(too_similar=config.too_similar), dropped)
+            candidates += _other_answer_pairs(source, examples, golds, config.seed)
+    pairs = _without_issues(candidates, PairThresholds(too_similar=config.too_similar), dropped)
     if not pairs:
-        raise StageError(_nothing(config, len(examples), dropped))
+        raise StageError(_no_pairs_message(config, len(examples), dropped))
     context.write("pairs", PreferencePair, pairs)
     context.write("dropped_pairs", DroppedPair, dropped)
     context.summary.update(_summary(pairs, dropped, train, examples))
 
 
-def chosen_examples(train: Sequence[Example], config: PreferencesConfig) -> list[Example]:
-    """Training examples of the families that take part, which the seed draws."""
+def select_examples(train: Sequence[Example], config: PreferencesConfig) -> list[Example]:
+    """Examples of a share `overlap_with_sft` of the families, drawn by the seed."""
     families = sorted({example.family for example in train})
     families.sort(key=lambda family: digest_value([config.seed, "overlap", family]))
     taken = set(families[: round(config.overlap_with_sft * len(families))])
@@ -164,9 +174,10 @@ def _pair(example: Example, rejected: str, origin: str, golds: Sequence[str]) ->
 def _sample(
     context: StageContext[PreferencesConfig], source: Sampling, examples: Sequence[Example]
 ) -> dict[str, Sample]:
-    """The tuned model's answer to each example; finished batches come from the journal.
+    """{example id: answer of the tuned model}; resumes after the batches in the journal.
 
-    Every batch has a seed of its own, so a killed run draws what an undisturbed one draws.
+    Every batch has its own seed, so a killed and resumed run draws the same samples as a run
+    without interruption.
     """
     done = {sample.example_id: sample for sample in context.done(JOURNAL, Sample)}
     ordered = sorted(examples, key=lambda e: sum(len(m.content) for m in e.prompt))
@@ -201,19 +212,13 @@ def _sample(
     return done
 
 
-def _sampled(
-    example: Example, sample: Sample, golds: Mapping[Prompt, Sequence[str]]
-) -> PreferencePair:
-    return _pair(example, sample.text, "sampling", golds[example.prompt])
-
-
-def _worse(
+def _worse_than_reference(
     pairs: Sequence[PreferencePair],
     samples: Mapping[str, Sample],
     source: Sampling,
     dropped: list[DroppedPair],
 ) -> Iterator[PreferencePair]:
-    """The pairs whose sample ended by itself and is not as good as the reference."""
+    """Pairs whose sample is complete and worse than the reference; others go to `dropped`."""
     for pair in pairs:
         exact, f1 = (score.value for score in pair.scores)
         if not samples[pair.example_id].finished:
@@ -226,26 +231,27 @@ def _worse(
             yield pair
 
 
-def _distracted(
+def _distractor_pairs(
     context: StageContext[PreferencesConfig],
     source: Distractors,
     splits: Sequence[SplitExample],
     families: set[str],
 ) -> Iterator[PreferencePair]:
-    """Pairs of multiple-choice questions about what is trained; never about what is held out."""
+    """Pairs from multiple-choice questions that share no chunk or prompt with held-out rows."""
     choices = context.read("choices", Choice) if context.has("choices") else []
     if not choices:
         context.services.progress.message(
-            "preferences: no stage made multiple-choice questions, so there are no distractors."
+            "preferences: the source `distractors` adds no pairs, because the project has no "
+            "multiple-choice questions. Generate some, or remove it from `sources`."
         )
-    outside = [row.example for row in splits if row.split != "train"]
-    chunks = {chunk for example in outside for chunk in example.chunk_ids}
-    prompts = {example.prompt for example in outside}
+    held_out = [row.example for row in splits if row.split != "train"]
+    chunks = {chunk for example in held_out for chunk in example.chunk_ids}
+    prompts = {example.prompt for example in held_out}
     trained = {row.example.family for row in splits if row.split == "train"}
-    outside_families = {example.family for example in outside} - trained
+    held_out_families = {example.family for example in held_out} - trained
     seed = context.config.seed
     for choice in choices:
-        if choice.prompt in prompts or choice.family in outside_families:
+        if choice.prompt in prompts or choice.family in held_out_families:
             continue
         if chunks & set(choice.chunk_ids) or choice.family in trained - families:
             continue
@@ -263,16 +269,16 @@ def _distracted(
 
 _PROVENANCE = {"family", "chunk_ids", "document_id", "source", "page", "section"}
 _NEAR_LENGTHS = 12
-"""Answers nearest in length among which the seed draws another question's."""
+"""Number of answers closest in length from which the seed draws."""
 
 
-def _exchanged(
+def _other_answer_pairs(
     source: OtherAnswers,
     examples: Sequence[Example],
     golds: Mapping[Prompt, Sequence[str]],
     seed: int,
 ) -> Iterator[PreferencePair]:
-    """Each question with the answers of other families that are nearest in length."""
+    """Each question with answers from other families that are closest in length."""
     pool = sorted({(len(e.answer), e.answer, e.family) for e in examples})
     for example in examples:
         right = {normalise_answer(gold) for gold in golds[example.prompt]}
@@ -283,37 +289,40 @@ def _exchanged(
 
 
 def _nearest(pool: Sequence[tuple[int, str, str]], example: Example, right: set[str]) -> list[str]:
-    """Wrong answers of about this example's length, from both sides of it in the sorted pool."""
+    """Wrong answers closest in length, half of them shorter and half longer.
+
+    `pool` is sorted rows of (characters, answer, family).
+    """
     from bisect import bisect_left
 
     middle = bisect_left(pool, (len(example.answer), example.answer, example.family))
-    found: dict[str, None] = {}
+    answers: dict[str, None] = {}  # a set in order of insertion
     for side in (pool[middle:], pool[:middle][::-1]):
         taken = 0
         for _, answer, family in side:
             if taken == _NEAR_LENGTHS // 2:
                 break
             if family != example.family and normalise_answer(answer) not in right:
-                taken += answer not in found
-                found[answer] = None
-    return list(found)
+                taken += answer not in answers
+                answers[answer] = None
+    return list(answers)
 
 
-def _sound(
-    made: Sequence[PreferencePair], limits: PairThresholds, dropped: list[DroppedPair]
+def _without_issues(
+    candidates: Sequence[PreferencePair], thresholds: PairThresholds, dropped: list[DroppedPair]
 ) -> list[PreferencePair]:
-    """Pairs without a fault, each once; the others are added to `dropped`."""
-    sound: dict[str, PreferencePair] = {}
-    for pair in made:
-        fault = find_pair_issue(pair, limits)
-        if fault is not None:
-            dropped.append(DroppedPair(pair=pair, rule=fault.rule, reason=fault.reason))
-        elif pair.id in sound:
-            reason = f"the same as the pair of {sound[pair.id].origin}"
+    """Unique pairs without issues; the others are added to `dropped`."""
+    pairs: dict[str, PreferencePair] = {}
+    for pair in candidates:
+        issue = find_pair_issue(pair, thresholds)
+        if issue is not None:
+            dropped.append(DroppedPair(pair=pair, rule=issue.rule, reason=issue.reason))
+        elif pair.id in pairs:
+            reason = f"the same as the pair of {pairs[pair.id].origin}"
             dropped.append(DroppedPair(pair=pair, rule="repeated", reason=reason))
         else:
-            sound[pair.id] = pair
-    return list(sound.values())
+            pairs[pair.id] = pair
+    return list(pairs.values())
 
 
 def _summary(
@@ -339,22 +348,24 @@ def _count(names: Iterator[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _nothing(config: PreferencesConfig, examples: int, dropped: Sequence[DroppedPair]) -> str:
+def _no_pairs_message(
+    config: PreferencesConfig, examples: int, dropped: Sequence[DroppedPair]
+) -> str:
     rules = ", ".join(f"{rule} {n}" for rule, n in _count(row.rule for row in dropped).items())
     sources = ", ".join(source.type for source in config.sources)
     return (
-        f"preferences: {examples} training examples gave no pair from {sources} "
-        f"(dropped: {rules or 'none'}). Add the source `other_answers`, raise sampling's "
-        "temperature or as_good, or leave preferences and dpo out."
+        f"preferences: {examples} training examples give no pairs with the sources {sources} "
+        f"(dropped: {rules or 'none'}). Add the source `other_answers`, raise `temperature` or "
+        "`as_good` of `sampling`, or remove the stages preferences and dpo."
     )
 
 
 def _cost(context: StageContext[PreferencesConfig]) -> Cost:
     rows = context.read("splits", SplitExample)
-    examples = chosen_examples([r.example for r in rows if r.split == "train"], context.config)
+    examples = select_examples([r.example for r in rows if r.split == "train"], context.config)
     if any(isinstance(source, Sampling) for source in context.config.sources):
-        return Cost(text=f"{len(examples)} questions asked of the tuned model")
-    return Cost(text=f"pairs of {len(examples)} examples, no model asked")
+        return Cost(text=f"{len(examples)} answers generated by the tuned model")
+    return Cost(text=f"pairs of {len(examples)} examples, no model needed")
 
 
 STAGE = Stage(

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -131,7 +132,7 @@ def test_a_fully_tuned_model_is_exported_as_it_is_and_has_no_adapter(folders, ca
     base, _ = folders
     report = export_model(base, base, tmp_path / "full", "merged", RECORD, canaries)
     assert report.parity.largest_divergence == 0
-    with pytest.raises(ExportError, match="it has no adapter"):
+    with pytest.raises(ExportError, match=r"method: full.*no adapter.*`merged`"):
         export_model(base, base, tmp_path / "adapter", "adapter", RECORD, canaries)
     assert not (tmp_path / "adapter").exists()
 
@@ -151,9 +152,9 @@ def test_one_wrong_weight_is_refused(folders, copy, canaries):
     tensors = load_file(path)
     tensors["model.layers.0.mlp.down_proj.weight"][3, 5] += 5
     save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(ExportError, match=r"canary 1 is .* nats \(KL\) away"):
+    with pytest.raises(ExportError, match=r"canary 1 .* nats \(KL\).*1e-03"):
         verify_export(*folders, copy, canaries)
-    with pytest.raises(ExportError, match="it answers canary"):
+    with pytest.raises(ExportError, match=r"answers canary \d"):
         verify_export(*folders, copy, canaries, max_divergence=1e9)
 
 
@@ -162,7 +163,7 @@ def test_a_weight_that_is_not_a_number_is_refused(folders, copy, canaries):
     tensors = load_file(path)
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(ExportError, match="is nan nats"):
+    with pytest.raises(ExportError, match="nan nats"):
         verify_export(*folders, copy, canaries)
 
 
@@ -176,39 +177,39 @@ def test_one_wrong_token_of_the_tokenizer_is_refused(folders, copy, canaries):
         vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
 
     edit_json(copy / "tokenizer.json", swap)
-    with pytest.raises(ExportError, match="its tokenizer encodes canary 1 otherwise"):
+    with pytest.raises(ExportError, match=rf"tokenizer.*canary 1 .*token \d+.*\[.*{ids[0]}"):
         verify_export(*folders, copy, canaries)
 
 
 def test_another_chat_template_is_refused(folders, copy, canaries):
     path = copy / "chat_template.jinja"
     path.write_text(path.read_text().replace("{{ bos_token }}", "{{ bos_token }} "))
-    with pytest.raises(ExportError, match="its chat template writes canary 1 as"):
+    with pytest.raises(ExportError, match=r"chat template.*canary 1 "):
         verify_export(*folders, copy, canaries)
 
 
 def test_another_stop_token_is_refused(folders, copy, canaries):
     edit_json(copy / "generation_config.json", lambda value: value.update(eos_token_id=[2, 7]))
-    with pytest.raises(ExportError, match=r"it stops at tokens \[2, 7\] instead of \[2\]"):
+    with pytest.raises(ExportError, match=r"\[2, 7\].*\[2\]"):
         verify_export(*folders, copy, canaries)
 
 
 def test_an_export_that_cannot_be_read_back_is_refused(folders, copy, canaries):
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ExportError, match="it cannot be read back"):
+    with pytest.raises(ExportError, match="safetensors"):
         verify_export(*folders, copy, canaries)
 
 
 def test_a_refused_export_leaves_nothing_behind(folders, canaries, tmp_path):
-    with pytest.raises(ExportError, match=r"0e\+00 is allowed"):
+    with pytest.raises(ExportError, match=r"canary 1 .*0e\+00"):
         export_model(*folders, tmp_path / "out", "merged", RECORD, canaries, max_divergence=0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_folder_and_a_missing_canary_are_refused(folders, canaries, tmp_path):
-    with pytest.raises(ExportError, match="exists already"):
+    with pytest.raises(ExportError, match=re.escape(str(tmp_path))):
         export_model(*folders, tmp_path, "merged", RECORD, canaries)
-    with pytest.raises(ExportError, match="at least one question"):
+    with pytest.raises(ExportError, match=r"canary.* 1 question"):
         export_model(*folders, tmp_path / "out", "merged", RECORD, [])
 
 
@@ -218,14 +219,14 @@ def test_a_quantized_base_is_never_merged_into(folders, canaries, tmp_path):
         base / "model" / "config.json",
         lambda value: value.update(quantization_config={"load_in_4bit": True}),
     )
-    with pytest.raises(ExportError, match="is quantized"):
+    with pytest.raises(ExportError, match=r"quantized.*`models: catalog: base`.*qlora"):
         export_model(base, folders[1], tmp_path / "out", "merged", RECORD, canaries)
 
 
 def test_gguf_without_the_converter_says_how_to_get_it(folders, canaries, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("LLAMA_CPP", raising=False)
-    with pytest.raises(MachineError, match="GGUF needs llama"):
+    with pytest.raises(MachineError, match=r"convert_hf_to_gguf\.py.*LLAMA_CPP.*PATH"):
         export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
 
 
@@ -263,7 +264,7 @@ def test_gguf_is_one_file_and_its_card(folders, canaries, tmp_path, converter):
 
 def test_a_converter_that_writes_something_else_is_refused(folders, canaries, tmp_path, converter):
     converter(b"nonsense")
-    with pytest.raises(ExportError, match="wrote no GGUF file"):
+    with pytest.raises(ExportError, match=r"convert_hf_to_gguf\.py.* GGUF.*`merged`"):
         export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
     assert not (tmp_path / "out").exists()
 
@@ -272,7 +273,7 @@ def test_a_failing_converter_is_quoted(folders, canaries, tmp_path, monkeypatch)
     script = tmp_path / "convert.py"
     script.write_text("import that_is_nowhere")
     monkeypatch.setenv("LLAMA_CPP", str(script))
-    with pytest.raises(MachineError, match="Run: pip install that_is_nowhere, or export as"):
+    with pytest.raises(MachineError, match=r"convert\.py.*pip install that_is_nowhere.*`merged`"):
         export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
 
 

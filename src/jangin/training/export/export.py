@@ -1,4 +1,4 @@
-"""Export a trained model: PEFT adapter, merged weights, or GGUF; only if it is the same model.
+"""Export a trained model as PEFT adapter, merged weights or GGUF, verified against the original.
 
 Shapes: T tokens of a conversation, A tokens of its answer, V vocabulary.
 """
@@ -35,35 +35,36 @@ Form = Literal["adapter", "merged", "gguf"]
 Conversation = Sequence[Message]
 
 LARGEST_DIVERGENCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
-"""In nats, by the dtype of the exported weights: rounding to bf16 moves probabilities more."""
+"""Largest KL divergence in nats, by dtype of the exported weights: bf16 rounds more than fp32."""
 _GGUF_KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-"""The converter's names; its own choice would round fp32 weights, which nobody has compared."""
+"""Values of `--outtype`. The converter's default would round fp32 weights after the check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How near an export is to the model it was made from."""
+    """Result of comparing an export with the trained model."""
 
     canaries: int
     answer_tokens: int
     largest_divergence: float
-    """KL of next-token distributions, in nats; the largest over all places of all answers."""
+    """Largest KL of next-token distributions over all answer tokens, in nats."""
     bound: float
+    """Largest divergence allowed, in nats."""
 
     def text(self, form: Form) -> str:
         """One sentence for the model card."""
-        what = "The weights this file was converted from" if form == "gguf" else "This folder"
+        what = "The weights this file was converted from" if form == "gguf" else "This model"
         return (
-            f"{what}, read back, encoded {self.canaries} canary prompts and wrote "
-            f"{self.answer_tokens} answer tokens exactly as the trained model; the largest KL of "
-            f"next-token distributions was {self.largest_divergence:.1e} nats "
+            f"{what}, loaded again after writing, encoded {self.canaries} canary prompts and "
+            f"generated {self.answer_tokens} answer tokens exactly as the trained model; the "
+            f"largest KL of next-token distributions was {self.largest_divergence:.1e} nats "
             f"(bound {self.bound:.0e})."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how near it is."""
+    """The written export and its comparison with the trained model."""
 
     folder: Path
     form: Form
@@ -88,23 +89,25 @@ def export_model(
     canaries: Sequence[Conversation],
     max_divergence: float | None = None,
 ) -> ExportReport:
-    """Write `out`, read it back and compare it with the trained model on the canary prompts.
+    """Write `out`, load it again and compare it with the trained model on the canary prompts.
 
-    `record` is what `model_card` takes. Raises `ExportError` where the export differs, cannot be
-    made of this model, or `out` exists; `MachineError` without llama.cpp's converter for GGUF;
-    `StoreError` on a full disk. Whatever is raised, `out` does not come to be.
+    `record` is what `model_card` takes. On every error, `out` is not created.
+
+    Raises `ExportError` where the export differs, is impossible for this model, or `out` exists;
+    `MachineError` where llama.cpp's converter is not installed or fails; `StoreError` on a full
+    disk.
     """
     if out.exists():
         raise ExportError(f"{out} exists already. Delete it, or export to another folder.")
     if not canaries:
         raise ExportError(
-            "an export without canary prompts could not be checked. Give at least one question."
+            "an export is verified on canary prompts, and there are none. Give at least 1 question."
         )
     converter = find_converter() if form == "gguf" else None
     has_adapter = (model_folder / "adapter" / "adapter_config.json").exists()
     if form == "adapter" and not has_adapter:
         raise ExportError(
-            "this model was tuned in full, so it has no adapter. Export it as `merged`."
+            "this model was trained with `method: full` and has no adapter. Export it as `merged`."
         )
     _refuse_quantized(base_folder)
     partial = out.with_name(f".{out.name}.partial")
@@ -140,9 +143,12 @@ def verify_export(
     canaries: Sequence[Conversation],
     max_divergence: float | None = None,
 ) -> Parity:
-    """The parity gate on an exported folder; raises `ExportError` that says what differs.
+    """Compare an exported folder with the trained model on the canary prompts.
 
-    Both models compute in fp32, so that only the exported numbers can make a difference.
+    Both models compute in fp32, so that only the exported weights can differ.
+
+    Raises `ExportError` where the export cannot be loaded, or its chat template, tokens, stop
+    tokens, next-token distributions or greedy answers differ.
     """
     adapter = (export / "adapter_config.json").exists()
     dtype = _dtype(base_folder if adapter else None, export)
@@ -159,7 +165,7 @@ def verify_export(
             )
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _different(f"it cannot be read back: {first}") from error
+        raise _different(f"it cannot be loaded: {first}") from error
     trained = _Loaded(
         load_trained(model_folder, base_folder, torch.float32), load_tokenizer(model_folder)
     )
@@ -169,23 +175,25 @@ def verify_export(
 
 
 def _compare_prompts(trained: _Loaded, exported: _Loaded, canaries: Sequence[Conversation]) -> None:
-    for number, canary in enumerate(canaries, 1):
+    for position, canary in enumerate(canaries, 1):
         (before,) = render_texts(trained.tokenizer, [canary], ask=True)
         (after,) = render_texts(exported.tokenizer, [canary], ask=True)
         if before != after:
             raise _different(
-                f"its chat template writes canary {number} as {after!r} instead of {before!r}"
+                f"its chat template renders canary {position} as {after!r} instead of {before!r}"
             )
         ids, again = (render_prompt(side.tokenizer, canary) for side in (trained, exported))
         if ids != again:
-            place = _first_difference(ids, again)
+            index = _first_difference(ids, again)
             raise _different(
-                f"its tokenizer encodes canary {number} otherwise from token {place + 1} on: "
-                f"{again[place : place + 4]} instead of {ids[place : place + 4]}"
+                f"its tokenizer encodes canary {position} differently from token {index + 1} on: "
+                f"{again[index : index + 4]} instead of {ids[index : index + 4]}"
             )
-    stops, found = (stop_tokens(side.model, side.tokenizer) for side in (trained, exported))
-    if stops != found:
-        raise _different(f"it stops at tokens {sorted(found)} instead of {sorted(stops)}")
+    stops, exported_stops = (
+        stop_tokens(side.model, side.tokenizer) for side in (trained, exported)
+    )
+    if stops != exported_stops:
+        raise _different(f"it stops at tokens {sorted(exported_stops)} instead of {sorted(stops)}")
 
 
 def _compare_answers(
@@ -194,26 +202,27 @@ def _compare_answers(
     before = generate(trained.model, trained.tokenizer, canaries, max_new_tokens=64)
     after = generate(exported.model, exported.tokenizer, canaries, max_new_tokens=64)
     largest, tokens = 0.0, 0
-    for number, (canary, answer, again) in enumerate(zip(canaries, before, after, strict=True), 1):
+    answers = zip(canaries, before, after, strict=True)
+    for position, (canary, answer, again) in enumerate(answers, 1):
         prompt = render_prompt(trained.tokenizer, canary)
         divergence = _divergence(trained.model, exported.model, prompt, answer.token_ids)
-        if not divergence <= bound:  # a NaN is too much as well
+        if not divergence <= bound:  # true for NaN too
             raise _different(
-                f"its next-token distribution on canary {number} is {divergence:.2g} nats (KL) "
-                f"away from the trained model's; {bound:.0e} is allowed"
+                f"its next-token distributions on canary {position} diverge by {divergence:.2g} "
+                f"nats (KL) from the trained model's; {bound:.0e} is allowed"
             )
         if answer.token_ids != again.token_ids:
-            place = _first_difference(answer.token_ids, again.token_ids)
+            index = _first_difference(answer.token_ids, again.token_ids)
             raise _different(
-                f"it answers canary {number} with {again.text!r} instead of {answer.text!r}, "
-                f"from token {place + 1} on"
+                f"it answers canary {position} with {again.text!r} instead of {answer.text!r}; "
+                f"the answers differ from token {index + 1} on"
             )
         largest, tokens = max(largest, divergence), tokens + len(answer.token_ids)
     return Parity(len(canaries), tokens, largest, bound)
 
 
 def _divergence(trained: Any, exported: Any, prompt: list[int], answer: Sequence[int]) -> float:
-    """Largest KL(trained || exported) in nats over the places where the answer is predicted."""
+    """Largest KL(trained || exported) in nats over the answer; NaN if any is not finite."""
     ids_T = torch.tensor([*prompt, *answer])
     first, second = (
         next_token_log_probs(model, ids_T, last=len(answer), dtype=torch.float64)
@@ -224,7 +233,7 @@ def _divergence(trained: Any, exported: Any, prompt: list[int], answer: Sequence
 
 
 def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
-    """Base plus adapter, added in fp32, written in the checkpoint's dtype."""
+    """Write base plus adapter to `target`: merged in fp32, stored in the base's dtype."""
     dtype = _dtype(base_folder, target)
     model = load_model(base_folder, torch.float32, model_folder / "adapter")
     generation = model.get_base_model().generation_config
@@ -237,7 +246,7 @@ def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
 
 
 def _dtype(base_folder: Path | None, export: Path) -> torch.dtype:
-    """Data type of the checkpoint that an export's numbers rest on."""
+    """Data type of the base's checkpoint, or of the export without a base; else fp32."""
     path, revision = (str(export), None) if base_folder is None else locate(base_folder)
     dtype = AutoConfig.from_pretrained(path, revision=revision).dtype
     return dtype if dtype in LARGEST_DIVERGENCE else torch.float32
@@ -247,8 +256,9 @@ def _refuse_quantized(base_folder: Path) -> None:
     config = json.loads((base_folder / "model" / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         raise ExportError(
-            "the base model is quantized, and an adapter merged into rounded weights is another "
-            "model. Set the unquantized model as `models: catalog: base` and tune it with qlora."
+            "the base model is quantized, and merging an adapter into quantized weights would "
+            "change the model. Set the unquantized model as `models: catalog: base` and train with "
+            "`method: {type: qlora}`."
         )
 
 
@@ -264,6 +274,6 @@ def _first_difference(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _different(what: str) -> ExportError:
     return ExportError(
-        f"the export is not the trained model: {what}. It was not kept; export again, and look "
-        "at the model's files if this comes back."
+        f"the export differs from the trained model: {what}. It was deleted. Export again, and "
+        "check the model's files if the error persists."
     )

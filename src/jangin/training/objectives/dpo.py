@@ -34,7 +34,7 @@ from jangin.training.objectives.row_files import rows_from_arrays, rows_to_array
 
 _PROBE_PAIRS = 2
 _PROBE_TOKENS = 16
-"""On both sides of where the answers part: there a wrong branch shows, and models may be large."""
+"""Before and after the fork, where an error of packing shows; few, as models may be large."""
 _HALF_PRECISION = 10
 """Times `TOLERANCE` that log-probabilities of bf16 models may differ, packed and padded."""
 _KEPT = "kept."
@@ -76,7 +76,7 @@ class PairModel:
         return [make(data, part, device) for part in parts]
 
     def forward(self, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """((N) float32 log-probability of each predicted token, (N) bool: was it the argmax)."""
+        """((N) float32 log-probability of each predicted token, (N) bool: is it the argmax)."""
         loss_model, batch = self.loss_model, pairs.batch
         if loss_model.through is not None:
             logp_N, first_N = loss_model.through(pairs)
@@ -108,7 +108,7 @@ def dpo_losses(
 def choose_pair_model(
     model: Any, data: PairRows, config: TrainingConfig, device: torch.device
 ) -> PairModel:
-    """Packed where a static look and a probe of a few pairs find it exact, branches too."""
+    """Packed where the static checks and a probe of a few pairs find it exact, else padded."""
     rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_PAIRS]
 
     def probe(plain: str) -> str:
@@ -118,12 +118,12 @@ def choose_pair_model(
 
 
 def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
-    """Of these pairs only the tokens around their forks; those behind them are predicted."""
+    """These pairs cut to the tokens around their forks; tokens after the fork are predicted."""
     stems = np.minimum(data.stems[rows], _PROBE_TOKENS)
-    both = [*zip(rows, rows, strict=True), *((row, row + len(data)) for row in rows)]
+    answers = [*rows, *(row + len(data) for row in rows)]  # chosen ones, then rejected ones
     parts = [
-        data.both.row(place)[0][max(0, stem - _PROBE_TOKENS) : stem + _PROBE_TOKENS]
-        for stem, place in ((int(data.stems[row]), place) for row, place in both)
+        data.both.row(answer)[0][max(0, stem - _PROBE_TOKENS) : stem + _PROBE_TOKENS]
+        for answer, stem in ((answer, int(data.stems[answer % len(data)])) for answer in answers)
     ]
     trained = [
         np.arange(len(ids)) >= stem for ids, stem in zip(parts, [*stems, *stems], strict=True)
@@ -153,8 +153,8 @@ def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
 def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[int]:
     """Pairs whose reference has to be computed before training: those that come after step one.
 
-    In the first step policy and reference are the same, so its forward pass tells both, unless
-    dropout makes the policy another or processes see only their own pairs.
+    In the first step the policy equals the reference, so its forward pass gives both, unless the
+    model has dropout or several processes compute only their own pairs.
     """
     drops = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
     drops |= bool(getattr(base_model(model).config.get_text_config(), "attention_dropout", 0))

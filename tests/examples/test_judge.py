@@ -181,7 +181,7 @@ def test_several_people_are_averaged_and_unknown_examples_are_named(context, row
     assert opened.summary["calibration"]["n"] == 2
     assert opened.summary["calibration"]["mean_difference"][0] == -0.25
     said = opened.services.progress.messages[-1]
-    assert (said.startswith("judge: 1 "), said.endswith("'gone'")) == (True, True)
+    assert (said.startswith("judge: 1 "), "'gone'" in said) == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_the_stage_says_when_no_paraphrase_can_be_held_out(tmp_path):
     stage = context(tmp_path, corpus(paraphrases=0))
     STAGE.run(stage)
     stage.services.ledger.close()
-    assert "no paraphrase could be held out" in stage.services.progress.messages[0]
+    assert "more than 1 paraphrase" in stage.services.progress.messages[0]
 
 
 def test_no_examples_at_all_are_an_error_that_says_where_to_look(tmp_path):

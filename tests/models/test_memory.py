@@ -276,7 +276,7 @@ def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
 
 
 def test_a_config_without_sizes_is_refused_in_one_sentence():
-    with pytest.raises(TrainingError, match=r"config\.json does not tell its sizes"):
+    with pytest.raises(TrainingError, match=r"config\.json .*memory: warn"):
         ModelShape.of({"model_type": "rwkv", "hidden_size": 64})
 
 

@@ -137,73 +137,37 @@ def test_a_file_that_holds_no_keys_is_told_what_belongs_there(problems, text):
     assert "`name:`" in line
 
 
+SYNTHESIZE = "11: examples.synthesize"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("old", "new", "place", "facts"),
     [
-        (
-            "pairs_per_chunk: 3",
-            "pairs_per_chnk: 3",
-            "11: examples.synthesize.pairs_per_chnk: unknown key; did you mean 'pairs_per_chunk'?",
-        ),
-        ("  curate:", "  currate:", "13: examples.currate: unknown key; did you mean 'curate'?"),
-        ("models:", "model:", "15: model: unknown key; did you mean 'models'?"),
-        (
-            "  split:",
-            "  sft:",
-            "14: examples.sft: unknown key; it belongs under 'models'",
-        ),
-        (
-            "pairs_per_chunk: 3",
-            "similar: 1",
-            "11: examples.synthesize.similar: unknown key; it belongs under 'teachers'",
-        ),
-        (
-            "pairs_per_chunk: 3",
-            "pairs_per_chunk: three",
-            "11: examples.synthesize.pairs_per_chunk: must be a valid integer, not 'three'",
-        ),
-        (
-            "pairs_per_chunk: 3",
-            'pairs_per_chunk: "3"',
-            "11: examples.synthesize.pairs_per_chunk: must be a valid integer, not '3'",
-        ),
-        (
-            "pairs_per_chunk: 3",
-            "pairs_per_chunk: 0",
-            "11: examples.synthesize.pairs_per_chunk: must be greater than or equal to 1, not 0",
-        ),
-        (
-            "    teacher: gpt\n",
-            "",
-            "9: examples.synthesize.teacher: this key is required. Add it",
-        ),
-        (
-            "name: handbook\n",
-            "",
-            "1: name: this key is required. Add it",
-        ),
+        ("per_chunk: 3", "per_chnk: 3", f"{SYNTHESIZE}.pairs_per_chnk", ["'pairs_per_chunk'"]),
+        ("  curate:", "  currate:", "13: examples.currate", ["'curate'"]),
+        ("models:", "model:", "15: model", ["'models'"]),
+        ("  split:", "  sft:", "14: examples.sft", ["'models'"]),
+        ("pairs_per_chunk: 3", "similar: 1", f"{SYNTHESIZE}.similar", ["'teachers'"]),
+        ("chunk: 3", "chunk: three", f"{SYNTHESIZE}.pairs_per_chunk", ["integer", "'three'"]),
+        ("chunk: 3", 'chunk: "3"', f"{SYNTHESIZE}.pairs_per_chunk", ["integer", "'3'"]),
+        ("chunk: 3", "chunk: 0", f"{SYNTHESIZE}.pairs_per_chunk", ["equal to 1", "not 0"]),
+        ("    teacher: gpt\n", "", "9: examples.synthesize.teacher", ["required"]),
+        ("name: handbook\n", "", "1: name", ["required"]),
         (
             "    teacher: gpt\n",
             "    teacher: gtp\n",
-            "10: examples.synthesize.teacher: no teacher is called 'gtp' (known: gpt). "
-            "Add it under `teachers:`",
+            "10: examples.synthesize.teacher",
+            ["'gtp'", "known: gpt", "`teachers:`"],
         ),
-        (
-            "  chunk:\n",
-            "",
-            "8: examples.synthesize: needs chunks, which no earlier stage produces. Turn on chunk",
-        ),
-        (
-            "  chunk:\n",
-            "  chunk: off\n",
-            "9: examples.synthesize: needs chunks, which no earlier stage produces. Turn on chunk",
-        ),
+        ("  chunk:\n", "", "8: examples.synthesize", ["chunks", "Turn on chunk"]),
+        ("  chunk:\n", "  chunk: off\n", "9: examples.synthesize", ["chunks", "Turn on chunk"]),
     ],
 )
-def test_one_mistake_is_one_line(problems, old, new, expected):
-    lines = problems(replaced(old, new))
-    assert lines[0] == expected
-    assert all("needs" in line for line in lines[1:])
+def test_one_mistake_is_one_line(problems, old, new, place, facts):
+    first, *others = problems(replaced(old, new))
+    assert first.startswith(f"{place}: ")
+    assert [fact for fact in facts if fact not in first] == []
+    assert all("needs" in line for line in others)
 
 
 def test_a_wrong_type_of_a_union_names_what_there_is(problems):
@@ -214,7 +178,8 @@ def test_a_wrong_type_of_a_union_names_what_there_is(problems):
 
 def test_a_wrong_key_inside_a_union_is_compared_with_that_variant_of_it(problems):
     (line,) = problems(replaced("replies: replies.jsonl", "replies: r.jsonl, similr: 0.9"))
-    assert line == "3: teachers.gpt.similr: unknown key; did you mean 'similar'?"
+    assert line.startswith("3: teachers.gpt.similr: ")
+    assert "'similar'" in line
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(problems):
@@ -279,21 +244,25 @@ def test_an_empty_variant_is_the_file_itself(write):
 
 
 @pytest.mark.parametrize(
-    ("override", "expected"),
+    ("override", "place", "fact"),
     [
         (
             "    examples: {paraphrase: {source: {count: many}}}",
-            "22: examples.paraphrase.source.teacher.count: must be a valid integer, not 'many'",
+            "22: examples.paraphrase.source.teacher.count",
+            "'many'",
         ),
         (
             "    examples:\n      paraphrase:\n        source:\n          cout: 3",
-            "25: examples.paraphrase.source.teacher.cout: unknown key; did you mean 'count'?",
+            "25: examples.paraphrase.source.teacher.cout",
+            "'count'",
         ),
-        ("    nothing", "21: variants.v: must be nested keys that override the file"),
+        ("    nothing", "21: variants.v", "nested keys"),
     ],
 )
-def test_a_mistake_in_a_variant_is_named_with_its_own_line(problems, override, expected):
-    assert problems(f"{GOOD}# a comment\nvariants:\n  v:\n{override}\n") == [expected]
+def test_a_mistake_in_a_variant_is_named_with_its_own_line(problems, override, place, fact):
+    (line,) = problems(f"{GOOD}# a comment\nvariants:\n  v:\n{override}\n")
+    assert line.startswith(f"{place}: ")
+    assert fact in line
 
 
 def test_a_mistake_of_the_file_is_told_once_however_many_variants_there_are(problems):

@@ -2,9 +2,11 @@ import dataclasses
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -183,7 +185,9 @@ class Workplace:
         return list(plan("main", project, self.store, self.services(), stages=stages))
 
     def outcomes(self):
-        return [row[0] for row in self.ledger._db.execute("SELECT outcome FROM runs ORDER BY id")]
+        with closing(sqlite3.connect(self.ledger.path)) as connection:
+            rows = connection.execute("SELECT outcome FROM runs ORDER BY id").fetchall()
+        return [outcome for (outcome,) in rows]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -88,7 +89,7 @@ def test_p_values_of_the_score_are_corrected_as_those_of_the_share(compared):
             [str(100 + n) for n in range(12)],
             ([str(190 + n) for n in range(12)], [str(110 + n % 2 + n) for n in range(12)]),
             "the mean error (lower is better) of near is 79.50 smaller than that of far (95 % "
-            "interval 79.25 smaller to 79.75 smaller): not by chance",
+            "interval 79.25 smaller to 79.75 smaller): the difference is statistically significant",
             "Mean error (lower is better)",
         ),
         (
@@ -96,7 +97,7 @@ def test_p_values_of_the_score_are_corrected_as_those_of_the_share(compared):
             ["5"] * 12,
             (["1"] * 12, ["4"] * 12),
             "the closeness (higher is better) of near is 0.750 higher than that of far (95 % "
-            "interval 0.750 higher to 0.750 higher): not by chance",
+            "interval 0.750 higher to 0.750 higher): the difference is statistically significant",
             "Closeness",
         ),
     ],
@@ -141,9 +142,13 @@ def graded(task, golds, answers):
 def test_the_sentences_are_for_people_who_know_no_statistics(compared):
     table, _, _ = compared
     by_variant = "\n".join(sentences(table))
-    assert "paraphrased is 75.0 points better than plain: not by chance (p = 0.0156" in by_variant
-    assert "again is 50.0 points better than plain: the difference could be chance" in by_variant
-    assert "4 questions are too few to show any" in by_variant
+    facts = (
+        r"paraphrased is 75\.0 points better than plain: .*significant \(p = 0\.0156",
+        r"again is 50\.0 points better than plain: .*chance",
+        "4 questions are too few",
+    )
+    for fact in facts:
+        assert re.search(fact, by_variant)
 
 
 def test_another_variant_can_be_the_one_that_others_are_held_against(compared):

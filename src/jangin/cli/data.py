@@ -21,7 +21,10 @@ FormatOption = Annotated[
     Literal["chat", "completion", "preference"],
     typer.Option("--format", "-f", help="Format of the output lines."),
 ]
-ShareOption = Annotated[float, typer.Option(help="Share of the rows.", min=0, max=0.9)]
+ValidationOption = Annotated[
+    float, typer.Option(help="Share of the rows for validation.", min=0, max=0.9)
+]
+TestOption = Annotated[float, typer.Option(help="Share of the rows for testing.", min=0, max=0.9)]
 GroupOption = Annotated[
     str, typer.Option(help="Column whose equal values stay in one split, such as a document id.")
 ]
@@ -58,13 +61,17 @@ def prepare(
     ] = "",
     rejected: Annotated[str, typer.Option(help="Column or template of the rejected answer.")] = "",
     system: Annotated[str, typer.Option(help="System message of every row.")] = "",
-    validation: ShareOption = 0.1,
-    test: ShareOption = 0.1,
+    validation: ValidationOption = 0.1,
+    test: TestOption = 0.1,
     group: GroupOption = "",
     order: OrderOption = "as_given",
-    balance: Annotated[int, typer.Option(help="Most rows per answer; 0: no limit.", min=0)] = 0,
+    balance: Annotated[
+        int, typer.Option(help="Maximum number of rows per answer; 0: no limit.", min=0)
+    ] = 0,
     tokenizer: TokenizerOption = None,
-    context: Annotated[int, typer.Option(help="Most tokens per row.", min=0)] = 0,
+    context: Annotated[
+        int, typer.Option(help="Maximum number of tokens per row; 0: no limit.", min=0)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 42,
     yes: YesOption = False,
     apply: ApplyOption = None,

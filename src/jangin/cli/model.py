@@ -15,7 +15,9 @@ def ask(
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum number of tokens in the answer.")
+    ] = 64,
 ) -> None:
     """Ask the tuned model, and show the page that the answer was learned from."""
     from jangin.core.parquet import read_table
@@ -53,7 +55,7 @@ def ask(
 
 
 def merge(
-    output: Annotated[Path, typer.Argument(help="Folder to make.")],
+    output: Annotated[Path, typer.Argument(help="Folder to create.")],
     form: Annotated[
         Literal["merged", "adapter", "gguf"],
         typer.Option(

@@ -43,7 +43,7 @@ def _check_stage(stage: str | None) -> None:
 
     if stage is not None and find_stage(stage) is None:
         known = ", ".join(known.name for known in STAGES)
-        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}")
+        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}.")
 
 
 def run(

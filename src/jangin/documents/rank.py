@@ -132,7 +132,7 @@ def _sources(config: RankConfig, project_folder: Path) -> Mapping[str, Path]:
     folder = project_folder / encoder.path
     if not (folder / "config.json").is_file():
         raise ConfigError(
-            f"{folder} is no text encoder: config.json is missing. Correct "
+            f"{folder} is not a text encoder: it has no config.json. Correct "
             "`documents: rank: ranker: encoder: path`."
         )
     return files_of(folder)

@@ -1,10 +1,10 @@
-"""Write examples as JSON Lines for other programs: plain files, no part of the pipeline.
+"""Write examples as JSON Lines for other programs: plain files, not part of the pipeline.
 
 * `prompt_completion`  `{"prompt": text, "completion": text}`
 * `chat`               `{"messages": [...]}` and where the example comes from
 * `alpaca`             `{"text": "Below is an instruction ... ### Response: ..."}`, on one line
 * `openai`             `{"messages": [...]}` alone, checked against the limits of the service
-* `template`           `{"text": ...}`, a pattern of yours with `{question}` and `{answer}`
+* `template`           `{"text": ...}`, from a pattern of the user with `{question}` and `{answer}`
 
 Hangul is written as it is: escaped, it takes 4.3 times the space.
 """
@@ -25,7 +25,7 @@ ALPACA = (
     "completes the request. ### Instruction: {question} ### Response: {answer}"
 )
 OPENAI_MINIMUM = 10
-"""Least number of lines of a training file of OpenAI's fine-tuning API."""
+"""Minimum number of lines in a training file of OpenAI's fine-tuning API."""
 
 Row = dict[str, object]
 
@@ -38,7 +38,7 @@ def to_prompt_completion(example: Example) -> Row:
 
 
 def to_chat(example: Example) -> Row:
-    """Messages as TRL and Hugging Face read them, where they come from, and who made them."""
+    """Messages in the format of TRL and Hugging Face, with the fields that name their origin."""
     return {
         "messages": _messages(example),
         **{name: getattr(example, name) for name in _ORIGIN},
@@ -55,7 +55,7 @@ _ORIGIN = (
 
 
 def to_alpaca(example: Example) -> Row:
-    """The one-line Alpaca prompt; it cannot hold a system message, which is left out."""
+    """The one-line Alpaca prompt, which has no system message."""
     return fill_template(example, ALPACA, "alpaca")
 
 
@@ -73,12 +73,12 @@ _PLACE = re.compile(r"\{(?:question|answer|system)\}")
 def check_pattern(pattern: str) -> str:
     """The pattern, if it contains `{question}`; raises `SettingsError` if not.
 
-    One without `{answer}` makes prompts to test with.
+    A pattern without `{answer}` gives test prompts.
     """
     if "{question}" not in pattern:
         raise SettingsError(
-            f"the pattern {pattern!r} does not contain {{question}}. Insert it, as "
-            "in: --pattern '{question} -> {answer}'"
+            f"the pattern {pattern!r} does not contain {{question}}. Add it, as in: "
+            "--pattern '{question} -> {answer}'"
         )
     return pattern
 
@@ -88,7 +88,7 @@ def to_openai(example: Example) -> Row:
     if not example.answer.strip() or not example.question.strip():
         raise DataError(
             f"example {example.id} has an empty question or answer, which OpenAI's fine-tuning "
-            "API refuses. Drop it in review, or export another format."
+            "API rejects. Drop it with curate, or export to another format."
         )
     return {"messages": _messages(example)}
 
@@ -104,15 +104,15 @@ _FORMATS: dict[str, Callable[[Example], Row]] = {
 def export_examples(
     examples: Sequence[Example], path: Path, format: ExportFormat, pattern: str = ALPACA
 ) -> int:
-    """Write one line per example, in order, and return how many; raises `DataError`.
+    """Write one line per example, in order, and return the number of lines.
 
-    `pattern` is what the format `template` fills in; `SettingsError` if it cannot be.
-    Nothing is written unless every example fits the format.
+    `pattern` is used by the format `template` only. Nothing is written unless every example fits
+    the format: raises `DataError` if one does not, `SettingsError` for an unusable pattern.
     """
     if format == "openai" and len(examples) < OPENAI_MINIMUM:
         raise DataError(
-            f"{len(examples)} examples are too few: OpenAI's fine-tuning API takes files of at "
-            f"least {OPENAI_MINIMUM} lines. Add examples, or export another format."
+            f"{len(examples)} examples are too few: OpenAI's fine-tuning API requires at least "
+            f"{OPENAI_MINIMUM} lines. Add examples, or export to another format."
         )
     if format == "template":
         check_pattern(pattern)
@@ -131,6 +131,6 @@ def _single_turn(example: Example, format: ExportFormat) -> None:
     roles = [message.role for message in example.prompt if message.role != "system"]
     if roles != ["user"]:
         raise DataError(
-            f"example {example.id} is a conversation of several turns, which the format {format} "
-            "cannot hold. Export it as chat or openai."
+            f"example {example.id} has several turns, which the format {format} cannot "
+            "represent. Export it as chat or openai."
         )

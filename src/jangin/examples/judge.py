@@ -165,13 +165,13 @@ def _questions(
 def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
     """{id of an example: mean score, 1 to 5}.
 
-    Raises `DataError` for a line that is no score, with its number, and for an empty file.
+    Raises `DataError` with the line number for a line that is not a score, and for an empty file.
     """
     if not isinstance(context.config.calibration, HumanScores):
         return {}
     path = context.services.project_folder / context.config.calibration.path
     scores_of: dict[str, list[float]] = {}
-    remedy = 'Write one such as {"id": "0123456789abcdef", "score": 4}'
+    remedy = 'Write a line such as {"id": "0123456789abcdef", "score": 4}.'
     for line_number, value in read_json_lines(path, remedy):
         try:
             row = HumanScore.model_validate(value)
@@ -180,7 +180,7 @@ def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
             raise DataError(f"{path}:{line_number}: {shown!r} is not a score. {remedy}") from error
         scores_of.setdefault(row.id, []).append(row.score)
     if not scores_of:
-        raise DataError(f"{path} holds no scores. Remove `calibration`, or score some examples")
+        raise DataError(f"{path} contains no scores. Remove `calibration`, or score some examples.")
     return {name: sum(scores) / len(scores) for name, scores in scores_of.items()}
 
 
@@ -218,7 +218,7 @@ def _calibrate(
     if missed:
         context.services.progress.message(
             f"judge: {len(missed)} human scores are for examples that were not judged, such as "
-            f"{missed[0]!r}"
+            f"{missed[0]!r}."
         )
 
 
@@ -241,7 +241,7 @@ def _sources(config: JudgeConfig, folder: Path) -> Mapping[str, Path]:
     path = folder / config.calibration.path
     if not path.is_file():
         raise DataError(
-            f"{path} does not exist. Correct judge.calibration.path, or remove `calibration`"
+            f"{path} does not exist. Correct judge.calibration.path, or remove `calibration`."
         )
     return {"human_scores": path}
 

@@ -51,7 +51,7 @@ class Unread(Record):
 def run(context: StageContext[ReadConfig]) -> None:
     """Write the tables `examples` and `unread`.
 
-    Raises `DataError` where the file cannot be read or holds no example.
+    Raises `DataError` where the file cannot be read or contains no example.
     """
     config = context.config
     path = context.services.project_folder / config.path
@@ -64,13 +64,13 @@ def run(context: StageContext[ReadConfig]) -> None:
     if not examples:
         why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
         raise DataError(
-            f"{source} holds no question with an answer{why}. Name another file under read."
+            f"{source} contains no question with an answer{why}. Name another file under read."
         )
     if most:
         first = next(row.path for row in unusable if row.reason == most[0][0])
         context.services.progress.message(
-            f"read: {len(unusable):,} rows of {source} gave no example, most often: "
-            f"{most[0][0]} ({first}). See them all: jangin show unread, with the "
+            f"read: {len(unusable):,} rows of {source} gave no example, most often because "
+            f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
             "same --project"
         )
     taken = examples[: config.first] if config.first else examples
@@ -111,7 +111,7 @@ def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
         return beside | {f"rows/{p.relative_to(folder)}": p for p in files if folder}
     path = project_folder / config.path
     if not path.is_file():
-        raise ConfigError(f"{path} is no file. Correct `examples: read: path`.")
+        raise ConfigError(f"{path} is not a file. Correct `examples: read: path`.")
     return {"examples": path, **beside}
 
 

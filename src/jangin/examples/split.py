@@ -1,15 +1,14 @@
-"""Stage `split`: decide what is trained on and what is kept to prove that training worked.
+"""Stage `split`: assign examples to training, validation and test sets without leakage.
 
-The unit is the *component*: examples that share a family (a question, what evolved from it and
-their paraphrases), a parent, a seed word, a section or a chunk, or whose questions are near copies,
-belong together and never fall apart.
-A component is wholly for training, wholly for validation, or wholly `unseen_sections`; of the
-training families some paraphrases are kept back as `held_out_paraphrases`.
+The unit of assignment is the *component*: examples that share a family (a question, the questions
+evolved from it, and their paraphrases), a parent, a seed word, a section or a chunk, or whose
+questions are near copies. All examples of a component get the same split, except that some
+paraphrases of training questions become `held_out_paraphrases`.
 
-Every choice is a hash of the seed and a name (of the section, or of the question where there are
-no sections), so that new sections do not move those that are there. Two exceptions, both so that
-no evidence is lost: where chance would leave a split empty it gets the component next in line,
-and a new near copy can join two components.
+The split of a component depends only on a hash of the seed and its name (the section, or the
+question where there are no sections), so that adding sections does not move existing ones. There
+are two exceptions: a split that would be empty gets the component with the next hash, and a new
+near copy can merge two components.
 """
 
 from dataclasses import dataclass
@@ -30,19 +29,19 @@ class SplitConfig(StageConfig):
     """Shares of validation, test and unseen sections, and paraphrases to hold out."""
 
     unseen_sections: float = Field(default=0.1, ge=0, lt=1)
-    """Share of sections about which nothing is trained, for testing. 0 holds none out."""
+    """Share of sections that are held out of training, for testing. 0 holds none out."""
     validation: float = Field(default=0.05, ge=0, lt=1)
-    """Share of sections whose questions, not reworded, measure the loss during training. Where
-    answers are labels, the same share of every label."""
+    """Share of sections whose questions measure the loss during training; their paraphrases are not
+    used. Where answers are labels, the same share of every label."""
     test: float = Field(default=0, ge=0, lt=1)
-    """Share of questions on which nothing is trained, drawn like `validation`: for rows without
-    sections. Groups that may not be torn apart stay together."""
+    """Share of questions that are held out of training, drawn like `validation`: for rows without
+    sections. Questions of one group stay in the same split."""
     held_out_paraphrases: int = Field(default=1, ge=0)
     """Number of paraphrases of each training question that are kept for testing."""
     training_paraphrases: int = Field(default=100, ge=0)
-    """Largest number of the other paraphrases of a question to train on; 0 for none."""
+    """Maximum number of the other paraphrases of a question to train on; 0 for none."""
     seed: int = Field(default=0, ge=0)
-    """Another seed holds out other sections and paraphrases."""
+    """Seed of the choice of sections and paraphrases that are held out."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
@@ -53,7 +52,7 @@ class SplitConfig(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """The rows of the table, in the order of the examples, and the counts for the report."""
+    """Rows of the table `splits` in the order of the examples, and counts for the report."""
 
     rows: list[SplitExample]
     summary: dict[str, int]
@@ -64,8 +63,8 @@ def split_examples(
 ) -> SplitResult:
     """Split examples; raises `SettingsError` when there are too few components to hold any out.
 
-    Of validation and unseen sections only originals and evolved questions are kept: as evidence a
-    paraphrase of an untrained question says nothing that its original does not.
+    In validation and unseen sections only originals and evolved questions are kept: a paraphrase of
+    a question that was not trained on measures nothing that the question does not.
     """
     from jangin.examples.curation.split_groups import join_components
 
@@ -104,8 +103,8 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
     wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0) + (config.test > 0)
     if len(components) < wanted:
         raise SettingsError(
-            f"{examples} examples form {len(components)} groups that may not be torn apart (same "
-            f"section, same chunk, near copies), and this split needs at least {wanted}. Add "
+            f"{examples} examples form {len(components)} groups that must stay together (same "
+            f"section, same chunk, near copies), but this split needs at least {wanted}. Add "
             "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
         )
     labels = _labels(components)
@@ -130,7 +129,7 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
 
 
 def _labels(components: list["Component"]) -> list[str]:
-    """The most frequent answer of each component; empty texts where answers are no labels."""
+    """The most frequent answer of each component; empty texts where answers are not labels."""
     from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 
     answers = [
@@ -165,7 +164,7 @@ def _sides_by_answer(
             sides[i] = "test"
         elif middle < config.test + config.validation:
             sides[i] = "validation"
-    # Where labels are rare no share of any one may come to a row: then the next in line goes.
+    # Where labels are rare, a share of every label can round to no row: then the last one moves.
     shares: tuple[tuple[Split, float], ...] = (
         ("test", config.test),
         ("validation", config.validation),
@@ -199,15 +198,15 @@ def run(context: StageContext[SplitConfig]) -> None:
     chunks = context.read("chunks", Chunk) if context.has("chunks") else []
     if not examples:
         raise SettingsError(
-            "there are no examples to split: every one was dropped before. "
-            "Look at what the stages before dropped and why, with `jangin report`."
+            "there are no examples to split: earlier stages dropped all of them. "
+            "`jangin report` shows what was dropped and why."
         )
     result = split_examples(examples, chunks, context.config)
     context.summary.update(result.summary)
     if context.config.held_out_paraphrases and not result.summary["held_out_paraphrases"]:
         context.services.progress.message(
-            "split: no paraphrase could be held out, so that evidence will be missing. It takes "
-            f"more than {context.config.held_out_paraphrases} paraphrases of a training question."
+            "split: no paraphrase could be held out, so that test set will be missing. It needs a "
+            f"training question with more than {context.config.held_out_paraphrases} paraphrases."
         )
     context.write("splits", SplitExample, result.rows)
 

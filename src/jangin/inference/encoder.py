@@ -81,7 +81,7 @@ def open_encoder(
         path = (folder / config.path).resolve()
         if not (path / "config.json").is_file():
             raise ConfigError(
-                f"{path} holds no text encoder: it has no config.json. Correct the encoder's path."
+                f"{path} is not a text encoder: it has no config.json. Correct the encoder's path."
             )
         source, where, revision = folder_identity(path, ledger), str(path), None
         read = partial(_folder_json, path)
@@ -105,8 +105,8 @@ def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
     unknown = sorted(kinds.keys() - KNOWN_MODULES)
     if unknown:
         raise ConfigError(
-            f"the encoder {name} has a layer {unknown[0]!r}, which is not applied here, so its "
-            "vectors would be others. Name an encoder without it."
+            f"the encoder {name} has a layer {unknown[0]!r}, which jangin does not apply, so its "
+            "vectors would be wrong. Name an encoder without it."
         )
     pooling = _pooling(name, read(f"{kinds.get('Pooling', '1_Pooling')}/config.json") or {})
     limits = read("sentence_bert_config.json") or {}
@@ -127,7 +127,7 @@ def _pooling(name: str, settings: Mapping[str, Any]) -> Pooling:
     if len(modes) > 1 or not set(modes) <= known.keys() or alone:
         how = " and ".join(modes or ["mean"]) + (" without the prompt's tokens" if alone else "")
         raise ConfigError(
-            f"the encoder {name} pools its tokens by {how}, and here there is: "
+            f"the encoder {name} pools its tokens by {how}; supported are: "
             f"{', '.join(known)}. Name another encoder."
         )
     return known[modes[0]] if modes else "mean"
@@ -155,7 +155,7 @@ def _folder_json(folder: Path, name: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}. Download the encoder again.") from error
+        raise ConfigError(f"{path} is not JSON: {error}. Download the encoder again.") from error
 
 
 def _commit(config: HubEncoder) -> str:

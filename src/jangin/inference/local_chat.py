@@ -143,7 +143,7 @@ class LocalChat:
         except JanginError as error:
             problem = error
         except (RuntimeError, ValueError, MemoryError) as error:
-            problem = ChatError(f"model {self.model!r} cannot answer: {error}. Ask less of it.")
+            problem = ChatError(f"model {self.model!r} cannot answer: {error}. Lower max_tokens.")
         finally:
             with self._lock:
                 self._thread = None

@@ -82,8 +82,8 @@ class ModelShape:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(
-                f"the model's config.json does not tell its sizes ({error}), so its memory cannot "
-                "be planned. Set `memory: warn` to train all the same."
+                f"the model's config.json lacks the sizes that a memory forecast needs ({error}). "
+                "Set `memory: warn` to train without one."
             ) from error
 
     @classmethod

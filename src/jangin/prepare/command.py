@@ -158,7 +158,7 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
     if not named and "messages" in known and options.format != "preference":
         if options.system:
             raise DataError(
-                f"{source} holds chats with their own system messages. Remove --system."
+                f"the chats of {source} have their own system messages. Remove --system."
             )
         fields |= {"source": "messages", "system": "{system}"}
         return Plan.model_validate_json(json.dumps(fields))

@@ -52,7 +52,7 @@ def make_project(folder: Path) -> list[Path]:
     Raises: ConfigError: the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} already exists and is not empty. Choose another name")
+        raise ConfigError(f"{folder} already exists and is not empty. Choose another name.")
     documents = folder / "documents"
     documents.mkdir(parents=True, exist_ok=True)
     path = folder / "project.yaml"

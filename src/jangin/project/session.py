@@ -69,7 +69,7 @@ class Session:
         if variant not in self.project.variants:
             known = ", ".join(self.project.variants)
             raise ConfigError(
-                f"{self.project.path} has no variant {variant!r}. Known variants: {known}"
+                f"{self.project.path} has no variant {variant!r}. Known variants: {known}."
             )
         return [variant]
 
@@ -119,7 +119,7 @@ class Session:
         if not enabled:
             raise DataError(
                 f"no stage of variant {variant!r} produces a {kind}. "
-                f"Turn one on in {self.project.path}"
+                f"Turn one on in {self.project.path}."
             )
         if enabled[-1].name not in artifacts:
             return self.find(variant, enabled[-1].name)

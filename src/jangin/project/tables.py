@@ -32,7 +32,7 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
 def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, str]]:
     """(heading, whole wording) of every prompt as one variant asks it; the first by default.
 
-    Shipped wordings where no project file is named and none is here.
+    The shipped wordings if no project file is named and the working directory has none.
     """
     own: Mapping[str, Mapping[str, Wording]] = {}
     asked_by: dict[str, list[str]] = {}
@@ -40,7 +40,7 @@ def prompts(project: Path, variant: str | None = None) -> Iterator[tuple[str, st
         loaded = open_project(project)
         if variant is not None and variant not in loaded.variants:
             known = ", ".join(loaded.variants)
-            raise ConfigError(f"{loaded.path} has no variant {variant!r}. Known variants: {known}")
+            raise ConfigError(f"{loaded.path} has no variant {variant!r}. Known variants: {known}.")
         chosen = loaded.variants[variant or next(iter(loaded.variants))]
         own = chosen.prompts
         for stage in STAGES:
@@ -74,14 +74,14 @@ def kinds(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifac
 def rows(
     artifacts: Mapping[str, Artifact], kind: str, limit: int
 ) -> tuple[list[dict[str, Any]], int, str]:
-    """(first rows, how many there are, the stage that made them); `DataError` names the kinds."""
+    """(first rows, number of rows, stage of the table); raises `DataError` for an unknown table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
     if kind not in tables:
         known = ", ".join(sorted({*tables, "prompts"})) or "none yet; start with: jangin run"
-        raise DataError(f"there is no table {kind!r}. Known tables: {known}")
+        raise DataError(f"there is no table {kind!r}. Known tables: {known}.")
     stage, artifact = tables[kind]
     path = artifact.path / f"{kind}.parquet"
     try:

@@ -322,9 +322,9 @@ def sentences(table: ComparedVariants) -> list[str]:
                 change = f"{row.variant} is {abs(points):.1f} points {better} than {table.baseline}"
             p = p_text(measured.p_holm)
             if measured.p_holm < SIGNIFICANT:
-                verdict = f"not by chance ({p}, corrected)"
+                verdict = f"the difference is statistically significant ({p}, corrected)"
             else:
-                verdict = f"the difference could be chance ({p}, corrected)"
+                verdict = f"the difference could be due to chance ({p}, corrected)"
                 if comparison.smallest_visible is None:
                     verdict += f"; {comparison.n} questions are too few to show any"
             lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
@@ -337,7 +337,7 @@ def sentences(table: ComparedVariants) -> list[str]:
 def _score_change(
     variant: str, table: ComparedVariants, comparison: Comparison, p_holm: float
 ) -> str:
-    """How far off the answers are, where being right or wrong is only half of what they say."""
+    """The change of the score, for tasks where being right or wrong does not say everything."""
     metric = find_metric(comparison.measure)
     direction = "higher is better" if metric.higher_is_better else "lower is better"
     measure = f"{metric.display['en'].lower()} ({direction})"
@@ -348,10 +348,11 @@ def _score_change(
 
     gain = f"{change(comparison.score_gain)} than" if comparison.score_gain else "equal to"
     low, high = sorted((comparison.score_gain_low, comparison.score_gain_high), key=abs)
-    verdict = "not by chance" if p_holm < SIGNIFICANT else "the difference could be chance"
+    significant = p_holm < SIGNIFICANT
+    verdict = "is statistically significant" if significant else "could be due to chance"
     return (
         f"the {measure} of {variant} is {gain} that of {table.baseline} "
-        f"(95 % interval {change(low)} to {change(high)}): {verdict} (permutation "
+        f"(95 % interval {change(low)} to {change(high)}): the difference {verdict} (permutation "
         f"{p_text(p_holm)}, corrected)."
     )
 

@@ -1,4 +1,4 @@
-"""`jangin show data`: what the rows are like, in the terminal and as a page with pictures."""
+"""`jangin show data`: statistics of the rows, in the terminal and as an HTML page with charts."""
 
 import json
 import tempfile
@@ -37,7 +37,7 @@ MOST_BARS = 30
 
 @dataclass(frozen=True, slots=True)
 class DataView:
-    """Rows described, with their name."""
+    """Description of a set of rows, with their name."""
 
     name: str
     description: DataDescription
@@ -54,13 +54,13 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
         frame = rows.collect(engine="streaming")
     frame = frame.filter(_readable())
     if not len(frame):
-        raise DataError(f"{path} holds no row that can be read. Look at it in an editor.")
+        raise DataError(f"no row of {path} can be read. Check its format in an editor.")
     prompts, answers = frame[PROMPT].fill_null("").to_list(), frame[COMPLETION].fill_null("")
     return _view(path.name, prompts, answers.to_list(), {}, None)
 
 
 def _readable() -> "pl.Expr":
-    """Empty prompts and answers are described too; lines that were torn are not."""
+    """Rows with an empty prompt or answer are described too; malformed lines are not."""
     import polars as pl
 
     return pl.col(REASON).is_null() | pl.col(REASON).str.ends_with("is empty")
@@ -81,7 +81,7 @@ def view_project(name: str, artifacts: Mapping[str, Artifact]) -> DataView:
     else:
         raise DataError("there are no examples yet. Make them with: jangin run")
     if not examples:
-        raise DataError("there is no example to look at: every one was dropped. See: jangin report")
+        raise DataError("there are no examples to show: all were dropped. See: jangin report")
     bases = [artifacts[s.name].path for s in STAGES if "base" in s.makes and s.name in artifacts]
     prompts = [example.question for example in examples]
     return _view(
@@ -122,7 +122,7 @@ def _context(base: Path) -> int | None:
 
 
 def findings(view: DataView, words: Words) -> list[tuple[str, int]]:
-    """What was found, in words, with how often."""
+    """(finding in words, number of rows)."""
     description = view.description
     rows = [
         (words("data_duplicates"), description.duplicates),
@@ -137,7 +137,7 @@ def findings(view: DataView, words: Words) -> list[tuple[str, int]]:
 
 
 def spreads(view: DataView, words: Words) -> list[tuple[str, Distribution]]:
-    """Distributions, with their headings."""
+    """(heading, distribution) of lengths, tokens and numbers; only those that exist."""
     description = view.description
     every = [
         (words("data_prompt_characters"), description.prompt_characters),
@@ -203,7 +203,7 @@ def as_html(view: DataView, language: Language) -> str:
 
 
 def by_number(item: tuple[str, int]) -> tuple[float, str]:
-    """Answers that are numbers by size, then the others."""
+    """Sort key: answers that are numbers by value, then the others by name."""
     try:
         return float(item[0]), item[0]
     except ValueError:

@@ -30,8 +30,8 @@ from jangin.report.data.artifacts import (
     trainings,
     versions,
 )
-from jangin.report.data.results import Results, Versus, collect_results
-from jangin.report.data.verdict import HEADLINE, SHARED, judge, leaked_sets
+from jangin.report.data.results import SHARED, Results, Versus, collect_results
+from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.sections import dropped as dropped_rows
 from jangin.report.sections.coverage import coverage

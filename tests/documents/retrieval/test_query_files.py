@@ -44,7 +44,7 @@ def test_windows_line_ends_and_tabs_are_no_part_of_a_word(write, said):
     [
         (b"", "words.txt is empty"),
         ("\n \n", "words.txt is empty"),
-        ("# 전세\n", "words.txt has no word"),
+        ("# 전세\n", "words.txt contains only comments"),
         ("전세\n???\n", "words.txt:2: '???'"),
         ("전세\n" + "가" * 300, "words.txt:2: 300 characters"),
         (b"\x89PNG\r\n\x1a\n\x00\xff\xfe\xfd", "words.txt cannot be read: byte 0"),
@@ -92,7 +92,7 @@ def test_a_question_has_its_seed_word_and_its_row(write, said):
         ("q.jsonl", '{"seed_word": "a"}', "q.jsonl:1: no question"),
         ("q.jsonl", '{"seed_word": "a", "questions": [3]}', "q.jsonl:1: no question"),
         ("q.jsonl", '{"question": "?"}', "q.jsonl:1: '?'"),
-        ("q.json", "[]", "q.json has no question"),
+        ("q.json", "[]", "q.json contains no question"),
         ("q.json", "3", "q.json:1: no question"),
     ],
 )

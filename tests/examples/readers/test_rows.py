@@ -147,14 +147,14 @@ def test_prompt_and_completion_are_read_as_they_are(read):
             "prompt,completion\n,x\n",
             {"type": "prompt_completion"},
             DataError,
-            r"holds no question with an answer \(1 rows: the prompt is empty\)",
+            r"no question .*\(1 rows: the prompt is empty\)",
         ),
         (
             "a.csv",
             "review,star\na,5\nb,5\n",
             {**TABLE, "steps": [{"type": "labels", "column": "star", "labels": ["1", "5"]}]},
             DataError,
-            "all 2 rows of a.csv that are left have one label",
+            "all 2 .*a.csv .*label",
         ),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_tokenizer_is_part_of_what_a_table_is_made_from(tmp_path):
     assert sources["tokenizer1"] == tmp_path / "model" / "tokenizer.json"
     assert "tokenizer" not in json.dumps(config.identity())
     nowhere = config.model_copy(update={"path": tmp_path / "none.csv"})
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="examples: read: path"):
         STAGE.sources(nowhere, tmp_path)
 
 

@@ -259,7 +259,7 @@ def test_a_window_of_tokens_cuts_behind_the_last_token_that_fits(tmp_path):
     kept, reasons, _ = run(step, t=["one", "one two", "one  two three"])
     assert kept["t"].to_list() == ["one two", "one  two"]
     assert reasons[0] == "t is below 2 tokens"
-    with pytest.raises(SettingsError, match=r"holds no tokenizer\.json"):
+    with pytest.raises(SettingsError, match=r"no tokenizer\.json"):
         run({**step, "tokenizer": tmp_path / "none"}, t=["x"])
 
 

@@ -40,12 +40,12 @@ def read_text(path: Path, notify: Callable[[str], None]) -> str:
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {error.strerror}. Name a file that you have access to."
+            f"{path} cannot be read: {error.strerror}. Name a file that you can read."
         ) from error
     except UnreadableError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not text.strip():
-        raise DataError(f"{path} is empty. Write one entry per line into it.")
+        raise DataError(f"{path} is empty. Write one entry per line.")
     return text
 
 
@@ -77,7 +77,7 @@ def read_words(path: Path, notify: Callable[[str], None]) -> tuple[list[Entry], 
         else:
             words[key] = Entry(text, line)
     if not words:
-        raise DataError(f"{path} has no word, only comments. Write one word per line.")
+        raise DataError(f"{path} contains only comments. Write one word per line.")
     return list(words.values()), repeats
 
 
@@ -102,7 +102,7 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
             questions.append(Entry(clean_question, index, collapse_spaces(nfc(word))))
     if not questions:
         raise DataError(
-            f"{path} has no question. Write one per line, or remove `documents: queries`."
+            f"{path} contains no question. Write one per line, or remove `documents: queries`."
         )
     return questions
 

@@ -320,7 +320,7 @@ class WebSearch:
                 return self._error_of(response.status, body, response.headers)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ConfigError(
-                f"base_url {self.engine.base_url!r} is no URL. Correct it in the project file."
+                f"base_url {self.engine.base_url!r} is not a URL. Correct it in the project file."
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             return RetryAfter(f"{type(error).__name__}: {error}")

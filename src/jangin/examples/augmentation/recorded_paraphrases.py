@@ -14,24 +14,24 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
     Raises `DataError` where the file is missing, is not UTF-8, or has another form.
     """
     if not path.is_file():
-        raise DataError(f"{path} does not exist. Name a JSON file under paraphrase.source.path")
+        raise DataError(f"{path} does not exist. Name a JSON file under paraphrase.source.path.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 (byte {error.start:,}). Save it again as UTF-8"
-        ) from error
+        raise DataError(f"{path} is not UTF-8 (byte {error.start:,}). Save it as UTF-8.") from error
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}. Correct the file") from error
+        raise DataError(f"{path} is not JSON: {error}. Correct the file.") from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise DataError(
-            f"{path} must hold one object: {{question: [paraphrases]}}. Correct the file"
+            f"{path} must contain one object: {{question: [paraphrases]}}. Correct the file."
         )
     paraphrases_of: dict[str, list[str]] = {}
     for question, paraphrases in pairs:
         if not isinstance(paraphrases, list) or not all(isinstance(p, str) for p in paraphrases):
-            raise DataError(f"{path}: the value of {question!r} is not a list of texts. Correct it")
+            raise DataError(
+                f"{path}: the value of {question!r} is not a list of texts. Correct it."
+            )
         paraphrases_of.setdefault(nfc(question.strip()), []).extend(paraphrases)
     return paraphrases_of

@@ -24,18 +24,19 @@ class Template(Config):
     """How a row becomes a prompt and an answer."""
 
     source: Literal["columns", "messages"] = "columns"
-    """`messages`: the rows hold chats, whose texts are the columns system, prompt and completion
-    for the steps; without steps, `{type: chat}` takes chats as they are."""
+    """`messages`: the rows contain chats; the steps see their texts as the columns `system`,
+    `prompt` and `completion`. To read chats without steps, use `{type: chat}`."""
     prompt: str = "{prompt}"
-    """Pattern of the question; `{column}` is filled in, as in `{review}\\n\\n###\\n\\n`."""
+    """Pattern of the question; `{column}` is replaced by the value of that column, as in
+    `{review}\\n\\n###\\n\\n`."""
     completion: str = "{completion}"
-    """Pattern of the answer. A space at its beginning, as older completion models need, is kept."""
+    """Pattern of the answer. A leading space, which older completion models need, is kept."""
     system: str = ""
-    """Pattern of a system message; an empty one is left out."""
+    """Pattern of the system message; where it is empty, there is none."""
     group: str = ""
-    """Column whose equal values never fall into different splits, such as a document's id."""
+    """Column, such as a document's id; rows with the same value stay in the same split."""
     steps: tuple[Step, ...] = ()
-    """Transforms of the rows: those of single rows first, then those over all rows."""
+    """Transforms of the rows: first those that work row by row, then those that need all rows."""
     order: Order = AsGiven()
     """Order of the examples: `as_given`, `shuffled` or `sorted` by answer."""
 
@@ -63,28 +64,28 @@ class TableRows(Template):
 
 
 class HubRows(Template):
-    """A data set of the Hugging Face hub, in its cache or in a folder, through a template."""
+    """A data set of the Hugging Face hub, from its cache or from a folder, through a template."""
 
     type: Literal["hub"]
     id: str = Field(min_length=1)
-    """Such as `klue`; or a folder of data files or of `save_to_disk`, relative to the project
-    file, whose bytes are identity then. Labels that are numbers stay numbers."""
+    """Id such as `klue`, or a folder of data files or of `save_to_disk`, relative to the project
+    file; the bytes of a folder enter the key. Labels that are numbers stay numbers."""
     revision: str = "main"
     """Branch, tag or commit; name a commit to pin it."""
     config: str = ""
-    """Name of a part of the data set, such as `ynat`."""
+    """Configuration (subset) of the data set, such as `ynat`."""
     split: str = "train"
-    """Which split to read."""
+    """Split to read."""
 
 
 class Chats(Config):
-    """Lines of `{"messages": [...]}`, of any number of turns; the last one is the answer."""
+    """Lines of `{"messages": [...]}` with any number of turns; the last message is the answer."""
 
     type: Literal["chat"]
 
 
 class PromptCompletion(Config):
-    """Rows with the columns `prompt` and `completion`, as they are."""
+    """Rows with the columns `prompt` and `completion`, used unchanged."""
 
     type: Literal["prompt_completion"]
 
@@ -158,10 +159,10 @@ def open_hub(format: HubRows, project_folder: Path) -> Table:
     finally:
         if shown:
             datasets.enable_progress_bars()
-    # `rows.data` would be all that lies in the file, whatever was selected of it.
+    # `rows.data` would be the whole file, even where only some rows are selected.
     frame = pl.from_arrow(rows.with_format("arrow")[:])
     if not isinstance(frame, pl.DataFrame):
-        raise DataError(f"{format.id} is no table. Name another data set.")
+        raise DataError(f"{format.id} is not a table. Name another data set.")
     return table_from_frame(frame.lazy(), format.id)
 
 
@@ -185,8 +186,8 @@ def _from_template(table: Table, plan: Plan, project_folder: Path, source: str) 
     answers = frame.filter(pl.col(REASON).is_null())[ANSWER]
     if len(answers) > 1 and answers.n_unique() == 1 and any(s.type == "labels" for s in plan.steps):
         raise DataError(
-            f"all {len(answers)} rows of {source} that are left have one label, so there is "
-            "nothing to tell apart. Add rows with other labels, or correct the labels step."
+            f"all {len(answers)} remaining rows of {source} have the same label, so a model cannot "
+            "learn to choose. Add rows with other labels, or correct the labels step."
         )
     kept = order_rows(frame.filter(pl.col(REASON).is_null()), plan.order)
     gone = frame.filter(pl.col(REASON).is_not_null())
@@ -219,8 +220,8 @@ def _from_chats(table: Table, source: str) -> _ReadRows:
 
     if "messages" not in table.columns:
         raise DataError(
-            f"{source} has no column messages. There is: {', '.join(table.columns)}. Read it as "
-            "`{type: table}` with a prompt and a completion of these columns."
+            f"{source} has no column messages. The columns are: {', '.join(table.columns)}. Read "
+            "it as `{type: table}`, with a prompt and a completion made of these columns."
         )
     frame = table.frame.select(pl.col(*INTERNAL_COLUMNS, "messages")).collect(engine="streaming")
     rows = _ReadRows([], [])

@@ -17,11 +17,11 @@ _SENTENCE_END = re.compile(r"[.!?。](?=\s)|\n")
 
 
 class Squad(Config):
-    """SQuAD's JSON. A question that occurs twice becomes one example with every answer."""
+    """The JSON format of SQuAD. A repeated question becomes one example with all its answers."""
 
     type: Literal["squad"]
     unit: Literal["paragraph", "article"] = "paragraph"
-    """What `split` may hold out: single paragraphs, or only whole articles."""
+    """Unit that `split` holds out: single paragraphs, or whole articles."""
 
 
 class _Answer(BaseModel):

@@ -200,7 +200,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> Iterator[EncodedText]:
             if bos is not None and ids[:2].tolist() == [bos, bos]:
                 raise TrainingError(
                     "the chat template writes the beginning-of-text token twice. "
-                    "Take one of them out of chat_template.jinja."
+                    "Remove one of them from chat_template.jinja."
                 )
             added = int(adds_bos and ids[:1].tolist() != [bos])
             inside = (positions[ranges[row] : ranges[row + 1]] + (added - start)).tolist()

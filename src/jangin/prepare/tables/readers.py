@@ -177,7 +177,7 @@ def _json_lines(path: Path, settings: TableSettings, work: Path) -> Table:
         keys |= dict.fromkeys(value if isinstance(value, dict) else ())
     if not keys:
         raise DataError(
-            f"{path}:1: the first {SAMPLE_LINES:,} lines hold no JSON object. Write one object per "
+            f"{path}:1: the first {SAMPLE_LINES:,} lines have no JSON object. Write one object per "
             "line."
         )
     schema = dict.fromkeys(keys, pl.String)

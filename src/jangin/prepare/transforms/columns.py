@@ -340,7 +340,7 @@ def open_tokenizer(path: Path) -> "Callable[[Sequence[str]], list[list[tuple[int
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         raise SettingsError(
-            f"{path} holds no tokenizer.json. Set tokenizer to the folder of a model."
+            f"{path} has no tokenizer.json. Set tokenizer to the folder of a model."
         )
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()

@@ -137,7 +137,8 @@ class Extract(Config):
             ) from error
         if not groups.fields:
             raise SettingsError(
-                f"extract: pattern {self.pattern!r} has no group. Enclose the part in ( )."
+                f"extract: pattern {self.pattern!r} has no group. "
+                "Enclose the part to extract in ( )."
             )
         part = text.str.extract(self.pattern, 1)
         if self.missing == "set_aside":

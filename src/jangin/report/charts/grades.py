@@ -1,4 +1,4 @@
-"""Charts of graded labels and numbers: a confusion matrix, and guesses against the truth."""
+"""Charts of labels and numbers: confusion matrix, scatter plot of predicted over true values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ CELL = 30
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One answered number."""
+    """One point of the scatter plot."""
 
     truth: float
     guess: float
     band: Band
     label: str
-    """What the mark says under the pointer."""
+    """Text of the tooltip."""
 
 
 def confusion(
@@ -29,10 +29,10 @@ def confusion(
     counts: Sequence[Sequence[int]],
     words: tuple[str, str, str],
 ) -> str:
-    """Counts as shades, rows the truth, columns what was answered, the last one unparsable.
+    """Confusion matrix as SVG: one row per true label, one column per answer, unparsable ones last.
 
-    `words` name the rows, the columns, and the unparsable answers. Shades are shares of a row, so
-    that a rare label is as visible as a frequent one.
+    `words` name the rows, the columns and the unparsable answers. The shade of a cell is its share
+    of the row, so that a rare label is as visible as a frequent one.
     """
     true_word, given_word, unparsable_word = words
     svg = open_svg(name, title, description, CELL * len(labels) + 62)
@@ -75,9 +75,9 @@ def scatter(
     guesses: Sequence[Guess],
     words: tuple[str, str],
 ) -> str:
-    """Guesses over truths with the line on which both are equal; colour and shape say the band.
+    """Scatter plot as SVG: predicted over true values, with the diagonal where both are equal.
 
-    `words` name the two axes, truth and guess.
+    Colour and size of a dot show its band. `words` name the two axes, true and predicted.
     """
     top, height = 16, 320
     svg = open_svg(name, title, description, top + height + 40)

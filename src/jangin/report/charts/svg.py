@@ -1,7 +1,7 @@
-"""Charts as SVG text, drawn here so that a report needs no script and no network.
+"""Charts as SVG text, so that a report needs no script and no network.
 
-Horizontal places are percentages and sizes are pixels: a chart is as wide as its container and
-its letters keep their size, on a phone as on paper. Colours are classes of report.css.
+Horizontal positions are percentages, vertical positions and font sizes pixels: a chart is as wide
+as its container and its text keeps its size. Colours are classes of report.css.
 """
 
 import math
@@ -21,13 +21,13 @@ class Estimate:
 
     label: str
     text: str
-    """The figures in words, drawn at the right."""
+    """The figures as text, at the right."""
     value: float
     low: float
     high: float
     colour: int
     faint: bool = False
-    """Drawn paler: what the others are compared with."""
+    """True for what the others are compared with, which is drawn in a paler colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Whole numbers from `low` to `high`, both included, and how many values they hold."""
+    """One bin of a histogram: integers from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -51,25 +51,25 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One line in a box of the path: how many there are, how many were lost on the way here."""
+    """One line in a box of the data flow: a count, the share that was kept, and notes."""
 
     label: str
     count: str
     share_kept: float | None = None
-    """None where nothing could be lost, so that no bar is drawn."""
+    """None for no bar, where nothing can be dropped."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One stage of the path."""
+    """One stage of the data flow."""
 
     title: str
     flows: tuple[Flow, ...]
 
 
 def fit(text: str, columns: int = _LABEL_COLUMNS) -> str:
-    """Text cut to a width of so many Latin letters; an East Asian one counts as two."""
+    """Text truncated to a width in columns; an East Asian wide character has two."""
     clean = _clean(text)
     widths = [2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in clean]
     if sum(widths) <= columns:
@@ -84,7 +84,7 @@ def fit(text: str, columns: int = _LABEL_COLUMNS) -> str:
 def forest(
     name: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Estimate]]]
 ) -> str:
-    """Bars with whiskers on one axis from 0 to 100 %, under a heading for each group."""
+    """Forest plot: bars with intervals on one axis from 0 to 100 %, and a heading per group."""
     rows = sum(len(estimates) for _, estimates in groups)
     bottom = 26 * len(groups) + 38 * rows + 4
     svg = open_svg(name, title, description, bottom + 20)
@@ -117,7 +117,7 @@ def _bar(svg: ET.Element, estimate: Estimate, y: int) -> None:
 
 
 def bins_of(values: Sequence[int], most: int = _MOST_BINS) -> list[Bin]:
-    """At most `most` bins of one width; the last one takes a long tail too. Counts sum to n."""
+    """At most `most` bins of equal width; the last one also takes a long tail."""
     if not values:
         return []
     ordered = sorted(values)
@@ -137,7 +137,7 @@ def bins_of(values: Sequence[int], most: int = _MOST_BINS) -> list[Bin]:
 def histogram(
     name: str, title: str, description: str, values: Sequence[int], colour: int = 0
 ) -> str:
-    """How often each length occurs."""
+    """Histogram of integers."""
     bins = bins_of(values)
     svg = open_svg(name, title, description, 130)
     most = max((bin_.count for bin_ in bins), default=1)
@@ -168,7 +168,7 @@ def histogram(
 def bars(
     name: str, title: str, description: str, counts: Sequence[tuple[str, int]], colour: int = 0
 ) -> str:
-    """How often each label occurs, one bar under the other."""
+    """Horizontal bar chart of (label, count), in the order given."""
     svg = open_svg(name, title, description, 24 * len(counts) + 4)
     most = max((count for _, count in counts), default=1) or 1
     group = add(svg, "g", f"s{colour % 6}")
@@ -182,7 +182,7 @@ def bars(
 
 
 def curves(name: str, title: str, description: str, lines: Sequence[Line], x_label: str) -> str:
-    """Curves over a common axis, y from 0, with a legend above them."""
+    """Line chart with a legend above it; both axes start at 0."""
     top, height = 20 * len(lines) + 12, 200
     svg = open_svg(name, title, description, top + height + 36)
     x_most = max((x for line in lines for x, _ in line.points), default=1) or 1
@@ -219,13 +219,18 @@ def curves(name: str, title: str, description: str, lines: Sequence[Line], x_lab
 
 
 def box(name: str, box: Box, *, arrow: bool) -> str:
-    """One stage of the path, with an arrow from the stage above: a picture that paper can part."""
+    """One stage of the data flow, with an arrow from the stage above.
+
+    Each stage is a picture of its own, so that a printed page can break between them.
+    """
     labelled = any(flow.label for flow in box.flows)
     heights = [22 + 14 * (f.share_kept is not None) + 18 * len(f.notes) for f in box.flows]
     top = 20 if arrow else 1
     height = (24 if labelled else 2) + 8 + sum(heights)
-    told = "; ".join(", ".join(filter(None, (f.label, f.count, *f.notes))) for f in box.flows)
-    svg = open_svg(name, box.title, told, top + height + 1)
+    description = "; ".join(
+        ", ".join(filter(None, (f.label, f.count, *f.notes))) for f in box.flows
+    )
+    svg = open_svg(name, box.title, description, top + height + 1)
     _hatch(svg, f"{name}-hatch")
     if arrow:
         add(svg, "path", "arrow", d="M18 2v13m-5-5l5 6l5-6")
@@ -238,7 +243,7 @@ def box(name: str, box: Box, *, arrow: bool) -> str:
 
 
 def _hatch(svg: ET.Element, name: str) -> None:
-    """Stripes, which black-and-white paper shows too."""
+    """Add a striped pattern, which is also visible in black and white."""
     pattern = add(
         add(svg, "defs", ""), "pattern", "", id=name, width="5", height="5",
         patternUnits="userSpaceOnUse", patternTransform="rotate(45)",
@@ -247,7 +252,7 @@ def _hatch(svg: ET.Element, name: str) -> None:
 
 
 def _flow(svg: ET.Element, flow: Flow, y: int, hatch: str) -> int:
-    """Draw one line of a box at `y`; returns where the next one goes."""
+    """Draw one line of a box at `y`; returns the `y` of the next one."""
     write_text(svg, fit(flow.label), "12", y + 17, "start", "label")
     write_text(svg, flow.count, "100%", y + 17, "end", "count", dx="-12")
     y += 22
@@ -263,7 +268,7 @@ def _flow(svg: ET.Element, flow: Flow, y: int, hatch: str) -> int:
 
 
 def open_svg(name: str, title: str, description: str, height: int) -> ET.Element:
-    """An empty picture with a title and a description for those who cannot see it."""
+    """An empty SVG element with a title and a description for screen readers."""
     svg = ET.Element("svg", {"class": "chart", "role": "img", "width": "100%"})
     svg.attrib |= {"height": str(height), "xmlns": NAMESPACE, "aria-labelledby": f"{name}-t"}
     svg.attrib["aria-describedby"] = f"{name}-d"
@@ -273,30 +278,30 @@ def open_svg(name: str, title: str, description: str, height: int) -> ET.Element
 
 
 def add(parent: ET.Element, tag: str, style: str, **attributes: str) -> ET.Element:
-    """A new element inside another one."""
+    """Append a new element to `parent` and return it."""
     return ET.SubElement(parent, tag, {"class": style, **attributes} if style else attributes)
 
 
 def write_text(
     parent: ET.Element, text: str, x: str, y: float, anchor: str, style: str, **attributes: str
 ) -> None:
-    """One line of text at a place."""
+    """Append one line of text at (x, y)."""
     attributes |= {"x": x, "y": f"{y:g}", "text-anchor": anchor}
     add(parent, "text", style, **attributes).text = _clean(text)
 
 
 def _clean(text: str) -> str:
-    """Text without control characters and lone surrogates, which XML cannot hold."""
+    """Text without control characters and lone surrogates, which are not allowed in XML."""
     return "".join(c for c in text if unicodedata.category(c)[0] != "C")
 
 
 def svg_text(svg: ET.Element) -> str:
-    """The picture as SVG."""
+    """The element as SVG text."""
     return ET.tostring(svg, encoding="unicode")
 
 
 def anchor(percent: float) -> str:
-    """Labels at the edges stay inside the picture."""
+    """The `text-anchor` of a label at this position, so that no label is cut off."""
     return "start" if percent <= 0 else "end" if percent >= 100 else "middle"
 
 
@@ -305,7 +310,7 @@ def _percent(share: float) -> str:
 
 
 def nice(step: float) -> float:
-    """The next of 1, 2, 2.5 and 5 times a power of ten."""
+    """`step` rounded up to 1, 2, 2.5 or 5 times a power of ten."""
     if step <= 0:
         return 0.25
     power = 10.0 ** math.floor(math.log10(step))

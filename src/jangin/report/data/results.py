@@ -1,4 +1,4 @@
-"""The result table of a project: every variant and system on every evidence set, side by side."""
+"""Results of a project: one row per variant, system and test set, and comparisons of variants."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,15 @@ from jangin.evaluation.systems.table import is_trained, uses_language_model
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 
 SIGNIFICANT = 0.05
+"""p below which a difference is called significant."""
+
+SHARED = "(any)"
+"""Variant of a result row that all variants share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """The tuned models of two variants on the same questions."""
+    """Paired comparison of the tuned models of two variants on one test set."""
 
     evidence_set: TestSet
     variant_a: str
@@ -28,7 +32,7 @@ class Versus:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Rows for the table, comparisons of variants, and what they mean in sentences."""
+    """Rows of the result table, comparisons of variants, and sentences that sum them up."""
 
     rows: list[dict[str, Any]]
     versus: list[Versus]
@@ -36,9 +40,9 @@ class Results:
 
 
 def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
-    """Results of `made[variant][stage]`, evidence set by evidence set.
+    """Results of `artifacts[variant][stage]`, sorted by test set.
 
-    What several variants share, such as a base model or a baseline, is one row.
+    A system with the same figures in several variants, such as a baseline, has one row.
     """
     evaluations = {
         name: stages["evaluate"] for name, stages in artifacts.items() if "evaluate" in stages
@@ -65,8 +69,8 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
                 shared[same] = (row, [variant])
             rows.append(row)
     for row, variants in shared.values():
-        everybody = len(variants) == len(evaluations) > 1
-        row["variant"] = "(any)" if everybody else ", ".join(variants)
+        all_variants = len(variants) == len(evaluations) > 1
+        row["variant"] = SHARED if all_variants else ", ".join(variants)
     order = {name: index for index, name in enumerate(get_args(TestSet))}
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_variants(evaluations)
@@ -82,27 +86,27 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
 
 
 def _judges(evaluations: Mapping[str, Artifact]) -> list[str]:
-    """Who won before a judge, and that a judge is no stranger to a contestant."""
+    """Wins, losses and ties before each judge; a note where a judge is related to a contestant."""
     lines = []
     for artifact in evaluations.values():
         path = artifact.path / "pairwise.parquet"
         for row in read_table(path, PairwiseResult) if path.exists() else ():
             name = row.evidence_set.replace("_", " ")
             lines.append(
-                f"{name}: {row.a} against {row.b} before {row.judge}: {row.wins} won, {row.losses} "
-                f"lost, {row.ties} ties of {row.n}."
+                f"{name}: {row.a} against {row.b}, judged by {row.judge}: {row.wins} wins, "
+                f"{row.losses} losses, {row.ties} ties of {row.n}."
             )
             if (kin := relation_warning(row)) and row.self_preference is not None:
                 kin += (
-                    f" Win rate of {row.kin} before it {100 * (row.own_win_rate or 0):.0f} %, "
-                    f"before unrelated judges {100 * (row.others_win_rate or 0):.0f} %."
+                    f" Its win rate for {row.kin} is {100 * (row.own_win_rate or 0):.0f} %, that "
+                    f"of unrelated judges {100 * (row.others_win_rate or 0):.0f} %."
                 )
             lines += [f"{name}: {kin}"] if kin else []
     return list(dict.fromkeys(lines))
 
 
 def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
-    """The tuned models of every two variants, where they answered the same questions."""
+    """Comparisons of the tuned models of every two variants that answered the same questions."""
     tuned = {
         variant: [
             prediction
@@ -129,7 +133,7 @@ def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
 def _same_questions(
     a: Sequence[Prediction], b: Sequence[Prediction], name: TestSet, measure: str
 ) -> Comparison | None:
-    """None where the variants were asked different questions, so that nothing can be said."""
+    """The paired comparison; None where the variants answered different questions."""
     rows_a = [p for p in a if p.evidence_set == name]
     rows_b = [p for p in b if p.evidence_set == name]
     if not rows_a or not rows_b:
@@ -141,22 +145,17 @@ def _same_questions(
 
 
 def sentence(pair: Versus) -> str:
-    """What a comparison of two variants means, in words."""
+    """A comparison of two variants as one sentence, with shares and p."""
     comparison = pair.comparison
-    name = pair.evidence_set.replace("_", " ")
+    name = f"{pair.evidence_set.replace('_', ' ')} ({comparison.n} questions)"
     better, other = pair.variant_b, pair.variant_a
     share_better, share_other = comparison.right_b, comparison.right_a
     if comparison.right_a > comparison.right_b:
         better, other, share_better, share_other = other, better, share_other, share_better
-    shares = f"{100 * share_better:.0f} % against {100 * share_other:.0f} % of {comparison.n}"
     if comparison.right_a == comparison.right_b:
-        return (
-            f"{name}: {better} and {other} both {100 * comparison.right_a:.0f} % of {comparison.n}."
-        )
-    if comparison.p_value >= SIGNIFICANT:
-        return (
-            f"{name}: {better} {shares} for {other}: could be chance (McNemar p = "
-            f"{comparison.p_value:.2g})."
-        )
+        return f"{name}: {better} and {other} both {100 * comparison.right_a:.0f} % right."
+    shares = f"{better} {100 * share_better:.0f} % right, {other} {100 * share_other:.0f} %"
+    significant = comparison.p_value < SIGNIFICANT
+    verdict = "is statistically significant" if significant else "could be due to chance"
     p_text = "p < 0.0001" if comparison.p_value < 0.0001 else f"p = {comparison.p_value:.2g}"
-    return f"{name}: {better} {shares} for {other}: better, and not by chance (McNemar {p_text})."
+    return f"{name}: {shares}; the difference {verdict} (McNemar {p_text})."

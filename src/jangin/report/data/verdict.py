@@ -1,4 +1,4 @@
-"""The result of a project in one sentence that a reader without statistics understands."""
+"""The verdict: the result of a project in one sentence for readers without statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from jangin.evaluation.results import Comparison
 from jangin.evaluation.systems.table import uses_language_model
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.report.data.artifacts import rows_of
-from jangin.report.data.results import SIGNIFICANT, Results
+from jangin.report.data.results import SHARED, SIGNIFICANT, Results
 from jangin.report.i18n.translate import Words, p_text
 
 HEADLINE: tuple[TestSet, ...] = (
@@ -18,23 +18,23 @@ HEADLINE: tuple[TestSet, ...] = (
     "unseen_sections",
     "seen_questions",
 )
-"""The evidence that the verdict speaks about: the first of these that was asked."""
-
-SHARED = "(any)"
-"""What the result table puts where several variants share a row."""
+"""Test sets in order of preference: the verdict is about the first that was evaluated."""
 
 FEW = 20
-"""Below so many questions only a difference of more than 30 points could show at all."""
+"""Number of questions below which only differences above 30 points can be significant."""
 
 RELEVANT = 0.1
-"""A difference of shares that matters; a test set that could not show it proves no equality."""
+"""Difference of shares that matters in practice.
+
+A test set that cannot detect it is too small to show that two systems are equally good.
+"""
 
 Tone = Literal["good", "unsure", "bad", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A sentence, what follows from it, and whether it is good news."""
+    """The sentence, further sentences, and the tone that sets the colour."""
 
     tone: Tone
     text: str
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Verdict:
-    """The verdict over all variants that were evaluated; a leak goes before every figure."""
+    """The verdict over all evaluated variants; leaked test questions take precedence."""
     if not evaluations:
         return Verdict("none", words("no_evaluation"))
     leak = _leak(evaluations, words)
@@ -74,9 +74,9 @@ def _beside_baselines(
     comparisons: Sequence[Comparison],
     words: Words,
 ) -> Verdict:
-    """The same, beside the best predictor that needs no language model.
+    """The verdict with a sentence on the best system that uses no language model.
 
-    Where the tuned model is not shown to be better than that one, it is no good news.
+    The tone `good` becomes `unsure` unless the tuned model is significantly better than it.
     """
     simple = [row for row in rows if not uses_language_model(row["system"])]
     if not simple:
@@ -100,7 +100,7 @@ def _beside_baselines(
 
 
 def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:
-    """The sentence that the paired test of the best baseline and the tuned model allows."""
+    """Key of the sentence that the paired test of baseline and tuned model supports."""
     if pair is None:
         return "baseline_unpaired"
     ahead = best["right"] >= tuned["right"]
@@ -114,7 +114,7 @@ def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison 
 
 
 def _paired(comparisons: Sequence[Comparison], evidence_set: str, system: str) -> Comparison | None:
-    """That system and the tuned one on the same questions, whichever was asked first."""
+    """The comparison of a system with the tuned one, in either order; None if there is none."""
     return next(
         (
             row
@@ -126,7 +126,7 @@ def _paired(comparisons: Sequence[Comparison], evidence_set: str, system: str) -
 
 
 def leaked_sets(evaluation: Artifact) -> dict[str, float]:
-    """{evidence set: share that copies training questions} where that is over the limit."""
+    """{test set: share of copied training questions}, for the sets above the limit."""
     limit = float(evaluation.manifest.config.get("max_leakage", 0))
     shares = evaluation.manifest.summary.get("leakage", {})
     return {name: share for name, share in shares.items() if share > limit}
@@ -155,7 +155,7 @@ def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Verdict | None:
 def _one_variant(
     row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
 ) -> Verdict:
-    """The tuned model against the base it came from."""
+    """Verdict on one tuned model, compared with its base model."""
     base = _base_of(row, rows)
     p_value = row.get("p_value")
     if base is None or p_value is None:
@@ -174,7 +174,7 @@ def _variants(
     results: Results,
     words: Words,
 ) -> Verdict:
-    """The best variant against the next best."""
+    """Verdict on several variants: the best compared with the second best."""
     best, other = tuned[:2]
     equal = best["right"] == other["right"]
     text = _sentence("same_share" if equal else "two_variants", words, best, other)
@@ -211,7 +211,7 @@ def _variants(
 def _base_of(
     tuned: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    """The row of the base model that a variant started from; variants may share one row."""
+    """The row of the base model of a variant, which several variants may share."""
     return next(
         (
             row

@@ -119,7 +119,7 @@ def _named(subject: str, names: Mapping[str, str]) -> str:
 
 
 def _subject_names(artifacts: Artifacts) -> dict[str, str]:
-    """{id of a chunk, query or example: its place in the document, or its question}."""
+    """{id of a chunk, query or example: its position in the document, or its question}."""
     names = {}
     for group in groups_with(artifacts, "chunks.parquet"):
         for chunk in rows_of(group.artifact, "chunks", Chunk):

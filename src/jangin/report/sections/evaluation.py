@@ -1,4 +1,4 @@
-"""What the report says of an evaluation beyond shares: labels, numbers, parts, judges, losses."""
+"""Evaluation in detail: per label, numeric errors, slices, judges, forgetting, changed answers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,14 @@ POINTS_OF_RUNNING_MEAN = 40
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A question that one system got right and the other wrong."""
+    """A question that exactly one of two systems answered correctly."""
 
     question: str
     gold: str
     first: str
-    """What the first system said."""
+    """Answer of the first system."""
     second: str
+    """Answer of the second system."""
     source: str
     page: int
     section: str
@@ -46,13 +47,13 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another system beside the one that the report is about, on the same questions."""
+    """Paired comparison of another system with the system that the report is about."""
 
     system: str
     comparison: Comparison
-    """`a` is the other system, `b` the one that the report is about."""
+    """`a` is the other system, `b` the system that the report is about."""
     p_holm: float
-    """McNemar's p, corrected for all rivals."""
+    """Exact McNemar p, corrected by Holm over all rivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +64,30 @@ class Evaluated:
     labels: list[LabelResult]
     numbers: list[NumberResult]
     same: list[tuple[str, str]]
-    """(system, variants under which it stands already): its figures there are the very same."""
+    """(system, variants that already show the same figures of it)."""
     confusions: list[tuple[str, str]]
     """(system, SVG)."""
     scatters: list[tuple[str, str]]
     running: str
     """SVG of the running mean error; empty without numbers."""
     rivals: list[Rival]
-    """Everything else that was asked, against `second`, on the headline evidence."""
+    """Every other system compared with `second`, on the headline test set."""
     slices: list[Slice]
     pairwise: list[PairwiseResult]
     forgetting: list[ForgettingResult]
     first: str
     second: str
-    """The systems of the two lists below."""
-    won: list[Changed]
-    """Right only for the second system."""
+    """First of the two systems that `gained` and `lost` compare."""
+    gained: list[Changed]
+    """Questions that only the second system answered correctly; at most `MOST_CHANGED`."""
     lost: list[Changed]
-    won_count: int
+    """Questions that only the first system answered correctly; at most `MOST_CHANGED`."""
+    gained_count: int
     lost_count: int
 
 
 def evaluations(artifacts: Artifacts, words: Words) -> list[Evaluated]:
-    """Every different evaluation, with its charts drawn; what repeats itself stands once."""
+    """Every distinct evaluation, with its charts; repeated figures are shown once."""
     seen: dict[str, str] = {}
     return [
         _evaluated(index, group, words, seen)
@@ -94,7 +96,7 @@ def evaluations(artifacts: Artifacts, words: Words) -> list[Evaluated]:
 
 
 def candidates(artifacts: Artifacts) -> list[tuple[tuple[str, ...], list[Candidate]]]:
-    """Tables of base models that were tried, with the variants that share them."""
+    """(variants, candidates) of every table of base models that the stage `select` compared."""
     return [
         (group.variants, rows_of(group.artifact, "candidates", Candidate))
         for group in groups_with(artifacts, "candidates.parquet")
@@ -111,7 +113,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
     numbers = rows_of(artifact, "number_results", NumberResult)
     shown = _shown_systems(mine)
     first, second = (shown[0], shown[-1]) if shown else ("", "")
-    won, lost = _changes(mine, first, second)
+    gained, lost = _changes(mine, first, second)
     drawn = _drawn_systems(shown, [*labels, *numbers], headline)
     graded = [r for r in numbers if r.evidence_set == headline and r.system in drawn]
     bands = _bands(artifact)
@@ -144,9 +146,9 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
         forgetting=rows_of(artifact, "forgetting", ForgettingResult),
         first=first,
         second=second,
-        won=won[:MOST_CHANGED],
+        gained=gained[:MOST_CHANGED],
         lost=lost[:MOST_CHANGED],
-        won_count=len(won),
+        gained_count=len(gained),
         lost_count=len(lost),
     )
 
@@ -154,10 +156,10 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
 def _repeated(
     rows: Sequence[LabelResult | NumberResult], variants: str, seen: dict[str, str]
 ) -> dict[str, str]:
-    """{system: variants} whose figures all stand under those variants; notes the rest in `seen`.
+    """{system: variants} of systems whose figures those variants already show; updates `seen`.
 
-    Such are baselines and an untouched base on one test set. What was tuned never is: that two
-    tunings came out the same is worth seeing.
+    These are baselines and base models on the same test set. Trained systems are never left out:
+    two trainings with the same figures are worth showing.
     """
     repeated = {}
     for system in dict.fromkeys(row.system for row in rows):
@@ -169,7 +171,7 @@ def _repeated(
 
 
 def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
-    """The base, or whatever was asked first, and the tuned one, or whatever was asked last."""
+    """The base (otherwise the first system) and the tuned system (otherwise the last)."""
     systems = list(dict.fromkeys(p.system for p in predictions))
     first = "base" if "base" in systems else systems[0] if systems else ""
     last = "tuned" if "tuned" in systems else systems[-1] if systems else ""
@@ -179,7 +181,7 @@ def _shown_systems(predictions: Sequence[Prediction]) -> list[str]:
 def _drawn_systems(
     shown: Sequence[str], rows: Sequence[LabelResult | NumberResult], headline: str
 ) -> list[str]:
-    """Those shown and the best other one, if at least half of their answers could be read."""
+    """The shown systems and the best other one, without those with over half unparsable answers."""
     readable = [r for r in rows if r.evidence_set == headline and 2 * r.unparsable <= r.n]
     others = [row for row in readable if row.system not in shown]
     best = max(others, key=_grade, default=None)
@@ -192,7 +194,7 @@ def _grade(row: LabelResult | NumberResult) -> float:
 
 
 def _rivals(predictions: Sequence[Prediction], system: str, measure: str) -> list[Rival]:
-    """Nothing with fewer than three systems: the table of results says it already."""
+    """One comparison per other system; none for two systems, which the result table covers."""
     answers: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         answers.setdefault(prediction.system, []).append(prediction)
@@ -209,8 +211,9 @@ def _rivals(predictions: Sequence[Prediction], system: str, measure: str) -> lis
 def _changes(
     predictions: Sequence[Prediction], first: str, second: str
 ) -> tuple[list[Changed], list[Changed]]:
+    """(questions that only `second` answered correctly, questions that only `first` did)."""
     before = {p.example_id: p for p in predictions if p.system == first}
-    won: list[Changed] = []
+    gained: list[Changed] = []
     lost: list[Changed] = []
     for after in predictions:
         if after.system != second or first == second:
@@ -226,17 +229,17 @@ def _changes(
                 page=after.page,
                 section=after.section,
             )
-            (won if after.right else lost).append(changed)
-    return won, lost
+            (gained if after.right else lost).append(changed)
+    return gained, lost
 
 
 def _largest(slices: Sequence[Slice]) -> list[Slice]:
-    """The largest parts of each dimension, dimension by dimension."""
+    """The `MOST_SLICES` largest slices of each dimension."""
     kept: list[Slice] = []
     for dimension in dict.fromkeys(s.dimension for s in slices):
         part = [s for s in slices if s.dimension == dimension]
         largest = sorted(part, key=lambda s: -s.n)[:MOST_SLICES]
-        if dimension == "label":  # in their order, as far as their names tell it: 1 to 5 stars
+        if dimension == "label":  # ordinal labels such as 1 to 5 stars
             largest.sort(key=lambda s: s.value)
         elif dimension == "length":
             largest.sort(key=lambda s: _length(s.value))
@@ -245,7 +248,7 @@ def _largest(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _length(part: str) -> tuple[int, bool]:
-    """Order of `≤ 45`, `46–59` and `> 59`."""
+    """Sort key of `≤ 45`, `46–59` and `> 59`."""
     return int(re.findall(r"\d+", part)[0]), part.startswith(">")
 
 
@@ -284,7 +287,7 @@ def _scatter(
 def _running(
     name: str, predictions: Sequence[Prediction], systems: Sequence[str], words: Words
 ) -> str:
-    """Mean error after each question, with its 95 % interval dashed, to see where it settles."""
+    """Chart of the mean error over the first n questions, with its 95 % interval dashed."""
     lines = []
     for colour, system in enumerate(systems):
         errors = [p.score for p in predictions if p.system == system and p.score is not None]

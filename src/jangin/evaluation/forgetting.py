@@ -1,4 +1,4 @@
-"""What a model lost by tuning: perplexity and right answers on general material, before and after.
+"""Forgetting: perplexity and accuracy on general data, before and after tuning.
 
 The file is JSON Lines: a row with `text` is read for perplexity, a row with `question` and
 `answer` is asked.
@@ -22,7 +22,7 @@ from jangin.text.normalize import nfc
 
 
 class NoForgetting(Config):
-    """Do not look."""
+    """No check for forgetting."""
 
     type: Literal["none"] = "none"
 
@@ -34,7 +34,7 @@ class GeneralSet(Config):
     path: Runtime[Path]
     """JSON Lines with `text`, or with `question` and `answer`."""
     max_tokens: int = Field(default=1024, ge=16)
-    """Longer texts are cut to so many tokens."""
+    """Longer texts are truncated to this number of tokens."""
 
 
 Forgetting = Annotated[NoForgetting | GeneralSet, Field(discriminator="type")]
@@ -56,7 +56,7 @@ class ForgettingResult(Record):
     log_loss_change_high: float | None
     questions: int
     right: float | None
-    """Share of questions whose gold answer stands in the answer, with Wilson's interval."""
+    """Share of questions whose gold answer occurs in the answer, with Wilson's interval."""
     right_low: float | None
     right_high: float | None
     p_value: float | None
@@ -140,8 +140,8 @@ def forgetting_result(
         for (loss, count), (base, base_count) in zip(losses, base_losses, strict=True)
         if count and base_count
     ]
-    places = [str(place) for place in range(len(changes))]
-    change = bootstrap_mean(changes, places, seed=seed) if changes else None
+    clusters = [str(index) for index in range(len(changes))]
+    change = bootstrap_mean(changes, clusters, seed=seed) if changes else None
     share = wilson_interval(sum(right), len(right)) if right else None
     only = sum(r and not b for r, b in zip(right, base_right, strict=True))
     only_base = sum(b and not r for r, b in zip(right, base_right, strict=True))

@@ -1,9 +1,9 @@
-"""Stage `select`: which of several base models to start from, on the project's own questions.
+"""Stage `select`: choose a base model by likelihood on the project's own questions.
 
 Every candidate reads the same probe questions with their gold answers and answers them greedily.
 They are ranked by likelihood per character of the gold answer, which does not depend on the
-tokenizer and can tell models apart that answer nothing right yet. Whoever cannot be told from the
-best by a paired permutation test is said to tie with it.
+tokenizer and separates models that answer nothing right yet. A candidate that a paired permutation
+test does not separate from the best ties with it.
 
 The probe is made of training and validation questions, never of what is held out for evaluation:
 a model chosen on the test set has seen the test set.
@@ -34,26 +34,26 @@ from jangin.models.shape import ModelShape, context_length
 
 JOURNAL = "candidates"
 TIED = 0.05
-"""p from which a candidate cannot be told from the best."""
+"""p value from which a candidate ties with the best."""
 FERTILITY_CHARACTERS = 200_000
 """Characters of the project's text on which tokenizers are measured."""
 
 
 class SelectConfig(StageConfig):
-    """Which base models are tried, and on how many questions."""
+    """The candidates and the probe questions."""
 
     candidates: tuple[Base, ...] = Field(min_length=2)
     """`starter`, `hub` or `local`, as under catalog."""
     limit: int = Field(default=200, ge=1)
-    """At most so many probe questions."""
+    """Maximum number of probe questions."""
     task: AnyTask = DEFAULT_TASK
-    """What kind of answer is asked for, and how it is graded."""
+    """Kind of answer, and how it is graded."""
     max_new_tokens: int = Field(default=48, ge=1)
-    """Longest answer, in tokens of each model."""
+    """Maximum length of an answer, in tokens of each model."""
     seed: int = Field(default=0, ge=0)
-    """Draws the probe questions and the bootstrap."""
+    """Seed of the probe questions and the bootstrap."""
     batch_size: Runtime[int] = Field(default=16, ge=1)
-    """Questions answered at once."""
+    """Number of questions answered in one batch."""
 
 
 class Candidate(Record):
@@ -67,7 +67,7 @@ class Candidate(Record):
     """From 1, by likelihood."""
     chosen: bool = False
     tied: bool = False
-    """True where it cannot be told from the best."""
+    """True if not significantly different from the best."""
     p_value: float | None = None
     """Paired permutation test of the likelihoods against the best, two-sided; None for itself."""
     n: int
@@ -92,7 +92,7 @@ class Candidate(Record):
 
 
 class Probed(Record):
-    """What a candidate did, kept until all are done."""
+    """Measurements of one candidate, in the journal until all are done."""
 
     candidate: Candidate
     nats: tuple[float, ...]
@@ -113,8 +113,8 @@ def select(context: StageContext[SelectConfig]) -> None:
     config, notify = context.config, context.services.progress.message
     probe = _probe(context)
     done = {row.candidate.name: row for row in context.done(JOURNAL, Probed)}
-    for place, base in enumerate(context.track(config.candidates, "try base models")):
-        folder = _place(context, place, base)
+    for index, base in enumerate(context.track(config.candidates, "try base models")):
+        folder = _place_candidate(context, index, base)
         if name_of(base) in done:
             continue
         row = _try(context, base, folder, probe)
@@ -155,11 +155,11 @@ def rank(
     order = sorted(range(len(candidates)), key=lambda i: candidates[i].nats_per_character)
     best = order[0]
     ranked = []
-    for place, i in enumerate(order, start=1):
+    for position, i in enumerate(order, start=1):
         differences = [a - b for a, b in zip(nats[i], nats[best], strict=True)]
         p_value = None if i == best else permutation_p(differences, families, seed=seed)
         update = {
-            "rank": place,
+            "rank": position,
             "chosen": i == best,
             "tied": p_value is not None and p_value >= TIED,
             "p_value": p_value,
@@ -188,9 +188,9 @@ def _probe(context: StageContext[SelectConfig]) -> _Probe:
     return _Probe(drawn[: context.config.limit], "\n".join(texts)[:FERTILITY_CHARACTERS])
 
 
-def _place(context: StageContext[SelectConfig], place: int, base: Any) -> Path:
+def _place_candidate(context: StageContext[SelectConfig], index: int, base: Any) -> Path:
     """The candidate's folder in the workspace, laid out like an artifact of `catalog`."""
-    folder = context.workspace / "candidates" / str(place)
+    folder = context.workspace / "candidates" / str(index)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runtime").mkdir(parents=True)
     texts: list[str] = []
@@ -236,7 +236,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
     )
     share = wilson_interval(right, len(answers))
     mean = bootstrap_mean(nats, [e.family for e in probe.examples], seed=config.seed)
-    place, _ = locate(folder)
+    weights, _ = locate(folder)
     summary: Mapping[str, Any] = _reference(folder)
     candidate = Candidate(
         name=name_of(base),
@@ -253,7 +253,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
         parameters=sum(weight.numel() for weight in model.parameters()),
         context_length=context_length(model.config) or 0,
         vocabulary=int(model.config.vocab_size),
-        licence=license_of(Path(place)),
+        licence=license_of(Path(weights)),
         lora_memory_bytes=_lora_bytes(folder / "model" / "config.json"),
     )
     tokens = sum(len(answer.token_ids) for answer in answers)
@@ -280,8 +280,8 @@ def _reference(folder: Path) -> Mapping[str, Any]:
     from jangin.models.loading import REFERENCE
 
     path = folder / "model" / REFERENCE
-    found: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
+    reference: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return reference
 
 
 def _lora_bytes(config: Path) -> int | None:
@@ -292,9 +292,9 @@ def _lora_bytes(config: Path) -> int | None:
     return predict(shape, Training(method="lora", tokens=1024, precision="bf16")).peak
 
 
-def _keep(context: StageContext[SelectConfig], place: int) -> None:
+def _keep(context: StageContext[SelectConfig], index: int) -> None:
     """The chosen candidate becomes the base; the others go."""
-    chosen = context.workspace / "candidates" / str(place)
+    chosen = context.workspace / "candidates" / str(index)
     shutil.rmtree(context.workspace / "model", ignore_errors=True)
     (chosen / "model").rename(context.workspace / "model")
     location = chosen / "runtime" / "location.json"
@@ -314,9 +314,9 @@ def _note_speed(context: StageContext[SelectConfig], probed: Sequence[Probed]) -
 def _sources(config: SelectConfig, folder: Path) -> Mapping[str, Path]:
     """Files of local candidates, whose bytes bear identity."""
     return {
-        f"{place}/{name}": path
-        for place, base in enumerate(config.candidates)
-        for name, path in sources_of(base, folder, f"select: candidates: {place}").items()
+        f"{index}/{name}": path
+        for index, base in enumerate(config.candidates)
+        for name, path in sources_of(base, folder, f"select: candidates: {index}").items()
     }
 
 

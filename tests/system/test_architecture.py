@@ -54,6 +54,13 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ENTRIES, MAX_DEPTH = 600, 60, 15, 2
 LONG_FILES: dict[str, str] = {}
 """{module: the one idea that needs more lines}; it may only shrink."""
 DEEP_FOLDERS = {f"{PACKAGE}.training.kernels.numba"}
+VAGUE = {"found", "made", "place", "asked"}
+STORED_FIELDS = {
+    ("jangin.core.records", "place"),
+    ("jangin.documents.search", "found"),
+    ("jangin.examples.read", "place"),
+}
+"""Fields of records: columns of artifacts, which keep their names."""
 NOT_COUNTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
 
 FILES = {
@@ -157,6 +164,27 @@ def prints(name, source):
         f"{name}:{node.lineno} prints"
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+
+
+def bound_names(source):
+    """(name, line) of everything that a text gives a name to."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+
+
+def vague_names(name, source):
+    return [
+        f"{name}:{line} calls something `{word}`: say what it is (matches, row, index, path, ...)"
+        for word, line in bound_names(source)
+        if word in VAGUE and (name, word) not in STORED_FIELDS
     ]
 
 
@@ -270,6 +298,7 @@ CHECKS = (
     long_functions,
     missing_docstrings,
     prints,
+    vague_names,
 )
 KEYS = {section: ProjectFile.model_fields[section].annotation.model_fields for section in SECTIONS}
 
@@ -395,6 +424,12 @@ BREACHES = (
     (long_functions, "jangin.core.a", "class A:\n  async def f():\n" + "    x\n" * 60),
     (missing_docstrings, "jangin.core.a", "x = 1\n'not a docstring'"),
     (prints, "jangin.core.a", "def f():\n    print('hello')"),
+    (vague_names, "jangin.core.a", "found = 1"),
+    (vague_names, "jangin.core.a", "def f(asked): ..."),
+    (vague_names, "jangin.core.a", "class A:\n    place: int"),
+    (vague_names, "jangin.core.a", "for made, row in rows: ..."),
+    (vague_names, "jangin.core.a", "def place(): ..."),
+    (vague_names, "jangin.core.a", "self.found = 1"),
 )  # fmt: skip
 KEPT = (
     (upward_imports, "jangin.models.a", "from jangin.core.records import Message\nimport json"),
@@ -411,6 +446,8 @@ KEPT = (
     (long_functions, "jangin.core.a", "def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
     (missing_docstrings, "jangin.core.a", '"""What."""'),
     (prints, "jangin.core.a", "console.print('hello')"),
+    (vague_names, "jangin.core.a", "matches = record.found"),
+    (vague_names, "jangin.core.records", "class Unread:\n    place: int"),
 )
 
 

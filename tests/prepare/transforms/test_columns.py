@@ -1,3 +1,4 @@
+import re
 import sys
 import unicodedata
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import RAW, REASON, ROW
 from jangin.prepare.transforms.balance import Balance
-from jangin.prepare.transforms.cleaning import COMPOSED, odd, tidy, tidy_text
+from jangin.prepare.transforms.cleaning import COMPOSED, INVISIBLE, odd, tidy
 from jangin.prepare.transforms.columns import Columns, round_half_up
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT, NearDuplicates
 from jangin.prepare.transforms.numbers import counts_of, number_of
@@ -25,6 +26,13 @@ NUMBERS = st.lists(
     ),
     max_size=20,
 )
+
+
+def tidy_text(text):
+    """The reference of `tidy`: one text with its lines kept, in plain Python."""
+    text = re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFC", text))
+    text = re.sub(r"(\S)[^\S\n]+", r"\1 ", text)
+    return re.sub(r"[ \t]+\n", "\n", re.sub(r"[^\S \t\n]", " ", text)).strip()
 
 
 def run(step, **columns):

@@ -1,10 +1,9 @@
-"""Texts made regular: NFC, no invisible characters, one blank between words, none at the ends.
+"""Clean texts: NFC, no invisible characters, one space between words, none at the ends.
 
-Blanks at the beginning of a line stay, as the indentation of code is made of them.
+Spaces at the beginning of a line stay: they are the indentation of code.
 """
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,41 +19,33 @@ COMPOSED = (
 """Every character that NFC may change, alone or beside another, and some that it does not."""
 _TAB = "\t"
 _OTHER = "\x0b\x0c\r\x1c-\x1f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""Blanks other than the space, the tab and the line end."""
-_BLANKS = _TAB + _OTHER
+"""White space other than the space, the tab and the line end."""
+_SPACES = _TAB + _OTHER
 
 
 def odd(join_lines: bool) -> str:
-    """A pattern that finds every text which `tidy` changes, and few others."""
-    # A tab or a second space is odd behind a letter only: before it, it indents.
-    blanks = rf"  |\n|{_TAB}" if join_lines else rf"\S  |\S *{_TAB}|[ {_TAB}]\n"
+    """A pattern that matches every text that `tidy` changes, and few others."""
+    # A tab or a second space is odd only after a letter: before it, it is indentation.
+    spaces = rf"  |\n|{_TAB}" if join_lines else rf"\S  |\S *{_TAB}|[ {_TAB}]\n"
     composed = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", COMPOSED)
     composed = re.sub(r"\\U([0-9a-f]{8})", r"\\x{\1}", composed)
-    return rf"^\s|\s$|{blanks}|[{composed}{INVISIBLE}{_OTHER}]"
+    return rf"^\s|\s$|{spaces}|[{composed}{INVISIBLE}{_OTHER}]"
 
 
 def tidy(texts: "pl.Series", join_lines: bool = False) -> "pl.Series":
-    """Clean texts; nearly all are clean already, so those that are not are picked out first."""
+    """Clean texts. Nearly all are clean already, so only those that need it are rewritten."""
     texts = texts.fill_null("")
-    found = texts.str.contains(odd(join_lines))
-    if not found.any():
+    needs_cleaning = texts.str.contains(odd(join_lines))
+    if not needs_cleaning.any():
         return texts
-    places = found.arg_true()
-    cleaned = _clean(texts.gather(places), join_lines)
-    return texts.scatter(places, cleaned)
+    rows = needs_cleaning.arg_true()
+    return texts.scatter(rows, _clean(texts.gather(rows), join_lines))
 
 
 def _clean(texts: "pl.Series", join_lines: bool) -> "pl.Series":
     texts = texts.str.normalize("NFC").str.replace_all(f"[{INVISIBLE}]", "")
     if join_lines:
-        return texts.str.replace_all(f"[ \n{_BLANKS}]+", " ").str.strip_chars()
-    texts = texts.str.replace_all(f"([^ \n{_BLANKS}])[ {_BLANKS}]+", "$1 ")
+        return texts.str.replace_all(f"[ \n{_SPACES}]+", " ").str.strip_chars()
+    texts = texts.str.replace_all(f"([^ \n{_SPACES}])[ {_SPACES}]+", "$1 ")
     texts = texts.str.replace_all(f"[{_OTHER}]", " ")  # those that begin a line
     return texts.str.replace_all(f"[ {_TAB}]+\n", "\n").str.strip_chars()
-
-
-def tidy_text(text: str) -> str:
-    """`tidy` of one text with lines kept, in plain Python: what it is held against."""
-    text = re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFC", text))
-    text = re.sub(f"([^ \n{_BLANKS}])[ {_BLANKS}]+", r"\1 ", text)
-    return re.sub(f"[ {_TAB}]+\n", "\n", re.sub(f"[{_OTHER}]", " ", text)).strip()

@@ -53,10 +53,10 @@ def test_self_preference_is_the_gain_before_oneself_over_the_other_judges():
         "claude": {q: float(n < 5) for n, q in enumerate(clusters)},
         "gemini": {q: float(n < 6) for n, q in enumerate(clusters)},
     }
-    found = self_preference(points, "gpt", clusters)
-    assert (found.n, found.own, found.others) == (10, 0.8, pytest.approx(0.55))
-    assert found.gain.estimate == pytest.approx(0.25)
-    assert found.gain.low < 0 < found.gain.high
+    preference = self_preference(points, "gpt", clusters)
+    assert (preference.n, preference.own, preference.others) == (10, 0.8, pytest.approx(0.55))
+    assert preference.gain.estimate == pytest.approx(0.25)
+    assert preference.gain.low < 0 < preference.gain.high
     del points["gemini"]["q9"]
     assert self_preference(points, "gpt", clusters).n == 9
     assert self_preference(points, "llama", clusters) is None

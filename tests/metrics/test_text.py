@@ -49,7 +49,7 @@ def test_f1_is_symmetric_within_bounds_and_1_on_exact_matches(left, right):
 
 
 @pytest.mark.parametrize(
-    ("prediction", "gold", "found"),
+    ("prediction", "gold", "expected"),
     [
         ("정답은 세종 대왕입니다.", "세종대왕", 1),
         ("《훈민정음》이다", "훈민정음", 1),
@@ -58,8 +58,8 @@ def test_f1_is_symmetric_within_bounds_and_1_on_exact_matches(left, right):
         ("", "", 1),
     ],
 )
-def test_a_gold_answer_is_found_inside_a_longer_one(prediction, gold, found):
-    assert contains(prediction, gold) == found
+def test_a_gold_answer_is_found_inside_a_longer_one(prediction, gold, expected):
+    assert contains(prediction, gold) == expected
 
 
 @pytest.mark.parametrize(

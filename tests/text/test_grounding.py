@@ -23,9 +23,9 @@ ENGLISH = "Staff ask Dana Reyes of the travel desk for a refund within seven day
     ],
 )
 def test_what_the_source_says_is_supported(answer, source):
-    found = check_answer(answer, source, proper_names([answer])[0])
-    assert found.missing == ()
-    assert found.grounded == 1
+    result = check_answer(answer, source, proper_names([answer])[0])
+    assert result.missing == ()
+    assert result.grounded == 1
 
 
 @pytest.mark.parametrize(
@@ -40,19 +40,19 @@ def test_what_the_source_says_is_supported(answer, source):
     ],
 )
 def test_invented_numbers_and_names_are_named(answer, source, missing):
-    found = check_answer(answer, source, proper_names([answer])[0])
-    assert found.missing == missing
-    assert found.grounded < 1
+    result = check_answer(answer, source, proper_names([answer])[0])
+    assert result.missing == missing
+    assert result.grounded < 1
 
 
-def test_the_share_of_facts_and_of_words_is_told():
+def test_the_shares_of_facts_and_of_words_are_given():
     assert check_answer("15일, 25일", SOURCE).grounded == 0.5
     assert check_answer("회계 담당 임원", SOURCE).words == 0
     assert check_answer("유급휴가 담당 임원", SOURCE).words == pytest.approx(1 / 3)
     assert check_answer("연 15일", SOURCE).words == 1
 
 
-def test_evidence_is_found_where_it_stands_spaces_or_not():
+def test_evidence_is_located_with_or_without_its_spaces():
     text = "가나다 라마바\n사아자 차카타파하"
     assert locate("라마바 사아자", text) == (4, 11)
     assert locate("라마바사아", text) == (4, 10)

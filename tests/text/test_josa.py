@@ -44,7 +44,7 @@ def test_latin_words_are_read_as_loanwords_and_abbreviations_letter_by_letter(wo
 
 
 @pytest.mark.parametrize("word", ["", "...", "模型", "モデル"])
-def test_both_forms_stay_where_nobody_knows_the_sound(word):
+def test_both_forms_stay_where_the_sound_is_unknown(word):
     assert with_particles("{a}은(는)", {"a": word}) == "{a}은(는)"
 
 

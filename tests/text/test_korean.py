@@ -11,9 +11,9 @@ def test_bigrams_are_of_letters_alone_and_lower_case():
 
 
 def test_morphemes_leave_out_particles_endings_and_marks():
-    (found,) = morphemes(["전세 계약을 갱신하려면 LTV 70%를 봅니다."])
-    assert {"전세", "계약", "갱신", "ltv", "70"} <= set(found)
-    assert not {"을", "려면", "를", ".", "%", "하"} & set(found)
+    (terms,) = morphemes(["전세 계약을 갱신하려면 LTV 70%를 봅니다."])
+    assert {"전세", "계약", "갱신", "ltv", "70"} <= set(terms)
+    assert not {"을", "려면", "를", ".", "%", "하"} & set(terms)
     assert list(morphemes(["그것은 무엇입니까?", "바둑 이야기이다"])) == [[], ["바둑", "이야기"]]
 
 

@@ -37,13 +37,13 @@ def test_a_row_in_the_language_of_its_source_passes(question, answer, language):
         ("How many days of leave?", "15", "ja", "the question"),
     ],
 )
-def test_a_row_in_another_language_is_told_with_what_gave_it_away(
+def test_a_row_in_another_language_is_reported_with_what_gave_it_away(
     question, answer, language, words
 ):
     assert words in language_problem(question, answer, SOURCE, language)
 
 
-def test_an_answer_that_stands_in_the_source_may_be_in_any_language():
+def test_an_answer_that_is_in_the_source_may_be_in_any_language():
     title = "A Tale of Two Cities and More"
     assert language_problem("책의 이름은?", title, f"{SOURCE} {title}", "ko") == ""
     assert language_problem("책의 이름은?", title, SOURCE, "ko")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jangin.text.quantities import quantities, readings
 
 
-def told(text):
+def values_and_units(text):
     return [(str(q.value.normalize().quantize(Decimal(1))), q.unit) for q in quantities(text)]
 
 
@@ -35,7 +35,7 @@ def told(text):
     ],
 )
 def test_numbers_are_read_with_their_units(text, expected):
-    assert told(text) == expected
+    assert values_and_units(text) == expected
 
 
 @pytest.mark.parametrize(

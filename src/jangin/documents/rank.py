@@ -59,7 +59,7 @@ def rank(context: StageContext[RankConfig]) -> None:
     for indices in of_query.values():
         best = sorted(indices, key=lambda index: (-scores[index], snippets[index].place))
         high = [index for index in best if scores[index] >= config.threshold]
-        copies = find_copies([snippets[index].text for index in high])
+        copies = {copy.row for copy in find_copies([snippets[index].text for index in high])}
         low += len(best) - len(high)
         copied += len(copies)
         kept = [index for position, index in enumerate(high) if position not in copies]

@@ -223,7 +223,7 @@ def _snippets(
     copied: dict[str, int] = {}
     for query in queries:
         rows = results.get(query.text, [])
-        copies = find_copies([row.text for row in rows])
+        copies = {copy.row for copy in find_copies([row.text for row in rows])}
         copied[query.id] = len(copies)
         kept = [row for index, row in enumerate(rows) if index not in copies]
         snippets += [

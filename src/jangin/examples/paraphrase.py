@@ -216,10 +216,11 @@ def _rewrite(
     """(at most `most` paraphrases that differ enough, the rejected ones)."""
     clean = [nfc(collapse_spaces(text)) for text in raw.texts]
     copies = find_copies([original.question, *clean], config.diversity)
+    reasons = {copy.row: copy.reason for copy in copies}
     examples: list[Example] = []
     failures: list[Failed] = []
     for number, text in enumerate(clean, 1):
-        decision = drop("near_copy", copies[number]) if number in copies else KEEP
+        decision = drop("near_copy", reasons[number]) if number in reasons else KEEP
         if decision.keep and len(examples) == most:
             decision = drop("too_many", f"more than the {most} asked for")
         if not decision.keep:

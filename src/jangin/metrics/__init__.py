@@ -1,1 +1,1 @@
-"""Pure functions on answers: measures, statistics, contamination; no torch."""
+"""Pure functions on answers: scores, statistics, contamination; no torch."""

@@ -1,6 +1,6 @@
-"""Compiled kernel of the cluster bootstrap; importing this file compiles it once.
+"""numba kernel of the cluster bootstrap; importing this module compiles it once a machine.
 
-Arrays: `sums` and `sizes` of C clusters, float64; the result has one mean for each resample.
+C clusters, R resamples. The statistics are described in `jangin.metrics.statistics`.
 """
 
 import numpy as np
@@ -15,7 +15,10 @@ SIGNATURE = "float64[::1](float64[::1], float64[::1], int64, uint64)"
 def resampled_means(
     sums: NDArray[np.float64], sizes: NDArray[np.float64], resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Means of `resamples` draws of C clusters with replacement.
+    """(R,) float64: mean of the values in each draw of C clusters with replacement.
+
+    `sums` (C,) and `sizes` (C,), float64, are the sum and the number of the values of each cluster;
+    R is `resamples`.
 
     Random numbers are SplitMix64's (Steele, Lea, Flood 2014); a half of each, times C, shifted
     down, is a cluster: the bias of C / 2**32 is far below the noise of any bootstrap.

@@ -1,4 +1,4 @@
-"""Grades of a label: what share is right, for which labels, and how far off the rest is.
+"""Accuracy, per-label F1, confusion matrix and weighted kappa of predicted labels.
 
 Predictions are keyed by row id, never by position: answers come back in any order.
 """
@@ -12,12 +12,12 @@ from jangin.metrics.statistics import Interval, wilson_interval
 from jangin.text.normalize import collapse_spaces, fold_case
 
 UNPARSABLE = ""
-"""Stands for an answer that is none of the labels."""
+"""Written instead of a label where an answer is none of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelGrade:
-    """How well one label was found."""
+    """Precision, recall and F1 of one label."""
 
     label: str
     gold: int
@@ -32,7 +32,7 @@ class LabelGrade:
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """Grades of all rows. An unparsable answer is wrong in every share, and counted apart."""
+    """Scores of all rows. An unparsable answer counts as wrong in every share."""
 
     n: int
     unparsable: int
@@ -78,7 +78,9 @@ def grade_labels(
     """Grade {row id: label} against {row id: gold label}; None is an unparsable answer.
 
     `labels` in their order, which counts where `ordered`. `good_from` draws a line: labels from
-    it on are good. Raises `DataError` where rows differ, or a gold label is not in the set.
+    it on are good.
+
+    Raises: DataError: the row ids differ, or a label or `good_from` is not in the set.
     """
     index = {label: i for i, label in enumerate(labels)}
     _check(gold, predicted, index, good_from)

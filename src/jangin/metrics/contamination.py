@@ -1,4 +1,4 @@
-"""Does an evaluation set ask what was trained on? Its questions against the training questions.
+"""Train/test contamination: evaluation questions that copy a training question.
 
 What counts as a copy, and why a paraphrase or a template's sibling does not, is defined in
 `jangin.text.dedup.question_copies`: the split joins by the same rule that this check finds by.
@@ -18,12 +18,12 @@ class LeakedPair:
     train_id: str
     evaluation_id: str
     similarity: float
-    """Share of the 5-grams of one that stand in the other, in [0, 1]."""
+    """Share of the 5-grams of one question that the other has, in [0, 1]."""
     kind: Literal["exact", "near"]
 
 
 def find_leaks(train: Mapping[str, str], evaluation: Mapping[str, str]) -> list[LeakedPair]:
-    """For each evaluation question that copies training questions, the pair most alike.
+    """For each evaluation question that copies training questions, the most similar pair.
 
     Both are {id: question}. One pair per evaluation question, so that
     `len(result) / len(evaluation)` is the share that leaked.

@@ -1,4 +1,4 @@
-"""Which of two answers a judge prefers, asked in both orders.
+"""Pairwise comparison by a judge that sees every pair of answers in both orders.
 
 A judge that changes its mind when the order changes has no opinion: that pair is a tie.
 Source: Zheng et al. 2023, Judging LLM-as-a-Judge with MT-Bench, section 3.4.
@@ -62,7 +62,10 @@ class PairwiseReport:
 
 
 def settle(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
-    """Sum up a judge's verdicts; raises ValueError when there are none."""
+    """Win rate, sign test and position and length bias of a judge's verdicts.
+
+    Raises: ValueError: there are no judgements.
+    """
     winners = [judgement.winner for judgement in judgements]
     wins, losses = winners.count("a"), winners.count("b")
     points = [{"a": 1.0, "tie": 0.5, "b": 0.0}[winner] for winner in winners]
@@ -95,14 +98,14 @@ def settle(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
 
 @dataclass(frozen=True, slots=True)
 class SelfPreference:
-    """How a system fares before a judge that is that system, beside other judges."""
+    """Win rate of a system with itself as the judge, compared with other judges."""
 
     n: int
     """Questions that all of them judged."""
     own: float
-    """Its win rate before itself."""
+    """Its win rate with itself as the judge."""
     others: float
-    """Its mean win rate before the others."""
+    """Its mean win rate with the other judges."""
     gain: Interval
     """The difference, with a paired 95 % bootstrap interval over clusters."""
 
@@ -113,11 +116,11 @@ def self_preference(
     clusters: Mapping[str, str],
     seed: int = 0,
 ) -> SelfPreference | None:
-    """How much more often a system wins before itself as judge than before the other judges.
+    """How much more often a system wins with itself as the judge than with the other judges.
 
     `points` is {judge: {question: 1, 0.5 or 0 for the system that `judge` is}}, `clusters` is
-    {question: cluster}. None where it did not judge itself, nobody else did, or no question was
-    judged by all.
+    {question: cluster}. None where it did not judge or judged alone, or no question was judged by
+    all.
     """
     others = [given for name, given in points.items() if name != judge]
     mine = points.get(judge, {})

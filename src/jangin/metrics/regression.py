@@ -1,4 +1,4 @@
-"""Grades of a number: how far off, in the units of the truth and in proportion to it."""
+"""Mean absolute error, relative error and error bands of predicted numbers."""
 
 import math
 from collections.abc import Mapping, Sequence

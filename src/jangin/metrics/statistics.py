@@ -1,4 +1,10 @@
-"""Intervals and tests for comparing two systems on the same questions."""
+"""Wilson intervals, McNemar and permutation tests, cluster bootstrap, Holm correction.
+
+Sources: Wilson 1927, Probable inference, the law of succession, and statistical inference, JASA 22;
+Newcombe 1998, Statistics in Medicine 17, 857-872; McNemar 1947, Psychometrika 12, the exact form by
+the binomial distribution; Efron 1979, Bootstrap methods, Annals of Statistics 7; Holm 1979,
+Scandinavian Journal of Statistics 6.
+"""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +20,7 @@ _DRAWS_AT_ONCE = 4_000_000
 _COMPILED_FROM = 20_000_000
 """Draws from which the compiled kernel pays; it draws other random numbers than numpy."""
 _EXACT_UP_TO = 16
-"""Clusters whose sign patterns are all tried."""
+"""Maximum number of clusters for which all sign patterns are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Interval:
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion; [0, 1] when there was nothing to count.
+    """Wilson's score interval of a proportion; [0, 1] where n is 0.
 
     It takes the `n` answers as independent. Source: Wilson 1927, equation 4 of Newcombe 1998.
     """
@@ -43,7 +49,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def mcnemar_p(only_a: int, only_b: int) -> float:
-    """Two-sided p of the exact McNemar test.
+    """Two-sided p of the exact McNemar test: a sign test on the discordant questions.
 
     `only_a` and `only_b` count the questions that one system got right and the other wrong.
     Where both agree, a question says nothing about their difference.
@@ -76,11 +82,13 @@ def bootstrap_mean(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap of a mean that draws whole clusters, so that siblings stay together.
+    """Percentile bootstrap interval of a mean; whole clusters are drawn, with replacement.
 
     `clusters[i]` names the cluster of `values[i]`. When all values are equal the interval has no
-    width, however few they are: for shares of 0 or 1 read `wilson_interval` beside it. Raises
-    ValueError when there are no values.
+    width, however few they are: for shares of 0 or 1 use `wilson_interval` as well.
+    Source: Efron 1979; clusters, Davison and Hinkley 1997, Bootstrap Methods, section 3.8.
+
+    Raises: ValueError: there are no values.
     """
     import numpy as np
 
@@ -120,7 +128,9 @@ def permutation_p(
     Under the null hypothesis the two systems are exchangeable in each cluster. All patterns of
     signs are tried for up to 16 clusters, else `resamples` drawn ones, where the observed pattern
     counts as one of them. Source: Good, Permutation Tests, 2nd ed., section 3.2; the +1 is
-    Phipson and Smyth 2010. Raises ValueError when there are no values.
+    Phipson and Smyth 2010.
+
+    Raises: ValueError: there are no values.
     """
     import numpy as np
 
@@ -145,7 +155,7 @@ def permutation_p(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given; each holds for the whole family at once.
+    """Holm's adjusted p values, in the order given, valid for the whole family at once.
 
     Source: Holm 1979.
     """
@@ -164,7 +174,10 @@ def _resampled_means(
     resamples: int,
     generator: "np.random.Generator",
 ) -> "NDArray[np.float64]":
-    """Means of `resamples` draws of as many clusters as there are, in blocks that fit memory."""
+    """(R,) float64: mean of each of `resamples` draws of C clusters, in blocks that fit memory.
+
+    `sums` and `sizes` are (C,) float64.
+    """
     import numpy as np
 
     count = len(sums)

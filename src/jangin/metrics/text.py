@@ -1,4 +1,4 @@
-"""When a free answer is right: KorQuAD 1.0's exact match, or the gold answer contained in it."""
+"""Exact match and containment of free answers, normalised as by KorQuAD 1.0."""
 
 import string
 

@@ -123,10 +123,10 @@ def _shared_words(answer: str, letters: str) -> float:
         and not any(c.isdigit() for c in word)
         and word not in _ANSWER_WORDS | ANSWER_FUNCTION_WORDS
     ]
-    return sum(stands(word, letters) for word in words) / len(words) if words else 1.0
+    return sum(word_is_in(word, letters) for word in words) / len(words) if words else 1.0
 
 
-def stands(word: str, letters: str) -> bool:
+def word_is_in(word: str, letters: str) -> bool:
     """True if the source has a word, whatever its particle or ending."""
     stem = PARTICLE_OR_COPULA.sub("", word)
     if stem in letters:

@@ -1,4 +1,4 @@
-"""Korean particles whose form hangs on the sound before them, such as 은/는 and 과/와.
+"""Choose the Korean particle that fits the word before it: 은/는, 이/가, 을/를, 과/와, 으로/로.
 
 Sentences are kept with both forms, as Koreans write where the word is not known: `{system}은(는)`.
 Digits are read in Korean. Latin letters are read one by one at the end of `SFT` or `svr`, else as
@@ -32,9 +32,9 @@ _FIRST_SYLLABLE, _LAST_SYLLABLE, _FINALS, _RIEUL = "가", "힣", 28, 8
 
 
 def with_particles(sentence: str, values: Mapping[str, object]) -> str:
-    """The sentence, still to be filled in, with the one form that each value asks for.
+    """The sentence template with the form of each particle that fits the value before it.
 
-    Both forms stay where nobody can say how the value ends, as after a Chinese character.
+    Both forms stay where the final sound is unknown, as after a Chinese character.
     """
 
     def chosen(mark: re.Match[str]) -> str:
@@ -55,7 +55,7 @@ def particle(word: str, written: str) -> str:
 
 
 def final_sound(word: str) -> Sound | None:
-    """How a word ends when it is read aloud; None where nobody can say."""
+    """The final sound of a word as it is read aloud; None where it is unknown."""
     read = re.search(r"([a-z]+|[^\W_])[\W_]*$", nfc(word), re.IGNORECASE)
     if read is None:
         return None
@@ -74,9 +74,9 @@ def _latin(word: str) -> Sound:
     lower = word.lower()
     if word[-1].isupper() or len(word) == 1 or not re.search("[aeiouy]", lower):
         return _LETTERS.get(lower[-1], "vowel")
-    heard = re.sub(r"(?<=[lmn])e$", "", lower)  # baseline, simple
-    if heard.endswith("l"):
+    spoken = re.sub(r"(?<=[lmn])e$", "", lower)  # baseline, simple
+    if spoken.endswith("l"):
         return "rieul"
     short = r"(?:^|[^aeiou])[aeiou](?:ck|[ptkc])$"
-    closed = heard.endswith(("m", "n", "ng")) or re.search(short, heard)
+    closed = spoken.endswith(("m", "n", "ng")) or re.search(short, spoken)
     return "consonant" if closed else "vowel"

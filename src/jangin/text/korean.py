@@ -30,9 +30,9 @@ NOUN_PARTICLES = (
 )
 """Source of a pattern: whatever particle may follow a noun that refers to a text, or none."""
 _WRITTEN = ("SL", "SN", "SH")
-"""Symbols that say something: Latin words, numbers, Chinese characters."""
+"""Tags of Latin words, numbers and Chinese characters."""
 _GRAMMAR = frozenset(("VCP", "VX", "XSV", "XSA", "NP"))
-"""The copula, auxiliaries, what makes verbs of nouns, and pronouns: in every second sentence."""
+"""Tags of the copula, auxiliaries, verb suffixes and pronouns: too frequent to search by."""
 
 
 def bigrams(text: str) -> list[str]:
@@ -41,13 +41,15 @@ def bigrams(text: str) -> list[str]:
     A text of one letter is its own term, so that it can be found.
     """
     letters = "".join(word_runs(text))
-    return [letters[at : at + 2] for at in range(len(letters) - 1)] or [letters] * bool(letters)
+    return [letters[start : start + 2] for start in range(len(letters) - 1)] or [letters] * bool(
+        letters
+    )
 
 
 def morphemes(texts: Sequence[str]) -> Iterator[list[str]]:
     """Words of each text, lower case; of Korean ones what Kiwi finds but particles and endings.
 
-    Raises `MachineError` when there is Korean text and kiwipiepy is not installed.
+    Raises: MachineError: a text has Hangul and kiwipiepy is not installed.
     """
     folded = [fold_case(text) for text in texts]
     analysed = _analyse(text for text in folded if HANGUL.search(text))
@@ -68,7 +70,10 @@ def _analyse(texts: Iterable[str]) -> Iterator[list[str]]:
 
 @cache
 def kiwi() -> "Kiwi":
-    """The Korean analyser, which takes 1 to 4 seconds to load and 500 MB."""
+    """The Korean analyser, which takes 1 to 4 seconds to load and 500 MB.
+
+    Raises: MachineError: kiwipiepy is not installed.
+    """
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Numbers as people write them, with signs, separators and Korean units."""
+"""Parse numbers as people write them: signs, separators, Korean units (억, 만, 천)."""
 
 import math
 import re

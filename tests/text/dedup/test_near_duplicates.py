@@ -97,8 +97,8 @@ class TestDuplicates:
     def test_nearly_all_planted_edits_are_found(self):
         texts = planted(500, seed=2)
         gone = {duplicate.row: duplicate.twin for duplicate in find_duplicates(texts)}
-        found = sum(gone.get(row) == row - 1 for row in range(1, len(texts), 2))
-        assert found >= 490
+        dropped = sum(gone.get(row) == row - 1 for row in range(1, len(texts), 2))
+        assert dropped >= 490
 
     def test_there_is_nothing_to_do_without_texts(self):
         assert find_duplicates([]) == []
@@ -115,9 +115,9 @@ class TestDuplicates:
 
     def test_a_bucket_with_everything_in_it_costs_linear_work(self):
         texts = [f"{'공통으로 들어가는 아주 긴 머리말 ' * 6}{i:05d}" for i in range(3000)]
-        found = find_candidates(texts, 0.75)
-        assert len(found.pairs) <= len(texts) * candidates.NEIGHBOURS * candidates.BANDS
-        assert len(found.pairs) < len(texts) ** 2 / 8
+        result = find_candidates(texts, 0.75)
+        assert len(result.pairs) <= len(texts) * candidates.NEIGHBOURS * candidates.BANDS
+        assert len(result.pairs) < len(texts) ** 2 / 8
         assert len(find_duplicates(texts)) == len(texts) - 1
 
     def test_unicode_form_case_and_white_space_make_no_difference(self):

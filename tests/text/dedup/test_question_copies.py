@@ -27,15 +27,15 @@ def is_copy(left, right):
 
 @given(TEXTS, TEXTS)
 def test_a_pair_is_found_among_many_if_and_only_if_it_is_found_alone(left, right):
-    found = [(copy.left, copy.right, copy.kind) for copy in find_near_copies(left, right)]
+    copies = [(copy.left, copy.right, copy.kind) for copy in find_near_copies(left, right)]
     expected = [
         (i, j, copy.kind)
         for i, a in enumerate(left)
         for j, b in enumerate(right)
         for copy in find_near_copies([a], [b])
     ]
-    assert found == expected
-    assert len(set(found)) == len(found)
+    assert copies == expected
+    assert len(set(copies)) == len(copies)
 
 
 @given(TEXTS, TEXTS)
@@ -89,8 +89,8 @@ def test_a_copy_is_found_though_another_text_has_its_rarest_piece():
     question = "직원의연차휴가신청서를내는제출기한은며칠{}"
     left = [question.format("입니까"), question.format("이지요"), "오늘은며칠인가요"]
     right = [question.format("인가요"), question.format("이더라"), "오늘은며칠입니까"]
-    found = {(copy.left, copy.right) for copy in find_near_copies(left, right)}
-    assert found == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    copies = {(copy.left, copy.right) for copy in find_near_copies(left, right)}
+    assert copies == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
 def test_thousands_of_questions_from_one_template_are_not_compared_pair_by_pair():

@@ -1,7 +1,7 @@
 """Reject paraphrases of one question that are too similar to each other."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -28,55 +28,69 @@ class NearCopies(Config):
 Diversity = Annotated[NearCopies | AnyWording, Field(discriminator="type")]
 
 
-def find_copies(wordings: Sequence[str], rules: NearCopies | AnyWording) -> dict[int, str]:
-    """{index: reason} of the wordings that repeat an earlier one that is kept; the first is kept.
+class WordingCopy(NamedTuple):
+    """A wording that repeats an earlier one."""
 
-    Empty wordings are rejected too. Raises `MachineError` where Korean content words are compared
-    and kiwipiepy is not installed.
+    row: int
+    twin: int
+    """Index of the wording that is kept; its own index for an empty wording."""
+    reason: str
+    """Stored."""
+
+
+def find_copies(wordings: Sequence[str], rule: NearCopies | AnyWording) -> list[WordingCopy]:
+    """The wordings that repeat an earlier one that is kept, in order; the first is kept.
+
+    Empty wordings are listed too.
+
+    Raises: MachineError: Korean content words are compared and kiwipiepy is not installed.
     """
     from jangin.text.normalize import letters_only
 
     texts = [letters_only(wording) for wording in wordings]
-    gone: dict[int, str] = {}
+    kept: list[int] = []
+    copies: list[WordingCopy] = []
     for index, text in enumerate(texts):
-        before = [other for other in range(index) if other not in gone]
+        same = next((other for other in kept if texts[other] == text), None)
         if not text and index:
-            gone[index] = "empty"
-            continue
-        same = next((other for other in before if texts[other] == text), None)
-        if same is not None:
-            gone[index] = f"same letters as {_named(wordings, same)}"
-        elif isinstance(rules, NearCopies) and (
-            reason := _near(wordings, texts, index, before, rules)
-        ):
-            gone[index] = reason
-    return gone
+            copies.append(WordingCopy(index, index, "empty"))
+        elif same is not None:
+            reason = f"same letters as {_named(wordings, same)}"
+            copies.append(WordingCopy(index, same, reason))
+        elif isinstance(rule, NearCopies) and (copy := _near(wordings, texts, index, kept, rule)):
+            copies.append(copy)
+        else:
+            kept.append(index)
+    return copies
 
 
 def _near(
     wordings: Sequence[str],
     texts: Sequence[str],
     index: int,
-    before: Sequence[int],
-    rules: NearCopies,
-) -> str:
-    """Why a wording is too near to one before it; empty where it is not."""
+    kept: Sequence[int],
+    rule: NearCopies,
+) -> WordingCopy | None:
+    """The first kept wording that this one is too similar to, as a copy; None without any."""
     from rapidfuzz.distance import Levenshtein
 
     from jangin.text.content_words import same_content
 
-    for other in before:
+    for other in kept:
         similarity = Levenshtein.normalized_similarity(texts[index], texts[other])
-        if similarity >= rules.similarity:
-            limit = f"limit {rules.similarity:g}"
-        elif similarity >= rules.same_words_similarity and all(
+        if similarity >= rule.similarity:
+            limit = f"limit {rule.similarity:g}"
+        elif similarity >= rule.same_words_similarity and all(
             same_content([(wordings[index], wordings[other])])
         ):
-            limit = f"same content words, limit {rules.same_words_similarity:g}"
+            limit = f"same content words, limit {rule.same_words_similarity:g}"
         else:
             continue
-        return f"near copy of {_named(wordings, other)}: similarity {similarity:.3f}, {limit}"
-    return ""
+        name = _named(wordings, other)
+        return WordingCopy(
+            index, other, f"near copy of {name}: similarity {similarity:.3f}, {limit}"
+        )
+    return None
 
 
 def _named(wordings: Sequence[str], index: int) -> str:

@@ -10,7 +10,7 @@ supported   it may be right: it is in the evidence, or in a sentence on the ques
 import re
 
 from jangin.examples.checks.decision import KEEP, Decision, drop
-from jangin.text.grounding import stands
+from jangin.text.grounding import word_is_in
 from jangin.text.language import HANGUL_SYLLABLE
 from jangin.text.normalize import folded_words, letters_only
 from jangin.text.quantities import Quantity, quantities
@@ -81,7 +81,7 @@ def supporting(distractor: str, question: str, evidence: str, text: str) -> str:
         if not _is_in(distractor, sentence):
             continue
         letters = letters_only(sentence)
-        about = sum(stands(word, letters) for word in words) / len(words) if words else 1.0
+        about = sum(word_is_in(word, letters) for word in words) / len(words) if words else 1.0
         if sentence is evidence or about >= ABOUT:
             return sentence.strip()
     return ""

@@ -267,11 +267,12 @@ def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
     with pytest.raises(TrainingError) as caught:
         check(forecast, 24 * GIB, 8192)
     text = str(caught.value)
-    assert f"{plan.peak / GIB:.1f} GiB of 24.0 GiB" in text
+    assert f"{plan.peak / GIB:.1f} GiB" in text
+    assert "24.0 GiB" in text
     for way in ("`tokens_per_batch` from 8192", "type: lora", "smaller base model"):
         assert way in text
     check(forecast, plan.peak, 8192)
-    with pytest.raises(TrainingError, match="2 times"):
+    with pytest.raises(TrainingError, match="2 processes"):
         check(Forecast(plan, "cpu", 2), plan.peak, 8192)
 
 
@@ -395,7 +396,7 @@ def test_the_stage_tells_its_memory_before_anything_is_loaded(large_base):
 
 
 def test_the_stage_refuses_what_does_not_fit_before_it_looks_for_the_weights(large_base):
-    with pytest.raises(TrainingError, match="this training needs about"):
+    with pytest.raises(TrainingError, match=r"\d{6,}\.\d GiB"):
         STAGE.run(large_base())
 
 

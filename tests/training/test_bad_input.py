@@ -99,8 +99,8 @@ def start(folder):
 
 def other_base(project, change):
     """The starter as a local model of which `change` alters the folder."""
-    made = next(project.glob("store/catalog/*/model"))
-    shutil.copytree(made, project / "base")
+    starter = next(project.glob("store/catalog/*/model"))
+    shutil.copytree(starter, project / "base")
     change(project / "base")
     return settings(project, catalog={"base": {"type": "local", "path": "base"}})
 
@@ -110,17 +110,16 @@ def other_base(project, change):
     [
         (
             {"max_row_tokens": 30},
-            r"\d+ of \d+ rows are longer than 30 tokens \(`max_row_tokens`\), \d+ tokens would be "
-            r"lost; the first is row \d+ \(\w+\) with \d+ tokens. Say what to do with `too_long",
+            r"\d+ of \d+ rows .* 30 tokens \(`max_row_tokens`\), \d+ tokens .*"
+            r"row \d+ \(\w+\) .*\d+ tokens.*`too_long",
         ),
         (
             {"max_row_tokens": 16, "too_long": "drop"},
-            r"all \d+ rows of the train split are longer than 16 tokens \(`max_row_tokens`\), and "
-            r"`too_long: drop` leaves none",
+            r"all \d+ rows .* 16 tokens \(`max_row_tokens`\).*`too_long: drop`",
         ),
         (
             {"max_row_tokens": 16, "too_long": "keep_start"},
-            r"row \d+ \(\w+\) has no trained token left after cutting it to 16 tokens",
+            r"row \d+ \(\w+\) .* 16 tokens.*`too_long: drop`",
         ),
         (
             {"method": {"type": "lora", "targets": ["nothing"]}},
@@ -183,7 +182,7 @@ def test_a_model_too_large_for_the_machine_is_refused_before_its_weights_are_rea
     assert jangin("run", "split", "-p", folder)[0] == 0
     assert re.search(r"sft run .*\d{4,}\.\d GiB of \d+\.\d GiB", jangin("plan", "-p", folder)[1])
     code, printed = jangin("run", "-p", folder)
-    assert re.search(r"needs about \d{4,}\.\d GiB of \d+\.\d GiB that is free", printed)
+    assert re.search(r"about \d{4,}\.\d GiB of memory, .*\d+\.\d GiB are free", printed)
     for way in ("Lower `tokens_per_batch`", "`method: {type: lora}`", "a smaller base model"):
         assert way in printed
     assert code == 2
@@ -192,7 +191,7 @@ def test_a_model_too_large_for_the_machine_is_refused_before_its_weights_are_rea
 def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
     method = {"type": "lora", "r": 12}
     code, printed = jangin("run", "-p", settings(project, {"method": method}))
-    assert "rank 12 cannot be served by vLLM; it takes 8, 16, 32, 64, 128" in printed
+    assert re.search(r"rank 12 .*vLLM.*8, 16, 32, 64, 128", printed)
     assert code == 0
 
 
@@ -202,14 +201,14 @@ def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
         ({"keep": "best"}, r"dpo\.keep: must be 'last', not 'best'"),
         (
             {"max_row_tokens": 30},
-            r"\d+ of \d+ pairs are longer than 30 tokens \(`max_row_tokens`\), \d+ tokens would be "
-            r"lost; the first is pair \w+\. Set `too_long: drop` under dpo",
+            r"\d+ of \d+ pairs, with \d+ tokens, .* 30 tokens \(`max_row_tokens`\).*"
+            r"pair \w+\. .*`too_long: drop`",
         ),
         (
             {"max_row_tokens": 16, "too_long": "drop"},
-            r"pairs are longer than 16 tokens .*\. Make shorter prompts",
+            r"\d+ of \d+ pairs.* 16 tokens .*shorter prompts",
         ),
-        ({"lint": "refuse", "max_length_ratio": 1.01}, r"pairs are unsound.*Set `lint: drop`"),
+        ({"lint": "refuse", "max_length_ratio": 1.01}, r"\d+ of \d+ pairs.*`lint: drop`"),
     ],
 )
 def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, dpo, says):
@@ -218,7 +217,7 @@ def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, d
     assert code == 2
 
 
-def test_the_plan_tells_the_memory_of_every_training_stage(project, jangin):
+def test_the_plan_shows_the_memory_of_every_training_stage(project, jangin):
     steps = {"length": {"type": "steps", "steps": 2}, "precision": "fp32", "gate": "warn"}
     more = {"length": {"type": "steps", "steps": 2}, "precision": "fp32"}
     settings(project, dpo=steps, continue_sft=more, pretrain=more, **PAIRS)

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -530,23 +531,23 @@ def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_s
     destructive = {"length": {"type": "steps", "steps": 30}, "learning_rate": 3e-3}
     destructive |= {"stop": {"type": "never"}, "examples_per_step": 16}
     destructive |= {"checkpoint_every_steps": 28, "probe_new_tokens": 32}
-    says = (
-        r"16 training questions fell from 100.0% to \d+.\d%.*allows 5.0%. Lower `learning_rate` "
-        r"\(now 0.003\), or train an adapter.*`sft_weight: 1`.*`gate: warn`"
+    facts = (
+        r" 16 training questions .*100\.0% to \d+\.\d%.*`max_probe_loss`.*5\.0%.*`learning_rate` "
+        r"\(now 0\.003\).*`method: \{type: lora\}`.*`sft_weight: 1`.*`gate: warn`"
     )
     refused = stage("refused", **destructive)
-    with pytest.raises(TrainingError, match=says):
+    with pytest.raises(TrainingError, match=facts):
         STAGE.run(refused)
     assert lines_of(refused)[-1].reward_accuracy == 1
     assert not (refused.workspace / "model").exists()
     # The same weights again, from the last checkpoint.
     tolerant = stage("refused", max_probe_loss=1.0, **destructive)
     STAGE.run(tolerant)
-    assert not any("fell from" in line for line in tolerant.services.progress.messages)
+    assert not any("`max_probe_loss`" in line for line in tolerant.services.progress.messages)
     warned = stage("refused", gate="warn", **destructive)
     STAGE.run(warned)
     assert any("step 28 of 30" in line for line in warned.services.progress.messages)
-    assert "fell from 100.0%" in warned.services.progress.messages[-1]
+    assert "100.0%" in warned.services.progress.messages[-1]
     assert warned.summary["probe_exact"]["after"] < 0.9
     kept = stage("kept", sft_weight=1.0, **destructive)
     STAGE.run(kept)
@@ -572,9 +573,8 @@ def test_chosen_answers_that_become_unlikely_stop_the_run_at_the_last_good_weigh
     assert lines[-1].chosen_drift < -0.15
     kept = whole.summary["kept_step"]
     assert kept == lines[-2].step < whole.summary["steps"] == lines[-1].step < 40
-    said = "\n".join(whole.services.progress.messages)
-    assert f"(limit 0.15); the weights of step {kept} are kept" in said
-    # They are those of a run that ended there, but for the schedule, which knows the length.
+    assert re.search(rf"0\.15.* step {kept} ", "\n".join(whole.services.progress.messages))
+    # The weights equal those of a run that ended there; without a schedule, which knows the length.
     flat = {"schedule": "constant", "warmup_fraction": 0}
     stopped = stage("stopped", **DRIFTING | flat)
     STAGE.run(stopped)
@@ -592,13 +592,13 @@ def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage
         STAGE.run(stage("cut", progress=Stopping(whole.summary["steps"] - 1), **DRIFTING))
     again = stage("cut", **DRIFTING)
     STAGE.run(again)
-    assert again.services.progress.messages[0].startswith("resuming at step")
+    assert "step" in again.services.progress.messages[0]
     assert content(whole.workspace) == content(again.workspace)
 
 
 def test_drift_at_the_first_line_leaves_nothing_to_keep(stage):
     settings = {"learning_rate": 2e-2, "stop": {"type": "drift", "max_fall": 0.01}}
-    with pytest.raises(TrainingError, match=r"first line of metrics \(step 4\). Lower"):
+    with pytest.raises(TrainingError, match=r"step 4\b.*`learning_rate` \(now 0\.02\)"):
         STAGE.run(stage("lost", **settings))
 
 
@@ -631,7 +631,7 @@ def test_what_is_written_has_the_form_of_the_start_and_loads_as_the_tuned_model(
         assert config["r"] == 32
 
 
-def unsound():
+def pairs_with_issues():
     return [
         make_pair("연차휴가는 언제 신청하나요?", "10일 안에", "10일 안에."),
         make_pair("연차휴가는 언제 신청하나요?", "10일 안에", " "),
@@ -642,26 +642,28 @@ def unsound():
     ]
 
 
-def test_unsound_pairs_are_dropped_with_their_reason_or_refused(stage):
-    context = stage("dropped", pairs=unsound(), gate="warn")
+def test_pairs_with_issues_are_dropped_with_their_reason_or_refused(stage):
+    context = stage("dropped", pairs=pairs_with_issues(), gate="warn")
     STAGE.run(context)
     rules = {"empty": 1, "identical": 1, "length_ratio": 1, "prompt_leak": 1}
     assert context.summary["dropped"] == rules
     assert context.summary["pairs"] == 2
     dropped = read_table(context.workspace / "dropped_pairs.parquet", DroppedPair)
     assert [row.rule for row in dropped] == ["identical", "empty", "length_ratio", "prompt_leak"]
-    assert "4 of 6 pairs are unsound" in context.services.progress.messages[0]
-    with pytest.raises(StageError, match=r"4 of 6 pairs are unsound.*lint: drop"):
-        STAGE.run(stage("refused", pairs=unsound(), lint="refuse"))
-    with pytest.raises(StageError, match="none of 4 pairs can be trained on"):
-        STAGE.run(stage("none", pairs=unsound()[:4]))
+    assert "4 of 6 pairs" in context.services.progress.messages[0]
+    with pytest.raises(StageError, match=r"4 of 6 pairs .*`lint: drop`"):
+        STAGE.run(stage("refused", pairs=pairs_with_issues(), lint="refuse"))
+    with pytest.raises(StageError, match=r"all 4 pairs .*`max_length_ratio`"):
+        STAGE.run(stage("none", pairs=pairs_with_issues()[:4]))
 
 
 def test_pairs_longer_than_the_model_are_refused_until_they_may_be_dropped(stage):
     long = make_pair("병가?", "13일", "열흘 안에 " * 30)
-    pairs = [*unsound()[4:], long]
+    pairs = [*pairs_with_issues()[4:], long]
     ratio = {"max_length_ratio": 1000}
-    with pytest.raises(TrainingError, match=rf"1 of 3 pairs are longer than 64.*{long.id}.*drop"):
+    with pytest.raises(
+        TrainingError, match=rf"1 of 3 pairs.* 64 tokens.*{long.id}.*`too_long: drop`"
+    ):
         STAGE.run(stage("refused", pairs=pairs, **ratio))
     context = stage("dropped", pairs=pairs, too_long="drop", gate="warn", **ratio)
     STAGE.run(context)

@@ -207,7 +207,7 @@ def test_the_weights_of_an_examples_messages_reach_training(stage, pairs):
 def test_weights_that_are_not_0_or_1_for_every_message_are_refused(stage, pairs, weights):
     wrong = several_turns(*pairs[1], weights)
     rows = [SplitExample(example=e, split="train") for e in (several_turns(*pairs[0]), wrong)]
-    with pytest.raises(DataError, match=rf"row 2 \({wrong.id}\) has 4 messages and the weights"):
+    with pytest.raises(DataError, match=rf"row 2 \({wrong.id}\) .*4 messages.*`weights`"):
         STAGE.run(stage("refused", rows))
 
 
@@ -257,7 +257,8 @@ def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
     method = {"type": "lora", "r": 4, "alpha": 8}
     context = stage("lora", method=method, progress=progress)
     STAGE.run(context)
-    assert progress.messages == ["rank 4 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"]
+    (line,) = progress.messages
+    assert "rank 4 " in line
     assert context.summary["trainable_parameters"] < context.summary["parameters"] / 5
     adapter = context.workspace / "adapter"
     assert {p.name for p in adapter.iterdir()} >= {
@@ -295,19 +296,19 @@ def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, 
         SplitExample(example=example(question, answer * (9 if i == 3 else 1)), split="train")
         for i, (question, answer) in enumerate(pairs)
     ]
-    with pytest.raises(TrainingError, match=r"1 of 16 rows are longer than 64 tokens.*row 4 \("):
+    with pytest.raises(TrainingError, match=r"1 of 16 rows .*64 tokens.*row 4 \("):
         STAGE.run(stage("refused", rows))
-    with pytest.raises(SettingsError, match=r"all 1 rows .*longer than 64 tokens .*leaves none"):
+    with pytest.raises(SettingsError, match=r"all 1 rows .* 64 tokens .*`too_long: drop`"):
         STAGE.run(stage("none", rows[3:4], too_long="drop"))
     context = stage("dropped", rows, too_long="drop")
     STAGE.run(context)
     assert (context.summary["rows"], context.summary["lost_rows"]) == (15, 1)
-    assert "1 rows longer than 64 tokens" in context.services.progress.messages[0]
+    assert "1 rows are longer than 64 tokens" in context.services.progress.messages[0]
 
 
 def test_no_row_to_train_on_is_an_error(stage, pairs):
     rows = [SplitExample(example=example(*pairs[0]), split="validation")]
-    with pytest.raises(StageError, match="no example is in the train split"):
+    with pytest.raises(StageError, match="train split"):
         STAGE.run(stage("none", rows))
 
 

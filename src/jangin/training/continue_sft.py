@@ -1,8 +1,8 @@
-"""Stage `continue_sft`: more fine-tuning of the tuned model, such as three further epochs.
+"""Stage `continue_sft`: continue fine-tuning the tuned model, for example for three more epochs.
 
-It reads the model that `sft` made and makes another. A variant that turns it on shares the `sft`
-artifact with the variant that stops there, so the first epochs are trained once. The optimizer
-starts from zero, with its own warm-up and schedule: an artifact holds nothing but weights.
+It reads the model of `sft` and writes another one. A variant with this stage shares the `sft`
+artifact with a variant without it, so the first epochs are trained once. An artifact has no
+optimizer state, so the optimizer starts from zero, with its own warm-up and schedule.
 """
 
 from jangin.core.stage import Stage, StageContext
@@ -11,7 +11,7 @@ from jangin.training.sft import machine_facts, train_on_splits, training_cost
 
 
 class ContinueSftConfig(TrainingConfig):
-    """More supervised fine-tuning of the tuned model; `method` has to be what it was tuned with."""
+    """More supervised fine-tuning of the tuned model, with the same `method` as before."""
 
 
 def _run(context: StageContext[ContinueSftConfig]) -> None:

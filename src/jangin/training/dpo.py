@@ -1,9 +1,9 @@
 """Stage `dpo`: train the tuned model to prefer the chosen answers of pairs over the rejected ones.
 
-Direct preference optimisation (Rafailov et al., arXiv:2305.18290). Its reward accuracy says little:
-a model can reach 1.0 there and forget every answer. So two things watch over it: training stops
-when the chosen answers become less likely than `stop` allows, and greedy answers to training
-questions are graded before and after (`gate`).
+Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). A model can reach a reward
+accuracy of 1.0 and still forget every answer. Two checks guard against that: training stops when
+the chosen answers become less likely than `stop` allows, and greedy answers to training questions
+are graded before and after training (`gate`).
 """
 
 import json
@@ -37,51 +37,53 @@ _REFERENCE = "reference log-probabilities"
 
 
 class Drift(Config):
-    """Stop when the chosen answers have become too unlikely; the last good weights are kept."""
+    """Stop when the chosen answers become too unlikely, and restore the last good weights."""
 
     type: Literal["drift"]
     max_fall: float = Field(default=0.5, gt=0)
-    """Nats per token that chosen answers may lose against the reference, mean of a metrics line."""
+    """Largest loss of the chosen answers against the reference, in nats per token, as the mean of
+    one line of metrics."""
 
 
 class DpoConfig(TrainingConfig):
-    """Direct preference optimisation on pairs of a chosen and a rejected answer."""
+    """Direct preference optimization on pairs of a chosen and a rejected answer."""
 
     length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs", epochs=1)
     """`epochs` or `steps`."""
     learning_rate: float = Field(default=5e-6, gt=0)
-    """Peak learning rate; a tenth of what `sft` took is a good start."""
+    """Peak learning rate. A tenth of that of `sft` is a good start."""
     tokens_per_batch: int = Field(default=3072, ge=16)
-    """As for `sft`; a pair has the tokens of two rows, but for the prompt that they share."""
+    """As for `sft`. A pair counts its prompt once and both answers."""
     too_long: Literal["refuse", "drop"] = "refuse"
-    """What happens to pairs of which an answer makes a longer row."""
+    """What to do with pairs of which an answer makes a longer row: `refuse` to train, or `drop`."""
     train_on: Literal["completion"] = "completion"
-    """Only answers are compared."""
+    """The loss compares answers only."""
     early_stopping: Never = Never()
-    """No pairs are held out for validation; see `stop`."""
+    """Not available: no pairs are held out for validation. See `stop`."""
     keep: Literal["last"] = "last"
     """The weights of the last step, or of the last good one after `stop`."""
     beta: float = Field(default=0.1, gt=0)
     """KL penalty towards the reference model, β in Rafailov et al. (2023). Higher keeps the model
     closer to where it started."""
     label_smoothing: float = Field(default=0, ge=0, lt=0.5)
-    """Assumed share of pairs whose answers are swapped by mistake."""
+    """Assumed share of pairs whose chosen and rejected answers are swapped by mistake."""
     sft_weight: float = Field(default=0, ge=0)
     """Weight of the chosen answers' cross-entropy (RPO); 1 keeps them from becoming unlikely."""
     lint: Literal["drop", "refuse"] = "drop"
-    """What happens to pairs that are empty, identical, repeat the question or differ in length."""
+    """What to do with pairs that are empty, identical, repeat the question or differ in length."""
     max_length_ratio: Advanced[float] = Field(default=10, gt=1)
     """Characters of the longer answer per character of the shorter one."""
     stop: Annotated[Drift | Never, Field(discriminator="type")] = Drift(type="drift")
     """`drift` or `never`."""
     gate: Literal["refuse", "warn"] = "refuse"
-    """What happens to a model that has forgotten answers."""
+    """What to do when more answers are forgotten than `max_probe_loss` allows: `refuse` the model,
+    or `warn`."""
     max_probe_loss: Advanced[float] = Field(default=0.05, ge=0, le=1)
-    """Share of probe questions that may no longer be answered exactly."""
+    """Largest drop in the share of probe questions answered exactly."""
     probe_questions: int = Field(default=64, ge=1)
-    """Largest number of training questions answered before and after."""
+    """Maximum number of training questions answered before and after training."""
     probe_new_tokens: Advanced[int] = Field(default=64, ge=1)
-    """Longest answer to a probe question."""
+    """Maximum length of an answer to a probe question, in tokens."""
 
 
 def _run(context: StageContext[DpoConfig]) -> None:
@@ -104,7 +106,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     tuned, base = context.folder("model"), context.folder("base")
     start = Start(base, tuned)
     dropped: list[DroppedPair] = []
-    pairs = _linted(context, dropped)
+    pairs = _pairs_without_issues(context, dropped)
     warn_sharding(context.config, progress)
     if not has_adapter(tuned):
         warn_rank(context.config, base, progress)
@@ -115,7 +117,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     reset_peak_memory()
     model, dtype = load_policy(start, config)
     if has_adapter(tuned) and not isinstance(config.method, Full):
-        progress.message("dpo: continues with the adapter of the tuned model; `method` is not used")
+        progress.message("dpo: `method` is ignored, training continues the tuned model's adapter.")
     questions = _gate_questions(context)
     task, key, before = _measure_start(context, model, tokenizer, data, questions)
     loaded = (model, dtype) if config.devices == 1 else None
@@ -173,32 +175,35 @@ def _measure_start(
     return DpoTask(start, data, reference_2R, terms, _remedy(config)), key, before
 
 
-def _linted(context: StageContext[DpoConfig], dropped: list[DroppedPair]) -> list[PreferencePair]:
-    """Pairs without a fault; those with one are dropped, or refused."""
+def _pairs_without_issues(
+    context: StageContext[DpoConfig], dropped: list[DroppedPair]
+) -> list[PreferencePair]:
+    """Pairs without issues; the others are added to `dropped`.
+
+    Raises `SettingsError` where a pair has an issue and `lint` is `refuse`, or no pair is left.
+    """
     config = context.config
     limits = PairThresholds(length_ratio=config.max_length_ratio)
     pairs = context.read("pairs", PreferencePair)
-    sound = []
+    usable = []
     for pair in pairs:
-        fault = find_pair_issue(pair, limits)
-        if fault is None:
-            sound.append(pair)
+        issue = find_pair_issue(pair, limits)
+        if issue is None:
+            usable.append(pair)
         else:
-            dropped.append(DroppedPair(pair=pair, rule=fault.rule, reason=fault.reason))
+            dropped.append(DroppedPair(pair=pair, rule=issue.rule, reason=issue.reason))
     if dropped:
         first = "; ".join(f"{row.pair.id}: {row.reason}" for row in dropped[:_SHOWN])
-        text = f"dpo: {len(dropped)} of {len(pairs)} pairs are unsound ({first})"
+        text = f"dpo: {len(dropped)} of {len(pairs)} pairs have issues ({first})"
         if config.lint == "refuse":
-            raise SettingsError(
-                f"{text}. Set `lint: drop` under dpo, or mend what makes the pairs."
-            )
-        context.services.progress.message(f"{text}; they are left out")
-    if not sound:
+            raise SettingsError(f"{text}. Set `lint: drop` under dpo, or correct these pairs.")
+        context.services.progress.message(f"{text}. They are dropped.")
+    if not usable:
         raise SettingsError(
-            f"dpo: none of {len(pairs)} pairs can be trained on. Look at dropped_pairs of the "
-            "preferences stage, or raise `max_length_ratio`."
+            f"dpo: all {len(pairs)} pairs have issues, so none is left to train on. See the table "
+            "dropped_pairs of the stage preferences, or raise `max_length_ratio`."
         )
-    return sound
+    return usable
 
 
 def _rendered(
@@ -207,7 +212,10 @@ def _rendered(
     pairs: Sequence[PreferencePair],
     dropped: list[DroppedPair],
 ) -> "PairRows":
-    """Pairs as tokens, without those that are too long."""
+    """Pairs as tokens, without those that are too long, which are added to `dropped`.
+
+    Raises `TrainingError` where a pair is too long and `too_long` is `refuse`, or no pair is left.
+    """
     from jangin.models.tokens.pair_packing import drop_long, render_pairs
     from jangin.training.distributed.fit import row_limit
 
@@ -218,15 +226,15 @@ def _rendered(
     if not len(over):
         return data
     problem = (
-        f"{len(over)} of {len(pairs)} pairs are longer than {limit} tokens ({setting}), "
-        f"{rendered.lengths[over].sum()} tokens would be lost"
+        f"{len(over)} of {len(pairs)} pairs, with {rendered.lengths[over].sum()} tokens, are "
+        f"longer than {limit} tokens ({setting})"
     )
     if config.too_long == "refuse" or not len(data):
-        way = "Make" if config.too_long == "drop" else "Set `too_long: drop` under dpo, or make"
+        remedy = "Use" if config.too_long == "drop" else "Set `too_long: drop` under dpo, or use"
         raise TrainingError(
-            f"{problem}; the first is pair {pairs[over[0]].id}. {way} shorter prompts."
+            f"{problem}; the first is pair {pairs[over[0]].id}. {remedy} shorter prompts."
         )
-    context.services.progress.message(f"dpo: {problem.replace('would be', 'are')} (drop)")
+    context.services.progress.message(f"dpo: {problem}; `too_long: drop` removed them.")
     reason = f"longer than {limit} tokens"
     dropped += [DroppedPair(pair=pairs[row], rule="too_long", reason=reason) for row in over]
     return data
@@ -267,7 +275,7 @@ def _reference(
 def _cached(
     context: StageContext[DpoConfig], what: str, key: Mapping[str, Any], compute: Callable[[], Any]
 ) -> Any:
-    """A figure of the starting model: from the ledger, where any run of this store computed it."""
+    """A figure of the starting model, cached in the ledger for all runs of this store."""
     digest, ledger = _digest(context, key), context.services.ledger
     text = ledger.get(what, digest)
     if text is None:
@@ -284,15 +292,16 @@ def _digest(context: StageContext[DpoConfig], key: Mapping[str, Any]) -> str:
 def _gate(context: StageContext[DpoConfig], before: float, after: float, questions: int) -> None:
     """Check that the model still answers training questions.
 
-    Raises `TrainingError` where it does not and `gate` is `refuse`; with `warn` it is reported.
+    Raises `TrainingError` where it does not and `gate` is `refuse`; `warn` prints the message.
     """
     config = context.config
     # In floating point 20/20 - 19/20 is a little more than 0.05.
     if before - after <= config.max_probe_loss + 1e-9:
         return
     text = (
-        f"dpo: exact greedy answers to {questions} training questions fell from {before:.1%} to "
-        f"{after:.1%}; `max_probe_loss` allows {config.max_probe_loss:.1%}. {_remedy(config)}"
+        f"dpo: the share of exact greedy answers to {questions} training questions fell from "
+        f"{before:.1%} to {after:.1%}, more than `max_probe_loss` ({config.max_probe_loss:.1%}) "
+        f"allows. {_remedy(config)}"
     )
     if config.gate == "refuse":
         raise TrainingError(f"{text} To keep this model anyway, set `gate: warn`.")
@@ -344,7 +353,7 @@ def _cost(context: StageContext[DpoConfig]) -> Cost:
 
 
 def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoConfig) -> Work:
-    """What training computes, without tokenizing all of it; the prompt counts once."""
+    """Work of training on the pairs, estimated from a sample; a prompt counts once per pair."""
     estimate = TokenEstimate.of(base, [(*p.prompt, p.chosen) for p in pairs])
     lengths = [estimate.tokens((*p.prompt, p.chosen, p.rejected)) for p in pairs]
     trained = sum(estimate.tokens((p.chosen, p.rejected)) for p in pairs)
@@ -352,7 +361,7 @@ def _estimated_work(base: "Path", pairs: Sequence[PreferencePair], config: DpoCo
 
 
 def _work(data: "PairRows", config: DpoConfig) -> Work:
-    """The same, counted."""
+    """Work of training on the rendered pairs, counted exactly."""
     return _as_work(data.lengths.tolist(), int(data.both.trained.sum()), config)
 
 

@@ -1,4 +1,4 @@
-"""Check that a tuned model still answers training questions, greedily and exactly."""
+"""Share of training questions that a model answers exactly, before and after training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from jangin.core.records import Example, Message, SplitExample
 from jangin.inference.generate import generate
 from jangin.metrics.text import exact_match
 
-_AT_ONCE = 32
+_BATCH_SIZE = 32
 
 
 def draw_gate_questions(splits: Sequence[SplitExample], limit: int, seed: int) -> list[Example]:
@@ -21,16 +21,16 @@ def draw_gate_questions(splits: Sequence[SplitExample], limit: int, seed: int) -
 def exact_share(
     model: Any,
     tokenizer: Any,
-    probe: Sequence[Example],
+    questions: Sequence[Example],
     splits: Sequence[SplitExample],
     max_new_tokens: int,
 ) -> float:
-    """Share of probe questions answered exactly; every answer taught for a prompt counts."""
+    """Share of questions whose greedy answer equals one of the prompt's answers in the splits."""
     golds: dict[tuple[Message, ...], list[str]] = {}
     for row in splits:
         golds.setdefault(row.example.prompt, []).extend((row.example.answer, *row.example.answers))
-    prompts = [example.prompt for example in probe]
-    answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_AT_ONCE)
+    prompts = [example.prompt for example in questions]
+    answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_BATCH_SIZE)
     exact = [
         max(exact_match(answer.text, gold) for gold in golds[prompt])
         for prompt, answer in zip(prompts, answers, strict=True)

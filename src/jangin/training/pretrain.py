@@ -1,6 +1,6 @@
 """Stage `pretrain`: continued pre-training of the base model on the text of the documents.
 
-Its result is a base again, so `sft` needs no change to start from it.
+The result is a base model, so `sft` starts from it without any change.
 """
 
 from collections.abc import Mapping
@@ -26,18 +26,18 @@ class PretrainConfig(TrainingConfig):
     """Continued pre-training on the text of the documents."""
 
     method: Full = Full()
-    """Every weight learns: the result has to be a base."""
+    """Only full training, because the result must be a base model."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate. Starters take 1e-3, large models 1e-5."""
     max_row_tokens: int = Field(default=1024, ge=16)
-    """Longer documents are cut into windows of at most this many tokens, nothing is lost; the
-    model's own context length holds too. A window never holds two documents."""
+    """Maximum length of a window in tokens; the model's context length is a limit as well. Longer
+    documents are split into several windows, and no window mixes documents."""
     too_long: Literal["refuse"] = "refuse"
-    """No window is ever too long."""
+    """Not used: no window is too long."""
     train_on: Literal["everything"] = "everything"
-    """Every token but a document's first."""
+    """Every token except the first of a document."""
     validation_share: float = Field(default=0, ge=0, lt=1)
-    """Share of the windows that only measure the loss."""
+    """Share of the windows that are held out to measure the validation loss."""
 
 
 def _run(context: StageContext[PretrainConfig]) -> None:
@@ -88,7 +88,7 @@ def _windows(
         held = min(1, len(rows) - 1)
     if not len(rows) or (config.validation_share and not held):
         raise SettingsError(
-            f"pretrain: the documents give {len(rows)} windows of text, too few to train on. "
+            f"pretrain: the documents have only {len(rows)} windows of text, too few to train on. "
             "Add documents, or lower `max_row_tokens`."
         )
     order = np.random.default_rng(config.seed).permutation(len(rows))

@@ -30,7 +30,13 @@ def _run(context: StageContext[SftConfig]) -> None:
 
 
 def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
-    """Train `start` on the examples of the train split; writes all that the artifact holds."""
+    """Train `start` on the train split and write the artifact: model, metrics, summary.
+
+    Raises `SettingsError` where no row is left to train on; `DataError` where an example has other
+    weights than a 0 or 1 per message; `TrainingError` where a row cannot be rendered or is too long
+    with `too_long: refuse`, the predicted memory is not free, or training fails; `MachineError`
+    where a library, a device or the base model's files are missing; `StoreError` on a full disk.
+    """
     import json
 
     from jangin.models.loading import load_tokenizer
@@ -49,12 +55,12 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     data, lost = _rendered(tokenizer, rows, "train", config, limit)
     validation, lost_validation = _rendered(tokenizer, rows, "validation", config, limit)
     if data is None:
-        raise SettingsError(_nothing(lost["rows"], *limit))
+        raise SettingsError(_no_rows_message(lost["rows"], *limit))
     for split, count in (("train", lost), ("validation", lost_validation)):
         if count["rows"]:
             progress.message(
-                f"{split}: {count['rows']} rows longer than {limit[0]} tokens ({limit[1]}), "
-                f"{count['tokens']} tokens lost ({config.too_long})"
+                f"{split}: {count['rows']} rows are longer than {limit[0]} tokens ({limit[1]}); "
+                f"`too_long: {config.too_long}` removed {count['tokens']} tokens."
             )
     trained = fit(SftTask(start, data, validation), config, context.workspace, progress)
     model, result = trained.model, trained.result
@@ -81,16 +87,16 @@ def _rendered(
     config: TrainingConfig,
     limit: tuple[int, str],
 ) -> "tuple[RenderedRows | None, dict[str, int]]":
-    """Rows of one split as tokens, and what `too_long` took; None where there is no row."""
+    """(rows of one split as tokens or None, {"rows", "tokens"} that `too_long` removed)."""
     from jangin.models.tokens.chat_template import limit_rows, render_rows
 
-    chosen = [(number, row.example) for number, row in enumerate(rows, 1) if row.split == split]
+    chosen = [(index, row.example) for index, row in enumerate(rows, 1) if row.split == split]
     if not chosen:
         return None, {"rows": 0, "tokens": 0}
     rendered = render_rows(
         tokenizer,
         [(*example.prompt, example.completion) for _, example in chosen],
-        [f"row {number} ({example.id})" for number, example in chosen],
+        [f"row {index} ({example.id})" for index, example in chosen],
         config.train_on,
         _weights(chosen),
     )
@@ -99,47 +105,47 @@ def _rendered(
 
 
 def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:
-    """A 0 or 1 for each message of each example; None for those without weights."""
+    """A 0 or 1 for each message of each example; None for examples without weights."""
     weights: list[tuple[int, ...] | None] = []
-    for number, example in chosen:
+    for index, example in chosen:
         given, messages = example.weights, len(example.prompt) + 1
         if given and (len(given) != messages or not set(given) <= {0, 1}):
             raise DataError(
-                f"row {number} ({example.id}) has {messages} messages and the weights "
-                f"{list(given)}. Give each message the weight 0 or 1, or none of them any."
+                f"row {index} ({example.id}) has {messages} messages, but `weights` is "
+                f"{list(given)}. List a 0 or 1 for each message, or remove `weights`."
             )
         weights.append(given or None)
     return weights
 
 
-def _nothing(dropped: int, limit: int, setting: str) -> str:
+def _no_rows_message(dropped: int, limit: int, setting: str) -> str:
     """Why there is no row to train on."""
     if dropped:
         return (
             f"all {dropped} rows of the train split are longer than {limit} tokens ({setting}), "
-            "and `too_long: drop` leaves none. Take `too_long: keep_end`, chunks of fewer "
-            "characters, or a larger limit."
+            "so `too_long: drop` leaves none. Set `too_long: keep_end`, make chunks shorter, or "
+            "raise the limit."
         )
     return (
-        "no example is in the train split. Look at what curate dropped and how split shares the "
-        "rest out."
+        "the train split has no examples. Check what the stage curate dropped, and the shares of "
+        "the stage split."
     )
 
 
 def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
-    """The precision that `auto` means here."""
+    """The precision that `auto` selects on this machine."""
     return {"precision": native_precision()} if config.precision == "auto" else {}
 
 
 def training_cost(context: "StageContext[Any]") -> Cost:
-    """From the base model's config and a sample of the train split's tokens."""
+    """Cost of training on the train split, estimated without loading the model."""
     base = context.folder("base")
     work = estimated_work(base, context.read("splits", SplitExample))
     return cost_of(base, context.config, work)
 
 
 def estimated_work(base: "Path", rows: list[SplitExample]) -> Work:
-    """What training on the train split computes, without tokenizing all of it."""
+    """Work of training on the train split, estimated from a sample of its tokens."""
     examples = [row.example for row in rows if row.split == "train"]
     turns = [(*e.prompt, e.completion) for e in examples]
     estimate = TokenEstimate.of(base, turns)

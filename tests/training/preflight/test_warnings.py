@@ -35,34 +35,38 @@ def test_a_rank_above_the_narrowest_layer_is_named_with_both_in_one_sentence(
     method, family, width, layer, tmp_path
 ):
     (line,) = warnings_of(tmp_path, {"type": "lora", **method}, model_type=family)
-    assert line.startswith(f"rank {method['r']} is larger than the width {width} of {layer}, ")
+    assert f"rank {method['r']} " in line
+    assert f"width {width} of {layer}, " in line
+    assert f"`r` to at most {width}" in line
 
 
 def test_a_rank_as_large_as_the_layer_is_not_and_vllm_is_named_where_it_cannot_serve_it(tmp_path):
     assert warnings_of(tmp_path, {"type": "lora", "r": 64}) == []
     assert warnings_of(tmp_path, {"type": "lora", "r": 128, "targets": ["q_proj"]}) == []
     (line,) = warnings_of(tmp_path, {"type": "qlora", "r": 12})
-    assert line == "rank 12 cannot be served by vLLM; it takes 8, 16, 32, 64, 128"
+    assert "rank 12 " in line
+    assert "8, 16, 32, 64, 128" in line
     assert warnings_of(tmp_path, {"type": "full"}) == []
 
 
-def test_nothing_is_said_of_the_layers_of_a_family_that_is_not_known(tmp_path):
+def test_layers_of_an_unknown_family_cause_no_warning(tmp_path):
     assert warnings_of(tmp_path, {"type": "lora", "r": 128}, model_type="somebodys") == []
 
 
-def test_sharding_on_one_device_is_said_to_shard_nothing():
-    found = []
+def test_sharding_on_one_device_causes_a_warning():
+    messages = []
     for devices, sharding in ((1, "fsdp"), (2, "fsdp"), (1, "none")):
         progress = SilentProgress()
         config = SftConfig.model_validate({"devices": devices, "sharding": sharding})
         warn_sharding(config, progress)
-        found.append(progress.messages)
-    ((line,), *others) = found
-    assert "with `devices: 1` shards nothing" in line
+        messages.append(progress.messages)
+    ((line,), *others) = messages
+    assert "`sharding: fsdp`" in line
+    assert "`devices: 1`" in line
     assert others == [[], []]
 
 
-def test_both_are_said_once_and_before_the_training(make_context, make_example):
+def test_both_warnings_come_once_and_before_training(make_context, make_example):
     texts = [f"{n}번 규정은 {n}일이다." for n in range(40)]
     config = SftConfig.model_validate(
         {

@@ -11,7 +11,7 @@ from jangin.models.tokens.options import Order, TooLong, TrainOn
 Sharding = Literal["none", "fsdp"]
 
 SERVABLE_RANKS = (8, 16, 32, 64, 128)
-"""Adapter ranks that vLLM serves."""
+"""Adapter ranks that vLLM supports."""
 
 
 class Full(Config):
@@ -24,11 +24,11 @@ class Adapter(Config):
     """A low-rank adapter on frozen weights."""
 
     r: int = Field(default=16, ge=1)
-    """Rank. 8, 16, 32, 64 or 128 can be served by vLLM."""
+    """Rank. vLLM supports 8, 16, 32, 64 and 128."""
     alpha: int = Field(default=32, ge=1)
     """The adapter's output is scaled by alpha / r."""
     dropout: float = Field(default=0, ge=0, lt=1)
-    """Share of the adapter's inputs dropped while training."""
+    """Dropout on the adapter's inputs during training."""
     targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head."""
 
@@ -44,21 +44,23 @@ class Qlora(Adapter):
 
     type: Literal["qlora"]
     double_quant: bool = True
-    """Keep the scales of the 4-bit blocks in 8 bits too: 0.37 bits fewer per weight."""
+    """Quantize the scales of the 4-bit blocks to 8 bits: saves 0.37 bits per weight."""
 
 
 class Epochs(Config):
-    """Train until every row was seen this many times."""
+    """Train for a number of epochs."""
 
     type: Literal["epochs"]
     epochs: int = Field(default=3, ge=1)
+    """Number of passes over all rows."""
 
 
 class Steps(Config):
-    """Train this many optimizer steps."""
+    """Train for a number of optimizer steps."""
 
     type: Literal["steps"]
     steps: int = Field(ge=1)
+    """Number of optimizer steps."""
 
 
 class Never(Config):
@@ -87,53 +89,59 @@ class TrainingConfig(StageConfig):
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate. Starters take 1e-3, LoRA 2e-4, full tuning of large models 1e-5."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after the warm-up; cosine and linear end at zero."""
+    """Decay of the learning rate after the warm-up; cosine and linear end at zero."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
-    """Share of all steps in which the learning rate rises from zero."""
+    """Share of all steps in which the learning rate rises from zero to its peak."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Applied to matrices only."""
+    """AdamW's weight decay, applied to matrices but not to norms and biases."""
     beta2: Advanced[float] = Field(default=0.95, gt=0, lt=1)
     """AdamW's decay of the running mean of squared gradients."""
     max_gradient_norm: Advanced[float] = Field(default=1.0, gt=0)
-    """Larger gradients are scaled down to this norm."""
+    """Gradient clipping: gradients with a larger norm are scaled down to this norm."""
     order: Order = "shuffled"
-    """Order of the rows in an epoch: `shuffled` again in each, or `as_given` by the train split."""
+    """Order of the rows: `shuffled` in every epoch, or `as_given`, the order of the train split."""
     examples_per_step: int = Field(default=16, ge=1)
-    """Rows of one optimizer step."""
+    """Rows per optimizer step, over all batches and devices."""
     tokens_per_batch: int = Field(default=2048, ge=16)
-    """Tokens computed at once; a step of more is split into several batches, result unchanged."""
+    """Maximum number of tokens per forward pass. A step with more tokens accumulates gradients over
+    several batches, with the same result."""
     max_row_tokens: int = Field(default=4096, ge=16)
-    """Tokens of the longest row; the model's context length is a limit too."""
+    """Maximum length of a row in tokens; the model's context length is a limit as well."""
     too_long: TooLong = "refuse"
-    """What happens to longer rows."""
+    """What to do with longer rows: `refuse` to train, `drop` them, or truncate them and keep the
+    start or the end."""
     train_on: TrainOn = "completion"
-    """Which tokens the loss counts: the last message, every assistant message, those after the
-    last question, or everything."""
+    """Tokens that the loss counts: `completion`, the last message; `all_turns`, every assistant
+    message; `last_turn`, the assistant messages after the last question; or `everything`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """dtype of matrix products: `auto` is bf16 where the hardware supports it, else fp32."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the order of rows, of new adapter weights and of dropout."""
     log_every_steps: Advanced[int] = Field(default=10, ge=1)
-    """One line of metrics.jsonl covers this many steps."""
+    """Steps per line of metrics.jsonl."""
     validate_every_steps: int = Field(default=50, ge=1)
-    """The validation loss is also measured after the last step."""
+    """Steps between measurements of the validation loss; the last step is always measured."""
     early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
     """`never` or `validation_loss`."""
     keep: Literal["last", "best"] = "last"
-    """Weights of the result: of the last step, or of the lowest validation loss."""
+    """Weights to keep: those of the last step, or those with the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
+    """Steps between checkpoints, from which an interrupted run resumes."""
     checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
+    """Seconds since the last checkpoint after which another one is written, whatever the step."""
     memory: Runtime[Literal["refuse", "warn"]] = "refuse"
-    """What happens when the predicted memory is more than what is free."""
+    """What to do when the prediction exceeds the free memory: `refuse` to train, or `warn`."""
     threads: Runtime[int] = Field(default=0, ge=0)
-    """CPU threads; 0 takes torch's own number. A resumed run keeps the number it began with."""
+    """CPU threads; 0 uses torch's default. A resumed run keeps the number it started with."""
     activation_checkpointing: Runtime[Literal["auto", "always", "never"]] = "auto"
-    """Compute activations twice instead of keeping them: less memory, a third more work, the same
-    loss. `auto` does so only where memory is planned, or turns out, to be too small."""
+    """Recompute activations in the backward pass instead of storing them: less memory, a third more
+    computation, the same loss. `auto` does so only where the prediction does not fit into free
+    memory, or when memory runs out."""
     devices: Runtime[int] = Field(default=1, ge=1)
-    """GPUs of this machine that train together; without a GPU, processes. The rows of a step are
-    the same; their sums are added in another order, so results may differ in their last bits."""
+    """Number of GPUs of this machine to train on; without a GPU, of processes. Each step has the
+    same rows, but sums are added in another order, so results may differ in the last bits."""
     sharding: Runtime[Sharding] = "none"
-    """With several devices: `none` keeps a copy of the model on each, `fsdp` a part of it."""
+    """With several devices: `none` replicates the model on each, `fsdp` shards it across them."""
 
 
 class StepMetrics(Record):
@@ -145,7 +153,7 @@ class StepMetrics(Record):
     train_loss: float
     """Cross-entropy in nats per trained token."""
     train_mean_token_accuracy: float
-    """Share of trained tokens that were the model's first choice."""
+    """Share of trained tokens to which the model gives the highest probability."""
     valid_loss: float | None = None
     """None where it was not measured at this step."""
     valid_mean_token_accuracy: float | None = None
@@ -158,14 +166,14 @@ class StepMetrics(Record):
 
 
 class DpoMetrics(StepMetrics):
-    """The same of preference training; `train_loss` is per pair, tokens are the chosen answers'."""
+    """Metrics of preference training: `train_loss` is per pair; tokens are of chosen answers."""
 
     rewards_chosen: float
     """Mean of beta times the log-probability gained by the chosen answers."""
     rewards_rejected: float
     reward_margin: float
     reward_accuracy: float
-    """Share of pairs whose chosen answer gained more than the rejected one."""
+    """Share of pairs with a higher reward for the chosen answer than for the rejected one."""
     chosen_drift: float
     """Mean gain of chosen answers in nats per token against the reference; below 0 is a loss."""
     chosen_loss: float

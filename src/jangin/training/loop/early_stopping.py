@@ -1,6 +1,6 @@
-"""The best line of metrics, and when to stop waiting for a better one.
+"""Early stopping on the validation loss, and the best line of metrics.
 
-Both are functions of the lines alone, so a resumed run decides the same.
+Both depend on the lines of metrics only, so a resumed run decides the same.
 """
 
 from collections.abc import Sequence

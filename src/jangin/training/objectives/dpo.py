@@ -374,8 +374,8 @@ class DpoObjective:
             return result
         if not self.kept_step:
             raise TrainingError(
-                f"dpo: chosen answers had become too unlikely at the first line of metrics (step "
-                f"{result.steps}). {self.remedy}"
+                f"dpo: chosen answers became too unlikely by step {result.steps}, the first line "
+                f"of metrics, so there are no good weights to keep. {self.remedy}"
             )
         self.restore_kept()
         return replace(result, kept=next(line for line in lines if line.step == self.kept_step))

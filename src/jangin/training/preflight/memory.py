@@ -1,4 +1,4 @@
-"""Refuse what does not fit into memory, before loading anything. No torch here."""
+"""Estimate the memory and time of a training run before loading anything. Imports no torch."""
 
 import os
 from collections.abc import Sequence
@@ -31,16 +31,16 @@ _OPERATIONS_PER_SECOND = 1e11
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a training computes: counted, or estimated from a sample of the rows."""
+    """Rows of a training run: counted, or estimated from a sample."""
 
     lengths: Sequence[int]
     """Tokens of each row, or of each pair with its prompt counted once."""
     trained_share: float
     """Share of these tokens that the loss counts."""
     objective: str = "sft"
-    """Name in the table of objectives, which knows what its loss keeps in memory."""
+    """Name in the table of objectives, on which the memory of the loss depends."""
     kept_weights: bool = False
-    """Whether a copy of the last good weights is kept while training."""
+    """Whether training keeps a copy of the last good weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +146,19 @@ def check(forecast: Forecast, available: int, tokens: int) -> None:
     if forecast.needed <= available:
         return
     plan = forecast.plan
-    several = f", {forecast.processes} times" if forecast.needed > plan.peak else ""
+    several = f", in each of {forecast.processes} processes" if forecast.needed > plan.peak else ""
     raise TrainingError(
-        f"this training needs about {forecast.text(available)} that is free "
-        f"({plan.activations / GIB:.1f} GiB of it for activations, "
+        f"this training needs about {forecast.needed / GIB:.1f} GiB of memory, but only "
+        f"{available / GIB:.1f} GiB are free ({plan.activations / GIB:.1f} GiB for activations, "
         f"{(plan.gradients + plan.optimizer) / GIB:.1f} GiB for gradients and optimizer{several}). "
-        f"Lower `tokens_per_batch` from {tokens} (the result stays the same), "
-        "train an adapter with `method: {type: lora}`, or choose a smaller base model; "
-        "`memory: warn` starts it anyway."
+        f"Lower `tokens_per_batch` from {tokens}, which does not change the result, train an "
+        "adapter with `method: {type: lora}`, or choose a smaller base model. `memory: warn` "
+        "trains anyway."
     )
 
 
 def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
-    """The estimate for training.json, beside the measured peak; empty where none can be made."""
+    """The estimate as it is stored in training.json; empty where the model's sizes are unknown."""
     try:
         plan = estimate(base, config, work).plan
     except TrainingError:
@@ -189,7 +189,7 @@ def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
 
 
 def largest_batch(lengths: Sequence[int], per_step: int, limit: int) -> int:
-    """Tokens of the largest batch to expect.
+    """Expected number of tokens of the largest batch.
 
     The mean of a step plus two standard deviations, at most `limit`, at least the longest row.
     """

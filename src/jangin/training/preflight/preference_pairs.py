@@ -1,4 +1,4 @@
-"""Problems in preference pairs. Cheap to import: no torch here."""
+"""Find preference pairs without a usable preference. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +10,12 @@ from jangin.text.normalize import drop_spaces, fold_case
 PairRule = Literal["empty", "identical", "too_similar", "prompt_leak", "length_ratio"]
 
 _SHORT_QUESTION = 10
-"""Shortest question, in characters, that an answer does not contain by chance."""
+"""Questions shorter than this many characters may occur in an answer by chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairIssue:
-    """A problem of a pair."""
+    """Why a pair is dropped: the rule, and a reason that is stored with the pair."""
 
     rule: PairRule
     reason: str
@@ -31,8 +31,8 @@ class PairThresholds:
     """Characters of the longer answer per character of the shorter one."""
 
 
-def find_pair_issue(pair: PreferencePair, limits: PairThresholds) -> PairIssue | None:
-    """The first problem of a pair, or None."""
+def find_pair_issue(pair: PreferencePair, thresholds: PairThresholds) -> PairIssue | None:
+    """The first issue of a pair, or None."""
     chosen, rejected = _bare(pair.chosen.content), _bare(pair.rejected.content)
     if not chosen or not rejected:
         return PairIssue("empty", f"the {'rejected' if chosen else 'chosen'} answer is empty")
@@ -44,23 +44,23 @@ def find_pair_issue(pair: PreferencePair, limits: PairThresholds) -> PairIssue |
             if question in answer:
                 return PairIssue("prompt_leak", f"the {name} answer repeats the question")
     longer, shorter = max(len(chosen), len(rejected)), min(len(chosen), len(rejected))
-    if longer > limits.length_ratio * shorter:
+    if longer > thresholds.length_ratio * shorter:
         return PairIssue("length_ratio", f"one answer has {longer} characters, the other {shorter}")
-    if limits.too_similar <= 1:
+    if thresholds.too_similar <= 1:
         from rapidfuzz.distance import Levenshtein
 
         similarity = Levenshtein.normalized_similarity(chosen, rejected)
-        if similarity >= limits.too_similar:
+        if similarity >= thresholds.too_similar:
             return PairIssue("too_similar", f"the answers are {similarity:.0%} alike")
     return None
 
 
 def _same(chosen: str, rejected: str) -> bool:
-    """Equal but for punctuation and spaces, where anything else is left to compare."""
+    """Equal apart from punctuation and spaces, and not empty without them."""
     left, right = (_bare(normalise_answer(text)) for text in (chosen, rejected))
     return left == right != ""
 
 
 def _bare(text: str) -> str:
-    """Case folded, without white space."""
+    """Case-folded text without whitespace."""
     return drop_spaces(fold_case(text))

@@ -1,4 +1,4 @@
-"""Warnings about settings that are valid but probably do not do what you want."""
+"""Warnings about valid training settings that are probably a mistake."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingConfig
 
 
 def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
-    """Say that a single device shards nothing."""
+    """Warn where `sharding` is set with a single device."""
     if config.sharding != "none" and config.devices == 1:
         progress.message(
-            f"`sharding: {config.sharding}` with `devices: 1` shards nothing: the one device holds "
-            "the whole model. Raise `devices`, or leave `sharding` out"
+            f"`sharding: {config.sharding}` has no effect with `devices: 1`. Raise `devices`, or "
+            "remove `sharding`."
         )
 
 
 def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
-    """Say it where a new adapter has a rank that teaches it no more, or that vLLM cannot serve."""
+    """Warn where a new adapter's rank exceeds a layer's width, or is one vLLM does not support."""
     if not isinstance(config.method, Adapter):
         return
     rank = config.method.r
@@ -27,15 +27,19 @@ def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
         layer, width = narrowest
         progress.message(
             f"rank {rank} is larger than the width {width} of {layer}, the narrowest layer with an "
-            f"adapter: past rank {width} it learns no more there, it only takes memory and time"
+            f"adapter. Set `r` to at most {width}: beyond that, the adapter of {layer} gains "
+            "nothing but costs memory and time."
         )
     elif rank not in SERVABLE_RANKS:
         group = ", ".join(str(rank) for rank in SERVABLE_RANKS)
-        progress.message(f"rank {rank} cannot be served by vLLM; it takes {group}")
+        progress.message(
+            f"rank {rank} is not supported by vLLM. Set `r` to one of {group} to serve the adapter "
+            "there."
+        )
 
 
 def _narrowest(method: Adapter, base: Path) -> tuple[str, int] | None:
-    """(layer, the smaller side of its matrix); None for a family whose layers are not known."""
+    """(layer, smaller dimension of its matrix); None for a family with unknown layers."""
     try:
         shape = ModelShape.read(base / "model" / "config.json")
     except (TrainingError, OSError):
@@ -49,7 +53,7 @@ def _narrowest(method: Adapter, base: Path) -> tuple[str, int] | None:
 
 
 def _widths(shape: ModelShape) -> dict[str, int]:
-    """{layer: the smaller side of its matrix} of all linear layers but the head."""
+    """{layer: smaller dimension of its matrix} of all linear layers but the head."""
     hidden, inner = shape.hidden, shape.feed_forward
     if shape.family == "phi3":
         return {

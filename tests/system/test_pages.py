@@ -85,7 +85,6 @@ def store_patterns() -> list[str]:
     return [re.sub(r"<\w+>", "*", path) for path in paths]
 
 
-@pytest.mark.slow
 def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     patterns = store_patterns()
     files = [p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()]
@@ -94,7 +93,6 @@ def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     assert unnamed == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -114,7 +112,6 @@ def test_paths_of_the_page_are_in_a_store(store: Path, path: str) -> None:
     assert list(store.glob(pattern))
 
 
-@pytest.mark.slow
 def test_a_finished_store_has_no_journals_and_nothing_partial(store: Path) -> None:
     assert not [p for p in store.rglob("*") if p.name == "journal" or p.suffix == ".partial"]
 
@@ -142,16 +139,17 @@ def test_the_page_names_every_kind_of_input() -> None:
 
 
 def written_tables() -> set[str]:
-    """Names of all tables that some stage writes by `context.write`."""
-    return {
-        str(call.args[0].value)
+    """Names of all tables that stages write: `context.write(NAME, ...)`, `ResultTable(NAME, ...)`."""
+    calls = [
+        call
         for path in PACKAGE.rglob("*.py")
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr == "write"
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "context"
+        if isinstance(call, ast.Call) and call.args
+    ]
+    return {
+        str(call.args[0].value)
+        for call in calls
+        if ast.unparse(call.func) in ("context.write", "ResultTable")
         and isinstance(call.args[0], ast.Constant)
     }
 

@@ -139,7 +139,7 @@ def test_the_page_names_every_kind_of_input() -> None:
 
 
 def written_tables() -> set[str]:
-    """Names of all tables that stages write: `context.write(NAME, ...)`, `ResultTable(NAME, ...)`."""
+    """Names of the tables that stages write by `context.write` or as a `ResultTable`."""
     calls = [
         call
         for path in PACKAGE.rglob("*.py")

@@ -316,18 +316,18 @@ def sentences(table: ComparedVariants) -> list[str]:
                 continue
             comparison = measured.against
             points = 100 * (comparison.right_b - comparison.right_a)
-            change = f"{row.variant} is as good as {table.baseline}"
-            if points:
-                better = "better" if points > 0 else "worse"
-                change = f"{row.variant} is {abs(points):.1f} points {better} than {table.baseline}"
-            p = p_text(measured.p_holm)
-            if measured.p_holm < SIGNIFICANT:
-                verdict = f"the difference is statistically significant ({p}, corrected)"
+            p = f"{p_text(measured.p_holm)}, corrected"
+            better = "better" if points > 0 else "worse"
+            change = f"{row.variant} is {abs(points):.1f} points {better} than {table.baseline}"
+            if not points:
+                verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
+            elif measured.p_holm < SIGNIFICANT:
+                verdict = f"{change}: the difference is statistically significant ({p})"
             else:
-                verdict = f"the difference could be due to chance ({p}, corrected)"
-                if comparison.smallest_visible is None:
-                    verdict += f"; {comparison.n} questions are too few to show any"
-            lines.append(f"{name.replace('_', ' ')}: {change}: {verdict}.")
+                verdict = f"{change}: the difference could be due to chance ({p})"
+            if comparison.smallest_visible is None:
+                verdict += f"; {comparison.n} questions are too few to show any difference"
+            lines.append(f"{name.replace('_', ' ')}: {verdict}.")
             if find_metric(comparison.measure).gold != "text" and measured.score_p_holm is not None:
                 change = _score_change(row.variant, table, comparison, measured.score_p_holm)
                 lines.append(f"{name.replace('_', ' ')}: {change}")

@@ -71,6 +71,7 @@ def build_report(
         "variants": list(loaded.variants),
         "as_of": _newest(artifacts),
         "absent": {stage.name: _absence(stage.name, loaded, artifacts, words) for stage in STAGES},
+        "off": [stage.name for stage in STAGES if not _is_on(stage.name, loaded)],
         "progress": _progress(loaded, artifacts),
         "calls": calls,
         "spend": spend,
@@ -268,8 +269,13 @@ def _absence(stage: str, loaded: LoadedProject, artifacts: Artifacts, words: Wor
     """Empty where some variant has made the stage, else one sentence on why there is nothing."""
     if any(stage in stages for stages in artifacts.values()):
         return ""
-    on = any(project.stage_config(stage) is not None for project in loaded.variants.values())
-    return words("absent_not_made" if on else "absent_off", stage=stage)
+    key = "absent_not_made" if _is_on(stage, loaded) else "absent_off"
+    return words(key, stage=stage)
+
+
+def _is_on(stage: str, loaded: LoadedProject) -> bool:
+    """True if some variant turns the stage on."""
+    return any(project.stage_config(stage) is not None for project in loaded.variants.values())
 
 
 def _progress(loaded: LoadedProject, artifacts: Artifacts) -> dict[str, int]:

@@ -138,6 +138,7 @@ def test_new_never_touches_what_is_there(project, jangin):
     assert jangin("new", project / "project.yaml")[0] == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
     (project / "project.yaml").write_text(
         PROJECT
@@ -275,6 +276,7 @@ def test_what_a_command_takes_without_a_variant_is_what_its_help_says(jangin):
         assert (code, f"default: {default}" in text) == (0, True), text
 
 
+@pytest.mark.slow
 def test_an_answer_names_its_variant_and_misses_no_page_where_rows_have_none(tmp_path, jangin):
     stars = "".join(f"{n}번 앱을 보고 쓴 글,{1 + n % 5}\n" for n in range(30))
     (tmp_path / "rows.csv").write_text(f"review,star\n{stars}", encoding="utf-8")

@@ -85,6 +85,7 @@ def moved(value):
     return value
 
 
+@pytest.mark.slow
 @given(wholes(st.integers(0, 9)))
 def test_runtime_fields_never_enter_identity_at_any_depth(config):
     fields = {name: moved(getattr(config, name)) for name in Whole.model_fields}

@@ -148,6 +148,7 @@ def work(path, barrier, number):
     ledger.close()
 
 
+@pytest.mark.slow
 def test_processes_may_make_and_use_one_ledger_at_the_same_time(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)

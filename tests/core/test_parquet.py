@@ -54,6 +54,7 @@ def test_the_records_are_found():
     assert {"Document", "Chunk", "Example", "Score", "Message"} <= {r.__name__ for r in RECORDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_record_type_comes_back_from_parquet_as_it_was(tmp_path, record):
     @some

@@ -332,6 +332,7 @@ def compete(root, barrier, results):
         results.put("refused")
 
 
+@pytest.mark.slow
 def test_of_many_processes_exactly_one_makes_an_artifact(store):
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(3), context.Queue()

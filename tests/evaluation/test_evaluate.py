@@ -393,6 +393,7 @@ def fine_tune(context, folder, method, steps):
     context.inputs["model"] = artifact(folder)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_that_learned_the_answers_by_heart_beats_its_base(context_of, tmp_path):
     context = context_of(max_new_tokens=12)
     make_base(context, tmp_path / "base")

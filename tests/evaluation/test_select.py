@@ -92,6 +92,7 @@ def local(name):
     return {"type": "local", "path": f"candidates/{name}"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taught")
 def test_the_model_that_knows_the_answers_is_chosen_and_becomes_the_base(context_of):
     config = SelectConfig(candidates=(local("blank"), local("knows")), max_new_tokens=8)
@@ -113,6 +114,7 @@ def test_the_model_that_knows_the_answers_is_chosen_and_becomes_the_base(context
     assert not (context.workspace / "candidates").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taught")
 def test_likelihood_is_that_of_the_whole_answer_with_its_stop_token(context_of):
     context = context_of(SelectConfig(candidates=(local("blank"), local("knows")), limit=1))
@@ -130,6 +132,7 @@ def test_likelihood_is_that_of_the_whole_answer_with_its_stop_token(context_of):
     assert ids[-1] == tokenizer.eos_token_id or trained[-1]
 
 
+@pytest.mark.slow
 def test_two_models_that_cannot_be_told_apart_tie_and_that_is_said(context_of, taught):
     shutil.copytree(taught / "blank", taught / "twin")
     context = context_of(SelectConfig(candidates=(local("blank"), local("twin")), max_new_tokens=2))
@@ -149,6 +152,7 @@ def candidate(name, mean):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_difference_that_could_be_chance_is_a_tie():
     families = [str(i) for i in range(8)]
     nats = [[1.0] * 8, [1.1, 0.9] * 4, [2.0] * 8]
@@ -160,6 +164,7 @@ def test_a_difference_that_could_be_chance_is_a_tie():
     assert ranked[2].p_value == pytest.approx(2 / 2**8)
 
 
+@pytest.mark.slow
 def test_an_interrupted_choice_does_not_try_a_model_twice(context_of):
     starters = tuple({"type": "starter", **SMALL, "seed": seed} for seed in (0, 1, 2))
     whole = context_of(SelectConfig(candidates=starters, max_new_tokens=2), name="whole")
@@ -177,6 +182,7 @@ def test_an_interrupted_choice_does_not_try_a_model_twice(context_of):
     ]
 
 
+@pytest.mark.slow
 def test_held_out_questions_never_choose_the_model(context_of):
     starters = tuple({"type": "starter", **SMALL, "seed": seed} for seed in (0, 1))
     context = context_of(SelectConfig(candidates=starters), table=rows("test"))
@@ -184,6 +190,7 @@ def test_held_out_questions_never_choose_the_model(context_of):
         select(context)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_model_is_named_with_its_place_in_the_file(tmp_path):
     config = SelectConfig(candidates=(local("a"), local("b")))
     with pytest.raises(ConfigError, match=r"candidates/a .*config\.json.*candidates: 0: path"):

@@ -118,6 +118,7 @@ def datasets(draw):
 
 
 class TestEveryRow:
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(datasets(), st.sampled_from(["keep", "drop"]))
     def test_ends_in_exactly_one_of_examples_and_dropped(self, rows, conflicts):

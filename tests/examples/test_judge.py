@@ -224,6 +224,7 @@ def compared(judged, human, siblings=1):
     return compare(list(judged), list(human), families)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_value_and_widen_when_rows_are_siblings():
     generator = np.random.default_rng(1)
     human = generator.integers(1, 6, 120).astype(float)
@@ -241,6 +242,7 @@ def test_intervals_hold_the_value_and_widen_when_rows_are_siblings():
     assert width(alone) < 0.7 * width(copies)
 
 
+@pytest.mark.slow
 def test_scores_without_variance_and_agreement_by_chance_are_called_so():
     flat = compared([4.0] * 40, [3.0] * 40)
     assert flat[0].value is None

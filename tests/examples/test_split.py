@@ -86,6 +86,7 @@ CORPORA = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(CORPORA, st.integers(0, 5))
 def test_families_sections_chunks_and_copies_never_cross(families, seed):
@@ -110,6 +111,7 @@ def test_families_sections_chunks_and_copies_never_cross(families, seed):
     assert {row.split for row in result.rows} >= {"train", "validation", "unseen_sections"}
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CORPORA, st.integers(0, 5))
 def test_a_held_out_paraphrase_copies_nothing_that_is_trained_on(families, seed):
@@ -120,6 +122,7 @@ def test_a_held_out_paraphrase_copies_nothing_that_is_trained_on(families, seed)
     assert list(find_near_copies(held_out, trained)) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CORPORA, st.integers(0, 3), st.sampled_from([0, 1, 2, 3]))
 def test_the_evidence_does_not_depend_on_how_many_paraphrases_are_trained_on(families, seed, few):

@@ -112,6 +112,7 @@ def reference(model, tokenizer, prompt_ids, stop_ids, count):
     return out[0, len(prompt_ids) :].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*CONTINUOUS, *PADDED])
 def test_greedy_answers_equal_those_of_transformers_in_batches_of_any_size(
     models, tokenizer, prompts, family
@@ -222,6 +223,7 @@ def test_a_cancelled_request_gives_its_row_away_and_disturbs_nobody(llama, promp
     assert {n: one.token_ids for n, one in written.items()} == {n: expected[n] for n in (1, 2, 4)}
 
 
+@pytest.mark.slow
 def test_a_cache_that_must_grow_keeps_what_it_holds(llama, prompts):
     long = [(ids * 20)[: 20 + 9 * i] for i, ids in enumerate(prompts[:6])]
     written = {}

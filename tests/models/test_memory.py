@@ -86,6 +86,7 @@ def extras(config):
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parameter_count_is_exact(family):
     with torch.device("meta"):
@@ -95,6 +96,7 @@ def test_the_parameter_count_is_exact(family):
     assert shape.parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen3"])
 def test_the_adapter_count_is_exact(family):
     lora = TrainingConfig(method=Lora(type="lora", r=8, alpha=16))
@@ -129,6 +131,7 @@ def kept_for_backward(config, method, dtype):
     return sum(storage.nbytes() for storage in held.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma2 without caps"])
@@ -195,6 +198,7 @@ SMALL = {
 LARGER = {**SMALL, "hidden_size": 256, "num_hidden_layers": 2, "intermediate_size": 1024}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 @pytest.mark.parametrize(
     ("shape", "method", "tokens"),
@@ -233,6 +237,7 @@ EIGHT_BILLION = {
 }
 
 
+@pytest.mark.slow
 def test_an_8b_model_is_planned_from_its_config_alone():
     shape = ModelShape.of(EIGHT_BILLION)
     assert shape.parameters == 8_030_261_248
@@ -248,6 +253,7 @@ def test_an_8b_model_is_planned_from_its_config_alone():
     assert plans["full"].heap == 0
 
 
+@pytest.mark.slow
 def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
     shape = ModelShape.of(EIGHT_BILLION)
     plain = predict(shape, Training("lora", 8192, "bf16"))
@@ -261,6 +267,7 @@ def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
     assert predict(capped, Training("lora", 8192, "bf16")).loss > 10 * plain.loss
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
     plan = predict(ModelShape.of(EIGHT_BILLION), Training("full", 8192, "bf16", device="cuda"))
     forecast = Forecast(plan, "cuda", 2)
@@ -276,17 +283,20 @@ def test_a_plan_that_does_not_fit_names_the_figure_and_three_ways_out():
         check(Forecast(plan, "cpu", 2), plan.peak, 8192)
 
 
+@pytest.mark.slow
 def test_a_config_without_sizes_is_refused_in_one_sentence():
     with pytest.raises(TrainingError, match=r"config\.json .*memory: warn"):
         ModelShape.of({"model_type": "rwkv", "hidden_size": 64})
 
 
+@pytest.mark.slow
 def test_an_unknown_family_is_planned_as_a_llama_and_says_so():
     shape = ModelShape.of({**EIGHT_BILLION, "model_type": "exotic"})
     assert not shape.known
     assert shape.parameters == 8_030_261_248
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_a_long_step_held_to_the_limit_but_holds_the_longest_row():
     assert largest_batch([10] * 100, 4, 1000) == 40
     assert largest_batch([10] * 100, 40, 300) == 300
@@ -295,6 +305,7 @@ def test_the_largest_batch_is_a_long_step_held_to_the_limit_but_holds_the_longes
     assert largest_batch([7], 16, 1000) == 7
 
 
+@pytest.mark.slow
 def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_largest_step(tmp_path):
     (tmp_path / "model").mkdir()
     small = {**SMALL, "model_type": "llama"}
@@ -313,10 +324,12 @@ def test_a_step_of_several_batches_wastes_more_and_the_order_given_tells_the_lar
     assert given.activations > 1.2 * plan(sorted_rows).activations
 
 
+@pytest.mark.slow
 def test_available_memory_is_no_more_than_the_machine_has():
     assert 0 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+@pytest.mark.slow
 def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(tmp_path):
     (tmp_path / "model").mkdir()
     path = tmp_path / "model" / "config.json"
@@ -332,6 +345,7 @@ def test_the_forecast_of_a_training_is_recorded_or_left_out_where_none_is_made(t
     assert recorded(tmp_path, config, work) == {}
 
 
+@pytest.mark.slow
 def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tmp_path):
     (tmp_path / "model").mkdir()
     path = tmp_path / "model" / "config.json"
@@ -344,6 +358,7 @@ def test_activations_are_given_up_only_where_the_plan_finds_too_little_memory(tm
     assert decide_checkpointing(tmp_path, never, work) is never
 
 
+@pytest.mark.slow
 def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(EIGHT_BILLION))
@@ -360,6 +375,7 @@ def test_several_devices_share_a_step_and_shards_share_the_weights(tmp_path):
     assert two.needed == (2 if on_cpu else 1) * two.plan.peak
 
 
+@pytest.mark.slow
 def test_the_peak_begins_anew_and_is_this_processs_own():
     size = 150 * 2**20
     block = bytearray(size)
@@ -388,6 +404,7 @@ def large_base(tmp_path, make_context, make_example):
     return make
 
 
+@pytest.mark.slow
 def test_the_stage_tells_its_memory_before_anything_is_loaded(large_base):
     cost = STAGE.cost(large_base())
     assert cost.memory_bytes > 100_000 * GIB
@@ -395,11 +412,13 @@ def test_the_stage_tells_its_memory_before_anything_is_loaded(large_base):
     assert f"{cost.memory_bytes / GIB:.1f} GiB of " in cost.text
 
 
+@pytest.mark.slow
 def test_the_stage_refuses_what_does_not_fit_before_it_looks_for_the_weights(large_base):
     with pytest.raises(TrainingError, match=r"\d{6,}\.\d GiB"):
         STAGE.run(large_base())
 
 
+@pytest.mark.slow
 def test_the_stage_only_warns_where_it_is_told_to(large_base):
     context = large_base(memory="warn")
     with pytest.raises(StoreError, match=r"no tokenizer\.json"):

@@ -520,6 +520,7 @@ def at_a_terminal(path, react):
     return running.returncode, printed.decode()
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
@@ -533,6 +534,7 @@ def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_ans
     assert "--overwrite" in printed
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")

@@ -155,6 +155,7 @@ def test_a_run_without_failures_ends_with_0(teacher, jangin, tmp_path):
     assert len(teacher.asked) == ARTICLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("odd", "kind", "reason"),
     [

@@ -476,6 +476,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_lock_and_loses_nothing_that_was_noted(place):
     script = [sys.executable, "-c", textwrap.dedent(KILLED), str(place.folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

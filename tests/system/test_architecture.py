@@ -310,6 +310,7 @@ def dotted(path):
 # The rules hold.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_no_module_breaks(check):
     faults = [fault for name, path in FILES.items() for fault in check(name, path.read_text())]
@@ -381,6 +382,7 @@ def test_importing_the_command_line_loads_nothing_heavy():
     assert loaded_by(f"{PACKAGE}.cli.main") == set()
 
 
+@pytest.mark.slow
 def test_reading_a_project_file_loads_no_model_and_no_reader():
     assert loaded_by(f"{PACKAGE}.project.file") <= NEEDED_BY_A_PROJECT_FILE
 

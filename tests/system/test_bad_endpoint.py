@@ -126,6 +126,7 @@ def jangin(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "code", "says", "most_asked"),
     [
@@ -165,6 +166,7 @@ def test_a_bad_answer_is_one_sentence(serve, jangin, tmp_path, answer, code, say
     assert server.asked <= most_asked
 
 
+@pytest.mark.slow
 def test_a_base_url_without_its_path_is_one_sentence(serve, jangin, tmp_path):
     server = serve(reply(NO_PAIRS))
     code, printed = jangin("run", "-p", project(tmp_path, url_of(server, path="")))
@@ -172,6 +174,7 @@ def test_a_base_url_without_its_path_is_one_sentence(serve, jangin, tmp_path):
     assert "the URL or the model does not exist" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_endpoint_that_cannot_be_reached_is_one_sentence(serve, jangin, tmp_path, scheme):
     server = serve(reply(NO_PAIRS))
@@ -186,6 +189,7 @@ def test_an_endpoint_that_cannot_be_reached_is_one_sentence(serve, jangin, tmp_p
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_a_key_that_is_not_set_is_told_before_any_work(serve, jangin, tmp_path, monkeypatch):
     server = serve(reply(NO_PAIRS))
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
@@ -196,6 +200,7 @@ def test_a_key_that_is_not_set_is_told_before_any_work(serve, jangin, tmp_path, 
     assert server.asked == 0
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_streams_unasked_is_read(serve, jangin, tmp_path):
     server = serve(streamed(NO_PAIRS))
     code, printed = jangin("run", "-p", project(tmp_path, url_of(server)))
@@ -204,6 +209,7 @@ def test_an_endpoint_that_streams_unasked_is_read(serve, jangin, tmp_path):
     assert "12 of 12 replies hold no pair" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_keeps_the_replies_of_calls_in_flight(serve, tmp_path, number):
     server = serve(reply(NO_PAIRS))

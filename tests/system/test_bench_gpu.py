@@ -30,6 +30,7 @@ def bench():
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_every_case_of_the_gpu_bench_runs_on_a_cpu_with_shapes_shrunk(bench, tmp_path, capfd):
     gpu, case = bench
@@ -57,6 +58,7 @@ def test_every_case_of_the_gpu_bench_runs_on_a_cpu_with_shapes_shrunk(bench, tmp
     assert max(written) < max(sft)
 
 
+@pytest.mark.slow
 def test_a_case_that_runs_out_of_memory_says_so_and_the_next_one_runs(bench, tmp_path, capfd):
     gpu, case = bench
     asked = []
@@ -78,17 +80,20 @@ def test_a_case_that_runs_out_of_memory_says_so_and_the_next_one_runs(bench, tmp
     assert "| generation 8B, jangin | | | | | | out of memory |" in shown
 
 
+@pytest.mark.slow
 def test_other_errors_are_no_result(bench):
     with pytest.raises(ZeroDivisionError), bench[1].memory_problems({}):
         1 / 0  # noqa: B018  the error is wanted
 
 
+@pytest.mark.slow
 def test_a_job_has_a_process_of_its_own_whose_failure_is_its_problem(bench):
     job = {"task": "product", "shape": "tiny", "device": "cpu"}
     assert bench[0].in_process(sys.executable, 300)(job)["device_name"] == "CPU"
     assert bench[0].in_process("false", 300)(job) == {"problem": "no output"}
 
 
+@pytest.mark.slow
 def test_model_operations_are_those_of_the_weights_and_of_causal_attention(bench):
     # 64 hidden, 2 layers, 2 of 4 heads for keys, 128 feed-forward, 512 words.
     linear = 2 * (2 * 64 * (64 + 32) + 3 * 64 * 128)

@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FAULTS = ("429", "500", "silence", "half a body", "malformed")
 
 
+@pytest.mark.slow
 def test_a_breaking_endpoint_and_a_kill_lose_no_row_and_pay_for_none_twice() -> None:
     bench = [sys.executable, str(ROOT / "bench" / "teacher"), "--chaos", "--quick"]
     done = subprocess.run(

@@ -71,6 +71,7 @@ def test_every_jangin_command_in_the_readme_is_a_command(readme: Path) -> None:
     assert code <= commands, f"no such command: {sorted(code - commands)}"
 
 
+@pytest.mark.slow
 def test_the_generated_pages_are_not_stale() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"],

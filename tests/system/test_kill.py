@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench" / "kill"), "--small", "--preload", "--kills", "3"],

@@ -33,6 +33,7 @@ def made(tmp_path_factory):
         return {name: session.artifacts(name) for name in names}
 
 
+@pytest.mark.slow
 def test_the_rows_are_the_questions_each_followed_by_its_wordings_in_the_order_of_the_files(
     made, tmp_path
 ):
@@ -56,6 +57,7 @@ def test_the_rows_are_the_questions_each_followed_by_its_wordings_in_the_order_o
     )
 
 
+@pytest.mark.slow
 def test_the_question_with_two_answers_keeps_both(made):
     examples = read_table(made["plain"]["read"].path / "examples.parquet", Example)
     (several,) = [example for example in examples if example.answers]
@@ -63,6 +65,7 @@ def test_the_question_with_two_answers_keeps_both(made):
     assert several.answers == ("길이 100미터의 두부를 다 함께 자르는 두부 가르기",)
 
 
+@pytest.mark.slow
 def test_both_variants_are_asked_three_sets_of_the_same_questions(made):
     asked = []
     for artifacts in made.values():
@@ -74,6 +77,7 @@ def test_both_variants_are_asked_three_sets_of_the_same_questions(made):
     assert asked[0] == asked[1]
 
 
+@pytest.mark.slow
 def test_the_shipped_files_are_what_their_source_makes():
     source = PROJECT / "source" / "paragraphs.yaml"
     articles = yaml.safe_load(source.read_text(encoding="utf-8"))

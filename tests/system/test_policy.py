@@ -33,12 +33,14 @@ def made(tmp_path_factory):
     return table
 
 
+@pytest.mark.slow
 def test_the_scan_is_read_by_ocr_and_the_print_is_not(made):
     documents = {d.source: d for d in made("load", "documents", Document)}
     methods = {name: {page.method for page in d.pages} for name, d in documents.items()}
     assert methods == {"겨울운동_특별약관.pdf": {"ocr"}, "해외여행보험.pdf": {"text"}}
 
 
+@pytest.mark.slow
 def test_every_article_is_a_chunk_of_its_own(made):
     sections = [c.section.split(" > ")[-1] for c in made("chunk", "chunks", Chunk)]
     terms = [section for section in sections if section.startswith("제")]
@@ -46,6 +48,7 @@ def test_every_article_is_a_chunk_of_its_own(made):
     assert len(set(sections)) == len(sections) - 1  # both title pages have none
 
 
+@pytest.mark.slow
 def test_every_answer_rests_on_its_article(made):
     chunks = {c.id: c for c in made("chunk", "chunks", Chunk)}
     rows = made("evolve", "examples", Example)
@@ -61,6 +64,7 @@ def test_every_answer_rests_on_its_article(made):
     assert all(len(choice.distractors) == 3 for choice in choices)
 
 
+@pytest.mark.slow
 def test_what_did_not_evolve_well_is_eliminated_for_six_different_reasons(made):
     gone = Counter(row.rule for row in made("evolve", "eliminated", Eliminated))
     assert gone == dict.fromkeys(
@@ -71,6 +75,7 @@ def test_what_did_not_evolve_well_is_eliminated_for_six_different_reasons(made):
     assert len({row.operation for row in evolved}) == 4
 
 
+@pytest.mark.slow
 def test_what_is_bad_or_there_twice_is_dropped(made):
     dropped = made("curate", "dropped", Dropped)
     assert sorted(row.rule for row in dropped) == ["near_duplicate", "score"]
@@ -79,6 +84,7 @@ def test_what_is_bad_or_there_twice_is_dropped(made):
     assert "무엇을 묻는지 알 수 없다" in bad.reason
 
 
+@pytest.mark.slow
 def test_no_article_and_no_family_is_on_two_sides(made):
     sides: dict[str, set[str]] = {}
     for row in made("split", "splits", SplitExample):
@@ -88,6 +94,7 @@ def test_no_article_and_no_family_is_on_two_sides(made):
     assert all(len(splits) == 1 for splits in sides.values())
 
 
+@pytest.mark.slow
 def test_the_recorded_replies_are_what_the_teacher_of_the_project_says():
     spec = importlib.util.spec_from_file_location("policy_teach", PROJECT / "teach.py")
     teach = importlib.util.module_from_spec(spec)

@@ -84,6 +84,7 @@ def price(tmp_path_factory):
     return run_small(folder, "price", change)
 
 
+@pytest.mark.slow
 def test_reviews_are_cleaned_and_every_row_that_is_left_out_says_why(reviews):
     _, made, _ = reviews
     examples = rows_of(made, "shuffled", "read", "examples", Example)
@@ -96,6 +97,7 @@ def test_reviews_are_cleaned_and_every_row_that_is_left_out_says_why(reviews):
     assert len({e.question for e in examples}) == len(examples)
 
 
+@pytest.mark.slow
 def test_all_variants_of_the_reviews_keep_the_same_rows_for_the_test(reviews):
     _, made, _ = reviews
     kept = [
@@ -111,6 +113,7 @@ def test_all_variants_of_the_reviews_keep_the_same_rows_for_the_test(reviews):
     assert rows_of(made, "sorted", "evaluate", "leaks", Leak) == []
 
 
+@pytest.mark.slow
 def test_sorted_reviews_are_trained_in_the_order_of_their_stars(reviews):
     _, made, _ = reviews
     trained = [
@@ -122,6 +125,7 @@ def test_sorted_reviews_are_trained_in_the_order_of_their_stars(reviews):
     assert made["sorted"]["sft"].manifest.config["order"] == "as_given"
 
 
+@pytest.mark.slow
 def test_a_system_prompt_is_in_one_variant_only(reviews):
     _, made, _ = reviews
     roles = {
@@ -131,6 +135,7 @@ def test_a_system_prompt_is_in_one_variant_only(reviews):
     assert {variant for variant, role in roles.items() if role == "system"} == {"system_prompt"}
 
 
+@pytest.mark.slow
 def test_predictions_are_keyed_by_row_whatever_order_they_came_in(reviews):
     _, made, _ = reviews
     gold = {
@@ -155,6 +160,7 @@ def test_predictions_are_keyed_by_row_whatever_order_they_came_in(reviews):
         assert (row.off_by_one, row.good_or_bad) != (None, None)
 
 
+@pytest.mark.slow
 def test_the_variants_of_the_reviews_stand_in_one_table(reviews):
     opened, made, seconds = reviews
     table = compare_variants(opened, made, seconds, dict.fromkeys(made, VariantCost(Bill())))
@@ -170,6 +176,7 @@ def test_the_variants_of_the_reviews_stand_in_one_table(reviews):
     assert as_html(table, made, "ko").count("<figure>") >= 2
 
 
+@pytest.mark.slow
 def test_the_report_says_what_predictors_without_a_model_reach(reviews):
     opened, made, _ = reviews
     page = build_report(opened, made, CallCount(0, 0, 0), "en")
@@ -177,6 +184,7 @@ def test_the_report_says_what_predictors_without_a_model_reach(reviews):
     assert "against everything else" in page
 
 
+@pytest.mark.slow
 def test_prices_are_read_scrubbed_and_asked_up_to_the_dollar_sign(price):
     _, made, _ = price
     examples = rows_of(made, "one_epoch", "read", "examples", Example)
@@ -192,6 +200,7 @@ def test_prices_are_read_scrubbed_and_asked_up_to_the_dollar_sign(price):
     assert "no JSON object" in reasons
 
 
+@pytest.mark.slow
 def test_every_system_guesses_the_prices_of_the_same_rows(price):
     _, made, _ = price
     predictions = rows_of(made, "one_epoch", "evaluate", "predictions", Prediction)
@@ -210,6 +219,7 @@ def test_every_system_guesses_the_prices_of_the_same_rows(price):
     assert len(pairs) == len(results) * (len(results) - 1) // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("project", "script", "data"),
     [
@@ -224,6 +234,7 @@ def test_the_shipped_data_is_what_its_script_writes(project, script, data, tmp_p
     assert (tmp_path / data).read_bytes() == (PROJECTS / project / data).read_bytes()
 
 
+@pytest.mark.slow
 def test_some_prices_are_broken_on_purpose():
     prices = []
     for line in (PROJECTS / "price" / "products.jsonl").read_text(encoding="utf-8").splitlines():
@@ -247,6 +258,7 @@ def chats_of_our_listings():
         yield json.dumps({"messages": [{"role": "user", "content": text}, price]})
 
 
+@pytest.mark.slow
 def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path):
     project = (PROJECTS / "price" / "real.yaml").read_text(encoding="utf-8")
     (tmp_path / "real.yaml").write_text(project, encoding="utf-8")

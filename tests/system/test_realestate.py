@@ -44,6 +44,7 @@ def rows(made, stage, kind, record_type):
     return read_table(made[stage] / f"{kind}.parquet", record_type)
 
 
+@pytest.mark.slow
 def test_each_word_is_asked_about_once_and_every_question_is_searched_for(made):
     queries = rows(made, "queries", "queries", Query)
     words = [query.seed_word for query in queries]
@@ -53,6 +54,7 @@ def test_each_word_is_asked_about_once_and_every_question_is_searched_for(made):
     assert {row.query_id for row in snippets} <= {query.id for query in queries}
 
 
+@pytest.mark.slow
 def test_every_covered_question_is_answered_from_the_section_that_says_it(made):
     examples = rows(made, "synthesize", "examples", Example)
     assert len(examples) == 36
@@ -64,6 +66,7 @@ def test_every_covered_question_is_answered_from_the_section_that_says_it(made):
     assert "확정일자" in deposit.section
 
 
+@pytest.mark.slow
 def test_what_the_documents_do_not_cover_gets_no_answer_and_says_so(made):
     queries = {query.id: query for query in rows(made, "queries", "queries", Query)}
     failed = rows(made, "synthesize", "failed", Failed)
@@ -71,6 +74,7 @@ def test_what_the_documents_do_not_cover_gets_no_answer_and_says_so(made):
     assert {(row.kind, row.rule) for row in failed} == {("rejected", "no_snippets")}
 
 
+@pytest.mark.slow
 def test_questions_that_share_a_section_stay_in_one_split_and_a_model_is_trained(made):
     splits: dict[str, set[str]] = {}
     for row in rows(made, "split", "splits", SplitExample):
@@ -96,6 +100,7 @@ def write_encoder(folder, words):
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
 
 
+@pytest.mark.slow
 def test_an_encoder_in_a_folder_ranks_the_same_snippets_by_cosine(made, folder):
     snippets = rows(made, "search", "snippets", Snippet)
     write_encoder(folder / "tiny-e5", [word for row in snippets for word in row.text.split()])

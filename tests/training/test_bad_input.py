@@ -105,6 +105,7 @@ def other_base(project, change):
     return settings(project, catalog={"base": {"type": "local", "path": "base"}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sft", "says"),
     [
@@ -148,6 +149,7 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(project, jangin, sft, s
     assert not list(project.glob("store/sft/*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_rows_longer_than_the_model_name_its_context_length(project, jangin):
     data = yaml.safe_load((project / "project.yaml").read_text(encoding="utf-8"))
     data["models"]["catalog"]["base"]["context_length"] = 32
@@ -157,6 +159,7 @@ def test_rows_longer_than_the_model_name_its_context_length(project, jangin):
     assert code == 2
 
 
+@pytest.mark.slow
 def test_a_template_without_a_stop_token_is_refused(project, jangin):
     def change(base):
         path = base / "chat_template.jinja"
@@ -169,6 +172,7 @@ def test_a_template_without_a_stop_token_is_refused(project, jangin):
     assert code == 2
 
 
+@pytest.mark.slow
 def test_a_model_too_large_for_the_machine_is_refused_before_its_weights_are_read(project, jangin):
     def change(base):
         path = base / "config.json"
@@ -188,6 +192,7 @@ def test_a_model_too_large_for_the_machine_is_refused_before_its_weights_are_rea
     assert code == 2
 
 
+@pytest.mark.slow
 def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
     method = {"type": "lora", "r": 12}
     code, printed = jangin("run", "-p", settings(project, {"method": method}))
@@ -195,6 +200,7 @@ def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
     assert code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dpo", "says"),
     [
@@ -217,6 +223,7 @@ def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, d
     assert code == 2
 
 
+@pytest.mark.slow
 def test_the_plan_shows_the_memory_of_every_training_stage(project, jangin):
     steps = {"length": {"type": "steps", "steps": 2}, "precision": "fp32", "gate": "warn"}
     more = {"length": {"type": "steps", "steps": 2}, "precision": "fp32"}
@@ -258,6 +265,7 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_made(
     project, tmp_path, jangin
 ):
@@ -291,6 +299,7 @@ def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_
     assert weights(project) == weights(whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_or_newer_store_or_ledger_is_one_sentence_and_exit_code_2(project, jangin):
     (manifest,) = project.glob("store/split/*/manifest.json")
     sound = manifest.read_text()

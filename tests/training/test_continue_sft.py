@@ -76,6 +76,7 @@ def losses(folder):
     return [StepMetrics.model_validate_json(line).train_loss for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{"type": "full"}, LORA])
 def test_training_goes_on_from_the_tuned_model_and_keeps_its_form(tuned, method):
     go_on = tuned(method)
@@ -96,6 +97,7 @@ def test_training_goes_on_from_the_tuned_model_and_keeps_its_form(tuned, method)
     assert json.loads(json.dumps(context.summary))["steps"] == 12
 
 
+@pytest.mark.slow
 def test_the_same_continuation_twice_gives_the_same_bytes(tuned):
     go_on = tuned(LORA)
     one, two = go_on("one"), go_on("two")

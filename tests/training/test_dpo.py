@@ -126,6 +126,7 @@ def separate_loss(model, data, rows, reference, beta, smoothing, sft_weight):
     return loss / len(rows) + sft_weight * nll / tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_packed_pairs_have_the_log_probabilities_of_separate_answers(name, tokenizer, data):
     model = family(name, tokenizer).double()
@@ -138,6 +139,7 @@ def test_packed_pairs_have_the_log_probabilities_of_separate_answers(name, token
     torch.testing.assert_close(answer_sums(logp_N, batch), expected, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("budget", [90, 10_000])
 def test_gradients_equal_those_of_a_float64_loss_on_separate_answers(name, budget, tokenizer, data):
@@ -164,6 +166,7 @@ def test_gradients_equal_those_of_a_float64_loss_on_separate_answers(name, budge
         assert off < 1e-6, (where, off)
 
 
+@pytest.mark.slow
 def test_what_is_computed_is_the_prompt_once_and_both_answers(tokenizer, pairs, data):
     batch = packed_pairs(data, range(len(data)), CPU)
     chosen, rejected = data.both.lengths.reshape(2, -1)
@@ -178,6 +181,7 @@ def test_what_is_computed_is_the_prompt_once_and_both_answers(tokenizer, pairs, 
     assert any(data.stems > prompts)
 
 
+@pytest.mark.slow
 def test_a_pair_sees_nothing_of_another(tokenizer, pairs):
     model = family("llama", tokenizer)
     loss_model = loss_model_of(model)
@@ -192,6 +196,7 @@ def test_a_pair_sees_nothing_of_another(tokenizer, pairs):
     assert not torch.equal(sums[0][:, 0], sums[1][:, 0])
 
 
+@pytest.mark.slow
 def test_a_rejected_answer_that_is_the_beginning_of_the_chosen_one_has_no_branch(tokenizer):
     model = family("llama", tokenizer).double()
     data = render_pairs(tokenizer, [make_pair("병가?", "15일 안에", "15일")])
@@ -203,6 +208,7 @@ def test_a_rejected_answer_that_is_the_beginning_of_the_chosen_one_has_no_branch
     assert answer_sums(logp_N, batch).flatten().tolist() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_families_that_cannot_be_packed_are_padded_to_the_same_loss(tokenizer, data):
     torch.manual_seed(0)
     config = Gemma2Config(vocab_size=len(tokenizer), head_dim=8, query_pre_attn_scalar=8, **SHAPE)
@@ -215,6 +221,7 @@ def test_families_that_cannot_be_packed_are_padded_to_the_same_loss(tokenizer, d
     assert reference.flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_branch_that_comes_out_wrong_is_noticed(tokenizer, pairs):
     model = random_llama(tokenizer, "0.5M", 512, 0)
     data = render_pairs(tokenizer, pairs[::4])
@@ -225,6 +232,7 @@ def test_a_branch_that_comes_out_wrong_is_noticed(tokenizer, pairs):
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("rows", [40, PAIR_LOGITS_BYTES // (4 * 5000) + 7])
 def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, frozen):
@@ -248,6 +256,7 @@ def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, froze
         torch.testing.assert_close(got[1], weight.grad, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
     random = np.random.default_rng(0)
     policy, reference = random.normal(-40, 9, (2, 2, 5))
@@ -258,6 +267,7 @@ def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
     assert got.tolist() == pytest.approx(expected.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TRL's own, of which we can mend none
 def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
     if os.environ.get("CI") != "true":  # there a comparison must not be skipped
@@ -322,6 +332,7 @@ def trained_lines(tokenizer, data, folder, rows=None, **changes):
     return [DpoMetrics.model_validate_json(line) for line in text.splitlines()], reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples_per_step", [3, 16])
 def test_what_the_first_step_tells_of_the_reference_is_what_a_pass_before_it_tells(
     tokenizer, data, tmp_path, examples_per_step
@@ -337,6 +348,7 @@ def test_what_the_first_step_tells_of_the_reference_is_what_a_pass_before_it_tel
     assert lines[1].reward_margin != 0
 
 
+@pytest.mark.slow
 def test_the_reference_of_all_pairs_is_computed_before_where_the_policy_is_another(tokenizer):
     model = random_llama(tokenizer, "0.5M", 256, 0)
     settings = {"examples_per_step": 4}
@@ -352,6 +364,7 @@ def test_the_reference_of_all_pairs_is_computed_before_where_the_policy_is_anoth
     assert rows() == 10
 
 
+@pytest.mark.slow
 def test_before_the_first_step_policy_and_reference_are_one(tokenizer, data, tmp_path):
     (first, second), _ = trained_lines(tokenizer, data, tmp_path, learning_rate=1e-3)
     assert first.train_loss == pytest.approx(np.log(2), rel=1e-6)
@@ -462,6 +475,7 @@ def lines_of(context):
     return [DpoMetrics.model_validate_json(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_stage_learns_the_preference_keeps_the_answers_and_says_so(stage):
     context = stage("run")
     STAGE.run(context)
@@ -512,6 +526,7 @@ def count_passes(run):
     return len(passes)
 
 
+@pytest.mark.slow
 def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stage):
     settings = {"tokens_per_batch": 16, "length": {"type": "steps", "steps": 1}}
     settings |= {"examples_per_step": 4}
@@ -527,6 +542,7 @@ def test_the_reference_and_the_first_answers_are_computed_once_for_all_runs(stag
     assert other > passes[1] + 12
 
 
+@pytest.mark.slow
 def test_a_rate_that_destroys_the_answers_does_not_pass_the_gate_but_does_with_sft(stage):
     destructive = {"length": {"type": "steps", "steps": 30}, "learning_rate": 3e-3}
     destructive |= {"stop": {"type": "never"}, "examples_per_step": 16}
@@ -565,6 +581,7 @@ DRIFTING = {
 }
 
 
+@pytest.mark.slow
 def test_chosen_answers_that_become_unlikely_stop_the_run_at_the_last_good_weights(stage):
     whole = stage("whole", **DRIFTING)
     STAGE.run(whole)
@@ -585,6 +602,7 @@ def test_chosen_answers_that_become_unlikely_stop_the_run_at_the_last_good_weigh
     assert content(stopped.workspace)[name] == content(short.workspace)[name]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage):
     whole = stage("whole", **DRIFTING)
     STAGE.run(whole)
@@ -596,12 +614,14 @@ def test_a_run_that_was_stopped_and_killed_stops_again_at_the_same_weights(stage
     assert content(whole.workspace) == content(again.workspace)
 
 
+@pytest.mark.slow
 def test_drift_at_the_first_line_leaves_nothing_to_keep(stage):
     settings = {"learning_rate": 2e-2, "stop": {"type": "drift", "max_fall": 0.01}}
     with pytest.raises(TrainingError, match=r"step 4\b.*`learning_rate` \(now 0\.02\)"):
         STAGE.run(stage("lost", **settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "method", "written"),
     [
@@ -642,6 +662,7 @@ def pairs_with_issues():
     ]
 
 
+@pytest.mark.slow
 def test_pairs_with_issues_are_dropped_with_their_reason_or_refused(stage):
     context = stage("dropped", pairs=pairs_with_issues(), gate="warn")
     STAGE.run(context)
@@ -657,6 +678,7 @@ def test_pairs_with_issues_are_dropped_with_their_reason_or_refused(stage):
         STAGE.run(stage("none", pairs=pairs_with_issues()[:4]))
 
 
+@pytest.mark.slow
 def test_pairs_longer_than_the_model_are_refused_until_they_may_be_dropped(stage):
     long = make_pair("병가?", "13일", "열흘 안에 " * 30)
     pairs = [*pairs_with_issues()[4:], long]
@@ -681,12 +703,14 @@ def render_pairs_of(context, pairs):
     return render_pairs(load_tokenizer(context.folder("model")), pairs)
 
 
+@pytest.mark.slow
 def test_answers_that_are_the_same_tokens_are_named(tokenizer):
     same = make_pair("병가?", "13일", "13일")
     with pytest.raises(TrainingError, match=rf"row 1 \({same.id}\).*nothing to prefer"):
         render_pairs(tokenizer, [same])
 
 
+@pytest.mark.slow
 def test_padded_pairs_hold_the_same_targets_as_packed_ones(data):
     packed, padded = packed_pairs(data, [3, 1, 6], CPU), padded_pairs(data, [3, 1, 6], CPU)
     for batch in (packed, padded):
@@ -695,12 +719,14 @@ def test_padded_pairs_hold_the_same_targets_as_packed_ones(data):
     assert torch.equal(packed.owners_N, padded.owners_N)
 
 
+@pytest.mark.slow
 def test_the_plan_tells_steps_and_tokens(stage):
     assert STAGE.cost(stage("one")).text.startswith("12 steps, about ")
     epochs = {"length": {"type": "epochs", "epochs": 2}, "examples_per_step": 5}
     assert STAGE.cost(stage("two", **epochs)).text.startswith("8 steps, about ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting", [{"too_long": "keep_end"}, {"train_on": "everything"}, {"keep": "best"}, {"beta": 0}]
 )

@@ -253,6 +253,7 @@ def tuned(tmp_path_factory):
 SAMPLING = {"type": "sampling", "temperature": 1.0, "batch_size": 5, "max_new_tokens": 40}
 
 
+@pytest.mark.slow
 def test_own_answers_are_rejected_unless_they_are_as_good_or_never_ended(context_of, tuned):
     context = context_of(inputs=tuned, sources=(SAMPLING,))
     STAGE.run(context)

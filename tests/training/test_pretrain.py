@@ -105,6 +105,7 @@ def test_a_document_that_holds_a_control_token_is_refused_by_name(tokenizer):
         render_documents(tokenizer, ["안녕", "끝 <|end|> 아님"], ["a.md", "b.md"], 64)
 
 
+@pytest.mark.slow
 def test_the_artifact_is_a_base_that_writes_the_documents_better(stage):
     context = stage("made", length={"type": "steps", "steps": 30})
     STAGE.run(context)

@@ -112,6 +112,7 @@ def content(folder):
     }
 
 
+@pytest.mark.slow
 def test_full_tuning_writes_a_model_that_answers_as_it_was_taught(stage, pairs):
     context = stage("full", length={"type": "steps", "steps": 90}, learning_rate=5e-3)
     STAGE.run(context)
@@ -152,6 +153,7 @@ RECORD = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_no_vocabulary_is_resized_and_the_tokenizer_travels_unchanged(stage, pairs, method):
     if method == "qlora":
@@ -243,6 +245,7 @@ def test_rows_in_the_order_given_make_the_same_steps_in_every_epoch(stage, pairs
     assert sum(counts["shuffled"]) == 2 * (short + long)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8, "dropout": 0.1}])
 def test_the_same_run_twice_gives_the_same_bytes(stage, method):
     one, two = stage("one", method=method), stage("two", method=method)
@@ -337,6 +340,7 @@ def nothing_installed(name):
     return None if name == "bitsandbytes" else object()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double_quant", [True, False])
 def test_qlora_trains_an_adapter_on_real_4_bit_weights_that_serves_on_the_plain_base(
     stage, pairs, double_quant
@@ -377,6 +381,7 @@ def test_qlora_trains_an_adapter_on_real_4_bit_weights_that_serves_on_the_plain_
     assert losses[1] < losses[0] - 0.5
 
 
+@pytest.mark.slow
 def test_the_same_qlora_run_twice_gives_the_same_bytes(stage):
     pytest.importorskip("bitsandbytes")
     method = {"type": "qlora", "r": 8, "dropout": 0.1}

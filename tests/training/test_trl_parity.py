@@ -83,6 +83,7 @@ def trl_rows(tmp_path_factory):
     return prepare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["ours", "chatml"])
 def test_ids_and_masks_of_a_thousand_rows_equal_trls(tokenizer, trl_rows, template):
     if template == "chatml":
@@ -104,6 +105,7 @@ def test_ids_and_masks_of_a_thousand_rows_equal_trls(tokenizer, trl_rows, templa
     assert longer == (1000 if template == "chatml" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8}])
 def test_the_loss_of_a_batch_and_its_gradient_equal_trls(tokenizer, trl_rows, method):
     config = TrainingConfig.model_validate({"method": method, "precision": "fp32"})

@@ -246,4 +246,4 @@ def _probe(base: Any, plain: str) -> str:
     separate_RNV = torch.stack(separate).float()
     tolerance = TOLERANCE * (1 if steps[0].dtype == torch.float32 else _HALF_PRECISION)
     difference = max_difference(torch.stack(steps, 1).float(), separate_RNV)
-    return f"its logits differ by {difference:.2g}" if difference > tolerance else ""
+    return "" if difference <= tolerance else f"its logits differ by {difference:.2g}"

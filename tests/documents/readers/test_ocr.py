@@ -69,6 +69,7 @@ def test_an_image_only_page_is_read_and_cached(
     assert context.summary["ocr_pages"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_a_text_layer_that_lies_about_its_page_is_read_by_ocr(
     make_context, tmp_path, korean_font, article_lines, draw_pages
@@ -100,6 +101,7 @@ def test_a_text_layer_that_lies_about_its_page_is_read_by_ocr(
     assert headings(document.text) == EXPECTED
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_two_columns_are_read_one_after_the_other(
     make_context, tmp_path, korean_font, article_lines, draw_pages, scan

@@ -20,6 +20,7 @@ def index():
     return PassageIndex.build(TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "position"),
     [

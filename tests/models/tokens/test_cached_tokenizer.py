@@ -145,6 +145,7 @@ PIECES = (
 text = st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(text, max_size=5))
 @example(

@@ -102,6 +102,7 @@ def test_no_rows_cannot_be_described():
         describe([], [])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=9)), min_size=1, max_size=30))
 def test_any_text_can_be_described_and_counts_stay_within_the_rows(rows):
     profile = describe([p for p, _ in rows], [a for _, a in rows])

@@ -36,6 +36,7 @@ def some_rows(n):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [KEY, "unit"])
 @pytest.mark.parametrize("rule", ["majority", "drop", "first", "last", "keep", None])
 def test_buckets_decide_what_all_rows_at_once_would(tmp_path, rule, unit):

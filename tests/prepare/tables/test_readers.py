@@ -67,6 +67,7 @@ def test_a_ragged_line_is_dropped_with_its_number_and_never_misread(read):
 LINES = ["1\t2", "", "3", "4\t5\t6", "\t", "끝 \t8 ", "9\t10", "\u2028\t\x85"]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(LINES), min_size=1, max_size=30),
     st.sampled_from(["\n", "\r\n"]),

@@ -60,10 +60,12 @@ class TestDuplicates:
             assert duplicate.similarity >= rules.threshold
             assert (duplicate.match == "exact") == (left == right)
 
+    @pytest.mark.slow
     @given(texts_with_twins())
     def test_the_same_texts_give_the_same_answer(self, texts):
         assert find_duplicates(texts) == find_duplicates(list(texts), threads=2)
 
+    @pytest.mark.slow
     @given(texts_with_twins().flatmap(lambda t: st.tuples(st.just(t), st.permutations(t))))
     def test_another_order_finds_the_same_pairs(self, orders):
         """Which text of a chain stays does depend on the order, so the pairs are compared."""
@@ -76,6 +78,7 @@ class TestDuplicates:
 
         assert pairs(orders[0]) == pairs(orders[1])
 
+    @pytest.mark.slow
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.one_of(sentences, st.text(max_size=20)), max_size=20))
     def test_compiled_and_plain_candidates_are_the_same(self, texts):
@@ -244,6 +247,7 @@ class TestContentWords:
         assert content_keys(["Pay $1,000 of it"]) == ["Pay$#1000#"]
 
 
+@pytest.mark.slow
 def test_kernels_compile_where_no_cache_can_be_written(tmp_path):
     shutil.copy(Path(candidates.__file__).with_name("minhash.py"), tmp_path)
     code = (

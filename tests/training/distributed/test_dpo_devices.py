@@ -53,6 +53,7 @@ def assert_same(alone, together):
         torch.testing.assert_close(one, weights[1][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
     alone = stage("one", **SEVERAL)
@@ -75,6 +76,7 @@ def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(sta
     assert [alone.summary[f] for f in figures] == [together.summary[f] for f in figures]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):  # noqa: F811
     alone = stage("one", **SEVERAL)
@@ -105,6 +107,7 @@ class SmallAlways(SmallDevice):
             raise torch.OutOfMemoryError(f"{tokens} tokens are too many")
 
 
+@pytest.mark.slow
 def test_the_reference_halves_its_batches_too_and_its_figures_stay(tokenizer, data):
     model = family("gemma3 sliding", tokenizer)
     device = SmallAlways(model, 10**6)

@@ -89,6 +89,7 @@ def assert_same(one, two, folder):
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start, rows, tmp_path):
     first = run(start, rows, tmp_path / "tuned", method=LORA)
     tokenizer = load_tokenizer(start.base)
@@ -103,6 +104,7 @@ def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start,
     assert_same(one, two, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains(
     start, rows, tmp_path

@@ -93,6 +93,7 @@ def edit_json(path, change):
     path.write_text(json.dumps(value))
 
 
+@pytest.mark.slow
 def test_a_merged_export_answers_as_the_adapter_on_its_base_does(merged):
     out, report = merged
     assert report.form == "merged"

@@ -84,6 +84,7 @@ def run(tokenizer, data, folder, progress, **changes):
     return result, dict(model.state_dict())
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_weights(
     tokenizer, data, tmp_path
 ):
@@ -112,6 +113,7 @@ def test_only_the_last_and_the_best_checkpoint_are_kept(tokenizer, data, tmp_pat
     assert max(len(names) for names in progress.seen) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 10])
 def test_a_run_that_dies_keeps_its_best_weights_and_ends_with_the_same_bits(
     tokenizer, data, tmp_path, step

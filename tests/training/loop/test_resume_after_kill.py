@@ -162,6 +162,7 @@ def kill(folder):
         server.stdin.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize(("stage", "method"), CASES)
 def test_a_stage_killed_with_signal_9_goes_on_to_the_same_bytes(folder, kill, stage, method):
@@ -178,6 +179,7 @@ def test_a_stage_killed_with_signal_9_goes_on_to_the_same_bytes(folder, kill, st
     assert "metrics.jsonl" in content(whole.workspace)
 
 
+@pytest.mark.slow
 def test_preference_training_twice_gives_the_same_bytes(folder):
     one, two = (run(folder, f"dpo {n}", "dpo", "lora", SilentProgress()) for n in ("one", "two"))
     assert content(one.workspace) == content(two.workspace)

@@ -88,6 +88,7 @@ def whole(tokenizer, data, tmp_path_factory):
     return run(tokenizer, data, tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics_and_weights(tokenizer, data, whole, tmp_path):
     assert_equal(whole, run(tokenizer, data, tmp_path))
     other = run(tokenizer, data, tmp_path / "other", config(seed=1))
@@ -240,6 +241,7 @@ def test_regrouping_a_step_into_other_batches_gives_the_same_gradient(model, dat
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bf16_products_train_nearly_as_fp32_ones(tokenizer, data, whole, tmp_path):
     bf16 = run(tokenizer, data, tmp_path, config(precision="bf16"))
     last = [StepMetrics.model_validate_json(r.metrics.splitlines()[-1]) for r in (whole, bf16)]
@@ -305,6 +307,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_store_error_and_the_last_checkpoint_stays(tmp_path):
     # A disk of 256 KB in a mount namespace of its own, gone with the process.
     (tmp_path / "small").mkdir()

@@ -18,6 +18,7 @@ def test_tiles_are_refused_where_the_cpu_lacks_their_instruction(monkeypatch):
         tile.require_bf16_tiles()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("module", ["attention", "matmul"])
 def test_importing_compiled_tiles_never_aborts_the_process(module):

@@ -1,4 +1,4 @@
-"""What the command line says and leaves behind when a training stage meets bad input."""
+"""Messages and exit codes of the command line when a training stage gets bad input."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def other_base(project, change):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sft", "says"),
+    ("sft", "facts"),
     [
         (
             {"max_row_tokens": 30},
@@ -137,13 +137,13 @@ def other_base(project, change):
         ({"early_stopping": {"type": "validation_loss"}}, r"`split` a validation share"),
     ],
 )  # fmt: skip
-def test_a_users_mistake_is_one_sentence_and_exit_code_2(project, jangin, sft, says):
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(project, jangin, sft, facts):
     if "early_stopping" in sft:
         data = yaml.safe_load((project / "project.yaml").read_text(encoding="utf-8"))
         data["examples"]["split"]["validation"] = 0
         write(project, data)
     code, printed = jangin("run", "-p", settings(project, sft))
-    assert re.search(says, printed), printed
+    assert re.search(facts, printed), printed
     assert code == 2
     assert "Traceback" not in printed
     assert not list(project.glob("store/sft/*/manifest.json"))
@@ -202,7 +202,7 @@ def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dpo", "says"),
+    ("dpo", "facts"),
     [
         ({"keep": "best"}, r"dpo\.keep: must be 'last', not 'best'"),
         (
@@ -217,9 +217,9 @@ def test_a_rank_that_vllm_cannot_serve_is_a_warning(project, jangin):
         ({"lint": "refuse", "max_length_ratio": 1.01}, r"\d+ of \d+ pairs.*`lint: drop`"),
     ],
 )
-def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, dpo, says):
+def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, dpo, facts):
     code, printed = jangin("run", "-p", settings(project, dpo=dpo, **PAIRS))
-    assert re.search(says, printed), printed
+    assert re.search(facts, printed), printed
     assert code == 2
 
 

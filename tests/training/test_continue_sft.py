@@ -18,7 +18,7 @@ LORA = {"type": "lora", "r": 8, "alpha": 16, "dropout": 0.1}
 
 
 def no_chat(name):
-    raise AssertionError(f"continue_sft asked for the model {name}")
+    raise AssertionError(f"continue_sft requested the model {name}")
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def tuned(tmp_path, conversations):
         first = sft.SftConfig.model_validate(common | {"method": method})
         sft.STAGE.run(StageContext(first, inputs, folder, services))
 
-        def go_on(name, **changes):
+        def continued(name, **changes):
             workspace = tmp_path / name
             workspace.mkdir()
             config = ContinueSftConfig.model_validate(common | {"method": method} | changes)
             more = inputs | {"model": artifact(folder)}
             return StageContext(config, more, workspace, services)
 
-        return go_on
+        return continued
 
     yield make
     ledger.close()
@@ -78,9 +78,9 @@ def losses(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [{"type": "full"}, LORA])
-def test_training_goes_on_from_the_tuned_model_and_keeps_its_form(tuned, method):
-    go_on = tuned(method)
-    context = go_on("more")
+def test_training_continues_from_the_tuned_model_and_keeps_its_form(tuned, method):
+    continued = tuned(method)
+    context = continued("more")
     before = context.folder("model")
     STAGE.run(context)
     first, more = losses(before), losses(context.workspace)
@@ -99,21 +99,21 @@ def test_training_goes_on_from_the_tuned_model_and_keeps_its_form(tuned, method)
 
 @pytest.mark.slow
 def test_the_same_continuation_twice_gives_the_same_bytes(tuned):
-    go_on = tuned(LORA)
-    one, two = go_on("one"), go_on("two")
+    continued = tuned(LORA)
+    one, two = continued("one"), continued("two")
     STAGE.run(one)
     STAGE.run(two)
     assert content(one.workspace) == content(two.workspace)
 
 
 def test_another_method_than_the_tuned_models_is_refused_with_the_right_one(tuned):
-    go_on = tuned(LORA)
+    continued = tuned(LORA)
     for number, method in enumerate(({"type": "full"}, LORA | {"r": 16})):
         with pytest.raises(TrainingError, match=r"type: lora, r: 8, alpha: 16, dropout: 0\.1"):
-            STAGE.run(go_on(f"refused {number}", method=method))
+            STAGE.run(continued(f"refused {number}", method=method))
 
 
-def test_an_adapter_cannot_go_on_from_full_weights(tuned):
-    go_on = tuned({"type": "full"})
+def test_an_adapter_cannot_continue_from_full_weights(tuned):
+    continued = tuned({"type": "full"})
     with pytest.raises(TrainingError, match="full weights"):
-        STAGE.run(go_on("refused", method=LORA))
+        STAGE.run(continued("refused", method=LORA))

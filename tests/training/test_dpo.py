@@ -80,12 +80,12 @@ def make_pair(prompt, chosen, rejected, **fields):
 @pytest.fixture(scope="module")
 def pairs(conversations):
     """Rejected answers that differ at once, late, or by being shorter or longer."""
-    made = []
+    rows = []
     for number, (question, answer) in enumerate(conversations):
         other = conversations[(number + 3) % len(conversations)][1].content
         rejected = (other, answer.content[:-1] + "까요", answer.content[:4], other * 2)[number % 4]
-        made.append(make_pair(question.content, answer.content, rejected))
-    return made
+        rows.append(make_pair(question.content, answer.content, rejected))
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def trained_lines(tokenizer, data, folder, rows=None, **changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("examples_per_step", [3, 16])
-def test_what_the_first_step_tells_of_the_reference_is_what_a_pass_before_it_tells(
+def test_the_reference_from_the_first_step_equals_that_of_a_pass_before_it(
     tokenizer, data, tmp_path, examples_per_step
 ):
     settings = {"examples_per_step": examples_per_step, "learning_rate": 1e-3}
@@ -410,7 +410,7 @@ def tuned(tmp_path_factory, conversations):
         "base": artifact(folder / "base", "base"),
         "splits": artifact(folder / "splits", "splits"),
     }
-    made = {}
+    artifacts = {}
     ledger = Ledger(folder / "ledger.sqlite")
     services = Services(folder, no_chat, ledger, SilentProgress())
     for name, method, steps in (
@@ -422,9 +422,9 @@ def tuned(tmp_path_factory, conversations):
         fields |= {"method": method, "precision": "fp32", "threads": 1}
         context = StageContext(SftConfig.model_validate(fields), inputs, folder / name, services)
         SFT.run(context)
-        made[name] = inputs | {"model": artifact(folder / name, name)}
+        artifacts[name] = inputs | {"model": artifact(folder / name, name)}
     ledger.close()
-    return made
+    return artifacts
 
 
 @pytest.fixture
@@ -476,7 +476,7 @@ def lines_of(context):
 
 
 @pytest.mark.slow
-def test_the_stage_learns_the_preference_keeps_the_answers_and_says_so(stage):
+def test_the_stage_learns_the_preference_and_keeps_and_records_the_answers(stage):
     context = stage("run")
     STAGE.run(context)
     lines = lines_of(context)
@@ -704,14 +704,14 @@ def render_pairs_of(context, pairs):
 
 
 @pytest.mark.slow
-def test_answers_that_are_the_same_tokens_are_named(tokenizer):
+def test_answers_with_the_same_tokens_are_refused_with_their_row(tokenizer):
     same = make_pair("병가?", "13일", "13일")
     with pytest.raises(TrainingError, match=rf"row 1 \({same.id}\).*nothing to prefer"):
         render_pairs(tokenizer, [same])
 
 
 @pytest.mark.slow
-def test_padded_pairs_hold_the_same_targets_as_packed_ones(data):
+def test_padded_pairs_have_the_same_targets_as_packed_ones(data):
     packed, padded = packed_pairs(data, [3, 1, 6], CPU), padded_pairs(data, [3, 1, 6], CPU)
     for batch in (packed, padded):
         assert batch.rows == (3, 1, 6)
@@ -720,7 +720,7 @@ def test_padded_pairs_hold_the_same_targets_as_packed_ones(data):
 
 
 @pytest.mark.slow
-def test_the_plan_tells_steps_and_tokens(stage):
+def test_the_plan_shows_steps_and_tokens(stage):
     assert STAGE.cost(stage("one")).text.startswith("12 steps, about ")
     epochs = {"length": {"type": "epochs", "epochs": 2}, "examples_per_step": 5}
     assert STAGE.cost(stage("two", **epochs)).text.startswith("8 steps, about ")

@@ -29,14 +29,14 @@ TEXTS = (
 
 
 def no_chat(name):
-    raise AssertionError(f"pretrain asked for the model {name}")
+    raise AssertionError(f"pretrain requested the model {name}")
 
 
 def artifact(folder):
     empty = {key: {} for key in ("config", "inputs", "files", "summary")}
     fixed = {"format": 1, "stage": "any", "version": 1, "key": "", "content": ""}
-    made = {"created_at": "2026-01-01T00:00:00Z"}
-    return Artifact(folder, Manifest.model_validate(empty | fixed | made))
+    created = {"created_at": "2026-01-01T00:00:00Z"}
+    return Artifact(folder, Manifest.model_validate(empty | fixed | created))
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def stage(tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text("가나다라 .", min_size=1, max_size=60), min_size=1, max_size=4))
 @pytest.mark.parametrize("limit", [16, 17, 64])
-def test_every_token_is_trained_once_and_no_window_holds_two_documents(tokenizer, limit, texts):
+def test_every_token_is_trained_once_and_no_window_mixes_documents(tokenizer, limit, texts):
     names = [f"{i}.md" for i in range(len(texts))]
     rows = render_documents(tokenizer, texts, names, limit)
     assert (rows.lengths <= limit).all()
@@ -100,14 +100,14 @@ def test_every_token_is_trained_once_and_no_window_holds_two_documents(tokenizer
             assert not trained[0]
 
 
-def test_a_document_that_holds_a_control_token_is_refused_by_name(tokenizer):
+def test_a_document_with_a_control_token_is_refused_by_name(tokenizer):
     with pytest.raises(TrainingError, match=r"b\.md .*'<\|end\|>'"):
         render_documents(tokenizer, ["안녕", "끝 <|end|> 아님"], ["a.md", "b.md"], 64)
 
 
 @pytest.mark.slow
 def test_the_artifact_is_a_base_that_writes_the_documents_better(stage):
-    context = stage("made", length={"type": "steps", "steps": 30})
+    context = stage("trained", length={"type": "steps", "steps": 30})
     STAGE.run(context)
     assert STAGE.makes == ("base",)
     tokenizer = load_tokenizer(context.workspace)
@@ -137,7 +137,7 @@ class Dying(SilentProgress):
             raise RuntimeError("the machine went away")
 
 
-def test_an_interrupted_stage_goes_on_to_the_same_bytes(stage):
+def test_an_interrupted_stage_resumes_to_the_same_bytes(stage):
     whole = stage("whole", validation_share=0.3)
     STAGE.run(whole)
     with pytest.raises(RuntimeError, match="went away"):
@@ -177,7 +177,7 @@ def test_an_adapter_cannot_be_a_base():
         PretrainConfig.model_validate({"method": {"type": "lora"}})
 
 
-def test_the_forecast_tells_tokens(stage):
+def test_the_forecast_shows_tokens(stage):
     assert STAGE.cost(stage("forecast")).text.startswith("8 steps, about ")
     epochs = stage("forecast", length={"type": "epochs", "epochs": 2})
     assert STAGE.cost(epochs).text.startswith("4 steps, about ")

@@ -22,7 +22,7 @@ from jangin.training.sft import STAGE, SftConfig
 
 
 def no_chat(name):
-    raise AssertionError(f"sft asked for the model {name}")
+    raise AssertionError(f"sft requested the model {name}")
 
 
 def artifact(folder):
@@ -118,14 +118,14 @@ def test_full_tuning_writes_a_model_that_answers_as_it_was_taught(stage, pairs):
     STAGE.run(context)
     model = load_trained(context.workspace, context.folder("base"))
     tokenizer = load_tokenizer(context.workspace)
-    asked = [(Message(role="user", content=question),) for question, _ in pairs[:14]]
-    answers = generate(model, tokenizer, asked, max_new_tokens=48)
+    prompts = [(Message(role="user", content=question),) for question, _ in pairs[:14]]
+    answers = generate(model, tokenizer, prompts, max_new_tokens=48)
     right = sum(a.text == pair[1] for a, pair in zip(answers, pairs, strict=False))
     assert right >= 12
     assert all(answer.finished for answer in answers)
 
 
-def test_the_artifact_holds_weights_tokenizer_metrics_and_a_summary(stage):
+def test_the_artifact_has_weights_tokenizer_metrics_and_a_summary(stage):
     context = stage("full")
     STAGE.run(context)
     lines = (context.workspace / "metrics.jsonl").read_text().splitlines()
@@ -167,8 +167,8 @@ def test_no_vocabulary_is_resized_and_the_tokenizer_travels_unchanged(stage, pai
     wide.save_pretrained(base / "model")
     STAGE.run(context)
     out = context.workspace / "export"
-    asked = [(Message(role="user", content=question),) for question, _ in pairs[:2]]
-    export_model(base, context.workspace, out, "merged", RECORD, asked)
+    prompts = [(Message(role="user", content=question),) for question, _ in pairs[:2]]
+    export_model(base, context.workspace, out, "merged", RECORD, prompts)
     for model in (
         load_trained(context.workspace, base),
         AutoModelForCausalLM.from_pretrained(out),
@@ -183,8 +183,8 @@ def test_no_vocabulary_is_resized_and_the_tokenizer_travels_unchanged(stage, pai
 
 
 def several_turns(question, answer, weights=()):
-    said = [Message(role="user", content=question), Message(role="assistant", content=answer)]
-    prompt, completion = (*said, *said[:1]), said[1]
+    turns = [Message(role="user", content=question), Message(role="assistant", content=answer)]
+    prompt, completion = (*turns, *turns[:1]), turns[1]
     return Example.make(prompt, completion, kind="original", weights=weights)
 
 
@@ -391,7 +391,7 @@ def test_the_same_qlora_run_twice_gives_the_same_bytes(stage):
     assert content(one.workspace) == content(two.workspace)
 
 
-def test_qlora_without_bitsandbytes_says_how_to_install_it(stage, monkeypatch):
+def test_qlora_without_bitsandbytes_names_the_command_that_installs_it(stage, monkeypatch):
     monkeypatch.setattr("jangin.training.loop.weights.find_spec", nothing_installed)
     with pytest.raises(MachineError, match=r"pip install 'jangin\[quantized\]'"):
         STAGE.run(stage("qlora", method={"type": "qlora"}))

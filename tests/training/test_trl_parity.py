@@ -38,13 +38,13 @@ def conversations_of(count):
     def text():
         return " ".join(chance.choices(WORDS, k=chance.randint(1, 12))).strip() or "네"
 
-    made = []
+    rows = []
     for _ in range(count):
         turns = [Message(role="system", content=text())] * chance.randint(0, 1)
         for _ in range(chance.randint(1, 3)):
             turns += [Message(role=role, content=text()) for role in ("user", "assistant")]
-        made.append(tuple(turns))
-    return made
+        rows.append(tuple(turns))
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def assert_same(alone, together):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_ddp_on_two_processes_goes_on_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
+def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
     alone = stage("one", **SEVERAL)
     STAGE.run(alone)
     assert alone.summary["stopped"]
@@ -90,11 +90,11 @@ def test_fsdp_on_two_processes_learns_and_stops_as_one_process_does(stage):  # n
 
 @pytest.fixture
 def data(tokenizer, conversations):
-    made = [
+    rows = [
         make_pair(question.content, answer.content, answer.content.replace("일", "주"))
         for question, answer in conversations
     ]
-    return render_pairs(tokenizer, made)
+    return render_pairs(tokenizer, rows)
 
 
 class SmallAlways(SmallDevice):

@@ -90,7 +90,7 @@ def assert_same(one, two, folder):
 
 
 @pytest.mark.slow
-def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start, rows, tmp_path):
+def test_ddp_on_two_processes_continues_an_adapter_as_one_process_does(start, rows, tmp_path):
     first = run(start, rows, tmp_path / "tuned", method=LORA)
     tokenizer = load_tokenizer(start.base)
     save_trained(first.model, tokenizer, tmp_path / "tuned", (2,), first.dtype, start.base)
@@ -106,7 +106,7 @@ def test_ddp_on_two_processes_goes_on_from_an_adapter_as_one_process_does(start,
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_fsdp_on_two_processes_goes_on_after_signal_9_and_trains_what_one_trains(
+def test_fsdp_on_two_processes_resumes_after_signal_9_and_trains_what_one_trains(
     start, rows, tmp_path
 ):
     """Resumed, the two train bit by bit what an undisturbed two train; and nearly what one does."""
@@ -194,8 +194,8 @@ def test_workers_that_run_out_of_memory_start_again_with_half_the_batches(
 
     progress, go = on_a_device_of(100)
     assert go().runtime == {"budget": 64}
-    said = [line for line in progress.messages if line != "hello"]
-    for line, tokens in zip(said, (128, 64), strict=True):
+    retries = [line for line in progress.messages if line != "hello"]
+    for line, tokens in zip(retries, (128, 64), strict=True):
         assert f"batches of {tokens} tokens" in line
     _, go = on_a_device_of(1)
     with pytest.raises(TrainingError, match=r"a single row of \d+ tokens.*`sharding: fsdp`"):
@@ -225,7 +225,7 @@ def test_workers_that_end_without_a_word_are_an_error_with_the_logs_last_one(tmp
         listen(tmp_path, "raise ValueError('no such thing')", SilentProgress())
 
 
-def test_ctrl_c_asks_the_workers_to_stop_and_waits_for_them(tmp_path):
+def test_ctrl_c_stops_the_workers_and_waits_for_them(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         listen(tmp_path, "time.sleep(60)", Pressing())
 

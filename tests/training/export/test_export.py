@@ -224,7 +224,9 @@ def test_a_quantized_base_is_never_merged_into(folders, canaries, tmp_path):
         export_model(base, folders[1], tmp_path / "out", "merged", RECORD, canaries)
 
 
-def test_gguf_without_the_converter_says_how_to_get_it(folders, canaries, tmp_path, monkeypatch):
+def test_gguf_without_the_converter_names_script_and_variable(
+    folders, canaries, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     with pytest.raises(MachineError, match=r"convert_hf_to_gguf\.py.*LLAMA_CPP.*PATH"):
@@ -278,7 +280,7 @@ def test_a_failing_converter_is_quoted(folders, canaries, tmp_path, monkeypatch)
         export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
 
 
-def test_the_model_card_tells_the_run_record_and_what_is_not_known(merged):
+def test_the_model_card_shows_the_run_record_and_what_is_unknown(merged):
     card = (merged[0] / "README.md").read_text()
     assert "# handbook-specialist" in card
     assert "| originals | 16 |" in card

@@ -66,7 +66,9 @@ def test_a_starters_tokenizer_is_named_and_a_known_one_keeps_its_name(starter, c
     assert (starter / "mine.gguf").read_bytes() == b"GGUF llama-bpe smollm f32"
 
 
-def test_another_tokenizer_that_llama_cpp_does_not_know_is_refused_as_it_says(starter, converter):
+def test_another_tokenizer_that_llama_cpp_does_not_know_is_refused_with_its_message(
+    starter, converter
+):
     path = starter / "tokenizer.json"
     content = json.loads(path.read_text())
     content["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = False
@@ -113,7 +115,7 @@ def test_the_real_converter_writes_every_weight_and_token_of_a_starter(starter):
     )
     tensors, name, tokens = json.loads(done.stdout)
     assert name == "smollm"
-    assert {token: place for place, token in enumerate(tokens)} == words
+    assert {token: index for index, token in enumerate(tokens)} == words
     assert len(tensors) == len(weights)
     first = weights["model.embed_tokens.weight"].flatten()[:4]
     assert torch.tensor(tensors["token_embd.weight"]).equal(first)

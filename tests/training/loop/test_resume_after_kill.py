@@ -165,7 +165,7 @@ def kill(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize(("stage", "method"), CASES)
-def test_a_stage_killed_with_signal_9_goes_on_to_the_same_bytes(folder, kill, stage, method):
+def test_a_stage_killed_with_signal_9_resumes_to_the_same_bytes(folder, kill, stage, method):
     if method == "qlora" and find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed")
     name = f"{stage} {method}"

@@ -268,9 +268,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
         with torch.no_grad():
             model.model.norm.weight[0] = float("nan")
 
-    says = r"step 6: loss nan.*on row \d+, row \d+.*checkpoint, of step 3, is kept"
+    facts = r"step 6: loss nan.*on row \d+, row \d+.*checkpoint, of step 3, is kept"
     objective = SftObjective.of(model, data, None, config())
-    with pytest.raises(TrainingError, match=says):
+    with pytest.raises(TrainingError, match=facts):
         train(objective, config(), tmp_path, Stopping(5, poison))
     kept = sorted(path.name for path in (tmp_path / "journal" / "checkpoints").iterdir())
     assert kept == ["step-00000003"]
@@ -338,7 +338,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path):
     assert torch.equal(tensors["x"], torch.ones(4))
 
 
-def test_a_new_checkpoint_replaces_the_old_one_and_holds_what_was_saved(tmp_path):
+def test_a_new_checkpoint_replaces_the_old_one_and_restores_what_was_saved(tmp_path):
     for step in (3, 6):
         save_checkpoint(tmp_path, Position(step, 10, 1, "p"), {"x": torch.full((2,), step)})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]

@@ -210,7 +210,7 @@ def test_every_row_loads_a_task_of_its_own_name():
         find_objective("orpo")
 
 
-def test_the_memory_estimate_asks_the_table(start, data):
+def test_the_memory_estimate_uses_the_table(start, data):
     sft = work_of(SftTask(start, data, None))
     assert (sft.objective, sft.kept_weights) == ("sft", False)
     plans = [estimate(start.base, config(), Work(sft.lengths, 0.5, name)).plan

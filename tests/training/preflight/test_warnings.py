@@ -31,7 +31,7 @@ def warnings_of(tmp_path, method, **config):
         ({"r": 300}, "phi3", 256, "qkv_proj"),
     ],
 )
-def test_a_rank_above_the_narrowest_layer_is_named_with_both_in_one_sentence(
+def test_a_rank_above_the_narrowest_layer_causes_a_warning_with_rank_layer_and_width(
     method, family, width, layer, tmp_path
 ):
     (line,) = warnings_of(tmp_path, {"type": "lora", **method}, model_type=family)
@@ -40,7 +40,7 @@ def test_a_rank_above_the_narrowest_layer_is_named_with_both_in_one_sentence(
     assert f"`r` to at most {width}" in line
 
 
-def test_a_rank_as_large_as_the_layer_is_not_and_vllm_is_named_where_it_cannot_serve_it(tmp_path):
+def test_a_rank_equal_to_the_width_causes_none_and_one_that_vllm_lacks_does(tmp_path):
     assert warnings_of(tmp_path, {"type": "lora", "r": 64}) == []
     assert warnings_of(tmp_path, {"type": "lora", "r": 128, "targets": ["q_proj"]}) == []
     (line,) = warnings_of(tmp_path, {"type": "qlora", "r": 12})

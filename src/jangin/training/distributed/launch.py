@@ -80,7 +80,7 @@ def _refuse(config: TrainingConfig) -> None:
 
 
 def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) -> Path:
-    """The folder of the task, written anew: a file of an earlier launch is never read."""
+    """The folder of the task, rewritten, so that no file of an earlier launch is read."""
     folder = journal / TASK
     shutil.rmtree(folder, ignore_errors=True)
     with disk_errors(folder):

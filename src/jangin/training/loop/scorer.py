@@ -135,7 +135,7 @@ def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]
 
 
 def _static_reason(base: Any) -> str:
-    """Why this family cannot be packed, as far as its config and class tell; else empty."""
+    """Why this family cannot be packed, according to its config and class; else empty."""
     config = base.config.get_text_config()
     head = base.get_output_embeddings()
     if not getattr(base, "_supports_attention_backend", False):

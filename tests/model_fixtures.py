@@ -1,4 +1,4 @@
-"""A small tokenizer, tiny models and rows, shared by the tests of the models floor."""
+"""A small tokenizer, tiny models and rows, shared by the tests of the room `models`."""
 
 import os
 

@@ -17,15 +17,15 @@ def tree_of(readme: Path) -> list[tuple[str, str]]:
     """(path, caption) of every line of the README's tree, parents joined."""
     block = re.search(r"```text\njangin/\n([\s\S]*?)```", readme.read_text(encoding="utf-8"))
     assert block, f"{readme} has no tree"
-    found: list[tuple[str, str]] = []
+    entries: list[tuple[str, str]] = []
     parents: list[str] = []
     for line in block[1].splitlines():
         match = re.match(r"^((?:[|] {3}|    )*)(?:[|]-- |`-- )(\S+)\s*(.*)$", line)
         assert match, f"{readme}: cannot read the tree's line {line!r}"
         depth = len(match[1]) // 4
         parents = [*parents[:depth], match[2].rstrip("/")]
-        found.append(("/".join(parents), match[3]))
-    return found
+        entries.append(("/".join(parents), match[3]))
+    return entries
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
@@ -38,7 +38,7 @@ def test_every_entry_of_the_readmes_tree_exists_and_has_a_caption(readme: Path) 
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_readmes_tree_shows_every_floor_and_every_project(readme: Path) -> None:
+def test_the_readmes_tree_shows_every_room_and_every_project(readme: Path) -> None:
     shown = {path for path, _ in tree_of(readme)}
     folders = [*(ROOT / "src" / "jangin").iterdir(), *(ROOT / "projects").iterdir()]
     wanted = {

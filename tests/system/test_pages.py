@@ -85,6 +85,7 @@ def store_patterns() -> list[str]:
     return [re.sub(r"<\w+>", "*", path) for path in paths]
 
 
+@pytest.mark.slow
 def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     patterns = store_patterns()
     files = [p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()]
@@ -93,6 +94,7 @@ def test_every_file_of_a_store_is_on_the_page(store: Path) -> None:
     assert unnamed == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -112,6 +114,7 @@ def test_paths_of_the_page_are_in_a_store(store: Path, path: str) -> None:
     assert list(store.glob(pattern))
 
 
+@pytest.mark.slow
 def test_a_finished_store_has_no_journals_and_nothing_partial(store: Path) -> None:
     assert not [p for p in store.rglob("*") if p.name == "journal" or p.suffix == ".partial"]
 

@@ -66,7 +66,7 @@ def merge(
     store: StoreOption = None,
     variant: LastVariantOption = None,
 ) -> None:
-    """Write the tuned model for other programs, and check that its answers are the same."""
+    """Export the tuned model for use in other programs, and check that its answers are the same."""
     from jangin.project.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model

@@ -61,7 +61,8 @@ def run(
 ) -> None:
     """Bring every stage up to date. Ctrl-C is safe: the next run resumes.
 
-    Exit code 1 if rows failed: all others are finished, and one line per stage says what to do.
+    Exits with code 1 if any rows failed; all other rows are finished, and one line per stage
+    says what to do.
     """
     from jangin.cli.progress import Bars, step_line
     from jangin.cli.tables import result_table

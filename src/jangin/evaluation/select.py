@@ -127,8 +127,9 @@ def select(context: StageContext[SelectConfig]) -> None:
     tied = [row.name for row in ranked if row.tied and not row.chosen]
     if tied:
         notify(
-            f"select: {best.name} has the best likelihood, but {', '.join(tied)} cannot be told "
-            f"from it on {best.n} questions (paired permutation test, p >= {TIED}): a tie."
+            f"select: {best.name} has the best likelihood, but {', '.join(tied)} is not "
+            f"significantly different from it on {best.n} questions "
+            f"(paired permutation test, p >= {TIED}): a tie."
         )
     _keep(context, [name_of(base) for base in config.candidates].index(best.name))
     context.write("candidates", Candidate, ranked)
@@ -148,7 +149,7 @@ def rank(
     families: Sequence[str],
     seed: int,
 ) -> list[Candidate]:
-    """Best first by likelihood, with what cannot be told from the best marked as tied.
+    """Best first by likelihood, marking as tied what is not significantly different from it.
 
     `nats[i][j]` is what candidate i needs for question j, which belongs to `families[j]`.
     """

@@ -84,8 +84,8 @@ def _unusable_rows(profile: Profile) -> Suggestions:
     profile.notify(f"{total:,} rows, {kept:,} of them with a question and an answer")
     if kept < FEW:
         profile.notify(
-            f"{kept} rows are few: training is useful from some hundred rows on, and each doubling "
-            "improves it"
+            f"{kept} rows are few: training is useful from a few hundred rows on, and each "
+            "doubling improves it"
         )
     if len(counts):
         listed = "; ".join(

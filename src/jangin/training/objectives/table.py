@@ -76,9 +76,10 @@ class ObjectiveRow:
     """`objective` in a worker's task.json."""
     task: Callable[[], type[Task]]
     """Imports the file of the objective and returns its task class."""
-    pairs: bool = False
-    """Whether a row is a pair of answers whose log-probabilities are compared: then the logits of
-    both are kept for the backward pass, and the memory estimate counts them."""
+    keeps_logits: bool = False
+    """Whether the backward pass keeps the float32 logits of all trained tokens of a batch, as
+    `training.kernels.log_probs` does up to `PAIR_LOGITS_BYTES` (beyond that, one chunk). The fused
+    cross-entropy keeps one chunk. Only the memory estimate reads this."""
 
 
 def _sft() -> type[Task]:
@@ -95,7 +96,7 @@ def _dpo() -> type[Task]:
 
 OBJECTIVES: tuple[ObjectiveRow, ...] = (
     ObjectiveRow("sft", _sft),  # masked cross-entropy: sft, continue_sft and pretrain
-    ObjectiveRow("dpo", _dpo, pairs=True),
+    ObjectiveRow("dpo", _dpo, keeps_logits=True),
 )
 
 

@@ -83,7 +83,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         trained_share=work.trained_share,
         kept_keys=0.0 if tiled else kept_keys(work.lengths, precision),
         split=rows * fmean(work.lengths) > config.tokens_per_batch,
-        pairs=find_objective(work.objective).pairs,
+        pairs=find_objective(work.objective).keeps_logits,
         kept_weights=work.kept_weights,
         device=device,
         kernels=are_kernels_enabled(),

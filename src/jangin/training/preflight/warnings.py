@@ -27,8 +27,8 @@ def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
         layer, width = narrowest
         progress.message(
             f"rank {rank} is larger than the width {width} of {layer}, the narrowest layer with an "
-            f"adapter. Set `r` to at most {width}: beyond that, the adapter of {layer} gains "
-            "nothing but costs memory and time."
+            f"adapter. Set `r` to at most {width}: a rank above {width} adds no "
+            "capacity there, only memory and time."
         )
     elif rank not in SERVABLE_RANKS:
         group = ", ".join(str(rank) for rank in SERVABLE_RANKS)

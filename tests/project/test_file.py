@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, DataError
 from jangin.project.file import (
     SECTIONS,
     Project,
@@ -15,6 +16,7 @@ from jangin.project.file import (
     project_schema,
     section_of,
 )
+from jangin.project.session import open_session
 from jangin.project.stages import STAGES
 
 GOOD = """\
@@ -148,8 +150,11 @@ SYNTHESIZE = "11: examples.synthesize"
         ("models:", "model:", "15: model", ["'models'"]),
         ("  split:", "  sft:", "14: examples.sft", ["'models'"]),
         ("pairs_per_chunk: 3", "similar: 1", f"{SYNTHESIZE}.similar", ["'teachers'"]),
-        ("chunk: 3", "chunk: three", f"{SYNTHESIZE}.pairs_per_chunk", ["integer", "'three'"]),
-        ("chunk: 3", 'chunk: "3"', f"{SYNTHESIZE}.pairs_per_chunk", ["integer", "'3'"]),
+        ("chunk: 3", "chunk: three", f"{SYNTHESIZE}.pairs_per_chunk", ["whole number", "'three'"]),
+        ("chunk: 3", 'chunk: "3"', f"{SYNTHESIZE}.pairs_per_chunk", ["whole number", "'3'"]),
+        ("chunk: 3", "chunk: [3]", f"{SYNTHESIZE}.pairs_per_chunk", ["whole number", "[3]"]),
+        ("  sft:", "  sft: {method: full}", "17: models.sft.method", ["{type: full}", "'full'"]),
+        ("  split:", "  zzz:", "14: examples.zzz", ["stage", "read, synthesize", "curate, split"]),
         ("chunk: 3", "chunk: 0", f"{SYNTHESIZE}.pairs_per_chunk", ["equal to 1", "not 0"]),
         ("    teacher: gpt\n", "", "9: examples.synthesize.teacher", ["required"]),
         ("name: handbook\n", "", "1: name", ["required"]),
@@ -168,6 +173,19 @@ def test_one_mistake_is_one_line(problems, old, new, place, facts):
     assert first.startswith(f"{place}: ")
     assert [fact for fact in facts if fact not in first] == []
     assert all("needs" in line for line in others)
+
+
+def test_errors_of_the_sources_of_a_stage_begin_with_file_line_and_key(write):
+    path = write(replaced("folder: documents", "folder: docs"))
+    with open_session(path) as session, pytest.raises(DataError) as caught:
+        session.plan("main")
+    assert str(caught.value).startswith(f"{path}:6: documents.load.folder: ")
+    (path.parent / "docs").mkdir()
+    for form in ("NFC", "NFD"):  # two files of the same name: no setting is wrong
+        (path.parent / "docs" / unicodedata.normalize(form, "규정.txt")).touch()
+    with open_session(path) as session, pytest.raises(DataError) as caught:
+        session.plan("main")
+    assert str(caught.value).startswith(f"{path}:5: documents.load: ")
 
 
 def test_a_wrong_type_of_a_union_names_what_there_is(problems):

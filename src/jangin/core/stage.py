@@ -78,6 +78,8 @@ class Services:
     """Prompt templates; those of the project take precedence."""
     encoder: OpenEncoder = no_encoder
     """Opens a text encoder."""
+    locate: Callable[[str, tuple[str, ...]], str] = lambda stage, keys: ".".join((stage, *keys))
+    """(stage, keys inside its settings) -> where the project file sets it: `FILE:LINE: KEY`."""
 
 
 @dataclass(slots=True)

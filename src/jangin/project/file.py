@@ -1,7 +1,7 @@
 """The project file as one pydantic model; all problems are reported at once, with line numbers."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,19 @@ class LoadedProject:
     name: str
     variants: dict[str, Project]
     """By name, in the file's order; one called `main` where the file has no variants."""
+    root: yaml.Node | None = field(default=None, compare=False, repr=False)
+    """The file with its line marks."""
 
     @property
     def folder(self) -> Path:
         """Folder in which relative paths of the file start."""
         return self.path.parent
+
+    def locate(self, variant: str, stage: str, keys: tuple[str, ...] = ()) -> str:
+        """`FILE:LINE: SECTION.STAGE.KEYS` of a setting, with the line of its deepest known key."""
+        location = (section_of(stage), stage, *keys)
+        line = line_of(self.root, ("variants", variant, *location))
+        return f"{self.path}:{line}: {'.'.join(location)}"
 
 
 def section_of(stage: str) -> str:
@@ -167,7 +175,7 @@ def open_project(path: Path) -> LoadedProject:
     if problems:
         lines = {f"{path}:{line_of(root, p.location)}: {p.text}": None for p in problems}
         raise ConfigError("\n".join(lines))
-    return LoadedProject(path, next(iter(projects.values())).name, projects)
+    return LoadedProject(path, next(iter(projects.values())).name, projects, root)
 
 
 def _validate(

@@ -1,12 +1,15 @@
 """What will run, why, and its cost. Nothing is written."""
 
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_file, digest_value
+from jangin.core.errors import DataError, JanginError, SettingsError
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
 from jangin.core.store import Artifact, Store
 from jangin.project.file import Project
@@ -60,7 +63,8 @@ def inputs_of(
     """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
     kinds = [kind for kind in (*stage.reads, *stage.may_read) if kind in by_kind]
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
-    files: Mapping[str, Path] = stage.sources(config, services.project_folder)
+    with located_errors(stage, services, DataError, SettingsError):
+        files: Mapping[str, Path] = stage.sources(config, services.project_folder)
     inputs |= {f"file:{name}": digest_file(path) for name, path in files.items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
     inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
@@ -68,6 +72,24 @@ def inputs_of(
         chat = services.chat(name)
         inputs[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()
     return inputs
+
+
+@contextmanager
+def located_errors(
+    stage: Stage[Any], services: Services, *kinds: type[JanginError]
+) -> Iterator[None]:
+    """Errors of these kinds begin with the file, line and keys of the setting that caused them.
+
+    That is the setting which the message begins with, such as `load.folder: `, else the stage.
+    """
+    try:
+        yield
+    except kinds as error:
+        setting = re.match(rf"{stage.name}((?:\.\w+)*): ", str(error))
+        keys = tuple(setting[1].split(".")[1:]) if setting else ()
+        text = str(error)[setting.end() if setting else 0 :]
+        error.args = (f"{services.locate(stage.name, keys)}: {text}",)
+        raise
 
 
 def key_of(stage: Stage[Any], config: StageConfig, inputs: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Validation errors of a project file in words, with line numbers and suggestions."""
 
 import difflib
+import reprlib
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,21 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from jangin.core.config import StageConfig
+
 Location = tuple[str | int, ...]
+
+NO_BLOCK = ("model_type", "model_attributes_type", "dict_type")
+"""Types of pydantic's errors about a value in place of a mapping."""
+PLAIN = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid array": "a list",
+    "a valid tuple": "a list",
+}
+"""{pydantic's name of a type: the name in a message}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     location = problem["loc"]
     key = ".".join(str(part) for part in _written(root, location))
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_suggest(root, location)}"
+        return f"{key}: {_unknown_key(root, location)}"
     if problem["type"] == "missing":
         return f"{key}: this key is required. Add it"
     if problem["type"] == "union_tag_invalid":
@@ -41,10 +56,31 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
             f"{key}: there is no type {context.get('tag')!r}. "
             f"Choose one of {context.get('expected_tags')}"
         )
-    message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     given = problem["input"]
-    shown = "" if isinstance(given, dict | list) else f", not {given!r}"
-    return f"{key}: {message}{shown}"
+    if problem["type"] in NO_BLOCK:
+        message = f"must be a block of settings{_example_block(root, location, given)}"
+    else:
+        message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        for pydantic, plain in PLAIN.items():
+            message = message.replace(f"must be {pydantic}", f"must be {plain}")
+    return f"{key}: {message}{_shown(given, message)}"
+
+
+def _shown(given: object, message: str) -> str:
+    """`, not VALUE`; empty for a mapping, and for a list whose length is wrong."""
+    if isinstance(given, dict):
+        return ""
+    if isinstance(given, list):
+        return f", not {reprlib.repr(given)}" if message.startswith("must be") else ""
+    return f", not {given!r}"
+
+
+def _example_block(root: type[BaseModel], location: Location, given: object) -> str:
+    """` such as {type: full}` where the block has types; that of the given name if there is one."""
+    types_here = [tag for model in _models_at(root, location) if (tag := _tag(model))]
+    if not types_here:
+        return ""
+    return f" such as {{type: {given if given in types_here else types_here[0]}}}"
 
 
 def line_of(root: yaml.Node | None, location: Location) -> int:
@@ -74,21 +110,31 @@ def _reach(node: yaml.Node | None, location: Location) -> tuple[int, int]:
     return depth, line
 
 
-def _suggest(root: type[BaseModel], location: Sequence[str | int]) -> str:
-    """`; did you mean X?`, or where a key of that name belongs, or the known keys."""
+def _unknown_key(root: type[BaseModel], location: Location) -> str:
+    """That a key is unknown, with a similar key, or where it belongs, or the known keys."""
     wrong = str(location[-1])
-    here = sorted(
-        {name for model in _models_at(root, location[:-1]) for name in model.model_fields}
-    )
-    close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    models = _models_at(root, location[:-1])
+    known = list(dict.fromkeys(name for model in models for name in model.model_fields))
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"unknown key; did you mean {close[0]!r}?"
     homes = [path for path, model in _walk(root, ()) if wrong in model.model_fields]
     if homes:
         path_of_key = _written(root, location)
         best = max(homes, key=lambda path: _shared(path, path_of_key))
-        return f"; it belongs under {'.'.join(best)!r}" if best else "; it belongs at the top level"
-    return f"; known keys: {', '.join(here)}" if here else ""
+        where = f"under {'.'.join(best)!r}" if best else "at the top level"
+        return f"unknown key; it belongs {where}"
+    if models and all(_is_section(model) for model in models):
+        return f"no such stage; stages here, in order: {', '.join(known)}"
+    return f"unknown key; known keys: {', '.join(sorted(known))}" if known else "unknown key"
+
+
+def _is_section(model: type[BaseModel]) -> bool:
+    """Whether every key of the model is a stage."""
+    return all(
+        any(issubclass(inner, StageConfig) for inner in config_classes(field.annotation))
+        for field in model.model_fields.values()
+    )
 
 
 def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 
 from jangin import __version__
 from jangin.core.config import StageConfig
-from jangin.core.errors import JanginError
+from jangin.core.errors import JanginError, SettingsError
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
 from jangin.project.failures import failed_rows, failures_of, record_failures
 from jangin.project.file import LoadedProject
-from jangin.project.plan import Step, open_step, stages_until
+from jangin.project.plan import Step, located_errors, open_step, stages_until
 from jangin.project.stages import STAGES
 
 
@@ -123,9 +123,9 @@ def _check_ahead(
     """
     ready = [(s, c) for s, c in stages if all(kind in by_kind for kind in s.reads)]
     for stage, config in ready:
-        stage.check(
-            StageContext(config, by_kind, store.partial(step.stage.name, step.key), services)
-        )
+        workspace = store.partial(step.stage.name, step.key)
+        with located_errors(stage, services, SettingsError):
+            stage.check(StageContext(config, by_kind, workspace, services))
     return [pair for pair in stages if pair not in ready]
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from jangin.core.chat import ChatModel
@@ -60,6 +61,7 @@ class Session:
             self.workers,
             Prompts(project.prompts),
             lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
+            partial(self.project.locate, variant),
         )
 
     def choose(self, variant: str | None) -> list[str]:

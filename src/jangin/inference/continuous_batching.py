@@ -25,7 +25,7 @@ class GenerationRequest:
     temperature: float = 0.0
     """0 means greedy."""
     top_p: float = 1.0
-    """Only the likeliest tokens that together have this probability are drawn from."""
+    """Only the most likely tokens that together have this probability are drawn from."""
     seed: int = 0
     """Equal seeds give equal answers, whatever else is in the batch."""
     stop_strings: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class GenerationRequest:
     logprobs: bool = False
     """Record the log-probability of every token."""
     top_logprobs: int = 0
-    """Also record this many of the likeliest tokens at each position."""
+    """Also record this many of the most likely tokens at each position."""
 
 
 @dataclass(slots=True)
@@ -160,10 +160,10 @@ class ContinuousBatcher:
         if not recorded:
             return
         tops = [self.active[row].request.top_logprobs for row in recorded]
-        own, likeliest = top_log_probs(
+        own, most_likely = top_log_probs(
             logits_RV[recorded], [chosen[row] for row in recorded], max(tops)
         )
-        for row, value, pairs, top in zip(recorded, own, likeliest, tops, strict=True):
+        for row, value, pairs, top in zip(recorded, own, most_likely, tops, strict=True):
             self.active[row].logprobs.append(value)
             self.active[row].top_logprobs.append(pairs[:top])
 

@@ -28,7 +28,7 @@ class Generation:
     logprobs: tuple[float, ...] = ()
     """Of each token, in nats, before temperature and top-p; empty if not requested."""
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
-    """(token, log-probability) of the likeliest at each position; empty if not requested."""
+    """(token, log-probability) of the most likely tokens by position; empty if not requested."""
 
 
 @dataclass(frozen=True, slots=True)

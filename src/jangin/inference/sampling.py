@@ -2,7 +2,7 @@
 
 A row's choice depends on its own logits, settings and draw alone, never on its neighbours.
 
-Shapes: R rows, V vocabulary, N candidates of a row, likeliest first.
+Shapes: R rows, V vocabulary, N candidates of a row, most likely first.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class SamplingStep:
     temperature: float
     """Divides the logits; 0 means greedy."""
     top_p: float
-    """Only the likeliest tokens that together have this probability can be chosen."""
+    """Only the most likely tokens that together have this probability can be chosen."""
     uniform: float
     """Random number in [0, 1) that selects one of them."""
 
@@ -34,7 +34,7 @@ def sample_tokens(logits_RV: torch.Tensor, draws: Sequence[SamplingStep]) -> lis
 
     Probabilities are fp32, their cumulative sums fp64.
     """
-    chosen = _likeliest(logits_RV)
+    chosen = _most_likely(logits_RV)
     sampled = [row for row, draw in enumerate(draws) if draw.temperature > 0]
     for nucleus in (False, True):
         rows = [row for row in sampled if (draws[row].top_p < 1) == nucleus]
@@ -55,10 +55,10 @@ def sample_tokens(logits_RV: torch.Tensor, draws: Sequence[SamplingStep]) -> lis
 def top_log_probs(
     logits_RV: torch.Tensor, chosen: Sequence[int], top: int
 ) -> tuple[list[float], list[tuple[tuple[int, float], ...]]]:
-    """Log-probabilities of chosen and of the likeliest tokens, from logits (R, V).
+    """Log-probabilities of the chosen and of the most likely tokens, from logits (R, V).
 
     Returns for each row the one of its `chosen` token, and (token, log-probability) of the `top`
-    likeliest. In nats, computed in fp32, before temperature and top-p.
+    most likely. In nats, computed in fp32, before temperature and top-p.
     """
     log_RV = logits_RV.float().log_softmax(-1)
     own = log_RV.gather(1, torch.tensor(chosen, device=log_RV.device)[:, None])[:, 0].tolist()
@@ -67,7 +67,7 @@ def top_log_probs(
     return own, [tuple(zip(*pair, strict=True)) for pair in pairs]
 
 
-def _likeliest(logits_RV: torch.Tensor) -> list[int]:
+def _most_likely(logits_RV: torch.Tensor) -> list[int]:
     if logits_RV.device.type == "cpu":  # numpy's argmax takes a twelfth of torch's time
         return [int(token) for token in logits_RV.float().numpy().argmax(-1)]
     return [int(token) for token in logits_RV.argmax(-1).tolist()]
@@ -84,27 +84,27 @@ def _from_all(probability_RV: torch.Tensor, uniform_R1: torch.Tensor) -> list[in
 def _from_nucleus(
     probability_RV: torch.Tensor, top_p_R1: torch.Tensor, uniform_R1: torch.Tensor
 ) -> list[int]:
-    likeliest_RN, tokens_RN = probability_RV.topk(min(_CANDIDATES, probability_RV.shape[1]))
-    sums_RN = likeliest_RN.cumsum(-1, dtype=torch.float64)
+    top_RN, tokens_RN = probability_RV.topk(min(_CANDIDATES, probability_RV.shape[1]))
+    sums_RN = top_RN.cumsum(-1, dtype=torch.float64)
     flat = (sums_RN[:, -1:] < top_p_R1)[:, 0].tolist()
-    indices_R1 = _candidate_index(likeliest_RN, sums_RN, top_p_R1, uniform_R1)
+    indices_R1 = _candidate_index(top_RN, sums_RN, top_p_R1, uniform_R1)
     chosen = [int(token) for token in tokens_RN.gather(1, indices_R1)[:, 0].tolist()]
     for row in (row for row, is_flat in enumerate(flat) if is_flat):
         part = slice(row, row + 1)
-        likeliest_1V, tokens_1V = probability_RV[part].sort(-1, descending=True)
-        sums_1V = likeliest_1V.cumsum(-1, dtype=torch.float64)
-        index_11 = _candidate_index(likeliest_1V, sums_1V, top_p_R1[part], uniform_R1[part])
+        sorted_1V, tokens_1V = probability_RV[part].sort(-1, descending=True)
+        sums_1V = sorted_1V.cumsum(-1, dtype=torch.float64)
+        index_11 = _candidate_index(sorted_1V, sums_1V, top_p_R1[part], uniform_R1[part])
         chosen[row] = int(tokens_1V[0, index_11[0, 0]])
     return chosen
 
 
 def _candidate_index(
-    likeliest_RN: torch.Tensor,
+    top_RN: torch.Tensor,
     sums_RN: torch.Tensor,
     top_p_R1: torch.Tensor,
     uniform_R1: torch.Tensor,
 ) -> torch.Tensor:
     """Index (R, 1) of the candidate that `uniform` selects among those needed to reach top-p."""
-    last_R1 = ((sums_RN - likeliest_RN) < top_p_R1).sum(-1, keepdim=True) - 1
+    last_R1 = ((sums_RN - top_RN) < top_p_R1).sum(-1, keepdim=True) - 1
     target_R1 = uniform_R1 * sums_RN.gather(1, last_R1)
     return torch.minimum(torch.searchsorted(sums_RN, target_R1, right=True), last_R1)

@@ -29,8 +29,8 @@ def next_token_log_probs(
 ) -> torch.Tensor:
     """Log-probabilities (N, V) in nats of every next token, where tokens 1 to T - 1 are predicted.
 
-    `predicted_T` (bool; its first element is ignored) selects some of these N = T - 1 places.
-    `last` asks for the last so many places only, so that the head computes no others. The result
+    `predicted_T` (bool; its first element is ignored) selects some of these N = T - 1 positions.
+    `last` limits this to the last `last` positions, so that the head computes no others. The result
     has this `dtype` and is on the model's device.
     """
     options = {"logits_to_keep": last + 1} if last else {}

@@ -27,7 +27,7 @@ class VariantCost:
         return round(self.bill.usd, 6)
 
     def text(self, words: Words) -> str:
-        """In a few words, for a table: never 0 where nobody knows."""
+        """In a few words, for a table; never 0 where the cost is unknown."""
         if self.unknown:
             return words("cost_unknown", stages=", ".join(self.unknown))
         usd = dollars(self.bill.usd)

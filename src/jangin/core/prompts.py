@@ -1,6 +1,7 @@
 """Load prompt templates by stage, language and version.
 
-The wordings are in `templates/`, one YAML file per stage: {prompt: {language: {system, user}}}.
+The wordings are in `templates/`, one YAML file per stage and `repair.yaml` for all of them:
+{prompt: {language: {system, user}}}.
 A project file may override them.
 """
 

@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := projects/handbook
-# Two processes per test run at least; files stay together, because their fixtures train models.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile -rs
+# Files stay together, because their fixtures train models; those of slow tests come first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 

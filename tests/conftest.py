@@ -45,6 +45,14 @@ def guarded_lookup(real):
     return getaddrinfo
 
 
+def pytest_collection_modifyitems(items):
+    """Files of slow tests come first, so that no process waits for one of them at the end."""
+    files = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: sum(files[item.path]) / len(files[item.path]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def loopback_only():
     with pytest.MonkeyPatch.context() as patch:

@@ -71,7 +71,7 @@ def test_a_sampled_reply_depends_on_the_request_alone(chat):
 def test_a_prompt_over_the_context_is_refused_and_the_others_go_on(chat):
     long, short = run(chat, [ask("휴가 " * 100), ask("휴가")])
     assert isinstance(long, TooLongError)
-    assert "more than the 128 of model 'small'" in str(long)
+    assert "more than the 128 tokens of model 'small'" in str(long)
     assert short.completion_tokens > 0
 
 

@@ -23,6 +23,7 @@ from jangin.project.runner import run
 from jangin.project.session import open_session
 from jangin.report.compare import as_csv, as_html, compare_variants
 from jangin.report.data.costs import VariantCost
+from jangin.report.i18n.translate import Words
 from jangin.report.page import build_report
 
 PROJECTS = Path(__file__).parents[2] / "projects"
@@ -181,7 +182,7 @@ def test_the_report_says_what_predictors_without_a_model_reach(reviews):
     opened, made, _ = reviews
     page = build_report(opened, made, CallCount(0, 0, 0), "en")
     assert "tfidf_logistic" in page
-    assert "against everything else" in page
+    assert Words("en")("rivals", system=Words("en").system("tuned")) in page
 
 
 @pytest.mark.slow

@@ -110,6 +110,7 @@ def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):
         ('{"words": ["a", "b"]', "the reply breaks off"),
         ('```json\n{"words": ["a", "b\n```', "the reply breaks off"),
         ("{'words': ['a', 'b", "the reply breaks off"),
+        ('{"words": ["a", "b}"]', "the reply breaks off"),
         ("NaN", "reply: Input should be a valid dictionary"),
     ],
 )

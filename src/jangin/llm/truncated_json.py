@@ -8,30 +8,38 @@ AFTER_TEXT = ",:}]"
 def is_truncated(text: str) -> bool:
     """True if the JSON in a text that does not parse has a beginning and no end.
 
-    Fences, surrounding words, trailing commas and single quotes do not matter. The end of a string
-    with unescaped quotes is unknown: such a text counts as complete if it ends with a bracket and
-    its brackets are balanced.
+    Fences, surrounding words, trailing commas and single quotes do not matter. Where a string has
+    unescaped quotes its end is unknown: such a text counts as complete if it ends with a bracket
+    and its brackets are balanced.
     """
-    if not _ends_open(text):
-        return False
+    is_open, has_unescaped_quotes = _scan(text)
+    if not (is_open and has_unescaped_quotes):
+        return is_open
     end = text.rstrip().removesuffix("```").rstrip()
     balanced = all(text.count(opener) == text.count(closer) for opener, closer in CLOSERS.items())
     return not (balanced and end.endswith(tuple(CLOSERS.values())))
 
 
-def _ends_open(text: str) -> bool:
-    """True if a string or a bracket is open at the end."""
+def _scan(text: str) -> tuple[bool, bool]:
+    """Whether a string or a bracket is open at the end, and whether quotes in it are unescaped.
+
+    In valid JSON a separator or a closing bracket follows every string, so a quote that anything
+    else follows belongs to the string.
+    """
     expected: list[str] = []
     quote = before = ""
-    escaped = False
+    escaped = has_unescaped_quotes = False
     for index, sign in enumerate(text):
         if escaped:
             escaped = False
         elif quote:
             if sign == "\\":
                 escaped = True
-            elif sign == quote and (quote == '"' or _may_end_string(text, index)):
+            elif sign == quote and _may_end_string(text, index):
                 quote = ""
+            elif sign == quote == '"':
+                quote = ""
+                has_unescaped_quotes = True
         elif expected and (sign == '"' or (sign == "'" and before in BEFORE_TEXT)):
             quote = sign
         elif sign in CLOSERS:
@@ -40,7 +48,7 @@ def _ends_open(text: str) -> bool:
             expected.pop()
         if not sign.isspace():
             before = sign
-    return bool(expected or quote)
+    return bool(expected or quote), has_unescaped_quotes
 
 
 def _may_end_string(text: str, index: int) -> bool:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
 
 
@@ -131,9 +131,23 @@ def test_a_field_that_runtime_encloses_may_itself_hold_bounds():
         Bounded(workers=0)
 
 
-@pytest.mark.parametrize("annotation", [Runtime[int] | None, tuple[Runtime[int], ...]])
-def test_runtime_inside_another_type_is_refused_because_it_would_mark_nothing(annotation):
-    with pytest.raises(TypeError, match=r"Wrong.field: Runtime.* must enclose the whole type"):
+def test_an_added_field_enters_identity_only_where_it_differs_from_its_default():
+    class Later(Leaf):
+        """A leaf of the next release."""
+
+        engine: Added[Either] = Other(where=3)
+        stop: Annotated[Added[str | None], Field(min_length=1)] = None
+
+    assert Later(what=2).identity() == Leaf(what=2).identity()
+    assert Later(stop="</s>").identity() == {"what": 1, "stop": "</s>"}
+    assert Later(engine=Other(rate=1.0)).identity()["engine"]["rate"] == 1.0
+
+
+@pytest.mark.parametrize("mark", [Runtime, Added])
+@pytest.mark.parametrize("enclosing", [lambda t: t | None, lambda t: tuple[t, ...]])
+def test_a_mark_inside_another_type_is_refused_because_it_would_mark_nothing(mark, enclosing):
+    annotation = enclosing(mark[int])
+    with pytest.raises(TypeError, match=r"Wrong.field: .* must enclose the whole type"):
         type(
             "Wrong",
             (Config,),

@@ -25,6 +25,15 @@ Advanced = Annotated[T, _RarelySet()]
 """`beta2: Advanced[float]`: documented in a table of its own; changes nothing else."""
 
 
+class _NoIdentityAtDefault:
+    """Marks a field that enters the cache key only where it differs from its default."""
+
+
+Added = Annotated[T, _NoIdentityAtDefault()]
+"""`engine: Added[Engine]`: added to a stage after a release. Its default must mean what the stage
+did before, so artifacts made before the field existed stay valid."""
+
+
 class Config(BaseModel):
     """Unknown keys are errors, instances are immutable, descriptions come from docstrings."""
 
@@ -43,13 +52,20 @@ class Config(BaseModel):
                 raise TypeError(f"{cls.__name__}.{name}: {fault}")
 
     def identity(self) -> dict[str, Any]:
-        """The config as JSON values without its `Runtime` fields, at every depth."""
+        """The config as JSON values, at every depth.
+
+        Without `Runtime` fields, and without `Added` fields that have their default.
+        """
         dump = self.model_dump(mode="json")
         return {
             name: _identity(getattr(self, name), dump[name])
             for name, field in type(self).model_fields.items()
-            if not is_runtime(field)
+            if not is_runtime(field) and not self._is_added_default(name, field)
         }
+
+    def _is_added_default(self, name: str, field: FieldInfo) -> bool:
+        added = any(isinstance(mark, _NoIdentityAtDefault) for mark in field.metadata)
+        return added and getattr(self, name) == field.get_default(call_default_factory=True)
 
 
 class StageConfig(Config):
@@ -69,6 +85,8 @@ def is_advanced(field: FieldInfo) -> bool:
 def _faults(annotation: object) -> Iterator[str]:
     if isinstance(annotation, _NotIdentity):
         yield "Runtime[...] must enclose the whole type, or it marks nothing"
+    if isinstance(annotation, _NoIdentityAtDefault):
+        yield "Added[...] must enclose the whole type, or it marks nothing"
     if (get_origin(annotation) or annotation) in (set, frozenset):
         yield "the order of a set differs between processes; use a tuple"
     for argument in get_args(annotation):

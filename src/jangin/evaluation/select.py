@@ -217,10 +217,10 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
     import gc
 
     from jangin.inference.generate import generate
-    from jangin.models.loading import load_model, load_tokenizer, locate
+    from jangin.models.loading import load_model, load_tokenizer, locate, use_native_precision
 
     config = context.config
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    model, tokenizer = use_native_precision(load_model(folder)), load_tokenizer(folder)
     nats = _nats_per_character(model, tokenizer, probe.examples)
     started = time.monotonic()
     answers = generate(

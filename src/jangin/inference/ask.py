@@ -101,7 +101,7 @@ def answer_question(
         raise DataError("the question is empty. Write a question for the model.")
     from jangin.inference.continuous_batching import GenerationRequest
     from jangin.inference.generate import complete
-    from jangin.models.loading import load_tokenizer, load_trained
+    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
     from jangin.models.shape import read_context_length
     from jangin.models.tokens.chat_template import render_prompts
 
@@ -115,7 +115,8 @@ def answer_question(
             f"{context:,}, the context length of the base model. Shorten the question."
         )
     request = GenerationRequest(ids, min(max_new_tokens, context - len(ids)))
-    answer = complete(load_trained(model, base), tokenizer, [request], batch_size=1)[0].text
+    loaded = use_native_precision(load_trained(model, base))
+    answer = complete(loaded, tokenizer, [request], batch_size=1)[0].text
     example, similarity = nearest_example(question_text, answer, examples, pattern)
     return Reply(answer, example, similarity, any(map(_names_passage, examples)))
 

@@ -199,7 +199,7 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from jangin.models.loading import loading_error, without_progress_bars
+    from jangin.models.loading import loading_error, use_native_precision, without_progress_bars
 
     try:
         with without_progress_bars():
@@ -212,7 +212,9 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
             f"{path} has no chat template, so conversations cannot be rendered. "
             "Choose its instruct version as a teacher."
         )
-    return (model.cuda() if torch.cuda.is_available() else model).eval(), tokenizer
+    if torch.cuda.is_available():
+        model = model.cuda()
+    return use_native_precision(model).eval(), tokenizer
 
 
 def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, name: str) -> Any:

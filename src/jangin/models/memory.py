@@ -115,7 +115,8 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     adapter = training.has_adapter
     trained = shape.adapter_parameters(training.rank) if adapter else shape.parameters
     copies = 0
-    weights = shape.parameters * (shape.weight_bytes if adapter else 4)
+    wide = not adapter or (training.device == "cpu" and training.precision == "fp32")
+    weights = shape.parameters * (4 if wide else shape.weight_bytes)
     if training.method == "qlora":
         weights = int(shape.linear_parameters * NF4_BYTES)
         weights += (shape.parameters - shape.linear_parameters) * shape.weight_bytes

@@ -187,9 +187,9 @@ def _sample(
     if not left:
         return done
     from jangin.inference.generate import generate
-    from jangin.models.loading import load_tokenizer, load_trained
+    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
 
-    model = load_trained(context.folder("model"), context.folder("base"))
+    model = use_native_precision(load_trained(context.folder("model"), context.folder("base")))
     tokenizer = load_tokenizer(context.folder("model"))
     for batch in context.track(left, "answer training prompts"):
         seed = int(digest_value([context.config.seed, [e.id for e in batch]])[:8], 16)

@@ -61,7 +61,12 @@ def open_local(model: LocalModel, inputs: SystemInputs) -> LocalSystem:
 
 def load_local(base: Path, tuned: Path | None) -> tuple[Any, Any]:
     """(model, tokenizer) from artifact folders; without `tuned` those of the base."""
-    from jangin.models.loading import load_model, load_tokenizer, load_trained
+    from jangin.models.loading import (
+        load_model,
+        load_tokenizer,
+        load_trained,
+        use_native_precision,
+    )
 
     model = load_model(base) if tuned is None else load_trained(tuned, base)
-    return model, load_tokenizer(base if tuned is None else tuned)
+    return use_native_precision(model), load_tokenizer(base if tuned is None else tuned)

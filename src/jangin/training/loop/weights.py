@@ -75,6 +75,8 @@ def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
 def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
     """(model, dtype of its checkpoint): fp32 for full tuning, 4 bits for QLoRA, else as saved.
 
+    A CPU that multiplies in fp32 gets fp32 weights for LoRA as well: it only emulates bf16.
+
     Raises `MachineError` where QLoRA's library is missing or the model's files are out of reach.
     """
     if isinstance(config.method, Qlora):
@@ -86,7 +88,11 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
         return model, model.get_output_embeddings().weight.dtype
     model = load_model(base)
     dtype = next(model.parameters()).dtype
-    return (model if isinstance(config.method, Adapter) else model.float()), dtype
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    wide = not isinstance(config.method, Adapter) or (
+        on_cpu and matrix_dtype(config) == torch.float32
+    )
+    return (model.float() if wide else model), dtype
 
 
 def _four_bits(method: Qlora, dtype: torch.dtype) -> Any:

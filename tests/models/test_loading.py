@@ -1,0 +1,54 @@
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jangin.models.device import native_precision
+from jangin.models.loading import load_model, use_native_precision
+from jangin.models.memory import Training, predict
+from jangin.models.shape import ModelShape
+from jangin.training.loop.weights import load_for_training
+from jangin.training.sft import SftConfig
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A base artifact with the weights in bf16."""
+    folder = tmp_path_factory.mktemp("half")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes, **heads))
+    model.to(torch.bfloat16).save_pretrained(folder / "model")
+    return folder
+
+
+def test_a_model_answers_in_the_precision_that_the_cpu_computes(half):
+    saved = load_model(half)
+    assert saved.dtype == torch.bfloat16
+    before = {name: weight.float() for name, weight in saved.named_parameters()}
+    used = use_native_precision(saved)
+    assert used.dtype == (torch.float32 if native_precision() == "fp32" else torch.bfloat16)
+    assert all(torch.equal(before[name], weight) for name, weight in used.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("precision", "method", "weights"),
+    [
+        ("fp32", {"type": "lora"}, torch.float32),
+        ("bf16", {"type": "lora"}, torch.bfloat16),
+        ("bf16", {"type": "full"}, torch.float32),
+    ],
+)
+def test_the_base_of_an_adapter_has_the_precision_of_the_products(half, precision, method, weights):
+    model, checkpoint = load_for_training(half, SftConfig(method=method, precision=precision))
+    assert (model.dtype, checkpoint) == (weights, torch.bfloat16)
+
+
+def test_the_memory_plan_counts_fp32_weights_under_an_adapter_on_a_cpu_only(half):
+    shape = ModelShape.read(half / "model" / "config.json")
+    wide, half_wide, on_gpu = (
+        predict(shape, Training("lora", 64, precision, device=device)).weights
+        for precision, device in (("fp32", "cpu"), ("bf16", "cpu"), ("fp32", "cuda"))
+    )
+    assert wide == half_wide + 2 * shape.parameters
+    assert on_gpu == half_wide

@@ -1,10 +1,12 @@
 """Stage `catalog`: the pinned base model, which is a starter, a hub model or a local folder."""
 
+import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.digest import files_of
@@ -29,7 +31,32 @@ class Starter(Config):
     seed: int = Field(default=0, ge=0)
 
 
-class Hub(Config):
+class Pretrained(Config):
+    """Settings of a base that was trained elsewhere: how conversations become its tokens.
+
+    `catalog` writes them into the chat template of the base artifact, so that training,
+    evaluation, exported models and servers render the same without knowing them.
+    """
+
+    thinking: Literal["off", "on", "keep"] = "off"
+    """Whether the model thinks before it answers: `keep` leaves it to the model's chat template.
+    Thoughts are taken off an answer before it is graded."""
+    chat_template: str = Field(default="auto", min_length=1)
+    """`auto`: the model's own; for a model without one gemma or chatml where the vocabulary has
+    their turn tokens, else plain text. `chatml`, `alpaca`, `llama2`, `gemma`, or a Jinja file."""
+    stop: str | None = None
+    """Token that ends an answer where the chat template writes none; default: the end of text."""
+    date: datetime.date = datetime.date(2026, 1, 1)
+    """Day that a chat template which writes the date of today writes instead, on every day."""
+    control_tokens: Literal["refuse", "escape"] = "refuse"
+    """What to do with control tokens, such as `<|im_end|>`, in the text of a row or question:
+    `escape` reads them as ordinary characters."""
+    trust_remote_code: bool = False
+    """Run Python code that the model's folder or repository holds. For a hub model `revision` must
+    then be a commit, so that the code cannot change."""
+
+
+class Hub(Pretrained):
     """A model of the Hugging Face hub; its weights stay in the hub's cache."""
 
     type: Literal["hub"]
@@ -38,8 +65,18 @@ class Hub(Config):
     revision: str = "main"
     """Branch, tag or commit; the artifact pins the commit it stood for."""
 
+    @model_validator(mode="after")
+    def _pin_remote_code(self) -> Self:
+        if self.trust_remote_code and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"`trust_remote_code: true` runs code of {self.id} on this machine, so `revision` "
+                f"must be the commit that you have read, 40 hexadecimal digits; {self.revision!r} "
+                "can change"
+            )
+        return self
 
-class Local(Config):
+
+class Local(Pretrained):
     """A model folder on this machine; its bytes are identity, its place is not."""
 
     type: Literal["local"]

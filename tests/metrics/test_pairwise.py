@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.metrics.pairwise import Judgement, self_preference, settle
+from jangin.metrics.pairwise import Judgement, pairwise_report, self_preference
 
 
 def judged(verdicts, lengths=(10, 10)):
@@ -12,7 +12,7 @@ def judged(verdicts, lengths=(10, 10)):
 
 def test_the_published_comparison_of_15_questions_comes_out():
     # 10 won both ways, 3 lost both, 2 inconsistent: 22 of 30 verdicts = 73.3 %.
-    report = settle(judged([("a", "a")] * 10 + [("b", "b")] * 3 + [("a", "b")] * 2))
+    report = pairwise_report(judged([("a", "a")] * 10 + [("b", "b")] * 3 + [("a", "b")] * 2))
     assert (report.wins, report.losses, report.ties, report.inconsistent) == (10, 3, 2, 2)
     assert report.win_rate.estimate == pytest.approx(22 / 30)
     assert report.p_value == pytest.approx(0.0923, abs=5e-5)  # 2 * P(X <= 3), X ~ B(13, 1/2)
@@ -20,7 +20,7 @@ def test_the_published_comparison_of_15_questions_comes_out():
 
 
 def test_a_judge_that_always_takes_the_first_says_nothing_and_is_found_out():
-    report = settle(judged([("a", "b")] * 8))
+    report = pairwise_report(judged([("a", "b")] * 8))
     assert (report.ties, report.inconsistent) == (8, 8)
     assert report.win_rate.estimate == 0.5
     assert report.first_shown.estimate == 1
@@ -28,20 +28,20 @@ def test_a_judge_that_always_takes_the_first_says_nothing_and_is_found_out():
 
 
 def test_a_called_tie_is_a_tie_and_no_inconsistency():
-    report = settle(judged([("tie", "tie"), ("a", "tie")]))
+    report = pairwise_report(judged([("tie", "tie"), ("a", "tie")]))
     assert (report.ties, report.inconsistent) == (2, 1)
     assert report.first_shown.estimate == 1
 
 
 def test_a_judge_that_likes_length_is_found_out():
     verdicts = judged([("a", "a")] * 6, (90, 10)) + judged([("b", "b")] * 6, (10, 90))
-    report = settle(verdicts)
+    report = pairwise_report(verdicts)
     assert report.longer_won.estimate == 1
     assert report.length_correlation == pytest.approx(1)
 
 
 def test_answers_of_one_length_show_no_bias_of_length():
-    report = settle(judged([("a", "a"), ("b", "b")]))
+    report = pairwise_report(judged([("a", "a"), ("b", "b")]))
     assert report.longer_won is None
     assert report.length_correlation is None
 

@@ -16,7 +16,7 @@ from jangin.core.stage import StageContext
 from jangin.evaluation.self_preference import Relation, judge_relation, preference_for
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.llm.structured import Failed, StructuredRequest, ask_structured, make_request
-from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, settle
+from jangin.metrics.pairwise import Judgement, PairwiseReport, Winner, pairwise_report
 
 Shown = Literal["first", "second", "tie"]
 
@@ -314,7 +314,7 @@ def _result(
     unjudged: int,
     seed: int,
 ) -> PairwiseResult:
-    report: PairwiseReport = settle(
+    report: PairwiseReport = pairwise_report(
         [
             Judgement(
                 row.example_id,

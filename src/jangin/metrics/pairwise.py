@@ -61,7 +61,7 @@ class PairwiseReport:
     """Pearson's r of length difference and verdict (1, 0, -1); None without variation."""
 
 
-def settle(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
+def pairwise_report(judgements: Sequence[Judgement], seed: int = 0) -> PairwiseReport:
     """Win rate, sign test and position and length bias of a judge's verdicts.
 
     Raises: ValueError: there are no judgements.

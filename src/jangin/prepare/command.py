@@ -60,7 +60,7 @@ class SuggestionRecord(Config):
     rows: int
 
 
-class Manifest(Config):
+class PreparationRecord(Config):
     """Everything needed to repeat a run with `--apply`."""
 
     jangin: str
@@ -301,7 +301,7 @@ def write_files(
     folder: Path,
     *,
     overwrite: bool = False,
-) -> tuple[PreparedData, Manifest]:
+) -> tuple[PreparedData, PreparationRecord]:
     """Write all output files, or none of them if an error occurs.
 
     Raises `DataError` if a file exists or no training data is left, `SettingsError` if the plan
@@ -314,7 +314,7 @@ def write_files(
         work = Path(name)
         drafts = {kind: work / path.name for kind, path in files.items()}
         result = build_files(source, plan, drafts, work)
-        manifest = Manifest(
+        manifest = PreparationRecord(
             jangin=__version__,
             polars=pl.__version__,
             source=source.name,
@@ -348,10 +348,10 @@ def report_json(result: PreparedData, records: list[SuggestionRecord]) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> PreparationRecord:
     """The manifest in a file; raises `ConfigError` if it cannot be read or is not one."""
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return PreparationRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}. Name the manifest that "
@@ -366,7 +366,7 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
 
 
-def differences(old: Manifest, new: Manifest) -> Iterator[str]:
+def differences(old: PreparationRecord, new: PreparationRecord) -> Iterator[str]:
     """Sentences on what differs from the run that wrote the old manifest."""
     if old.source_sha256 != new.source_sha256:
         yield f"{new.source} is not the file that the manifest was written for, {old.source}"

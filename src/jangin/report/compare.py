@@ -270,7 +270,7 @@ def _cost(cost: VariantCost) -> dict[str, Any]:
 
 
 def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
-    """One flat row per variant and evidence set, for CSV and JSON."""
+    """One flat row per variant and test set, for CSV and JSON."""
     rows = []
     for row in table.rows:
         head = {"variant": row.variant, "seconds": row.seconds, **_cost(row.cost)}
@@ -307,7 +307,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
 
 
 def sentences(table: ComparedVariants) -> list[str]:
-    """What the table means, one line for each variant and evidence set, in plain words."""
+    """What the table means, one line for each variant and test set, in plain words."""
     lines = []
     for row in table.rows:
         for name in table.test_sets:

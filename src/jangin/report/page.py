@@ -171,7 +171,7 @@ def _chart_context(results: Results, artifacts: Artifacts, words: Words) -> dict
 
 
 def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
-    """Shares of right answers with their intervals, evidence set by evidence set."""
+    """Shares of right answers with their intervals, test set by test set."""
     groups = []
     for evidence_set in HEADLINE:
         part = [row for row in rows if row["evidence_set"] == evidence_set]
@@ -251,7 +251,7 @@ def _curves(runs: Sequence[Training], field: str, words: Words) -> list[charts.L
 
 
 def _present(results: Results) -> list[str]:
-    """The evidence sets that were asked, what users meet first."""
+    """The test sets that were asked, what users meet first."""
     present = {row["evidence_set"] for row in results.rows}
     return [name for name in HEADLINE if name in present]
 

@@ -73,7 +73,7 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
         row["variant"] = SHARED if all_variants else ", ".join(variants)
     order = {name: index for index, name in enumerate(get_args(TestSet))}
     rows.sort(key=lambda row: order[row["evidence_set"]])
-    versus = compare_variants(evaluations)
+    versus = compare_evaluations(evaluations)
     sentences = [sentence(pair) for pair in versus]
     sentences += [
         f"Not publishable: evaluation questions of {name} copy training questions; "
@@ -105,7 +105,7 @@ def _judges(evaluations: Mapping[str, Artifact]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def compare_variants(evaluations: Mapping[str, Artifact]) -> list[Versus]:
+def compare_evaluations(evaluations: Mapping[str, Artifact]) -> list[Versus]:
     """Comparisons of the tuned models of every two variants that answered the same questions."""
     tuned = {
         variant: [

@@ -25,7 +25,7 @@ from jangin.models.tokens.packing import Batch
 from jangin.models.varlen_attention import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
 from jangin.training.kernels.elementwise import add_norm, rms_norm, swiglu
-from jangin.training.kernels.lora import Adapter, StackedLora
+from jangin.training.kernels.lora import AdapterWeights, StackedLora
 
 PER_LINEAR = 8
 """Arguments of `linears` for each matrix: weight, its cast copy, bias, then LoRA down projection,
@@ -305,7 +305,7 @@ class _Linears(torch.autograd.Function):
         copies = [copy for _, copy, *_ in each]
         ctx.lora = StackedLora.of(
             [
-                None if scale is None else Adapter(down, up, scale)
+                None if scale is None else AdapterWeights(down, up, scale)
                 for _, _, _, _, down, _, up, scale in each
             ]
         )

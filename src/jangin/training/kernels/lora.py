@@ -21,7 +21,7 @@ _RANK_GRAIN, _GRAIN = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class AdapterWeights:
     """One LoRA adapter, both matrices in the dtype of the matrix products."""
 
     down_SD: torch.Tensor
@@ -34,14 +34,14 @@ class Adapter:
 class StackedLora:
     """Adapters of several projections; None for a projection that has none."""
 
-    adapters: tuple[Adapter | None, ...]
+    adapters: tuple[AdapterWeights | None, ...]
     starts: tuple[int, ...]
     """First row of each adapter in `downs_RD`."""
     downs_RD: torch.Tensor
     """All down projections; padding rows are zero."""
 
     @classmethod
-    def of(cls, adapters: Sequence[Adapter | None]) -> "StackedLora | None":
+    def of(cls, adapters: Sequence[AdapterWeights | None]) -> "StackedLora | None":
         """Stack the adapters (None: that projection has none); None if there is no adapter."""
         ranks = [len(each.down_SD) if each else 0 for each in adapters]
         widths = [-(-rank // _RANK_GRAIN) * _RANK_GRAIN for rank in ranks]

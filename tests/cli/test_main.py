@@ -56,6 +56,13 @@ def test_run_then_show_then_run_again(project, jangin):
     assert printed.count("up to date") == 2
 
 
+def test_a_plan_leaves_nothing_behind(project, jangin):
+    before = sorted(project.rglob("*"))
+    code, printed = jangin("plan", "-p", project)
+    assert (code, "chunk" in printed) == (0, True)
+    assert sorted(project.rglob("*")) == before
+
+
 def test_an_empty_table_says_so(project, jangin):
     jangin("run", "-p", project)
     assert "no rows" in jangin("show", "unreadable", "-p", project)[1]

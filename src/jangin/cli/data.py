@@ -212,7 +212,7 @@ def show(
         else:
             from jangin.project.session import open_session
 
-            with open_session(project, store) as session:
+            with open_session(project, store, creates_store=False) as session:
                 name = session.choose(variant)[-1]
                 view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
@@ -221,7 +221,7 @@ def show(
     from jangin.project.session import open_session
     from jangin.project.tables import rows
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         shown, total, stage = rows(session.artifacts(name), kind, limit)
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
@@ -285,7 +285,7 @@ def export(
     from jangin.examples.export import ALPACA, export_examples
     from jangin.project.session import open_session
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         stage = session.maker(name, "examples") if split == "all" else session.find(name, "split")
     if split == "all":

@@ -26,7 +26,7 @@ def ask(
     from jangin.inference.ask import NO_TEMPLATE, PromptTemplate, answer_question
     from jangin.project.session import open_session
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         *others, name = session.choose(variant)
         model, base = session.maker(name, "model"), session.maker(name, "base")
         splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
@@ -71,7 +71,7 @@ def merge(
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = run_record(session, name), canaries(session, name)

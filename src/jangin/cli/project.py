@@ -30,7 +30,7 @@ def plan(
     from jangin.cli.tables import plan_table, plan_total
     from jangin.project.session import open_session
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         steps = [step for name in session.choose(variant) for step in session.plan(name)]
         total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
     console.print(plan_table(steps))

@@ -30,7 +30,7 @@ def report(
     from jangin.project.session import open_session
     from jangin.report.page import build_report
 
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         artifacts = {name: session.artifacts(name) for name in session.project.variants}
         if not any(artifacts.values()):
             raise DataError(
@@ -72,7 +72,7 @@ def compare(
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")
-    with open_session(project, store) as session:
+    with open_session(project, store, creates_store=False) as session:
         artifacts = {name: session.artifacts(name) for name in session.project.variants}
         table = comparing.compare_variants(
             session.project,

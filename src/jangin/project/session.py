@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
@@ -151,13 +152,22 @@ def open_session(
     workers: int | None = None,
     *,
     record: bool = False,
+    creates_store: bool = True,
 ) -> Iterator[Session]:
-    """Open a project file and its store, which is `store/` beside the file unless named."""
+    """Open a project file and its store, which is `store/` beside the file unless named.
+
+    Without `creates_store`, a store that does not exist yet has a temporary ledger, and nothing
+    is left on disk.
+    """
     loaded = open_project(project)
     root = store or loaded.folder / "store"
-    ledger = Ledger(root / "ledger.sqlite")
     limits = [p.budget.usd for p in loaded.variants.values() if p.budget is not None]
-    try:
+    with ExitStack() as stack:
+        folder = root
+        if not (creates_store or root.exists()):
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        ledger = Ledger(folder / "ledger.sqlite")
+        stack.callback(ledger.close)
         yield Session(
             loaded,
             Store(root),
@@ -167,5 +177,3 @@ def open_session(
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             record,
         )
-    finally:
-        ledger.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SerializeAsAny
 
+from jangin.cli.tables import _shared
 from jangin.core.chat import FakeChat
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ChatError, StageError, StoreError
@@ -19,13 +20,16 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.records import Record
 from jangin.core.stage import Cost, Services, Stage
-from jangin.core.store import Store
+from jangin.core.store import Artifact, Store
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
 from jangin.llm.structured import ask_structured, make_request
+from jangin.models.catalog import STAGE as CATALOG
+from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
-from jangin.project.plan import plan
+from jangin.project.plan import explain, plan
 from jangin.project.runner import Watcher, finished_artifacts, run
+from tests.conftest import make_manifest
 
 
 class Word(Record):
@@ -487,3 +491,52 @@ def test_a_killed_run_leaves_no_lock_and_loses_nothing_that_was_noted(place):
     assert SHOUTED == ["two!", "three!"]
     assert words(place) == ["One!", "two!", "three!"]
     assert place.outcomes() == [None, "done"]
+
+
+def other_folder(place):
+    """Two variants whose settings are equal; only the words that they read differ."""
+    (place.folder / "elsewhere").mkdir()
+    (place.folder / "elsewhere" / "words.txt").write_text("four five")
+    here = WITHOUT_TEACHER
+    return {"here": here, "there": {**here, "read": ReadConfig(folder=Path("elsewhere"))}}
+
+
+def planned(place, variants):
+    opened = place.open(variants)
+    steps = [
+        step
+        for name in variants
+        for step in plan(name, opened.variants[name], place.store, place.services(), stages=STAGES)
+    ]
+    return {(names, step.stage.name) for names, step in _shared(steps)}
+
+
+def test_variants_that_read_other_files_have_rows_of_their_own_before_and_after_they_ran(place):
+    variants = other_folder(place)
+    apart = {(name, stage) for name in variants for stage in WITHOUT_TEACHER}
+    assert planned(place, variants) == apart
+    place.run(**variants)
+    assert planned(place, variants) == apart
+
+
+def test_variants_that_share_every_input_share_every_row(place):
+    variants = {"one": WITHOUT_TEACHER, "two": changed("shout", suffix="?")}
+    shared = {("all", "read"), *((n, s) for n in variants for s in ("shout", "count"))}
+    assert planned(place, variants) == shared
+    place.run(last="shout", **variants)
+    assert planned(place, variants) == shared
+
+
+def test_the_reason_for_another_base_is_one_line_whatever_its_settings_and_files():
+    starter = {"base": {"type": "starter", "size": "3M", "vocabulary_size": 2048, "seed": 0}}
+    files = {f"file:{name}": "0" for name in ("config.json", "model.safetensors", "vocab.txt", "x")}
+    manifest = make_manifest(stage="catalog", config=starter, inputs={"documents": "0"})
+    config = CatalogConfig(base={"type": "local", "path": "models/gemma"})
+    inputs = {"documents": "0", **files}
+    assert explain(CATALOG, config, inputs, Artifact(Path(), manifest)) == (
+        "base: starter 3M -> local", "file:config.json and 3 more are new"
+    )  # fmt: skip
+    changed_files = make_manifest(config=config.identity(), inputs=dict.fromkeys(inputs, "1"))
+    assert explain(CATALOG, config, inputs, Artifact(Path(), changed_files)) == (
+        "documents changed", "file:config.json and 3 more changed"
+    )  # fmt: skip

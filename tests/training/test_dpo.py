@@ -721,9 +721,9 @@ def test_padded_pairs_have_the_same_targets_as_packed_ones(data):
 
 @pytest.mark.slow
 def test_the_plan_shows_steps_and_tokens(stage):
-    assert STAGE.cost(stage("one")).text.startswith("12 steps, about ")
+    assert STAGE.cost(stage("one")).text.startswith("12 steps of ")
     epochs = {"length": {"type": "epochs", "epochs": 2}, "examples_per_step": 5}
-    assert STAGE.cost(stage("two", **epochs)).text.startswith("8 steps, about ")
+    assert STAGE.cost(stage("two", **epochs)).text.startswith("8 steps of ")
 
 
 @pytest.mark.slow

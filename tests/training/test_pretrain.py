@@ -144,7 +144,7 @@ def test_an_interrupted_stage_resumes_to_the_same_bytes(stage):
         STAGE.run(stage("cut", progress=Dying(), validation_share=0.3))
     again = stage("cut", validation_share=0.3)
     STAGE.run(again)
-    assert ["step 3 of 8" in line for line in again.services.progress.messages] == [True]
+    assert any("step 3 of 8" in line for line in again.services.progress.messages)
     assert content(whole.workspace) == content(again.workspace)
     assert whole.summary["valid_loss"] > 0
 
@@ -178,7 +178,7 @@ def test_an_adapter_cannot_be_a_base():
 
 
 def test_the_forecast_shows_tokens(stage):
-    assert STAGE.cost(stage("forecast")).text.startswith("8 steps, about ")
+    assert STAGE.cost(stage("forecast")).text.startswith("8 steps of ")
     epochs = stage("forecast", length={"type": "epochs", "epochs": 2})
-    assert STAGE.cost(epochs).text.startswith("4 steps, about ")
+    assert STAGE.cost(epochs).text.startswith("4 steps of ")
     assert STAGE.cost(epochs).memory_bytes > 2**28

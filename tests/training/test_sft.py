@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -260,8 +261,9 @@ def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
     method = {"type": "lora", "r": 4, "alpha": 8}
     context = stage("lora", method=method, progress=progress)
     STAGE.run(context)
-    (line,) = progress.messages
+    line, duration = progress.messages
     assert "rank 4 " in line
+    assert re.search(r"\d+ steps of \d+ rows = [\d.]+ epochs of \d+ rows", duration)
     assert context.summary["trainable_parameters"] < context.summary["parameters"] / 5
     adapter = context.workspace / "adapter"
     assert {p.name for p in adapter.iterdir()} >= {

@@ -70,17 +70,22 @@ def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None)
 
 
 def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Steps with the names of their variants; a step that several share is listed once."""
-    groups: dict[tuple[str, ...], list[Any]] = {}
-    ways: dict[str, tuple[str, ...]] = {}
+    """Steps with the names of their variants; a step that several share is listed once.
+
+    A step whose key is unknown is shared if what it waits for is shared as well.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    made_by: dict[str, dict[str, tuple[Any, ...]]] = {}
     for step in steps:
-        way = (*ways.get(step.variant, ()), step.stage.name, repr(step.config.identity()))
-        ways[step.variant] = way
-        groups.setdefault(way, []).append(step)
+        kinds = made_by.setdefault(step.variant, {})
+        read = () if step.key else tuple(kinds.get(kind) for kind in step.stage.inputs)
+        group = (step.stage.name, step.identity, read)
+        kinds |= dict.fromkeys(step.stage.makes, group)
+        groups.setdefault(group, []).append(step)
     shown = []
     for same in groups.values():
         names = ", ".join(step.variant for step in same)
-        shown.append(("all" if len(ways) == len(same) > 1 else names, same[0]))
+        shown.append(("all" if len(made_by) == len(same) > 1 else names, same[0]))
     return shown
 
 

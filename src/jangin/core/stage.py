@@ -233,3 +233,8 @@ class Stage(Generic[C]):
     """Forecast from the inputs alone; writes nothing."""
     check: Callable[[StageContext[C]], None] = _no_check
     """Raises for what cannot work, as soon as all of `reads` exists: before later stages run."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Kinds that it reads, whether they must exist or not."""
+        return (*self.reads, *self.may_read)

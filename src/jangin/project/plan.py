@@ -17,6 +17,9 @@ from jangin.project.stages import STAGES
 
 State = Literal["cached", "resume", "run", "waits"]
 
+LISTED_FILES = 3
+"""Changed files up to which the reason of a step names each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -38,6 +41,14 @@ class Step:
     """Rebuild the artifact although it exists."""
     calls: Calls = field(default_factory=Calls)
     """In a plan: estimated requests to models."""
+
+    @property
+    def identity(self) -> str:
+        """Equal for steps that build the same artifact from equal inputs.
+
+        That is the key; while it is unknown, the settings and the files that the stage reads.
+        """
+        return self.key or repr((self.config.identity(), dict(self.inputs or {})))
 
 
 def stages_until(
@@ -61,17 +72,22 @@ def inputs_of(
     services: Services,
 ) -> dict[str, str]:
     """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
-    kinds = [kind for kind in (*stage.reads, *stage.may_read) if kind in by_kind]
+    kinds = [kind for kind in stage.inputs if kind in by_kind]
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
-    with located_errors(stage, services, DataError, SettingsError):
-        files: Mapping[str, Path] = stage.sources(config, services.project_folder)
-    inputs |= {f"file:{name}": digest_file(path) for name, path in files.items()}
+    inputs |= _files_of(stage, config, services)
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
     inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
     for name in stage.teachers(config):
         chat = services.chat(name)
         inputs[f"teacher:{name}"] = f"{chat.model} {chat.source}".strip()
     return inputs
+
+
+def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dict[str, str]:
+    """Digests of the files outside the store that a stage reads."""
+    with located_errors(stage, services, DataError, SettingsError):
+        files: Mapping[str, Path] = stage.sources(config, services.project_folder)
+    return {f"file:{name}": digest_file(path) for name, path in files.items()}
 
 
 @contextmanager
@@ -115,10 +131,25 @@ def explain(
     if manifest.version != stage.version:
         reasons.append(f"version {manifest.version} -> {stage.version}")
     reasons += _changes("", manifest.config, config.identity())
+    names: dict[str, list[str]] = {}
     for name, before, after in _differences(manifest.inputs, inputs):
-        what = "is new" if before is None else "is gone" if after is None else "changed"
-        reasons.append(f"{name} {what}")
+        what = "new" if before is None else "gone" if after is None else "changed"
+        names.setdefault(what, []).append(name)
+    for what, changed in names.items():
+        reasons += _inputs_line(what, changed)
     return tuple(reasons) or ("its artifact was deleted",)
+
+
+def _inputs_line(what: str, names: list[str]) -> list[str]:
+    """One line for each input, but a single one for the many files of a folder."""
+    files = [name for name in names if name.startswith("file:")]
+    listed = names if len(files) <= LISTED_FILES else [n for n in names if n not in files]
+    verb = {"new": "is new", "gone": "is gone", "changed": "changed"}[what]
+    lines = [f"{name} {verb}" for name in listed]
+    if len(listed) < len(names):
+        verb = {"new": "are new", "gone": "are gone", "changed": "changed"}[what]
+        lines.append(f"{files[0]} and {len(files) - 1} more {verb}")
+    return lines
 
 
 def plan(
@@ -173,13 +204,13 @@ def _plan_step(
     store: Store,
     services: Services,
 ) -> Step:
-    kinds = (*stage.reads, *stage.may_read)
-    after = dict.fromkeys(waiting[kind] for kind in kinds if kind in waiting)
+    after = dict.fromkeys(waiting[kind] for kind in stage.inputs if kind in waiting)
     if after:
         last = store.latest(stage.name)
         seconds = _seconds(services, last)
         reasons = (f"after {', '.join(after)}",)
-        return Step(variant, stage, config, "waits", reasons, seconds=seconds)
+        files = _files_of(stage, config, services)
+        return Step(variant, stage, config, "waits", reasons, inputs=files, seconds=seconds)
     step = open_step(variant, stage, config, by_kind, store, services)
     if step.artifact is not None:
         return replace(step, seconds=_seconds(services, step.artifact))
@@ -209,7 +240,16 @@ def _changes(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     for key, before, after in _differences(old, new):
         name = f"{path}.{key}" if path else key
         if isinstance(before, dict) and isinstance(after, dict):
-            changes += _changes(name, before, after)
+            if before.get("type") != after.get("type"):
+                changes.append(f"{name}: {_kind(before)} -> {_kind(after)}")
+            else:
+                changes += _changes(name, before, after)
         else:
             changes.append(f"{name}: {before!r} -> {after!r}")
     return changes
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    """The type of a nested setting and what names it, such as `starter 3M` or `hub Qwen/Qwen3`."""
+    names = [str(settings[key]) for key in ("id", "size", "name") if settings.get(key)]
+    return " ".join([str(settings.get("type")), *names])

@@ -20,6 +20,7 @@ from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
+from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.memory import Work, cost_of
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
@@ -122,9 +123,12 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     task, key, before = _measure_start(context, model, tokenizer, data, questions)
     loaded = (model, dtype) if config.devices == 1 else None
     del model  # with several devices the first one needs the room for its worker
+    duration = Duration.of(config, len(data))
+    report_start(duration, progress)
     trained = fit(task, config, workspace, progress, loaded)
     del loaded
     model, result = trained.model, trained.result
+    report_end(duration, result.steps, progress)
     reference = json.dumps(task.reference_2R.tolist())
     context.services.ledger.put(_REFERENCE, _digest(context, key), reference)
     after = (
@@ -330,6 +334,7 @@ def _summary(
     return {
         "method": context.config.method.type,
         "steps": result.steps,
+        "epochs": result.last.epoch,
         "kept_step": result.kept.step,
         "stopped": result.stopped,
         "pairs": pairs,

@@ -15,6 +15,7 @@ from jangin.models.device import native_precision
 from jangin.models.shape import read_context_length
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, TrainingConfig
+from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.warnings import warn_sharding
 
@@ -55,8 +56,11 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
     progress = context.services.progress
     task = SftTask(Start(base), data, validation)
+    duration = Duration.of(config, len(data))
+    report_start(duration, progress)
     trained = fit(task, config, context.workspace, progress)
     model, result = trained.model, trained.result
+    report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, (), trained.dtype, base)
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(

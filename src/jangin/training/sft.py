@@ -9,6 +9,7 @@ from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
@@ -62,8 +63,11 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
                 f"{split}: {count['rows']} rows are longer than {limit[0]} tokens ({limit[1]}); "
                 f"`too_long: {config.too_long}` removed {count['tokens']} tokens."
             )
+    duration = Duration.of(config, len(data))
+    report_start(duration, progress)
     trained = fit(SftTask(start, data, validation), config, context.workspace, progress)
     model, result = trained.model, trained.result
+    report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(

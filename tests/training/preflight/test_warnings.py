@@ -94,4 +94,9 @@ def test_both_warnings_come_once_and_before_training(make_context, make_example)
 
     object.__setattr__(context.services, "progress", Events())
     STAGE.run(context)
-    assert [event.split(" ")[0] for event in events] == ["`sharding:", "rank", "training"]
+    assert [event.split(" ")[0] for event in events] == [
+        "`sharding:",
+        "rank",
+        "training",
+        "training",
+    ]

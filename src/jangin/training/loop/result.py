@@ -27,6 +27,7 @@ class TrainingResult:
         """For the summary of an artifact."""
         return {
             "steps": self.steps,
+            "epochs": self.last.epoch,
             "kept_step": self.kept.step,
             "trained_tokens": self.trained_tokens,
             "train_loss": self.kept.train_loss,

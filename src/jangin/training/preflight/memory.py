@@ -21,8 +21,9 @@ from jangin.models.device import (
 )
 from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
 from jangin.models.shape import ModelShape
-from jangin.training.loop.config import Adapter, Epochs, TrainingConfig
+from jangin.training.loop.config import Adapter, TrainingConfig
 from jangin.training.objectives.table import find_objective
+from jangin.training.preflight.duration import Duration
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -170,12 +171,11 @@ def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
     """Steps, tokens, seconds and bytes of a training, for `jangin plan`."""
     if not work.lengths:
         return Cost(text="nothing to train on")
-    rows = len(work.lengths)
-    per_epoch = -(-rows // config.examples_per_step)
-    length = config.length
-    steps = length.epochs * per_epoch if isinstance(length, Epochs) else length.steps
-    tokens = sum(work.lengths) * steps // per_epoch
-    text = f"{steps} steps, about {tokens} tokens"
+    planned = Duration.of(config, len(work.lengths))
+    tokens = round(sum(work.lengths) * planned.epochs)
+    text = f"{planned.text}, about {tokens:,} tokens"
+    if planned.epochs < 1:
+        text += f"; {planned.warning}"
     try:
         forecast = estimate(base, decide_checkpointing(base, config, work), work)
     except TrainingError as error:

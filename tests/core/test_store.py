@@ -87,6 +87,15 @@ def test_runtime_files_are_kept_but_are_no_part_of_the_content(store):
     assert (timed.path / RUNTIME / "seconds.json").exists()
 
 
+def test_a_file_that_a_library_wrote_for_its_owner_alone_gets_the_permissions_of_the_umask(store):
+    folder = store.workspace("chunk", KEY, keep=False)
+    (folder / "weights").touch(mode=0o600)
+    (folder / "open").touch()
+    artifact = publish(store)
+    modes = {path.name: path.stat().st_mode for path in artifact.path.iterdir()}
+    assert modes["weights"] == modes["open"]
+
+
 def test_the_journal_goes_when_the_artifact_is_complete(store):
     workspace = store.workspace("chunk", KEY, keep=False)
     (workspace / JOURNAL).mkdir()

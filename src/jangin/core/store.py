@@ -151,6 +151,7 @@ class Store:
             stream.write(manifest.model_dump_json(indent=2))
             stream.flush()
             os.fsync(stream.fileno())
+        copy_mode(partial / MANIFEST, partial)
         final = self.root / stage / key[:16]
         old = final.with_name(f"{final.name}.old.partial")
         shutil.rmtree(old, ignore_errors=True)
@@ -159,6 +160,17 @@ class Store:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
         return Artifact(final, manifest)
+
+
+def copy_mode(like: Path, folder: Path) -> None:
+    """Give every file in `folder` the permissions of `like`, which were those of the umask.
+
+    safetensors writes through a temporary file, which only its owner may read.
+    """
+    mode = like.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
 
 
 @contextmanager

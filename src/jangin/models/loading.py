@@ -39,12 +39,13 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     adapter: Path | None = None,
     quantization: Any = None,
+    device: str | None = None,
 ) -> Any:
     """The causal language model of a `base` or `model` artifact, ready to generate.
 
-    It is in evaluation mode, on the GPU if there is one. `dtype` auto keeps the checkpoint's.
-    `adapter` is a PEFT folder to load on top of it, `quantization` a quantization config of
-    transformers.
+    It is in evaluation mode, on `device`: by default the GPU if there is one. `dtype` auto keeps
+    the checkpoint's. `adapter` is a PEFT folder to load on top of it, `quantization` a quantization
+    config of transformers.
 
     Raises:
         MachineError: the weights cannot be read or downloaded.
@@ -67,19 +68,24 @@ def load_model(
             model = PeftModel.from_pretrained(model, adapter)
         # The stop tokens it was trained with.
         model.base_model.model.generation_config = GenerationConfig.from_pretrained(adapter)
-    if torch.cuda.is_available() and quantization is None:
-        model = model.cuda()
+    if quantization is None:
+        model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()
 
 
-def load_trained(model_folder: Path, base_folder: Path, dtype: str | torch.dtype = "auto") -> Any:
+def load_trained(
+    model_folder: Path,
+    base_folder: Path,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+) -> Any:
     """The model of a training stage: its full weights, or the base with its adapter.
 
     Raises like `load_model`.
     """
     if (model_folder / "model" / "config.json").exists():
-        return load_model(model_folder, dtype)
-    return load_model(base_folder, dtype, model_folder / "adapter")
+        return load_model(model_folder, dtype, device=device)
+    return load_model(base_folder, dtype, model_folder / "adapter", device=device)
 
 
 def use_native_precision(model: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jangin.metrics.scores.table import find_metric
@@ -23,8 +24,15 @@ _TRAINING = {
 _UNKNOWN_LICENSE = "unknown"
 
 
-def model_card(record: Mapping[str, Any], form: str, parity: str) -> str:
+def model_card(
+    record: Mapping[str, Any],
+    form: str,
+    parity: str,
+    sections: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Markdown with the front matter that model hubs read.
+
+    `parity` is the text of the section on the export, `sections` {heading: text} of further ones.
 
     `record` may hold `name`, `base`, `license`, `data` {what: count}, `training` (a training
     stage's summary), `evaluation` (results of the evaluate stage, as JSON values) and `limits`;
@@ -69,6 +77,7 @@ def model_card(record: Mapping[str, Any], form: str, parity: str) -> str:
         "",
         *(f"- {limit}" for limit in limits),
         "",
+        *(f"## {heading}\n\n{text}\n" for heading, text in sections.items()),
         "## Licence",
         "",
         licence,

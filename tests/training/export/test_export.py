@@ -9,7 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.stage import SilentProgress
-from jangin.models.loading import load_model
+from jangin.models.loading import (
+    known_warnings_ignored,
+    load_model,
+    load_trained,
+    without_progress_bars,
+)
 from jangin.models.model_card import license_of
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
@@ -127,6 +132,24 @@ def test_an_adapter_export_loads_on_its_base(folders, canaries, tmp_path):
     names = {path.name for path in report.folder.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"} <= names
     assert 'library_name: "peft"' in (report.folder / "README.md").read_text()
+
+
+def test_an_adapter_export_names_the_path_of_a_base_on_this_machine(folders, canaries, tmp_path):
+    from peft import AutoPeftModelForCausalLM
+
+    out = export_model(*folders, tmp_path / "adapter", "adapter", RECORD, canaries).folder
+    with known_warnings_ignored(), without_progress_bars():
+        loaded = AutoPeftModelForCausalLM.from_pretrained(out)
+    ids = torch.tensor([[1, 2, 3]])
+    trained = load_trained(folders[1], folders[0])
+    assert loaded(input_ids=ids).logits.equal(trained(input_ids=ids).logits)
+    assert str(folders[0]) in (out / "README.md").read_text()
+
+
+def test_exported_files_have_the_permissions_that_the_umask_gives(merged, tmp_path):
+    (tmp_path / "mine").touch()
+    expected = (tmp_path / "mine").stat().st_mode
+    assert {path.stat().st_mode for path in merged[0].iterdir()} == {expected}
 
 
 def test_a_fully_tuned_model_is_exported_as_it_is_and_has_no_adapter(folders, canaries, tmp_path):

@@ -5,17 +5,18 @@ Shapes: T tokens of a conversation, A tokens of its answer, V vocabulary.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from jangin.core.errors import ExportError
+from jangin.core.errors import ExportError, MachineError
 from jangin.core.records import Message
-from jangin.core.store import disk_errors
+from jangin.core.store import copy_mode, disk_errors
 from jangin.inference.generate import generate, stop_tokens
 from jangin.models.likelihood import next_token_log_probs
 from jangin.models.loading import (
@@ -30,14 +31,16 @@ from jangin.models.model_card import license_of, model_card
 from jangin.models.tokens.chat_template import render_prompt
 from jangin.models.tokens.rendering import render_texts
 from jangin.training.export.gguf import convert, find_converter
+from jangin.training.export.run_hints import Form, run_hints
 
-Form = Literal["adapter", "merged", "gguf"]
 Conversation = Sequence[Message]
 
 LARGEST_DIVERGENCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest KL divergence in nats, by dtype of the exported weights: bf16 rounds more than fp32."""
 _GGUF_KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 """Values of `--outtype`. The converter's default would round fp32 weights after the check."""
+_HEADROOM = 1.2
+"""Of the weights' memory, for activations and the cache of a few short answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,15 @@ class ExportReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    model: Any
-    tokenizer: Any
+class _Behaviour:
+    """What a model does with the canaries, in their order."""
+
+    answers: list[tuple[int, ...]]
+    """Token ids of its greedy answers."""
+    texts: list[str]
+    log_probs: list[torch.Tensor]
+    """(A, V) of the next tokens along a given answer, on the CPU."""
+    stops: frozenset[int]
 
 
 def export_model(
@@ -117,6 +126,7 @@ def export_model(
             partial.mkdir(parents=True)
             if form == "adapter":
                 shutil.copytree(model_folder / "adapter", partial, dirs_exist_ok=True)
+                _name_base(base_folder, partial)
             elif has_adapter:
                 _merge(base_folder, model_folder, partial)
             else:
@@ -126,9 +136,11 @@ def export_model(
             if converter is not None:
                 convert(converter, partial, out.name, _GGUF_KINDS[dtype])
             full = {"license": _license(base_folder), **record}
-            (partial / "README.md").write_text(
-                model_card(full, form, parity.text(form)), encoding="utf-8"
-            )
+            card = partial / "README.md"
+            base = _base(base_folder) if form == "adapter" else ""
+            sections = {"Use": run_hints(form, out.name, base)}
+            card.write_text(model_card(full, form, parity.text(form), sections), encoding="utf-8")
+            copy_mode(card, partial)
             partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -145,7 +157,8 @@ def verify_export(
 ) -> Parity:
     """Compare an exported folder with the trained model on the canary prompts.
 
-    Both models compute in fp32, so that only the exported weights can differ.
+    Both models compute in fp32, so that only the exported weights can differ; one of them is in
+    memory at a time.
 
     Raises `ExportError` where the export cannot be loaded, or its chat template, tokens, stop
     tokens, next-token distributions or greedy answers differ.
@@ -153,81 +166,128 @@ def verify_export(
     adapter = (export / "adapter_config.json").exists()
     dtype = _dtype(base_folder if adapter else None, export)
     bound = LARGEST_DIVERGENCE[dtype] if max_divergence is None else max_divergence
-    try:
+    with _loading():
         tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
-        with without_progress_bars():
-            model = (
-                load_model(base_folder, torch.float32, export)
-                if adapter
-                else AutoModelForCausalLM.from_pretrained(
-                    export, dtype=torch.float32, local_files_only=True
-                )
-            )
-    except (OSError, ValueError, KeyError) as error:
+    original = load_tokenizer(model_folder)
+    _compare_prompts(original, tokenizer, canaries)
+    device = _device(base_folder)
+    trained = _behaviour(
+        load_trained(model_folder, base_folder, torch.float32, device), original, canaries
+    )
+    with _loading():
+        model = (
+            load_model(base_folder, torch.float32, export, device=device)
+            if adapter
+            else _load_folder(export, device)
+        )
+    exported = _behaviour(model, tokenizer, canaries, trained.answers)
+    if trained.stops != exported.stops:
+        raise _different(
+            f"it stops at tokens {sorted(exported.stops)} instead of {sorted(trained.stops)}"
+        )
+    return _compare_answers(trained, exported, bound)
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Raises `ExportError` where the export cannot be loaded."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, MachineError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise _different(f"it cannot be loaded: {first}") from error
-    trained = _Loaded(
-        load_trained(model_folder, base_folder, torch.float32), load_tokenizer(model_folder)
-    )
-    exported = _Loaded(model.to(next(trained.model.parameters()).device).eval(), tokenizer)
-    _compare_prompts(trained, exported, canaries)
-    return _compare_answers(trained, exported, canaries, bound)
 
 
-def _compare_prompts(trained: _Loaded, exported: _Loaded, canaries: Sequence[Conversation]) -> None:
+def _load_folder(folder: Path, device: str) -> Any:
+    with without_progress_bars():
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+    return model.to(device).eval()
+
+
+def _device(base_folder: Path) -> str:
+    """The GPU where it has room for one fp32 model, else the CPU."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    path, revision = locate(base_folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(path, revision=revision)
+        )
+    needed = 4 * sum(parameter.numel() for parameter in model.parameters()) * _HEADROOM
+    torch.cuda.empty_cache()
+    return "cuda" if needed <= torch.cuda.mem_get_info()[0] else "cpu"
+
+
+def _behaviour(
+    model: Any,
+    tokenizer: Any,
+    canaries: Sequence[Conversation],
+    answers: Sequence[Sequence[int]] | None = None,
+) -> _Behaviour:
+    """What one model does with the canaries; it is not kept, so another one finds its memory free.
+
+    The distributions are those over `answers`, by default over the model's own.
+    """
+    written = generate(model, tokenizer, canaries, max_new_tokens=64)
+    own = [answer.token_ids for answer in written]
+    log_probs = [
+        next_token_log_probs(
+            model,
+            torch.tensor([*render_prompt(tokenizer, canary), *answer]),
+            last=len(answer),
+            dtype=torch.float64,
+        )
+        .float()
+        .cpu()
+        for canary, answer in zip(canaries, answers or own, strict=True)
+    ]
+    texts = [answer.text for answer in written]
+    return _Behaviour(own, texts, log_probs, frozenset(stop_tokens(model, tokenizer)))
+
+
+def _compare_prompts(trained: Any, exported: Any, canaries: Sequence[Conversation]) -> None:
+    """Both are tokenizers."""
     for position, canary in enumerate(canaries, 1):
-        (before,) = render_texts(trained.tokenizer, [canary], ask=True)
-        (after,) = render_texts(exported.tokenizer, [canary], ask=True)
+        (before,) = render_texts(trained, [canary], ask=True)
+        (after,) = render_texts(exported, [canary], ask=True)
         if before != after:
             raise _different(
                 f"its chat template renders canary {position} as {after!r} instead of {before!r}"
             )
-        ids, again = (render_prompt(side.tokenizer, canary) for side in (trained, exported))
+        ids, again = (render_prompt(side, canary) for side in (trained, exported))
         if ids != again:
             index = _first_difference(ids, again)
             raise _different(
                 f"its tokenizer encodes canary {position} differently from token {index + 1} on: "
                 f"{again[index : index + 4]} instead of {ids[index : index + 4]}"
             )
-    stops, exported_stops = (
-        stop_tokens(side.model, side.tokenizer) for side in (trained, exported)
-    )
-    if stops != exported_stops:
-        raise _different(f"it stops at tokens {sorted(exported_stops)} instead of {sorted(stops)}")
 
 
-def _compare_answers(
-    trained: _Loaded, exported: _Loaded, canaries: Sequence[Conversation], bound: float
-) -> Parity:
-    before = generate(trained.model, trained.tokenizer, canaries, max_new_tokens=64)
-    after = generate(exported.model, exported.tokenizer, canaries, max_new_tokens=64)
+def _compare_answers(trained: _Behaviour, exported: _Behaviour, bound: float) -> Parity:
     largest, tokens = 0.0, 0
-    answers = zip(canaries, before, after, strict=True)
-    for position, (canary, answer, again) in enumerate(answers, 1):
-        prompt = render_prompt(trained.tokenizer, canary)
-        divergence = _divergence(trained.model, exported.model, prompt, answer.token_ids)
+    for index, answer in enumerate(trained.answers):
+        divergence = _divergence(trained.log_probs[index], exported.log_probs[index])
         if not divergence <= bound:  # true for NaN too
             raise _different(
-                f"its next-token distributions on canary {position} diverge by {divergence:.2g} "
+                f"its next-token distributions on canary {index + 1} diverge by {divergence:.2g} "
                 f"nats (KL) from the trained model's; {bound:.0e} is allowed"
             )
-        if answer.token_ids != again.token_ids:
-            index = _first_difference(answer.token_ids, again.token_ids)
+        again = exported.answers[index]
+        if answer != again:
+            where = _first_difference(answer, again)
             raise _different(
-                f"it answers canary {position} with {again.text!r} instead of {answer.text!r}; "
-                f"the answers differ from token {index + 1} on"
+                f"it answers canary {index + 1} with {exported.texts[index]!r} instead of "
+                f"{trained.texts[index]!r}; the answers differ from token {where + 1} on"
             )
-        largest, tokens = max(largest, divergence), tokens + len(answer.token_ids)
-    return Parity(len(canaries), tokens, largest, bound)
+        largest, tokens = max(largest, divergence), tokens + len(answer)
+    return Parity(len(trained.answers), tokens, largest, bound)
 
 
-def _divergence(trained: Any, exported: Any, prompt: list[int], answer: Sequence[int]) -> float:
+def _divergence(trained_AV: torch.Tensor, exported_AV: torch.Tensor) -> float:
     """Largest KL(trained || exported) in nats over the answer; NaN if any is not finite."""
-    ids_T = torch.tensor([*prompt, *answer])
-    first, second = (
-        next_token_log_probs(model, ids_T, last=len(answer), dtype=torch.float64)
-        for model in (trained, exported)
-    )
+    first, second = trained_AV.double(), exported_AV.double()
     kl_A = (first.exp() * (first - second)).sum(-1)
     return max(0.0, kl_A.max().item()) if kl_A.isfinite().all() else float("nan")
 
@@ -243,6 +303,23 @@ def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
     with without_progress_bars():
         merged.to(dtype).save_pretrained(target)
         load_tokenizer(model_folder).save_pretrained(target)
+
+
+def _base(base_folder: Path) -> str | Path:
+    """Id of a base on the hub, or the folder of its weights on this machine."""
+    path, revision = locate(base_folder)
+    return Path(path).resolve() if revision is None else path
+
+
+def _name_base(base_folder: Path, adapter: Path) -> None:
+    """Write where `AutoPeftModelForCausalLM` finds the base: a hub id and commit, or a path."""
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config |= {
+        "base_model_name_or_path": str(_base(base_folder)),
+        "revision": locate(base_folder)[1],
+    }
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _dtype(base_folder: Path | None, export: Path) -> torch.dtype:

@@ -212,9 +212,7 @@ def _device(base_folder: Path) -> str:
         return "cpu"
     path, revision = locate(base_folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(path, revision=revision)
-        )
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     needed = 4 * sum(parameter.numel() for parameter in model.parameters()) * _HEADROOM
     torch.cuda.empty_cache()
     return "cuda" if needed <= torch.cuda.mem_get_info()[0] else "cpu"

@@ -211,6 +211,7 @@ def _device(base_folder: Path) -> str:
     if not torch.cuda.is_available():
         return "cpu"
     path, revision = locate(base_folder)
+    config = AutoConfig.from_pretrained(path, revision=revision)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     needed = 4 * sum(parameter.numel() for parameter in model.parameters()) * _HEADROOM

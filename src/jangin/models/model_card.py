@@ -39,18 +39,12 @@ def model_card(
     missing facts are shown as unknown.
     """
     name, base = str(record.get("name", "model")), str(record.get("base", "unknown"))
-    known = record.get("license")
     front = {
         "base_model": base,
-        "license": known or _UNKNOWN_LICENSE,
+        "license": record.get("license") or _UNKNOWN_LICENSE,
         "library_name": {"adapter": "peft", "gguf": "gguf"}.get(form, "transformers"),
         "pipeline_tag": "text-generation",
     }
-    licence = (
-        f"The base model's licence is {known}; it holds for this model too."
-        if known
-        else "The base model's licence is not known here. Look it up before you share this model."
-    )
     limits = [*record.get("limits", ()), *_evident_limits(record)]
     parts = [
         "---",
@@ -80,7 +74,7 @@ def model_card(
         *(f"## {heading}\n\n{text}\n" for heading, text in sections.items()),
         "## Licence",
         "",
-        licence,
+        _licence(record.get("license")),
         "",
         "## Export",
         "",
@@ -88,6 +82,12 @@ def model_card(
         "",
     ]
     return "\n".join(parts)
+
+
+def _licence(known: str | None) -> str:
+    if known:
+        return f"The base model's licence is {known}; it holds for this model too."
+    return "The base model's licence is not known here. Look it up before you share this model."
 
 
 def license_of(base: Path) -> str:

@@ -192,6 +192,10 @@ def _no_identity(_config: Any) -> Mapping[str, str]:
     return {}
 
 
+def _no_facts(_config: Any, _folders: Mapping[str, Path]) -> Mapping[str, str]:
+    return {}
+
+
 def _no_names(_config: Any) -> tuple[str, ...]:
     return ()
 
@@ -223,6 +227,9 @@ class Stage(Generic[C]):
     """Files outside the store whose content enters the key: {name inside the source: path}."""
     machine: Callable[[C], Mapping[str, str]] = _no_identity
     """Facts of the machine that change the output, such as the version of Tesseract."""
+    derived: Callable[[C, Mapping[str, Path]], Mapping[str, str]] = _no_facts
+    """(settings, {kind: folder of an input}) -> values that `auto` settings get from the inputs and
+    that change the output; left out where they are what the stage used before there was `auto`."""
     wants: Callable[[C], tuple[str, ...]] = _no_names
     """Kinds of `may_read` that are required under these settings."""
     prompts: Callable[[C], tuple[str, ...]] = _no_names

@@ -15,6 +15,8 @@ _TRAINING = {
     "validation_rows": "Validation rows",
     "lost_rows": "Rows left out for their length",
     "steps": "Optimizer steps",
+    "epochs": "Epochs",
+    "learning_rate": "Learning rate",
     "trained_tokens": "Trained tokens",
     "parameters": "Parameters",
     "trainable_parameters": "Trainable parameters",

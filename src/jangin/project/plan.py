@@ -76,6 +76,8 @@ def inputs_of(
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
     inputs |= _files_of(stage, config, services)
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
+    folders = {kind: by_kind[kind].path for kind in kinds}
+    inputs |= {f"auto:{name}": value for name, value in stage.derived(config, folders).items()}
     inputs |= {f"prompt:{name}": services.prompts.digest(name) for name in stage.prompts(config)}
     for name in stage.teachers(config):
         chat = services.chat(name)

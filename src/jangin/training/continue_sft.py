@@ -7,7 +7,7 @@ optimizer state, so the optimizer starts from zero, with its own warm-up and sch
 
 from jangin.core.stage import Stage, StageContext
 from jangin.training.loop.config import TrainingConfig
-from jangin.training.sft import machine_facts, train_on_splits, training_cost
+from jangin.training.sft import derived_rate, machine_facts, train_on_splits, training_cost
 
 
 class ContinueSftConfig(TrainingConfig):
@@ -28,5 +28,6 @@ STAGE = Stage(
     run=_run,
     resumable=True,
     machine=machine_facts,
+    derived=derived_rate,
     cost=training_cost,
 )

@@ -8,7 +8,8 @@ are graded before and after training (`gate`).
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,8 +20,17 @@ from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExamp
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
-from jangin.training.loop.config import DpoMetrics, Epochs, Full, Never, Steps, TrainingConfig
+from jangin.training.loop.config import (
+    DpoMetrics,
+    Epochs,
+    Full,
+    LearningRate,
+    Never,
+    Steps,
+    TrainingConfig,
+)
 from jangin.training.preflight.duration import Duration, report_end, report_start
+from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
@@ -51,8 +61,11 @@ class DpoConfig(TrainingConfig):
 
     length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs", epochs=1)
     """`epochs` or `steps`."""
-    learning_rate: float = Field(default=5e-6, gt=0)
-    """Peak learning rate. A tenth of that of `sft` is a good start."""
+    starter_rate: ClassVar[float] = 5e-6
+    preference: ClassVar[bool] = True
+    learning_rate: LearningRate = "auto"
+    """Peak learning rate. `auto` chooses it by method and size of the base: 5e-6 for starters and
+    for adapters; 1e-6 for full tuning of pretrained models below 1B, 5e-7 above."""
     tokens_per_batch: int = Field(default=3072, ge=16)
     """As for `sft`. A pair counts its prompt once and both answers."""
     too_long: Literal["refuse", "drop"] = "refuse"
@@ -90,8 +103,9 @@ class DpoConfig(TrainingConfig):
 def _run(context: StageContext[DpoConfig]) -> None:
     from jangin.training.loop.trainer import compute_threads
 
-    with compute_threads(context.config.threads):
-        _tune(context)
+    config = with_rate(context.config, context.folder("base"), context.services.progress)
+    with compute_threads(config.threads):
+        _tune(replace(context, config=config))
 
 
 def _tune(context: StageContext[DpoConfig]) -> None:
@@ -313,7 +327,7 @@ def _gate(context: StageContext[DpoConfig], before: float, after: float, questio
 
 
 def _remedy(config: DpoConfig) -> str:
-    ways = [f"lower `learning_rate` (now {config.learning_rate:g})"]
+    ways = [f"lower `learning_rate` (now {config.rate:g})"]
     if isinstance(config.method, Full):
         ways.append("train an adapter with `method: {type: lora}`")
     if config.sft_weight < 1:
@@ -333,6 +347,7 @@ def _summary(
         raise TypeError(f"dpo's metrics are {type(last).__name__}")
     return {
         "method": context.config.method.type,
+        "learning_rate": context.config.rate,
         "steps": result.steps,
         "epochs": result.last.epoch,
         "kept_step": result.kept.step,
@@ -383,5 +398,6 @@ STAGE = Stage(
     run=_run,
     resumable=True,
     machine=_machine,
+    derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,
 )

@@ -4,7 +4,7 @@ The result is a base model, so `sft` starts from it without any change.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,9 @@ from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.device import native_precision
 from jangin.models.shape import read_context_length
 from jangin.models.tokens.estimate import TokenEstimate
-from jangin.training.loop.config import Full, TrainingConfig
+from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
+from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.warnings import warn_sharding
 
@@ -28,8 +29,10 @@ class PretrainConfig(TrainingConfig):
 
     method: Full = Full()
     """Only full training, because the result must be a base model."""
-    learning_rate: float = Field(default=1e-4, gt=0)
-    """Peak learning rate. Starters take 1e-3, large models 1e-5."""
+    starter_rate: ClassVar[float] = 1e-4
+    learning_rate: LearningRate = "auto"
+    """Peak learning rate. `auto` chooses it by size of the base: 1e-4 for starters; 5e-5 for
+    pretrained models below 1B, 2e-5 below 7B, 1e-5 above. Starters learn faster with 1e-3."""
     max_row_tokens: int = Field(default=1024, ge=16)
     """Maximum length of a window in tokens; the model's context length is a limit as well. Longer
     documents are split into several windows, and no window mixes documents."""
@@ -49,12 +52,12 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     from jangin.training.loop.weights import Start, save_trained
     from jangin.training.objectives.sft import SftTask
 
-    config, base = context.config, context.folder("base")
-    warn_sharding(config, context.services.progress)
-    guard_memory(base, config, _estimated_work(context), context.services.progress)
+    base, progress = context.folder("base"), context.services.progress
+    config = with_rate(context.config, base, progress)
+    warn_sharding(config, progress)
+    guard_memory(base, config, _estimated_work(context), progress)
     tokenizer = load_tokenizer(base)
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
-    progress = context.services.progress
     task = SftTask(Start(base), data, validation)
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
@@ -68,6 +71,7 @@ def _run(context: StageContext[PretrainConfig]) -> None:
             "rows": len(data),
             "validation_rows": 0 if validation is None else len(validation),
             "parameters": sum(p.numel() for p in model.parameters()),
+            "learning_rate": config.rate,
             "first_train_loss": result.first.train_loss,
             **result.figures(),
         }
@@ -124,5 +128,6 @@ STAGE = Stage(
     run=_run,
     resumable=True,
     machine=_machine,
+    derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,
 )

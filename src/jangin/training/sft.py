@@ -10,6 +10,7 @@ from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
+from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
@@ -45,7 +46,8 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     from jangin.training.loop.weights import count_parameters, save_trained
     from jangin.training.objectives.sft import SftTask
 
-    config, progress = context.config, context.services.progress
+    progress = context.services.progress
+    config = with_rate(context.config, start.base, progress)
     warn_sharding(config, progress)
     if start.tuned is None:
         warn_rank(config, start.base, progress)
@@ -78,6 +80,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             "lost_rows": lost["rows"],
             "lost_tokens": lost["tokens"],
             "parameters": count_parameters(model),
+            "learning_rate": config.rate,
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             **result.figures(),
         }
@@ -141,6 +144,11 @@ def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
     return {"precision": native_precision()} if config.precision == "auto" else {}
 
 
+def derived_rate(config: TrainingConfig, folders: "Mapping[str, Path]") -> Mapping[str, str]:
+    """The learning rate that `auto` derives from the base."""
+    return rate_facts(config, folders["base"])
+
+
 def training_cost(context: "StageContext[Any]") -> Cost:
     """Cost of training on the train split, estimated without loading the model."""
     base = context.folder("base")
@@ -166,5 +174,6 @@ STAGE = Stage(
     run=_run,
     resumable=True,
     machine=machine_facts,
+    derived=derived_rate,
     cost=training_cost,
 )

@@ -88,7 +88,8 @@ def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) 
         settings = {
             "objective": task.name,
             "folder": str(journal.parent),
-            "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields}),
+            "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields})
+            | {"learning_rate": config.rate},
             "budget": budget,
             **task.write(folder),
         }

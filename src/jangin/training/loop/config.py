@@ -1,14 +1,25 @@
 """Settings and metrics of every training stage. Cheap to import: no torch here."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from jangin.core.config import Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
 from jangin.models.tokens.options import Order, TooLong, TrainOn
 
 Sharding = Literal["none", "fsdp"]
+
+
+def _rate_or_auto(value: object) -> object:
+    """One message for both types; pydantic's own has a line for each."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if number or value == "auto":
+        return value
+    raise ValueError("must be a number above 0, or auto")
+
+
+LearningRate = Annotated[float | Literal["auto"], BeforeValidator(_rate_or_auto)]
 
 SERVABLE_RANKS = (8, 16, 32, 64, 128)
 """Adapter ranks that vLLM supports."""
@@ -82,12 +93,19 @@ class EarlyStopping(Config):
 class TrainingConfig(StageConfig):
     """Settings of the training loop."""
 
+    starter_rate: ClassVar[float] = 2e-4
+    """What `learning_rate: auto` is for starters."""
+    preference: ClassVar[bool] = False
+    """True for training on pairs, which takes lower rates."""
+
     method: Annotated[Full | Lora | Qlora, Field(discriminator="type")] = Full()
     """`full`, `lora` or `qlora`."""
     length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs")
     """`epochs` or `steps`."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    """Peak learning rate. Starters take 1e-3, LoRA 2e-4, full tuning of large models 1e-5."""
+    learning_rate: LearningRate = "auto"
+    """Peak learning rate. `auto` chooses it by method and size of the base: 2e-4 for starters and
+    for adapters; 5e-5 for full tuning of pretrained models below 1B, 2e-5 below 7B, 1e-5 above.
+    Starters learn faster with 1e-3."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Decay of the learning rate after the warm-up; cosine and linear end at zero."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
@@ -142,6 +160,21 @@ class TrainingConfig(StageConfig):
     same rows, but sums are added in another order, so results may differ in the last bits."""
     sharding: Runtime[Sharding] = "none"
     """With several devices: `none` replicates the model on each, `fsdp` shards it across them."""
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate as a number; that of starters until a stage derived another."""
+        return self.starter_rate if self.learning_rate == "auto" else self.learning_rate
+
+    def identity(self) -> dict[str, Any]:
+        """As of every config, with `auto` as the rate that was the default before there was `auto`.
+
+        A rate that `auto` derives from the base enters the cache key beside the settings.
+        """
+        return super().identity() | {"learning_rate": self.rate}
+
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 class StepMetrics(Record):

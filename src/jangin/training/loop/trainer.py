@@ -100,7 +100,7 @@ def train(
     """
     # A stage's own settings act through the rows and the objective, so they are in its digests.
     config = TrainingConfig.model_validate(
-        config.model_dump(include={*TrainingConfig.model_fields})
+        config.model_dump(include={*TrainingConfig.model_fields}) | {"learning_rate": config.rate}
     )
     group = group or ProcessGroup()
     if group.size == 1 and config.devices > 1:
@@ -179,12 +179,12 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     """Learning rate of optimizer step `step` of `total`, counted from 0: warm-up, then schedule."""
     warmup = math.ceil(config.warmup_fraction * total)
     if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
+        return config.rate * (step + 1) / warmup
     if config.schedule == "constant":
-        return config.learning_rate
+        return config.rate
     done = (step - warmup + 1) / (total - warmup + 1)
     fall = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return config.learning_rate * fall
+    return config.rate * fall
 
 
 def _begin(
@@ -211,7 +211,7 @@ def _begin(
         parameters,
         torch.optim.AdamW(
             [group for group in groups if group["params"]],
-            lr=config.learning_rate,
+            lr=config.rate,
             betas=(0.9, config.beta2),
             fused=True,
         ),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any, TypeVar
+from typing import Any
 
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Cost, Progress
@@ -21,11 +21,9 @@ from jangin.models.device import (
 )
 from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
 from jangin.models.shape import ModelShape
-from jangin.training.loop.config import Adapter, TrainingConfig
+from jangin.training.loop.config import Adapter, C, TrainingConfig
 from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
-
-C = TypeVar("C", bound=TrainingConfig)
 
 _OPERATIONS_PER_SECOND = 1e11
 

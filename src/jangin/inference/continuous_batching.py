@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from jangin.core.errors import MachineError
 from jangin.inference.decoder import Decoder
 from jangin.inference.detokenizer import IncrementalDetokenizer
+from jangin.inference.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.sampling import GREEDY, SamplingStep, sample_tokens, top_log_probs
 
-_PROMPT_TOKENS = 1024
-"""Prompt tokens admitted in one step, so that running answers do not wait for all prompts."""
+_PROMPT_TOKENS = {False: 1024, True: 8192}
+"""Prompt tokens admitted in one step, on a CPU and on a GPU, so that running answers do not wait
+for all prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,27 @@ class ActiveRequest:
     """Ended by a stop token or a stop string."""
     ended: bool = False
     """Ended, possibly by its token limit."""
+    next_sampling: SamplingStep | None = None
+    """Drawn for a token that memory did not suffice for."""
+
+    @property
+    def known_ids(self) -> list[int]:
+        """The prompt and the answer so far."""
+        return [*self.request.prompt_ids, *self.token_ids]
 
     def sampling(self) -> SamplingStep:
-        """Sampling parameters of the next token; draws its random number."""
+        """Sampling parameters of the next token, with its random number; drawn once per token."""
         request = self.request
         if request.temperature == 0:
             return GREEDY
-        return SamplingStep(request.temperature, request.top_p, self.random.random())
+        self.next_sampling = self.next_sampling or SamplingStep(
+            request.temperature, request.top_p, self.random.random()
+        )
+        return self.next_sampling
 
     def append(self, token: int, stop_ids: frozenset[int]) -> None:
         """Append a token and update whether the answer has ended."""
+        self.next_sampling = None
         self.token_ids.append(token)
         self.finished = token in stop_ids
         if self.detokenizer is not None and not self.finished:
@@ -94,6 +108,7 @@ class ContinuousBatcher:
         self.streamed = streamed
         self.waiting: deque[ActiveRequest] = deque()
         self.active: list[ActiveRequest] = []
+        self.prompt_tokens = _PROMPT_TOKENS[decoder.device.type == "cuda"]
         self._added = 0
 
     def add(self, request: GenerationRequest) -> int:
@@ -120,22 +135,65 @@ class ContinuousBatcher:
 
     @torch.inference_mode()
     def step(self) -> list[ActiveRequest]:
-        """Generate one token of each running answer; returns these answers."""
-        running = len(self.active)
-        self.active += self._admitted()
-        if not self.active:
+        """Generate one token of each running answer; returns these answers.
+
+        Where memory does not suffice, the rows are halved and nothing is returned: the answers so
+        far are kept and go on in the next step.
+
+        Raises:
+            MachineError: memory does not suffice for one answer at a time.
+
+        """
+        admitted = self._admitted()
+        stepped = self.active + admitted
+        if not stepped:
             return []
-        stepped = list(self.active)
-        logits_RV = self.decoder.logits(
-            [answer.token_ids[-1:] for answer in stepped[:running]]
-            + [answer.request.prompt_ids for answer in stepped[running:]]
-        )
-        chosen = sample_tokens(logits_RV, [answer.sampling() for answer in stepped])
-        self._record(logits_RV, chosen)
+        try:
+            chosen = self._choose(stepped, len(self.active))
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            chosen = []
+        # Only here is the failed step's memory free: the exception held on to it.
+        if not chosen:
+            self._halve_rows(stepped)
+            return []
+        self.active = stepped
         for answer, token in zip(stepped, chosen, strict=True):
             answer.append(token, self.stop_ids)
         self._drop_ended()
         return stepped
+
+    def _choose(self, stepped: list[ActiveRequest], running: int) -> list[int]:
+        """The next token of each answer, of which the first `running` are in the cache."""
+        if running == 1 and self._frequencies_change(stepped[0]):
+            self.decoder.restart(self.rows)
+            running = 0
+        logits_RV = self.decoder.logits(
+            [answer.token_ids[-1:] for answer in stepped[:running]]
+            + [answer.known_ids for answer in stepped[running:]]
+        )
+        chosen = sample_tokens(logits_RV, [answer.sampling() for answer in stepped])
+        self._record(stepped, logits_RV, chosen)
+        return chosen
+
+    def _frequencies_change(self, answer: ActiveRequest) -> bool:
+        rope = self.decoder.rope
+        return rope is not None and rope.changes_at(len(answer.known_ids))
+
+    def _halve_rows(self, stepped: list[ActiveRequest]) -> None:
+        """Take all answers out of the cache and into the queue; half as many rows from now on."""
+        if len(stepped) == 1:
+            raise MachineError(
+                f"the memory does not suffice for a prompt and answer of "
+                f"{len(stepped[0].known_ids):,} tokens. Free memory, shorten the prompt, or use a "
+                "smaller model."
+            )
+        self.rows = len(stepped) // 2
+        self.active = []
+        self.waiting.extendleft(reversed(stepped))
+        self.decoder.restart(self.rows)
+        release_memory()
 
     def run(self) -> Iterator[list[ActiveRequest]]:
         """Steps until no request is left."""
@@ -143,29 +201,52 @@ class ContinuousBatcher:
             yield self.step()
 
     def _admitted(self) -> list[ActiveRequest]:
-        """Requests that start in this step, in order, as free rows and `_PROMPT_TOKENS` allow."""
+        """Requests that start in this step, in order, as rows and prompt tokens allow."""
         admitted: list[ActiveRequest] = []
         if self.active and not self.decoder.joins:
             return admitted
+        if not self.active and self.decoder.rope is not None:
+            self.decoder.restart(self.rows)
         tokens = 0
         while self.waiting and len(self.active) + len(admitted) < self.rows:
-            tokens += len(self.waiting[0].request.prompt_ids)
-            if admitted and tokens > _PROMPT_TOKENS and self.decoder.joins:
+            tokens += len(self.waiting[0].known_ids)
+            if admitted and tokens > self.prompt_tokens and self.decoder.joins:
+                break
+            if not self._fits(self.waiting[0], self.active + admitted):
                 break
             admitted.append(self.waiting.popleft())
         return admitted
 
-    def _record(self, logits_RV: torch.Tensor, chosen: list[int]) -> None:
-        recorded = [row for row, answer in enumerate(self.active) if answer.request.logprobs]
+    def _fits(self, answer: ActiveRequest, others: list[ActiveRequest]) -> bool:
+        """Whether an answer may share the batch of others; they all share one already."""
+        if not others:
+            return True
+        if self.decoder.equal_lengths and len(answer.known_ids) != len(others[0].known_ids):
+            return False
+        rope = self.decoder.rope
+        if rope is None:
+            return True
+        groups = [
+            rope.group(
+                len(each.known_ids), len(each.request.prompt_ids) + each.request.max_new_tokens - 1
+            )
+            for each in (answer, others[0])
+        ]
+        return groups[0] is not None and groups[0] == groups[1]
+
+    def _record(
+        self, stepped: list[ActiveRequest], logits_RV: torch.Tensor, chosen: list[int]
+    ) -> None:
+        recorded = [row for row, answer in enumerate(stepped) if answer.request.logprobs]
         if not recorded:
             return
-        tops = [self.active[row].request.top_logprobs for row in recorded]
+        tops = [stepped[row].request.top_logprobs for row in recorded]
         own, most_likely = top_log_probs(
             logits_RV[recorded], [chosen[row] for row in recorded], max(tops)
         )
         for row, value, pairs, top in zip(recorded, own, most_likely, tops, strict=True):
-            self.active[row].logprobs.append(value)
-            self.active[row].top_logprobs.append(pairs[:top])
+            stepped[row].logprobs.append(value)
+            stepped[row].top_logprobs.append(pairs[:top])
 
     def _drop_ended(self) -> None:
         """Remove ended answers; the last rows move into the free ones."""

@@ -1,35 +1,80 @@
-"""Next-token logits of a batch: packed with our KV cache, or padded with the model's own.
+"""Choice of the fastest decoder that is exact for a model.
 
-Continuous: each step is one packed row in which new prompts join the running answers. It is used
-where a probe finds it exact for the model. Padded: transformers' attention and cache; a batch
-finishes before the next one starts.
+Each way of decoding is compared with a plain forward pass: two written steps of prompts of
+different lengths, and another one after a row has ended. The first that agrees is used: continuous
+batches with our own KV cache; padded batches with the cache of transformers; batches of prompts of
+equal length; one prompt at a time; no cache at all, which is right for every causal model.
 
-Shapes: R answers, T tokens, V vocabulary.
+Shapes: R answers, V vocabulary.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
-import psutil
 import torch
-from transformers import DynamicCache
 
-from jangin.inference.kv_cache import NAME, KeyValueCache, Step
-from jangin.models.exactness import TOLERANCE, max_difference
+from jangin.inference.continuous_decoder import ContinuousDecoder
+from jangin.inference.kv_cache import NAME
+from jangin.inference.plain_decoder import (
+    CachedDecoder,
+    NoCacheError,
+    UncachedDecoder,
+    is_out_of_memory,
+)
+from jangin.models.device import available_bytes
+from jangin.models.exactness import (
+    TOLERANCE,
+    computes_in_fp32,
+    half_precision_tolerance,
+    max_difference,
+    rounding_noise,
+)
 from jangin.models.loading import base_model
+from jangin.models.rope import RopeLimit, rope_limit
 from jangin.models.varlen_attention import NAME as SEGMENTS
 from jangin.models.varlen_attention import UnpackableError
 
+Way = Literal["continuous", "padded", "equal lengths", "alone", "no cache"]
+
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-_PROBE = ((5, 8, 6, 9, 7, 3, 4), (9, 7, 5, 8, 4, 6, 3, 7, 5, 9, 6))
-_PROBE_WRITTEN = 2
+_PROBE = (
+    (5, 8, 6, 9, 7, 3, 4, 6, 8),
+    (9, 7, 5, 8, 4, 6),
+    (8, 3, 5, 4, 9, 6, 3, 7, 5, 9, 6, 4, 3),
+)
+"""Numbers that stand for tokens. One prompt is shorter than the kernel of a convolution."""
+_NUMBERS = 10
+_EQUAL = 6
+"""Tokens of the probe's rows where they must have equal lengths."""
+_PROBE_WRITTEN = 3
 """Last tokens of the probe's rows that are given one by one."""
 _HALF_PRECISION = 30
 """Times `TOLERANCE` that logits of bf16 models may differ from those of plain attention."""
-_reasons: "WeakKeyDictionary[torch.nn.Module, str]" = WeakKeyDictionary()
+_WITH: dict[Way, str] = {
+    "continuous": "",
+    "padded": "with padding ",
+    "equal lengths": "in batches ",
+    "alone": "with its cache ",
+}
+_PATTERNS: dict[Way, tuple[tuple[int, ...], ...]] = {
+    "equal lengths": tuple(numbers[:_EQUAL] for numbers in _PROBE),
+    "alone": _PROBE[:1],
+}
+_REFUSALS = (
+    UnpackableError,
+    NoCacheError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+)
+"""What models raise that cannot be decoded in a certain way."""
 
 
 class Decoder(Protocol):
@@ -37,6 +82,11 @@ class Decoder(Protocol):
 
     joins: bool
     """Whether new answers may start while others are running."""
+    equal_lengths: bool
+    """Whether prompts that start together must have equal lengths."""
+    device: torch.device
+    rope: RopeLimit | None
+    """Which rows may share a batch; None where all may."""
 
     def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens: one for each known answer, prompts for new ones."""
@@ -47,124 +97,47 @@ class Decoder(Protocol):
         A row may only keep its index or move to a lower one.
         """
 
-
-class ContinuousDecoder:
-    """One packed row per step, and a cache whose rows are reused by new answers."""
-
-    joins = True
-
-    def __init__(self, model: Any, rows: int, tokens: int = 0) -> None:
-        """At most `rows` answers at a time; the model's attention is `cached_attention`.
-
-        `tokens`: about how many the longest prompt and its answer have.
-        """
-        self.model = base_model(model)
-        self.device = next(self.model.parameters()).device
-        self.cache = KeyValueCache(rows, tokens)
-        self.lengths: list[int] = []
-        self._ends_R: torch.Tensor | None = None
-        self._tokens = 0
-
-    def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Logits (R, V) after these tokens."""
-        prompts = new_tokens[len(self.lengths) :]
-        step = Step.of(self.cache, self.lengths, prompts, self.device)
-        ids_T = torch.tensor([token for ids in new_tokens for token in ids], device=self.device)
-        self._ends_R = torch.tensor(step.ends, device=self.device) if prompts else None
-        self._tokens = len(ids_T)
-        output = self.model(
-            input_ids=ids_T[None],
-            position_ids=step.positions_T[None],
-            step=step,
-            use_cache=False,
-            logits_to_keep=0 if self._ends_R is None else self._ends_R,
-        )
-        self.lengths = [length + 1 for length in self.lengths] + [len(ids) for ids in prompts]
-        return torch.as_tensor(output.logits[0])
-
-    def keep(self, order: Sequence[int]) -> None:
-        """Move the cached rows that change their index."""
-        for target, source in enumerate(order):
-            if source != target:
-                self.cache.move(source, target, self.lengths[source])
-        self.lengths = [self.lengths[source] for source in order]
-
-    @contextmanager
-    def only_last_tokens(self) -> Iterator["ContinuousDecoder"]:
-        """Context in which the last feed-forward network computes the last token of each row only.
-
-        Nothing but the last token of a prompt is read after the last layer's attention. In a
-        starter of two layers that is a third of a prompt's arithmetic.
-        """
-        layers = getattr(self.model.base_model, "layers", None)
-        network = getattr(layers[-1], "mlp", None) if layers else None
-        # Mixtures of experts have none: some return more than a tensor.
-        if network is None or not hasattr(network, "down_proj"):
-            yield self
-            return
-        hooks = (
-            network.register_forward_pre_hook(self._narrow),
-            network.register_forward_hook(self._widen),
-        )
-        try:
-            yield self
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _narrow(self, _network: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
-        return None if self._ends_R is None else (inputs[0].index_select(1, self._ends_R),)
-
-    def _widen(self, _network: Any, _inputs: object, out_BRD: torch.Tensor) -> torch.Tensor | None:
-        if self._ends_R is None:
-            return None
-        out_BTD = out_BRD.new_zeros(1, self._tokens, out_BRD.shape[-1])
-        return out_BTD.index_copy_(1, self._ends_R, out_BRD)
+    def restart(self, rows: int) -> None:
+        """Forget all answers; at most `rows` at a time from now on."""
 
 
-class PaddedDecoder:
-    """Left-padded prompts and transformers' own cache."""
+@dataclass(frozen=True, slots=True)
+class DecodingMethod:
+    """How answers of a model are decoded."""
 
-    joins = False
+    way: Way
+    reason: str = ""
+    """Why no faster way is exact; empty for continuous batches."""
+    drops_rows: bool = True
+    """Whether rows of ended answers can be taken out of transformers' cache."""
+    row_bytes: int = 0
+    """Of the cache, for each row whatever its length."""
+    token_bytes: int = 0
+    """Of the cache, for each token of a row."""
 
-    def __init__(self, model: Any, reason: str) -> None:
-        """The model attends in its own way; `reason` is why it is not decoded continuously."""
-        self.model = model
-        self.reason = reason
-        self.base = base_model(model)
-        self.device = next(self.base.parameters()).device
-        self.mask_RT = torch.ones(0, 0, dtype=torch.long, device=self.device)
-        self.cache: Any = None
+    @property
+    def sentence(self) -> str:
+        """What to tell the user; empty for continuous batches."""
+        what = {
+            "continuous": "",
+            "padded": "answers are written in batches that wait for their longest",
+            "equal lengths": "only prompts of equal length are answered together",
+            "alone": "prompts are answered one at a time",
+            "no cache": "prompts are answered one at a time, with a whole forward pass per token",
+        }[self.way]
+        return f"{what}, because {self.reason}" if what else ""
 
-    def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Logits (R, V) after these tokens."""
-        longest = max(map(len, new_tokens))
-        pads = [longest - len(ids) for ids in new_tokens]
-        ids_RT = [[0] * pad + list(ids) for pad, ids in zip(pads, new_tokens, strict=True)]
-        if len(self.mask_RT) == 0:
-            self.cache = DynamicCache(config=self.base.config)
-            self.mask_RT = self.mask_RT.new_zeros(len(new_tokens), 0)
-        new_RT = torch.ones(len(new_tokens), longest, dtype=torch.long)
-        for row, pad in enumerate(pads):
-            new_RT[row, :pad] = 0
-        self.mask_RT = torch.cat([self.mask_RT, new_RT.to(self.device)], 1)
-        positions_RT = (self.mask_RT.cumsum(1) - 1).clamp_min(0)[:, -longest:]
-        output = self.model(
-            input_ids=torch.tensor(ids_RT, device=self.device),
-            attention_mask=self.mask_RT,
-            position_ids=positions_RT,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return torch.as_tensor(output.logits[:, -1])
 
-    def keep(self, order: Sequence[int]) -> None:
-        """Select rows of the mask and of the cache."""
-        chosen = torch.tensor(order, dtype=torch.long, device=self.device)
-        self.mask_RT = self.mask_RT[chosen]
-        if order:
-            self.cache.batch_select_indices(chosen)
+_methods: "WeakKeyDictionary[torch.nn.Module, DecodingMethod]" = WeakKeyDictionary()
+
+
+def decoding_method(model: Any) -> DecodingMethod:
+    """How this model is decoded, by its config and by probes; found out once for each model."""
+    base = base_model(model)
+    if base not in _methods:
+        with _generating(model) as plain:
+            _methods[base] = _fastest(base, plain)
+    return _methods[base]
 
 
 @contextmanager
@@ -174,6 +147,36 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
     Until then the model is in evaluation mode and must not be used otherwise. `tokens`: expected
     length of the longest prompt with its answer.
     """
+    method, base = decoding_method(model), base_model(model)
+    with (
+        _generating(model) as plain,
+        _opened(base, plain, method.way, rows, tokens, drops_rows=method.drops_rows) as decoder,
+    ):
+        decoder.restart(rows)
+        yield decoder
+
+
+def rows_that_fit(model: Any, tokens: int) -> int:
+    """Number of rows of `tokens` tokens whose cache and logits fit into a third of free memory."""
+    method, base = decoding_method(model), base_model(model)
+    if method.way in ("alone", "no cache"):
+        return 1
+    device = next(base.parameters()).device
+    if device.type == "cuda":
+        # What torch holds without using it is free for us, though not for the driver.
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    else:
+        free = available_bytes()
+    head = base.get_output_embeddings()
+    logits = 0 if head is None else 2 * 4 * len(head.weight)
+    each = method.row_bytes + tokens * method.token_bytes + logits
+    return max(1, int(free / 3 / each)) if each else sys.maxsize
+
+
+@contextmanager
+def _generating(model: Any) -> Iterator[str]:
+    """Evaluation mode; gives the name of transformers' own attention. Restores both at the end."""
     base = base_model(model)
     before, training = base.config._attn_implementation, model.training
     plain = before
@@ -181,69 +184,132 @@ def open_decoder(model: Any, rows: int, tokens: int = 0) -> Iterator[Decoder]:
         plain = "sdpa" if base._supports_sdpa else "eager"
     model.eval()
     try:
-        if base not in _reasons:
-            _reasons[base] = _why_padded(base, plain)
-        continuous = not _reasons[base]
-        base.set_attn_implementation(NAME if continuous else plain)
-        if not continuous:
-            yield PaddedDecoder(model, _reasons[base])
-            return
-        with ContinuousDecoder(model, rows, tokens).only_last_tokens() as decoder:
-            yield decoder
+        yield plain
     finally:
         base.set_attn_implementation(before)
         model.train(training)
 
 
-def rows_that_fit(model: Any, tokens: int) -> int:
-    """Number of rows of `tokens` tokens whose KV cache fits into a third of the free memory."""
-    base = base_model(model)
-    config, weight = base.config.get_text_config(), next(base.parameters())
-    heads = getattr(config, "num_key_value_heads", None) or getattr(
-        config, "num_attention_heads", 0
-    )
-    if not heads:
-        return sys.maxsize  # no attention, no cache that grows
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_per_number = 4 if weight.dtype == torch.float32 else 2
-    bytes_per_token = 2 * config.num_hidden_layers * heads * size * bytes_per_number
-    if weight.device.type == "cuda":
-        free = torch.cuda.mem_get_info(weight.device)[0]
+@contextmanager
+def _opened(
+    base: Any, plain: str, way: Way, rows: int, tokens: int = 0, *, drops_rows: bool = True
+) -> Iterator[Any]:
+    """A decoder that works in this way."""
+    rope = rope_limit(base)
+    base.set_attn_implementation(NAME if way == "continuous" else plain)
+    if way == "continuous":
+        with ContinuousDecoder(base, rows, tokens, rope).only_last_tokens() as decoder:
+            yield decoder
+    elif way == "no cache":
+        yield UncachedDecoder(base, rope)
     else:
-        free = psutil.virtual_memory().available
-    return max(1, int(free / 3 / (tokens * bytes_per_token)))
+        equal = way in ("equal lengths", "alone")
+        yield CachedDecoder(base, rope, equal_lengths=equal, drops_rows=drops_rows)
 
 
-def _why_padded(base: Any, plain: str) -> str:
-    """Why this model cannot be decoded continuously, else empty: by its config, then by a probe."""
+def _fastest(base: Any, plain: str) -> DecodingMethod:
+    """The first way that is exact for the model, with the reason against those before it."""
+    reason = _not_continuous(base)
+    ways: list[tuple[Way, bool]] = [] if reason else [("continuous", True)]
+    ways += [("padded", True), ("padded", False), ("equal lengths", True)]
+    ways += [("equal lengths", False), ("alone", True)]
+    probes: dict[str, _Probe] = {}
+    for way, drops_rows in ways:
+        pattern = _PATTERNS.get(way, _PROBE)
+        base.set_attn_implementation(plain)
+        probe = probes.get(way) or probes.setdefault(way, _Probe.of(base, pattern))
+        try:
+            with _opened(base, plain, way, len(probe.rows), drops_rows=drops_rows) as decoder:
+                sizes, problem = probe.run(decoder)
+        except _REFUSALS as error:
+            if is_out_of_memory(error):
+                raise
+            problem = _refusal(error)
+        problem = _WITH[way] + problem if problem else ""
+        if not problem:
+            return DecodingMethod(way, reason, drops_rows, *sizes)
+        # Why ended rows have to stay in a batch is no reason against the batch.
+        if not (drops_rows and way in ("padded", "equal lengths")):
+            reason = problem
+    return DecodingMethod("no cache", reason)
+
+
+def _not_continuous(base: Any) -> str:
+    """Why the config rules continuous batches out; else empty."""
     if not getattr(base, "_supports_attention_backend", False):
         return "its attention cannot be replaced"
     config = base.config.get_text_config()
     other = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
-    return f"it has {', '.join(sorted(other))} layers" if other else _probe(base, plain)
+    return f"it has {', '.join(sorted(other))} layers" if other else ""
 
 
-@torch.inference_mode()
-def _probe(base: Any, plain: str) -> str:
-    """Compare logits of two rows decoded together with those of each row in one forward pass."""
-    base.set_attn_implementation(plain)
-    device = next(base.parameters()).device
-    separate = []
-    for ids in _PROBE:
-        ids_BT = torch.tensor([ids], device=device)
-        separate.append(base(input_ids=ids_BT, use_cache=False).logits[0, -1 - _PROBE_WRITTEN :])
-    base.set_attn_implementation(NAME)
-    prompts: list[Sequence[int]] = [ids[:-_PROBE_WRITTEN] for ids in _PROBE]
-    last = range(-_PROBE_WRITTEN, 0)
-    try:
-        with ContinuousDecoder(base, len(_PROBE)).only_last_tokens() as decoder:
-            steps = [decoder.logits(prompts)]
-            steps += [decoder.logits([[ids[position]] for ids in _PROBE]) for position in last]
-    except UnpackableError as error:
+def _refusal(error: Exception) -> str:
+    if isinstance(error, UnpackableError):
         return f"it {error}"
-    except (TypeError, AttributeError) as error:
-        return f"it does not pass a step on to its attention ({error})"
-    separate_RNV = torch.stack(separate).float()
-    tolerance = TOLERANCE * (1 if steps[0].dtype == torch.float32 else _HALF_PRECISION)
-    difference = max_difference(torch.stack(steps, 1).float(), separate_RNV)
-    return "" if difference <= tolerance else f"its logits differ by {difference:.2g}"
+    if isinstance(error, NoCacheError):
+        return "it returns no cache"
+    text = str(error).strip().splitlines()
+    return f"it fails ({text[0] if text else type(error).__name__})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Rows of tokens, and their logits from one plain forward pass for each row."""
+
+    rows: tuple[tuple[int, ...], ...]
+    expected: tuple[torch.Tensor, ...]
+    """(`_PROBE_WRITTEN` + 1, V) float32 for each row."""
+    tolerance: float
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, base: Any, pattern: Sequence[Sequence[int]]) -> "_Probe":
+        """`base` attends in its own way; small numbers of `pattern` stand for ordinary tokens."""
+        tokens = _ordinary_tokens(base)
+        rows = tuple(tuple(tokens[number] for number in numbers) for numbers in pattern)
+        device = next(base.parameters()).device
+
+        def plain() -> list[torch.Tensor]:
+            batches = [torch.tensor([ids], device=device) for ids in rows]
+            outputs = [base(input_ids=ids_BT, use_cache=False).logits[0] for ids_BT in batches]
+            return [logits_TV[-1 - _PROBE_WRITTEN :].float() for logits_TV in outputs]
+
+        tolerance = TOLERANCE
+        if not computes_in_fp32(base):
+            noise = rounding_noise(base, lambda: torch.cat(plain()))
+            tolerance = half_precision_tolerance(noise, _HALF_PRECISION)
+        return cls(rows, tuple(plain()), tolerance)
+
+    @torch.inference_mode()
+    def run(self, decoder: Any) -> tuple[tuple[int, int], str]:
+        """((bytes of a cached row, of each token), why logits are not exact or an empty string)."""
+        rows, last = list(range(len(self.rows))), -_PROBE_WRITTEN
+        logits = [decoder.logits([ids[:last] for ids in self.rows])]
+        sizes = [decoder.cache_bytes()]
+        expected = [torch.stack([values_TV[0] for values_TV in self.expected])]
+        for position in range(last, 0):
+            if position == -1 and len(rows) > 1:
+                rows = [2, 1]  # the first answer ends, and the last one takes its row
+                decoder.keep(rows)
+            logits.append(decoder.logits([[self.rows[row][position]] for row in rows]))
+            sizes.append(decoder.cache_bytes())
+            expected.append(torch.stack([self.expected[row][position] for row in rows]))
+        difference = max_difference(torch.cat(logits).float(), torch.cat(expected))
+        prompt, longer = sizes[0] / len(self.rows), sizes[1] / len(self.rows)
+        token = max(0.0, longer - prompt)
+        row = max(0.0, prompt - token * max(len(ids[:last]) for ids in self.rows))
+        good = difference <= self.tolerance
+        return (int(row), int(token)), "" if good else f"its logits differ by {difference:.2g}"
+
+
+def _ordinary_tokens(base: Any) -> list[int]:
+    """Ten ids from all over the vocabulary, none of which the config gives a meaning."""
+    config = base.config.get_text_config()
+    special: set[int] = set()
+    for name, value in {**vars(base.config), **vars(config)}.items():
+        if name.endswith(("token_id", "token_index")):
+            special |= set(value) if isinstance(value, list | tuple) else {value}
+    size = int(config.vocab_size)
+    candidates = (number * 2654435761 % size for number in range(1, 4 * _NUMBERS + len(special)))
+    tokens = [token for token in dict.fromkeys(candidates) if token not in special]
+    return (tokens * _NUMBERS)[:_NUMBERS]

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from jangin.core.digest import digest_value
 from jangin.core.records import Message
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher, GenerationRequest
@@ -49,13 +51,15 @@ def generate(
     tokenizer: Any,
     prompts: Sequence[Sequence[Message]],
     max_new_tokens: int = 256,
-    batch_size: int = 64,
+    batch_size: int | None = 64,
     *,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
 ) -> list[Generation]:
     """The model's answer to each conversation, in order; greedy by default.
+
+    At most `batch_size` at a time; None for as many as fit into memory.
 
     Every prompt has a seed of its own, derived from `seed` and its index.
     """
@@ -68,8 +72,13 @@ def generate(
     return complete(model, tokenizer, requests, batch_size)
 
 
+def most_rows() -> int:
+    """Answers at a time where memory sets no limit; a CPU gains nothing from more."""
+    return 512 if torch.cuda.is_available() else 64
+
+
 def complete(
-    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
+    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int | None = 64
 ) -> list[Generation]:
     """The answer to each request, in order; at most `batch_size` at a time."""
     answers: dict[int, Generation] = {}
@@ -80,7 +89,7 @@ def complete(
 
 
 def stream(
-    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int = 64
+    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int | None = 64
 ) -> Iterator[StreamedToken]:
     """Tokens of all answers as they are generated.
 
@@ -112,7 +121,7 @@ def steps(
     tokenizer: Any,
     requests: Sequence[GenerationRequest],
     stop_ids: frozenset[int],
-    batch_size: int,
+    batch_size: int | None,
     *,
     streamed: bool,
 ) -> Iterator[list[tuple[int, ActiveRequest]]]:
@@ -124,7 +133,7 @@ def steps(
     order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids))
     longest = len(requests[order[-1]].prompt_ids)
     tokens = longest + min(_LIKELY_TOKENS, max(answer.max_new_tokens for answer in requests))
-    rows = min(batch_size, len(requests), rows_that_fit(model, tokens))
+    rows = min(batch_size or most_rows(), len(requests), rows_that_fit(model, tokens))
     with open_decoder(model, rows, tokens) as decoder:
         batch = ContinuousBatcher(decoder, tokenizer, stop_ids, rows, streamed=streamed)
         for index in order:

@@ -1,12 +1,15 @@
 """Probes for exactness: how far a faster forward pass is from the model's own."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 TOLERANCE = 1e-3
 """Largest accepted difference of two fp32 forward passes, as a share of the largest value."""
+_NOISE_FACTOR = 3
+_MOST_NOISE = 0.2
 
 
 def max_difference(
@@ -28,5 +31,31 @@ def max_difference(
 
 def computes_in_fp32(base: Any) -> bool:
     """True for a model whose head is fp32 and whose weights are not quantized."""
-    weight = base.get_output_embeddings().weight
+    head = base.get_output_embeddings()
+    weight = next(base.parameters()) if head is None else head.weight
     return weight.dtype == torch.float32 and not getattr(base, "is_quantized", False)
+
+
+def rounding_noise(base: Any, logits: Callable[[], torch.Tensor]) -> float:
+    """How far `logits()` of transformers' own two attentions are apart: the model's rounding noise.
+
+    0 where a model has only one of them. The model keeps the attention that it has.
+    """
+    if not getattr(base, "_supports_sdpa", False):
+        return 0.0
+    before = base.config._attn_implementation
+    try:
+        base.set_attn_implementation("sdpa")
+        fused = logits().float()
+        base.set_attn_implementation("eager")
+        return max_difference(fused, logits().float())
+    finally:
+        base.set_attn_implementation(before)
+
+
+def half_precision_tolerance(noise: float, times: float) -> float:
+    """Accepted difference of bf16 logits: `times` `TOLERANCE`, more for a noisy model.
+
+    A wrong mask or position changes logits by half of their size and more, noise by a twentieth.
+    """
+    return max(times * TOLERANCE, min(_NOISE_FACTOR * noise, _MOST_NOISE))

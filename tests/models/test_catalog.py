@@ -173,11 +173,15 @@ def test_the_bytes_of_a_local_model_are_identity_and_its_place_is_not(run_catalo
         STAGE.sources(elsewhere, tmp_path)
 
 
-def test_a_local_model_without_a_chat_template_is_refused(run_catalog):
+def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalog):
     starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
     (starter / "model" / "chat_template.jinja").unlink()
-    with pytest.raises(ConfigError, match="no chat template"):
-        run_catalog("two", {"type": "local", "path": str(starter / "model")})
+    workspace, summary = run_catalog("two", {"type": "local", "path": str(starter / "model")})
+    assert summary["chat_template"] == "plain"
+    messages = [{"role": "user", "content": "연차?"}, {"role": "assistant", "content": "15일"}]
+    tokenizer = load_tokenizer(workspace)
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert text == "<|bos|>Question: 연차?\n\nAnswer: 15일<|end|>\n\n"
 
 
 def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeypatch):

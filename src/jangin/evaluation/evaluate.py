@@ -176,7 +176,27 @@ def evaluate(
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in (system.label for system in config.system_configs)
     }
+    context.summary.update(_reasoning(predictions, config.max_new_tokens, notify))
     return predictions
+
+
+def _reasoning(
+    predictions: Sequence[Prediction], max_new_tokens: int, notify: Callable[[str], None]
+) -> dict[str, Any]:
+    """Reasoning of the systems that wrote any: tokens, and answers that ended within it."""
+    tokens: dict[str, int] = {}
+    endless: dict[str, int] = {}
+    for system in dict.fromkeys(p.system for p in predictions if p.reasoning):
+        answers = [p for p in predictions if p.system == system]
+        tokens[system] = sum(p.reasoning_tokens for p in answers)
+        endless[system] = sum(not p.reasoning_ended for p in answers)
+        if endless[system]:
+            notify(
+                f"evaluate: {endless[system]} of {len(answers)} answers of {system} never end "
+                f"their reasoning within {max_new_tokens} tokens, so they are empty and count as "
+                "wrong. Raise `max_new_tokens`, or set `thinking: off` for the base."
+            )
+    return {"reasoning_tokens": tokens, "reasoning_never_ended": endless} if tokens else {}
 
 
 def _checked_test_sets(splits: Sequence[SplitExample], config: EvaluateConfig) -> TestSets:
@@ -274,6 +294,9 @@ def _predict(
                     label,
                     answer.text.strip(),
                     finished=answer.finished,
+                    reasoning=answer.reasoning,
+                    reasoning_tokens=answer.reasoning_tokens,
+                    reasoning_ended=answer.reasoning_ended,
                     other_golds=golds.get(example.id, ()),
                     task=config.task,
                 )

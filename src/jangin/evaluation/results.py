@@ -87,6 +87,9 @@ def grade_prediction(
     text: str,
     *,
     finished: bool = True,
+    reasoning: str = "",
+    reasoning_tokens: int = 0,
+    reasoning_ended: bool = True,
     other_golds: tuple[str, ...] = (),
     task: TaskConfig = DEFAULT_TASK,
 ) -> Prediction:
@@ -109,6 +112,9 @@ def grade_prediction(
         source=example.source,
         page=example.page,
         section=example.section,
+        reasoning=reasoning,
+        reasoning_tokens=reasoning_tokens,
+        reasoning_ended=reasoning_ended,
     )
 
 

@@ -10,8 +10,10 @@ from jangin.core.digest import digest_value
 from jangin.core.records import Message
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import open_decoder, rows_that_fit
+from jangin.inference.reasoning import AnswerReader
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import render_prompts
+from jangin.models.tokens.training_text import stop_token
 
 _LIKELY_TOKENS = 256
 """The cache is allocated for answers of this many tokens; longer ones make it grow."""
@@ -22,7 +24,7 @@ class Generation:
     """One answer."""
 
     text: str
-    """Without stop token, stop string and surrounding white space."""
+    """Without reasoning, stop token, stop string and surrounding white space."""
     token_ids: tuple[int, ...]
     """With the stop token, if it was reached."""
     finished: bool
@@ -31,6 +33,12 @@ class Generation:
     """Of each token, in nats, before temperature and top-p; empty if not requested."""
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
     """(token, log-probability) of the most likely tokens by position; empty if not requested."""
+    reasoning: str = ""
+    """What the model wrote before the answer; `text` is without it."""
+    reasoning_tokens: int = 0
+    """How many of `token_ids` stand before the answer, where there is reasoning."""
+    reasoning_ended: bool = True
+    """False if the generation ended within the reasoning; `text` is then empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,8 @@ class StreamedToken:
     """Index of the request."""
     token_id: int
     text: str
-    """Text that this token completed; may be empty. Concatenated, they are the answer's text."""
+    """Text that this token completed; may be empty. Concatenated, they are the answer's text, after
+    its reasoning if the model writes one."""
     generation: Generation | None = None
     """The whole answer, with its last token."""
 
@@ -82,9 +91,10 @@ def complete(
 ) -> list[Generation]:
     """The answer to each request, in order; at most `batch_size` at a time."""
     answers: dict[int, Generation] = {}
-    stop_ids = stop_tokens(model, tokenizer)
+    stop_ids, reader = stop_tokens(model, tokenizer), AnswerReader(tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=False):
-        answers.update({n: _generation(answer, tokenizer) for n, answer in step if answer.ended})
+        ended = ((index, answer) for index, answer in step if answer.ended)
+        answers.update({index: _generation(answer, tokenizer, reader) for index, answer in ended})
     return [answers[index] for index in range(len(requests))]
 
 
@@ -95,7 +105,7 @@ def stream(
 
     The model must not be used otherwise until the iterator is exhausted or closed.
     """
-    stop_ids = stop_tokens(model, tokenizer)
+    stop_ids, reader = stop_tokens(model, tokenizer), AnswerReader(tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=True):
         for index, answer in step:
             if answer.detokenizer is not None:
@@ -104,16 +114,18 @@ def stream(
                     if answer.ended
                     else answer.detokenizer.next_text()
                 )
-                whole = _generation(answer, tokenizer) if answer.ended else None
+                whole = _generation(answer, tokenizer, reader) if answer.ended else None
                 yield StreamedToken(index, answer.token_ids[-1], text, whole)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: those of the generation config, and the tokenizer's EOS."""
+    """Tokens that end an answer: of the generation config, the tokenizer, the chat template."""
     config = getattr(base_model(model), "generation_config", None)
     listed = getattr(config, "eos_token_id", None)
     ids = listed if isinstance(listed, list | tuple) else [listed]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+    return frozenset(
+        i for i in (*ids, tokenizer.eos_token_id, stop_token(tokenizer)) if i is not None
+    )
 
 
 def steps(
@@ -142,16 +154,21 @@ def steps(
             yield [(order[answer.index], answer) for answer in step]
 
 
-def _generation(answer: ActiveRequest, tokenizer: Any) -> Generation:
+def _generation(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -> Generation:
     text = (
         str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip()
         if answer.detokenizer is None
         else answer.detokenizer.final_text()
     )
+    request = answer.request
+    parts = reader.read(request.prompt_ids, answer.token_ids, text, request.stop_strings)
     return Generation(
-        text,
+        parts.text,
         tuple(answer.token_ids),
         answer.finished,
         tuple(answer.logprobs),
-        tuple(answer.top_logprobs) if answer.request.top_logprobs else (),
+        tuple(answer.top_logprobs) if request.top_logprobs else (),
+        parts.reasoning,
+        parts.reasoning_tokens,
+        parts.reasoning_ended,
     )

@@ -51,7 +51,7 @@ def hub_identity(model_id: str, revision: str) -> str:
     from jangin.models.references import pinned_commit
 
     try:
-        AutoConfig.from_pretrained(model_id, revision=revision)
+        AutoConfig.from_pretrained(model_id, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise loading_error(model_id, error) from error
     return f"hub {pinned_commit(model_id, revision)}"
@@ -155,6 +155,7 @@ class LocalChat:
         from jangin.inference.continuous_batching import ContinuousBatcher
         from jangin.inference.decoder import open_decoder, rows_that_fit
         from jangin.inference.generate import stop_tokens
+        from jangin.inference.reasoning import AnswerReader
         from jangin.models.shape import UNLIMITED, context_length
 
         model: Any
@@ -162,6 +163,7 @@ class LocalChat:
         context = context_length(model.config) or UNLIMITED
         typical = min(context, TYPICAL_TOKENS)
         rows = min(self.rows, rows_that_fit(model, typical))
+        reader = AnswerReader(tokenizer)
         with open_decoder(model, rows, typical) as decoder:
             batch = ContinuousBatcher(decoder, tokenizer, stop_tokens(model, tokenizer), rows)
             running = True
@@ -172,7 +174,7 @@ class LocalChat:
                         active[batch.add(wanted)] = pending
                 for answer in batch.step():
                     if answer.ended:
-                        active.pop(answer.index).resolve(_reply(answer, tokenizer))
+                        active.pop(answer.index).resolve(_reply(answer, tokenizer, reader))
                 new, running = self._queued()
         for pending in new:
             pending.resolve(ChatError(f"model {self.model!r} was closed. Run again."))
@@ -203,8 +205,9 @@ def _load(path: str, revision: str | None) -> tuple[Any, Any]:
 
     try:
         with without_progress_bars():
-            model: Any = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto")
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+            options = {"revision": revision, "trust_remote_code": False}
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto", **options)
+            tokenizer = AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise loading_error(path, error) from error
     if not tokenizer.chat_template:
@@ -223,7 +226,8 @@ def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, 
     from jangin.models.tokens.chat_template import render_prompts
 
     request = pending.request
-    (ids,) = render_prompts(tokenizer, [request.messages])
+    # A teacher reads documents, which may mention its control tokens.
+    (ids,) = render_prompts(tokenizer, [request.messages], control_tokens="escape")
     if len(ids) + request.max_tokens > context:
         pending.resolve(
             TooLongError(
@@ -237,9 +241,11 @@ def _generation_request(pending: _PendingRequest, tokenizer: Any, context: int, 
     return GenerationRequest(ids, request.max_tokens, request.temperature, seed=seed)
 
 
-def _reply(answer: Any, tokenizer: Any) -> ChatReply:
+def _reply(answer: Any, tokenizer: Any, reader: Any) -> ChatReply:
+    """The reply without the reasoning before it."""
+    text = str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip()
     return ChatReply(
-        content=str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip(),
+        content=reader.read(answer.request.prompt_ids, answer.token_ids, text).text,
         finish_reason="stop" if answer.finished else "length",
         prompt_tokens=len(answer.request.prompt_ids),
         completion_tokens=len(answer.token_ids),

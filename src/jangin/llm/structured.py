@@ -19,6 +19,7 @@ from jangin.llm.budget import Budget
 from jangin.llm.refusals import refusal_reason
 from jangin.llm.token_estimates import estimate_prompt
 from jangin.llm.truncated_json import is_truncated
+from jangin.text.reasoning import without_reasoning
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -90,9 +91,14 @@ def schema_text(reply_type: type[BaseModel]) -> str:
 
 
 def parse_reply(text: str, reply_type: type[S]) -> S | str:
-    """The reply as a value, or the parse error; code fences and small errors are repaired."""
+    """The reply as a value, or the parse error.
+
+    Reasoning before it is taken off; code fences and small errors are repaired.
+    """
     import json_repair
 
+    if not text.lstrip().startswith("{"):
+        text = without_reasoning(text)
     if not text.strip():
         return "the reply is empty"
     try:

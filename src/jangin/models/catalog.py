@@ -15,6 +15,8 @@ from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
+TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain")
+"""Values of `chat_template` that are not files."""
 
 
 class Starter(Config):
@@ -43,7 +45,8 @@ class Pretrained(Config):
     Thoughts are taken off an answer before it is graded."""
     chat_template: str = Field(default="auto", min_length=1)
     """`auto`: the model's own; for a model without one gemma or chatml where the vocabulary has
-    their turn tokens, else plain text. `chatml`, `alpaca`, `llama2`, `gemma`, or a Jinja file."""
+    their turn tokens, else plain text. Or `chatml`, `alpaca`, `llama2`, `gemma`, `plain`, or a
+    Jinja file."""
     stop: str | None = None
     """Token that ends an answer where the chat template writes none; default: the end of text."""
     date: datetime.date = datetime.date(2026, 1, 1)
@@ -104,20 +107,37 @@ def name_of(base: Starter | Hub | Local) -> str:
 
 
 def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> dict[str, Path]:
-    """{name: path} of the files of a local model, whose contents enter the key of the artifact.
+    """{name: path} of files whose contents enter the key of the artifact.
+
+    They are those of a local model, and a chat template of the project.
 
     Raises:
-        ConfigError: the folder has no config.json; names the `key` to correct.
+        ConfigError: the folder has no config.json, or there is no such template; names the `key`
+            to correct.
 
     """
+    template = _template_of(base, project_folder, key)
     if not isinstance(base, Local):
-        return {}
+        return template
     folder = project_folder / base.path
     if not (folder / "config.json").exists():
         raise ConfigError(
             f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
         )
-    return files_of(folder)
+    return {**files_of(folder), **template}
+
+
+def _template_of(base: Starter | Pretrained, project_folder: Path, key: str) -> dict[str, Path]:
+    """The chat template of the project's own, by a name that no model file has."""
+    if not isinstance(base, Pretrained) or base.chat_template in TEMPLATE_NAMES:
+        return {}
+    path = project_folder / base.chat_template
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no chat template {path}. Correct `models: {key}: chat_template`: "
+            f"{', '.join(TEMPLATE_NAMES)}, or a Jinja file."
+        )
+    return {"project/chat_template": path}
 
 
 def write_base(
@@ -140,9 +160,9 @@ def write_base(
     from jangin.models.starter import make_starter
 
     if isinstance(base, Hub):
-        return write_hub_reference(target, base.id, base.revision)
+        return write_hub_reference(target, base, project_folder)
     if isinstance(base, Local):
-        return write_local_reference(target, (project_folder / base.path).resolve(), location)
+        return write_local_reference(target, base, project_folder, location)
     if not texts:
         raise StageError(
             "a starter model trains its tokenizer on the project's text, and there is none. "

@@ -12,11 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from jangin.core.errors import MachineError, StoreError
+from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.models.device import available_bytes, native_precision
 
 REFERENCE = "reference.json"
 LOCATION = "location.json"
+REMOTE_CODE = "trust_remote_code"
+"""True in the reference of a model whose own Python code may run."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -28,7 +30,9 @@ def load_tokenizer(folder: Path) -> Any:
     """
     for name in ("model", "adapter"):
         if (folder / name / "tokenizer.json").exists():
-            return AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+            return AutoTokenizer.from_pretrained(
+                folder / name, local_files_only=True, trust_remote_code=runs_remote_code(folder)
+            )
     raise StoreError(
         f"{folder} has no tokenizer.json. Delete the folder and run again to create it."
     )
@@ -52,14 +56,18 @@ def load_model(
 
     """
     path, revision = locate(folder)
-    options: dict[str, Any] = {"revision": revision, "dtype": dtype}
+    options: dict[str, Any] = {
+        "revision": revision,
+        "dtype": dtype,
+        REMOTE_CODE: runs_remote_code(folder),
+    }
     if quantization is not None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         options |= {"quantization_config": quantization, "device_map": {"": device}}
     try:
         with without_progress_bars():
             model: Any = AutoModelForCausalLM.from_pretrained(path, **options)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise loading_error(str(path), error) from error
     if adapter is not None:
         from peft import PeftModel  # seconds to import, so only here
@@ -126,6 +134,12 @@ def locate(folder: Path) -> tuple[str, str | None]:
     return hub["id"], hub["revision"]
 
 
+def runs_remote_code(folder: Path) -> bool:
+    """Whether the model of an artifact may run Python code of its own."""
+    reference = folder / "model" / REFERENCE
+    return reference.exists() and bool(json.loads(reference.read_text()).get(REMOTE_CODE))
+
+
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Context without the progress bars of transformers; ours show the same work."""
@@ -146,8 +160,14 @@ def known_warnings_ignored() -> Iterator[None]:
         yield
 
 
-def loading_error(model: str, error: Exception) -> MachineError:
+def loading_error(model: str, error: Exception) -> JanginError:
     """The error, not raised, for a model that `from_pretrained` could not load."""
+    if "trust_remote_code" in str(error):
+        return ConfigError(
+            f"the model {model} needs Python code that its own folder or repository holds, and "
+            "that is not run unasked. Read the code, then set `trust_remote_code: true` for the "
+            "base, for a hub model with `revision: COMMIT`."
+        )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return MachineError(
         f"the model {model} cannot be loaded: {first} "

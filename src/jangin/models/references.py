@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.digest import digest_file, digest_tree, files_of
-from jangin.core.errors import ConfigError, JanginError
-from jangin.models.loading import REFERENCE, loading_error
+from jangin.core.errors import ConfigError
+from jangin.models.loading import REFERENCE, REMOTE_CODE, loading_error
+from jangin.models.tokens.pinned_template import pin_chat_template
+
+if TYPE_CHECKING:
+    from jangin.models.catalog import Hub, Local, Pretrained
 
 
 def pinned_commit(model_id: str, revision: str) -> str:
@@ -24,58 +28,60 @@ def pinned_commit(model_id: str, revision: str) -> str:
     return Path(path).parent.name if isinstance(path, str) else revision
 
 
-def write_hub_reference(folder: Path, model_id: str, revision: str) -> dict[str, Any]:
+def write_hub_reference(folder: Path, base: "Hub", project_folder: Path) -> dict[str, Any]:
     """Write config, tokenizer and the pinned commit of a hub model to `folder`.
 
-    Returns the reference: type, id and revision.
+    The settings of `base` are written into the chat template; its path is relative to
+    `project_folder`. Returns type, id, revision, and what to say about the template.
 
     Raises:
         MachineError: the model cannot be loaded, for instance offline.
-        ConfigError: it has no fast tokenizer or no chat template.
+        ConfigError: it has no fast tokenizer, needs Python code of its own that is not allowed, or
+            `pin_chat_template` refuses its template.
 
     """
-    _save(folder, model_id, revision)
-    commit = pinned_commit(model_id, revision)
-    return _refer(folder, {"type": "hub", "id": model_id, "revision": commit})
+    notes = _save(folder, base.id, base.revision, base, project_folder)
+    commit = pinned_commit(base.id, base.revision)
+    return _refer(folder, base, {"type": "hub", "id": base.id, "revision": commit}) | notes
 
 
-def write_local_reference(folder: Path, model: Path, location: Path) -> dict[str, Any]:
+def write_local_reference(
+    folder: Path, base: "Local", project_folder: Path, location: Path
+) -> dict[str, Any]:
     """Write config, tokenizer and content digest of a local model; its path goes to `location`.
 
     Returns and raises like `write_hub_reference`; the revision is the content digest.
     """
-    _save(folder, str(model), None)
+    model = (project_folder / base.path).resolve()
+    notes = _save(folder, str(model), None, base, project_folder)
     files = {name: digest_file(path) for name, path in files_of(model).items()}
     location.write_text(json.dumps({"path": str(model)}))
-    return _refer(folder, {"type": "local", "id": model.name, "revision": digest_tree(files)})
+    reference = {"type": "local", "id": model.name, "revision": digest_tree(files)}
+    return _refer(folder, base, reference) | notes
 
 
-def _save(folder: Path, model: str, revision: str | None) -> None:
+def _save(
+    folder: Path, model: str, revision: str | None, base: "Pretrained", project_folder: Path
+) -> dict[str, Any]:
+    """Write config and tokenizer; returns what to say about the chat template."""
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": base.trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        config = AutoConfig.from_pretrained(model, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model, **options)
     except (OSError, ValueError) as error:
         raise loading_error(model, error) from error
-    _refuse_unusable(model, tokenizer)
-    config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _refuse_unusable(model: str, tokenizer: Any) -> None:
-    problem: JanginError | None = None
     if not tokenizer.is_fast:
-        problem = ConfigError(
+        raise ConfigError(
             f"{model} has no tokenizer.json, only a slow tokenizer. Choose a model that has one."
         )
-    elif not tokenizer.chat_template:
-        problem = ConfigError(
-            f"{model} has no chat template, so conversations cannot be rendered. "
-            "Choose its instruct version, or add a chat_template.jinja to its folder."
-        )
-    if problem:
-        raise problem
+    notes = pin_chat_template(tokenizer, base, model, project_folder)
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return notes
 
 
-def _refer(folder: Path, reference: dict[str, Any]) -> dict[str, Any]:
+def _refer(folder: Path, base: "Pretrained", reference: dict[str, Any]) -> dict[str, Any]:
+    if base.trust_remote_code:
+        reference |= {REMOTE_CODE: True}
     (folder / REFERENCE).write_text(json.dumps(reference, indent=2, sort_keys=True))
     return reference

@@ -177,13 +177,21 @@ def test_a_template_that_refuses_the_roles_names_the_row(tokenizer):
         render_rows(gemma, [row], ["row 1"])
 
 
-def test_a_template_that_rewrites_earlier_turns_trains_the_completion_but_not_all_turns(tokenizer):
+def test_a_template_that_rewrites_earlier_turns_gives_every_trained_turn_a_row_of_its_own(
+    tokenizer,
+):
     thinking = with_template(tokenizer, THINKING)
     messages = turns("하나?", "답 하나", "둘?", "답 둘")
     ids, trained = render_rows(thinking, [messages], ["row 1"]).row(0)
     assert thinking.decode(ids[trained]) == "<think>\n\n</think>\n\n답 둘<|im_end|>"
-    with pytest.raises(TrainingError, match=r"renders turn \d+"):
-        render_rows(thinking, [messages], ["row 1"], "all_turns")
+    every = render_rows(thinking, [messages], ["row 1"], "all_turns")
+    assert every.names == ("row 1, turn 2", "row 1, turn 4")
+    for number, turn in enumerate((1, 3)):
+        ids, trained = every.row(number)
+        prompt = render_prompt(thinking, messages[:turn])
+        assert ids[~trained].tolist() == prompt
+        answer = f"<think>\n\n</think>\n\n{messages[turn].content}<|im_end|>"
+        assert thinking.decode(ids[trained]) == answer
 
 
 def test_a_model_without_a_chat_template_is_refused(tokenizer):

@@ -12,6 +12,7 @@ from jangin.core.records import Message
 from jangin.evaluation.systems.few_shot import draw_shots, with_shots
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
 from jangin.llm.ask import ask_all
+from jangin.text.reasoning import split_reasoning
 
 BATCH_SIZE = 256
 """Questions sent to an endpoint before their answers are written to the journal."""
@@ -73,7 +74,13 @@ class HostedSystem:
             if isinstance(reply, ChatError):
                 failures.append(reply)
             else:
-                answers[index] = Answer(reply.content, reply.finish_reason != "length")
+                parts = split_reasoning(reply.content)
+                answers[index] = Answer(
+                    parts.answer,
+                    reply.finish_reason != "length",
+                    parts.reasoning,
+                    reasoning_ended=parts.ended,
+                )
 
         ask_all(self._chat, requests, self._config.concurrency, take)
         if failures:

@@ -50,7 +50,16 @@ class LocalSystem:
         answers = generate(
             self.model, self.tokenizer, prompts, self.max_new_tokens, batch_size=len(prompts)
         )
-        return [Answer(answer.text, answer.finished) for answer in answers]
+        return [
+            Answer(
+                answer.text,
+                answer.finished,
+                answer.reasoning,
+                answer.reasoning_tokens,
+                answer.reasoning_ended,
+            )
+            for answer in answers
+        ]
 
 
 def open_local(model: LocalModel, inputs: SystemInputs) -> LocalSystem:

@@ -25,8 +25,13 @@ class Answer:
     """What a system generated for one prompt."""
 
     text: str
+    """Without the reasoning before it."""
     finished: bool
     """False if `max_new_tokens` truncated it."""
+    reasoning: str = ""
+    reasoning_tokens: int = 0
+    """0 for an endpoint, which does not say."""
+    reasoning_ended: bool = True
 
 
 class System(Protocol):

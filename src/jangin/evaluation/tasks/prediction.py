@@ -40,6 +40,12 @@ class Prediction(Record):
     source: str
     page: int
     section: str
+    reasoning: str = ""
+    """What the model wrote before the answer; it is not graded."""
+    reasoning_tokens: int = 0
+    """Of the generated tokens; 0 for an endpoint, which does not say."""
+    reasoning_ended: bool = True
+    """False if the answer ended within the reasoning; the prediction is then empty."""
 
 
 def by_set_and_system(

@@ -16,7 +16,15 @@ import numpy.typing as npt
 from jangin.core.errors import TrainingError
 from jangin.core.records import Message
 from jangin.models.tokens.options import TooLong, TrainOn
-from jangin.models.tokens.rendering import EncodedText, encode_plain, encode_texts, render_texts
+from jangin.models.tokens.rendering import (
+    EncodedText,
+    SpecialTokens,
+    encode_plain,
+    encode_texts,
+    guard_control_tokens,
+    render_texts,
+)
+from jangin.models.tokens.training_text import NO_STOP, training_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,22 @@ def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return render_prompts(tokenizer, [messages])[0]
 
 
-def render_prompts(tokenizer: Any, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """`render_prompt` of many conversations in one tokenizer pass."""
-    texts = render_texts(tokenizer, prompts, ask=True)
+def render_prompts(
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    names: Sequence[str] = (),
+    control_tokens: str | None = None,
+) -> list[list[int]]:
+    """`render_prompt` of many conversations in one tokenizer pass.
+
+    `control_tokens`: `refuse` or `escape` those in the texts; default: the tokenizer's setting.
+
+    Raises:
+        TrainingError: a text contains a control token; `names` are those of the conversations.
+
+    """
+    guarded = guard_control_tokens(tokenizer, prompts, names, control_tokens)
+    texts = render_texts(tokenizer, guarded, ask=True, names=names)
     return [encoded.ids.tolist() for encoded in encode_texts(tokenizer, texts)]
 
 
@@ -80,35 +101,37 @@ def render_rows(
     text. `weights`: a 0 or 1 for each message of a conversation, or None, as in OpenAI's format;
     0 excludes a chosen message.
 
-    A trained turn includes its stop token; tokens after the last trained one are dropped, because
-    no loss depends on them.
+    A trained turn is what inference asks, the answer and its stop token. A conversation is one
+    row where the template renders each prompt of a trained turn as the beginning of the whole;
+    else every trained turn is a row of its own, as in `training_texts`. Tokens after the last
+    trained one are dropped, because no loss depends on them.
 
     Raises:
         TrainingError: names the row that has no trained token, no stop token, control tokens in
-            its text, or a prompt that is not a prefix of the row.
+            its text, or text that the template leaves out.
 
     """
-    control = [token for token in tokenizer.all_special_tokens if token.strip()]
-    chosen = []
-    for index, (messages, name) in enumerate(zip(conversations, names, strict=True)):
-        _refuse_control_tokens(messages, control, name)
-        chosen.append(_chosen(messages, train_on, weights[index] if weights else None, name))
-    texts = render_texts(tokenizer, conversations, ask=False, names=names)
-    spans = _spans(tokenizer, conversations, texts, chosen, names)
+    conversations = guard_control_tokens(tokenizer, conversations, names)
+    chosen = [
+        _chosen(messages, train_on, weights[index] if weights else None, name)
+        for index, (messages, name) in enumerate(zip(conversations, names, strict=True))
+    ]
+    rendered = training_texts(tokenizer, conversations, chosen, names)
     rows, stops = [], dict[int, None]()
-    for name, span, row in zip(names, spans, encode_texts(tokenizer, texts), strict=True):
-        if row.answer_begins(span[-1][0]) is None:
+    texts = [one.text for one in rendered]
+    for one, row in zip(rendered, encode_texts(tokenizer, texts), strict=True):
+        if row.answer_begins(one.spans[-1][0]) is None:
             raise TrainingError(
-                f"{name}: the tokenizer merges the end of the prompt with the start of the "
+                f"{one.name}: the tokenizer merges the end of the prompt with the start of the "
                 "answer, so training and generation would see different tokens. Remove leading "
                 "white space from the answer."
             )
-        trained = _mask(row, span, name)
+        trained = _mask(row, one.spans, one.name)
         stops[int(row.ids[len(trained) - 1])] = None
         if train_on == "everything":
             trained[1:] = True
         rows.append((row.ids[: len(trained)], trained))
-    return _join(rows, tuple(names), tuple(stops))
+    return _join(rows, tuple(one.name for one in rendered), tuple(stops))
 
 
 def render_documents(
@@ -123,13 +146,13 @@ def render_documents(
         TrainingError: a text contains a control token of the model.
 
     """
-    control = [token for token in tokenizer.all_special_tokens if token.strip()]
+    special = SpecialTokens(tokenizer)
     for text, name in zip(texts, names, strict=True):
-        held = next((token for token in control if token in text), None)
-        if held is not None:
+        held = special.spans(text)
+        if held:
             raise TrainingError(
-                f"{name} contains the model's control token {held!r} as text, which would end or "
-                "start a turn. Remove it from the text."
+                f"{name} contains the model's control token {text[slice(*held[0])]!r} as text, "
+                "which would end or start a turn. Remove it from the text."
             )
     if not texts:
         return _join([], (), ())
@@ -231,64 +254,17 @@ def _chosen(
     return chosen
 
 
-def _spans(
-    tokenizer: Any,
-    conversations: Sequence[Sequence[Message]],
-    texts: Sequence[str],
-    chosen: Sequence[Sequence[int]],
-    names: Sequence[str],
-) -> list[list[tuple[int, int]]]:
-    """Character spans of the chosen messages of each conversation."""
-    turns = [(row, turn) for row, some in enumerate(chosen) for turn in some]
-    prompts = [conversations[row][:turn] for row, turn in turns]
-    befores = render_texts(tokenizer, prompts, ask=True, names=[names[row] for row, _ in turns])
-    early = [(row, turn) for row, turn in turns if turn < len(conversations[row]) - 1]
-    shown = [conversations[row][: turn + 1] for row, turn in early]
-    afters = dict(zip(early, render_texts(tokenizer, shown, ask=False), strict=True))
-    spans: list[list[tuple[int, int]]] = [[] for _ in texts]
-    for (row, turn), before in zip(turns, befores, strict=True):
-        text = texts[row]
-        after = afters.get((row, turn), text)
-        if not (text.startswith(before) and text.startswith(after) and len(before) < len(after)):
-            raise TrainingError(
-                f"{names[row]}: the chat template renders turn {turn + 1} differently in a "
-                "prompt than in a complete conversation, so training and generation would differ. "
-                "Use `train_on: completion`, or another chat template."
-            )
-        if not conversations[row][turn].content:
-            raise TrainingError(
-                f"{names[row]} has no trained token: its answer is empty. Write one, or remove the "
-                "row."
-            )
-        spans[row].append((len(before), len(after)))
-    return spans
-
-
-def _mask(row: EncodedText, spans: list[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
+def _mask(row: EncodedText, spans: Sequence[tuple[int, int]], name: str) -> npt.NDArray[np.bool_]:
     """(T,) bool: True from each span's start through its stop token; ends with the last one's."""
     trained = np.zeros(len(row.ids), dtype=np.bool_)
     stop = -1
     for start, end in spans:
         inside, stop = row.trained(start, end)
         if stop < 0:
-            raise TrainingError(
-                f"{name}: the chat template writes no stop token after the assistant's turn, so "
-                "the model would never learn to stop. Choose a template that ends turns with a "
-                "special token such as EOS."
-            )
+            raise TrainingError(f"{name}: {NO_STOP}")
         part = slice(inside.start, inside.stop) if isinstance(inside, range) else inside
         trained[part] = True
     return trained[: stop + 1]
-
-
-def _refuse_control_tokens(messages: Sequence[Message], control: list[str], name: str) -> None:
-    for message in messages:
-        for token in control:
-            if token in message.content:
-                raise TrainingError(
-                    f"{name}: its {message.role} turn contains the model's control token "
-                    f"{token!r} as text, which would end or start a turn. Remove it from the text."
-                )
 
 
 def _join(

@@ -14,12 +14,61 @@ from jinja2 import TemplateError
 from jangin.core.errors import TrainingError
 from jangin.core.records import Message
 from jangin.models.tokens.cached_tokenizer import open_cached_tokenizer
+from jangin.text.reasoning import MARKERS
 
 ROWS_PER_BATCH = 1_000
 """Rows rendered or encoded at a time; more would take memory and save no time."""
 CHARACTERS_PER_BATCH = 1_000_000
 FEW = 32
 """For at most this many texts the word cache is not worth inspecting the tokenizer."""
+CONTROL_TOKENS = "control_tokens"
+"""Setting of a tokenizer, in its tokenizer_config.json: `refuse`, the default, or `escape`."""
+ESCAPE = "\ufdd0"
+"""Noncharacter inside a control token that is ordinary text; texts are encoded in parts there."""
+
+
+def guard_control_tokens(
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    names: Sequence[str] = (),
+    control_tokens: str | None = None,
+) -> Sequence[Sequence[Message]]:
+    """The conversations without control tokens that would be read as such.
+
+    `control_tokens`: `refuse` or `escape`; default: the tokenizer's setting. An assistant's turn
+    may contain the tokens around reasoning.
+
+    Raises:
+        TrainingError: a text contains a control token, and they are refused; names the row.
+
+    """
+    special = SpecialTokens(tokenizer)
+    escape = (control_tokens or tokenizer.init_kwargs.get(CONTROL_TOKENS)) == "escape"
+    guarded = list(conversations)
+    for index, messages in enumerate(conversations):
+        cuts = [(message, special.control_spans(message)) for message in messages]
+        held = next(((message, spans[0]) for message, spans in cuts if spans), None)
+        if held is None:
+            continue
+        message, (start, end) = held
+        if not escape:
+            raise TrainingError(
+                f"{names[index] if names else 'a conversation'}: its {message.role} turn contains "
+                f"the model's control token {message.content[start:end]!r} as text, which would "
+                "end or start a turn. Remove it from the text, or set `control_tokens: escape` "
+                "for a pretrained base."
+            )
+        guarded[index] = [_escaped(message, spans) for message, spans in cuts]
+    return guarded
+
+
+def _escaped(message: Message, spans: Sequence[tuple[int, int]]) -> Message:
+    """The message with a noncharacter after the first character of each control token."""
+    if not spans:
+        return message
+    starts = [0, *(start + 1 for start, _ in spans), len(message.content)]
+    text = ESCAPE.join(message.content[start:end] for start, end in pairwise(starts))
+    return message.model_copy(update={"content": text})
 
 
 def render_texts(
@@ -38,7 +87,7 @@ def render_texts(
     if not tokenizer.chat_template:
         raise TrainingError(
             "this model's tokenizer has no chat template, so conversations cannot be rendered. "
-            "Choose a model that has one, or add a chat_template.jinja to its folder."
+            "Set `chat_template` for the base, or choose a model that has one."
         )
     texts: list[str] = []
     for start in range(0, len(conversations), ROWS_PER_BATCH):
@@ -95,7 +144,7 @@ class EncodedText:
         self._spans = special.spans(text)
         self._positions = positions
         self._exact = len(self._spans) == len(self._positions)
-        self._encoding: Any = None
+        self._encoding: list[tuple[int, int]] | None = None
 
     def answer_begins(self, character: int) -> int | None:
         """Index of the token that starts at this character.
@@ -139,8 +188,8 @@ class EncodedText:
     def _offsets(self) -> list[tuple[int, int]]:
         """(start, end) of every token in characters; (0, 0) for an added BOS."""
         if self._encoding is None:
-            self._encoding = self._special.backend.encode(self.text, add_special_tokens=False)
-        return [(0, 0)] * self._added + list(self._encoding.offsets)
+            self._encoding = self._special.offsets(self.text)
+        return [(0, 0)] * self._added + self._encoding
 
 
 class SpecialTokens:
@@ -157,14 +206,35 @@ class SpecialTokens:
         contents = sorted((token.content for token in added.values()), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, contents)) or "(?!)")
         self._tails: dict[str, list[int]] = {}
+        self._reasoning = frozenset(contents) & frozenset(MARKERS)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """(start, end) of every special token in a text."""
         return [match.span() for match in self._pattern.finditer(text)]
 
+    def control_spans(self, message: Message) -> list[tuple[int, int]]:
+        """(start, end) of the special tokens in a message that do not belong there."""
+        spans = self.spans(message.content)
+        if spans and self._reasoning and message.role == "assistant":
+            text = message.content
+            return [(a, b) for a, b in spans if text[a:b] not in self._reasoning]
+        return spans
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, nothing added."""
-        return list(self.backend.encode(text, add_special_tokens=False).ids)
+        return [token for part in text.split(ESCAPE) for token in self._encode(part).ids]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) of every token of a text in characters."""
+        offsets: list[tuple[int, int]] = []
+        begin = 0
+        for part in text.split(ESCAPE):
+            offsets += [(begin + start, begin + end) for start, end in self._encode(part).offsets]
+            begin += len(part) + len(ESCAPE)
+        return offsets
+
+    def _encode(self, part: str) -> Any:
+        return self.backend.encode(part, add_special_tokens=False)
 
     def encode_tail(self, text: str) -> list[int]:
         """The same, cached: every row has the same turn headers."""
@@ -221,14 +291,20 @@ def encode_plain(
     backend.no_truncation()
     backend.no_padding()
     words = open_cached_tokenizer(tokenizer) if len(texts) > FEW else None
-    for part in _parts(texts):
+    for batch in _parts(texts):
+        pieces = [text.split(ESCAPE) for text in batch]
+        part = [piece for text in pieces for piece in text]
         if words is not None and words.saves_time:
-            yield words.encode(part)
-            continue
-        encodings = backend.encode_batch_fast(part, add_special_tokens=False)
-        encoded = [encoding.ids for encoding in encodings]
-        bounds = np.concatenate([[0], np.cumsum([len(ids) for ids in encoded])]).astype(np.int64)
-        yield np.fromiter(chain.from_iterable(encoded), np.int64, bounds[-1]), bounds
+            flat, bounds = words.encode(part)
+        else:
+            encodings = backend.encode_batch_fast(part, add_special_tokens=False)
+            encoded = [encoding.ids for encoding in encodings]
+            lengths = np.cumsum([len(ids) for ids in encoded])
+            bounds = np.concatenate([[0], lengths]).astype(np.int64)
+            flat = np.fromiter(chain.from_iterable(encoded), np.int64, bounds[-1])
+        if len(part) > len(batch):
+            bounds = bounds[np.concatenate([[0], np.cumsum([len(text) for text in pieces])])]
+        yield flat, bounds
 
 
 def _parts(texts: Sequence[str]) -> Iterator[list[str]]:

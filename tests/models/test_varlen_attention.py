@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from jangin.models.varlen_attention import Segments, _varlen
+from jangin.models.tokens.segments import Segments
+from jangin.models.varlen_attention import _varlen
 
 META = torch.device("meta")
 TOKENS, HEADS, KEY_HEADS, SIZE = 12, 4, 2, 16

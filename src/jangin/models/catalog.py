@@ -160,9 +160,10 @@ def write_base(
     from jangin.models.starter import make_starter
 
     if isinstance(base, Hub):
-        return write_hub_reference(target, base, project_folder)
+        return write_hub_reference(target, base.id, base.revision, base, project_folder)
     if isinstance(base, Local):
-        return write_local_reference(target, base, project_folder, location)
+        model = (project_folder / base.path).resolve()
+        return write_local_reference(target, model, location, base, project_folder)
     if not texts:
         raise StageError(
             "a starter model trains its tokenizer on the project's text, and there is none. "

@@ -2,17 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.digest import digest_file, digest_tree, files_of
 from jangin.core.errors import ConfigError
 from jangin.models.loading import REFERENCE, REMOTE_CODE, loading_error
-from jangin.models.tokens.pinned_template import pin_chat_template
+from jangin.models.tokens.pinned_template import TemplateSettings, pin_chat_template
 
-if TYPE_CHECKING:
-    from jangin.models.catalog import Hub, Local, Pretrained
+
+class BaseSettings(TemplateSettings, Protocol):
+    """The settings of a pretrained base."""
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """Whether Python code of the model may run."""
+        ...
 
 
 def pinned_commit(model_id: str, revision: str) -> str:
@@ -28,7 +34,9 @@ def pinned_commit(model_id: str, revision: str) -> str:
     return Path(path).parent.name if isinstance(path, str) else revision
 
 
-def write_hub_reference(folder: Path, base: "Hub", project_folder: Path) -> dict[str, Any]:
+def write_hub_reference(
+    folder: Path, model_id: str, revision: str, base: BaseSettings, project_folder: Path
+) -> dict[str, Any]:
     """Write config, tokenizer and the pinned commit of a hub model to `folder`.
 
     The settings of `base` are written into the chat template; its path is relative to
@@ -40,19 +48,18 @@ def write_hub_reference(folder: Path, base: "Hub", project_folder: Path) -> dict
             `pin_chat_template` refuses its template.
 
     """
-    notes = _save(folder, base.id, base.revision, base, project_folder)
-    commit = pinned_commit(base.id, base.revision)
-    return _refer(folder, base, {"type": "hub", "id": base.id, "revision": commit}) | notes
+    notes = _save(folder, model_id, revision, base, project_folder)
+    commit = pinned_commit(model_id, revision)
+    return _refer(folder, base, {"type": "hub", "id": model_id, "revision": commit}) | notes
 
 
 def write_local_reference(
-    folder: Path, base: "Local", project_folder: Path, location: Path
+    folder: Path, model: Path, location: Path, base: BaseSettings, project_folder: Path
 ) -> dict[str, Any]:
     """Write config, tokenizer and content digest of a local model; its path goes to `location`.
 
     Returns and raises like `write_hub_reference`; the revision is the content digest.
     """
-    model = (project_folder / base.path).resolve()
     notes = _save(folder, str(model), None, base, project_folder)
     files = {name: digest_file(path) for name, path in files_of(model).items()}
     location.write_text(json.dumps({"path": str(model)}))
@@ -61,7 +68,7 @@ def write_local_reference(
 
 
 def _save(
-    folder: Path, model: str, revision: str | None, base: "Pretrained", project_folder: Path
+    folder: Path, model: str, revision: str | None, base: BaseSettings, project_folder: Path
 ) -> dict[str, Any]:
     """Write config and tokenizer; returns what to say about the chat template."""
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": base.trust_remote_code}
@@ -80,7 +87,7 @@ def _save(
     return notes
 
 
-def _refer(folder: Path, base: "Pretrained", reference: dict[str, Any]) -> dict[str, Any]:
+def _refer(folder: Path, base: BaseSettings, reference: dict[str, Any]) -> dict[str, Any]:
     if base.trust_remote_code:
         reference |= {REMOTE_CODE: True}
     (folder / REFERENCE).write_text(json.dumps(reference, indent=2, sort_keys=True))

@@ -28,7 +28,8 @@ from jangin.models.tokens.packing import (
     shuffled,
     split_by_budget,
 )
-from jangin.models.varlen_attention import NAME, Segments
+from jangin.models.tokens.segments import Segments
+from jangin.models.varlen_attention import NAME
 from jangin.training.kernels.cross_entropy import linear_cross_entropy
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 

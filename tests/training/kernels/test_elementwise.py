@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import log_softmax, silu
 
 from jangin.models.device import has_bf16_tiles
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import elementwise
 from jangin.training.kernels.cpu_attention import Layout, Rotation, attend, needed_queries
 from jangin.training.kernels.cross_entropy import linear_cross_entropy

@@ -9,7 +9,8 @@ from jangin.core.errors import TrainingError
 from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
 from jangin.models.loading import base_model, known_warnings_ignored
 from jangin.models.tokens.packing import packed_batch
-from jangin.models.varlen_attention import NAME, Segments
+from jangin.models.tokens.segments import Segments
+from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import matmul
 from jangin.training.kernels.llama import CastCache, linears, llama_hidden
 from jangin.training.kernels.sdpa_attention import Rotary, attend

@@ -14,7 +14,7 @@ import torch
 
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.options import Order
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 
 Batcher = Callable[[RenderedRows, Sequence[int], torch.device], "Batch"]
 

@@ -19,7 +19,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.records import PreferencePair
 from jangin.models.tokens.chat_template import RenderedRows, render_rows
 from jangin.models.tokens.packing import Batch, padded_batch
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)

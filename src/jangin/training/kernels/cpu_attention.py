@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from jangin.models.device import uses_bf16_tiles
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 from jangin.training.kernels.elementwise import as_numpy, as_uint16, parallel_for, supports
 
 _GRAIN = 32

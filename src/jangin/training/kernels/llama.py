@@ -22,7 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
 from jangin.training.kernels.elementwise import add_norm, rms_norm, swiglu
 from jangin.training.kernels.lora import AdapterWeights, StackedLora

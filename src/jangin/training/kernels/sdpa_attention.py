@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from jangin.models.kernel_sizes import ATTENTION_BLOCK, ATTENTION_GRAIN, KEPT_KEYS
-from jangin.models.varlen_attention import Segments
+from jangin.models.tokens.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,74 @@
+"""`Segments`: which tokens of a packed row belong together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Second endings of the segments, placed after all of them in the same order.
+
+    A branch attends to the first tokens of its segment (its stem) and to itself.
+    """
+
+    lengths: tuple[int, ...]
+    """One per segment; 0 for none."""
+    stems: tuple[int, ...]
+    bounds: torch.Tensor
+    """Cumulative lengths from 0, int32, on the device of the row."""
+    key_indices: torch.Tensor
+    """int64 indices in the row of the keys of each branch: its stem, then itself."""
+    key_bounds: torch.Tensor
+    """Cumulative numbers of keys from 0, int32, on the device of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Lengths of a packed row's segments; travels to every layer through `forward`'s kwargs."""
+
+    lengths: tuple[int, ...]
+    bounds: torch.Tensor
+    """Cumulative lengths from 0, int32, on the device of the row: what varlen kernels take."""
+    branches: Branches | None = None
+
+    @classmethod
+    def of(cls, lengths: tuple[int, ...], device: torch.device) -> "Segments":
+        """Segments of these lengths, in order, for a row on this device."""
+        return cls(lengths, _bounds(lengths, device))
+
+    @classmethod
+    def forked(
+        cls,
+        lengths: tuple[int, ...],
+        stems: tuple[int, ...],
+        branches: tuple[int, ...],
+        device: torch.device,
+    ) -> "Segments":
+        """Segments of which each has a second ending after its first `stems` tokens."""
+        starts = np.cumsum((0, *lengths, *branches))
+        key_indices = [
+            np.arange(first, first + length)
+            for index, pair in enumerate(zip(stems, branches, strict=True))
+            for first, length in zip(
+                (starts[index], starts[len(lengths) + index]), pair, strict=True
+            )
+        ]
+        keys = tuple(stem + length for stem, length in zip(stems, branches, strict=True))
+        return cls(
+            lengths,
+            _bounds(lengths, device),
+            Branches(
+                branches,
+                stems,
+                _bounds(branches, device),
+                torch.from_numpy(np.concatenate(key_indices)).to(device),
+                _bounds(keys, device),
+            ),
+        )
+
+
+def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    ends = torch.tensor((0, *lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    return ends.to(device)

@@ -2,14 +2,15 @@
 
     python bench/train PATH_TO_KORQUAD_JSON [--only sft,lora,dpo,prepare,generate]
                        [--peers trl,llamafactory,swift] [--rounds 3] [--quick]
+                       [--model FOLDER] [--precision fp32|bf16|both]
 
-Every engine gets the same rows, tokenizer, random starting weights (8.9M parameters), learning
-rate and AdamW, one thread, and a process of its own; peers live in bench/.venvs. All rows make up
-one optimizer step, so that batches, packing and order change nothing: the loss of the first step
-and the validation loss after the last one have to agree to 0.001, and both are printed. Figures
-are per CPU-second of the training call; imports, loading and tokenizing are not in it (for DPO the
-reference is). An engine whose losses are not those of TRL's first setting is out of the race, and
-the exit code is 1.
+Every engine gets the same rows, tokenizer, starting weights (random, 8.9M parameters, or those of
+a pretrained model in FOLDER, whose tokenizer needs a chat template), learning rate and AdamW, one
+thread, and a process of its own; peers live in bench/.venvs. All rows make up one optimizer step,
+so that batches, packing and order change nothing: the loss of the first step and the validation
+loss after the last one have to agree to 0.001, and both are printed. Figures are per CPU-second of
+the training call; imports, loading and tokenizing are not in it (for DPO the reference is). An
+engine whose losses are not those of TRL's first setting is out of the race, and the exit code is 1.
 """
 
 import argparse
@@ -27,11 +28,14 @@ from race import QUIET, Entry, race
 from rich.console import Console
 from rich.table import Table
 
+from jangin.models.device import native_precision
+
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "out" / "train"
 AGREE = 1e-3
 NEW_TOKENS = 128
 RATES = {"sft": 1e-3, "lora": 1e-3, "dpo": 1e-4}
+PRETRAINED_RATES = {"sft": 2e-5, "lora": 2e-4, "dpo": 1e-6}
 UNITS = {
     "sft": "tokens",
     "lora": "tokens",
@@ -44,6 +48,7 @@ console = Console(width=150, highlight=False)
 
 def make_material(arguments: argparse.Namespace) -> dict[str, Any]:
     words = [arguments.korquad, OUT, str(arguments.rows), str(arguments.pairs)]
+    words += [arguments.model] if arguments.model else []
     command = [sys.executable, HERE / "material.py", *words]
     env = os.environ | QUIET
     made = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
@@ -62,8 +67,10 @@ def run_task(task: str, arguments: argparse.Namespace, facts: dict[str, Any]) ->
     allowed = {"ours", "transformers", *arguments.peers}
     chosen = [each for each in getattr(contestants, task)() if each.engine in allowed]
     chosen = [each for each in chosen if each.quick or not arguments.quick]
+    chosen = [each for each in chosen if each.runs_in(arguments.precision)]
     job: dict[str, Any] = {"task": task, "folder": str(OUT), "epochs": arguments.epochs}
-    job |= {"learning_rate": RATES.get(task), "lora": task == "lora"}
+    rates = PRETRAINED_RATES if arguments.model else RATES
+    job |= {"learning_rate": rates.get(task), "lora": task == "lora"}
     job |= {"new_tokens": NEW_TOKENS}
     units = {
         "sft": facts["tokens"] * arguments.epochs,
@@ -193,6 +200,13 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=48, help="training rows, one step of them all")
     parser.add_argument("--pairs", type=int, default=32, help="preference pairs")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model to train")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "both"),
+        default="both" if native_precision() == "bf16" else "fp32",
+        help="of every engine; default: fp32 on a CPU without bf16 arithmetic, else both",
+    )
     arguments = parser.parse_args()
     tasks = arguments.only.split(",")
     arguments.peers = [peer for peer in arguments.peers.split(",") if peer]

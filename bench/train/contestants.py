@@ -8,11 +8,11 @@ PRECISIONS = ("fp32", "bf16")
 LARGE = 8192
 """Tokens computed at once; the engine's own default is `tokens_per_batch` of its settings."""
 QUICK = {
-    "trl packed 512 bf16",
-    "trl precomputed reference bf16",
+    "trl packed 512",
+    "trl precomputed reference",
     "trl tokenized, masked, packed",
-    "llamafactory packed bf16",
-    "swift grouped bf16",
+    "llamafactory packed",
+    "swift grouped",
     "transformers generate, batches of 8",
     "transformers generate, batches of 32",
     "transformers generate, batches of 32, sorted by hand",
@@ -42,7 +42,14 @@ class Contestant:
     def quick(self) -> bool:
         """Whether a quick run has it."""
         own = self.engine == "ours" and "tokens_per_batch" not in self.job
-        return own or self.default or self.name in QUICK
+        name = self.name.removesuffix(" bf16").removesuffix(" fp32")
+        return own or self.default or name in QUICK
+
+    def runs_in(self, precision: str) -> bool:
+        """Whether a run of this precision, `fp32`, `bf16` or `both`, has it."""
+        return precision == "both" or self.job.get("bf16", precision == "bf16") == (
+            precision == "bf16"
+        )
 
 
 def trained(engine: str, layout: str, *, bf16: bool, ckpt: bool, **more: Any) -> Contestant:
@@ -51,8 +58,8 @@ def trained(engine: str, layout: str, *, bf16: bool, ckpt: bool, **more: Any) ->
     words += ["compact head (patched)" if more.get("compact") else ""]
     words += ["bf16" if bf16 else "fp32", "checkpointing" if ckpt else ""]
     job = {"layout": layout, "bf16": bf16, "checkpointing": ckpt, **more}
-    default = layout == "padded" and bf16 and ckpt
-    words += ["= its defaults" if default else ""]
+    default = layout == "padded" and ckpt and not more
+    words += [("= its defaults" if bf16 else "= its defaults in fp32") if default else ""]
     return Contestant(engine, " ".join(filter(None, words)), f"{engine}_peer.py", job, default)
 
 
@@ -86,7 +93,7 @@ def lora() -> list[Contestant]:
     both = (False, True)
     return [
         *ours(),
-        trained("trl", "padded", bf16=True, ckpt=True),
+        *(trained("trl", "padded", bf16=bf16, ckpt=True) for bf16 in both),
         *(
             trained("trl", layout, bf16=bf16, ckpt=False)
             for layout in ("padded", "packed", "grouped")
@@ -101,13 +108,13 @@ def _other_peers() -> list[Contestant]:
     """Their defaults, and what could be faster. ms-swift packs with FlashAttention only."""
     both = (False, True)
     return [
-        trained("llamafactory", "padded", bf16=True, ckpt=True),
+        *(trained("llamafactory", "padded", bf16=bf16, ckpt=True) for bf16 in both),
         *(
             trained("llamafactory", layout, bf16=bf16, ckpt=False)
             for layout in ("padded", "packed")
             for bf16 in both
         ),
-        trained("swift", "padded", bf16=True, ckpt=True),
+        *(trained("swift", "padded", bf16=bf16, ckpt=True) for bf16 in both),
         *(
             trained("swift", layout, bf16=bf16, ckpt=False)
             for layout in ("padded", "grouped")
@@ -119,11 +126,11 @@ def _other_peers() -> list[Contestant]:
 def dpo() -> list[Contestant]:
     found = ours()
     for precompute in (False, True):
-        for bf16, ckpt in ((True, True), (True, False), (False, False)):
+        for bf16, ckpt in ((True, True), (False, True), (True, False), (False, False)):
             words = ["precomputed reference" if precompute else "reference model"]
             words += ["bf16" if bf16 else "fp32", "checkpointing" if ckpt else ""]
             default = ckpt and not precompute
-            words += ["= its defaults" if default else ""]
+            words += [("= its defaults" if bf16 else "= its defaults in fp32") if default else ""]
             job = {"precompute": precompute, "bf16": bf16, "checkpointing": ckpt}
             name = " ".join(filter(None, words))
             found.append(Contestant("trl", name, "trl_peer.py", job, default))

@@ -1,15 +1,17 @@
 """What every engine is given: the same rows, tokenizer, starting weights and starting adapter.
 
-    python material.py KORQUAD.json FOLDER TRAIN_ROWS PAIRS
+    python material.py KORQUAD.json FOLDER TRAIN_ROWS PAIRS [MODEL]
 
-FOLDER then holds model/ (a random Llama of 8.9M parameters with a BPE tokenizer of the file's own
-text), adapter/ (a random LoRA of rank 16), writer/ (another random model, to generate with), and
-sft.json, validation.json, prepare.json, pairs.json, prompts.json: rows of chat turns.
+FOLDER then holds model/ (MODEL, a folder of a pretrained model with a chat template; without it, a
+random Llama of 8.9M parameters with a BPE tokenizer of the file's own text), adapter/ (a random
+LoRA of rank 16), writer/ (the model to generate with: MODEL, or another random one), and sft.json,
+validation.json, prepare.json, pairs.json, prompts.json: rows of chat turns.
 """
 
 import json
 import random
 import re
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -74,23 +76,20 @@ def make_prompts(rows: list[Turns]) -> list[Turns]:
     return prompts
 
 
-def make(path: Path, folder: Path, train_rows: int, pairs: int) -> dict[str, Any]:
+def make(
+    path: Path, folder: Path, train_rows: int, pairs: int, pretrained: Path | None
+) -> dict[str, Any]:
     import torch
     from peft import LoraConfig, get_peft_model
-
-    from jangin.models.starter import make_starter
-
-    rows, texts = read_rows(path)
-    made = make_starter(
-        folder / "model",
-        texts,
-        size="8M",
-        vocabulary_size=VOCABULARY,
-        context_length=CONTEXT,
-        seed=SEED,
-    )
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    rows, texts = read_rows(path)
+    if pretrained is None:
+        make_models(folder, texts)
+    else:
+        for name in ("model", "writer"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            shutil.copytree(pretrained, folder / name)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     lengths = [len(tokenizer.apply_chat_template(row, return_dict=False)) for row in rows]
     rows = [row for row, length in zip(rows, lengths, strict=True) if length <= LONGEST_ROW]
@@ -106,11 +105,26 @@ def make(path: Path, folder: Path, train_rows: int, pairs: int) -> dict[str, Any
     torch.manual_seed(SEED)
     model = AutoModelForCausalLM.from_pretrained(folder / "model")
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    parameters = model.num_parameters()
     get_peft_model(model, lora).save_pretrained(folder / "adapter")
-    make_writer(folder)
-    facts = made | describe(tokenizer, rows[:train_rows])
+    facts = {"parameters": parameters} | describe(tokenizer, rows[:train_rows])
     (folder / "facts.json").write_text(json.dumps(facts))
     return facts
+
+
+def make_models(folder: Path, texts: list[str]) -> None:
+    """A random model to train, and one to generate with."""
+    from jangin.models.starter import make_starter
+
+    make_starter(
+        folder / "model",
+        texts,
+        size="8M",
+        vocabulary_size=VOCABULARY,
+        context_length=CONTEXT,
+        seed=SEED,
+    )
+    make_writer(folder)
 
 
 def make_writer(folder: Path) -> None:
@@ -153,6 +167,7 @@ def describe(tokenizer: Any, rows: list[Turns]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    source, target, train_rows, pairs = sys.argv[1:]
-    facts = make(Path(source), Path(target), int(train_rows), int(pairs))
+    source, target, train_rows, pairs, *pretrained = sys.argv[1:]
+    chosen = Path(pretrained[0]) if pretrained else None
+    facts = make(Path(source), Path(target), int(train_rows), int(pairs), chosen)
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -138,6 +138,30 @@ def test_the_evidence_does_not_depend_on_how_many_paraphrases_are_trained_on(fam
     assert max(per_family.values()) <= few
 
 
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
+def test_fewer_training_questions_are_a_subset_of_more_and_test_questions_stay(one, other, seed):
+    examples = [row for number in range(30) for row in family(number, paraphrases=2)]
+    common = {"test": 0.3, "validation": 0.1, "unseen_sections": 0, "seed": seed}
+    few, many = sorted((one, other))
+    by_side = []
+    for count in (few, many, None):
+        result = split_examples(examples, [], SplitConfig(training_questions=count, **common))
+        assert result.summary["unused"] == len(examples) - len(result.rows)
+        sides = defaultdict(set)
+        for row in result.rows:
+            sides[row.split].add(row.example.id)
+        trained = {row.example.family for row in result.rows if row.split == "train"}
+        by_side.append((sides, trained))
+    (least, few_families), (more, more_families), (full, all_families) = by_side
+    assert least["train"] <= more["train"] <= full["train"]
+    assert few_families <= more_families <= all_families
+    assert len(few_families) == min(few, len(all_families))
+    assert least["test"] == more["test"] == full["test"]
+    assert least["validation"] == full["validation"]
+
+
 def test_new_sections_leave_the_others_where_they_are():
     before = splits(corpus(sections=40), unseen_sections=0.3, validation=0.2)
     after = splits(corpus(sections=80), unseen_sections=0.3, validation=0.2)

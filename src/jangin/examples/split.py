@@ -12,11 +12,11 @@ near copy can merge two components.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Self, get_args
 
 from pydantic import Field, model_validator
 
-from jangin.core.config import StageConfig
+from jangin.core.config import Added, StageConfig
 from jangin.core.errors import SettingsError
 from jangin.core.records import Chunk, Example, Split, SplitExample
 from jangin.core.stage import Stage, StageContext
@@ -40,6 +40,10 @@ class SplitConfig(StageConfig):
     """Number of paraphrases of each training question that are kept for testing."""
     training_paraphrases: int = Field(default=100, ge=0)
     """Maximum number of the other paraphrases of a question to train on; 0 for none."""
+    training_questions: Added[Annotated[int, Field(ge=1)] | None] = None
+    """Maximum number of questions to train on, with their paraphrases; default: all. Fewer are a
+    subset of more, and the test sets of rows without sections stay the same: for a learning curve
+    over variants."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 
@@ -70,9 +74,13 @@ def split_examples(
 
     unique = list({example.id: example for example in examples}.values())
     components = join_components(unique, chunks, config.seed)
+    sides = _sides(components, config, len(unique))
+    trained = _trained_families(components, sides, config)
     split_of: dict[str, Split] = {}
-    for component, side in zip(components, _sides(components, config, len(unique)), strict=True):
+    for component, side in zip(components, sides, strict=True):
         for family in component.families:
+            if side == "train" and trained is not None and family[0].family not in trained:
+                continue
             split_of.update((e.id, side) for e in family if e.kind != "paraphrase")
             if side == "train":
                 split_of.update(_paraphrase_splits(family, component.copied, config))
@@ -82,6 +90,24 @@ def split_examples(
         if example.id in split_of
     ]
     return SplitResult(rows, _summary(rows, components, len(examples), len(unique)))
+
+
+def _trained_families(
+    components: list["Component"], sides: list[Split], config: SplitConfig
+) -> set[str] | None:
+    """Families of the training questions that `training_questions` draws; None for all."""
+    from jangin.core.digest import seeded_rank
+
+    if config.training_questions is None:
+        return None
+    families = [
+        family[0].family
+        for component, side in zip(components, sides, strict=True)
+        if side == "train"
+        for family in component.families
+    ]
+    families.sort(key=lambda family: seeded_rank(config.seed, "questions", family))
+    return set(families[: config.training_questions])
 
 
 def _paraphrase_splits(

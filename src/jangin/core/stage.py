@@ -15,6 +15,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.prompts import Prompts
 from jangin.core.store import JOURNAL, RUNTIME, Artifact
+from jangin.core.tuning import Tune, no_tuning
 
 C = TypeVar("C", bound=StageConfig)
 R = TypeVar("R", bound=BaseModel)
@@ -80,6 +81,8 @@ class Services:
     """Opens a text encoder."""
     locate: Callable[[str, tuple[str, ...]], str] = lambda stage, keys: ".".join((stage, *keys))
     """(stage, keys inside its settings) -> where the project file sets it: `FILE:LINE: KEY`."""
+    tune: Tune = no_tuning
+    """Trains a base model for a few steps."""
 
 
 @dataclass(slots=True)

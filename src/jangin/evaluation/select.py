@@ -1,22 +1,26 @@
-"""Stage `select`: choose a base model by likelihood on the project's own questions.
+"""Stage `select`: choose a base model by what it learns from the project's own rows.
 
-Every candidate reads the same probe questions with their gold answers and answers them greedily.
-They are ranked by likelihood per character of the gold answer, which does not depend on the
-tokenizer and separates models that answer nothing right yet. A candidate that a paired permutation
-test does not separate from the best ties with it.
+Every candidate is tuned for a few steps on the same training rows and then reads held-out questions
+with their gold answers. Candidates are ranked by likelihood per character of the answers, which
+does not depend on the tokenizer and separates models that answer nothing right yet. Before tuning,
+that figure would show which model has seen the chat template, not which one knows the language.
+Without tuning (`steps: 0`), they are ranked by the likelihood of plain text: windows of the
+documents, or of the examples where there are none. A candidate that a paired permutation test does
+not separate from the best ties with it.
 
-The probe is made of training and validation questions, never of what is held out for evaluation:
-a model chosen on the test set has seen the test set.
+Rows are training and validation rows, never those that are held out for evaluation: a model chosen
+on the test set has seen the test set.
 
 The artifact holds the table `candidates` and the chosen base, as `catalog` writes it.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -25,9 +29,16 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import Document, Example, Message, Record, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.tuning import ShortTuning
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
-from jangin.metrics.statistics import bootstrap_mean, permutation_p, wilson_interval
+from jangin.metrics.scores.character_f1 import character_f1
+from jangin.metrics.statistics import (
+    bootstrap_mean,
+    permutation_p,
+    wilson_interval,
+)
 from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, write_base
+from jangin.models.device import native_precision
 from jangin.models.memory import Training, predict
 from jangin.models.model_card import license_of
 from jangin.models.shape import ModelShape, context_length
@@ -37,21 +48,40 @@ TIED = 0.05
 """p value from which a candidate ties with the best."""
 FERTILITY_CHARACTERS = 200_000
 """Characters of the project's text on which tokenizers are measured."""
+WINDOW_CHARACTERS = 400
+"""Length of a window of plain text."""
+CONTEXT_CHARACTERS = 50
+"""Characters at the start of a window that are read and not scored: some tokenizers begin a text
+with a token of their own, and others leave the first word without anything to predict it from."""
+FULL_BELOW = 50_000_000
+"""Parameters below which candidates are tuned in full; larger ones get an adapter."""
+
+Criterion = Literal["answers", "text"]
 
 
 class SelectConfig(StageConfig):
-    """The candidates and the probe questions."""
+    """The candidates, and how they are tried."""
 
     candidates: tuple[Base, ...] = Field(min_length=2)
     """`starter`, `hub` or `local`, as under catalog."""
+    steps: int = Field(default=30, ge=0)
+    """Optimizer steps for which each candidate is tuned before it is judged by held-out answers.
+    0 tunes none and judges by the likelihood of plain text, which takes far less time."""
+    examples_per_step: int = Field(default=8, ge=1)
+    """Training rows per step."""
     limit: int = Field(default=200, ge=1)
-    """Maximum number of probe questions."""
+    """Maximum number of held-out questions; they are at most half of all questions."""
+    answers: int = Field(default=40, ge=1)
+    """Maximum number of held-out questions that each tuned candidate answers. These answers are
+    shown and do not decide."""
+    windows: int = Field(default=100, ge=1)
+    """Maximum number of windows of plain text, of 400 characters each."""
     task: AnyTask = DEFAULT_TASK
     """Kind of answer, and how it is graded."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Maximum length of an answer, in tokens of each model."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the probe questions and the bootstrap."""
+    """Seed of the rows, the windows, the tuning and the bootstrap."""
     batch_size: Runtime[int] = Field(default=16, ge=1)
     """Number of questions answered in one batch."""
 
@@ -70,16 +100,30 @@ class Candidate(Record):
     """True if not significantly different from the best."""
     p_value: float | None = None
     """Paired permutation test of the likelihoods against the best, two-sided; None for itself."""
+    criterion: Criterion = "answers"
+    """What the ranking rests on: held-out `answers` after tuning, or plain `text`."""
     n: int
+    """Number of answers, or of windows of text, that the ranking rests on."""
     nats_per_character: float
-    """Mean negative log-likelihood of the gold answer with its stop token; lower is better."""
+    """Mean negative log-likelihood by the criterion; lower is better. Answers count without their
+    stop token."""
     nats_low: float
     """95 % bootstrap interval over families."""
     nats_high: float
-    right: float
-    """Share of right answers, with Wilson's 95 % interval."""
-    right_low: float
-    right_high: float
+    text_nats_per_character: float = 0.0
+    """Of the windows of plain text, before tuning."""
+    text_bits_per_character: float = 0.0
+    """The same in bits."""
+    method: str = ""
+    """How it was tuned: `full`, `lora`, or empty."""
+    answered: int = 0
+    """Number of held-out questions that it answered after tuning."""
+    right: float | None
+    """Share of right answers, with Wilson's 95 % interval; None without tuning."""
+    right_low: float | None
+    right_high: float | None
+    character_f1: float | None = None
+    """Mean of these answers, 0 to 1."""
     tokens_per_character: float
     """Of the project's own text; fewer is faster and cheaper."""
     parameters: int
@@ -96,7 +140,7 @@ class Probed(Record):
 
     candidate: Candidate
     nats: tuple[float, ...]
-    """Per character, question by question."""
+    """Per character, one figure for each answer or window."""
     seconds: float
     """Of answering all questions."""
     new_tokens: int
@@ -104,13 +148,25 @@ class Probed(Record):
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    examples: Sequence[Example]
+    train: Sequence[Example]
+    """Rows to tune on."""
+    held_out: Sequence[Example]
+    """Rows to judge by, of other families; empty where plain text decides."""
+    windows: Sequence[str]
     text: str
+    """The project's text, for the tokenizers."""
+
+    @property
+    def families(self) -> list[str]:
+        """The family of each figure of the criterion; windows count as independent."""
+        if self.held_out:
+            return [example.family for example in self.held_out]
+        return [str(index) for index in range(len(self.windows))]
 
 
 def select(context: StageContext[SelectConfig]) -> None:
-    """Probe every candidate, rank them, and leave the best one as the base."""
-    config, notify = context.config, context.services.progress.message
+    """Try every candidate, rank them, and leave the best one as the base."""
+    config = context.config
     probe = _probe(context)
     done = {row.candidate.name: row for row in context.done(JOURNAL, Probed)}
     for index, base in enumerate(context.track(config.candidates, "try base models")):
@@ -121,16 +177,12 @@ def select(context: StageContext[SelectConfig]) -> None:
         context.note(JOURNAL, [row])
         done[row.candidate.name] = row
     probed = [done[name_of(base)] for base in config.candidates]
-    families = [example.family for example in probe.examples]
-    ranked = rank([p.candidate for p in probed], [p.nats for p in probed], families, config.seed)
+    ranked = rank(
+        [p.candidate for p in probed], [p.nats for p in probed], probe.families, config.seed
+    )
     best = next(row for row in ranked if row.chosen)
     tied = [row.name for row in ranked if row.tied and not row.chosen]
-    if tied:
-        notify(
-            f"select: {best.name} has the best likelihood, but {', '.join(tied)} is not "
-            f"significantly different from it on {best.n} questions "
-            f"(paired permutation test, p >= {TIED}): a tie."
-        )
+    context.services.progress.message(describe_choice(ranked, config.steps))
     _keep(context, [name_of(base) for base in config.candidates].index(best.name))
     context.write("candidates", Candidate, ranked)
     _note_speed(context, probed)
@@ -138,9 +190,47 @@ def select(context: StageContext[SelectConfig]) -> None:
         chosen=best.name,
         revision=best.revision,
         tied=tied,
+        criterion=best.criterion,
         questions=best.n,
         nats_per_character={row.name: round(row.nats_per_character, 4) for row in ranked},
+        text_bits_per_character={row.name: round(row.text_bits_per_character, 4) for row in ranked},
     )
+
+
+def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
+    """The ranking as a small table, and what it rests on, for the terminal."""
+    best = ranked[0]
+    what = (
+        f"{best.n} held-out answers after {steps} steps of tuning"
+        if best.criterion == "answers"
+        else f"{best.n} windows of the project's text"
+    )
+    rows = [("base", "nats/char", "p", "F1", "text bits/char")]
+    for row in ranked:
+        p = (
+            ""
+            if row.p_value is None
+            else "< 0.0001"
+            if row.p_value < 1e-4
+            else f"{row.p_value:.4f}"
+        )
+        f1 = "" if row.character_f1 is None else f"{100 * row.character_f1:.1f}"
+        bits = f"{row.text_bits_per_character:.3f}"
+        rows.append((row.name, f"{row.nats_per_character:.3f}", p, f1, bits))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    tied = ", ".join(row.name for row in ranked[1:] if row.tied)
+    verdict = f"select: {best.name} becomes the base: the lowest nats per character on {what}"
+    if tied:
+        verdict += (
+            f". It ties with {tied} (paired permutation test, p >= {TIED}): take the one that is "
+            "cheaper to run, or raise `limit`"
+        )
+    return "\n".join([f"{verdict}.", *lines])
 
 
 def rank(
@@ -170,23 +260,60 @@ def rank(
 
 
 def _probe(context: StageContext[SelectConfig]) -> _Probe:
-    rows = context.read("splits", SplitExample)
-    usable = [
-        row.example
-        for row in rows
-        if row.split in ("train", "validation") and row.example.kind == "original"
+    config = context.config
+    rows = [
+        row for row in context.read("splits", SplitExample) if row.split in ("train", "validation")
     ]
-    if not usable:
+    originals = [row.example for row in rows if row.example.kind == "original"]
+    if not originals:
         raise SettingsError(
             "select: there is no training or validation question to try the models on. "
             "Give split a training part."
         )
-    drawn = sorted(usable, key=lambda e: digest_value([context.config.seed, "select", e.id]))
-    texts = (
+    drawn = sorted(originals, key=lambda e: digest_value([config.seed, "select", e.id]))
+    documents = (
         [d.text for d in context.read("documents", Document)] if context.has("documents") else []
     )
-    texts += [e.question + "\n" + e.answer for e in usable]
-    return _Probe(drawn[: context.config.limit], "\n".join(texts)[:FERTILITY_CHARACTERS])
+    texts = [e.question + "\n" + e.answer for e in originals]
+    windows = draw_windows(documents or ["\n\n".join(texts)], config.windows, config.seed)
+    held_out, train = hold_out(drawn, rows, config) if config.steps else ([], [])
+    if config.steps and not held_out:
+        context.services.progress.message(
+            f"select: {len(originals)} questions are too few to tune on some and judge by others, "
+            "so the project's text decides."
+        )
+    text = "\n".join([*documents, *texts])[:FERTILITY_CHARACTERS]
+    return _Probe(train, held_out, windows, text)
+
+
+def hold_out(
+    drawn: Sequence[Example], rows: Sequence[SplitExample], config: SelectConfig
+) -> tuple[list[Example], list[Example]]:
+    """(questions to judge by, rows to tune on): at most half of the families is held out."""
+    families = list(dict.fromkeys(example.family for example in drawn))
+    chosen = set(families[: len(families) // 2])
+    held_out = [example for example in drawn if example.family in chosen][: config.limit]
+    chosen = {example.family for example in held_out}
+    train = [row.example for row in rows if row.example.family not in chosen]
+    train.sort(key=lambda e: digest_value([config.seed, "tune", e.id]))
+    return held_out, train[: config.steps * config.examples_per_step]
+
+
+def draw_windows(texts: Sequence[str], count: int, seed: int) -> list[str]:
+    """At most `count` pieces of `WINDOW_CHARACTERS` characters, without overlap, by the seed.
+
+    A text that is shorter is one window of its own; the rest of a longer one is left out.
+    """
+    pieces = [
+        piece
+        for text in texts
+        for start in range(0, max(1, len(text) - WINDOW_CHARACTERS + 1), WINDOW_CHARACTERS)
+        if (piece := text[start : start + WINDOW_CHARACTERS]).strip()
+    ]
+    drawn = sorted(
+        enumerate(pieces), key=lambda item: digest_value([seed, "window", item[0], item[1]])
+    )
+    return [piece for _, piece in drawn[:count]]
 
 
 def _place_candidate(context: StageContext[SelectConfig], index: int, base: Any) -> Path:
@@ -213,65 +340,150 @@ def _place_candidate(context: StageContext[SelectConfig], index: int, base: Any)
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """Figures of a candidate after tuning."""
+
+    method: str
+    nats: list[float]
+    """Per character of each held-out answer."""
+    right: int
+    f1: float
+    answered: int
+    seconds: float
+    new_tokens: int
+
+
 def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _Probe) -> Probed:
     import gc
 
-    from jangin.inference.generate import generate
-    from jangin.models.loading import load_model, load_tokenizer, locate, use_native_precision
+    from jangin.models.loading import load_model, load_tokenizer, locate
 
     config = context.config
-    model, tokenizer = use_native_precision(load_model(folder)), load_tokenizer(folder)
-    nats = _nats_per_character(model, tokenizer, probe.examples)
-    started = time.monotonic()
-    answers = generate(
-        model,
-        tokenizer,
-        [example.prompt for example in probe.examples],
-        config.max_new_tokens,
-        batch_size=config.batch_size,
-    )
-    seconds = time.monotonic() - started
-    right = sum(
-        config.task.grade(answer.text.strip(), (example.answer,), example.id).right
-        for answer, example in zip(answers, probe.examples, strict=True)
-    )
-    share = wilson_interval(right, len(answers))
-    mean = bootstrap_mean(nats, [e.family for e in probe.examples], seed=config.seed)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    text_nats = nats_of_windows(model, tokenizer, probe.windows)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    shape = model.config
+    del model
+    gc.collect()
+    tuned = _tune(context, folder, parameters, probe) if probe.held_out else None
+    nats = tuned.nats if tuned else text_nats
+    mean = bootstrap_mean(nats, probe.families, seed=config.seed)
+    text_mean = sum(text_nats) / max(1, len(text_nats))
+    share = wilson_interval(tuned.right, tuned.answered) if tuned else None
     weights, _ = locate(folder)
-    summary: Mapping[str, Any] = _reference(folder)
     candidate = Candidate(
         name=name_of(base),
         type=base.type,
-        revision=str(summary.get("revision", "")),
+        revision=str(_reference(folder).get("revision", "")),
+        criterion="answers" if tuned else "text",
         n=len(nats),
         nats_per_character=mean.estimate,
         nats_low=mean.low,
         nats_high=mean.high,
-        right=share.estimate,
-        right_low=share.low,
-        right_high=share.high,
+        text_nats_per_character=text_mean,
+        text_bits_per_character=text_mean / math.log(2),
+        method=tuned.method if tuned else "",
+        answered=tuned.answered if tuned else 0,
+        right=share.estimate if share else None,
+        right_low=share.low if share else None,
+        right_high=share.high if share else None,
+        character_f1=tuned.f1 if tuned else None,
         tokens_per_character=len(tokenizer(probe.text)["input_ids"]) / max(1, len(probe.text)),
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        context_length=context_length(model.config) or 0,
-        vocabulary=int(model.config.vocab_size),
+        parameters=parameters,
+        context_length=context_length(shape) or 0,
+        vocabulary=int(shape.get_text_config().vocab_size),
         licence=license_of(Path(weights)),
         lora_memory_bytes=_lora_bytes(folder / "model" / "config.json"),
     )
-    tokens = sum(len(answer.token_ids) for answer in answers)
-    del model
-    gc.collect()
+    seconds, tokens = (tuned.seconds, tuned.new_tokens) if tuned else (0.0, 0)
     return Probed(candidate=candidate, nats=tuple(nats), seconds=seconds, new_tokens=tokens)
 
 
-def _nats_per_character(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[float]:
-    """Negative log-likelihood of each gold answer with its stop token, over its characters."""
+def _tune(
+    context: StageContext[SelectConfig], base: Path, parameters: int, probe: _Probe
+) -> _Tuned:
+    """Tune a candidate briefly, then judge it by the held-out rows."""
+    import gc
+
+    from jangin.inference.generate import generate
+    from jangin.models.loading import load_tokenizer, load_trained
+
+    config, folder = context.config, base / "tuned"
+    method: Literal["full", "lora"] = "full" if parameters < FULL_BELOW else "lora"
+    context.services.tune(
+        ShortTuning(
+            base=base,
+            examples=probe.train,
+            steps=config.steps,
+            examples_per_step=config.examples_per_step,
+            method=method,
+            seed=config.seed,
+            folder=folder,
+        )
+    )
+    model, tokenizer = load_trained(folder, base), load_tokenizer(folder)
+    nats = nats_of_answers(model, tokenizer, probe.held_out)
+    asked = probe.held_out[: config.answers]
+    started = time.monotonic()
+    answers = generate(
+        model,
+        tokenizer,
+        [example.prompt for example in asked],
+        config.max_new_tokens,
+        batch_size=config.batch_size,
+    )
+    seconds = time.monotonic() - started
+    pairs = [(answer.text.strip(), e) for answer, e in zip(answers, asked, strict=True)]
+    del model
+    gc.collect()
+    shutil.rmtree(folder)
+    return _Tuned(
+        method=method,
+        nats=nats,
+        right=sum(config.task.grade(text, (e.answer,), e.id).right for text, e in pairs),
+        f1=sum(character_f1(text, e.answer) for text, e in pairs) / len(pairs),
+        answered=len(pairs),
+        seconds=seconds,
+        new_tokens=sum(len(answer.token_ids) for answer in answers),
+    )
+
+
+def nats_of_answers(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[float]:
+    """Negative log-likelihood of each gold answer without its stop tokens, over its characters."""
+    import numpy as np
+
     from jangin.models.likelihood import negative_log_likelihoods
     from jangin.models.tokens.chat_template import render_rows
 
     conversations: list[Sequence[Message]] = [(*e.prompt, e.completion) for e in examples]
     rows = render_rows(tokenizer, conversations, [e.id for e in examples])
-    nats = negative_log_likelihoods(model, map(rows.row, range(len(rows))))
+    scored = []
+    for index in range(len(rows)):
+        ids, trained = rows.row(index)
+        scored.append((ids, trained & ~np.isin(ids, rows.stop_ids)))
+    nats = negative_log_likelihoods(model, scored)
     return [total / max(1, len(e.answer)) for total, e in zip(nats, examples, strict=True)]
+
+
+def nats_of_windows(model: Any, tokenizer: Any, windows: Sequence[str]) -> list[float]:
+    """Negative log-likelihood of each window after its first characters, over the others."""
+    import numpy as np
+
+    from jangin.models.likelihood import negative_log_likelihoods
+
+    rows, characters = [], []
+    for window in windows:
+        encoded = tokenizer(window, return_offsets_mapping=True)
+        ids = np.array(encoded["input_ids"], np.int64)
+        starts = np.array([start for start, _ in encoded["offset_mapping"]], np.int64)
+        context = min(CONTEXT_CHARACTERS, len(window) // 2)
+        scored = starts >= context
+        scored[:1] = False  # nothing predicts the first token
+        rows.append((ids, scored))
+        characters.append(len(window) - int(starts[scored].min(initial=len(window))))
+    nats = negative_log_likelihoods(model, rows)
+    return [total / max(1, count) for total, count in zip(nats, characters, strict=True)]
 
 
 def _reference(folder: Path) -> Mapping[str, Any]:
@@ -324,18 +536,27 @@ def _sources(config: SelectConfig, folder: Path) -> Mapping[str, Path]:
 def _cost(context: StageContext[SelectConfig]) -> Cost:
     config = context.config
     hubs = sum(isinstance(base, Hub) for base in config.candidates)
-    text = f"{len(config.candidates)} models x up to {config.limit} questions"
+    work = (
+        f"{config.steps} steps of tuning" if config.steps else f"{config.windows} windows of text"
+    )
+    text = f"{len(config.candidates)} models x {work}"
     return Cost(text=f"{text}; {hubs} from the hub" if hubs else text)
+
+
+def _machine(config: SelectConfig) -> Mapping[str, str]:
+    """The precision of the tuning on this machine."""
+    return {"precision": native_precision()} if config.steps else {}
 
 
 STAGE = Stage(
     name="select",
-    version=1,
+    version=2,
     reads=("splits",),
     makes=("base",),
     run=select,
     may_read=("documents",),
     resumable=True,
     sources=_sources,
+    machine=_machine,
     cost=_cost,
 )

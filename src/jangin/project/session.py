@@ -28,6 +28,7 @@ from jangin.project.teachers import (
     open_endpoint,
     open_teacher,
 )
+from jangin.training.short_tuning import tune_briefly
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Session:
             Prompts(project.prompts),
             lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
             partial(self.project.locate, variant),
+            partial(tune_briefly, progress=self.progress),
         )
 
     def choose(self, variant: str | None) -> list[str]:

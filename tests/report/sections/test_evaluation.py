@@ -257,7 +257,8 @@ def test_candidates_are_listed_with_the_chosen_one_and_its_ties(tmp_path):
     one = Candidate(
         name="큰 모델", type="hub", revision="abc", rank=1, chosen=True, n=40,
         nats_per_character=1.2, nats_low=1.1, nats_high=1.3, right=0.4, right_low=0.3,
-        right_high=0.5, tokens_per_character=0.6, parameters=10**9, context_length=4096,
+        right_high=0.5, character_f1=0.613, text_bits_per_character=1.93,
+        tokens_per_character=0.6, parameters=10**9, context_length=4096,
         vocabulary=32000, licence="apache-2.0", lora_memory_bytes=5 * 2**30,
     )  # fmt: skip
     other = one.model_copy(
@@ -268,6 +269,11 @@ def test_candidates_are_listed_with_the_chosen_one_and_its_ties(tmp_path):
     ((_, listed),) = candidates(made)
     assert [row.name for row in listed] == ["큰 모델", "작은 모델"]
     html = build_report(workshop.open(), made, CallCount(0, 0, 0), "ko")
-    assert "5.0 GiB" in html
-    assert "무승부" in html
+    for shown in ("5.0 GiB", "무승부", "61.3", "1.93", "정답 40개"):
+        assert shown in html
+    by_text = one.model_copy(update={"criterion": "text", "right": None, "character_f1": None})
+    chosen = workshop.publish("select", {"candidates": (Candidate, [by_text])}, {"chosen": "y"})
+    html = build_report(workshop.open(), {"main": {"select": chosen}}, CallCount(0, 0, 0), "ko")
+    assert "글 40토막" in html
+    assert "학습 후 F1" not in html
     assert replace(Words("ko"), language="en")("tied") == "tie"

@@ -28,6 +28,7 @@ from jangin.evaluation.results import (
 from jangin.evaluation.self_preference import JudgeRelation, judge_relation
 from jangin.evaluation.slices import Slice, slice_predictions
 from jangin.evaluation.systems.few_shot import draw_shots, with_shots
+from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.retrieval import passages_before
 from jangin.evaluation.systems.system import Answer, SystemInputs
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
@@ -47,21 +48,20 @@ TOPICS = ("연차휴가", "병가", "출장비", "재택근무", "경조금", "�
 class AnswerBook:
     """A system that looks its answers up, and remembers what it was asked."""
 
-    def __init__(self, answers, stop_after=None, batch_size=16):
+    def __init__(self, answers, stop_after=None):
         self.answers = answers
-        self.batches = []
-        self.batch_size = batch_size
+        self.asked = []
         self.stop_after = stop_after
 
     def answer(self, prompts):
-        if self.stop_after is not None and len(self.batches) == self.stop_after:
-            raise KeyboardInterrupt
         questions = [prompt[-1].content for prompt in prompts]
-        self.batches.append(questions)
-        return [
-            Answer(self.answers.get(question, "모릅니다") + " ", question in self.answers)
-            for question in questions
-        ]
+        self.asked.append(questions)
+        # The last question is answered first: answers end in any order.
+        for count, (index, question) in enumerate(reversed([*enumerate(questions)])):
+            if count == self.stop_after:
+                raise KeyboardInterrupt
+            known = question in self.answers
+            yield {index: Answer(self.answers.get(question, "모릅니다") + " ", known)}
 
 
 def opener(systems):
@@ -142,7 +142,8 @@ def test_both_systems_are_asked_the_same_and_compared_on_each_evidence_set(conte
     base = AnswerBook({})
     evaluate(context, opener({"base": base, "tuned": tuned}))
     made = tables(context)
-    assert base.batches == tuned.batches
+    assert base.asked == tuned.asked
+    assert [len(questions) for questions in base.asked] == [20]
     shares = {(r.evidence_set, r.system): (r.n, r.right) for r in made["results"]}
     assert shares == {
         ("seen_questions", "base"): (8, 0),
@@ -178,24 +179,23 @@ def test_a_prediction_names_the_page_and_is_stripped_before_it_is_graded(context
 
 def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_tables(context_of):
     book = answers(rows(), "train")
-    whole = context_of(batch_size=3)
-    evaluate(whole, lambda _: AnswerBook(book, batch_size=3))
+    whole = context_of()
+    evaluate(whole, lambda _: AnswerBook(book))
     expected = tables(whole)
     for path in whole.workspace.rglob("*.*"):
         path.unlink()
-    first = AnswerBook(book, stop_after=4, batch_size=3)
-    killed = context_of(batch_size=3)
+    first = AnswerBook(book, stop_after=4)
+    killed = context_of()
     with pytest.raises(KeyboardInterrupt):
         evaluate(killed, lambda _: first)
     journal = killed.workspace / "journal" / "predictions.jsonl"
     journal.write_bytes(journal.read_bytes()[:-30])
-    second = AnswerBook(book, batch_size=3)
+    second = AnswerBook(book)
     opened = []
-    evaluate(context_of(batch_size=3), lambda config: opened.append(config.label) or second)
+    evaluate(context_of(), lambda config: opened.append(config.label) or second)
     assert opened == ["base", "tuned"]
-    assert len(first.batches) == 4
-    assert len(second.batches) == 14 - 4 + 1
-    assert second.batches[0] == first.batches[3]
+    # Four answers had been given, of which the last was cut in the journal.
+    assert second.asked == [first.asked[0][:-3], first.asked[0]]
     assert tables(killed) == expected
 
 
@@ -642,7 +642,8 @@ def test_retrieval_puts_the_best_passage_next_to_the_question(context_of):
     ]  # fmt: skip
     inputs = SystemInputs(
         services=context_of().services, task=DEFAULT_TASK, train=(), language="ko",
-        max_new_tokens=8, batch_size=4, seed=0, folders={}, chunks=lambda: chunks,
+        max_new_tokens=8, batch_size=None, seed=0, chunks=lambda: chunks,
+        models=LocalModels({}, print),
     )  # fmt: skip
     rewrite = passages_before(2, inputs)
     (turn,) = rewrite((Message(role="user", content="출장비는 하루에 얼마입니까?"),))

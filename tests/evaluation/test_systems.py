@@ -1,6 +1,6 @@
 """A system of one class and one row, taken from the project file's settings to the reports."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import pytest
@@ -23,12 +23,10 @@ WORDS = ("기러기", "토마토", "연차", "병가", "출장", "경조금")
 BASELINE = {"type": "baseline", "method": "constant"}
 
 
-@dataclass
 class Reverser:
-    batch_size: int = 4
-
     def answer(self, prompts):
-        return [Answer(prompt[-1].content[::-1], finished=True) for prompt in prompts]
+        for index, prompt in enumerate(prompts):
+            yield {index: Answer(prompt[-1].content[::-1], finished=True)}
 
 
 class ReversedConfig(SystemConfig):

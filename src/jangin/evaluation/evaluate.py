@@ -37,7 +37,7 @@ from jangin.evaluation.results import (
     summarise,
 )
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.systems.local import load_local
+from jangin.evaluation.systems.local_models import Folders, LocalModels
 from jangin.evaluation.systems.system import (
     MODEL_KINDS,
     LocalModel,
@@ -76,8 +76,8 @@ class EvaluateConfig(StageConfig):
     publishable."""
     seed: int = Field(default=0, ge=0)
     """Seed of the drawn training questions, the shots and the bootstrap."""
-    batch_size: Runtime[int] = Field(default=16, ge=1)
-    """Number of questions that a local model answers in one batch."""
+    batch_size: Runtime[int | None] = Field(default=None, ge=1)
+    """Most questions that a local model answers at a time; `null`: as many as fit into memory."""
 
     @field_validator("systems")
     @classmethod
@@ -262,48 +262,39 @@ def _predict(
     test_sets: TestSets,
     open_system: Callable[[SystemConfig], System],
 ) -> list[Prediction]:
-    """All predictions in the order of the test sets; finished batches come from the journal.
+    """All predictions in the order of the test sets.
 
-    An interrupted batch is repeated as a whole, so that batches, and hence padding, are the same
-    in a resumed run.
+    A system gets all questions at once, and each answer is noted in the journal when it ends; a
+    resumed run asks the others.
     """
     config = context.config
     done = {(p.system, p.example_id): p for p in context.done(JOURNAL, Prediction)}
     golds = golds_of_same_prompt(splits) if config.task.gold == "text" else {}
     questions = [(name, example) for name, examples in test_sets.items() for example in examples]
-    # Batches of similar lengths, so that little padding is computed.
     by_length = sorted(questions, key=lambda item: sum(len(m.content) for m in item[1].prompt))
     for config_of_system in config.system_configs:
         label = config_of_system.label
-        if all((label, example.id) in done for _, example in questions):
+        left = [item for item in by_length if (label, item[1].id) not in done]
+        if not left:
             continue
-        system = open_system(config_of_system)
-        size = system.batch_size
-        batches = [by_length[start : start + size] for start in range(0, len(by_length), size)]
-        remaining = [
-            batch
-            for batch in batches
-            if any((label, example.id) not in done for _, example in batch)
-        ]
-        for batch in context.track(remaining, f"answer as {label}"):
-            answers = system.answer([example.prompt for _, example in batch])
-            predictions = [
-                grade_prediction(
-                    example,
-                    name,
-                    label,
-                    answer.text.strip(),
-                    finished=answer.finished,
-                    reasoning=answer.reasoning,
-                    reasoning_tokens=answer.reasoning_tokens,
-                    reasoning_ended=answer.reasoning_ended,
-                    other_golds=golds.get(example.id, ()),
-                    task=config.task,
-                )
-                for (name, example), answer in zip(batch, answers, strict=True)
-            ]
-            context.note(JOURNAL, predictions)
-            done.update({(p.system, p.example_id): p for p in predictions})
+        answers = open_system(config_of_system).answer([example.prompt for _, example in left])
+        single = ((index, answer) for known in answers for index, answer in known.items())
+        for index, answer in context.track(single, f"answer as {label}", len(left)):
+            name, example = left[index]
+            prediction = grade_prediction(
+                example,
+                name,
+                label,
+                answer.text.strip(),
+                finished=answer.finished,
+                reasoning=answer.reasoning,
+                reasoning_tokens=answer.reasoning_tokens,
+                reasoning_ended=answer.reasoning_ended,
+                other_golds=golds.get(example.id, ()),
+                task=config.task,
+            )
+            context.note(JOURNAL, [prediction])
+            done[label, example.id] = prediction
     return [
         done[system.label, example.id]
         for system in config.system_configs
@@ -320,7 +311,13 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         if context.has("documents")
         else []
     )
-    models = _models(config)
+    folders: dict[str, Folders] = {
+        model: (
+            context.folder("base"),
+            None if model == "base" else context.folder(MODEL_KINDS[model]),
+        )
+        for model in _models(config)
+    }
     inputs = SystemInputs(
         services=context.services,
         task=config.task,
@@ -329,13 +326,7 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
         seed=config.seed,
-        folders={
-            model: (
-                context.folder("base"),
-                None if model == "base" else context.folder(MODEL_KINDS[model]),
-            )
-            for model in models
-        },
+        models=LocalModels(folders, context.services.progress.message),
         chunks=lambda: context.read("chunks", Chunk),
     )
     predictions = evaluate(context, lambda system: system.open(inputs))
@@ -343,7 +334,7 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         write_judgements(context, config.pairwise, predictions, inputs.language, config.seed)
     if isinstance(config.forgetting, GeneralSet):
         loaders: dict[str, Callable[[], tuple[Any, Any]]] = {
-            model: partial(load_local, *inputs.folders[model]) for model in models
+            model: partial(inputs.models.use, model) for model in folders
         }
         path = context.services.project_folder / config.forgetting.path
         write_forgetting(

@@ -177,10 +177,17 @@ def write_forgetting(
     results: list[ForgettingResult] = []
     base_losses: list[tuple[float, int]] = []
     base_right: list[bool] = []
-    for system, open_model in context.track(list(models.items()), "general material"):
+
+    def measure(
+        open_model: Callable[[], tuple[Any, Any]],
+    ) -> tuple[list[tuple[float, int]], list[bool]]:
+        # In a function, so that no variable holds a model when the next one is opened.
         model, tokenizer = open_model()
         losses = log_losses(model, tokenizer, texts, max_tokens)
-        right = answers_of(model, tokenizer, questions, max_new_tokens)
+        return losses, answers_of(model, tokenizer, questions, max_new_tokens)
+
+    for system, open_model in context.track(list(models.items()), "general material"):
+        losses, right = measure(open_model)
         if not results:
             base_losses, base_right = losses, right
         results.append(

@@ -115,7 +115,7 @@ def answer_question(
             f"{context:,}, the context length of the base model. Shorten the question."
         )
     request = GenerationRequest(ids, min(max_new_tokens, context - len(ids)))
-    loaded = use_native_precision(load_trained(model, base))
+    loaded = use_native_precision(load_trained(model, base, as_trained=True))
     answer = complete(loaded, tokenizer, [request], batch_size=1)[0].text
     example, similarity = nearest_example(question_text, answer, examples, pattern)
     return Reply(answer, example, similarity, any(map(_names_passage, examples)))

@@ -68,9 +68,8 @@ def generate(
 ) -> list[Generation]:
     """The model's answer to each conversation, in order; greedy by default.
 
-    At most `batch_size` at a time; None for as many as fit into memory.
-
-    Every prompt has a seed of its own, derived from `seed` and its index.
+    At most `batch_size` at a time; None for as many as fit into memory. Every prompt has a seed of
+    its own, derived from `seed` and its index.
     """
     requests = [
         GenerationRequest(
@@ -79,6 +78,22 @@ def generate(
         for index, ids in enumerate(render_prompts(tokenizer, prompts) if prompts else [])
     ]
     return complete(model, tokenizer, requests, batch_size)
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    max_new_tokens: int = 256,
+    batch_size: int | None = None,
+) -> Iterator[dict[int, Generation]]:
+    """{index of a conversation: its greedy answer}, for the answers that ended in one step.
+
+    The model must not be used otherwise until the iterator is exhausted or closed.
+    """
+    rendered = render_prompts(tokenizer, prompts) if prompts else []
+    requests = [GenerationRequest(ids, max_new_tokens) for ids in rendered]
+    return _ended(model, tokenizer, requests, batch_size)
 
 
 def most_rows() -> int:
@@ -90,12 +105,21 @@ def complete(
     model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int | None = 64
 ) -> list[Generation]:
     """The answer to each request, in order; at most `batch_size` at a time."""
-    answers: dict[int, Generation] = {}
+    ended: dict[int, Generation] = {}
+    for step in _ended(model, tokenizer, requests, batch_size):
+        ended.update(step)
+    return [ended[index] for index in range(len(requests))]
+
+
+def _ended(
+    model: Any, tokenizer: Any, requests: Sequence[GenerationRequest], batch_size: int | None
+) -> Iterator[dict[int, Generation]]:
+    """The answers that ended in each step, by index of the request."""
     stop_ids, reader = stop_tokens(model, tokenizer), AnswerReader(tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=False):
-        ended = ((index, answer) for index, answer in step if answer.ended)
-        answers.update({index: _generation(answer, tokenizer, reader) for index, answer in ended})
-    return [answers[index] for index in range(len(requests))]
+        ended = {n: _generation(one, tokenizer, reader) for n, one in step if one.ended}
+        if ended:
+            yield ended
 
 
 def stream(

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
+from jangin.core.store import MANIFEST
 from jangin.models.device import available_bytes, native_precision
 
 REFERENCE = "reference.json"
@@ -70,10 +72,7 @@ def load_model(
     except (OSError, ValueError) as error:
         raise loading_error(str(path), error) from error
     if adapter is not None:
-        from peft import PeftModel  # seconds to import, so only here
-
-        with known_warnings_ignored():
-            model = PeftModel.from_pretrained(model, adapter)
+        model = attach_adapter(model, adapter)
         # The stop tokens it was trained with.
         model.base_model.model.generation_config = GenerationConfig.from_pretrained(adapter)
     if quantization is None:
@@ -86,14 +85,75 @@ def load_trained(
     base_folder: Path,
     dtype: str | torch.dtype = "auto",
     device: str | None = None,
+    *,
+    as_trained: bool = False,
 ) -> Any:
     """The model of a training stage: its full weights, or the base with its adapter.
 
+    With `as_trained` the base has the 4 bits in which the adapter was trained, if it was.
+
     Raises like `load_model`.
     """
-    if (model_folder / "model" / "config.json").exists():
+    if not has_adapter(model_folder):
         return load_model(model_folder, dtype, device=device)
-    return load_model(base_folder, dtype, model_folder / "adapter", device=device)
+    quantization = trained_quantization(model_folder) if as_trained else None
+    return load_model(base_folder, dtype, model_folder / "adapter", quantization, device)
+
+
+def has_adapter(model_folder: Path) -> bool:
+    """True if a training stage wrote an adapter instead of full weights."""
+    return not (model_folder / "model" / "config.json").exists()
+
+
+def attach_adapter(model: Any, adapter: Path, name: str = "default") -> Any:
+    """The model with a PEFT folder loaded on top of it under this name, beside those it has."""
+    from peft import PeftModel  # seconds to import, so only here
+
+    with known_warnings_ignored():
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(adapter), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, adapter, adapter_name=name)
+
+
+def four_bits(dtype: torch.dtype, *, double_quant: bool) -> Any:
+    """Quantization of every linear layer but the head as nf4; `dtype` is that of the products.
+
+    Raises:
+        MachineError: bitsandbytes is not installed.
+
+    """
+    if find_spec("bitsandbytes") is None:
+        raise MachineError(
+            "`method: {type: qlora}` needs bitsandbytes, which is not installed. "
+            "Install it with: pip install 'jangin[quantized]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # untyped in transformers
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def trained_quantization(model_folder: Path) -> Any:
+    """The quantization that an artifact's adapter was trained on; None for one without.
+
+    Raises like `four_bits`.
+    """
+    manifest = model_folder / MANIFEST
+    if not has_adapter(model_folder) or not manifest.exists():
+        return None
+    config = json.loads(manifest.read_text(encoding="utf-8"))["config"]
+    method = config.get("method", {})
+    if method.get("type") != "qlora":
+        return None
+    precision = config.get("precision", "auto")
+    precision = native_precision() if precision == "auto" else precision
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    return four_bits(dtype, double_quant=method.get("double_quant", True))
 
 
 def use_native_precision(model: Any) -> Any:

@@ -110,10 +110,10 @@ def _run(context: StageContext[DpoConfig]) -> None:
 
 def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.models.device import reset_peak_memory
-    from jangin.models.loading import load_tokenizer
+    from jangin.models.loading import has_adapter, load_tokenizer
     from jangin.training.distributed.fit import fit
     from jangin.training.generation_gate import exact_share
-    from jangin.training.loop.weights import Start, has_adapter, load_policy, save_policy
+    from jangin.training.loop.weights import Start, load_policy, save_policy
     from jangin.training.preflight.memory import decide_checkpointing, guard_memory
     from jangin.training.preflight.warnings import warn_rank, warn_sharding
 

@@ -1,13 +1,10 @@
 """A predictor without a language model, fitted on the training examples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, get_args
 
 from jangin.evaluation.systems.baseline_methods import Method
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
-
-BATCH_SIZE = 1_000_000
-"""Predictors are cheap: all questions in one batch."""
 
 
 class BaselineConfig(SystemConfig):
@@ -36,8 +33,6 @@ class BaselineConfig(SystemConfig):
 class BaselineSystem:
     """Predictions from the last user turn of each prompt."""
 
-    batch_size = BATCH_SIZE
-
     def __init__(self, method: Method, inputs: SystemInputs) -> None:
         """Fit the predictor."""
         from jangin.evaluation.systems.predictors import Predictor
@@ -50,10 +45,11 @@ class BaselineSystem:
             inputs.seed,
         )
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One prediction for each prompt."""
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+        """One prediction for each prompt, all at once."""
         texts = [
             next((turn.content for turn in reversed(prompt) if turn.role == "user"), "")
             for prompt in prompts
         ]
-        return [Answer(text, finished=True) for text in self._predictor.predict(texts)]
+        predictions = self._predictor.predict(texts)
+        yield {index: Answer(text, finished=True) for index, text in enumerate(predictions)}

@@ -1,6 +1,6 @@
 """A model behind an endpoint; every reply is in the ledger before it is used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -52,8 +52,6 @@ class HostedConfig(SystemConfig):
 class HostedSystem:
     """Chat requests to one endpoint."""
 
-    batch_size = BATCH_SIZE
-
     def __init__(self, config: HostedConfig, inputs: SystemInputs) -> None:
         """Open the client and draw the shots."""
         self._config = config
@@ -61,11 +59,16 @@ class HostedSystem:
         self._max_tokens = inputs.max_new_tokens
         self._shots = draw_shots(inputs.train, config.shots, inputs.seed) if config.shots else []
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """The endpoint's answers.
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+        """The endpoint's answers, batch by batch.
 
         Raises: StageError: a question got no reply; the replies to the others stay cached.
         """
+        for start in range(0, len(prompts), BATCH_SIZE):
+            answers = self._answer(prompts[start : start + BATCH_SIZE])
+            yield {start + index: answer for index, answer in enumerate(answers)}
+
+    def _answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
         requests = [self._request(prompt) for prompt in prompts]
         answers: dict[int, Answer] = {}
         failures: list[ChatError] = []

@@ -1,9 +1,8 @@
 """A model on this machine: the base, or one that a training stage made."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
+from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.system import (
     Answer,
     LocalModel,
@@ -35,47 +34,35 @@ class LocalConfig(SystemConfig):
 
 
 class LocalSystem:
-    """Greedy generation with a model and its tokenizer."""
+    """Greedy generation with one of the local models."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_new_tokens: int, batch_size: int) -> None:
-        """Keep the loaded model."""
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(
+        self, name: LocalModel, models: LocalModels, max_new_tokens: int, batch_size: int | None
+    ) -> None:
+        """The weights are loaded when the system is asked; `batch_size` None: as memory allows."""
+        self.name, self.models = name, models
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One answer to each prompt, decoded greedily in one batch."""
-        from jangin.inference.generate import generate
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+        """The answers that ended in one step, by index of the prompt; decoded greedily."""
+        from jangin.inference.generate import answers
 
-        answers = generate(
-            self.model, self.tokenizer, prompts, self.max_new_tokens, batch_size=len(prompts)
-        )
-        return [
-            Answer(
-                answer.text,
-                answer.finished,
-                answer.reasoning,
-                answer.reasoning_tokens,
-                answer.reasoning_ended,
-            )
-            for answer in answers
-        ]
+        model, tokenizer = self.models.use(self.name)
+        batches = answers(model, tokenizer, prompts, self.max_new_tokens, self.batch_size)
+        for ended in batches:
+            yield {
+                index: Answer(
+                    one.text,
+                    one.finished,
+                    one.reasoning,
+                    one.reasoning_tokens,
+                    one.reasoning_ended,
+                )
+                for index, one in ended.items()
+            }
 
 
 def open_local(model: LocalModel, inputs: SystemInputs) -> LocalSystem:
-    """The model, loaded from its artifact folders."""
-    loaded, tokenizer = load_local(*inputs.folders[model])
-    return LocalSystem(loaded, tokenizer, inputs.max_new_tokens, inputs.batch_size)
-
-
-def load_local(base: Path, tuned: Path | None) -> tuple[Any, Any]:
-    """(model, tokenizer) from artifact folders; without `tuned` those of the base."""
-    from jangin.models.loading import (
-        load_model,
-        load_tokenizer,
-        load_trained,
-        use_native_precision,
-    )
-
-    model = load_model(base) if tuned is None else load_trained(tuned, base)
-    return use_native_precision(model), load_tokenizer(base if tuned is None else tuned)
+    """A system that answers with this model."""
+    return LocalSystem(model, inputs.models, inputs.max_new_tokens, inputs.batch_size)

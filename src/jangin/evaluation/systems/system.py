@@ -1,14 +1,14 @@
 """Interface of a system under test: its settings, what it is opened with, and its answers."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from jangin.core.config import Config
 from jangin.core.records import Chunk, Example, Message
 from jangin.core.stage import Services
+from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.tasks.task import TaskConfig
 
 LocalModel = Literal["base", "tuned", "sft"]
@@ -37,13 +37,11 @@ class Answer:
 class System(Protocol):
     """A system under test, ready to answer."""
 
-    @property
-    def batch_size(self) -> int:
-        """Number of prompts to pass to one call of `answer`."""
-        ...
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
+        """{index of a prompt: its answer}, those that are known first; decoded greedily.
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One answer to each prompt, in the same order, decoded greedily."""
+        Each is noted as soon as it is given, so that a killed evaluation does not ask it again.
+        """
         ...
 
 
@@ -58,10 +56,11 @@ class SystemInputs:
     language: str
     """Language of the prompt templates, such as `ko`."""
     max_new_tokens: int
-    batch_size: int
+    batch_size: int | None
+    """At most so many answers of a local model at a time; None for as many as fit."""
     seed: int
-    folders: Mapping[LocalModel, tuple[Path, Path | None]]
-    """{model: (folder of the base, folder of what was trained on it)}."""
+    models: LocalModels
+    """Weights of the local models."""
     chunks: Callable[[], Sequence[Chunk]]
     """Reads the passages to search; called only by systems that need the artifact `chunks`."""
 
@@ -113,11 +112,6 @@ class PromptedSystem:
     inner: System
     rewrite: Callable[[Prompt], Prompt]
 
-    @property
-    def batch_size(self) -> int:
-        """That of the inner system."""
-        return self.inner.batch_size
-
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
         """Answers of the inner system to the rewritten prompts."""
         return self.inner.answer([self.rewrite(prompt) for prompt in prompts])

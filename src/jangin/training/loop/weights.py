@@ -5,18 +5,19 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
-from jangin.core.errors import MachineError, TrainingError
+from jangin.core.errors import TrainingError
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.models.loading import (
     REFERENCE,
     base_model,
+    four_bits,
+    has_adapter,
     known_warnings_ignored,
     load_model,
     load_trained,
@@ -80,7 +81,9 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
     Raises `MachineError` where QLoRA's library is missing or the model's files are out of reach.
     """
     if isinstance(config.method, Qlora):
-        model = load_model(base, quantization=_four_bits(config.method, matrix_dtype(config)))
+        dtype = matrix_dtype(config)
+        quantization = four_bits(dtype, double_quant=config.method.double_quant)
+        model = load_model(base, quantization=quantization)
         for module in model.modules():
             # Otherwise a pass in eval mode repacks the weights for a CPU kernel without gradient.
             if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -93,23 +96,6 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
         on_cpu and matrix_dtype(config) == torch.float32
     )
     return (model.float() if wide else model), dtype
-
-
-def _four_bits(method: Qlora, dtype: torch.dtype) -> Any:
-    """Quantization of every linear layer but the head as nf4; `dtype` is that of the products."""
-    if find_spec("bitsandbytes") is None:
-        raise MachineError(
-            "`method: {type: qlora}` needs bitsandbytes, which is not installed. "
-            "Install it with: pip install 'jangin[quantized]'"
-        )
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # untyped in transformers
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=method.double_quant,
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def attach(model: Any, config: TrainingConfig) -> Any:
@@ -202,11 +188,6 @@ def _base_name(base: Path) -> str:
     """The base's name in adapter_config.json: a hub id or `base`, never a path of this machine."""
     reference = base / "model" / REFERENCE
     return str(json.loads(reference.read_text())["id"]) if reference.exists() else "base"
-
-
-def has_adapter(model_folder: Path) -> bool:
-    """True if a training stage wrote an adapter instead of full weights."""
-    return not (model_folder / "model" / "config.json").exists()
 
 
 def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:

@@ -11,7 +11,7 @@ from operator import add
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from jangin.models.tokens.segments import Segments
@@ -122,7 +122,7 @@ def _mask(q_BHLD: torch.Tensor, k_BKSD: torch.Tensor, window: int | None) -> tor
 
 def _has_varlen(query_BHTD: torch.Tensor, value_BKTD: torch.Tensor) -> bool:
     """Whether torch's FlashAttention supports this: Ampere or later, half precision, head size."""
-    size = query_BHTD.shape[-1]
+    size = max(query_BHTD.shape[-1], value_BKTD.shape[-1])
     return (
         query_BHTD.is_cuda
         and value_BKTD.dtype in (torch.float16, torch.bfloat16)
@@ -144,8 +144,14 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     dtype = value_BKTD.dtype  # rotary embeddings under autocast leave queries and keys in fp32
+    if scaling is None:
+        scaling = query_BHTD.shape[-1] ** -0.5
+    # The kernel takes one head size; MLA's values have another than its keys. Zeros change nothing.
+    value_size = value_BKTD.shape[-1]
+    size = max(query_BHTD.shape[-1], value_size)
     query_THD, key_TKD, value_TKD = (
-        x[0].transpose(0, 1).to(dtype) for x in (query_BHTD, key_BKTD, value_BKTD)
+        pad(x[0].transpose(0, 1).to(dtype), (0, size - x.shape[-1]))
+        for x in (query_BHTD, key_BKTD, value_BKTD)
     )
 
     def flash_attention(
@@ -185,7 +191,7 @@ def _varlen(
             (max(branches.lengths), max(map(add, branches.stems, branches.lengths))),
         )
         out_THD = torch.cat([out_THD, ends_THD])
-    return out_THD[None]
+    return out_THD[None, ..., :value_size]
 
 
 def _no_mask(*_args: object, **_kwargs: object) -> None:

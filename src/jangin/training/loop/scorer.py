@@ -11,12 +11,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
+from jangin.models.exactness import (
+    TOLERANCE,
+    computes_in_fp32,
+    half_precision_tolerance,
+    max_difference,
+    rounding_noise,
+)
 from jangin.models.loading import base_model
+from jangin.models.rope import RopeLimit, rope_limit
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.packing import Batch, Batcher, packed_batch, padded_batch
+from jangin.models.tokens.packing import (
+    Batch,
+    Batcher,
+    packed_batch,
+    padded_batch,
+    split_by_budget,
+)
 from jangin.models.varlen_attention import NAME, UnpackableError
 from jangin.training.kernels import (
     CastCache,
@@ -26,7 +40,9 @@ from jangin.training.kernels import (
 )
 
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
-_AFTER_HEAD = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+_AFTER_HEAD = ("final_logit_softcapping", "logits_soft_cap")
+_MULTIPLY_BY_SCALING = {"hyperclovax"}
+"""Families that multiply logits by `logits_scaling`; Granite and its kin divide by it."""
 _PROBE_ROWS = 3
 _PROBE_TOKENS = 32
 """Of each row: a wrong mask or position shows at once, and the model may be large."""
@@ -48,6 +64,8 @@ class LossModel:
     through: Any = None
     """The DDP or FSDP2 module that every pass must go through; it calls `forward` of the unwrapped
     loss model inside. None for a single process."""
+    rope: RopeLimit | None = None
+    """Which rows may share a forward pass; None where all may."""
     casts: CastCache = field(default_factory=CastCache, compare=False)
     """Copies of the weights in `dtype`, kept during a step."""
 
@@ -55,6 +73,13 @@ class LossModel:
     def batcher(self) -> Batcher:
         """Turns rows into the batches that `forward` takes."""
         return packed_batch if self.packed else padded_batch
+
+    def split(
+        self, lengths_R: npt.NDArray[np.int64], rows: Sequence[int], budget: int
+    ) -> list[list[int]]:
+        """Rows in batches of at most `budget` tokens that may share a forward pass."""
+        # The last token of a row is only ever a target.
+        return split_by_rope(self.rope, lengths_R, lengths_R - 1, rows, budget)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(() float32 summed cross-entropy in nats, () int64 correct top-1 predictions).
@@ -64,6 +89,8 @@ class LossModel:
         if self.through is not None:
             loss, correct = self.through(batch)
             return loss, correct
+        if self.rope is not None:
+            self.rope.reset(base_model(self.model))
         device = batch.input_ids_BT.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return self._packed(batch) if self.packed else self._padded(batch)
@@ -76,19 +103,23 @@ class LossModel:
         return logits_cross_entropy(self.logits(batch), batch.targets_N)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
-        """(N, D) last hidden states of a packed batch, at positions that predict trained tokens."""
+        """(N, D) last hidden states of a packed batch, at positions that predict trained tokens.
+
+        Times the factor by which the model multiplies its logits.
+        """
         base = base_model(self.model)
         backbone = getattr(base, base.base_model_prefix)
         fused_ND = llama_hidden(base, backbone, batch, self.dtype, self.casts)
         if fused_ND is not None:
-            return fused_ND
+            return _scaled(fused_ND, base)
         output = backbone(
             input_ids=batch.input_ids_BT,
             position_ids=batch.position_ids_BT,
             segments=batch.segments,
             use_cache=False,
         )
-        return torch.index_select(output.last_hidden_state[0], 0, batch.indices_N)
+        hidden_ND = torch.index_select(output.last_hidden_state[0], 0, batch.indices_N)
+        return _scaled(hidden_ND, base)
 
     def logits(self, batch: Batch) -> torch.Tensor:
         """(N, V) logits of a padded batch, as transformers computes them."""
@@ -99,6 +130,40 @@ class LossModel:
             use_cache=False,
         )
         return torch.index_select(output.logits.flatten(0, 1), 0, batch.indices_N)
+
+
+def split_by_rope(
+    rope: RopeLimit | None,
+    lengths_R: npt.NDArray[np.int64],
+    positions_R: npt.NDArray[np.int64],
+    rows: Sequence[int],
+    budget: int,
+) -> list[list[int]]:
+    """`split_by_budget` of rows whose rotary embeddings have the same frequencies.
+
+    `positions_R`: tokens of the longest sequence in each row; a row whose frequencies are its own
+    gets a batch of its own.
+    """
+    if rope is None:
+        return split_by_budget(lengths_R, rows, budget)
+    groups: dict[int | None, list[int]] = {}
+    for row in rows:
+        tokens = int(positions_R[row])
+        groups.setdefault(rope.group(tokens, tokens), []).append(row)
+    alone = [[row] for row in groups.pop(None, [])]
+    return [
+        *alone,
+        *(p for same in groups.values() for p in split_by_budget(lengths_R, same, budget)),
+    ]
+
+
+def _scaled(hidden_ND: torch.Tensor, base: Any) -> torch.Tensor:
+    """Hidden states times the factor by which the model multiplies its logits; for most it is 1."""
+    config = base.config.get_text_config()
+    scaling = float(getattr(config, "logits_scaling", None) or 1)
+    scaling = scaling if config.model_type in _MULTIPLY_BY_SCALING else 1 / scaling
+    factor = scaling * float(getattr(config, "logit_scale", None) or 1)
+    return hidden_ND if factor == 1 else hidden_ND * factor
 
 
 def choose_loss_model(
@@ -117,7 +182,7 @@ def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]
     before = base.config._attn_implementation
     if before == NAME:
         before = "sdpa" if base._supports_sdpa else "eager"
-    reason = _static_reason(base)
+    reason, rope = _static_reason(base), rope_limit(base)
     if not reason:
         base.set_attn_implementation(NAME)
         model.eval()
@@ -130,8 +195,8 @@ def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]
         model.train(training)
     if reason:
         base.set_attn_implementation(before)
-        return LossModel(model, packed=False, reason=reason, dtype=dtype)
-    return LossModel(model, packed=True, dtype=dtype)
+        return LossModel(model, packed=False, reason=reason, dtype=dtype, rope=rope)
+    return LossModel(model, packed=True, dtype=dtype, rope=rope)
 
 
 def _static_reason(base: Any) -> str:
@@ -151,9 +216,9 @@ def _static_reason(base: Any) -> str:
     return f"it has {', '.join(sorted(other))} layers" if other else ""
 
 
-def _beginnings(data: RenderedRows, rows: Sequence[int]) -> RenderedRows:
-    """The first tokens of these rows, all of them predicted."""
-    parts = [data.row(row)[0][:_PROBE_TOKENS] for row in rows]
+def _beginnings(data: RenderedRows, rows: Sequence[int], tokens: int) -> RenderedRows:
+    """The first `tokens` of these rows, all of them predicted."""
+    parts = [data.row(row)[0][:tokens] for row in rows]
     ids, starts = np.concatenate(parts), np.cumsum([0, *map(len, parts)])
     return RenderedRows(ids, np.ones(len(ids), np.bool_), starts, tuple(map(str, rows)))
 
@@ -162,15 +227,22 @@ def _beginnings(data: RenderedRows, rows: Sequence[int]) -> RenderedRows:
 def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> str:
     """Compare packed logits of the shortest rows' beginnings with those of each by itself."""
     shortest = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_ROWS]
-    data, rows = _beginnings(data, shortest), range(len(shortest))
     base = base_model(model)
+    rope = rope_limit(base)
+    tokens = min(_PROBE_TOKENS, rope.tokens) if rope else _PROBE_TOKENS
+    data, rows = _beginnings(data, shortest, tokens), range(len(shortest))
     head = base.get_output_embeddings()
     loss_model = LossModel(model, packed=True)
     together_NV = head(loss_model.hidden(packed_batch(data, rows, device))).float()
     base.set_attn_implementation(plain)
-    alone = [loss_model.logits(padded_batch(data, [row], device)) for row in rows]
+
+    def alone() -> torch.Tensor:
+        batches = [padded_batch(data, [row], device) for row in rows]
+        return torch.cat([loss_model.logits(batch) for batch in batches]).float()
+
+    apart_NV, tolerance = alone(), TOLERANCE
+    if not computes_in_fp32(base):
+        tolerance = half_precision_tolerance(rounding_noise(base, alone), _HALF_PRECISION)
     base.set_attn_implementation(NAME)
-    apart_NV = torch.cat(alone).float()
-    tolerance = TOLERANCE * (1 if computes_in_fp32(base) else _HALF_PRECISION)
     off = max_difference(together_NV, apart_NV)
     return "" if off <= tolerance else f"packed and unpacked logits differ by {off:.2g}"

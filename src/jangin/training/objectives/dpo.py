@@ -18,8 +18,9 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
 from jangin.models.loading import base_model
+from jangin.models.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.packing import rows_of_step, split_by_budget
+from jangin.models.tokens.packing import rows_of_step
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probs, logits_log_probs
@@ -28,7 +29,7 @@ from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
-from jangin.training.loop.scorer import LossModel, packed_or_padded
+from jangin.training.loop.scorer import LossModel, packed_or_padded, split_by_rope
 from jangin.training.loop.weights import Start, load_policy
 from jangin.training.objectives.row_files import rows_from_arrays, rows_to_arrays
 
@@ -72,12 +73,16 @@ class PairModel:
     ) -> list[PairBatch]:
         """These pairs as batches of at most `budget` tokens."""
         make = packed_pairs if self.loss_model.packed else padded_pairs
-        parts = split_by_budget(self.lengths(data), rows, budget)
+        refuse_mixed_pairs(self.loss_model.rope, data, rows)
+        rope, longest_R = self.loss_model.rope, _answer_lengths(data).max(0)
+        parts = split_by_rope(rope, self.lengths(data), longest_R, rows, budget)
         return [make(data, part, device) for part in parts]
 
     def forward(self, pairs: PairBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """((N) float32 log-probability of each predicted token, (N) bool: is it the argmax)."""
         loss_model, batch = self.loss_model, pairs.batch
+        if loss_model.rope is not None:
+            loss_model.rope.reset(base_model(loss_model.model))
         if loss_model.through is not None:
             logp_N, first_N = loss_model.through(pairs)
             return logp_N, first_N
@@ -114,7 +119,31 @@ def choose_pair_model(
     def probe(plain: str) -> str:
         return _probe(model, plain, _forks(data, rows), device)
 
-    return PairModel(packed_or_padded(model, matrix_dtype(config), probe))
+    pair_model = PairModel(packed_or_padded(model, matrix_dtype(config), probe))
+    refuse_mixed_pairs(pair_model.loss_model.rope, data, range(len(data)))
+    return pair_model
+
+
+def _answer_lengths(data: PairRows) -> npt.NDArray[np.int64]:
+    """(2, R) tokens of the prompt with each answer that a forward pass reads; chosen ones first."""
+    return data.both.lengths.reshape(2, -1) - 1
+
+
+def refuse_mixed_pairs(rope: RopeLimit | None, data: PairRows, rows: Sequence[int]) -> None:
+    """Raise `TrainingError` for a pair whose answers have rotary embeddings of other frequencies.
+
+    They share their prompt in one forward pass, which can have one set of frequencies only.
+    """
+    if rope is None:
+        return
+    shortest_R, longest_R = np.sort(_answer_lengths(data), 0)
+    for row in rows:
+        if rope.group(int(shortest_R[row]), int(longest_R[row])) is None:
+            raise TrainingError(
+                f"{data.names[row]} has up to {longest_R[row] + 1:,} tokens. Beyond "
+                f"{rope.tokens:,} this model's rotary embedding depends on the length, so the two "
+                f"answers of a pair cannot be compared. Set `max_row_tokens: {rope.tokens}`."
+            )
 
 
 def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:

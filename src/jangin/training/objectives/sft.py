@@ -14,7 +14,7 @@ import torch
 
 from jangin.core.errors import StoreError, TrainingError
 from jangin.models.tokens.chat_template import RenderedRows
-from jangin.models.tokens.packing import Batch, split_by_budget
+from jangin.models.tokens.packing import Batch
 from jangin.training.loop.config import EarlyStopping, StepMetrics, TrainingConfig
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
@@ -98,7 +98,7 @@ class SftObjective:
         """Packed or padded batches."""
         return [
             self.loss_model.batcher(self.data, part, self.device)
-            for part in split_by_budget(self.data.lengths, rows, self.budget)
+            for part in self.loss_model.split(self.data.lengths, rows, self.budget)
         ]
 
     def loss_denominator(self, batches: Sequence[Batch]) -> int:
@@ -154,7 +154,7 @@ class SftObjective:
         if data is None or not len(data):
             return None, None
         self.loss_model.model.eval()
-        parts = split_by_budget(data.lengths, range(len(data)), self.budget)
+        parts = self.loss_model.split(data.lengths, range(len(data)), self.budget)
         sums = {name: torch.zeros_like(self.sums[name]) for name in ("loss", "correct", "tokens")}
         for first in range(0, len(parts), self.group.size):
             part = first + self.group.rank

@@ -1,0 +1,279 @@
+"""Write an exported folder as one GGUF file, tensor by tensor; needs the package `gguf`.
+
+The tensors of Llama are stored for interleaved rotary embeddings, so the rows of its query and key
+weights change places; Gemma's norms are stored with the one that its code adds. Both as in
+convert_hf_to_gguf.py of llama.cpp.
+
+Shapes: R rows and C columns of a weight.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import safe_open
+from transformers import AutoTokenizer, GenerationConfig
+
+from jangin.core.errors import ExportError
+from jangin.training.export.gguf_vocabulary import Vocabulary, read_vocabulary
+
+Kind = Literal["f32", "bf16", "f16", "q8_0"]
+Array = npt.NDArray[Any]
+
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma3_text": "gemma3",
+}
+"""{`model_type` of a config.json: llama.cpp's architecture}; others go through its converter."""
+_WINDOW_PATTERN = 6
+"""Gemma 3 in llama.cpp: every sixth layer sees everything, the others a window."""
+_LOCAL_THETA = 10_000.0
+"""Base of the rotary embedding in those windows, which llama.cpp does not read from the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Weight:
+    """One tensor of the file before it is read."""
+
+    name: str
+    """In the GGUF file."""
+    source: str
+    shape: tuple[int, ...]
+    heads: int = 0
+    """Of a query or key weight whose rows are reordered; else 0."""
+    added: float = 0.0
+
+
+def why_not(folder: Path) -> str | None:
+    """Why this module cannot write the model in `folder`; None if it can."""
+    config = _config(folder)
+    family = config.get("model_type")
+    if family not in ARCHITECTURES:
+        return f"its architecture is {family}"
+    rope = _rope(config)
+    if rope["rope_type"] not in ("default", "linear", *(("llama3",) * (family == "llama"))):
+        return f"its rotary embedding is {rope['rope_type']}"
+    if family == "gemma3_text":
+        return _why_not_gemma(config)
+    if config.get("attention_bias") and family in ("mistral", "qwen3"):
+        return "its attention has biases"
+    return None
+
+
+def write_gguf(folder: Path, target: Path, kind: Kind, name: str) -> None:
+    """Write the model in `folder` to the file `target`; matrices are stored as `kind`.
+
+    Norms and biases stay in fp32, and so do rows that q8_0 cannot divide into blocks of 32, in
+    f16. Raises `ExportError` where the tokenizer or a weight cannot be stored.
+    """
+    import gguf
+
+    config = _config(folder)
+    architecture = ARCHITECTURES[config["model_type"]]
+    weights = list(_weights(folder, config, architecture))
+    rows = next(w.shape[0] for w in weights if w.name == "token_embd.weight")
+    writer = gguf.GGUFWriter(target, architecture)
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_file_type(_file_type(kind))
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _add_sizes(writer, config, rows)
+    _add_vocabulary(writer, folder, read_vocabulary(folder, rows))
+    factors = _llama3_factors(config)
+    if factors is not None:
+        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+    for weight in weights:
+        stored = _stored_as(weight.shape, kind)
+        block, size = gguf.GGML_QUANT_SIZES[stored]
+        nbytes = math.prod(weight.shape) // block * size
+        writer.add_tensor_info(weight.name, weight.shape, np.dtype("float32"), nbytes, stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    if factors is not None:
+        writer.write_tensor_data(factors)
+    for weight, array in _read(folder, weights):
+        writer.write_tensor_data(_encode(weight, array, kind))
+    writer.close()
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the rotary embedding; of the layers that see everything where kinds differ."""
+    rope = config.get("rope_parameters") or {}
+    return {"rope_type": "default", **rope.get("full_attention", rope)}
+
+
+def _why_not_gemma(config: Mapping[str, Any]) -> str | None:
+    layers = config.get("layer_types") or ()
+    expected = [
+        "sliding_attention" if (i + 1) % _WINDOW_PATTERN else "full_attention"
+        for i in range(len(layers))
+    ]
+    local = config.get("rope_parameters", {}).get("sliding_attention", {})
+    if list(layers) != expected or local.get("rope_theta", _LOCAL_THETA) != _LOCAL_THETA:
+        return "its windows are not those of Gemma 3 in llama.cpp"
+    if config["query_pre_attn_scalar"] != config["head_dim"]:
+        return "its attention is scaled by another number than its head size"
+    return None
+
+
+def _weights(folder: Path, config: Mapping[str, Any], architecture: str) -> Iterator[_Weight]:
+    import gguf
+
+    known = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
+    names = gguf.get_tensor_name_map(known, config["num_hidden_layers"])
+    tied = config.get("tie_word_embeddings", False)
+    heads = {
+        "q_proj": config["num_attention_heads"],
+        "k_proj": config.get("num_key_value_heads") or config["num_attention_heads"],
+    }
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for source in tensors.keys():  # noqa: SIM118  it is no mapping
+                if tied and source == "lm_head.weight":
+                    continue
+                name = names.get_name(source, (".weight", ".bias"))
+                if name is None:
+                    raise ExportError(
+                        f"jangin cannot write this model as GGUF: llama.cpp has no {source}"
+                    )
+                yield _Weight(
+                    name,
+                    source,
+                    tuple(tensors.get_slice(source).get_shape()),
+                    heads.get(source.split(".")[-2], 0) if architecture == "llama" else 0,
+                    float(architecture == "gemma3" and source.endswith("norm.weight")),
+                )
+
+
+def _read(folder: Path, weights: list[_Weight]) -> Iterator[tuple[_Weight, Array]]:
+    """Every tensor as fp32, one at a time."""
+    by_source = {weight.source: weight for weight in weights}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            for source in tensors.keys():  # noqa: SIM118  it is no mapping
+                weight = by_source.get(source)
+                if weight is not None:
+                    tensor = tensors.get_tensor(source).float()
+                    if weight.heads:
+                        tensor = interleave(tensor, weight.heads)
+                    yield weight, (tensor + weight.added).numpy()
+
+
+def interleave(weight_RC: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of each head in the order 0, h/2, 1, h/2 + 1, ..., where h is the head size."""
+    halves = weight_RC.reshape(heads, 2, weight_RC.shape[0] // heads // 2, *weight_RC.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weight_RC.shape)
+
+
+def _stored_as(shape: tuple[int, ...], kind: Kind) -> Any:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if len(shape) == 1:
+        return GGMLQuantizationType.F32
+    wanted = GGMLQuantizationType[kind.upper()]
+    return wanted if shape[-1] % GGML_QUANT_SIZES[wanted][0] == 0 else GGMLQuantizationType.F16
+
+
+def _encode(weight: _Weight, array: Array, kind: Kind) -> Array:
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize
+
+    stored = _stored_as(array.shape, kind)
+    if stored == GGMLQuantizationType.F16 and np.abs(array).max() > np.finfo(np.float16).max:
+        raise ExportError(
+            f"{weight.source} has weights beyond the range of f16. Export with `--quantize bf16`."
+        )
+    encoded: Array = quantize(array, stored)
+    return encoded
+
+
+def _file_type(kind: Kind) -> int:
+    from gguf import LlamaFileType
+
+    return int(LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"])
+
+
+def _add_sizes(writer: Any, config: Mapping[str, Any], rows: int) -> None:
+    from gguf import RopeScalingType
+
+    heads = config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    rope = _rope(config)
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_key_length(head_size)
+    writer.add_value_length(head_size)
+    writer.add_rope_dimension_count(head_size)
+    writer.add_rope_freq_base(float(rope.get("rope_theta", 10_000.0)))
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(rows)
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if config["model_type"] == "gemma3_text":
+        writer.add_sliding_window(config["sliding_window"])
+        if config.get("final_logit_softcapping"):
+            writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+
+
+def _llama3_factors(config: Mapping[str, Any]) -> Array | None:
+    """Divisors of the rotary frequencies of Llama 3.1 and later; None for other models."""
+    rope = _rope(config)
+    if rope["rope_type"] != "llama3":
+        return None
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    exponents = np.arange(0, size, 2, dtype=np.float64) / size
+    waves = 2 * np.pi * rope["rope_theta"] ** exponents
+    smooth = (rope["original_max_position_embeddings"] / waves - low) / (high - low)
+    blended = 1 / ((1 - smooth.clip(0, 1)) / rope["factor"] + smooth.clip(0, 1))
+    factors: Array = blended.astype(np.float32)
+    return factors
+
+
+def _add_vocabulary(writer: Any, folder: Path, vocabulary: Vocabulary) -> None:
+    writer.add_tokenizer_model(vocabulary.kind)
+    writer.add_tokenizer_pre(vocabulary.splitting)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    if vocabulary.merges:
+        writer.add_token_merges(vocabulary.merges)
+    if vocabulary.scores:
+        writer.add_token_scores(vocabulary.scores)
+    writer.add_add_bos_token(vocabulary.add_bos)
+    if vocabulary.kind == "llama":
+        writer.add_add_space_prefix(vocabulary.add_space_prefix)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    stops = GenerationConfig.from_pretrained(folder).eos_token_id
+    first, *others = stops if isinstance(stops, list) else [stops or tokenizer.eos_token_id]
+    writer.add_eos_token_id(first)
+    if others:
+        writer.add_eot_token_id(others[0])
+    for token, add in (
+        (tokenizer.bos_token_id, writer.add_bos_token_id),
+        (tokenizer.unk_token_id, writer.add_unk_token_id),
+        (tokenizer.pad_token_id, writer.add_pad_token_id),
+    ):
+        if token is not None:
+            add(token)
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)

@@ -62,6 +62,10 @@ def merge(
             "--format", "-f", help="Full weights, the adapter alone, or GGUF for llama.cpp."
         ),
     ] = "merged",
+    quantize: Annotated[
+        Literal["f32", "bf16", "f16", "q8_0", "q4_k_m"] | None,
+        typer.Option(help="How GGUF stores the weights; default: as the model has them."),
+    ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
@@ -75,7 +79,7 @@ def merge(
         name = session.choose(variant)[-1]
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = run_record(session, name), canaries(session, name)
-        export_model(base, model, output, form, record, questions)
+        export_model(base, model, output, form, record, questions, quantize=quantize)
     console.print(
         f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
     )

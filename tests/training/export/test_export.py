@@ -5,13 +5,14 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Config, Olmo2ForCausalLM
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.stage import SilentProgress
 from jangin.models.loading import (
     known_warnings_ignored,
     load_model,
+    load_tokenizer,
     load_trained,
     without_progress_bars,
 )
@@ -247,13 +248,32 @@ def test_a_quantized_base_is_never_merged_into(folders, canaries, tmp_path):
         export_model(base, folders[1], tmp_path / "out", "merged", RECORD, canaries)
 
 
-def test_gguf_without_the_converter_names_script_and_variable(
-    folders, canaries, tmp_path, monkeypatch
+@pytest.fixture
+def olmo(folders, tmp_path):
+    """Artifact of a tiny fully tuned model of an architecture that only llama.cpp writes."""
+    base = tmp_path / "olmo"
+    tokenizer = load_tokenizer(folders[0])
+    config = Olmo2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Olmo2ForCausalLM(config)
+    save_trained(model, tokenizer, base, (tokenizer.eos_token_id,), torch.float32, base)
+    return base
+
+
+def test_an_architecture_that_only_llama_cpp_writes_needs_its_converter(
+    olmo, canaries, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("LLAMA_CPP", raising=False)
-    with pytest.raises(MachineError, match=r"convert_hf_to_gguf\.py.*LLAMA_CPP.*PATH"):
-        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+    with pytest.raises(MachineError, match=r"olmo2.*convert_hf_to_gguf\.py.*LLAMA_CPP.*PATH"):
+        export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
 
 
 CONVERTER = """
@@ -281,26 +301,35 @@ def converter(tmp_path, monkeypatch):
     return make
 
 
-def test_gguf_is_one_file_and_its_card(folders, canaries, tmp_path, converter):
+def test_the_converters_file_is_exported_with_a_modelfile(olmo, canaries, tmp_path, converter):
     converter(b"GGUF\x03")
-    report = export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
-    assert {path.name for path in report.folder.iterdir()} == {"out.gguf", "README.md"}
+    report = export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
+    names = {path.name for path in report.folder.iterdir()}
+    assert names == {"out.gguf", "Modelfile", "README.md"}
     assert "converted from" in (report.folder / "README.md").read_text()
 
 
-def test_a_converter_that_writes_something_else_is_refused(folders, canaries, tmp_path, converter):
+def test_a_converter_that_writes_something_else_is_refused(olmo, canaries, tmp_path, converter):
     converter(b"nonsense")
     with pytest.raises(ExportError, match=r"convert_hf_to_gguf\.py.* GGUF.*`merged`"):
-        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+        export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failing_converter_is_quoted(folders, canaries, tmp_path, monkeypatch):
+def test_a_failing_converter_is_quoted(olmo, canaries, tmp_path, monkeypatch):
     script = tmp_path / "convert.py"
     script.write_text("import that_is_nowhere")
     monkeypatch.setenv("LLAMA_CPP", str(script))
     with pytest.raises(MachineError, match=r"convert\.py.*pip install that_is_nowhere.*`merged`"):
-        export_model(*folders, tmp_path / "out", "gguf", RECORD, canaries)
+        export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
+
+
+def test_a_starter_is_exported_as_gguf_without_llama_cpps_repository(folders, canaries, tmp_path):
+    report = export_model(*folders, tmp_path / "mine", "gguf", RECORD, canaries, quantize="q8_0")
+    card = (report.folder / "README.md").read_text()
+    assert "Stored as q8_0" in card
+    assert "ollama create mine -f Modelfile" in card
+    assert "FROM ./mine.gguf" in (report.folder / "Modelfile").read_text()
 
 
 def test_the_model_card_shows_the_run_record_and_what_is_unknown(merged):

@@ -88,5 +88,6 @@ def _pattern(part: Mapping[str, Any]) -> str | None:
         ("Isolated", False),
         ("Removed", True),
     ):
-        return part["pattern"].get("Regex")
+        pattern: str | None = part["pattern"].get("Regex")
+        return pattern
     return None

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,13 @@ from jangin.models.loading import (
 from jangin.models.model_card import license_of, model_card
 from jangin.models.tokens.chat_template import render_prompt
 from jangin.models.tokens.rendering import render_texts
-from jangin.training.export.gguf import convert, find_converter
+from jangin.training.export.gguf_export import Quantization, plan_gguf, replace_by_gguf
 from jangin.training.export.run_hints import Form, run_hints
 
 Conversation = Sequence[Message]
 
 LARGEST_DIVERGENCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest KL divergence in nats, by dtype of the exported weights: bf16 rounds more than fp32."""
-_GGUF_KINDS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-"""Values of `--outtype`. The converter's default would round fp32 weights after the check."""
 _HEADROOM = 1.2
 """Of the weights' memory, for activations and the cache of a few short answers."""
 
@@ -53,6 +51,8 @@ class Parity:
     """Largest KL of next-token distributions over all answer tokens, in nats."""
     bound: float
     """Largest divergence allowed, in nats."""
+    answers: list[tuple[int, ...]] = field(default_factory=list, repr=False)
+    """Token ids of the trained model's answers."""
 
     def text(self, form: Form) -> str:
         """One sentence for the model card."""
@@ -97,10 +97,12 @@ def export_model(
     record: Mapping[str, Any],
     canaries: Sequence[Conversation],
     max_divergence: float | None = None,
+    quantize: Quantization | None = None,
 ) -> ExportReport:
     """Write `out`, load it again and compare it with the trained model on the canary prompts.
 
-    `record` is what `model_card` takes. On every error, `out` is not created.
+    `quantize` is for GGUF; None stores the weights as they are. `record` is what `model_card`
+    takes. On every error, `out` is not created.
 
     Raises `ExportError` where the export differs, is impossible for this model, or `out` exists;
     `MachineError` where llama.cpp's converter is not installed or fails; `StoreError` on a full
@@ -112,7 +114,7 @@ def export_model(
         raise ExportError(
             "an export is verified on canary prompts, and there are none. Give at least 1 question."
         )
-    converter = find_converter() if form == "gguf" else None
+    gguf = plan_gguf(base_folder, quantize) if form == "gguf" else None
     has_adapter = (model_folder / "adapter" / "adapter_config.json").exists()
     if form == "adapter" and not has_adapter:
         raise ExportError(
@@ -133,13 +135,15 @@ def export_model(
                 shutil.copytree(model_folder / "model", partial, dirs_exist_ok=True)
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
             parity = verify_export(base_folder, model_folder, partial, canaries, max_divergence)
-            if converter is not None:
-                convert(converter, partial, out.name, _GGUF_KINDS[dtype])
+            checked = parity.text(form)
+            if gguf is not None:
+                about = replace_by_gguf(partial, out.name, gguf, dtype, canaries, parity.answers)
+                checked = f"{checked}\n\n{about}"
             full = {"license": _license(base_folder), **record}
             card = partial / "README.md"
             base = _base(base_folder) if form == "adapter" else ""
             sections = {"Use": run_hints(form, out.name, base)}
-            card.write_text(model_card(full, form, parity.text(form), sections), encoding="utf-8")
+            card.write_text(model_card(full, form, checked, sections), encoding="utf-8")
             copy_mode(card, partial)
             partial.rename(out)
     finally:
@@ -281,7 +285,7 @@ def _compare_answers(trained: _Behaviour, exported: _Behaviour, bound: float) ->
                 f"{trained.texts[index]!r}; the answers differ from token {where + 1} on"
             )
         largest, tokens = max(largest, divergence), tokens + len(answer)
-    return Parity(len(trained.answers), tokens, largest, bound)
+    return Parity(len(trained.answers), tokens, largest, bound, trained.answers)
 
 
 def _divergence(trained_AV: torch.Tensor, exported_AV: torch.Tensor) -> float:

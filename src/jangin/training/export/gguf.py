@@ -50,15 +50,14 @@ def find_converter() -> Path:
     return Path(script)
 
 
-def convert(converter: Path, folder: Path, name: str, kind: str) -> None:
-    """Replace the model in `folder` by one file NAME.gguf.
+def convert(converter: Path, folder: Path, target: Path, kind: str) -> None:
+    """Write the model in `folder` to the GGUF file `target`.
 
-    `kind` is the script's `--outtype`: f32, bf16 or f16.
+    `kind` is the script's `--outtype`: f32, bf16, f16 or q8_0.
 
     Raises `MachineError` where the script fails, `ExportError` where it writes something other
     than GGUF.
     """
-    target = folder / f"{name}.gguf"
     wrapper = ["-m", "jangin.training.export.gguf"] if _has_starter_tokenizer(folder) else []
     arguments = [str(converter), str(folder), "--outfile", str(target), "--outtype", kind]
     command = [sys.executable, *wrapper, *arguments]
@@ -77,9 +76,6 @@ def convert(converter: Path, folder: Path, name: str, kind: str) -> None:
                 f"{converter} wrote a file that is not GGUF. Update llama.cpp, or export as "
                 "`merged`."
             )
-    for path in folder.iterdir():
-        if path != target:
-            path.unlink()
 
 
 def _has_starter_tokenizer(folder: Path) -> bool:

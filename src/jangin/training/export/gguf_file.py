@@ -54,7 +54,7 @@ class _Weight:
 
 
 def why_not(folder: Path) -> str | None:
-    """Why this module cannot write the model in `folder`; None if it can."""
+    """Why this module cannot write the model with this config and tokenizer; None if it can."""
     config = _config(folder)
     family = config.get("model_type")
     if family not in ARCHITECTURES:
@@ -62,10 +62,14 @@ def why_not(folder: Path) -> str | None:
     rope = _rope(config)
     if rope["rope_type"] not in ("default", "linear", *(("llama3",) * (family == "llama"))):
         return f"its rotary embedding is {rope['rope_type']}"
-    if family == "gemma3_text":
-        return _why_not_gemma(config)
-    if config.get("attention_bias") and family in ("mistral", "qwen3"):
+    if family == "gemma3_text" and (reason := _why_not_gemma(config)):
+        return reason
+    if config.get("attention_bias") and family != "qwen2":
         return "its attention has biases"
+    try:
+        read_vocabulary(folder, config["vocab_size"])
+    except ExportError as error:
+        return str(error)
     return None
 
 
@@ -104,6 +108,27 @@ def write_gguf(folder: Path, target: Path, kind: Kind, name: str) -> None:
     for weight, array in _read(folder, weights):
         writer.write_tensor_data(_encode(weight, array, kind))
     writer.close()
+
+
+def largest_error(folder: Path, file: Path) -> tuple[float, int]:
+    """(largest difference of a weight in `file` from the model's, number of tensors).
+
+    Differences are shares of the largest weight of their tensor; NaN if a tensor is missing.
+    """
+    import gguf
+
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+    config = _config(folder)
+    weights = list(_weights(folder, config, ARCHITECTURES[config["model_type"]]))
+    largest = 0.0
+    for weight, array in _read(folder, weights):
+        tensor = stored.get(weight.name)
+        if tensor is None:
+            return float("nan"), len(weights)
+        again = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(array.shape)
+        scale = float(np.abs(array).max()) or 1.0
+        largest = max(largest, float(np.abs(again - array).max()) / scale)
+    return largest, len(weights)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -38,25 +38,24 @@ class Vocabulary:
 def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     """The vocabulary of tokenizer.json, filled up to the `rows` of the embedding.
 
-    Raises `ExportError` where llama.cpp has no such tokenizer, or it has more tokens than rows.
+    Raises `ExportError`, whose text is a clause without a remedy, where llama.cpp has no such
+    tokenizer, or it has more tokens than rows.
     """
     content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     model = content["model"]
     if model["type"] != "BPE":
-        raise _unknown(f"its tokenizer is {model['type']}, not BPE")
+        raise ExportError(f"its tokenizer is {model['type']}, not BPE")
     words: dict[str, int] = model["vocab"] | {
         t["content"]: t["id"] for t in content["added_tokens"]
     }
     if max(words.values()) >= rows:
-        raise ExportError(
-            f"the tokenizer has {max(words.values()) + 1} tokens, but the embedding only {rows} "
-            "rows. Export as `merged`, and take a base whose tokenizer belongs to it."
-        )
+        count = max(words.values()) + 1
+        raise ExportError(f"its tokenizer has {count} tokens, but its embedding only {rows} rows")
     merges = [(pair.split(" ", 1) if isinstance(pair, str) else pair) for pair in model["merges"]]
     sentencepiece = bool(model.get("byte_fallback"))
     name = "default" if sentencepiece else splitting_name(content)
     if name is None:
-        raise _unknown("the way its tokenizer splits words is not known here")
+        raise ExportError("the way its tokenizer splits words is not known here")
     tokens = {number: word for word, number in words.items()}
     added = {token["content"]: bool(token["special"]) for token in content["added_tokens"]}
     return Vocabulary(
@@ -131,7 +130,3 @@ def _adds_space(content: Mapping[str, Any]) -> bool:
     return any(part.get("type") == "Prepend" for part in parts) or (
         pre.get("type") == "Metaspace" and pre.get("prepend_scheme", "always") != "never"
     )
-
-
-def _unknown(what: str) -> ExportError:
-    return ExportError(f"jangin cannot write this model as GGUF: {what}")

@@ -76,7 +76,7 @@ def modelfile(file: str, form: ChatFormat | None, stops: Sequence[str], context:
 def _pieces(tokenizer: Any, contents: tuple[str, ...], bos: str) -> list[str] | None:
     """The text before, between and after these contents; None where the template refuses them."""
     roles = {_SYSTEM: "system", _REPLY: "assistant"}
-    turns = [Message(role=roles.get(each, "user"), content=each) for each in contents]  # type: ignore[arg-type]
+    turns = [Message(role=roles.get(each, "user"), content=each) for each in contents]
     try:
         (text,) = render_texts(tokenizer, [turns], ask=True)
     except (TemplateError, JanginError):

@@ -8,22 +8,25 @@ Form = Literal["adapter", "merged", "gguf"]
 _QUESTION = "..."
 
 
-def run_hints(form: Form, name: str, base: str | Path = "", *, ollama: bool = False) -> str:
+def run_hints(form: Form, name: str, base: str | Path = "") -> str:
     """Markdown with one block per program.
 
     `name` is that of the export's folder, `base` an adapter's base: an id of the hub, or its folder
-    on this machine. `ollama`: a Modelfile lies beside the GGUF.
+    on this machine.
     """
-    blocks = _blocks(form, name, base, ollama=ollama)
+    blocks = _blocks(form, name, base)
     return "\n\n".join((*blocks, *(_base_note(base) if isinstance(base, Path) else ())))
 
 
-def _blocks(form: Form, name: str, base: str | Path, *, ollama: bool) -> list[str]:
+def _blocks(form: Form, name: str, base: str | Path) -> list[str]:
     if form == "gguf":
         run = f"ollama create {name} -f Modelfile\nollama run {name}"
         server = f"llama-server -m {name}.gguf --jinja"
-        blocks = [f"llama.cpp:\n\n```sh\n{server}\n```"]
-        return [*blocks, f"Ollama:\n\n```sh\n{run}\n```"] if ollama else blocks
+        return [
+            f"Ollama:\n\n```sh\n{run}\n```",
+            f"llama.cpp:\n\n```sh\n{server}\n```",
+            "transformers and vLLM run the model that `jangin merge FOLDER` writes.",
+        ]
     return [
         f"transformers:\n\n```python\n{_transformers(form, name)}\n```",
         f"vLLM:\n\n```sh\n{_vllm(form, name, base)}\n```",

@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from jangin.core.records import Document, Page
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.catalog import STAGE, CatalogConfig
-from jangin.models.loading import load_model, load_tokenizer, locate
+from jangin.models.loading import load_model, load_tokenizer, loading_error, locate
 
 TEXT = "제1조 연차휴가는 해마다 15일이다. 제2조 병가는 인사팀에 낸다. " * 20
 
@@ -182,6 +183,27 @@ def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalo
     tokenizer = load_tokenizer(workspace)
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     assert text == "<|bos|>Question: 연차?\n\nAnswer: 15일<|end|>\n\n"
+
+
+def test_a_folder_that_lacks_a_shard_or_all_weights_is_refused(run_catalog, tmp_path):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    folder = starter / "model"
+    config = CatalogConfig.model_validate({"base": {"type": "local", "path": str(folder)}})
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    (folder / "model.safetensors").rename(folder / shards[0])
+    index = {"weight_map": {"a": shards[0], "b": shards[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ConfigError, match=r"lacks model-00002-of-00002\.safetensors.*2 files"):
+        STAGE.sources(config, tmp_path)
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / shards[0]).unlink()
+    with pytest.raises(ConfigError, match=r"no weights.*catalog: base: path"):
+        STAGE.sources(config, tmp_path)
+
+
+def test_a_gated_model_says_how_to_get_access():
+    error = loading_error("org/model", OSError("You are trying to access a gated repo.\nMake..."))
+    assert re.search("org/model is gated.*HF_TOKEN", str(error))
 
 
 def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeypatch):

@@ -37,7 +37,7 @@ from jangin.metrics.statistics import (
     permutation_p,
     wilson_interval,
 )
-from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, write_base
+from jangin.models.catalog import Base, Hub, Starter, name_of, sources_of, unpacked_in, write_base
 from jangin.models.device import native_precision
 from jangin.models.memory import Training, predict
 from jangin.models.model_card import license_of
@@ -336,6 +336,7 @@ def _place_candidate(context: StageContext[SelectConfig], index: int, base: Any)
         folder / "runtime" / "location.json",
         context.services.project_folder,
         texts,
+        unpacked_in(context),
     )
     return folder
 

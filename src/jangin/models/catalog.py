@@ -1,6 +1,7 @@
 """Stage `catalog`: the pinned base model, which is a starter, a hub model or a local folder."""
 
 import datetime
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from jangin.core.digest import files_of
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.models.gguf.header import read_header
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
 TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain")
@@ -87,36 +89,55 @@ class Local(Pretrained):
     """Folder with config.json, tokenizer.json and weights; relative to the project file."""
 
 
-Base = Annotated[Starter | Hub | Local, Field(discriminator="type")]
+class Gguf(Pretrained):
+    """A GGUF file, as llama.cpp and Ollama use them; its weights are unpacked once.
+
+    What quantization lost stays lost, so prefer the original weights where they can be had. The
+    file's bytes are identity, its place is not.
+    """
+
+    type: Literal["gguf"]
+    path: Runtime[Path]
+    """The file; relative to the project file."""
+
+
+Base = Annotated[Starter | Hub | Local | Gguf, Field(discriminator="type")]
 
 
 class CatalogConfig(StageConfig):
     """Which base model everything starts from."""
 
     base: Base = Starter(type="starter")
-    """`starter`, `hub` or `local`."""
+    """`starter`, `hub`, `local` or `gguf`."""
 
 
-def name_of(base: Starter | Hub | Local) -> str:
+def name_of(base: Starter | Pretrained) -> str:
     """Display name of a base model."""
     if isinstance(base, Hub):
         return base.id if base.revision == "main" else f"{base.id}@{base.revision}"
     if isinstance(base, Local):
         return base.path.name
+    if isinstance(base, Gguf):
+        return base.path.stem
+    assert isinstance(base, Starter)  # noqa: S101  the last kind
     return f"starter {base.size}" + (f" (seed {base.seed})" if base.seed else "")
 
 
-def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> dict[str, Path]:
+def sources_of(base: Starter | Pretrained, project_folder: Path, key: str) -> dict[str, Path]:
     """{name: path} of files whose contents enter the key of the artifact.
 
-    They are those of a local model, and a chat template of the project.
+    They are those of a local model or GGUF file, and a chat template of the project.
 
     Raises:
-        ConfigError: the folder has no config.json, or there is no such template; names the `key`
-            to correct.
+        ConfigError: the folder has no config.json or lacks weights, the GGUF file cannot be
+            unpacked, or there is no such template; names the `key` to correct.
 
     """
     template = _template_of(base, project_folder, key)
+    if isinstance(base, Gguf):
+        file = project_folder / base.path
+        read_header(file, key)
+        return {"model.gguf": file, **template}
     if not isinstance(base, Local):
         return template
     folder = project_folder / base.path
@@ -124,7 +145,28 @@ def sources_of(base: Starter | Hub | Local, project_folder: Path, key: str) -> d
         raise ConfigError(
             f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
         )
+    _refuse_missing_weights(folder, key)
     return {**files_of(folder), **template}
+
+
+def _refuse_missing_weights(folder: Path, key: str) -> None:
+    names = {path.name for path in folder.iterdir()}
+    indexes = sorted(
+        name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))
+    )
+    for index in indexes[-1:]:
+        parts = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(parts - names)
+        if missing:
+            raise ConfigError(
+                f"{folder} lacks {missing[0]}, one of {len(parts)} files of weights that {index} "
+                f"names ({len(missing)} are missing). Copy or download it again."
+            )
+    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+        raise ConfigError(
+            f"{folder} has no weights (*.safetensors). Download the whole model, or correct "
+            f"`models: {key}: path`."
+        )
 
 
 def _template_of(base: Starter | Pretrained, project_folder: Path, key: str) -> dict[str, Path]:
@@ -141,22 +183,28 @@ def _template_of(base: Starter | Pretrained, project_folder: Path, key: str) -> 
 
 
 def write_base(
-    base: Starter | Hub | Local,
+    base: Starter | Pretrained,
     target: Path,
     location: Path,
     project_folder: Path,
     texts: list[str],
+    unpacked: Path,
 ) -> dict[str, Any]:
     """Write a starter, or a reference to a model elsewhere, to `target`; returns its summary.
 
-    `location`: file for the path of a local model; `texts`: training text of a starter's tokenizer.
+    `location`: file for the path of a local model; `texts`: training text of a starter's tokenizer;
+    `unpacked`: folder for the weights of GGUF files.
 
     Raises:
         StageError: a starter has no text to train its tokenizer on.
         MachineError, ConfigError: as `write_hub_reference`.
 
     """
-    from jangin.models.references import write_hub_reference, write_local_reference
+    from jangin.models.references import (
+        write_gguf_reference,
+        write_hub_reference,
+        write_local_reference,
+    )
     from jangin.models.starter import make_starter
 
     if isinstance(base, Hub):
@@ -164,6 +212,11 @@ def write_base(
     if isinstance(base, Local):
         model = (project_folder / base.path).resolve()
         return write_local_reference(target, model, location, base, project_folder)
+    if isinstance(base, Gguf):
+        file = (project_folder / base.path).resolve()
+        header = read_header(file, "catalog: base")
+        return write_gguf_reference(target, file, header, location, unpacked, base, project_folder)
+    assert isinstance(base, Starter)  # noqa: S101  the last kind
     if not texts:
         raise StageError(
             "a starter model trains its tokenizer on the project's text, and there is none. "
@@ -187,13 +240,21 @@ def _run(context: StageContext[CatalogConfig]) -> None:
     base = context.config.base
     texts = _texts(context) if isinstance(base, Starter) else []
     location = context.workspace / "runtime" / "location.json"
-    if isinstance(base, Local):
+    if isinstance(base, Local | Gguf):
         location = context.runtime_file("location.json")
-    context.summary.update(
-        write_base(
-            base, context.workspace / "model", location, context.services.project_folder, texts
+    folder = context.services.project_folder
+    label = f"unpack {base.path.name}" if isinstance(base, Gguf) else "base model"
+    for each in context.track([base], label):
+        context.summary.update(
+            write_base(
+                each, context.workspace / "model", location, folder, texts, unpacked_in(context)
+            )
         )
-    )
+
+
+def unpacked_in(context: StageContext[Any]) -> Path:
+    """Folder of the store for weights unpacked from GGUF files; no artifact, made again if gone."""
+    return context.workspace.parent.parent / "unpacked"
 
 
 def _texts(context: StageContext[CatalogConfig]) -> list[str]:
@@ -209,6 +270,12 @@ def _texts(context: StageContext[CatalogConfig]) -> list[str]:
 def _cost(context: StageContext[CatalogConfig]) -> Cost:
     if isinstance(context.config.base, Starter):
         return Cost(seconds=10, memory_bytes=2**30, text="trains a tokenizer")
+    if isinstance(context.config.base, Gguf):
+        file = context.services.project_folder / context.config.base.path
+        header = read_header(file, "catalog: base")
+        lossy = ", which lost precision for good" if header.lossy else ""
+        text = f"unpacks {file.name}, quantized as {header.quantization}{lossy}"
+        return Cost(seconds=60, memory_bytes=8 * file.stat().st_size, text=text)
     return Cost(seconds=10, text="reads the model's config and tokenizer")
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
+from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.core.store import MANIFEST
 from jangin.models.device import available_bytes, native_precision
@@ -184,7 +185,10 @@ def locate(folder: Path) -> tuple[str, str | None]:
     hub = json.loads(reference.read_text())
     location = folder / "runtime" / LOCATION
     if location.exists():
-        path = json.loads(location.read_text())["path"]
+        source = json.loads(location.read_text())
+        if "gguf" in source:
+            return str(_unpacked(folder, source, hub["revision"])), None
+        path = source["path"]
         if not Path(path).exists():
             raise MachineError(
                 f"the base model is no longer at {path}. Move it back, or set its new path in "
@@ -192,6 +196,28 @@ def locate(folder: Path) -> tuple[str, str | None]:
             )
         return path, None
     return hub["id"], hub["revision"]
+
+
+def _unpacked(folder: Path, source: dict[str, str], digest: str) -> Path:
+    """Folder of the weights that were unpacked from a GGUF file, again where it was deleted."""
+    from jangin.models.gguf.header import read_header
+    from jangin.models.gguf.unpack import unpack
+
+    first = Path(source["path"])
+    weights = folder.parent.parent / first.parent.name / first.name
+    for candidate in (first, weights):
+        if candidate.exists():
+            return candidate
+    file = Path(source["gguf"])
+    if not file.exists() or digest_file(file) != digest:
+        raise MachineError(
+            f"the base model is no longer at {file}, and its unpacked weights were deleted. Put "
+            f"the same file there, or set its new path in the project file, delete {folder} and "
+            "run again."
+        )
+    with without_progress_bars():
+        unpack(file, read_header(file, "catalog: base"), weights)
+    return weights
 
 
 def runs_remote_code(folder: Path) -> bool:
@@ -227,6 +253,11 @@ def loading_error(model: str, error: Exception) -> JanginError:
             f"the model {model} needs Python code that its own folder or repository holds, and "
             "that is not run unasked. Read the code, then set `trust_remote_code: true` for the "
             "base, for a hub model with `revision: COMMIT`."
+        )
+    if "gated repo" in str(error):
+        return MachineError(
+            f"the model {model} is gated: accept its terms on https://huggingface.co/{model}, and "
+            "give your token with `hf auth login` or the variable HF_TOKEN."
         )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return MachineError(

@@ -1,4 +1,4 @@
-"""References to hub or local weights, pinned to a commit or to a content digest."""
+"""References to hub, local or unpacked weights, pinned to a commit or to a content digest."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,14 @@ from transformers import AutoConfig, AutoTokenizer
 
 from jangin.core.digest import digest_file, digest_tree, files_of
 from jangin.core.errors import ConfigError
-from jangin.models.loading import REFERENCE, REMOTE_CODE, loading_error
+from jangin.models.gguf.header import GgufHeader
+from jangin.models.gguf.unpack import unpack, unpacked_dtype
+from jangin.models.loading import (
+    REFERENCE,
+    REMOTE_CODE,
+    loading_error,
+    without_progress_bars,
+)
 from jangin.models.tokens.pinned_template import TemplateSettings, pin_chat_template
 
 
@@ -65,6 +72,31 @@ def write_local_reference(
     location.write_text(json.dumps({"path": str(model)}))
     reference = {"type": "local", "id": model.name, "revision": digest_tree(files)}
     return _refer(folder, base, reference) | notes
+
+
+def write_gguf_reference(
+    folder: Path,
+    file: Path,
+    header: GgufHeader,
+    location: Path,
+    unpacked: Path,
+    base: BaseSettings,
+    project_folder: Path,
+) -> dict[str, Any]:
+    """Write config and tokenizer of a GGUF file, whose weights are unpacked below `unpacked`.
+
+    Returns and raises like `write_hub_reference`; the revision is the file's digest.
+    """
+    digest, dtype = digest_file(file), str(unpacked_dtype(header)).removeprefix("torch.")
+    weights = unpacked.resolve() / f"{digest[:16]}-{dtype}"
+    if not weights.exists():
+        with without_progress_bars():
+            unpack(file, header, weights)
+    notes = _save(folder, str(weights), None, base, project_folder)
+    location.write_text(json.dumps({"path": str(weights), "gguf": str(file)}))
+    reference = {"type": "gguf", "id": file.stem, "revision": digest}
+    facts = {"quantization": header.quantization, "dtype": dtype, "lossy": header.lossy}
+    return _refer(folder, base, reference) | facts | notes
 
 
 def _save(

@@ -139,17 +139,21 @@ def export_model(
             if gguf is not None:
                 about = replace_by_gguf(partial, out.name, gguf, dtype, canaries, parity.answers)
                 checked = f"{checked}\n\n{about}"
-            full = {"license": _license(base_folder), **record}
             card = partial / "README.md"
             base = _base(base_folder) if form == "adapter" else ""
             sections = {"Use": run_hints(form, out.name, base)}
+            full = {"license": _license(base_folder), **record}
             card.write_text(model_card(full, form, checked, sections), encoding="utf-8")
             copy_mode(card, partial)
             partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return ExportReport(out, form, str(dtype).removeprefix("torch."), size, parity)
+    return ExportReport(out, form, str(dtype).removeprefix("torch."), _size(out), parity)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def verify_export(

@@ -84,8 +84,8 @@ def _pieces(tokenizer: Any, contents: tuple[str, ...], bos: str) -> list[str] | 
     pieces = []
     rest = text.removeprefix(bos)
     for content in contents:
-        before, found, rest = rest.partition(content)
-        if not found or content in rest:
+        before, separator, rest = rest.partition(content)
+        if not separator or content in rest:
             return None
         pieces.append(before)
     return None if '"""' in text or "{{" in text else [*pieces, rest]

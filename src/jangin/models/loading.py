@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from jangin.core.digest import digest_file
@@ -69,7 +70,7 @@ def load_model(
         options |= {"quantization_config": quantization, "device_map": {"": device}}
     try:
         with without_progress_bars():
-            model: Any = AutoModelForCausalLM.from_pretrained(path, **options)
+            model: Any = model_class(folder).from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise loading_error(str(path), error) from error
     if adapter is not None:
@@ -79,6 +80,54 @@ def load_model(
     if quantization is None:
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval()
+
+
+def to_device(model: Any) -> Any:
+    """The model on the GPU, if there is one."""
+    return model.cuda() if torch.cuda.is_available() else model
+
+
+def model_class(folder: Path) -> Any:
+    """The class that loads the language model of a `base` or `model` artifact.
+
+    `AutoModelForCausalLM` where it knows the config, else the class that the checkpoint names:
+    that of models that see pictures as well, such as Mistral 3's.
+
+    Raises:
+        ValueError: transformers has no such class, or it does not write text.
+        OSError: the config cannot be read or downloaded.
+
+    """
+    path, revision = locate(folder)
+    trusted = runs_remote_code(folder)
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
+    if trusted or type(config) in AutoModelForCausalLM._model_mapping:
+        return AutoModelForCausalLM
+    architectures = config.architectures or [config.model_type]
+    names = [name for name in architectures if "ForConditionalGeneration" in name]
+    named = getattr(transformers, names[0], None) if names else None
+    if named is None:
+        raise ValueError(
+            f"{' or '.join(architectures)} is no model that writes text as transformers "
+            f"{transformers.__version__} knows it."
+        )
+    return named
+
+
+def outside_of_text(model: Any) -> list[str]:
+    """Names of the modules that text never passes through: a vision or audio tower, a projector.
+
+    Empty for a model of text alone.
+    """
+    if model.config.get_text_config() is model.config:
+        return []
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    inside = {id(module) for part in parts if part is not None for module in part.modules()}
+    return [
+        name
+        for name, module in model.named_modules()
+        if id(module) not in inside and not any(id(child) in inside for child in module.modules())
+    ]
 
 
 def load_trained(

@@ -125,7 +125,9 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     if adapter:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
-    copies += 4 * trained if training.kept_weights else 0
+    if training.shards > 1:
+        copies = _gathered_bytes(shape, training)
+    copies += 4 * trained // training.shards if training.kept_weights else 0
     llama = training.device == "cpu" and training.kernels
     llama = llama and shape.family in LLAMA_FAMILIES and not training.dropout
     kept, wasted = _llama_kernel_bytes(shape, training) if llama else _layer_bytes(shape, training)
@@ -150,6 +152,19 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         heap=int(training.tokens * layers * wasted) if on_cpu else 0,
         process=_process_bytes(shape, training),
     )
+
+
+def _gathered_bytes(shape: ModelShape, training: Training) -> int:
+    """What a process of a sharded run holds beside its share: whole layers, one at a time.
+
+    The weights outside the layers, two layers (one is gathered while the other computes), and of
+    one of them the gradient, in the type of the products and in fp32, in which it is sent.
+    """
+    outside = shape.embedding_parameters * (1 if shape.tied else 2) + shape.hidden
+    layer = (shape.parameters - outside) // shape.layers
+    size = 2 if training.precision == "bf16" else shape.weight_bytes if training.has_adapter else 4
+    gradient = 0 if training.has_adapter else (size + 4) * max(layer, outside)
+    return size * (outside + 2 * layer) + gradient
 
 
 def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:

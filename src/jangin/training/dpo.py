@@ -110,7 +110,7 @@ def _run(context: StageContext[DpoConfig]) -> None:
 
 def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.models.device import reset_peak_memory
-    from jangin.models.loading import has_adapter, load_tokenizer
+    from jangin.models.loading import has_adapter, load_tokenizer, to_device
     from jangin.training.distributed.fit import fit
     from jangin.training.generation_gate import exact_share
     from jangin.training.loop.weights import Start, load_policy, save_policy
@@ -141,7 +141,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     report_start(duration, progress)
     trained = fit(task, config, workspace, progress, loaded)
     del loaded
-    model, result = trained.model, trained.result
+    model, result = to_device(trained.model), trained.result
     report_end(duration, result.steps, progress)
     reference = json.dumps(task.reference_2R.tolist())
     context.services.ledger.put(_REFERENCE, _digest(context, key), reference)

@@ -1,6 +1,7 @@
 """Workers forked from the test process, which has loaded torch and transformers already."""
 
 import io
+import json
 import os
 import signal
 import socket
@@ -9,10 +10,12 @@ import time
 import warnings
 
 import pytest
+import torch
 
 from jangin.training.distributed import worker
+from jangin.training.loop.process_group import torchrun_group
 
-__all__ = ("forked_workers",)
+__all__ = ("forked_workers", "on_processes")
 
 
 class ForkedWorkers:
@@ -100,6 +103,42 @@ def _fork_worker(task, rank, devices, port):
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def on_processes(size, function):
+    """What `function(group)` returned in each of `size` forked processes, by rank."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    pipes = [os.pipe() for _ in range(size)]
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                os.environ |= {
+                    "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
+                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                }  # fmt: skip
+                warnings.resetwarnings()
+                torch.set_num_threads(1)
+                with torchrun_group() as group:
+                    os.write(pipes[rank][1], json.dumps(function(group)).encode())
+                status = 0
+            except BaseException:  # noqa: BLE001  as the interpreter would print it
+                sys.excepthook(*sys.exc_info())
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        children.append(child)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    assert not failed, "see what the processes wrote"
+    results = []
+    for read_end, write_end in pipes:
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as stream:
+            results.append(json.loads(stream.read()))
+    return results
 
 
 @pytest.fixture

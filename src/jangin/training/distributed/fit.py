@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.models.shape import read_context_length
-from jangin.training.distributed.launch import WEIGHTS, launch
+from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch
 from jangin.training.loop.checkpoint import unpack_weights
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.saved_tensors import open_saved
 from jangin.training.loop.trainer import train
-from jangin.training.loop.weights import make_trainable
+from jangin.training.loop.weights import load_to_save, make_trainable
 from jangin.training.objectives.table import Task
 from jangin.training.preflight.memory import Work, decide_checkpointing, recorded
 
@@ -31,6 +31,24 @@ class Trained:
     dtype: torch.dtype
     """Of the checkpoint that it started from."""
     result: TrainingResult
+
+
+def _with_trained_weights(
+    task: Task, config: TrainingConfig, journal: Path
+) -> tuple[Any, torch.dtype]:
+    """(the model with the weights that the workers wrote, dtype of its checkpoint).
+
+    That of a sharded training is on the CPU: one GPU may be too small for it.
+    """
+    if config.sharding == "fsdp":
+        model, dtype = load_to_save(task.origin(config), config)
+    else:
+        loaded, dtype = task.load(config)
+        model = make_trainable(loaded, config)
+    written = journal / SHARDS / WEIGHTS if config.sharding == "fsdp" else journal / WEIGHTS
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    unpack_weights(open_saved(written), trained)
+    return model, dtype
 
 
 def row_limit(base: Path, config: TrainingConfig) -> tuple[int, str]:
@@ -79,9 +97,6 @@ def fit(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         result = launch(task, config, folder, progress)
-        model, dtype = task.load(config)
-        model = make_trainable(model, config)
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        unpack_weights(load_file(folder / JOURNAL / WEIGHTS), trained)
+        model, dtype = _with_trained_weights(task, config, folder / JOURNAL)
     result.runtime.update(recorded(base, config, work))
     return Trained(model, dtype, result)

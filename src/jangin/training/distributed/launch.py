@@ -1,7 +1,8 @@
 """Train on several devices of this machine: torchrun starts a worker for each, this process waits.
 
 <workspace>/journal/task/     what the workers read: task.json and the rows
-<workspace>/journal/trained.safetensors   the trained weights that they write
+<workspace>/journal/trained.safetensors   the trained weights that the first one writes, or
+<workspace>/journal/trained/   those of a sharded model, of which each writes its rows
 
 task.json names the objective (see `objectives.table`), and has the settings and what the objective
 adds. The first worker writes one JSON object per line to its standard output. When this process
@@ -26,7 +27,7 @@ from jangin.training.loop.config import Qlora, StepMetrics, TrainingConfig
 from jangin.training.loop.result import TrainingResult
 from jangin.training.objectives.table import Task
 
-TASK, WEIGHTS, LOG = "task", "trained.safetensors", "workers.log"
+TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
 TASK_FILE = "task.json"
 OUT_OF_MEMORY = "OutOfMemoryError"
 
@@ -44,6 +45,7 @@ def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress)
     _refuse(config)
     journal, budget = folder / JOURNAL, config.tokens_per_batch
     longest = int(task.lengths.max())
+    shutil.rmtree(journal / SHARDS, ignore_errors=True)
     while True:
         task_folder = _write_task(journal, task, config, budget)
         log = journal / LOG
@@ -51,9 +53,10 @@ def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress)
         if result is not None:
             return result
         if budget <= longest:
+            spread = "more `devices`" if config.sharding == "fsdp" else "`sharding: fsdp`"
             raise TrainingError(
                 f"out of memory with a single row of {longest} tokens. Set "
-                "`activation_checkpointing: always`, `sharding: fsdp` or a smaller "
+                f"`activation_checkpointing: always`, {spread} or a smaller "
                 "`max_row_tokens`, or choose a smaller base model."
             )
         budget //= 2

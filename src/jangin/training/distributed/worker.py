@@ -17,11 +17,13 @@ from jangin.core.errors import JanginError, StoreError, TrainingError
 from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
-from jangin.training.distributed.launch import OUT_OF_MEMORY, TASK_FILE, WEIGHTS
-from jangin.training.loop.checkpoint import pack_weights, write_tensors
+from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, TASK_FILE, WEIGHTS
+from jangin.training.loop.checkpoint import pack_weights
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup, torchrun_group
 from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.saved_tensors import write_shards, write_tensors
+from jangin.training.loop.sharded_start import load_sharded
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import make_trainable
 from jangin.training.objectives.table import ObjectiveRow, find_objective
@@ -90,14 +92,20 @@ def _train(
     config = TrainingConfig.model_validate_json(json.dumps(settings["config"]))
     progress: Progress = _Pipe() if group.is_first else SilentProgress()
     task = named_objective(settings, task_folder).task().read(task_folder, settings)
-    model = make_trainable(task.load(config)[0], config)
+    sharded = config.sharding == "fsdp" and group.size > 1
+    model = (
+        load_sharded(task.origin(config), config)
+        if sharded
+        else make_trainable(task.load(config)[0], config)
+    )
     objective = task.objective(model, config, group)
     objective.budget = int(settings["budget"])
     result = train(objective, config, folder, progress, group)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    weights = pack_weights(trained)
-    if group.is_first:
-        write_tensors(folder / JOURNAL / WEIGHTS, weights)
+    if sharded:
+        write_shards(folder / JOURNAL / SHARDS, pack_weights(trained))
+    elif group.is_first:
+        write_tensors(folder / JOURNAL / WEIGHTS, pack_weights(trained))
     return result
 
 

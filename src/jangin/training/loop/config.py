@@ -159,7 +159,9 @@ class TrainingConfig(StageConfig):
     """Number of GPUs of this machine to train on; without a GPU, of processes. Each step has the
     same rows, but sums are added in another order, so results may differ in the last bits."""
     sharding: Runtime[Sharding] = "none"
-    """With several devices: `none` replicates the model on each, `fsdp` shards it across them."""
+    """With several devices: `none` replicates the model on each, `fsdp` shards it across them: each
+    reads and holds its rows of the weights, gradients and optimizer states, and one layer at a time
+    is gathered. Not with QLoRA, whose 4-bit weights cannot be sharded by rows."""
 
     @property
     def rate(self) -> float:

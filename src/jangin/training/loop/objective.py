@@ -20,6 +20,7 @@ from jangin.models.device import native_precision
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel
+from jangin.training.loop.sharding import first_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,12 @@ def digest_arrays(*arrays: npt.NDArray[Any]) -> list[str]:
 
 
 def fingerprint(model: Any) -> str:
-    """sha256 of the names, shapes and first eight values of all weights: identifies a model."""
+    """sha256 of the names, shapes and first eight values of all weights: identifies a model.
+
+    The same for a sharded model as for a whole one, and collective then.
+    """
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
-        first = weight.detach().flatten()[:8].cpu().contiguous().view(torch.uint8)
+        first = first_values(weight, 8).contiguous().view(torch.uint8)
         digest.update(f"{name} {tuple(weight.shape)}".encode() + first.numpy().tobytes())
     return digest.hexdigest()

@@ -1,8 +1,7 @@
 """The processes that train one model together: a single one, or several under torchrun.
 
 Each process handles its part of a step's rows; weights, gradients and sums are those of the whole
-step. DDP keeps a copy of the model in each process, FSDP2 a part of it. This uses torch's own
-`fully_shard`: accelerate silently runs DDP where FSDP2 is requested on a CPU.
+step. DDP keeps a copy of the model in each process, FSDP2 a part of it (see `sharding`).
 
 Methods marked "collective" communicate: every process must call them, in the same order.
 """
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import distributed
 
-from jangin.models.loading import base_model
-from jangin.training.loop.config import Sharding
 from jangin.training.loop.scorer import LossModel
+from jangin.training.loop.sharding import is_sharded, run_inside
 
 Forward = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
 
@@ -30,7 +29,7 @@ _TIMEOUT = timedelta(hours=1)
 
 
 class _ForwardModule(torch.nn.Module):
-    """A loss model as a module, so that DDP and FSDP2 see each forward pass begin and end."""
+    """A loss model as a module, so that DDP sees each forward pass begin and end."""
 
     def __init__(self, model: Any, forward: Forward) -> None:
         super().__init__()
@@ -97,35 +96,29 @@ class ProcessGroup:
             for value in scalars:
                 value.zero_()
 
-    def wrap(
-        self, loss_model: LossModel, sharding: Sharding, forward: Forward | None = None
-    ) -> LossModel:
-        """`loss_model` with its model in DDP (`none`) or FSDP2 (`fsdp`). Collective.
+    def wrap(self, loss_model: LossModel, forward: Forward | None = None) -> LossModel:
+        """`loss_model` with its model in DDP, unless it is sharded already. Collective.
 
         `forward` is what a pass computes, by default `loss_model.forward`.
         """
         if self.size == 1:
             return loss_model
-        module = _ForwardModule(loss_model.model, forward or loss_model.forward)
-        if sharding == "none":
-            from torch.nn.parallel import DistributedDataParallel
+        forward = forward or loss_model.forward
+        if is_sharded(loss_model.model):
+            return replace(loss_model, through=partial(run_inside, loss_model.model, forward))
+        from torch.nn.parallel import DistributedDataParallel
 
-            wrapped: Any = DistributedDataParallel(
-                module, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
-            return replace(loss_model, through=wrapped)
-        from torch.distributed.fsdp import fully_shard
-
-        base = base_model(loss_model.model)
-        for layer in base.modules():
-            if type(layer).__name__ in (base._no_split_modules or ()):
-                fully_shard(layer)
-        return replace(loss_model, through=fully_shard(module))
+        wrapped: Any = DistributedDataParallel(
+            _ForwardModule(loss_model.model, forward),
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+        return replace(loss_model, through=wrapped)
 
     def reshard(self, loss_model: LossModel) -> None:
         """Free the full weights that FSDP2 keeps after a forward pass without a backward pass."""
-        if hasattr(loss_model.through, "reshard"):
-            loss_model.through.reshard()
+        if is_sharded(loss_model.model):
+            loss_model.model.reshard()
 
     def gradient_sync(self, loss_model: LossModel, *, last: bool) -> Any:
         """A context for a forward and backward pass; DDP reduces in the last one of a step only."""

@@ -38,6 +38,7 @@ from jangin.training.kernels import (
     llama_hidden,
     logits_cross_entropy,
 )
+from jangin.training.loop.sharding import agreed, is_sharded, run_inside
 
 _PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 _AFTER_HEAD = ("final_logit_softcapping", "logits_soft_cap")
@@ -62,8 +63,8 @@ class LossModel:
     dtype: torch.dtype = torch.float32
     """Of matrix products."""
     through: Any = None
-    """The DDP or FSDP2 module that every pass must go through; it calls `forward` of the unwrapped
-    loss model inside. None for a single process."""
+    """What every pass must go through: a DDP module, or `run_inside` of a sharded model. It calls
+    `forward` of the unwrapped loss model. None for a single process."""
     rope: RopeLimit | None = None
     """Which rows may share a forward pass; None where all may."""
     casts: CastCache = field(default_factory=CastCache, compare=False)
@@ -91,9 +92,13 @@ class LossModel:
             return loss, correct
         if self.rope is not None:
             self.rope.reset(base_model(self.model))
-        device = batch.input_ids_BT.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with self.autocast(batch.input_ids_BT.device):
             return self._packed(batch) if self.packed else self._padded(batch)
+
+    def autocast(self, device: torch.device) -> Any:
+        """A context in which matrix products have `dtype`; sharded weights arrive in it."""
+        enabled = self.dtype == torch.bfloat16 and not is_sharded(self.model)
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
     def _packed(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         weight_VD = base_model(self.model).get_output_embeddings().weight
@@ -187,12 +192,15 @@ def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]
         base.set_attn_implementation(NAME)
         model.eval()
         try:
-            reason = probe(before)
+            reason = run_inside(model, probe, before) if is_sharded(model) else probe(before)
         except UnpackableError as error:
             reason = f"it {error}"
         except TypeError as error:
             reason = f"it does not pass segments on to its attention ({error})"
         model.train(training)
+        if is_sharded(model):
+            model.reshard()
+    reason = agreed(model, reason)
     if reason:
         base.set_attn_implementation(before)
         return LossModel(model, packed=False, reason=reason, dtype=dtype, rope=rope)

@@ -29,9 +29,7 @@ from jangin.training.kernels import tune_malloc
 from jangin.training.loop.checkpoint import (
     Position,
     find_checkpoint,
-    full_tensor,
     load_best,
-    local_tensor,
     pack_state,
     pack_weights,
     save_best,
@@ -45,6 +43,8 @@ from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.objective import Done, Objective
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
+from jangin.training.loop.saved_tensors import Saved
+from jangin.training.loop.sharding import full_tensor, is_sharded, local_tensor
 
 METRICS = "metrics.jsonl"
 _NAMED_ROWS = 8
@@ -220,10 +220,10 @@ def _begin(
     )
 
 
-def _resume(run: _Run, position: Position, tensors: dict[str, torch.Tensor]) -> None:
-    """Restore the state of a checkpoint."""
+def _resume(run: _Run, position: Position, saved: Saved) -> None:
+    """Restore the state of a checkpoint. Collective if the model is sharded."""
     sums = run.objective.sums
-    unpack_state(tensors, run.parameters, run.optimizer, sums)
+    unpack_state(saved, run.parameters, run.optimizer, sums)
     run.objective.budget = min(run.objective.budget, position.budget or run.objective.budget)
     if not run.group.is_first:
         for value in sums.values():
@@ -242,15 +242,19 @@ def _read_lines(run: _Run, length: int) -> None:
 
 
 def _save(run: _Run, step: int) -> None:
-    """Write a checkpoint. Collective: every process has a part of it, the first one writes."""
+    """Write a checkpoint. Collective: of a sharded model every process writes its rows."""
     _check_finite(run)
     with run.group.reduced(run.objective.sums):
         tensors = pack_state(run.parameters, run.optimizer, run.objective.sums)
-        if run.group.is_first:
+        if _writes(run):
             best = best_line(run.lines) if run.config.keep == "best" else None
             save_checkpoint(
                 run.files.checkpoints, _position(run, step), tensors, best.step if best else None
             )
+
+
+def _writes(run: _Run) -> bool:
+    return run.group.is_first or is_sharded(run.objective.loss_model.model)
 
 
 def _position(run: _Run, step: int) -> Position:
@@ -271,7 +275,7 @@ def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bo
     run.lines.append(line)
     if run.config.keep == "best" and best_line(run.lines) is line:
         weights = pack_weights(run.parameters)
-        if run.group.is_first:
+        if _writes(run):
             save_best(run.files.checkpoints, _position(run, done), weights)
     return line
 

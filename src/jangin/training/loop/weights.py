@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jangin.models.loading import (
     has_adapter,
     known_warnings_ignored,
     load_model,
-    load_trained,
+    outside_of_text,
     without_progress_bars,
 )
 from jangin.training.loop.config import Adapter, Full, Qlora, TrainingConfig
@@ -37,13 +37,25 @@ class Start:
     """Artifact of a training stage, to continue from; None to start from the base."""
 
 
-def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
-    """(the base or the tuned model, dtype of its checkpoint), before `make_trainable`.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is read to start a training."""
+
+    weights: Path
+    """Artifact with the full weights."""
+    adapter: Path | None = None
+    """PEFT's folder of an adapter on them, which training continues."""
+    merged: bool = False
+    """The adapter is added to the weights, and these are trained."""
+
+
+def start_origin(start: Start, config: TrainingConfig) -> Origin:
+    """What `load_start` reads.
 
     Raises `TrainingError` where `method` is not what the tuned model was trained with.
     """
     if start.tuned is None:
-        return load_for_training(start.base, config)
+        return Origin(start.base)
     method, adapter = config.method, start.tuned / "adapter"
     if not adapter.exists():
         if isinstance(method, Adapter):
@@ -51,9 +63,7 @@ def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
                 f"`method: {method.type}` cannot continue from the tuned model, which has full "
                 "weights. Set `method: {type: full}`."
             )
-        model = load_model(start.tuned)
-        dtype = next(model.parameters()).dtype  # before `float`, which changes the model in place
-        return model.float(), dtype
+        return Origin(start.tuned)
     saved = json.loads((adapter / "adapter_config.json").read_text())
     r, alpha, dropout = saved["r"], saved["lora_alpha"], saved["lora_dropout"]
     if not isinstance(method, Adapter) or (method.r, method.alpha, method.dropout) != (
@@ -66,11 +76,60 @@ def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
             f"other settings. Set `method: {{type: lora, r: {r}, alpha: {alpha}, "
             f"dropout: {dropout}}}`, or qlora."
         )
+    return Origin(start.base, adapter)
+
+
+def policy_origin(start: Start, config: TrainingConfig) -> Origin:
+    """What `load_policy` reads."""
+    if start.tuned is None:
+        return Origin(start.base)
+    if not has_adapter(start.tuned):
+        return Origin(start.tuned)
+    merged = isinstance(config.method, Full)
+    return Origin(start.base, start.tuned / "adapter", merged=merged)
+
+
+def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(the base or the tuned model, dtype of its checkpoint), before `make_trainable`.
+
+    Raises `TrainingError` where `method` is not what the tuned model was trained with.
+    """
+    return _load(start_origin(start, config), config)
+
+
+def _load(origin: Origin, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(model, dtype of its checkpoint) for training."""
+    if origin.merged:
+        model = load_model(origin.weights, adapter=origin.adapter)
+        dtype = next(model.parameters()).dtype
+        with known_warnings_ignored():
+            model = model.merge_and_unload()
+        return model.float().requires_grad_(True), dtype
+    model, dtype = load_for_training(origin.weights, config)
+    return (model if origin.adapter is None else _continued(model, origin.adapter)), dtype
+
+
+def _continued(model: Any, adapter: Path) -> Any:
+    """The model with a saved adapter, which is trained further."""
     from peft import PeftModel  # seconds to import, so only here
 
-    model, dtype = load_for_training(start.base, config)
     with known_warnings_ignored():
-        return PeftModel.from_pretrained(model, adapter, is_trainable=True), dtype
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True)
+
+
+def load_to_save(origin: Origin, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+    """(model as it is trained, dtype of its checkpoint) on the CPU, to receive trained weights.
+
+    Full weights are in the checkpoint's dtype: nothing is computed with this model.
+    """
+    model = load_model(origin.weights, device="cpu")
+    dtype = next(model.parameters()).dtype
+    if origin.adapter is not None:
+        stops = GenerationConfig.from_pretrained(origin.adapter)
+        if not origin.merged:
+            model = _continued(model, origin.adapter)
+        base_model(model).generation_config = stops
+    return make_trainable(model, config), dtype
 
 
 def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
@@ -101,6 +160,8 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
 def attach(model: Any, config: TrainingConfig) -> Any:
     """The model with what the method trains: itself, or a new adapter whose weights the seed draws.
 
+    Only the language model of a model with other parts gets an adapter.
+
     Raises `TrainingError` where `targets` names no layer, or no linear layer, of the model.
     """
     torch.manual_seed(config.seed)
@@ -110,12 +171,14 @@ def attach(model: Any, config: TrainingConfig) -> Any:
 
     method = config.method
     targets = method.targets if isinstance(method.targets, str) else list(method.targets)
-    _refuse_unknown(model, targets if isinstance(targets, list) else [])
+    outside = outside_of_text(model)
+    _refuse_unknown(model, targets if isinstance(targets, list) else [], outside)
     adapter = LoraConfig(
         r=method.r,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         target_modules=targets,
+        exclude_modules=outside or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -128,17 +191,33 @@ def attach(model: Any, config: TrainingConfig) -> Any:
         ) from error
 
 
-def _refuse_unknown(model: Any, targets: Sequence[str]) -> None:
-    """Raise for a target that no layer has; PEFT ignores it as long as another one exists."""
+def _refuse_unknown(model: Any, targets: Sequence[str], outside: Sequence[str]) -> None:
+    """Raise for a target that no layer has; PEFT ignores it as long as another one exists.
+
+    `outside` are the names of modules that no text passes through: they get no adapter.
+    """
     modules = dict(model.named_modules())
-    unknown = [each for each in targets if not any(f".{n}".endswith(f".{each}") for n in modules)]
-    if unknown:
-        layers = (name for name, part in modules.items() if isinstance(part, torch.nn.Linear))
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+    inside = {name: module for name, module in modules.items() if name not in set(outside)}
+    unknown = [each for each in targets if not _has(inside, each)]
+    if not unknown:
+        return
+    layers = (name for name, part in inside.items() if isinstance(part, torch.nn.Linear))
+    known = ", ".join(sorted({name.rpartition(".")[2] for name in layers}))
+    elsewhere = [each for each in unknown if _has(modules, each)]
+    if elsewhere:
         raise TrainingError(
-            f"`targets`: the model has no layer {', '.join(unknown)}, only {known}. Correct it, or "
+            f"`targets`: {', '.join(elsewhere)} is only in parts of the model that no text passes "
+            f"through, such as its vision tower; the language model has {known}. Correct it, or "
             "use all-linear."
         )
+    raise TrainingError(
+        f"`targets`: the model has no layer {', '.join(unknown)}, only {known}. Correct it, or "
+        "use all-linear."
+    )
+
+
+def _has(modules: Mapping[str, Any], target: str) -> bool:
+    return any(f".{name}".endswith(f".{target}") for name in modules)
 
 
 def count_parameters(model: Any) -> int:
@@ -196,34 +275,25 @@ def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]
     Unlike `load_start` any method continues from any model: full tuning merges an adapter into fp32
     weights, LoRA and QLoRA keep training the adapter that exists, or get a new one.
     """
-    if start.tuned is None:
-        return load_for_training(start.base, config)
-    adapter = start.tuned / "adapter" if has_adapter(start.tuned) else None
-    if isinstance(config.method, Full):
-        model = load_trained(start.tuned, start.base)
-        dtype = next(model.parameters()).dtype
-        if adapter is not None:
-            with known_warnings_ignored():
-                model = model.merge_and_unload()
-        return model.float().requires_grad_(True), dtype
-    model, dtype = load_for_training(start.tuned if adapter is None else start.base, config)
-    if adapter is not None:
-        from peft import PeftModel  # seconds to import, so only here
-
-        with known_warnings_ignored():
-            wrapped: Any = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    origin = policy_origin(start, config)
+    model, dtype = _load(origin, config)
+    if origin.adapter is not None:
         # The stop tokens it was trained with.
-        model.generation_config = GenerationConfig.from_pretrained(adapter)
-        return wrapped, dtype
+        base_model(model).generation_config = GenerationConfig.from_pretrained(origin.adapter)
     return model, dtype
 
 
 def make_trainable(model: Any, config: TrainingConfig) -> Any:
     """The model with what `method` trains: all weights, its adapter, or a new one. Sets the seed.
 
+    Weights that text never passes through, such as a vision tower's, stay as they are.
+
     Raises `TrainingError` where no adapter fits the model.
     """
-    if base_model(model) is model:
+    base = base_model(model)
+    for name in outside_of_text(base):
+        base.get_submodule(name).requires_grad_(False)
+    if base is model:
         return attach(model, config)
     torch.manual_seed(config.seed)
     return model

@@ -24,13 +24,13 @@ from jangin.models.tokens.packing import rows_of_step
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
 from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probs, logits_log_probs
-from jangin.training.loop.checkpoint import distribute_like, full_tensor
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel, packed_or_padded, split_by_rope
-from jangin.training.loop.weights import Start, load_policy
+from jangin.training.loop.sharding import is_sharded
+from jangin.training.loop.weights import Origin, Start, load_policy, policy_origin
 from jangin.training.objectives.row_files import rows_from_arrays, rows_to_arrays
 
 _PROBE_PAIRS = 2
@@ -86,8 +86,7 @@ class PairModel:
         if loss_model.through is not None:
             logp_N, first_N = loss_model.through(pairs)
             return logp_N, first_N
-        bf16 = loss_model.dtype == torch.bfloat16
-        with torch.autocast(batch.input_ids_BT.device.type, torch.bfloat16, enabled=bf16):
+        with loss_model.autocast(batch.input_ids_BT.device):
             if not loss_model.packed:
                 return logits_log_probs(loss_model.logits(batch), batch.targets_N)
             weight_VD = base_model(loss_model.model).get_output_embeddings().weight
@@ -268,7 +267,7 @@ class DpoObjective:
     def __post_init__(self) -> None:
         """Start all sums at zero; copy the trained weights if training may go back to them.
 
-        Collective: sharded weights are gathered.
+        The copy is on the CPU; that of sharded weights is as sharded, and on their device.
         """
         self.loss_model = self.pair_model.loss_model
         self.budget = self.config.tokens_per_batch
@@ -282,7 +281,9 @@ class DpoObjective:
         if self.terms.max_fall < float("inf"):
             self.sums["kept_step"] = torch.zeros(1, dtype=torch.int64)
             for name, parameter in self._trained():
-                self.sums[_KEPT + name] = full_tensor(parameter.detach()).cpu().clone()
+                sharded = is_sharded(self.loss_model.model)
+                own = parameter.detach() if sharded else parameter.detach().cpu()
+                self.sums[_KEPT + name] = own.clone()
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -378,10 +379,7 @@ class DpoObjective:
         return line
 
     def stop_reason(self, line: StepMetrics) -> str:
-        """Not empty when chosen answers became too unlikely; else copies the current weights.
-
-        Collective: sharded weights are gathered.
-        """
+        """Not empty when chosen answers became too unlikely; else copies the current weights."""
         if "kept_step" not in self.sums or not isinstance(line, DpoMetrics):
             return ""
         if line.chosen_drift < -self.terms.max_fall:
@@ -391,7 +389,7 @@ class DpoObjective:
             )
         self.sums["kept_step"].fill_(line.step)
         for name, parameter in self._trained():
-            self.sums[_KEPT + name].copy_(full_tensor(parameter.detach()))
+            self.sums[_KEPT + name].copy_(parameter.detach())
         return ""
 
     def finish(self, result: TrainingResult, lines: Sequence[StepMetrics]) -> TrainingResult:
@@ -416,9 +414,9 @@ class DpoObjective:
 
     @torch.no_grad()
     def restore_kept(self) -> None:
-        """Put the last good weights back, in place. Collective."""
+        """Put the last good weights back, in place."""
         for name, parameter in self._trained():
-            parameter.copy_(distribute_like(self.sums[_KEPT + name], parameter))
+            parameter.copy_(self.sums[_KEPT + name])
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.loss_model.model.named_parameters() if p.requires_grad]
@@ -458,11 +456,15 @@ class DpoTask:
         """(the tuned model, dtype of its checkpoint)."""
         return load_policy(self.start, config)
 
+    def origin(self, config: TrainingConfig) -> Origin:
+        """The files of that model."""
+        return policy_origin(self.start, config)
+
     def objective(self, model: Any, config: TrainingConfig, group: ProcessGroup) -> DpoObjective:
         """The DPO loss; fills `reference_2R` in the first step where it is unknown."""
         device, start = next(model.parameters()).device, fingerprint(model)
         pairs = choose_pair_model(model, self.data, config, device)
-        wrapped = group.wrap(pairs.loss_model, config.sharding, pairs.forward)
+        wrapped = group.wrap(pairs.loss_model, pairs.forward)
         return DpoObjective(
             replace(pairs, loss_model=wrapped),
             self.data,

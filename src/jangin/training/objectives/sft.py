@@ -20,7 +20,7 @@ from jangin.training.loop.objective import Done, digest_arrays, fingerprint, mat
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel, choose_loss_model
-from jangin.training.loop.weights import Start, load_start
+from jangin.training.loop.weights import Origin, Start, load_start, start_origin
 from jangin.training.objectives.row_files import read_rows, rows_to_arrays
 
 
@@ -75,7 +75,7 @@ class SftObjective:
         device, group = next(model.parameters()).device, group or ProcessGroup()
         start = fingerprint(model)
         loss_model = choose_loss_model(model, data, matrix_dtype(config), device)
-        loss_model = group.wrap(loss_model, config.sharding)
+        loss_model = group.wrap(loss_model)
         return cls(loss_model, data, validation, config, device, group, start)
 
     @property
@@ -196,6 +196,10 @@ class SftTask:
     def load(self, config: TrainingConfig) -> tuple[Any, torch.dtype]:
         """(the base or tuned model, dtype of its checkpoint)."""
         return load_start(self.start, config)
+
+    def origin(self, config: TrainingConfig) -> Origin:
+        """The files of that model."""
+        return start_origin(self.start, config)
 
     def objective(self, model: Any, config: TrainingConfig, group: ProcessGroup) -> SftObjective:
         """Cross-entropy of the trained tokens."""

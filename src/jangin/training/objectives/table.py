@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jangin.training.loop.objective import Objective
     from jangin.training.loop.process_group import ProcessGroup
-    from jangin.training.loop.weights import Start
+    from jangin.training.loop.weights import Origin, Start
 
 
 class Task(Protocol):
@@ -52,6 +52,10 @@ class Task(Protocol):
 
     def load(self, config: TrainingConfig) -> "tuple[Any, torch.dtype]":
         """(the model, dtype of its checkpoint), before `make_trainable`."""
+        ...
+
+    def origin(self, config: TrainingConfig) -> "Origin":
+        """What `load` reads, for those that read it another way."""
         ...
 
     def objective(self, model: Any, config: TrainingConfig, group: "ProcessGroup") -> "Objective":

@@ -1,0 +1,78 @@
+"""Models that see pictures: only their language model is trained."""
+
+import pytest
+import torch
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+)
+
+from jangin.core.errors import MachineError, TrainingError
+from jangin.models.loading import load_model, outside_of_text
+from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.weights import load_for_training, make_trainable
+
+TEXT = {
+    "vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "image_size": 16, "patch_size": 4,
+}  # fmt: skip
+
+
+def gemma():
+    config = Gemma3Config(
+        text_config=TEXT, vision_config=VISION, mm_tokens_per_image=4, image_token_index=130,
+        boi_token_index=128, eoi_token_index=129,
+    )  # fmt: skip
+    return Gemma3ForConditionalGeneration(config)
+
+
+def mistral():
+    text = {"model_type": "mistral", **TEXT}
+    vision = {"model_type": "pixtral", "head_dim": 8, **VISION}
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=130)
+    return Mistral3ForConditionalGeneration(config)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bases")
+    for model in (gemma, mistral):
+        model().save_pretrained(folder / model.__name__ / "model")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora"}])
+def test_a_step_reaches_all_that_is_trained_and_nothing_that_sees(bases, family, method):
+    config = TrainingConfig.model_validate({"method": method, "precision": "fp32"})
+    model = make_trainable(load_for_training(bases / family, config)[0], config)
+    ids = torch.arange(5)[None] + 7
+    model(input_ids=ids, labels=ids).loss.backward()
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    reached = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert trained == reached
+    assert not any("vision" in name or "projector" in name for name in trained)
+    assert any("layers.0.self_attn.q_proj" in name for name in trained)
+
+
+def test_a_target_of_the_vision_tower_alone_is_refused(bases):
+    model = load_model(bases / "gemma")
+    method = {"type": "lora", "targets": ["out_proj", "q_proj"]}
+    config = TrainingConfig.model_validate({"method": method})
+    assert any(name.endswith("out_proj") for name in outside_of_text(model))
+    with pytest.raises(TrainingError, match=r"out_proj is only in parts.*vision tower.*o_proj"):
+        make_trainable(model, config)
+
+
+def test_a_model_that_writes_no_text_is_refused_in_one_sentence(tmp_path):
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(tmp_path / "model")
+    with pytest.raises(MachineError, match="SiglipVisionModel is no model that writes text"):
+        load_model(tmp_path)

@@ -21,6 +21,7 @@ from jangin.models.shape import ModelShape
 Precision = Literal["fp32", "bf16"]
 Device = Literal["cpu", "cuda"]
 Method = Literal["full", "lora", "qlora"]
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_offload"]
 
 GIB = 2**30
 _MIB = 2**20
@@ -47,6 +48,10 @@ SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
+STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
+"""On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
+OFFLOADED_BYTES = 12
+"""In CPU memory, per weight: itself and two moments in fp32."""
 NF4_BYTES = 0.516
 """Per weight: 4 bits and doubly quantised scales."""
 
@@ -103,6 +108,7 @@ class Training:
     """Whether activations are computed again in the backward pass."""
     shards: int = 1
     """Processes that share weights, gradients and optimizer (FSDP2)."""
+    optimizer: Optimizer = "adamw"
 
     @property
     def has_adapter(self) -> bool:
@@ -142,10 +148,15 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
     wasted += int(SPLIT_WASTE * kept) if training.split else 0
     on_cpu = training.device == "cpu"
+    state = STATE_BYTES[training.optimizer]
+    if training.optimizer == "adamw_offload":
+        half = training.precision == "bf16"
+        weights, copies = (2 if half else 4) * shape.parameters, copies if not half else 0
+        state = OFFLOADED_BYTES if on_cpu else 0
     return MemoryPlan(
         weights=weights // training.shards,
         gradients=4 * trained // training.shards,
-        optimizer=8 * trained // training.shards,
+        optimizer=int(state * trained) // training.shards,
         copies=copies,
         activations=int(training.tokens * (layers * kept + ends)),
         loss=_loss_bytes(shape, training),

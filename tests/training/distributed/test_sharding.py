@@ -278,6 +278,7 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size)
         assert steps == [3, 3]
         for run_name in ("first", "resumed"):
             assert peaks[f"load {run_name}"] < share + layer
-            # Weight, gradient, two moments. Of a layer: its weights, gradient, what is being sent.
-            assert peaks[f"train {run_name}"] < 4 * share + 4 * layer
+            # Weight, gradient, two moments. Then what is on its way: a layer and the one gathered
+            # ahead of it, a gradient, what of it is sent and received, and few activations.
+            assert peaks[f"train {run_name}"] < 4 * share + 6 * layer
             assert peaks[f"write {run_name}"] < share + layer

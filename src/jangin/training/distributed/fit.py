@@ -11,7 +11,7 @@ from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.models.shape import read_context_length
-from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch
+from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch, refuse_unsupported
 from jangin.training.loop.checkpoint import unpack_weights
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
@@ -83,6 +83,7 @@ def fit(
     Raises `TrainingError` where training fails, `MachineError` without enough devices, `StoreError`
     on a full disk. After any of them, as after Ctrl-C, the next call resumes.
     """
+    refuse_unsupported(config)
     base, work = task.start.base, work_of(task)
     if loaded is None:
         config = decide_checkpointing(base, config, work)

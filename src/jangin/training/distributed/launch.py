@@ -23,7 +23,14 @@ from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
-from jangin.training.loop.config import Qlora, StepMetrics, TrainingConfig
+from jangin.training.loop.config import (
+    AdamW8bit,
+    AdamWOffload,
+    Full,
+    Qlora,
+    StepMetrics,
+    TrainingConfig,
+)
 from jangin.training.loop.result import TrainingResult
 from jangin.training.objectives.table import Task
 
@@ -66,6 +73,32 @@ def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress)
         )
 
 
+def refuse_unsupported(config: TrainingConfig) -> None:
+    """Raise `TrainingError` where settings exclude each other."""
+    if config.sharding == "fsdp" and config.devices > 1:
+        if isinstance(config.method, Qlora):
+            raise TrainingError(
+                "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "
+                "`sharding: none`, or `method: {type: lora}`."
+            )
+        if isinstance(config.optimizer, AdamW8bit):
+            raise TrainingError(
+                "`optimizer: {type: adamw_8bit}` cannot be sharded. Use `sharding: none`, or "
+                "remove `optimizer`: sharding divides its state by the number of devices."
+            )
+    if isinstance(config.optimizer, AdamWOffload):
+        if config.devices > 1:
+            raise TrainingError(
+                "`optimizer: {type: adamw_offload}` trains on one device. With several, use "
+                "`sharding: fsdp` and remove `optimizer`."
+            )
+        if not isinstance(config.method, Full):
+            raise TrainingError(
+                "`optimizer: {type: adamw_offload}` is for `method: {type: full}`; the state of "
+                "an adapter is small. Remove `optimizer`."
+            )
+
+
 def _refuse(config: TrainingConfig) -> None:
     """Raise where the settings cannot be met on this machine."""
     import torch
@@ -74,11 +107,6 @@ def _refuse(config: TrainingConfig) -> None:
         raise MachineError(
             f"`devices: {config.devices}`, but this machine has {torch.cuda.device_count()} GPUs. "
             "Lower `devices`."
-        )
-    if isinstance(config.method, Qlora) and config.sharding == "fsdp":
-        raise TrainingError(
-            "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "
-            "`sharding: none`, or `method: {type: lora}`."
         )
 
 

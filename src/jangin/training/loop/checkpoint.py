@@ -13,7 +13,6 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import distributed
@@ -32,6 +31,8 @@ from jangin.training.loop.saved_tensors import (
 _TENSORS = "tensors.safetensors"
 _WEIGHTS = "weights.safetensors"
 _STATE = "state.json"
+_CONSTANTS = {"qmap1", "qmap2"}
+"""Tables of the 8-bit optimizer, shared by all weights; a new optimizer has them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,9 @@ def pack_state(
     tensors = {f"weight.{name}": part for name, part in pack_weights(parameters).items()}
     for name, parameter in parameters.items():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
+            if key not in _CONSTANTS:
+                # bitsandbytes counts its steps in a number.
+                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -182,23 +185,24 @@ def unpack_state(
 ) -> None:
     """Restore what `pack_state` returned into the three arguments, in place.
 
-    A parameter that never had a gradient has no state. Collective if parameters are sharded.
+    `optimizer` has its state at zero. Collective if parameters are sharded.
     """
     templates = {f"weight.{name}": part for name, part in pack_weights(parameters).items()}
     for name, parameter in parameters.items():
         if f"optimizer.step.{name}" not in saved:
             continue
-        step = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        state: dict[str, Any] = {"step": step}
-        for key in ("exp_avg", "exp_avg_sq"):
-            state[key] = torch.zeros_like(parameter.detach())
-        optimizer.state[parameter] = state
-        templates |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
+        for key, value in optimizer.state[parameter].items():
+            if key not in _CONSTANTS:
+                templates[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     templates |= {f"sum.{name}": value for name, value in sums.items()}
     random = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and "rng.cuda" in saved:
         random["rng.cuda"] = torch.cuda.get_rng_state()
     saved.fill(templates | random)
+    for name, parameter in parameters.items():
+        if isinstance(optimizer.state[parameter]["step"], int):
+            steps = templates.get(f"optimizer.step.{name}")
+            optimizer.state[parameter]["step"] = 0 if steps is None else int(steps)
     torch.set_rng_state(random["rng.cpu"])
     if "rng.cuda" in random:
         torch.cuda.set_rng_state(random["rng.cuda"])

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from jangin.core.config import Advanced, Config, Runtime, StageConfig
+from jangin.core.config import Added, Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
 from jangin.models.tokens.options import Order, TooLong, TrainOn
 
@@ -90,6 +90,27 @@ class EarlyStopping(Config):
     """Smallest improvement of the loss that counts, in nats per token."""
 
 
+class AdamW(Config):
+    """fp32 weights, gradients and moments on the device: 16 bytes per trained weight."""
+
+    type: Literal["adamw"] = "adamw"
+
+
+class AdamW8bit(Config):
+    """Moments in 8 bits, of bitsandbytes: 10 bytes per trained weight. Not with `sharding`."""
+
+    type: Literal["adamw_8bit"]
+
+
+class AdamWOffload(Config):
+    """fp32 weights and moments in CPU memory, for full tuning on one device.
+
+    12 bytes per weight there, and 6 on the device with bf16 products.
+    """
+
+    type: Literal["adamw_offload"]
+
+
 class TrainingConfig(StageConfig):
     """Settings of the training loop."""
 
@@ -110,6 +131,10 @@ class TrainingConfig(StageConfig):
     """Decay of the learning rate after the warm-up; cosine and linear end at zero."""
     warmup_fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of all steps in which the learning rate rises from zero to its peak."""
+    optimizer: Added[Annotated[AdamW | AdamW8bit | AdamWOffload, Field(discriminator="type")]] = (
+        AdamW()
+    )
+    """`adamw`, or with less memory `adamw_8bit` or `adamw_offload`."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's weight decay, applied to matrices but not to norms and biases."""
     beta2: Advanced[float] = Field(default=0.95, gt=0, lt=1)

@@ -92,10 +92,11 @@ def _skeleton(folder: Path) -> Any:
     path, revision = locate(folder)
     trusted = runs_remote_code(folder)
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
+    auto: Any = AutoModelForCausalLM
     kind = model_class(folder)
     with torch.device("meta"):
-        if kind is AutoModelForCausalLM:
-            return kind.from_config(config, trust_remote_code=trusted)
+        if kind is auto:
+            return auto.from_config(config, trust_remote_code=trusted)
         return kind._from_config(config)
 
 

@@ -41,6 +41,7 @@ from jangin.training.loop.config import Epochs, StepMetrics, TrainingConfig
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.objective import Done, Objective
+from jangin.training.loop.optimizers import OffloadedAdamW, make_optimizer
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.saved_tensors import Saved
@@ -198,23 +199,12 @@ def _begin(
             f"rows are padded instead of packed, because of this model: {loss_model.reason}"
         )
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = [p for p in parameters.values() if p.ndim >= 2]
-    vectors = [p for p in parameters.values() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
     return _Run(
         objective,
         config,
         next(model.parameters()).device,
         parameters,
-        torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.rate,
-            betas=(0.9, config.beta2),
-            fused=True,
-        ),
+        make_optimizer(config, list(parameters.values()), loss_model.dtype),
         Gradient(objective, config, progress, group),
         group,
     )
@@ -290,17 +280,35 @@ def _step(run: _Run, step: int, rate: float) -> torch.Tensor:
             )
         )
     step_loss = run.gradient.add(_rows(run, step))
-    norm = torch.nn.utils.clip_grad_norm_(
-        run.parameters.values(), run.config.max_gradient_norm, foreach=True
-    )
-    norm = full_tensor(norm)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.optimizer.step()
+    norm = _update(run, step)
     run.optimizer.zero_grad(set_to_none=True)
     run.objective.sums["loss"] += step_loss
     run.unchecked.append((step, torch.stack([step_loss, norm])))
     return norm
+
+
+def _update(run: _Run, step: int) -> torch.Tensor:
+    """Clip the gradients and update the weights; returns () the norm before clipping.
+
+    Raises `TrainingError` where memory runs out: half of the weights may be updated, so only the
+    last checkpoint can be trusted. With several processes the launcher goes on from it by itself.
+    """
+    try:
+        norm = torch.nn.utils.clip_grad_norm_(
+            run.parameters.values(), run.config.max_gradient_norm, foreach=True
+        )
+        run.optimizer.step()
+    except torch.OutOfMemoryError as error:
+        if run.group.size > 1:
+            raise
+        raise TrainingError(
+            f"step {step + 1}: out of memory in the optimizer. Lower `tokens_per_batch`, which "
+            "does not change the result, or set `optimizer: {type: adamw_offload}`. "
+            f"{_last_checkpoint(run.files.checkpoints)}"
+        ) from error
+    return full_tensor(norm)
 
 
 def _rows(run: _Run, step: int) -> list[int]:
@@ -351,6 +359,8 @@ def _last_checkpoint(checkpoints: Path) -> str:
 def _result(run: _Run, stopped: str, seconds: float) -> TrainingResult:
     """The result of the run; with `keep: best` the best weights are restored. Collective."""
     loss_model, last = run.objective.loss_model, run.lines[-1]
+    if isinstance(run.optimizer, OffloadedAdamW):
+        run.optimizer.restore()
     best = best_line(run.lines) if run.config.keep == "best" else None
     if best is not None and best is not last:
         run.group.barrier()

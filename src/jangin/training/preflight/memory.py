@@ -19,7 +19,15 @@ from jangin.models.device import (
     native_precision,
     uses_bf16_tiles,
 )
-from jangin.models.memory import GIB, Device, MemoryPlan, Training, kept_keys, predict
+from jangin.models.memory import (
+    GIB,
+    OFFLOADED_BYTES,
+    Device,
+    MemoryPlan,
+    Training,
+    kept_keys,
+    predict,
+)
 from jangin.models.shape import ModelShape
 from jangin.training.loop.config import Adapter, C, TrainingConfig
 from jangin.training.objectives.table import find_objective
@@ -87,6 +95,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         device=device,
         kernels=are_kernels_enabled(),
         shards=config.devices if config.sharding == "fsdp" else 1,
+        optimizer=config.optimizer.type,
     )
     return Forecast(predict(shape, run), device, config.devices)
 
@@ -134,6 +143,8 @@ def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progr
     try:
         forecast = estimate(base, settled, work)
         check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
+        if config.optimizer.type == "adamw_offload" and forecast.device == "cuda":
+            _check_host(ModelShape.read(base / "model" / "config.json"), available_bytes())
     except TrainingError as error:
         if config.memory == "refuse":
             raise
@@ -154,6 +165,17 @@ def check(forecast: Forecast, available: int, tokens: int) -> None:
         "adapter with `method: {type: lora}`, or choose a smaller base model. `memory: warn` "
         "trains anyway."
     )
+
+
+def _check_host(shape: ModelShape, available: int) -> None:
+    """Raise `TrainingError` where the offloaded state is larger than `available` CPU memory."""
+    needed = OFFLOADED_BYTES * shape.parameters
+    if needed > available:
+        raise TrainingError(
+            f"`optimizer: {{type: adamw_offload}}` needs {needed / GIB:.1f} GiB of CPU memory, but "
+            f"only {available / GIB:.1f} GiB are free. Use `optimizer: {{type: adamw_8bit}}`, or "
+            "train an adapter with `method: {type: lora}`. `memory: warn` trains anyway."
+        )
 
 
 def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""AdamW with 8-bit moments and with its state on the CPU: close, or equal; resumed bit by bit."""
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jangin.core.errors import TrainingError
+from jangin.core.stage import SilentProgress
+from jangin.models.memory import GIB, OFFLOADED_BYTES, Training, predict
+from jangin.models.shape import ModelShape
+from jangin.training.distributed.launch import refuse_unsupported
+from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.trainer import train
+from jangin.training.objectives.sft import SftObjective
+from tests.training.distributed.test_sharding import Stopping, losses, make_rows
+
+EIGHT_BIT, OFFLOAD = ({"type": f"adamw_{name}"} for name in ("8bit", "offload"))
+
+
+def config(**changes):
+    fields = {
+        "length": {"type": "steps", "steps": 6},
+        "learning_rate": 3e-3,
+        "examples_per_step": 5,
+        "tokens_per_batch": 64,
+        "log_every_steps": 1,
+        "checkpoint_every_steps": 2,
+        "precision": "fp32",
+        "threads": 1,
+    }
+    return TrainingConfig.model_validate(fields | changes)
+
+
+def run(folder, progress=None, **changes):
+    folder.mkdir(exist_ok=True)
+    shape = {
+        "vocab_size": 131, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**shape))
+    settings = config(**changes)
+    objective = SftObjective.of(model, make_rows(11), None, settings)
+    train(objective, settings, folder, progress or SilentProgress())
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+def assert_equal(one, two):
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_offloaded_state_trains_the_same_bits(tmp_path):
+    plain = run(tmp_path / "plain")
+    offloaded = run(tmp_path / "offloaded", optimizer=OFFLOAD)
+    assert_equal(plain, offloaded)
+    assert losses(tmp_path / "plain") == losses(tmp_path / "offloaded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_8_bits_and_bf16_weights_train_almost_the_same(tmp_path, precision):
+    run(tmp_path / "plain", precision=precision)
+    plain = losses(tmp_path / "plain")
+    for name, optimizer in (("eight", EIGHT_BIT), ("offloaded", OFFLOAD)):
+        weights = run(tmp_path / name, optimizer=optimizer, precision=precision)
+        assert losses(tmp_path / name) == pytest.approx(plain, abs=0.05)
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert plain[-1] < plain[0] - 0.3
+
+
+@pytest.mark.parametrize("optimizer", [EIGHT_BIT, OFFLOAD])
+def test_a_resumed_run_trains_what_an_undisturbed_one_trains(tmp_path, optimizer):
+    settings = {"optimizer": optimizer, "precision": "bf16"}
+    undisturbed = run(tmp_path / "one", **settings)
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tmp_path / "two", Stopping(5), **settings)
+    progress = SilentProgress()
+    resumed = run(tmp_path / "two", progress, **settings)
+    assert progress.messages == ["resuming at step 4 of 6"]
+    assert_equal(undisturbed, resumed)
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+
+
+def test_a_checkpoint_of_another_optimizer_is_not_resumed(tmp_path):
+    with pytest.raises(RuntimeError, match="went away"):
+        run(tmp_path / "run", Stopping(3))
+    progress = SilentProgress()
+    run(tmp_path / "run", progress, optimizer=OFFLOAD)
+    assert any("starting from step 0" in line for line in progress.messages)
+
+
+def test_the_default_is_what_it_was_in_the_cache_key():
+    assert "optimizer" not in config().identity()
+    assert config(optimizer=OFFLOAD).identity()["optimizer"] == OFFLOAD
+
+
+def test_running_out_of_memory_in_the_optimizer_is_one_sentence(tmp_path):
+    def no_room(*_):
+        raise torch.OutOfMemoryError
+
+    handle = register_optimizer_step_pre_hook(no_room)
+    try:
+        with pytest.raises(TrainingError, match=r"step 1: out of memory in the optimizer.*offload"):
+            run(tmp_path / "run")
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"optimizer": EIGHT_BIT, "devices": 2, "sharding": "fsdp"}, "cannot be sharded"),
+        ({"optimizer": OFFLOAD, "devices": 2}, "trains on one device"),
+        ({"optimizer": OFFLOAD, "method": {"type": "lora"}}, "state of an adapter is small"),
+        ({"method": {"type": "qlora"}, "devices": 2, "sharding": "fsdp"}, "4-bit weights"),
+    ],
+)
+def test_settings_that_exclude_each_other(settings, reason):
+    with pytest.raises(TrainingError, match=reason):
+        refuse_unsupported(config(**settings))
+
+
+def test_full_tuning_of_8_billion_weights_fits_a_card_of_80_gb():
+    llama = {
+        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+        "vocab_size": 128256, "tie_word_embeddings": False, "dtype": "bfloat16",
+    }  # fmt: skip
+    shape = ModelShape.of(llama)
+
+    def peak(**changes):
+        fields = {"method": "full", "tokens": 8192, "precision": "bf16", "device": "cuda"}
+        return predict(shape, Training(**fields, checkpointing=True, **changes)).peak
+
+    card = 79.6 * GIB  # what an H100 of 80 GB reports
+    assert peak() > 1.5 * card
+    assert peak(optimizer="adamw_8bit") > card
+    assert peak(optimizer="adamw_offload") < 0.75 * card
+    assert 89 < OFFLOADED_BYTES * shape.parameters / GIB < 90
+    # Eight cards: a share of 16 bytes a weight, and whole layers one at a time.
+    assert peak(shards=8) < 0.5 * card

@@ -1,4 +1,4 @@
-"""`jangin ask`, `merge`."""
+"""`jangin ask`, `merge`, `finish`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,18 +54,26 @@ def ask(
         )
 
 
+OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]
+FormOption = Annotated[
+    Literal["merged", "adapter", "gguf"],
+    typer.Option("--format", "-f", help="Full weights, the adapter alone, or GGUF for llama.cpp."),
+]
+QuantizeOption = Annotated[
+    Literal["f32", "bf16", "f16", "q8_0", "q4_k_m"] | None,
+    typer.Option(help="How GGUF stores the weights; default: as the model has them."),
+]
+
+
+def _check_quantize(form: str, quantize: str | None) -> None:
+    if quantize is not None and form != "gguf":
+        raise typer.BadParameter("--quantize is for --format gguf.")
+
+
 def merge(
-    output: Annotated[Path, typer.Argument(help="Folder to create.")],
-    form: Annotated[
-        Literal["merged", "adapter", "gguf"],
-        typer.Option(
-            "--format", "-f", help="Full weights, the adapter alone, or GGUF for llama.cpp."
-        ),
-    ] = "merged",
-    quantize: Annotated[
-        Literal["f32", "bf16", "f16", "q8_0", "q4_k_m"] | None,
-        typer.Option(help="How GGUF stores the weights; default: as the model has them."),
-    ] = None,
+    output: OutputArgument,
+    form: FormOption = "merged",
+    quantize: QuantizeOption = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
@@ -82,4 +90,58 @@ def merge(
         export_model(base, model, output, form, record, questions, quantize=quantize)
     console.print(
         f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
+    )
+
+
+def finish(
+    output: OutputArgument,
+    form: FormOption = "merged",
+    quantize: QuantizeOption = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would run and its cost; train nothing.")
+    ] = False,
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+) -> None:
+    """Train the final model on all rows, nothing held out, and export it.
+
+    Its model card quotes the evaluation of the variant, its held-out twin. Ctrl-C is safe: the
+    same command resumes.
+    """
+    from jangin.cli.progress import Bars, step_line
+    from jangin.cli.tables import plan_table, plan_total
+    from jangin.project import runner
+    from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
+    from jangin.project.run_record import canaries
+    from jangin.project.session import open_session
+    from jangin.training.export.export import export_model, refuse_existing
+
+    _check_quantize(form, quantize)
+    refuse_existing(output)
+
+    def train(last: str | None) -> None:
+        watcher = runner.Watcher(done=lambda s: console.print(step_line(s), highlight=False))
+        runner.run(session.project, session.store, session.services, [name], last, watcher)
+
+    with Bars() as bars, open_session(project, store, bars) as opened:
+        twin = open_twin(opened, opened.choose(variant)[-1])
+        session, name = final_session(opened, twin)
+        train("split")
+        session, name = final_session(opened, twin, train_rows(session, name))
+        steps = session.plan(name)
+        console.print(plan_table(steps))
+        total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
+        if total:
+            console.print(escape(total), highlight=False)
+        if only_plan:
+            return
+        session.check_keys(steps)
+        train(None)
+        base, model = session.maker(name, "base").path, session.maker(name, "model").path
+        record, questions = final_record(session, name, twin), canaries(session, name)
+        export_model(base, model, output, form, record, questions, quantize=quantize)
+    console.print(
+        f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
+        f"answers checked on {len(questions)} questions"
     )

@@ -37,8 +37,8 @@ def model_card(
     `parity` is the text of the section on the export, `sections` {heading: text} of further ones.
 
     `record` may hold `name`, `base`, `license`, `data` {what: count}, `training` (a training
-    stage's summary), `evaluation` (results of the evaluate stage, as JSON values) and `limits`;
-    missing facts are shown as unknown.
+    stage's summary), `evaluation` (results of the evaluate stage, as JSON values),
+    `evaluation_note` (a text before them) and `limits`; missing facts are shown as unknown.
     """
     name, base = str(record.get("name", "model")), str(record.get("base", "unknown"))
     front = {
@@ -67,6 +67,7 @@ def model_card(
         "",
         "## Evaluation",
         "",
+        *((f"{record['evaluation_note']}\n",) if "evaluation_note" in record else ()),
         *_evaluation(record.get("evaluation", ())),
         "",
         "## Limits",

@@ -27,6 +27,11 @@ def run_record(session: Session, variant: str) -> dict[str, Any]:
             if kind in newest
         },
     }
+    if base.get("lossy"):
+        record["limits"] = [
+            f"Its base was unpacked from a GGUF file quantized as {base['quantization']}; what "
+            "quantization lost stays lost."
+        ]
     if "evaluate" in artifacts:
         results = read_table(artifacts["evaluate"].path / "results.parquet", Result)
         record["evaluation"] = [row.model_dump(mode="json") for row in results]

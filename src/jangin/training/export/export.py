@@ -108,8 +108,7 @@ def export_model(
     `MachineError` where llama.cpp's converter is not installed or fails; `StoreError` on a full
     disk.
     """
-    if out.exists():
-        raise ExportError(f"{out} exists already. Delete it, or export to another folder.")
+    refuse_existing(out)
     if not canaries:
         raise ExportError(
             "an export is verified on canary prompts, and there are none. Give at least 1 question."
@@ -149,6 +148,12 @@ def export_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ExportReport(out, form, str(dtype).removeprefix("torch."), _size(out), parity)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise `ExportError` where the folder to create exists."""
+    if out.exists():
+        raise ExportError(f"{out} exists already. Delete it, or export to another folder.")
 
 
 def _size(folder: Path) -> int:

@@ -1,0 +1,111 @@
+"""The final model of a small project of table rows, end to end through the command line."""
+
+import csv
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from jangin.cli.main import app
+from jangin.core.errors import DataError
+from jangin.core.parquet import read_table
+from jangin.core.records import SplitExample
+from jangin.project.release.finish import derive_final, final_session, open_twin
+from jangin.project.session import open_session
+from jangin.training.loop.config import Steps
+from tests.model_fixtures import PAIRS
+
+pytestmark = pytest.mark.slow
+
+PROJECT = {
+    "name": "small",
+    "examples": {
+        "read": {
+            "path": "rows.csv",
+            "format": {"type": "table", "prompt": "{question}", "completion": "{answer}"},
+        },
+        "split": {"unseen_sections": 0, "validation": 0.1, "test": 0.2},
+    },
+    "models": {
+        "catalog": {"base": {"type": "starter", "size": "0.5M", "vocabulary_size": 320}},
+        "sft": {
+            "method": {"type": "full"},
+            "length": {"type": "steps", "steps": 4},
+            "validate_every_steps": 2,
+            "learning_rate": 1e-3,
+            "threads": 1,
+        },
+        "evaluate": {"max_new_tokens": 8, "seen_limit": 4},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A finished project."""
+    folder = tmp_path_factory.mktemp("project")
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("question", "answer"), *PAIRS])
+    (folder / "project.yaml").write_text(yaml.safe_dump(PROJECT))
+    assert CliRunner().invoke(app, ["run", "-p", str(folder)]).exit_code == 0
+    return folder
+
+
+def test_the_final_model_is_trained_on_all_rows_and_quotes_its_twin(project, tmp_path):
+    out = tmp_path / "model"
+    done = CliRunner().invoke(app, ["finish", str(out), "-p", str(project)])
+    assert done.exit_code == 0, done.output
+    card = (out / "README.md").read_text()
+    assert f"all {len(PAIRS)} rows" in card
+    assert "was not measured itself" in card
+    assert "'main'" in card
+    assert "| test | tuned |" in card
+    assert "| Validation rows | 0 |" in card
+    with open_session(project) as session:
+        twin = open_twin(session, "main")
+        final, name = final_session(session, twin, len(PAIRS))
+        artifacts = final.artifacts(name)
+        splits = read_table(artifacts["split"].path / "splits.parquet", SplitExample)
+        assert {row.split for row in splits} == {"train"}
+        assert len(splits) == len(PAIRS)
+        for stage in ("read", "catalog"):
+            assert artifacts[stage].path == twin.artifacts[stage].path
+        # As many passes: the steps grow as the rows do.
+        steps = artifacts["sft"].manifest.summary["steps"]
+        assert steps == round(4 * len(PAIRS) / twin.trained)
+        assert {step.state for step in final.plan(name)} == {"cached"}
+    again = CliRunner().invoke(app, ["finish", str(out), "-p", str(project)])
+    assert isinstance(again.exception, Exception)
+    assert "exists already" in str(again.exception)
+
+
+def test_a_plan_trains_nothing(project, tmp_path):
+    options = ["finish", str(tmp_path / "m"), "--plan", "-p", str(project)]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    assert "sft" in done.output
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_twin_that_kept_an_earlier_step_gives_fewer_passes(project):
+    with open_session(project) as session:
+        twin = open_twin(session, "main")
+        settings = session.project.variants["main"]
+        manifest = twin.artifacts["sft"].manifest
+        summary = manifest.summary | {"kept_step": 2}
+        changed = manifest.model_copy(update={"summary": summary})
+        artifacts = dict(twin.artifacts)
+        artifacts["sft"] = type(artifacts["sft"])(artifacts["sft"].path, changed)
+        early = type(twin)(twin.variant, artifacts, twin.trained)
+        final = derive_final(settings, early, 2 * twin.trained)
+    assert final.models.sft.length == Steps(type="steps", steps=4)
+    assert final.models.sft.keep == "last"
+    assert final.models.evaluate is None
+
+
+def test_a_variant_that_has_not_run_is_refused(project, tmp_path):
+    with (
+        open_session(project, tmp_path / "empty") as session,
+        pytest.raises(DataError, match="has not run"),
+    ):
+        open_twin(session, "main")

@@ -394,6 +394,6 @@ def test_the_same_qlora_run_twice_gives_the_same_bytes(stage):
 
 
 def test_qlora_without_bitsandbytes_names_the_command_that_installs_it(stage, monkeypatch):
-    monkeypatch.setattr("jangin.training.loop.weights.find_spec", nothing_installed)
+    monkeypatch.setattr("jangin.models.loading.find_spec", nothing_installed)
     with pytest.raises(MachineError, match=r"pip install 'jangin\[quantized\]'"):
         STAGE.run(stage("qlora", method={"type": "qlora"}))

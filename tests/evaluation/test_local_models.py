@@ -1,0 +1,119 @@
+"""Loading of a base and of what was trained on it: one copy of the weights at a time."""
+
+import gc
+import json
+import weakref
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig
+
+from jangin.evaluation.systems.local_models import LocalModels
+from jangin.models.loading import (
+    base_model,
+    known_warnings_ignored,
+    load_model,
+    load_trained,
+)
+from jangin.models.starter import random_llama
+
+IDS = torch.tensor([[5, 9, 33, 70]])
+
+
+def save_adapter(model, tokenizer, folder, seed, method):
+    """An adapter with random weights, as an artifact of a training stage."""
+    torch.manual_seed(seed)
+    with known_warnings_ignored():
+        adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.3)
+    adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    GenerationConfig(eos_token_id=[seed, 2]).save_pretrained(folder / "adapter")
+    tokenizer.save_pretrained(folder / "adapter")
+    manifest = {"config": {"method": method, "precision": "fp32"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def folders(tokenizer, tmp_path_factory):
+    """A base, two adapters on it, one on 4 bits, and a model with weights of its own."""
+    root = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("base", "full")):
+        random_llama(tokenizer, "0.5M", 128, seed).save_pretrained(root / name / "model")
+        tokenizer.save_pretrained(root / name / "model")
+    methods = {"first": {"type": "lora"}, "second": {"type": "lora"}, "four": {"type": "qlora"}}
+    for seed, (name, method) in enumerate(methods.items(), 3):
+        save_adapter(load_model(root / "base"), tokenizer, root / name, seed, method)
+    return root
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model(input_ids=IDS).logits[0]
+
+
+def test_a_base_and_its_adapters_share_one_copy_and_answer_as_if_alone(folders):
+    base = folders / "base"
+    models = LocalModels(
+        {
+            "base": (base, None),
+            "sft": (base, folders / "first"),
+            "tuned": (base, folders / "second"),
+        },
+        print,
+    )
+    expected = {
+        "base": logits(load_model(base)),
+        "sft": logits(load_trained(folders / "first", base)),
+        "tuned": logits(load_trained(folders / "second", base)),
+    }
+    stops = {
+        "base": load_model(base).generation_config.eos_token_id,
+        "sft": [3, 2],
+        "tuned": [4, 2],
+    }
+    copies = set()
+    for name in ("tuned", "base", "sft", "base", "tuned"):
+        model, _ = models.use(name)
+        assert torch.equal(logits(model), expected[name])
+        assert base_model(model).generation_config.eos_token_id == stops[name]
+        copies.add(base_model(model).get_input_embeddings().weight.data_ptr())
+    assert len(copies) == 1
+
+
+def test_weights_are_dropped_before_others_are_loaded(folders, monkeypatch):
+    models = LocalModels(
+        {"base": (folders / "base", None), "tuned": (folders / "base", folders / "full")}, print
+    )
+    first = weakref.ref(base_model(models.use("base")[0]))
+    alive = []
+
+    def watched(*arguments, **options):
+        gc.collect()
+        alive.append(first() is not None)
+        return load_model(*arguments, **options)
+
+    monkeypatch.setattr("jangin.models.loading.load_model", watched)
+    model, _ = models.use("tuned")
+    assert alive == [False]
+    assert torch.equal(logits(model), logits(load_model(folders / "full")))
+
+
+@pytest.mark.slow
+def test_what_was_trained_on_4_bits_answers_on_4_bits_and_its_base_too(folders):
+    pytest.importorskip("bitsandbytes")
+    said = []
+    base = folders / "base"
+    models = LocalModels({"base": (base, None), "tuned": (base, folders / "four")}, said.append)
+    for name in ("base", "tuned"):
+        model, _ = models.use(name)
+        quantized = [m for m in base_model(model).modules() if type(m).__name__ == "Linear4bit"]
+        assert quantized
+    assert len([line for line in said if "4 bits" in line]) == 1
+    alone = load_trained(folders / "four", base, as_trained=True)
+    assert torch.equal(logits(model), logits(alone))
+    assert not torch.equal(logits(model), logits(load_trained(folders / "four", base)))
+    plain = LocalModels({"base": (base, None), "tuned": (base, folders / "first")}, said.append)
+    assert not getattr(base_model(plain.use("tuned")[0]), "is_quantized", False)

@@ -5,7 +5,7 @@ was trained on. The mask comes from character offsets in the rendered chat templ
 every template and every fast tokenizer, and does not depend on the pad id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +24,7 @@ from jangin.models.tokens.rendering import (
     guard_control_tokens,
     render_texts,
 )
-from jangin.models.tokens.training_text import NO_STOP, training_texts
+from jangin.models.tokens.training_text import NO_STOP, TrainingText, separated, training_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +116,28 @@ def render_rows(
         _chosen(messages, train_on, weights[index] if weights else None, name)
         for index, (messages, name) in enumerate(zip(conversations, names, strict=True))
     ]
-    rendered = training_texts(tokenizer, conversations, chosen, names)
+    texts = training_texts(tokenizer, conversations, chosen, names)
+    encoded = list(_encoded(tokenizer, texts))
     rows, stops = [], dict[int, None]()
-    texts = [one.text for one in rendered]
-    for one, row in zip(rendered, encode_texts(tokenizer, texts), strict=True):
-        if row.answer_begins(one.spans[-1][0]) is None:
-            raise TrainingError(
-                f"{one.name}: the tokenizer merges the end of the prompt with the start of the "
-                "answer, so training and generation would see different tokens. Remove leading "
-                "white space from the answer."
-            )
-        trained = _mask(row, one.spans, one.name)
+    for text, row in encoded:
+        trained = _mask(row, text.spans, text.name)
         stops[int(row.ids[len(trained) - 1])] = None
         if train_on == "everything":
             trained[1:] = True
         rows.append((row.ids[: len(trained)], trained))
-    return _join(rows, tuple(one.name for one in rendered), tuple(stops))
+    return _join(rows, tuple(text.name for text, _ in encoded), tuple(stops))
+
+
+def _encoded(
+    tokenizer: Any, texts: Sequence[TrainingText]
+) -> Iterator[tuple[TrainingText, EncodedText]]:
+    """Each text with its tokens, which begin with those of its prompt alone."""
+    for text, row in zip(texts, encode_texts(tokenizer, [t.text for t in texts]), strict=True):
+        if all(row.answer_begins(start) is not None for start, _ in text.spans):
+            yield text, row
+            continue
+        apart = separated(text)
+        yield from zip(apart, encode_texts(tokenizer, [t.text for t in apart]), strict=True)
 
 
 def render_documents(

@@ -6,7 +6,7 @@ from typing import Any
 
 from jangin.core.errors import TrainingError
 from jangin.core.records import Message
-from jangin.models.tokens.rendering import SpecialTokens, render_texts
+from jangin.models.tokens.rendering import ESCAPE, SpecialTokens, render_texts
 from jangin.text.reasoning import (
     TAGS,
     closing_tag,
@@ -134,7 +134,14 @@ def _is_prefix(turn: _Turn, text: str, special: SpecialTokens) -> bool:
         and text.startswith(turn.before)
         and text.startswith(turn.after)
         and bool(special.spans(turn.after[len(turn.before) :]))
+        and not _begins_reasoning_again(turn)
     )
+
+
+def _begins_reasoning_again(turn: _Turn) -> bool:
+    """Whether the prompt has begun the reasoning, and the answer's own tag follows it."""
+    tag = closing_tag(turn.before)
+    return bool(tag) and _opening_of(tag) in turn.after[len(turn.before) :]
 
 
 def _left_out(messages: Sequence[Message], trained: set[int], text: str) -> Message | None:
@@ -175,9 +182,29 @@ def _joined(before: str, content: str) -> str:
     if not parts.start:
         line = "" if before.endswith("\n") else "\n"
         return f"{line}{tag}\n\n{content}"
-    opening = next(opening for opening, closing in TAGS if closing == tag)
-    body = content.lstrip().removeprefix(opening)
+    body = content.lstrip().removeprefix(_opening_of(tag))
     return body.lstrip("\n") if before.endswith("\n") else body
+
+
+def _opening_of(tag: str) -> str:
+    return next(opening for opening, closing in TAGS if closing == tag)
+
+
+def separated(text: TrainingText) -> list[TrainingText]:
+    """A row for each trained turn, whose answer is encoded apart from its prompt.
+
+    For a tokenizer that merges the end of a prompt with the start of the answer: inference encodes
+    the prompt alone.
+    """
+    alone = len(text.spans) == 1
+    return [
+        TrainingText(
+            text.name if alone else f"{text.name}, answer {number}",
+            text.text[:start] + ESCAPE + text.text[start:end],
+            ((start + len(ESCAPE), end + len(ESCAPE)),),
+        )
+        for number, (start, end) in enumerate(text.spans, 1)
+    ]
 
 
 def end_of_turn(tokenizer: Any, special: SpecialTokens) -> str:

@@ -175,7 +175,8 @@ def _show_result(result: "PreparedData") -> None:
 
 def show(
     kind: Annotated[
-        str, typer.Argument(help="Table to show: data, documents, chunks, examples, dropped, ...")
+        str,
+        typer.Argument(help="Table to show: data, documents, chunks, examples, tokens, ..."),
     ],
     file: Annotated[
         Path | None,
@@ -185,8 +186,11 @@ def show(
     store: StoreOption = None,
     variant: ShownVariantOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="Maximum number of rows.")
-    ] = 20,
+        int | None,
+        typer.Option(
+            "--limit", "-n", min=1, help="Maximum number of rows; default: 20, for tokens 3."
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="For `show data FILE`: column of the question.")] = "",
     completion: Annotated[
         str, typer.Option(help="For `show data FILE`: column of the answer.")
@@ -196,7 +200,7 @@ def show(
     ] = None,
     language: Annotated[LANGUAGE, typer.Option(help="Language; auto: that of the rows.")] = "auto",
 ) -> None:
-    """Show the rows of a table, a description of the data, or the prompts of the teachers."""
+    """Show rows of a table or their tokens, a description of the data, or the teachers' prompts."""
     if kind == "prompts":
         from jangin.project.tables import prompts
 
@@ -217,13 +221,18 @@ def show(
                 view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
         return
-    from jangin.cli.tables import rows_table
+    from jangin.cli.tables import rows_table, token_text
     from jangin.project.session import open_session
-    from jangin.project.tables import rows
+    from jangin.project.tables import rows, token_rows
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
-        shown, total, stage = rows(session.artifacts(name), kind, limit)
+        artifacts = session.artifacts(name)
+        if kind == "tokens":
+            for row in token_rows(session.project.variants[name], artifacts, limit or 3):
+                console.print(token_text(row), soft_wrap=True)
+            return
+        shown, total, stage = rows(artifacts, kind, limit or 20)
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from jangin.cli.progress import STATE_STYLE
 from jangin.metrics.scores.metric import Metric
@@ -109,6 +110,26 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: in
     for values in shown:
         table.add_row(*map(escape, values))
     return table
+
+
+def token_text(row: Any) -> Text:
+    """A `PreviewRow`: tokens in alternating shades, what is trained green and in brackets."""
+    heading = f"{row.name}: {row.trained} of {row.tokens} tokens are trained, in ⟦ ⟧"
+    text = Text(f"{heading}\n", style="bold")
+    trained = False
+    for number, piece in enumerate(row.pieces):
+        if piece.trained != trained:
+            trained = piece.trained
+            text.append("⟦" if trained else "⟧", "bold green")
+        text.append(piece.text.replace("\n", "↵\n"), _TOKEN_STYLES[trained][number % 2])
+    return text.append("⟧\n" if trained else "\n", "bold green")
+
+
+_TOKEN_STYLES = {
+    False: ("not bold", "not bold on grey23"),
+    True: ("not bold black on green3", "not bold black on dark_sea_green2"),
+}
+"""Of tokens that are not trained and of those that are, in turn."""
 
 
 def _list_of_rows(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

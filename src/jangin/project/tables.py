@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import ConfigError, DataError, StoreError
 from jangin.core.prompts import Prompt, Prompts, Wording
 from jangin.core.store import Artifact
-from jangin.project.file import open_project
+from jangin.project.file import Project, open_project
 from jangin.project.stages import STAGES
+
+if TYPE_CHECKING:
+    from jangin.models.tokens.preview import PreviewRow
 
 KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": ("source", "language", "pages", "text"),
@@ -80,7 +83,9 @@ def rows(
 
     tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
     if kind not in tables:
-        known = ", ".join(sorted({*tables, "prompts"})) or "none yet; start with: jangin run"
+        known = (
+            ", ".join(sorted({*tables, "prompts", "tokens"})) or "none yet; start with: jangin run"
+        )
         raise DataError(f"there is no table {kind!r}. Known tables: {known}.")
     stage, artifact = tables[kind]
     path = artifact.path / f"{kind}.parquet"
@@ -95,6 +100,31 @@ def rows(
     if columns:
         flat = [{name: row.get(name, "") for name in columns} for row in flat]
     return flat, table.num_rows, stage
+
+
+def token_rows(
+    project: Project, artifacts: Mapping[str, Artifact], limit: int
+) -> "list[PreviewRow]":
+    """The first rows of the train split as the model is trained on them, token by token.
+
+    Raises `DataError` where the base model or the split is missing, `TrainingError` where a row
+    cannot be rendered.
+    """
+    from jangin.core.parquet import read_table
+    from jangin.core.records import SplitExample
+    from jangin.training.sft import SftConfig, preview_rows
+
+    bases = [s.name for s in STAGES if "base" in s.makes and s.name in artifacts]
+    if not bases or "split" not in artifacts:
+        missing = "split" if bases else "catalog"
+        raise DataError(
+            f"tokens need the base model and the split, and {missing} has not run. Run it with: "
+            "jangin run, with the same --project"
+        )
+    given = project.stage_config("sft")
+    config = given if isinstance(given, SftConfig) else SftConfig()
+    rows = read_table(artifacts["split"].path / "splits.parquet", SplitExample)
+    return preview_rows(artifacts[bases[-1]].path, rows, config.train_on, limit)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jangin.models.tokens.chat_template import RenderedRows
+    from jangin.models.tokens.options import TrainOn
+    from jangin.models.tokens.preview import PreviewRow
     from jangin.training.loop.weights import Start
 
 
@@ -55,6 +57,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     guard_memory(start.base, config, estimated_work(start.base, rows), progress)
     tokenizer = load_tokenizer(start.tuned or start.base)
     limit = row_limit(start.base, config)
+    _guard_questions(tokenizer, rows)
     data, lost = _rendered(tokenizer, rows, "train", config, limit)
     validation, lost_validation = _rendered(tokenizer, rows, "validation", config, limit)
     if data is None:
@@ -95,20 +98,51 @@ def _rendered(
     limit: tuple[int, str],
 ) -> "tuple[RenderedRows | None, dict[str, int]]":
     """(rows of one split as tokens or None, {"rows", "tokens"} that `too_long` removed)."""
-    from jangin.models.tokens.chat_template import limit_rows, render_rows
+    from jangin.models.tokens.chat_template import limit_rows
 
-    chosen = [(index, row.example) for index, row in enumerate(rows, 1) if row.split == split]
+    chosen = _rows_of(rows, split)
     if not chosen:
         return None, {"rows": 0, "tokens": 0}
-    rendered = render_rows(
+    rendered = _render(tokenizer, chosen, config.train_on)
+    fitted, lost = limit_rows(rendered, *limit, config.too_long)
+    return (fitted if len(fitted) else None), {"rows": lost.rows, "tokens": lost.tokens}
+
+
+def _rows_of(rows: list[SplitExample], split: str) -> list[tuple[int, Example]]:
+    """(number from 1, example) of the rows of one split."""
+    return [(index, row.example) for index, row in enumerate(rows, 1) if row.split == split]
+
+
+def _render(
+    tokenizer: Any, chosen: list[tuple[int, Example]], train_on: "TrainOn"
+) -> "RenderedRows":
+    from jangin.models.tokens.chat_template import render_rows
+
+    return render_rows(
         tokenizer,
         [(*example.prompt, example.completion) for _, example in chosen],
         [f"row {index} ({example.id})" for index, example in chosen],
-        config.train_on,
+        train_on,
         _weights(chosen),
     )
-    fitted, lost = limit_rows(rendered, *limit, config.too_long)
-    return (fitted if len(fitted) else None), {"rows": lost.rows, "tokens": lost.tokens}
+
+
+def preview_rows(
+    base: "Path", rows: list[SplitExample], train_on: "TrainOn", limit: int
+) -> "list[PreviewRow]":
+    """At most `limit` rows of the train split, token by token, before any are truncated.
+
+    Raises like `train_on_splits` for a row that cannot be rendered.
+    """
+    from jangin.models.loading import load_tokenizer
+    from jangin.models.tokens.preview import preview_row
+
+    tokenizer = load_tokenizer(base)
+    rendered = _render(tokenizer, _rows_of(rows, "train")[:limit], train_on)
+    return [
+        preview_row(tokenizer, name, *map(list, rendered.row(index)))
+        for index, name in enumerate(rendered.names[:limit])
+    ]
 
 
 def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:
@@ -123,6 +157,15 @@ def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:
             )
         weights.append(given or None)
     return weights
+
+
+def _guard_questions(tokenizer: Any, rows: list[SplitExample]) -> None:
+    """Refuse control tokens in questions that are only asked: better now than after training."""
+    from jangin.models.tokens.rendering import guard_control_tokens
+
+    held = [(number, row) for number, row in enumerate(rows, 1) if row.split != "train"]
+    names = [f"row {number} ({row.example.id}, {row.split})" for number, row in held]
+    guard_control_tokens(tokenizer, [row.example.prompt for _, row in held], names)
 
 
 def _no_rows_message(dropped: int, limit: int, setting: str) -> str:

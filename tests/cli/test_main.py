@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,30 @@ def test_run_then_show_then_run_again(project, jangin):
     assert "제1조(연차휴가)" in printed
     code, printed = jangin("run", "-p", project)
     assert printed.count("up to date") == 2
+
+
+def test_tokens_need_a_split_and_show_what_is_trained(project, jangin):
+    code, printed = jangin("show", "tokens", "-p", project)
+    assert code != 0
+    assert "catalog has not run" in printed
+    examples = "\n".join(
+        json.dumps({"question": f"휴가 {n}?", "answer": f"{n}일"}) for n in range(12)
+    )
+    (project / "rows.jsonl").write_text(examples, encoding="utf-8")
+    (project / "project.yaml").write_text(
+        "name: one\nexamples:\n  read: {path: rows.jsonl, format: {type: table, "
+        "prompt: '{question}', completion: '{answer}'}}\n  split:\n"
+        "models:\n  catalog: {base: {type: starter}}\n",
+        encoding="utf-8",
+    )
+    code, printed = jangin("run", "-p", project)
+    assert code == 0, printed
+    code, printed = jangin("show", "tokens", "-p", project, "-n", "2")
+    assert code == 0, printed
+    rows = re.findall(r"row \d+ \(\w+\): (\d+) of (\d+) tokens are trained", printed)
+    assert len(rows) == 2
+    assert all(0 < int(trained) < int(tokens) for trained, tokens in rows)
+    assert re.search(r"<\|user\|>휴가 (\d+)\?<\|end\|><\|assistant\|>⟦\1일<\|end\|>⟧", printed)
 
 
 def test_a_plan_leaves_nothing_behind(project, jangin):

@@ -229,8 +229,8 @@ def show(
         name = session.choose(variant)[-1]
         artifacts = session.artifacts(name)
         if kind == "tokens":
-            for row in token_rows(session.project.variants[name], artifacts, limit or 3):
-                console.print(token_text(row), soft_wrap=True)
+            tokens = token_rows(session.project.variants[name], artifacts, limit or 3)
+            console.print(*map(token_text, tokens), sep="\n", soft_wrap=True)
             return
         shown, total, stage = rows(artifacts, kind, limit or 20)
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))

@@ -17,6 +17,7 @@ from jangin.metrics.statistics import (
     smallest_visible_difference,
     wilson_interval,
 )
+from jangin.text.reasoning import without_reasoning
 
 DEFAULT_MEASURE = DEFAULT_TASK.metric
 
@@ -93,16 +94,21 @@ def grade_prediction(
     other_golds: tuple[str, ...] = (),
     task: TaskConfig = DEFAULT_TASK,
 ) -> Prediction:
-    """Grade one answer against the example's own and the other gold answers."""
-    grade = task.grade(text, (example.answer, *other_golds), example.id)
+    """Grade one answer against the example's own and the other gold answers.
+
+    Reasoning in a gold answer is not compared.
+    """
+    gold = without_reasoning(example.answer)
+    others = tuple(map(without_reasoning, other_golds))
+    grade = task.grade(text, (gold, *others), example.id)
     return Prediction(
         example_id=example.id,
         family=example.family,
         evidence_set=test_set,
         system=system,
         question=example.question,
-        gold=example.answer,
-        other_golds=other_golds,
+        gold=gold,
+        other_golds=others,
         prediction=text,
         finished=finished,
         right=grade.right,

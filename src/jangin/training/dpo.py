@@ -115,6 +115,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.training.generation_gate import exact_share
     from jangin.training.loop.weights import Start, load_policy, save_policy
     from jangin.training.preflight.memory import decide_checkpointing, guard_memory
+    from jangin.training.preflight.vocabulary import guard_vocabulary
     from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
     progress, workspace = context.services.progress, context.workspace
@@ -128,6 +129,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)
     tokenizer = load_tokenizer(tuned)
     data = _rendered(context, tokenizer, pairs, dropped)
+    guard_vocabulary(base, data.both)
     config = decide_checkpointing(base, context.config, _work(data, context.config))
     reset_peak_memory()
     model, dtype = load_policy(start, config)

@@ -7,6 +7,7 @@ from jangin.core.digest import digest_value
 from jangin.core.records import Example, Message, SplitExample
 from jangin.inference.generate import generate
 from jangin.metrics.text import exact_match
+from jangin.text.reasoning import without_reasoning
 
 _BATCH_SIZE = 32
 
@@ -32,7 +33,7 @@ def exact_share(
     prompts = [example.prompt for example in questions]
     answers = generate(model, tokenizer, prompts, max_new_tokens, batch_size=_BATCH_SIZE)
     exact = [
-        max(exact_match(answer.text, gold) for gold in golds[prompt])
+        max(exact_match(answer.text, without_reasoning(gold)) for gold in golds[prompt])
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     return sum(exact) / len(exact)

@@ -29,6 +29,7 @@ from jangin.core.records import (
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
+from jangin.text.reasoning import without_reasoning
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 JOURNAL = "samples"
@@ -160,12 +161,12 @@ def _pair(example: Example, rejected: str, origin: str, golds: Sequence[str]) ->
             Score(
                 scorer="exact_match",
                 kind="rule",
-                value=max(exact_match(rejected, gold) for gold in golds),
+                value=max(exact_match(rejected, without_reasoning(gold)) for gold in golds),
             ),
             Score(
                 scorer="character_f1",
                 kind="rule",
-                value=max(character_f1(rejected, gold) for gold in golds),
+                value=max(character_f1(rejected, without_reasoning(gold)) for gold in golds),
             ),
         ),
     )

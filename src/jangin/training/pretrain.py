@@ -18,6 +18,7 @@ from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
+from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_sharding
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _run(context: StageContext[PretrainConfig]) -> None:
     guard_memory(base, config, _estimated_work(context), progress)
     tokenizer = load_tokenizer(base)
     data, validation = _windows(context, tokenizer, row_limit(base, config)[0])
+    for part in (data, validation):
+        guard_vocabulary(base, part)
     task = SftTask(Start(base), data, validation)
     duration = Duration.of(config, len(data))
     report_start(duration, progress)

@@ -12,6 +12,7 @@ from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
+from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
     _guard_questions(tokenizer, rows)
     data, lost = _rendered(tokenizer, rows, "train", config, limit)
     validation, lost_validation = _rendered(tokenizer, rows, "validation", config, limit)
+    for part in (data, validation):
+        guard_vocabulary(start.base, part)
     if data is None:
         raise SettingsError(_no_rows_message(lost["rows"], *limit))
     for split, count in (("train", lost), ("validation", lost_validation)):

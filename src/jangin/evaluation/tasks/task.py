@@ -13,6 +13,7 @@ from jangin.evaluation.tasks.prediction import Prediction
 from jangin.metrics.scores.metric import GoldKind
 from jangin.metrics.scores.table import default_metric
 from jangin.text.normalize import collapse_spaces
+from jangin.text.reasoning import without_reasoning
 
 SHOWN_ANSWERS = 5
 """Largest number of bad gold answers that an error lists."""
@@ -86,7 +87,7 @@ def check_golds(task: TaskConfig, examples: Sequence[Example]) -> None:
 
     Raises: DataError: some are invalid; one error counts them and lists the most frequent.
     """
-    wrong = [example for example in examples if not task.is_valid_gold(example.answer)]
+    wrong = [e for e in examples if not task.is_valid_gold(without_reasoning(e.answer))]
     if not wrong:
         return
     counts = Counter(example.answer.strip() for example in wrong).most_common()

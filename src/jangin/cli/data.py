@@ -221,6 +221,13 @@ def show(
                 view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
         return
+    _show_rows(kind, project, store, variant, limit)
+
+
+def _show_rows(
+    kind: str, project: Path, store: Path | None, variant: str | None, limit: int | None
+) -> None:
+    """Print rows of a table, or of the training data token by token."""
     from jangin.cli.tables import rows_table, token_text
     from jangin.project.session import open_session
     from jangin.project.tables import rows, token_rows
@@ -229,8 +236,8 @@ def show(
         name = session.choose(variant)[-1]
         artifacts = session.artifacts(name)
         if kind == "tokens":
-            tokens = token_rows(session.project.variants[name], artifacts, limit or 3)
-            console.print(*map(token_text, tokens), sep="\n", soft_wrap=True)
+            preview = token_rows(session.project.variants[name], artifacts, limit or 3)
+            console.print(*map(token_text, preview), sep="\n", soft_wrap=True)
             return
         shown, total, stage = rows(artifacts, kind, limit or 20)
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))

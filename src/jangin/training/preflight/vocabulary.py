@@ -23,10 +23,10 @@ def guard_vocabulary(base: Path, rows: "RenderedRows | None") -> None:
     size = (config.get("text_config") or config).get("vocab_size")
     if rows is None or not size or not len(rows.ids) or rows.ids.max() < size:
         return
-    place = int(np.argmax(rows.ids >= size))
-    row = int(np.searchsorted(rows.starts, place, side="right")) - 1
+    first = int(np.argmax(rows.ids >= size))
+    row = int(np.searchsorted(rows.starts, first, side="right")) - 1
     raise TrainingError(
-        f"{rows.names[row]}: token {rows.ids[place]} is not in the model, whose embedding has "
+        f"{rows.names[row]}: token {rows.ids[first]} is not in the model, whose embedding has "
         f"{size:,} rows: the tokenizer beside it has more tokens than the model. Use the tokenizer "
         "that the model was trained with, or a `chat_template` without added tokens."
     )

@@ -14,7 +14,7 @@ from jangin.models.device import (
 
 PLAIN, AMX = frozenset({"avx2", "avx512f"}), frozenset({"avx512f", "amx_bf16"})
 CUDA = "from typing import Optional\n__all__ = ['cuda']\ncuda: Optional[str] = '12.8'\nhip = None\n"
-CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"
+CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,9 @@ def test_telling_it_does_not_import_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_torch_built_for_rocm_sees_a_gpu_as_well():
+    rocm = "cuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"
+    assert sees_gpu(driver=True, torch_version=rocm, visible=None)
+    assert not sees_gpu(driver=True, torch_version=rocm.replace("'6.4'", "None"), visible=None)

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,8 @@ Precision = Literal["fp32", "bf16"]
 
 KERNELS_VARIABLE = "JANGIN_KERNELS"
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+_DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
+"""Present with NVIDIA's driver, that of WSL 2, and AMD's."""
 MOST_THREADS = 4
 """Compiled passes over rows run in one thread, in about a quarter of the CPU time of torch's own
 kernels, which share their rows: with more threads than this torch's are as fast."""
@@ -69,9 +72,12 @@ def choose_precision(
 
 @lru_cache(maxsize=1)
 def has_cuda() -> bool:
-    """True with an NVIDIA driver, a torch built for CUDA, and a visible GPU."""
+    """True with a driver, a torch built for it, and a visible GPU: NVIDIA's, or AMD's by ROCm.
+
+    Under WSL 2 the driver is Windows's, which shows as /dev/dxg. Not tried on WSL or ROCm.
+    """
     return sees_gpu(
-        Path("/proc/driver/nvidia/version").exists(),
+        any(Path(path).exists() for path in _DRIVERS),
         _torch_version_file(),
         os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
@@ -80,10 +86,10 @@ def has_cuda() -> bool:
 def sees_gpu(driver: bool, torch_version: str, visible: str | None) -> bool:
     """Whether torch can use a GPU: `has_cuda` for given facts.
 
-    `driver`: an NVIDIA driver is loaded; `torch_version`: text of torch/version.py; `visible`:
+    `driver`: a GPU's driver is loaded; `torch_version`: text of torch/version.py; `visible`:
     value of CUDA_VISIBLE_DEVICES.
     """
-    built = re.search(r"""^cuda\b[^=\n]*=\s*['"]""", torch_version, re.MULTILINE)
+    built = re.search(r"""^(cuda|hip)\b[^=\n]*=\s*['"]""", torch_version, re.MULTILINE)
     hidden = visible is not None and (not visible.strip() or visible.strip().startswith("-1"))
     return driver and built is not None and not hidden
 
@@ -130,23 +136,34 @@ def available_bytes(device: Device = "cpu") -> int:
     """Bytes available to a new run: free on this machine, or all of the first CUDA device.
 
     Raises:
-        MachineError: nvidia-smi cannot be run.
+        MachineError: neither nvidia-smi nor torch can tell the GPU's memory.
 
     """
     if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        try:
-            output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
-        except (OSError, subprocess.SubprocessError) as error:
-            raise MachineError(
-                f"nvidia-smi cannot report the GPU memory: {error}. Check the NVIDIA driver."
-            ) from error
-        return int(output.stdout.split()[0]) * _MIB
+        return _gpu_bytes()
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and limit.read_text().strip().isdigit():
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
         return min(int(limit.read_text()) - used, _free_bytes())
     return _free_bytes()
+
+
+def _gpu_bytes() -> int:
+    """Memory of the first GPU, from nvidia-smi, or where there is none from torch.
+
+    torch is run in a process of its own, because a CUDA context takes memory.
+    """
+    smi = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    code = "import torch; print(torch.cuda.get_device_properties(0).total_memory)"
+    for query, unit in ((smi, _MIB), ([sys.executable, "-c", code], 1)):
+        try:
+            output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603  fixed words
+            return int(output.stdout.split()[0]) * unit
+        except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+            problem = error
+    raise MachineError(
+        f"neither nvidia-smi nor torch can tell the GPU's memory: {problem}. Check the driver."
+    )
 
 
 def _free_bytes() -> int:

@@ -12,6 +12,7 @@ from typing import Literal
 from jangin.models.kernel_sizes import (
     ATTENTION_BLOCK,
     ATTENTION_GRAIN,
+    CUDA_LOSS_ROWS,
     KEPT_KEYS,
     LOSS_CHUNK_BYTES,
     PAIR_LOGITS_BYTES,
@@ -252,17 +253,23 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
         return 3 * 4 * training.tokens * shape.vocabulary + 2 * 4 * trained * shape.vocabulary
     if training.pairs:
         return hidden + _pair_logits_bytes(shape, training, trained)
-    chunk = min(LOSS_CHUNK_BYTES, 4 * trained * shape.vocabulary)
+    chunk = _chunk_bytes(shape, training, trained)
     head = 0 if training.has_adapter else 4 * shape.embedding_parameters
     if training.precision == "bf16":
         return hidden + 2 * chunk + head + (2 * shape.embedding_parameters if head else 0)
     return hidden + chunk + 2 * head
 
 
+def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
+    """fp32 logits that the loss holds at once."""
+    rows = CUDA_LOSS_ROWS if training.device == "cuda" else 0
+    return min(max(LOSS_CHUNK_BYTES, 4 * rows * shape.vocabulary), 4 * trained * shape.vocabulary)
+
+
 def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> int:
     """Logits kept for the backward pass, a chunk's gradient, and the head's."""
     logits = 4 * trained * shape.vocabulary
-    chunk = min(LOSS_CHUNK_BYTES, logits)
+    chunk = _chunk_bytes(shape, training, trained)
     kept = logits if logits <= PAIR_LOGITS_BYTES else chunk
     mixed = training.precision == "bf16"
     cast = 2 * shape.embedding_parameters + chunk // 2 if mixed else 0

@@ -20,7 +20,7 @@ from jangin.training.loop.saved_tensors import open_saved
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import load_to_save, make_trainable
 from jangin.training.objectives.table import Task
-from jangin.training.preflight.memory import Work, decide_checkpointing, recorded
+from jangin.training.preflight.memory import Work, batch_budget, decide_checkpointing, recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ def fit(
     """
     refuse_unsupported(config)
     base, work = task.start.base, work_of(task)
+    budget = batch_budget(base, config, work)
     if loaded is None:
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()
@@ -92,12 +93,13 @@ def fit(
         model, dtype = loaded or task.load(config)
         model = make_trainable(model, config)
         objective = task.objective(model, config, ProcessGroup())
+        objective.budget = budget
         result = train(objective, config, folder, progress)
     else:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        result = launch(task, config, folder, progress)
+        result = launch(task, config, folder, progress, budget)
         model, dtype = _with_trained_weights(task, config, folder / JOURNAL)
     result.runtime.update(recorded(base, config, work))
     return Trained(model, dtype, result)

@@ -36,11 +36,16 @@ from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
 TASK_FILE = "task.json"
+ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 OUT_OF_MEMORY = "OutOfMemoryError"
 
 
-def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress) -> TrainingResult:
+def launch(
+    task: Task, config: TrainingConfig, folder: Path, progress: Progress, budget: int = 0
+) -> TrainingResult:
     """Run the workers until they are done. After any error, the next call resumes.
+
+    `budget` is the most tokens of a batch, 0: that of `config`.
 
     When a device runs out of memory, all workers restart from the last checkpoint with batches of
     half the tokens.
@@ -50,7 +55,7 @@ def launch(task: Task, config: TrainingConfig, folder: Path, progress: Progress)
     `KeyboardInterrupt` after Ctrl-C, when the workers have saved a checkpoint.
     """
     _refuse(config)
-    journal, budget = folder / JOURNAL, config.tokens_per_batch
+    journal, budget = folder / JOURNAL, budget or config.tokens_per_batch
     longest = int(task.lengths.max())
     shutil.rmtree(journal / SHARDS, ignore_errors=True)
     while True:
@@ -142,7 +147,10 @@ def start_workers(task: Path, config: TrainingConfig, log: Path) -> subprocess.P
     with log.open("wb") as errors_of_workers:
         return subprocess.Popen(  # noqa: S603  our own interpreter and module
             [*torchrun, *worker],
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            # Every packed batch has another length: without this, freed blocks fit no later one.
+            env={ALLOCATOR: "expandable_segments:True"}
+            | os.environ
+            | {"OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.PIPE,
             stderr=errors_of_workers,
             text=True,

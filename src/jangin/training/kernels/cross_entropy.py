@@ -11,15 +11,26 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from jangin.models.kernel_sizes import LOSS_CHUNK_BYTES
+from jangin.models.kernel_sizes import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES
 from jangin.training.kernels import matmul
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
 def chunk_rows(weight_VD: torch.Tensor) -> int:
-    """Tokens of a chunk whose logits fill `LOSS_CHUNK_BYTES`: in bf16 if fused, else in fp32."""
+    """Tokens of a chunk whose logits fill `LOSS_CHUNK_BYTES`: in bf16 if fused, else in fp32.
+
+    On a GPU at least `CUDA_LOSS_ROWS`.
+    """
     size = weight_VD.element_size() if is_fused(weight_VD) else 4
-    return max(1, LOSS_CHUNK_BYTES // (size * weight_VD.shape[0]))
+    rows = LOSS_CHUNK_BYTES // (size * weight_VD.shape[0])
+    return max(CUDA_LOSS_ROWS if weight_VD.is_cuda else 1, rows)
+
+
+def add_part(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+    """The sum of the chunks so far, in fp32 at least, in place: bf16 would lose small parts."""
+    if total is None:
+        return part.to(torch.promote_types(part.dtype, torch.float32))
+    return total.add_(part)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -51,8 +62,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = matmul.grad_weight([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
-                grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
+                grad_weight = add_part(grad_weight, matmul.grad_weight([grad_CV], hidden_CD)[0])
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight_VD.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.mark_non_differentiable(correct)
         return losses, correct

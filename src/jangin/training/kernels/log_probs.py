@@ -13,7 +13,7 @@ import torch
 
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.training.kernels import matmul
-from jangin.training.kernels.cross_entropy import chunk_rows
+from jangin.training.kernels.cross_entropy import add_part, chunk_rows
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
@@ -78,8 +78,9 @@ class _LinearLogProbs(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                part_VD = matmul.grad_weight([grad_CV], hidden_CD)[0].to(weight_VD.dtype)
-                grad_weight = part_VD if grad_weight is None else grad_weight.add_(part_VD)
+                grad_weight = add_part(grad_weight, matmul.grad_weight([grad_CV], hidden_CD)[0])
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight_VD.dtype)
         return grad_hidden, grad_weight, None, None, None
 
 

@@ -147,7 +147,8 @@ class TrainingConfig(StageConfig):
     """Rows per optimizer step, over all batches and devices."""
     tokens_per_batch: int = Field(default=2048, ge=16)
     """Maximum number of tokens per forward pass. A step with more tokens accumulates gradients over
-    several batches, with the same result."""
+    several batches, with the same result. Where it is not set, a GPU takes as many, up to 32768, as
+    are predicted to fit into nine tenths of its memory."""
     max_row_tokens: int = Field(default=4096, ge=16)
     """Maximum length of a row in tokens; the model's context length is a limit as well."""
     too_long: TooLong = "refuse"

@@ -72,8 +72,8 @@ def _in_8_bits(groups: Groups, options: Mapping[str, Any]) -> torch.optim.Optimi
     for group_index, group in enumerate(optimizer.param_groups):
         for index, parameter in enumerate(group["params"]):
             optimizer.init_state(group, parameter, group_index, index)
-    made: torch.optim.Optimizer = optimizer
-    return made
+    in_8_bits: torch.optim.Optimizer = optimizer
+    return in_8_bits
 
 
 class OffloadedAdamW(torch.optim.Optimizer):

@@ -175,7 +175,13 @@ def choose_loss_model(
     model: Any, data: RenderedRows, dtype: torch.dtype, device: torch.device
 ) -> LossModel:
     """Packed if a static look and a probe on a few real rows find it exact, else padded."""
-    return packed_or_padded(model, dtype, lambda plain: _probe(model, plain, data, device))
+
+    def probe(plain: str) -> str:
+        # As in training: under autocast other attention kernels run on a GPU than in fp32.
+        with LossModel(model, packed=True, dtype=dtype).autocast(device):
+            return _probe(model, plain, data, device)
+
+    return packed_or_padded(model, dtype, probe)
 
 
 def packed_or_padded(model: Any, dtype: torch.dtype, probe: Callable[[str], str]) -> LossModel:
@@ -249,7 +255,7 @@ def _probe(model: Any, plain: str, data: RenderedRows, device: torch.device) -> 
         return torch.cat([loss_model.logits(batch) for batch in batches]).float()
 
     apart_NV, tolerance = alone(), TOLERANCE
-    if not computes_in_fp32(base):
+    if not computes_in_fp32(base) or torch.is_autocast_enabled(device.type):
         tolerance = half_precision_tolerance(rounding_noise(base, alone), _HALF_PRECISION)
     base.set_attn_implementation(NAME)
     off = max_difference(together_NV, apart_NV)

@@ -34,6 +34,8 @@ from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
 
 _OPERATIONS_PER_SECOND = 1e11
+_GPU_BUDGETS = (32768, 16384, 8192, 4096)
+_FILLED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,31 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
     if forecast.needed <= available_bytes(forecast.device):
         return config
     return config.model_copy(update={"activation_checkpointing": "always"})
+
+
+def batch_budget(base: Path, config: TrainingConfig, work: Work) -> int:
+    """Most tokens of a batch: the setting, or on a GPU what fits where nobody set it.
+
+    Another budget only groups the same sums in another way, so it is no part of the result's
+    identity. It is the largest power of two that is predicted to fill at most nine tenths of the
+    memory.
+    """
+    if "tokens_per_batch" in config.model_fields_set or not has_cuda():
+        return config.tokens_per_batch
+    return largest_budget(base, config, work, available_bytes("cuda"))
+
+
+def largest_budget(base: Path, config: TrainingConfig, work: Work, available: int) -> int:
+    """The budget for a device of `available` bytes, at least `tokens_per_batch`."""
+    for tokens in _GPU_BUDGETS:
+        larger = config.model_copy(update={"tokens_per_batch": tokens})
+        try:
+            needed = estimate(base, larger, work).needed
+        except TrainingError:
+            break
+        if tokens > config.tokens_per_batch and needed <= _FILLED * available:
+            return tokens
+    return config.tokens_per_batch
 
 
 def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progress) -> None:

@@ -1,0 +1,51 @@
+"""Batches of a GPU that nobody sized, and the memory of a sharded model."""
+
+import json
+
+import pytest
+
+from jangin.models.memory import GIB, Training, predict
+from jangin.models.shape import ModelShape
+from jangin.training.loop.config import TrainingConfig
+from jangin.training.preflight.memory import Work, batch_budget, largest_budget
+
+LLAMA_1B = {
+    "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "intermediate_size": 8192, "vocab_size": 128256, "tie_word_embeddings": True,
+    "dtype": "bfloat16",
+}  # fmt: skip
+WORK = Work([500] * 1000, 0.3)
+
+
+@pytest.fixture
+def base(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(LLAMA_1B))
+    return tmp_path
+
+
+def test_larger_devices_take_larger_batches_and_none_less_than_the_setting(base):
+    config = TrainingConfig(precision="bf16", examples_per_step=128)
+    budgets = [largest_budget(base, config, WORK, room * GIB) for room in (1, 40, 80, 640)]
+    assert budgets == sorted(budgets)
+    assert budgets[0] == config.tokens_per_batch
+    assert budgets[-1] == 32768
+
+
+def test_a_setting_and_a_cpu_keep_the_budget(base):
+    assert batch_budget(base, TrainingConfig(), WORK) == 2048
+    assert batch_budget(base, TrainingConfig(tokens_per_batch=512), WORK) == 512
+
+
+def test_a_sharded_model_needs_its_share_and_whole_layers():
+    shape = ModelShape.of(LLAMA_1B)
+
+    def plan(shards):
+        fields = {"method": "full", "tokens": 2048, "precision": "bf16", "device": "cuda"}
+        return predict(shape, Training(**fields, shards=shards))
+
+    one, eight, many = plan(1), plan(8), plan(64)
+    state = [each.weights + each.gradients + each.optimizer for each in (one, eight, many)]
+    assert state[0] == pytest.approx(8 * state[1]) == pytest.approx(64 * state[2])
+    assert eight.copies == many.copies > 2 * shape.embedding_parameters

@@ -74,22 +74,39 @@ def merge(
     output: OutputArgument,
     form: FormOption = "merged",
     quantize: QuantizeOption = None,
+    questions: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Evaluation questions that a GGUF file is asked, where llama.cpp is there."
+        ),
+    ] = 100,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
 ) -> None:
     """Export the tuned model for use in other programs, and check that its answers are the same."""
+    from jangin.cli.progress import Bars
+    from jangin.inference.llama_cpp import has_llama_cpp
+    from jangin.project.release.quantization import measure_gguf
     from jangin.project.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model
 
-    with open_session(project, store, creates_store=False) as session:
+    _check_quantize(form, quantize)
+    with Bars() as bars, open_session(project, store, bars, creates_store=False) as session:
         name = session.choose(variant)[-1]
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
-        record, questions = run_record(session, name), canaries(session, name)
-        export_model(base, model, output, form, record, questions, quantize=quantize)
+        record, prompts = run_record(session, name), canaries(session, name)
+        export_model(base, model, output, form, record, prompts, quantize=quantize)
+        if form == "gguf" and questions and has_llama_cpp():
+            file = output / f"{output.name}.gguf"
+            for row in measure_gguf(session, name, file, questions, bars):
+                console.print(
+                    f"{row.evidence_set}: {row.right_b:.1%} right in this file, {row.right_a:.1%} "
+                    f"before ({row.n} questions, p = {row.p_value:.3g})"
+                )
     console.print(
-        f"{form} model of {name} in {output}; answers checked on {len(questions)} questions"
+        f"{form} model of {name} in {output}; answers checked on {len(prompts)} questions"
     )
 
 

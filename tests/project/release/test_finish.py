@@ -1,9 +1,6 @@
 """The final model of a small project of table rows, end to end through the command line."""
 
-import csv
-
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from jangin.cli.main import app
@@ -16,39 +13,6 @@ from jangin.training.loop.config import Steps
 from tests.model_fixtures import PAIRS
 
 pytestmark = pytest.mark.slow
-
-PROJECT = {
-    "name": "small",
-    "examples": {
-        "read": {
-            "path": "rows.csv",
-            "format": {"type": "table", "prompt": "{question}", "completion": "{answer}"},
-        },
-        "split": {"unseen_sections": 0, "validation": 0.1, "test": 0.2},
-    },
-    "models": {
-        "catalog": {"base": {"type": "starter", "size": "0.5M", "vocabulary_size": 320}},
-        "sft": {
-            "method": {"type": "full"},
-            "length": {"type": "steps", "steps": 4},
-            "validate_every_steps": 2,
-            "learning_rate": 1e-3,
-            "threads": 1,
-        },
-        "evaluate": {"max_new_tokens": 8, "seen_limit": 4},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A finished project."""
-    folder = tmp_path_factory.mktemp("project")
-    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("question", "answer"), *PAIRS])
-    (folder / "project.yaml").write_text(yaml.safe_dump(PROJECT))
-    assert CliRunner().invoke(app, ["run", "-p", str(folder)]).exit_code == 0
-    return folder
 
 
 def test_the_final_model_is_trained_on_all_rows_and_quotes_its_twin(project, tmp_path):

@@ -15,11 +15,12 @@ from typing import Any, get_args
 
 from pydantic import Field, field_validator
 
-from jangin.core.config import Runtime, StageConfig
+from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import StageError
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.store import JOURNAL as STORE_JOURNAL
 from jangin.evaluation.forgetting import (
     Forgetting,
     GeneralSet,
@@ -49,6 +50,7 @@ from jangin.evaluation.systems.table import AnySystem, config_of
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
+from jangin.llm.engines.config import LOCAL, Engine, VllmEngine
 from jangin.metrics.statistics import smallest_visible_difference
 
 JOURNAL = "predictions"
@@ -78,6 +80,9 @@ class EvaluateConfig(StageConfig):
     """Seed of the drawn training questions, the shots and the bootstrap."""
     batch_size: Runtime[int | None] = Field(default=None, ge=1)
     """Most questions that a local model answers at a time; `null`: as many as fit into memory."""
+    engine: Added[Engine] = LOCAL
+    """What runs base, sft and tuned: this process (`local`), a vLLM server that is started for it
+    (`vllm`), or a server that runs already (`endpoint`)."""
 
     @field_validator("systems")
     @classmethod
@@ -218,6 +223,8 @@ def _examples(test_sets: TestSets) -> list[Example]:
 def _check(context: StageContext[EvaluateConfig]) -> None:
     test_sets = _checked_test_sets(context.read("splits", SplitExample), context.config)
     _notify_detectable_differences(test_sets, context.services.progress.message)
+    if isinstance(context.config.engine, VllmEngine):
+        context.config.engine.interpreter(context.services.project_folder)
 
 
 def _notify_detectable_differences(test_sets: TestSets, notify: Callable[[str], None]) -> None:
@@ -328,6 +335,10 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         seed=config.seed,
         models=LocalModels(folders, context.services.progress.message),
         chunks=lambda: context.read("chunks", Chunk),
+        run=context.workspace.name.split(".")[0],
+        engine=config.engine,
+        digests={model: _digest(context, model) for model in _models(config)},
+        scratch=context.workspace / STORE_JOURNAL / "served",
     )
     predictions = evaluate(context, lambda system: system.open(inputs))
     if config.pairwise:
@@ -340,6 +351,12 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         write_forgetting(
             context, path, config.forgetting.max_tokens, loaders, config.max_new_tokens, config.seed
         )
+
+
+def _digest(context: StageContext[EvaluateConfig], model: LocalModel) -> str:
+    """Identity of a model's weights and tokenizer."""
+    kinds = dict.fromkeys(("base", MODEL_KINDS[model]))
+    return digest_value([context.inputs[kind].manifest.content for kind in kinds])
 
 
 def _models(config: EvaluateConfig) -> list[LocalModel]:

@@ -425,17 +425,17 @@ def _tune(
     )
     model, tokenizer = load_trained(folder, base), load_tokenizer(folder)
     nats = nats_of_answers(model, tokenizer, probe.held_out)
-    asked = probe.held_out[: config.answers]
+    questions = probe.held_out[: config.answers]
     started = time.monotonic()
     answers = generate(
         model,
         tokenizer,
-        [example.prompt for example in asked],
+        [example.prompt for example in questions],
         config.max_new_tokens,
         batch_size=config.batch_size,
     )
     seconds = time.monotonic() - started
-    pairs = [(answer.text.strip(), e) for answer, e in zip(answers, asked, strict=True)]
+    pairs = [(answer.text.strip(), e) for answer, e in zip(answers, questions, strict=True)]
     del model
     gc.collect()
     shutil.rmtree(folder)

@@ -30,6 +30,8 @@ class CachedChat:
     ledger: Ledger
     budget: Budget | None = None
     """Budget that paid replies are charged to. None: count calls, no money."""
+    scope: str = ""
+    """Added to the source, where replies must not be shared with other uses of the same model."""
     _asking: "WeakValueDictionary[str, asyncio.Lock]" = field(
         default_factory=WeakValueDictionary, repr=False
     )
@@ -49,8 +51,8 @@ class CachedChat:
 
     @property
     def source(self) -> str:
-        """Source of the inner model."""
-        return self.inner.source
+        """Source of the inner model, and the scope."""
+        return self.inner.source + self.scope
 
     @property
     def batch_size(self) -> int:

@@ -64,8 +64,10 @@ class EndpointChat:
     retries: int = 5
     first_wait_seconds: float = 0.5
     source: str = ""
+    revision: str = ""
+    """Which weights are behind the name; part of `source`."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Merged into the body of every request; None removes a field. They make up `source`."""
+    """Merged into the body of every request; None removes a field. They are part of `source`."""
     length_name: LengthName = "max_tokens"
     stream: bool = False
     context_tokens: int = 0
@@ -94,7 +96,11 @@ class EndpointChat:
 
     def __post_init__(self) -> None:
         """Create the rate limits; other parameters make another source."""
-        self.source = self.source or (canonical_json(self.parameters) if self.parameters else "")
+        if not self.source:
+            source = canonical_json(self.parameters) if self.parameters else ""
+            if self.revision:
+                source = f"{self.base_url} revision {self.revision} {source}".strip()
+            self.source = source
         self._concurrency = Concurrency(self.max_concurrency)
         self._requests = RateLimit(self.requests_per_minute) if self.requests_per_minute else None
         self._tokens = RateLimit(self.tokens_per_minute) if self.tokens_per_minute else None

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import Advanced, Config, Runtime
+from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, SilentProgress
@@ -15,6 +16,9 @@ from jangin.llm.ask import CachedChat
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
+from jangin.llm.engines.config import LocalEngine, VllmEngine
+from jangin.llm.engines.served_chat import LOGS, EngineModel, open_served
+from jangin.llm.engines.server import ServedModel
 from jangin.llm.prices import BATCH_FACTOR, FREE, Price, list_price
 from jangin.llm.rate_limits import MAX_CONCURRENCY
 from jangin.llm.recorded import RecordedChat, RecordingChat
@@ -33,6 +37,10 @@ class EndpointTeacher(Config):
     """URL up to and including `/v1`."""
     key_variable: Runtime[str] = ""
     """Name of the environment variable with the API key; empty if none is needed."""
+    revision: str = ""
+    """Which weights the endpoint serves under this name, in your own words. Replies are kept for
+    each revision; without one, a server on this machine or network answers every evaluation
+    anew."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of each request body, such as `top_p`; null removes one, such as
     `temperature: null` for models that do not support it."""
@@ -101,6 +109,8 @@ class ModelTeacher(Config):
     type: Literal["model"]
     base: Annotated[Hub | Local, Field(discriminator="type")]
     """`hub` or `local`. A starter model is untrained and cannot teach."""
+    engine: Annotated[LocalEngine | VllmEngine, Field(discriminator="type")] = LocalEngine()
+    """`local`, or `vllm`: a server that runs while a stage asks it."""
     rows: Runtime[int] = Field(default=16, ge=1, le=512)
     """Batch size: answers generated at the same time."""
     replies: Runtime[Path] = Path("replies.jsonl")
@@ -178,6 +188,7 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
         model=teacher.model,
         base_url=teacher.base_url,
         key_variable=teacher.key_variable,
+        revision=teacher.revision,
         structured=teacher.structured,
         timeout_seconds=teacher.timeout_seconds,
         retries=teacher.retries,
@@ -207,4 +218,13 @@ def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
         folder = (registry.folder / base.path).resolve()
         path, revision = str(folder), ""
         source = folder_identity(folder, registry.ledger)
+    if isinstance(teacher.engine, VllmEngine):
+        served = ServedModel(path, path, revision or None)
+        return open_served(
+            teacher.engine,
+            EngineModel(Path(path).name, digest_value(source), lambda: served),
+            registry.folder,
+            registry.ledger.path.parent / LOGS,
+            notify=registry.progress.message,
+        )
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

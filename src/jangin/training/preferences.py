@@ -9,13 +9,15 @@ The artifact contains the tables `pairs` and `dropped_pairs`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from jangin.core.config import Config, StageConfig
+from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.config import Added, Config, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import StageError
+from jangin.core.errors import ChatError, StageError
 from jangin.core.records import (
     Choice,
     DroppedPair,
@@ -27,6 +29,8 @@ from jangin.core.records import (
     SplitExample,
 )
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.store import JOURNAL as STORE_JOURNAL
+from jangin.llm.engines.config import EndpointEngine, Engine, LocalEngine, VllmEngine
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
 from jangin.text.reasoning import without_reasoning
@@ -51,6 +55,9 @@ class Sampling(Config):
     """Answers with at least this character F1 against the reference are dropped as too good."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts per generation batch. Each batch has its own seed, so this changes the samples."""
+    engine: Added[Engine] = LocalEngine()
+    """What runs the tuned model: this process (`local`), a vLLM server that is started for it
+    (`vllm`), or a server that runs already (`endpoint`). Each draws other samples."""
 
 
 class Distractors(Config):
@@ -181,6 +188,8 @@ def _sample(
     without interruption.
     """
     done = {sample.example_id: sample for sample in context.done(JOURNAL, Sample)}
+    if not isinstance(source.engine, LocalEngine):
+        return _sample_by_engine(context, source, source.engine, examples)
     ordered = sorted(examples, key=lambda e: sum(len(m.content) for m in e.prompt))
     size = source.batch_size
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -211,6 +220,57 @@ def _sample(
         context.note(JOURNAL, samples)
         done.update({sample.example_id: sample for sample in samples})
     return done
+
+
+def _sample_by_engine(
+    context: StageContext[PreferencesConfig],
+    source: Sampling,
+    engine: VllmEngine | EndpointEngine,
+    examples: Sequence[Example],
+) -> dict[str, Sample]:
+    """{example id: answer of the tuned model} from another engine; the ledger has each reply."""
+    from jangin.inference.served_weights import served_model
+    from jangin.llm.ask import ask_all
+    from jangin.llm.engines.served_chat import EngineModel, open_engine
+
+    services, samples, failures = context.services, dict[str, Sample](), list[ChatError]()
+    contents = [context.inputs[kind].manifest.content for kind in ("base", "model")]
+    scratch = context.workspace / STORE_JOURNAL / "served"
+    prepare = partial(served_model, context.folder("base"), context.folder("model"), scratch)
+    chat = open_engine(
+        engine,
+        EngineModel("tuned", digest_value(contents), prepare),
+        services.project_folder,
+        services.ledger,
+        {"top_p": source.top_p, "seed": context.config.seed},
+        services.progress.message,
+    )
+    requests = [
+        ChatRequest(
+            model=chat.model,
+            messages=example.prompt,
+            temperature=source.temperature,
+            max_tokens=source.max_new_tokens,
+        )
+        for example in examples
+    ]
+
+    def take(index: int, reply: ChatReply | ChatError) -> None:
+        if isinstance(reply, ChatError):
+            failures.append(reply)
+            return
+        example_id, finished = examples[index].id, reply.finish_reason != "length"
+        samples[example_id] = Sample(
+            example_id=example_id, text=reply.content.strip(), finished=finished
+        )
+
+    ask_all(chat, requests, engine.concurrency, take, services.progress.message)
+    if failures:
+        raise StageError(
+            f"preferences: {len(failures)} of {len(requests)} prompts got no answer. Run again to "
+            f"retry them. The first error: {failures[0]}"
+        ) from failures[0]
+    return samples
 
 
 def _worse_than_reference(

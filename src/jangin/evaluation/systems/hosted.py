@@ -1,18 +1,21 @@
 """A model behind an endpoint; every reply is in the ledger before it is used."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import ipaddress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.chat import ChatModel, ChatRequest
 from jangin.core.config import Runtime
-from jangin.core.errors import ChatError, StageError
 from jangin.core.records import Message
 from jangin.evaluation.systems.few_shot import draw_shots, with_shots
+from jangin.evaluation.systems.replies import ask_requests
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
-from jangin.llm.ask import ask_all
-from jangin.text.reasoning import split_reasoning
+from jangin.llm.ask import CachedChat
+from jangin.llm.endpoint import EndpointChat
 
 BATCH_SIZE = 256
 """Questions sent to an endpoint before their answers are written to the journal."""
@@ -55,7 +58,8 @@ class HostedSystem:
     def __init__(self, config: HostedConfig, inputs: SystemInputs) -> None:
         """Open the client and draw the shots."""
         self._config = config
-        self._chat = inputs.services.chat(config.teacher)
+        notify = inputs.services.progress.message
+        self._chat = own_scope(inputs.services.chat(config.teacher), inputs.run, notify)
         self._max_tokens = inputs.max_new_tokens
         self._shots = draw_shots(inputs.train, config.shots, inputs.seed) if config.shots else []
 
@@ -70,32 +74,38 @@ class HostedSystem:
 
     def _answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
         requests = [self._request(prompt) for prompt in prompts]
-        answers: dict[int, Answer] = {}
-        failures: list[ChatError] = []
-
-        def take(index: int, reply: ChatReply | ChatError) -> None:
-            if isinstance(reply, ChatError):
-                failures.append(reply)
-            else:
-                parts = split_reasoning(reply.content)
-                answers[index] = Answer(
-                    parts.answer,
-                    reply.finish_reason != "length",
-                    parts.reasoning,
-                    reasoning_ended=parts.ended,
-                )
-
-        ask_all(self._chat, requests, self._config.concurrency, take)
-        if failures:
-            raise StageError(
-                f"{len(failures)} of {len(prompts)} questions to {self._config.teacher} got no "
-                "reply; they are not counted as wrong answers. Run again to retry them. The first "
-                f"error: {failures[0]}"
-            ) from failures[0]
-        return [answers[index] for index in range(len(prompts))]
+        return ask_requests(self._chat, requests, self._config.concurrency, self._config.teacher)
 
     def _request(self, prompt: Prompt) -> ChatRequest:
         turns = with_shots(prompt, self._shots)
         if self._config.instruction:
             turns = (Message(role="system", content=self._config.instruction), *turns)
         return ChatRequest(model=self._chat.model, messages=turns, max_tokens=self._max_tokens)
+
+
+def own_scope(chat: ChatModel, run: str, notify: Callable[[str], None]) -> ChatModel:
+    """A server near by, without a `revision`, answers each evaluation anew.
+
+    Such a server may serve other weights under the same name tomorrow. An interrupted evaluation
+    still goes on from the replies that it has.
+    """
+    endpoint = chat.inner if isinstance(chat, CachedChat) else None
+    if not isinstance(chat, CachedChat) or not isinstance(endpoint, EndpointChat):
+        return chat
+    if endpoint.revision or not is_near(endpoint.base_url):
+        return chat
+    notify(
+        f"evaluate: {endpoint.base_url} may serve other weights as {endpoint.model!r} at any time, "
+        "so its answers count for this evaluation only. Set `revision` of the teacher to reuse "
+        "them, and change it with the weights."
+    )
+    return replace(chat, scope=f" {endpoint.base_url} {run}")
+
+
+def is_near(base_url: str) -> bool:
+    """Whether a URL is of this machine or of a private network."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan"))

@@ -11,6 +11,7 @@ from jangin.evaluation.systems.system import (
     SystemConfig,
     SystemInputs,
 )
+from jangin.llm.engines.config import LocalEngine
 
 
 class LocalConfig(SystemConfig):
@@ -63,6 +64,14 @@ class LocalSystem:
             }
 
 
-def open_local(model: LocalModel, inputs: SystemInputs) -> LocalSystem:
-    """A system that answers with this model."""
+def open_local(model: LocalModel, inputs: SystemInputs) -> System:
+    """A system that answers with this model, in this process or behind the evaluation's engine.
+
+    Raises: MachineError: vLLM is not installed at `engine: python`. ConfigError: an endpoint has no
+    name for this model.
+    """
+    if not isinstance(inputs.engine, LocalEngine):
+        from jangin.evaluation.systems.engine import EngineSystem
+
+        return EngineSystem(model, inputs.engine, inputs)
     return LocalSystem(model, inputs.models, inputs.max_new_tokens, inputs.batch_size)

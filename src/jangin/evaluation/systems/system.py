@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from jangin.core.config import Config
@@ -10,6 +11,7 @@ from jangin.core.records import Chunk, Example, Message
 from jangin.core.stage import Services
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.tasks.task import TaskConfig
+from jangin.llm.engines.config import LOCAL, Engine
 
 LocalModel = Literal["base", "tuned", "sft"]
 """`tuned` is the model of the last training stage, `sft` the one before preference tuning."""
@@ -63,6 +65,14 @@ class SystemInputs:
     """Weights of the local models."""
     chunks: Callable[[], Sequence[Chunk]]
     """Reads the passages to search; called only by systems that need the artifact `chunks`."""
+    run: str = ""
+    """Identity of this evaluation, which an interrupted one keeps."""
+    engine: Engine = LOCAL
+    """Where the models of the project answer."""
+    digests: Mapping[LocalModel, str] = field(default_factory=dict)
+    """{model: digest of its weights and tokenizer}."""
+    scratch: Path = Path()
+    """Folder for merged weights, which other engines load."""
 
 
 class SystemConfig(Config):

@@ -18,9 +18,9 @@ from jangin.core.errors import ExportError, MachineError
 from jangin.core.records import Message
 from jangin.core.store import copy_mode, disk_errors
 from jangin.inference.generate import generate, stop_tokens
+from jangin.inference.served_weights import merge_adapter
 from jangin.models.likelihood import next_token_log_probs
 from jangin.models.loading import (
-    known_warnings_ignored,
     load_model,
     load_tokenizer,
     load_trained,
@@ -306,15 +306,7 @@ def _divergence(trained_AV: torch.Tensor, exported_AV: torch.Tensor) -> float:
 
 def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
     """Write base plus adapter to `target`: merged in fp32, stored in the base's dtype."""
-    dtype = _dtype(base_folder, target)
-    model = load_model(base_folder, torch.float32, model_folder / "adapter")
-    generation = model.get_base_model().generation_config
-    with known_warnings_ignored():
-        merged = model.merge_and_unload(safe_merge=True)
-    merged.generation_config = generation
-    with without_progress_bars():
-        merged.to(dtype).save_pretrained(target)
-        load_tokenizer(model_folder).save_pretrained(target)
+    merge_adapter(base_folder, model_folder, target, _dtype(base_folder, target))
 
 
 def _base(base_folder: Path) -> str | Path:

@@ -1,0 +1,45 @@
+"""Answers of a model that is asked by chat requests, whatever serves it."""
+
+from collections.abc import Callable, Sequence
+
+from jangin.core.chat import ChatModel, ChatReply, ChatRequest
+from jangin.core.errors import ChatError, StageError
+from jangin.evaluation.systems.system import Answer
+from jangin.llm.ask import ask_all
+from jangin.text.reasoning import split_reasoning
+
+
+def ask_requests(
+    chat: ChatModel,
+    requests: Sequence[ChatRequest],
+    concurrency: int,
+    name: str,
+    notify: Callable[[str], None] = lambda _text: None,
+) -> list[Answer]:
+    """The answers of a model, in the order of the requests; each is in the ledger before it counts.
+
+    Raises: StageError: a request got no reply; the replies to the others stay cached.
+    """
+    answers: dict[int, Answer] = {}
+    failures: list[ChatError] = []
+
+    def take(index: int, reply: ChatReply | ChatError) -> None:
+        if isinstance(reply, ChatError):
+            failures.append(reply)
+        else:
+            parts = split_reasoning(reply.content)
+            answers[index] = Answer(
+                parts.answer,
+                reply.finish_reason != "length",
+                parts.reasoning,
+                reasoning_ended=parts.ended,
+            )
+
+    ask_all(chat, requests, concurrency, take, notify)
+    if failures:
+        raise StageError(
+            f"{len(failures)} of {len(requests)} questions to {name} got no "
+            "reply; they are not counted as wrong answers. Run again to retry them. The first "
+            f"error: {failures[0]}"
+        ) from failures[0]
+    return [answers[index] for index in range(len(requests))]

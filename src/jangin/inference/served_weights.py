@@ -1,0 +1,59 @@
+"""A model of the project as a folder that another inference engine can load."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from jangin.core.store import disk_errors
+from jangin.llm.engines.server import ServedModel
+from jangin.models.loading import (
+    known_warnings_ignored,
+    load_model,
+    load_tokenizer,
+    locate,
+    without_progress_bars,
+)
+
+
+def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
+    """What an engine loads for the base, or for the model of a training stage.
+
+    An adapter is merged into its base, once, in `scratch`: not every engine serves every adapter.
+
+    Raises: MachineError: the base model's files are out of reach. StoreError: the disk is full.
+    """
+    if tuned is not None and (tuned / "model" / "config.json").exists():
+        return ServedModel(str(tuned / "model"), str(tuned / "model"))
+    if tuned is None:
+        weights, revision = locate(base)
+        return ServedModel(str(weights), str(base / "model"), revision)
+    if not (scratch / "config.json").exists():
+        partial = scratch.with_name(f"{scratch.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        with disk_errors(partial):
+            partial.mkdir(parents=True)
+            merge_adapter(base, tuned, partial, _checkpoint_dtype(base))
+            partial.rename(scratch)
+    return ServedModel(str(scratch), str(scratch))
+
+
+def merge_adapter(base: Path, tuned: Path, target: Path, dtype: torch.dtype) -> None:
+    """Write base plus adapter and the tokenizer to `target`: merged in fp32, stored in `dtype`."""
+    model = load_model(base, torch.float32, tuned / "adapter")
+    generation = model.get_base_model().generation_config
+    with known_warnings_ignored():
+        merged: Any = model.merge_and_unload(safe_merge=True)
+    merged.generation_config = generation
+    with without_progress_bars():
+        merged.to(dtype).save_pretrained(target)
+        load_tokenizer(tuned).save_pretrained(target)
+
+
+def _checkpoint_dtype(base: Path) -> torch.dtype:
+    """Data type of the base's weights; fp32 where its config names none."""
+    path, revision = locate(base)
+    dtype = AutoConfig.from_pretrained(path, revision=revision).dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32

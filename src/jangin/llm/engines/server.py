@@ -1,0 +1,164 @@
+"""A vLLM server in a process group of its own: started on a free port, watched, stopped."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jangin.core.errors import ChatError
+from jangin.core.store import disk_errors
+
+if TYPE_CHECKING:
+    import aiohttp
+
+GRACE_SECONDS = 10.0
+"""How long a server may take to end before it is killed."""
+POLL_SECONDS = 0.25
+LAST_LINES = 12
+"""Lines of the log that an error shows."""
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+"""Variables of our own environment that would mislead the interpreter of another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a server is started on."""
+
+    weights: str
+    """Model folder, or id on the hub."""
+    tokenizer: str
+    """Folder with tokenizer and chat template."""
+    revision: str | None = None
+    """Commit of a hub model."""
+
+    def command(self, python: Path, name: str, port: int, arguments: Sequence[str]) -> list[str]:
+        """Command line of vLLM's OpenAI-compatible server.
+
+        `--generation-config vllm` takes the stop tokens of the model and leaves its sampling
+        defaults, such as a repetition penalty, which our own decoding does not apply either.
+        """
+        options = {
+            "--model": self.weights,
+            "--tokenizer": self.tokenizer,
+            "--served-model-name": name,
+            "--host": "127.0.0.1",
+            "--port": str(port),
+            "--generation-config": "vllm",
+        }
+        if self.revision is not None:
+            options["--revision"] = self.revision
+        flat = [part for pair in options.items() for part in pair]
+        return [str(python), "-m", "vllm.entrypoints.openai.api_server", *flat, *arguments]
+
+
+@dataclass(slots=True)
+class ModelServer:
+    """One server process. `stop` is safe to call at any time, more than once."""
+
+    command: Sequence[str]
+    port: int
+    log: Path
+    """Gets everything that the server prints."""
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    @property
+    def base_url(self) -> str:
+        """URL for requests."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def is_running(self) -> bool:
+        """False before `start`, and after the server ended."""
+        return self._process is not None and self._process.poll() is None
+
+    async def start(self, name: str, seconds: float) -> None:
+        """Start the server and wait until it is healthy and serves `name`.
+
+        Raises: ChatError: it ended, or is not healthy after `seconds`; with the last lines of its
+        log. StoreError: the log cannot be written. On every error the server is stopped.
+        """
+        with disk_errors(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            stream = self.log.open("wb")
+        with stream:
+            # Popen does not block, and asyncio would lose the process with its loop.
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  the user's own interpreter
+                [sys.executable, "-I", str(_SUPERVISOR), str(GRACE_SECONDS), *self.command],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={key: value for key, value in os.environ.items() if key not in _OURS},
+                # Ctrl-C reaches this process only, which then stops the server.
+                start_new_session=True,
+            )
+        try:
+            await self._wait_until_healthy(name, time.monotonic() + seconds, seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    async def _wait_until_healthy(self, name: str, deadline: float, seconds: float) -> None:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                if not self.is_running:
+                    raise ChatError(
+                        f"the vLLM server ended before it was ready. {self.last_lines()}"
+                    )
+                with suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                    if await self._is_healthy(session, name):
+                        return
+                if time.monotonic() > deadline:
+                    raise ChatError(
+                        f"the vLLM server was not ready after {seconds:g} s. Raise "
+                        f"`engine: start_seconds`, or see its log. {self.last_lines()}"
+                    )
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _is_healthy(self, session: "aiohttp.ClientSession", name: str) -> bool:
+        """Whether this port answers, and with our model: another process may have taken it."""
+        async with session.get(f"http://127.0.0.1:{self.port}/health") as response:
+            if response.status != 200:
+                return False
+        async with session.get(f"{self.base_url}/models") as response:
+            served = await response.json(content_type=None)
+        return any(row.get("id") == name for row in served.get("data", ()))
+
+    def stop(self) -> None:
+        """End the server and everything that it started."""
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()  # the supervisor ends the group
+        try:
+            process.wait(GRACE_SECONDS + 5)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def last_lines(self) -> str:
+        """The end of the log, and where it is."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        shown = [f"    {line[:300]}" for line in lines if line.strip()][-LAST_LINES:]
+        return "\n".join([f"The last lines of {self.log}:", *(shown or ["    (it is empty)"])])
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -207,6 +207,12 @@ def tokenizer_file(tmp_path):
     return path
 
 
+def test_chunks_measured_in_characters_read_no_base_and_do_not_depend_on_it():
+    assert "base" in STAGE.inputs(ChunkConfig())
+    assert STAGE.inputs(ChunkConfig(measure="characters")) == ("documents",)
+    assert "measure" not in ChunkConfig().identity()
+
+
 def test_no_chunk_has_more_tokens_than_allowed(tokenizer_file):
     from tokenizers import Tokenizer
 

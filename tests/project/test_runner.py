@@ -21,13 +21,15 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Record
 from jangin.core.stage import Cost, Services, Stage
 from jangin.core.store import Artifact, Store
+from jangin.documents.chunk import STAGE as CHUNK
+from jangin.documents.chunk import ChunkConfig
 from jangin.examples.synthesis.question_answer import Pairs
 from jangin.llm.ask import CachedChat
 from jangin.llm.structured import ask_structured, make_request
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
-from jangin.project.plan import explain, plan
+from jangin.project.plan import Step, base_dependent_chunks, explain, plan
 from jangin.project.runner import Watcher, finished_artifacts, run
 from tests.conftest import make_manifest
 
@@ -525,6 +527,29 @@ def test_variants_that_share_every_input_share_every_row(place):
     assert planned(place, variants) == shared
     place.run(last="shout", **variants)
     assert planned(place, variants) == shared
+
+
+def chunk_steps(**measure):
+    bases = {
+        "gemma": CatalogConfig(base={"type": "local", "path": "a"}),
+        "starter": CatalogConfig(),
+    }
+    return [
+        step
+        for name, base in bases.items()
+        for step in (
+            Step(name, CATALOG, base, "waits"),
+            Step(name, CHUNK, ChunkConfig(**measure), "waits"),
+        )
+    ]
+
+
+def test_the_plan_warns_where_another_base_would_cut_and_pay_for_other_chunks():
+    warning = base_dependent_chunks(chunk_steps())
+    assert "gemma, starter" in warning
+    assert "chunk: {measure: characters}" in warning
+    assert base_dependent_chunks(chunk_steps(measure="characters")) == ""
+    assert base_dependent_chunks(chunk_steps()[:2]) == ""
 
 
 def test_the_reason_for_another_base_is_one_line_whatever_its_settings_and_files():

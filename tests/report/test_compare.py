@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Bill
 from jangin.core.records import Example, Message
+from jangin.core.store import Artifact
 from jangin.evaluation.results import Comparison, Result, grade_prediction, summarise
 from jangin.evaluation.tasks.labels import LabelsTask
 from jangin.evaluation.tasks.numbers import NumbersTask
@@ -19,11 +21,13 @@ from jangin.report.compare import (
     as_html,
     as_json,
     compare_variants,
+    find_cause,
     flat_rows,
     refuse_leaks,
     sentences,
 )
 from jangin.report.data.costs import VariantCost
+from tests.conftest import make_manifest
 from tests.report.workshop import HOSTILE, PROJECT, Workshop, predictions
 
 THREE = """
@@ -208,13 +212,38 @@ def test_the_page_is_one_file_with_every_figure_and_curve(compared, language):
     assert html.count("<figure>") == 3
 
 
-def test_different_questions_are_not_compared(tmp_path):
+def test_other_questions_are_compared_where_both_were_asked_and_the_cause_is_named(tmp_path):
     workshop = Workshop(tmp_path)
     others = [row for row in predictions(2) if row.question != HOSTILE]
     fewer = [row for row in others if not row.question.startswith("3번")]
     made = workshop.made(plain=predictions(2), paraphrased=fewer)
-    with pytest.raises(DataError, match="plain and paraphrased cannot be compared on held_out"):
-        compare_variants(workshop.open(), made, {}, COSTS)
+    table = compare_variants(workshop.open(), made, {}, COSTS)
+    plain, paraphrased = (row.measured["held_out_paraphrases"] for row in table.rows[:2])
+    assert paraphrased.result.n < plain.result.n
+    assert paraphrased.against.n == paraphrased.result.n
+    (note,) = table.other_questions.values()
+    assert "paraphrased was asked other questions than plain" in note
+    assert f"{paraphrased.against.n} of {paraphrased.result.n} held out paraphrases" in note
+    assert sentences(table)[0] == note
+    assert note in as_html(table, made, "ko")
+
+
+def test_other_chunks_of_another_base_are_named_as_the_cause_of_other_questions():
+    def variant(base):
+        manifests = {
+            "load": make_manifest(stage="load", content="same"),
+            "chunk": make_manifest(stage="chunk", content=f"of {base}", inputs={"base": base}),
+            "split": make_manifest(stage="split", content=base),
+        }
+        return {name: Artifact(Path(), manifest) for name, manifest in manifests.items()}
+
+    cause = find_cause(variant("gemma"), variant("smollm"))
+    assert "base models differ" in cause
+    assert "measure: characters" in cause
+    same_chunks = variant("gemma")["chunk"]
+    other = variant("smollm") | {"chunk": same_chunks}
+    assert find_cause(variant("gemma"), other) == "because their split differs"
+    assert "only one of them has split" in find_cause(variant("gemma"), {"chunk": same_chunks})
 
 
 def test_figures_that_a_leak_has_touched_are_not_published(tmp_path):

@@ -1,6 +1,7 @@
 """`jangin new`, `plan`, `run`, `schema`, `doctor`."""
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,10 @@ from jangin.cli.options import HERE, ProjectOption, StoreOption, VariantOption
 from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jangin.project.plan import Step
+    from jangin.project.session import Session
 
 
 def new(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -28,12 +32,16 @@ def plan(
 ) -> None:
     """Show what a run would do, why, and what it would cost. Changes nothing."""
     from jangin.cli.tables import plan_table, plan_total
+    from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:
         steps = [step for name in session.choose(variant) for step in session.plan(name)]
         total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
     console.print(plan_table(steps))
+    warning = base_dependent_chunks(steps)
+    if warning:
+        console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if total:
         console.print(escape(total), highlight=False)
 
@@ -44,6 +52,18 @@ def _check_stage(stage: str | None) -> None:
     if stage is not None and find_stage(stage) is None:
         known = ", ".join(known.name for known in STAGES)
         raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}.")
+
+
+def _check_plan(session: "Session", variants: "Sequence[str]", stage: str | None) -> None:
+    """Check the keys of all teachers, and warn of chunks that variants could share."""
+    from jangin.project.plan import base_dependent_chunks
+
+    planned = [session.plan(name, stage) for name in variants]
+    for steps in planned:
+        session.check_keys(steps)
+    warning = base_dependent_chunks(chain.from_iterable(planned))
+    if warning:
+        session.progress.message(warning)
 
 
 def run(
@@ -74,8 +94,7 @@ def run(
     _check_stage(stage)
     with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
         names = session.choose(variant)
-        for name in names:
-            session.check_keys(session.plan(name, stage))
+        _check_plan(session, names, stage)
         shown: list[str] = []
 
         def done(step: "Step") -> None:

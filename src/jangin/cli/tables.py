@@ -79,7 +79,7 @@ def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
     made_by: dict[str, dict[str, tuple[Any, ...]]] = {}
     for step in steps:
         kinds = made_by.setdefault(step.variant, {})
-        read = () if step.key else tuple(kinds.get(kind) for kind in step.stage.inputs)
+        read = () if step.key else tuple(kinds.get(kind) for kind in step.stage.inputs(step.config))
         group = (step.stage.name, step.identity, read)
         kinds |= dict.fromkeys(step.stage.makes, group)
         groups.setdefault(group, []).append(step)

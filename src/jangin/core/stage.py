@@ -235,6 +235,8 @@ class Stage(Generic[C]):
     that change the output; left out where they are what the stage used before there was `auto`."""
     wants: Callable[[C], tuple[str, ...]] = _no_names
     """Kinds of `may_read` that are required under these settings."""
+    ignores: Callable[[C], tuple[str, ...]] = _no_names
+    """Kinds of `may_read` that are not read under these settings."""
     prompts: Callable[[C], tuple[str, ...]] = _no_names
     """Names of its prompt templates; their wording enters the key."""
     teachers: Callable[[C], tuple[str, ...]] = _no_names
@@ -244,7 +246,7 @@ class Stage(Generic[C]):
     check: Callable[[StageContext[C]], None] = _no_check
     """Raises for what cannot work, as soon as all of `reads` exists: before later stages run."""
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Kinds that it reads, whether they must exist or not."""
-        return (*self.reads, *self.may_read)
+    def inputs(self, config: C) -> tuple[str, ...]:
+        """Kinds that it reads under these settings, whether they must exist or not."""
+        ignored = self.ignores(config)
+        return (*self.reads, *(kind for kind in self.may_read if kind not in ignored))

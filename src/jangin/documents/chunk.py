@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from statistics import median
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from jangin.core.config import StageConfig
+from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
@@ -31,6 +31,10 @@ class ChunkConfig(StageConfig):
     """Shorter chunks are joined with a neighbour of the same section, if both fit into one."""
     max_tokens: int = Field(default=512, ge=16)
     """Maximum number of tokens of a chunk, if the project has a base model to count them with."""
+    measure: Added[Literal["base_tokens", "characters"]] = "base_tokens"
+    """`base_tokens` limits chunks by `max_tokens` in tokens of the base model as well, so another
+    base cuts other chunks. With `characters`, variants with other bases share chunks, questions and
+    their price, and can be compared."""
     overlap_sentences: int = Field(default=0, ge=0, le=5)
     """Number of last sentences that the next chunk of the same section repeats."""
     cross_sections: bool = False
@@ -156,10 +160,15 @@ def _visible(text: str) -> int:
 
 
 def _tokenizer_file(context: StageContext[ChunkConfig]) -> Path | None:
-    if not context.has("base"):
+    if not context.has("base") or _ignored(context.config):
         return None
     path = context.folder("base") / "model" / "tokenizer.json"
     return path if path.exists() else None
+
+
+def _ignored(config: ChunkConfig) -> tuple[str, ...]:
+    """The base model, where no tokens are counted."""
+    return ("base",) if config.measure == "characters" else ()
 
 
 def _machine(_config: ChunkConfig) -> Mapping[str, str]:
@@ -177,5 +186,6 @@ STAGE = Stage(
     makes=("chunks",),
     run=run,
     may_read=("base",),
+    ignores=_ignored,
     machine=_machine,
 )

@@ -1,7 +1,7 @@
 """What will run, why, and its cost. Nothing is written."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def inputs_of(
     services: Services,
 ) -> dict[str, str]:
     """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
-    kinds = [kind for kind in stage.inputs if kind in by_kind]
+    kinds = [kind for kind in stage.inputs(config) if kind in by_kind]
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
     inputs |= _files_of(stage, config, services)
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
@@ -206,7 +206,7 @@ def _plan_step(
     store: Store,
     services: Services,
 ) -> Step:
-    after = dict.fromkeys(waiting[kind] for kind in stage.inputs if kind in waiting)
+    after = dict.fromkeys(waiting[kind] for kind in stage.inputs(config) if kind in waiting)
     if after:
         last = store.latest(stage.name)
         seconds = _seconds(services, last)
@@ -220,6 +220,25 @@ def _plan_step(
     last = store.latest(stage.name)
     cost = stage.cost(context)
     return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
+
+
+def base_dependent_chunks(steps: Iterable[Step]) -> str:
+    """A sentence where variants with other base models would cut other chunks; else empty."""
+    steps = list(steps)
+    bases = {s.variant: s.identity for s in steps if s.stage.name == "catalog"}
+    groups: dict[str, list[str]] = {}
+    for step in steps:
+        if step.stage.name == "chunk" and "base" in step.stage.inputs(step.config):
+            groups.setdefault(repr(step.config.identity()), []).append(step.variant)
+    for variants in groups.values():
+        if len({bases[name] for name in variants if name in bases}) > 1:
+            return (
+                f"The variants {', '.join(variants)} have other base models, and each cuts its own "
+                "chunks, because their length is limited in tokens of the base. So questions are "
+                "generated and paid for each base, and results cannot be compared. To share them: "
+                "documents: chunk: {measure: characters}."
+            )
+    return ""
 
 
 def _seconds(services: Services, artifact: Artifact | None) -> float:

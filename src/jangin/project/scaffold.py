@@ -20,6 +20,7 @@ documents:
   load:
     folder: documents        # PDF, DOCX, HTML, Markdown and text; scans are read by OCR
   chunk:
+    measure: characters      # variants with other base models then share chunks and questions
 
 examples:
   synthesize:

@@ -16,6 +16,7 @@ from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
 from jangin.project.file import LoadedProject
+from jangin.project.stages import STAGES
 from jangin.report.data.artifacts import (
     METRICS,
     Artifacts,
@@ -76,6 +77,8 @@ class ComparedVariants:
     rows: list[VariantRow]
     leaked: Mapping[str, Mapping[str, float]]
     """{variant: {test set: share that copies training questions}} over the limit."""
+    other_questions: Mapping[str, str] = field(default_factory=dict)
+    """{variant: why it was asked other questions than the baseline, and what was compared}."""
 
     @property
     def test_sets(self) -> list[TestSet]:
@@ -104,9 +107,11 @@ def compare_variants(
 ) -> ComparedVariants:
     """Compare every evaluated variant with `baseline`, by default the first.
 
+    Variants that were asked other questions are compared on those that both were asked.
+
     Raises:
         ConfigError: there is no variant `baseline`.
-        DataError: two variants have different questions, or nothing was evaluated.
+        DataError: nothing was evaluated, or not with `system`.
 
     """
     evaluated = [name for name, stages in artifacts.items() if "evaluate" in stages]
@@ -141,7 +146,12 @@ def compare_variants(
     ]
     leaked = {name: leaked_sets(artifacts[name]["evaluate"]) for name in evaluated}
     return ComparedVariants(
-        loaded.name, system, chosen, rows, {k: v for k, v in leaked.items() if v}
+        loaded.name,
+        system,
+        chosen,
+        rows,
+        {k: v for k, v in leaked.items() if v},
+        _other_questions(measured, artifacts, chosen),
     )
 
 
@@ -188,24 +198,67 @@ def _measure(
         theirs = predictions[baseline].get(name)
         against = None
         if variant != baseline and theirs is not None:
-            against = _against(theirs, predictions[variant][name], baseline, variant, result)
+            pairs = _shared(theirs, predictions[variant][name])
+            against = compare_predictions(*pairs, measure=result.measure) if pairs[0] else None
         by_set[name] = Measured(result, against)
     return by_set
 
 
-def _against(
-    theirs: Sequence[Prediction],
-    mine: Sequence[Prediction],
-    baseline: str,
-    variant: str,
-    result: Result,
-) -> Comparison:
-    try:
-        return compare_predictions(theirs, mine, measure=result.measure)
-    except DataError as error:
-        raise DataError(
-            f"{baseline} and {variant} cannot be compared on {result.evidence_set}: {error}"
-        ) from error
+def _shared(
+    theirs: Sequence[Prediction], mine: Sequence[Prediction]
+) -> tuple[list[Prediction], list[Prediction]]:
+    """The predictions of both on the questions that both were asked, by question and answer.
+
+    All of them where the questions are the same.
+    """
+    if {p.example_id for p in theirs} == {p.example_id for p in mine}:
+        return list(theirs), list(mine)
+    ours = {(p.question, p.gold): p for p in mine}
+    pairs = {(p.question, p.gold): p for p in theirs if (p.question, p.gold) in ours}
+    return list(pairs.values()), [ours[key] for key in pairs]
+
+
+def _other_questions(
+    measured: Mapping[str, Mapping[TestSet, Measured]], artifacts: Artifacts, baseline: str
+) -> dict[str, str]:
+    """{variant: sentence} of the variants that were not asked the questions of the baseline."""
+    sentences_of = {}
+    for variant, sets in measured.items():
+        parts = []
+        for name, row in sets.items():
+            theirs = measured[baseline].get(name)
+            if variant == baseline or theirs is None:
+                continue
+            shared = row.against.n if row.against else 0
+            if shared < max(row.result.n, theirs.result.n):
+                parts.append(f"{shared} of {row.result.n} {name.replace('_', ' ')}")
+        if parts:
+            cause = find_cause(artifacts[baseline], artifacts[variant])
+            sentences_of[variant] = (
+                f"{variant} was asked other questions than {baseline}, {cause}. They are compared "
+                f"only on the questions that both were asked: {', '.join(parts)}."
+            )
+    return sentences_of
+
+
+def find_cause(theirs: Mapping[str, Artifact], mine: Mapping[str, Artifact]) -> str:
+    """The first stage after the documents in which two variants differ, in words."""
+    for stage in STAGES:
+        one, two = theirs.get(stage.name), mine.get(stage.name)
+        if stage.name in ("load", "catalog") or stage.name not in {**theirs, **mine}:
+            continue
+        if one is None or two is None:
+            return f"because only one of them has {stage.name}"
+        if one.manifest.content == two.manifest.content:
+            continue
+        bases = (one.manifest.inputs.get("base"), two.manifest.inputs.get("base"))
+        if stage.name == "chunk" and bases[0] != bases[1]:
+            return (
+                "because chunks are limited in tokens of the base model and their base models "
+                "differ; `documents: chunk: {measure: characters}` gives both the same chunks"
+            )
+        return f"because their {stage.name} differs"
+    return "because their examples differ"
 
 
 def _corrected(
@@ -308,7 +361,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
 
 def sentences(table: ComparedVariants) -> list[str]:
     """What the table means, one line for each variant and test set, in plain words."""
-    lines = []
+    lines = list(table.other_questions.values())
     for row in table.rows:
         for name in table.test_sets:
             measured = row.measured.get(name)
@@ -399,7 +452,9 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
             "p_text": p_text,
             "table": table,
             "keys": keys,
-            "sentences": sentences(table) if language == "en" else [],
+            "sentences": sentences(table)
+            if language == "en"
+            else list(table.other_questions.values()),
             "forest_chart": forest_of(rows, words),
             "curve_charts": curve_charts(artifacts, words),
             "version": __version__,

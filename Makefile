@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-fast test-reference check bench docs clean
+.PHONY: setup demo demo-real test test-fast test-reference check bench docs clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -18,6 +18,13 @@ demo: setup       ## documents -> examples -> two models -> a table that says ho
 	@$(BIN)/jangin run --project $(DEMO)
 	@$(BIN)/jangin report --project $(DEMO)
 	@$(BIN)/jangin ask "연차휴가는 며칠인가요?" --project $(DEMO)
+
+demo-real: setup  ## the same on Gemma 3 270M: downloads 238 MB, needs 7 GB of memory
+	@$(BIN)/python projects/real_models.py gemma-3-270m
+	@$(BIN)/jangin plan --project $(DEMO)/real.yaml --variant paraphrased
+	@$(BIN)/jangin run --project $(DEMO)/real.yaml --variant plain
+	@$(BIN)/jangin run --project $(DEMO)/real.yaml --variant paraphrased
+	@$(BIN)/jangin compare --project $(DEMO)/real.yaml
 
 test: setup       ## every test, on all cores
 	@$(PYTEST)

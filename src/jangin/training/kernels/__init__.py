@@ -1,5 +1,6 @@
 """The only door to the CPU kernels and chunked losses; other rooms import just these names."""
 
+from jangin.training.kernels.compilation import load_kernels
 from jangin.training.kernels.cross_entropy import linear_cross_entropy, logits_cross_entropy
 from jangin.training.kernels.llama import CastCache, llama_hidden
 from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
@@ -10,6 +11,7 @@ __all__ = (
     "linear_cross_entropy",
     "linear_log_probs",
     "llama_hidden",
+    "load_kernels",
     "logits_cross_entropy",
     "logits_log_probs",
     "tune_malloc",

@@ -12,8 +12,10 @@ from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.models.shape import read_context_length
 from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch, refuse_unsupported
+from jangin.training.kernels import load_kernels
 from jangin.training.loop.checkpoint import unpack_weights
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.objective import matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.saved_tensors import open_saved
@@ -90,6 +92,7 @@ def fit(
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()
     if config.devices == 1:
+        load_kernels(matrix_dtype(config), progress.message)
         model, dtype = loaded or task.load(config)
         model = make_trainable(model, config)
         objective = task.objective(model, config, ProcessGroup())

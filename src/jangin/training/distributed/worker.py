@@ -18,8 +18,10 @@ from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
 from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, TASK_FILE, WEIGHTS
+from jangin.training.kernels import load_kernels
 from jangin.training.loop.checkpoint import pack_weights
 from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.objective import matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup, torchrun_group
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.saved_tensors import write_shards, write_tensors
@@ -91,6 +93,7 @@ def _train(
     reset_peak_memory()
     config = TrainingConfig.model_validate_json(json.dumps(settings["config"]))
     progress: Progress = _Pipe() if group.is_first else SilentProgress()
+    load_kernels(matrix_dtype(config), progress.message)
     task = named_objective(settings, task_folder).task().read(task_folder, settings)
     sharded = config.sharding == "fsdp" and group.size > 1
     model = (

@@ -38,7 +38,7 @@ HOMES = {
 """{library: the rooms that may import it}."""
 DOORS = {
     f"{PACKAGE}.training.kernels": {
-        *("CastCache", "tune_malloc", "llama_hidden"),
+        *("CastCache", "load_kernels", "tune_malloc", "llama_hidden"),
         *("linear_cross_entropy", "logits_cross_entropy"),
         *("linear_log_probs", "logits_log_probs"),
     },

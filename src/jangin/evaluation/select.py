@@ -358,10 +358,10 @@ class _Tuned:
 def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _Probe) -> Probed:
     import gc
 
-    from jangin.models.loading import load_model, load_tokenizer, locate
+    from jangin.models.loading import load_model, load_tokenizer, locate, use_native_precision
 
     config = context.config
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    model, tokenizer = use_native_precision(load_model(folder)), load_tokenizer(folder)
     text_nats = nats_of_windows(model, tokenizer, probe.windows)
     parameters = sum(weight.numel() for weight in model.parameters())
     shape = model.config
@@ -408,7 +408,7 @@ def _tune(
     import gc
 
     from jangin.inference.generate import generate
-    from jangin.models.loading import load_tokenizer, load_trained
+    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
 
     config, folder = context.config, base / "tuned"
     method: Literal["full", "lora"] = "full" if parameters < FULL_BELOW else "lora"
@@ -423,7 +423,8 @@ def _tune(
             folder=folder,
         )
     )
-    model, tokenizer = load_trained(folder, base), load_tokenizer(folder)
+    model = use_native_precision(load_trained(folder, base))
+    tokenizer = load_tokenizer(folder)
     nats = nats_of_answers(model, tokenizer, probe.held_out)
     questions = probe.held_out[: config.answers]
     started = time.monotonic()

@@ -172,6 +172,16 @@ def test_a_bf16_base_is_merged_in_fp32_and_written_in_bf16(folders, canaries, tm
     assert 0 < report.parity.largest_divergence < report.parity.bound == 2e-2
 
 
+def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canaries, tmp_path):
+    base, tuned = folders
+    half = shutil.copytree(base, tmp_path / "half")
+    load_model(half, torch.bfloat16).save_pretrained(half / "model")
+    report = export_model(half, tuned, tmp_path / "mine", "gguf", RECORD, canaries, quantize="f16")
+    assert report.parity.largest_divergence < report.parity.bound == 1e-3
+    default = export_model(half, tuned, tmp_path / "default", "gguf", RECORD, canaries)
+    assert "Stored as bf16" in (default.folder / "README.md").read_text()
+
+
 def test_one_wrong_weight_is_refused(folders, copy, canaries):
     path = copy / "model.safetensors"
     tensors = load_file(path)

@@ -129,14 +129,15 @@ def export_model(
                 shutil.copytree(model_folder / "adapter", partial, dirs_exist_ok=True)
                 _name_base(base_folder, partial)
             elif has_adapter:
-                _merge(base_folder, model_folder, partial)
+                _merge(base_folder, model_folder, partial, exact=gguf is not None)
             else:
                 shutil.copytree(model_folder / "model", partial, dirs_exist_ok=True)
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
             parity = verify_export(base_folder, model_folder, partial, canaries, max_divergence)
             checked = parity.text(form)
             if gguf is not None:
-                about = replace_by_gguf(partial, out.name, gguf, dtype, canaries, parity.answers)
+                stored = _dtype(base_folder if has_adapter else None, partial)
+                about = replace_by_gguf(partial, out.name, gguf, stored, canaries, parity.answers)
                 checked = f"{checked}\n\n{about}"
             card = partial / "README.md"
             base = _base(base_folder) if form == "adapter" else ""
@@ -304,9 +305,13 @@ def _divergence(trained_AV: torch.Tensor, exported_AV: torch.Tensor) -> float:
     return max(0.0, kl_A.max().item()) if kl_A.isfinite().all() else float("nan")
 
 
-def _merge(base_folder: Path, model_folder: Path, target: Path) -> None:
-    """Write base plus adapter to `target`: merged in fp32, stored in the base's dtype."""
-    merge_adapter(base_folder, model_folder, target, _dtype(base_folder, target))
+def _merge(base_folder: Path, model_folder: Path, target: Path, *, exact: bool) -> None:
+    """Write base plus adapter to `target`: merged in fp32, stored in the base's dtype.
+
+    If `exact` in fp32, for a GGUF file: rounding to bf16 first would lose what f16 and q8_0 keep.
+    """
+    dtype = torch.float32 if exact else _dtype(base_folder, target)
+    merge_adapter(base_folder, model_folder, target, dtype)
 
 
 def _base(base_folder: Path) -> str | Path:

@@ -172,6 +172,15 @@ def test_a_bf16_base_is_merged_in_fp32_and_written_in_bf16(folders, canaries, tm
     assert 0 < report.parity.largest_divergence < report.parity.bound == 2e-2
 
 
+def test_a_merged_model_that_bf16_would_change_is_written_in_fp32(folders, canaries, tmp_path):
+    base, tuned = folders
+    half = shutil.copytree(base, tmp_path / "half")
+    load_model(half, torch.bfloat16).save_pretrained(half / "model")
+    report = export_model(half, tuned, tmp_path / "out", "merged", RECORD, canaries, 1e-6)
+    assert report.dtype == "float32"
+    assert report.parity.largest_divergence < 1e-6
+
+
 def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canaries, tmp_path):
     base, tuned = folders
     half = shutil.copytree(base, tmp_path / "half")

@@ -126,14 +126,9 @@ def export_model(
                 _merge(base_folder, model_folder, partial, exact=gguf is not None)
             else:
                 shutil.copytree(model_folder / "model", partial, dirs_exist_ok=True)
-            parity = _verified(
-                base_folder,
-                model_folder,
-                partial,
-                canaries,
-                max_divergence,
-                widens=form == "merged" and has_adapter,
-            )
+            widens = form == "merged" and has_adapter
+            folders = base_folder, model_folder, partial
+            parity = _verified(*folders, canaries, max_divergence, widens=widens)
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
             checked = parity.text(form)
             if gguf is not None:

@@ -58,7 +58,7 @@ def tune(tmp_path, conversations):
     model = tmp_path / "model"
     make_starter(model, texts, size="0.5M", vocabulary_size=400, context_length=128, seed=0)
 
-    def tune(template, thought="", steps=45, max_new_tokens=40, **base):
+    def tune(template, thought="", steps=90, max_new_tokens=40, **base):
         messages = []
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.chat_template = template

@@ -423,4 +423,6 @@ def test_the_stage_only_warns_where_it_is_told_to(large_base):
     context = large_base(memory="warn")
     with pytest.raises(StoreError, match=r"no tokenizer\.json"):
         STAGE.run(context)
-    assert context.services.progress.messages[0].startswith("this training needs about")
+    assert any(
+        m.startswith("this training needs about") for m in context.services.progress.messages
+    )

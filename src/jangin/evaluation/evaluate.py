@@ -191,7 +191,8 @@ def _reasoning(
     """Reasoning of the systems that wrote any: tokens, and answers that ended within it."""
     tokens: dict[str, int] = {}
     endless: dict[str, int] = {}
-    for system in dict.fromkeys(p.system for p in predictions if p.reasoning):
+    reasoned = [p.system for p in predictions if p.reasoning or not p.reasoning_ended]
+    for system in dict.fromkeys(reasoned):
         answers = [p for p in predictions if p.system == system]
         tokens[system] = sum(p.reasoning_tokens for p in answers)
         endless[system] = sum(not p.reasoning_ended for p in answers)

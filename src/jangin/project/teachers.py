@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from jangin.core.chat import ChatModel
-from jangin.core.config import Advanced, Config, Runtime
+from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import Ledger
@@ -37,7 +37,7 @@ class EndpointTeacher(Config):
     """URL up to and including `/v1`."""
     key_variable: Runtime[str] = ""
     """Name of the environment variable with the API key; empty if none is needed."""
-    revision: str = ""
+    revision: Added[str] = ""
     """Which weights the endpoint serves under this name, in your own words. Replies are kept for
     each revision; without one, a server on this machine or network answers every evaluation
     anew."""

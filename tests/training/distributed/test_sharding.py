@@ -239,6 +239,7 @@ class HeldBytes(TorchDispatchMode):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("size", [2, 4])
 def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size):
     shape = LlamaForCausalLM(LlamaConfig.from_pretrained(bases / "deep" / "model"))
@@ -250,7 +251,7 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size)
     def measure(group):
         os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # or other threads hold what is not seen here
         settings = config(
-            devices=size, sharding="fsdp", length={"type": "steps", "steps": 3}, examples_per_step=2
+            devices=size, sharding="fsdp", length={"type": "steps", "steps": 2}, examples_per_step=2
         )
         task = SftTask(Start(bases / "deep"), make_rows(8, 20), None)
         peaks = {}
@@ -275,7 +276,7 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size)
 
     for peaks, *steps in on_processes(size, measure):
         share = whole / size
-        assert steps == [3, 3]
+        assert steps == [2, 2]
         for run_name in ("first", "resumed"):
             assert peaks[f"load {run_name}"] < share + layer
             # Weight, gradient, two moments. Then what is on its way: a layer and the one gathered

@@ -47,7 +47,7 @@ _MULTIPLY_BY_SCALING = {"hyperclovax"}
 _PROBE_ROWS = 3
 _PROBE_TOKENS = 32
 """Of each row: a wrong mask or position shows at once, and the model may be large."""
-_HALF_PRECISION = 10
+_HALF_PRECISION = 30
 """Times `TOLERANCE` that logits of bf16 models may differ, packed and unpacked."""
 
 

@@ -197,6 +197,7 @@ def on_disk(storage):
 
 
 SMALL = 4096
+PLAN_BYTES = 100_000
 TENSORS = (torch.Tensor, torch.nn.Parameter, DTensor)
 
 
@@ -282,4 +283,5 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size)
             # Weight, gradient, two moments. Then what is on its way: a layer and the one gathered
             # ahead of it, a gradient, what of it is sent and received, and few activations.
             assert peaks[f"train {run_name}"] < 4 * share + 6 * layer
-            assert peaks[f"write {run_name}"] < share + layer
+            # Beside the weights, processes exchange a plan of the checkpoint as pickled bytes.
+            assert peaks[f"write {run_name}"] < share + layer + PLAN_BYTES

@@ -138,7 +138,7 @@ class ContinuousBatcher:
         """Generate one token of each running answer; returns these answers.
 
         Where memory does not suffice, the rows are halved and nothing is returned: the answers so
-        far are kept and go on in the next step.
+        far are kept and resume in the next step.
 
         Raises:
             MachineError: memory does not suffice for one answer at a time.

@@ -63,7 +63,7 @@ class ContinuousDecoder:
         self.lengths = [self.lengths[source] for source in order]
 
     def restart(self, rows: int) -> None:
-        """Forget all answers; a cache of another number of rows is allocated anew."""
+        """Drop all answers; a cache with another number of rows is reallocated."""
         if rows != self.cache.rows:
             self.cache = KeyValueCache(rows, self.cache.tokens)
         self.lengths = []

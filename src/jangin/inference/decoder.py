@@ -46,7 +46,7 @@ _PROBE = (
     (9, 7, 5, 8, 4, 6),
     (8, 3, 5, 4, 9, 6, 3, 7, 5, 9, 6, 4, 3),
 )
-"""Numbers that stand for tokens. One prompt is shorter than the kernel of a convolution."""
+"""Indices into the ordinary tokens. One prompt is shorter than the kernel of a convolution."""
 _NUMBERS = 10
 _EQUAL = 6
 """Tokens of the probe's rows where they must have equal lengths."""
@@ -264,7 +264,7 @@ class _Probe:
     @classmethod
     @torch.inference_mode()
     def of(cls, base: Any, pattern: Sequence[Sequence[int]]) -> "_Probe":
-        """`base` attends in its own way; small numbers of `pattern` stand for ordinary tokens."""
+        """`base` has its own attention; `pattern` holds indices into the ordinary tokens."""
         tokens = _ordinary_tokens(base)
         rows = tuple(tuple(tokens[number] for number in numbers) for numbers in pattern)
         device = next(base.parameters()).device

@@ -31,7 +31,7 @@ class RopeLimit:
     def changes_at(self, tokens: int) -> bool:
         """Whether a row of this many tokens is the first with other frequencies than its cache.
 
-        Its cache is then computed anew, as Phi-3's own generation does. With `dynamic`,
+        Its cache is then recomputed, as Phi-3's own generation does. With `dynamic`,
         transformers keeps what is cached.
         """
         return self.kind == "longrope" and tokens == self.tokens + 1
@@ -65,7 +65,7 @@ def rope_limit(model: Any) -> RopeLimit | None:
 
 
 def _kinds(module: Any) -> Mapping[str, str]:
-    """{type of layer: its rope type} of a rotary embedding; "" stands for all layers."""
+    """{type of layer: its rope type} of a rotary embedding; the key "" means all layers."""
     kinds = getattr(module, "rope_type", None)
     if isinstance(kinds, str):
         return {"": kinds}

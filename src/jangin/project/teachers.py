@@ -39,8 +39,8 @@ class EndpointTeacher(Config):
     """Name of the environment variable with the API key; empty if none is needed."""
     revision: Added[str] = ""
     """Which weights the endpoint serves under this name, in your own words. Replies are kept for
-    each revision; without one, a server on this machine or network answers every evaluation
-    anew."""
+    each revision; without one, a server on this machine or network is asked again in every
+    evaluation."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of each request body, such as `top_p`; null removes one, such as
     `temperature: null` for models that do not support it."""

@@ -14,7 +14,7 @@ class EngineSystem:
     """Chat requests to an engine that serves the base or what was trained on it.
 
     All questions are handed over at once, so a server is started once, and none where every answer
-    is known. Answers are in the ledger as they come, so a killed evaluation goes on from them.
+    is known. Each answer is cached in the ledger at once, so a killed evaluation resumes.
     """
 
     def __init__(

@@ -84,10 +84,10 @@ class HostedSystem:
 
 
 def own_scope(chat: ChatModel, run: str, notify: Callable[[str], None]) -> ChatModel:
-    """A server near by, without a `revision`, answers each evaluation anew.
+    """A local server without a `revision` is asked again in each evaluation.
 
     Such a server may serve other weights under the same name tomorrow. An interrupted evaluation
-    still goes on from the replies that it has.
+    still resumes from the replies that it has.
     """
     endpoint = chat.inner if isinstance(chat, CachedChat) else None
     if not isinstance(chat, CachedChat) or not isinstance(endpoint, EndpointChat):

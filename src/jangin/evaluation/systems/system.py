@@ -59,7 +59,7 @@ class SystemInputs:
     """Language of the prompt templates, such as `ko`."""
     max_new_tokens: int
     batch_size: int | None
-    """At most so many answers of a local model at a time; None for as many as fit."""
+    """Maximum batch size of a local model; None: as many as fit into memory."""
     seed: int
     models: LocalModels
     """Weights of the local models."""

@@ -2,7 +2,7 @@
 
 Every artifact before `split` is shared with the variant. The final model cannot be measured, since
 no question is left that it was not trained on; the figures of the variant, its held-out twin,
-stand for it.
+are quoted instead.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Twin:
 
 
 def open_twin(session: Session, variant: str) -> Twin:
-    """The variant whose figures stand for the final model.
+    """The variant whose figures are quoted for the final model.
 
     Raises `DataError` where a stage of it has not run, or it has no `split` or trains no model.
     """

@@ -5,7 +5,7 @@ step-00000120/*.distcp, .metadata   the same of a sharded run: each process writ
 step-00000120/state.json            step, bytes of metrics.jsonl, threads, plan digest, objective
 best-00000080/weights.safetensors   trainable weights at the lowest validation loss so far
 
-A run may go on with another number of processes, sharded or not: each reads the rows that it needs.
+A run may resume with another number of processes, sharded or not: each reads the rows it needs.
 """
 
 import json

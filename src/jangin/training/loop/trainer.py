@@ -293,7 +293,7 @@ def _update(run: _Run, step: int) -> torch.Tensor:
     """Clip the gradients and update the weights; returns () the norm before clipping.
 
     Raises `TrainingError` where memory runs out: half of the weights may be updated, so only the
-    last checkpoint can be trusted. With several processes the launcher goes on from it by itself.
+    last checkpoint can be trusted. With several processes the launcher resumes from it by itself.
     """
     try:
         norm = torch.nn.utils.clip_grad_norm_(

@@ -1,4 +1,4 @@
-"""The learning rate that `learning_rate: auto` stands for. Imports no torch.
+"""The learning rate that `learning_rate: auto` chooses. Imports no torch.
 
 Full supervised tuning of pretrained models: 2e-5 for Llama 2 chat (Touvron et al. 2023,
 arXiv:2307.09288), less for larger models and more for smaller ones. LoRA and QLoRA: 2e-4 up to 13B

@@ -1,6 +1,6 @@
 """Interface of a pipeline stage: its description, its context, its services and its forecast."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -191,6 +191,10 @@ def _no_sources(_config: Any, _folder: Path) -> Mapping[str, Path]:
     return {}
 
 
+def _no_versions(_names: Collection[str]) -> Mapping[str, str]:
+    return {}
+
+
 def _no_identity(_config: Any) -> Mapping[str, str]:
     return {}
 
@@ -228,6 +232,9 @@ class Stage(Generic[C]):
     """True if `run` resumes from its workspace; otherwise that is emptied first."""
     sources: Callable[[C, Path], Mapping[str, Path]] = _no_sources
     """Files outside the store whose content enters the key: {name inside the source: path}."""
+    versions: Callable[[Collection[str]], Mapping[str, str]] = _no_versions
+    """{part of the stage: version} for the names of its files: parts that read only some files and
+    have a version of their own, so that a new one leaves the artifacts without such files valid."""
     machine: Callable[[C], Mapping[str, str]] = _no_identity
     """Facts of the machine that change the output, such as the version of Tesseract."""
     derived: Callable[[C, Mapping[str, Path]], Mapping[str, str]] = _no_facts

@@ -20,7 +20,7 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.documents.readers.table import format_of, readable_suffixes
+from jangin.documents.readers.table import format_of, readable_suffixes, versions
 from jangin.text.language import language_of
 from jangin.text.normalize import nfc
 
@@ -311,6 +311,7 @@ STAGE = Stage(
     run=run,
     resumable=True,
     sources=find_files,
+    versions=versions,
     machine=_machine,
     cost=_cost,
 )

@@ -74,7 +74,10 @@ def inputs_of(
     """Digests of all that a stage reads: artifacts, files, teachers, facts of the machine."""
     kinds = [kind for kind in stage.inputs(config) if kind in by_kind]
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
-    inputs |= _files_of(stage, config, services)
+    files = _files_of(stage, config, services)
+    inputs |= files
+    names = [name.removeprefix("file:") for name in files]
+    inputs |= {f"reader:{name}": version for name, version in stage.versions(names).items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
     folders = {kind: by_kind[kind].path for kind in kinds}
     inputs |= {f"auto:{name}": value for name, value in stage.derived(config, folders).items()}

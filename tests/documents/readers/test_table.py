@@ -1,6 +1,7 @@
 """A new format is one reader and one row: shown with a toy format of numbered pages."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,23 @@ def test_a_new_format_leaves_the_key_of_projects_without_such_files(
     only_text = LoadConfig(folder=Path("docs"), pattern=("*.txt",), ocr={"type": "never"})
     assert list(STAGE.sources(only_text, tmp_path)) == ["a.txt"]
     assert list(STAGE.sources(config, tmp_path)) == ["a.txt", "b.toy"]
+
+
+def test_a_new_version_of_a_reader_changes_the_key_of_projects_with_such_files_only(
+    make_context, tmp_path, monkeypatch
+):
+    write(tmp_path / "docs", {"a.txt": "text"})
+    config = LoadConfig(folder=Path("docs"), ocr={"type": "never"})
+    context = make_context(config)
+    add_format(monkeypatch, TOY)
+    text_only = key(config, context)
+    write(tmp_path / "docs", {"b.TOY": "[]"})
+    with_toy = key(config, context)
+    add_format(monkeypatch, replace(TOY, version=2))
+    assert key(config, context) != with_toy
+    assert inputs_of(STAGE, config, {}, context.services)["reader:toy"] == "2"
+    (tmp_path / "docs/b.TOY").unlink()
+    assert key(config, context) == text_only
 
 
 def test_the_frozen_default_pattern_covers_readable_formats_only():

@@ -1,7 +1,8 @@
 """Table of document formats: one row per format, with its reader or with what to convert it to."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from jangin.documents.readers.docx import read_docx
 from jangin.documents.readers.html import read_html
@@ -22,6 +23,9 @@ class Format:
     """Import names of the libraries that the reader needs; `jangin doctor` looks for them."""
     extra: str = "documents"
     """Optional dependency group of jangin that installs `packages`."""
+    version: int = 1
+    """Raised when the same file gives another text. It enters the key of projects that have such
+    files, and only theirs, so the others keep their documents."""
     is_markdown: bool = False
     """True if underlined lines of the text are headings. `#` headings count in all formats."""
     convert_to: str = ""
@@ -52,6 +56,12 @@ def format_of(suffix: str) -> Format | None:
 def readable_suffixes() -> tuple[str, ...]:
     """Suffixes of all formats that have a reader, in the order of the table."""
     return tuple(suffix for row in FORMATS if row.read for suffix in row.suffixes)
+
+
+def versions(names: Collection[str]) -> dict[str, str]:
+    """{format: version} of the readers of these files, without those that never changed."""
+    rows = {format_of(PurePosixPath(name).suffix) for name in names}
+    return {row.name: str(row.version) for row in FORMATS if row in rows and row.version > 1}
 
 
 def packages() -> Iterator[tuple[str, str]]:

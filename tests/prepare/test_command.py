@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from jangin.cli.main import main
 from jangin.core.errors import ConfigError, DataError
 from jangin.prepare.command import (
     PrepareOptions,
@@ -455,21 +454,6 @@ def test_nothing_is_overwritten_unasked_and_nothing_half_written(offer, tmp_path
     with pytest.raises(DataError, match="same answer"):
         write_files(source, plan, [], tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-@pytest.fixture
-def jangin(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["jangin", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as leave:
-            code = leave.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
-
-    return call
 
 
 def test_without_a_terminal_the_command_line_asks_no_question(jangin, tmp_path):

@@ -11,8 +11,8 @@ from jangin.cli.terminal import Stopped, confirm, console
 from jangin.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jangin.prepare.command import PrepareOptions
     from jangin.prepare.engine.build import PreparedData
+    from jangin.prepare.options import PrepareOptions
     from jangin.prepare.suggestions.suggestion import Suggestion
     from jangin.report.data_page import DataView
 
@@ -83,6 +83,7 @@ def prepare(
     Writes FILE_prepared_{train,validation,test,aside}.jsonl, a manifest and a report.
     """
     from jangin.prepare import command as preparing
+    from jangin.prepare.options import PrepareOptions
 
     folder = output or file.parent
     if apply is not None:
@@ -99,7 +100,7 @@ def prepare(
             "stdin is not a terminal. Use -y to accept every suggestion, or --apply MANIFEST to "
             "repeat an earlier run."
         )
-    options = preparing.PrepareOptions(
+    options = PrepareOptions(
         form, prompt, completion, rejected, system, validation, test, group, seed, order,
         tokenizer, context, balance,
     )  # fmt: skip
@@ -259,6 +260,8 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
         _print(f"{heading}: {data_page.sentence(spread, words)}")
     for heading, count in data_page.findings(view, words):
         _print(f"{heading}: {count:,}")
+    if view.left_out:
+        _print(f"{words('data_left_out')}: {', '.join(view.left_out)}")
     for split, count in view.splits.items():
         _print(f"{words('data_splits')}: {words.known(f'set_{split}', split)} {count:,}")
     for script, count in description.languages.items():

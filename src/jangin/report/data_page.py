@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,10 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Example, SplitExample
 from jangin.core.store import Artifact
 from jangin.models.shape import context_length
-from jangin.prepare.command import PrepareOptions, first_plan
 from jangin.prepare.engine.build import COMPLETION, apply_row_steps
 from jangin.prepare.engine.profile import DataDescription, Distribution, describe
+from jangin.prepare.options import PrepareOptions
+from jangin.prepare.shapes import first_plan, left_out
 from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import open_tokenizer
@@ -43,6 +44,8 @@ class DataView:
     description: DataDescription
     splits: Mapping[str, int]
     korean: bool
+    left_out: tuple[str, ...] = ()
+    """Columns of the file that are neither question nor answer."""
 
 
 def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
@@ -56,7 +59,8 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
     if not len(frame):
         raise DataError(f"no row of {path} can be read. Check its format in an editor.")
     prompts, answers = frame[PROMPT].fill_null("").to_list(), frame[COMPLETION].fill_null("")
-    return _view(path.name, prompts, answers.to_list(), {}, None)
+    view = _view(path.name, prompts, answers.to_list(), {}, None)
+    return replace(view, left_out=left_out(table, plan))
 
 
 def _readable() -> "pl.Expr":
@@ -194,6 +198,7 @@ def as_html(view: DataView, language: Language) -> str:
             "name": view.name,
             "description": description,
             "splits": view.splits,
+            "left_out": view.left_out,
             "findings": findings(view, words),
             "pictures": pictures,
             "tables": tables,

@@ -196,6 +196,28 @@ class Flatten(Config):
         table.rewrite(self.type, {self.into: joined})
 
 
+class Join(Config):
+    """Join columns to one without changing them; cells that are empty or blank take no part."""
+
+    type: Literal["join"]
+    columns: tuple[str, ...] = Field(min_length=1)
+    """Columns in order, such as an instruction and its input."""
+    into: str
+    """Target column; it is created or replaced."""
+    separator: str = "\n\n"
+    """Text between two cells."""
+
+    def apply(self, table: Columns) -> None:
+        """Add the joined column to a table."""
+        import polars as pl
+
+        table.require(self.type, *self.columns)
+        texts = [pl.col(name) for name in self.columns]
+        filled = [pl.when(text.str.contains(r"\S")).then(text) for text in texts]
+        joined = pl.concat_str(filled, separator=self.separator, ignore_nulls=True)
+        table.rewrite(self.type, {self.into: joined})
+
+
 def _join_lists(texts: "pl.Series", separator: str) -> "pl.Series":
     """The items of JSON lists, joined; other texts unchanged."""
     import json

@@ -14,6 +14,7 @@ from jangin.prepare.transforms.columns import (
     Columns,
     Filter,
     Flatten,
+    Join,
     Labels,
     LengthWindow,
     Number,
@@ -25,7 +26,7 @@ from jangin.prepare.transforms.scrub import Extract, MaskPersonal, Scrub, Trim
 if TYPE_CHECKING:
     import polars as pl
 
-TextStep = CleanText | Number | Flatten | Extract | Scrub | MaskPersonal | Trim
+TextStep = CleanText | Number | Flatten | Join | Extract | Scrub | MaskPersonal | Trim
 RowStep = TextStep | Filter | Labels | LengthWindow
 """Decides on each row by itself."""
 TableStep = Deduplicate | NearDuplicates | Balance

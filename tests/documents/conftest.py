@@ -61,7 +61,7 @@ def korean_font() -> str:
 @pytest.fixture
 def tesseract() -> None:
     """Skips where Tesseract or its Korean model is not installed."""
-    from jangin.documents.readers.ocr import INSTALL, installed_languages
+    from jangin.documents.ocr.tesseract import INSTALL, installed_languages
 
     if shutil.which("tesseract") is None or "kor" not in installed_languages():
         pytest.skip(f"needs Tesseract with Korean: {INSTALL}")

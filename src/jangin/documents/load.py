@@ -13,7 +13,7 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
 from jangin.core.records import Document, Page, Record
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.documents.readers import ocr
+from jangin.documents.ocr import tesseract
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
@@ -293,7 +293,7 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
 
 
 def _machine(config: LoadConfig) -> Mapping[str, str]:
-    return {} if isinstance(config.ocr, NeverOcr) else {"tesseract": ocr.version()}
+    return {} if isinstance(config.ocr, NeverOcr) else {"tesseract": tesseract.version()}
 
 
 def _cost(context: StageContext[LoadConfig]) -> Cost:

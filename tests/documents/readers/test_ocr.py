@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents.load import STAGE, LoadConfig
-from jangin.documents.readers import ocr
+from jangin.documents.ocr.page import read_page
+from jangin.documents.ocr.page_layout import Box, columns, has_ink, unfold
+from jangin.documents.ocr.reader import NAMESPACE, OcrReader, PageImage
+from jangin.documents.ocr.reading import OcrReading
+from jangin.documents.ocr.tesseract import require
 from jangin.documents.readers import pdf_text as pdf
-from jangin.documents.readers.page_layout import Box, columns, has_ink, unfold
 from jangin.documents.readers.text_layer import agreement, suspicion, without_text
 
 EXPECTED = [
@@ -58,13 +62,13 @@ def test_an_image_only_page_is_read_and_cached(
     assert "제3조(연차휴가)\n회사는 일 년 동안 성실히" in document.text
     assert document.language == "ko"
 
-    reader = ocr.OcrReader(ledger, ("kor",), 200, 1)
+    reader = OcrReader(ledger, ("kor",), 200, 1)
     key = f"{digest_file(tmp_path / 'docs/scan.pdf')} 1"
 
     def never():
         raise AssertionError("rendered a page that is cached")
 
-    (reading,) = reader.read([ocr.PageImage(key, never)])
+    (reading,) = reader.read([PageImage(key, never)])
     assert reading.text == document.text
     assert context.summary["ocr_pages"] == 1
 
@@ -143,7 +147,7 @@ def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font)
     canvas.save()
     with pdf.open_pdf(tmp_path / "table.pdf") as document:
         picture = pdf.render_page(document, 1, 200)
-    text = ocr.read_page(picture, 200, ("kor",)).text
+    text = read_page(picture, 200, ("kor",)).text
     assert [line[0] for line in text.split("\n")[:2]] == ["①", "②"]
     words = text.replace(" ", "").split("\n")
     cells = [
@@ -247,11 +251,11 @@ def test_a_missing_language_names_its_package(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(MachineError, match="apt-get install tesseract-ocr-kor"):
-        ocr.require(("kor",))
-    ocr.require(("eng",))
+        require(("kor",))
+    require(("eng",))
 
 
 def test_readings_survive_the_ledger(ledger):
-    reading = ocr.OcrReading("가\n나", 91.5, 12.0, "가 \n")
-    ledger.put(ocr.NAMESPACE, "k", json.dumps(ocr.asdict(reading), ensure_ascii=False))
-    assert ocr.OcrReading(**json.loads(ledger.get(ocr.NAMESPACE, "k"))) == reading
+    reading = OcrReading("가\n나", 91.5, 12.0, "가 \n")
+    ledger.put(NAMESPACE, "k", json.dumps(asdict(reading), ensure_ascii=False))
+    assert OcrReading(**json.loads(ledger.get(NAMESPACE, "k"))) == reading

@@ -30,7 +30,7 @@ def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> li
         return lines
     import numpy as np
 
-    from jangin.documents.readers.page_layout import columns
+    from jangin.documents.ocr.page_layout import columns
 
     page_HW = np.zeros((int(height) + 1, int(width) + 1), dtype=bool)
     for line in lines:

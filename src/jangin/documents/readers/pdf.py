@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from jangin.documents.readers import ocr
+from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.ocr.reading import OcrReading
+from jangin.documents.ocr.tesseract import installed_languages
 from jangin.documents.readers import pdf_text as pdf
 from jangin.documents.readers.reader import (
     PageReading,
@@ -35,20 +37,20 @@ class Pdf:
     file: SourceFile
     settings: ReaderSettings
 
-    def reader(self, languages: tuple[str, ...]) -> ocr.OcrReader:
+    def reader(self, languages: tuple[str, ...]) -> OcrReader:
         """An OCR reader for these languages; raises `MachineError` where they are missing."""
         settings = self.settings
-        return ocr.OcrReader(settings.ledger, languages, settings.dpi, settings.workers)
+        return OcrReader(settings.ledger, languages, settings.dpi, settings.workers)
 
-    def pictures(self, numbers: Sequence[int]) -> Iterator[ocr.PageImage]:
+    def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
-            yield ocr.PageImage(f"{self.file.digest} {number}", self._render(number))
+            yield PageImage(f"{self.file.digest} {number}", self._render(number))
 
     def _render(self, number: int) -> Callable[[], Any]:
         return lambda: pdf.render_page(self.document, number, self.settings.dpi)
 
-    def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, ocr.OcrReading]:
+    def read(self, numbers: Sequence[int], languages: tuple[str, ...]) -> dict[int, OcrReading]:
         """{page number: OCR reading}, under a progress bar."""
         if not numbers:
             return {}
@@ -121,7 +123,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
 
 def _inked(source: Pdf, numbers: list[int]) -> set[int]:
     """Numbers of the pages that are not blank."""
-    from jangin.documents.readers.page_layout import has_ink
+    from jangin.documents.ocr.page_layout import has_ink
 
     return {n for n in numbers if has_ink(pdf.render_page(source.document, n, BLANK_DPI))}
 
@@ -154,7 +156,7 @@ def _compare(
 
 
 def _agreement(
-    layers: list[pdf.PageText], readings: dict[int, ocr.OcrReading], by_position: bool
+    layers: list[pdf.PageText], readings: dict[int, OcrReading], by_position: bool
 ) -> OcrAgreement:
     """How well the text layer agrees with OCR on pages where OCR is confident enough."""
     return agreement(
@@ -189,7 +191,7 @@ def _languages(
     latin = sum(character.isascii() and character.isalpha() for character in text)
     if hangul + latin >= 200 or not without_layer:
         return ("kor",) if hangul > 0.1 * latin else ("eng",)
-    candidates = [code for code in ("kor", "eng") if code in ocr.installed_languages()]
+    candidates = [code for code in ("kor", "eng") if code in installed_languages()]
     if len(candidates) < 2:
         return tuple(candidates) or ("kor",)
     page = without_layer[len(without_layer) // 2 : len(without_layer) // 2 + 1]
@@ -201,7 +203,7 @@ def _languages(
 
 
 def _choose(
-    layer: pdf.PageText, reading: ocr.OcrReading | None, reason: str, by_position: bool
+    layer: pdf.PageText, reading: OcrReading | None, reason: str, by_position: bool
 ) -> PageReading:
     """OCR where it was needed, unless it found less than twice a text layer of few characters."""
     text = _from_layer(layer, by_position)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.readers.page_layout import INK_BELOW, Box, Grey
+from jangin.documents.ocr.page_layout import INK_BELOW, Box, Grey
 
 
 def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:

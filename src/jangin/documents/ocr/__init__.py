@@ -1,0 +1,1 @@
+"""OCR of page images: Tesseract 5 as a subprocess, several pages in parallel."""

@@ -1,0 +1,108 @@
+"""The program Tesseract: what is installed, and one image through it."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jangin.core.errors import MachineError
+
+if TYPE_CHECKING:
+    from jangin.documents.ocr.page_layout import Grey
+
+INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of Tesseract's TSV output; box in pixels."""
+
+    line: tuple[int, int, int]
+    left: int
+    top: int
+    width: int
+    height: int
+    confidence: float
+    text: str
+
+
+def version() -> str:
+    """Tesseract's version and languages in one line, or `absent`; takes 20 ms."""
+    program = shutil.which("tesseract")
+    if program is None:
+        return "absent"
+    first = _run([program, "--version"]).split("\n")[0].strip()
+    return f"{first} ({'+'.join(installed_languages())})"
+
+
+def installed_languages() -> tuple[str, ...]:
+    """Codes of the installed language models, such as `kor`; empty without Tesseract."""
+    program = shutil.which("tesseract")
+    if program is None:
+        return ()
+    return tuple(sorted(_run([program, "--list-langs"]).split("\n")[1:]))
+
+
+def require(languages: Iterable[str]) -> None:
+    """Raise `MachineError` unless Tesseract and these languages are installed."""
+    if shutil.which("tesseract") is None:
+        raise MachineError(
+            "a page needs OCR, but Tesseract is not installed. "
+            f"Install it: {INSTALL}; or set load.ocr.type to never."
+        )
+    missing = [code for code in languages if code not in installed_languages()]
+    if missing:
+        packages = " ".join(f"tesseract-ocr-{code.replace('_', '-')}" for code in missing)
+        raise MachineError(
+            f"Tesseract lacks the language {', '.join(missing)}. "
+            f"Install it: apt-get install {packages}."
+        )
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own arguments
+    return (done.stdout or done.stderr).strip()
+
+
+def recognize(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> str:
+    """Tesseract's TSV output for one image, followed by its text output; on one thread."""
+    height, width = image_HW.shape
+    command = ["tesseract", "-", "-", "--psm", str(mode), "-l", "+".join(languages)]
+    done = subprocess.run(  # noqa: S603 - own arguments
+        [*command, "--dpi", str(dpi), "tsv", "txt"],
+        input=b"P5 %d %d 255\n" % (width, height) + image_HW.tobytes(),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+    )
+    if done.returncode:
+        raise MachineError(
+            f"Tesseract failed: {done.stderr.decode(errors='replace').strip()[-300:]}. "
+            f"Reinstall it ({INSTALL}), or set load.ocr.type to never."
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def words_of(tsv: str) -> list[Word]:
+    """Words of TSV output: rows of level 5 (level, page, block, paragraph, line, word, box ...)."""
+    words = []
+    for row in tsv.split("\n")[1:]:
+        cells = row.split("\t")
+        if len(cells) == 12 and cells[0] == "5" and cells[11].strip():
+            line = (int(cells[2]), int(cells[3]), int(cells[4]))
+            left, top, width, height = (int(cell) for cell in cells[6:10])
+            text = cells[11].strip()
+            words.append(Word(line, left, top, width, height, float(cells[10]), text))
+    return words
+
+
+def lines_of(output: str) -> dict[str, str]:
+    """{line without spaces: line} of the text output.
+
+    TSV output splits Korean words into syllables; only the text output has the right spaces.
+    """
+    rows = [row.strip() for row in output.split("\n") if "\t" not in row]
+    return {re.sub(r"\s", "", row): row for row in rows}

@@ -10,7 +10,7 @@ from rich.markup import escape
 from jangin import __version__
 from jangin.cli.data import export, prepare, show
 from jangin.cli.model import ask, finish, merge
-from jangin.cli.project import doctor, new, plan, run, schema
+from jangin.cli.project import doctor, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
@@ -43,7 +43,8 @@ def options(
 
 
 for command in (
-    new, plan, run, report, ask, export, merge, finish, compare, schema, doctor, prepare, show,
+    new, plan, run, worker, report, ask, export, merge, finish, compare, schema, doctor, prepare,
+    show,
 ):  # fmt: skip
     app.command()(command)
 

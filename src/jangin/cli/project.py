@@ -1,4 +1,4 @@
-"""`jangin new`, `plan`, `run`, `schema`, `doctor`."""
+"""`jangin new`, `plan`, `run`, `worker`, `schema`, `doctor`."""
 
 import sys
 from itertools import chain
@@ -123,6 +123,27 @@ def run(
         errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def worker(
+    rendezvous: Annotated[
+        str, typer.Argument(help="`nodes.rendezvous` of the project file, such as gpu1:29400.")
+    ],
+    idle: Annotated[
+        float, typer.Option(min=0, help="End after so many seconds without a training; 0: never.")
+    ] = 0,
+) -> None:
+    """Train on this machine together with that of `jangin run`, whenever it trains.
+
+    For a training stage with `nodes`. The project and its store must be on a folder that all
+    machines share, at the same path.
+    """
+    from jangin.cli.progress import Bars
+    from jangin.training.distributed.launch import refuse_missing, start_workers
+    from jangin.training.distributed.machines import serve
+
+    with Bars() as bars:
+        serve(rendezvous, start_workers, refuse_missing, bars, idle)
 
 
 def schema() -> None:

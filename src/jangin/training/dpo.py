@@ -137,7 +137,7 @@ def _tune(context: StageContext[DpoConfig]) -> None:
         progress.message("dpo: `method` is ignored, training continues the tuned model's adapter.")
     questions = _gate_questions(context)
     task, key, before = _measure_start(context, model, tokenizer, data, questions)
-    loaded = (model, dtype) if config.devices == 1 else None
+    loaded = (model, dtype) if config.processes == 1 else None
     del model  # with several devices the first one needs the room for its worker
     duration = Duration.of(config, len(data))
     report_start(duration, progress)

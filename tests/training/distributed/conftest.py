@@ -24,7 +24,7 @@ class ForkedWorkers:
     One worker that fails ends the others.
     """
 
-    def __init__(self, task, config, log):
+    def __init__(self, task, config, log, place=None):
         read_end, write_end = os.pipe()
         self.returncode = None
         self.pid = os.fork()
@@ -32,7 +32,7 @@ class ForkedWorkers:
             status = 1
             try:
                 os.close(read_end)
-                status = _run_agent(task, config.devices, write_end, log)
+                status = _run_agent(task, config, write_end, log, place)
             finally:
                 os._exit(status)
         os.close(write_end)
@@ -59,14 +59,17 @@ class ForkedWorkers:
         os.killpg(self.pid, signal.SIGTERM)
 
 
-def _run_agent(task, devices, write_end, log):
+def _run_agent(task, config, write_end, log, place):
     os.setsid()
     os.dup2(write_end, 1)
     with log.open("wb") as errors:
         os.dup2(errors.fileno(), 2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    workers = [_fork_worker(task, rank, devices, port) for rank in range(devices)]
+        port = place.port if place else server.getsockname()[1]
+    first = place.rank * config.devices if place else 0
+    workers = [
+        _fork_worker(task, rank, config, first + rank, port) for rank in range(config.devices)
+    ]
     os.close(1)
     os.close(write_end)
     status = 0
@@ -80,14 +83,15 @@ def _run_agent(task, devices, write_end, log):
     return status
 
 
-def _fork_worker(task, rank, devices, port):
+def _fork_worker(task, local_rank, config, rank, port):
     child = os.fork()
     if child:
         return child
     status = 1
     try:
         os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(devices),
+            "RANK": str(rank), "LOCAL_RANK": str(local_rank),
+            "WORLD_SIZE": str(config.processes),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         # Those of the parent belong to pytest.

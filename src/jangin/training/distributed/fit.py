@@ -91,7 +91,7 @@ def fit(
     if loaded is None:
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()
-    if config.devices == 1:
+    if config.processes == 1:
         load_kernels(matrix_dtype(config), progress.message)
         model, dtype = loaded or task.load(config)
         model = make_trainable(model, config)

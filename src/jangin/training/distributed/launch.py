@@ -1,4 +1,4 @@
-"""Train on several devices of this machine: torchrun starts a worker for each, this process waits.
+"""Train on several devices: torchrun starts a worker for each, this process waits.
 
 <workspace>/journal/task/     what the workers read: task.json and the rows
 <workspace>/journal/trained.safetensors   the trained weights that the first one writes, or
@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
+from jangin.training.distributed.machines import TASK_FILE, Place, gathered
 from jangin.training.loop.config import (
     AdamW8bit,
     AdamWOffload,
@@ -35,7 +37,6 @@ from jangin.training.loop.result import TrainingResult
 from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
-TASK_FILE = "task.json"
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 OUT_OF_MEMORY = "OutOfMemoryError"
 
@@ -54,14 +55,13 @@ def launch(
     row fits or a worker ends without a result, the worker's own error where it had one, and
     `KeyboardInterrupt` after Ctrl-C, when the workers have saved a checkpoint.
     """
-    _refuse(config)
+    refuse_missing(config)
     journal, budget = folder / JOURNAL, budget or config.tokens_per_batch
     longest = int(task.lengths.max())
     shutil.rmtree(journal / SHARDS, ignore_errors=True)
     while True:
         task_folder = _write_task(journal, task, config, budget)
-        log = journal / LOG
-        result = watch(start_workers(task_folder, config, log), log, progress, task.metrics)
+        result = _attempt(task_folder, config, progress, task.metrics)
         if result is not None:
             return result
         if budget <= longest:
@@ -78,9 +78,32 @@ def launch(
         )
 
 
+def _attempt(
+    task: Path, config: TrainingConfig, progress: Progress, metrics: type[StepMetrics]
+) -> TrainingResult | None:
+    """The result of the workers of all machines; None when memory ran out on one of them."""
+    log = task.parent / LOG
+    if config.nodes.count == 1:
+        return watch(start_workers(task, config, log), log, progress, metrics)
+    with gathered(task, config, progress) as machines:
+        process = start_workers(task, config, log, machines.place)
+        machines.watch(process)
+        try:
+            result = watch(process, log, progress, metrics)
+        except TrainingError:
+            if machines.failure is None:
+                raise
+            result = None
+        if result is None:
+            machines.stop()
+        if machines.failure is None or machines.failure["type"] == OUT_OF_MEMORY:
+            return result
+        raise _error(machines.failure, log)
+
+
 def refuse_unsupported(config: TrainingConfig) -> None:
     """Raise `TrainingError` where settings exclude each other."""
-    if config.sharding == "fsdp" and config.devices > 1:
+    if config.sharding == "fsdp" and config.processes > 1:
         if isinstance(config.method, Qlora):
             raise TrainingError(
                 "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "
@@ -92,7 +115,7 @@ def refuse_unsupported(config: TrainingConfig) -> None:
                 "remove `optimizer`: sharding divides its state by the number of devices."
             )
     if isinstance(config.optimizer, AdamWOffload):
-        if config.devices > 1:
+        if config.processes > 1:
             raise TrainingError(
                 "`optimizer: {type: adamw_offload}` trains on one device. With several, use "
                 "`sharding: fsdp` and remove `optimizer`."
@@ -104,8 +127,8 @@ def refuse_unsupported(config: TrainingConfig) -> None:
             )
 
 
-def _refuse(config: TrainingConfig) -> None:
-    """Raise where the settings cannot be met on this machine."""
+def refuse_missing(config: TrainingConfig) -> None:
+    """Raise `MachineError` where this machine has fewer GPUs than `devices`."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.device_count() < config.devices:
@@ -123,6 +146,7 @@ def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) 
         folder.mkdir(parents=True)
         settings = {
             "objective": task.name,
+            "launch": uuid.uuid4().hex,
             "folder": str(journal.parent),
             "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields})
             | {"learning_rate": config.rate},
@@ -133,10 +157,16 @@ def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) 
     return folder
 
 
-def start_workers(task: Path, config: TrainingConfig, log: Path) -> subprocess.Popen[str]:
-    """Torchrun with a worker per device, in a session of its own; standard error goes to `log`."""
+def start_workers(
+    task: Path, config: TrainingConfig, log: Path, place: Place | None = None
+) -> subprocess.Popen[str]:
+    """Torchrun with a worker per device, in a session of its own; standard error goes to `log`.
+
+    `place` is this machine's among several.
+    """
     threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.devices)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    torchrun += place.options if place else ["--standalone"]
     worker = [
         "--nproc-per-node",
         str(config.devices),

@@ -17,7 +17,8 @@ from jangin.core.errors import JanginError, StoreError, TrainingError
 from jangin.core.stage import Progress, SilentProgress
 from jangin.core.store import JOURNAL
 from jangin.models.device import reset_peak_memory
-from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, TASK_FILE, WEIGHTS
+from jangin.training.distributed.launch import OUT_OF_MEMORY, SHARDS, WEIGHTS
+from jangin.training.distributed.machines import TASK_FILE
 from jangin.training.kernels import load_kernels
 from jangin.training.loop.checkpoint import pack_weights
 from jangin.training.loop.config import TrainingConfig

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from jangin.core.config import Added, Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
@@ -111,6 +111,24 @@ class AdamWOffload(Config):
     type: Literal["adamw_offload"]
 
 
+class Nodes(Config):
+    """Machines that train together."""
+
+    count: int = Field(default=1, ge=1)
+    """Number of machines, each with the same number of `devices`."""
+    rendezvous: str = Field(default="", pattern=r"^$|^\S+:\d+$")
+    """host:port at which the machine of `jangin run` waits for the others, such as gpu1:29400."""
+
+    @model_validator(mode="after")
+    def _needs_rendezvous(self) -> "Nodes":
+        if self.count > 1 and not self.rendezvous:
+            raise ValueError(
+                "several machines need `rendezvous`. Give host:port of the machine that runs "
+                "`jangin run`, such as gpu1:29400"
+            )
+        return self
+
+
 class TrainingConfig(StageConfig):
     """Settings of the training loop."""
 
@@ -184,10 +202,19 @@ class TrainingConfig(StageConfig):
     devices: Runtime[int] = Field(default=1, ge=1)
     """Number of GPUs of this machine to train on; without a GPU, of processes. Each step has the
     same rows, but sums are added in another order, so results may differ in the last bits."""
+    nodes: Runtime[Nodes] = Nodes()
+    """Several machines with `devices` each, such as `{count: 2, rendezvous: gpu1:29400}`: start
+    `jangin run` on gpu1 and `jangin worker gpu1:29400` on each other one. All need the same
+    versions, and the project and its store on a shared folder, at the same path."""
     sharding: Runtime[Sharding] = "none"
     """With several devices: `none` replicates the model on each, `fsdp` shards it across them: each
     reads and holds its rows of the weights, gradients and optimizer states, and one layer at a time
     is gathered. Not with QLoRA, whose 4-bit weights cannot be sharded by rows."""
+
+    @property
+    def processes(self) -> int:
+        """Of all machines together."""
+        return self.devices * self.nodes.count
 
     @property
     def rate(self) -> float:

@@ -104,7 +104,7 @@ def train(
         config.model_dump(include={*TrainingConfig.model_fields}) | {"learning_rate": config.rate}
     )
     group = group or ProcessGroup()
-    if group.size == 1 and config.devices > 1:
+    if group.size == 1 and config.processes > 1:
         raise TrainingError(
             f"`devices: {config.devices}`, but this stage trains on one device only. Set it to 1."
         )

@@ -187,7 +187,7 @@ def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[i
     drops = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
     drops |= bool(getattr(base_model(model).config.get_text_config(), "attention_dropout", 0))
     drops |= bool(getattr(config.method, "dropout", 0))
-    if drops or config.devices != 1:
+    if drops or config.processes != 1:
         return list(range(pairs))
     first = rows_of_step(pairs, config.examples_per_step, 0, config.seed, config.order)
     return sorted(set(range(pairs)).difference(first.tolist()))

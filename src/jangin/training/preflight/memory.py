@@ -79,7 +79,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
     adapter = config.method if isinstance(config.method, Adapter) else None
     device: Device = "cuda" if has_cuda() else "cpu"
     precision = native_precision() if config.precision == "auto" else config.precision
-    rows = min(ceil(config.examples_per_step / config.devices), len(work.lengths))
+    rows = min(ceil(config.examples_per_step / config.processes), len(work.lengths))
     shape = ModelShape.read(base / "model" / "config.json")
     tiled = device == "cpu" and _has_tiles(shape, precision, config)
     run = Training(
@@ -96,7 +96,7 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
         kept_weights=work.kept_weights,
         device=device,
         kernels=are_kernels_enabled(),
-        shards=config.devices if config.sharding == "fsdp" else 1,
+        shards=config.processes if config.sharding == "fsdp" else 1,
         optimizer=config.optimizer.type,
     )
     return Forecast(predict(shape, run), device, config.devices)
@@ -112,11 +112,11 @@ def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) 
 def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:
     """Tokens of the largest batch of one process."""
     if config.order == "shuffled":
-        rows = ceil(config.examples_per_step / config.devices)
+        rows = ceil(config.examples_per_step / config.processes)
         return largest_batch(lengths, rows, config.tokens_per_batch)
     rows = config.examples_per_step
     steps = (sum(lengths[first : first + rows]) for first in range(0, len(lengths), rows))
-    most = ceil(max(steps) / config.devices)
+    most = ceil(max(steps) / config.processes)
     return max(*lengths, min(config.tokens_per_batch, most))
 
 

@@ -10,7 +10,7 @@ from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingConfig
 
 def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
     """Warn where `sharding` is set with a single device."""
-    if config.sharding != "none" and config.devices == 1:
+    if config.sharding != "none" and config.processes == 1:
         progress.message(
             f"`sharding: {config.sharding}` has no effect with `devices: 1`. Raise `devices`, or "
             "remove `sharding`."

@@ -1,0 +1,350 @@
+"""Several machines that train together: that of `jangin run`, and those of `jangin worker`.
+
+While it trains, the first machine listens at `nodes.rendezvous`. Every other one connects, is told
+the folder of the task, looks whether it sees the same folder, and starts torchrun as its part.
+The connections stay open until the end: whoever breaks off ends the training on all machines.
+
+Both ends send one JSON object per line: `{"task": ..., ...}` by the first machine, `{"fault": ...}`
+in answer, `{"rank": n}` once all are there, `{"ended": error or null}` when the part is done, and
+`{"stop": true}` by the first machine where the training has failed.
+Nothing is authenticated or encrypted, as with torchrun: it is for a network that is trusted.
+"""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from jangin import __version__
+from jangin.core.errors import JanginError, MachineError
+from jangin.core.stage import Progress
+from jangin.training.loop.config import TrainingConfig
+
+TASK_FILE = "task.json"
+_LOG = "workers-{rank}.log"
+_PATIENCE = 1800.0
+"""Seconds that the first machine waits for the others."""
+_ANSWER = 60.0
+"""Seconds that a machine has to look at the task."""
+_GRACE = 60.0
+"""Seconds that workers get to end by themselves after the first machine has."""
+_CHECK = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One machine's part of a launch: what torchrun calls a node."""
+
+    rank: int
+    count: int
+    address: str
+    """Where the first machine's torchrun listens."""
+    port: int
+
+    @property
+    def options(self) -> list[str]:
+        """Torchrun's options for it."""
+        return [
+            "--nnodes", str(self.count), "--node-rank", str(self.rank),
+            "--master-addr", self.address, "--master-port", str(self.port),
+        ]  # fmt: skip
+
+
+class _Line:
+    """One end of a connection that carries JSON objects."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._stream = connection.makefile("r", encoding="utf-8")
+
+    def send(self, **message: Any) -> None:
+        self._socket.sendall((json.dumps(message) + "\n").encode())
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next object; None where the other end is gone."""
+        try:
+            line = self._stream.readline()
+            return dict(json.loads(line)) if line.endswith("\n") else None
+        except (OSError, ValueError):
+            return None
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._stream.close()
+        self._socket.close()
+
+
+@dataclass(slots=True)
+class Machines:
+    """The other machines of a launch, as the first one sees them."""
+
+    place: Place
+    lines: dict[str, _Line] = field(default_factory=dict)
+    """By the address of the machine."""
+    failure: dict[str, str] | None = None
+    """`type` and `text` of the first error of another machine."""
+
+    def stop(self) -> None:
+        """End the workers of all other machines."""
+        for line in self.lines.values():
+            with suppress(OSError):
+                line.send(stop=True)
+
+    def watch(self, process: "subprocess.Popen[str]") -> None:
+        """End `process`, the workers of this machine, as soon as another machine fails."""
+        for address, line in self.lines.items():
+            Thread(target=self._follow, args=(address, line, process), daemon=True).start()
+
+    def _follow(self, address: str, line: _Line, process: "subprocess.Popen[str]") -> None:
+        message = line.receive()
+        if message is not None and message.get("ended") is None:
+            return
+        if self.failure is None and process.poll() is None:
+            gone = {"type": "TrainingError", "text": "it left before the end of the training"}
+            error = gone if message is None else message["ended"]
+            self.failure = {
+                "type": error["type"],
+                "text": f"{address}: {error['text'].rstrip('.')}. Run again to resume.",
+            }
+            _end(process)
+
+
+def split_address(rendezvous: str) -> tuple[str, int]:
+    """(host, port) of `host:port`.
+
+    Raises `MachineError` for anything else.
+    """
+    host, _, port = rendezvous.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise MachineError(f"{rendezvous!r} is no address. Write host:port, such as gpu1:29400.")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator[Machines]:
+    """The machines that train the task in folder `task`, once all have joined; the first one's end.
+
+    Raises `MachineError` where this machine cannot listen at `nodes.rendezvous`, where another one
+    does not see the folder or lacks devices, and where one does not come.
+    """
+    host, port = split_address(config.nodes.rendezvous)
+    machines = Machines(Place(0, config.nodes.count, host, _free_port()))
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise MachineError(
+            f"`nodes.rendezvous: {config.nodes.rendezvous}`: this machine cannot listen there "
+            f"({error}). Give an address of the machine that runs `jangin run`, and a free "
+            "port."
+        ) from error
+    try:
+        with listener:
+            _gather(listener, machines, _announcement(task, config, machines.place), progress)
+        for rank, line in enumerate(machines.lines.values(), 1):
+            line.send(rank=rank)
+        try:
+            yield machines
+        except BaseException:
+            machines.stop()
+            raise
+    finally:
+        for line in machines.lines.values():
+            line.close()
+
+
+def _gather(
+    listener: socket.socket, machines: Machines, said: dict[str, Any], progress: Progress
+) -> None:
+    missing, until = machines.place.count - 1, time.monotonic() + _PATIENCE
+    rendezvous = f"{machines.place.address}:{listener.getsockname()[1]}"
+    progress.message(
+        f"waiting for {missing} more machine{'s' * (missing > 1)}: run `jangin worker {rendezvous}`"
+        " on each"
+    )
+    listener.settimeout(_CHECK)
+    while len(machines.lines) < missing:
+        if time.monotonic() > until:
+            raise MachineError(
+                f"only {len(machines.lines) + 1} of {machines.place.count} machines came to "
+                f"{rendezvous} within {_PATIENCE / 60:.0f} minutes. Run `jangin worker "
+                f"{rendezvous}` on the others, or lower `nodes.count`."
+            )
+        try:
+            connection, (address, number, *_) = listener.accept()
+        except TimeoutError:
+            continue
+        connection.settimeout(_ANSWER)
+        line = _Line(connection)
+        line.send(**said)
+        answer = line.receive()
+        if answer is None:
+            line.close()
+            continue
+        connection.settimeout(None)
+        machines.lines[f"{address}:{number}"] = line
+        if answer.get("fault"):
+            raise MachineError(f"{address}: {answer['fault']}")
+
+
+def _announcement(task: Path, config: TrainingConfig, place: Place) -> dict[str, Any]:
+    return {
+        "task": str(task.resolve()),
+        "launch": json.loads((task / TASK_FILE).read_text())["launch"],
+        "version": _versions(),
+        "gpus": _has_gpus(),
+        "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields}),
+        "address": place.address,
+        "port": place.port,
+    }
+
+
+def _versions() -> str:
+    import torch
+
+    return f"jangin {__version__}, torch {torch.__version__}"
+
+
+def _has_gpus() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+Start = Callable[[Path, TrainingConfig, Path, Place], "subprocess.Popen[str]"]
+
+
+def serve(
+    rendezvous: str, start: Start, check: Callable[[TrainingConfig], None], progress: Progress,
+    idle: float = 0,
+) -> None:  # fmt: skip
+    """Take part in every training that is started at `rendezvous`, until interrupted.
+
+    `start` starts the workers of this machine, `check` raises where it lacks devices. `idle` is
+    after how many seconds without a training to end; 0: never.
+
+    Raises `MachineError` where this machine cannot take part.
+    """
+    host, port = split_address(rendezvous)
+    progress.message(f"waiting for `jangin run` at {rendezvous}")
+    last = time.monotonic()
+    while not idle or time.monotonic() < last + idle:
+        try:
+            connection = socket.create_connection((host, port), timeout=5)
+        except OSError:
+            time.sleep(_CHECK)
+            continue
+        connection.settimeout(None)
+        line = _Line(connection)
+        try:
+            if _take_part(line, start, check, progress):
+                last = time.monotonic()
+        finally:
+            line.close()
+
+
+def _take_part(
+    line: _Line, start: Start, check: Callable[[TrainingConfig], None], progress: Progress
+) -> bool:
+    """One launch, from the announcement to the end; False where it did not begin."""
+    said = line.receive()
+    if said is None:
+        return False
+    config = TrainingConfig.model_validate_json(json.dumps(said["config"]))
+    fault = _fault(said, config, check)
+    line.send(fault=fault)
+    if fault:
+        raise MachineError(fault)
+    go = line.receive()
+    if go is None:
+        return False
+    task = Path(said["task"])
+    place = Place(int(go["rank"]), config.nodes.count, said["address"], int(said["port"]))
+    log = task.parent / _LOG.format(rank=place.rank)
+    name = f"machine {place.rank + 1} of {place.count}"
+    progress.message(f"training {task.parent.parent.name} as {name}, {config.devices} processes")
+    progress.message(f"{name}: {_run(start(task, config, log, place), line, log)}")
+    return True
+
+
+def _fault(
+    said: dict[str, Any], config: TrainingConfig, check: Callable[[TrainingConfig], None]
+) -> str:
+    """Why this machine cannot take part; else empty."""
+    file = Path(said["task"]) / TASK_FILE
+    try:
+        same = json.loads(file.read_text())["launch"] == said["launch"]
+    except (OSError, ValueError, KeyError):
+        same = False
+    if not same:
+        return (
+            f"{file.parent} is not the same folder on this machine as on the first one. Put the "
+            f"project and its store on a file system that all machines share, at the same path."
+        )
+    if said["version"] != _versions():
+        return (
+            f"this machine has {_versions()}, the first one {said['version']}. Install the same "
+            "versions."
+        )
+    if said["gpus"] != _has_gpus():
+        return (
+            "torch finds a GPU on one of this machine and the first one, and none on the other. "
+            "Check with `jangin doctor` on both."
+        )
+    try:
+        check(config)
+    except JanginError as error:
+        return str(error)
+    return ""
+
+
+def _run(process: "subprocess.Popen[str]", line: _Line, log: Path) -> str:
+    """Wait for the workers of this machine, and tell the first one; returns how it ended."""
+    error: dict[str, str] | None = None
+    stopped = Event()
+    Thread(target=_end_with_first, args=(line, process, stopped), daemon=True).start()
+    with process:
+        try:
+            for text in process.stdout or ():
+                with suppress(ValueError, AttributeError):
+                    error = json.loads(text).get("error", error)
+            process.wait()
+        finally:
+            if process.poll() is None:
+                _end(process)
+    if error is None and process.returncode:
+        error = {"type": "TrainingError", "text": f"a worker ended without a result; see {log}"}
+    with suppress(OSError):
+        line.send(ended=error)
+    if stopped.is_set():
+        return "the first machine has stopped the training"
+    return error["text"] if error else "the training has ended"
+
+
+def _end_with_first(line: _Line, process: "subprocess.Popen[str]", stopped: Event) -> None:
+    """End the workers when the first machine says so, or some time after it is gone."""
+    message = line.receive()
+    if message is None:
+        until = time.monotonic() + _GRACE
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                return
+            time.sleep(_CHECK)
+    stopped.set()
+    _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()

@@ -24,7 +24,7 @@ class ForkedWorkers:
     One worker that fails ends the others.
     """
 
-    def __init__(self, task, config, log, place=None):
+    def __init__(self, task, config, log, node=None):
         read_end, write_end = os.pipe()
         self.returncode = None
         self.pid = os.fork()
@@ -32,7 +32,7 @@ class ForkedWorkers:
             status = 1
             try:
                 os.close(read_end)
-                status = _run_agent(task, config, write_end, log, place)
+                status = _run_agent(task, config, write_end, log, node)
             finally:
                 os._exit(status)
         os.close(write_end)
@@ -59,14 +59,14 @@ class ForkedWorkers:
         os.killpg(self.pid, signal.SIGTERM)
 
 
-def _run_agent(task, config, write_end, log, place):
+def _run_agent(task, config, write_end, log, node):
     os.setsid()
     os.dup2(write_end, 1)
     with log.open("wb") as errors:
         os.dup2(errors.fileno(), 2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = place.port if place else server.getsockname()[1]
-    first = place.rank * config.devices if place else 0
+        port = node.port if node else server.getsockname()[1]
+    first = node.rank * config.devices if node else 0
     workers = [
         _fork_worker(task, rank, config, first + rank, port) for rank in range(config.devices)
     ]

@@ -16,7 +16,7 @@ from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed import machines
 from jangin.training.distributed.fit import fit
 from jangin.training.distributed.launch import refuse_missing
-from jangin.training.distributed.machines import Place, gathered, serve
+from jangin.training.distributed.machines import Node, gathered, serve
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.weights import Start
 from jangin.training.objectives.sft import SftTask
@@ -181,5 +181,5 @@ def test_nodes_are_no_part_of_the_result_and_torchrun_is_told_them():
     alone, several = config(), config(nodes={"count": 2, "rendezvous": "gpu1:29400"})
     assert alone.identity() == several.identity()
     assert several.processes == 2
-    options = " ".join(Place(1, 2, "gpu1", 4000).options)
+    options = " ".join(Node(1, 2, "gpu1", 4000).options)
     assert options == "--nnodes 2 --node-rank 1 --master-addr gpu1 --master-port 4000"

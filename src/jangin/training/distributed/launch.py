@@ -24,7 +24,7 @@ from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
-from jangin.training.distributed.machines import TASK_FILE, Place, gathered
+from jangin.training.distributed.machines import TASK_FILE, Node, gathered
 from jangin.training.loop.config import (
     AdamW8bit,
     AdamWOffload,
@@ -86,7 +86,7 @@ def _attempt(
     if config.nodes.count == 1:
         return watch(start_workers(task, config, log), log, progress, metrics)
     with gathered(task, config, progress) as machines:
-        process = start_workers(task, config, log, machines.place)
+        process = start_workers(task, config, log, machines.node)
         machines.watch(process)
         try:
             result = watch(process, log, progress, metrics)
@@ -158,15 +158,15 @@ def _write_task(journal: Path, task: Task, config: TrainingConfig, budget: int) 
 
 
 def start_workers(
-    task: Path, config: TrainingConfig, log: Path, place: Place | None = None
+    task: Path, config: TrainingConfig, log: Path, node: Node | None = None
 ) -> subprocess.Popen[str]:
     """Torchrun with a worker per device, in a session of its own; standard error goes to `log`.
 
-    `place` is this machine's among several.
+    `node` is this machine's among several.
     """
     threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.devices)
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    torchrun += place.options if place else ["--standalone"]
+    torchrun += node.options if node else ["--standalone"]
     worker = [
         "--nproc-per-node",
         str(config.devices),

@@ -38,7 +38,7 @@ _CHECK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Node:
     """One machine's part of a launch: what torchrun calls a node."""
 
     rank: int
@@ -85,7 +85,7 @@ class _Line:
 class Machines:
     """The other machines of a launch, as the first one sees them."""
 
-    place: Place
+    node: Node
     lines: dict[str, _Line] = field(default_factory=dict)
     """By the address of the machine."""
     failure: dict[str, str] | None = None
@@ -135,7 +135,7 @@ def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator
     does not see the folder or lacks devices, and where one does not come.
     """
     host, port = split_address(config.nodes.rendezvous)
-    machines = Machines(Place(0, config.nodes.count, host, _free_port()))
+    machines = Machines(Node(0, config.nodes.count, host, _free_port()))
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
@@ -146,7 +146,7 @@ def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator
         ) from error
     try:
         with listener:
-            _gather(listener, machines, _announcement(task, config, machines.place), progress)
+            _gather(listener, machines, _announcement(task, config, machines.node), progress)
         for rank, line in enumerate(machines.lines.values(), 1):
             line.send(rank=rank)
         try:
@@ -162,8 +162,8 @@ def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator
 def _gather(
     listener: socket.socket, machines: Machines, said: dict[str, Any], progress: Progress
 ) -> None:
-    missing, until = machines.place.count - 1, time.monotonic() + _PATIENCE
-    rendezvous = f"{machines.place.address}:{listener.getsockname()[1]}"
+    missing, until = machines.node.count - 1, time.monotonic() + _PATIENCE
+    rendezvous = f"{machines.node.address}:{listener.getsockname()[1]}"
     progress.message(
         f"waiting for {missing} more machine{'s' * (missing > 1)}: run `jangin worker {rendezvous}`"
         " on each"
@@ -172,7 +172,7 @@ def _gather(
     while len(machines.lines) < missing:
         if time.monotonic() > until:
             raise MachineError(
-                f"only {len(machines.lines) + 1} of {machines.place.count} machines came to "
+                f"only {len(machines.lines) + 1} of {machines.node.count} machines came to "
                 f"{rendezvous} within {_PATIENCE / 60:.0f} minutes. Run `jangin worker "
                 f"{rendezvous}` on the others, or lower `nodes.count`."
             )
@@ -193,15 +193,15 @@ def _gather(
             raise MachineError(f"{address}: {answer['fault']}")
 
 
-def _announcement(task: Path, config: TrainingConfig, place: Place) -> dict[str, Any]:
+def _announcement(task: Path, config: TrainingConfig, node: Node) -> dict[str, Any]:
     return {
         "task": str(task.resolve()),
         "launch": json.loads((task / TASK_FILE).read_text())["launch"],
         "version": _versions(),
         "gpus": _has_gpus(),
         "config": config.model_dump(mode="json", include={*TrainingConfig.model_fields}),
-        "address": place.address,
-        "port": place.port,
+        "address": node.address,
+        "port": node.port,
     }
 
 
@@ -222,7 +222,7 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-Start = Callable[[Path, TrainingConfig, Path, Place], "subprocess.Popen[str]"]
+Start = Callable[[Path, TrainingConfig, Path, Node], "subprocess.Popen[str]"]
 
 
 def serve(
@@ -270,11 +270,11 @@ def _take_part(
     if go is None:
         return False
     task = Path(said["task"])
-    place = Place(int(go["rank"]), config.nodes.count, said["address"], int(said["port"]))
-    log = task.parent / _LOG.format(rank=place.rank)
-    name = f"machine {place.rank + 1} of {place.count}"
+    node = Node(int(go["rank"]), config.nodes.count, said["address"], int(said["port"]))
+    log = task.parent / _LOG.format(rank=node.rank)
+    name = f"machine {node.rank + 1} of {node.count}"
     progress.message(f"training {task.parent.parent.name} as {name}, {config.devices} processes")
-    progress.message(f"{name}: {_run(start(task, config, log, place), line, log)}")
+    progress.message(f"{name}: {_run(start(task, config, log, node), line, log)}")
     return True
 
 

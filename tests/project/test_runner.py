@@ -29,7 +29,7 @@ from jangin.llm.structured import ask_structured, make_request
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
-from jangin.project.plan import Step, base_dependent_chunks, explain, plan
+from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan
 from jangin.project.runner import Watcher, finished_artifacts, run
 from tests.conftest import make_manifest
 
@@ -538,8 +538,8 @@ def chunk_steps(**measure):
         step
         for name, base in bases.items()
         for step in (
-            Step(name, CATALOG, base, "waits"),
-            Step(name, CHUNK, ChunkConfig(**measure), "waits"),
+            PlannedStage(name, CATALOG, base, "waits"),
+            PlannedStage(name, CHUNK, ChunkConfig(**measure), "waits"),
         )
     ]
 

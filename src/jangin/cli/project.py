@@ -14,7 +14,7 @@ from jangin.cli.terminal import console, errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jangin.project.plan import Step
+    from jangin.project.plan import PlannedStage
     from jangin.project.session import Session
 
 
@@ -97,7 +97,7 @@ def run(
         _check_plan(session, names, stage)
         shown: list[str] = []
 
-        def done(step: "Step") -> None:
+        def done(step: "PlannedStage") -> None:
             if step.variant not in shown:
                 shown.append(step.variant)
                 console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")

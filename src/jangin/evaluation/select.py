@@ -147,7 +147,7 @@ class Probed(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class _Probe:
+class _ProbeRows:
     train: Sequence[Example]
     """Rows to tune on."""
     held_out: Sequence[Example]
@@ -259,7 +259,7 @@ def rank(
     return ranked
 
 
-def _probe(context: StageContext[SelectConfig]) -> _Probe:
+def _probe(context: StageContext[SelectConfig]) -> _ProbeRows:
     config = context.config
     rows = [
         row for row in context.read("splits", SplitExample) if row.split in ("train", "validation")
@@ -283,7 +283,7 @@ def _probe(context: StageContext[SelectConfig]) -> _Probe:
             "so the project's text decides."
         )
     text = "\n".join([*documents, *texts])[:FERTILITY_CHARACTERS]
-    return _Probe(train, held_out, windows, text)
+    return _ProbeRows(train, held_out, windows, text)
 
 
 def hold_out(
@@ -355,7 +355,7 @@ class _Tuned:
     new_tokens: int
 
 
-def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _Probe) -> Probed:
+def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _ProbeRows) -> Probed:
     import gc
 
     from jangin.models.loading import load_model, load_tokenizer, locate, use_native_precision
@@ -402,7 +402,7 @@ def _try(context: StageContext[SelectConfig], base: Any, folder: Path, probe: _P
 
 
 def _tune(
-    context: StageContext[SelectConfig], base: Path, parameters: int, probe: _Probe
+    context: StageContext[SelectConfig], base: Path, parameters: int, probe: _ProbeRows
 ) -> _Tuned:
     """Tune a candidate briefly, then judge it by the held-out rows."""
     import gc

@@ -15,7 +15,7 @@ from jangin.llm.structured import Failed
 from jangin.text.normalize import collapse_spaces
 
 if TYPE_CHECKING:
-    from jangin.project.plan import Step
+    from jangin.project.plan import PlannedStage
 
 TABLE = "failed.parquet"
 LINES = "failed.jsonl"
@@ -65,7 +65,7 @@ def record_failures(folder: Path, ledger: Ledger) -> None:
         ledger.drop_reply(row.request)
 
 
-def failures_of(steps: "Iterable[Step]") -> list[Failures]:
+def failures_of(steps: "Iterable[PlannedStage]") -> list[Failures]:
     """The failed rows of the artifacts of a run, each artifact once."""
     artifacts: dict[Path, tuple[Artifact, str, list[str]]] = {}
     for step in steps:

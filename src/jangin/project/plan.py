@@ -22,7 +22,7 @@ LISTED_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedStage:
     """One line of a plan, or of what a run did."""
 
     variant: str
@@ -164,7 +164,7 @@ def plan(
     services: Services,
     last: str | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
-) -> Iterator[Step]:
+) -> Iterator[PlannedStage]:
     """The steps of one variant, in order; nothing is written."""
     by_kind: dict[str, Artifact] = {}
     waiting: dict[str, str] = {}
@@ -185,12 +185,12 @@ def open_step(
     by_kind: Mapping[str, Artifact],
     store: Store,
     services: Services,
-) -> Step:
+) -> PlannedStage:
     """What a stage whose inputs are all there has to do."""
     inputs = inputs_of(stage, config, by_kind, services)
     key = key_of(stage, config, inputs)
     artifact = store.find(stage.name, key)
-    step = Step(variant, stage, config, "cached", key=key, inputs=inputs, artifact=artifact)
+    step = PlannedStage(variant, stage, config, "cached", key=key, inputs=inputs, artifact=artifact)
     if artifact is not None:
         return step
     resume = stage.resumable and store.partial(stage.name, key).exists()
@@ -208,14 +208,14 @@ def _plan_step(
     waiting: Mapping[str, str],
     store: Store,
     services: Services,
-) -> Step:
+) -> PlannedStage:
     after = dict.fromkeys(waiting[kind] for kind in stage.inputs(config) if kind in waiting)
     if after:
         last = store.latest(stage.name)
         seconds = _seconds(services, last)
         reasons = (f"after {', '.join(after)}",)
         files = _files_of(stage, config, services)
-        return Step(variant, stage, config, "waits", reasons, inputs=files, seconds=seconds)
+        return PlannedStage(variant, stage, config, "waits", reasons, inputs=files, seconds=seconds)
     step = open_step(variant, stage, config, by_kind, store, services)
     if step.artifact is not None:
         return replace(step, seconds=_seconds(services, step.artifact))
@@ -225,7 +225,7 @@ def _plan_step(
     return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
 
 
-def base_dependent_chunks(steps: Iterable[Step]) -> str:
+def base_dependent_chunks(steps: Iterable[PlannedStage]) -> str:
     """A sentence where variants with other base models would cut other chunks; else empty."""
     steps = list(steps)
     bases = {s.variant: s.identity for s in steps if s.stage.name == "catalog"}

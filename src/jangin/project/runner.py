@@ -12,7 +12,7 @@ from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
 from jangin.project.failures import failed_rows, failures_of, record_failures
 from jangin.project.file import LoadedProject
-from jangin.project.plan import Step, located_errors, open_step, stages_until
+from jangin.project.plan import PlannedStage, located_errors, open_step, stages_until
 from jangin.project.stages import STAGES
 
 
@@ -20,8 +20,8 @@ from jangin.project.stages import STAGES
 class Watcher:
     """Callbacks for the start and the end of every step."""
 
-    begins: Callable[[Step], None] = lambda _step: None
-    done: Callable[[Step], None] = lambda _step: None
+    begins: Callable[[PlannedStage], None] = lambda _step: None
+    done: Callable[[PlannedStage], None] = lambda _step: None
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     stages: tuple[Stage[Any], ...] = STAGES,
     *,
     retry_failed: bool = False,
-) -> list[Step]:
+) -> list[PlannedStage]:
     """Run the variants in order, each up to stage `last`; returns every step with its reasons.
 
     `services_of` gives the services of a variant. Artifacts that variants share are built once.
@@ -42,7 +42,7 @@ def run(
     from the ledger, and the old artifact stays until the new one is complete.
     """
     watcher = watcher or Watcher()
-    steps: list[Step] = []
+    steps: list[PlannedStage] = []
     ledger = None
     run_id = 0
     outcome = "failed"
@@ -86,7 +86,7 @@ def _run_stages(
     services: Services,
     watcher: Watcher,
     retried: set[str] | None,
-) -> Iterable[Step]:
+) -> Iterable[PlannedStage]:
     by_kind: dict[str, Artifact] = {}
     unchecked = list(stages)
     for stage, config in list(unchecked):
@@ -113,7 +113,7 @@ def _run_stages(
 def _check_ahead(
     stages: list[tuple[Stage[Any], StageConfig]],
     by_kind: Mapping[str, Artifact],
-    step: Step,
+    step: PlannedStage,
     store: Store,
     services: Services,
 ) -> list[tuple[Stage[Any], StageConfig]]:
@@ -129,7 +129,9 @@ def _check_ahead(
     return [pair for pair in stages if pair not in ready]
 
 
-def _run_stage(step: Step, by_kind: dict[str, Artifact], store: Store, services: Services) -> Step:
+def _run_stage(
+    step: PlannedStage, by_kind: dict[str, Artifact], store: Store, services: Services
+) -> PlannedStage:
     """Run one stage in its partial folder and publish it."""
     stage, config = step.stage, step.config
     with store.lock(stage.name, step.key), disk_errors(store.root):

@@ -18,7 +18,7 @@ from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
-from jangin.project.plan import Step, plan
+from jangin.project.plan import PlannedStage, plan
 from jangin.project.runner import finished_artifacts
 from jangin.project.stages import STAGES
 from jangin.project.teachers import (
@@ -78,7 +78,7 @@ class Session:
             )
         return [variant]
 
-    def plan(self, variant: str, last: str | None = None) -> list[Step]:
+    def plan(self, variant: str, last: str | None = None) -> list[PlannedStage]:
         """The steps of one variant, with what would run and why."""
         services = self.services(variant)
         return list(plan(variant, self.project.variants[variant], self.store, services, last))
@@ -130,7 +130,7 @@ class Session:
             return self.find(variant, enabled[-1].name)
         return artifacts[enabled[-1].name]
 
-    def check_keys(self, steps: list[Step]) -> None:
+    def check_keys(self, steps: list[PlannedStage]) -> None:
         """Fail before any work when a stage that must run needs a key that is not set."""
         for step in steps:
             if step.state == "cached":

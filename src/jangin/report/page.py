@@ -17,7 +17,7 @@ from jangin.project.stages import STAGES
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
     Artifacts,
-    Training,
+    TrainingCurves,
     differences,
     groups_of,
     groups_with,
@@ -188,13 +188,13 @@ def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
 
 def _estimate(
     row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
-) -> charts.Estimate:
+) -> charts.Bar:
     names = [r["variant"] for r in rows if r["system"] == "tuned"]
     colours = {name: index for index, name in enumerate(dict.fromkeys(names))}
     variant = words("any_variant") if row["variant"] == SHARED else row["variant"]
     system = words.system(row["system"])
     interval = words.interval(row["right_low"], row["right_high"])
-    return charts.Estimate(
+    return charts.Bar(
         f"{variant} · {system}" if len(colours) > 1 else system,
         f"{words.percent(row['right'])} [{interval}]",
         row["right"],
@@ -222,7 +222,7 @@ class CurveChart:
 
 def curve_charts(artifacts: Artifacts, words: Words) -> list[CurveChart]:
     """Loss and token accuracy of every stage that trained, its variants on one chart each."""
-    by_stage: dict[str, list[Training]] = {}
+    by_stage: dict[str, list[TrainingCurves]] = {}
     for training in trainings(artifacts):
         by_stage.setdefault(training.stage, []).append(training)
     drawn = []
@@ -237,7 +237,7 @@ def curve_charts(artifacts: Artifacts, words: Words) -> list[CurveChart]:
     return drawn
 
 
-def _curves(runs: Sequence[Training], field: str, words: Words) -> list[charts.Line]:
+def _curves(runs: Sequence[TrainingCurves], field: str, words: Words) -> list[charts.Curve]:
     lines = []
     for colour, run in enumerate(runs):
         for split, prefix in (("train", "train"), ("validation", "valid")):
@@ -248,7 +248,7 @@ def _curves(runs: Sequence[Training], field: str, words: Words) -> list[charts.L
             )
             if points:
                 label = f"{', '.join(run.variants)} · {words(split)}"
-                lines.append(charts.Line(label, points, colour, dashed=split != "train"))
+                lines.append(charts.Curve(label, points, colour, dashed=split != "train"))
     return lines
 
 

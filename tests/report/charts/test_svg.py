@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.report.charts import svg as charts
-from jangin.report.charts.svg import Box, Estimate, Flow, Line
+from jangin.report.charts.svg import Bar, Curve, Flow, StageBox
 
 HOSTILE = "<script>alert(\"1\")</script> & \x00 \x1b ]]> 'x'"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def estimate(label="plain", value=0.5, low=0.4, high=0.6):
-    return Estimate(label, f"{value:.0%}", value, low, high, colour=1)
+    return Bar(label, f"{value:.0%}", value, low, high, colour=1)
 
 
 def drawings(text):
@@ -21,8 +21,8 @@ def drawings(text):
     return [
         charts.forest("a", text, text, [(text, [estimate(text)])]),
         charts.histogram("b", text, text, [3, 4, 4, 9]),
-        charts.curves("c", text, text, [Line(text, ((1, 2), (2, 1)), 0)], text),
-        charts.box("d", Box(text, (flow, flow)), arrow=True),
+        charts.curves("c", text, text, [Curve(text, ((1, 2), (2, 1)), 0)], text),
+        charts.box("d", StageBox(text, (flow, flow)), arrow=True),
     ]
 
 
@@ -80,7 +80,7 @@ def test_a_bar_ends_at_its_share_and_its_whiskers_at_the_interval():
 
 
 def test_curves_share_one_axis_and_each_has_its_legend():
-    lines = [Line("a", ((0, 4), (50, 0)), 0), Line("b", ((0, 2), (100, 1)), 1, dashed=True)]
+    lines = [Curve("a", ((0, 4), (50, 0)), 0), Curve("b", ((0, 2), (100, 1)), 1, dashed=True)]
     svg = ET.fromstring(charts.curves("c", "t", "d", lines, "steps"))
     first, second = (line.get("points") for line in svg.iter(f"{SVG}polyline"))
     assert first == "0.0,0.0 500.0,200.0"
@@ -90,11 +90,11 @@ def test_curves_share_one_axis_and_each_has_its_legend():
 
 @pytest.mark.parametrize("points", [(), ((0, 0),), ((5, 0.0), (9, 0.0))])
 def test_curves_of_almost_nothing_are_drawn_too(points):
-    ET.fromstring(charts.curves("c", "t", "d", [Line("a", points, 0)], "steps"))
+    ET.fromstring(charts.curves("c", "t", "d", [Curve("a", points, 0)], "steps"))
 
 
 def test_a_box_shows_how_much_was_kept():
-    svg = ET.fromstring(charts.box("b", Box("Curation", (Flow("", "8", 0.25),)), arrow=False))
+    svg = ET.fromstring(charts.box("b", StageBox("Curation", (Flow("", "8", 0.25),)), arrow=False))
     widths = {r.get("class"): r.get("width") for r in svg.iter(f"{SVG}rect")}
     assert (widths["kept"], widths["lost"]) == ("24.00%", "96%")
 

@@ -1,5 +1,6 @@
 """Workers forked from the test process, which has loaded torch and transformers already."""
 
+import gc
 import io
 import json
 import os
@@ -87,6 +88,7 @@ def _fork_worker(task, local_rank, config, rank, port):
     child = os.fork()
     if child:
         return child
+    gc.freeze()  # or each collection would copy the pages of the parent's objects
     status = 1
     try:
         os.environ |= {
@@ -118,6 +120,7 @@ def on_processes(size, function):
     for rank in range(size):
         child = os.fork()
         if not child:
+            gc.freeze()
             status = 1
             try:
                 os.environ |= {

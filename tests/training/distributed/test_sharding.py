@@ -187,13 +187,15 @@ def test_bf16_shards_lose_what_bf16_loses(bases, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=0.02)
 
 
-def on_disk(storage):
+def mapped_checkpoints():
+    """Address ranges of the checkpoint files that are mapped into this process."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith(".safetensors"):
-            first, last = (int(number, 16) for number in line.split()[0].split("-"))
-            if first <= storage.data_ptr() < last:
-                return True
-    return False
+            yield tuple(int(number, 16) for number in line.split()[0].split("-"))
+
+
+def is_view_of_file(storage):
+    return any(first <= storage.data_ptr() < last for first, last in mapped_checkpoints())
 
 
 SMALL = 4096
@@ -209,7 +211,15 @@ class HeldBytes(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.peak, self.storages, self.reads = 0, {}, True
+        self.peak, self.storages, self.views, self.reads = 0, {}, {}, True
+
+    def is_view(self, storage):
+        seen = self.views.get(storage._cdata)
+        if seen is None or seen() is None:
+            if not is_view_of_file(storage):
+                return False
+            self.views[storage._cdata] = weakref.ref(storage)
+        return True
 
     def note(self, tensors):
         largest = 0
@@ -218,7 +228,7 @@ class HeldBytes(TorchDispatchMode):
             if isinstance(local, torch.Tensor) and local.device.type == "cpu":
                 storage = local.untyped_storage()
                 if storage._cdata not in self.storages:
-                    if self.reads and on_disk(storage):
+                    if self.reads and storage.nbytes() > SMALL and self.is_view(storage):
                         continue
                     self.storages[storage._cdata] = weakref.ref(storage)
                 largest = max(largest, storage.nbytes())

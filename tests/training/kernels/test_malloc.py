@@ -9,20 +9,21 @@ import pytest
 from jangin.training.kernels import malloc
 
 PAGE_FAULTS = """
-import resource, torch
-from jangin.training.kernels import tune_malloc
+import importlib.util, resource, sys
 
-torch.set_num_threads(1)
+spec = importlib.util.spec_from_file_location("malloc", sys.argv[1])
+malloc = importlib.util.module_from_spec(spec)  # without the rest of the kernels, and torch
+spec.loader.exec_module(malloc)
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(2**22) for _ in range(20)]  # 16 MB each, 4,096 pages
+    blocks = [bytearray(b"1" * 2**24) for _ in range(20)]  # 16 MB each, 4,096 pages
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 page_faults()
 print(page_faults())
-print(tune_malloc())
+print(malloc.tune_malloc())
 page_faults()
 print(page_faults())
 """
@@ -31,7 +32,7 @@ print(page_faults())
 def measured():
     """(page faults before, whether it was done, page faults after) in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-c", PAGE_FAULTS],
+        [sys.executable, "-c", PAGE_FAULTS, malloc.__file__],
         env=os.environ | {"JANGIN_KERNELS": "on"},
         capture_output=True,
         text=True,

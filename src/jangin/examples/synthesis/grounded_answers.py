@@ -18,7 +18,7 @@ from jangin.examples.checks.decision import Decision, drop
 from jangin.examples.checks.row_checks import check_grounding, check_question
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
-from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter
+from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
 from jangin.llm.structured import Failed, Parsed, StructuredRequest
 from jangin.text.language import language_of
@@ -104,7 +104,7 @@ def make_answers(
     for item in searched:
         if not _is_answerable(config, item):
             output.reject(item.query.id, "", skipped, item.query.text)
-    rows: dict[str, Candidate] = {}
+    rows: dict[str, CandidateExample] = {}
     answered: set[str] = set()
     for label in ("teacher: answers", "teacher: answers, once more"):
         groups = _grouped(config, open_questions)
@@ -201,7 +201,7 @@ def _sort_rows(
     config: AnswerFromSnippets,
     group: Sequence[SearchedQuestion],
     answer: Parsed[AnsweredQuestions],
-    rows: dict[str, Candidate],
+    rows: dict[str, CandidateExample],
     output: SynthesisOutput,
 ) -> set[str]:
     """Add the good rows of a reply to `rows` and reject the others.
@@ -225,7 +225,7 @@ def _sort_rows(
         if isinstance(result, Decision):
             output.reject(subject, answer.request, result, text)
         else:
-            rows[subject] = Candidate(subject, answer.request, text, result)
+            rows[subject] = CandidateExample(subject, answer.request, text, result)
     return answered
 
 

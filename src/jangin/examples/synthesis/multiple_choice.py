@@ -11,7 +11,7 @@ from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.distractors import check_distractor
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
-from jangin.examples.synthesis.novelty import Candidate, NoveltyFilter, repeats, same_answer
+from jangin.examples.synthesis.novelty import CandidateExample, NoveltyFilter, repeats, same_answer
 from jangin.examples.synthesis.passage_rows import (
     Draft,
     ReplyFormat,
@@ -116,7 +116,7 @@ def _example(teacher: TeacherSession, draft: Draft[ChoiceItem]) -> Example | Dec
 def _add_choice(
     config: MultipleChoice,
     draft: Draft[ChoiceItem],
-    candidate: Candidate,
+    candidate: CandidateExample,
     family: str,
     output: SynthesisOutput,
 ) -> None:

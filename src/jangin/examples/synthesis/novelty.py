@@ -17,7 +17,7 @@ LEAST_SIMILARITY = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateExample:
     """An example that passed the row checks, and the part of a reply it was made from."""
 
     subject: str
@@ -43,7 +43,7 @@ class NoveltyFilter:
         self._kept.setdefault(example.document_id, []).append(example)
 
     def keep_new(
-        self, candidates: Sequence[Candidate], output: SynthesisOutput, *, distinct: bool
+        self, candidates: Sequence[CandidateExample], output: SynthesisOutput, *, distinct: bool
     ) -> None:
         """Add the candidates with a new question to `output`, and the others to its failures."""
         twins = self.find_twins([row.example for row in candidates]) if distinct else {}

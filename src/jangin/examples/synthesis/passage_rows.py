@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
 from jangin.examples.provenance.passage import Passage
-from jangin.examples.synthesis.novelty import Candidate
+from jangin.examples.synthesis.novelty import CandidateExample
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
 from jangin.llm.structured import StructuredRequest
 
@@ -101,7 +101,7 @@ def check_drafts(
     drafts: Sequence[Draft[I]],
     to_example: Callable[[Draft[I]], Example | Decision],
     output: SynthesisOutput,
-) -> list[tuple[Draft[I], Candidate]]:
+) -> list[tuple[Draft[I], CandidateExample]]:
     """The drafts that become examples; the others are added to the failures of `output`."""
     candidates = []
     for draft in drafts:
@@ -109,6 +109,6 @@ def check_drafts(
         if isinstance(result, Decision):
             output.reject(draft.subject, draft.request, result, draft.reply)
         else:
-            candidate = Candidate(draft.subject, draft.request, draft.reply, result)
+            candidate = CandidateExample(draft.subject, draft.request, draft.reply, result)
             candidates.append((draft, candidate))
     return candidates

@@ -16,7 +16,7 @@ _MOST_BINS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Bar:
     """One bar of a forest plot: a share with its interval, all in [0, 1]."""
 
     label: str
@@ -31,7 +31,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Curve:
     """One curve of a line chart."""
 
     label: str
@@ -61,7 +61,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class StageBox:
     """One stage of the data flow."""
 
     title: str
@@ -82,7 +82,7 @@ def fit(text: str, columns: int = _LABEL_COLUMNS) -> str:
 
 
 def forest(
-    name: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Estimate]]]
+    name: str, title: str, description: str, groups: Sequence[tuple[str, Sequence[Bar]]]
 ) -> str:
     """Forest plot: bars with intervals on one axis from 0 to 100 %, and a heading per group."""
     rows = sum(len(estimates) for _, estimates in groups)
@@ -101,7 +101,7 @@ def forest(
     return svg_text(svg)
 
 
-def _bar(svg: ET.Element, estimate: Estimate, y: int) -> None:
+def _bar(svg: ET.Element, estimate: Bar, y: int) -> None:
     faint = " faint" if estimate.faint else ""
     row = add(svg, "g", f"s{estimate.colour % 6}")
     ET.SubElement(row, "title").text = _clean(f"{estimate.label}: {estimate.text}")
@@ -181,7 +181,7 @@ def bars(
     return svg_text(svg)
 
 
-def curves(name: str, title: str, description: str, lines: Sequence[Line], x_label: str) -> str:
+def curves(name: str, title: str, description: str, lines: Sequence[Curve], x_label: str) -> str:
     """Line chart with a legend above it; both axes start at 0."""
     top, height = 20 * len(lines) + 12, 200
     svg = open_svg(name, title, description, top + height + 36)
@@ -218,7 +218,7 @@ def curves(name: str, title: str, description: str, lines: Sequence[Line], x_lab
     return svg_text(svg)
 
 
-def box(name: str, box: Box, *, arrow: bool) -> str:
+def box(name: str, box: StageBox, *, arrow: bool) -> str:
     """One stage of the data flow, with an arrow from the stage above.
 
     Each stage is a picture of its own, so that a printed page can break between them.

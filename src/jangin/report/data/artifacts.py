@@ -150,7 +150,7 @@ def token_percentiles(artifacts: Artifacts) -> list[tuple[tuple[str, ...], Mappi
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class TrainingCurves:
     """The metrics of one training."""
 
     stage: str
@@ -164,7 +164,7 @@ class Training:
         return isinstance(self.lines[0], DpoMetrics)
 
 
-def trainings(artifacts: Artifacts) -> list[Training]:
+def trainings(artifacts: Artifacts) -> list[TrainingCurves]:
     """Every training, stage by stage: whatever artifact has lines of metrics."""
     runs = []
     for group in groups_with(artifacts, METRICS):
@@ -172,7 +172,7 @@ def trainings(artifacts: Artifacts) -> list[Training]:
         record_type = DpoMetrics if stage is not None and "pairs" in stage.reads else StepMetrics
         lines = tuple(read_jsonl(group.artifact.path / METRICS, record_type))
         if lines:
-            runs.append(Training(group.stage, group.variants, lines))
+            runs.append(TrainingCurves(group.stage, group.variants, lines))
     return runs
 
 
@@ -191,7 +191,7 @@ class SampleAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AnswersToQuestion:
     """The answers of the models to one question; the first is that of the main variant."""
 
     answers: tuple[SampleAnswer, ...]
@@ -207,7 +207,7 @@ class Samples:
     """Questions drawn evenly from those answered right and wrong, and the number of each."""
 
     variant: str
-    rows: tuple[Sample, ...]
+    rows: tuple[AnswersToQuestion, ...]
     all_right: int
     all_wrong: int
 
@@ -241,7 +241,7 @@ def samples(artifacts: Artifacts, variant: str) -> Samples:
             and (other.system == "tuned" or name == variant)
         ]
         others.sort(key=lambda answer: answer.prediction.system == "base")
-        rows.append(Sample((SampleAnswer(variant, prediction), *others)))
+        rows.append(AnswersToQuestion((SampleAnswer(variant, prediction), *others)))
     return Samples(variant, tuple(rows), len(right), len(wrong))
 
 

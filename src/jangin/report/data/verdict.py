@@ -33,7 +33,7 @@ Tone = Literal["good", "unsure", "bad", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Headline:
     """The sentence, further sentences, and the tone that sets the colour."""
 
     tone: Tone
@@ -41,17 +41,17 @@ class Verdict:
     more: tuple[str, ...] = ()
 
 
-def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Verdict:
+def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -> Headline:
     """The verdict over all evaluated variants; leaked test questions take precedence."""
     if not evaluations:
-        return Verdict("none", words("no_evaluation"))
+        return Headline("none", words("no_evaluation"))
     leak = _leak(evaluations, words)
     if leak is not None:
         return leak
     tuned = [row for row in results.rows if row["system"] == "tuned"]
     headline = next((s for s in HEADLINE if any(r["evidence_set"] == s for r in tuned)), None)
     if headline is None:
-        return Verdict("none", words("no_tuned"))
+        return Headline("none", words("no_tuned"))
     rows = [row for row in results.rows if row["evidence_set"] == headline]
     tuned = sorted(
         (row for row in rows if row["system"] == "tuned"), key=lambda row: -float(row["right"])
@@ -68,12 +68,12 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
 
 
 def _beside_baselines(
-    verdict: Verdict,
+    verdict: Headline,
     tuned: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Comparison],
     words: Words,
-) -> Verdict:
+) -> Headline:
     """The verdict with a sentence on the best system that uses no language model.
 
     The tone `good` becomes `unsure` unless the tuned model is significantly better than it.
@@ -96,7 +96,7 @@ def _beside_baselines(
     tone: Tone = verdict.tone
     if tone == "good" and key != "baseline_behind":
         tone = "unsure"
-    return Verdict(tone, verdict.text, (*verdict.more, text))
+    return Headline(tone, verdict.text, (*verdict.more, text))
 
 
 def _beside(best: Mapping[str, Any], tuned: Mapping[str, Any], pair: Comparison | None) -> str:
@@ -132,7 +132,7 @@ def leaked_sets(evaluation: Artifact) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > limit}
 
 
-def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Verdict | None:
+def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Headline | None:
     for variant, artifact in evaluations.items():
         if artifact.manifest.summary.get("publishable", True):
             continue
@@ -148,24 +148,24 @@ def _leak(evaluations: Mapping[str, Artifact], words: Words) -> Verdict | None:
             for name, share in leaked_sets(artifact).items()
         ]
         if texts:
-            return Verdict("bad", " ".join(texts), (words("leak_remedy"),))
+            return Headline("bad", " ".join(texts), (words("leak_remedy"),))
     return None
 
 
 def _one_variant(
     row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], words: Words
-) -> Verdict:
+) -> Headline:
     """Verdict on one tuned model, compared with its base model."""
     base = _base_of(row, rows)
     p_value = row.get("p_value")
     if base is None or p_value is None:
-        return Verdict("none", _sentence("tuned_only", words, row))
+        return Headline("none", _sentence("tuned_only", words, row))
     text = _sentence("tuned_base", words, row, base)
     if p_value >= SIGNIFICANT:
-        return Verdict("unsure", f"{text} {words('chance', p=p_text(p_value))}")
+        return Headline("unsure", f"{text} {words('chance', p=p_text(p_value))}")
     if row["right"] < base["right"]:
-        return Verdict("bad", f"{text} {words('worse', p=p_text(p_value))}")
-    return Verdict("good", f"{text} {words('real', p=p_text(p_value))}")
+        return Headline("bad", f"{text} {words('worse', p=p_text(p_value))}")
+    return Headline("good", f"{text} {words('real', p=p_text(p_value))}")
 
 
 def _variants(
@@ -173,7 +173,7 @@ def _variants(
     rows: Sequence[Mapping[str, Any]],
     results: Results,
     words: Words,
-) -> Verdict:
+) -> Headline:
     """Verdict on several variants: the best compared with the second best."""
     best, other = tuned[:2]
     equal = best["right"] == other["right"]
@@ -197,15 +197,17 @@ def _variants(
         None,
     )
     if comparison is None:
-        return Verdict("unsure", f"{text} {words('not_comparable')}", tuple(more))
+        return Headline("unsure", f"{text} {words('not_comparable')}", tuple(more))
     if comparison.p_value < SIGNIFICANT:
-        return Verdict("good", f"{text} {words('real', p=p_text(comparison.p_value))}", tuple(more))
+        return Headline(
+            "good", f"{text} {words('real', p=p_text(comparison.p_value))}", tuple(more)
+        )
     if comparison.smallest_visible is None:
         limit = words("invisible", n=comparison.n)
     else:
         limit = words("visible", n=comparison.n, points=words.points(comparison.smallest_visible))
     text = f"{text} {words('chance', p=p_text(comparison.p_value))}"
-    return Verdict("unsure", text, (limit, *more))
+    return Headline("unsure", text, (limit, *more))
 
 
 def _base_of(

@@ -11,12 +11,12 @@ from jangin.core.store import Artifact
 from jangin.evaluation.results import Result
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.stages import STAGES
-from jangin.report.charts.svg import Box, Flow
+from jangin.report.charts.svg import Flow, StageBox
 from jangin.report.data.artifacts import METRICS, Artifacts, Group, count_of, groups_of, rows_of
 from jangin.report.i18n.translate import Words
 
 
-def boxes(artifacts: Artifacts, words: Words) -> list[Box]:
+def boxes(artifacts: Artifacts, words: Words) -> list[StageBox]:
     """One box per stage that has run; variants that differ get a line each."""
     drawn = []
     for stage in STAGES:
@@ -27,7 +27,7 @@ def boxes(artifacts: Artifacts, words: Words) -> list[Box]:
             label = "" if shared else ", ".join(group.variants)
             flows.append(_flow(label, stage, group, words))
         if flows:
-            drawn.append(Box(words(f"stage_{stage.name}"), tuple(flows)))
+            drawn.append(StageBox(words(f"stage_{stage.name}"), tuple(flows)))
     return drawn
 
 

@@ -299,10 +299,10 @@ def _running(
             n: bootstrap_mean(errors[:n], list(map(str, range(n))), resamples=500) for n in counts
         }
         label = words.system(system)
-        lines.append(charts.Line(label, _points(means, "estimate"), colour))
+        lines.append(charts.Curve(label, _points(means, "estimate"), colour))
         for end in ("low", "high"):
             part = f"{label} · 95 % {words(f'end_{end}')}"
-            lines.append(charts.Line(part, _points(means, end), colour, dashed=True))
+            lines.append(charts.Curve(part, _points(means, end), colour, dashed=True))
     return charts.curves(
         name, words("running"), words("running_description"), lines, words("questions")
     )

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 Rule = TypeVar("Rule", contravariant=True)
 
 
-class Pair(Protocol):
+class DuplicatePair(Protocol):
     """A text that can be dropped, and the one that is kept instead."""
 
     @property
@@ -25,5 +25,5 @@ class Pair(Protocol):
 class Finder(Protocol[Rule]):
     """Finds the texts that repeat another one; each row is in one pair, in ascending order."""
 
-    def __call__(self, texts: Sequence[str], rule: Rule, /) -> Sequence[Pair]:
+    def __call__(self, texts: Sequence[str], rule: Rule, /) -> Sequence[DuplicatePair]:
         """The pairs under a rule."""

@@ -108,13 +108,13 @@ def test_every_visible_character_lies_in_a_chunk():
     assert "".join(inside.split()) == "".join(source.text.split())
 
 
-def test_a_table_of_contents_is_one_passage_and_no_headings():
+def test_a_table_of_contents_makes_no_chunk_and_no_heading():
     names = [f"제{n}조(이름{n})" for n in range(1, 7)]
     body = [f"{name}\n회사는 이 일을 한다." for name in names]
     source = document("차례\n" + " ..... 3\n".join(names) + "\n\n" + "\n".join(body))
     chunks = chunk_document(source, ChunkConfig())
     check(source, chunks, 900)
-    assert [chunk.section for chunk in chunks] == ["", *names]
+    assert [chunk.section for chunk in chunks] == names
 
 
 def test_a_long_article_is_cut_at_its_clauses():

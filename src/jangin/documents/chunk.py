@@ -13,7 +13,8 @@ from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
-from jangin.documents.headings import Line, sections, split_lines
+from jangin.documents.headings import sections, split_lines
+from jangin.documents.outline.line import Line
 from jangin.documents.readers.table import format_of
 from jangin.documents.splitting import PassageLimits, passages
 from jangin.text.normalize import drop_spaces
@@ -85,7 +86,11 @@ def chunk_document(
     )
     row = format_of(PurePosixPath(document.source).suffix)
     parts = sections(lines, markdown=row is not None and row.is_markdown)
-    areas = [(" > ".join(s.path), lines[s.first : s.last], s.heading_lines) for s in parts]
+    areas = [
+        (" > ".join(s.path), lines[s.first : s.last], s.heading_lines)
+        for s in parts
+        if not s.contents
+    ]
     if config.cross_sections:
         areas = _joined(areas, config.max_characters)
     starts = [page.start for page in document.pages]
@@ -181,7 +186,7 @@ def _machine(_config: ChunkConfig) -> Mapping[str, str]:
 
 STAGE = Stage(
     name="chunk",
-    version=1,
+    version=2,
     reads=("documents",),
     makes=("chunks",),
     run=run,

@@ -1,7 +1,11 @@
 """The only door to the CPU kernels and chunked losses; other rooms import just these names."""
 
 from jangin.training.kernels.compilation import load_kernels
-from jangin.training.kernels.cross_entropy import linear_cross_entropy, logits_cross_entropy
+from jangin.training.kernels.cross_entropy import (
+    linear_cross_entropy,
+    logits_cross_entropy,
+    soft_cap,
+)
 from jangin.training.kernels.llama import CastCache, llama_hidden
 from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
 from jangin.training.kernels.malloc import tune_malloc
@@ -14,5 +18,6 @@ __all__ = (
     "load_kernels",
     "logits_cross_entropy",
     "logits_log_probs",
+    "soft_cap",
     "tune_malloc",
 )

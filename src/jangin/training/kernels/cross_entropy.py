@@ -26,11 +26,17 @@ def chunk_rows(weight_VD: torch.Tensor) -> int:
     return max(CUDA_LOSS_ROWS if weight_VD.is_cuda else 1, rows)
 
 
-def add_part(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
-    """The sum of the chunks so far, in fp32 at least, in place: bf16 would lose small parts."""
-    if total is None:
-        return part.to(torch.promote_types(part.dtype, torch.float32))
-    return total.add_(part)
+def soft_cap(logits: torch.Tensor, cap: float) -> torch.Tensor:
+    """`cap * tanh(logits / cap)` in fp32 at least, as Gemma caps its logits; as they are for 0."""
+    if not cap:
+        return logits
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return (wide / cap).tanh_().mul_(cap)
+
+
+def soft_cap_slope(capped: torch.Tensor, cap: float) -> torch.Tensor:
+    """Derivative of `soft_cap` where it returned `capped`."""
+    return 1 - (capped / cap) ** 2
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -44,6 +50,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_N: torch.Tensor,
         dtype: torch.dtype,
         train: bool,
+        cap: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = weight_VD.to(dtype)
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
@@ -52,17 +59,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = chunk_rows(weight)
         for start in range(0, len(targets_N), rows):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
-            chunk_loss = _fused_chunk_loss if is_fused(hidden_CD) else _chunk_loss
-            loss, chunk_correct, grad_CV = chunk_loss(
-                matmul.matmul(hidden_CD, weight), targets_N[start : start + rows], train
-            )
+            logits_CV = matmul.matmul_wide(hidden_CD, weight)
+            targets_C = targets_N[start : start + rows]
+            if is_fused(hidden_CD) and not cap:
+                loss, chunk_correct, grad_CV = _fused_chunk_loss(logits_CV, targets_C, train)
+            else:
+                loss, chunk_correct, grad_CV = _chunk_loss(logits_CV, targets_C, train, cap)
             losses += loss
             correct += chunk_correct
             if grad_hidden is None or grad_CV is None:
                 continue
+            grad_CV = grad_CV.to(dtype)
             grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                grad_weight = add_part(grad_weight, matmul.grad_weight([grad_CV], hidden_CD)[0])
+                grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -72,7 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad_loss: torch.Tensor, _grad_correct: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
             grad_hidden * grad_loss,
@@ -80,13 +90,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
 def _chunk_loss(
-    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool
+    logits_CV: torch.Tensor, targets_C: torch.Tensor, train: bool, cap: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """(sum of losses in fp32, correct predictions, gradient (C, V) in the dtype of the logits)."""
+    """(sum of losses in fp32, correct predictions, gradient (C, V) in fp32, None if not `train`).
+
+    The gradient is that of the logits before `soft_cap`.
+    """
+    logits_CV = soft_cap(logits_CV, cap)
     targets_C1 = targets_C[:, None]
     target_C1 = logits_CV.gather(1, targets_C1).float()
     peak_C1, first_C1 = logits_CV.max(1, keepdim=True)
@@ -98,7 +113,9 @@ def _chunk_loss(
     if not train:
         return loss, correct, None
     grad_CV = probs_CV.scatter_add_(1, targets_C1, torch.full_like(target_C1, -1.0))
-    return loss, correct, grad_CV.to(logits_CV.dtype)
+    if cap:
+        grad_CV *= soft_cap_slope(logits_CV, cap)
+    return loss, correct, grad_CV
 
 
 def _fused_chunk_loss(
@@ -116,8 +133,9 @@ def linear_cross_entropy(
     weight_VD: torch.Tensor,
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
+    cap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of `hidden @ weight.T` against int64 targets.
+    """Cross-entropy of `soft_cap(hidden @ weight.T, cap)` against int64 targets.
 
     Returns:
         The sum (not the mean) of the losses, () fp32 and differentiable once; the number of
@@ -127,7 +145,7 @@ def linear_cross_entropy(
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearCrossEntropy.apply
-        loss, correct = apply(hidden_ND, weight_VD, targets_N, dtype, train)
+        loss, correct = apply(hidden_ND, weight_VD, targets_N, dtype, train, cap)
     return loss, correct
 
 

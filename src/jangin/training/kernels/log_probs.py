@@ -13,7 +13,7 @@ import torch
 
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.training.kernels import matmul
-from jangin.training.kernels.cross_entropy import add_part, chunk_rows
+from jangin.training.kernels.cross_entropy import chunk_rows, soft_cap, soft_cap_slope
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
 
@@ -28,6 +28,7 @@ class _LinearLogProbs(torch.autograd.Function):
         targets_N: torch.Tensor,
         dtype: torch.dtype,
         train: bool,
+        cap: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weight = weight_VD.to(dtype)
         size = torch.promote_types(dtype, torch.float32)
@@ -38,14 +39,14 @@ class _LinearLogProbs(torch.autograd.Function):
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= PAIR_LOGITS_BYTES
         kept_logits = []
         for part in _chunks(len(targets_N), ctx.rows):
-            logits_CV = matmul.matmul(hidden_ND[part].to(dtype), weight)
-            if is_fused(logits_CV):
+            logits_CV = matmul.matmul_wide(hidden_ND[part].to(dtype), weight)
+            if is_fused(logits_CV) and not cap:
                 results = log_probs(logits_CV, targets_N[part])
                 logp_N[part], total_N1[part, 0], first_N[part] = results
                 if keep:
                     kept_logits.append(logits_CV)
                 continue
-            logits_CV = logits_CV.to(size)
+            logits_CV = soft_cap(logits_CV, cap).to(size)
             target_C1 = logits_CV.gather(1, targets_N[part, None])
             first_N[part] = (target_C1 >= logits_CV.amax(1, keepdim=True))[:, 0]
             total_N1[part] = logits_CV.logsumexp(1, keepdim=True)
@@ -53,35 +54,41 @@ class _LinearLogProbs(torch.autograd.Function):
             if keep:
                 kept_logits.append(logits_CV)
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, total_N1, *kept_logits)
-        ctx.dtype = dtype
+        ctx.dtype, ctx.cap = dtype, cap
         ctx.mark_non_differentiable(first_N)
         return logp_N, first_N
 
     @staticmethod
     def backward(
         ctx: Any, grad_N: torch.Tensor, _grad_first: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None, None]:
         hidden_ND, weight_VD, targets_N, total_N1, *kept_logits = ctx.saved_tensors
         weight = weight_VD.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         grad_weight = None
         for index, part in enumerate(_chunks(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
-            grad_CV = kept_logits[index] if kept_logits else matmul.matmul(hidden_CD, weight)
-            if is_fused(grad_CV):
-                log_probs_backward(grad_CV, targets_N[part], total_N1[part, 0], grad_N[part])
+            logits_CV = kept_logits[index] if kept_logits else matmul.matmul_wide(hidden_CD, weight)
+            if is_fused(logits_CV) and not ctx.cap:
+                log_probs_backward(logits_CV, targets_N[part], total_N1[part, 0], grad_N[part])
+                grad_CV = logits_CV
             else:
+                if not kept_logits:
+                    logits_CV = soft_cap(logits_CV, ctx.cap)
                 grad_C1 = grad_N[part, None]
                 # d log p(target) / d logit = (1 for the target) - probability
-                grad_CV = (grad_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
-                grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1).to(ctx.dtype)
+                grad_CV = (logits_CV.to(grad_N.dtype) - total_N1[part]).exp_().mul_(-grad_C1)
+                grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1)
+                if ctx.cap:
+                    grad_CV *= soft_cap_slope(logits_CV, ctx.cap)
+                grad_CV = grad_CV.to(ctx.dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
-                grad_weight = add_part(grad_weight, matmul.grad_weight([grad_CV], hidden_CD)[0])
+                grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
-        return grad_hidden, grad_weight, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 def _chunks(count: int, rows: int) -> list[slice]:
@@ -93,8 +100,9 @@ def linear_log_probs(
     weight_VD: torch.Tensor,
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
+    cap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of int64 targets under `softmax(hidden @ weight.T)`.
+    """Log-probabilities of int64 targets under `softmax(soft_cap(hidden @ weight.T, cap))`.
 
     Returns:
         log p (N), fp32 or float64 as `dtype` promotes, differentiable once; whether no logit
@@ -104,7 +112,7 @@ def linear_log_probs(
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearLogProbs.apply
-        logp_N, first_N = apply(hidden_ND, weight_VD, targets_N, dtype, train)
+        logp_N, first_N = apply(hidden_ND, weight_VD, targets_N, dtype, train, cap)
     return logp_N, first_N
 
 

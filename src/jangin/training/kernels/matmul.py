@@ -25,6 +25,8 @@ LEAST_ROWS = 256
 """With fewer rows, repacking the weight costs more than the tiles save."""
 _GRAIN, _ROWS = 32, 8
 """Columns and rows of a tile."""
+_WIDE_DEVICES = {"cuda", "meta"}
+"""Where torch multiplies half precision into fp32; on `meta` tests look at shapes and types."""
 _MOST_SUMMED = 4
 """Products that the compiled `grad_input` sums in one pass."""
 
@@ -114,6 +116,37 @@ def grad_input(
             arguments += [np.empty((0, 0), np.int32), np.empty((0, 0), np.uint16)]
     parallel_for(len(grad_TD), _ROWS, partial(kernels().grad_input, *arguments, as_uint16(grad_TD)))
     return grad_TD
+
+
+def matmul_wide(x_TD: torch.Tensor, weight_CD: torch.Tensor) -> torch.Tensor:
+    """`matmul` with its sums as they are, in fp32, where `keeps_sums`: for logits."""
+    if keeps_sums(x_TD):
+        return torch.mm(x_TD, weight_CD.T, out_dtype=torch.float32)
+    return matmul(x_TD, weight_CD)
+
+
+def keeps_sums(x: torch.Tensor) -> bool:
+    """Whether torch multiplies this dtype into fp32 on this device; its CPU build does not."""
+    return x.device.type in _WIDE_DEVICES and x.dtype in (torch.bfloat16, torch.float16)
+
+
+def add_grad_weight(
+    total_CD: torch.Tensor | None, grad_TC: torch.Tensor, x_TD: torch.Tensor
+) -> torch.Tensor:
+    """`total_CD` + grad.T @ x in fp32 at least, in place: bf16 would lose small parts.
+
+    On CUDA the product is added where it is made, so no copy in bf16 is written and read.
+    """
+    if keeps_sums(x_TD):
+        if total_CD is None:
+            return torch.mm(grad_TC.T, x_TD, out_dtype=torch.float32)
+        add: Any = torch.ops.aten.addmm.dtype_out
+        add(total_CD, grad_TC.T, x_TD, torch.float32, out=total_CD)
+        return total_CD
+    (part_CD,) = grad_weight([grad_TC], x_TD)
+    if total_CD is None:
+        return part_CD.to(torch.promote_types(part_CD.dtype, torch.float32))
+    return total_CD.add_(part_CD)
 
 
 def grad_weight(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Tensor]:

@@ -16,7 +16,13 @@ from torch.nn.functional import logsigmoid
 
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
-from jangin.models.exactness import TOLERANCE, computes_in_fp32, max_difference
+from jangin.models.exactness import (
+    TOLERANCE,
+    computes_in_fp32,
+    half_precision_tolerance,
+    max_difference,
+    rounding_noise,
+)
 from jangin.models.loading import base_model
 from jangin.models.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
@@ -28,7 +34,13 @@ from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
-from jangin.training.loop.scorer import LossModel, packed_or_padded, split_by_rope
+from jangin.training.loop.scorer import (
+    LossModel,
+    Probe,
+    beyond_window,
+    packed_or_padded,
+    split_by_rope,
+)
 from jangin.training.loop.sharding import is_sharded
 from jangin.training.loop.weights import Origin, Start, load_policy, policy_origin
 from jangin.training.objectives.row_files import rows_from_arrays, rows_to_arrays
@@ -87,11 +99,12 @@ class PairModel:
             logp_N, first_N = loss_model.through(pairs)
             return logp_N, first_N
         with loss_model.autocast(batch.input_ids_BT.device):
-            if not loss_model.packed:
+            if not loss_model.uses_chunks:
                 return logits_log_probs(loss_model.logits(batch), batch.targets_N)
-            weight_VD = base_model(loss_model.model).get_output_embeddings().weight
-            hidden_ND = loss_model.hidden(batch)
-            return linear_log_probs(hidden_ND, weight_VD, batch.targets_N, loss_model.dtype)
+            head, hidden_ND = loss_model.head(), loss_model.hidden(batch)
+            return linear_log_probs(
+                hidden_ND, head.weight_VD, batch.targets_N, loss_model.dtype, head.cap
+            )
 
 
 def answer_sums(values_N: torch.Tensor, pairs: PairBatch) -> torch.Tensor:
@@ -113,12 +126,21 @@ def choose_pair_model(
     model: Any, data: PairRows, config: TrainingConfig, device: torch.device
 ) -> PairModel:
     """Packed where the static checks and a probe of a few pairs find it exact, else padded."""
+    dtype = matrix_dtype(config)
     rows = sorted(range(len(data)), key=lambda row: int(data.lengths[row]))[:_PROBE_PAIRS]
+    longest = int(_answer_lengths(data).max(0).argmax())
+    tokens = beyond_window(
+        base_model(model), int(_answer_lengths(data)[:, longest].max()), _PROBE_TOKENS
+    )
 
-    def probe(plain: str) -> str:
-        return _probe(model, plain, _forks(data, rows), device)
+    def packed(plain: str) -> str:
+        off = _probe(model, plain, _forks(data, rows), dtype, device)
+        if tokens and not off:
+            off = _probe(model, plain, _forks(data, [longest], tokens), dtype, device)
+        return off
 
-    pair_model = PairModel(packed_or_padded(model, matrix_dtype(config), probe))
+    chunked = Probe(model, data.both, dtype, device).chunked
+    pair_model = PairModel(packed_or_padded(model, dtype, packed, chunked))
     refuse_mixed_pairs(pair_model.loss_model.rope, data, range(len(data)))
     return pair_model
 
@@ -145,16 +167,20 @@ def refuse_mixed_pairs(rope: RopeLimit | None, data: PairRows, rows: Sequence[in
             )
 
 
-def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
-    """These pairs cut to the tokens around their forks; tokens after the fork are predicted."""
-    stems = np.minimum(data.stems[rows], _PROBE_TOKENS)
+def _forks(data: PairRows, rows: Sequence[int], before: int = _PROBE_TOKENS) -> PairRows:
+    """These pairs cut to the tokens around their forks; tokens after the fork are predicted.
+
+    `before` tokens are kept before the fork, and as many behind it where it comes too early.
+    """
+    first = np.maximum(0, data.stems[rows] - before)
+    stems = data.stems[rows] - first
+    last = np.maximum(data.stems[rows] + _PROBE_TOKENS, first + before + _PROBE_TOKENS)
     answers = [*rows, *(row + len(data) for row in rows)]  # chosen ones, then rejected ones
-    parts = [
-        data.both.row(answer)[0][max(0, stem - _PROBE_TOKENS) : stem + _PROBE_TOKENS]
-        for answer, stem in ((answer, int(data.stems[answer % len(data)])) for answer in answers)
-    ]
+    cuts = list(zip([*first, *first], [*last, *last], strict=True))
+    parts = [data.both.row(row)[0][a:b] for row, (a, b) in zip(answers, cuts, strict=True)]
     trained = [
-        np.arange(len(ids)) >= stem for ids, stem in zip(parts, [*stems, *stems], strict=True)
+        np.arange(len(ids)) >= max(stem, len(ids) - 2 * _PROBE_TOKENS)
+        for ids, stem in zip(parts, [*stems, *stems], strict=True)
     ]
     starts, names = np.cumsum([0, *map(len, parts)]), tuple(map(str, rows))
     cut = RenderedRows(np.concatenate(parts), np.concatenate(trained), starts, (*names, *names))
@@ -162,20 +188,22 @@ def _forks(data: PairRows, rows: Sequence[int]) -> PairRows:
 
 
 @torch.no_grad()
-def _probe(model: Any, plain: str, data: PairRows, device: torch.device) -> str:
+def _probe(model: Any, plain: str, data: PairRows, dtype: torch.dtype, device: torch.device) -> str:
     """Why pairs cannot be packed, from comparing them with separate rows; else empty."""
     rows = range(len(data))
     together, apart = packed_pairs(data, rows, device), padded_pairs(data, rows, device)
     base = base_model(model)
-    packed, _ = PairModel(LossModel(model, packed=True)).forward(together)
+    packed, _ = PairModel(LossModel(model, packed=True, dtype=dtype)).forward(together)
+    separate = PairModel(LossModel(model, packed=False, dtype=dtype))
     base.set_attn_implementation(plain)
-    padded, _ = PairModel(LossModel(model, packed=False)).forward(apart)
+    padded, tolerance = separate.forward(apart)[0], TOLERANCE
+    if not computes_in_fp32(base) or dtype != torch.float32:
+        noise = rounding_noise(base, lambda: separate.forward(apart)[0])
+        tolerance = half_precision_tolerance(noise, _HALF_PRECISION)
     base.set_attn_implementation(NAME)
     # Relative to one nat at least: a token's log-probability may be nearly 0.
     off = max_difference(packed, padded, least_scale=1)
-    if off <= TOLERANCE * (1 if computes_in_fp32(base) else _HALF_PRECISION):
-        return ""
-    return f"packed and separate answers differ by {off:.2g}"
+    return "" if off <= tolerance else f"packed and separate answers differ by {off:.2g}"
 
 
 def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[int]:

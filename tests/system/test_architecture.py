@@ -40,7 +40,7 @@ DOORS = {
     f"{PACKAGE}.training.kernels": {
         *("CastCache", "load_kernels", "tune_malloc", "llama_hidden"),
         *("linear_cross_entropy", "logits_cross_entropy"),
-        *("linear_log_probs", "logits_log_probs"),
+        *("linear_log_probs", "logits_log_probs", "soft_cap"),
     },
 }
 """{folder: the names that code outside it may import, all from its `__init__`}."""

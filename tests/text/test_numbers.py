@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from jangin.text.numbers import count_numbers, read_number
+from jangin.text.numbers import count_numbers, is_number_alone, read_number
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ from jangin.text.numbers import count_numbers, read_number
         ("3만엔", 30000.0),
         ("3만유로", 30000.0),
         ("-3만 5천원", -35000.0),
-        ("1만-3만", 10000.0),
+        ("1만-3만", None),
         ("12개에 3만원", 12.0),
         ("１２원", 12.0),
         ("no idea", None),
@@ -57,3 +59,29 @@ def test_the_first_number_of_an_answer_is_read(answer, number):
 )
 def test_the_numbers_of_a_text_are_counted_with_their_units(text, count):
     assert count_numbers(text) == count
+
+
+def test_two_hundred_texts_are_read_as_a_person_reads_them_or_not_at_all():
+    lines = (Path(__file__).parent / "number_cases.tsv").read_text(encoding="utf-8").splitlines()
+    cases = [line.split("\t") for line in lines]
+    wanted = {text: None if value == "-" else float(value) for text, value in cases}
+    assert len(wanted) >= 200
+    assert {text: read_number(text) for text in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12,50", 12.5), ("1.299", 1299.0), ("1.299,50 €", 1299.5), ("12.5", 12.5),
+        ("1,299", 1.299), ("1.29.9", None), ("12", 12.0), ("1,5억원", 150_000_000.0),
+    ],
+)  # fmt: skip
+def test_a_decimal_comma_is_read_where_it_is_set(text, value):
+    assert read_number(text, "comma") == value
+
+
+def test_a_number_alone_has_at_most_its_currency_and_units():
+    alone = ["12", "₩1,299", "$1.2k", "5억 3천만원", "minus 5", "１２", "3만 5천원정", "12,50 €"]
+    more = ["5%", "12,5", "from $5", "3층", "00123", "10-20", "제3조", "about 5", "", "9" * 41]
+    assert [is_number_alone(text) for text in alone] == [True] * len(alone)
+    assert [is_number_alone(text) for text in more] == [False] * len(more)

@@ -387,6 +387,11 @@ def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*of_systems, *judges)))
 
 
+def _machine(config: EvaluateConfig) -> Mapping[str, str]:
+    """The version of the reading of numbers, where answers are graded by it."""
+    return {"numbers": "2"} if config.task.type == "numbers" else {}
+
+
 def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
     if not isinstance(config.forgetting, GeneralSet):
         return {}
@@ -416,6 +421,7 @@ STAGE = Stage(
     may_read=("base", "model", "sft_model", "chunks", "documents"),
     resumable=True,
     sources=_sources,
+    machine=_machine,
     wants=_wants,
     prompts=_prompts,
     teachers=_teachers,

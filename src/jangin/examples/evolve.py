@@ -30,6 +30,7 @@ from jangin.examples.augmentation.elimination import (
     eliminated_by,
 )
 from jangin.examples.augmentation.lineage import EvolutionAttempt, Lineage, draw_attempts
+from jangin.examples.checks.number_reading import number_facts
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
 from jangin.examples.synthesis.teacher import TeacherSession, first_reason
 from jangin.llm.structured import Failed, ReplyError, StructuredRequest
@@ -340,6 +341,7 @@ STAGE = Stage(
     makes=("examples",),
     run=evolve,
     may_read=("documents", "chunks"),
+    derived=number_facts,
     prompts=_prompts,
     teachers=_teachers,
     cost=forecast,

@@ -16,6 +16,7 @@ from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import StageError
 from jangin.core.records import Choice, Chunk, Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.examples.checks.number_reading import number_facts
 from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis import coverage
@@ -221,6 +222,7 @@ STAGE = Stage(
     run=synthesize,
     wants=wants,
     machine=_machine,
+    derived=number_facts,
     prompts=_prompts,
     teachers=lambda config: (config.teacher,),
     cost=forecast,

@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 
+from jangin.text.numbers import korean_amount
+
 _UNITS = {
     "percent": ("퍼센트", "프로", "%", "percent"),
     "won": ("원", "won", "krw"),
@@ -50,14 +52,12 @@ _AGREE = (
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 _POINTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\d.])")
 """Thousands with points, as half the world writes them and as OCR reads commas."""
-_SCALES = {
-    "조": 10**12, "억": 10**8, "만": 10**4, "천": 10**3, "백": 10**2,
-    "thousand": 10**3, "million": 10**6, "billion": 10**9,
-}  # fmt: skip
-_PART = re.compile(
-    rf"(?P<digits>{_DIGITS})?"
-    r"(?:\s?(?P<scale>조(?=\s?(?:원|\d+\s?억))|억|만|천|백|thousand|million|billion))?"
-)
+_AMOUNT = re.compile(_DIGITS)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_SCALE = re.compile(r"\s?(?P<scale>thousand|million|billion)")
+_MONEY_SCALES = {"k": 10**3, "m": 10**6, "b": 10**9}
+_MONEY_SCALE = re.compile(r"\s?(?P<scale>[kmb])(?![a-z0-9])")
+"""After an amount with a currency sign: `$1.2k`."""
 _DATE = re.compile(r"(?<!\d)(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
 _CLOCK = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?!\d)")
 _AFTERNOON = re.compile(r"(?:오후|저녁|밤)\s?$")
@@ -169,22 +169,19 @@ def _first_digit(text: str, position: int) -> int | None:
 
 def _amount(text: str, start: int) -> tuple[Decimal, int]:
     """The number that begins here, with its scales ("3만 5천"), and where it ends."""
-    total, position, least = Decimal(0), start, Decimal(10**16)
-    while True:
-        at = position
-        while at > start and at < len(text) and text[at] == " ":
-            at += 1
-        match = _PART.match(text, at)
-        if match is None or not match["digits"] or (position > start and least == 1):
-            break
-        digits = Decimal(match["digits"].replace(",", ""))
-        scale = Decimal(_SCALES.get(match["scale"] or "", 1))
-        if scale >= least or (position > start and digits * scale >= least):
-            break
-        total, least, position = total + digits * scale, scale, match.end()
-        if scale in (10**3, 10**2) and text[position : position + 1] == "만":
-            total, least, position = total * 10**4, Decimal(10**4), position + 1
-    return total.normalize(), position
+    match = _AMOUNT.match(text, start)
+    if match is None:
+        raise ValueError("no digit begins here")
+    value, end = Decimal(match[0].replace(",", "")), match.end()
+    if (korean := korean_amount(text, value, end)) is not None:
+        value, end = korean
+    elif (scale := _SCALE.match(text, end)) is not None:
+        value, end = value * _SCALES[scale["scale"]], scale.end()
+    elif _MONEY_SIGN.search(text, max(0, start - 2), start):
+        money = _MONEY_SCALE.match(text, end)
+        if money is not None:
+            value, end = value * _MONEY_SCALES[money["scale"]], money.end()
+    return value.normalize(), end
 
 
 def _unit_after(text: str, end: int) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from jangin.core.errors import SettingsError
 from jangin.evaluation.systems.baseline_methods import METHODS, Method
-from jangin.evaluation.tasks.numbers import gold_number
+from jangin.evaluation.tasks.numbers import NumbersTask, gold_number
 from jangin.evaluation.tasks.task import TaskConfig
 
 TREES = 100
@@ -59,7 +59,8 @@ class Predictor:
             )
         self._numeric = task.gold == "number"
         if self._numeric:
-            gold: list[Any] = [gold_number(answer, str(i)) for i, answer in enumerate(answers)]
+            decimal = task.decimal if isinstance(task, NumbersTask) else "point"
+            gold: list[Any] = [gold_number(a, str(i), decimal) for i, a in enumerate(answers)]
         else:
             gold = list(answers)
         if method in ("constant", "nearest"):

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from jangin.core.config import Added
 from jangin.core.errors import DataError
 from jangin.core.records import Record
 from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
@@ -12,7 +13,7 @@ from jangin.evaluation.tasks.task import Grade, ResultTable, TaskConfig
 from jangin.metrics.regression import Bands, grade_numbers
 from jangin.metrics.scores.metric import GoldKind
 from jangin.metrics.scores.table import find_metric
-from jangin.text.numbers import read_number
+from jangin.text.numbers import DecimalMark, read_number
 
 
 class NumbersTask(TaskConfig):
@@ -30,6 +31,8 @@ class NumbersTask(TaskConfig):
     """Orange below this absolute error ..."""
     orange_share: float = Field(default=0.4, ge=0)
     """... or below this share of the truth; red otherwise."""
+    decimal: Added[DecimalMark] = "point"
+    """Decimal mark of answers and truths: `comma` reads `12,50` as 12.5 and `1.299` as 1299."""
 
     @property
     def bands(self) -> Bands:
@@ -43,14 +46,15 @@ class NumbersTask(TaskConfig):
 
     def is_valid_gold(self, answer: str) -> bool:
         """True where a number can be read."""
-        return read_number(answer) is not None
+        return read_number(answer, self.decimal) is not None
 
     def grade(self, answer: str, golds: Sequence[str], row: str = "") -> Grade:
         """Score is the absolute error; None for an unparsable answer.
 
         Raises: DataError: the gold answer is not a number.
         """
-        truth, guess = gold_number(golds[0], row), read_number(answer)
+        truth = gold_number(golds[0], row, self.decimal)
+        guess = read_number(answer, self.decimal)
         if guess is None:
             return Grade(right=False, score=None, parsed="", unparsable=True)
         right = self.bands.band(guess, truth) == "green"
@@ -85,12 +89,12 @@ class NumberResult(Record):
     red: float
 
 
-def gold_number(gold: str, row: str) -> float:
+def gold_number(gold: str, row: str, decimal: DecimalMark = "point") -> float:
     """The gold answer as a number.
 
     Raises: DataError: it is not a number; `row` names the example.
     """
-    truth = read_number(gold)
+    truth = read_number(gold, decimal)
     if truth is None:
         raise DataError(
             f"row {row}: answer {gold[:60]!r} is not a number. Drop the row, or choose another "
@@ -106,8 +110,11 @@ def number_results(
     rows = []
     for (test_set, system), group in by_set_and_system(predictions).items():
         report = grade_numbers(
-            {p.example_id: gold_number(p.gold, p.example_id) for p in group},
-            {p.example_id: None if p.unparsable else read_number(p.prediction) for p in group},
+            {p.example_id: gold_number(p.gold, p.example_id, task.decimal) for p in group},
+            {
+                p.example_id: None if p.unparsable else read_number(p.prediction, task.decimal)
+                for p in group
+            },
             clusters={p.example_id: p.family for p in group},
             bands=task.bands,
             seed=seed,

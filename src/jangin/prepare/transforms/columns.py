@@ -16,6 +16,7 @@ from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.cleaning import tidy
 from jangin.prepare.transforms.numbers import counts_of, is_number, number_of
+from jangin.text.numbers import DecimalMark
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,7 +109,7 @@ def clean(column: str, join_lines: bool = False) -> "pl.Expr":
 
 
 class Number(Config):
-    """Read a column as a number: `1,299.00`, `₩12,000`, `3만 5천원`."""
+    """Read a column as a number: `1,299.00`, `₩12,000`, `5억 3천만원`, `$1.2k`, `minus 5`."""
 
     type: Literal["number"]
     column: str
@@ -124,6 +125,9 @@ class Number(Config):
     only: bool = False
     """Drop rows whose cell holds more than a number with its sign, currency or 억, 만 and 천, such
     as `5%`, `12,5` or `from $5`. Otherwise the number in such a cell is used."""
+    decimal: DecimalMark = "point"
+    """Decimal mark: `comma` reads `12,50` as 12.5 and `1.299` as 1299. With `point`, a cell such
+    as `12,50`, which may be either, is set aside."""
 
     def apply(self, table: Columns) -> None:
         """Rewrite the column as a number and mark the dropped rows."""
@@ -131,14 +135,16 @@ class Number(Config):
 
         table.require(self.type, self.column)
         parsed = f"__number_{self.column}"
-        table.frame = table.frame.with_columns(number_of(self.column).alias(parsed))
-        value = pl.col(parsed)
-        table.mark_dropped(value.is_null(), f"{self.column} is no number")
+        number = number_of(self.column, self.decimal)
+        table.frame = table.frame.with_columns(number.alias(parsed))
+        value, count = pl.col(parsed), counts_of(self.column, self.decimal)
+        table.mark_dropped(value.is_null() & (count == 0), f"{self.column} is no number")
         if self.ranges == "set_aside":
-            several = counts_of(self.column) > 1
-            table.mark_dropped(several, f"{self.column} holds several numbers, such as a range")
+            table.mark_dropped(count > 1, f"{self.column} holds several numbers, such as a range")
+        unclear = f"{self.column} is not understood as a number, such as a date or 12,50"
+        table.mark_dropped(value.is_null(), unclear)
         if self.only:
-            other = ~is_number(pl.col(self.column).fill_null(""))
+            other = ~is_number(pl.col(self.column).fill_null(""), self.decimal)
             table.mark_dropped(other, f"{self.column} is not a number alone")
         if self.minimum is not None:
             table.mark_dropped(value < self.minimum, f"{self.column} is below {self.minimum:g}")

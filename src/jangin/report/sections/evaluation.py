@@ -116,7 +116,6 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
     gained, lost = _changes(mine, first, second)
     drawn = _drawn_systems(shown, [*labels, *numbers], headline)
     graded = [r for r in numbers if r.evidence_set == headline and r.system in drawn]
-    bands = _bands(artifact)
     same = _repeated([*labels, *numbers], ", ".join(group.variants), seen)
     labels = [row for row in labels if row.system not in same]
     numbers = [row for row in numbers if row.system not in same]
@@ -133,7 +132,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
             if row.evidence_set == headline and row.system in drawn
         ],
         scatters=[
-            (row.system, _scatter(f"scatter{index}-{row_index}", row.system, mine, bands, words))
+            (row.system, _scatter(f"scatter{index}-{row_index}", row.system, mine, artifact, words))
             for row_index, row in enumerate(graded)
             if row.system not in same
         ],
@@ -270,12 +269,14 @@ def _confusion(name: str, row: LabelResult, words: Words) -> str:
 
 
 def _scatter(
-    name: str, system: str, predictions: Sequence[Prediction], bands: Bands, words: Words
+    name: str, system: str, predictions: Sequence[Prediction], artifact: Artifact, words: Words
 ) -> str:
-    guesses = []
+    bands, guesses = _bands(artifact), []
+    task: Mapping[str, Any] = artifact.manifest.config.get("task") or {}
+    decimal = task.get("decimal", "point")
     for prediction in predictions:
-        truth = read_number(prediction.gold)
-        guess = read_number(prediction.prediction)
+        truth = read_number(prediction.gold, decimal)
+        guess = read_number(prediction.prediction, decimal)
         if prediction.system == system and truth is not None and guess is not None:
             label = f"{truth:,.6g} → {guess:,.6g}: {prediction.question[-60:]}"
             guesses.append(Guess(truth, guess, bands.band(guess, truth), label))

@@ -268,3 +268,63 @@ def test_limits_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="at most half"):
         ChunkConfig(max_characters=100, min_characters=80)
     assert Path(STAGE.name).name == "chunk"
+
+
+ROWS = [f"| 품목 {n} | {n}00원 | 창고 {n}번 선반에 둔다 |" for n in range(1, 13)]
+HEADER = "| 이름 | 값 | 자리 |\n| --- | --- | --- |"
+
+
+def body_of(chunk):
+    return chunk.text.removeprefix(f"{HEADER}\n")
+
+
+def test_a_long_table_is_cut_between_rows_and_its_parts_repeat_the_header():
+    text = f"# 표\n\n물건의 값이다.\n\n{HEADER}\n" + "\n".join(ROWS) + "\n\n끝으로 적는다."
+    source = document(text, "a.md")
+    chunks = chunk_document(source, ChunkConfig(max_characters=220, min_characters=20))
+    assert all(len(chunk.text) <= 220 for chunk in chunks)
+    assert [chunk.table for chunk in chunks] == [True] * len(chunks)
+    assert len(chunks) > 2
+    assert [
+        row for row in ROWS if sum(row in chunk.text.split("\n") for chunk in chunks) == 1
+    ] == ROWS
+    for chunk in chunks[1:]:
+        assert chunk.text.startswith(f"{HEADER}\n| 품목")
+        assert source.text[chunk.start : chunk.end] == body_of(chunk)
+
+
+def test_a_table_that_fits_into_a_chunk_stays_whole():
+    table = f"{HEADER}\n" + "\n".join(ROWS[:5])
+    lead = "물건의 값은 해마다 한 번 정하며, 바뀐 값은 게시판에 알린다. " * 3
+    source = document(f"# 표\n\n{lead}\n\n{table}\n\n{lead}", "a.md", language="en")
+    chunks = chunk_document(source, ChunkConfig(max_characters=260, min_characters=20))
+    check(source, chunks, 260)
+    assert [chunk.text for chunk in chunks if chunk.table] == [table]
+
+
+def test_a_table_that_goes_on_over_a_page_has_the_header_of_the_page_before():
+    first = f"# 표\n\n{HEADER}\n" + "\n".join(ROWS[:4])
+    source = paged(f"{first}\n\n", "\n".join(ROWS[4:]))
+    chunks = chunk_document(source, ChunkConfig(max_characters=220, min_characters=20))
+    assert all(f"{HEADER}\n| 품목" in chunk.text for chunk in chunks)
+    assert [row for chunk in chunks for row in body_of(chunk).split("\n") if row in ROWS] == ROWS
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    lead=st.integers(0, 150),
+    ruled=st.booleans(),
+    overlap=st.integers(0, 1),
+)
+def test_no_row_is_cut_lost_or_repeated(rows, lead, ruled, overlap):
+    table = [f"| {n} | {'x' * width} |" for n, width in enumerate(rows)]
+    header = ["| n | x |", "| --- | --- |"] if ruled else []
+    text = "# T\n\n" + "word " * (lead // 5) + "\n\n" + "\n".join([*header, *table]) + "\n\nEnd."
+    source = document(text, "a.md", language="en")
+    config = ChunkConfig(max_characters=120, min_characters=20, overlap_sentences=overlap)
+    chunks = chunk_document(source, config)
+    shown = [line for chunk in chunks for line in chunk.text.split("\n") if line.startswith("|")]
+    assert [line for line in shown if line in table] == table
+    assert {line for line in shown if line not in table} == set(header)
+    assert all(len(chunk.text) <= 120 for chunk in chunks)

@@ -45,7 +45,11 @@ class Document(Record):
 
 
 class Chunk(Record):
-    """A passage of a document: `text == document.text[start:end]`, offsets in characters."""
+    """A passage of a document: `text == document.text[start:end]`, offsets in characters.
+
+    Where the passage goes on with a table, its text begins with the header row of that table, and
+    only what follows the header is at `start`.
+    """
 
     id: str
     document_id: str
@@ -57,6 +61,8 @@ class Chunk(Record):
     """Number of the page on which the chunk begins."""
     section: str
     """Heading path, such as `제3장 휴가 > 제12조(연차휴가)`; empty without headings."""
+    table: bool = False
+    """True if more than half of the text are rows of a Markdown table."""
 
 
 class Message(Record):

@@ -16,7 +16,7 @@ from jangin.core.stage import Stage, StageContext
 from jangin.documents.headings import sections, split_lines
 from jangin.documents.outline.line import Line
 from jangin.documents.readers.table import format_of
-from jangin.documents.splitting import PassageLimits, passages
+from jangin.documents.splitting import Passage, PassageLimits, is_table, passages
 from jangin.text.normalize import drop_spaces
 
 TokenCounter: TypeAlias = Callable[[int, int], int]
@@ -96,9 +96,9 @@ def chunk_document(
     starts = [page.start for page in document.pages]
     chunks = []
     for section, part, heading_lines in areas:
-        for start, end in passages(text, part, heading_lines, limits, document.language):
-            page = document.pages[max(0, bisect_right(starts, start) - 1)].number
-            chunks.append(_chunk(document, start, end, page, section))
+        for passage in passages(text, part, heading_lines, limits, document.language):
+            page = document.pages[max(0, bisect_right(starts, passage.start) - 1)].number
+            chunks.append(_chunk(document, passage, page, section))
     return chunks
 
 
@@ -115,17 +115,18 @@ def _joined(
     return out
 
 
-def _chunk(document: Document, start: int, end: int, page: int, section: str) -> Chunk:
-    text = document.text[start:end]
+def _chunk(document: Document, passage: Passage, page: int, section: str) -> Chunk:
+    text = passage.text(document.text)
     return Chunk(
-        id=short_digest({"document": document.id, "start": start, "text": text}),
+        id=short_digest({"document": document.id, "start": passage.start, "text": text}),
         document_id=document.id,
         source=document.source,
         text=text,
-        start=start,
-        end=end,
+        start=passage.start,
+        end=passage.end,
         page=page,
         section=section,
+        table=is_table(text),
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from jangin.core.records import Page
 from jangin.documents.outline.contents import Contents, beside, find_contents
 from jangin.documents.outline.find import find_headings, with_titles
-from jangin.documents.outline.legal import ARTICLE
 from jangin.documents.outline.line import Heading, Line, Rank
 
 PAGE_NUMBER = re.compile(
@@ -21,6 +20,8 @@ PAGE_NUMBER = re.compile(
     r"|\d{1,4}\s*(?:/|of)\s*\d{1,4}|\d{1,4}\s*(?:쪽|페이지)",
     re.IGNORECASE,
 )
+NO_RUNNING_HEAD = re.compile(r"제\s*0\s*조|\||#")
+"""Articles, rows of tables and headings, with 0 for their numbers, are text wherever they stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def _running(lines: list[Line], pages: Sequence[Page]) -> set[int]:
         edge
         for edge, shape in edges.items()
         if PAGE_NUMBER.fullmatch(lines[edge].text)
-        or (shape in repeated and len(shape) <= 80 and not ARTICLE.match(lines[edge].text))
+        or (shape in repeated and len(shape) <= 80 and not NO_RUNNING_HEAD.match(shape))
     }
 
 

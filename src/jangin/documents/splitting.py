@@ -1,8 +1,11 @@
-"""Split a section into passages of bounded size: at clauses, paragraphs, sentences, words."""
+"""Split a section into passages of bounded size: at clauses, paragraphs, sentences, words.
+
+A table is cut between its rows only, and the passages that go on with it repeat its header row.
+"""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,27 @@ CLAUSE = re.compile(
     r"[①-⑳㉮-㉻ⓐ-ⓩ]|\d{1,2}[.)]\s|[가-하][.)]\s|\(\d{1,2}\)|\([가-하]\)|[-*•○●■□▶▷ㅇ·]\s|제\s*\d+\s*항"
     r"|【|<[^>]{1,30}>$|\|"
 )
+ROW = re.compile(r"\|.*\|$")
+RULE = re.compile(r"\|(?:\s*:?-+:?\s*\|)+$")
+"""The line below the header row of a Markdown table."""
+HEADER_SHARE = 0.4
+"""A header row that takes more than this share of a passage is not repeated."""
 SENTENCE = re.compile(r"(?<=[.!?。])[\"'”’)\]]*\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Offsets of one passage in the text."""
+
+    start: int
+    end: int
+    header: Span | None = None
+    """Header rows of the table that the passage goes on with."""
+
+    def text(self, whole: str) -> str:
+        """The passage, with the header of its table; `whole` is the text that it is part of."""
+        own = whole[self.start : self.end]
+        return own if self.header is None else f"{whole[slice(*self.header)]}\n{own}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +55,115 @@ class PassageLimits:
     overlap_sentences: int
     count_tokens: Callable[[int, int], int] | None
     """Number of tokens between two offsets of the text; None without a tokenizer."""
+    headers: Mapping[int, Span] = field(default_factory=dict)
+    """{start of a row: header of its table}, for the rows below it."""
 
     def fit(self, start: int, end: int) -> bool:
         """True if the text between the two offsets is short enough for one passage."""
-        if end - start > self.max_characters:
+        header = self.headers.get(start)
+        above = header[1] - header[0] + 1 if header else 0
+        if above + end - start > self.max_characters:
             return False
-        return self.count_tokens is None or self.count_tokens(start, end) <= self.max_tokens
+        if self.count_tokens is None:
+            return True
+        tokens = self.count_tokens(*header) if header else 0
+        return tokens + self.count_tokens(start, end) <= self.max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Lines `first` to `last` of a Markdown table, the last not included."""
+
+    first: int
+    last: int
+    header: tuple[int, int] | None
+    """Its header lines, the last not included; those of the page before where it goes on."""
 
 
 def passages(
     text: str, lines: list[Line], heading_lines: int, limits: PassageLimits, language: str
-) -> list[Span]:
-    """(start, end) offsets of the passages of one section, in order, without outer whitespace.
+) -> list[Passage]:
+    """The passages of one section, in order, without outer whitespace.
 
     Raises: MachineError: a Korean paragraph is too long, and kiwipiepy is not installed.
     """
-    units = _units(lines, heading_lines)
+    tables = find_tables(lines)
+    limits = replace(limits, headers=_headers(lines, tables, limits))
+    units = _units(lines, heading_lines, tables)
     small: list[Span] = []
     for unit in units:
         small.extend(_split(text, unit, limits, language))
-    packed = _balanced(_packed(small, limits), small, limits)
+    whole = {lines[t.first].start: lines[t.last - 1].end for t in tables}
+    packed = _balanced(_packed(small, limits, whole), small, limits)
     if limits.overlap_sentences:
         packed = _overlapped(text, packed, limits)
-    return packed
+    return [Passage(start, end, limits.headers.get(start)) for start, end in packed]
 
 
-def _units(lines: list[Line], heading_lines: int) -> list[Span]:
-    """Spans of clauses and paragraphs; a heading belongs to the text after it."""
+def is_table(text: str) -> bool:
+    """True if more than half of the characters of a text are rows of Markdown tables."""
+    lines = [line.strip() for line in text.split("\n")]
+    rows = sum(len(line) for line in lines if ROW.match(line))
+    return rows > 0.5 * sum(map(len, lines))
+
+
+def find_tables(lines: list[Line]) -> list[Table]:
+    """Runs of two or more rows without an empty line between them.
+
+    The first row is a header if a rule such as `|---|---|` follows it. A run without one goes on
+    with the table above it, if nothing but empty lines and noise is between, and as many cells.
+    """
+    out: list[Table] = []
+    first = 0
+    while first < len(lines):
+        last = first
+        while last < len(lines) and ROW.match(lines[last].text):
+            last += 1
+        if last - first > 1:
+            header = None
+            if RULE.match(lines[first + 1].text):
+                header = (first, first + 2)
+            elif out and _goes_on(lines, out[-1], first):
+                header = out[-1].header
+            out.append(Table(first, last, header))
+        first = max(last, first + 1)
+    return out
+
+
+def _goes_on(lines: list[Line], table: Table, first: int) -> bool:
+    """True if the row on line `first` belongs to the table above."""
+    between = lines[table.last : first]
+    cells = lines[table.last - 1].text.count("|") == lines[first].text.count("|")
+    return cells and all(line.noise or not line.text for line in between)
+
+
+def _headers(lines: list[Line], tables: list[Table], limits: PassageLimits) -> dict[int, Span]:
+    """{start of a row: header of its table}, without the first row below the header."""
+    out: dict[int, Span] = {}
+    for table in tables:
+        if table.header is None:
+            continue
+        top, body = table.header
+        header = (lines[top].start, lines[body - 1].end)
+        if header[1] - header[0] <= HEADER_SHARE * limits.max_characters:
+            rows = lines[body + 1 if top == table.first else table.first : table.last]
+            out.update((line.start, header) for line in rows)
+    return out
+
+
+def _units(lines: list[Line], heading_lines: int, tables: list[Table]) -> list[Span]:
+    """Spans of clauses, paragraphs and rows; a heading belongs to the text after it.
+
+    The header of a table and its first row are one unit.
+    """
     units: list[Span] = []
+    joined = {
+        i
+        for table in tables
+        if table.header and table.header[0] == table.first
+        for i in range(table.first + 1, table.header[1] + 1)
+    }
+    ends = {table.last for table in tables}
     start: int | None = None
     end = 0
     gap = False
@@ -67,7 +171,8 @@ def _units(lines: list[Line], heading_lines: int) -> list[Span]:
         if line.noise or not line.text:
             gap = gap or not line.text
             continue
-        opens = index >= heading_lines and (gap or CLAUSE.match(line.text) is not None)
+        opens = gap or index in ends or CLAUSE.match(line.text) is not None
+        opens = opens and index >= heading_lines and index not in joined
         if (
             start is not None
             and opens
@@ -154,11 +259,22 @@ def _longest(start: int, end: int, limits: PassageLimits) -> int:
     return low
 
 
-def _packed(small: list[Span], limits: PassageLimits) -> list[Span]:
-    """Spans joined with their neighbours as long as they fit."""
+def _packed(small: list[Span], limits: PassageLimits, tables: Mapping[int, int]) -> list[Span]:
+    """Spans joined with their neighbours as long as they fit.
+
+    A table that fits into a passage, but not into the rest of the current one, begins its own;
+    `tables` are {start: end}.
+    """
     out: list[Span] = []
     for span in small:
-        if out and limits.fit(out[-1][0], span[1]):
+        end = tables.get(span[0], span[1])
+        apart = (
+            bool(out)
+            and limits.fit(span[0], end)
+            and not limits.fit(out[-1][0], end)
+            and out[-1][1] - out[-1][0] >= limits.min_characters
+        )
+        if out and not apart and limits.fit(out[-1][0], span[1]):
             out[-1] = (out[-1][0], span[1])
         else:
             out.append(span)
@@ -187,6 +303,8 @@ def _overlapped(text: str, packed: list[Span], limits: PassageLimits) -> list[Sp
     for before, span in pairwise(packed):
         starts = [start for start, _ in sentences(text, before, "")]
         start = span[0]
+        if start in limits.headers:
+            starts = []
         for candidate in reversed(starts[-limits.overlap_sentences :]):
             if candidate > before[0] and limits.fit(candidate, span[1]):
                 start = candidate

@@ -29,9 +29,10 @@ class Passage:
         """Number of the page on which the evidence begins, else that of the chunk."""
         chunk, text = self.chunk, self.document.text
         span = locate(evidence, chunk.text) if evidence else None
-        if span is None or text[chunk.start : chunk.end] != chunk.text:
+        header = len(chunk.text) - (chunk.end - chunk.start)
+        if span is None or text[chunk.start : chunk.end] != chunk.text[header:]:
             return chunk.page
-        start = chunk.start + span[0]
+        start = chunk.start + max(0, span[0] - header)
         pages = self.document.pages
         return next((page.number for page in pages if page.start <= start < page.end), chunk.page)
 

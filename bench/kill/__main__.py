@@ -10,6 +10,7 @@ more replies were lost than that.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import math
@@ -61,6 +62,7 @@ class Forked:
         self.pid = os.fork()
         if self.pid:
             return
+        gc.freeze()  # or each collection would copy the pages of the parent's objects
         os.setsid()
         with log.open("ab") as stream:
             os.dup2(stream.fileno(), 1)
@@ -95,10 +97,10 @@ Process = subprocess.Popen[bytes] | Forked
 
 def preload() -> None:
     """Import what a run imports, without using it: forks share it, and kills fall into work."""
-    for name in ("polars", "peft", "transformers.models.llama.modeling_llama"):
-        importlib.import_module(name)
     for stage in ("training.sft", "training.loop.trainer", "evaluation.evaluate"):
         importlib.import_module(f"jangin.{stage}")
+    for name in ("polars", "peft", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(name)
 
 
 def start(project: Path, log: Path, *, forked: bool) -> Process:
@@ -200,7 +202,7 @@ def is_over(process: Process, seconds: float, answers: float, port: int) -> bool
     while process.poll() is None:
         if time.monotonic() > until or count(port)["answers"] >= answers:
             return False
-        time.sleep(0.002)
+        time.sleep(0.02)
     return True
 
 

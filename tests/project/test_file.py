@@ -130,6 +130,7 @@ def test_broken_yaml_is_named_with_its_line(problems):
     (line,) = problems(replaced("teacher: gpt, count: 5}}", "teacher: gpt, count: 5}"))
     assert line.split(":")[0] in ("13", "14")
     assert "YAML" in line
+    assert "in what begins on line 12" in line
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n", "7\n"])

@@ -42,11 +42,16 @@ def options(
     """From an organisation's documents to an evaluated specialist language model."""
 
 
+def _help(docstring: str) -> str:
+    """Its paragraphs, each on one line: typer breaks lines itself and keeps those it finds."""
+    return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
+
+
 for command in (
     new, plan, run, worker, report, ask, export, merge, finish, compare, schema, doctor, prepare,
     show,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(help=_help(command.__doc__ or ""))(command)
 
 
 def main() -> None:

@@ -79,4 +79,7 @@ def _explain(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
     if isinstance(error, _KeyProblemError):
         return str(error.problem)
     problem = str(error.problem or error)
+    begun = error.context_mark.line + 1 if error.context_mark else line
+    if begun < line:
+        problem += f", in what begins on line {begun}"
     return f"this is not valid YAML: {problem}. Check indentation, colons and quotes near this line"

@@ -144,3 +144,30 @@ def test_a_file_that_is_not_there_is_named_before_anything_runs(tmp_path):
     (tmp_path / "none.json").write_text("{}")
     assert list(STAGE.sources(config, tmp_path).values()) == [tmp_path / "none.json"]
     assert "path" not in config.identity()
+
+
+def test_chats_of_sharegpt_keep_their_turns_and_the_answers_that_are_not_trained(
+    make_context, tmp_path
+):
+    turns = [("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d")]
+    chat = [{"from": name, "value": text} for name, text in turns]
+    chat[1]["weight"] = 0
+    rows = [{"conversations": chat, "system": "짧게."}, {"conversations": chat[:2], "system": ""}]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = ReadConfig.model_validate({"path": "chats.jsonl", "format": {"type": "chat"}})
+    context = make_context(config, {})
+    STAGE.run(context)
+    long, short = read_table(context.workspace / "examples.parquet", Example)
+    assert [m.content for m in (*long.prompt, long.completion)] == ["짧게.", "a", "b", "c", "d"]
+    assert (long.weights, short.weights) == ((1, 1, 0, 1, 1), (1, 0))
+
+
+def test_a_template_over_chats_keeps_their_earlier_turns(make_context, tmp_path):
+    chat = [{"role": ("user", "assistant")[i % 2], "content": c} for i, c in enumerate("abcd")]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
+    template = {"type": "table", "source": "messages", "steps": [{"type": "clean_text"}]}
+    config = ReadConfig.model_validate({"path": "chats.jsonl", "format": template})
+    context = make_context(config, {})
+    STAGE.run(context)
+    (example,) = read_table(context.workspace / "examples.parquet", Example)
+    assert [m.content for m in (*example.prompt, example.completion)] == list("abcd")

@@ -79,7 +79,7 @@ def test_suggestions_come_in_order_each_with_its_level(offer):
         "clean text": "recommended",
         "rare labels": "recommended",
         "long rows": "recommended",
-        "personal data": "recommended",
+        "personal data": "optional",
         "duplicates": "recommended",
     }
     assert list(offered) == [
@@ -161,8 +161,8 @@ def test_rebalancing_is_a_hint_and_done_only_where_it_is_asked_for(offer):
     assert plan.steps[-1].type == "balance"
 
 
-def test_unrecognised_columns_are_listed_with_options_that_would_work(offer):
-    with pytest.raises(DataError, match=r"글, 별.*--prompt 글 --completion 별"):
+def test_unrecognised_columns_are_listed_and_can_be_named(offer):
+    with pytest.raises(DataError, match=r"글, 별\. Name them with --prompt and --completion\.$"):
         offer("글,별\n가,1\n")
     plan, _, _ = offer("글,별\n가,1\n나,2\n", prompt="글", completion="{별}점")
     assert (plan.prompt, plan.completion) == ("{글}", "{별}점")
@@ -173,17 +173,31 @@ def test_unrecognised_columns_are_listed_with_options_that_would_work(offer):
     [
         ("id,번호,내용,별점\n1,10,가,5\n2,20,나,5\n", {}, "--prompt 내용 --completion 별점"),
         (",said,stars,user_id\n7,a,5,x\n8,b,5,y\n", {}, "--prompt said --completion stars"),
-        ("no,said,stars\n7,a,5\n7,b,5\n", {}, "--prompt no --completion stars"),
-        ("n,said,stars\n9,a,5\n8,b,5\n", {}, "--prompt n --completion stars"),
         ("글,별,id\n가,1,a\n나,1,b\n", {"prompt": "글"}, "--prompt 글 --completion 별"),
         ("글,별,id\n가,1,a\n나,1,b\n", {"completion": "글"}, "--prompt 별 --completion 글"),
-        ("id,번호\n1,10\n2,20\n", {}, "--prompt id --completion 번호"),
-        ("my text,my star\na,1\nb,1\n", {}, "--prompt 'my text' --completion 'my star'"),
+        ("my text,answer\na,1\nb,1\n", {}, "--prompt 'my text' --completion answer"),
+        ("id,review,class\n1,a,x\n2,b,x\n", {}, "--prompt review --completion class"),
     ],
 )
-def test_ids_are_suggested_only_where_there_is_no_other_column(offer, text, wanted, suggested):
+def test_an_example_has_columns_that_are_known_and_no_ids(offer, text, wanted, suggested):
     with pytest.raises(DataError, match=re.escape(f": {suggested}") + "$"):
         offer(text, **wanted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no,said,stars\n7,a,5\n7,b,5\n",
+        "id,번호\n1,10\n2,20\n",
+        "Skill,Evolved\na,1\nb,1\n",
+        "query,rejected,source\na,1,x\nb,2,x\n",
+    ],
+)
+def test_no_example_is_given_where_it_would_be_a_guess_or_a_rejected_answer(offer, text):
+    with pytest.raises(DataError, match="--prompt") as error:
+        offer(text)
+    assert "--completion rejected" not in str(error.value)
+    assert ("for example" in str(error.value)) == ("query" in text)
 
 
 def figures(text):

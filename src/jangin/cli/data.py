@@ -32,7 +32,11 @@ OrderOption = Annotated[
     Literal["as_given", "shuffled", "sorted"], typer.Option(help="Order of the training rows.")
 ]
 TokenizerOption = Annotated[Path | None, typer.Option(help="Folder of the model, to count tokens.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept every suggestion.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Accept what is recommended.")]
+MaskOption = Annotated[
+    bool,
+    typer.Option("--mask-personal", help="With -y: also mask what looks like personal data."),
+]
 ApplyOption = Annotated[
     Path | None, typer.Option(help="Repeat the run of a manifest, without questions.")
 ]
@@ -74,6 +78,7 @@ def prepare(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 42,
     yes: YesOption = False,
+    mask_personal: MaskOption = False,
     apply: ApplyOption = None,
     output: FolderOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -97,7 +102,7 @@ def prepare(
         return
     if not yes and not console.is_terminal:
         raise ConfigError(
-            "stdin is not a terminal. Use -y to accept every suggestion, or --apply MANIFEST to "
+            "stdin is not a terminal. Use -y to accept what is recommended, or --apply MANIFEST to "
             "repeat an earlier run."
         )
     options = PrepareOptions(
@@ -105,7 +110,8 @@ def prepare(
         tokenizer, context, balance,
     )  # fmt: skip
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
-    _show_result(_ask_and_write(file, options, folder, yes=yes, overwrite=overwrite))
+    accepted = ("recommended", *(["personal data"] if mask_personal else [])) if yes else ()
+    _show_result(_ask_and_write(file, options, folder, accepted, overwrite=overwrite))
 
 
 def _refuse_with_apply(given: typer.Context) -> None:
@@ -127,20 +133,29 @@ def _refuse_with_apply(given: typer.Context) -> None:
 
 
 def _ask_and_write(
-    file: Path, options: "PrepareOptions", folder: Path, *, yes: bool, overwrite: bool
+    file: Path,
+    options: "PrepareOptions",
+    folder: Path,
+    accepted: tuple[str, ...],
+    *,
+    overwrite: bool,
 ) -> "PreparedData":
+    """Prepare a file; `accepted` are levels or names of suggestions, empty to ask about each."""
     from jangin.prepare import command as preparing
 
     progress = console.status(f"  reading every row of {escape(file.name)}")
 
     def accept(suggestion: "Suggestion") -> bool:
         _show_suggestion(suggestion)
-        if yes or suggestion.level == "necessary":
+        if suggestion.level == "necessary" or {suggestion.level, suggestion.name} & {*accepted}:
             return True
+        if accepted:
+            _print("  not done, as -y does not accept what is optional")
+            return False
         progress.stop()
-        accepted = confirm("  Do it?")
+        answer = confirm("  Do it?")
         progress.start()
-        return accepted
+        return answer
 
     try:
         with progress:

@@ -115,4 +115,20 @@ def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
     return {"examples": path, **beside}
 
 
-STAGE = Stage(name="read", version=1, reads=(), makes=("examples",), run=run, sources=_sources)
+def _machine(config: ReadConfig) -> Mapping[str, str]:
+    """The version of the steps that read numbers or compare rows, and of chats with steps."""
+    template = config.format if isinstance(config.format, Template) else Template()
+    changed = any(step.type in ("number", "deduplicate") for step in template.steps)
+    is_chat = isinstance(config.format, Chats) or template.source == "messages"
+    return {"rows": "2"} if changed or is_chat else {}
+
+
+STAGE = Stage(
+    name="read",
+    version=1,
+    reads=(),
+    makes=("examples",),
+    run=run,
+    sources=_sources,
+    machine=_machine,
+)

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,10 @@ from jangin.core.errors import ConfigError, DataError
 from jangin.prepare.engine.plan import Plan
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.tables.readers import Table
-from jangin.prepare.transforms.columns import Flatten, Join
+from jangin.prepare.tables.schema import REASON
+from jangin.prepare.transforms.chats import chat_column
+from jangin.prepare.transforms.columns import Filter, Flatten, Join
+from jangin.prepare.transforms.pairs import LABELS, holds_messages, is_transcript, pair_columns
 from jangin.prepare.transforms.steps import columns_in
 
 if TYPE_CHECKING:
@@ -27,6 +31,26 @@ ID_NAMES = re.compile(
     r"|#|.*(번호|아이디|순번|일련번호|식별자)|연번|순서",
 )
 _CAMEL_ID = re.compile(r".*[a-z](Id|ID|No|Idx)")
+QUESTION_NAMES = frozenset(
+    (
+        *("prompt", "question", "instruction", "query", "input", "user", "document", "text"),
+        *("review", "review_text", "content", "sentence", "title", "질문", "지시", "내용", "본문"),
+        *("문장", "리뷰", "제목"),
+    )
+)
+"""Columns that an example in a message may call the question."""
+ANSWER_NAMES = frozenset(
+    (
+        *("completion", "answer", "output", "response", "reply", "chosen", "label", "class"),
+        *("category", "rating", "star", "stars", "score", "sentiment", "답변", "답", "정답"),
+        *("별점", "평점", "분류", "라벨", "레이블", "요약"),
+    )
+)
+"""Columns that an example in a message may call the answer."""
+REJECTED_NAMES = frozenset(
+    ("rejected", "non_preferred_output", "worse", "bad", "negative", "loser", "wrong")
+)
+"""Columns that are never suggested as the answer."""
 SYSTEM_NAMES = ("system", "system_prompt")
 """Names of a column beside question and answer that holds the system message."""
 SAMPLED = 1000
@@ -48,38 +72,14 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
         "seed": options.seed,
         "order": {"type": options.order},
     }
-    named = options.prompt or options.completion
-    if not named and "messages" in known and options.format != "preference":
+    shaped = {} if options.prompt or options.completion else _by_shape(table, options, source)
+    if shaped:
         if options.system:
             raise DataError(
                 f"the chats of {source} have their own system messages. Remove --system."
             )
-        fields |= {"source": "messages", "system": "{system}"}
-        return Plan.model_validate_json(json.dumps(fields))
-    pairs = [("prompt", "chosen")] if options.format == "preference" else list(PAIRS)
-    question, answer = next(((q, a) for q, a in pairs if q in known and a in known), ("", ""))
-    prompt = options.prompt or known.get(question, "")
-    completion = options.completion or known.get(answer, "")
-    if not named and question == "instruction" and "input" in known:
-        prompt = _free_name("instruction_and_input", table)
-        pair = (known["instruction"], known["input"])
-        fields["steps"] = [Join(type="join", columns=pair, into=prompt).model_dump()]
-    if not prompt or not completion:
-        raise DataError(
-            f"{source}: the columns of question and answer are not recognised among "
-            f"{', '.join(table.columns)}. Name them, for example: "
-            f"{_suggested(table, options)}"
-        )
-    fields |= {"prompt": _template(prompt, "--prompt")}
-    fields |= {"completion": _template(completion, "--completion"), "system": options.system}
-    if not named and not options.system:
-        system = next((known[name] for name in SYSTEM_NAMES if name in known), "")
-        fields["system"] = f"{{{system}}}" if system else ""
-    if fields["prompt"] == fields["completion"]:
-        raise ConfigError(
-            f"{prompt} is used as both question and answer. Name different columns with --prompt "
-            "and --completion."
-        )
+        return Plan.model_validate_json(json.dumps(fields | shaped))
+    fields |= _pair_of_columns(table, options, known, source)
     if options.format == "preference":
         rejected = options.rejected or known.get("rejected", "")
         if not rejected:
@@ -91,15 +91,113 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
     return Plan.model_validate_json(json.dumps(fields))
 
 
+def _by_shape(table: Table, options: PrepareOptions, source: Path) -> dict[str, Any]:
+    """Fields of the plan for chats, pairs with messages and labelled answers; else empty.
+
+    Raises `DataError` for preference pairs where another format is wanted.
+    """
+    from_chat = {"prompt": "{prompt}", "completion": "{completion}", "system": "{system}"}
+    pair = pair_columns(table.columns)
+    if pair is not None:
+        prompt, chosen, _ = pair
+        cells = _sample(table, (chosen, *((prompt,) if prompt else ())))
+        texts = [cell for row in cells for cell in row]
+        unpacked = any(map(holds_messages, texts)) or any(map(is_transcript, texts))
+        if options.format != "preference":
+            raise DataError(
+                f"{source} holds preference pairs: a chosen and a rejected answer to each prompt. "
+                f"Prepare them with: --format preference{'' if unpacked else _names(table, pair)}"
+            )
+        if not unpacked:
+            return {}
+        return {"source": "pairs", **from_chat, "rejected": "{rejected}"}
+    known = {name.lower(): name for name in table.columns}
+    has_chats = chat_column(table.columns) in table.columns
+    if "label" in known and (has_chats or {"prompt", "completion"} <= known.keys()):
+        labels = {(row[0] or "").strip().lower() for row in _sample(table, (known["label"],))}
+        if labels and labels <= LABELS.keys():
+            if options.format == "preference":
+                return {"source": "labels", **from_chat, "rejected": "{rejected}"}
+            values = [
+                value for text, good in LABELS.items() if good for value in (text, text.title())
+            ]
+            kept = Filter(type="filter", column=known["label"], values=tuple(dict.fromkeys(values)))
+            shape = {"source": "messages", **from_chat} if has_chats else {}
+            return {**shape, "steps": [kept.model_dump()]}
+    if has_chats and options.format != "preference":
+        return {"source": "messages", **from_chat}
+    return {}
+
+
+def _names(table: Table, pair: tuple[str, str, str]) -> str:
+    """Options that name the columns of pairs; empty where their prompt is not known."""
+    others = [name for name in table.columns if name not in pair]
+    prompt = pair[0] or (others[0] if len(others) == 1 else "")
+    if not prompt:
+        return ""
+    first, chosen, rejected = map(_quoted, (prompt, *pair[1:]))
+    return f" --prompt {first} --completion {chosen} --rejected {rejected}"
+
+
+def _sample(table: Table, names: Sequence[str]) -> list[tuple[str | None, ...]]:
+    """The cells of some columns in the first rows that can be read."""
+    import polars as pl
+
+    rows = table.frame.filter(pl.col(REASON).is_null()).select(names).head(SAMPLED)
+    return rows.collect(engine="streaming").rows()
+
+
+def _pair_of_columns(
+    table: Table, options: PrepareOptions, known: dict[str, str], source: Path
+) -> dict[str, Any]:
+    """Fields of the plan for a question and an answer that are made of columns."""
+    fields: dict[str, Any] = {}
+    named = options.prompt or options.completion
+    pairs = list(PAIRS)
+    if options.format == "preference":
+        pairs = [("prompt", "chosen")]
+    question, answer = next(((q, a) for q, a in pairs if q in known and a in known), ("", ""))
+    prompt = options.prompt or known.get(question, "")
+    completion = options.completion or known.get(answer, "")
+    if not named and question == "instruction" and "input" in known:
+        prompt = _free_name("instruction_and_input", table)
+        pair = (known["instruction"], known["input"])
+        fields["steps"] = [Join(type="join", columns=pair, into=prompt).model_dump()]
+    if not prompt or not completion:
+        raise DataError(
+            f"{source}: the columns of question and answer are not recognised among "
+            f"{', '.join(table.columns)}. {_how_to_name(table, options)}"
+        )
+    fields |= {"prompt": _template(prompt, "--prompt")}
+    fields |= {"completion": _template(completion, "--completion"), "system": options.system}
+    if not named and not options.system:
+        system = next((known[name] for name in SYSTEM_NAMES if name in known), "")
+        fields["system"] = f"{{{system}}}" if system else ""
+    if fields["prompt"] == fields["completion"]:
+        raise ConfigError(
+            f"{prompt} is used as both question and answer. Name different columns with --prompt "
+            "and --completion."
+        )
+    return fields
+
+
 def left_out(table: Table, plan: Plan) -> tuple[str, ...]:
     """The columns of a table that a plan does not use, in order."""
     templates = (plan.prompt, plan.completion, plan.rejected, plan.system)
     used = {plan.group, *(name for template in templates for name in columns_in(template))}
-    if plan.source == "messages":
-        used = {plan.group, next(name for name in table.columns if name.lower() == "messages")}
+    if plan.source in ("messages", "labels"):
+        used = {plan.group, chat_column(table.columns)}
+        names = {"label", *SYSTEM_NAMES} if plan.source == "messages" else {"label"}
+        if chat_column(table.columns) not in table.columns:
+            names |= {"prompt", "completion"}
+        used |= {name for name in table.columns if name.lower() in names}
+    elif plan.source == "pairs":
+        used = {plan.group, *(pair_columns(table.columns) or ())}
     for step in plan.steps:
         if isinstance(step, Flatten | Join) and step.into in used:
             used.update(step.columns)
+        elif isinstance(step, Filter):
+            used.add(step.column)
     return tuple(name for name in table.columns if name not in used)
 
 
@@ -110,37 +208,44 @@ def _free_name(name: str, table: Table) -> str:
     return name
 
 
-def _suggested(table: Table, options: PrepareOptions) -> str:
-    """Options that would work; those of preference pairs if both answers have a column."""
-    known = {name.lower(): name for name in table.columns}
-    chosen, rejected = known.get("chosen"), options.rejected or known.get("rejected")
-    if not chosen or not rejected or options.completion or len(table.columns) < 3:
-        first, last = _question_and_answer(table, options, ())
-        return f"--prompt {_quoted(first)} --completion {_quoted(last)}"
-    named = next((known[name] for name, _ in PAIRS if name in known), "")
-    prompt = options.prompt or named or _question_and_answer(table, options, (chosen, rejected))[0]
-    return (
-        f"--format preference --prompt {_quoted(prompt)} --completion {_quoted(chosen)} "
-        f"--rejected {_quoted(rejected)}"
-    )
+def _how_to_name(table: Table, options: PrepareOptions) -> str:
+    """What to do about unknown columns; an example only if one of its two columns is known."""
+    columns = _question_and_answer(table, options)
+    if len(table.columns) == 1:
+        return (
+            "A model learns an answer from a question, and this is one text a row. Add the column "
+            "that is missing; to learn from texts alone, put the file into the folder of "
+            "documents and use pretrain."
+        )
+    options_of = "--prompt and --completion"
+    if options.format == "preference":
+        pair = pair_columns(table.columns)
+        if pair is not None and (names := _names(table, pair)):
+            return f"Name them, for example: --format preference{names}"
+        options_of = "--prompt, --completion (the chosen answer) and --rejected"
+    if columns is None:
+        return f"Name them with {options_of}."
+    first, last = map(_quoted, columns)
+    rejected = f" --rejected {_quoted(options.rejected)}" if options.rejected else ""
+    return f"Name them, for example: --prompt {first} --completion {last}{rejected}"
 
 
-def _question_and_answer(
-    table: Table, options: PrepareOptions, without: tuple[str, ...]
-) -> tuple[str, str]:
-    """Columns that could be question and answer: those named, else the first and the last.
+def _question_and_answer(table: Table, options: PrepareOptions) -> tuple[str, str] | None:
+    """Columns that could be question and answer, if one of them is named or known.
 
-    Ids are used only if there is no other column.
+    The other must then be known, too, or the only column that is no id and no rejected answer.
     """
     rows = table.frame.select(table.columns).head(SAMPLED).collect(engine="streaming")
-    texts = [column.name for column in rows if not _is_id(column)]
-    used = {named.strip("{}") for named in (options.prompt, options.completion)} | {*without}
-    ordered = texts + [name for name in table.columns if name not in texts]
-    free = [name for name in ordered if name not in used] or ordered
-    prompt = options.prompt or free[0]
-    others = [name for name in free if name != prompt and name in texts]
-    others = others or [name for name in free if name != prompt] or free
-    return prompt, options.completion or others[-1]
+    bad = {options.rejected.strip("{}").lower(), *REJECTED_NAMES}
+    free = [c.name for c in rows if not _is_id(c) and c.name.lower() not in bad]
+    prompt = options.prompt or next((n for n in free if n.lower() in QUESTION_NAMES), "")
+    completion = options.completion or next((n for n in free if n.lower() in ANSWER_NAMES), "")
+    if not prompt and not completion:
+        return None
+    others = [name for name in free if name not in (prompt.strip("{}"), completion.strip("{}"))]
+    if not (prompt and completion) and len(others) != 1:
+        return None
+    return prompt or others[0], completion or others[0]
 
 
 def _is_id(cells: "pl.Series") -> bool:

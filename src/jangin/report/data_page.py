@@ -22,6 +22,7 @@ from jangin.prepare.tables.readers import TableSettings, open_table
 from jangin.prepare.tables.schema import REASON
 from jangin.prepare.transforms.columns import open_tokenizer
 from jangin.prepare.transforms.deduplicate import PROMPT
+from jangin.prepare.transforms.pairs import pair_columns
 from jangin.project.stages import STAGES
 from jangin.project.tables import kinds
 from jangin.report.charts import svg as charts
@@ -52,7 +53,10 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
     """Rows of any file that `prepare` reads; raises `DataError` where it has none."""
     with tempfile.TemporaryDirectory() as name:
         table = open_table(path, TableSettings(), Path(name))
-        plan = first_plan(table, PrepareOptions(prompt=prompt, completion=completion), path)
+        options = PrepareOptions(prompt=prompt, completion=completion)
+        if not prompt and not completion and pair_columns(table.columns) is not None:
+            options = replace(options, format="preference")
+        plan = first_plan(table, options, path)
         rows = apply_row_steps(table, plan, Path()).frame.select(REASON, PROMPT, COMPLETION)
         frame = rows.collect(engine="streaming")
     frame = frame.filter(_readable())

@@ -62,6 +62,7 @@ def test_languages_are_counted_by_the_script_that_most_letters_have():
         ("문의: hong.gildong@example.co.kr 로", "email"),
         ("주민번호 900101-1234567 입니다", "resident_number"),
         ("주민번호는900101-1234567입니다", "resident_number"),
+        ("주민번호 9001011234019", "resident_number"),
         ("전화는 010-1234-5678로 주세요", "phone"),
         ("전화 010-1234-5678", "phone"),
         ("전화 +82 10 1234 5678", "phone"),
@@ -84,7 +85,8 @@ def test_what_looks_like_personal_data_is_counted_and_shown_masked(text, kind):
     [
         *("2024-13-45", "3.14.15", "999.999.999.999", "제12조 1항", "a@b", "2007 2008 2009 2010"),
         *("1999-2000-2001-2002", "4111 1111 1111 1112", "0.4111111111111111", "41111111111111111"),
-        *("3000 3001 3002 3004", "1700000000000000"),
+        *("3000 3001 3002 3004", "1700000000000000", "상품번호 8801234567890"),
+        *("1606780800000", "v2.10.0.12", "version 10.0.19.1", "1.2.3.4", "제1.2.3.4.15항"),
     ],
 )
 def test_what_only_resembles_personal_data_is_not_counted(text):

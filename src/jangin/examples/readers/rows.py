@@ -11,11 +11,18 @@ from jangin.core.config import Config
 from jangin.core.errors import DataError, MachineError
 from jangin.core.records import Example, Message
 from jangin.examples.readers.squad import Unusable
-from jangin.prepare.engine.build import COMPLETION, SYSTEM, apply_row_steps, order_rows
+from jangin.prepare.engine.build import (
+    COMPLETION,
+    HISTORY,
+    QUESTION,
+    SYSTEM,
+    apply_row_steps,
+    order_rows,
+)
 from jangin.prepare.engine.plan import AsGiven, Order, Plan
 from jangin.prepare.tables.readers import Table, TableSettings, open_table, table_from_frame
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW
-from jangin.prepare.transforms.chats import read_messages
+from jangin.prepare.transforms.chats import chat_column, history_turns, read_messages
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT
 from jangin.prepare.transforms.steps import Step, key_of, match_mode, split_steps, update_reasons
 
@@ -79,7 +86,10 @@ class HubRows(Template):
 
 
 class Chats(Config):
-    """Lines of `{"messages": [...]}` with any number of turns; the last message is the answer."""
+    """Lines of `{"messages": [...]}` with any number of turns; the last message is the answer.
+
+    ShareGPT's `conversations` with `from` and `value` are read, too.
+    """
 
     type: Literal["chat"]
 
@@ -204,7 +214,9 @@ def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
     system = str(row.get(SYSTEM) or "")
     group = str(row[plan.group] or "") if plan.group else ""
     messages = [Message(role="system", content=system)] if system else []
-    messages.append(Message(role="user", content=str(row[PROMPT])))
+    turns = history_turns(str(row.get(HISTORY) or ""))
+    messages += [Message(role=turn["role"], content=turn["content"]) for turn in turns]
+    messages.append(Message(role="user", content=str(row.get(QUESTION) or row[PROMPT])))
     return Example.make(
         prompt=tuple(messages),
         completion=Message(role="assistant", content=str(row[COMPLETION])),
@@ -216,26 +228,34 @@ def _example(row: dict[str, object], plan: Plan, source: str) -> Example:
 
 
 def _from_chats(table: Table, source: str) -> _ReadRows:
-    import polars as pl
 
-    if "messages" not in table.columns:
+    column = chat_column(table.columns)
+    if column not in table.columns:
         raise DataError(
             f"{source} has no column messages. The columns are: {', '.join(table.columns)}. Read "
             "it as `{type: table}`, with a prompt and a completion made of these columns."
         )
-    frame = table.frame.select(pl.col(*INTERNAL_COLUMNS, "messages")).collect(engine="streaming")
+    system = next((n for n in table.columns if n.lower() in ("system", "system_prompt")), "")
+    names = [*INTERNAL_COLUMNS, column, *([system] if system else [])]
+    frame = table.frame.select(names).collect(engine="streaming")
     rows = _ReadRows([], [])
     for row in frame.iter_rows(named=True):
         path = f"line {row[ROW]}"
         if row[REASON] is not None:
             rows.unusable.append(Unusable(path, row[REASON], row[RAW] or ""))
             continue
-        messages = read_messages(row["messages"] or "")
+        messages = read_messages(row[column] or "")
         if isinstance(messages, str):
-            rows.unusable.append(Unusable(path, messages, row["messages"] or ""))
+            rows.unusable.append(Unusable(path, messages, row[column] or ""))
             continue
-        *prompt, answer = (Message.model_validate(message) for message in messages)
-        example = Example.make(tuple(prompt), answer, kind="original", source=source)
+        if system and row[system] and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": row[system]}, *messages]
+        weighted = any("weight" in message for message in messages)
+        weights = tuple(message.get("weight", 1) for message in messages) if weighted else ()
+        *prompt, answer = (Message(role=m["role"], content=m["content"]) for m in messages)
+        example = Example.make(
+            tuple(prompt), answer, weights=weights, kind="original", source=source
+        )
         rows.examples.append(example)
     return rows
 

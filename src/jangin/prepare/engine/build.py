@@ -30,9 +30,15 @@ from jangin.prepare.tables.encodings import CACHE_BYTES
 from jangin.prepare.tables.prefetch import prefetch, thread_map
 from jangin.prepare.tables.readers import Table, open_table
 from jangin.prepare.tables.schema import RAW, REASON, ROW
-from jangin.prepare.transforms.chats import CHAT_COLUMNS, unpack_messages
+from jangin.prepare.transforms.chats import (
+    CHAT_COLUMNS,
+    chat_column,
+    history_text,
+    unpack_messages,
+)
 from jangin.prepare.transforms.columns import Columns, step_name
 from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT
+from jangin.prepare.transforms.pairs import PAIR_COLUMNS, pair_by_label, unpack_pairs
 from jangin.prepare.transforms.steps import (
     TableStep,
     fill_template,
@@ -46,6 +52,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 COMPLETION, SYSTEM, REJECTED = "__completion", "__system", "__rejected"
+HISTORY, QUESTION = "__history", "__question"
+"""The turns before the last question as JSON objects, and that question. `PROMPT` holds the texts
+of both, as chats with different turns before the same question differ."""
 GROUP, SPLIT = "__group", "__split"
 DROPPED_FILE = "aside"
 """Key of the file of dropped rows, beside the names of the splits; also part of its file name."""
@@ -81,10 +90,7 @@ def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
 
     row_steps, _ = split_steps(plan.steps)
     columns = Columns(table.frame, list(table.columns), project_folder)
-    if plan.source == "messages":
-        columns.require("messages", "messages")
-        columns.frame = unpack_messages(columns.frame)
-        columns.names += [name for name in CHAT_COLUMNS if name not in columns.names]
+    _unpack(columns, plan)
     for step in row_steps:
         step.apply(columns)
     filled = {PROMPT: fill_template(plan.prompt, columns, "prompt")}
@@ -94,6 +100,17 @@ def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
     if plan.rejected:
         filled[REJECTED] = fill_template(plan.rejected, columns, "rejected")
     columns.frame = columns.frame.with_columns(**filled)
+    if plan.source != "columns":
+        history = pl.col("history").fill_null("")
+        texts = history.map_batches(_history_texts, return_dtype=pl.String, is_elementwise=True)
+        context = pl.concat_str(texts, pl.lit("\n\n"), PROMPT)
+        columns.frame = columns.frame.with_columns(
+            history.alias(HISTORY),
+            pl.col(PROMPT).alias(QUESTION),
+            pl.when(history == "").then(PROMPT).otherwise(context).alias(PROMPT),
+        )
+        if plan.format == "completion":
+            columns.mark_dropped(pl.col(HISTORY) != "", "a conversation of several turns")
     for name, word in ((PROMPT, "prompt"), (COMPLETION, "answer"), (REJECTED, "rejected answer")):
         if name in filled:
             columns.mark_dropped(~pl.col(name).str.contains(r"\S"), f"the {word} is empty")
@@ -102,6 +119,29 @@ def apply_row_steps(table: Table, plan: Plan, project_folder: Path) -> Columns:
             pl.col(COMPLETION) == pl.col(REJECTED), "chosen and rejected answer are the same"
         )
     return columns
+
+
+def _unpack(columns: Columns, plan: Plan) -> None:
+    """Add the columns of chats, pairs or labelled answers."""
+    names: tuple[str, ...] = ()
+    if plan.source == "messages":
+        chats = chat_column(columns.names)
+        columns.require("messages", chats)
+        system = next((n for n in columns.names if n.lower() in ("system", "system_prompt")), "")
+        columns.frame = unpack_messages(columns.frame, chats, system)
+        names = CHAT_COLUMNS
+    elif plan.source == "pairs":
+        columns.frame, names = unpack_pairs(columns.frame, columns.names), PAIR_COLUMNS
+    elif plan.source == "labels":
+        columns.frame, names = pair_by_label(columns.frame, columns.names), PAIR_COLUMNS
+    columns.turns = "history" if names else ""
+    columns.names += [name for name in names if name not in columns.names]
+
+
+def _history_texts(cells: "pl.Series") -> "pl.Series":
+    import polars as pl
+
+    return pl.Series(cells.name, [history_text(cell or "") for cell in cells], dtype=pl.String)
 
 
 def build_files(
@@ -156,7 +196,8 @@ def _spill_rows(columns: Columns, plan: Plan, steps: list[TableStep], spill: Spi
 
 def _optional(plan: Plan) -> list[str]:
     """Columns that only some plans have."""
-    return [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected)
+    chats = [HISTORY, QUESTION] if plan.source != "columns" else []
+    return [SYSTEM] * bool(plan.system) + [REJECTED] * bool(plan.rejected) + chats
 
 
 def _refuse_untrainable(spill: SpillFile, assignment: RowAssignment, source: Path) -> None:
@@ -314,6 +355,9 @@ def output_line(plan: Plan) -> "pl.Expr":
     if plan.format == "completion":
         return pl.struct(prompt=PROMPT, completion=COMPLETION).struct.json_encode()
     prompt = message("user", PROMPT)
+    if plan.source != "columns":
+        turns = _joined(pl.col(HISTORY), ",", message("user", QUESTION))
+        prompt = pl.when(pl.col(HISTORY) != "").then(turns).otherwise(message("user", QUESTION))
     if plan.system:
         both = _joined(message("system", SYSTEM), ",", prompt)
         prompt = pl.when(pl.col(SYSTEM) != "").then(both).otherwise(prompt)

@@ -37,8 +37,10 @@ class Plan(Config):
     """All settings that affect the output: the same plan on the same file writes the same bytes."""
 
     table: TableSettings = TableSettings()
-    source: Literal["columns", "messages"] = "columns"
-    """`messages`: the file holds chats; they become the columns system, prompt and completion."""
+    source: Literal["columns", "messages", "pairs", "labels"] = "columns"
+    """`messages`: the file holds chats; they become the columns system, history, prompt and
+    completion. `pairs`: preference pairs with messages, which get the column rejected, too.
+    `labels`: answers labelled good or bad, which are paired by their prompt."""
     prompt: str = "{prompt}"
     """Template of the prompt; `{column}` is replaced by the cell."""
     completion: str = "{completion}"

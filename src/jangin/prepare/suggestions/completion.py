@@ -84,7 +84,7 @@ def common_prefixes(profile: Profile) -> Suggestions:
 
         profile.plan = yield Suggestion(
             name=f"common beginning of every {word}",
-            level="recommended",
+            level="optional",
             finding=f"every {word} begins with {prefix[:60]!r}",
             action="make it the system message" if chat else "remove it",
             rows=0,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jangin.prepare.engine.build import COMPLETION
+from jangin.prepare.engine.build import COMPLETION, REJECTED
 from jangin.prepare.engine.plan import Plan
 from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 from jangin.prepare.suggestions.completion import capitals, common_prefixes, endings
@@ -24,7 +24,11 @@ from jangin.prepare.transforms.balance import Balance
 from jangin.prepare.transforms.cleaning import odd
 from jangin.prepare.transforms.columns import CleanText, Labels, LengthWindow, open_tokenizer
 from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT, Deduplicate, NearDuplicates
-from jangin.prepare.transforms.scrub import MaskPersonal
+from jangin.prepare.transforms.scrub import (
+    CONTROL_MARK,
+    MaskPersonal,
+    StripControlTokens,
+)
 from jangin.text.pii import PERSONAL_DATA, found_in
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ def suggestions(
         formatted_numbers,
         _task,
         _personal_data,
+        _control_tokens,
         _duplicates,
         lambda profile: _long_rows(profile, tokenizer, context),
         capitals,
@@ -286,12 +291,48 @@ def _personal_data(profile: Profile) -> Suggestions:
         listed = ", ".join(f"{kind.replace('_', ' ')} {n:,}" for kind, n in counts.items() if n)
         profile.plan = yield Suggestion(
             name="personal data",
-            level="recommended",
+            level="optional",
             finding=f"{rows:,} rows seem to hold personal data: {listed}",
             action="replace it by [email], [phone] and so on",
             rows=rows,
             change=lambda plan: with_step(
                 plan, MaskPersonal(type="mask_personal", columns=profile.columns())
+            ),
+        )
+    return profile.plan
+
+
+def _control_tokens(profile: Profile) -> Suggestions:
+    """Suggest to remove control tokens at the ends of texts; notify of those within."""
+    import polars as pl
+
+    names = (PROMPT, COMPLETION, *([REJECTED] if profile.plan.rejected else []))
+    at_end = rf"^\s*{CONTROL_MARK}|{CONTROL_MARK}\s*$"
+    anywhere = [pl.col(name).str.contains(CONTROL_MARK) for name in names]
+    ends = [pl.col(name).str.contains(at_end) for name in names]
+    first = pl.coalesce(pl.col(name).str.extract(f"({CONTROL_MARK})") for name in names)
+    counts = profile.count(
+        rows=pl.any_horizontal(anywhere).sum(),
+        ends=pl.any_horizontal(ends).sum(),
+        first=first.drop_nulls().first(),
+    )
+    if counts["rows"] > counts["ends"]:
+        profile.notify(
+            f"{counts['rows'] - counts['ends']:,} rows hold control tokens of a model within their "
+            f"texts, such as {counts['first']}; they are kept, and training takes them for the "
+            "ends of turns"
+        )
+    if counts["ends"]:
+        profile.plan = yield Suggestion(
+            name="control tokens",
+            level="recommended",
+            finding=f"{counts['ends']:,} rows begin or end with control tokens of a model, such as "
+            f"{counts['first']}",
+            action="remove them there",
+            rows=counts["ends"],
+            change=lambda plan: with_step(
+                plan,
+                StripControlTokens(type="strip_control_tokens", columns=profile.columns()),
             ),
         )
     return profile.plan

@@ -29,7 +29,8 @@ class Suggestion:
     """A change of the plan, and the evidence for it."""
 
     name: str
-    level: Literal["necessary", "recommended"]
+    level: Literal["necessary", "recommended", "optional"]
+    """`optional`: only the user can know whether it is right, so -y does not accept it."""
     finding: str
     """What is wrong, with figures; a sentence without its full stop."""
     action: str
@@ -111,7 +112,9 @@ class Profile:
         """All columns that are used by a template, once each."""
         plan = self.plan
         templates = (plan.prompt, plan.completion, plan.rejected, plan.system)
-        return tuple(dict.fromkeys(name for text in templates for name in columns_in(text)))
+        turns = () if plan.source == "columns" else ("history",)
+        names = (name for text in templates for name in columns_in(text))
+        return tuple(dict.fromkeys((*names, *turns)))
 
 
 def with_step(plan: Plan, step: RowStep | TableStep) -> Plan:

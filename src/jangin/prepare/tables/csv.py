@@ -55,6 +55,16 @@ def sniff(
     return Dialect(mark, bool(cells) and all(map(_QUOTED.fullmatch, cells)))
 
 
+def is_one_text_a_line(path: Path) -> bool:
+    """True for a text file without a delimiter that nearly every line has equally often."""
+    lines = [line for line in sample_lines(path)[:200] if line]
+    mark = _regular_delimiter(lines)
+    counts = [line.count(mark) for line in lines if '"' not in line] or [1]
+    if not lines or mark not in lines[0]:
+        return True
+    return sum(count == counts[0] for count in counts) < 0.8 * len(counts)
+
+
 def _has_quotation_marks(path: Path) -> bool:
     with path.open("rb") as stream:
         while data := stream.read(1 << 22):

@@ -77,9 +77,9 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
         raise DataError(f"{path} is empty. Name a file that has rows.")
     if kind in ("csv", "tsv", "txt"):
         table = _delimited(path, settings, work)
-    elif kind in ("jsonl", "ndjson"):
+    elif kind in ("jsonl", "jsonlines", "ndjson") and not _is_json_array(path):
         table = _json_lines(path, settings, work)
-    elif kind == "json":
+    elif kind in ("json", "jsonl", "jsonlines", "ndjson"):
         table = _json(path, settings, work)
     elif kind == "parquet":
         table = _parquet(path)
@@ -93,6 +93,13 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
     if not settings.first_rows:
         return table
     return Table(table.frame.head(settings.first_rows), table.columns, table.read_as)
+
+
+def _is_json_array(path: Path) -> bool:
+    """True for one JSON array over many lines, whatever the file is called."""
+    with path.open("rb") as stream:
+        first = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()[:2].decode("latin-1")
+    return first[:1] == "[" and first[1:2] in ("", "{", "\n", "\r", " ", "\t")
 
 
 def table_from_frame(rows: "pl.LazyFrame", read_as: str) -> Table:
@@ -155,10 +162,20 @@ def _no_reasons() -> "list[pl.Expr]":
 
 
 def _delimited(path: Path, settings: TableSettings, work: Path) -> Table:
-    from jangin.prepare.tables.csv import scan_plain, scan_quoted, sniff
+    from jangin.prepare.tables.csv import (
+        Dialect,
+        is_one_text_a_line,
+        scan_plain,
+        scan_quoted,
+        sniff,
+    )
 
     source, encoding = as_utf8(path, settings.encoding, work)
     named = _DELIMITERS.get(settings.delimiter, "")
+    is_text = path.suffix.lower() == ".txt" and not named and not settings.columns
+    if is_text and is_one_text_a_line(source):
+        frame, columns = scan_plain(source, Dialect("\x1f", quoted=False), ("text",), work)
+        return Table(frame, columns, f"{encoding}, one text a line")
     dialect = sniff(source, path.suffix.lower(), named, settings.quotes)
     reader = scan_quoted if dialect.quoted else scan_plain
     frame, columns = reader(source, dialect, settings.columns, work)

@@ -14,6 +14,7 @@ from pydantic import Field
 from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.errors import SettingsError
 from jangin.prepare.tables.schema import REASON
+from jangin.prepare.transforms.chats import rewritten
 from jangin.prepare.transforms.cleaning import tidy
 from jangin.prepare.transforms.numbers import counts_of, is_number, number_of
 from jangin.text.numbers import DecimalMark
@@ -30,6 +31,8 @@ class Columns:
     names: list[str]
     """Columns that steps and templates may name."""
     project_folder: Path = field(default_factory=Path)
+    turns: str = ""
+    """Column that holds the earlier turns of chats as JSON; empty if there is none."""
     changes: list[str] = field(default_factory=list)
     """Internal boolean columns, one for each rewrite: the rows that it changed."""
 
@@ -96,7 +99,10 @@ class CleanText(Config):
         """Rewrite the columns of a table."""
         names = self.columns or tuple(table.names)
         table.require(self.type, *names)
-        table.rewrite(self.type, {name: clean(name, self.join_lines) for name in names})
+        new = {n: clean(n, self.join_lines) for n in names if n != table.turns}
+        if table.turns in names:
+            new[table.turns] = rewritten(table.turns, lambda texts: tidy(texts, self.join_lines))
+        table.rewrite(self.type, new)
 
 
 def clean(column: str, join_lines: bool = False) -> "pl.Expr":

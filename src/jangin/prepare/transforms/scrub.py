@@ -6,12 +6,20 @@ from pydantic import Field
 
 from jangin.core.config import Advanced, Config
 from jangin.core.errors import SettingsError
+from jangin.prepare.transforms.chats import rewritten
 from jangin.text.pii import masked
 
 if TYPE_CHECKING:
     import polars as pl
 
     from jangin.prepare.transforms.columns import Columns
+
+
+CONTROL_MARK = (
+    r"(?:<\|[A-Za-z0-9_]+\|>|</s>|<s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>"
+    r"|\[/?INST\]|<</?SYS>>|\[\|[a-z]+\|\])"
+)
+"""Tokens that mark turns and ends in chat templates of common models."""
 
 
 class Scrub(Config):
@@ -65,12 +73,43 @@ class MaskPersonal(Config):
         import polars as pl
 
         table.require(self.type, *self.columns)
-        new = {}
-        for name in self.columns:
-            text = pl.col(name).fill_null("")
+
+        def mask(text: "pl.Expr") -> "pl.Expr":
             for kind in self.kinds:
                 text = masked(text, kind)
-            new[name] = text
+            return text
+
+        new = {name: mask(pl.col(name).fill_null("")) for name in self.columns}
+        if table.turns in new:
+            new[table.turns] = rewritten(
+                table.turns,
+                lambda texts: texts.to_frame("text").select(mask(pl.col("text")))["text"],
+            )
+        table.rewrite(self.type, new)
+
+
+class StripControlTokens(Config):
+    """Remove control tokens of models, such as `<|endoftext|>`, from the ends of texts."""
+
+    type: Literal["strip_control_tokens"]
+    columns: tuple[str, ...] = Field(min_length=1)
+
+    def apply(self, table: "Columns") -> None:
+        """Rewrite the columns of a table."""
+        import polars as pl
+
+        table.require(self.type, *self.columns)
+        ends = rf"^(?:\s*{CONTROL_MARK})+\s*|\s*(?:{CONTROL_MARK}\s*)+$"
+
+        def strip(text: "pl.Expr") -> "pl.Expr":
+            return text.str.replace_all(ends, "")
+
+        new = {name: strip(pl.col(name).fill_null("")) for name in self.columns}
+        if table.turns in new:
+            new[table.turns] = rewritten(
+                table.turns,
+                lambda texts: texts.to_frame("text").select(strip(pl.col("text")))["text"],
+            )
         table.rewrite(self.type, new)
 
 

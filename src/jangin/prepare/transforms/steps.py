@@ -21,18 +21,29 @@ from jangin.prepare.transforms.columns import (
     as_text,
 )
 from jangin.prepare.transforms.deduplicate import KEY, PROMPT, Deduplicate, Match, NearDuplicates
-from jangin.prepare.transforms.scrub import Extract, MaskPersonal, Scrub, Trim
+from jangin.prepare.transforms.scrub import (
+    Extract,
+    MaskPersonal,
+    Scrub,
+    StripControlTokens,
+    Trim,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-TextStep = CleanText | Number | Flatten | Join | Extract | Scrub | MaskPersonal | Trim
+TextStep = (
+    CleanText | Number | Flatten | Join | Extract | Scrub | MaskPersonal | StripControlTokens | Trim
+)
 RowStep = TextStep | Filter | Labels | LengthWindow
 """Decides on each row by itself."""
 TableStep = Deduplicate | NearDuplicates | Balance
 """Decides on a row by looking at all rows."""
 Step = Annotated[RowStep | TableStep, Field(discriminator="type")]
 TABLE_STEPS = (Deduplicate, NearDuplicates, Balance)
+_LETTER = r"[\p{L}\p{N}--[\x{1100}-\x{11ff}\x{3131}-\x{318e}]]"
+"""A letter or digit; single jamo, as in ㅋㅋㅋ, are none."""
+_NO_SIGN = r"[\s\u200d\ufe0e\ufe0f]"
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -84,8 +95,20 @@ def key_of(prompt: str, match: Match) -> "pl.Expr":
     text = pl.col(prompt)
     if match == "loose":
         text = text.str.to_lowercase().str.replace_all(r"[\s\p{P}\p{S}]+", "")
-        text = pl.when(text == "").then(prompt).otherwise(text)
+        few = pl.when(~text.str.contains(_LETTER)).then(prompt)
+        signs = few.map_batches(_distinct_signs, return_dtype=pl.String, is_elementwise=True)
+        text = pl.coalesce(signs, text)
     return text.hash(7).alias(KEY)
+
+
+def _distinct_signs(texts: "pl.Series") -> "pl.Series":
+    """The different characters of texts without a letter or digit, so that 👍 and 👍👍 are one."""
+    import polars as pl
+
+    signs = [
+        None if text is None else "".join(sorted(set(re.sub(_NO_SIGN, "", text)))) for text in texts
+    ]
+    return pl.Series(texts.name, signs, dtype=pl.String)
 
 
 def match_mode(steps: Sequence[object]) -> Match:

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import StageError
+from jangin.core.errors import ConfigError, DataError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
@@ -174,6 +176,59 @@ def test_distractors_are_rejected_but_never_those_of_held_out_questions(context_
     none = context_of("none", choices=[right, new], sources=sources, overlap_with_sft=0)
     STAGE.run(none)
     assert {pair.example_id for pair in pairs_of(none)} == {new.id}
+
+
+def test_distractors_of_a_chunk_that_is_taught_are_used_beside_held_out_paraphrases(context_of):
+    taught = example("가?", "나", chunk_ids=("c1",))
+    other = example("가는 무엇?", "나", chunk_ids=("c1",), kind="paraphrase", family=taught.id)
+    choices = [
+        Choice.make(user("가?"), "나", ("다",), family=taught.id, chunk_ids=("c1",)),
+        Choice.make(user("새 질문?"), "라", ("마",), chunk_ids=("c1",)),
+        Choice.make(user("가는  무엇"), "나", ("다",), chunk_ids=("c1",)),
+        Choice.make(user("주차?"), "관리실", ("총무팀",), chunk_ids=("c9",)),
+    ]
+    table = [
+        *rows(),
+        SplitExample(example=taught, split="train"),
+        SplitExample(example=other, split="held_out_paraphrases"),
+    ]
+    context = context_of(choices=choices, table=table, sources=({"type": "distractors"},))
+    STAGE.run(context)
+    assert {pair.example_id for pair in pairs_of(context)} == {c.id for c in choices[:2]}
+    assert STAGE.machine(context.config) == {"distractors": "2"}
+    assert STAGE.machine(PreferencesConfig()) == {}
+
+
+def test_pairs_of_a_file_are_used_but_never_those_of_held_out_questions(context_of, tmp_path):
+    lines = [
+        {"prompt": "연차는 며칠?", "chosen": "15일", "rejected": "모릅니다", "id": "x"},
+        {"prompt": "주차권은  누가 줍니까", "chosen": "관리실", "rejected": "총무팀"},
+        {"prompt": "", "chosen": "a", "rejected": "b"},
+        {"prompt": "둘?", "chosen": "같다", "rejected": "같다."},
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    context = context_of(sources=({"type": "file", "path": str(file)},))
+    STAGE.run(context)
+    (pair,) = pairs_of(context)
+    assert (pair.chosen.content, pair.rejected.content) == ("15일", "모릅니다")
+    assert (pair.origin, pair.source) == ("file", "pairs.jsonl")
+    assert [row.rule for row in dropped_of(context)] == ["held_out", "identical"]
+    unusable, columns = context.services.progress.messages
+    assert "line 3" in unusable
+    assert columns.endswith(": id.")
+    assert list(STAGE.sources(context.config, tmp_path).values()) == [file]
+
+
+def test_a_file_without_pairs_is_refused(context_of, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
+    context = context_of(sources=({"type": "file", "path": str(file)},))
+    with pytest.raises(DataError, match=r"rows\.jsonl .*line 1: there is no bad answer"):
+        STAGE.run(context)
+    missing = PreferencesConfig(sources=({"type": "file", "path": "none.jsonl"},))
+    with pytest.raises(ConfigError, match=r"none\.jsonl is not a file"):
+        STAGE.sources(missing, tmp_path)
 
 
 def test_missing_choices_cause_a_message_and_no_pair_at_all_is_an_error(context_of):

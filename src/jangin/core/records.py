@@ -282,8 +282,9 @@ class PreferencePair(Record):
     prompt: tuple[Message, ...]
     chosen: Message
     rejected: Message
-    origin: Literal["sampling", "distractor", "other_answer"]
-    """Source of the rejected answer: the model itself, a distractor, another question's answer."""
+    origin: Literal["sampling", "distractor", "other_answer", "file"]
+    """Source of the rejected answer: the model itself, a distractor, another question's answer, or
+    a file of pairs."""
     family: str
     """Id of the original question."""
     example_id: str

@@ -2,22 +2,23 @@
 
 The chosen answer is the reference. The rejected one is a sampled answer of the tuned model that is
 worse than the reference (`sampling`), a wrong option of a multiple-choice question (`distractors`),
-or the right answer to another question (`other_answers`). Pairs without a usable preference, such
-as two near-identical answers, are dropped.
+or the right answer to another question (`other_answers`). Pairs of the user's own come from a file
+(`file`). Pairs without a usable preference, such as two near-identical answers, are dropped.
 
 The artifact contains the tables `pairs` and `dropped_pairs`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from jangin.core.chat import ChatReply, ChatRequest
-from jangin.core.config import Added, Config, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import ChatError, StageError
+from jangin.core.errors import ChatError, ConfigError, StageError
 from jangin.core.records import (
     Choice,
     DroppedPair,
@@ -33,6 +34,7 @@ from jangin.core.store import JOURNAL as STORE_JOURNAL
 from jangin.llm.engines.config import EndpointEngine, Engine, LocalEngine, VllmEngine
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
+from jangin.text.normalize import letters_only
 from jangin.text.reasoning import without_reasoning
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
@@ -76,13 +78,25 @@ class OtherAnswers(Config):
     """Maximum number of pairs per question, drawn by the seed."""
 
 
+class PairsOfFile(Config):
+    """Pairs of the user's own, in any form that `jangin prepare --format preference` reads."""
+
+    type: Literal["file"]
+    path: Runtime[Path]
+    """The file, relative to the project file. Its bytes are identity, its path is not."""
+
+
+Source = Sampling | Distractors | OtherAnswers | PairsOfFile
+
+
 class PreferencesConfig(StageConfig):
     """Sources of rejected answers and filters for pairs."""
 
-    sources: tuple[
-        Annotated[Sampling | Distractors | OtherAnswers, Field(discriminator="type")], ...
-    ] = Field(default=(Sampling(type="sampling"), OtherAnswers(type="other_answers")), min_length=1)
-    """`sampling`, `distractors`, `other_answers`: each at most once, pairs in this order."""
+    sources: tuple[Annotated[Source, Field(discriminator="type")], ...] = Field(
+        default=(Sampling(type="sampling"), OtherAnswers(type="other_answers")), min_length=1
+    )
+    """`sampling`, `distractors`, `other_answers`: each at most once; any number of `file`. Pairs in
+    this order."""
     overlap_with_sft: float = Field(default=1.0, ge=0, le=1)
     """Share of the training questions, grouped by family, that pairs are built from."""
     too_similar: float = Field(default=0.95, gt=0, le=1)
@@ -91,11 +105,9 @@ class PreferencesConfig(StageConfig):
 
     @field_validator("sources")
     @classmethod
-    def _each_once(
-        cls, sources: tuple[Sampling | Distractors | OtherAnswers, ...]
-    ) -> tuple[Sampling | Distractors | OtherAnswers, ...]:
-        if len({source.type for source in sources}) < len(sources):
-            types = [source.type for source in sources]
+    def _each_once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        types = [source.type for source in sources if source.type != "file"]
+        if len(set(types)) < len(types):
             twice = next(name for name in types if types.count(name) > 1)
             raise ValueError(f"the source `{twice}` is listed twice. List each source once.")
         return sources
@@ -131,6 +143,8 @@ def run(context: StageContext[PreferencesConfig]) -> None:
                 for example in examples
             ]
             candidates += _worse_than_reference(pairs, samples, source, dropped)
+        elif isinstance(source, PairsOfFile):
+            candidates += _pairs_of_file(context, source, splits, dropped)
         elif isinstance(source, Distractors):
             candidates += _distractor_pairs(context, source, splits, {e.family for e in examples})
         else:
@@ -298,7 +312,11 @@ def _distractor_pairs(
     splits: Sequence[SplitExample],
     families: set[str],
 ) -> Iterator[PreferencePair]:
-    """Pairs from multiple-choice questions that share no chunk or prompt with held-out rows."""
+    """Pairs from multiple-choice questions that no held-out row asks or is made of.
+
+    A chunk that training rows teach may have held-out rows, too, such as held-out paraphrases: it
+    is excluded only if no training row is made of it.
+    """
     choices = context.read("choices", Choice) if context.has("choices") else []
     if not choices:
         context.services.progress.message(
@@ -306,13 +324,16 @@ def _distractor_pairs(
             "multiple-choice questions. Generate some, or remove it from `sources`."
         )
     held_out = [row.example for row in splits if row.split != "train"]
-    chunks = {chunk for example in held_out for chunk in example.chunk_ids}
-    prompts = {example.prompt for example in held_out}
+    train_chunks = {c for row in splits if row.split == "train" for c in row.example.chunk_ids}
+    chunks = {chunk for example in held_out for chunk in example.chunk_ids} - train_chunks
+    questions = {letters_only(example.question) for example in held_out}
     trained = {row.example.family for row in splits if row.split == "train"}
     held_out_families = {example.family for example in held_out} - trained
     seed = context.config.seed
     for choice in choices:
-        if choice.prompt in prompts or choice.family in held_out_families:
+        if letters_only(_question(choice.prompt)) in questions:
+            continue
+        if choice.family in held_out_families:
             continue
         if chunks & set(choice.chunk_ids) or choice.family in trained - families:
             continue
@@ -326,6 +347,38 @@ def _distractor_pairs(
                 example_id=choice.id,
                 **choice.model_dump(include=_PROVENANCE),
             )
+
+
+def _question(prompt: Prompt) -> str:
+    return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+
+
+def _pairs_of_file(
+    context: StageContext[PreferencesConfig],
+    source: PairsOfFile,
+    splits: Sequence[SplitExample],
+    dropped: list[DroppedPair],
+) -> Iterator[PreferencePair]:
+    """The pairs of a file; those whose question is held out go to `dropped`."""
+    from jangin.training.preflight.preference_files import read_pairs
+
+    file = read_pairs(context.services.project_folder / source.path)
+    message = context.services.progress.message
+    if file.unusable:
+        line, reason = file.unusable[0]
+        message(
+            f"preferences: {len(file.unusable):,} rows of {source.path} give no pair, such as line "
+            f"{line}: {reason}."
+        )
+    if file.left_out:
+        message(f"preferences: left out of {source.path}: {', '.join(file.left_out)}.")
+    held_out = {letters_only(row.example.question) for row in splits if row.split != "train"}
+    for pair in file.pairs:
+        if letters_only(_question(pair.prompt)) in held_out:
+            reason = "its question is held out from training"
+            dropped.append(DroppedPair(pair=pair, rule="held_out", reason=reason))
+        else:
+            yield pair
 
 
 _PROVENANCE = {"family", "chunk_ids", "document_id", "source", "page", "section"}
@@ -429,6 +482,22 @@ def _cost(context: StageContext[PreferencesConfig]) -> Cost:
     return Cost(text=f"pairs of {len(examples)} examples, no model needed")
 
 
+def _sources(config: PreferencesConfig, project_folder: Path) -> Mapping[str, Path]:
+    """The files of pairs."""
+    sources = [source for source in config.sources if isinstance(source, PairsOfFile)]
+    paths = {f"pairs{n}": project_folder / s.path for n, s in enumerate(sources, start=1)}
+    for path in paths.values():
+        if not path.is_file():
+            raise ConfigError(f"{path} is not a file. Correct `models: preferences: sources`.")
+    return paths
+
+
+def _machine(config: PreferencesConfig) -> Mapping[str, str]:
+    """The version of the source `distractors`."""
+    used = any(isinstance(source, Distractors) for source in config.sources)
+    return {"distractors": "2"} if used else {}
+
+
 STAGE = Stage(
     name="preferences",
     version=1,
@@ -437,5 +506,7 @@ STAGE = Stage(
     makes=("pairs",),
     run=run,
     resumable=True,
+    sources=_sources,
+    machine=_machine,
     cost=_cost,
 )

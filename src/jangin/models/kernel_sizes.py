@@ -5,6 +5,9 @@ No torch here, so that `jangin plan` can predict memory without loading it.
 
 LOSS_CHUNK_BYTES = 32 * 2**20
 """Logits that the chunked cross-entropy and log-probabilities hold at once."""
+LOSS_ROWS = 128
+"""Fewest tokens of such a chunk on a CPU: with fewer, reading the head's weight takes longer than
+multiplying by it. Their bf16 logits are 64 MiB for 256k tokens of vocabulary."""
 CUDA_LOSS_ROWS = 1024
 """Fewest tokens of such a chunk on a GPU: with fewer, the head's product waits for its weight,
 which is read once in each chunk. Their fp32 logits are 0.5 GiB for 128k tokens of vocabulary."""

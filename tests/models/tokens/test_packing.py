@@ -62,6 +62,12 @@ FAMILIES = {
         sliding_window=4,
         layer_types=["sliding_attention", "sliding_attention", "full_attention"],
     ),
+    "gemma3": Gemma3TextConfig(
+        **SHAPE,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
     "gemma3 sliding": Gemma3TextConfig(
         **SHAPE, head_dim=8, sliding_window=4, query_pre_attn_scalar=8
     ),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import log_softmax, silu
+from torch.nn.functional import gelu, log_softmax, silu
 
 from jangin.models.device import has_bf16_tiles
 from jangin.models.tokens.segments import Segments
@@ -73,15 +73,43 @@ def test_residual_sum_and_norm_equal_those_in_float64(joined):
         near(grad, right)
 
 
-def test_swiglu_equals_that_in_float64_also_where_exponentials_overflow():
+def tanh_gelu(x):
+    return gelu(x, approximate="tanh")
+
+
+@pytest.mark.parametrize(
+    ("activation", "exact_activation"), [(elementwise.swiglu, silu), (elementwise.geglu, tanh_gelu)]
+)
+def test_gated_activations_equal_those_in_float64_also_where_exponentials_overflow(
+    activation, exact_activation
+):
     torch.manual_seed(0)
     gate, up = torch.randn(29, 70).mul_(3).to(BF16), torch.randn(29, 70).to(BF16)
     gate[0, :4] = torch.tensor([200.0, -200.0, -88.0, 0.0])
     seed = [torch.randn(29, 70).double()]
-    results, grads = grads_of(elementwise.swiglu, (gate, up), seed)
+    results, grads = grads_of(activation, (gate, up), seed)
     exact = (gate.double(), up.double())
-    wanted, expected = grads_of(lambda g, u: silu(g) * u, exact, seed)
+    wanted, expected = grads_of(lambda g, u: exact_activation(g) * u, exact, seed)
     near(results[0], wanted[0])
+    for grad, right in zip(grads, expected, strict=True):
+        near(grad, right)
+
+
+def test_the_norm_of_bf16_rows_equals_that_in_float64():
+    torch.manual_seed(0)
+    x, weight = torch.randn(37, 48).mul_(4).to(BF16), torch.rand(48) + 0.5
+    seed = [torch.randn(37, 48).double()]
+
+    def exact(x, weight):
+        return x * (x.square().mean(1, keepdim=True) + 1e-6).rsqrt() * weight
+
+    def fused(x, weight):
+        return elementwise.rms_norm(x, weight, 1e-6, BF16)
+
+    results, grads = grads_of(fused, (x, weight), seed)
+    wanted, expected = grads_of(exact, (x.double(), weight.double()), seed)
+    near(results[0], wanted[0])
+    assert [grad.dtype for grad in grads] == [BF16, torch.float32]
     for grad, right in zip(grads, expected, strict=True):
         near(grad, right)
 

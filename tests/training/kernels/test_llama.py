@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 from jangin.core.errors import TrainingError
 from jangin.models.kernel_sizes import ATTENTION_BLOCK, KEPT_KEYS
@@ -19,8 +19,13 @@ from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.weights import attach
 from tests.models.tokens.test_packing import CPU, FAMILIES, SHAPE, rows_of
 
-FUSED = ("llama", "qwen2", "qwen3")
+FUSED = ("llama", "qwen2", "qwen3", "gemma3")
 LENGTHS = [9, 3, 12, 7]
+
+
+def gemma3(**sizes):
+    layers = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Gemma3TextConfig(**sizes, query_pre_attn_scalar=32, layer_types=layers)
 
 
 def model_of(config, *, lora=False, rank=0, seed=0):
@@ -65,6 +70,7 @@ def test_which_families_take_the_fused_pass():
     assert ran == set(FUSED)
     short = [4, 3, 2]
     assert runs_fused(model_of(FAMILIES["mistral sliding"]), short)
+    assert runs_fused(model_of(FAMILIES["gemma3 sliding"]), short)
 
 
 def test_modules_that_somebody_watches_are_run():
@@ -91,12 +97,17 @@ def test_loss_and_gradients_equal_those_of_the_modules_in_float64(family, lora, 
         )
 
 
-@pytest.mark.parametrize("rank", [0, 6, 8, 32, 40])
-def test_in_bf16_it_strays_from_exact_gradients_no_further_than_the_modules(rank, monkeypatch):
+@pytest.mark.parametrize(
+    ("config", "rank"),
+    [*((LlamaConfig, rank) for rank in (0, 6, 8, 32, 40)), *((gemma3, rank) for rank in (0, 8))],
+)
+def test_in_bf16_it_strays_from_exact_gradients_no_further_than_the_modules(
+    config, rank, monkeypatch
+):
     # Heads, layers and ranks that fill tiles, and ranks that do not.
     sizes = {"hidden_size": 64, "vocab_size": 224, "intermediate_size": 96, "head_dim": 32}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    model = model_of(LlamaConfig(**{**SHAPE, **sizes, **heads}), rank=rank)
+    model = model_of(config(**{**SHAPE, **sizes, **heads}), rank=rank)
     lengths = [40, 25, 33, 60]
     monkeypatch.setattr(matmul, "LEAST_ROWS", 8)
     _, exact = by_modules(copy.deepcopy(model).double(), monkeypatch, lengths)

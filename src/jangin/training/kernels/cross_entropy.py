@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from jangin.models.kernel_sizes import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES
+from jangin.models.kernel_sizes import CUDA_LOSS_ROWS, LOSS_CHUNK_BYTES, LOSS_ROWS
 from jangin.training.kernels import matmul
 from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_backward
 
@@ -19,11 +19,11 @@ from jangin.training.kernels.elementwise import is_fused, log_probs, log_probs_b
 def chunk_rows(weight_VD: torch.Tensor) -> int:
     """Tokens of a chunk whose logits fill `LOSS_CHUNK_BYTES`: in bf16 if fused, else in fp32.
 
-    On a GPU at least `CUDA_LOSS_ROWS`.
+    On a GPU at least `CUDA_LOSS_ROWS`, on a CPU `LOSS_ROWS`.
     """
     size = weight_VD.element_size() if is_fused(weight_VD) else 4
     rows = LOSS_CHUNK_BYTES // (size * weight_VD.shape[0])
-    return max(CUDA_LOSS_ROWS if weight_VD.is_cuda else 1, rows)
+    return max(CUDA_LOSS_ROWS if weight_VD.is_cuda else LOSS_ROWS, rows)
 
 
 def soft_cap(logits: torch.Tensor, cap: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""RMSNorm, SwiGLU and log-softmax: one compiled pass for bf16 on a CPU, else torch.
+"""RMSNorm, gated activations and log-softmax: one compiled pass for bf16 on a CPU, else torch.
 
 torch's own kernels read and write memory once for each operation of a norm or an activation. The
 compiled loops of `numba/elementwise` do it once for all. Each node decides in its forward pass
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
 from jangin.models.device import MOST_THREADS, are_kernels_enabled
 
@@ -104,20 +104,38 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return product
 
 
+def geglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) * up (arXiv:2002.05202), GELU in its tanh form, else as `swiglu`."""
+    apply: Any = _GeGlu.apply
+    product: torch.Tensor = apply(gate, up)
+    return product
+
+
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
-        normed, scale = _norm_rows(x, weight, epsilon)
+        ctx.is_fused = is_fused(x) and dtype == x.dtype
+        if ctx.is_fused:
+            normed, scale = x.new_empty(x.shape), x.new_empty(len(x), dtype=torch.float32)
+            inputs = as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
+            kernels().norm(*inputs, as_uint16(normed), as_numpy(scale))
+        else:
+            normed, scale = _norm_rows(x, weight, epsilon)
         ctx.save_for_backward(x, weight, scale)
         return normed.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         x, weight, scale = ctx.saved_tensors
-        grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
-        return grad_x.to(x.dtype), grad_weight, None, None
+        if not ctx.is_fused:
+            grad_x, grad_weight = _norm_grads(x, weight, scale, grad)
+            return grad_x.to(x.dtype), grad_weight, None, None
+        grad_x, grad_weight = x.new_empty(x.shape), scale.new_zeros(x.shape[1])
+        inputs = as_uint16(x), as_numpy(weight.float()), as_numpy(scale), as_uint16(grad)
+        kernels().norm_backward(*inputs, as_uint16(grad_x), as_numpy(grad_weight))
+        return grad_x, grad_weight, None, None
 
 
 class _AddRmsNorm(torch.autograd.Function):
@@ -202,6 +220,28 @@ class _SwiGlu(torch.autograd.Function):
             return torch.ops.aten.silu_backward(grad * up, gate), grad_up
         grad_gate, grad_up = gate.new_empty(gate.shape), up.new_empty(up.shape)
         kernels().swiglu_backward(*(as_uint16(x) for x in (gate, up, grad, grad_gate, grad_up)))
+        return grad_gate, grad_up
+
+
+class _GeGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.is_fused = is_fused(gate)
+        if not ctx.is_fused:
+            return gelu(gate, approximate="tanh").mul_(up)
+        out = gate.new_empty(gate.shape)
+        kernels().geglu(as_uint16(gate), as_uint16(up), as_uint16(out))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, up = ctx.saved_tensors
+        if not ctx.is_fused:
+            grad_up = gelu(gate, approximate="tanh").mul_(grad)
+            return torch.ops.aten.gelu_backward(grad * up, gate, approximate="tanh"), grad_up
+        grad_gate, grad_up = gate.new_empty(gate.shape), up.new_empty(up.shape)
+        kernels().geglu_backward(*(as_uint16(x) for x in (gate, up, grad, grad_gate, grad_up)))
         return grad_gate, grad_up
 
 

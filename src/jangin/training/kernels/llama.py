@@ -1,9 +1,9 @@
 """Llama-family forward pass over a packed row, with fused autograd nodes (CPU).
 
-Computes what transformers' modules compute (Llama, Mistral, Qwen2, Qwen3) with fewer and larger
-nodes: projections of the same input are one node, residual sum and norm are one, rotary embedding
-and attention are one. Layers that see each token id alone (the first layer's norm and projections)
-run once per distinct id.
+Computes what transformers' modules compute (Llama, Mistral, Qwen2, Qwen3, Gemma 3) with fewer and
+larger nodes: projections of the same input are one node, residual sum and norm are one, rotary
+embedding and attention are one. Layers that see each token id alone (the first layer's norm and
+projections) run once per distinct id.
 
 Shapes: T tokens of the row, U distinct token ids, D hidden size, C columns of a projection,
 Q tokens with a query, N trained tokens.
@@ -24,13 +24,20 @@ from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
-from jangin.training.kernels.elementwise import add_norm, rms_norm, swiglu
+from jangin.training.kernels.elementwise import add_norm, geglu, rms_norm, swiglu
 from jangin.training.kernels.lora import AdapterWeights, StackedLora
 
 PER_LINEAR = 8
 """Arguments of `linears` for each matrix: weight, its cast copy, bias, then LoRA down projection,
 its cast copy, up projection, its cast copy, scale. The last five are None without an adapter."""
-_LAYERS = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer", "Qwen3DecoderLayer"}
+_GEMMA = "Gemma3DecoderLayer"
+_LAYERS = {
+    "LlamaDecoderLayer",
+    "MistralDecoderLayer",
+    "Qwen2DecoderLayer",
+    "Qwen3DecoderLayer",
+    _GEMMA,
+}
 _DTYPES = (torch.float32, torch.bfloat16)
 _Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """(queries (Q, H * D), keys and values (T, K * D), scaling) -> attention output (Q, H * D)."""
@@ -102,11 +109,13 @@ def llama_hidden(
 def _is_supported(base: Any, backbone: Any, segments: Segments) -> bool:
     """Whether this file computes what the modules compute.
 
-    It needs known layers without hooks, fp32 or bf16 weights on a CPU that are not sharded, SiLU,
-    no attention dropout, rotation of whole heads, and no segment beyond the sliding window.
+    It needs known layers of one kind without hooks, fp32 or bf16 weights on a CPU that are not
+    sharded, their usual activation, no attention dropout, rotation of whole heads, and no segment
+    beyond the sliding window.
     """
     config = base.config.get_text_config()
-    if any(type(layer).__name__ not in _LAYERS for layer in getattr(backbone, "layers", [None])):
+    kinds = {type(layer).__name__ for layer in getattr(backbone, "layers", [None])}
+    if len(kinds) != 1 or not kinds <= _LAYERS:
         return False
     if any(map(_is_watched, (backbone, *backbone.layers.modules(), *backbone.norm.modules()))):
         return False
@@ -115,15 +124,28 @@ def _is_supported(base: Any, backbone: Any, segments: Segments) -> bool:
         return False
     if isinstance(backbone.norm.weight, DTensor) or isinstance(weight, DTensor):
         return False
-    if config.hidden_act != "silu" or (backbone.training and config.attention_dropout):
+    gemma = kinds == {_GEMMA}
+    activation = config.hidden_activation if gemma else config.hidden_act
+    if activation != ("gelu_pytorch_tanh" if gemma else "silu"):
         return False
-    if backbone.rotary_emb.inv_freq.shape[0] * 2 != backbone.layers[0].self_attn.head_dim:
+    if gemma and (config.attn_logit_softcapping or not backbone.layers[0].self_attn.is_causal):
+        return False
+    if backbone.training and config.attention_dropout:
+        return False
+    if not _rotates_whole_heads(backbone):
         return False
     longest = max(segments.lengths)
     if segments.branches is not None:
         ends = zip(segments.branches.stems, segments.branches.lengths, strict=True)
         longest = max(longest, *(stem + length for stem, length in ends))
     return longest <= (getattr(config, "sliding_window", None) or longest)
+
+
+def _rotates_whole_heads(backbone: Any) -> bool:
+    """Whether rotary embeddings have an angle for each pair of a head's coordinates."""
+    rotary, size = backbone.rotary_emb, backbone.layers[0].self_attn.head_dim
+    kinds = [f"{kind}_inv_freq" for kind in getattr(rotary, "layer_types", ())] or ["inv_freq"]
+    return all(getattr(rotary, name).shape[0] * 2 == size for name in kinds)
 
 
 def _is_watched(module: torch.nn.Module) -> bool:
@@ -151,10 +173,9 @@ class _Pass:
             ids_U, index_T = self.batch.input_ids_BT[0], None
         embedded = backbone.embed_tokens(ids_U).float()
         residual = embedded if index_T is None else spread(embedded, index_T)
-        tables = backbone.rotary_emb(residual[None], position_ids=self.batch.position_ids_BT)
         normed = self._norm(embedded, layers[0].input_layernorm)
         norms = [*(layer.input_layernorm for layer in layers[1:]), backbone.norm]
-        attentions = self._attentions(*(table[0] for table in tables))
+        attentions = self._attentions(residual)
         for layer, attention, norm in zip(layers, attentions, norms, strict=True):
             args = layer, residual, normed, index_T, attention, norm
             if layer.gradient_checkpointing and backbone.training:
@@ -184,9 +205,16 @@ class _Pass:
             attended = attended.index_select(0, attention.output_rows_N)
             residual = residual.index_select(0, self.batch.indices_N)
         (attended,) = self._linears(attended, (own.o_proj,))
-        residual, normed = self._add_norm(residual, attended, layer.post_attention_layernorm)
+        if _is_gemma(layer):
+            attended = self._norm(attended, layer.post_attention_layernorm)
+            residual, normed = self._add_norm(residual, attended, layer.pre_feedforward_layernorm)
+        else:
+            residual, normed = self._add_norm(residual, attended, layer.post_attention_layernorm)
         gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
-        (output,) = self._linears(swiglu(gate, up), (mlp.down_proj,))
+        gated = geglu(gate, up) if _is_gemma(layer) else swiglu(gate, up)
+        (output,) = self._linears(gated, (mlp.down_proj,))
+        if _is_gemma(layer):
+            output = self._norm(output, layer.post_feedforward_layernorm)
         return self._add_norm(residual, output, next_norm)
 
     def _projected(
@@ -209,9 +237,24 @@ class _Pass:
         query = spread(query, index_T if query_rows_Q is None else index_T[query_rows_Q])
         return query, spread(key, index_T), spread(value, index_T)
 
-    def _attentions(self, cos: torch.Tensor, sin: torch.Tensor) -> "list[_LayerAttention]":
+    def _attentions(self, residual: torch.Tensor) -> "list[_LayerAttention]":
         """Attention of each layer; the last one is computed only for rows that are trained."""
-        layers, batch = len(self.backbone.layers), self.batch
+        # Gemma 3 has other angles in layers with a sliding window.
+        kinds = [
+            layer.self_attn.layer_type if _is_gemma(layer) else "" for layer in self.backbone.layers
+        ]
+        pairs = {kind: self._attention(residual, kind) for kind in dict.fromkeys(kinds)}
+        return [*(pairs[kind][0] for kind in kinds[:-1]), pairs[kinds[-1]][1]]
+
+    def _attention(
+        self, residual: torch.Tensor, kind: str
+    ) -> "tuple[_LayerAttention, _LayerAttention]":
+        """Attention of a layer of this kind, and the same as last layer."""
+        batch, words = self.batch, {"layer_type": kind} if kind else {}
+        tables = self.backbone.rotary_emb(
+            residual[None], position_ids=batch.position_ids_BT, **words
+        )
+        cos, sin = (table[0] for table in tables)
         if not cpu_attention.can_attend(self.dtype, cos.shape[1]):
             heads = self.backbone.config.num_attention_heads
             rotary = sdpa_attention.Rotary.of(cos, sin, heads)
@@ -219,8 +262,7 @@ class _Pass:
             def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
                 return sdpa_attention.attend(q, k, v, rotary, s, self.segments)
 
-            last = _LayerAttention(attend, None, batch.indices_N)
-            return [*[_LayerAttention(attend)] * (layers - 1), last]
+            return _LayerAttention(attend), _LayerAttention(attend, None, batch.indices_N)
         skipped, query_rows_Q, output_rows_N = cpu_attention.needed_queries(
             self.segments, batch.indices_N
         )
@@ -229,26 +271,24 @@ class _Pass:
         layout = cpu_attention.Layout.of(self.segments)
         part = cpu_attention.Layout.of(self.segments, skipped)
         every = partial(cpu_attention.attend, (rotation, rotation), layout)
-        last = _LayerAttention(
-            partial(cpu_attention.attend, (few, rotation), part), query_rows_Q, output_rows_N
-        )
-        return [*[_LayerAttention(every)] * (layers - 1), last]
+        last = partial(cpu_attention.attend, (few, rotation), part)
+        return _LayerAttention(every), _LayerAttention(last, query_rows_Q, output_rows_N)
 
     def _are_plain(self, modules: Sequence[Any]) -> bool:
         """Whether `linears` supports all of them: no dropout, so equal rows stay equal."""
         return all(self._parts(module) is not None for module in modules)
 
     def _norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
-        return rms_norm(x, module.weight, module.variance_epsilon, self.dtype)
+        return rms_norm(x, *_norm_constants(module), self.dtype)
 
     @staticmethod
     def _add_norm(
         residual: torch.Tensor, x: torch.Tensor, module: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return add_norm(residual, x, module.weight, module.variance_epsilon)
+        return add_norm(residual, x, *_norm_constants(module))
 
     def _head_norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
-        """RMSNorm of each head of x (T, heads * head size), as Qwen3 norms queries and keys."""
+        """RMSNorm of each head of x (T, heads * head size), as Qwen3 and Gemma 3 norm q and k."""
         return self._norm(x.view(-1, len(module.weight)), module).view(x.shape)
 
     def _linears(self, x: torch.Tensor, modules: Sequence[Any]) -> tuple[torch.Tensor, ...]:
@@ -279,6 +319,18 @@ class _Pass:
         down, up = module.lora_A[name].weight, module.lora_B[name].weight
         casts = self.casts.get(down, self.dtype), self.casts.get(up, self.dtype)
         return (*parts, down, casts[0], up, casts[1], module.scaling[name])
+
+
+def _is_gemma(layer: torch.nn.Module) -> bool:
+    """Whether the layer is Gemma 3's: norms after attention and MLP too, and GELU."""
+    return type(layer).__name__ == _GEMMA
+
+
+def _norm_constants(module: Any) -> tuple[torch.Tensor, float]:
+    """(factor of each column, epsilon) of an RMSNorm; Gemma's weight is the factor minus one."""
+    if hasattr(module, "variance_epsilon"):
+        return module.weight, module.variance_epsilon
+    return module.weight.float() + 1, module.eps
 
 
 def linears(x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:

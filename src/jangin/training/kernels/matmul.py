@@ -135,7 +135,7 @@ def add_grad_weight(
 ) -> torch.Tensor:
     """`total_CD` + grad.T @ x in fp32 at least, in place: bf16 would lose small parts.
 
-    On CUDA the product is added where it is made, so no copy in bf16 is written and read.
+    On CUDA and by tiles the product is added where it is made, so no copy is written and read.
     """
     if keeps_sums(x_TD):
         if total_CD is None:
@@ -143,22 +143,35 @@ def add_grad_weight(
         add: Any = torch.ops.aten.addmm.dtype_out
         add(total_CD, grad_TC.T, x_TD, torch.float32, out=total_CD)
         return total_CD
-    (part_CD,) = grad_weight([grad_TC], x_TD)
-    if total_CD is None:
-        return part_CD.to(torch.promote_types(part_CD.dtype, torch.float32))
-    return total_CD.add_(part_CD)
+    if total_CD is None or not _fills_tiles(x_TD, x_TD.shape[1], grad_TC.shape[1]):
+        (part_CD,) = grad_weight([grad_TC], x_TD)
+        part_CD = part_CD.to(torch.promote_types(part_CD.dtype, torch.float32))
+        return part_CD if total_CD is None else total_CD.add_(part_CD)
+    _write_grad_weight(grad_TC, _packed(x_TD), total_CD, add=True)
+    return total_CD
 
 
 def grad_weight(grads_TC: Sequence[torch.Tensor], x_TD: torch.Tensor) -> list[torch.Tensor]:
     """grad.T @ x for each grad (T, C): (C, D), fp32 from tiles, else in the dtype of x."""
     if not _fills_tiles(x_TD, x_TD.shape[1], *(grad.shape[1] for grad in grads_TC)):
         return [grad_TC.T @ x_TD for grad_TC in grads_TC]
-    packed = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
-    kernels().pack_rows(as_uint16(x_TD), packed)
-    results = []
+    packed, results = _packed(x_TD), []
     for grad_TC in grads_TC:
         grad_CD = torch.empty(grad_TC.shape[1], x_TD.shape[1])
-        arguments = as_uint16(grad_TC), packed, grad_CD.numpy()
-        parallel_for(grad_TC.shape[1], _GRAIN, partial(kernels().grad_weight, *arguments))
+        _write_grad_weight(grad_TC, packed, grad_CD, add=False)
         results.append(grad_CD)
     return results
+
+
+def _packed(x_TD: torch.Tensor) -> npt.NDArray[np.int32]:
+    """Rows as the compiled `grad_weight` reads them."""
+    packed = np.empty((len(x_TD) + 1) // 2 * x_TD.shape[1], np.int32)
+    kernels().pack_rows(as_uint16(x_TD), packed)
+    return packed
+
+
+def _write_grad_weight(
+    grad_TC: torch.Tensor, packed: npt.NDArray[np.int32], out_CD: torch.Tensor, *, add: bool
+) -> None:
+    arguments = as_uint16(grad_TC), packed, out_CD.numpy(), int(add)
+    parallel_for(grad_TC.shape[1], _GRAIN, partial(kernels().grad_weight, *arguments))

@@ -1,4 +1,4 @@
-"""RMSNorm, SwiGLU and softmax loops over bf16 activations; importing this file compiles them once.
+"""RMSNorm, SwiGLU, GeGLU and softmax loops over bf16 rows; importing this file compiles them.
 
 bf16 values are uint16: the upper halves of fp32 numbers, rounded to nearest, ties to even.
 Everything is computed in fp32; NaN and infinity propagate. All arrays are C-contiguous; the caller
@@ -35,6 +35,9 @@ _HIGHEST = np.float32(88.0)
 _C2, _C3, _C4 = np.float32(0.5), np.float32(1 / 6), np.float32(1 / 24)
 _C5, _C6 = np.float32(1 / 120), np.float32(1 / 720)
 _ONE, _HALF, _ZERO = np.float32(1.0), np.float32(0.5), np.float32(0.0)
+_GELU_SCALE, _GELU_CUBIC = np.float32(1.5957691216057308), np.float32(0.044715)
+"""2 * sqrt(2 / pi) and the factor of the cube in GELU's tanh form: x * sigmoid(a * (x + b x^3))."""
+_THREE = np.float32(3.0)
 
 
 def compiled(signature: str) -> Callable[[Kernel], Kernel]:
@@ -161,6 +164,49 @@ def add_norm_backward(
             grad_x[row, column] = to_bf16(value)
 
 
+@compiled("void(uint16[:, ::1], float32[::1], float32, uint16[:, ::1], float32[::1])")
+def norm(x: Bf16, weight: Floats, epsilon: float, normed: Bf16, scales: Floats) -> None:
+    """RMSNorm of bf16 rows x (T, D), weight (D).
+
+    Writes normed (T, D) bf16 and scales (T) = 1 / RMS of each row.
+    """
+    size = x.shape[1]
+    for row in range(x.shape[0]):
+        square = _ZERO
+        for column in range(size):
+            value = to_fp32(x[row, column])
+            square += value * value
+        scale = _ONE / np.sqrt(square / np.float32(size) + epsilon)
+        scales[row] = scale
+        for column in range(size):
+            normed[row, column] = to_bf16(to_fp32(x[row, column]) * scale * weight[column])
+
+
+@compiled(
+    "void(uint16[:, ::1], float32[::1], float32[::1], uint16[:, ::1], uint16[:, ::1], float32[::1])"
+)
+def norm_backward(
+    x: Bf16, weight: Floats, scales: Floats, grad: Bf16, grad_x: Bf16, grad_weight: Floats
+) -> None:
+    """Gradients of `norm`, whose input and `scales` it takes.
+
+    grad (T, D) bf16 is the gradient of the norm. Writes grad_x (T, D) bf16; adds to grad_weight
+    (D).
+    """
+    size = x.shape[1]
+    for row in range(x.shape[0]):
+        scale, mean = scales[row], _ZERO
+        for column in range(size):
+            product = to_fp32(x[row, column]) * scale * to_fp32(grad[row, column])
+            grad_weight[column] += product
+            mean += product * weight[column]
+        mean /= np.float32(size)
+        for column in range(size):
+            value = to_fp32(grad[row, column]) * weight[column]
+            value = (value - to_fp32(x[row, column]) * scale * mean) * scale
+            grad_x[row, column] = to_bf16(value)
+
+
 @compiled("void(uint16[:, ::1], uint16[:, ::1], uint16[:, ::1])")
 def swiglu(gate: Bf16, up: Bf16, out: Bf16) -> None:
     """Write silu(gate) * up to `out`; all bf16 (T, columns)."""
@@ -180,6 +226,31 @@ def swiglu_backward(gate: Bf16, up: Bf16, grad: Bf16, grad_gate: Bf16, grad_up: 
             sigmoid = _ONE / (_ONE + exp(-value))
             grad_up[row, column] = to_bf16(grad_value * value * sigmoid)
             grad_value *= to_fp32(up[row, column]) * sigmoid * (_ONE + value * (_ONE - sigmoid))
+            grad_gate[row, column] = to_bf16(grad_value)
+
+
+@compiled("void(uint16[:, ::1], uint16[:, ::1], uint16[:, ::1])")
+def geglu(gate: Bf16, up: Bf16, out: Bf16) -> None:
+    """Write gelu(gate) * up to `out`, GELU in its tanh form; all bf16 (T, columns)."""
+    for row in range(gate.shape[0]):
+        for column in range(gate.shape[1]):
+            value = to_fp32(gate[row, column])
+            inner = _GELU_SCALE * value * (_ONE + _GELU_CUBIC * value * value)
+            value = value / (_ONE + exp(-inner))
+            out[row, column] = to_bf16(value * to_fp32(up[row, column]))
+
+
+@compiled("void(uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], uint16[:, ::1], uint16[:, ::1])")
+def geglu_backward(gate: Bf16, up: Bf16, grad: Bf16, grad_gate: Bf16, grad_up: Bf16) -> None:
+    """Write the gradients of `geglu` to grad_gate and grad_up; all bf16 (T, columns)."""
+    for row in range(gate.shape[0]):
+        for column in range(gate.shape[1]):
+            value, grad_value = to_fp32(gate[row, column]), to_fp32(grad[row, column])
+            square = _GELU_CUBIC * value * value
+            sigmoid = _ONE / (_ONE + exp(-_GELU_SCALE * value * (_ONE + square)))
+            grad_up[row, column] = to_bf16(grad_value * value * sigmoid)
+            slope = _GELU_SCALE * value * (_ONE + _THREE * square) * (_ONE - sigmoid)
+            grad_value *= to_fp32(up[row, column]) * sigmoid * (_ONE + slope)
             grad_gate[row, column] = to_bf16(grad_value)
 
 

@@ -216,9 +216,9 @@ def _pack_columns(grad: Bf16, left: int, width: int, start: int, count: int, pac
             _pack_last_row(grad, left + own, packed, own * count + total * ROWS, count * ROWS)
 
 
-@compiled("void(uint16[:, ::1], int32[::1], float32[:, ::1], int64, int64)")
-def grad_weight(grad: Bf16, packed: Words, out: Floats, begin: int, end: int) -> None:
-    """Rows `begin` to `end` of grad.T @ x into out (C, D) fp32.
+@compiled("void(uint16[:, ::1], int32[::1], float32[:, ::1], int64, int64, int64)")
+def grad_weight(grad: Bf16, packed: Words, out: Floats, add: int, begin: int, end: int) -> None:
+    """Rows `begin` to `end` of grad.T @ x into out (C, D) fp32, added to it if `add` is not 0.
 
     grad is (T, C); `packed` is x (T, D) from `pack_rows`. Summed over T in blocks of `MOST_PAIRS`.
     """
@@ -235,5 +235,5 @@ def grad_weight(grad: Bf16, packed: Words, out: Floats, begin: int, end: int) ->
                     tile(
                         columns, top * count, 1, ROWS,
                         packed, start * width + left * count, COLUMNS, count,
-                        out_flat, (first + top) * width + left, width, start, out_flat, 0, 0,
+                        out_flat, (first + top) * width + left, width, start + add, out_flat, 0, 0,
                     )  # fmt: skip

@@ -15,6 +15,7 @@ from jangin.models.kernel_sizes import (
     CUDA_LOSS_ROWS,
     KEPT_KEYS,
     LOSS_CHUNK_BYTES,
+    LOSS_ROWS,
     PAIR_LOGITS_BYTES,
 )
 from jangin.models.shape import ModelShape
@@ -48,7 +49,7 @@ LLAMA_WASTE = 0.3
 SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
-LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
+LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
 OFFLOADED_BYTES = 12
@@ -211,6 +212,8 @@ def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int
     size = 2 if training.precision == "bf16" else 4
     kept = 8 * D + 8 + size * (2 * D + 2 * Q + 2 * K + 3 * F)
     kept += shape.heads * (int(size * training.kept_keys) or 4)
+    # Inputs of the norms after attention and feed-forward layer.
+    kept += (shape.norms - 2) * (size * D + 4)
     if shape.query_key_norm:
         kept += size * (Q + K) + 4 * (Q + K) // shape.head_size
     passing = LLAMA_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
@@ -262,8 +265,10 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
 
 def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
     """fp32 logits that the loss holds at once."""
-    rows = CUDA_LOSS_ROWS if training.device == "cuda" else 0
-    return min(max(LOSS_CHUNK_BYTES, 4 * rows * shape.vocabulary), 4 * trained * shape.vocabulary)
+    rows = CUDA_LOSS_ROWS if training.device == "cuda" else LOSS_ROWS
+    size = 2 if training.device == "cpu" and training.precision == "bf16" else 4
+    least = size * rows * shape.vocabulary
+    return min(max(LOSS_CHUNK_BYTES, least), 4 * trained * shape.vocabulary)
 
 
 def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> int:

@@ -103,7 +103,8 @@ def llama_hidden(
     if backbone.embed_tokens.weight.dtype == torch.bfloat16:
         dtype = torch.bfloat16
     with torch.autocast("cpu", enabled=False):
-        return _Pass(backbone, batch, batch.segments, dtype, casts).hidden()
+        tied = base.get_output_embeddings().weight is backbone.embed_tokens.weight
+        return _Pass(backbone, batch, batch.segments, dtype, casts, tied).hidden()
 
 
 def _is_supported(base: Any, backbone: Any, segments: Segments) -> bool:
@@ -163,6 +164,8 @@ class _Pass:
     segments: Segments
     dtype: torch.dtype
     casts: CastCache
+    tied: bool
+    """Whether the head has the embedding's weight."""
 
     def hidden(self) -> torch.Tensor:
         """(N, D): final hidden states of the trained tokens, after the last norm."""
@@ -171,7 +174,7 @@ class _Pass:
         attention = layers[0].self_attn
         if not self._are_plain((attention.q_proj, attention.k_proj, attention.v_proj)):
             ids_U, index_T = self.batch.input_ids_BT[0], None
-        embedded = backbone.embed_tokens(ids_U).float()
+        embedded = self._embedded(ids_U)
         residual = embedded if index_T is None else spread(embedded, index_T)
         normed = self._norm(embedded, layers[0].input_layernorm)
         norms = [*(layer.input_layernorm for layer in layers[1:]), backbone.norm]
@@ -184,6 +187,19 @@ class _Pass:
                 residual, normed = self._layer(*args)
             index_T = None
         return normed
+
+    def _embedded(self, ids_U: torch.Tensor) -> torch.Tensor:
+        """(U, D): embeddings in fp32.
+
+        The gradient of a tied embedding is added to the head's as rows: it has few, and a dense one
+        is as large as the head's.
+        """
+        embedding = self.backbone.embed_tokens
+        if not (self.tied and embedding.weight.requires_grad):
+            rows: torch.Tensor = embedding(ids_U)
+            return rows.float()
+        rows = torch.nn.functional.embedding(ids_U, embedding.weight, sparse=True)
+        return (rows * embedding.embed_scale if hasattr(embedding, "embed_scale") else rows).float()
 
     def _layer(
         self,

@@ -23,6 +23,8 @@ CONTEXT = 2048
 LONGEST_ROW = 1000
 """Tokens; the peers pack rows into 1,024, and no engine may cut one."""
 VALIDATION_ROWS = 48
+PRETRAINED_VALIDATION_ROWS = 12
+"""Each is a pass of the whole model, row by row in fp32, for every engine and round."""
 PROMPTS = 200
 STOP_EVERY = 50
 
@@ -93,7 +95,7 @@ def make(
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     lengths = [len(tokenizer.apply_chat_template(row, return_dict=False)) for row in rows]
     rows = [row for row, length in zip(rows, lengths, strict=True) if length <= LONGEST_ROW]
-    validation = rows[-VALIDATION_ROWS:]
+    validation = rows[-(PRETRAINED_VALIDATION_ROWS if pretrained else VALIDATION_ROWS) :]
     for name, value in {
         "sft": rows[:train_rows],
         "validation": validation,

@@ -195,7 +195,7 @@ class _Pass:
         is as large as the head's.
         """
         embedding = self.backbone.embed_tokens
-        if not (self.tied and embedding.weight.requires_grad):
+        if not (self.tied and embedding.weight.requires_grad and len(self.batch.indices_N)):
             rows: torch.Tensor = embedding(ids_U)
             return rows.float()
         rows = torch.nn.functional.embedding(ids_U, embedding.weight, sparse=True)

@@ -1,8 +1,9 @@
 """Predicted against measured peak memory of training stages, each in a process of its own.
 
-    python bench/memory [--only full-fp32 ...] [--steps 4]
+    python bench/memory [--only full-fp32 ...] [--steps 4] [--model FOLDER]
 
-A tiny starter (8 million weights), rows of made-up Korean words. Prints one line per run:
+A tiny starter (8 million weights), or a pretrained model in FOLDER whose tokenizer has a chat
+template; rows of made-up Korean words. Prints one line per run:
 what `jangin plan` estimates from a sample of the tokens, what the stage plans when it has counted
 them, the measured peak, and how far off the two were.
 """
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--size", default="8M")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--inside", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -170,7 +172,10 @@ def main() -> None:
     print(f"{'run':22} {'estimate MiB':>12} {'planned MiB':>12} {'measured MiB':>12} {'off':>14}")
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        inside("prepare", root / "model", options)
+        if options.model:
+            (root / "model").symlink_to(options.model.resolve())
+        else:
+            inside("prepare", root / "model", options)
         for case in options.only:
             folder = root / case.replace(" ", "-")
             (folder / "base").mkdir(parents=True)

@@ -129,7 +129,7 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         weights = int(shape.linear_parameters * NF4_BYTES)
         weights += (shape.parameters - shape.linear_parameters) * shape.weight_bytes
     elif training.precision == "bf16" and (not adapter or shape.weight_bytes == 4):
-        copies = 2 * (shape.linear_parameters + shape.embedding_parameters)
+        copies = 2 * (shape.linear_parameters + (shape.embedding_parameters * shape.soft_capped))
     if adapter:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
@@ -259,7 +259,7 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     chunk = _chunk_bytes(shape, training, trained)
     head = 0 if training.has_adapter else 4 * shape.embedding_parameters
     if training.precision == "bf16":
-        return hidden + 2 * chunk + head + (2 * shape.embedding_parameters if head else 0)
+        return hidden + 2 * chunk + head + _head_copy_bytes(shape, training)
     return hidden + chunk + 2 * head
 
 
@@ -277,9 +277,16 @@ def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> i
     chunk = _chunk_bytes(shape, training, trained)
     kept = logits if logits <= PAIR_LOGITS_BYTES else chunk
     mixed = training.precision == "bf16"
-    cast = 2 * shape.embedding_parameters + chunk // 2 if mixed else 0
-    head = (6 if mixed else 8) * shape.embedding_parameters
+    cast = _head_copy_bytes(shape, training) + chunk // 2 if mixed else 0
+    # Compiled products add each chunk's part to the sum; others write it first.
+    head = (4 if mixed and training.kernels else 6 if mixed else 8) * shape.embedding_parameters
     return kept + chunk + cast + (0 if training.has_adapter else head)
+
+
+def _head_copy_bytes(shape: ModelShape, training: Training) -> int:
+    """The head in bf16, which the loss makes of fp32 weights and forgets."""
+    wide = not training.has_adapter or shape.weight_bytes == 4
+    return 2 * shape.embedding_parameters if wide else 0
 
 
 def _process_bytes(shape: ModelShape, training: Training) -> int:

@@ -164,6 +164,7 @@ def test_coverage_names_the_chunks_that_gave_nothing_and_why(page):
 
 def test_files_and_pages_say_why_they_were_not_read_as_they_are(page):
     assert "잠김.pdf it has a password. Open it." in section(page, "unreadable")
+    assert "스캔.pdf 3 부품 48-8ㅅＬ-07 HB-BAL-07 61" in section(page, "ocr")
     assert "b.md" in section(page, "unreadable")
     for text in ("Of 6 pages, 3 had no", "2–3, 5 no text layer 90", "reordered: 4"):
         assert text in section(page, "ocr")

@@ -6,7 +6,7 @@ from jangin.core.digest import digest_value
 from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Dropped, Example, Message, Page, SplitExample
 from jangin.core.store import Store
-from jangin.documents.load import UnreadableFile
+from jangin.documents.load import DoubtfulRow, UnreadableFile
 from jangin.evaluation.results import (
     Comparison,
     Leak,
@@ -122,11 +122,19 @@ class Workshop:
         reasons = ("evidence supported to 0.31 < 0.90", "evidence supported to 0.52 < 0.90")
         failed = [Failed(subject="c1", request="r", reason=r, reply=HOSTILE) for r in reasons]
         coverage = cover(chunks, ORIGINALS, failed, {})
+        misread = DoubtfulRow(
+            source="스캔.pdf", page=3, text="부품 48-8ㅅＬ-07", second="HB-BAL-07",
+            confidence=61.0, doubt="readings differ",
+        )  # fmt: skip
         locked = UnreadableFile(source="잠김.pdf", reason="it has a password.", remedy="Open it.")
         return {
             "load": self.publish(
                 "load",
-                {"documents": (Document, [document]), "unreadable": (UnreadableFile, [locked])},
+                {
+                    "documents": (Document, [document]),
+                    "unreadable": (UnreadableFile, [locked]),
+                    "doubtful": (DoubtfulRow, [misread]),
+                },
                 {"copies": {"b.md": "a.md"}, "reordered_pages": 4},
                 inputs={"machine:tesseract": "5.3.0"},
             ),

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
 from jangin.core.records import Document, Page, Record
@@ -40,6 +41,9 @@ class _Ocr(Config):
     """Tesseract codes such as `[kor, eng]`; `auto` takes the language of the document."""
     dpi: int = Field(default=200, ge=100, le=600)
     """Resolution of rendered pages; 300 takes 1.4 times as long and reads no better."""
+    doubtful_lines: Added[Literal["set_aside", "keep"]] = "set_aside"
+    """Lines of low confidence, or whose codes and numbers two readings see differently: `set_aside`
+    in a table for a person to look at (`jangin show doubtful`), or `keep` in the text too."""
 
 
 class AutoOcr(_Ocr):
@@ -73,7 +77,7 @@ class LoadConfig(StageConfig):
     unreadable: Literal["report", "stop"] = "report"
     """What to do with an unreadable file: `report` it in a table, or `stop` the run."""
     ocr: Ocr = AutoOcr()
-    """When to read the pages of PDFs by OCR."""
+    """When to read the pages of PDFs by OCR. Pictures are always read by it."""
 
 
 class UnreadableFile(Record):
@@ -82,6 +86,20 @@ class UnreadableFile(Record):
     source: str
     reason: str
     remedy: str
+
+
+class DoubtfulRow(Record):
+    """A line of a page that OCR is not sure of; unless kept, it is not part of the document."""
+
+    source: str
+    page: int
+    text: str
+    """As it was read first."""
+    second: str
+    """What another reading made of the part in doubt; empty for an illegible line."""
+    confidence: float
+    """Mean word confidence, 0 to 100."""
+    doubt: Literal["illegible", "readings differ"]
 
 
 def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
@@ -146,6 +164,7 @@ def run(context: StageContext[LoadConfig]) -> None:
     files = find_files(config, services.project_folder)
     documents = {document.source: document for document in context.done("documents", Document)}
     failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
+    doubtful = [row for row in context.done("doubtful", DoubtfulRow) if row.source in documents]
     copies: dict[str, str] = {}
     first_with: dict[str, str] = {}
     settings = _settings(context)
@@ -157,9 +176,11 @@ def run(context: StageContext[LoadConfig]) -> None:
             services.progress.message(f"{name}: skipped, same bytes as {first_with[digest]}")
             continue
         if name not in documents and name not in failures:
-            row = _try(context, SourceFile(name, path, digest), settings)
+            row, lines = _try(context, SourceFile(name, path, digest), settings)
             if isinstance(row, Document):
                 documents[name] = row
+                doubtful += lines
+                context.note("doubtful", lines)
                 context.note("documents", [row])
             else:
                 failures[name] = row
@@ -167,12 +188,16 @@ def run(context: StageContext[LoadConfig]) -> None:
         if name in documents:
             first_with[digest] = name
     _write(context, documents, failures, copies)
+    _write_doubtful(context, doubtful)
 
 
 def _try(
     context: StageContext[LoadConfig], file: SourceFile, settings: ReaderSettings
-) -> "Document | UnreadableFile":
-    """The document, or why it is unreadable; raises `DataError` with `unreadable: stop`."""
+) -> "tuple[Document | UnreadableFile, list[DoubtfulRow]]":
+    """(document or why it is unreadable, doubtful lines of OCR).
+
+    Raises `DataError` with `unreadable: stop`.
+    """
     try:
         return _read(file, settings)
     except UnreadableError as error:
@@ -180,7 +205,27 @@ def _try(
         if context.config.unreadable == "stop":
             raise DataError(text) from error
         context.services.progress.message(text)
-        return UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
+        row = UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
+        return row, []
+
+
+def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRow]) -> None:
+    """Write the table `doubtful`, and one line for each file that has such lines."""
+    rows = sorted(rows, key=lambda row: (row.source, row.page))
+    context.write("doubtful", DoubtfulRow, rows)
+    context.summary["doubtful_lines"] = len(rows)
+    config = context.config.ocr
+    kept = not isinstance(config, NeverOcr) and config.doubtful_lines == "keep"
+    for source, lines in groupby(rows, key=lambda row: row.source):
+        own = list(lines)
+        pages = sorted({row.page for row in own})
+        shown = ", ".join(map(str, pages[:8])) + (", ..." if len(pages) > 8 else "")
+        where = f"page {shown}" if len(pages) == 1 else f"pages {shown}"
+        count = "1 line" if len(own) == 1 else f"{len(own)} lines"
+        done = "kept in the text" if kept else "set aside"
+        context.services.progress.message(
+            f"{source}: OCR is not sure of {count}, {done} ({where}); see: jangin show doubtful"
+        )
 
 
 def _write(
@@ -229,8 +274,8 @@ def _report_foreign(context: StageContext[LoadConfig]) -> None:
         )
 
 
-def _read(file: SourceFile, settings: ReaderSettings) -> Document:
-    """One document; raises `UnreadableError` or `MachineError`."""
+def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[DoubtfulRow]]:
+    """One document and its doubtful lines; raises `UnreadableError` or `MachineError`."""
     if file.path.stat().st_size == 0:
         raise UnreadableError("it is empty (0 bytes).", "Copy it again from where it came from.")
     suffix = file.path.suffix.lower()
@@ -241,7 +286,7 @@ def _read(file: SourceFile, settings: ReaderSettings) -> Document:
             f"Save it as one of {', '.join(readable_suffixes())}.",
         )
     try:
-        text, pages = join_pages(row.read(file, settings))
+        readings = row.read(file, settings)
     except ModuleNotFoundError as error:
         if error.name not in row.packages:
             raise
@@ -249,11 +294,34 @@ def _read(file: SourceFile, settings: ReaderSettings) -> Document:
             f"{file.name}: the package {error.name}, which reads {suffix} files, is not installed. "
             f"Install it: pip install 'jangin[{row.extra}]'."
         ) from error
+    text, pages = join_pages(readings)
+    doubtful = _doubtful_rows(file.name, readings)
+    if not text.strip() and doubtful:
+        raise UnreadableError(
+            f"OCR is sure of none of its {len(doubtful)} lines.",
+            "Scan it again at 200 dpi or more.",
+        )
     if not text.strip():
         raise UnreadableError("it holds no text.", "Take it out of the folder, or scan it again.")
-    return Document(
+    document = Document(
         id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
     )
+    return document, doubtful
+
+
+def _doubtful_rows(source: str, readings: Sequence[PageReading]) -> list[DoubtfulRow]:
+    return [
+        DoubtfulRow(
+            source=source,
+            page=number,
+            text=line.text,
+            second=line.second,
+            confidence=line.confidence,
+            doubt=line.doubt,
+        )
+        for number, reading in enumerate(readings, start=1)
+        for line in reading.doubtful
+    ]
 
 
 def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:
@@ -289,6 +357,7 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         ocr_languages=() if defaults.languages == "auto" else defaults.languages,
         dpi=defaults.dpi,
         workers=services.workers,
+        keep_doubtful=defaults.doubtful_lines == "keep",
     )
 
 
@@ -305,7 +374,7 @@ def _cost(context: StageContext[LoadConfig]) -> Cost:
 
 STAGE = Stage(
     name="load",
-    version=1,
+    version=2,
     reads=(),
     makes=("documents", "unreadable"),
     run=run,

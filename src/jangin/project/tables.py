@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": ("source", "language", "pages", "text"),
+    "doubtful": ("source", "page", "doubt", "confidence", "text", "second"),
     "chunks": ("source", "page", "section", "text"),
     "examples": ("kind", "question", "answer", "source", "page", "section"),
     "splits": ("split", "kind", "question", "answer", "source", "page"),

@@ -147,11 +147,18 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "coverage": coverage(artifacts),
         "unreadable": dropped_rows.unreadable(artifacts),
         "scanned": scanned,
+        "doubtful": dropped_rows.doubtful(artifacts),
+        "doubtful_kept": any(_keeps_doubtful(group.artifact) for group in loaded),
         "scanned_count": sum(len(row.pages) for row in scanned),
         "page_count": dropped_rows.page_count(artifacts),
         "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
         "copies": sorted({name for summary in summaries for name in summary.get("copies", {})}),
     }
+
+
+def _keeps_doubtful(artifact: Artifact) -> bool:
+    ocr = artifact.manifest.config.get("ocr", {})
+    return bool(ocr.get("doubtful_lines") == "keep")
 
 
 def _chart_context(results: Results, artifacts: Artifacts, words: Words) -> dict[str, Any]:

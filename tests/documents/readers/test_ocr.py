@@ -1,6 +1,4 @@
-import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +10,13 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.page import read_page
-from jangin.documents.ocr.page_layout import Box, columns, has_ink, unfold
-from jangin.documents.ocr.reader import NAMESPACE, OcrReader, PageImage
+from jangin.documents.ocr.page_layout import Box, columns, unfold
+from jangin.documents.ocr.preparation import has_ink, prepare
+from jangin.documents.ocr.reader import OcrReader, PageImage
 from jangin.documents.ocr.reading import OcrReading
 from jangin.documents.ocr.tesseract import require
 from jangin.documents.readers import pdf_text as pdf
+from jangin.documents.readers.pdf import _loses_numbers
 from jangin.documents.readers.text_layer import agreement, suspicion, without_text
 
 EXPECTED = [
@@ -168,7 +168,7 @@ def test_a_crooked_page_is_deskewed(tmp_path, korean_font, draw_pages, article_l
         crooked = np.asarray(
             picture.rotate(degrees, fillcolor=255, resample=Image.Resampling.BILINEAR)
         )
-        straight = unfold(crooked, 200)
+        straight = unfold(prepare(crooked, 200), 200)
         rows = (straight < 128).any(axis=1)
         lines = int((np.diff(rows.astype(int)) == 1).sum())
         assert 12 <= lines + rows[0] <= 13
@@ -255,7 +255,21 @@ def test_a_missing_language_names_its_package(tmp_path, monkeypatch):
     require(("eng",))
 
 
-def test_readings_survive_the_ledger(ledger):
-    reading = OcrReading("가\n나", 91.5, 12.0, "가 \n")
-    ledger.put(NAMESPACE, "k", json.dumps(asdict(reading), ensure_ascii=False))
-    assert OcrReading(**json.loads(ledger.get(NAMESPACE, "k"))) == reading
+def test_ocr_with_fewer_figures_never_replaces_a_text_layer_that_is_no_worse():
+    table = "구분 점수\n가 14\n나 10\n다 20\n라 12"
+    lossy = OcrReading("구분 점수\n가\n나 10\n다 20\n라 12", 91.0, 900.0)
+    whole = OcrReading(table, 91.0, 900.0)
+    layers = [
+        layer(table),
+        layer("본문"),
+        layer("본문"),
+        layer("본문"),
+        layer("본문"),
+        layer("본문"),
+    ]
+    suspicious = {1: "5 of 9 lines are stray digits"}
+    assert _loses_numbers(layers, {1: lossy}, 1, False, suspicious)
+    assert not _loses_numbers(layers, {1: whole}, 1, False, suspicious)
+    everywhere = dict.fromkeys(range(1, 7), "article or clause counters lack their number")
+    wrong = OcrReading(lossy.text, 91.0, 900.0, "다른 낱말 만으로 이루어진 쪽이라 믿을 수 없다")
+    assert not _loses_numbers(layers, {1: wrong}, 1, False, everywhere)

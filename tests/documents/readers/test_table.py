@@ -75,7 +75,7 @@ def test_a_new_format_leaves_the_key_of_projects_without_such_files(
     config = LoadConfig(folder=Path("docs"), ocr={"type": "never"})
     context = make_context(config)
     before = key(config, context)
-    assert before == "595cab83eab5711f07504f1393c9c9b22db69b1dd9b669becc76c7d3a79fe8e7"
+    assert before == "02fdddbdf7c25e8a6cfe9b2f7b81f466ac7e5b06706b1f7fb9363074dc8d3f4b"
     add_format(monkeypatch, TOY)
     assert key(config, context) == before
     write(tmp_path / "docs", {"b.toy": "[]"})

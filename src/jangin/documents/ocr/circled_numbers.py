@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.ocr.page_layout import INK_BELOW, Box, Grey
+from jangin.documents.ocr.page_layout import Box
+from jangin.documents.ocr.preparation import INK_BELOW, Grey
 
 
 def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
@@ -19,9 +20,10 @@ def erase_circles(image_HW: Grey, dpi: int) -> list[Box]:
         height, width = rows.stop - rows.start, across.stop - across.start
         if not (dpi // 12 <= height <= dpi // 4 and abs(height - width) <= 0.15 * height):
             continue
-        if not _is_ring(labels_HW[rows, across] == label):
-            continue
         crop_HW = image_HW[rows, across]
+        ring_HW = labels_HW[rows, across] == label
+        if not _is_ring(ring_HW) or not _holds_ink((crop_HW < INK_BELOW + 40) & ~ring_HW):
+            continue
         crop_HW[labels_HW[rows, across] == label] = 255
         crop_HW[:] = _enlarged(crop_HW)
         rings.append(Box(rows.start, rows.stop, across.start, across.stop))
@@ -35,6 +37,14 @@ def _is_ring(ink_HW: NDArray[np.bool_]) -> bool:
     turns = np.arctan2(y - (height - 1) / 2, x - (width - 1) / 2)
     covered = np.unique(np.floor((turns + np.pi) / (2 * np.pi) * 23.99)).size
     return bool(np.quantile(radius, 0.1) > 0.72 and covered >= 22)
+
+
+def _holds_ink(other_HW: NDArray[np.bool_]) -> bool:
+    """True if something as large as a digit is inside; a ring without ink is the letter ㅇ."""
+    height, width = other_HW.shape
+    inner_HW = other_HW[height // 5 : height - height // 5, width // 5 : width - width // 5]
+    rows = np.flatnonzero(inner_HW.any(axis=1))
+    return bool(rows.size and rows[-1] - rows[0] >= 0.3 * height)
 
 
 def _enlarged(crop_HW: Grey) -> Grey:

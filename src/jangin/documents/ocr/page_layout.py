@@ -15,17 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Grey = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
+
 Profile = NDArray[np.bool_]
 """One flag per row or per column of pixels."""
 
-INK_BELOW = 150
-"""Grey level below which a pixel is ink, after the background was made white."""
 SHADE_BELOW = 242
 """Grey level below which a background is shading."""
-TILE = 12
-"""Side, in pixels, of the tiles whose bright part estimates the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,55 +52,13 @@ class Box:
         )
 
 
-def unfold(page_HW: Grey, dpi: int) -> Grey:
-    """The page as one column, (H, W) uint8: deskewed, black on white, without rules and shading."""
-    page_HW = _upright(page_HW)
-    background_HW = _background(page_HW)
-    clean_HW = np.minimum(page_HW / background_HW * 255, 255).astype(np.uint8)
+def unfold(sheet: Sheet, dpi: int) -> Grey:
+    """The page as one column, (H, W) uint8: without rules and shading."""
+    clean_HW = sheet.clean_HW.copy()
     rules_HW = _rules(clean_HW < INK_BELOW, dpi)
     clean_HW[ndimage.binary_dilation(rules_HW, iterations=2)] = 255
-    barriers_HW = rules_HW | _shade_edges(page_HW, background_HW)
+    barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
     return _stack(list(_pieces(clean_HW, barriers_HW, dpi)), dpi)
-
-
-def has_ink(page_HW: Grey) -> bool:
-    """False for a blank page, on which nothing is darker than its surroundings."""
-    ink_HW = page_HW < _background(page_HW) * 0.7
-    return int(ink_HW.sum()) > max(20, page_HW.size // 20_000)
-
-
-def _upright(page_HW: Grey) -> Grey:
-    """The page rotated by the angle, up to 2 degrees, at which lines of text are sharpest."""
-    height, width = page_HW.shape
-    strip = 16
-    strips = width // strip
-    ink_HS = 255.0 - page_HW[:, : strips * strip].reshape(height, strips, strip).mean(axis=2)
-    rows_H1 = np.arange(height)[:, None]
-    middle_S = (np.arange(strips) + 0.5) * strip - width / 2
-
-    def sharpness(degrees: float) -> float:
-        shift_S = np.rint(middle_S * np.tan(np.radians(degrees))).astype(int)
-        shifted_HS = ink_HS[np.clip(rows_H1 + shift_S, 0, height - 1), np.arange(strips)]
-        return float(np.square(np.diff(shifted_HS.sum(axis=1))).sum())
-
-    best = max(np.arange(-2, 2.01, 0.5), key=sharpness)
-    best = max(np.arange(best - 0.4, best + 0.41, 0.1), key=sharpness)
-    if abs(best) < 0.15 or sharpness(best) < 1.05 * sharpness(0.0):
-        return page_HW
-    turned_HW = ndimage.rotate(page_HW, best, reshape=False, order=1, mode="nearest")
-    return np.asarray(turned_HW, dtype=np.uint8)
-
-
-def _background(page_HW: Grey) -> NDArray[np.float64]:
-    """Brightness of the paper at each pixel, (H, W) float64: shading and shadows without ink."""
-    height, width = page_HW.shape
-    rows, columns = -(-height // TILE), -(-width // TILE)
-    padded = np.pad(page_HW, ((0, rows * TILE - height), (0, columns * TILE - width)), mode="edge")
-    tiles = padded.reshape(rows, TILE, columns, TILE).transpose(0, 2, 1, 3)
-    bright = np.quantile(tiles.reshape(rows, columns, -1), 0.85, axis=2)
-    bright = ndimage.median_filter(ndimage.grey_closing(bright, size=3), size=3)
-    smooth_HW = np.repeat(np.repeat(bright, TILE, axis=0), TILE, axis=1)[:height, :width]
-    return np.asarray(np.maximum(smooth_HW, 120.0), dtype=np.float64)
 
 
 def _rules(ink_HW: Mask, dpi: int) -> Mask:
@@ -206,14 +160,28 @@ def _region(
             area.left + column.right,
         )
         y = part.top
+        inked_H = _inked(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
         for table, members in _tables([n for n in cells if boxes[n].touches(part, 0)], boxes, dpi):
-            yield flow_HW[y : table.top, part.left : part.right]
-            yield flow_HW[max(y, table.top) : table.bottom, part.left : table.left]
+            top = max(y, _blank_row(inked_H, table.top, y, -1))
+            bottom = max(top, _blank_row(inked_H, table.bottom, part.bottom, 1))
+            yield flow_HW[y:top, part.left : part.right]
+            yield flow_HW[top : table.top, table.left : table.right]
+            yield flow_HW[top:bottom, part.left : table.left]
             for member in members:
                 yield from _region(member, image_HW, labels_HW, boxes, parents, dpi)
-            yield flow_HW[max(y, table.top) : table.bottom, table.right : part.right]
-            y = max(y, table.bottom)
+            yield flow_HW[top:bottom, table.right : part.right]
+            yield flow_HW[table.bottom : bottom, table.left : table.right]
+            y = max(y, bottom)
         yield flow_HW[y : part.bottom, part.left : part.right]
+
+
+def _blank_row(inked_H: Profile, row: int, limit: int, step: int) -> int:
+    """The row without ink nearest to `row` up to `limit`, so that no line of text beside is cut.
+
+    `step` is -1 to search upwards, 1 downwards; `row` itself if there is no such row.
+    """
+    blank = np.flatnonzero(~(inked_H[limit:row][::-1] if step < 0 else inked_H[row:limit]))
+    return row + step * int(blank[0]) if blank.size else row
 
 
 def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box, list[int]]]:

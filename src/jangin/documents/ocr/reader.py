@@ -1,10 +1,9 @@
 """Many page images through OCR: in parallel, and each result kept in the ledger."""
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jangin.core.digest import digest_value
@@ -13,10 +12,10 @@ from jangin.documents.ocr.tesseract import require, version
 
 if TYPE_CHECKING:
     from jangin.core.ledger import Ledger
-    from jangin.documents.ocr.page_layout import Grey
+    from jangin.documents.ocr.preparation import Grey
 
 NAMESPACE = "ocr"
-METHOD = 1
+METHOD = 2
 """Version in the cache key. Increase it when the same image gives another text."""
 
 
@@ -39,14 +38,20 @@ class OcrReader:
     """
 
     def __init__(
-        self, ledger: "Ledger", languages: tuple[str, ...], dpi: int, workers: int
+        self,
+        ledger: "Ledger",
+        languages: tuple[str, ...],
+        dpi: int,
+        workers: int,
+        others: tuple[str, ...] = (),
     ) -> None:
-        require(languages)
+        require((*languages, *others))
         self.ledger = ledger
         self.languages = languages
+        self.others = others
         self.dpi = dpi
         self.workers = max(1, workers)
-        self.identity = [METHOD, version(), list(languages), dpi, list(MODES)]
+        self.identity = [METHOD, version(), list(languages), list(others), dpi, list(MODES)]
 
     def read(self, pictures: Iterable[PageImage]) -> Iterator[OcrReading]:
         """One reading per page, in order; at most two rendered pages per worker are in memory."""
@@ -58,10 +63,10 @@ class OcrReader:
                 key = digest_value([picture.key, *self.identity])
                 known = self.ledger.get(NAMESPACE, key)
                 if known is not None:
-                    waiting.append(OcrReading(**json.loads(known)))
+                    waiting.append(OcrReading.from_json(known))
                 else:
                     page_HW = picture.render()
-                    task = pool.submit(read_page, page_HW, self.dpi, self.languages)
+                    task = pool.submit(read_page, page_HW, self.dpi, self.languages, self.others)
                     waiting.append((key, task))
                 while len(waiting) > 2 * self.workers:
                     yield self._finish(waiting.popleft())
@@ -73,5 +78,5 @@ class OcrReader:
             return item
         key, task = item
         reading = task.result()
-        self.ledger.put(NAMESPACE, key, json.dumps(asdict(reading), ensure_ascii=False))
+        self.ledger.put(NAMESPACE, key, reading.to_json())
         return reading

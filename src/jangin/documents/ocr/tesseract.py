@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jangin.core.errors import MachineError
 
 if TYPE_CHECKING:
-    from jangin.documents.ocr.page_layout import Grey
+    from jangin.documents.ocr.preparation import Grey
 
 INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
 
@@ -68,22 +68,41 @@ def _run(command: list[str]) -> str:
 
 
 def recognize(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> str:
-    """Tesseract's TSV output for one image, followed by its text output; on one thread."""
-    height, width = image_HW.shape
-    command = ["tesseract", "-", "-", "--psm", str(mode), "-l", "+".join(languages)]
-    done = subprocess.run(  # noqa: S603 - own arguments
-        [*command, "--dpi", str(dpi), "tsv", "txt"],
-        input=b"P5 %d %d 255\n" % (width, height) + image_HW.tobytes(),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-    )
+    """Tesseract's TSV output for one image, followed by its text output; on one thread.
+
+    Raises: MachineError: Tesseract fails.
+    """
+    done = _read_image(image_HW, dpi, "--psm", str(mode), "-l", "+".join(languages), "tsv", "txt")
     if done.returncode:
         raise MachineError(
             f"Tesseract failed: {done.stderr.decode(errors='replace').strip()[-300:]}. "
             f"Reinstall it ({INSTALL}), or set load.ocr.type to never."
         )
     return done.stdout.decode(errors="replace")
+
+
+def orientation(image_HW: "Grey", dpi: int) -> int:
+    """Degrees by which to turn the page clockwise so that it is upright: 0, 90, 180 or 270.
+
+    0 also where Tesseract cannot tell, or its model `osd` is not installed.
+    """
+    done = _read_image(image_HW, dpi, "--psm", "0", "-l", "osd")
+    turn = re.search(rb"^Rotate: (90|180|270)$", done.stdout, re.MULTILINE)
+    return int(turn[1]) if turn and not done.returncode else 0
+
+
+def _read_image(
+    image_HW: "Grey", dpi: int, *arguments: str
+) -> "subprocess.CompletedProcess[bytes]":
+    height, width = image_HW.shape
+    command = ["tesseract", "-", "-", "--dpi", str(dpi), *arguments]
+    return subprocess.run(  # noqa: S603 - own arguments
+        command,
+        input=b"P5 %d %d 255\n" % (width, height) + image_HW.tobytes(),
+        capture_output=True,
+        check=False,
+        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+    )
 
 
 def words_of(tsv: str) -> list[Word]:

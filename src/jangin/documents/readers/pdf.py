@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from jangin.documents.ocr.languages import first_language, other_languages
 from jangin.documents.ocr.reader import OcrReader, PageImage
 from jangin.documents.ocr.reading import OcrReading
-from jangin.documents.ocr.tesseract import installed_languages
 from jangin.documents.readers import pdf_text as pdf
 from jangin.documents.readers.reader import (
     PageReading,
@@ -22,6 +22,8 @@ SAMPLES = 3
 """Number of suspicious pages that are compared with OCR."""
 WIDESPREAD = 0.2
 """If at least this share of pages is suspicious, a failed sample rejects the whole text layer."""
+FOUND_NUMBERS = 0.97
+"""Share of a text layer's digits that OCR must find to replace it."""
 LEGIBLE = 50.0
 """Minimum confidence at which OCR can contradict a text layer."""
 BLANK_DPI = 50
@@ -40,7 +42,8 @@ class Pdf:
     def reader(self, languages: tuple[str, ...]) -> OcrReader:
         """An OCR reader for these languages; raises `MachineError` where they are missing."""
         settings = self.settings
-        return OcrReader(settings.ledger, languages, settings.dpi, settings.workers)
+        others = () if settings.ocr_languages else other_languages(languages)
+        return OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
@@ -74,7 +77,7 @@ def read_pdf(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     MachineError: a page needs OCR, and Tesseract or its language is not installed.
     """
     readings = read_pages(file, settings)
-    if any(reading.text.strip() for reading in readings):
+    if any(reading.text.strip() or reading.doubtful for reading in readings):
         return readings
     if settings.ocr == "never":
         raise UnreadableError(
@@ -115,15 +118,41 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     by_position, rejected = _compare(source, layers, suspicious, languages)
     reasons.update(rejected)
     readings = source.read(sorted(reasons), languages)
+    for number in [
+        n for n in rejected if _loses_numbers(layers, readings, n, by_position, suspicious)
+    ]:
+        del readings[number]
+    keep = source.settings.keep_doubtful
     return [
-        _choose(layer, readings.get(layer.number), reasons.get(layer.number, ""), by_position)
+        _choose(layer, readings.get(layer.number), reasons.get(layer.number, ""), by_position, keep)
         for layer in layers
     ]
 
 
+def _loses_numbers(
+    layers: list[pdf.PageText],
+    readings: dict[int, OcrReading],
+    number: int,
+    by_position: bool,
+    suspicious: dict[int, str],
+) -> bool:
+    """True if a page's text layer stays, because OCR found fewer figures in it.
+
+    In a document whose text layer is rejected as a whole, that takes a page that agrees with OCR.
+    """
+    layer, reading = layers[number - 1], readings[number]
+    filled = sum(bool(layer.drawn.strip()) for layer in layers)
+    is_widespread = len(suspicious) >= WIDESPREAD * filled
+    if is_widespread and not _agreement(layers, {number: reading}, by_position).sound:
+        return False
+    held = sum(character.isdigit() for character in layer.drawn)
+    read = sum(character.isdecimal() for character in reading.complete or reading.text)
+    return read < FOUND_NUMBERS * held
+
+
 def _inked(source: Pdf, numbers: list[int]) -> set[int]:
     """Numbers of the pages that are not blank."""
-    from jangin.documents.ocr.page_layout import has_ink
+    from jangin.documents.ocr.preparation import has_ink
 
     return {n for n in numbers if has_ink(pdf.render_page(source.document, n, BLANK_DPI))}
 
@@ -191,27 +220,32 @@ def _languages(
     latin = sum(character.isascii() and character.isalpha() for character in text)
     if hangul + latin >= 200 or not without_layer:
         return ("kor",) if hangul > 0.1 * latin else ("eng",)
-    candidates = [code for code in ("kor", "eng") if code in installed_languages()]
-    if len(candidates) < 2:
-        return tuple(candidates) or ("kor",)
-    page = without_layer[len(without_layer) // 2 : len(without_layer) // 2 + 1]
-    weights = {
-        code: next(iter(source.reader((code,)).read(source.pictures(page)))).weight
-        for code in candidates
-    }
-    return (max(weights, key=lambda code: weights[code]),)
+    page = without_layer[len(without_layer) // 2]
+    return first_language(
+        source.settings.ledger, source.settings.dpi, next(iter(source.pictures([page])))
+    )
 
 
 def _choose(
-    layer: pdf.PageText, reading: OcrReading | None, reason: str, by_position: bool
+    layer: pdf.PageText,
+    reading: OcrReading | None,
+    reason: str,
+    by_position: bool,
+    keep_doubtful: bool,
 ) -> PageReading:
     """OCR where it was needed, unless it found less than twice a text layer of few characters."""
     text = _from_layer(layer, by_position)
     if reading is None:
         return text
-    if reason.startswith("only") and len(reading.text) < 2 * len(text.text):
+    if reason.startswith("only") and len(reading.complete or reading.text) < 2 * len(text.text):
         return text
-    return PageReading(reading.text, "ocr", reading.confidence, reason)
+    return from_ocr(reading, reason, keep_doubtful)
+
+
+def from_ocr(reading: OcrReading, reason: str, keep_doubtful: bool) -> PageReading:
+    """A page that OCR has read, with or without its doubtful lines."""
+    text = (reading.complete or reading.text) if keep_doubtful else reading.text
+    return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful)
 
 
 def _from_layer(layer: pdf.PageText, by_position: bool) -> PageReading:

@@ -16,7 +16,7 @@ from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import nfc
 
 if TYPE_CHECKING:
-    from jangin.documents.ocr.page_layout import Grey
+    from jangin.documents.ocr.preparation import Grey
 
 MOST_PIXELS = 40_000_000
 """Larger pages (posters, plans) are rendered at a lower resolution, to bound memory."""

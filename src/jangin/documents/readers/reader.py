@@ -8,6 +8,7 @@ from typing import Literal
 from jangin.core.errors import DataError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress
+from jangin.documents.ocr.reading import DoubtfulLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class ReaderSettings:
     """Resolution at which pages are rendered for OCR."""
     workers: int = 1
     """Pages that are read by OCR at the same time."""
+    keep_doubtful: bool = False
+    """Leave doubtful lines of OCR in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class PageReading:
     """Mean word confidence of OCR, 0 to 100; None for text that needed no OCR."""
     reason: str = ""
     """Why OCR was used or the text was reordered; empty otherwise. It is stored."""
+    doubtful: tuple[DoubtfulLine, ...] = ()
+    """Lines that OCR is not sure of; they are not in `text` unless the settings keep them."""
 
 
 class UnreadableError(DataError):

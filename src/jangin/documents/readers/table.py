@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from jangin.documents.readers.docx import read_docx
 from jangin.documents.readers.html import read_html
+from jangin.documents.readers.image import read_image
 from jangin.documents.readers.pdf import read_pdf
 from jangin.documents.readers.plain import read_plain
 from jangin.documents.readers.reader import Reader
@@ -38,6 +39,12 @@ FORMATS = (
     Format("plain text", (".txt",), read_plain),
     Format("HTML", (".html", ".htm"), read_html, packages=("lxml",)),
     Format("Word", (".docx",), read_docx, packages=("docx", "lxml")),
+    Format(
+        "picture of a page",
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
+        read_image,
+        packages=("PIL",),
+    ),
     Format("Hangul", (".hwp", ".hwpx"), convert_to="PDF or DOCX"),
     Format("Word 97, RTF, OpenDocument", (".doc", ".rtf", ".odt"), convert_to="DOCX"),
     Format("presentation", (".ppt", ".pptx"), convert_to="PDF"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
-from jangin.documents.load import UnreadableFile
+from jangin.documents.load import DoubtfulRow, UnreadableFile
 from jangin.llm.structured import Failed
 from jangin.report.data.artifacts import Artifacts, Group, groups_with, rows_of
 
@@ -164,6 +164,30 @@ def scanned(artifacts: Artifacts) -> list[Scanned]:
         mean = sum(known) / len(known) if known else None
         rows.append(Scanned(source, reason, tuple(sorted(pages)), mean))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Lines of one page that OCR is not sure of."""
+
+    source: str
+    page: int
+    lines: tuple[DoubtfulRow, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of the lines."""
+        return len(self.lines)
+
+
+def doubtful(artifacts: Artifacts) -> list[Doubtful]:
+    """Doubtful lines by page, the pages with most of them first; variants' shared files once."""
+    pages: dict[tuple[str, int], dict[DoubtfulRow, None]] = {}
+    for group in groups_with(artifacts, "doubtful.parquet"):
+        for row in rows_of(group.artifact, "doubtful", DoubtfulRow):
+            pages.setdefault((row.source, row.page), {})[row] = None
+    rows = [Doubtful(source, page, tuple(lines)) for (source, page), lines in pages.items()]
+    return sorted(rows, key=lambda page: (-len(page.lines), page.source, page.page))
 
 
 def page_count(artifacts: Artifacts) -> int:

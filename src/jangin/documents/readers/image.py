@@ -1,0 +1,111 @@
+"""Reader of pictures of pages: PNG, JPEG, TIFF of several pages, BMP, WebP; all through OCR."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from jangin.documents.ocr.languages import first_language, other_languages
+from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.readers.pdf import from_ocr
+from jangin.documents.readers.pdf_text import MOST_PIXELS
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
+from jangin.text.normalize import clean_text
+
+if TYPE_CHECKING:
+    from jangin.documents.ocr.preparation import Grey
+
+PAGE_INCHES = 11.7
+"""Longer side of an A4 page, which a large picture without a resolution of its own is taken for."""
+PAGE_PIXELS = 1200
+"""Longer side from which on a picture is taken for a whole page."""
+SCREEN_DPI = 96
+"""Resolution that a smaller picture is taken to have."""
+PLAUSIBLE_DPI = (120, 1200)
+"""Resolutions of scanners; cameras and screens write 72 or 96 whatever the page's size is."""
+
+
+def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
+    """Text of every page of a picture.
+
+    Raises: UnreadableError: the file is damaged, or OCR is switched off; MachineError: Tesseract or
+    its language is not installed.
+    """
+    if settings.ocr == "never":
+        raise UnreadableError(
+            "it is a picture, and OCR is switched off.", "Set load.ocr.type to auto."
+        )
+    with _open(file) as picture:
+        count = getattr(picture, "n_frames", 1)
+        pages = [
+            PageImage(f"{file.digest} {number}", _render(picture, number, settings.dpi))
+            for number in range(count)
+        ]
+        languages = settings.ocr_languages
+        if not languages:
+            languages = first_language(settings.ledger, settings.dpi, pages[count // 2])
+        others = () if settings.ocr_languages else other_languages(languages)
+        reader = OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
+        readings = [
+            from_ocr(reading, "a picture", settings.keep_doubtful) for reading in reader.read(pages)
+        ]
+    if not any(reading.text.strip() or reading.doubtful for reading in readings):
+        raise UnreadableError(
+            "it is a picture in which OCR found no text.",
+            "Take it out of the folder, or scan it again at 200 dpi or more.",
+        )
+    return [_cleaned(reading) for reading in readings]
+
+
+def _cleaned(reading: PageReading) -> PageReading:
+    return replace(reading, text=clean_text(reading.text))
+
+
+@contextmanager
+def _open(file: SourceFile) -> Iterator[Any]:
+    """The open picture; raises `UnreadableError` where it, or one of its pages, is damaged."""
+    from PIL import Image
+
+    try:
+        with Image.open(file.path) as picture:
+            yield picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableError(
+            "it is damaged, or no picture in spite of its name.", "Save or scan it again."
+        ) from error
+
+
+def _render(picture: Any, frame: int, dpi: int) -> "Callable[[], Grey]":
+    return lambda: _pixels(picture, frame, dpi)
+
+
+def _pixels(picture: Any, frame: int, dpi: int) -> "Grey":
+    """One page as (H, W) uint8 at about `dpi`, upright by its EXIF data, on white paper."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    picture.seek(frame)
+    page = ImageOps.exif_transpose(picture)
+    if page.mode in ("RGBA", "LA", "PA") or "transparency" in page.info:
+        page = page.convert("RGBA")
+        page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
+    page = page.convert("L")
+    scale = dpi / _resolution(picture, max(page.size))
+    scale = min(scale, (MOST_PIXELS / (page.width * page.height)) ** 0.5)
+    if not 0.9 < scale < 1.1:
+        size = (max(1, round(page.width * scale)), max(1, round(page.height * scale)))
+        page = page.resize(size, Image.Resampling.LANCZOS)
+    return np.array(page, dtype=np.uint8)
+
+
+def _resolution(picture: Any, longer_side: int) -> float:
+    """Dots per inch of the page that the picture shows."""
+    stated = float((picture.info.get("dpi") or (0, 0))[0] or 0)
+    if PLAUSIBLE_DPI[0] <= stated <= PLAUSIBLE_DPI[1]:
+        return stated
+    return longer_side / PAGE_INCHES if longer_side >= PAGE_PIXELS else SCREEN_DPI

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from jangin.documents.ocr.page import LEGIBLE_LINE, read_page
+from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
+
+pytestmark = pytest.mark.usefixtures("tesseract")
+
+SENTENCES = (
+    "이 규정에서 말하는 점검 주기는 설치한 날부터 셉니다.",
+    "야간에 일하는 직원은 이어서 두 번 근무하지 않습니다.",
+    "어느 한 쪽의 잘못으로 생긴 손해는 그 쪽이 물어냅니다.",
+    "회사는 성실히 근무한 직원에게 유급휴가를 주어야 합니다.",
+)
+
+
+def squeezed(text):
+    return text.replace(" ", "")
+
+
+def test_a_page_is_read_in_every_direction(drawing):
+    page = drawing()
+    page.lines(SENTENCES)
+    for turns in range(4):
+        text = squeezed(read_page(np.rot90(page.pixels, turns), 200, ("kor",)).text)
+        assert "야간에일하는직원은" in text, f"turned by {90 * turns} degrees"
+        assert "유급휴가를주어야합니다" in text
+        assert text.index("점검") < text.index("유급")
+
+
+def test_pale_headings_are_read(drawing):
+    page = drawing(height=330)
+    page.text(60, 40, "안전 작업을 위한 준비 사항", 15, grey=175, bold=True)
+    page.text(60, 120, SENTENCES[3])
+    page.text(60, 200, "정기 점검의 목적과 범위", 13, grey=160, bold=True)
+    page.text(60, 265, SENTENCES[1])
+    lines = squeezed(read_page(page.pixels, 200, ("kor",)).text).split("\n")
+    assert "안전작업을위한준비사항" in lines
+    assert "정기점검의목적과범위" in lines
+
+
+def test_a_picture_beside_a_rounded_box_cuts_no_line(drawing):
+    page = drawing(1300, 480)
+    page.lines(SENTENCES[:2], y=30, step=48)
+    pen = page.pen
+    pen.rounded_rectangle((260, 150, 1260, 400), radius=30, outline=90, width=3)
+    pen.ellipse((115, 160, 205, 250), outline=60, width=4, fill=200)
+    pen.polygon([(90, 400), (230, 400), (205, 255), (115, 255)], outline=60, fill=150)
+    pen.line((200, 280, 310, 210), fill=60, width=8)
+    for row, line in enumerate(SENTENCES):
+        page.text(320, 172 + 54 * row, line, 10.5)
+    reading = read_page(page.pixels, 200, ("kor",))
+    lines = squeezed(reading.text)
+    for sentence in SENTENCES[1:3]:
+        assert squeezed(sentence)[3:-5] in lines
+    assert all(line.confidence < LEGIBLE_LINE + 20 for line in reading.doubtful)
+
+
+def test_a_drawing_is_set_aside_and_kept_in_the_complete_text(drawing):
+    page = drawing(1100, 700)
+    page.text(60, 40, "그림 삼은 배관의 연결을 보인다.")
+    page.text(60, 640, "밸브를 잠근 뒤 나사를 푼다.")
+    draw = np.random.default_rng(4)
+    for x, y, size, kind in draw.integers((80, 130, 15, 0), (950, 560, 110, 3), (50, 4)).tolist():
+        if kind == 0:
+            page.pen.ellipse((x, y, x + size, y + size // 2), outline=0, width=3)
+        elif kind == 1:
+            page.pen.line((x, y, x + size, y + 40 - size // 2), fill=0, width=4)
+        else:
+            page.pen.arc((x, y, x + size, y + size), 20, 200, fill=0, width=3)
+    reading = read_page(page.pixels, 200, ("kor",))
+    first, last = squeezed(reading.text).split()
+    assert (first, last) == ("그림삼은배관의연결을보인다.", "밸브를잠근뒤나사를푼다.")
+    assert {line.doubt for line in reading.doubtful} == {"illegible"}
+    assert all(line.text in reading.complete for line in reading.doubtful)
+
+
+def test_a_page_in_another_language_is_read_in_that_language(drawing):
+    page = drawing(height=330)
+    page.lines(
+        ["The warranty of the pump ends after two years.", "Lubricate the bearing every month."]
+    )
+    assert read_page(page.pixels, 200, ("kor",), ("eng",)).text.split("\n")[0] == (
+        "The warranty of the pump ends after two years."
+    )
+
+
+def test_codes_and_amounts_in_korean_lines_are_read_by_the_latin_model(drawing):
+    page = drawing(height=420)
+    page.lines(
+        [
+            "조치 부품의 번호는 HB-BAL-07이다.",
+            "필터 HB-F-052는 6개월마다 교체한다.",
+            "가격은 1,250,000원이며 부가세는 별도이다.",
+            "진동 한계는 4.5 mm/s이고 소음은 78 dB이다.",
+            "정격 전압은 AC 380 V, 주파수는 60 Hz이다.",
+        ]
+    )
+    reading = read_page(page.pixels, 200, ("kor",))
+    seen = squeezed(reading.text)
+    doubted = squeezed(" ".join(line.text for line in reading.doubtful))
+    codes = {
+        "필터": "HB-F-052",
+        "부품": "HB-BAL-07",
+        "가격": "1,250,000",
+        "진동": "4.5mm/s",
+        "전압": "380V",
+    }
+    assert sum(code in seen for code in codes.values()) >= 4
+    for context, code in codes.items():
+        assert code in seen or context in doubted, f"{code} was misread without a doubt"
+
+
+def test_readings_survive_the_ledger():
+    line = DoubtfulLine("줄", "2nd", 44.0, "readings differ")
+    reading = OcrReading("가\n나", 91.5, 12.0, "가 \n", (line,), "가\n줄\n나")
+    assert OcrReading.from_json(reading.to_json()) == reading

@@ -95,8 +95,10 @@ def with_titles(
     the name of the file is for, so it is no section.
     """
     known = [h for h in known if not any(t.first <= h.line < t.last for t in tables)]
-    titles = {heading.line: heading for heading in known}
     legal_text = sum(heading.rank == Rank.ARTICLE for heading in known) >= LEGAL
+    if legal_text and sum(h.rank == Rank.ARTICLE and not h.level for h in known) >= LEGAL:
+        known = [_typeset(heading, tables) for heading in known]
+    titles = {heading.line: heading for heading in known}
     for heading in _announced(lines, titles, tables, legal_text=legal_text):
         titles[heading.line] = heading
     if legal_text:
@@ -113,6 +115,21 @@ def with_titles(
     announced = {key for table in tables for key in table.entries}
     settled = _settled(_in_sequence(sorted(titles.values(), key=_line)), announced)
     return _with_parts(lines, settled)
+
+
+def _typeset(heading: Heading, tables: Sequence[Contents]) -> Heading:
+    """A heading `#` among articles that have none, by its wording: type size marks titles."""
+    if heading.rank != Rank.MARKED or heading.level != 1:
+        return heading
+    title = heading.title
+    appendix = legal.appendix_heading([Line(0, len(title), title)], 0, "")
+    if appendix is not None:
+        return replace(appendix, line=heading.line, length=heading.length)
+    announced = any(entry_key(title) in table.bracketed for table in tables)
+    bracketed = legal.BRACKETED.match(title)
+    part = announced or (bracketed is not None and legal.is_policy(bracketed[1]))
+    statute = not part and bool(legal.STATUTE.match(title))
+    return replace(heading, rank=Rank.PART if part else Rank.TITLE, level=0, statute=statute)
 
 
 def _line(heading: Heading) -> int:
@@ -212,7 +229,9 @@ def _in_sequence(titles: list[Heading]) -> list[Heading]:
         first, last = titles[before].number, titles[after].number
         between = titles[before + 1 : position] + titles[position + 1 : after]
         alone = all(h.rank > Rank.ARTICLE for h in between)
-        if alone and last == first + 1 and not first <= titles[position].number <= last:
+        article = titles[position]
+        again = article.number == first and "조의" not in article.title
+        if alone and last == first + 1 and (again or not first <= article.number <= last):
             wrong.add(position)
     return [heading for position, heading in enumerate(titles) if position not in wrong]
 

@@ -44,6 +44,11 @@ STATUTE = re.compile(r"[「『【\[<]?.*(?:법|법률|시행령|시행규칙|규
 BRACKETED = re.compile(r"[【\[〔<＜]\s*([^】\]〕>＞]{2,40}?)\s*[】\]〕>＞]$")
 MARK = re.compile(r"[-*•○●■□▶▷·※☞ㅇ①-⑳㉠-㉻ⓐ-ⓩ|]|[가-하][.)]\s|\(?\d{1,2}\)|주\s*\d*\)")
 """What a line of a list begins with; titles may be numbered `1.` or `2-1.`."""
+LABEL = re.compile(
+    r"[【\[<(]?\s*(?:예\s*시?|용\s*어|풀\s*이|용어\s*풀이|인용|문구|인용\s*문구|참\s*[고조]|보기|비고"
+    r"|주의|해설|설명)\s*[】\]>)]?$"
+)
+"""Labels of boxes with examples and explanations, which can quote an article 1."""
 RUNNING = re.compile(
     r"(?:하여|하며|하고|하는 경우|경우|때에는|으로서|에서|따라|따른|대하여|위하여|의하여|인하여"
     r"|합니다|한다|입니다|이하|다만)(?=[\s,)]|$)|니다|[,，]\s"
@@ -151,6 +156,7 @@ def is_title(text: str) -> bool:
         and not SENTENCE_END.search(text)
         and "|" not in text
         and not MARK.match(text)
+        and not LABEL.match(text)
     )
 
 
@@ -166,9 +172,10 @@ def is_instrument(text: str) -> bool:
 
 def stands_alone(lines: list[Line], index: int) -> bool:
     """True if the text above the line is finished, so that the line is no end of a sentence."""
-    if index == 0 or not lines[index - 1].text or lines[index - 1].noise:
+    above = lines[index - 1]
+    if index == 0 or above.noise or not re.search(r"\w", above.text):
         return True
-    return bool(SENTENCE_END.search(lines[index - 1].text))
+    return bool(SENTENCE_END.search(above.text))
 
 
 def title_above(lines: list[Line], index: int, floor: int) -> Heading | None:

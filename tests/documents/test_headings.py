@@ -224,3 +224,21 @@ def test_every_line_stands_under_the_nearest_open_heading_above_it(books, marked
             for line in node.body:
                 assert known[line] == " > ".join(path), text
     assert not any("·····" in line for line in known)
+
+
+def test_numbered_titles_above_text_are_headings_and_items_of_lists_are_not():
+    body = "The parts of the machine are named here, each with its use and with its price."
+    text = (
+        f"1. Scope\n\n{body}\n\n2. Data sets\n{body}\n\n2.1 Sources\n{body}\n\n"
+        f"3. Results\n\n{body}\n\n1. Open the lid\n2. Pour in water\n3. Close the lid\n\n{body}\n\n"
+        "1. The person who signed the contract has to tell the company what happened, and\n"
+        f"when.\n\n{body}\n\n2. The person who signed the contract has to pay the price for it"
+    )
+    assert titles(text) == ["1. Scope", "2. Data sets", "2. Data sets > 2.1 Sources", "3. Results"]
+
+
+def test_numbered_clauses_of_an_article_are_no_headings():
+    body = "이 일은 사람이 하는 일 가운데 가장 오래된 것이며, 그 값은 회사가 정하여 알린다."
+    clauses = "\n\n".join(f"{n}. 종류 {n}\n{body}" for n in range(1, 4))
+    assert titles(f"제1조(목적)\n{clauses}\n\n제2조(끝)\n{body}") == ["제1조(목적)", "제2조(끝)"]
+    assert titles(clauses) == ["1. 종류 1", "2. 종류 2", "3. 종류 3"]

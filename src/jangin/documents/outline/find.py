@@ -18,6 +18,7 @@ from jangin.documents.outline.line import (
     next_shown,
     tidy,
 )
+from jangin.documents.outline.numbered import numbered_headings
 
 MARKDOWN = re.compile(r"(#{1,6})\s+(.+?)\s*#*$")
 ENGLISH = re.compile(
@@ -98,7 +99,10 @@ def with_titles(
     legal_text = sum(heading.rank == Rank.ARTICLE for heading in known) >= LEGAL
     if legal_text and sum(h.rank == Rank.ARTICLE and not h.level for h in known) >= LEGAL:
         known = [_typeset(heading, tables) for heading in known]
+    inside = {i for table in tables for i in range(table.first, table.last)}
     titles = {heading.line: heading for heading in known}
+    for heading in numbered_headings(lines, known, inside):
+        titles[heading.line] = heading
     for heading in _announced(lines, titles, tables, legal_text=legal_text):
         titles[heading.line] = heading
     if legal_text:

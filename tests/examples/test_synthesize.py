@@ -11,6 +11,10 @@ from jangin.core.chat import ChatReply, FakeChat
 from jangin.core.errors import StageError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Page
+from jangin.examples.curate import CurateConfig, curate
+from jangin.examples.read import STAGE as READ
+from jangin.examples.read import ReadConfig
+from jangin.examples.split import SplitConfig, split_examples
 from jangin.examples.synthesis.coverage import Coverage
 from jangin.examples.synthesize import STAGE, SynthesizeConfig, forecast, synthesize
 from jangin.llm.ask import CachedChat
@@ -543,3 +547,53 @@ def test_modes_run_in_their_order_and_count_apart(context):
     assert opened.summary["by_mode"] == {"question_answer": 1, "multiple_choice": 1}
     assert opened.summary["choices"] == 1
     assert forecast(context(answer, config, texts=TEXTS[:1])).calls == 2
+
+
+OWN = "질문,답\n" + "".join(f"{x} 번호는 무엇입니까?,{x}-{n}\n" for n, x in enumerate("가나다라마"))
+FORM = {"type": "table", "prompt": "{질문}", "completion": "{답}"}
+
+
+def test_five_rows_of_ones_own_reach_the_training_set_beside_synthetic_ones(
+    make_context, make_chunk, make_document, tmp_path
+):
+    (tmp_path / "mine.csv").write_text(OWN, encoding="utf-8")
+    reading = make_context(ReadConfig.model_validate({"path": "mine.csv", "format": FORM}), {})
+    READ.run(reading)
+    own = read_table(reading.workspace / "examples.parquet", Example)
+    chunks = [make_chunk(number, text) for number, text in enumerate(TEXTS, start=1)]
+    tables = {
+        "documents": (Document, [make_document("\n".join(TEXTS), "ko")]),
+        "chunks": (Chunk, chunks),
+        "examples": (Example, own),
+    }
+    opened = make_context(CONFIG, tables, FakeChat(teach))
+    examples, _ = run(opened)
+    assert "examples" in STAGE.inputs(CONFIG)
+    assert examples[:5] == own
+    assert (opened.summary["of_read"], opened.summary["of_teacher"]) == (5, 3)
+    (line,) = [m for m in opened.services.progress.messages if "of read" in m]
+    assert "5 of 8 examples (62%)" in line
+    kept = curate(examples, CurateConfig(guard=False, threshold=1)).kept
+    splits = split_examples(kept, chunks, SplitConfig(unseen_sections=0, validation=0)).rows
+    taught = {row.example.id for row in splits if row.split == "train"}
+    assert {example.id for example in own} < taught
+    assert len(taught) == 8
+
+
+def test_several_files_are_read_each_with_its_share(make_context, tmp_path):
+    (tmp_path / "mine.csv").write_text(OWN, encoding="utf-8")
+    chats = [[{"role": "user", "content": q}, {"role": "assistant", "content": "네"}] for q in "ab"]
+    lines = "".join(json.dumps({"messages": chat}) + "\n" for chat in chats)
+    (tmp_path / "chats.jsonl").write_text(lines)
+    more = {"path": "chats.jsonl", "format": {"type": "chat"}, "first": 1}
+    config = ReadConfig.model_validate({"path": "mine.csv", "format": FORM, "further": [more]})
+    reading = make_context(config, {})
+    READ.run(reading)
+    examples = read_table(reading.workspace / "examples.parquet", Example)
+    assert [e.source for e in examples] == ["mine.csv"] * 5 + ["chats.jsonl"]
+    assert reading.summary["by_source"] == {"mine.csv": 5, "chats.jsonl": 1}
+    (line,) = reading.services.progress.messages
+    assert "5 of mine.csv (83%), 1 of chats.jsonl (17%)" in line
+    assert set(READ.sources(config, tmp_path)) == {"examples", "2/examples"}
+    single = ReadConfig.model_validate({"path": "mine.csv", "format": FORM})
+    assert "further" not in single.identity()

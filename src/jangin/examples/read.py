@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from jangin.core.config import Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
@@ -21,11 +21,24 @@ from jangin.examples.readers.rows import (
     read_rows,
     tokenizers_of,
 )
-from jangin.examples.readers.squad import Squad, read_squad
+from jangin.examples.readers.squad import Squad, Unusable, read_squad
+
+
+class FurtherFile(Config):
+    """One more file of examples."""
+
+    path: Runtime[Path] = Path()
+    """The file, relative to the project file. Its bytes are identity, its path is not."""
+    format: Annotated[
+        Squad | TableRows | Chats | PromptCompletion | HubRows, Field(discriminator="type")
+    ]
+    """As of the first file."""
+    first: int = Field(default=0, ge=0)
+    """Number of examples to take from the beginning; 0 takes all."""
 
 
 class ReadConfig(StageConfig):
-    """Which file, in which format, and how much of it."""
+    """Which files, in which format, and how much of them."""
 
     path: Runtime[Path] = Path()
     """The file, relative to the project file. Its bytes are identity, its path is not. The format
@@ -37,6 +50,13 @@ class ReadConfig(StageConfig):
     lines of messages. `prompt_completion`: those two columns. `hub`: a Hugging Face data set."""
     first: int = Field(default=0, ge=0)
     """Number of examples to take from the beginning; 0 takes all."""
+    further: Added[tuple[FurtherFile, ...]] = ()
+    """More files with a path and a format each, whose examples follow those of the first one."""
+
+    @property
+    def files(self) -> "tuple[ReadConfig | FurtherFile, ...]":
+        """The first file and the further ones."""
+        return (self, *self.further)
 
 
 class Unread(Record):
@@ -51,9 +71,42 @@ class Unread(Record):
 def run(context: StageContext[ReadConfig]) -> None:
     """Write the tables `examples` and `unread`.
 
-    Raises `DataError` where the file cannot be read or contains no example.
+    Raises `DataError` where a file cannot be read or contains no example.
     """
-    config = context.config
+    taken: list[Example] = []
+    unread: list[Unread] = []
+    in_file = 0
+    shares: dict[str, int] = {}
+    for file in context.config.files:
+        source, examples, unusable = _read_file(file, context)
+        in_file += len(examples)
+        examples = examples[: file.first] if file.first else examples
+        taken += examples
+        shares[source] = shares.get(source, 0) + len(examples)
+        unread += [
+            Unread(source=source, place=u.path, reason=u.reason, text=u.text) for u in unusable
+        ]
+    context.write("examples", Example, taken)
+    context.write("unread", Unread, unread)
+    context.summary.update(
+        examples=len(taken),
+        in_file=in_file,
+        several_answers=sum(bool(example.answers) for example in taken),
+        unread=len(unread),
+    )
+    if len(shares) > 1:
+        context.summary["by_source"] = shares
+        listed = ", ".join(f"{n:,} of {s} ({n / len(taken):.0%})" for s, n in shares.items())
+        context.services.progress.message(f"read: {len(taken):,} examples, {listed}")
+
+
+def _read_file(
+    config: ReadConfig | FurtherFile, context: StageContext[ReadConfig]
+) -> tuple[str, list[Example], list[Unusable]]:
+    """(name, examples, rows that gave none) of a file.
+
+    Raises `DataError` where it cannot be read or contains no example.
+    """
     path = context.services.project_folder / config.path
     source = config.format.id if isinstance(config.format, HubRows) else path.name
     if isinstance(config.format, Squad):
@@ -73,16 +126,7 @@ def run(context: StageContext[ReadConfig]) -> None:
             f"{most[0][0]} ({first}). List them with: jangin show unread, with the "
             "same --project"
         )
-    taken = examples[: config.first] if config.first else examples
-    unread = [Unread(source=source, place=u.path, reason=u.reason, text=u.text) for u in unusable]
-    context.write("examples", Example, taken)
-    context.write("unread", Unread, unread)
-    context.summary.update(
-        examples=len(taken),
-        in_file=len(examples),
-        several_answers=sum(bool(example.answers) for example in taken),
-        unread=len(unread),
-    )
+    return source, examples, unusable
 
 
 def prompt_pattern(config: ReadConfig) -> str:
@@ -101,6 +145,16 @@ def _text(path: Path) -> str:
 
 
 def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
+    files: dict[str, Path] = {}
+    for number, file in enumerate(config.files, start=1):
+        # The names of the first file are those from before there were further ones.
+        prefix = "" if number == 1 else f"{number}/"
+        for name, path in _files_of(file, project_folder).items():
+            files[prefix + name] = path
+    return files
+
+
+def _files_of(config: ReadConfig | FurtherFile, project_folder: Path) -> Mapping[str, Path]:
     beside = {
         f"tokenizer{index}": project_folder / tokenizer
         for index, tokenizer in enumerate(tokenizers_of(config.format), start=1)
@@ -117,10 +171,12 @@ def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
 
 def _machine(config: ReadConfig) -> Mapping[str, str]:
     """The version of the steps that read numbers or compare rows, and of chats with steps."""
-    template = config.format if isinstance(config.format, Template) else Template()
-    changed = any(step.type in ("number", "deduplicate") for step in template.steps)
-    is_chat = isinstance(config.format, Chats) or template.source == "messages"
-    return {"rows": "2"} if changed or is_chat else {}
+    for file in config.files:
+        template = file.format if isinstance(file.format, Template) else Template()
+        changed = any(step.type in ("number", "deduplicate") for step in template.steps)
+        if changed or isinstance(file.format, Chats) or template.source == "messages":
+            return {"rows": "2"}
+    return {}
 
 
 STAGE = Stage(

@@ -92,6 +92,8 @@ class SynthesizeConfig(StageConfig):
 def synthesize(context: StageContext[SynthesizeConfig]) -> None:
     """Write the tables `examples`, `choices`, `failed` and, where chunks are read, `coverage`.
 
+    Examples that the stage `read` made come first, so that they are kept before synthetic twins.
+
     Raises `StageError` where no reply of the teacher gave a row.
     """
     modes = context.config.active_modes
@@ -105,10 +107,18 @@ def synthesize(context: StageContext[SynthesizeConfig]) -> None:
         by_mode[mode.name] = len(rows.examples)
     if not output.examples and not output.choices:
         raise StageError(_nothing(passages, output))
-    context.write("examples", Example, output.examples)
+    own = context.read(OWN, Example) if context.has(OWN) else []
+    context.write("examples", Example, [*own, *output.examples])
     context.write("choices", Choice, output.choices)
     context.write("failed", Failed, output.failed)
-    context.summary.update(examples=len(output.examples), failed=len(output.failed))
+    count = len(own) + len(output.examples)
+    context.summary.update(examples=count, failed=len(output.failed))
+    if own:
+        context.summary.update(of_read=len(own), of_teacher=len(output.examples))
+        context.services.progress.message(
+            f"synthesize: {len(own):,} of {count:,} examples ({len(own) / count:.0%}) are those of "
+            f"read, {len(output.examples):,} are the teacher's"
+        )
     if len(modes) > 1:
         context.summary["by_mode"] = by_mode
     if output.choices:
@@ -188,6 +198,8 @@ def forecast(context: StageContext[SynthesizeConfig]) -> Cost:
     return Cost(calls=calls, text=f"{calls} calls to {teacher.chat.model} ({about}){more}")
 
 
+OWN = "examples"
+"""Kind of the examples that `read` made, which join those of the teacher."""
 READABLE = tuple(dict.fromkeys(kind for mode in MODES for kind in mode.wants))
 """Kinds that any mode reads."""
 
@@ -217,7 +229,7 @@ STAGE = Stage(
     name="synthesize",
     version=3,
     reads=(),
-    may_read=READABLE,
+    may_read=(*READABLE, OWN),
     makes=("examples", "choices"),
     run=synthesize,
     wants=wants,

@@ -114,6 +114,9 @@ def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
         chunks = words.percent(summary["chunk_coverage"])
         characters = words.percent(summary["character_coverage"])
         notes.append(words("note_coverage", chunks=chunks, characters=characters))
+    if "of_read" in summary:
+        own, total = summary["of_read"], summary["of_read"] + summary["of_teacher"]
+        notes.append(words("note_own_rows", count=own, share=words.percent(own / total)))
     notes += _lost(words, "note_choices", count_of(artifact, "choices"))
     count = words("flow_examples", count=count_of(artifact, "examples"))
     return Flow(label, count, summary.get("chunk_coverage"), tuple(notes))

@@ -115,6 +115,8 @@ def test_a_table_of_contents_makes_no_chunk_and_no_heading():
     chunks = chunk_document(source, ChunkConfig())
     check(source, chunks, 900)
     assert [chunk.section for chunk in chunks] == names
+    joined = chunk_document(source, ChunkConfig(cross_sections=True))
+    assert not any("....." in chunk.text for chunk in joined)
 
 
 def test_a_long_article_is_cut_at_its_clauses():
@@ -245,6 +247,7 @@ def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
     chunks = read_table(context.workspace / "chunks.parquet", Chunk)
     assert len(chunks) == context.summary["chunks"] == 4
     assert context.summary["covered"] == 1.0
+    assert context.summary["contents"] == 0
     assert context.summary["counted_tokens"] is False
     assert STAGE.reads == ("documents",)
     assert STAGE.may_read == ("base",)

@@ -13,7 +13,7 @@ from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
-from jangin.documents.headings import sections, split_lines
+from jangin.documents.headings import Section, sections, split_lines
 from jangin.documents.outline.line import Line
 from jangin.documents.readers.table import format_of
 from jangin.documents.splitting import Passage, PassageLimits, is_table, passages
@@ -53,8 +53,12 @@ def run(context: StageContext[ChunkConfig]) -> None:
     documents = context.read("documents", Document)
     tokenizer = _tokenizer_file(context)
     chunks: list[Chunk] = []
+    contents = 0
     for document in context.track(documents, "chunk"):
-        chunks.extend(chunk_document(document, context.config, tokenizer))
+        lines, parts = _outline(document)
+        chunks.extend(_cut(document, lines, parts, context.config, tokenizer))
+        own = [line for part in parts if part.contents for line in lines[part.first : part.last]]
+        contents += sum(_visible(line.text) for line in own)
     context.write("chunks", Chunk, chunks)
     lengths = [len(chunk.text) for chunk in chunks]
     context.summary.update(
@@ -64,6 +68,7 @@ def run(context: StageContext[ChunkConfig]) -> None:
         characters_median=int(median(lengths)) if lengths else 0,
         characters_max=max(lengths, default=0),
         covered=_covered(documents, chunks),
+        contents=contents,
         counted_tokens=tokenizer is not None,
     )
 
@@ -75,8 +80,24 @@ def chunk_document(
 
     Raises: MachineError: as `splitting.passages`.
     """
+    return _cut(document, *_outline(document), config, tokenizer)
+
+
+def _outline(document: Document) -> tuple[list[Line], list[Section]]:
+    row = format_of(PurePosixPath(document.source).suffix)
+    lines = split_lines(document.text, document.pages)
+    return lines, sections(lines, markdown=row is not None and row.is_markdown)
+
+
+def _cut(
+    document: Document,
+    lines: list[Line],
+    parts: list[Section],
+    config: ChunkConfig,
+    tokenizer: Path | None,
+) -> list[Chunk]:
+    """Chunks of the sections `parts`, without tables of contents."""
     text = document.text
-    lines = split_lines(text, document.pages)
     limits = PassageLimits(
         max_characters=config.max_characters,
         min_characters=config.min_characters,
@@ -84,8 +105,6 @@ def chunk_document(
         overlap_sentences=config.overlap_sentences,
         count_tokens=token_counter(text, tokenizer) if tokenizer else None,
     )
-    row = format_of(PurePosixPath(document.source).suffix)
-    parts = sections(lines, markdown=row is not None and row.is_markdown)
     areas = [
         (" > ".join(s.path), lines[s.first : s.last], s.heading_lines)
         for s in parts
@@ -108,7 +127,8 @@ def _joined(
     """(section, lines, heading lines): neighbours joined while they fit, named after the first."""
     out: list[tuple[str, list[Line], int]] = []
     for section, part, heading_lines in areas:
-        if out and part and part[-1].end - out[-1][1][0].start <= max_characters:
+        adjoins = bool(out and part) and part[0].start == out[-1][1][-1].end + 1
+        if adjoins and part[-1].end - out[-1][1][0].start <= max_characters:
             out[-1] = (out[-1][0] or section, out[-1][1] + part, out[-1][2])
         elif part:
             out.append((section, part, heading_lines))

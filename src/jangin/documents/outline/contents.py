@@ -107,11 +107,12 @@ def _recurring(lines: list[Line], shown: list[int]) -> set[int]:
         if SENTENCE_END.search(text) and not LEADER.search(text):
             continue
         key = keys[position]
-        for known in {key, re.sub(r"\d{1,4}$", "", key) if PAGE_AT_END.search(text) else key}:
-            later = [p for p in positions.get(known, ()) if p > position]
-            following = keys[position + 1] if position + 1 < len(keys) else ""
-            apart = any(p + 1 >= len(keys) or keys[p + 1] != following for p in later)
-            if later and apart and len(positions[known]) <= OFTEN:
+        following = keys[position + 1] if position + 1 < len(keys) else ""
+        for name in {key, re.sub(r"\d{1,4}$", "", key) if PAGE_AT_END.search(text) else key}:
+            if len(positions.get(name, ())) > OFTEN:
+                continue
+            later = [p for p in positions.get(name, ()) if p > position]
+            if any(p + 1 >= len(keys) or keys[p + 1] != following for p in later):
                 out.add(index)
     return out
 

@@ -15,7 +15,7 @@ from jangin.core.encoder import HubEncoder, LocalEncoder
 from jangin.core.errors import ConfigError, MachineError
 from jangin.core.stage import SilentProgress
 from jangin.inference import encoder as encode
-from jangin.inference.encoder import Recipe, _batches, open_encoder, read_recipe
+from jangin.inference.encoder import Recipe, batches_of, open_encoder, read_recipe
 
 WORDS = ("query", "passage", ":", "a", "b", "c", "d", "lease", "deposit", "fee")
 TEXTS = ["a lease", "deposit b c d", "a", "fee fee fee lease a b c d", "", "deposit lease"]
@@ -197,13 +197,23 @@ def test_equal_texts_are_computed_once_and_no_texts_give_no_rows(tiny, open_at, 
 
 def test_batches_hold_texts_of_like_length_and_all_of_them_once():
     lengths = [3, 900, 5, 1500, 2, 2] + [4] * 300
-    batches = list(_batches(lengths))
+    batches = list(batches_of(lengths, on_gpu=False))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[place] for place in batch)
         assert len(batch) == 1 or longest * len(batch) <= encode.BATCH_TOKENS
         assert len(batch) <= encode.BATCH_TEXTS
     assert batches[0] == [3]
+    assert len(list(batches_of([4] * 300, on_gpu=True))) == 1
+
+
+def test_bf16_is_another_encoder_with_nearly_the_same_vectors(
+    tiny, open_at
+):
+    wide, narrow = open_at(tiny), open_at(tiny, precision="bf16")
+    assert narrow.source == f"{wide.source} bf16"
+    cosines = (wide.encode(["a", "bc"], "query") * narrow.encode(["a", "bc"], "query")).sum(1)
+    assert (cosines > 0.99).all()
 
 
 def test_a_folder_without_an_encoder_is_one_sentence(tmp_path, open_at):

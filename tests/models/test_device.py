@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jangin.models.device import (
+    ask_in_turn,
     choose_precision,
     has_cuda,
     native_precision,
@@ -55,6 +56,13 @@ def test_a_gpu_counts_only_where_torch_will_use_it(driver, torch_version, visibl
 def test_capabilities_are_read_from_nvidia_smi():
     assert read_capabilities("7.5\n9.0\n12.1\n") == [(7, 5), (9, 0), (12, 1)]
     assert read_capabilities("[N/A]\n\n") == []
+
+
+def test_without_nvidia_smi_torch_is_asked_for_the_capabilities():
+    says = [sys.executable, "-c", "print('8.6')"]
+    fails = [sys.executable, "-c", "raise SystemExit(1)"]
+    assert ask_in_turn([["no-such-program"], fails, says]) == [(8, 6)]
+    assert ask_in_turn([fails]) == []
 
 
 def test_what_is_told_without_torch_is_what_torch_tells():

@@ -717,6 +717,8 @@ def test_padded_pairs_have_the_same_targets_as_packed_ones(data):
         assert batch.rows == (3, 1, 6)
     assert torch.equal(packed.batch.targets_N, padded.batch.targets_N)
     assert torch.equal(packed.owners_N, padded.owners_N)
+    for batch in (packed, padded):
+        assert batch.chosen_tokens == int((batch.owners_N < len(batch.rows)).sum())
 
 
 @pytest.mark.slow

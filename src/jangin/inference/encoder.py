@@ -36,6 +36,7 @@ PASSAGE_NAMES = ("passage", "document")
 BATCH_TOKENS = 2048
 """Tokens of one forward pass, padding included."""
 BATCH_TEXTS = 128
+GPU_BATCH_TOKENS, GPU_BATCH_TEXTS = 65_536, 1024
 LARGEST_LENGTH = 100_000
 """Larger limits mean none: tokenizers without a limit report a huge number."""
 
@@ -88,7 +89,8 @@ def open_encoder(
     recipe = read_recipe(where, read)
     used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
     limit = min(config.max_tokens, recipe.max_tokens or config.max_tokens)
-    return TransformersEncoder(f"{source} {used} {limit}", where, revision, recipe, limit, progress)
+    source = f"{source} {used} {limit}" + (" bf16" if config.precision == "bf16" else "")
+    return TransformersEncoder(source, where, revision, recipe, limit, progress, config.precision)
 
 
 def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
@@ -191,6 +193,7 @@ class TransformersEncoder:
     recipe: Recipe
     max_tokens: int
     progress: Progress = field(default_factory=SilentProgress, repr=False)
+    precision: Literal["fp32", "bf16"] = "fp32"
     _model: Any = field(default=None, repr=False)
     _tokenizer: Any = field(default=None, repr=False)
 
@@ -216,7 +219,8 @@ class TransformersEncoder:
         bar = self.progress.start(f"encode: {role}", len(unique))
         try:
             with torch.inference_mode():
-                for batch in _batches([len(row) for row in rows]):
+                on_gpu = self._model.device.type == "cuda"
+                for batch in batches_of([len(row) for row in rows], on_gpu=on_gpu):
                     vectors_UD[batch] = self._forward([rows[index] for index in batch])
                     self.progress.advance(bar, len(batch))
         finally:
@@ -245,7 +249,7 @@ class TransformersEncoder:
         return unit_BD
 
     def _open(self) -> None:
-        """Load tokenizer and weights once, in 32 bits."""
+        """Load tokenizer and weights once."""
         if self._model is not None:
             return
         import torch
@@ -257,9 +261,8 @@ class TransformersEncoder:
         try:
             with without_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
-                model = AutoModel.from_pretrained(
-                    self.path, revision=self.revision, dtype=torch.float32
-                )
+                dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+                model = AutoModel.from_pretrained(self.path, revision=self.revision, dtype=dtype)
         except (OSError, ValueError) as error:
             raise loading_error(self.path, error) from error
         limits = [tokenizer.model_max_length, context_length(model.config) or LARGEST_LENGTH]
@@ -269,12 +272,15 @@ class TransformersEncoder:
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def batches_of(lengths: Sequence[int], *, on_gpu: bool) -> Iterator[list[int]]:
     """Indices in batches of similar lengths, longest first, so that memory peaks at the start."""
+    texts, tokens = BATCH_TEXTS, BATCH_TOKENS
+    if on_gpu:
+        texts, tokens = GPU_BATCH_TEXTS, GPU_BATCH_TOKENS
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         longest = lengths[batch[0]] if batch else 0
-        if batch and (len(batch) == BATCH_TEXTS or longest * (len(batch) + 1) > BATCH_TOKENS):
+        if batch and (len(batch) == texts or longest * (len(batch) + 1) > tokens):
             yield batch
             batch = []
         batch.append(index)

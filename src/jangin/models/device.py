@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,13 +107,26 @@ def _torch_version_file() -> str:
 
 
 def _capabilities() -> list[tuple[int, int]]:
-    """Compute capability of every GPU; empty where nvidia-smi fails."""
-    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        output = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603  fixed words
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return read_capabilities(output.stdout)
+    """Compute capability of every GPU, from nvidia-smi or torch; empty where neither knows it."""
+    smi = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    cards = "range(torch.cuda.device_count())"
+    listed = f"('%d.%d' % torch.cuda.get_device_capability(card) for card in {cards})"
+    # In a process of its own, as a CUDA context takes memory.
+    code = [sys.executable, "-c", f"import torch; print(*{listed}, sep='\\n')"]
+    return ask_in_turn((smi, code))
+
+
+def ask_in_turn(commands: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    """The capabilities that the first command prints that prints any."""
+    for command in commands:
+        try:
+            output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603  our own words
+        except (OSError, subprocess.SubprocessError):
+            continue
+        capabilities = read_capabilities(output.stdout)
+        if capabilities:
+            return capabilities
+    return []
 
 
 def read_capabilities(output: str) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ import torch
 
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.options import Order
-from jangin.models.tokens.segments import Segments
+from jangin.models.tokens.segments import Segments, on_device
 
 Batcher = Callable[[RenderedRows, Sequence[int], torch.device], "Batch"]
 
@@ -126,4 +126,4 @@ def padded_batch(data: RenderedRows, rows: Sequence[int], device: torch.device) 
 
 
 def _tensor(array: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    return on_device(torch.from_numpy(np.ascontiguousarray(array)), device)

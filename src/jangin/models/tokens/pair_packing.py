@@ -19,7 +19,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.records import PreferencePair
 from jangin.models.tokens.chat_template import RenderedRows, render_rows
 from jangin.models.tokens.packing import Batch, padded_batch
-from jangin.models.tokens.segments import Segments
+from jangin.models.tokens.segments import Segments, on_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class PairBatch:
     batch: Batch
     owners_N: torch.Tensor
     """int64: the answer of each predicted token: 0 to P - 1 chosen, P to 2P - 1 rejected."""
+    chosen_tokens: int
+    """Predicted tokens of the chosen answers; counted on the CPU, so no GPU is waited for."""
 
     @property
     def tokens(self) -> int:
@@ -148,7 +150,7 @@ def packed_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> P
         attention_mask_BT=None,
         tokens=int(starts[-1]),
     )
-    return PairBatch(batch.rows, batch, _tensor(owners, device))
+    return PairBatch(batch.rows, batch, _tensor(owners, device), sum(map(len, owners[: len(rows)])))
 
 
 def padded_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> PairBatch:
@@ -157,8 +159,9 @@ def padded_pairs(data: PairRows, rows: Sequence[int], device: torch.device) -> P
     counts = [int(data.both.row(row)[1][1:].sum()) for row in both]
     owners = np.repeat(np.arange(len(both)), counts)
     batch = padded_batch(data.both, both, device)
-    return PairBatch(tuple(int(row) for row in rows), batch, _tensor([owners], device))
+    chosen = sum(counts[: len(rows)])
+    return PairBatch(tuple(int(row) for row in rows), batch, _tensor([owners], device), chosen)
 
 
 def _tensor(parts: Sequence[npt.NDArray[np.int64]], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
+    return on_device(torch.from_numpy(np.concatenate(parts)), device)

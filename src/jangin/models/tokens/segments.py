@@ -63,7 +63,7 @@ class Segments:
                 branches,
                 stems,
                 _bounds(branches, device),
-                torch.from_numpy(np.concatenate(key_indices)).to(device),
+                on_device(torch.from_numpy(np.concatenate(key_indices)), device),
                 _bounds(keys, device),
             ),
         )
@@ -71,4 +71,11 @@ class Segments:
 
 def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
     ends = torch.tensor((0, *lengths), dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return ends.to(device)
+    return on_device(ends, device)
+
+
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on `device`; a GPU copies it from pinned memory, so that nobody waits for it."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

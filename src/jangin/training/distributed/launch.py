@@ -104,6 +104,10 @@ def _attempt(
 def refuse_unsupported(config: TrainingConfig) -> None:
     """Raise `TrainingError` where settings exclude each other."""
     if config.sharding == "fsdp" and config.processes > 1:
+        if config.compile != "off":
+            raise TrainingError(
+                "`compile: layers` cannot be used with `sharding: fsdp`. Remove one of them."
+            )
         if isinstance(config.method, Qlora):
             raise TrainingError(
                 "`sharding: fsdp` cannot shard the 4-bit weights of `method: {type: qlora}`. Use "

@@ -199,6 +199,10 @@ class TrainingConfig(StageConfig):
     """Recompute activations in the backward pass instead of storing them: less memory, a third more
     computation, the same loss. `auto` does so only where the prediction does not fit into free
     memory, or when memory runs out."""
+    compile: Runtime[Literal["off", "layers"]] = "off"
+    """`layers` compiles the decoder layers with torch.compile: the first steps take minutes, on a
+    GPU the others should be faster (not measured yet). Not with `sharding: fsdp`. Results may
+    differ in the last bits."""
     devices: Runtime[int] = Field(default=1, ge=1)
     """Number of GPUs of this machine to train on; without a GPU, of processes. Each step has the
     same rows, but sums are added in another order, so results may differ in the last bits."""

@@ -24,6 +24,8 @@ from jangin.training.loop.sharding import is_sharded, run_inside
 
 Forward = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
 
+_KEPT_GRADIENTS = 2**30
+"""Bytes of fp32 gradients: those of adapters are less, those of a billion weights more."""
 _TIMEOUT = timedelta(hours=1)
 """How long a collective waits for a process, such as one that writes a large checkpoint."""
 
@@ -121,9 +123,16 @@ class ProcessGroup:
             loss_model.model.reshard()
 
     def gradient_sync(self, loss_model: LossModel, *, last: bool) -> Any:
-        """A context for a forward and backward pass; DDP reduces in the last one of a step only."""
+        """A context for a forward and backward pass; the last one of a step reduces gradients.
+
+        FSDP reduces them in every pass where the whole gradients, which a process would have to
+        keep until then, are more than `_KEPT_GRADIENTS`.
+        """
         from torch.nn.parallel import DistributedDataParallel
 
+        if is_sharded(loss_model.model):
+            weights = (p.numel() for p in loss_model.model.parameters() if p.requires_grad)
+            loss_model.model.set_requires_gradient_sync(last or 4 * sum(weights) > _KEPT_GRADIENTS)
         if not last and isinstance(loss_model.through, DistributedDataParallel):
             return loss_model.through.no_sync()
         return nullcontext()

@@ -37,6 +37,7 @@ from jangin.training.loop.checkpoint import (
     unpack_state,
     unpack_weights,
 )
+from jangin.training.loop.compiled_layers import compiled_layers
 from jangin.training.loop.config import Epochs, StepMetrics, TrainingConfig
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
@@ -118,6 +119,7 @@ def train(
         compute_threads(checkpoint[0].threads if checkpoint else config.threads) as threads,
         interrupted() as stop,
         _bar(progress, total - start) as bar,
+        compiled_layers(objective.loss_model.model, config.compile),
     ):
         run = _begin(objective, config, progress, group)
         run.files = _Files(checkpoints, folder / METRICS, plan, threads)

@@ -28,6 +28,7 @@ from jangin.models.rope import RopeLimit
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.models.tokens.packing import rows_of_step
 from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs, padded_pairs
+from jangin.models.tokens.segments import on_device
 from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probs, logits_log_probs
 from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
@@ -336,7 +337,7 @@ class DpoObjective:
     def loss_denominator(self, batches: Sequence[PairBatch]) -> int:
         """Pairs of these batches; adds their counts to `sums`. Collective."""
         pairs = sum(len(batch.rows) for batch in batches)
-        tokens = sum(int((batch.owners_N < len(batch.rows)).sum()) for batch in batches)
+        tokens = sum(batch.chosen_tokens for batch in batches)
         self.sums["pairs"] += pairs
         self.sums["tokens"] += tokens
         self.sums["all_tokens"] += tokens
@@ -366,7 +367,7 @@ class DpoObjective:
         rows = list(batch.rows)
         if self.reference_2R[:, rows].isnan().any():
             self.reference_2R[:, rows] = policy_2P.cpu()
-        return self.reference_2R[:, rows].to(self.device)
+        return on_device(self.reference_2R[:, rows], self.device)
 
     def _add(
         self, batch: PairBatch, gains_2P: torch.Tensor, sft: torch.Tensor, first_N: torch.Tensor

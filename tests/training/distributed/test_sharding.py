@@ -260,6 +260,8 @@ def test_no_process_holds_more_than_its_share_and_a_layer(bases, tmp_path, size)
     (tmp_path / "journal").mkdir()
 
     def measure(group):
+        # What is unreachable is not held, however late Python would notice by itself.
+        gc.set_threshold(50, 2, 2)
         os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # or other threads hold what is not seen here
         settings = config(
             devices=size, sharding="fsdp", length={"type": "steps", "steps": 2}, examples_per_step=2

@@ -24,8 +24,8 @@ from jangin.training.loop.sharding import is_sharded, run_inside
 
 Forward = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
 
-_KEPT_GRADIENTS = 2**30
-"""Bytes of fp32 gradients: those of adapters are less, those of a billion weights more."""
+_ADAPTER_SHARE = 20
+"""Where at most one weight in so many is trained, whole gradients are small."""
 _TIMEOUT = timedelta(hours=1)
 """How long a collective waits for a process, such as one that writes a large checkpoint."""
 
@@ -125,14 +125,15 @@ class ProcessGroup:
     def gradient_sync(self, loss_model: LossModel, *, last: bool) -> Any:
         """A context for a forward and backward pass; the last one of a step reduces gradients.
 
-        FSDP reduces them in every pass where the whole gradients, which a process would have to
-        keep until then, are more than `_KEPT_GRADIENTS`.
+        FSDP does so for adapters only: a process would have to keep whole gradients until then.
         """
         from torch.nn.parallel import DistributedDataParallel
 
         if is_sharded(loss_model.model):
-            weights = (p.numel() for p in loss_model.model.parameters() if p.requires_grad)
-            loss_model.model.set_requires_gradient_sync(last or 4 * sum(weights) > _KEPT_GRADIENTS)
+            weights = list(loss_model.model.parameters())
+            trained = sum(p.numel() for p in weights if p.requires_grad)
+            few = trained * _ADAPTER_SHARE <= sum(p.numel() for p in weights)
+            loss_model.model.set_requires_gradient_sync(last or not few)
         if not last and isinstance(loss_model.through, DistributedDataParallel):
             return loss_model.through.no_sync()
         return nullcontext()

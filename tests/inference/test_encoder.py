@@ -207,9 +207,7 @@ def test_batches_hold_texts_of_like_length_and_all_of_them_once():
     assert len(list(batches_of([4] * 300, on_gpu=True))) == 1
 
 
-def test_bf16_is_another_encoder_with_nearly_the_same_vectors(
-    tiny, open_at
-):
+def test_bf16_is_another_encoder_with_nearly_the_same_vectors(tiny, open_at):
     wide, narrow = open_at(tiny), open_at(tiny, precision="bf16")
     assert narrow.source == f"{wide.source} bf16"
     cosines = (wide.encode(["a", "bc"], "query") * narrow.encode(["a", "bc"], "query")).sum(1)

@@ -572,6 +572,24 @@ def test_a_streamed_reply_is_put_together(server, chat):
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_that_the_server_took_off_is_kept_apart(server, chat, name, stream):
+    details = {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}
+    chat.stream = stream
+    parts = [{"choices": [{"delta": {name: text}}]} for text in ("Annual ", "leave.")]
+    message = {"content": "15일", name: "Annual leave."}
+    choice = {"message": message, "finish_reason": "stop"}
+    server.answers = [
+        stream_of(*parts, piece("15일", finish_reason="stop"), {"choices": [], "usage": details})
+        if stream
+        else (200, json.dumps({"choices": [choice], "usage": details}), {})
+    ]
+    reply = complete(chat)
+    assert (reply.content, reply.reasoning) == ("15일", "Annual leave.")
+    assert (reply.completion_tokens, reply.reasoning_tokens) == (9, 6)
+
+
 @pytest.mark.parametrize(
     "broken",
     [

@@ -87,6 +87,9 @@ def ask(context, teacher, subjects, concurrency=4):
         "{'words': ['a', 'b']}",
         f"```json\n{GOOD}",
         '{"words": ["a" "b"]}',
+        f"<think>Words such as {{}} and a, b.</think>{GOOD}",
+        f"<think>\nWords.\n</think>\n\n```json\n{GOOD}\n```",
+        f"Words, they say.</think>{GOOD}",
     ],
 )
 def test_a_reply_in_a_fence_or_with_a_small_slip_is_read(text):

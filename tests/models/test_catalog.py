@@ -185,6 +185,20 @@ def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalo
     assert text == "<|bos|>Question: 연차?\n\nAnswer: 15일<|end|>\n\n"
 
 
+def test_a_local_model_with_python_code_of_its_own_is_refused_without_a_question(
+    run_catalog, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    config = json.loads((starter / "model" / "config.json").read_text())
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config |= {"model_type": "own", "auto_map": code}
+    (starter / "model" / "config.json").write_text(json.dumps(config))
+    (starter / "model" / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(ConfigError, match=r"needs Python code.*`trust_remote_code: true`"):
+        run_catalog("two", {"type": "local", "path": str(starter / "model")})
+
+
 def test_a_folder_that_lacks_a_shard_or_all_weights_is_refused(run_catalog, tmp_path):
     starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
     folder = starter / "model"

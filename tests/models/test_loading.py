@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from jangin.core.errors import ConfigError
 from jangin.models.device import native_precision
 from jangin.models.loading import load_model, use_native_precision
 from jangin.models.memory import Training, predict
@@ -20,6 +23,20 @@ def half(tmp_path_factory):
     model = LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes, **heads))
     model.to(torch.bfloat16).save_pretrained(folder / "model")
     return folder
+
+
+def test_a_model_with_python_code_of_its_own_is_one_sentence_and_no_question(tmp_path, monkeypatch):
+    def never_asked(*_):
+        pytest.fail("the terminal was asked")
+
+    monkeypatch.setattr("builtins.input", never_asked)
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config = {"model_type": "own", "architectures": ["OwnModel"], "auto_map": code}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(ConfigError, match=r"needs Python code.*`trust_remote_code: true`"):
+        load_model(tmp_path)
 
 
 def test_a_model_answers_in_the_precision_that_the_cpu_computes(half):

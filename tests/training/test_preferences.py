@@ -1,10 +1,12 @@
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import ValidationError
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import ConfigError, DataError, StageError
+from jangin.core.errors import ConfigError, DataError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
@@ -353,6 +355,60 @@ def test_a_killed_run_resumes_to_the_same_pairs(context_of, tuned):
     for table in ("pairs", "dropped_pairs"):
         paths = [context.workspace / f"{table}.parquet" for context in (whole, again)]
         assert digest_file(paths[0]) == digest_file(paths[1])
+
+
+@pytest.fixture
+def endpoint():
+    """A server that has thought about each question: (its URL, the questions it was asked)."""
+    questions = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            questions.append(body["messages"][-1]["content"])
+            message = {
+                "content": f"<think>{body['model']}</think>아무도 모릅니다 {len(questions)}."
+            }
+            reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
+            data = json.dumps(reply).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", questions
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_an_endpoint_answers_in_the_stead_of_this_process_and_its_thoughts_are_no_answer(
+    context_of, tuned, endpoint
+):
+    url, questions = endpoint
+    engine = {"type": "endpoint", "base_url": url, "models": {"tuned": "mine"}}
+    settings = {"inputs": tuned, "sources": ({**SAMPLING, "engine": engine},)}
+    context = context_of(**settings)
+    STAGE.run(context)
+    assert sorted(questions) == sorted(
+        row.example.question for row in rows() if row.split == "train"
+    )
+    rejected = [pair.rejected.content for pair in pairs_of(context)]
+    assert rejected
+    assert all(text.startswith("아무도") for text in rejected)
+    table = rows()
+    control = example("<|end|> 다음은 누구입니까?", "총무팀입니다.")
+    table.append(SplitExample(example=control, split="train"))
+    with pytest.raises(TrainingError, match=rf"{control.id}: .*<\|end\|>"):
+        STAGE.run(
+            context_of("other", table, inputs=tuned, sources=({**SAMPLING, "engine": engine},))
+        )
 
 
 def test_another_seed_draws_other_answers(context_of, tuned):

@@ -34,6 +34,10 @@ class ChatReply(Record):
     finish_reason: str = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning: str = ""
+    """What a server's reasoning parser took off `content`; other reasoning stands in `content`."""
+    reasoning_tokens: int = 0
+    """Of `completion_tokens`; 0 where the server does not say."""
 
 
 class ChatModel(Protocol):

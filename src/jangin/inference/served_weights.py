@@ -1,12 +1,14 @@
 """A model of the project as a folder that another inference engine can load."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig
 
+from jangin.core.records import Message
 from jangin.core.store import disk_errors
 from jangin.llm.engines.server import ServedModel
 from jangin.models.loading import (
@@ -16,6 +18,9 @@ from jangin.models.loading import (
     locate,
     without_progress_bars,
 )
+from jangin.models.tokens.rendering import ESCAPE, guard_control_tokens
+
+_SPACE = "\u200b"
 
 
 def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
@@ -38,6 +43,23 @@ def served_model(base: Path, tuned: Path | None, scratch: Path) -> ServedModel:
             merge_adapter(base, tuned, partial, _checkpoint_dtype(base))
             partial.rename(scratch)
     return ServedModel(str(scratch), str(scratch))
+
+
+def prompts_to_serve(
+    model: Path, prompts: Sequence[Sequence[Message]], names: Sequence[str] = ()
+) -> list[tuple[Message, ...]]:
+    """The prompts as an engine may read them: it takes a control token in a text for one.
+
+    As the tokenizer of artifact `model` is set, such prompts are refused, or get a zero-width space
+    into the token, which keeps it text.
+
+    Raises: TrainingError: a prompt has a control token, and they are refused; names it.
+    """
+    guarded = guard_control_tokens(load_tokenizer(model), prompts, names)
+    return [
+        tuple(m.model_copy(update={"content": m.content.replace(ESCAPE, _SPACE)}) for m in prompt)
+        for prompt in guarded
+    ]
 
 
 def merge_adapter(base: Path, tuned: Path, target: Path, dtype: torch.dtype) -> None:

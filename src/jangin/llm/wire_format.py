@@ -97,14 +97,22 @@ def read_completion(data: Any) -> ChatReply | None:
         choice, usage = data["choices"][0], data.get("usage") or {}
         message = choice["message"]
         content, refusal = message.get("content") or "", message.get("refusal") or ""
+        details = usage.get("completion_tokens_details") or {}
         return ChatReply(
             content=_clean(refusal or content),
             finish_reason="refusal" if refusal else choice.get("finish_reason") or "",
             prompt_tokens=usage.get("prompt_tokens") or 0,
             completion_tokens=usage.get("completion_tokens") or 0,
+            reasoning=_clean(_reasoning(message)),
+            reasoning_tokens=details.get("reasoning_tokens") or 0,
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """Reasoning beside the content, under either of the names that servers use (vLLM: both)."""
+    return str(message.get("reasoning_content") or message.get("reasoning") or "")
 
 
 def _clean(text: str) -> str:
@@ -119,6 +127,7 @@ class EventStream:
     """None until the endpoint has sent `[DONE]`."""
     _pieces: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
+    _reasoning: list[str] = field(default_factory=list)
     _finish: str = ""
     _usage: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,10 +158,15 @@ class EventStream:
             delta = choice.get("delta") or {}
             self._pieces.append(delta.get("content") or "")
             self._refusal.append(delta.get("refusal") or "")
+            self._reasoning.append(_reasoning(delta))
             self._finish = choice.get("finish_reason") or self._finish
 
     def _end(self) -> None:
-        message = {"content": "".join(self._pieces), "refusal": "".join(self._refusal)}
+        message = {
+            "content": "".join(self._pieces),
+            "refusal": "".join(self._refusal),
+            "reasoning": "".join(self._reasoning),
+        }
         choice = {"message": message, "finish_reason": self._finish}
         self.reply = read_completion({"choices": [choice], "usage": self._usage})
 

@@ -35,7 +35,7 @@ from jangin.llm.engines.config import EndpointEngine, Engine, LocalEngine, VllmE
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.text import exact_match, normalise_answer
 from jangin.text.normalize import letters_only
-from jangin.text.reasoning import without_reasoning
+from jangin.text.reasoning import split_reasoning, without_reasoning
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 JOURNAL = "samples"
@@ -213,7 +213,8 @@ def _sample(
     from jangin.inference.generate import generate
     from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
 
-    model = use_native_precision(load_trained(context.folder("model"), context.folder("base")))
+    folders = context.folder("model"), context.folder("base")
+    model = use_native_precision(load_trained(*folders, as_trained=True))
     tokenizer = load_tokenizer(context.folder("model"))
     for batch in context.track(left, "answer training prompts"):
         seed = int(digest_value([context.config.seed, [e.id for e in batch]])[:8], 16)
@@ -243,7 +244,7 @@ def _sample_by_engine(
     examples: Sequence[Example],
 ) -> dict[str, Sample]:
     """{example id: answer of the tuned model} from another engine; the ledger has each reply."""
-    from jangin.inference.served_weights import served_model
+    from jangin.inference.served_weights import prompts_to_serve, served_model
     from jangin.llm.ask import ask_all
     from jangin.llm.engines.served_chat import EngineModel, open_engine
 
@@ -259,14 +260,17 @@ def _sample_by_engine(
         {"top_p": source.top_p, "seed": context.config.seed},
         services.progress.message,
     )
+    prompts = prompts_to_serve(
+        context.folder("model"), [e.prompt for e in examples], [e.id for e in examples]
+    )
     requests = [
         ChatRequest(
             model=chat.model,
-            messages=example.prompt,
+            messages=prompt,
             temperature=source.temperature,
             max_tokens=source.max_new_tokens,
         )
-        for example in examples
+        for prompt in prompts
     ]
 
     def take(index: int, reply: ChatReply | ChatError) -> None:
@@ -275,7 +279,7 @@ def _sample_by_engine(
             return
         example_id, finished = examples[index].id, reply.finish_reason != "length"
         samples[example_id] = Sample(
-            example_id=example_id, text=reply.content.strip(), finished=finished
+            example_id=example_id, text=split_reasoning(reply.content).answer, finished=finished
         )
 
     ask_all(chat, requests, engine.concurrency, take, services.progress.message)

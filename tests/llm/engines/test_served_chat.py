@@ -1,11 +1,14 @@
 """A vLLM server from the first request to the last: started, asked, stopped, whatever happens."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import ChatError, ConfigError, MachineError
 from jangin.core.records import Message
+from jangin.evaluation.systems.replies import ask_requests
 from jangin.llm.ask import ask_all
 from jangin.llm.engines.config import EndpointEngine, VllmEngine
 from jangin.llm.engines.served_chat import EngineModel, open_engine
@@ -50,8 +54,8 @@ def opened(tmp_path, ledger, weights):
     return make
 
 
-def ask(chat, questions=QUESTIONS, max_tokens=4, concurrency=4):
-    requests = [
+def requests_of(chat, questions, max_tokens=4):
+    return [
         ChatRequest(
             model=chat.model,
             messages=(Message(role="user", content=question),),
@@ -59,7 +63,11 @@ def ask(chat, questions=QUESTIONS, max_tokens=4, concurrency=4):
         )
         for question in questions
     ]
+
+
+def ask(chat, questions=QUESTIONS, max_tokens=4, concurrency=4):
     replies = {}
+    requests = requests_of(chat, questions, max_tokens)
     ask_all(chat, requests, concurrency, replies.__setitem__)
     return replies
 
@@ -205,3 +213,43 @@ def test_an_endpoint_needs_a_name_for_each_model_and_its_key_holds_url_and_weigh
         source("http://127.0.0.1:9000/v1", "a" * 64, tuned="name"),
     }  # fmt: skip
     assert len(sources) == 3
+
+
+def test_an_endpoint_is_asked_for_its_model_with_the_further_fields_and_they_are_in_the_key(
+    tmp_path, ledger
+):
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            message = {"content": "15", "reasoning_content": "Leave."}
+            body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    thinks_not = {"chat_template_kwargs": {"enable_thinking": False}}
+
+    def opened_with(**fields):
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        engine = EndpointEngine(type="endpoint", base_url=url, models={"tuned": "mine"}, **fields)
+        model = EngineModel("tuned", "a" * 64, lambda: pytest.fail("prepared"))
+        return open_engine(engine, model, tmp_path, ledger, {"top_p": 0.9})
+
+    chat = opened_with(parameters=thinks_not)
+    replies = ask_requests(chat, requests_of(chat, QUESTIONS[:2]), 2, "tuned")
+    assert [(reply.text, reply.reasoning) for reply in replies] == [("15", "Leave.")] * 2
+    for body in asked:
+        assert (body["model"], body["top_p"]) == ("mine", 0.9)
+        assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert chat.source != opened_with().source
+    server.shutdown()
+    server.server_close()

@@ -24,6 +24,8 @@ class EngineSystem:
         from jangin.inference.served_weights import served_model
 
         self._model, self._engine = model, engine
+        base, tuned = inputs.models.folders[model]
+        self._folder = tuned or base
         self._max_tokens = inputs.max_new_tokens
         self._notify = inputs.services.progress.message
         prepare = partial(served_model, *inputs.models.folders[model], inputs.scratch / model)
@@ -39,10 +41,13 @@ class EngineSystem:
         """The greedy answers to all prompts, once all are there; the ledger has each at once.
 
         Raises: StageError: a question got no answer. ChatError: the server did not start or ended.
+        TrainingError: a question has a control token.
         """
+        from jangin.inference.served_weights import prompts_to_serve
+
         requests = [
             ChatRequest(model=self._chat.model, messages=prompt, max_tokens=self._max_tokens)
-            for prompt in prompts
+            for prompt in prompts_to_serve(self._folder, prompts)
         ]
         concurrency, notify = self._engine.concurrency, self._notify
         yield dict(enumerate(ask_requests(self._chat, requests, concurrency, self._model, notify)))

@@ -27,12 +27,15 @@ def ask_requests(
         if isinstance(reply, ChatError):
             failures.append(reply)
         else:
-            parts = split_reasoning(reply.content)
+            parts, finished = split_reasoning(reply.content), reply.finish_reason != "length"
+            # Where the server has taken the reasoning off, no answer means that it went on.
+            endless = bool(reply.reasoning) and not finished and not parts.answer
             answers[index] = Answer(
                 parts.answer,
-                reply.finish_reason != "length",
-                parts.reasoning,
-                reasoning_ended=parts.ended,
+                finished,
+                reply.reasoning or parts.reasoning,
+                reply.reasoning_tokens,
+                reasoning_ended=parts.ended and not endless,
             )
 
     ask_all(chat, requests, concurrency, take, notify)

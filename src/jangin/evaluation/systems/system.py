@@ -32,7 +32,7 @@ class Answer:
     """False if `max_new_tokens` truncated it."""
     reasoning: str = ""
     reasoning_tokens: int = 0
-    """0 for an endpoint, which does not say."""
+    """0 for an endpoint that does not say."""
     reasoning_ended: bool = True
 
 

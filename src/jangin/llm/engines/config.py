@@ -2,11 +2,11 @@
 
 import subprocess
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Advanced, Config, Runtime
+from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.errors import MachineError
 
 CHECK_SECONDS = 60.0
@@ -77,6 +77,10 @@ class EndpointEngine(Config):
     models: dict[str, str]
     """{`base`, `sft` or `tuned`: name of that model at the endpoint}. jangin cannot see which
     weights are served, so serve new ones after each training."""
+    parameters: Added[dict[str, Any]] = Field(default={})
+    """Further fields of each request, such as `{chat_template_kwargs: {enable_thinking: false}}`
+    for a server with another chat template than that of the model's artifact, in which `thinking`
+    of the base is set already."""
     key_variable: Runtime[str] = ""
     """Name of the environment variable with the API key; empty if none is needed."""
     concurrency: Runtime[int] = Field(default=64, ge=1, le=512)

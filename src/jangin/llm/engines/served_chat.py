@@ -142,7 +142,7 @@ def open_engine(
     """
     chat: ChatModel
     if isinstance(engine, EndpointEngine):
-        chat = _open_endpoint(engine, served, parameters or {}, notify)
+        chat = _open_endpoint(engine, served, {**(parameters or {}), **engine.parameters}, notify)
     else:
         logs = ledger.path.parent / LOGS
         chat = open_served(engine, served, project_folder, logs, parameters, notify)

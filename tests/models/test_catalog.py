@@ -186,7 +186,7 @@ def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalo
 
 
 def test_a_local_model_with_python_code_of_its_own_is_refused_without_a_question(
-    run_catalog, tmp_path, monkeypatch
+    run_catalog, monkeypatch
 ):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the terminal was asked"))
     starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})

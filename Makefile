@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := projects/handbook
+LOWEST := .venv/lowest
+# By pip, like the newest: as a dependency it would be the build for GPUs.
+LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 # Files stay together, because their fixtures train models; those of slow tests come first.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -10,7 +13,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference check bench docs clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest check bench docs clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -36,6 +39,13 @@ test-fast: setup  ## without the tests marked slow: for every save
 
 test-reference: setup  ## the tests of training without the CPU kernels
 	@JANGIN_KERNELS=off $(PYTEST) tests/training
+
+test-lowest: setup  ## the tests of models with the oldest packages that pyproject.toml allows
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --no-compile "torch==$(LOWEST_TORCH)"
+	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--editable ".[documents,train,evaluate,dev]"
+	@$(subst $(BIN),$(LOWEST)/bin,$(PYTEST)) tests/models tests/inference tests/training tests/evaluation
 
 check: setup      ## style, types, generated pages
 	@$(BIN)/ruff check .

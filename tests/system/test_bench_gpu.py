@@ -105,3 +105,23 @@ def test_model_operations_are_those_of_the_weights_and_of_causal_attention(bench
     # A second answer of two tokens sees the prompt's keys; the prompt is not computed again.
     second = 6 * (linear * 2 + 64 * 512 * 2) + 6 * 2 * 64 * (8**2 - 6**2)
     assert bench[1].operations(job, 6, [4, 2]) == expected + second
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_the_way_of_a_checkpoint_folder_runs_on_a_cpu(tmp_path, capfd):
+    spec = importlib.util.spec_from_file_location("gpu_checkpoint", BENCH / "checkpoint.py")
+    checkpoint = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checkpoint)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path / "checkpoint.json"
+    assert checkpoint.main(["--tiny", "--methods", "lora", "--out", str(out)]) == 0
+    torch.set_num_threads(threads)
+    capfd.readouterr()
+    found = json.loads(out.read_text())
+    for method in ("lora", "dpo"):
+        first, last = found[method]["losses"]
+        assert last < first
+    assert found["lora"]["checkpoint_bytes"] > 0
+    assert found["lora"]["questions"] == 20

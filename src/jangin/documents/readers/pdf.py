@@ -1,10 +1,13 @@
 """Reader of PDF: per page the text layer where it is trustworthy, OCR where it is not."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from jangin.documents.layout.pages import lay_out
 from jangin.documents.ocr.languages import first_language, other_languages
 from jangin.documents.ocr.reader import OcrReader, PageImage
 from jangin.documents.ocr.reading import OcrReading
@@ -26,6 +29,8 @@ FOUND_NUMBERS = 0.97
 """Share of a text layer's digits that OCR must find to replace it."""
 LEGIBLE = 50.0
 """Minimum confidence at which OCR can contradict a text layer."""
+SHOWN = 4
+"""Running heads and footers that are named when they are left out."""
 BLANK_DPI = 50
 """Resolution for deciding whether a page is blank."""
 
@@ -91,9 +96,24 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with pdf.open_pdf(file.path) as document:
         source = Pdf(document, file, settings)
         layers = [pdf.page_text(document, number) for number in range(1, len(document) + 1)]
-        return [
+        readings = [
             replace(reading, text=clean_text(reading.text)) for reading in _read(source, layers)
         ]
+    _report_removed(file, readings, settings)
+    return readings
+
+
+def _report_removed(
+    file: SourceFile, readings: list[PageReading], settings: ReaderSettings
+) -> None:
+    """One line on the running heads, footers and side tabs that are not in the text."""
+    removed = Counter(re.sub(r"\d+", "0", text) for reading in readings for text in reading.removed)
+    if removed:
+        often = ", ".join(f"{text!r} ({count})" for text, count in removed.most_common(SHOWN))
+        more = f" and {len(removed) - SHOWN} others" if len(removed) > SHOWN else ""
+        settings.progress.message(
+            f"{file.name}: text that recurs at one place of many pages is left out: {often}{more}"
+        )
 
 
 def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
@@ -101,7 +121,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
     if source.settings.ocr == "never":
         disordered = sum(layer.disordered for layer in layers)
         by_position = disordered > 0.1 * sum(layer.lines for layer in layers)
-        return [_from_layer(layer, by_position) for layer in layers]
+        return _from_layers(layers, by_position)
     reasons = {layer.number: without_text(layer) for layer in layers}
     inked = _inked(source, [number for number, reason in reasons.items() if reason])
     reasons = {number: reason for number, reason in reasons.items() if number in inked}
@@ -113,7 +133,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
         if layer.number not in reasons and (why := suspicion(layer))
     }
     if not reasons and not suspicious:
-        return [_from_layer(layer, by_position=False) for layer in layers]
+        return _from_layers(layers, by_position=False)
     languages = source.settings.ocr_languages or _languages(source, layers, list(reasons))
     by_position, rejected = _compare(source, layers, suspicious, languages)
     reasons.update(rejected)
@@ -124,8 +144,8 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
         del readings[number]
     keep = source.settings.keep_doubtful
     return [
-        _choose(layer, readings.get(layer.number), reasons.get(layer.number, ""), by_position, keep)
-        for layer in layers
+        _choose(text, readings.get(number), reasons.get(number, ""), keep)
+        for number, text in enumerate(_from_layers(layers, by_position), start=1)
     ]
 
 
@@ -227,14 +247,9 @@ def _languages(
 
 
 def _choose(
-    layer: pdf.PageText,
-    reading: OcrReading | None,
-    reason: str,
-    by_position: bool,
-    keep_doubtful: bool,
+    text: PageReading, reading: OcrReading | None, reason: str, keep_doubtful: bool
 ) -> PageReading:
     """OCR where it was needed, unless it found less than twice a text layer of few characters."""
-    text = _from_layer(layer, by_position)
     if reading is None:
         return text
     if reason.startswith("only") and len(reading.complete or reading.text) < 2 * len(text.text):
@@ -248,8 +263,15 @@ def from_ocr(reading: OcrReading, reason: str, keep_doubtful: bool) -> PageReadi
     return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful)
 
 
-def _from_layer(layer: pdf.PageText, by_position: bool) -> PageReading:
-    if by_position and layer.seen != layer.drawn:
-        why = f"text layer put in order by position: {layer.disordered} lines were displaced"
-        return PageReading(layer.seen, "text", None, why)
-    return PageReading(layer.drawn, "text", None, "")
+def _from_layers(layers: list[pdf.PageText], by_position: bool) -> list[PageReading]:
+    """The text layers in reading order."""
+    pages = lay_out([layer.content for layer in layers], by_position=by_position)
+    out = []
+    for layer, page in zip(layers, pages, strict=True):
+        why = ""
+        if by_position and layer.seen != layer.drawn:
+            why = f"text layer put in order by position: {layer.disordered} lines were displaced"
+        out.append(
+            PageReading(page.text, "text", None, why, lines=page.lines, removed=page.removed)
+        )
+    return out

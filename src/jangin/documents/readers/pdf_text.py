@@ -4,20 +4,36 @@ pdfium is not thread-safe: use everything here in the thread that opened the fil
 """
 
 import ctypes
+import math
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.documents.readers.columns import Glyph, in_column_order
+from jangin.documents.layout.columns import in_column_order
+from jangin.documents.layout.pages import PageContent
+from jangin.documents.layout.runs import (
+    Glyph,
+    Run,
+    from_left_to_right,
+    joined,
+    jumps_back,
+    run_of,
+)
+from jangin.documents.layout.shapes import Area, Turn, shapes_of
 from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import nfc
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
 
+BOLD_NAME = re.compile(rb"bold|black|heavy", re.IGNORECASE)
+FORCE_BOLD = 1 << 18
+"""Flag of a PDF font descriptor."""
 MOST_PIXELS = 40_000_000
 """Larger pages (posters, plans) are rendered at a lower resolution, to bound memory."""
 
@@ -39,6 +55,7 @@ class PageText:
     """Number of images, paths, texts and forms on the page."""
     picture_share: float
     """Share of the page that its images cover, 0 to 1."""
+    content: PageContent = field(default_factory=PageContent)
 
 
 @contextmanager
@@ -88,32 +105,76 @@ def render_page(document: Any, number: int, dpi: int) -> "Grey":
 def page_text(document: Any, number: int) -> PageText:
     """The text layer of page `number` (from 1)."""
     page = document[number - 1]
+    given = page.get_rotation()
     text_page = page.get_textpage()
     try:
-        lines = [line for line in _lines(text_page.raw, text_page.count_chars()) if line]
-        objects, picture_share = _objects(page)
-        lines = in_column_order(lines, *page.get_size())
+        rotation = _rotation(text_page.raw, text_page.count_chars(), given)
+        if rotation != given:
+            page.set_rotation(rotation)
+            text_page.close()
+            text_page = page.get_textpage()
+        area, turn = _upright(page.get_bbox(), rotation)
+        lines = list(_lines(text_page.raw, text_page.count_chars(), turn))
+        runs = list(_runs(text_page.raw, lines, rotation))
+        shapes = shapes_of(page, turn, area)
+        page.set_rotation(given)
     finally:
         text_page.close()
         page.close()
-    merged = _merged(lines)
-    disordered = len(lines) - len(merged)
-    seen = []
-    for line in merged:
-        if _jumps_back(line):
-            disordered += 1
-            seen.append(sorted((g for g in line if g.right > g.left), key=lambda g: g.left))
-        else:
-            seen.append(line)
+    drawn = in_column_order([line for line, _ in lines], area.right, area.top)
+    merged = _merged(drawn)
+    back = [jumps_back(line) for line in merged]
+    text = _page(drawn)
+    seen = text
+    if len(merged) < len(drawn) or any(back):
+        seen = _page(
+            [
+                from_left_to_right(line) if jumped else line
+                for line, jumped in zip(merged, back, strict=True)
+            ]
+        )
     return PageText(
         number=number,
-        drawn=_page(lines),
-        seen=_page(seen),
-        lines=len(lines),
-        disordered=disordered,
-        objects=objects,
-        picture_share=picture_share,
+        drawn=text,
+        seen=seen,
+        lines=len(drawn),
+        disordered=len(drawn) - len(merged) + sum(back),
+        objects=shapes.count,
+        picture_share=_share(shapes.pictures, area),
+        content=PageContent(area, runs, shapes),
     )
+
+
+def _rotation(text_page: Any, count: int, given: int) -> int:
+    """Clockwise degrees by which to show the page so that most of its text is upright."""
+    import pypdfium2.raw as pdfium
+
+    angles: Counter[int] = Counter()
+    for index in range(0, count, max(1, count // 64)):
+        if pdfium.FPDFText_GetUnicode(text_page, index) > 32:
+            angle = pdfium.FPDFText_GetCharAngle(text_page, index)
+            angles[round(math.degrees(angle) / 90) * -90 % 360] += 1
+    if not angles:
+        return given
+    ((rotation, most),) = angles.most_common(1)
+    return rotation if most > angles[given] else given
+
+
+def _upright(box: tuple[float, float, float, float], rotation: int) -> tuple[Area, Turn]:
+    """(the page when it is upright, the function that moves rectangles there)."""
+    left, bottom, right, top = box
+    width, height = right - left, top - bottom
+    if rotation == 0 and left == bottom == 0:
+        return Area(0, 0, width, height), Area
+    turns: dict[int, Turn] = {
+        0: lambda x0, y0, x1, y1: Area(x0 - left, y0 - bottom, x1 - left, y1 - bottom),
+        90: lambda x0, y0, x1, y1: Area(y0 - bottom, right - x1, y1 - bottom, right - x0),
+        180: lambda x0, y0, x1, y1: Area(right - x1, top - y1, right - x0, top - y0),
+        270: lambda x0, y0, x1, y1: Area(top - y1, x0 - left, top - y0, x1 - left),
+    }
+    if rotation in (90, 270):
+        width, height = height, width
+    return Area(0, 0, width, height), turns[rotation]
 
 
 def _merged(lines: list[list[Glyph]]) -> list[list[Glyph]]:
@@ -155,38 +216,156 @@ def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
     return covered < 0.3 * (right - left)
 
 
-def _lines(text_page: Any, count: int) -> Iterator[list[Glyph]]:
-    """Lines as pdfium separates them, cut also where it misses a return to the left margin."""
+def _lines(text_page: Any, count: int, turn: Turn) -> Iterator[tuple[list[Glyph], list[int]]]:
+    """(glyphs, their numbers) of lines as pdfium separates them.
+
+    They are cut also where pdfium misses a return to the left margin.
+    """
     import pypdfium2.raw as pdfium
 
     box = pdfium.FS_RECTF()
     pointer = ctypes.byref(box)
+    character_of, box_of = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
+    moved = turn is not Area
     line: list[Glyph] = []
+    numbers: list[int] = []
     last: Glyph | None = None
     high = 0
     for index in range(count):
-        code = pdfium.FPDFText_GetUnicode(text_page, index)
-        if 0xD800 <= code < 0xDC00:
-            high = code
-            continue
-        if 0xDC00 <= code < 0xE000:
+        code = character_of(text_page, index)
+        if 0xD800 <= code < 0xE000:
+            if code < 0xDC00:
+                high = code
+                continue
             code = 0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00) if high else 0xFFFD
             high = 0
         if code in (10, 13):
-            yield line
-            line, last = [], None
+            if line:
+                yield line, numbers
+                line, numbers = [], []
+            last = None
             continue
-        pdfium.FPDFText_GetLooseCharBox(text_page, index, pointer)
-        if pdfium.FPDFText_IsGenerated(text_page, index) == 1:
-            line.append(Glyph(chr(code), box.left, box.left, box.bottom, box.top))
+        box_of(text_page, index, pointer)
+        left, bottom, right, top = box.left, box.bottom, box.right, box.top
+        if moved:
+            left, bottom, right, top = turn(left, bottom, right, top)
+        if code == 32 and pdfium.FPDFText_IsGenerated(text_page, index) == 1:
+            line.append(Glyph(" ", left, left, bottom, top))
+            numbers.append(index)
             continue
-        glyph = Glyph(chr(code), box.left, box.right, box.bottom, box.top)
+        glyph = Glyph(chr(code), left, right, bottom, top)
         if last is not None and _returns(last, glyph):
-            yield line
-            line = []
+            yield line, numbers
+            line, numbers = [], []
         line.append(glyph)
+        numbers.append(index)
         last = glyph
-    yield line
+    if line:
+        yield line, numbers
+
+
+def _runs(
+    text_page: Any, lines: list[tuple[list[Glyph], list[int]]], rotation: int
+) -> Iterator[Run]:
+    """Lines with the type they are set in; lines at another angle than the page last."""
+    turned: dict[int, list[tuple[Glyph, int]]] = {}
+    for line, numbers in lines:
+        shown = [n for n, g in zip(numbers, line, strict=True) if not g.character.isspace()]
+        if not shown:
+            continue
+        angle = _angle(text_page, shown[0], rotation)
+        if angle == _angle(text_page, shown[-1], rotation) == 0:
+            size, bold = _type_of(text_page, (shown[0], shown[len(shown) // 2], shown[-1]))
+            if run := run_of(line, size, bold):
+                yield run
+            continue
+        for glyph, index in zip(line, numbers, strict=True):
+            angle = _angle(text_page, index, rotation)
+            turned.setdefault(angle, []).append((glyph, index))
+    for angle, glyphs in turned.items():
+        yield from _turned_runs(text_page, glyphs, angle)
+
+
+def _angle(text_page: Any, index: int, rotation: int) -> int:
+    """Degrees by which a character is turned clockwise on the upright page, 0 to 359."""
+    import pypdfium2.raw as pdfium
+
+    degrees = math.degrees(pdfium.FPDFText_GetCharAngle(text_page, index)) + rotation
+    return 0 if abs((degrees + 180) % 360 - 180) < 3 else round(degrees) % 360
+
+
+def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) -> Iterator[Run]:
+    """Runs of characters that are turned by `angle`, each read in its own direction."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    size, bold = _type_of(text_page, (glyphs[0][1], glyphs[-1][1]))
+    rows: list[list[tuple[Glyph, Glyph]]] = []
+    flat = []
+    for glyph, _ in glyphs:
+        if glyph.character.isspace():
+            continue
+        x, y = (glyph.left + glyph.right) / 2, (glyph.bottom + glyph.top) / 2
+        along, above = x * cosine - y * sine, x * sine + y * cosine
+        width, height = glyph.right - glyph.left, glyph.top - glyph.bottom
+        if abs(cosine) > abs(sine):
+            half = (width - size * abs(sine)) / abs(cosine) / 2
+        else:
+            half = (height - size * abs(cosine)) / abs(sine) / 2
+        half = max(half, 0.1 * size)
+        own = Glyph(glyph.character, along - half, along + half, above - size / 2, above + size / 2)
+        flat.append((own, glyph))
+    for own, glyph in sorted(flat, key=lambda pair: (-pair[0].bottom, pair[0].left)):
+        if rows and rows[-1][0][0].bottom - own.bottom < 0.5 * size:
+            rows[-1].append((own, glyph))
+        else:
+            rows.append([(own, glyph)])
+    for row in rows:
+        row.sort(key=lambda pair: pair[0].left)
+        start = 0
+        for end in range(1, len(row) + 1):
+            if end < len(row) and row[end][0].left - row[end - 1][0].right < 3 * size:
+                continue
+            part = row[start:end]
+            start = end
+            yield Run(
+                [own for own, _ in part],
+                min(glyph.left for _, glyph in part),
+                max(glyph.right for _, glyph in part),
+                min(glyph.bottom for _, glyph in part),
+                max(glyph.top for _, glyph in part),
+                size,
+                bold,
+                turned=True,
+            )
+
+
+def _type_of(text_page: Any, indices: tuple[int, ...]) -> tuple[float, bool]:
+    """(font size of the middle one in points on the page, whether all of them are bold)."""
+    import pypdfium2.raw as pdfium
+
+    middle = indices[len(indices) // 2]
+    matrix = pdfium.FS_MATRIX()
+    pdfium.FPDFText_GetMatrix(text_page, middle, matrix)
+    size = pdfium.FPDFText_GetFontSize(text_page, middle) * math.hypot(matrix.c, matrix.d)
+    return round(size, 1), all(_is_bold(text_page, index) for index in indices)
+
+
+def _is_bold(text_page: Any, index: int) -> bool:
+    """By the name, weight or flags of its font, or because its outline is stroked too."""
+    import pypdfium2.raw as pdfium
+
+    name = ctypes.create_string_buffer(128)
+    flags = ctypes.c_int()
+    pdfium.FPDFText_GetFontInfo(text_page, index, name, 128, flags)
+    if flags.value & FORCE_BOLD or BOLD_NAME.search(name.value):
+        return True
+    if pdfium.FPDFText_GetFontWeight(text_page, index) >= 600:
+        return True
+    drawn = pdfium.FPDFText_GetTextObject(text_page, index)
+    if not drawn:
+        return False
+    return bool(
+        pdfium.FPDFTextObj_GetTextRenderMode(drawn) == pdfium.FPDF_TEXTRENDERMODE_FILL_STROKE
+    )
 
 
 def _returns(last: Glyph, glyph: Glyph) -> bool:
@@ -194,33 +373,6 @@ def _returns(last: Glyph, glyph: Glyph) -> bool:
     height = max(glyph.top - glyph.bottom, 1.0)
     step = abs(glyph.bottom - last.bottom)
     return step > 0.9 * height or (glyph.left < last.left - height and step > 0.5 * height)
-
-
-def _jumps_back(line: list[Glyph]) -> bool:
-    """True if a visible character begins to the left of the one drawn before it."""
-    lefts = [g.left for g in line if g.right > g.left and not g.character.isspace()]
-    return any(after < before - 1 for before, after in pairwise(lefts))
-
-
-def _joined(line: list[Glyph]) -> str:
-    """Text of the line, with a space at each gap wider than a quarter of its height."""
-    out: list[str] = []
-    before: Glyph | None = None
-    for glyph in line:
-        space = glyph.character.isspace()
-        if (
-            before is not None
-            and glyph.right > glyph.left
-            and glyph.left - before.right > 0.25 * (glyph.top - glyph.bottom)
-            and out[-1] != " "
-            and not space
-        ):
-            out.append(" ")
-        if not (space and out and out[-1] == " "):
-            out.append(" " if space else glyph.character)
-        if glyph.right > glyph.left:
-            before = glyph
-    return "".join(out).strip()
 
 
 def _page(lines: list[list[Glyph]]) -> str:
@@ -232,22 +384,14 @@ def _page(lines: list[list[Glyph]]) -> str:
     for index, line in enumerate(lines):
         if index and bottoms[index - 1] - bottoms[index] > 1.5 * pitch > 0:
             rows.append("")
-        rows.append(_joined(line))
+        rows.append(joined(line))
     return nfc("\n".join(rows))
 
 
-def _objects(page: Any) -> tuple[int, float]:
-    """(number of objects, share of the page that images cover)."""
-    import pypdfium2.raw as pdfium
-
-    width, height = page.get_size()
-    area = 0.0
-    count = 0
-    for item in page.get_objects(max_depth=2):
-        count += 1
-        if item.type == pdfium.FPDF_PAGEOBJ_IMAGE:
-            left, bottom, right, top = item.get_bounds()
-            area += max(0.0, min(right, width) - max(left, 0)) * max(
-                0.0, min(top, height) - max(bottom, 0)
-            )
-    return count, min(1.0, area / max(1.0, width * height))
+def _share(pictures: list[Area], page: Area) -> float:
+    """Share of the page that pictures cover, 0 to 1."""
+    area = sum(
+        max(0.0, min(right, page.right) - max(left, 0)) * max(0.0, min(top, page.top) - max(low, 0))
+        for left, low, right, top in pictures
+    )
+    return min(1.0, area / max(1.0, page.right * page.top))

@@ -8,6 +8,7 @@ from typing import Literal
 from jangin.core.errors import DataError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress
+from jangin.documents.layout.text_line import TextLine
 from jangin.documents.ocr.reading import DoubtfulLine
 
 
@@ -56,6 +57,10 @@ class PageReading:
     """Why OCR was used or the text was reordered; empty otherwise. It is stored."""
     doubtful: tuple[DoubtfulLine, ...] = ()
     """Lines that OCR is not sure of; they are not in `text` unless the settings keep them."""
+    lines: tuple[TextLine, ...] = ()
+    """One for each line of `text` that is not empty, in order; none where it is not known."""
+    removed: tuple[str, ...] = ()
+    """Running heads, footers and side tabs that are not in `text`."""
 
 
 class UnreadableError(DataError):

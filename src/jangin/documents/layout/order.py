@@ -1,0 +1,208 @@
+"""Reading order of one page: columns, lines from top to bottom, boxes and tables in their place."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jangin.documents.layout.columns import regions
+from jangin.documents.layout.rows import Row, rows_of
+from jangin.documents.layout.runs import Glyph, Run, cut_at_gaps, middle_of, words
+from jangin.documents.layout.shapes import Area
+from jangin.documents.layout.tables import Grid, in_cells, table_lines
+from jangin.documents.layout.text_line import TextLine
+
+LONG_CELL = 900
+"""A grid with a cell of more characters is a frame around text, not a table."""
+ARTICLE_LINE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
+SENTENCE_END = re.compile(r"[.!?。][\"'”’)\]」』]*$")
+
+
+@dataclass(slots=True)
+class Block:
+    """Lines that stay together: a paragraph or more, or the rows of a table."""
+
+    lines: list[TextLine]
+    area: Area
+    xs: tuple[float, ...] = ()
+    """Edges of the columns of a table; empty for text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far the order of drawing is trusted within a line."""
+
+    by_position: bool = False
+    """True to sort the characters of lines that jump back."""
+    spaced: bool = False
+    """True if the file draws the spaces at line ends."""
+
+
+def reading_order(
+    area: Area, runs: Sequence[Run], grids: Sequence[Grid], how: Trust
+) -> list[Block]:
+    """Text and tables of an area in the order in which they are read.
+
+    `grids`: the grids of the area, the smallest first.
+    """
+    outer = [
+        grid
+        for index, grid in enumerate(grids)
+        if not any(other.area.surrounds(grid.area) for other in grids[index + 1 :])
+    ]
+    inside: list[list[Run]] = [[] for _ in outer]
+    free: list[Run] = []
+    for run in runs:
+        for piece in cut_at_gaps(run):
+            for home, part in _shared(piece, outer):
+                (free if home is None else inside[home]).append(part)
+    units: list[tuple[Area, list[Block]]] = []
+    for grid, members in zip(outer, inside, strict=True):
+        if _is_inline(members, free):
+            free.extend(members)
+        elif members:
+            nested = [one for one in grids if one is not grid and grid.area.surrounds(one.area)]
+            units.append((grid.area, _unit(grid, members, nested, how)))
+    blocks: list[Block] = []
+    for column, areas in regions(area, free, [unit for unit, _ in units]):
+        own = [unit for unit in units if unit[0] in areas]
+        blocks.extend(_placed(rows_of(column), own, how))
+    return blocks
+
+
+def _shared(run: Run, outer: list[Grid]) -> list[tuple[int | None, Run]]:
+    """(index of the grid or None, run): a run that sticks out of a grid is cut at its edge."""
+    for index, grid in enumerate(outer):
+        area = grid.area
+        if not area.bottom <= run.middle <= area.top:
+            continue
+        if run.right <= area.left + 1 or run.left >= area.right - 1:
+            continue
+        if run.turned or (run.left >= area.left - 2 and run.right <= area.right + 2):
+            return [(index, run)]
+        sides: dict[int, list[Glyph]] = {}
+        for word in words(run):
+            x = middle_of(word)
+            sides.setdefault((x > area.left) + (x > area.right), []).extend(word)
+        parts = [(side, run.part(glyphs)) for side, glyphs in sorted(sides.items())]
+        rest = [one for i, one in enumerate(outer) if i != index]
+        out: list[tuple[int | None, Run]] = []
+        for side, part in parts:
+            if part is None:
+                continue
+            if side == 1:
+                out.append((index, part))
+                continue
+            for home, piece in _shared(part, rest):
+                out.append((None if home is None else home + (home >= index), piece))
+        return out
+    return [(None, run)]
+
+
+def _is_inline(members: list[Run], free: list[Run]) -> bool:
+    """True if a frame holds a part of one line only, such as a shaded word."""
+    rows = rows_of(members)
+    if len(rows) != 1:
+        return False
+    row = rows[0]
+    reach = 1.5 * (row.top - row.bottom)
+    return any(
+        row.takes(run) and run.left < row.right + reach and run.right > row.left - reach
+        for run in free
+    )
+
+
+def _unit(grid: Grid, runs: list[Run], nested: list[Grid], how: Trust) -> list[Block]:
+    """A table as one block, or the contents of a frame cell by cell."""
+    cells = in_cells(grid, runs)
+    places = {cell: grid.corner(cell) for cell in cells}
+    columns = {column for _, column in places.values()}
+    inner = [one for one in nested if len(one.cells) * len(one.cells[0]) >= 4]
+    if len(columns) > 1 and not inner and not any(map(_is_text, cells.values())):
+        lines = table_lines(grid, cells, by_position=how.by_position, spaced=how.spaced)
+        return [Block(lines, grid.area, grid.xs)]
+    blocks = []
+    for cell in sorted(cells, key=lambda one: places[one]):
+        own = [
+            one
+            for one in nested
+            if grid.cell((one.area.left + one.area.right) / 2, (one.area.bottom + one.area.top) / 2)
+            == cell
+        ]
+        blocks.extend(reading_order(_around(cells[cell]), cells[cell], own, how))
+    return blocks
+
+
+def _around(runs: Sequence[Run]) -> Area:
+    return Area(
+        min(run.left for run in runs),
+        min(run.bottom for run in runs),
+        max(run.right for run in runs),
+        max(run.top for run in runs),
+    )
+
+
+def _is_text(runs: list[Run]) -> bool:
+    """True for a cell that holds articles, or more than a row of a table can."""
+    if sum(len(run.glyphs) for run in runs) > LONG_CELL:
+        return True
+    starts = ("".join(g.character for g in run.glyphs[:12]).strip() for run in runs)
+    return len(runs) > 2 and any(ARTICLE_LINE.match(start) for start in starts)
+
+
+def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) -> list[Block]:
+    """Lines of one column with the boxes and tables after the line that they belong to."""
+    places: dict[int, list[tuple[Area, list[Block]]]] = {}
+    for unit in sorted(units, key=lambda one: (-round(one[0].top / 6), one[0].left)):
+        places.setdefault(_place(rows, unit[0]), []).append(unit)
+    out: list[Block] = []
+    lines: list[TextLine] = []
+    for index in range(len(rows) + 1):
+        for _, blocks in places.get(index, ()):
+            if lines:
+                out.append(Block(lines, _hull(lines)))
+                lines = []
+            out.extend(blocks)
+        if index < len(rows):
+            line = rows[index].line(by_position=how.by_position)
+            if line.text:
+                lines.append(line)
+    if lines:
+        out.append(Block(lines, _hull(lines)))
+    return out
+
+
+def _hull(lines: list[TextLine]) -> Area:
+    return Area(
+        min(line.left for line in lines),
+        min(line.bottom for line in lines),
+        max(line.right for line in lines),
+        max(line.top for line in lines),
+    )
+
+
+def _place(rows: list[Row], unit: Area) -> int:
+    """Index of the line before which a box stands.
+
+    A label beside it stands before it if it is on the left, after it if it is on the right. Text
+    that flows past it is not interrupted before the end of a sentence.
+    """
+    start = next((i for i, row in enumerate(rows) if row.middle < unit.top), len(rows))
+    stop = next((i for i, row in enumerate(rows) if row.middle < unit.bottom), len(rows))
+    beside = rows[start:stop]
+    if not beside:
+        return start
+    before = rows[start - 1] if start else None
+    height = beside[0].top - beside[0].bottom
+    flows = (
+        before is not None
+        and abs(before.left - beside[0].left) < height
+        and before.bottom - beside[0].top < 0.8 * height
+    )
+    if not flows:
+        return stop if all(row.right <= unit.left + 2 for row in beside) else start
+    for index in range(start - 1, stop):
+        if SENTENCE_END.search(rows[index].line(by_position=False).text):
+            return index + 1
+        if index + 1 < stop and rows[index].bottom - rows[index + 1].top > 0.8 * height:
+            return index + 1
+    return stop

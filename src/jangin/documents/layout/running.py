@@ -1,0 +1,118 @@
+"""Running heads, footers, page numbers and side tabs: text that recurs at one place of many pages.
+
+Only text at an edge is taken: nothing else of the page lies between it and the edge.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from jangin.documents.layout.rows import rows_of
+from jangin.documents.layout.runs import Run, joined
+from jangin.documents.layout.shapes import Area
+from jangin.documents.layout.tables import Grid
+
+FEWEST = 3
+"""Smallest number of pages on which a text recurs."""
+SHARE = 0.1
+"""Smallest share of the pages on which a text recurs."""
+NEAR = 2
+"""A text recurs if it is also on a page at most this far away: left and right pages differ."""
+PLACE = 4.0
+"""Side, in points, of the squares in which a place is the same."""
+DEEPEST = 4
+"""Lines from the top and from the bottom that may be running heads and footers."""
+LONGEST = 80
+ARTICLE = re.compile(r"제\s*\d+\s*조(?:의\s*\d+)?\s*[(（\[【]")
+
+Key = tuple[str, str, int, int]
+
+
+def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Run]]:
+    """For each page (area, runs cut at wide gaps, grids) its runs that are no part of the text.
+
+    A page that has nothing else keeps them.
+    """
+    edges = [list(_edge_rows(area, runs)) for area, runs, _ in pages]
+    seen: dict[Key, list[int]] = defaultdict(list)
+    keys: list[dict[int, list[Key]]] = []
+    for number, rows in enumerate(edges):
+        own: dict[int, list[Key]] = {}
+        for _, row in rows:
+            for run in row:
+                if id(run) not in own:
+                    own[id(run)] = list(_keys(run))
+                    for key in own[id(run)]:
+                        seen[key].append(number)
+        keys.append(own)
+    often = max(FEWEST, int(len(pages) * SHARE))
+    out = []
+    for number, (rows, own, (_, runs, grids)) in enumerate(zip(edges, keys, pages, strict=True)):
+
+        def pages_with(run: Run, own: dict[int, list[Key]] = own, number: int = number) -> int:
+            counts = [len(seen[key]) for key in own[id(run)] if _is_near(seen[key], number)]
+            return max(counts, default=0)
+
+        counts = {id(run): pages_with(run) for _, row in rows for run in row}
+        recurring = {one for one, count in counts.items() if count >= often}
+        for grid in grids:
+            inside = [id(run) for run in runs if _inside(run, grid)]
+            if not recurring.issuperset(inside):
+                recurring -= set(inside)
+        gone = list(_peeled(rows, recurring))
+        out.append(gone if len(gone) < len(runs) else [])
+    return out
+
+
+def _inside(run: Run, grid: Grid) -> bool:
+    return len(grid.cells) + len(grid.cells[0]) > 2 and grid.area.holds(
+        (run.left + run.right) / 2, run.middle
+    )
+
+
+def _is_near(numbers: list[int], number: int) -> bool:
+    return any(0 < abs(other - number) <= NEAR for other in numbers)
+
+
+def _keys(run: Run) -> Iterator[Key]:
+    """What a text is, but for its digits, and where it begins, ends and has its middle."""
+    text = joined(run.glyphs)
+    if len(text) > LONGEST or ARTICLE.match(text):
+        return
+    shape = re.sub(r"\d+", "0", text.replace(" ", ""))
+    for side, x in (("l", run.left), ("r", run.right), ("m", (run.left + run.right) / 2)):
+        for shift in (0.0, PLACE / 2):
+            y = int((run.middle + shift) // PLACE)
+            yield f"{side}{shift}", shape, int((x + shift) // PLACE), y
+
+
+def _edge_rows(area: Area, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
+    """(edge, runs) line by line from the upper and the lower edge, and all beside the text."""
+    wide = [run for run in runs if run.right - run.left > (area.right - area.left) / 4]
+    if len(wide) >= FEWEST:
+        left, right = min(run.left for run in wide) - 1, max(run.right for run in wide) + 1
+        beside = [run for run in runs if run.right <= left or run.left >= right]
+        if beside:
+            yield "side", beside
+        aside = {id(run) for run in beside}
+        runs = [run for run in runs if id(run) not in aside]
+    rows = rows_of(runs)
+    for row in rows[:DEEPEST]:
+        yield "top", row.runs
+    for row in rows[: -DEEPEST - 1 : -1]:
+        yield "bottom", row.runs
+
+
+def _peeled(rows: list[tuple[str, list[Run]]], recurring: set[int]) -> Iterator[Run]:
+    """The recurring runs up to the first line of each edge that has other text."""
+    taken: set[int] = set()
+    closed: set[str] = set()
+    for edge, row in rows:
+        if edge in closed:
+            continue
+        for run in row:
+            if id(run) in recurring and id(run) not in taken:
+                taken.add(id(run))
+                yield run
+        if edge != "side" and any(id(run) not in recurring for run in row):
+            closed.add(edge)

@@ -1,0 +1,241 @@
+"""Reading order of PDFs that reportlab draws: boxes, columns, tables, turned pages, furniture."""
+
+import pytest
+
+from jangin.core.digest import digest_file
+from jangin.core.stage import SilentProgress
+from jangin.documents.readers.pdf import read_pages
+from jangin.documents.readers.reader import ReaderSettings, SourceFile
+
+WORDS = (
+    "a traveller who loses the ticket reports it at the desk on the same day and gets another",
+    "the desk is open from eight in the morning until the last train of the evening has left",
+    "whoever comes later leaves a note with name and number in the box beside the glass door",
+    "a ticket that is found again is given back within a week and its price is paid in cash",
+)
+
+
+class Sheet:
+    """A PDF that is drawn step by step."""
+
+    def __init__(self, path, size=(595, 842)):
+        from reportlab.pdfgen.canvas import Canvas
+
+        self.path, self.canvas = path, Canvas(str(path), pagesize=size)
+
+    def write(self, x, y, text, size=11, font="Helvetica"):
+        self.canvas.setFont(font, size)
+        self.canvas.drawString(x, y, text)
+
+    def grid(self, xs, ys):
+        for x in xs:
+            self.canvas.line(x, ys[0], x, ys[-1])
+        for y in ys:
+            self.canvas.line(xs[0], y, xs[-1], y)
+
+    def table(self, xs, top, rows, height=20):
+        ys = [top - height * number for number in range(len(rows) + 1)]
+        self.grid(xs, ys)
+        for y, row in zip(ys, rows, strict=False):
+            for x, cell in zip(xs, row, strict=False):
+                self.write(x + 4, y - 14, cell)
+
+    def next_page(self):
+        self.canvas.showPage()
+
+    def save(self):
+        self.canvas.save()
+        return self.path
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    return Sheet(tmp_path / "a.pdf")
+
+
+@pytest.fixture
+def read(ledger):
+    def pages(path):
+        file = SourceFile(path.name, path, digest_file(path))
+        return read_pages(file, ReaderSettings(ledger, SilentProgress(), "never"))
+
+    return pages
+
+
+def in_order(text, *parts):
+    places = [text.index(part) for part in parts]
+    return places == sorted(places)
+
+
+def test_a_box_that_is_drawn_first_stands_where_it_is_on_the_page(sheet, read):
+    sheet.canvas.rect(72, 600, 400, 50)
+    sheet.write(80, 632, "What a lost ticket is:")
+    sheet.write(80, 612, "one that nobody found.")
+    for number, word in enumerate(WORDS):
+        sheet.write(72, 780 - 100 * number, f"Article {number + 1}", font="Helvetica-Bold")
+        sheet.write(72, 760 - 100 * number, word)
+    (page,) = read(sheet.save())
+    assert in_order(page.text, "Article 2", WORDS[1], "What a lost", "one that", "Article 3")
+
+
+def test_a_label_beside_a_box_is_not_mixed_with_its_lines(sheet, read):
+    sheet.write(72, 700, "before the box")
+    sheet.canvas.rect(150, 600, 300, 80)
+    for y, word in zip((660, 645, 630, 615), WORDS, strict=True):
+        sheet.write(155, y, word[:40])
+    sheet.write(80, 645, "please")
+    sheet.write(80, 630, "note")
+    (page,) = read(sheet.save())
+    lines = [line for line in page.text.split("\n") if line]
+    assert lines == ["before the box", "please", "note", *(word[:40].strip() for word in WORDS)]
+
+
+def test_a_shaded_word_stays_in_its_line(sheet, read):
+    sheet.canvas.setFillGray(0.8)
+    sheet.canvas.rect(110, 696, 44, 14, stroke=0, fill=1)
+    sheet.canvas.setFillGray(0)
+    sheet.write(72, 700, "A lost tickets desk")
+    sheet.write(72, 680, "is open all day.")
+    (page,) = read(sheet.save())
+    assert page.text == "A lost tickets desk\nis open all day."
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_columns_are_read_one_after_the_other_however_they_are_drawn(sheet, read, by_row):
+    left = [(60, 700 - 16 * n, f"left {n} {WORDS[n % 4][:30]}") for n in range(12)]
+    right = [(320, 700 - 16 * n, f"right {n} {WORDS[n % 4][:30]}") for n in range(12)]
+    both = [one for pair in zip(left, right, strict=True) for one in pair]
+    for x, y, text in both if by_row else right + left:
+        sheet.write(x, y, text)
+    sheet.write(200, 760, "A title over both columns")
+    (page,) = read(sheet.save())
+    sides = [line.split()[0] for line in page.text.split("\n") if line]
+    assert sides == ["A"] + ["left"] * 12 + ["right"] * 12
+
+
+def test_a_row_of_a_ruled_table_is_one_line_of_markdown(sheet, read):
+    sheet.table((72, 200, 300, 400), 700, [("Plan", "Small", "Large"), ("Bag|Case", "50", "100")])
+    sheet.write(76, 640, "behind the table")
+    sheet.write(76, 720, "above the table")
+    (page,) = read(sheet.save())
+    assert page.text == (
+        "above the table\n\n"
+        "| Plan | Small | Large |\n| --- | --- | --- |\n| Bag\\|Case | 50 | 100 |\n\n"
+        "behind the table"
+    )
+    assert [line.text for line in page.lines] == [line for line in page.text.split("\n") if line]
+
+
+def test_lines_of_one_ruled_row_are_its_rows_if_each_has_its_value(sheet, read):
+    sheet.grid((72, 300, 400), (720, 700, 640))
+    sheet.write(76, 706, "Injury")
+    sheet.write(304, 706, "Rate")
+    for y, name, value in (
+        (685, "1) an eye", "50"),
+        (669, "2) an ear", "25"),
+        (653, "3) a hand", "60"),
+    ):
+        sheet.write(76, y, name)
+        sheet.write(304, y, value)
+    (page,) = read(sheet.save())
+    assert page.text.split("\n")[2:] == [
+        "| 1) an eye | 50 |",
+        "| 2) an ear | 25 |",
+        "| 3) a hand | 60 |",
+    ]
+
+
+def test_wrapped_cells_and_merged_cells_stay_one_row(sheet, read):
+    sheet.grid((72, 200, 400), (700, 660, 620))
+    sheet.canvas.setFillGray(1)
+    for y, left, right in (
+        (685, "lost bag", "paid in"),
+        (670, "or case", "cash"),
+        (640, "rest", "no"),
+    ):
+        sheet.canvas.setFillGray(0)
+        sheet.write(76, y, left)
+        sheet.write(204, y, right)
+    (page,) = read(sheet.save())
+    assert page.text.split("\n")[0] == "| lost bag or case | paid in cash |"
+
+
+def test_a_table_that_goes_on_over_a_page_break_repeats_nothing(sheet, read):
+    header, xs = ("Item", "Price"), (72, 250, 400)
+    sheet.write(72, 780, "Prices of this year")
+    sheet.table(xs, 140, [header, ("bread", "3"), ("milk", "2")])
+    sheet.next_page()
+    sheet.table(xs, 800, [header, ("salt", "1"), ("tea", "7")])
+    sheet.write(72, 700, "That is all.")
+    first, second = read(sheet.save())
+    assert first.text.endswith("| Item | Price |\n| --- | --- |\n| bread | 3 |\n| milk | 2 |")
+    assert second.text == "| salt | 1 |\n| tea | 7 |\n\nThat is all."
+    assert second.removed == ("| Item | Price |",)
+
+
+@pytest.mark.parametrize("angle", [90, 180, 270])
+@pytest.mark.parametrize("shown_upright", [True, False])
+def test_pages_whose_text_is_drawn_turned_are_read(tmp_path, read, angle, shown_upright):
+    sheet = Sheet(tmp_path / "turned.pdf", size=(600, 600))
+    sheet.canvas.translate(300, 300)
+    sheet.canvas.rotate(angle)
+    for number, word in enumerate(WORDS):
+        x = -220.0
+        for part in word.split():
+            sheet.write(x, 100 - 18 * number, part, size=9)
+            x += sheet.canvas.stringWidth(part + " ", "Helvetica", 9)
+    if shown_upright:
+        sheet.canvas.setPageRotation(angle)
+    (page,) = read(sheet.save())
+    assert page.text == "\n".join(WORDS)
+
+
+def test_text_that_recurs_at_an_edge_is_left_out_wherever_it_stands(sheet, read):
+    for page in range(1, 7):
+        for place, letter in enumerate("GUIDE"):
+            sheet.write(570, 700 - 14 * place, letter)
+        sheet.write(72, 800, "Rules of the railway")
+        sheet.write(72, 786, "second line of the head")
+        sheet.write(72, 772, "third line of the head")
+        for row, word in enumerate(WORDS):
+            sheet.write(72, 700 - 14 * row - page, f"{word} {page}.{row}")
+        sheet.write(72, 500, "This sentence stands on every page and is text.")
+        sheet.write(72, 480 - 5 * page, f"The end of part {page}.")
+        sheet.write(290, 30, f"- {page} -")
+        sheet.next_page()
+    for number, page in enumerate(read(sheet.save()), start=1):
+        lines = [line for line in page.text.split("\n") if line]
+        assert lines[0] == f"{WORDS[0]} {number}.0"
+        assert lines[-2:] == [
+            "This sentence stands on every page and is text.",
+            f"The end of part {number}.",
+        ]
+        assert sorted("".join(page.removed)) == sorted(
+            f"GUIDERules of the railwaysecond line of the headthird line of the head- {number} -"
+        )
+
+
+def test_a_footnote_stands_at_the_end_of_its_section(sheet, read):
+    sheet.write(72, 780, "1 Tickets", size=14, font="Helvetica-Bold")
+    sheet.write(72, 760, WORDS[0][:70] + "2")
+    sheet.write(72, 745, "and here a sentence that the page breaks in two because it")
+    sheet.canvas.line(72, 110, 200, 110)
+    sheet.write(72, 98, "2 A ticket is a paper with a number.", size=8)
+    sheet.next_page()
+    sheet.write(72, 780, "was far too long for one page.")
+    sheet.write(72, 760, "2 Bags", size=14, font="Helvetica-Bold")
+    sheet.write(72, 740, WORDS[1])
+    first, second = read(sheet.save())
+    assert "A ticket is a paper" not in first.text
+    assert in_order(second.text, "was far too long", "A ticket is a paper", "2 Bags")
+
+
+def test_lines_tell_their_place_and_type(sheet, read):
+    sheet.write(72, 780, "A heading", size=18, font="Helvetica-Bold")
+    sheet.write(72, 750, "text below it")
+    (page,) = read(sheet.save())
+    heading, text = page.lines
+    assert (heading.text, heading.size, heading.bold) == ("A heading", 18.0, True)
+    assert (text.text, text.size, text.bold) == ("text below it", 11.0, False)
+    assert heading.left == pytest.approx(72, abs=1)
+    assert heading.bottom > text.top - 1

@@ -20,11 +20,14 @@ class ChatRequest(Record):
     """Index of the sample, so that a deliberate second request is not answered from the cache."""
     json_schema: str = ""
     """JSON Schema the reply must fit, as canonical JSON; empty for free text."""
+    images: tuple[str, ...] = ()
+    """Pictures that belong to the last message, as `data:` URLs."""
 
     @property
     def digest(self) -> str:
-        """sha256 of the whole request."""
-        return digest_value(self.model_dump(mode="json"))
+        """sha256 of the whole request; one without pictures has the digest it always had."""
+        excluded = None if self.images else {"images"}
+        return digest_value(self.model_dump(mode="json", exclude=excluded))
 
 
 class ChatReply(Record):

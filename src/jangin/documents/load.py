@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -21,9 +21,12 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.documents.readers.table import format_of, readable_suffixes, versions
+from jangin.documents.readers.table import format_of, page_count, readable_suffixes, versions
 from jangin.text.language import language_of
 from jangin.text.normalize import nfc
+
+if TYPE_CHECKING:
+    from jangin.documents.ocr.vision import Transcriber
 
 EVERY_FORMAT = (
     *("**/*.pdf", "**/*.md", "**/*.markdown", "**/*.txt", "**/*.html", "**/*.htm", "**/*.docx"),
@@ -36,6 +39,17 @@ themselves enter the key.
 """
 
 
+class Vision(Config):
+    """A vision model that transcribes the pages on which OCR doubts a line."""
+
+    teacher: str
+    """Name of a model under `teachers` that reads pictures; each such page goes there as a PNG."""
+    max_tokens: int = Field(default=4096, ge=64)
+    """Longest transcript of a page, in the teacher's tokens."""
+    concurrency: Runtime[int] = Field(default=4, ge=1, le=512)
+    """Number of parallel requests."""
+
+
 class _Ocr(Config):
     languages: Literal["auto"] | tuple[str, ...] = "auto"
     """Tesseract codes such as `[kor, eng]`; `auto` takes the language of the document."""
@@ -44,6 +58,9 @@ class _Ocr(Config):
     doubtful_lines: Added[Literal["set_aside", "keep"]] = "set_aside"
     """Lines of low confidence, or whose codes and numbers two readings see differently: `set_aside`
     in a table for a person to look at (`jangin show doubtful`), or `keep` in the text too."""
+    vision: Added[Vision | None] = None
+    """A vision model for pages with such lines; its transcript replaces OCR where it agrees with
+    what OCR is sure of."""
 
 
 class AutoOcr(_Ocr):
@@ -358,6 +375,27 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         dpi=defaults.dpi,
         workers=services.workers,
         keep_doubtful=defaults.doubtful_lines == "keep",
+        transcriber=_transcriber(context),
+    )
+
+
+def _vision(config: LoadConfig) -> Vision | None:
+    return None if isinstance(config.ocr, NeverOcr) else config.ocr.vision
+
+
+def _transcriber(context: StageContext[LoadConfig]) -> "Transcriber | None":
+    """The vision model of the settings, opened; nothing is sent yet."""
+    from jangin.documents.ocr.vision import Transcriber
+
+    vision, services = _vision(context.config), context.services
+    if vision is None:
+        return None
+    return Transcriber(
+        services.chat(vision.teacher),
+        services.prompts,
+        vision.max_tokens,
+        vision.concurrency,
+        services.progress.message,
     )
 
 
@@ -369,7 +407,20 @@ def _cost(context: StageContext[LoadConfig]) -> Cost:
     """Number and size of the files; which pages need OCR is not known before they are opened."""
     files = find_files(context.config, context.services.project_folder)
     size = sum(path.stat().st_size for path in files.values())
-    return Cost(text=f"{len(files)} files, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR")
+    text = f"{len(files)} files, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR"
+    vision = _vision(context.config)
+    if vision is None:
+        return Cost(text=text)
+    from jangin.documents.ocr.vision import bound
+
+    chat = context.services.chat(vision.teacher)
+    pages = sum(page_count(path) for path in files.values())
+    calls = bound(chat, context.services.prompts, vision.max_tokens, pages)
+    context.calls.add(calls)
+    noun = "call" if pages == 1 else "calls"
+    return Cost(
+        calls=pages, text=f"{text}; up to {pages} {noun} to {chat.model}, one a doubtful page"
+    )
 
 
 STAGE = Stage(
@@ -382,5 +433,7 @@ STAGE = Stage(
     sources=find_files,
     versions=versions,
     machine=_machine,
+    prompts=lambda config: ("transcribe",) if _vision(config) else (),
+    teachers=lambda config: (vision.teacher,) if (vision := _vision(config)) else (),
     cost=_cost,
 )

@@ -110,9 +110,14 @@ class LocalChat:
 
         Raises:
             TooLongError: prompt and reply together exceed the context length.
-            ChatError: generation failed, or the model was closed.
+            ChatError: generation failed, the model was closed, or the request has pictures.
 
         """
+        if request.images:
+            raise ChatError(
+                f"model {self.model!r} runs in this process and reads text only. For pictures name "
+                "a teacher of type endpoint whose model sees."
+            )
         loop = asyncio.get_running_loop()
         pending = _PendingRequest(request, loop.create_future(), loop)
         with self._lock:

@@ -154,7 +154,9 @@ def _worst(request: ChatRequest, budget: Budget) -> float:
     if budget.price is None:
         return 0.0
     per_character = budget.tokens_per_character
-    prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
+    prompt_tokens = estimate_prompt(
+        request.messages, request.json_schema, per_character, len(request.images)
+    )
     return budget.usd(prompt_tokens, request.max_tokens)
 
 

@@ -230,7 +230,12 @@ class EndpointChat:
         """
         if not self.context_tokens and self._tokens is None:
             return 0
-        prompt = estimate_prompt(request.messages, request.json_schema, self.tokens_per_character)
+        prompt = estimate_prompt(
+            request.messages,
+            request.json_schema,
+            self.tokens_per_character,
+            len(request.images),
+        )
         if self.context_tokens and prompt + request.max_tokens > self.context_tokens:
             raise TooLongError(
                 f"the prompt may take {prompt:,} tokens and the reply {request.max_tokens:,}, more "

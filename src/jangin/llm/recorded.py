@@ -149,6 +149,7 @@ def _shape(request: ChatRequest) -> tuple[object, ...]:
         request.max_tokens,
         request.sample,
         request.json_schema,
+        request.images,
     )
 
 

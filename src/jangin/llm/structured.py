@@ -295,7 +295,9 @@ def count_unpaid(
         if ledger.reply(request.digest, chat.source) is not None:
             continue
         per_character = budget.tokens_per_character
-        prompt_tokens = estimate_prompt(request.messages, request.json_schema, per_character)
+        prompt_tokens = estimate_prompt(
+            request.messages, request.json_schema, per_character, len(request.images)
+        )
         usd = budget.usd(prompt_tokens, request.max_tokens)
         calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None))
     context.calls.add(calls)

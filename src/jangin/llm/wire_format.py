@@ -1,7 +1,7 @@
 """Wire format of OpenAI chat completions: request bodies, replies and server-sent events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,7 +58,7 @@ def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
     """The body of `/chat/completions`."""
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [*_messages(request)],
         "temperature": request.temperature,
         form.length_name: request.max_tokens,
     }
@@ -73,6 +73,16 @@ def request_body(request: ChatRequest, form: RequestFormat) -> dict[str, Any]:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= form.parameters
     return {name: value for name, value in body.items() if value is not None}
+
+
+def _messages(request: ChatRequest) -> Iterator[dict[str, Any]]:
+    """The conversation; pictures follow the text of its last message."""
+    for index, message in enumerate(request.messages, start=1):
+        content: Any = message.content
+        if request.images and index == len(request.messages):
+            pictures = [{"type": "image_url", "image_url": {"url": url}} for url in request.images]
+            content = [{"type": "text", "text": message.content}, *pictures]
+        yield {"role": message.role, "content": content}
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

@@ -42,6 +42,8 @@ class OcrReading:
     doubtful: tuple[DoubtfulLine, ...] = ()
     complete: str = ""
     """The text with the doubtful lines in their places; empty if there are none."""
+    read_by: str = ""
+    """The vision model that transcribed the page; empty for Tesseract."""
 
     def to_json(self) -> str:
         """The form in the ledger."""

@@ -3,16 +3,19 @@
 Tesseract's Korean model reads `P-300` as `0-300` and `mm/s` as `0ㅁ007/5`, and now and then drops
 a digit of an amount. So these parts of a page, a few percent of it, are cut out, stacked into one
 image and read by the English model. Where the two agree, the part is right; where one is clearly
-surer, that one is taken; otherwise the line is in doubt.
+surer, that one is taken; otherwise a third reading, of the part enlarged, decides, or the line is
+in doubt.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy import ndimage
 
+from jangin.documents.ocr.preparation import INK_BELOW
 from jangin.documents.ocr.tesseract import Word, installed_languages, recognize, words_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ LATIN = "eng"
 HANGUL = re.compile("[가-힣]")
 UNUSUAL = re.compile(r"[A-Za-zㄱ-ㅣ\uff01-\uff5e\[\]{}|\\^『』「」【】<>]")
 """Letters and signs that the Korean model writes where it cannot read a Latin code."""
+IN_CODE = re.compile(r"[ㄱ-ㅣ\uff01-\uff5e『【][-\d]|\d[ㄱ-ㅣ]")
 SIGNS = re.compile(r"[「」『』【】<>《》()\[\].,:;·ㆍ'\"‘’“”-]+")
 AMOUNT = re.compile(r"\d[\d.,:~-]*[\d%]")
 """Figures that matter: of several digits, or a percentage."""
@@ -44,6 +48,7 @@ MARGIN = 15.0
 """Difference in confidence by which one of two readings of a figure is taken."""
 SHORT = 4
 """Characters below which a line, such as a picture read as letters, is not read again."""
+Verdict = Literal["first", "second", "doubt"]
 MOST_PARTS = 150
 """Parts of a page that are read again at most; more of them are a page in another language."""
 
@@ -119,13 +124,26 @@ class Part:
         return min(word.confidence for word in self.words)
 
     def crop(self, image_HW: "Grey") -> "Grey":
-        """Its pixels: up to the word after it, as boxes of several words overlap."""
+        """Its pixels: up to the words beside it, from blank column to blank column.
+
+        Tesseract's boxes overlap, and cut strokes off where it misreads a letter.
+        """
         after = self.line.words[self.stop : self.stop + 1]
         before = self.line.words[self.start - 1 : self.start] if self.start else []
         left = max([self.words[0].left - 3, *(w.left + w.width for w in before)])
-        left = min(left, self.words[0].left)
+        left = max(0, min(left, self.words[0].left))
         right = min([max(w.left + w.width for w in self.words) + 3, *(w.left for w in after)])
-        return image_HW[max(0, self.line.top - 3) : self.line.bottom + 3, max(0, left) : right]
+        band_HW = image_HW[max(0, self.line.top - 3) : self.line.bottom + 3]
+        blank_W = np.asarray((band_HW >= INK_BELOW).all(axis=0), dtype=bool)
+        reach = max(4, self.line.height // 2)
+        starts = [x for x in range(left, max(-1, left - reach), -1) if blank_W[x : x + 1].all()]
+        stops = [
+            x
+            for step in range(reach)
+            for x in ((right + step, right - step) if step < reach // 4 else (right - step,))
+            if blank_W[x - 1 : x].all()
+        ]
+        return band_HW[:, starts[0] if starts else left : stops[0] if stops else right]
 
 
 def read_again(
@@ -142,8 +160,14 @@ def read_again(
     if not 0 < len(crops) <= MOST_PARTS:
         return lines
     seconds = _read_crops([crop for _, crop in crops], dpi)
-    for (part, _), (text, confidence) in zip(reversed(crops), reversed(seconds), strict=True):
-        _settle(part, text, confidence)
+    verdicts = [_verdict(part, *second) for (part, _), second in zip(crops, seconds, strict=True)]
+    undecided = [index for index, verdict in enumerate(verdicts) if verdict == "doubt"]
+    if undecided:
+        thirds = _read_crops([_doubled(crops[index][1]) for index in undecided], dpi)
+        for index, (third, _) in zip(undecided, thirds, strict=True):
+            verdicts[index] = _vote(crops[index][0].text, seconds[index][0], third)
+    for (part, _), second, verdict in reversed(list(zip(crops, seconds, verdicts, strict=True))):
+        _apply(part, *second, verdict)
     return lines
 
 
@@ -199,6 +223,12 @@ def _read_crops(crops: Sequence["Grey"], dpi: int) -> list[tuple[str, float]]:
     return out
 
 
+def _doubled(crop_HW: "Grey") -> "Grey":
+    """Twice as wide and high."""
+    large = ndimage.zoom(crop_HW.astype(np.float64), 2, order=1, mode="nearest")
+    return np.asarray(np.clip(large, 0, 255), dtype=np.uint8)
+
+
 def _mended(text: str) -> str:
     """The Latin model's typical slips undone: `HB-F-O52` -> `HB-F-052`, `‘HIV` -> `HIV`.
 
@@ -216,29 +246,62 @@ def _mended(text: str) -> str:
     return re.sub(r"[\w|]+", mend, text)
 
 
-def _settle(part: Part, second: str, confidence: float) -> None:
-    """Take the better reading of a part, or note that they differ."""
-    first = part.text
+def _verdict(part: Part, second: str, confidence: float) -> Verdict:
+    """Which of two readings of a part is right, by their letters and confidence."""
+    first, core = part.text, _core(second)
     if _key(first) == _key(second):
-        _write(part, first, max(part.confidence, confidence))
-        return
-    core = second.strip(EDGES)
-    if core.count("(") > core.count(")") and second.rstrip(EDGES_OUTSIDE).endswith(")"):
-        core += ")"
+        return "first"
+    if _needs_latin(first) and not re.search("[A-Za-z]", core):
+        return "doubt"
     odd = bool(UNUSUAL.search(first))
     capital = bool(re.search("[A-Z]", core))
     if not CODE.fullmatch(core):
-        if odd and part.confidence < ACCEPTED and sum(map(str.isalnum, first)) > 1:
-            part.line.second.append(second or "?")
-    elif (
+        unreadable = odd and part.confidence < ACCEPTED and sum(map(str.isalnum, first)) > 1
+        return "doubt" if unreadable else "first"
+    if (
         (odd and confidence >= ACCEPTED)
         or (capital and confidence >= CODE_ACCEPTED)
-        or confidence >= part.confidence + MARGIN
+        or confidence >= max(part.confidence + MARGIN, DISTRUSTED)
     ):
+        return "second"
+    doubted = (capital and confidence >= DISTRUSTED) or part.confidence < confidence + MARGIN
+    return "doubt" if odd or doubted else "first"
+
+
+def _vote(first: str, second: str, third: str) -> Verdict:
+    """The reading that the third one, of the enlarged part, agrees with."""
+    core = _core(second)
+    if _needs_latin(first) and not re.search("[A-Za-z]", core):
+        return "doubt"
+    if _key(third) == _key(second) and CODE.fullmatch(core):
+        return "second"
+    return "first" if _key(third) == _key(first) else "doubt"
+
+
+def _needs_latin(first: str) -> bool:
+    """True if the Korean model wrote a part of a syllable into a code, in place of a letter."""
+    return bool(IN_CODE.search(first))
+
+
+def _apply(part: Part, second: str, confidence: float, verdict: Verdict) -> None:
+    """Write the verdict into the part's line."""
+    first = part.text
+    if verdict == "doubt":
+        part.line.second.append(second or "?")
+    elif verdict == "second":
         lead, tail = re.match(LEAD, first), re.search(TAIL, first)
-        _write(part, (lead[0] if lead else "") + core + (tail[0] if tail else ""), confidence)
-    elif odd or (capital and confidence >= DISTRUSTED) or part.confidence < confidence + MARGIN:
-        part.line.second.append(second)
+        better = (lead[0] if lead else "") + _core(second) + (tail[0] if tail else "")
+        _write(part, better, max(confidence, ACCEPTED))
+    elif _key(first) == _key(second):
+        _write(part, first, max(part.confidence, confidence))
+
+
+def _core(text: str) -> str:
+    """A second reading without the signs around it, but for the bracket that closes its own."""
+    core = text.strip(EDGES)
+    if core.count("(") > core.count(")") and text.rstrip(EDGES_OUTSIDE).endswith(")"):
+        core += ")"
+    return core
 
 
 def _key(text: str) -> str:

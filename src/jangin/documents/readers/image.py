@@ -51,9 +51,11 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
             languages = first_language(settings.ledger, settings.dpi, pages[count // 2])
         others = () if settings.ocr_languages else other_languages(languages)
         reader = OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
-        readings = [
-            from_ocr(reading, "a picture", settings.keep_doubtful) for reading in reader.read(pages)
-        ]
+        scans = list(reader.read(pages))
+        if settings.transcriber is not None:
+            numbers = range(1, count + 1)
+            scans = settings.transcriber.improve(file.name, pages, scans, numbers)
+        readings = [from_ocr(scan, "a picture", settings.keep_doubtful) for scan in scans]
     if not any(reading.text.strip() or reading.doubtful for reading in readings):
         raise UnreadableError(
             "it is a picture in which OCR found no text.",

@@ -142,6 +142,15 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
         n for n in rejected if _loses_numbers(layers, readings, n, by_position, suspicious)
     ]:
         del readings[number]
+    if source.settings.transcriber is not None:
+        numbers = sorted(readings)
+        improved = source.settings.transcriber.improve(
+            source.file.name,
+            list(source.pictures(numbers)),
+            [readings[number] for number in numbers],
+            numbers,
+        )
+        readings = dict(zip(numbers, improved, strict=True))
     keep = source.settings.keep_doubtful
     return [
         _choose(text, readings.get(number), reasons.get(number, ""), keep)
@@ -260,6 +269,8 @@ def _choose(
 def from_ocr(reading: OcrReading, reason: str, keep_doubtful: bool) -> PageReading:
     """A page that OCR has read, with or without its doubtful lines."""
     text = (reading.complete or reading.text) if keep_doubtful else reading.text
+    if reading.read_by:
+        reason = f"{reason}; transcribed by {reading.read_by}"
     return PageReading(text, "ocr", reading.confidence, reason, reading.doubtful)
 
 

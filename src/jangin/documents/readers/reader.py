@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress
 from jangin.documents.layout.text_line import TextLine
 from jangin.documents.ocr.reading import DoubtfulLine
+
+if TYPE_CHECKING:
+    from jangin.documents.ocr.vision import Transcriber
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class ReaderSettings:
     """Pages that are read by OCR at the same time."""
     keep_doubtful: bool = False
     """Leave doubtful lines of OCR in the text."""
+    transcriber: "Transcriber | None" = None
+    """A vision model for pages with doubtful lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from jangin.documents.readers.docx import read_docx
 from jangin.documents.readers.html import read_html
@@ -58,6 +58,25 @@ def format_of(suffix: str) -> Format | None:
     """The row of a suffix such as `.PDF`; None if no row has it."""
     suffix = suffix.lower()
     return next((row for row in FORMATS if suffix in row.suffixes), None)
+
+
+def page_count(path: Path) -> int:
+    """Number of pages of a PDF or a picture, without reading them; 0 for all other files."""
+    row = format_of(path.suffix)
+    try:
+        if row is not None and row.read is read_pdf:
+            import pypdfium2
+
+            with pypdfium2.PdfDocument(path) as document:
+                return len(document)
+        if row is not None and row.read is read_image:
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                return int(getattr(picture, "n_frames", 1))
+    except (OSError, ValueError, RuntimeError):
+        return 0  # `load` says what is wrong with it
+    return 0
 
 
 def readable_suffixes() -> tuple[str, ...]:

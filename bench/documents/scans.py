@@ -1,0 +1,111 @@
+"""OCR beside plain Tesseract: python bench/documents/scans.py PATH [PAGES].
+
+PATH is a PDF or a folder of PNG pictures; PAGES such as 1-10,15 of a PDF. Every page is read as a
+picture at 200 dpi, with the Korean model, by jangin and by `tesseract --psm 6` and `--psm 3`. The
+true text is in `<stem>.truth.jsonl` beside the PDF (see __main__.py), in `<stem>.txt` beside the
+picture, or else it is the text layer of the PDF, whose digits may be displaced.
+
+Printed by page and over all, spaces ignored, in percent of the true characters:
+  bag     characters missing or too many, the mean of both, in any order
+  free    each true line against its best match in what was read, plus what is left over
+  aside   characters of lines that jangin set aside as doubtful; they count as missing
+and the seconds of CPU: Tesseract's and jangin's own.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jangin.documents.ocr.page import read_page
+from jangin.documents.ocr.tesseract import recognize
+from jangin.documents.readers.pdf_text import open_pdf, render_page
+
+DPI = 200
+KOREAN = ("kor",)
+spec = importlib.util.spec_from_file_location("documents", Path(__file__).with_name("__main__.py"))
+assert spec is not None
+assert spec.loader is not None
+documents = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(documents)
+
+
+def bag_errors(truth: str, read: str) -> float:
+    true, seen = Counter(documents.squeeze(truth)), Counter(documents.squeeze(read))
+    return ((true - seen).total() + (seen - true).total()) / 2
+
+
+def numbers_of(text: str) -> list[int]:
+    ranges = [part.partition("-") for part in text.split(",")]
+    return [n for first, _, last in ranges for n in range(int(first), int(last or first) + 1)]
+
+
+def cases(path: Path, pages: str) -> Iterator[tuple[str, Any, str]]:
+    """(name, pixels, true text) of every page that has text."""
+    if path.is_dir():
+        from PIL import Image
+
+        for file in sorted(path.glob("*.png")):
+            truth = file.with_suffix(".txt").read_text()
+            yield file.stem, np.array(Image.open(file).convert("L")), truth
+        return
+    truth_file = path.with_suffix(".truth.jsonl")
+    known = truth_file.read_text().splitlines() if truth_file.exists() else []
+    with open_pdf(path) as document:
+        for number in numbers_of(pages) if pages else range(1, len(document) + 1):
+            layer = document[number - 1].get_textpage().get_text_range()
+            truth = json.loads(known[number - 1])["text"] if known else layer
+            if len(documents.squeeze(truth)) >= 20:
+                yield f"page {number}", render_page(document, number, DPI), truth
+
+
+def plain(page_HW: Any, mode: int) -> str:
+    output = recognize(page_HW, DPI, KOREAN, mode)
+    return "\n".join(row for row in output.split("\n") if "\t" not in row)
+
+
+def seconds() -> float:
+    return time.process_time() + os.times().children_user + os.times().children_system
+
+
+def main() -> None:
+    path, pages = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
+    total: Counter[str] = Counter()
+    for name, page_HW, truth in cases(path, pages):
+        start = seconds()
+        reading = read_page(page_HW, DPI, KOREAN)
+        clock = {"jangin": seconds() - start}
+        texts = {"jangin": reading.text}
+        for mode in (6, 3):
+            start = seconds()
+            texts[f"psm {mode}"] = plain(page_HW, mode)
+            clock[f"psm {mode}"] = seconds() - start
+        row: Counter[str] = Counter(length=len(documents.squeeze(truth)))
+        row["aside"] = sum(len(documents.squeeze(line.text)) for line in reading.doubtful)
+        for who, text in texts.items():
+            row[f"{who} bag"] = bag_errors(truth, text)  # type: ignore[assignment]
+            row[f"{who} free"] = documents.free_order_errors(truth, text)
+            row[f"{who} s"] = clock[who]  # type: ignore[assignment]
+        show(name, row)
+        total.update(row)
+    show("all", total)
+
+
+def show(name: str, row: "Counter[str]") -> None:
+    size = max(1, row["length"])
+    parts = []
+    for who in ("jangin", "psm 6", "psm 3"):
+        bag, free = (100 * row[f"{who} {kind}"] / size for kind in ("bag", "free"))
+        parts.append(f"{who} bag {bag:5.1f} free {free:5.1f} {row[f'{who} s']:6.1f} s")
+    print(f"{name:10} {' | '.join(parts)} | aside {100 * row['aside'] / size:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

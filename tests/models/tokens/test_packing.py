@@ -136,10 +136,7 @@ def test_known_families_are_packed_and_score_as_when_padded(models, family):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=None), "soft-caps"),
-        (Gemma2Config(**SHAPE, head_dim=8), "final_logit_softcapping"),
-        # 1.0 would be no change for a scale; the probe sees that for a cap it is one.
-        (Gemma3TextConfig(**SHAPE, head_dim=8, final_logit_softcapping=1.0), "logits differ"),
+        (Gemma2Config(**SHAPE, head_dim=8), "soft-caps"),
         (
             LlamaConfig(
                 **SHAPE, layer_types=["full_attention", "chunked_attention", "full_attention"]
@@ -157,6 +154,18 @@ def test_a_family_that_cannot_be_packed_is_padded_and_says_why(config, says):
     assert says in loss_model.reason
     assert model.config._attn_implementation == before
     assert loss_model.batcher is padded_batch
+
+
+def test_a_cap_on_logits_is_computed_on_packed_rows_too():
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(**SHAPE, head_dim=8, final_logit_softcapping=1.0)
+    model, data = AutoModelForCausalLM.from_config(config).eval(), rows_of([9, 3, 12, 7])
+    packed = choose_loss_model(model, data, torch.float32, CPU)
+    assert packed.packed
+    loss, _ = packed.forward(packed_batch(data, range(4), CPU))
+    model.set_attn_implementation("eager")
+    expected, _ = LossModel(model, packed=False).forward(padded_batch(data, range(4), CPU))
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gpt2_with_learned_positions_packs_exactly_or_is_padded():

@@ -266,7 +266,7 @@ def test_checkpointing_dropout_and_a_soft_cap_change_the_plan():
         plain.activations
     )
     capped = ModelShape.of({**EIGHT_BILLION, "final_logit_softcapping": 30.0})
-    assert predict(capped, Training("lora", 8192, "bf16")).loss > 10 * plain.loss
+    assert plain.loss < predict(capped, Training("lora", 8192, "bf16")).loss < 5 * plain.loss
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         weights = int(shape.linear_parameters * NF4_BYTES)
         weights += (shape.parameters - shape.linear_parameters) * shape.weight_bytes
     elif training.precision == "bf16" and (not adapter or shape.weight_bytes == 4):
-        copies = 2 * (shape.linear_parameters + (shape.embedding_parameters * shape.soft_capped))
+        copies = 2 * shape.linear_parameters
     if adapter:
         weights += 4 * trained
         copies += 2 * trained if training.precision == "bf16" else 0
@@ -254,11 +254,9 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     """Most bytes that the loss needs at one time."""
     trained = int(training.tokens * training.trained_share)
     hidden = 8 * trained * shape.hidden
-    if shape.soft_capped:
-        return 3 * 4 * training.tokens * shape.vocabulary + 2 * 4 * trained * shape.vocabulary
     if training.pairs:
         return hidden + _pair_logits_bytes(shape, training, trained)
-    chunk = _chunk_bytes(shape, training, trained)
+    chunk = _chunk_bytes(shape, training, trained) * (2 if shape.soft_capped else 1)
     head = 0 if training.has_adapter else 4 * shape.embedding_parameters
     if training.precision == "bf16":
         return hidden + 2 * chunk + head + _head_copy_bytes(shape, training)
@@ -268,7 +266,8 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
 def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
     """fp32 logits that the loss holds at once."""
     rows = CUDA_LOSS_ROWS if training.device == "cuda" else LOSS_ROWS
-    size = 2 if training.device == "cpu" and training.precision == "bf16" else 4
+    fused = training.device == "cpu" and training.precision == "bf16" and not shape.soft_capped
+    size = 2 if fused else 4
     least = size * rows * shape.vocabulary
     return min(max(LOSS_CHUNK_BYTES, least), 4 * trained * shape.vocabulary)
 

@@ -41,7 +41,7 @@ class ModelShape:
     """Bias elements of a layer's attention."""
     feed_forward_bias: int
     soft_capped: bool
-    """Logits are changed after the head, so rows are padded and all logits are kept."""
+    """Logits are changed after the head, which the loss computes in chunks of more copies."""
     weight_bytes: int
     """Bytes per weight in the checkpoint."""
 

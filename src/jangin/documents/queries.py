@@ -1,4 +1,4 @@
-"""Stage `queries`: search questions, written by a teacher from seed words or read from a file."""
+"""Stage `queries`: search questions from seed words, from a file, or among the titles of posts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,11 @@ from jangin.core.errors import StageError
 from jangin.core.records import Query
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.documents.retrieval.query_files import Entry, read_questions, read_words
+from jangin.documents.retrieval.title_filter import (
+    PostTitles,
+    count_title_calls,
+    filter_titles,
+)
 from jangin.llm.structured import (
     Failed,
     Parsed,
@@ -64,8 +69,8 @@ class QuestionFile(Config):
 class QueriesConfig(StageConfig):
     """Where the search questions come from."""
 
-    source: Annotated[SeedWords | QuestionFile, Field(discriminator="type")]
-    """`seed_words` or `file`."""
+    source: Annotated[SeedWords | QuestionFile | PostTitles, Field(discriminator="type")]
+    """`seed_words`, `file`, or `titles`: the questions among the titles of posts."""
 
 
 # The name and the docstring of a reply type are in its JSON schema, hence in the request and in
@@ -106,6 +111,10 @@ def queries(context: StageContext[QueriesConfig]) -> None:
     source = context.config.source
     if isinstance(source, SeedWords):
         rows, failed = _write(context, source)
+    elif isinstance(source, PostTitles):
+        filtered = filter_titles(context, source)
+        rows, failed = filtered.queries, filtered.failed
+        _report_repeated(context, source.file, filtered.repeated, "title")
     else:
         rows, failed = _read(context, source), []
     context.write("queries", Query, rows)
@@ -316,6 +325,8 @@ def _sources(config: QueriesConfig, project_folder: Path) -> Mapping[str, Path]:
 
 
 def _prompts(config: QueriesConfig) -> tuple[str, ...]:
+    if isinstance(config.source, PostTitles):
+        return ("titles", "repair")
     asks = isinstance(config.source, SeedWords)
     return ("queries", "queries_more", "repair") if asks else ()
 
@@ -325,6 +336,9 @@ def forecast(context: StageContext[QueriesConfig]) -> Cost:
     source = context.config.source
     if isinstance(source, QuestionFile):
         return Cost(text=f"reads {source.file.name}")
+    if isinstance(source, PostTitles):
+        calls, count = count_title_calls(context, source)
+        return Cost(calls=calls, text=f"{calls} calls to {source.teacher} ({count} titles)")
     path = context.services.project_folder / source.file
     lines, _ = read_words(path, lambda _note: None)
     words = [_WordProgress(line.text) for line in lines]
@@ -337,7 +351,8 @@ def forecast(context: StageContext[QueriesConfig]) -> Cost:
 
 
 def _teachers(config: QueriesConfig) -> tuple[str, ...]:
-    return (config.source.teacher,) if isinstance(config.source, SeedWords) else ()
+    source = config.source
+    return () if isinstance(source, QuestionFile) else (source.teacher,)
 
 
 STAGE: Stage[Any] = Stage(

@@ -14,6 +14,7 @@ from jangin.text.normalize import clean_text, collapse_spaces, letters_and_digit
 WORD_KEYS = ("seed_word", "word", "keyword")
 LIST_KEYS = ("questions", "answer", "queries")
 QUESTION_KEYS = ("question", "query", "text")
+TITLE_KEYS = ("titles", "title", "document", "documents", "subject", *LIST_KEYS, *QUESTION_KEYS)
 LONGEST_WORD = 200
 JSON_REMEDY = "Correct that."
 
@@ -105,6 +106,34 @@ def read_questions(path: Path, notify: Callable[[str], None]) -> list[Entry]:
             f"{path} contains no question. Write one per line, or remove `documents: queries`."
         )
     return questions
+
+
+def read_titles(path: Path, notify: Callable[[str], None]) -> list[Entry]:
+    """Titles of posts in a file, in order, repeats included; those without a letter are left out.
+
+    `.jsonl` and `.json`: titles, lists of titles, or rows with `title`, `titles` or `document`.
+    Else: one title per line.
+
+    Raises: DataError: as `read_text`; or a row has no title; names the line or row.
+    """
+    titles: list[Entry] = []
+    for index, value in _rows(path, read_text(path, notify)):
+        row = value if isinstance(value, Mapping) else {}
+        texts = _first(row, TITLE_KEYS) if row else value
+        word = _first(row, WORD_KEYS) or ""
+        several = texts if isinstance(texts, list) else [texts]
+        if not several or not all(isinstance(text, str) for text in (*several, word)):
+            raise DataError(
+                f"{path}:{index}: no title in this row. A row looks like "
+                '{"title": "..."} or {"document": ["...", "..."]}.'
+            )
+        for text in several:
+            clean = collapse_spaces(nfc(text))
+            if letters_and_digits(clean):
+                titles.append(Entry(clean, index, collapse_spaces(nfc(word))))
+    if not titles:
+        raise DataError(f"{path} contains no title. Write one per line.")
+    return titles
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, Any]]:

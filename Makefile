@@ -56,6 +56,7 @@ check: setup      ## style, types, generated pages
 bench: setup      ## side-by-side measurements; each takes real data as a path argument
 	@$(BIN)/python bench/dedup
 	@$(BIN)/python bench/kill
+	@$(BIN)/python bench/shapes
 
 docs: setup       ## rewrite the generated pages
 	@$(BIN)/python docs/generate.py

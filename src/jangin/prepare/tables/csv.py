@@ -62,6 +62,9 @@ def is_one_text_a_line(path: Path) -> bool:
     counts = [line.count(mark) for line in lines if '"' not in line] or [1]
     if not lines or mark not in lines[0]:
         return True
+    names = lines[0].split(mark)
+    if mark == "," and any(len(name.split()) > 3 or name.strip()[-1:] in ".?!" for name in names):
+        return True  # a sentence, not the names of columns
     return sum(count == counts[0] for count in counts) < 0.8 * len(counts)
 
 

@@ -253,3 +253,11 @@ def test_rows_without_a_letter_are_merged(prepared):
     ]
     lines, _ = prepared([*rows, {"review": "bad", "rating": "1"}])
     assert [texts(line)[0][1] for line in lines] == ["👍", "👍 👍!", "ㅋㅋㅋ", "👎", "bad"]
+
+
+def test_a_column_of_texts_called_conversation_is_no_chat(prepared):
+    rows = [{"conversation": f"말 {n}", "rating": str(n)} for n in range(3)]
+    with pytest.raises(DataError, match="conversation, rating"):
+        prepared(rows)
+    lines, _ = prepared(rows, "named.jsonl", prompt="conversation", completion="rating")
+    assert texts(lines[0]) == [("user", "말 0"), ("assistant", "0")]

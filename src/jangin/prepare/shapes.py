@@ -12,7 +12,7 @@ from jangin.prepare.engine.plan import Plan
 from jangin.prepare.options import PrepareOptions
 from jangin.prepare.tables.readers import Table
 from jangin.prepare.tables.schema import REASON
-from jangin.prepare.transforms.chats import chat_column
+from jangin.prepare.transforms.chats import CHAT_NAMES, chat_column
 from jangin.prepare.transforms.columns import Filter, Flatten, Join
 from jangin.prepare.transforms.pairs import LABELS, holds_messages, is_transcript, pair_columns
 from jangin.prepare.transforms.steps import columns_in
@@ -112,7 +112,11 @@ def _by_shape(table: Table, options: PrepareOptions, source: Path) -> dict[str, 
             return {}
         return {"source": "pairs", **from_chat, "rejected": "{rejected}"}
     known = {name.lower(): name for name in table.columns}
-    has_chats = chat_column(table.columns) in table.columns
+    chats = chat_column(table.columns)
+    has_chats = chats in table.columns and (
+        chats.lower() == CHAT_NAMES[0]
+        or any(holds_messages(cell) for (cell,) in _sample(table, (chats,)))
+    )
     if "label" in known and (has_chats or {"prompt", "completion"} <= known.keys()):
         labels = {(row[0] or "").strip().lower() for row in _sample(table, (known["label"],))}
         if labels and labels <= LABELS.keys():

@@ -1,6 +1,6 @@
 """Every common form of training rows through `prepare`: no row and no byte of an answer is lost.
 
-    python bench/shapes [--rows 100 5000 50000]
+    python bench/shapes [--rows 100 2000 20000]
 
 Each form is written with so many rows, of which some repeat and some have an empty answer; every
 suggestion is accepted that -y accepts. A form fails if the rows that come out and those that are
@@ -26,7 +26,7 @@ from jangin.core.errors import DataError
 from jangin.prepare.command import output_files, propose, write_files
 from jangin.prepare.options import PrepareOptions
 
-SIZES = (100, 5_000, 50_000)
+SIZES = (100, 2_000, 20_000)
 EVERY_REPEATED, EVERY_EMPTY = 10, 25
 NAMES = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허"
 

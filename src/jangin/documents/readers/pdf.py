@@ -19,6 +19,7 @@ from jangin.documents.readers.reader import (
     UnreadableError,
 )
 from jangin.documents.readers.text_layer import OcrAgreement, agreement, suspicion, without_text
+from jangin.documents.readers.type_sizes import mark_headings
 from jangin.text.normalize import clean_text
 
 SAMPLES = 3
@@ -100,7 +101,7 @@ def read_pages(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
             replace(reading, text=clean_text(reading.text)) for reading in _read(source, layers)
         ]
     _report_removed(file, readings, settings)
-    return readings
+    return mark_headings(readings)
 
 
 def _report_removed(

@@ -34,7 +34,7 @@ class Format:
 
 
 FORMATS = (
-    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=2),
+    Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=3),
     Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
     Format("plain text", (".txt",), read_plain),
     Format("HTML", (".html", ".htm"), read_html, packages=("lxml",)),

@@ -146,7 +146,7 @@ class Workshop:
                     "failed": (Failed, failed),
                     "coverage": (Coverage, coverage),
                 },
-                figures(coverage, chunks),
+                figures(coverage, chunks, ORIGINALS),
             ),
             "curate": self.publish(
                 "curate",

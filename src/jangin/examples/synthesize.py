@@ -24,8 +24,12 @@ from jangin.examples.synthesis.mode import Estimate, ModeConfig
 from jangin.examples.synthesis.modes import MODES, AnyMode, mode_of
 from jangin.examples.synthesis.novelty import NoveltyFilter
 from jangin.examples.synthesis.question_answer import QuestionAnswer
+from jangin.examples.synthesis.table_facts import TABLE_FACTS
 from jangin.examples.synthesis.teacher import SynthesisOutput, TeacherSession
 from jangin.llm.structured import Failed
+
+FEW_FACTS = 0.5
+"""Below this share of facts that the questions ask for, a run says how to ask for more."""
 
 
 class SynthesizeConfig(StageConfig):
@@ -159,7 +163,18 @@ def _write_coverage(
     skipped = {chunk.id: _skip_reason(context.config, chunk) for chunk in chunks}
     table = coverage.cover(chunks, output.examples, output.failed, skipped)
     context.write("coverage", coverage.Coverage, table)
-    context.summary.update(chunks=len(chunks), **coverage.figures(table, chunks))
+    figures = coverage.figures(table, chunks, output.examples)
+    context.summary.update(chunks=len(chunks), **figures)
+    if figures["fact_coverage"] < FEW_FACTS:
+        dense = ""
+        asked = {mode_of(settings) for settings in context.config.active_modes}
+        if TABLE_FACTS not in asked and any(chunk.table for chunk in chunks):
+            dense = "; for tables, add the mode table_facts to synthesize.modes"
+        context.services.progress.message(
+            f"the questions ask for {figures['fact_coverage']:.0%} of the {figures['facts']} facts "
+            "(sentences and cells of tables) of the chunks. For more, raise pairs_per_chunk or "
+            f"rounds{dense}"
+        )
 
 
 def _skip_reason(config: SynthesizeConfig, chunk: Chunk) -> str:

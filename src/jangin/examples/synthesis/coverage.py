@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jangin.core.records import Chunk, Example, Record
+from jangin.examples.synthesis.facts import covered, facts
 from jangin.llm.structured import Failed
 
 
@@ -61,12 +62,20 @@ def why(failures: Sequence[Failed], skipped: str) -> str:
     return "; ".join(reasons) or skipped or "the teacher gave no row"
 
 
-def figures(coverage: Sequence[Coverage], chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """Shares of chunks and of characters with a row, over all and for each document.
+def figures(
+    coverage: Sequence[Coverage], chunks: Sequence[Chunk], examples: Iterable[Example]
+) -> dict[str, Any]:
+    """Shares of chunks, characters and facts with a row, over all and for each document.
 
-    A character that is in several chunks counts once.
+    A character that is in several chunks counts once. The facts are those of `facts.facts`.
     """
-    covered = {row.chunk_id for row in coverage if row.rows}
+    rows: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for example in examples:
+        for chunk_id in example.chunk_ids:
+            rows[chunk_id].append((example.answer, example.evidence))
+    known = {chunk.id: facts(chunk.text) for chunk in chunks}
+    asked = {c.id: covered(c.text, known[c.id], rows[c.id]) for c in chunks if rows[c.id]}
+    used = {row.chunk_id for row in coverage if row.rows}
     by_source: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
         by_source[chunk.source].append(chunk)
@@ -74,18 +83,22 @@ def figures(coverage: Sequence[Coverage], chunks: Sequence[Chunk]) -> dict[str, 
     documents = {}
     for source, own in sorted(by_source.items()):
         all_of_it = _length(own)
-        with_rows = [chunk for chunk in own if chunk.id in covered]
+        with_rows = [chunk for chunk in own if chunk.id in used]
         characters = _length(with_rows)
         total, reached = total + all_of_it, reached + characters
         documents[source] = {
             "chunks": len(own),
             "chunks_used": len(with_rows),
             "characters": _share(characters, all_of_it),
+            "facts": sum(len(known[chunk.id]) for chunk in own),
+            "facts_asked": sum(asked.get(chunk.id, 0) for chunk in own),
         }
     return {
-        "chunks_used": len(covered),
-        "chunk_coverage": _share(len(covered), len(chunks)),
+        "chunks_used": len(used),
+        "chunk_coverage": _share(len(used), len(chunks)),
         "character_coverage": _share(reached, total),
+        "facts": (all_facts := sum(map(len, known.values()))),
+        "fact_coverage": _share(sum(asked.values()), all_facts),
         "coverage": documents,
     }
 

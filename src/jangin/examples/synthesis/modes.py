@@ -12,6 +12,7 @@ from jangin.examples.synthesis.mode import ModeConfig, SynthesisMode
 from jangin.examples.synthesis.multiple_choice import MULTIPLE_CHOICE
 from jangin.examples.synthesis.question_answer import QUESTION_ANSWER
 from jangin.examples.synthesis.summary import SUMMARY
+from jangin.examples.synthesis.table_facts import TABLE_FACTS
 
 MODES: tuple[SynthesisMode[Any], ...] = (
     QUESTION_ANSWER,
@@ -19,6 +20,7 @@ MODES: tuple[SynthesisMode[Any], ...] = (
     SUMMARY,
     INSTRUCTION,
     GROUNDED_ANSWERS,
+    TABLE_FACTS,
 )
 
 if TYPE_CHECKING:

@@ -18,6 +18,10 @@ class DocumentCoverage:
     used: int
     characters: float
     """Share of the document's characters that are in a chunk with a row."""
+    facts: int = 0
+    """Number of sentences and cells of tables; 0 in artifacts that did not count them."""
+    facts_asked: int = 0
+    """Number of those that an example asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,14 @@ def coverage(artifacts: Artifacts) -> list[ArtifactCoverage]:
         if not rows:
             continue
         documents = [
-            DocumentCoverage(source, share["chunks"], share["chunks_used"], share["characters"])
+            DocumentCoverage(
+                source,
+                share["chunks"],
+                share["chunks_used"],
+                share["characters"],
+                share.get("facts", 0),
+                share.get("facts_asked", 0),
+            )
             for source, share in group.artifact.manifest.summary.get("coverage", {}).items()
         ]
         documents.sort(key=lambda document: (document.characters, document.source))

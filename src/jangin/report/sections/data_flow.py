@@ -117,6 +117,9 @@ def _synthesize(label: str, artifact: Artifact, words: Words) -> Flow:
     if "of_read" in summary:
         own, total = summary["of_read"], summary["of_read"] + summary["of_teacher"]
         notes.append(words("note_own_rows", count=own, share=words.percent(own / total)))
+    if "fact_coverage" in summary:
+        share = words.percent(summary["fact_coverage"])
+        notes.append(words("note_facts", share=share, count=summary["facts"]))
     notes += _lost(words, "note_choices", count_of(artifact, "choices"))
     count = words("flow_examples", count=count_of(artifact, "examples"))
     return Flow(label, count, summary.get("chunk_coverage"), tuple(notes))

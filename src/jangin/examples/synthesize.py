@@ -167,8 +167,8 @@ def _write_coverage(
     context.summary.update(chunks=len(chunks), **figures)
     if figures["fact_coverage"] < FEW_FACTS:
         dense = ""
-        asked = {mode_of(settings) for settings in context.config.active_modes}
-        if TABLE_FACTS not in asked and any(chunk.table for chunk in chunks):
+        active = {mode_of(settings) for settings in context.config.active_modes}
+        if TABLE_FACTS not in active and any(chunk.table for chunk in chunks):
             dense = "; for tables, add the mode table_facts to synthesize.modes"
         context.services.progress.message(
             f"the questions ask for {figures['fact_coverage']:.0%} of the {figures['facts']} facts "

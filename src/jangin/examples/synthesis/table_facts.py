@@ -67,11 +67,11 @@ def make_fact_questions(
     """Examples of all tables, in the order of the chunks."""
     output = SynthesisOutput()
     for number, wave in enumerate(waves(config, passages), start=1):
-        asked = list(wave.values())
-        requests = [_request(teacher, passage, group) for passage, group in asked]
+        groups = list(wave.values())
+        requests = [_request(teacher, passage, group) for passage, group in groups]
         label = "teacher: table facts" + f", part {number}" * (number > 1)
         drafts = ask_about_passages(
-            teacher, [passage for passage, _ in asked], requests, REPLY, label, output
+            teacher, [passage for passage, _ in groups], requests, REPLY, label, output
         )
 
         def example(
@@ -107,8 +107,8 @@ def waves(
 
 def estimate(teacher: TeacherSession, config: TableFacts, passages: Sequence[Passage]) -> Estimate:
     """All requests: none depends on a reply."""
-    asked = [pair for wave in waves(config, passages) for pair in wave.values()]
-    return Estimate([_request(teacher, passage, group) for passage, group in asked])
+    groups = [pair for wave in waves(config, passages) for pair in wave.values()]
+    return Estimate([_request(teacher, passage, group) for passage, group in groups])
 
 
 def _request(teacher: TeacherSession, passage: Passage, group: Sequence[Fact]) -> StructuredRequest:

@@ -93,6 +93,8 @@ def make(
             shutil.rmtree(folder / name, ignore_errors=True)
             shutil.copytree(pretrained, folder / name)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    if pretrained is not None:
+        end_at_stop(tokenizer).save_pretrained(folder / "model")
     lengths = [len(tokenizer.apply_chat_template(row, return_dict=False)) for row in rows]
     rows = [row for row, length in zip(rows, lengths, strict=True) if length <= LONGEST_ROW]
     validation = rows[-(PRETRAINED_VALIDATION_ROWS if pretrained else VALIDATION_ROWS) :]
@@ -112,6 +114,18 @@ def make(
     facts = {"parameters": parameters} | describe(tokenizer, rows[:train_rows])
     (folder / "facts.json").write_text(json.dumps(facts))
     return facts
+
+
+def end_at_stop(tokenizer: Any) -> Any:
+    """The tokenizer with a template that writes no white space after the last answer's stop token.
+
+    TRL trains what the template writes there, and the others don't: losses could not be compared.
+    """
+    tokenizer.chat_template = (
+        "{%- set text %}" + tokenizer.chat_template + "{% endset %}"
+        "{{- text if add_generation_prompt else text.rstrip() }}"
+    )
+    return tokenizer
 
 
 def make_models(folder: Path, texts: list[str]) -> None:

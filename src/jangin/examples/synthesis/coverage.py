@@ -74,7 +74,7 @@ def figures(
         for chunk_id in example.chunk_ids:
             rows[chunk_id].append((example.answer, example.evidence))
     known = {chunk.id: facts(chunk.text) for chunk in chunks}
-    reached = {c.id: covered(c.text, known[c.id], rows[c.id]) for c in chunks if rows[c.id]}
+    answered = {c.id: covered(c.text, known[c.id], rows[c.id]) for c in chunks if rows[c.id]}
     used = {row.chunk_id for row in coverage if row.rows}
     by_source: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
@@ -91,14 +91,14 @@ def figures(
             "chunks_used": len(with_rows),
             "characters": _share(characters, all_of_it),
             "facts": sum(len(known[chunk.id]) for chunk in own),
-            "facts_asked": sum(reached.get(chunk.id, 0) for chunk in own),
+            "facts_asked": sum(answered.get(chunk.id, 0) for chunk in own),
         }
     return {
         "chunks_used": len(used),
         "chunk_coverage": _share(len(used), len(chunks)),
         "character_coverage": _share(reached, total),
         "facts": (all_facts := sum(map(len, known.values()))),
-        "fact_coverage": _share(sum(reached.values()), all_facts),
+        "fact_coverage": _share(sum(answered.values()), all_facts),
         "coverage": documents,
     }
 

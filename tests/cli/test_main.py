@@ -93,6 +93,26 @@ def test_an_empty_table_says_so(project, jangin):
     assert "no rows" in jangin("show", "unreadable", "-p", project)[1]
 
 
+def test_files_that_are_not_read_are_named_each_time_and_everywhere(project, jangin):
+    folder = next(path.parent for path in project.rglob("*.md"))
+    (folder / "단가표.xls").write_bytes(b"x")
+    (folder / "깨짐.docx").write_bytes(b"PK no zip")
+    assert "단가표.xls" in jangin("plan", "-p", project)[1]
+    for _ in range(2):
+        code, printed = jangin("run", "-p", project)
+        assert code == 0, printed
+        assert "not read: 2 files of the folder" in printed
+        assert "단가표.xls: jangin has no reader for Excel 97 (.xls). Save it as XLSX." in printed
+        assert printed.index("깨짐.docx: it is damaged") > printed.index("chunk ")
+    shown = jangin("show", "unreadable", "-p", project)[1]
+    assert "단가표.xls" in shown
+    assert "깨짐.docx" in shown
+    assert jangin("report", "-p", project)[0] == 0
+    page = (project / "store/report.html").read_text(encoding="utf-8")
+    assert "단가표.xls" in page
+    assert "모든 파일을 읽었습니다" not in page
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

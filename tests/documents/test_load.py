@@ -11,7 +11,7 @@ from jangin.core.errors import DataError, MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents import load
-from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files
+from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, left_out
 from jangin.text.language import language_of
 
 KOREAN = "제1조(목적) 이 규정은 휴가를 정한다."
@@ -131,7 +131,7 @@ def test_same_names_in_two_folders_stay_apart_and_copies_are_kept_once(make_cont
 
 def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
     (tmp_path / "docs/sub").mkdir(parents=True)
-    for name in ("A.PDF", "sub/b.txt", ".hidden.txt", "~$lock.docx", "sheet.xlsx"):
+    for name in ("A.PDF", "sub/b.txt", ".hidden.txt", "~$lock.docx", "sheet.xls"):
         (tmp_path / "docs" / name).write_bytes(b"x")
     (tmp_path / "docs" / unicodedata.normalize("NFD", "규정.md")).write_bytes(b"x")
     everything = find_files(LoadConfig(folder=Path("docs")), tmp_path)
@@ -141,13 +141,30 @@ def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
     assert STAGE.sources is find_files
 
 
-def test_files_without_a_reader_are_named_with_the_format_to_save_them_in(make_context, tmp_path):
-    files = {"a.txt": "x", "b.hwp": b"x", "b/c.HWPX": b"x", "c/d.xlsx": b"x"}
+def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make_context, tmp_path):
+    files = {
+        "a.txt": "x", "b.HWPML": b"x", "c/d.xls": b"x", "noise": b"x", "e.zip": b"x",
+        ".git/config": "x", "~$a.docx": "x", "Thumbs.db": b"x",
+    }  # fmt: skip
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "docs/loop").symlink_to(tmp_path / "docs")
+    (tmp_path / "docs/gone.txt").symlink_to(tmp_path / "nothing")
     context, documents, _ = run_load(make_context, tmp_path, files)
     assert [document.source for document in documents] == ["a.txt"]
-    (line,) = context.services.progress.messages
-    assert "b.hwp, b/c.HWPX (save as PDF or DOCX)" in line
-    assert "c/d.xlsx (save as PDF)" in line
+    rows = {row.source: row for row in left_out(context.config, tmp_path)}
+    assert list(rows) == ["b.HWPML", "c/d.xls", "e.zip", "gone.txt", "linked", "loop", "noise"]
+    assert "HWPX" in rows["b.HWPML"].remedy
+    assert "XLSX" in rows["c/d.xls"].remedy
+    assert "link to a folder" in rows["linked"].reason == rows["loop"].reason
+    assert "link to nothing" in rows["gone.txt"].reason
+    assert "without suffix" in rows["noise"].reason
+    messages = [line for line in context.services.progress.messages if "left out" in line]
+    assert all(any(name in line for line in messages) for name in rows)
+    assert "(7 more are left out)" in STAGE.cost(context).text
+    only = LoadConfig(folder=Path("docs"), pattern=("*.md",))
+    assert "load.pattern" in {row.source: row.reason for row in left_out(only, tmp_path)}["a.txt"]
 
 
 def test_html_keeps_headings_and_drops_what_is_not_text(make_context, tmp_path):
@@ -161,7 +178,7 @@ def test_html_keeps_headings_and_drops_what_is_not_text(make_context, tmp_path):
     )
     lines = [line for line in documents[0].text.split("\n") if line]
     assert lines[:5] == ["# 휴가 규정", "첫째 문단.", "새 줄", "## 절차", "- 하나"]
-    assert lines[5:] == ["- 둘", "after", "a | b", "1 | 2"]
+    assert lines[5:] == ["- 둘", "after", "| a | b |", "| --- | --- |", "| 1 | 2 |"]
     assert documents[1].text == "x"
 
 
@@ -181,7 +198,8 @@ def test_docx_keeps_headings_paragraphs_and_tables_in_order(make_context, tmp_pa
     document.save(str(tmp_path / "docs/a.docx"))
     _, documents, _ = run_load(make_context, tmp_path)
     lines = [line for line in documents[0].text.split("\n") if line]
-    assert lines == ["# 출장비", "앞 문단", "구분 | 금액", "숙박 | 9만원", "뒤 문단", "## 세부"]
+    rows = ["| 구분 | 금액 |", "| --- | --- |", "| 숙박 | 9만원 |"]
+    assert lines == ["# 출장비", "앞 문단", *rows, "뒤 문단", "## 세부"]
 
 
 def test_a_sound_pdf_needs_no_ocr(make_context, tmp_path, korean_font, draw_pages, article_lines):

@@ -255,7 +255,11 @@ def _show_rows(
             preview = token_rows(session.project.variants[name], artifacts, limit or 3)
             console.print(*map(token_text, preview), sep="\n", soft_wrap=True)
             return
-        shown, total, stage = rows(artifacts, kind, limit or 20)
+        if kind == "unreadable":
+            unread = [row.model_dump() for row in session.unread_files(name)]
+            shown, total, stage = unread[: limit or 20], len(unread), "load"
+        else:
+            shown, total, stage = rows(artifacts, kind, limit or 20)
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
 

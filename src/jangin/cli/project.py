@@ -14,6 +14,7 @@ from jangin.cli.terminal import console, errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jangin.documents.load import UnreadableFile
     from jangin.project.plan import PlannedStage
     from jangin.project.session import Session
 
@@ -37,6 +38,7 @@ def plan(
 
     with open_session(project, store, creates_store=False) as session:
         steps = [step for name in session.choose(variant) for step in session.plan(name)]
+        unread = [row for name in session.choose(variant) for row in session.unread_files(name)]
         total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
     console.print(plan_table(steps))
     warning = base_dependent_chunks(steps)
@@ -44,6 +46,15 @@ def plan(
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if total:
         console.print(escape(total), highlight=False)
+    _print_unread(unread)
+
+
+def _print_unread(rows: "Sequence[UnreadableFile]") -> None:
+    """Name every file of the folder that is not read, with the reason."""
+    from jangin.project.unread_files import unread_lines
+
+    for line in unread_lines(rows):
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
 def _check_stage(stage: str | None) -> None:
@@ -113,10 +124,12 @@ def run(
             retry_failed=retry_failed,
         )
         results = collect_results({name: session.artifacts(name) for name in names})
+        unread = [row for name in names for row in session.unread_files(name)]
     if results.rows:
         console.print(result_table(results.rows))
         for line in results.sentences:
             console.print(line, highlight=False)
+    _print_unread(unread)
     failures = failures_of(steps)
     for failed in failures:
         text = escape(failed.line(run_command(project, store, variant)))

@@ -13,9 +13,9 @@ from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
+from jangin.documents.formats import format_of
 from jangin.documents.headings import Section, sections, split_lines
 from jangin.documents.outline.line import Line
-from jangin.documents.readers.table import format_of
 from jangin.documents.splitting import Passage, PassageLimits, is_table, passages
 from jangin.text.normalize import drop_spaces
 

@@ -1,8 +1,9 @@
 """Stage `load`: files to documents. Unreadable files are reported in a table of their own."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,9 +12,10 @@ from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_file
-from jangin.core.errors import DataError, MachineError
+from jangin.core.errors import DataError, JanginError, MachineError
 from jangin.core.records import Document, Page, Record
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.readers.reader import (
     PageReading,
@@ -21,7 +23,6 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.documents.readers.table import format_of, page_count, readable_suffixes, versions
 from jangin.text.language import language_of
 from jangin.text.normalize import nfc
 
@@ -37,6 +38,12 @@ Never extend it: the value enters the key of every project that does not set `pa
 format needs no entry, because which files match is decided by the table, and the files
 themselves enter the key.
 """
+
+
+LISTED = 20
+"""Files that one line names."""
+OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db"})
+"""Names, in lower case, of what file managers put beside files."""
 
 
 class Vision(Config):
@@ -157,11 +164,80 @@ def _patterns(config: LoadConfig) -> tuple[str, ...]:
 
 
 def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(name, path) of files that are neither hidden nor lock files of an office program."""
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith((".", "~$")) for part in name.parts):
-            yield name.as_posix(), path
+    """(name, path) of the files that a person sees in the folder; links to folders are not entered.
+
+    Hidden files, lock files of office programs and those of a file manager are none.
+    """
+    yield from ((name, path) for name, path in _entries(folder, folder) if path.is_file())
+
+
+def _entries(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
+    """(name, path) of visible files, of links to folders, and of folders that cannot be opened."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        yield folder.relative_to(root).as_posix(), folder
+        return
+    for entry in entries:
+        if entry.name.startswith((".", "~$")) or entry.name.lower() in OF_FILE_MANAGERS:
+            continue
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(path, root)
+        else:
+            yield path.relative_to(root).as_posix(), path
+
+
+def left_out(config: LoadConfig, project_folder: Path) -> list[UnreadableFile]:
+    """Files of the folder that no run reads, with the reason, in order of name.
+
+    They are told from the folder as it is now, so a finished stage knows them, too.
+    """
+    folder = project_folder / config.folder
+    if not folder.is_dir():
+        return []
+    patterns = [_glob(pattern) for pattern in _patterns(config)]
+    rows = []
+    for name, path in _entries(folder, folder):
+        if not any(pattern.fullmatch(name.lower()) for pattern in patterns) or not path.is_file():
+            reason, remedy = _why_left_out(path)
+            rows.append(UnreadableFile(source=nfc(name), reason=reason, remedy=remedy))
+    return sorted(rows, key=lambda row: row.source)
+
+
+def lines_of(rows: Iterable[UnreadableFile]) -> list[str]:
+    """A line for each reason: the first `LISTED` names, the reason, the remedy."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row.reason, row.remedy), []).append(row.source)
+    lines = []
+    for (reason, remedy), names in groups.items():
+        more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+        lines.append(f"{', '.join(names[:LISTED])}{more}: {reason} {remedy}")
+    return lines
+
+
+def _why_left_out(path: Path) -> tuple[str, str]:
+    """(reason, remedy) of a file that is not read."""
+    if path.is_dir():
+        if path.is_symlink():
+            return (
+                "it is a link to a folder, which is not followed.",
+                "Put the folder itself, or a copy of it, there.",
+            )
+        return "the folder cannot be opened.", "Give yourself the right to read it."
+    if not path.is_file():
+        return "it is a link to nothing, or no file.", "Put the file itself there."
+    suffix = path.suffix.lower()
+    row = format_of(suffix)
+    if row is None:
+        return (
+            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
+            f"Save it as one of {', '.join(readable_suffixes())}.",
+        )
+    if row.read is None:
+        return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
+    return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
@@ -185,7 +261,8 @@ def run(context: StageContext[LoadConfig]) -> None:
     copies: dict[str, str] = {}
     first_with: dict[str, str] = {}
     settings = _settings(context)
-    _report_foreign(context)
+    for line in lines_of(left_out(config, services.project_folder)):
+        services.progress.message(f"left out: {line}")
     for name, path in context.track(list(files.items()), "load"):
         digest = digest_file(path)
         if digest in first_with:
@@ -274,23 +351,6 @@ def _write(
     )
 
 
-def _report_foreign(context: StageContext[LoadConfig]) -> None:
-    """One line for the files whose format has no reader, with the format to save them in."""
-    folder = context.services.project_folder / context.config.folder
-    names: dict[str, list[str]] = {}
-    for name, path in _visible(folder):
-        row = format_of(path.suffix)
-        if row is not None and row.read is None:
-            names.setdefault(row.convert_to, []).append(name)
-    if names:
-        remedies = [
-            f"{', '.join(sorted(names[formats]))} (save as {formats})" for formats in sorted(names)
-        ]
-        context.services.progress.message(
-            f"skipped, no reader for this format: {'; '.join(remedies)}"
-        )
-
-
 def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[DoubtfulRow]]:
     """One document and its doubtful lines; raises `UnreadableError` or `MachineError`."""
     if file.path.stat().st_size == 0:
@@ -310,6 +370,21 @@ def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[Do
         raise MachineError(
             f"{file.name}: the package {error.name}, which reads {suffix} files, is not installed. "
             f"Install it: pip install 'jangin[{row.extra}]'."
+        ) from error
+    except JanginError:
+        raise
+    except OSError as error:
+        raise UnreadableError(
+            f"it cannot be opened: {error.strerror or error}.", "Check the rights of the file."
+        ) from error
+    except MemoryError as error:
+        raise UnreadableError(
+            "the memory does not suffice to read it.", "Split it into smaller files."
+        ) from error
+    except Exception as error:  # a file may hold anything; a run must go on
+        raise UnreadableError(
+            f"it is damaged: reading it as {row.name} failed ({type(error).__name__}).",
+            "Open it in the program that made it and save it again.",
         ) from error
     text, pages = join_pages(readings)
     doubtful = _doubtful_rows(file.name, readings)
@@ -407,7 +482,9 @@ def _cost(context: StageContext[LoadConfig]) -> Cost:
     """Number and size of the files; which pages need OCR is not known before they are opened."""
     files = find_files(context.config, context.services.project_folder)
     size = sum(path.stat().st_size for path in files.values())
-    text = f"{len(files)} files, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR"
+    lost = len(left_out(context.config, context.services.project_folder))
+    without = f" ({lost} more are left out)" if lost else ""
+    text = f"{len(files)} files{without}, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR"
     vision = _vision(context.config)
     if vision is None:
         return Cost(text=text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jangin.documents.readers import table
+from jangin.documents import formats
 
 GIB = 1024**3
 LEAST_DISK_GIB = 3
@@ -36,7 +36,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         ("torch", "train"),
         ("transformers", "train"),
         ("peft", "train"),
-        *table.packages(),
+        *formats.packages(),
         ("kiwipiepy", "documents"),
     ):
         yield _package(package, extra)

@@ -14,6 +14,7 @@ from jangin.core.ledger import Ledger
 from jangin.core.prompts import Prompts
 from jangin.core.stage import Progress, Services, SilentProgress
 from jangin.core.store import Artifact, Store
+from jangin.documents.load import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
@@ -28,6 +29,7 @@ from jangin.project.teachers import (
     open_endpoint,
     open_teacher,
 )
+from jangin.project.unread_files import unread_files
 from jangin.training.short_tuning import tune_briefly
 
 
@@ -86,6 +88,11 @@ class Session:
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
         return finished_artifacts(variant, self.project, self.store, self.services(variant))
+
+    def unread_files(self, variant: str) -> list[UnreadableFile]:
+        """Files of the folder that this variant does not read, each with its reason."""
+        project = self.project.variants[variant]
+        return unread_files(project, self.project.folder, self.artifacts(variant))
 
     def seconds(self, artifacts: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
         """Seconds that the stages of each variant took when they ran."""

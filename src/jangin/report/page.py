@@ -10,10 +10,12 @@ from jangin import __version__
 from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact
+from jangin.documents.load import UnreadableFile
 from jangin.evaluation.results import Leak
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
+from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
     Artifacts,
@@ -84,6 +86,7 @@ def build_report(
         "versions": versions(artifacts),
         **_result_context(results, artifacts, words),
         **_dropped_context(artifacts),
+        "unreadable": _unread(loaded, artifacts),
         **_chart_context(results, artifacts, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
@@ -134,6 +137,14 @@ def _leaks(artifact: Artifact) -> list[Leak]:
     return rows_of(artifact, "leaks", Leak)
 
 
+def _unread(loaded: LoadedProject, artifacts: Artifacts) -> list[UnreadableFile]:
+    """Files that could not be read, and those that are left out of the folder as it is now."""
+    rows = dropped_rows.unreadable(artifacts)
+    for name, project in loaded.variants.items():
+        rows += unread_files(project, loaded.folder, artifacts.get(name, {}))
+    return list(dict.fromkeys(rows))
+
+
 def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
     failed = dropped_rows.failed(artifacts)
     scanned = dropped_rows.scanned(artifacts)
@@ -145,7 +156,6 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "has_failed": bool(groups_with(artifacts, "failed.parquet")),
         "failed_count": sum(row.count for row in failed),
         "coverage": coverage(artifacts),
-        "unreadable": dropped_rows.unreadable(artifacts),
         "scanned": scanned,
         "doubtful": dropped_rows.doubtful(artifacts),
         "doubtful_kept": any(_keeps_doubtful(group.artifact) for group in loaded),

@@ -4,12 +4,20 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from jangin.documents.readers.docx import read_docx
-from jangin.documents.readers.html import read_html
+from jangin.documents.office.docx import read_docx
+from jangin.documents.office.hwp import read_hwp
+from jangin.documents.office.hwpx import read_hwpx
+from jangin.documents.office.odf import read_odf
+from jangin.documents.office.pptx import read_pptx
+from jangin.documents.office.rtf import read_rtf
+from jangin.documents.office.xlsx import read_xlsx
 from jangin.documents.readers.image import read_image
 from jangin.documents.readers.pdf import read_pdf
 from jangin.documents.readers.plain import read_plain
 from jangin.documents.readers.reader import Reader
+from jangin.documents.web.eml import read_eml
+from jangin.documents.web.epub import read_epub
+from jangin.documents.web.html import read_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +45,29 @@ FORMATS = (
     Format("PDF", (".pdf",), read_pdf, packages=("pypdfium2",), version=3),
     Format("Markdown", (".md", ".markdown"), read_plain, is_markdown=True),
     Format("plain text", (".txt",), read_plain),
-    Format("HTML", (".html", ".htm"), read_html, packages=("lxml",)),
-    Format("Word", (".docx",), read_docx, packages=("docx", "lxml")),
+    Format("HTML", (".html", ".htm", ".xhtml"), read_html, packages=("lxml",), version=2),
+    Format("Word", (".docx", ".docm"), read_docx, packages=("lxml",), version=2),
+    Format("HWPX", (".hwpx",), read_hwpx, packages=("lxml",)),
+    Format("Hangul", (".hwp",), read_hwp, packages=("olefile", "lxml")),
+    Format("Hangul XML, Hangul before 2000", (".hwpml", ".hml", ".hwt"), convert_to="HWPX"),
+    Format("Word 97", (".doc",), convert_to="DOCX"),
+    Format("RTF", (".rtf",), read_rtf, packages=("striprtf",)),
+    Format("OpenDocument", (".odt", ".ods", ".odp"), read_odf, packages=("lxml",)),
+    Format("PowerPoint", (".pptx", ".pptm", ".ppsx"), read_pptx, packages=("lxml",)),
+    Format("Excel", (".xlsx", ".xlsm"), read_xlsx, packages=("lxml",)),
+    Format("PowerPoint 97", (".ppt",), convert_to="PPTX or PDF"),
+    Format("e-book", (".epub",), read_epub, packages=("lxml",)),
+    Format("mail", (".eml",), read_eml, packages=("lxml",)),
+    Format("Outlook mail", (".msg", ".pst", ".mbox"), convert_to="EML"),
+    Format("Kindle book", (".mobi", ".azw3"), convert_to="EPUB"),
+    Format("Excel 97", (".xls", ".xlsb"), convert_to="XLSX"),
+    Format("tables", (".csv", ".tsv"), convert_to="XLSX, or read it by examples.read"),
     Format(
         "picture of a page",
         (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),
         read_image,
         packages=("PIL",),
     ),
-    Format("Hangul", (".hwp", ".hwpx"), convert_to="PDF or DOCX"),
-    Format("Word 97, RTF, OpenDocument", (".doc", ".rtf", ".odt"), convert_to="DOCX"),
-    Format("presentation", (".ppt", ".pptx"), convert_to="PDF"),
-    Format("e-book", (".epub",), convert_to="HTML or PDF"),
-    Format("spreadsheet", (".xls", ".xlsx"), convert_to="PDF"),
 )
 """A row with a reader is all that `load`, `chunk` and `jangin doctor` need for a format."""
 

@@ -9,9 +9,9 @@ import pytest
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.documents import formats
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig, UnreadableFile
-from jangin.documents.readers import table
 from jangin.documents.readers.reader import PageReading, UnreadableError
 from jangin.project.doctor import examine
 from jangin.project.plan import inputs_of, key_of
@@ -27,12 +27,12 @@ def read_toy(file, settings):
     return [PageReading(text, confidence=50.0, reason="toy") for text in texts]
 
 
-TOY = table.Format("toy", (".toy",), read_toy, is_markdown=True)
+TOY = formats.Format("toy", (".toy",), read_toy, is_markdown=True)
 
 
 def add_format(monkeypatch, row):
-    rows = tuple(known for known in table.FORMATS if not set(known.suffixes) & set(row.suffixes))
-    monkeypatch.setattr(table, "FORMATS", (*rows, row))
+    rows = tuple(known for known in formats.FORMATS if not set(known.suffixes) & set(row.suffixes))
+    monkeypatch.setattr(formats, "FORMATS", (*rows, row))
 
 
 def write(folder, files):
@@ -104,33 +104,33 @@ def test_a_new_version_of_a_reader_changes_the_key_of_projects_with_such_files_o
 
 def test_the_frozen_default_pattern_covers_readable_formats_only():
     suffixes = [pattern.removeprefix("**/*") for pattern in EVERY_FORMAT]
-    assert set(suffixes) <= set(table.readable_suffixes())
+    assert set(suffixes) <= set(formats.readable_suffixes())
     assert LoadConfig(folder=Path("docs")).identity()["pattern"] == list(EVERY_FORMAT)
 
 
 def test_every_suffix_has_one_row_with_a_reader_or_a_format_to_convert_to():
-    suffixes = [suffix for row in table.FORMATS for suffix in row.suffixes]
+    suffixes = [suffix for row in formats.FORMATS for suffix in row.suffixes]
     assert len(suffixes) == len(set(suffixes))
     assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes)
-    assert all((row.read is None) == bool(row.convert_to) for row in table.FORMATS)
-    assert table.format_of(".PDF").name == "PDF"
-    assert table.format_of(".none") is table.format_of("") is None
+    assert all((row.read is None) == bool(row.convert_to) for row in formats.FORMATS)
+    assert formats.format_of(".PDF").name == "PDF"
+    assert formats.format_of(".none") is formats.format_of("") is None
 
 
 def test_a_format_that_gets_a_reader_is_no_longer_skipped(make_context, tmp_path, monkeypatch):
-    write(tmp_path / "docs", {"a.txt": "text", "b.hwpx": '["휴가"]'})
-    add_format(monkeypatch, table.Format("HWPX", (".hwp", ".hwpx"), read_toy))
+    write(tmp_path / "docs", {"a.txt": "text", "b.hwpml": '["휴가"]'})
+    add_format(monkeypatch, formats.Format("Hangul XML", (".hml", ".hwpml"), read_toy))
     context = make_context(LoadConfig(folder=Path("docs")))
     STAGE.run(context)
     assert context.summary["documents"] == 2
-    assert context.services.progress.messages == ["b.hwpx: a toy"]
+    assert context.services.progress.messages == ["b.hwpml: a toy"]
 
 
 def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path, monkeypatch):
     def read(_file, _settings):
         import jangin_toy_library  # noqa: F401
 
-    row = table.Format("toy", (".toy",), read, packages=("jangin_toy_library",), extra="toys")
+    row = formats.Format("toy", (".toy",), read, packages=("jangin_toy_library",), extra="toys")
     add_format(monkeypatch, row)
     write(tmp_path / "docs", {"a.toy": "x"})
     with pytest.raises(MachineError, match=r"a\.toy.*jangin_toy_library.*jangin\[toys\]"):
@@ -138,4 +138,4 @@ def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path
     states = {finding.name: finding for finding in examine(tmp_path)}
     assert states["jangin_toy_library"].state == "missing"
     assert "jangin[toys]" in states["jangin_toy_library"].remedy
-    assert {"pypdfium2", "lxml", "docx", "kiwipiepy"} <= set(states)
+    assert {"pypdfium2", "lxml", "olefile", "kiwipiepy"} <= set(states)

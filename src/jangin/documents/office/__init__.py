@@ -1,0 +1,1 @@
+"""Readers of office documents: Word, PowerPoint, Excel, Hangul, OpenDocument, RTF."""

@@ -1,0 +1,435 @@
+"""Reader of Word documents (.docx): what Word prints, with all changes accepted.
+
+Insertions stay and deletions go; footnotes and endnotes follow the paragraph that refers to them;
+automatic numbers such as `제1조` are counted as Word counts them. Headers, footers, comments and
+hidden text are left out.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from jangin.documents.office.docx_styles import (
+    BULLET,
+    Numbering,
+    Style,
+    is_on,
+    list_of,
+    outline_of,
+    read_styles,
+)
+from jangin.documents.readers.archive import (
+    Archive,
+    attribute,
+    child,
+    children,
+    local,
+    number,
+    relations,
+    relations_of_kind,
+)
+from jangin.documents.readers.equations import word_equation
+from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.ordinals import ordinal
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
+from jangin.text.normalize import clean_text
+
+OLE_MAGIC = b"\xd0\xcf\x11\xe0"
+"""First bytes of a compound file: a .doc, or a .docx that is protected by a password."""
+GONE = frozenset({"del", "moveFrom", "delText", "instrText", "rPr", "pPr", "sdtPr", "sdtEndPr"})
+"""Elements inside a paragraph whose content is not printed."""
+SYMBOLS = {
+    "F0B7": "•", "F0A7": "▪", "F0D8": "➢", "F0FC": "✓", "F0FE": "☑", "F0A8": "☐", "F06F": "☐",
+    "F0E0": "→", "F0DF": "←", "F0F0": "⇒", "F0B0": "°", "F0B1": "±", "F0B3": "≥", "F0A3": "≤",
+    "F0B4": "×", "F06D": "μ", "F057": "Ω", "F061": "α", "F062": "β",
+}  # fmt: skip
+"""Characters of the fonts Symbol and Wingdings that documents use in sentences."""
+LEAVES = frozenset({
+    "t", "sym", "footnoteReference", "endnoteReference", "oMath", "oMathPara", "drawing", "pict",
+    "object", "tab", "ptab", "br", "cr", "noBreakHyphen",
+})  # fmt: skip
+"""Elements that print something themselves."""
+DEEPEST = 40
+"""Nesting of tables, boxes and notes beyond which a document is not followed."""
+
+
+@dataclass(slots=True)
+class _Document:
+    """What the parts of one document share."""
+
+    styles: dict[str, Style]
+    numbering: Numbering
+    notes: dict[tuple[str, str], Any]
+    """{(`footnote` or `endnote`, id): element}"""
+    seen_notes: list[tuple[str, str]] = field(default_factory=list)
+    held: list[str] | None = None
+    """Texts of notes that a table refers to, which follow it; None outside tables."""
+    fields: list[bool] = field(default_factory=list)
+    """For each open field, whether its result has begun."""
+    depth: int = 0
+
+
+@dataclass(slots=True)
+class _Line:
+    """A paragraph while its parts are put together."""
+
+    text: list[str] = field(default_factory=list)
+    boxes: list[Any] = field(default_factory=list)
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
+    """(`footnote` or `endnote`, id, mark)"""
+
+
+def read_docx(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
+    """Headings, paragraphs and tables of a Word document, in order; Word stores no pages.
+
+    Raises: UnreadableError: the file is damaged, protected by a password, or an old .doc.
+    """
+    with file.path.open("rb") as opened:
+        if opened.read(4) == OLE_MAGIC:
+            raise UnreadableError(
+                "it is protected by a password, or an old .doc file.",
+                "Save it from Word as .docx without a password.",
+            )
+    with Archive(file.path, "Word document", "Save it again from Word.") as archive:
+        main = next(iter(relations_of_kind(archive, "", "officeDocument")), "word/document.xml")
+        if not archive.has(main):
+            raise UnreadableError("it is damaged: not a Word document.", "Save it again from Word.")
+        body = child(archive.xml(main), "body")
+        document = _open(archive, main)
+        return [PageReading(clean_text("\n\n".join(_blocks(body, document))))]
+
+
+def _open(archive: Archive, main: str) -> _Document:
+    targets = set(relations(archive, main).values())
+    folder = main.rpartition("/")[0]
+
+    def part(name: str) -> Any:
+        path = f"{folder}/{name}.xml"
+        path = next((one for one in targets if one.endswith(f"/{name}.xml")), path)
+        return archive.xml_if_any(path)
+
+    notes = {
+        (kind, attribute(note, "id")): note
+        for kind in ("footnote", "endnote")
+        for note in children(part(f"{kind}s"), kind)
+    }
+    return _Document(read_styles(part("styles")), Numbering(part("numbering")), notes)
+
+
+def _blocks(parent: Any, document: _Document) -> Iterator[str]:
+    """Paragraphs, lists and tables below an element, as Markdown blocks that are not empty."""
+    if document.depth > DEEPEST:
+        return
+    document.depth += 1
+    carried: list[str] = []
+    items: list[str] = []
+    for element in _flat(parent):
+        if local(element) == "tbl":
+            yield from _filled("\n".join(items))
+            items = []
+            yield from _table(element, document)
+            continue
+        line = _line(element, document)
+        if _mark_is_deleted(element):
+            carried += line.text
+            continue
+        text = _text([*carried, *line.text])
+        carried = []
+        shown, is_item = _paragraph(element, text, document)
+        if is_item and text:
+            items.append(shown)
+        if items and (not is_item or line.notes or line.boxes):
+            yield "\n".join(items)
+            items = []
+        if text and not is_item:
+            yield shown
+        yield from _notes(line.notes, document)
+        for box in line.boxes:
+            yield from _blocks(box, document)
+    yield from _filled("\n".join(items))
+    yield from _filled(_text(carried))
+    document.depth -= 1
+
+
+def _filled(block: str) -> Iterator[str]:
+    if block.strip():
+        yield block
+
+
+def _flat(parent: Any) -> Iterator[Any]:
+    """Paragraphs and tables directly in an element, or in content controls and changes in it."""
+    for element in parent if parent is not None else ():
+        kind = local(element)
+        if kind in ("p", "tbl"):
+            yield element
+        elif kind in ("sdt", "sdtContent", "customXml", "smartTag", "ins", "moveTo"):
+            yield from _flat(element)
+        elif kind == "AlternateContent":
+            yield from _flat(_alternative(element))
+
+
+def _alternative(element: Any) -> Any:
+    """The one of several forms of a drawing that is read; both hold the same text."""
+    chosen = child(element, "Choice")
+    return child(element, "Fallback") if chosen is None else chosen
+
+
+def _mark_is_deleted(paragraph: Any) -> bool:
+    """True if a tracked change joins the paragraph with the next one."""
+    marks = child(paragraph, "pPr", "rPr")
+    return child(marks, "del") is not None or child(marks, "moveFrom") is not None
+
+
+def _paragraph(paragraph: Any, text: str, document: _Document) -> tuple[str, bool]:
+    """(Markdown of a paragraph with text, whether it is an item of a list)."""
+    properties = child(paragraph, "pPr")
+    named = child(properties, "pStyle")
+    styles = document.styles
+    style = styles.get("" if named is None else attribute(named, "val"), styles[""])
+    list_id, level = list_of(properties)
+    list_id = style.list_id if list_id is None else list_id
+    level = (style.list_level or 0) if level is None else level
+    printed = document.numbering.count(list_id, level) if list_id not in (None, "0") else None
+    depth = _heading_level(style, outline_of(properties))
+    if depth:
+        return heading(depth, (printed or "").removeprefix(BULLET) + text), False
+    if printed == BULLET:
+        return f"{'  ' * level}{BULLET}{text}", True
+    if printed is None and list_id is None and style.name.startswith("List "):
+        return f"{BULLET}{text}", True
+    return (printed + text, True) if printed else (text, False)
+
+
+def _heading_level(style: Style, own: int | None) -> int:
+    """1 to 6 for a heading, 0 for text."""
+    if own is not None:
+        return min(6, own + 1) if own < 9 else 0
+    if style.name.lower() in ("title", "제목"):
+        return 1
+    if style.outline is not None:
+        return min(6, style.outline + 1) if style.outline < 9 else 0
+    match = re.fullmatch(r"(?:heading|제목|개요) ?([1-9])", style.name.lower())
+    return min(6, int(match[1])) if match else 0
+
+
+def _line(paragraph: Any, document: _Document) -> _Line:
+    line = _Line()
+    _inline(paragraph, line, document)
+    while document.fields and not document.fields[-1]:
+        document.fields.pop()
+    return line
+
+
+def _text(parts: list[str]) -> str:
+    """The parts without blanks around lines; an empty line cannot be inside a paragraph."""
+    lines = (re.sub(r"[ \t\u00a0]+", " ", one).strip() for one in "".join(parts).split("\n"))
+    return "\n".join(one for one in lines if one)
+
+
+def _inline(parent: Any, line: _Line, document: _Document) -> None:
+    """Add the printed text of everything in a paragraph to `line`."""
+    for element in parent:
+        kind = local(element)
+        if kind in GONE or not kind:
+            continue
+        if kind == "fldChar":
+            _field(attribute(element, "fldCharType"), document)
+        elif kind in LEAVES:
+            if not document.fields or document.fields[-1]:
+                _leaf(kind, element, line, document)
+        elif kind == "ruby":
+            _inline([one for one in element if local(one) == "rubyBase"], line, document)
+        elif kind == "AlternateContent":
+            _inline([one for one in (_alternative(element),) if one is not None], line, document)
+        elif kind != "r" or not _is_hidden(element, document):
+            _inline(element, line, document)
+
+
+def _leaf(kind: str, element: Any, line: _Line, document: _Document) -> None:
+    """Add what one element without runs in it prints."""
+    if kind == "t":
+        line.text.append(element.text or "")
+    elif kind == "sym":
+        line.text.append(_symbol(attribute(element, "char")))
+    elif kind in ("footnoteReference", "endnoteReference"):
+        _refer(kind.removesuffix("Reference"), attribute(element, "id"), line, document)
+    elif kind in ("oMath", "oMathPara"):
+        line.text.append(word_equation(element))
+    elif kind in ("drawing", "pict", "object"):
+        line.boxes.extend(_outermost(element, "txbxContent"))
+    else:
+        line.text.append({"tab": " ", "ptab": " ", "noBreakHyphen": "-"}.get(kind, "\n"))
+
+
+def _outermost(element: Any, name: str) -> list[Any]:
+    """Elements of this name, without those inside another one and without second forms."""
+    matches: list[Any] = []
+    for one in element:
+        kind = local(one)
+        if kind == name:
+            matches.append(one)
+        elif kind == "AlternateContent":
+            chosen = _alternative(one)
+            matches += _outermost(chosen, name) if chosen is not None else []
+        elif kind:
+            matches += _outermost(one, name)
+    return matches
+
+
+def _field(kind: str, document: _Document) -> None:
+    """Follow the parts of a field: its code is not printed, its result is."""
+    if kind == "begin":
+        document.fields.append(False)
+    elif kind == "separate" and document.fields:
+        document.fields[-1] = True
+    elif kind == "end" and document.fields:
+        document.fields.pop()
+
+
+def _is_hidden(run: Any, document: _Document) -> bool:
+    properties = child(run, "rPr")
+    vanish = child(properties, "vanish")
+    if vanish is not None:
+        return is_on(vanish)
+    named = child(properties, "rStyle")
+    style = document.styles.get(attribute(named, "val")) if named is not None else None
+    return style is not None and style.hidden
+
+
+def _symbol(code: str) -> str:
+    """A character of a symbol font; nothing for one that has no letter of its own."""
+    code = code.upper()
+    if code in SYMBOLS:
+        return SYMBOLS[code]
+    if not re.fullmatch(r"[0-9A-F]{4}", code) or code.startswith(("F0", "D8", "DC", "DF")):
+        return ""
+    return chr(int(code, 16))
+
+
+def _refer(kind: str, key: str, line: _Line, document: _Document) -> None:
+    """Add the mark of a note, `[^1]` or `[^i]`, and remember the note."""
+    if (kind, key) not in document.notes:
+        return
+    if (kind, key) not in document.seen_notes:
+        document.seen_notes.append((kind, key))
+    same = [one for one in document.seen_notes if one[0] == kind]
+    order = same.index((kind, key)) + 1
+    mark = f"[^{order if kind == 'footnote' else ordinal('roman', order)}]"
+    line.text.append(mark)
+    line.notes.append((kind, key, mark))
+
+
+def _notes(notes: list[tuple[str, str, str]], document: _Document) -> Iterator[str]:
+    """`[^1]: text` for each note; inside a table they wait for its end."""
+    for kind, key, mark in notes:
+        blocks = list(_blocks(document.notes.pop((kind, key), None), document))
+        if blocks:
+            text = f"{mark}: {one_line(' '.join(blocks))}"
+            if document.held is None:
+                yield text
+            else:
+                document.held.append(text)
+
+
+def _table(element: Any, document: _Document) -> Iterator[str]:
+    """A Markdown table, or the content of a table of one cell, which is a frame; then its notes."""
+    outermost = document.held is None
+    if document.held is None:
+        document.held = []
+    rows: list[list[_Field]] = []
+    headers = 0
+    for row in _rows(element):
+        if is_on(child(row, "trPr", "tblHeader")) and headers == len(rows):
+            headers += 1
+        rows.append(_cells(row, document))
+    if len(rows) == 1 and len(rows[0]) == 1:
+        yield from rows[0][0].blocks
+    else:
+        _merge(rows)
+        shown = [[one.cell() for one in row if one.start] for row in rows]
+        yield from _filled(table(shown, headers if 0 < headers < len(rows) else None))
+    if outermost:
+        held, document.held = document.held, None
+        yield from held
+
+
+@dataclass(slots=True)
+class _Field:
+    """A cell of a row; `start` is False for the lower part of a cell that covers several rows."""
+
+    blocks: list[str]
+    column: int
+    columns: int
+    start: bool
+    rows: int = 1
+
+    def cell(self) -> Cell:
+        """The cell as tables are written."""
+        return Cell(
+            one_line(" ".join(_flattened(block) for block in self.blocks)), self.rows, self.columns
+        )
+
+
+def _flattened(block: str) -> str:
+    """A block inside a cell: the rows of a table in it become `a, b; c, d`."""
+    if not block.startswith("| "):
+        return re.sub(r"^#+ ", "", block)
+    rows = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in block.split("\n")]
+    return "; ".join(", ".join(cell for cell in row if cell) for row in rows if set(row) != {"---"})
+
+
+def _rows(parent: Any) -> Iterator[Any]:
+    """Rows of a table that no tracked change deletes."""
+    for element in parent:
+        kind = local(element)
+        if kind == "tr":
+            if child(element, "trPr", "del") is None:
+                yield element
+        elif kind in ("sdt", "sdtContent", "customXml", "ins"):
+            yield from _rows(element)
+
+
+def _cells(row: Any, document: _Document) -> list[_Field]:
+    before = child(row, "trPr", "gridBefore")
+    column = number(attribute(before, "val")) if before is not None else 0
+    cells = [_Field([], 0, column, start=True)] if column else []
+    for element in _cell_elements(row):
+        properties = child(element, "tcPr")
+        span, merge = child(properties, "gridSpan"), child(properties, "vMerge")
+        columns = max(1, number(attribute(span, "val"), 1)) if span is not None else 1
+        start = merge is None or attribute(merge, "val") == "restart"
+        blocks = list(_blocks(element, document)) if start else []
+        cells.append(_Field(blocks, column, columns, start))
+        column += columns
+    return cells
+
+
+def _cell_elements(parent: Any) -> Iterator[Any]:
+    for element in parent:
+        kind = local(element)
+        if kind == "tc":
+            yield element
+        elif kind in ("sdt", "sdtContent", "customXml", "ins"):
+            yield from _cell_elements(element)
+
+
+def _merge(rows: list[list[_Field]]) -> None:
+    """Count the rows that each cell covers; a lower part without an upper one stands alone."""
+    above: dict[int, _Field] = {}
+    for row in rows:
+        now: dict[int, _Field] = {}
+        for one in row:
+            top = above.get(one.column)
+            if not one.start and top is not None:
+                top.rows += 1
+                now[one.column] = top
+            else:
+                one.start = True
+                now[one.column] = one
+        above = now

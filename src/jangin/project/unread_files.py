@@ -1,0 +1,39 @@
+"""Files of a project's folder that are not read: said after every run, in plans and in reports."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from jangin.core.errors import StoreError
+from jangin.core.parquet import read_table
+from jangin.core.store import Artifact
+from jangin.documents.load import LoadConfig, UnreadableFile, left_out, lines_of
+from jangin.project.file import Project
+
+
+def unread_files(
+    project: Project, folder: Path, artifacts: Mapping[str, Artifact]
+) -> list[UnreadableFile]:
+    """Files that could not be read, then files that were left out as the folder is now.
+
+    `folder` is that of the project file, `artifacts` are those of one variant by stage.
+    """
+    config = project.stage_config("load")
+    if not isinstance(config, LoadConfig):
+        return []
+    rows: list[UnreadableFile] = []
+    if "load" in artifacts:
+        try:
+            rows += read_table(artifacts["load"].path / "unreadable.parquet", UnreadableFile)
+        except StoreError:
+            rows = []
+    known = {row.source for row in rows}
+    return [*rows, *(row for row in left_out(config, folder) if row.source not in known)]
+
+
+def unread_lines(rows: Iterable[UnreadableFile]) -> list[str]:
+    """`not read: 3 files of the folder`, then a line for each reason with the names."""
+    different = list(dict.fromkeys(rows))
+    if not different:
+        return []
+    files = "1 file" if len(different) == 1 else f"{len(different):,} files"
+    return [f"not read: {files} of the folder", *(f"  {line}" for line in lines_of(different))]

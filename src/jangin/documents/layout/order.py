@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jangin.documents.layout.columns import regions
 from jangin.documents.layout.rows import Row, rows_of
-from jangin.documents.layout.runs import Glyph, Run, cut_at_gaps, middle_of, words
+from jangin.documents.layout.runs import Glyph, Run, middle_of, words
 from jangin.documents.layout.shapes import Area
 from jangin.documents.layout.tables import Grid, in_cells, table_lines
 from jangin.documents.layout.text_line import TextLine
@@ -40,7 +40,7 @@ class Trust:
 def reading_order(
     area: Area, runs: Sequence[Run], grids: Sequence[Grid], how: Trust
 ) -> list[Block]:
-    """Text and tables of an area in the order in which they are read.
+    """Text and tables of an area in the order in which they are read; runs are cut at wide gaps.
 
     `grids`: the grids of the area, the smallest first.
     """
@@ -52,9 +52,8 @@ def reading_order(
     inside: list[list[Run]] = [[] for _ in outer]
     free: list[Run] = []
     for run in runs:
-        for piece in cut_at_gaps(run):
-            for home, part in _shared(piece, outer):
-                (free if home is None else inside[home]).append(part)
+        for home, part in _shared(run, outer):
+            (free if home is None else inside[home]).append(part)
     units: list[tuple[Area, list[Block]]] = []
     for grid, members in zip(outer, inside, strict=True):
         if _is_inline(members, free):

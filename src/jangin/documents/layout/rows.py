@@ -95,8 +95,13 @@ def line_of(text: str, runs: Sequence[Run], area: Area) -> TextLine:
 def _covered(run: Run, other: Run) -> float:
     """Share of the letters of the shorter run that lie over letters of the longer one."""
     short, long = sorted((_shown(run), _shown(other)), key=len)
+    left, right = min(g.left for g in short), max(g.right for g in short)
+    near = [g for g in long if g.left < right and g.right > left]
     covered = sum(
-        max(0.0, min(one.right, g.right) - max(one.left, g.left)) for one in short for g in long
+        min(one.right, g.right) - max(one.left, g.left)
+        for one in short
+        for g in near
+        if g.left < one.right and g.right > one.left
     )
     return covered / max(1.0, sum(glyph.right - glyph.left for glyph in short))
 

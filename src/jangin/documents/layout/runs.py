@@ -76,12 +76,13 @@ def cut_at_gaps(run: Run) -> Iterator[Run]:
     if run.turned:
         yield run
         return
-    widest = WIDE * run.height
+    height = run.height
+    widest = WIDE * height
     part: list[Glyph] = []
     edge = run.left
     for glyph in run.glyphs:
         if glyph.right > glyph.left and not glyph.character.isspace():
-            far = glyph.left - edge > widest or glyph.left < edge - run.height
+            far = glyph.left - edge > widest or glyph.left < edge - height
             if far and (piece := run.part(part)):
                 yield piece
                 part = []

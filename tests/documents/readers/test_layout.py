@@ -215,6 +215,19 @@ def test_text_that_recurs_at_an_edge_is_left_out_wherever_it_stands(sheet, read)
         )
 
 
+def test_a_part_of_a_line_is_no_running_head_though_it_recurs(sheet, read):
+    for title in ("Tickets lost", "Bags forgotten", "Seats taken", "Dogs on board"):
+        sheet.write(72, 780, "Article")
+        sheet.write(128, 780, "7 (")
+        sheet.write(163, 780, title)
+        sheet.write(72, 760, WORDS[0])
+        sheet.write(72, 30, title + " in the end")
+        sheet.next_page()
+    for page in read(sheet.save()):
+        assert page.text.startswith("Article 7 ( ")
+        assert page.removed == ()
+
+
 def test_a_footnote_stands_at_the_end_of_its_section(sheet, read):
     sheet.write(72, 780, "1 Tickets", size=14, font="Helvetica-Bold")
     sheet.write(72, 760, WORDS[0][:70] + "2")

@@ -110,9 +110,20 @@ def _peeled(rows: list[tuple[str, list[Run]]], recurring: set[int]) -> Iterator[
     for edge, row in rows:
         if edge in closed:
             continue
-        for run in row:
-            if id(run) in recurring and id(run) not in taken:
-                taken.add(id(run))
-                yield run
-        if edge != "side" and any(id(run) not in recurring for run in row):
+        text = [run for run in row if id(run) not in recurring]
+        apart = [run for run in row if id(run) in recurring and id(run) not in taken]
+        while edge != "side" and (
+            near := [r for r in apart if any(_is_next_to(r, t) for t in text)]
+        ):
+            text += near
+            apart = [run for run in apart if run not in near]
+        taken.update(id(run) for run in apart)
+        yield from apart
+        if edge != "side" and text:
             closed.add(edge)
+
+
+def _is_next_to(run: Run, other: Run) -> bool:
+    """True if a run on the same line is too near to be a page number beside a title."""
+    reach = 2 * other.height
+    return run.left < other.right + reach and run.right > other.left - reach

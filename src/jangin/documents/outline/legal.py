@@ -49,6 +49,8 @@ LABEL = re.compile(
     r"|주의|해설|설명)\s*[】\]>)]?$"
 )
 """Labels of boxes with examples and explanations, which can quote an article 1."""
+DATE = re.compile(r"\d{4}\s*[년.]\s*\d{1,2}\s*[월.]\s*\d{1,2}")
+"""The date below a title, with the name of who issued it."""
 RUNNING = re.compile(
     r"(?:하여|하며|하고|하는 경우|경우|때에는|으로서|에서|따라|따른|대하여|위하여|의하여|인하여"
     r"|합니다|한다|입니다|이하|다만)(?=[\s,)]|$)|니다|[,，]\s"
@@ -150,9 +152,10 @@ def appendix_heading(lines: list[Line], index: int, previous: str) -> Heading | 
 
 
 def is_title(text: str) -> bool:
-    """True if the wording of a line can be a title: short, no list mark, no words of a sentence."""
+    """True if the wording of a line can be a title: short, no list mark, date or sentence."""
     return (
         2 <= len(text) <= LONGEST_TITLE
+        and not DATE.search(text)
         and not SENTENCE_END.search(text)
         and "|" not in text
         and not MARK.match(text)

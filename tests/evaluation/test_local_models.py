@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig
 
 from jangin.evaluation.systems.local_models import LocalModels
+from jangin.models.device import native_precision
 from jangin.models.loading import (
     base_model,
     known_warnings_ignored,
@@ -113,7 +114,9 @@ def test_what_was_trained_on_4_bits_answers_on_4_bits_and_its_base_too(folders):
         assert quantized
     assert len([line for line in said if "4 bits" in line]) == 1
     alone = load_trained(folders / "four", base, as_trained=True)
-    assert torch.equal(logits(model), logits(alone))
-    assert not torch.equal(logits(model), logits(load_trained(folders / "four", base)))
+    # Where the CPU computes bf16, bitsandbytes packs weights again at the first answer, in bf16.
+    rounding = 0.03 if native_precision() == "bf16" else 0
+    assert (logits(model) - logits(alone)).abs().max() <= rounding
+    assert (logits(model) - logits(load_trained(folders / "four", base))).abs().max() > 2 * rounding
     plain = LocalModels({"base": (base, None), "tuned": (base, folders / "first")}, said.append)
     assert not getattr(base_model(plain.use("tuned")[0]), "is_quantized", False)

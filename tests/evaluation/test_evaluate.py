@@ -854,6 +854,7 @@ def test_forgetting_is_the_change_of_log_loss_against_the_base():
     assert none.right is None
 
 
+@pytest.mark.slow
 def test_a_tuned_model_is_held_against_its_base_on_general_texts(context_of, tmp_path):
     general_file(
         tmp_path,

@@ -46,6 +46,7 @@ def layer(drawn, **changes):
     return pdf.PageText(number=1, drawn=drawn, seen=drawn, **facts)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_an_image_only_page_is_read_and_cached(
     make_context, tmp_path, ledger, korean_font, draw_pages, article_lines, scan

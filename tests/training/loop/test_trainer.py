@@ -155,6 +155,7 @@ run(tokenizer, data, Path(sys.argv[1]), progress=Stopping(11, lambda: os.kill(os
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_signal_9_resumes_to_the_same_bits(tokenizer, data, whole, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.run(

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from jangin.core.ledger import Ledger
 from jangin.core.stage import SilentProgress
 from jangin.documents.load import _read

@@ -12,8 +12,8 @@ the text that a person reads in it. For each format and tool:
 markitdown, trafilatura and hwp-hwpx-parser are installed into bench/.venvs/formats; pandoc and
 LibreOffice are used if they are installed (Debian: pandoc, libreoffice-{writer,calc}-nogui).
 
-`fuzz` reads so many damaged files, and the bombs, in a process with 1.5 GiB of memory; `load`
-times the stage on so many small files.
+`fuzz` reads N damaged files, and the bombs, in a process with 1.5 GiB of memory; `load`
+times the stage on N small files.
 """
 
 import json

@@ -143,7 +143,7 @@ def worker(
         str, typer.Argument(help="`nodes.rendezvous` of the project file, such as gpu1:29400.")
     ],
     idle: Annotated[
-        float, typer.Option(min=0, help="End after so many seconds without a training; 0: never.")
+        float, typer.Option(min=0, help="Seconds without a training after which it ends; 0: never.")
     ] = 0,
 ) -> None:
     """Train on this machine together with that of `jangin run`, whenever it trains.

@@ -38,7 +38,7 @@ class ChatReply(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning: str = ""
-    """What a server's reasoning parser took off `content`; other reasoning stands in `content`."""
+    """What a server's reasoning parser took off `content`; other reasoning is part of `content`."""
     reasoning_tokens: int = 0
     """Of `completion_tokens`; 0 where the server does not say."""
 

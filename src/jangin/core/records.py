@@ -47,7 +47,7 @@ class Document(Record):
 class Chunk(Record):
     """A passage of a document: `text == document.text[start:end]`, offsets in characters.
 
-    Where the passage goes on with a table, its text begins with the header row of that table, and
+    Where the passage continues a table, its text begins with the header row of that table, and
     only what follows the header is at `start`.
     """
 

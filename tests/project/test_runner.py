@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SerializeAsAny
 
-from jangin.cli.tables import _shared
 from jangin.core.chat import FakeChat
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import ChatError, StageError, StoreError
@@ -31,6 +30,7 @@ from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan
 from jangin.project.runner import Watcher, finished_artifacts, run
+from jangin.report.terminal.tables import _shared
 from tests.conftest import make_manifest
 
 

@@ -244,9 +244,9 @@ def _show_rows(
     kind: str, project: Path, store: Path | None, variant: str | None, limit: int | None
 ) -> None:
     """Print rows of a table, or of the training data token by token."""
-    from jangin.cli.tables import rows_table, token_text
     from jangin.project.session import open_session
     from jangin.project.tables import rows, token_rows
+    from jangin.report.terminal.tables import rows_table, token_text
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]

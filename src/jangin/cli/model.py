@@ -85,11 +85,11 @@ def merge(
     variant: LastVariantOption = None,
 ) -> None:
     """Export the tuned model for use in other programs, and check that its answers are the same."""
-    from jangin.cli.progress import Bars
     from jangin.inference.llama_cpp import has_llama_cpp
     from jangin.project.release.quantization import measure_gguf
     from jangin.project.run_record import canaries, run_record
     from jangin.project.session import open_session
+    from jangin.report.terminal.progress import Bars
     from jangin.training.export.export import export_model
 
     _check_quantize(form, quantize)
@@ -126,12 +126,12 @@ def finish(
     Its model card quotes the evaluation of the variant, its held-out twin. Ctrl-C is safe: the
     same command resumes.
     """
-    from jangin.cli.progress import Bars, step_line
-    from jangin.cli.tables import plan_table, plan_total
     from jangin.project import runner
     from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
     from jangin.project.run_record import canaries
     from jangin.project.session import open_session
+    from jangin.report.terminal.progress import Bars, step_line
+    from jangin.report.terminal.tables import plan_table, plan_total
     from jangin.training.export.export import export_model, refuse_existing
 
     _check_quantize(form, quantize)

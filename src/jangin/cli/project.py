@@ -1,7 +1,6 @@
 """`jangin new`, `plan`, `run`, `worker`, `schema`, `doctor`."""
 
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from jangin.documents.load import UnreadableFile
     from jangin.project.plan import PlannedStage
-    from jangin.project.session import Session
 
 
 def new(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -32,9 +30,9 @@ def plan(
     project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
 ) -> None:
     """Show what a run would do, why, and what it would cost. Changes nothing."""
-    from jangin.cli.tables import plan_table, plan_total
     from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
+    from jangin.report.terminal.tables import plan_table, plan_total
 
     with open_session(project, store, creates_store=False) as session:
         steps = [step for name in session.choose(variant) for step in session.plan(name)]
@@ -57,26 +55,6 @@ def _print_unread(rows: "Sequence[UnreadableFile]") -> None:
         console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
 
 
-def _check_stage(stage: str | None) -> None:
-    from jangin.project.stages import STAGES, find_stage
-
-    if stage is not None and find_stage(stage) is None:
-        known = ", ".join(known.name for known in STAGES)
-        raise typer.BadParameter(f"there is no stage {stage!r}. Known stages: {known}.")
-
-
-def _check_plan(session: "Session", variants: "Sequence[str]", stage: str | None) -> None:
-    """Check the keys of all teachers, and warn of chunks that variants could share."""
-    from jangin.project.plan import base_dependent_chunks
-
-    planned = [session.plan(name, stage) for name in variants]
-    for steps in planned:
-        session.check_keys(steps)
-    warning = base_dependent_chunks(chain.from_iterable(planned))
-    if warning:
-        session.progress.message(warning)
-
-
 def run(
     stage: Annotated[str | None, typer.Argument(help="Last stage to run; default: all.")] = None,
     project: ProjectOption = HERE,
@@ -95,17 +73,16 @@ def run(
     Exits with code 1 if any rows failed; all other rows are finished, and one line per stage
     says what to do.
     """
-    from jangin.cli.progress import Bars, step_line
-    from jangin.cli.tables import result_table
-    from jangin.project import runner
     from jangin.project.failures import failures_of, run_command
-    from jangin.project.session import open_session
+    from jangin.project.runner import Watcher
+    from jangin.project.session import check_stage, open_session
     from jangin.report.data.results import collect_results
+    from jangin.report.terminal.progress import Bars, step_line
+    from jangin.report.terminal.tables import result_table
 
-    _check_stage(stage)
+    check_stage(stage)
     with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
         names = session.choose(variant)
-        _check_plan(session, names, stage)
         shown: list[str] = []
 
         def done(step: "PlannedStage") -> None:
@@ -114,15 +91,7 @@ def run(
                 console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
             console.print(step_line(step), highlight=False)
 
-        steps = runner.run(
-            session.project,
-            session.store,
-            session.services,
-            names,
-            stage,
-            runner.Watcher(done=done),
-            retry_failed=retry_failed,
-        )
+        steps = session.run(names, stage, Watcher(done=done), retry_failed=retry_failed)
         results = collect_results({name: session.artifacts(name) for name in names})
         unread = [row for name in names for row in session.unread_files(name)]
     if results.rows:
@@ -151,7 +120,7 @@ def worker(
     For a training stage with `nodes`. The project and its store must be on a folder that all
     machines share, at the same path.
     """
-    from jangin.cli.progress import Bars
+    from jangin.report.terminal.progress import Bars
     from jangin.training.distributed.launch import refuse_missing, start_workers
     from jangin.training.distributed.machines import serve
 

@@ -8,7 +8,6 @@ from rich.markup import escape
 
 from jangin.cli.options import HERE, ProjectOption, StoreOption
 from jangin.cli.terminal import console
-from jangin.core.errors import DataError
 
 
 def report(
@@ -26,24 +25,11 @@ def report(
     ] = "auto",
 ) -> None:
     """Write a self-contained HTML page about the project."""
-    from jangin.core.store import output_errors
     from jangin.project.session import open_session
-    from jangin.report.page import build_report
+    from jangin.report.page import write_report
 
     with open_session(project, store, creates_store=False) as session:
-        artifacts = {name: session.artifacts(name) for name in session.project.variants}
-        if not any(artifacts.values()):
-            raise DataError(
-                "there is nothing to report: no stage has run, or the first one has changed. "
-                f"Run it with: jangin run --project {session.project.path}"
-            )
-        path = output or session.store.root / "report.html"
-        ledger = session.ledger
-        html = build_report(
-            session.project, artifacts, ledger.count_calls(), language, ledger.spend()
-        )
-        with output_errors(path):
-            path.write_text(html, encoding="utf-8")
+        path = write_report(session, output, language)
     console.print(f"report: {path}", highlight=False, soft_wrap=True)
 
 
@@ -64,11 +50,11 @@ def compare(
     ] = False,
 ) -> None:
     """Compare the variants in one table, with paired tests and corrected p-values."""
-    from jangin.cli.tables import comparison_table, effort_table
     from jangin.core.store import output_errors
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
     from jangin.report.data.costs import variant_costs
+    from jangin.report.terminal.tables import comparison_table, effort_table
 
     if output is not None and output.suffix not in (".html", ".json", ".csv"):
         raise typer.BadParameter(f"{output} does not end in .html, .json or .csv")

@@ -1,4 +1,4 @@
-"""The console, the message after Ctrl-C, and questions with a yes or no answer."""
+"""The message after Ctrl-C, and questions with a yes or no answer, on the console."""
 
 import select
 import sys
@@ -6,17 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-WIDTH_OF_FILES = 120
-"""Width in columns where the output is a file or a pipe."""
+from jangin.report.terminal.console import console, errors
 
-
-def _console(*, stderr: bool) -> Console:
-    terminal = Console(stderr=stderr)
-    return terminal if terminal.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
-
-
-console = _console(stderr=False)
-errors = _console(stderr=True)
+__all__ = ("INTERRUPTED", "STOPPED", "Stopped", "confirm", "console", "errors")
 
 INTERRUPTED = 130
 STOPPED = "[yellow]Stopped.[/] Finished work is kept; run the same command again to resume."

@@ -1,10 +1,11 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +20,9 @@ from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
-from jangin.project.plan import PlannedStage, plan
-from jangin.project.runner import finished_artifacts
-from jangin.project.stages import STAGES
+from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
+from jangin.project.runner import Watcher, finished_artifacts, run
+from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
     EndpointTeacher,
     RecordedTeacher,
@@ -84,6 +85,36 @@ class Session:
         """The steps of one variant, with what would run and why."""
         services = self.services(variant)
         return list(plan(variant, self.project.variants[variant], self.store, services, last))
+
+    def run(
+        self,
+        variants: Sequence[str],
+        last: str | None = None,
+        watcher: Watcher | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> list[PlannedStage]:
+        """Bring the variants up to date, each up to stage `last`; returns every step.
+
+        Before any work, the keys of all teachers are checked, and a message says which chunks
+        variants could share. Raises `ConfigError` for an unknown stage.
+        """
+        check_stage(last)
+        planned = [self.plan(name, last) for name in variants]
+        for steps in planned:
+            self.check_keys(steps)
+        warning = base_dependent_chunks(chain.from_iterable(planned))
+        if warning:
+            self.progress.message(warning)
+        return run(
+            self.project,
+            self.store,
+            self.services,
+            variants,
+            last,
+            watcher,
+            retry_failed=retry_failed,
+        )
 
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
@@ -151,6 +182,13 @@ class Session:
                     open_endpoint(teacher).key()
             if isinstance(step.config, SearchConfig):
                 check_search_keys(step.config)
+
+
+def check_stage(name: str | None) -> None:
+    """Raise `ConfigError` unless there is a stage with this name; None is all of them."""
+    if name is not None and find_stage(name) is None:
+        known = ", ".join(stage.name for stage in STAGES)
+        raise ConfigError(f"there is no stage {name!r}. Known stages: {known}.")
 
 
 @contextmanager

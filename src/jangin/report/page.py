@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from jangin import __version__
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import CallCount, Spend
-from jangin.core.store import Artifact
+from jangin.core.store import Artifact, output_errors
 from jangin.documents.load import UnreadableFile
 from jangin.evaluation.results import Leak
 from jangin.evaluation.tasks.prediction import TestSet
@@ -46,8 +46,29 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
+    from jangin.project.session import Session
+
 FOLDER = Path(__file__).with_name("templates")
 MOST_LEAKS = 5
+
+
+def write_report(session: "Session", path: Path | None = None, language: str = "auto") -> Path:
+    """Write the page, by default as `report.html` into the store; returns its path.
+
+    Raises `DataError` where no stage has run.
+    """
+    artifacts = {name: session.artifacts(name) for name in session.project.variants}
+    if not any(artifacts.values()):
+        raise DataError(
+            "there is nothing to report: no stage has run, or the first one has changed. "
+            f"Run it with: jangin run --project {session.project.path}"
+        )
+    output = path or session.store.root / "report.html"
+    ledger = session.ledger
+    html = build_report(session.project, artifacts, ledger.count_calls(), language, ledger.spend())
+    with output_errors(output):
+        output.write_text(html, encoding="utf-8")
+    return output
 
 
 def build_report(

@@ -7,7 +7,6 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from jangin.cli.tables import result_table
 from jangin.core.ledger import Bill
 from jangin.core.records import Example, Message
 from jangin.evaluation.results import (
@@ -25,6 +24,7 @@ from jangin.metrics.scores.table import METRICS, default_metric, find_metric, me
 from jangin.models.model_card import _evaluation
 from jangin.report.compare import as_html, compare_variants
 from jangin.report.data.costs import VariantCost
+from jangin.report.terminal.tables import result_table
 from tests.report.workshop import PROJECT, Workshop
 
 

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from jangin.cli.progress import STATE_STYLE
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
+from jangin.report.terminal.progress import STATE_STYLE
 from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import dollars
 

@@ -5,8 +5,8 @@ import re
 
 from rich.console import Console
 
-from jangin.cli.tables import comparison_table, effort_table, result_table, rows_table
 from jangin.project.tables import KIND_COLUMNS
+from jangin.report.terminal.tables import comparison_table, effort_table, result_table, rows_table
 
 
 def shown(table, width=160):

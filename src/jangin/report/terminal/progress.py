@@ -14,7 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jangin.cli.terminal import console
+from jangin.report.terminal.console import console
 
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
 

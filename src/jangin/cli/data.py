@@ -215,10 +215,21 @@ def show(
         Path | None, typer.Option("--output", "-o", help="For `show data`: HTML page to write.")
     ] = None,
     language: Annotated[LANGUAGE, typer.Option(help="Language; auto: that of the rows.")] = "auto",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only rows that fit, such as 'page >= 3' or 'reason contains 999'. Repeatable."
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write, with whole texts; all rows unless -n is given."),
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="All columns, with ids and digests.")] = False,
 ) -> None:
     """Show rows of a table or their tokens, a description of the data, or the teachers' prompts."""
     if kind == "prompts":
-        from jangin.project.tables import prompts
+        from jangin.project.tables.prompts import prompts
 
         for heading, wording in prompts(project, variant):
             console.print(f"[bold]{escape(heading)}[/]", highlight=False, soft_wrap=True)
@@ -237,16 +248,28 @@ def show(
                 view = data_page.view_project(session.project.name, session.artifacts(name))
         _show_data(view, output, language)
         return
-    _show_rows(kind, project, store, variant, limit)
+    _show_rows(kind, project, store, variant, limit, tuple(where or ()), csv, ids=ids)
 
 
 def _show_rows(
-    kind: str, project: Path, store: Path | None, variant: str | None, limit: int | None
+    kind: str,
+    project: Path,
+    store: Path | None,
+    variant: str | None,
+    limit: int | None,
+    where: tuple[str, ...],
+    csv: Path | None,
+    *,
+    ids: bool,
 ) -> None:
-    """Print rows of a table, or of the training data token by token."""
+    """Print rows of a table or write them to a CSV file, or show training data as tokens."""
+    from jangin.examples.sheets import write_csv
     from jangin.project.session import open_session
-    from jangin.project.tables import rows, token_rows
+    from jangin.project.tables.rows import rows, some_rows
+    from jangin.project.tables.tokens import token_rows
     from jangin.report.terminal.tables import rows_table, token_text
+
+    most = limit if csv is not None else limit or 20
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
@@ -257,9 +280,14 @@ def _show_rows(
             return
         if kind == "unreadable":
             unread = [row.model_dump() for row in session.unread_files(name)]
-            shown, total, stage = unread[: limit or 20], len(unread), "load"
+            shown, total = some_rows(unread, most, where)
+            stage = "load"
         else:
-            shown, total, stage = rows(artifacts, kind, limit or 20)
+            shown, total, stage = rows(artifacts, kind, most, where, ids=ids)
+    if csv is not None:
+        write_csv(csv, shown)
+        console.print(f"{len(shown)} rows of {kind} ({name}) in {csv}", highlight=False)
+        return
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
 

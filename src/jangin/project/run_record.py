@@ -6,7 +6,7 @@ from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Message, SplitExample
 from jangin.evaluation.results import Result
 from jangin.project.session import Session
-from jangin.project.tables import kinds
+from jangin.project.tables.rows import kinds
 
 CANARIES = 16
 """Number of training questions that an export is checked on."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from jangin.core.errors import JanginError
 from jangin.project.file import LoadedProject
-from jangin.project.tables import token_rows
+from jangin.project.tables.tokens import token_rows
 from jangin.report.data.artifacts import Artifacts
 
 if TYPE_CHECKING:

@@ -105,6 +105,7 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: in
     if sum(widths) + 3 * len(widths) + 1 > width:
         return _list_of_rows(heading, columns, shown)
     table = Table(title=heading, title_justify="left", header_style="dim")
+    table.min_width = min(width, cell_len(heading))  # or a narrow table folds its title
     for column in columns:
         table.add_column(column, overflow="fold", min_width=cell_len(column))
     for values in shown:

@@ -1,0 +1,1 @@
+"""Tables, prompts and token rows as `jangin show` prints them."""

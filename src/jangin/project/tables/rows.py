@@ -1,0 +1,182 @@
+"""`jangin show KIND`: rows of any table of a stage, flattened for a terminal."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jangin.core.errors import DataError, StoreError
+from jangin.core.store import Artifact
+from jangin.project.stages import STAGES
+from jangin.project.tables.conditions import Condition
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "documents": ("source", "language", "pages", "text"),
+    "doubtful": ("source", "page", "doubt", "confidence", "text", "second"),
+    "chunks": ("source", "page", "section", "text"),
+    "examples": ("kind", "question", "answer", "source", "page", "section"),
+    "splits": ("split", "kind", "question", "answer", "source", "page"),
+    "queries": ("seed_word", "text"),
+    "ranked": ("query_id", "rank", "score", "ranker", "title", "text"),
+    "snippets": ("query_id", "place", "engine", "title", "text"),
+    "choices": ("question", "answer", "distractors", "source", "page", "section"),
+    "pairs": ("origin", "question", "chosen", "rejected", "source", "page"),
+    "dropped_pairs": ("rule", "reason", "question", "chosen", "rejected"),
+    "failed": ("kind", "rule", "reason", "about", "reply"),
+    "dropped": ("rule", "reason", "question", "answer", "twin"),
+    "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
+    "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
+    "comparisons": (
+        "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
+        "score_gain", "score_p",
+    ),
+}  # fmt: skip
+"""{table: columns to show}; every other table shows all its fields."""
+
+SPREAD = ("example", "snippet", "pair", "choice")
+"""Records inside a row whose fields become columns; those of the row itself take precedence."""
+NAMES = {"prompt": "question", "completion": "answer"}
+"""{field: column} of conversations."""
+_ID = re.compile(r"(^|_)(id|ids)$|^(subject|family|parent|request|twin|digest)$")
+_DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
+
+
+def kinds(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
+    """(kind, stage, artifact) of every table, the newest stage of a kind last."""
+    for stage in STAGES:
+        artifact = artifacts.get(stage.name)
+        if artifact is not None:
+            for path in sorted(artifact.path.glob("*.parquet")):
+                yield path.stem, stage.name, artifact
+
+
+def rows(
+    artifacts: Mapping[str, Artifact],
+    kind: str,
+    limit: int | None,
+    where: Sequence[str] = (),
+    *,
+    ids: bool = False,
+) -> tuple[list[dict[str, Any]], int, str]:
+    """(first rows, number of rows that fit `where`, stage of the table).
+
+    With `ids`, every field is shown, otherwise `KIND_COLUMNS` or all but ids and digests, which
+    are replaced by the text that they stand for. Raises `DataError` for an unknown table, column
+    or condition.
+    """
+    tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}
+    if kind not in tables:
+        known = (
+            ", ".join(sorted({*tables, "prompts", "tokens"})) or "none yet; start with: jangin run"
+        )
+        raise DataError(f"there is no table {kind!r}. Known tables: {known}.")
+    stage, artifact = tables[kind]
+    table = _read(artifact.path / f"{kind}.parquet")
+    first = table if where or limit is None else table.slice(0, limit)
+    flat, count = some_rows([flat_row(row) for row in first.to_pylist()], limit, where)
+    count = count if where else table.num_rows
+    if not ids:
+        flat = [_readable(row, kind) for row in _with_texts(flat, artifacts)]
+    return flat, count, stage
+
+
+def some_rows(
+    rows_: list[dict[str, Any]], limit: int | None, where: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], int]:
+    """(the first rows that fit all conditions, how many fit).
+
+    Raises `DataError` for an unknown column, and for a text that is no condition.
+    """
+    conditions = [Condition.parse(text) for text in where]
+    columns = dict.fromkeys(name for row in rows_ for name in row)
+    for condition in conditions if rows_ else ():
+        condition.check(columns)
+    fitting = [row for row in rows_ if all(c.holds(row) for c in conditions)]
+    return fitting[:limit], len(fitting)
+
+
+def _read(path: Path) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}. Delete its folder and run again to rebuild it."
+        ) from error
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with plain values: what is nested is spread out, a conversation becomes its text."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in SPREAD and isinstance(value, dict):
+            flat = {**value, **flat}
+        else:
+            flat[name] = value
+    return {NAMES.get(name, name): _plain(name, value) for name, value in flat.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        if "content" in value:
+            return value["content"]
+        return "; ".join(f"{key} {part}" for key, part in value.items() if part is not None)
+    if not isinstance(value, list):
+        return value
+    if name == "pages" and value and isinstance(value[0], dict):
+        methods = [page["method"] for page in value]
+        return f"{len(methods)} ({methods.count('ocr')} OCR)"
+    if name == "prompt" and value:
+        return value[-1]["content"]
+    if name == "scores":
+        return "; ".join(f"{score['scorer']} {score['value']:.2f}" for score in value)
+    return "; ".join(str(_plain("", part)) for part in value)
+
+
+def _readable(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The columns that people read."""
+    columns = KIND_COLUMNS.get(kind) or [name for name in row if not _ID.search(name)]
+    return {name: row.get(name, "") for name in columns}
+
+
+def _with_texts(
+    rows_: Sequence[Mapping[str, Any]], artifacts: Mapping[str, Artifact]
+) -> list[dict[str, Any]]:
+    """The rows with texts in place of ids: what a row is about, and which twin was kept."""
+    if not any({"subject", "twin"} & row.keys() for row in rows_):
+        return [dict(row) for row in rows_]
+    texts = _texts(artifacts)
+
+    def named(text: str) -> str:
+        return _DIGEST.sub(lambda found: texts.get(found[0], found[0]), text)
+
+    shown = []
+    for row in rows_:
+        new = dict(row)
+        if "subject" in row:
+            about = str(row["subject"])
+            new = {"about": texts.get(about.split()[0] if about else "", about), **new}
+        if row.get("twin"):
+            new["twin"] = named(str(row["twin"]))
+        if isinstance(row.get("reason"), str):
+            new["reason"] = named(row["reason"])
+        shown.append(new)
+    return shown
+
+
+def _texts(artifacts: Mapping[str, Artifact]) -> dict[str, str]:
+    """{id: question, or section and beginning of a passage} of all examples and chunks."""
+    texts: dict[str, str] = {}
+    for name, _, artifact in kinds(artifacts):
+        if name not in ("examples", "chunks", "queries"):
+            continue
+        for row in map(flat_row, _read(artifact.path / f"{name}.parquet").to_pylist()):
+            passage = f"{row.get('section') or row.get('source', '')}: {row.get('text', '')[:80]}"
+            text = passage if name == "chunks" else row.get("question") or row.get("text", "")
+            texts.setdefault(row["id"], text)
+    return texts

@@ -153,7 +153,7 @@ def _with_texts(
     texts = _texts(artifacts)
 
     def named(text: str) -> str:
-        return _DIGEST.sub(lambda found: texts.get(found[0], found[0]), text)
+        return _DIGEST.sub(lambda match: texts.get(match[0], match[0]), text)
 
     shown = []
     for row in rows_:

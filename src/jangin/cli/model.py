@@ -87,7 +87,7 @@ def merge(
     """Export the tuned model for use in other programs, and check that its answers are the same."""
     from jangin.inference.llama_cpp import has_llama_cpp
     from jangin.project.release.quantization import measure_gguf
-    from jangin.project.run_record import canaries, run_record
+    from jangin.project.release.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars
     from jangin.training.export.export import export_model
@@ -128,7 +128,7 @@ def finish(
     """
     from jangin.project import runner
     from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
-    from jangin.project.run_record import canaries
+    from jangin.project.release.run_record import canaries
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars, step_line
     from jangin.report.terminal.tables import plan_table, plan_total

@@ -16,7 +16,7 @@ from jangin.core.store import Artifact
 from jangin.evaluation.select import SelectConfig
 from jangin.models.catalog import CatalogConfig, name_of
 from jangin.project.file import Project
-from jangin.project.run_record import run_record
+from jangin.project.release.run_record import run_record
 from jangin.project.session import Session
 from jangin.training.loop.config import Never, Steps, TrainingConfig
 

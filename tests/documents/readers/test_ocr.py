@@ -8,9 +8,10 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.documents.layout.gutters import Box, columns
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.page import read_page
-from jangin.documents.ocr.page_layout import Box, columns, unfold
+from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.reader import OcrReader, PageImage
 from jangin.documents.ocr.reading import OcrReading

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import sub
 
 from jangin.documents.layout.rows import rows_of
-from jangin.documents.layout.runs import Glyph, Run
+from jangin.documents.layout.runs import LEFT, Glyph, Run
 from jangin.documents.layout.shapes import Area
 
 WIDE = 1.0
@@ -23,10 +24,10 @@ def in_column_order(lines: list[list[Glyph]], width: float, height: float) -> li
         return lines
     page = Area(0, 0, width, height)
     inked = [
-        Area(g.left, g.bottom, g.right, g.top)
+        (left, bottom, right, top)
         for line in lines
-        for g in line
-        if not g.character.isspace()
+        for character, left, right, bottom, top in line
+        if not character.isspace()
     ]
     boxes = _columns(page, inked, crossing)
     if len(boxes) == 1:
@@ -77,12 +78,14 @@ def regions(
 
 
 def _columns(
-    area: Area, inked: Sequence[Area], crossing: Sequence[tuple[float, float]]
+    area: Area,
+    inked: Sequence[tuple[float, float, float, float]],
+    crossing: Sequence[tuple[float, float]],
 ) -> list[Area]:
     """Columns in reading order; the area itself if fewer than `ENOUGH` lines cross a gutter."""
     import numpy as np
 
-    from jangin.documents.ocr.page_layout import columns
+    from jangin.documents.layout.gutters import columns
 
     height, width = area.top - area.bottom, area.right - area.left
     page_HW = np.zeros((int(height) + 1, int(width) + 1), dtype=bool)
@@ -114,9 +117,11 @@ def _home(boxes: Sequence[Area], x: float, y: float) -> int:
 
 def _widest_gap(line: list[Glyph]) -> tuple[float, float] | None:
     """Left and right end of the widest gap of a line; None if it is narrower than `WIDE`."""
-    shown = sorted((g for g in line if not g.character.isspace()), key=lambda glyph: glyph.left)
-    gaps = [(b.left - a.right, a.right, b.left) for a, b in pairwise(shown)]
-    if not gaps:
+    shown = [g for g in line if not g[0].isspace()]
+    shown.sort(key=LEFT)
+    if len(shown) < 2:
         return None
-    widest, left, right = max(gaps)
+    rights = [g[2] for g in shown[:-1]]
+    lefts = [g[1] for g in shown[1:]]
+    widest, left, right = max(zip(map(sub, lefts, rights), rights, lefts, strict=True))
     return (left, right) if widest > WIDE * (shown[0].top - shown[0].bottom) else None

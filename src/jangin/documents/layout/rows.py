@@ -94,7 +94,7 @@ def line_of(text: str, runs: Sequence[Run], area: Area) -> TextLine:
 
 def _covered(run: Run, other: Run) -> float:
     """Share of the letters of the shorter run that lie over letters of the longer one."""
-    short, long = sorted((_shown(run), _shown(other)), key=len)
+    short, long = sorted((run.shown(), other.shown()), key=len)
     left, right = min(g.left for g in short), max(g.right for g in short)
     near = [g for g in long if g.left < right and g.right > left]
     covered = sum(
@@ -104,10 +104,6 @@ def _covered(run: Run, other: Run) -> float:
         if g.left < one.right and g.right > one.left
     )
     return covered / max(1.0, sum(glyph.right - glyph.left for glyph in short))
-
-
-def _shown(run: Run) -> list[Glyph]:
-    return [g for g in run.glyphs if g.right > g.left and not g.character.isspace()]
 
 
 def rows_of(runs: Iterable[Run]) -> list[Row]:

@@ -56,9 +56,10 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
         counts = {id(run): pages_with(run) for _, row in rows for run in row}
         recurring = {one for one, count in counts.items() if count >= often}
         for grid in grids:
-            inside = [id(run) for run in runs if _inside(run, grid)]
-            if not recurring.issuperset(inside):
-                recurring -= set(inside)
+            if any(_inside(run, grid) for run in runs if id(run) in recurring):
+                inside = [id(run) for run in runs if _inside(run, grid)]
+                if not recurring.issuperset(inside):
+                    recurring -= set(inside)
         gone = list(_peeled(rows, recurring))
         out.append(gone if len(gone) < len(runs) else [])
     return out

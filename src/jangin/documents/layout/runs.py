@@ -1,8 +1,9 @@
 """Text runs: glyphs that a PDF draws one after another on one line, with their type."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 WIDE = 1.5
@@ -20,6 +21,10 @@ class Glyph(NamedTuple):
     top: float
 
 
+LEFT = itemgetter(Glyph._fields.index("left"))
+"""Of a glyph: as a key of `sorted` it is faster than `attrgetter`."""
+
+
 @dataclass(slots=True)
 class Run:
     """Glyphs in the order in which they are drawn, their box, and the type they are set in."""
@@ -35,32 +40,45 @@ class Run:
     turned: bool = False
     """True if it does not run from left to right on the upright page; its glyphs are in the order
     in which they are read."""
+    height: float = field(init=False)
+    """Height of the line in points, at least 1."""
+    middle: float = field(init=False)
+    """Height of its middle on the page."""
 
-    @property
-    def height(self) -> float:
-        """Height of the line in points, at least 1."""
-        return max(self.top - self.bottom, 1.0)
+    _shown: list[Glyph] | None = field(default=None, repr=False, compare=False)
 
-    @property
-    def middle(self) -> float:
-        """Height of its middle on the page."""
-        return (self.top + self.bottom) / 2
+    def __post_init__(self) -> None:
+        """Work out once what is asked often."""
+        self.height = max(self.top - self.bottom, 1.0)
+        self.middle = (self.top + self.bottom) / 2
+
+    def shown(self) -> list[Glyph]:
+        """The glyphs that a reader sees."""
+        if self._shown is None:
+            self._shown = shown_of(self.glyphs)
+        return self._shown
 
     def part(self, glyphs: list[Glyph]) -> "Run | None":
         """Some of its glyphs as a run of their own; None if they are spaces only."""
-        shown = [g for g in glyphs if g.right > g.left and not g.character.isspace()]
+        shown = shown_of(glyphs)
         if not shown:
             return None
+        _, left, right, bottom, top = zip(*shown, strict=True)
         return Run(
             glyphs,
-            min(g.left for g in shown),
-            max(g.right for g in shown),
-            min(g.bottom for g in shown),
-            max(g.top for g in shown),
+            min(left),
+            max(right),
+            min(bottom),
+            max(top),
             self.size,
             self.bold,
             self.turned,
         )
+
+
+def shown_of(glyphs: Iterable[Glyph]) -> list[Glyph]:
+    """The glyphs that a reader sees."""
+    return [g for g in glyphs if g[2] > g[1] and not g[0].isspace()]
 
 
 def run_of(glyphs: list[Glyph], size: float, bold: bool, *, turned: bool = False) -> Run | None:
@@ -144,10 +162,10 @@ def joined(glyphs: Iterable[Glyph]) -> str:
 
 def jumps_back(glyphs: Sequence[Glyph]) -> bool:
     """True if a visible character begins to the left of the one drawn before it."""
-    lefts = [g.left for g in glyphs if g.right > g.left and not g.character.isspace()]
+    lefts = [g.left for g in shown_of(glyphs)]
     return any(after < before - 1 for before, after in pairwise(lefts))
 
 
 def from_left_to_right(glyphs: Sequence[Glyph]) -> list[Glyph]:
     """The drawn glyphs sorted by position."""
-    return sorted((g for g in glyphs if g.right > g.left), key=lambda glyph: glyph.left)
+    return sorted((g for g in glyphs if g[2] > g[1]), key=LEFT)

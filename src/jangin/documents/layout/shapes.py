@@ -16,6 +16,7 @@ MOST_SEGMENTS = 2000
 """Paths of more segments are drawings."""
 
 Matrix = tuple[float, float, float, float, float, float]
+UNMOVED: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 Turn = Callable[[float, float, float, float], "Area"]
 """Moves (left, bottom, right, top) from the coordinates of the file to those of the page."""
 
@@ -111,10 +112,12 @@ def _moved(area: Area, matrix: Matrix | None) -> Area:
     if matrix is None:
         return area
     a, b, c, d, e, f = matrix
-    corners = [(x, y) for x in (area.left, area.right) for y in (area.bottom, area.top)]
-    xs = [a * x + c * y + e for x, y in corners]
-    ys = [b * x + d * y + f for x, y in corners]
-    return Area(min(xs), min(ys), max(xs), max(ys))
+    left, bottom, right, top = area
+    x0, x1 = sorted((a * left, a * right))
+    x2, x3 = sorted((c * bottom, c * top))
+    y0, y1 = sorted((b * left, b * right))
+    y2, y3 = sorted((d * bottom, d * top))
+    return Area(x0 + x2 + e, y0 + y2 + f, x1 + x3 + e, y1 + y3 + f)
 
 
 def _add_path(
@@ -152,6 +155,8 @@ def _is_white(item: Any) -> bool:
 
 
 def _turned(own: Matrix, matrix: Matrix | None, turn: Turn) -> Turn:
+    if own == UNMOVED:
+        return turn if matrix is None else lambda *line: turn(*_moved(Area(*line), matrix))
     return lambda *line: turn(*_moved(_moved(Area(*line), own), matrix))
 
 

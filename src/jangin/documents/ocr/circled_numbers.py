@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from jangin.documents.ocr.page_layout import Box
+from jangin.documents.layout.gutters import Box
 from jangin.documents.ocr.preparation import INK_BELOW, Grey
 
 

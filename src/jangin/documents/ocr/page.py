@@ -19,7 +19,7 @@ from jangin.documents.ocr.second_reading import Line, read_again
 from jangin.documents.ocr.tesseract import Word, lines_of, orientation, recognize, words_of
 
 if TYPE_CHECKING:
-    from jangin.documents.ocr.page_layout import Box
+    from jangin.documents.layout.gutters import Box
     from jangin.documents.ocr.preparation import Grey
 
 GOOD_CONFIDENCE = 75.0

@@ -9,47 +9,16 @@ Shape letters: H rows, W columns of pixels, top left first; grey levels 0 (ink) 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from jangin.documents.layout.gutters import Box, Profile, any_ink, columns, extent
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
-
-Profile = NDArray[np.bool_]
-"""One flag per row or per column of pixels."""
 
 SHADE_BELOW = 242
 """Grey level below which a background is shading."""
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Half-open rectangle of pixels."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def touches(self, other: "Box", gap: int) -> bool:
-        """True if the two are nearer than `gap` in both directions."""
-        return (
-            self.top - gap < other.bottom
-            and other.top - gap < self.bottom
-            and self.left - gap < other.right
-            and other.left - gap < self.right
-        )
-
-    def joined(self, other: "Box") -> "Box":
-        """The smallest box around both."""
-        return Box(
-            min(self.top, other.top),
-            max(self.bottom, other.bottom),
-            min(self.left, other.left),
-            max(self.right, other.right),
-        )
 
 
 def unfold(sheet: Sheet, dpi: int) -> Grey:
@@ -79,11 +48,11 @@ def _shade_edges(page_HW: Grey, background_HW: NDArray[np.float64]) -> Mask:
     """Outlines of shaded rectangles at least four tiles wide and two high."""
     shaded = ndimage.binary_opening(background_HW[::TILE, ::TILE] < SHADE_BELOW, np.ones((2, 4)))
     edges_HW = np.zeros(page_HW.shape, dtype=bool)
-    for rows, columns in ndimage.find_objects(ndimage.label(shaded)[0]):
-        top, left = max(0, rows.start - 1) * TILE, max(0, columns.start - 1) * TILE
-        part = page_HW[top : (rows.stop + 1) * TILE, left : (columns.stop + 1) * TILE] < SHADE_BELOW
-        down = _extent(np.asarray(part.mean(axis=1) > 0.6))
-        across = _extent(np.asarray(part.mean(axis=0) > 0.6))
+    for rows, sides in ndimage.find_objects(ndimage.label(shaded)[0]):
+        top, left = max(0, rows.start - 1) * TILE, max(0, sides.start - 1) * TILE
+        part = page_HW[top : (rows.stop + 1) * TILE, left : (sides.stop + 1) * TILE] < SHADE_BELOW
+        down = extent(np.asarray(part.mean(axis=1) > 0.6))
+        across = extent(np.asarray(part.mean(axis=0) > 0.6))
         if down is None or across is None:
             continue
         box_HW = edges_HW[top + down[0] : top + down[1], left + across[0] : left + across[1]]
@@ -91,25 +60,14 @@ def _shade_edges(page_HW: Grey, background_HW: NDArray[np.float64]) -> Mask:
     return edges_HW
 
 
-def _inked(ink: Mask, axis: int) -> Mask:
-    """Whether there is ink anywhere along `axis`."""
-    return np.asarray(ink.any(axis=axis), dtype=bool)
-
-
-def _extent(present: Profile) -> tuple[int, int] | None:
-    """(first True, one past the last True); None if there is no True."""
-    where = np.flatnonzero(present)
-    return (int(where[0]), int(where[-1]) + 1) if where.size else None
-
-
 def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Grey]:
     """Crops in reading order: text between tables, then the table's cells row by row."""
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
     boxes = {
-        label: Box(rows.start, rows.stop, columns.start, columns.stop)
-        for label, (rows, columns) in enumerate(ndimage.find_objects(labels_HW), start=1)
-        if min(rows.stop - rows.start, columns.stop - columns.start) > dpi // 16
+        label: Box(rows.start, rows.stop, sides.start, sides.stop)
+        for label, (rows, sides) in enumerate(ndimage.find_objects(labels_HW), start=1)
+        if min(rows.stop - rows.start, sides.stop - sides.start) > dpi // 16
     }
     image_HW = np.pad(clean_HW, 1, constant_values=255)
     outer = int(labels_HW[0, 0])
@@ -160,7 +118,7 @@ def _region(
             area.left + column.right,
         )
         y = part.top
-        inked_H = _inked(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
+        inked_H = any_ink(flow_HW[:, part.left : part.right] < INK_BELOW, axis=1)
         for table, members in _tables([n for n in cells if boxes[n].touches(part, 0)], boxes, dpi):
             top = max(y, _blank_row(inked_H, table.top, y, -1))
             bottom = max(top, _blank_row(inked_H, table.bottom, part.bottom, 1))
@@ -200,78 +158,13 @@ def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box
     ]
 
 
-def columns(occupied_HW: Mask, dpi: int) -> list[Box]:
-    """Columns of text in reading order; one box if there is no gutter.
-
-    A gutter is a white strip 0.1 inch wide and 0.8 inch high whose two sides both hold lines
-    that fill half of their width or more; so a list, a ragged margin or page numbers behind
-    leader dots are not columns.
-    """
-    height, width = occupied_HW.shape
-    page = [Box(0, height, 0, width)]
-    across = _extent(_inked(occupied_HW, axis=0))
-    gap, tall = max(4, dpi // 10), dpi * 4 // 5
-    if across is None or across[1] - across[0] < 12 * gap or height < tall:
-        return page
-    bin_height = max(1, dpi // 25)
-    bins = -(-height // bin_height)
-    padded = np.pad(occupied_HW, ((0, bins * bin_height - height), (0, 0)))
-    rows_BW = _inked(padded.reshape(bins, bin_height, width), axis=1)
-    start, stop = across
-    best: tuple[int, int, int, int] | None = None
-    for x in range(start + (stop - start) // 4, stop - (stop - start) // 4, gap // 2):
-        run = _longest_run(~_inked(rows_BW[:, x : x + gap], axis=1))
-        top, bottom = _trim(rows_BW, run)
-        if (bottom - top) * bin_height < tall or (best and bottom - top <= best[0]):
-            continue
-        left_BW, right_BW = rows_BW[top:bottom, start:x], rows_BW[top:bottom, x + gap : stop]
-        if _is_text(left_BW) and _is_text(right_BW):
-            best = (bottom - top, x + gap // 2, top, bottom)
-    if best is None:
-        return page
-    _, x, top, bottom = best
-    y0, y1 = top * bin_height, min(height, bottom * bin_height)
-    parts = [Box(0, y0, 0, width), Box(y0, y1, 0, x), Box(y0, y1, x, width)]
-    below = [
-        Box(y1 + box.top, y1 + box.bottom, box.left, box.right)
-        for box in columns(occupied_HW[y1:], dpi)
-    ]
-    return [box for box in parts + below if box.top < box.bottom]
-
-
-def _longest_run(free_B: Profile) -> tuple[int, int]:
-    """(start, stop) of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], free_B.view(np.int8), [0]))))
-    if not edges.size:
-        return 0, 0
-    starts, stops = edges[::2], edges[1::2]
-    longest = int(np.argmax(stops - starts))
-    return int(starts[longest]), int(stops[longest])
-
-
-def _trim(rows_BW: Mask, run: tuple[int, int]) -> tuple[int, int]:
-    """The run without the empty rows at its ends."""
-    inked = _extent(_inked(rows_BW[run[0] : run[1]], axis=1))
-    return (run[0] + inked[0], run[0] + inked[1]) if inked else (0, 0)
-
-
-def _is_text(side_BW: Mask) -> bool:
-    """True if at least 30 % of the rows have ink, whose median extent is half of the width."""
-    inked_BW = side_BW[_inked(side_BW, axis=1)]
-    if len(inked_BW) < 0.3 * len(side_BW) or not inked_BW.shape[1]:
-        return False
-    first = inked_BW.argmax(axis=1)
-    last = inked_BW.shape[1] - inked_BW[:, ::-1].argmax(axis=1)
-    return bool(np.median(last - first) >= 0.5 * inked_BW.shape[1])
-
-
 def _stack(pieces: list[Grey], dpi: int) -> Grey:
     """The pieces that have ink, cropped and stacked vertically."""
     margin = dpi // 8
     crops: list[Grey] = []
     for piece_HW in pieces:
         ink_HW = piece_HW < INK_BELOW
-        down, across = _extent(_inked(ink_HW, axis=1)), _extent(_inked(ink_HW, axis=0))
+        down, across = extent(any_ink(ink_HW, axis=1)), extent(any_ink(ink_HW, axis=0))
         if down and across and min(down[1] - down[0], across[1] - across[0]) > dpi // 40:
             crops.append(piece_HW[down[0] : down[1], across[0] : across[1]])
     if not crops:

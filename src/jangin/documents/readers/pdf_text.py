@@ -25,6 +25,7 @@ from jangin.documents.layout.runs import (
     run_of,
 )
 from jangin.documents.layout.shapes import Area, Turn, shapes_of
+from jangin.documents.readers.pdf_glyphs import glyph_lines
 from jangin.documents.readers.reader import UnreadableError
 from jangin.text.normalize import nfc
 
@@ -114,7 +115,7 @@ def page_text(document: Any, number: int) -> PageText:
             text_page.close()
             text_page = page.get_textpage()
         area, turn = _upright(page.get_bbox(), rotation)
-        lines = list(_lines(text_page.raw, text_page.count_chars(), turn))
+        lines = list(glyph_lines(text_page.raw, text_page.count_chars(), turn))
         runs = list(_runs(text_page.raw, lines, rotation))
         shapes = shapes_of(page, turn, area)
         page.set_rotation(given)
@@ -183,16 +184,16 @@ def _merged(lines: list[list[Glyph]]) -> list[list[Glyph]]:
     Columns are not joined: a fragment belongs to a line only if it is between the line's ends.
     """
     out: list[list[Glyph]] = [list(line) for line in lines]
+    bottoms = [line[0].bottom for line in out]
+    reach = [0.3 * max(line[0].top - line[0].bottom, 1.0) for line in out]
     for index in sorted(range(len(out)), key=lambda i: len(lines[i])):
         fragment = [g for g in out[index] if g.right > g.left]
         if not fragment:
             continue
+        low = fragment[0].bottom
+        level = [i for i, bottom in enumerate(bottoms) if abs(low - bottom) <= reach[i]]
         home = next(
-            (
-                i
-                for i, line in enumerate(out)
-                if i != index and line and _lies_within(fragment, line)
-            ),
+            (i for i in level if i != index and out[i] and _lies_within(fragment, out[i])),
             None,
         )
         if home is not None:
@@ -202,11 +203,10 @@ def _merged(lines: list[list[Glyph]]) -> list[list[Glyph]]:
 
 
 def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
-    """True if the fragment fills a gap of a longer line at the same height."""
-    first, other = fragment[0], line[0]
-    height = max(other.top - other.bottom, 1.0)
-    if len(line) < len(fragment) or abs(first.bottom - other.bottom) > 0.3 * height:
+    """True if the fragment, at the same height as a longer line, fills a gap of it."""
+    if len(line) < len(fragment):
         return False
+    height = max(line[0].top - line[0].bottom, 1.0)
     left, right = min(g.left for g in fragment), max(g.right for g in fragment)
     if left < min(g.left for g in line) - height or right > max(g.right for g in line) + height:
         return False
@@ -216,66 +216,19 @@ def _lies_within(fragment: list[Glyph], line: list[Glyph]) -> bool:
     return covered < 0.3 * (right - left)
 
 
-def _lines(text_page: Any, count: int, turn: Turn) -> Iterator[tuple[list[Glyph], list[int]]]:
-    """(glyphs, their numbers) of lines as pdfium separates them.
-
-    They are cut also where pdfium misses a return to the left margin.
-    """
-    import pypdfium2.raw as pdfium
-
-    box = pdfium.FS_RECTF()
-    pointer = ctypes.byref(box)
-    character_of, box_of = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
-    moved = turn is not Area
-    line: list[Glyph] = []
-    numbers: list[int] = []
-    last: Glyph | None = None
-    high = 0
-    for index in range(count):
-        code = character_of(text_page, index)
-        if 0xD800 <= code < 0xE000:
-            if code < 0xDC00:
-                high = code
-                continue
-            code = 0x10000 + ((high - 0xD800) << 10) + (code - 0xDC00) if high else 0xFFFD
-            high = 0
-        if code in (10, 13):
-            if line:
-                yield line, numbers
-                line, numbers = [], []
-            last = None
-            continue
-        box_of(text_page, index, pointer)
-        left, bottom, right, top = box.left, box.bottom, box.right, box.top
-        if moved:
-            left, bottom, right, top = turn(left, bottom, right, top)
-        if code == 32 and pdfium.FPDFText_IsGenerated(text_page, index) == 1:
-            line.append(Glyph(" ", left, left, bottom, top))
-            numbers.append(index)
-            continue
-        glyph = Glyph(chr(code), left, right, bottom, top)
-        if last is not None and _returns(last, glyph):
-            yield line, numbers
-            line, numbers = [], []
-        line.append(glyph)
-        numbers.append(index)
-        last = glyph
-    if line:
-        yield line, numbers
-
-
 def _runs(
     text_page: Any, lines: list[tuple[list[Glyph], list[int]]], rotation: int
 ) -> Iterator[Run]:
     """Lines with the type they are set in; lines at another angle than the page last."""
     turned: dict[int, list[tuple[Glyph, int]]] = {}
+    fonts: dict[int, bool] = {}
     for line, numbers in lines:
         shown = [n for n, g in zip(numbers, line, strict=True) if not g.character.isspace()]
         if not shown:
             continue
         angle = _angle(text_page, shown[0], rotation)
         if angle == _angle(text_page, shown[-1], rotation) == 0:
-            size, bold = _type_of(text_page, (shown[0], shown[len(shown) // 2], shown[-1]))
+            size, bold = _type_of(text_page, (shown[0], shown[len(shown) // 2], shown[-1]), fonts)
             if run := run_of(line, size, bold):
                 yield run
             continue
@@ -297,7 +250,7 @@ def _angle(text_page: Any, index: int, rotation: int) -> int:
 def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) -> Iterator[Run]:
     """Runs of characters that are turned by `angle`, each read in its own direction."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    size, bold = _type_of(text_page, (glyphs[0][1], glyphs[-1][1]))
+    size, bold = _type_of(text_page, (glyphs[0][1], glyphs[-1][1]), {})
     rows: list[list[tuple[Glyph, Glyph]]] = []
     flat = []
     for glyph, _ in glyphs:
@@ -338,19 +291,40 @@ def _turned_runs(text_page: Any, glyphs: list[tuple[Glyph, int]], angle: int) ->
             )
 
 
-def _type_of(text_page: Any, indices: tuple[int, ...]) -> tuple[float, bool]:
-    """(font size of the middle one in points on the page, whether all of them are bold)."""
+def _type_of(
+    text_page: Any, indices: tuple[int, ...], fonts: dict[int, bool]
+) -> tuple[float, bool]:
+    """(font size of the middle one in points on the page, whether all of them are bold).
+
+    `fonts`: whether the fonts of the open page are bold, by their address; is added to.
+    """
     import pypdfium2.raw as pdfium
 
     middle = indices[len(indices) // 2]
     matrix = pdfium.FS_MATRIX()
     pdfium.FPDFText_GetMatrix(text_page, middle, matrix)
     size = pdfium.FPDFText_GetFontSize(text_page, middle) * math.hypot(matrix.c, matrix.d)
-    return round(size, 1), all(_is_bold(text_page, index) for index in indices)
+    return round(size, 1), all(_is_bold(text_page, index, fonts) for index in indices)
 
 
-def _is_bold(text_page: Any, index: int) -> bool:
-    """By the name, weight or flags of its font, or because its outline is stroked too."""
+def _is_bold(text_page: Any, index: int, fonts: dict[int, bool]) -> bool:
+    """By the font, or because the outline of the character is stroked too."""
+    import pypdfium2.raw as pdfium
+
+    drawn = pdfium.FPDFText_GetTextObject(text_page, index)
+    if not drawn:
+        return _is_bold_font(text_page, index)
+    font = pdfium.FPDFTextObj_GetFont(drawn)
+    key = ctypes.cast(font, ctypes.c_void_p).value or 0
+    if not key or key not in fonts:
+        fonts[key] = _is_bold_font(text_page, index)
+    return fonts[key] or bool(
+        pdfium.FPDFTextObj_GetTextRenderMode(drawn) == pdfium.FPDF_TEXTRENDERMODE_FILL_STROKE
+    )
+
+
+def _is_bold_font(text_page: Any, index: int) -> bool:
+    """By its name, weight or flags."""
     import pypdfium2.raw as pdfium
 
     name = ctypes.create_string_buffer(128)
@@ -358,21 +332,7 @@ def _is_bold(text_page: Any, index: int) -> bool:
     pdfium.FPDFText_GetFontInfo(text_page, index, name, 128, flags)
     if flags.value & FORCE_BOLD or BOLD_NAME.search(name.value):
         return True
-    if pdfium.FPDFText_GetFontWeight(text_page, index) >= 600:
-        return True
-    drawn = pdfium.FPDFText_GetTextObject(text_page, index)
-    if not drawn:
-        return False
-    return bool(
-        pdfium.FPDFTextObj_GetTextRenderMode(drawn) == pdfium.FPDF_TEXTRENDERMODE_FILL_STROKE
-    )
-
-
-def _returns(last: Glyph, glyph: Glyph) -> bool:
-    """True if `glyph` is on another line than `last`; a superscript is not."""
-    height = max(glyph.top - glyph.bottom, 1.0)
-    step = abs(glyph.bottom - last.bottom)
-    return step > 0.9 * height or (glyph.left < last.left - height and step > 0.5 * height)
+    return bool(pdfium.FPDFText_GetFontWeight(text_page, index) >= 600)
 
 
 def _page(lines: list[list[Glyph]]) -> str:

@@ -49,7 +49,7 @@ def jangin(monkeypatch, capsys):
 def test_run_then_show_then_run_again(project, jangin):
     code, printed = jangin("run", "-p", project)
     assert code == 0, printed
-    assert "chunks 1" in printed
+    assert "1 chunk " in printed
     code, printed = jangin("show", "chunks", "-p", project)
     assert code == 0
     assert "제1조(연차휴가)" in printed

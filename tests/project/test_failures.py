@@ -339,3 +339,34 @@ def test_the_report_tells_what_was_spent_by_stage(write, jangin, tmp_path):
     page = (tmp_path / "store" / "report.html").read_text(encoding="utf-8")
     assert "Spent over the life of this store: $0.40" in page
     assert "<td>synthesize</td><td>writer (m)</td><td>4</td>" in page
+
+
+def test_a_share_of_failed_rows_can_be_accepted_and_is_named_at_the_end(teacher, jangin, tmp_path):
+    teacher.odd = {1: "nonsense"}
+    code, printed = jangin("run")
+    assert code == 1
+    path = tmp_path / "project.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("max_tokens", "allow_failed: 0.25, max_tokens"), encoding="utf-8")
+    before = len(teacher.asked)
+    code, printed = jangin("run")
+    assert code == 0, printed
+    assert len(teacher.asked) == before, "what is accepted changes no artifact"
+    assert f"accepted: synthesize (main): 1 of {ARTICLES} rows failed, 25.0%" in printed
+    path.write_text(text.replace("max_tokens", "allow_failed: 0.2, max_tokens"), encoding="utf-8")
+    assert jangin("run")[0] == 1
+
+
+def test_reasons_are_printed_by_the_run_that_failed_and_later_runs_are_one_line(teacher, jangin):
+    teacher.odd = {1: "nonsense", 2: "죄송하지만 도와드릴 수 없습니다."}
+    assert "malformed: reply:" in jangin("run")[1]
+    code, printed = jangin("run")
+    assert code == 1
+    assert "malformed: reply:" not in printed
+    assert f"failed: still failed: synthesize (main) 2 of {ARTICLES} rows." in printed
+
+
+def test_failed_and_rejected_rows_are_counted_apart(teacher, jangin):
+    pair = {"question": "언제?", "answer": "모름", "evidence": "어디에도 없는 문장입니다"}
+    teacher.odd = {1: json.dumps({"pairs": [pair]}, ensure_ascii=False), 2: "nonsense"}
+    assert f"{ARTICLES - 2} questions 1 failed 1 rejected" in jangin("run")[1]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jangin.documents.load import UnreadableFile
+    from jangin.project.failures import Failures
     from jangin.project.plan import PlannedStage
 
 
@@ -70,8 +71,8 @@ def run(
 ) -> None:
     """Bring every stage up to date. Ctrl-C is safe: the next run resumes.
 
-    Exits with code 1 if any rows failed; all other rows are finished, and one line per stage
-    says what to do.
+    Exits with code 1 if more rows failed than `allow_failed` of their stage; all other rows are
+    finished, and one line per stage says what to do.
     """
     from jangin.project.failures import failures_of, run_command
     from jangin.project.runner import Watcher
@@ -91,7 +92,8 @@ def run(
                 console.print(f"[bold]{escape(session.project.name)}[/] / {escape(step.variant)}")
             console.print(step_line(step), highlight=False)
 
-        steps = session.run(names, stage, Watcher(done=done), retry_failed=retry_failed)
+        watcher = Watcher(bars.begins, done)
+        steps = session.run(names, stage, watcher, retry_failed=retry_failed)
         results = collect_results({name: session.artifacts(name) for name in names})
         unread = [row for name in names for row in session.unread_files(name)]
     if results.rows:
@@ -100,11 +102,27 @@ def run(
             console.print(line, highlight=False)
     _print_unread(unread)
     failures = failures_of(steps)
-    for failed in failures:
-        text = escape(failed.line(run_command(project, store, variant)))
-        errors.print(f"[red]failed:[/] {text}", highlight=False, soft_wrap=True)
-    if failures:
+    _print_failures(failures, run_command(project, store, variant))
+    if not all(failed.accepted for failed in failures):
         raise typer.Exit(1)
+
+
+def _print_failures(failures: "Sequence[Failures]", command: str) -> None:
+    """What failed in this run with its reasons, what did before in one line, what is accepted."""
+    from jangin.project.failures import known_line
+
+    known = [failed for failed in failures if not (failed.accepted or failed.is_new)]
+    for failed in failures:
+        if failed.accepted:
+            console.print(f"[yellow]accepted:[/] {escape(failed.accepted_line())}", soft_wrap=True)
+        elif failed.is_new:
+            errors.print(
+                f"[red]failed:[/] {escape(failed.line(command))}", highlight=False, soft_wrap=True
+            )
+    if known:
+        errors.print(
+            f"[red]failed:[/] {escape(known_line(known, command))}", highlight=False, soft_wrap=True
+        )
 
 
 def worker(

@@ -71,6 +71,8 @@ class QueriesConfig(StageConfig):
 
     source: Annotated[SeedWords | QuestionFile | PostTitles, Field(discriminator="type")]
     """`seed_words`, `file`, or `titles`: the questions among the titles of posts."""
+    allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
+    """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
 
 # The name and the docstring of a reply type are in its JSON schema, hence in the request and in

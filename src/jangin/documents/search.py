@@ -54,6 +54,8 @@ class SearchConfig(StageConfig):
 
     engine: Engine = LocalIndex()
     """`local`, `naver`, `searxng`, `brave` or `file`."""
+    allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
+    """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
 
 class SearchCounts(Record):

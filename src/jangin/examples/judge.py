@@ -50,6 +50,8 @@ class JudgeConfig(StageConfig):
     """Longest reply, in the teacher's tokens."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
     """Number of parallel requests."""
+    allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
+    """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
 
 # The name and the docstring enter the JSON Schema of a request, and so its digest.

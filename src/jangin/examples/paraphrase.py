@@ -67,6 +67,8 @@ class ParaphraseConfig(StageConfig):
     """Which paraphrases are too similar; `{type: none}` keeps all that differ in a letter."""
     meaning: Meaning = Unchecked()
     """How it is checked that a paraphrase keeps the meaning of its question."""
+    allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
+    """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
 
 # The name and the docstring enter the JSON Schema of a request, and so its digest.

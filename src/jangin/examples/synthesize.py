@@ -61,6 +61,8 @@ class SynthesizeConfig(StageConfig):
     """Reject a question that was already asked about the same document."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
     """Number of parallel requests."""
+    allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
+    """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
     @model_validator(mode="after")
     def _each_mode_once(self) -> Self:

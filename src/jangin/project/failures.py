@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from jangin.core.jsonl import write_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
-from jangin.core.store import Artifact
 from jangin.llm.structured import Failed
 from jangin.text.normalize import collapse_spaces
 
@@ -33,19 +32,49 @@ class Failures:
     requested: int
     """Number of rows that the stage requested; 0 if it is not recorded."""
     path: Path
+    allowed: float = 0.0
+    """Share of its rows that the stage may lose."""
+    is_new: bool = True
+    """False if an earlier run has listed them."""
+
+    @property
+    def accepted(self) -> bool:
+        """True if the settings of the stage allow as many failed rows."""
+        return len(self.rows) <= self.allowed * self.requested
+
+    @property
+    def count(self) -> str:
+        """`3 of 65`, or `3` where the number of all rows is not recorded."""
+        return f"{len(self.rows):,}" + (f" of {self.requested:,}" if self.requested else "")
+
+    def accepted_line(self) -> str:
+        """One line on failed rows that are accepted."""
+        share = len(self.rows) / self.requested
+        return (
+            f"{self.stage} ({', '.join(self.variants)}): {self.count} rows failed, {share:.1%}; "
+            f"allow_failed: {self.allowed:g} accepts them. See: jangin show failed"
+        )
 
     def line(self, command: str) -> str:
         """One line: how many rows failed, why, where they are and how to retry."""
-        of = f" of {self.requested:,}" if self.requested else ""
         counts = Counter((row.kind, _short(row.reason)) for row in self.rows)
         most = counts.most_common(MOST_REASONS)
         shown = [f"{count:,} {kind}: {reason}" for (kind, reason), count in most]
         left = len(counts) - len(most)
         reasons = "; ".join(shown) + (f"; {left:,} more reasons" if left else "")
         return (
-            f"{self.stage} ({', '.join(self.variants)}): {len(self.rows):,}{of} rows failed: "
+            f"{self.stage} ({', '.join(self.variants)}): {self.count} rows failed: "
             f"{reasons}. See {self.path}; try again with: {command} --retry-failed"
         )
+
+
+def known_line(failures: "Sequence[Failures]", command: str) -> str:
+    """One line on the failed rows of several stages that an earlier run has listed."""
+    shown = ", ".join(f"{f.stage} ({', '.join(f.variants)}) {f.count} rows" for f in failures)
+    return (
+        f"still failed: {shown}. See: jangin show failed; try again with: {command} "
+        "--retry-failed; accept them with allow_failed"
+    )
 
 
 def failed_rows(folder: Path) -> tuple[Failed, ...]:
@@ -67,18 +96,26 @@ def record_failures(folder: Path, ledger: Ledger) -> None:
 
 def failures_of(steps: "Iterable[PlannedStage]") -> list[Failures]:
     """The failed rows of the artifacts of a run, each artifact once."""
-    artifacts: dict[Path, tuple[Artifact, str, list[str]]] = {}
+    by_artifact: dict[Path, list[PlannedStage]] = {}
     for step in steps:
         if step.artifact is not None:
-            entry = artifacts.setdefault(step.artifact.path, (step.artifact, step.stage.name, []))
-            entry[2].append(step.variant)
+            by_artifact.setdefault(step.artifact.path, []).append(step)
     failures = []
-    for artifact, stage, variants in artifacts.values():
-        rows = failed_rows(artifact.path)
-        if rows:
-            requested = int(artifact.manifest.summary.get("asked", 0))
-            path = artifact.path / LINES
-            failures.append(Failures(stage, tuple(variants), rows, requested, path))
+    for path, sharing in by_artifact.items():
+        rows = failed_rows(path)
+        artifact = sharing[0].artifact
+        if rows and artifact is not None:
+            failures.append(
+                Failures(
+                    stage=sharing[0].stage.name,
+                    variants=tuple(step.variant for step in sharing),
+                    rows=rows,
+                    requested=int(artifact.manifest.summary.get("asked", 0)),
+                    path=path / LINES,
+                    allowed=max(getattr(step.config, "allow_failed", 0.0) for step in sharing),
+                    is_new=any(step.state != "cached" for step in sharing),
+                )
+            )
     return failures
 
 

@@ -15,14 +15,25 @@ from rich.progress import (
 )
 
 from jangin.report.terminal.console import console
+from jangin.report.terminal.counts import what_was_made
+from jangin.report.terminal.lines import ProgressLines
 
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 STATE_STYLE = {"cached": "dim", "run": "bold", "resume": "bold yellow", "waits": "dim"}
 
 
 class Bars:
-    """Progress bars with an estimate of the time left; use as a context manager."""
+    """Progress with an estimate of the time left; use as a context manager.
 
-    def __init__(self) -> None:
+    A terminal shows bars. Into a file or a pipe go plain lines: one when a stage begins, and for
+    work that takes longer than a few seconds one at its start, every 30 seconds, and at its end.
+    """
+
+    def __init__(self, lines: ProgressLines | None = None) -> None:
+        """Choose bars or lines; `lines` are for an output that is no terminal."""
+        self._lines = lines
+        if lines is None and not console.is_terminal:
+            self._lines = ProgressLines(lambda text: console.print(text, **PLAIN))
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -39,7 +50,10 @@ class Bars:
 
     def __enter__(self) -> Self:
         """Show the bars."""
-        self._bars.start()
+        if self._lines is not None:
+            self._lines.open()
+        else:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -49,20 +63,36 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         """Remove the bars from the screen."""
-        self._bars.stop()
+        if self._lines is not None:
+            self._lines.close()
+        else:
+            self._bars.stop()
+
+    def begins(self, step: Any) -> None:
+        """Say in plain lines that a stage begins, and why."""
+        if self._lines is not None:
+            self._lines.stage(step.stage.name, "; ".join(step.reasons))
 
     def start(self, label: str, total: int | None) -> int:
         """Add a bar; returns its id."""
+        if self._lines is not None:
+            return self._lines.start(label, total)
         return int(self._bars.add_task(f"  {escape(label)}", total=total, note=""))
 
     def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
         """Advance a bar."""
+        if self._lines is not None:
+            self._lines.advance(bar, steps, note)
+            return
         task = self._bars.tasks[self._bars.task_ids.index(bar)]  # type: ignore[arg-type]  # TaskID is an int
         self._bars.update(task.id, advance=steps, note=escape(note) or task.fields["note"])
 
     def stop(self, bar: int) -> None:
         """Remove a bar."""
-        self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
+        if self._lines is not None:
+            self._lines.stop(bar)
+        else:
+            self._bars.remove_task(bar)  # type: ignore[arg-type]  # TaskID is an int
 
     def message(self, text: str) -> None:
         """Print one line above the bars."""
@@ -74,21 +104,9 @@ def step_line(step: Any) -> str:
     style = STATE_STYLE[step.state]
     did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
     seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
-    counts = step.artifact.manifest.summary if step.artifact is not None else {}
     shown = ""
-    for name, value in sorted(counts.items(), key=lambda item: _calm(*item)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        index = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
-        part = f"{name.replace('_', ' ')} {index}"
+    for part in what_was_made(step):
         if len(shown) + len(part) > console.width - 40:
             break
         shown += f"{part}  "
     return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"
-
-
-def _calm(name: str, value: object) -> bool:
-    """False for counts of losses, which are sorted first."""
-    return not (
-        name in ("unreadable", "failed", "dropped", "malformed_replies", "lost_rows") and value
-    )

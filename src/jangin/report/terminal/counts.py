@@ -1,0 +1,72 @@
+"""What a stage made, in a few counts for its line."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jangin.project.failures import failed_rows
+
+MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "load": (("documents", "documents"), ("pages", "pages"), ("unreadable", "unreadable")),
+    "read": (("examples", "rows"), ("unread", "unread")),
+    "chunk": (("chunks", "chunks"), ("documents", "documents")),
+    "queries": (("queries", "queries"),),
+    "search": (("snippets", "snippets"),),
+    "rank": (("ranked", "snippets kept"),),
+    "synthesize": (("examples", "questions"), ("choices", "multiple-choice questions")),
+    "evolve": (("evolved", "evolved questions"),),
+    "paraphrase": (("paraphrases", "paraphrases"), ("originals", "questions")),
+    "judge": (("judged", "judged"), ("read", "questions")),
+    "curate": (("kept", "rows kept"), ("dropped", "dropped")),
+    "split": (
+        ("train", "to train on"),
+        ("validation", "validation"),
+        ("held_out_paraphrases", "held-out paraphrases"),
+        ("unseen_sections", "unseen sections"),
+        ("test", "test"),
+    ),
+    "select": (("chosen", "chosen:"), ("questions", "questions")),
+    "pretrain": (("steps", "steps"), ("rows", "rows")),
+    "sft": (("steps", "steps"), ("rows", "rows"), ("lost_rows", "lost rows")),
+    "continue_sft": (("steps", "steps"), ("rows", "rows"), ("lost_rows", "lost rows")),
+    "preferences": (("pairs", "pairs"), ("dropped", "dropped")),
+    "dpo": (("steps", "steps"), ("pairs", "pairs")),
+    "evaluate": (("questions", "questions"),),
+}
+"""{stage: (key of its summary, words after the figure)}; a mapping of counts is added up."""
+COUNTED_APART = frozenset(("failed", "rejected", "left_out"))
+"""Keys of summaries that `failed` and `rejected` stand for."""
+
+
+def what_was_made(step: Any) -> Iterator[str]:
+    """Counts of what the stage made and lost, most important first, then its other figures."""
+    if step.artifact is None:
+        return
+    summary = dict(step.artifact.manifest.summary)
+    for key, words in MADE.get(step.stage.name, ()):
+        value = summary.pop(key, None)
+        if isinstance(value, str):
+            yield f"{words} {value}"
+        elif value or key != "test":
+            yield from _count(value, words)
+    failed = failed_rows(step.artifact.path)
+    rejected = int(summary.get("failed") or 0) - len(failed)
+    if failed:
+        yield f"{len(failed):,} failed"
+    if rejected > 0:
+        yield f"{rejected:,} rejected"
+    for name, value in summary.items():
+        figure = isinstance(value, int | float) and not isinstance(value, bool)
+        if figure and name not in COUNTED_APART:
+            yield f"{name.replace('_', ' ')} {_figure(value)}"
+
+
+def _count(value: object, words: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = sum(part for part in value.values() if isinstance(part, int))
+    if isinstance(value, int | float) and (value or words not in ("unread", "unreadable")):
+        one = value == 1 and words.endswith("s")
+        yield f"{_figure(value)} {words.removesuffix('s') if one else words}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"

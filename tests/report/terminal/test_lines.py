@@ -1,0 +1,91 @@
+"""What a log file gets of long work: a line at its start, every half minute, and at its end."""
+
+import pytest
+
+from jangin.report.terminal.lines import ProgressLines, duration, time_left
+from jangin.report.terminal.progress import Bars
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def printed():
+    return []
+
+
+@pytest.fixture
+def bars(clock, printed):
+    return Bars(ProgressLines(printed.append, clock))
+
+
+class Step:
+    """What a watcher gets."""
+
+    class stage:  # noqa: N801
+        name = "sft"
+
+    reasons = ("never ran",)
+
+
+def test_work_of_seconds_leaves_one_line_for_its_stage(bars, clock, printed):
+    bars.begins(Step)
+    bar = bars.start("packing", 3)
+    for _ in range(3):
+        clock.now += 0.5
+        bars.advance(bar)
+    bars.stop(bar)
+    assert printed == ["sft         begins: never ran"]
+
+
+def test_long_work_says_how_far_it_is_what_is_left_and_its_loss(bars, clock, printed):
+    bars.begins(Step)
+    bar = bars.start("training", 200)
+    for step in range(1, 101):
+        clock.now = 2.0 * step
+        bars.advance(bar, note=f"loss {9 - step / 50:.2f}")
+    bars.stop(bar)
+    assert printed[1] == "  sft: training: 2/200 (1%), about 7 min left, loss 8.96"
+    assert len(printed) == 1 + 1 + 6 + 1
+    assert printed[-2].startswith("  sft: training: 92/200 (46%), about 4 min left")
+    assert printed[-1] == "  sft: training: 100/200 (50%), ended after 3 min, loss 7.00"
+
+
+def test_lines_come_while_nothing_advances(bars, clock, printed):
+    bars.start("asking", None)
+    for second in range(1, 64):
+        clock.now = float(second)
+        bars._lines.tick()
+    assert printed == ["  asking: 0"] * 3
+
+
+@pytest.mark.parametrize(
+    ("marks", "total", "left"),
+    [
+        ([], 10, ""),
+        ([(0, 26)], 60, ""),
+        ([(0, 26), (10, 27)], 60, "about 6 min left"),
+        ([(0, 1), (1, 2)], None, ""),
+        ([(0, 1), (9, 10)], 10, ""),
+    ],
+)
+def test_time_left_follows_the_speed_since_the_first_event_so_a_resumed_run_is_not_too_fast(
+    marks, total, left
+):
+    assert time_left(marks, total) == left
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min")]
+)
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text

@@ -27,7 +27,7 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.self_preference import JudgeRelation, judge_relation
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.systems.few_shot import draw_shots, with_shots
+from jangin.evaluation.systems.few_shot import draw_shots, similar_before, with_shots
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.retrieval import passages_before
 from jangin.evaluation.systems.system import Answer, SystemInputs
@@ -616,6 +616,28 @@ def test_shots_are_originals_first_and_drawn_by_the_seed():
     drawn = draw_shots(table, 5, seed=0)
     assert {shot.kind for shot in drawn} == {"original"}
     assert draw_shots(table, 5, seed=0) == drawn != draw_shots(table, 5, seed=1)
+
+
+def test_similar_shots_are_searched_for_each_question_and_the_closest_comes_last():
+    pairs = (
+        ("연차휴가는 며칠인가요?", "15일"),
+        ("병가는 며칠인가요?", "30일"),
+        ("출장비 한도는?", "10만 원"),
+    )
+    rewrite = similar_before([example(*pair) for pair in pairs], 2)
+    for question, shown in (
+        ("병가 기간은 며칠인가요?", ["15일", "30일"]),
+        ("연차휴가가 며칠인가요?", ["30일", "15일"]),
+        (
+            "병가는 며칠인가요?",
+            ["15일"],
+        ),  # its own answer is not shown, 출장비 has nothing in common
+    ):
+        asked = (Message(role="system", content="규칙"), Message(role="user", content=question))
+        turns = rewrite(asked[1:])
+        assert [turn.content for turn in turns if turn.role == "assistant"] == shown
+        assert turns[-1].content == question
+        assert rewrite(asked)[0] == asked[0]
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ def test_every_kind_names_itself_and_what_answers_in_its_label():
         systems=(
             "sft",
             {"type": "few_shot", "of": "tuned", "shots": 2},
+            {"type": "few_shot", "selection": "similar"},
             {"type": "retrieval"},
             {"type": "hosted", "teacher": "gpt"},
             BASELINE,
@@ -165,13 +166,15 @@ def test_every_kind_names_itself_and_what_answers_in_its_label():
     assert [(s.label, s.local_model, s.endpoint) for s in settings.system_configs] == [
         ("sft", "sft", ""),
         ("tuned 2-shot", "tuned", ""),
+        ("base 4-shot similar", "base", ""),
         ("base + retrieval", "base", ""),
         ("gpt", None, "gpt"),
         ("constant", None, ""),
     ]
-    assert settings.identity()["systems"][:2] == [
+    assert settings.identity()["systems"][:3] == [
         "sft",
         {"type": "few_shot", "of": "tuned", "shots": 2},
+        {"type": "few_shot", "of": "base", "shots": 4, "selection": "similar"},
     ]
 
 

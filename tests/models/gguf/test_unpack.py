@@ -54,8 +54,9 @@ def run_catalog(tmp_path):
     ledger.close()
 
 
-def test_an_unpacked_file_computes_what_was_packed(run_catalog, model, file):
+def test_an_unpacked_file_computes_what_was_packed(run_catalog, model, file, capsys):
     workspace, summary = run_catalog(file)
+    assert capsys.readouterr() == ("", "")  # no progress bar in a log
     assert (summary["type"], summary["quantization"], summary["lossy"]) == ("gguf", "Q8_0", True)
     assert summary["dtype"] == "bfloat16"
     packed, unpacked = load_model_folder(model), load_model(workspace, torch.float32)

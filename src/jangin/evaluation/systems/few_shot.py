@@ -74,8 +74,8 @@ def similar_before(train: Sequence[Example], count: int) -> Callable[[Prompt], P
     def rewrite(prompt: Prompt) -> Prompt:
         same = sum(tuple(example.prompt) == tuple(prompt) for example in train)
         (hits,) = index.search([prompt[-1].content], count + same)
-        found = [train[hit.index] for hit in hits]
-        others = [example for example in found if tuple(example.prompt) != tuple(prompt)]
+        matches = [train[hit.index] for hit in hits]
+        others = [example for example in matches if tuple(example.prompt) != tuple(prompt)]
         return with_shots(prompt, others[:count][::-1])
 
     return rewrite

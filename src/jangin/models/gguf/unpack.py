@@ -3,11 +3,20 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    modeling_gguf_pytorch_utils,
+)
 
 from jangin.core.errors import MachineError
 from jangin.core.store import disk_errors
@@ -34,20 +43,32 @@ def unpack(file: Path, header: GgufHeader, folder: Path) -> None:
         MachineError: the package `gguf` is missing, or transformers cannot unpack the file.
 
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        with disk_errors(partial):
-            partial.mkdir(parents=True)
+        with disk_errors(scratch), _bar_on_terminals_only():
+            scratch.mkdir(parents=True)
             model, tokenizer = _load(file, unpacked_dtype(header))
-            model.save_pretrained(partial)
+            model.save_pretrained(scratch)
             _name_tokens(header, tokenizer)
-            tokenizer.save_pretrained(partial)
-            _mend_tokenizer(header, partial)
+            tokenizer.save_pretrained(scratch)
+            _mend_tokenizer(header, scratch)
             if not folder.exists():
-                partial.rename(folder)
+                scratch.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _bar_on_terminals_only() -> Iterator[None]:
+    """No progress bar over tensors in a log file: transformers' own switch does not reach it."""
+    library: Any = modeling_gguf_pytorch_utils
+    drawn = library.tqdm
+    library.tqdm = partial(drawn, disable=None)
+    try:
+        yield
+    finally:
+        library.tqdm = drawn
 
 
 def _load(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -139,3 +139,22 @@ def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path
     assert states["jangin_toy_library"].state == "missing"
     assert "jangin[toys]" in states["jangin_toy_library"].remedy
     assert {"pypdfium2", "lxml", "olefile", "kiwipiepy"} <= set(states)
+
+
+def test_an_error_of_a_reader_is_called_one_and_its_traceback_is_kept(
+    make_context, tmp_path, monkeypatch
+):
+    def read_wrongly(file, _):
+        return [PageReading(None + file.name)]
+
+    add_format(monkeypatch, replace(TOY, read=read_wrongly))
+    write(tmp_path / "docs", {"rules.toy": "[]", "a.txt": "text"})
+    context = make_context(LoadConfig(folder=Path("docs")))
+    STAGE.run(context)
+    (row,) = read_table(context.workspace / "unreadable.parquet", UnreadableFile)
+    assert "error in jangin or a library (TypeError: unsupported operand" in row.reason
+    assert "damaged" not in row.reason
+    log = (context.workspace / "runtime/errors.log").read_text(encoding="utf-8")
+    assert log.startswith("rules.toy\nTraceback")
+    assert "in read_wrongly" in log
+    assert any("runtime/errors.log" in line for line in context.services.progress.messages)

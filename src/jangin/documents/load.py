@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -40,6 +41,12 @@ themselves enter the key.
 """
 
 
+ERROR_LOG = "errors.log"
+"""Tracebacks of readers, in the folder `runtime` of the artifact."""
+LONGEST_ERROR = 200
+"""Letters of an error's own text that are shown."""
+MEMORY_ADDRESS = re.compile(r"(?: at)? ?\b0x[0-9a-fA-F]+")
+"""Differs from run to run, so it is not stored."""
 LISTED = 20
 """Files that one line names."""
 OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db"})
@@ -102,6 +109,10 @@ class LoadConfig(StageConfig):
     """What to do with an unreadable file: `report` it in a table, or `stop` the run."""
     ocr: Ocr = AutoOcr()
     """When to read the pages of PDFs by OCR. Pictures are always read by it."""
+
+
+class UnforeseenError(UnreadableError):
+    """Reading a file failed in a way that its reader does not know; the cause is an error."""
 
 
 class UnreadableFile(Record):
@@ -296,11 +307,24 @@ def _try(
         return _read(file, settings)
     except UnreadableError as error:
         text = f"{file.name} cannot be read: {error}"
+        if isinstance(error, UnforeseenError):
+            log = _add_to_log(context, file.name, error)
+            text += f" Details are in {log}."
         if context.config.unreadable == "stop":
             raise DataError(text) from error
         context.services.progress.message(text)
         row = UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
         return row, []
+
+
+def _add_to_log(context: StageContext[LoadConfig], source: str, error: UnforeseenError) -> str:
+    """Append the traceback to the log of the artifact; its path, with `*` for `.partial`."""
+    lines = traceback.format_exception(error.__cause__)
+    path = context.runtime_file(ERROR_LOG)
+    with path.open("a", encoding="utf-8") as log:
+        log.write(f"{source}\n{''.join(lines)}\n")
+    folder = str(context.workspace).removesuffix(".partial")
+    return f"{folder}*/{path.relative_to(context.workspace)}"
 
 
 def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRow]) -> None:
@@ -381,10 +405,12 @@ def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[Do
         raise UnreadableError(
             "the memory does not suffice to read it.", "Split it into smaller files."
         ) from error
-    except Exception as error:  # a file may hold anything; a run must go on
-        raise UnreadableError(
-            f"it is damaged: reading it as {row.name} failed ({type(error).__name__}).",
-            "Open it in the program that made it and save it again.",
+    except Exception as error:  # readers report damage themselves; a run must go on
+        text = MEMORY_ADDRESS.sub("", str(error)).strip().split("\n")[0][:LONGEST_ERROR]
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise UnforeseenError(
+            f"it could not be read because of an error in jangin or a library ({what}).",
+            "Report it, or open the file in the program that made it and save it again.",
         ) from error
     text, pages = join_pages(readings)
     doubtful = _doubtful_rows(file.name, readings)

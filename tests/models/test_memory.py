@@ -162,6 +162,8 @@ def test_activations_of_a_layer_are_what_autograd_keeps(family, precision, metho
         ]
     # The modules of Gemma 3 keep casts for which the plan of other families has no term.
     share = 0.01 if kernels or family != "gemma3" else 0.06
+    if precision == "bf16" and not tiled:
+        share = max(share, 0.015)  # `sdpa_attention` rounds rows up to its grain
     assert planned[1] - planned[0] == pytest.approx(kept[1] - kept[0], rel=share)
 
 

@@ -38,7 +38,7 @@ HOMES = {
 """{library: the rooms that may import it}."""
 DOORS = {
     f"{PACKAGE}.training.kernels": {
-        *("CastCache", "load_kernels", "tune_malloc", "llama_hidden"),
+        *("CastCache", "load_kernels", "tune_malloc", "llama_hidden", "release_freed_memory"),
         *("linear_cross_entropy", "logits_cross_entropy"),
         *("linear_log_probs", "logits_log_probs", "soft_cap"),
     },

@@ -209,22 +209,27 @@ def _layer_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
 
 
 def _llama_kernel_bytes(shape: ModelShape, training: Training) -> tuple[int, int]:
-    """The same where `llama` computes the layers: each tensor once, in the type of the products."""
+    """The same where `llama` computes the layers: each tensor once, in the type of the products.
+
+    What the norms and the activation return is computed again.
+    """
     D, F, Q, K = shape.hidden, shape.feed_forward, shape.queries, shape.keys
     size = 2 if training.precision == "bf16" else 4
-    kept = 8 * D + 8 + size * (2 * D + 2 * Q + 2 * K + 3 * F)
+    kept = 8 * D + 8 + size * (2 * Q + 2 * K + 2 * F)
     kept += shape.heads * (int(size * training.kept_keys) or 4)
     # Inputs of the norms after attention and feed-forward layer.
     kept += (shape.norms - 2) * (size * D + 4)
     if shape.query_key_norm:
-        kept += size * (Q + K) + 4 * (Q + K) // shape.head_size
+        # `sdpa_attention` keeps them rotated.
+        kept += 4 * (Q + K) // shape.head_size + (size * (Q + K) if training.kept_keys else 0)
     passing = LLAMA_WASTE * (8 * D + size * (Q + 2 * K + 2 * F))
     if training.has_adapter:
         room = _rounded(training.rank, 8)
         # Of q, k and v; of gate and up; of the other two: each side by side in full tiles.
         kept += size * sum(_rounded(count * room, ATTENTION_GRAIN) for count in (3, 2, 1, 1))
     if training.method == "qlora":
-        # Products with 4-bit weights and their adapters are left to the modules.
+        # Products with 4-bit weights and their adapters are left to the modules, which keep rows.
+        kept += size * (2 * D + F)
         kept += 2 * (5 * D + Q + F) if training.precision == "bf16" else 0
         passing += HEAP_WASTE * size * (2 * D + Q + 2 * K + 2 * F)
     return kept, int(passing)

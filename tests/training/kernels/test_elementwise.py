@@ -61,7 +61,7 @@ def test_residual_sum_and_norm_equal_those_in_float64(joined):
         return total, total * (total.square().mean(1, keepdim=True) + 1e-6).rsqrt() * weight
 
     def fused(residual, x, weight):
-        total, normed = elementwise.add_norm(residual, x, weight, 1e-6)
+        total, normed, _ = elementwise.add_norm(residual, x, weight, 1e-6)
         return (total, normed) if joined else (total.detach(), normed)
 
     results, grads = grads_of(fused, (residual, x, weight), seeds)
@@ -71,6 +71,20 @@ def test_residual_sum_and_norm_equal_those_in_float64(joined):
     assert [grad.dtype for grad in grads] == [torch.float32, BF16, torch.float32]
     for grad, right in zip(grads, expected, strict=True):
         near(grad, right)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_what_the_backward_pass_computes_again_is_equal_to_the_bit(dtype):
+    torch.manual_seed(0)
+    residual, weight = torch.randn(37, 48), torch.rand(48) + 0.5
+    x, gate, up = (torch.randn(37, 48).to(dtype) for _ in range(3))
+    _, normed, again = elementwise.add_norm(residual, x, weight.requires_grad_(), 1e-6)
+    assert torch.equal(again.compute(*again.inputs), normed)
+    assert not any(each.requires_grad for each in again.inputs)
+    normed = elementwise.rms_norm(x, weight, 1e-6, dtype)
+    assert torch.equal(elementwise.rms_norm_rows(x, weight.detach(), 1e-6, dtype), normed)
+    assert torch.equal(elementwise.swiglu_rows(gate, up), elementwise.swiglu(gate, up))
+    assert torch.equal(elementwise.geglu_rows(gate, up), elementwise.geglu(gate, up))
 
 
 def tanh_gelu(x):
@@ -146,7 +160,7 @@ def test_what_is_not_finite_stays_so_that_training_can_refuse_it(bad):
     assert elementwise.log_probs(rows.clone(), targets)[0].isfinite().tolist() == [1, 0, 1]
     result = elementwise.swiglu(rows, torch.ones_like(rows))
     assert result.isfinite().all(1).tolist() == [1, 0, 1]
-    total, normed = elementwise.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
+    total, normed, _ = elementwise.add_norm(torch.zeros(3, 40), rows, torch.ones(40), 1e-6)
     assert not total[1].isfinite().all()
     assert normed.isfinite().all(1).tolist() == [1, 0, 1]
 

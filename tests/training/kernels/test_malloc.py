@@ -1,4 +1,5 @@
 import ctypes
+import json
 import os
 import platform
 import subprocess
@@ -26,11 +27,19 @@ print(page_faults())
 print(malloc.tune_malloc())
 page_faults()
 print(page_faults())
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+blocks = [bytearray(b"1" * 2**20) for _ in range(640)]
+last, blocks = blocks.pop(), None  # 639 MB are free, below a block that is used
+print(resident(), malloc.release_freed_memory(2**30), malloc.release_freed_memory(), resident())
 """
 
 
 def measured():
-    """(page faults before, whether it was done, page faults after) in a fresh process."""
+    """What a fresh process printed."""
     done = subprocess.run(
         [sys.executable, "-c", PAGE_FAULTS, malloc.__file__],
         env=os.environ | {"JANGIN_KERNELS": "on"},
@@ -38,15 +47,16 @@ def measured():
         text=True,
         check=True,
     )
-    before, was_done, after = done.stdout.split()
-    return int(before), was_done == "True", int(after)
+    return [json.loads(word.lower()) for word in done.stdout.split()]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_freed_memory_is_used_again_without_page_faults():
-    before, was_done, after = measured()
+def test_freed_memory_is_used_again_without_page_faults_and_much_of_it_is_returned():
+    before, was_done, after, full, *released, emptied = measured()
     assert was_done
     assert before > 10 * after
+    assert released == [False, True]
+    assert emptied < full - 600 * 1024
 
 
 def test_the_heap_is_left_alone_when_the_kernels_are_off(monkeypatch):
@@ -54,9 +64,13 @@ def test_the_heap_is_left_alone_when_the_kernels_are_off(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", loaded.append)
     monkeypatch.setenv("JANGIN_KERNELS", "off")
     assert not malloc.tune_malloc()
+    assert not malloc.release_freed_memory(0)
     assert not loaded
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    malloc._glibc.cache_clear()
     assert not malloc.tune_malloc()
+    assert not malloc.release_freed_memory(0)
+    malloc._glibc.cache_clear()

@@ -8,7 +8,7 @@ from jangin.training.kernels.cross_entropy import (
 )
 from jangin.training.kernels.llama import CastCache, llama_hidden
 from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
-from jangin.training.kernels.malloc import tune_malloc
+from jangin.training.kernels.malloc import release_freed_memory, tune_malloc
 
 __all__ = (
     "CastCache",
@@ -18,6 +18,7 @@ __all__ = (
     "load_kernels",
     "logits_cross_entropy",
     "logits_log_probs",
+    "release_freed_memory",
     "soft_cap",
     "tune_malloc",
 )

@@ -19,6 +19,7 @@ import torch
 from jangin.models.device import uses_bf16_tiles
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels.elementwise import as_numpy, as_uint16, parallel_for, supports
+from jangin.training.kernels.recomputed import Recomputed
 
 _GRAIN = 32
 """Head sizes must be a multiple of the tile's columns."""
@@ -108,13 +109,15 @@ def attend(
     key_T: torch.Tensor,
     value_T: torch.Tensor,
     scaling: float,
+    again: tuple[Recomputed | None, Recomputed | None] = (None, None),
 ) -> torch.Tensor:
     """Causal attention output (Q, H * D) of bf16 queries (Q, H * D), keys and values (T, K * D).
 
     Queries and keys come without rotary embedding; `rotations` are theirs, (Q, ...) and (T, ...).
+    `again`: how the backward pass computes queries and keys; those without are kept.
     """
     apply: Any = _Attention.apply
-    out: torch.Tensor = apply(query_Q, key_T, value_T, rotations, scaling, layout)
+    out: torch.Tensor = apply(query_Q, key_T, value_T, rotations, scaling, layout, again)
     return out
 
 
@@ -128,6 +131,7 @@ class _Attention(torch.autograd.Function):
         rotations: tuple[Rotation, Rotation],
         scaling: float,
         layout: Layout,
+        again: tuple[Recomputed | None, Recomputed | None],
     ) -> torch.Tensor:
         out_Q, size = query_Q.new_empty(query_Q.shape), 2 * rotations[0].cos_TD.shape[1]
         logsumexp_HQ = torch.empty(query_Q.shape[1] // size, len(query_Q))
@@ -137,15 +141,20 @@ class _Attention(torch.autograd.Function):
         rows = [as_uint16(x) for x in (query_Q, key_T, value_T)]
         arguments = *rows, *ctx.constants, as_uint16(out_Q), logsumexp_HQ.numpy()
         parallel_for(ctx.groups, 1, partial(kernels().attend, *arguments))
-        ctx.save_for_backward(query_Q, key_T, value_T, out_Q, logsumexp_HQ)
+        query, key = map(Recomputed.kept, (query_Q, key_T), again)
+        ctx.compute = query.compute, key.compute
+        ctx.query_inputs = len(query.inputs)
+        ctx.save_for_backward(value_T, out_Q, logsumexp_HQ, *query.inputs, *key.inputs)
         return out_Q
 
     @staticmethod
     def backward(ctx: Any, grad_Q: torch.Tensor) -> tuple[Any, ...]:
-        *rows, out_Q, logsumexp_HQ = ctx.saved_tensors
+        value_T, out_Q, logsumexp_HQ, *inputs = ctx.saved_tensors
+        query_Q = ctx.compute[0](*inputs[: ctx.query_inputs])
+        rows = query_Q, ctx.compute[1](*inputs[ctx.query_inputs :]), value_T
         grads = [x.new_empty(x.shape) for x in rows]
         results = as_uint16(out_Q), logsumexp_HQ.numpy()
         arguments = *(as_uint16(x) for x in rows), *ctx.constants, *results
         grad_arrays = as_uint16(grad_Q), *(as_uint16(x) for x in grads)
         parallel_for(ctx.groups, 1, partial(kernels().attend_backward, *arguments, *grad_arrays))
-        return *grads, None, None, None
+        return *grads, None, None, None, None

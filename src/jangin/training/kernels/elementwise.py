@@ -9,7 +9,7 @@ Shapes: T tokens, D hidden size, C rows of logits, V vocabulary.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import gelu, silu
 
 from jangin.models.device import MOST_THREADS, are_kernels_enabled
+from jangin.training.kernels.recomputed import Recomputed
 
 
 @lru_cache(maxsize=1)
@@ -88,13 +89,24 @@ def rms_norm(
     return normed
 
 
+def rms_norm_rows(
+    x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """`rms_norm` outside of the graph."""
+    return _norm(x, weight, epsilon, dtype)[0]
+
+
 def add_norm(
     residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(residual + x, its RMSNorm in the dtype of x), both (T, D); residual is fp32, x any float."""
+) -> tuple[torch.Tensor, torch.Tensor, Recomputed]:
+    """(residual + x, its RMSNorm in the dtype of x, how to compute that norm again).
+
+    Both tensors are (T, D); residual is fp32, x any float.
+    """
     apply: Any = _AddRmsNorm.apply
-    both: tuple[torch.Tensor, torch.Tensor] = apply(residual, x, weight, epsilon)
-    return both
+    total, normed, scale = apply(residual, x, weight, epsilon)
+    again = Recomputed.of(partial(_scaled, dtype=x.dtype), total, weight, scale)
+    return total, normed, again
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
@@ -104,11 +116,29 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return product
 
 
+def swiglu_rows(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """`swiglu` outside of the graph."""
+    if not is_fused(gate):
+        return silu(gate).mul_(up)
+    out = gate.new_empty(gate.shape)
+    kernels().swiglu(as_uint16(gate), as_uint16(up), as_uint16(out))
+    return out
+
+
 def geglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """gelu(gate) * up (arXiv:2002.05202), GELU in its tanh form, else as `swiglu`."""
     apply: Any = _GeGlu.apply
     product: torch.Tensor = apply(gate, up)
     return product
+
+
+def geglu_rows(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """`geglu` outside of the graph."""
+    if not is_fused(gate):
+        return gelu(gate, approximate="tanh").mul_(up)
+    out = gate.new_empty(gate.shape)
+    kernels().geglu(as_uint16(gate), as_uint16(up), as_uint16(out))
+    return out
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -117,14 +147,9 @@ class _RmsNorm(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
     ) -> torch.Tensor:
         ctx.is_fused = is_fused(x) and dtype == x.dtype
-        if ctx.is_fused:
-            normed, scale = x.new_empty(x.shape), x.new_empty(len(x), dtype=torch.float32)
-            inputs = as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
-            kernels().norm(*inputs, as_uint16(normed), as_numpy(scale))
-        else:
-            normed, scale = _norm_rows(x, weight, epsilon)
+        normed, scale = _norm(x, weight, epsilon, dtype)
         ctx.save_for_backward(x, weight, scale)
-        return normed.to(dtype)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
@@ -142,7 +167,7 @@ class _AddRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, residual: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, epsilon: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ctx.is_fused = is_fused(x)
         if ctx.is_fused:
             total, normed = residual.new_empty(x.shape), x.new_empty(x.shape)
@@ -155,11 +180,12 @@ class _AddRmsNorm(torch.autograd.Function):
         ctx.save_for_backward(total, weight, scale)
         ctx.dtype = x.dtype
         ctx.set_materialize_grads(False)
-        return total, normed.to(x.dtype)
+        ctx.mark_non_differentiable(scale)
+        return total, normed.to(x.dtype), scale
 
     @staticmethod
     def backward(
-        ctx: Any, grad_total: torch.Tensor | None, grad: torch.Tensor | None
+        ctx: Any, grad_total: torch.Tensor | None, grad: torch.Tensor | None, _grad_scale: None
     ) -> tuple[Any, ...]:
         total, weight, scale = ctx.saved_tensors
         if grad is None:
@@ -177,6 +203,31 @@ class _AddRmsNorm(torch.autograd.Function):
         outputs = as_numpy(grad_residual), as_uint16(grad_x), as_numpy(grad_weight)
         kernels().add_norm_backward(*inputs, as_numpy(added), grad_total is not None, *outputs)
         return grad_residual, grad_x, grad_weight, None
+
+
+def _norm(
+    x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(RMSNorm of x (T, D) in `dtype`, 1 / RMS of each row: (T) if compiled, else (T, 1))."""
+    if not (is_fused(x) and dtype == x.dtype):
+        normed, scale = _norm_rows(x, weight, epsilon)
+        return normed.to(dtype), scale
+    normed, scale = x.new_empty(x.shape), x.new_empty(len(x), dtype=torch.float32)
+    inputs = as_uint16(x), as_numpy(weight.float()), np.float32(epsilon)
+    kernels().norm(*inputs, as_uint16(normed), as_numpy(scale))
+    return normed, scale
+
+
+def _scaled(
+    total: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """The norm of `add_norm` in `dtype`, from the sum and the 1 / RMS of its rows."""
+    if scale.ndim > 1:  # of torch's operations
+        return (total.float() * scale).mul_(weight).to(dtype)
+    normed = total.new_empty(total.shape, dtype=dtype)
+    inputs = as_numpy(total), as_numpy(scale), as_numpy(weight.float())
+    kernels().scaled(*inputs, as_uint16(normed))
+    return normed
 
 
 def _norm_rows(
@@ -206,11 +257,7 @@ class _SwiGlu(torch.autograd.Function):
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
         ctx.is_fused = is_fused(gate)
-        if not ctx.is_fused:
-            return silu(gate).mul_(up)
-        out = gate.new_empty(gate.shape)
-        kernels().swiglu(as_uint16(gate), as_uint16(up), as_uint16(out))
-        return out
+        return swiglu_rows(gate, up)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -228,11 +275,7 @@ class _GeGlu(torch.autograd.Function):
     def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(gate, up)
         ctx.is_fused = is_fused(gate)
-        if not ctx.is_fused:
-            return gelu(gate, approximate="tanh").mul_(up)
-        out = gate.new_empty(gate.shape)
-        kernels().geglu(as_uint16(gate), as_uint16(up), as_uint16(out))
-        return out
+        return geglu_rows(gate, up)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,8 +24,17 @@ from jangin.models.device import are_kernels_enabled
 from jangin.models.tokens.packing import Batch
 from jangin.models.tokens.segments import Segments
 from jangin.training.kernels import cpu_attention, matmul, sdpa_attention
-from jangin.training.kernels.elementwise import add_norm, geglu, rms_norm, swiglu
+from jangin.training.kernels.elementwise import (
+    add_norm,
+    geglu,
+    geglu_rows,
+    rms_norm,
+    rms_norm_rows,
+    swiglu,
+    swiglu_rows,
+)
 from jangin.training.kernels.lora import AdapterWeights, StackedLora
+from jangin.training.kernels.recomputed import Recomputed
 
 PER_LINEAR = 8
 """Arguments of `linears` for each matrix: weight, its cast copy, bias, then LoRA down projection,
@@ -39,8 +48,13 @@ _LAYERS = {
     _GEMMA,
 }
 _DTYPES = (torch.float32, torch.bfloat16)
-_Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
-"""(queries (Q, H * D), keys and values (T, K * D), scaling) -> attention output (Q, H * D)."""
+_Again = Recomputed | None
+"""How the backward pass computes a tensor again; None where it is kept."""
+_Attend = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, float, tuple[_Again, _Again]], torch.Tensor
+]
+"""(queries (Q, H * D), keys and values (T, K * D), scaling, queries and keys again) -> attention
+output (Q, H * D)."""
 
 
 @dataclass(slots=True)
@@ -178,13 +192,13 @@ class _Pass:
         residual = embedded if index_T is None else spread(embedded, index_T)
         normed = self._norm(embedded, layers[0].input_layernorm)
         norms = [*(layer.input_layernorm for layer in layers[1:]), backbone.norm]
-        attentions = self._attentions(residual)
+        attentions, again = self._attentions(residual), None
         for layer, attention, norm in zip(layers, attentions, norms, strict=True):
-            args = layer, residual, normed, index_T, attention, norm
+            args = layer, residual, (normed, again), index_T, attention, norm
             if layer.gradient_checkpointing and backbone.training:
-                residual, normed = checkpoint(self._layer, *args, use_reentrant=False)
+                residual, normed, again = checkpoint(self._layer, *args, use_reentrant=False)
             else:
-                residual, normed = self._layer(*args)
+                residual, normed, again = self._layer(*args)
             index_T = None
         return normed
 
@@ -205,30 +219,32 @@ class _Pass:
         self,
         layer: Any,
         residual: torch.Tensor,
-        normed: torch.Tensor,
+        rows: tuple[torch.Tensor, _Again],
         index_T: torch.Tensor | None,
         attention: "_LayerAttention",
         next_norm: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One layer: (residual stream in fp32, the same normed by `next_norm`).
+    ) -> tuple[torch.Tensor, torch.Tensor, Recomputed]:
+        """One layer: (residual stream in fp32, the same normed by `next_norm`, that norm again).
 
-        `normed` is (U, D) where `index_T` is given, else (T, D) like `residual`.
+        `rows` are the normed input, (U, D) where `index_T` is given, else (T, D) like `residual`.
         """
         own, mlp = layer.self_attn, layer.mlp
-        qkv = self._projected(own, normed, index_T, attention.query_rows_Q)
-        attended = attention.attend(*qkv, own.scaling)
+        qkv, qk_again = self._projected(own, rows, index_T, attention.query_rows_Q)
+        attended = attention.attend(*qkv, own.scaling, qk_again)
         if attention.output_rows_N is not None:
             attended = attended.index_select(0, attention.output_rows_N)
             residual = residual.index_select(0, self.batch.indices_N)
         (attended,) = self._linears(attended, (own.o_proj,))
         if _is_gemma(layer):
             attended = self._norm(attended, layer.post_attention_layernorm)
-            residual, normed = self._add_norm(residual, attended, layer.pre_feedforward_layernorm)
+            norm = layer.pre_feedforward_layernorm
         else:
-            residual, normed = self._add_norm(residual, attended, layer.post_attention_layernorm)
-        gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj))
+            norm = layer.post_attention_layernorm
+        residual, normed, again = self._add_norm(residual, attended, norm)
+        gate, up = self._linears(normed, (mlp.gate_proj, mlp.up_proj), again)
         gated = geglu(gate, up) if _is_gemma(layer) else swiglu(gate, up)
-        (output,) = self._linears(gated, (mlp.down_proj,))
+        gated_rows = geglu_rows if _is_gemma(layer) else swiglu_rows
+        (output,) = self._linears(gated, (mlp.down_proj,), Recomputed.of(gated_rows, gate, up))
         if _is_gemma(layer):
             output = self._norm(output, layer.post_feedforward_layernorm)
         return self._add_norm(residual, output, next_norm)
@@ -236,22 +252,28 @@ class _Pass:
     def _projected(
         self,
         own: Any,
-        normed: torch.Tensor,
+        rows: tuple[torch.Tensor, _Again],
         index_T: torch.Tensor | None,
         query_rows_Q: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries (Q, H * D) of the needed tokens, keys and values (T, K * D) of all tokens."""
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], tuple[_Again, _Again]]:
+        """Queries (Q, H * D) of the needed tokens, keys and values (T, K * D) of all tokens.
+
+        And how the backward pass computes queries and keys again.
+        """
+        normed, again = rows
         if query_rows_Q is None or index_T is not None:
-            query, key, value = self._linears(normed, (own.q_proj, own.k_proj, own.v_proj))
+            query, key, value = self._linears(normed, (own.q_proj, own.k_proj, own.v_proj), again)
         else:
             (query,) = self._linears(normed.index_select(0, query_rows_Q), (own.q_proj,))
-            key, value = self._linears(normed, (own.k_proj, own.v_proj))
+            key, value = self._linears(normed, (own.k_proj, own.v_proj), again)
+        query_again = key_again = None
         if hasattr(own, "q_norm"):
-            query, key = self._head_norm(query, own.q_norm), self._head_norm(key, own.k_norm)
+            query, query_again = self._head_norm(query, own.q_norm)
+            key, key_again = self._head_norm(key, own.k_norm)
         if index_T is None:
-            return query, key, value
+            return (query, key, value), (query_again, key_again)
         query = spread(query, index_T if query_rows_Q is None else index_T[query_rows_Q])
-        return query, spread(key, index_T), spread(value, index_T)
+        return (query, spread(key, index_T), spread(value, index_T)), (None, None)
 
     def _attentions(self, residual: torch.Tensor) -> "list[_LayerAttention]":
         """Attention of each layer; the last one is computed only for rows that are trained."""
@@ -275,7 +297,14 @@ class _Pass:
             heads = self.backbone.config.num_attention_heads
             rotary = sdpa_attention.Rotary.of(cos, sin, heads)
 
-            def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, s: float) -> torch.Tensor:
+            def attend(
+                q: torch.Tensor,
+                k: torch.Tensor,
+                v: torch.Tensor,
+                s: float,
+                _: tuple[_Again, _Again],
+            ) -> torch.Tensor:
+                # It keeps rotated copies, never what it is given.
                 return sdpa_attention.attend(q, k, v, rotary, s, self.segments)
 
             return _LayerAttention(attend), _LayerAttention(attend, None, batch.indices_N)
@@ -300,18 +329,29 @@ class _Pass:
     @staticmethod
     def _add_norm(
         residual: torch.Tensor, x: torch.Tensor, module: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, Recomputed]:
         return add_norm(residual, x, *_norm_constants(module))
 
-    def _head_norm(self, x: torch.Tensor, module: Any) -> torch.Tensor:
-        """RMSNorm of each head of x (T, heads * head size), as Qwen3 and Gemma 3 norm q and k."""
-        return self._norm(x.view(-1, len(module.weight)), module).view(x.shape)
+    def _head_norm(self, x: torch.Tensor, module: Any) -> tuple[torch.Tensor, Recomputed]:
+        """RMSNorm of each head of x (T, heads * head size), as Qwen3 and Gemma 3 norm q and k.
 
-    def _linears(self, x: torch.Tensor, modules: Sequence[Any]) -> tuple[torch.Tensor, ...]:
-        """Outputs of several projections of the same rows: one node, or the modules themselves."""
+        And how to compute it again.
+        """
+        weight, epsilon = _norm_constants(module)
+        normed = self._norm(x.view(-1, len(weight)), module).view(x.shape)
+        rows = partial(_head_norm_rows, epsilon=epsilon, dtype=self.dtype)
+        return normed, Recomputed.of(rows, x, weight)
+
+    def _linears(
+        self, x: torch.Tensor, modules: Sequence[Any], again: _Again = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Outputs of several projections of the same rows: one node, or the modules themselves.
+
+        `again` is how the backward pass computes the rows; the modules keep them.
+        """
         parts = [part for part in map(self._parts, modules) if part is not None]
         if len(parts) == len(modules):
-            return linears(x, *(each for part in parts for each in part))
+            return linears(x, again, *(each for part in parts for each in part))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return tuple(module(x).to(self.dtype) for module in modules)
 
@@ -349,13 +389,21 @@ def _norm_constants(module: Any) -> tuple[torch.Tensor, float]:
     return module.weight.float() + 1, module.eps
 
 
-def linears(x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
+def _head_norm_rows(
+    x: torch.Tensor, weight: torch.Tensor, epsilon: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """RMSNorm of each head of x (T, heads * head size), outside of the graph."""
+    return rms_norm_rows(x.view(-1, len(weight)), weight, epsilon, dtype).view(x.shape)
+
+
+def linears(x: torch.Tensor, again: Recomputed | None, *parts: Any) -> tuple[torch.Tensor, ...]:
     """Products of the rows x (T, D) with several matrices (C, D): (T, C) each, in the dtype of x.
 
-    `parts` are `PER_LINEAR` arguments for each matrix.
+    `again` is how the backward pass computes x; None: it is kept. `parts` are `PER_LINEAR`
+    arguments for each matrix.
     """
     apply: Any = _Linears.apply
-    outputs: tuple[torch.Tensor, ...] = apply(x, *parts)
+    outputs: tuple[torch.Tensor, ...] = apply(x, again, *parts)
     return outputs
 
 
@@ -368,7 +416,9 @@ def spread(x_UC: torch.Tensor, index_T: torch.Tensor) -> torch.Tensor:
 
 class _Linears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, *parts: Any) -> tuple[torch.Tensor, ...]:
+    def forward(
+        ctx: Any, x: torch.Tensor, again: Recomputed | None, *parts: Any
+    ) -> tuple[torch.Tensor, ...]:
         each = [parts[start : start + PER_LINEAR] for start in range(0, len(parts), PER_LINEAR)]
         copies = [copy for _, copy, *_ in each]
         ctx.lora = StackedLora.of(
@@ -378,7 +428,9 @@ class _Linears(torch.autograd.Function):
             ]
         )
         down = None if ctx.lora is None else ctx.lora.down(x)
-        ctx.save_for_backward(x, *copies, *([] if down is None else [down]))
+        rows = Recomputed.kept(x, again)
+        ctx.rows, ctx.inputs = rows.compute, len(rows.inputs)
+        ctx.save_for_backward(*rows.inputs, *copies, *([] if down is None else [down]))
         return tuple(
             matmul.matmul(x, copy, bias, None if down is None else ctx.lora.up(down, index))
             for index, (_, copy, bias, *_) in enumerate(each)
@@ -386,26 +438,29 @@ class _Linears(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-        x, *rest = ctx.saved_tensors
-        copies, rest = rest[: len(grads)], rest[len(grads) :]
-        needs = ctx.needs_input_grad
-        trained = [index for index in range(len(grads)) if needs[1 + index * PER_LINEAR]]
+        saved = ctx.saved_tensors
+        inputs, copies = saved[: ctx.inputs], saved[ctx.inputs : ctx.inputs + len(grads)]
+        rest = saved[ctx.inputs + len(grads) :]
+        needs_x, _, *needs = ctx.needs_input_grad
+        trained = [index for index in range(len(grads)) if needs[index * PER_LINEAR]]
         grads_of_weights = [grads[index] for index in trained]
         summed = [list(grads), copies]
         if rest:
             grad_down = ctx.lora.grad_down(grads)
             grads_of_weights.append(grad_down)
             summed = [[*grads, grad_down], [*copies, ctx.lora.downs_RD]]
-        grad_x = matmul.grad_input(*summed) if needs[0] else None
-        by_weight = matmul.grad_weight(grads_of_weights, x) if grads_of_weights else []
+        grad_x = matmul.grad_input(*summed) if needs_x else None
+        by_weight = (
+            matmul.grad_weight(grads_of_weights, ctx.rows(*inputs)) if grads_of_weights else []
+        )
         downs = ctx.lora.split_grad_downs(by_weight.pop()) if rest else [None] * len(grads)
         weights = dict(zip(trained, by_weight, strict=True))
         results: list[torch.Tensor | None] = []
         for index, (grad, down) in enumerate(zip(grads, downs, strict=True)):
-            bias = grad.sum(0) if needs[3 + index * PER_LINEAR] else None
+            bias = grad.sum(0) if needs[2 + index * PER_LINEAR] else None
             up = None if down is None else ctx.lora.grad_up(grad, rest[0], index)
             results += [weights.get(index), None, bias, down, None, up, None, None]
-        return grad_x, *results
+        return grad_x, None, *results
 
 
 class _Spread(torch.autograd.Function):

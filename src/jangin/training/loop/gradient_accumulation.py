@@ -14,6 +14,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
+from jangin.training.kernels import release_freed_memory
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.objective import Objective
 from jangin.training.loop.process_group import ProcessGroup
@@ -98,6 +99,7 @@ class Gradient:
         loss_sum = torch.zeros((), device=device)  # () float32
         for index in range(most_batches):
             with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
+                release_freed_memory()
                 if index < len(batches):
                     loss = objective.loss(batches[index])  # (), summed over the batch
                     loss_sum += loss.detach()

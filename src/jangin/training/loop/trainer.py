@@ -25,7 +25,7 @@ from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL
 from jangin.models.device import peak_memory
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
-from jangin.training.kernels import tune_malloc
+from jangin.training.kernels import release_freed_memory, tune_malloc
 from jangin.training.loop.checkpoint import (
     Position,
     find_checkpoint,
@@ -194,6 +194,7 @@ def _begin(
     objective: Objective, config: TrainingConfig, progress: Progress, group: ProcessGroup
 ) -> _Run:
     tune_malloc()
+    release_freed_memory(0)  # of reading the tokenizer and the weights, and of probing
     loss_model = objective.loss_model
     model = loss_model.model.train()
     if not loss_model.packed:

@@ -126,6 +126,15 @@ def add_norm(
             normed[row, column] = to_bf16(total[row, column] * scale * weight[column])
 
 
+@compiled("void(float32[:, ::1], float32[::1], float32[::1], uint16[:, ::1])")
+def scaled(total: Floats, scales: Floats, weight: Floats, normed: Bf16) -> None:
+    """Write the norm (T, D) of `add_norm` again, whose `total` and `scales` it takes."""
+    for row in range(total.shape[0]):
+        scale = scales[row]
+        for column in range(total.shape[1]):
+            normed[row, column] = to_bf16(total[row, column] * scale * weight[column])
+
+
 @compiled(
     "void(float32[:, ::1], float32[::1], float32[::1], uint16[:, ::1], float32[:, ::1], "
     "boolean, float32[:, ::1], uint16[:, ::1], float32[::1])"

@@ -185,6 +185,28 @@ def test_a_new_project_can_be_opened_whatever_its_name(name, tmp_path, jangin):
     assert code == 0, printed
 
 
+@pytest.mark.parametrize("place", ["", "documents", "규정/2024"])
+def test_new_makes_a_project_of_a_folder_that_holds_documents(place, tmp_path, jangin):
+    path = tmp_path / "pumps" / place / "규정.md"
+    path.parent.mkdir(parents=True)
+    path.write_text(TEXT, encoding="utf-8")
+    code, printed = jangin("new", tmp_path / "pumps")
+    assert (code, "1 document " in printed) == (0, True)
+    assert path.read_text(encoding="utf-8") == TEXT
+    assert jangin("run", "load", "-p", tmp_path / "pumps")[0] == 0
+    (tmp_path / "pumps" / "store" / "report.html").write_text("<p>no document</p>")
+    code, printed = jangin("show", "documents", "-p", tmp_path / "pumps")
+    assert re.search(r"documents of load \(main\): 1 of 1", printed)
+    assert "up to date" in jangin("run", "load", "-p", tmp_path / "pumps")[1]
+    assert "no rows" in jangin("show", "unreadable", "-p", tmp_path / "pumps")[1]
+
+
+def test_new_refuses_a_folder_of_other_files(tmp_path, jangin):
+    (tmp_path / "a.exe").write_bytes(b"x")
+    assert jangin("new", tmp_path)[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.exe"]
+
+
 def test_new_never_touches_what_is_there(project, jangin):
     assert jangin("new", project)[0] == 2
     assert jangin("new", project / "project.yaml")[0] == 2
@@ -360,3 +382,16 @@ variants:
     code, printed = jangin("ask", "긴 질문 " * 100, "-p", tmp_path)
     assert code == 2
     assert "tokens, and question and answer together can have 64," in printed
+
+
+def test_why_compares_with_the_last_run_of_the_same_project_file(project, jangin):
+    first, second = project / "project.yaml", project / "other.yaml"
+    text = first.read_text(encoding="utf-8")
+    second.write_text(text.replace("chunk:", "chunk: {max_characters: 300}"), encoding="utf-8")
+    assert jangin("run", "-p", first)[0] == 0
+    assert "never ran" in jangin("run", "load", "-p", second)[1] + jangin("plan", "-p", second)[1]
+    assert jangin("run", "-p", second)[0] == 0
+    first.write_text(text.replace("chunk:", "chunk: {overlap_sentences: 1}"), encoding="utf-8")
+    printed = " ".join(jangin("plan", "-p", first)[1].split())
+    assert "overlap_sentences: 0 -> 1" in printed
+    assert "300" not in printed

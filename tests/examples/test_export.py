@@ -1,6 +1,8 @@
+import csv
 import json
 
 import pytest
+from python_calamine import CalamineWorkbook
 
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example, Message
@@ -30,20 +32,33 @@ def test_prompt_completion_puts_the_system_message_before_the_question(tmp_path)
     ]
 
 
-def test_alpaca_is_the_one_line_prompt_of_the_recipe(tmp_path):
-    export_examples([example()], tmp_path / "a", "alpaca")
-    assert rows(tmp_path / "a") == [
-        {
-            "text": "Below is an instruction that describes a task. Write a response that "
-            "appropriately completes the request. ### Instruction: 연차는 며칠입니까? "
-            "### Response: 15일"
-        }
-    ]
+def test_alpaca_has_the_keys_that_others_read(tmp_path):
+    export_examples([example(), example(system="짧게")], tmp_path / "a.jsonl", "alpaca")
+    plain = {"instruction": "연차는 며칠입니까?", "input": "", "output": "15일"}
+    assert rows(tmp_path / "a.jsonl") == [plain, {**plain, "system": "짧게"}]
+    export_examples([example()], tmp_path / "a.json", "alpaca")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == [plain]
 
 
 def test_braces_in_a_question_stay_as_they_are(tmp_path):
-    export_examples([example(question="{answer}는 무엇?")], tmp_path / "a", "alpaca")
+    export_examples([example(question="{answer}는 무엇?")], tmp_path / "a", "template")
     assert "### Instruction: {answer}는 무엇? ### Response: 15일" in rows(tmp_path / "a")[0]["text"]
+
+
+def test_spreadsheets_have_source_page_and_evidence_and_run_no_formulas(tmp_path):
+    examples = [example(), example(question="=1+1")]
+    for form in ("csv", "xlsx"):
+        path = tmp_path / f"rows.{form}"
+        assert export_examples(examples, path, form) == 2
+    with (tmp_path / "rows.csv").open(encoding="utf-8-sig", newline="") as stream:
+        written = list(csv.DictReader(stream))
+    sheet = CalamineWorkbook.from_path(tmp_path / "rows.xlsx").get_sheet_by_index(0).to_python()
+    read = [dict(zip(sheet[0], row, strict=True)) for row in sheet[1:]]
+    for name in ("question", "answer", "source", "evidence", "section"):
+        expected = [getattr(row, name) for row in examples]
+        assert [row[name] for row in read] == expected
+        assert [row[name].removeprefix("'") for row in written] == expected
+    assert [row["page"] for row in read] == [3.0, 3.0]
 
 
 def test_chat_says_where_the_example_comes_from_and_openai_only_has_messages(tmp_path):

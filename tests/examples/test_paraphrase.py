@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from jangin.core.chat import ChatReply, FakeChat
 from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import DataError, SettingsError, StageError
 from jangin.core.parquet import read_table
-from jangin.core.records import Document, Example, Message
+from jangin.core.records import Document, Example, Message, Score
 from jangin.examples.augmentation.diversity import AnyWording, NearCopies, find_copies
 from jangin.examples.augmentation.meaning_check import EncoderMeaning, TeacherMeaning
 from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
@@ -374,3 +375,48 @@ def test_a_byte_order_mark_decomposed_hangul_and_a_repeated_question_do_no_harm(
     text = '{"' + "\u1100\u1161" + '?": ["하나"], "' + "\uac00" + '?": ["둘"]}'
     recorded(text, encoding="utf-8-sig")
     assert read_paraphrases(tmp_path / "words.json") == {"\uac00?": ["하나", "둘"]}
+
+
+def numbered(request):
+    """As many wordings as the last message asks for, numbered on from those before it."""
+    count = int(re.search(r"표현을 (\d+)개", request.messages[-1].content)[1])
+    before = [m.content for m in request.messages if m.role == "assistant"]
+    first = sum(len(json.loads(text)["paraphrases"]) for text in before)
+    stems = ("혹시", "급한데", "저기요", "질문 있어요", "문의드립니다", "안녕하세요")
+    return words(*(f"{stems[first + n]} {asked(request)}" for n in range(count)))
+
+
+def test_a_raised_count_asks_only_for_the_wordings_that_are_missing(context, ledger):
+    chat = FakeChat(numbered)
+    cached = CachedChat(chat, ledger)
+    few = ParaphraseConfig(source=TeacherSource(teacher="fake", count=3))
+    more = ParaphraseConfig(source=TeacherSource(teacher="fake", count=5))
+    first, _ = run(context(chat=cached, config=few))
+    assert len(chat.calls) == len(QUESTIONS)
+    opened = context(chat=cached, config=more)
+    assert forecast(opened).calls == len(QUESTIONS)
+    second, failed = run(opened)
+    assert (len(second), failed) == (len(QUESTIONS) * 6, [])
+    assert [row.id for row in second if row in first] == [row.id for row in first]
+    for call in chat.calls[len(QUESTIONS) :]:
+        assert [message.role for message in call.messages[2:]] == ["assistant", "user"]
+        assert "표현을 2개" in call.messages[-1].content
+    requests = {row.id: row.request for row in first if row.kind == "paraphrase"}
+    assert all(row.request == requests[row.id] for row in second if row.id in requests)
+    assert len({row.request for row in second if row.kind == "paraphrase"}) == 2 * len(QUESTIONS)
+    run(context(chat=cached, config=more))
+    assert len(chat.calls) == 2 * len(QUESTIONS), "the second reply is kept as well"
+
+
+def test_questions_that_a_judge_rejected_are_kept_and_not_reworded(context, make_example):
+    def judged(question, value):
+        return make_example(question, scores=(Score(scorer="judge", kind="model", value=value),))
+
+    config = ParaphraseConfig(source=SOURCE, min_score={"judge": 0.5})
+    opened = context(rows=[judged(QUESTIONS[0], 0.2), judged(QUESTIONS[1], 0.5)], config=config)
+    assert forecast(opened).calls == 1
+    examples, _ = run(opened)
+    assert [row.question for row in examples if row.kind == "original"] == list(QUESTIONS[:2])
+    assert {row.family for row in examples if row.kind == "paraphrase"} == {examples[1].id}
+    assert opened.summary["not_reworded"] == 1
+    assert "min_score" not in CONFIG.identity(), "artifacts of projects without a judge stay valid"

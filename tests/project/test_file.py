@@ -16,6 +16,7 @@ from jangin.project.file import (
     project_schema,
     section_of,
 )
+from jangin.project.plan import stages_until
 from jangin.project.session import open_session
 from jangin.project.stages import STAGES
 
@@ -361,3 +362,28 @@ def test_a_wording_of_ones_own_is_checked_where_it_stands(problems):
     own = "prompts:\n  paraphrase:\n    ko: {system: '', user: '$question $answer $tone'}\n"
     (line,) = problems(GOOD + own)
     assert line.startswith(f"{len(LINES) + 3}: prompts.paraphrase.ko: $tone")
+
+
+JUDGED = GOOD.replace(
+    "  curate:\n", "  judge: {teacher: gpt}\n  curate: {min_score: {judge: 0.75}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "least"),
+    [
+        (GOOD, ["synthesize", "paraphrase", "curate"], {}),
+        (JUDGED, ["synthesize", "judge", "paraphrase", "curate"], {"judge": 0.75}),
+        (
+            JUDGED.replace("judge: {teacher: gpt}", "judge: {teacher: gpt, kinds: [paraphrase]}"),
+            ["synthesize", "paraphrase", "judge", "curate"],
+            {"judge": 0.75},
+        ),
+    ],
+)
+def test_a_judge_comes_before_paraphrases_unless_it_judges_them(text, order, least, tmp_path):
+    (tmp_path / "project.yaml").write_text(text, encoding="utf-8")
+    project = open_project(tmp_path).variants["main"]
+    stages = stages_until(project, "curate")
+    assert [s.name for s, _ in stages if s.name in order] == order
+    assert project.stage_config("paraphrase").min_score == least

@@ -329,7 +329,7 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
 def export(
     output: Annotated[Path, typer.Argument(help="File to write.")],
     form: Annotated[
-        Literal["prompt_completion", "chat", "alpaca", "openai", "template"],
+        Literal["prompt_completion", "chat", "alpaca", "openai", "template", "csv", "xlsx"],
         typer.Option("--format", "-f", help="Format of the file."),
     ] = "chat",
     split: Annotated[

@@ -18,13 +18,20 @@ if TYPE_CHECKING:
     from jangin.project.plan import PlannedStage
 
 
-def new(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
-    """Create a project folder to start from."""
+def new(
+    folder: Annotated[Path, typer.Argument(help="Folder to create, or one that holds documents.")],
+) -> None:
+    """Create a project folder to start from, or a project file beside documents."""
     from jangin.project.scaffold import make_project
 
-    for path in make_project(folder):
+    created, documents = make_project(folder)
+    for path in created:
         console.print(f"created {path}", highlight=False)
-    console.print(f"Put documents into {folder / 'documents'}, then: jangin plan -p {folder}")
+    first = f"Put documents into {folder / 'documents'}, then"
+    if documents:
+        plural = "" if documents == 1 else "s"
+        first = f"It reads the {documents:,} document{plural} of the folder. Next"
+    console.print(f"{first}: jangin plan -p {folder}", highlight=False)
 
 
 def plan(

@@ -70,6 +70,9 @@ MIGRATIONS = (
     """,
 )
 
+RUN_PROJECT = "run_project"
+"""Namespace of the cached values that name the project file of each run."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallCount:
@@ -387,14 +390,38 @@ class Ledger:
             ).fetchone()
         return CallCount(*row)
 
-    def start_run(self, command: str, version: str) -> int:
-        """Record the start of a run; returns its id."""
+    def start_run(self, command: str, version: str, project: str = "") -> int:
+        """Record the start of a run of a project file; returns its id."""
         with self._errors():
             cursor = self._db.execute(
                 "INSERT INTO runs (command, version, process, started_at) VALUES (?, ?, ?, ?)",
                 (command, version, os.getpid(), _now()),
             )
-        return int(cursor.lastrowid or 0)
+        run = int(cursor.lastrowid or 0)
+        if project:
+            self.put(RUN_PROJECT, str(run), project)
+        return run
+
+    def last_keys(self, stage: str, project: str, variant: str) -> list[str]:
+        """Keys of a stage in runs of a project file, those of a variant first, then newest first."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT steps.key FROM steps JOIN memos ON memos.namespace = ? "
+                "AND memos.key = CAST(steps.run AS TEXT) WHERE memos.value = ? "
+                "AND steps.stage = ? AND steps.key != '' "
+                "ORDER BY steps.variant = ? DESC, steps.rowid DESC LIMIT 20",
+                (RUN_PROJECT, project, stage, variant),
+            ).fetchall()
+        return [str(key) for (key,) in rows]
+
+    def knows_project(self, project: str) -> bool:
+        """True if a run of this project file is recorded."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT 1 FROM memos WHERE namespace = ? AND value = ? LIMIT 1",
+                (RUN_PROJECT, project),
+            ).fetchone()
+        return row is not None
 
     def record_step(
         self,

@@ -83,6 +83,8 @@ class Services:
     """(stage, keys inside its settings) -> where the project file sets it: `FILE:LINE: KEY`."""
     tune: Tune = no_tuning
     """Trains a base model for a few steps."""
+    project: str = ""
+    """The project file, relative to the store; tells its runs from those of other files."""
 
 
 @dataclass(slots=True)

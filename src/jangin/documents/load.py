@@ -51,6 +51,10 @@ LISTED = 20
 """Files that one line names."""
 OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db"})
 """Names, in lower case, of what file managers put beside files."""
+PROJECT_FILE = "project.yaml"
+"""Not a document where a project is in the folder of its documents."""
+LEDGER = "ledger.sqlite"
+"""A folder that holds it is a store."""
 
 
 class Vision(Config):
@@ -193,6 +197,8 @@ def _entries(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
         if entry.name.startswith((".", "~$")) or entry.name.lower() in OF_FILE_MANAGERS:
             continue
         path = Path(entry.path)
+        if path == root / PROJECT_FILE or (path / LEDGER).exists():
+            continue  # a project in the folder of its documents, and its store with its reports
         if entry.is_dir(follow_symlinks=False):
             yield from _entries(path, root)
         else:

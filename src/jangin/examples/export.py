@@ -1,10 +1,12 @@
-"""Write examples as JSON Lines for other programs: plain files, not part of the pipeline.
+"""Write examples as files for other programs and people: not part of the pipeline.
 
 * `prompt_completion`  `{"prompt": text, "completion": text}`
 * `chat`               `{"messages": [...]}` and where the example comes from
-* `alpaca`             `{"text": "Below is an instruction ... ### Response: ..."}`, on one line
+* `alpaca`             `{"instruction": ..., "input": "", "output": ...}`, with `system` where there
+                       is one; a JSON array in a file that ends in `.json`
 * `openai`             `{"messages": [...]}` alone, checked against the limits of the service
 * `template`           `{"text": ...}`, from a pattern of the user with `{question}` and `{answer}`
+* `csv`, `xlsx`        question, answer, source, page, section and evidence in columns, for people
 
 Hangul is written as it is: escaped, it takes 4.3 times the space.
 """
@@ -17,8 +19,9 @@ from typing import Literal
 
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example
+from jangin.examples.sheets import write_csv, write_xlsx
 
-ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai", "template"]
+ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai", "template", "csv", "xlsx"]
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
@@ -55,15 +58,37 @@ _ORIGIN = (
 
 
 def to_alpaca(example: Example) -> Row:
-    """The one-line Alpaca prompt, which has no system message."""
-    return fill_template(example, ALPACA, "alpaca")
+    """The keys that LLaMA-Factory, axolotl and Unsloth read; `DataError` on several turns."""
+    _single_turn(example, "alpaca")
+    row: Row = {"instruction": example.question, "input": "", "output": example.answer}
+    system = _system(example)
+    return {**row, "system": system} if system else row
+
+
+def to_columns(example: Example) -> Row:
+    """One row of a spreadsheet; of several turns, the last question."""
+    return {
+        "question": example.question,
+        "answer": example.answer,
+        "source": example.source,
+        "page": example.page or "",
+        "section": example.section,
+        "evidence": example.evidence,
+        "kind": example.kind,
+        "system": _system(example),
+        "teacher": example.teacher,
+        "id": example.id,
+    }
 
 
 def fill_template(example: Example, pattern: str, format: ExportFormat = "template") -> Row:
     """One text: `{question}`, `{answer}` and `{system}` are filled in, all other braces stay."""
     _single_turn(example, format)
-    system = "\n".join(m.content for m in example.prompt if m.role == "system")
-    parts = {"{question}": example.question, "{answer}": example.answer, "{system}": system}
+    parts = {
+        "{question}": example.question,
+        "{answer}": example.answer,
+        "{system}": _system(example),
+    }
     return {"text": _PLACE.sub(lambda match: parts[match[0]], pattern)}
 
 
@@ -99,12 +124,13 @@ _FORMATS: dict[str, Callable[[Example], Row]] = {
     "alpaca": to_alpaca,
     "openai": to_openai,
 }
+_SHEETS: dict[str, Callable[[Path, Sequence[Row]], None]] = {"csv": write_csv, "xlsx": write_xlsx}
 
 
 def export_examples(
     examples: Sequence[Example], path: Path, format: ExportFormat, pattern: str = ALPACA
 ) -> int:
-    """Write one line per example, in order, and return the number of lines.
+    """Write one line per example, in order, and return the number of examples.
 
     `pattern` is used by the format `template` only. Nothing is written unless every example fits
     the format: raises `DataError` if one does not, `SettingsError` for an unusable pattern.
@@ -116,10 +142,19 @@ def export_examples(
         )
     if format == "template":
         check_pattern(pattern)
+    if format in _SHEETS:
+        _SHEETS[format](path, [to_columns(example) for example in examples])
+        return len(examples)
     convert = _FORMATS.get(format) or (lambda example: fill_template(example, pattern))
-    lines = [json.dumps(convert(example), ensure_ascii=False) + "\n" for example in examples]
-    path.write_text("".join(lines), encoding="utf-8")
+    lines = [json.dumps(convert(example), ensure_ascii=False) for example in examples]
+    is_array = format == "alpaca" and path.suffix.lower() == ".json"
+    text = "[\n" + ",\n".join(lines) + "\n]\n" if is_array else "".join(f"{n}\n" for n in lines)
+    path.write_text(text, encoding="utf-8")
     return len(lines)
+
+
+def _system(example: Example) -> str:
+    return "\n".join(m.content for m in example.prompt if m.role == "system")
 
 
 def _messages(example: Example) -> list[dict[str, str]]:

@@ -7,18 +7,19 @@ reasons. A question and its paraphrases share `family`; a paraphrase has its que
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.encoder import encoder_files
 from jangin.core.errors import SettingsError
 from jangin.core.records import Example, Message
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.augmentation.diversity import Diversity, NearCopies, find_copies
+from jangin.examples.augmentation.earlier_replies import Ask, Asked, ask_for_the_rest
 from jangin.examples.augmentation.meaning_check import (
     EncoderMeaning,
     Meaning,
@@ -30,7 +31,7 @@ from jangin.examples.augmentation.recorded_paraphrases import read_paraphrases
 from jangin.examples.checks.decision import KEEP, drop
 from jangin.examples.provenance.source_text import Origins
 from jangin.examples.synthesis.teacher import TeacherSession
-from jangin.llm.structured import Failed, StructuredRequest
+from jangin.llm.structured import Failed, parse_reply
 from jangin.text.normalize import collapse_spaces, nfc
 
 
@@ -67,6 +68,9 @@ class ParaphraseConfig(StageConfig):
     """Which paraphrases are too similar; `{type: none}` keeps all that differ in a letter."""
     meaning: Meaning = Unchecked()
     """How it is checked that a paraphrase keeps the meaning of its question."""
+    min_score: Added[dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=dict)
+    """Questions with a lower score are not reworded. Default: `min_score` of `curate`, which drops
+    such questions."""
     allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
     """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
@@ -87,11 +91,13 @@ class RawParaphrases:
     texts: Sequence[str]
     made_by: dict[str, Any]
     """Fields of an `Example`; empty for a file."""
+    earlier: int = 0
+    """Number of first texts that an earlier reply to a smaller request gave."""
+    earlier_made_by: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def request(self) -> str:
-        """Digest of the request that they are a reply to; empty for a file."""
-        return str(self.made_by.get("request", ""))
+    def origin(self, number: int) -> dict[str, Any]:
+        """Fields of an `Example` for the text with this index."""
+        return self.earlier_made_by if number < self.earlier else self.made_by
 
 
 def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
@@ -103,8 +109,9 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
     config = context.config
     originals = context.read("examples", Example)
     origins = Origins.read(context)
+    worth = _worth_rewording(originals, config)
     raw, failures = (
-        _from_teacher(context, config.source, originals, origins)
+        _from_teacher(context, config.source, worth, origins)
         if isinstance(config.source, TeacherSource)
         else (_from_file(context, config.source, originals), [])
     )
@@ -136,6 +143,17 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
         left_out=kinds["rejected"],
         other_meaning=len(check.other_meaning),
     )
+    if len(worth) < len(originals):
+        context.summary["not_reworded"] = len(originals) - len(worth)
+
+
+def _worth_rewording(originals: Sequence[Example], config: ParaphraseConfig) -> list[Example]:
+    """The questions that no scorer gave less than `min_score`."""
+    return [
+        row
+        for row in originals
+        if not any(score.value < config.min_score.get(score.scorer, 0) for score in row.scores)
+    ]
 
 
 def _teacher(context: StageContext[ParaphraseConfig], source: TeacherSource) -> TeacherSession:
@@ -150,17 +168,28 @@ def _from_teacher(
     origins: Origins,
 ) -> tuple[dict[str, RawParaphrases], list[Failed]]:
     teacher = _teacher(context, source)
-    questions = _questions(teacher, source, originals, origins)
+    asked = _questions(teacher, source, originals, origins)
+    questions = [one.request for one in asked]
+    earlier = {one.request.subject: one for one in asked if one.earlier}
     nothing = f"paraphrase: the teacher rewrote none of {len(originals)} questions"
     answers, failures = teacher.ask_or_stop(questions, Paraphrases, "teacher: paraphrases", nothing)
     context.summary["prompt"] = {
         language: context.services.prompts.find("paraphrase", language).digest
         for language in sorted({question.prompt.language for question in questions})
     }
-    return {
-        name: RawParaphrases(answer.value.paraphrases, answer.made_by)
-        for name, answer in answers.items()
-    }, failures
+    raw = {}
+    for name, answer in answers.items():
+        before = _earlier(earlier.get(name))
+        texts = [*before, *answer.value.paraphrases]
+        origin = earlier[name].earlier_made_by if before else None
+        raw[name] = RawParaphrases(texts, answer.made_by, len(before), origin or {})
+    return raw, failures
+
+
+def _earlier(asked: Asked | None) -> list[str]:
+    """Paraphrases of an earlier reply to a smaller request."""
+    value = parse_reply(asked.earlier, Paraphrases) if asked is not None else ""
+    return value.paraphrases if isinstance(value, Paraphrases) else []
 
 
 def _questions(
@@ -168,17 +197,18 @@ def _questions(
     source: TeacherSource,
     originals: Sequence[Example],
     origins: Origins,
-) -> list[StructuredRequest]:
-    return [
-        teacher.question(
+) -> list[Asked]:
+    def asks(original: Example) -> Ask:
+        return lambda count: teacher.question(
             original.id,
             "paraphrase",
             origins.language(original),
             Paraphrases,
-            {"question": original.question, "answer": original.answer, "count": source.count},
+            {"question": original.question, "answer": original.answer, "count": count},
         )
-        for original in originals
-    ]
+
+    ledger = teacher.context.services.ledger
+    return ask_for_the_rest(list(map(asks, originals)), source.count, teacher.chat, ledger)
 
 
 def _from_file(
@@ -226,7 +256,8 @@ def _rewrite(
         if decision.keep and len(examples) == most:
             decision = drop("too_many", f"more than the {most} asked for")
         if not decision.keep:
-            failures.append(decision.failed(original.id, raw.request, raw.texts[number - 1]))
+            request = str(raw.origin(number - 1).get("request", ""))
+            failures.append(decision.failed(original.id, request, raw.texts[number - 1]))
             continue
         prompt = (*original.prompt[:-1], Message(role="user", content=text))
         examples.append(
@@ -235,7 +266,7 @@ def _rewrite(
                     **{name: getattr(original, name) for name in CARRIED_OVER},
                     "prompt": prompt,
                     "kind": "paraphrase",
-                    **raw.made_by,
+                    **raw.origin(number - 1),
                     "parent": original.id,
                     "operation": "paraphrase",
                 }
@@ -272,15 +303,15 @@ CARRIED_OVER = (
 
 def forecast(context: StageContext[ParaphraseConfig]) -> Cost:
     """One call per question that no earlier run has a reply to, and per question to check."""
-    originals = context.read("examples", Example)
     config = context.config
+    originals = _worth_rewording(context.read("examples", Example), config)
     checks = len(originals) if isinstance(config.meaning, TeacherMeaning) else 0
     more = f", at most {checks} to check the meaning" if checks else ""
     if not isinstance(config.source, TeacherSource):
         return Cost(calls=checks, text=f"paraphrases from a file{more}")
     teacher = _teacher(context, config.source)
-    questions = _questions(teacher, config.source, originals, Origins.read(context))
-    calls = teacher.count_unpaid(questions)
+    asked = _questions(teacher, config.source, originals, Origins.read(context))
+    calls = teacher.count_unpaid([one.request for one in asked])
     text = f"{calls} calls to {teacher.chat.model} ({len(originals)} questions{more})"
     return Cost(calls=calls + checks, text=text)
 

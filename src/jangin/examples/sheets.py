@@ -1,14 +1,19 @@
-"""Tables for people: CSV that spreadsheets open with its Hangul whole."""
+"""Tables for people: CSV that spreadsheets open with its Hangul whole, and XLSX."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jangin.core.errors import DataError, MachineError
 from jangin.core.store import output_errors
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a text that a spreadsheet would run as a formula."""
+WIDTHS = {"question": 48, "answer": 32, "evidence": 48, "section": 28, "source": 24, "page": 6}
+"""Widths of columns in a sheet, in characters."""
+LONGEST_CELL = 32_767
+"""Characters that XLSX allows in a cell."""
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -22,6 +27,44 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def write_xlsx(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a sheet with a fixed heading and a filter; texts are never run as formulas.
+
+    Raises `DataError` where the file cannot be written, `MachineError` where the package xlsxwriter
+    is not installed.
+    """
+    try:
+        from xlsxwriter import Workbook  # an extra
+        from xlsxwriter.exceptions import FileCreateError
+    except ImportError as error:
+        raise MachineError(
+            "writing XLSX needs the package xlsxwriter. Install it: pip install 'jangin[tables]'; "
+            "or export to CSV."
+        ) from error
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    book = Workbook(path, {"strings_to_formulas": False, "strings_to_urls": False})
+    sheet = book.add_worksheet()
+    top, wrapped = book.add_format({"bold": True}), book.add_format({"text_wrap": True})
+    wrapped.set_align("top")
+    for column, name in enumerate(columns):
+        sheet.set_column(column, column, WIDTHS.get(name, 14), wrapped)
+        sheet.write_string(0, column, name, top)
+        for line, row in enumerate(rows, start=1):
+            value = row.get(name)
+            if isinstance(value, int | float):
+                sheet.write_number(line, column, value)
+            elif value:
+                sheet.write_string(line, column, str(value)[:LONGEST_CELL])
+    sheet.freeze_panes(1, 0)
+    sheet.autofilter(0, 0, len(rows), max(len(columns) - 1, 0))
+    try:
+        book.close()
+    except FileCreateError as error:
+        raise DataError(
+            f"{path} cannot be written: {error}. Name another file, in a folder that exists."
+        ) from error
 
 
 def _cell(value: Any) -> Any:

@@ -101,9 +101,18 @@ class Project(Config):
         """The settings of a stage, or None when it is off."""
         for section in SECTIONS:
             config = getattr(getattr(self, section), stage, None)
+            if isinstance(config, ParaphraseConfig):
+                return self._without_rejected(config)
             if isinstance(config, StageConfig):
                 return config
         return None
+
+    def _without_rejected(self, config: ParaphraseConfig) -> ParaphraseConfig:
+        """No question is reworded that the judge's scores make `curate` drop."""
+        judge, curate = self.examples.judge, self.examples.curate
+        if judge is None or curate is None or config.min_score or not curate.min_score:
+            return config
+        return config.model_copy(update={"min_score": curate.min_score})
 
 
 class ProjectFile(Project):

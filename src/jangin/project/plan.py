@@ -56,13 +56,28 @@ def stages_until(
 ) -> list[tuple[Stage[Any], StageConfig]]:
     """The stages that are on, up to and including `last`."""
     chosen = []
-    for stage in stages:
+    for stage in in_order(project, stages):
         config = project.stage_config(stage.name)
         if config is not None:
             chosen.append((stage, config))
         if stage.name == last:
             break
     return chosen
+
+
+def in_order(project: Project, stages: tuple[Stage[Any], ...]) -> tuple[Stage[Any], ...]:
+    """The stages in data-flow order.
+
+    A judge comes before `paraphrase`, so that rejected questions are not reworded, unless it is to
+    judge paraphrases too.
+    """
+    kinds = getattr(project.stage_config("judge"), "kinds", ())
+    names = [stage.name for stage in stages]
+    if "paraphrase" not in kinds or "paraphrase" not in names:
+        return stages
+    moved = [stage for stage in stages if stage.name != "judge"]
+    position = [stage.name for stage in moved].index("paraphrase") + 1
+    return (*moved[:position], *(s for s in stages if s.name == "judge"), *moved[position:])
 
 
 def inputs_of(
@@ -194,10 +209,25 @@ def open_step(
     if artifact is not None:
         return step
     resume = stage.resumable and store.partial(stage.name, key).exists()
-    reasons = (
-        ("was interrupted",) if resume else explain(stage, config, inputs, store.latest(stage.name))
-    )
+    last = _last(variant, stage, store, services)
+    reasons = ("was interrupted",) if resume else explain(stage, config, inputs, last)
     return replace(step, state="resume" if resume else "run", reasons=reasons)
+
+
+def _last(variant: str, stage: Stage[Any], store: Store, services: Services) -> Artifact | None:
+    """The newest artifact of this project file, of this variant if there is one.
+
+    A store that several project files share has artifacts of each; one from before runs named
+    their file has the newest of all.
+    """
+    keys = services.ledger.last_keys(stage.name, services.project, variant)
+    for key in keys:
+        artifact = store.find(stage.name, key)
+        if artifact is not None:
+            return artifact
+    if not keys and services.ledger.knows_project(services.project):
+        return None
+    return store.latest(stage.name)
 
 
 def _plan_step(

@@ -52,7 +52,7 @@ def run(
             services = services_of(variant)
             if ledger is None:
                 ledger = services.ledger
-                run_id = ledger.start_run(f"run {last or 'all'}", __version__)
+                run_id = ledger.start_run(f"run {last or 'all'}", __version__, services.project)
             enabled = stages_until(loaded.variants[variant], last, stages)
             for step in _run_stages(variant, enabled, store, services, watcher, retried):
                 ledger.record_step(

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, DataError
+from jangin.documents.formats import readable_suffixes
+from jangin.documents.load import PROJECT_FILE, LoadConfig, find_files
 
 PROJECT = """\
 # A project of jangin. Every key is explained by: jangin schema
@@ -18,7 +20,7 @@ teachers:
 
 documents:
   load:
-    folder: documents        # PDF, DOCX, HTML, Markdown and text; scans are read by OCR
+    folder: {documents:<16} # PDF, DOCX, HTML, Markdown and text; scans are read by OCR
   chunk:
     measure: characters      # variants with other base models then share chunks and questions
 
@@ -47,17 +49,40 @@ models:
 """
 
 
-def make_project(folder: Path) -> list[Path]:
-    """Create `folder` with a project file and an empty documents folder; returns their paths.
+def make_project(folder: Path) -> tuple[list[Path], int]:
+    """Create a project file; returns (paths that were created, documents that were there).
 
-    Raises: ConfigError: the folder exists and is not empty.
+    A folder that holds documents becomes a project with them: those below `documents` where there
+    is such a folder, else all of them where they are. Raises `ConfigError` where there is a project
+    already, or other files without a document among them.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} already exists and is not empty. Choose another name.")
+    path = folder / PROJECT_FILE
+    if path.exists():
+        raise ConfigError(f"{path} already exists. Edit it, or choose another name.")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file. Choose another name.")
     documents = folder / "documents"
-    documents.mkdir(parents=True, exist_ok=True)
-    path = folder / "project.yaml"
-    path.write_text(
-        PROJECT.format(name=json.dumps(folder.name, ensure_ascii=False)), encoding="utf-8"
-    )
-    return [path, documents]
+    given, count = _documents_in(folder)
+    if folder.exists() and any(folder.iterdir()) and not count:
+        kinds = ", ".join(readable_suffixes())
+        raise ConfigError(
+            f"{folder} already exists, is not empty and holds no document ({kinds}). Choose "
+            "another name, or put documents there."
+        )
+    created = [path]
+    if not count:
+        documents.mkdir(parents=True, exist_ok=True)
+        created.append(documents)
+    name = json.dumps(folder.resolve().name, ensure_ascii=False)
+    path.write_text(PROJECT.format(name=name, documents=given), encoding="utf-8")
+    return created, count
+
+
+def _documents_in(folder: Path) -> tuple[str, int]:
+    """(folder of the documents relative to `folder`, their number)."""
+    for given in ("documents", "."):
+        try:
+            return given, len(find_files(LoadConfig(folder=Path(given)), folder))
+        except DataError:
+            continue
+    return "documents", 0

@@ -68,6 +68,7 @@ class Session:
             lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
             partial(self.project.locate, variant),
             partial(tune_briefly, progress=self.progress),
+            os.path.relpath(self.project.path.resolve(), self.store.root.resolve()),
         )
 
     def choose(self, variant: str | None) -> list[str]:

@@ -19,8 +19,8 @@ STAGES: tuple[Stage[Any], ...] = (
     rank.STAGE,  #        queries, snippets   -> ranked
     synthesize.STAGE,  #  chunks, or ranked   -> examples, choices, failed, coverage
     evolve.STAGE,  #      examples, chunks    -> examples, eliminated, failed
-    paraphrase.STAGE,  #  examples            -> examples, failed
     judge.STAGE,  #       examples, chunks    -> examples, failed
+    paraphrase.STAGE,  #  examples            -> examples, failed
     curate.STAGE,  #      examples            -> examples, dropped
     split.STAGE,  #       examples            -> splits
     select.STAGE,  #      splits              -> base

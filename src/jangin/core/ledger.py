@@ -403,7 +403,7 @@ class Ledger:
         return run
 
     def last_keys(self, stage: str, project: str, variant: str) -> list[str]:
-        """Keys of a stage in runs of a project file, those of a variant first, then newest first."""
+        """Keys of a stage in runs of a project file: those of a variant first, newest first."""
         with self._errors():
             rows = self._db.execute(
                 "SELECT steps.key FROM steps JOIN memos ON memos.namespace = ? "

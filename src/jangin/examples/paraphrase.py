@@ -168,9 +168,9 @@ def _from_teacher(
     origins: Origins,
 ) -> tuple[dict[str, RawParaphrases], list[Failed]]:
     teacher = _teacher(context, source)
-    asked = _questions(teacher, source, originals, origins)
-    questions = [one.request for one in asked]
-    earlier = {one.request.subject: one for one in asked if one.earlier}
+    requests = _questions(teacher, source, originals, origins)
+    questions = [one.request for one in requests]
+    earlier = {one.request.subject: one for one in requests if one.earlier}
     nothing = f"paraphrase: the teacher rewrote none of {len(originals)} questions"
     answers, failures = teacher.ask_or_stop(questions, Paraphrases, "teacher: paraphrases", nothing)
     context.summary["prompt"] = {
@@ -186,9 +186,9 @@ def _from_teacher(
     return raw, failures
 
 
-def _earlier(asked: Asked | None) -> list[str]:
+def _earlier(question: Asked | None) -> list[str]:
     """Paraphrases of an earlier reply to a smaller request."""
-    value = parse_reply(asked.earlier, Paraphrases) if asked is not None else ""
+    value = parse_reply(question.earlier, Paraphrases) if question is not None else ""
     return value.paraphrases if isinstance(value, Paraphrases) else []
 
 
@@ -310,8 +310,8 @@ def forecast(context: StageContext[ParaphraseConfig]) -> Cost:
     if not isinstance(config.source, TeacherSource):
         return Cost(calls=checks, text=f"paraphrases from a file{more}")
     teacher = _teacher(context, config.source)
-    asked = _questions(teacher, config.source, originals, Origins.read(context))
-    calls = teacher.count_unpaid([one.request for one in asked])
+    requests = _questions(teacher, config.source, originals, Origins.read(context))
+    calls = teacher.count_unpaid([one.request for one in requests])
     text = f"{calls} calls to {teacher.chat.model} ({len(originals)} questions{more})"
     return Cost(calls=calls + checks, text=text)
 

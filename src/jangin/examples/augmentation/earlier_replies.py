@@ -45,7 +45,7 @@ def ask_for_the_rest(
 
     unpaid = [index for index, request in enumerate(whole) if not reply(request)]
     smaller = _known_counts([asks[index] for index in unpaid[:SAMPLE]], count, reply)
-    asked = [Asked(request) for request in whole]
+    questions = [Asked(request) for request in whole]
     for index in unpaid if smaller else ():
         for less in smaller:
             before = asks[index](less)
@@ -53,9 +53,9 @@ def ask_for_the_rest(
             if content:
                 ledger.record_use(before.request.digest, chat.source)
                 rest = _continued(before, content, asks[index](count - less))
-                asked[index] = Asked(rest, content, before.made_by)
+                questions[index] = Asked(rest, content, before.made_by)
                 break
-    return asked
+    return questions
 
 
 def _known_counts(

@@ -51,6 +51,7 @@ from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
 from jangin.llm.engines.config import LOCAL, Engine, VllmEngine
+from jangin.metrics.content_match import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 
 JOURNAL = "predictions"
@@ -177,6 +178,8 @@ def evaluate(
     for table in config.task.tables(predictions, config.seed):
         context.write(table.kind, table.record, table.rows)
     context.summary.update(_summary(test_sets, results, shares, publishable=not over))
+    if config.task.gold == "text":
+        context.summary["content_match_version"] = VERSION
     context.summary["cut_off"] = {
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in (system.label for system in config.system_configs)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from jangin.core.errors import DataError
 from jangin.core.records import Example, Record
 from jangin.evaluation.tasks.prediction import Prediction, TestSet, by_set_and_system
 from jangin.evaluation.tasks.table import DEFAULT_TASK
 from jangin.evaluation.tasks.task import TaskConfig
+from jangin.metrics.content_match import content_match
 from jangin.metrics.statistics import (
     Interval,
     bootstrap_mean,
@@ -20,6 +21,8 @@ from jangin.metrics.statistics import (
 from jangin.text.reasoning import without_reasoning
 
 DEFAULT_MEASURE = DEFAULT_TASK.metric
+SIGNIFICANT = 0.05
+"""p below which a difference is called significant."""
 
 
 class Result(Record):
@@ -40,6 +43,11 @@ class Result(Record):
     score_high: float | None
     unparsable: int
     """Answers that hold no label or no number; they are wrong, and counted here."""
+    content_match: float | None = None
+    """Share of answers that are right in content, whatever their form, with Wilson's 95 %
+    interval; None where answers are labels or numbers."""
+    content_match_low: float | None = None
+    content_match_high: float | None = None
 
 
 class Comparison(Record):
@@ -67,6 +75,37 @@ class Comparison(Record):
     score_gain_high: float
     score_p: float
     """Paired permutation test over families, two-sided."""
+    content_match_a: float | None = None
+    """Shares right in content; None where answers are labels or numbers."""
+    content_match_b: float | None = None
+    content_match_only_a: int = 0
+    """Questions that only `a` answered right in content."""
+    content_match_only_b: int = 0
+    content_match_p: float | None = None
+    """Exact McNemar, two-sided."""
+
+    @property
+    def disagree(self) -> bool:
+        """True if exact match and content match do not name the same system, or none, as better."""
+        return self.better != self.better_in_content
+
+    @property
+    def better(self) -> str:
+        """The system that is right significantly more often; empty if neither is."""
+        return _better(self.right_a, self.right_b, self.p_value)
+
+    @property
+    def better_in_content(self) -> str:
+        """The same by content match; by the other measure where there is none."""
+        if self.content_match_a is None or self.content_match_b is None:
+            return self.better
+        return _better(self.content_match_a, self.content_match_b, self.content_match_p or 0.0)
+
+
+def _better(share_a: float, share_b: float, p_value: float) -> str:
+    if p_value >= SIGNIFICANT or share_a == share_b:
+        return ""
+    return "a" if share_a > share_b else "b"
 
 
 class Leak(Record):
@@ -121,7 +160,15 @@ def grade_prediction(
         reasoning=reasoning,
         reasoning_tokens=reasoning_tokens,
         reasoning_ended=reasoning_ended,
+        content_match=in_content(text, gold, others, example.question)
+        if task.gold == "text"
+        else None,
     )
+
+
+def in_content(answer: str, gold: str, others: Sequence[str], question: str) -> bool:
+    """True if an answer matches the gold answer or another one in content."""
+    return any(content_match(answer, known, question) for known in (gold, *others))
 
 
 def summarise(
@@ -151,9 +198,23 @@ def summarise(
                 score_low=score.low if score else None,
                 score_high=score.high if score else None,
                 unparsable=sum(p.unparsable for p in group),
+                **content_shares(group),
             )
         )
     return rows
+
+
+def content_shares(group: Sequence[Prediction]) -> dict[str, float]:
+    """The fields of `Result` on content; empty where answers are not graded by it."""
+    graded = [p.content_match for p in group if p.content_match is not None]
+    if not graded:
+        return {}
+    share = wilson_interval(sum(graded), len(graded))
+    return {
+        "content_match": share.estimate,
+        "content_match_low": share.low,
+        "content_match_high": share.high,
+    }
 
 
 def compare_systems(
@@ -219,7 +280,27 @@ def compare_predictions(
         score_gain_low=gain.low,
         score_gain_high=gain.high,
         score_p=permutation_p(values, families, seed=seed) if gains else 1.0,
+        **content_pairs(pairs),
     )
+
+
+def content_pairs(pairs: Sequence[tuple[Prediction, Prediction]]) -> dict[str, Any]:
+    """The fields of `Comparison` on content; empty where answers are not graded by it."""
+    graded = [
+        (a.content_match, b.content_match)
+        for a, b in pairs
+        if a.content_match is not None and b.content_match is not None
+    ]
+    if not graded:
+        return {}
+    only_a, only_b = sum(a and not b for a, b in graded), sum(b and not a for a, b in graded)
+    return {
+        "content_match_a": sum(a for a, _ in graded) / len(graded),
+        "content_match_b": sum(b for _, b in graded) / len(graded),
+        "content_match_only_a": only_a,
+        "content_match_only_b": only_b,
+        "content_match_p": mcnemar_p(only_a, only_b),
+    }
 
 
 def _by_question(predictions: Sequence[Prediction]) -> dict[str, Prediction]:

@@ -9,9 +9,9 @@ from typing import Any, cast, get_args
 
 from jangin import __version__
 from jangin.core.errors import ConfigError, DataError
-from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
-from jangin.evaluation.results import Comparison, Result, compare_predictions
+from jangin.evaluation.results import SIGNIFICANT, Comparison, Result, compare_predictions
+from jangin.evaluation.stored import read_predictions, read_results
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
@@ -25,7 +25,7 @@ from jangin.report.data.artifacts import (
     trainings,
 )
 from jangin.report.data.costs import VariantCost
-from jangin.report.data.results import SIGNIFICANT
+from jangin.report.data.results import disagreement
 from jangin.report.data.verdict import HEADLINE, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
 from jangin.report.page import curve_charts, forest_of, render_page
@@ -44,6 +44,8 @@ class Measured:
     """McNemar's p, corrected for every comparison of the table."""
     score_p_holm: float | None = None
     """The permutation test's p of the mean score, corrected in the same way."""
+    content_match_p_holm: float | None = None
+    """McNemar's p of content match, corrected in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,12 @@ class ComparedVariants:
     def measure(self) -> str:
         """Name of the metric of the second figure of every variant."""
         return next(m.result.measure for row in self.rows for m in row.measured.values())
+
+    @property
+    def in_content(self) -> bool:
+        """True if answers are texts, which content match grades as well."""
+        measured = [m for row in self.rows for m in row.measured.values()]
+        return any(m.result.content_match is not None for m in measured)
 
     @property
     def comparisons(self) -> int:
@@ -169,7 +177,7 @@ def refuse_leaks(table: ComparedVariants) -> None:
 def _predictions(artifact: Artifact, system: str, variant: str) -> dict[TestSet, list[Prediction]]:
     by_set: dict[TestSet, list[Prediction]] = {}
     systems = []
-    for prediction in read_table(artifact.path / "predictions.parquet", Prediction):
+    for prediction in read_predictions(artifact):
         systems.append(prediction.system)
         if prediction.system == system:
             by_set.setdefault(prediction.evidence_set, []).append(prediction)
@@ -189,7 +197,7 @@ def _measure(
     baseline: str,
     predictions: Mapping[str, Mapping[TestSet, Sequence[Prediction]]],
 ) -> dict[TestSet, Measured]:
-    results = read_table(artifact.path / "results.parquet", Result)
+    results = read_results(artifact)
     by_set: dict[TestSet, Measured] = {}
     for result in results:
         if result.system != system:
@@ -264,7 +272,7 @@ def find_cause(theirs: Mapping[str, Artifact], mine: Mapping[str, Artifact]) -> 
 def _corrected(
     measured: Mapping[str, Mapping[TestSet, Measured]],
 ) -> dict[str, dict[TestSet, Measured]]:
-    """The same with Holm's p for the whole family of comparisons, for each of the two tests."""
+    """The same with Holm's p for the whole family of comparisons, for each of the tests."""
     pairs = [
         (variant, name, row.against)
         for variant, sets in measured.items()
@@ -272,16 +280,20 @@ def _corrected(
         if row.against is not None
     ]
     scored = [pair for pair in pairs if pair[2].score_n]
+    matched = [pair for pair in pairs if pair[2].content_match_p is not None]
     right = holm([comparison.p_value for *_, comparison in pairs])
+    content = holm([comparison.content_match_p or 0.0 for *_, comparison in matched])
     score = holm([comparison.score_p for *_, comparison in scored])
     of_right = {pair[:2]: p for pair, p in zip(pairs, right, strict=True)}
     of_score = {pair[:2]: p for pair, p in zip(scored, score, strict=True)}
+    of_content = {pair[:2]: p for pair, p in zip(matched, content, strict=True)}
     return {
         variant: {
             name: replace(
                 row,
                 p_holm=of_right.get((variant, name)),
                 score_p_holm=of_score.get((variant, name)),
+                content_match_p_holm=of_content.get((variant, name)),
             )
             for name, row in sets.items()
         }
@@ -341,6 +353,9 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "right": result.right if result else None,
                     "right_low": result.right_low if result else None,
                     "right_high": result.right_high if result else None,
+                    "content_match": result.content_match if result else None,
+                    "content_match_low": result.content_match_low if result else None,
+                    "content_match_high": result.content_match_high if result else None,
                     "measure": result.measure if result else None,
                     "score": result.score if result else None,
                     "unparsable": result.unparsable if result else None,
@@ -349,6 +364,8 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
                     "only_this": against.only_b if against else None,
                     "p_value": against.p_value if against else None,
                     "p_holm": measured.p_holm if measured else None,
+                    "content_match_p": against.content_match_p if against else None,
+                    "content_match_p_holm": measured.content_match_p_holm if measured else None,
                     "score_gain": against.score_gain if against else None,
                     "score_gain_low": against.score_gain_low if against else None,
                     "score_gain_high": against.score_gain_high if against else None,
@@ -381,6 +398,8 @@ def sentences(table: ComparedVariants) -> list[str]:
             if comparison.smallest_visible is None:
                 verdict += f"; {comparison.n} questions are too few to show any difference"
             lines.append(f"{name.replace('_', ' ')}: {verdict}.")
+            if comparison.disagree:
+                lines.append(disagreement(comparison, name, table.baseline, row.variant))
             if find_metric(comparison.measure).gold != "text" and measured.score_p_holm is not None:
                 change = _score_change(row.variant, table, comparison, measured.score_p_holm)
                 lines.append(f"{name.replace('_', ' ')}: {change}")

@@ -128,8 +128,33 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", _LIST_SIGNS.sub(" ", text)).lower()
 
 
+def located(folded: str) -> list[tuple[int, int, Quantity]]:
+    """(start, end, quantity) of all in a text in NFKC and lower case, in order; number words, too.
+
+    The parts of a date or a time of day share its span. A span ends before the unit's particle.
+    """
+    found = _positions(folded)
+    spans = {range(start, start + len(quantity.text)) for start, quantity in found}
+    words = [
+        (m, Decimal(_NATIVE[m["word"]]), m.start("unit")) for m in _NATIVE_COUNT.finditer(folded)
+    ]
+    words += [(m, Decimal(_ENGLISH[m[0]]), m.end()) for m in _ENGLISH_WORD.finditer(folded)]
+    for match, value, unit_start in words:
+        if not any(match.start() in span for span in spans):
+            unit, end = _unit_after(folded, unit_start)
+            text = folded[match.start() : max(end, unit_start)].strip()
+            found.append((match.start(), Quantity(value, unit, text)))
+    ordered = sorted(found, key=lambda item: item[0])
+    return [(start, start + len(q.text), q) for start, q in ordered]
+
+
 def _written(folded: str) -> list[Quantity]:
-    """Quantities of a folded text; dates and times of day are read first."""
+    """Quantities of a folded text, in order."""
+    return [quantity for _, quantity in sorted(_positions(folded), key=lambda item: item[0])]
+
+
+def _positions(folded: str) -> list[tuple[int, Quantity]]:
+    """(start, quantity) of a folded text; dates and times of day are read first."""
     matches: list[tuple[int, Quantity]] = []
 
     def take(pattern: re.Pattern[str], units: tuple[str, ...], text: str) -> str:
@@ -154,7 +179,7 @@ def _written(folded: str) -> list[Quantity]:
             value += 12
         matches.append((start, Quantity(value, unit, rest[start:last].strip())))
         position = end
-    return [quantity for _, quantity in sorted(matches, key=lambda item: item[0])]
+    return matches
 
 
 def _is_afternoon(text: str, start: int, end: int) -> bool:

@@ -240,3 +240,25 @@ def test_a_baseline_of_all_variants_is_one_row(verdict_of):
     )
     assert verdict.tone == "good"
     assert "nearest, answers 25" in verdict.more[-1]
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "one of form"), ("ko", "답의 꼴 때문")])
+def test_a_base_that_is_right_in_other_words_makes_the_good_news_unsure(verdict_of, language, said):
+    rows = predictions(tuned=12, base=12)
+    worded = [
+        grade_prediction(
+            Example.make(
+                (Message(role="user", content=row.question),),
+                Message(role="assistant", content=row.gold),
+                (),
+                kind="original",
+            ),
+            row.evidence_set,
+            row.system,
+            row.prediction + ("입니다." if row.system == "base" else ""),
+        )
+        for row in rows
+    ]
+    headline = verdict_of(language=language, main=worded)
+    assert headline.tone == "unsure"
+    assert any(said in sentence for sentence in headline.more)

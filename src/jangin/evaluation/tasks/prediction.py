@@ -46,6 +46,8 @@ class Prediction(Record):
     """Of the generated tokens; 0 for an endpoint, which does not say."""
     reasoning_ended: bool = True
     """False if the answer ended within the reasoning; the prediction is then empty."""
+    content_match: bool | None = None
+    """Right in content, whatever its form; None where answers are labels or numbers."""
 
 
 def by_set_and_system(

@@ -4,7 +4,7 @@ from typing import Any
 
 from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Message, SplitExample
-from jangin.evaluation.results import Result
+from jangin.evaluation.stored import read_results
 from jangin.project.session import Session
 from jangin.project.tables.rows import kinds
 
@@ -33,7 +33,7 @@ def run_record(session: Session, variant: str) -> dict[str, Any]:
             "quantization lost stays lost."
         ]
     if "evaluate" in artifacts:
-        results = read_table(artifacts["evaluate"].path / "results.parquet", Result)
+        results = read_results(artifacts["evaluate"])
         record["evaluation"] = [row.model_dump(mode="json") for row in results]
     return record
 

@@ -20,6 +20,7 @@ from jangin.core.jsonl import read_jsonl
 from jangin.core.parquet import count_rows, read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
+from jangin.evaluation.stored import read_predictions
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.project.file import Project, dump_yaml
 from jangin.project.stages import STAGES, find_stage
@@ -220,7 +221,7 @@ class Samples:
 def samples(artifacts: Artifacts, variant: str) -> Samples:
     """Twenty answers of the tuned model of a variant, beside those of every other model."""
     answers = {
-        name: rows_of(stages["evaluate"], "predictions", Prediction)
+        name: read_predictions(stages["evaluate"])
         for name, stages in artifacts.items()
         if "evaluate" in stages
     }

@@ -9,12 +9,10 @@ from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
 from jangin.evaluation.pairwise_judge import PairwiseResult, relation_warning
-from jangin.evaluation.results import Comparison, Result, compare_predictions
+from jangin.evaluation.results import SIGNIFICANT, Comparison, compare_predictions
+from jangin.evaluation.stored import read_comparisons, read_predictions, read_results
 from jangin.evaluation.systems.table import is_trained, uses_language_model
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
-
-SIGNIFICANT = 0.05
-"""p below which a difference is called significant."""
 
 SHARED = "(any)"
 """Variant of a result row that all variants share."""
@@ -50,14 +48,18 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     rows: list[dict[str, Any]] = []
     shared: dict[tuple[object, ...], tuple[dict[str, Any], list[str]]] = {}
     for variant, artifact in evaluations.items():
-        results = read_table(artifact.path / "results.parquet", Result)
-        comparisons = read_table(artifact.path / "comparisons.parquet", Comparison)
+        results = read_results(artifact)
+        comparisons = read_comparisons(artifact)
         first = "base" if any(result.system == "base" for result in results) else results[0].system
         p_values = {(c.evidence_set, c.b): c.p_value for c in comparisons if c.a == first}
+        p_of_content = {
+            (c.evidence_set, c.b): c.content_match_p for c in comparisons if c.a == first
+        }
         for result in results:
             row = {"variant": variant, **result.model_dump()}
             if result.system != "base":
                 row["p_value"] = p_values.get((result.evidence_set, result.system))
+                row["content_match_p"] = p_of_content.get((result.evidence_set, result.system))
             if not is_trained(result.system):
                 asks_model = uses_language_model(result.system)
                 model = artifact.manifest.inputs.get("base", "") if asks_model else ""
@@ -75,6 +77,12 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
     rows.sort(key=lambda row: order[row["evidence_set"]])
     versus = compare_evaluations(evaluations)
     sentences = [sentence(pair) for pair in versus]
+    sentences += [
+        disagreement(pair.comparison, pair.evidence_set, pair.variant_a, pair.variant_b)
+        for pair in versus
+        if pair.comparison.disagree
+    ]
+    sentences += _disagreements(evaluations)
     sentences += [
         f"Not publishable: evaluation questions of {name} copy training questions; "
         "see: jangin show leaks, with the same --project"
@@ -109,15 +117,12 @@ def compare_evaluations(evaluations: Mapping[str, Artifact]) -> list[Versus]:
     """Comparisons of the tuned models of every two variants that answered the same questions."""
     tuned = {
         variant: [
-            prediction
-            for prediction in read_table(artifact.path / "predictions.parquet", Prediction)
-            if prediction.system == "tuned"
+            prediction for prediction in read_predictions(artifact) if prediction.system == "tuned"
         ]
         for variant, artifact in evaluations.items()
     }
     measures = {
-        variant: read_table(artifact.path / "results.parquet", Result)[0].measure
-        for variant, artifact in evaluations.items()
+        variant: read_results(artifact)[0].measure for variant, artifact in evaluations.items()
     }
     versus = []
     for a, b in combinations(tuned, 2):
@@ -144,6 +149,43 @@ def _same_questions(
         return None
 
 
+def _disagreements(evaluations: Mapping[str, Artifact]) -> list[str]:
+    """A sentence for each system whose comparison with the tuned one depends on the measure."""
+    lines = [
+        disagreement(row, row.evidence_set, row.a, row.b)
+        for artifact in evaluations.values()
+        for row in read_comparisons(artifact)
+        if row.disagree and "tuned" in (row.a, row.b)
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def disagreement(comparison: Comparison, test_set: str, name_a: str, name_b: str) -> str:
+    """What exact match and content match say about two systems, where they differ."""
+
+    def said(better: str, share_a: float, share_b: float, p_value: float) -> str:
+        shares = f"{100 * share_a:.1f} % against {100 * share_b:.1f} %, {_p_text(p_value)}"
+        name = {"a": name_a, "b": name_b}.get(better)
+        return f"{name} is better ({shares})" if name else f"neither is better ({shares})"
+
+    exact = said(comparison.better, comparison.right_a, comparison.right_b, comparison.p_value)
+    content = said(
+        comparison.better_in_content,
+        comparison.content_match_a or 0.0,
+        comparison.content_match_b or 0.0,
+        comparison.content_match_p or 0.0,
+    )
+    return (
+        f"{test_set.replace('_', ' ')}: the measures disagree on {name_a} and {name_b}. By exact "
+        f"match {exact}; by content match {content}. Content match does not count the form of an "
+        "answer, so it is the fairer one between systems."
+    )
+
+
+def _p_text(p_value: float) -> str:
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
+
+
 def sentence(pair: Versus) -> str:
     """A comparison of two variants as one sentence, with shares and p."""
     comparison = pair.comparison
@@ -157,5 +199,4 @@ def sentence(pair: Versus) -> str:
     shares = f"{better} {100 * share_better:.0f} % right, {other} {100 * share_other:.0f} %"
     significant = comparison.p_value < SIGNIFICANT
     verdict = "is statistically significant" if significant else "could be due to chance"
-    p_text = "p < 0.0001" if comparison.p_value < 0.0001 else f"p = {comparison.p_value:.2g}"
-    return f"{name}: {shares}; the difference {verdict} (McNemar {p_text})."
+    return f"{name}: {shares}; the difference {verdict} (McNemar {_p_text(comparison.p_value)})."

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jangin.core.store import Artifact
-from jangin.evaluation.results import Comparison
+from jangin.evaluation.results import SIGNIFICANT, Comparison
+from jangin.evaluation.stored import read_comparisons
 from jangin.evaluation.systems.table import uses_language_model
 from jangin.evaluation.tasks.prediction import TestSet
-from jangin.report.data.artifacts import rows_of
-from jangin.report.data.results import SHARED, SIGNIFICANT, Results
+from jangin.report.data.results import SHARED, Results
 from jangin.report.i18n.translate import Words, p_text
 
 HEADLINE: tuple[TestSet, ...] = (
@@ -63,8 +63,55 @@ def judge(results: Results, evaluations: Mapping[str, Artifact], words: Words) -
     questions = int(tuned[0]["n"])
     if questions < FEW and verdict.tone in ("unsure", "none"):
         verdict = replace(verdict, text=f"{verdict.text} {words('too_few', n=questions)}")
-    comparisons = rows_of(evaluations[tuned[0]["variant"]], "comparisons", Comparison)
+    comparisons = read_comparisons(evaluations[tuned[0]["variant"]])
+    verdict = _by_content(verdict, tuned, headline, comparisons, results, words)
     return _beside_baselines(verdict, tuned[0], rows, comparisons, words)
+
+
+def _by_content(
+    verdict: Headline,
+    tuned: Sequence[Mapping[str, Any]],
+    headline: TestSet,
+    comparisons: Sequence[Comparison],
+    results: Results,
+    words: Words,
+) -> Headline:
+    """The verdict with a sentence for each system where content match says something else.
+
+    The tone `good` becomes `unsure` where that is the comparison that the verdict is about.
+    """
+    best = {row["variant"] for row in tuned[:2]}
+    pairs = [
+        (pair.comparison, (pair.variant_a, pair.variant_b), True)
+        for pair in results.versus
+        if pair.evidence_set == headline and {pair.variant_a, pair.variant_b} == best
+    ] + [
+        (
+            row,
+            (words.system(row.a), words.system(row.b)),
+            len(tuned) == 1 and "base" in (row.a, row.b),
+        )
+        for row in comparisons
+        if row.evidence_set == headline and "tuned" in (row.a, row.b)
+    ]
+    tone, texts = verdict.tone, []
+    for pair, names, is_about in pairs:
+        if not pair.disagree:
+            continue
+        tone = "unsure" if tone == "good" and is_about else tone
+        better = {"a": names[0], "b": names[1]}.get(pair.better_in_content, "")
+        texts.append(
+            words(
+                "content_better" if better else "content_level",
+                a=names[0],
+                b=names[1],
+                better=better,
+                share_a=words.percent(pair.content_match_a or 0.0),
+                share_b=words.percent(pair.content_match_b or 0.0),
+                p=p_text(pair.content_match_p or 0.0),
+            )
+        )
+    return replace(verdict, tone=tone, more=(*verdict.more, *texts))
 
 
 def _beside_baselines(

@@ -8,9 +8,10 @@ from typing import Any
 from jangin.core.store import Artifact
 from jangin.evaluation.forgetting import ForgettingResult
 from jangin.evaluation.pairwise_judge import PairwiseResult
-from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, Result, compare_predictions
+from jangin.evaluation.results import DEFAULT_MEASURE, Comparison, compare_predictions
 from jangin.evaluation.select import Candidate
 from jangin.evaluation.slices import Slice
+from jangin.evaluation.stored import read_predictions, read_results
 from jangin.evaluation.systems.table import is_trained
 from jangin.evaluation.tasks.labels import LabelResult
 from jangin.evaluation.tasks.numbers import NumberResult
@@ -105,7 +106,7 @@ def candidates(artifacts: Artifacts) -> list[tuple[tuple[str, ...], list[Candida
 
 def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> Evaluated:
     artifact = group.artifact
-    predictions = rows_of(artifact, "predictions", Prediction)
+    predictions = read_predictions(artifact)
     present = {p.evidence_set for p in predictions}
     headline = next((name for name in HEADLINE if name in present), "")
     mine = [p for p in predictions if p.evidence_set == headline]
@@ -120,7 +121,7 @@ def _evaluated(index: int, group: Group, words: Words, seen: dict[str, str]) -> 
     labels = [row for row in labels if row.system not in same]
     numbers = [row for row in numbers if row.system not in same]
     slices = rows_of(artifact, "slices", Slice)
-    results = rows_of(artifact, "results", Result)
+    results = read_results(artifact)
     return Evaluated(
         variants=group.variants,
         labels=labels,

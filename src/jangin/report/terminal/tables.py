@@ -152,10 +152,15 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
+CONTENT_MATCH = "content\nmatch (%)"
+"""Heading of the share of answers right in content, with its 95 % interval."""
+
+
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
     """Accuracy of every variant and system on every test set, with its interval."""
     metric = find_metric(results[0]["measure"])
     score_title = _score_title(metric)
+    in_content = any(row.get("content_match") is not None for row in results)
     table = Table(
         title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
     )
@@ -166,11 +171,12 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         "n",
         "right",
         "95 % interval",
+        *([CONTENT_MATCH] if in_content else []),
         score_title,
         *([metric.unparsable] if metric.unparsable else []),
         "p vs base",
     ):
-        right = title in ("n", "right", score_title, metric.unparsable)
+        right = title in ("n", "right", CONTENT_MATCH, score_title, metric.unparsable)
         table.add_column(title, justify="right" if right else "left")
     last = ""
     for row in results:
@@ -186,6 +192,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             str(row["n"]),
             f"{100 * row['right']:.1f} %",
             f"{100 * row['right_low']:.1f} to {100 * row['right_high']:.1f} %",
+            *([_content(row)] if in_content else []),
             _score(row),
             *([str(row["unparsable"])] if metric.unparsable else []),
             "" if p_value is None else format_p(p_value),
@@ -196,7 +203,10 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
 def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The variants side by side, one line per test set."""
     table = Table(title="variants (p: exact McNemar, corrected by Holm)", title_justify="left")
+    in_content = any(row.get("content_match") is not None for row in rows)
+    content_heads = (CONTENT_MATCH, "p corrected") if in_content else ()
     heads = ("test set", "variant", "n", "right", "95 % interval", "score", "p", "p corrected")
+    heads = (*heads, *content_heads)
     for title in heads:
         table.add_column(title, justify="left" if title in heads[:2] else "right")
     last = ""
@@ -214,6 +224,7 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
             _score(row) if evaluated else "",
             "" if row["p_value"] is None else format_p(row["p_value"]),
             "" if row["p_holm"] is None else format_p(row["p_holm"]),
+            *([_content(row), _content_p(row)] if in_content else []),
         )
     return table
 
@@ -245,6 +256,19 @@ def effort_table(rows: Sequence[dict[str, Any]]) -> Table:
             *("" if row[n] is None else f"{row[n]:.3f}" for n in ("train_loss", "valid_loss")),
         )
     return table
+
+
+def _content(row: dict[str, Any]) -> str:
+    """The share right in content with its interval."""
+    share, low, high = (row.get(f"content_match{end}") for end in ("", "_low", "_high"))
+    if share is None or low is None or high is None:
+        return ""
+    return f"{100 * share:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def _content_p(row: dict[str, Any]) -> str:
+    p_value = row.get("content_match_p_holm")
+    return "" if p_value is None else format_p(p_value)
 
 
 def _score_title(metric: Metric) -> str:

@@ -70,14 +70,14 @@ def content_match(prediction: str, gold: str, question: str = "") -> float:
 
     Words of the question may be repeated; without a question none may.
     """
-    asked = _tokens(question)
+    asked_tokens = _tokens(question)
     wanted, given = _tokens(_core(gold)), _tokens(_core(prediction))
     if not wanted or not given:
         return float(wanted == given and not gold.strip() and not prediction.strip())
     polarity = _polarity(wanted)
     if polarity is not None:
-        return float(_same_polarity(polarity, _tokens(_bare(prediction)), asked))
-    return float(_is_right(wanted, given, asked) or _is_list(wanted, given, asked))
+        return float(_same_polarity(polarity, _tokens(_bare(prediction)), asked_tokens))
+    return float(_is_right(wanted, given, asked_tokens) or _is_list(wanted, given, asked_tokens))
 
 
 def _bare(text: str) -> str:
@@ -176,13 +176,15 @@ def _stem(token: _Token) -> str:
     return re.sub(r"(?:['’]s|s)$", "", text) if len(text) > 3 else text
 
 
-def _is_right(wanted: Sequence[_Token], given: Sequence[_Token], asked: Sequence[_Token]) -> bool:
+def _is_right(
+    wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
+) -> bool:
     """True if the gold answer stands in the answer and all around it is form."""
-    spans = _spans(wanted, given, asked)
+    spans = _spans(wanted, given, asked_tokens)
     if not spans:
         return False
     inside = {index for start, end in spans for index in range(start, end)}
-    return _is_form(given, inside, spans[0][0], wanted, asked)
+    return _is_form(given, inside, spans[0][0], wanted, asked_tokens)
 
 
 def _is_form(
@@ -190,12 +192,12 @@ def _is_form(
     inside: set[int],
     first: int,
     wanted: Sequence[_Token],
-    asked: Sequence[_Token],
+    asked_tokens: Sequence[_Token],
     allowed: frozenset[str] = frozenset(),
 ) -> bool:
     """True if no token outside the gold answer adds anything."""
     units = {token.quantity.unit for token in wanted if token.quantity is not None}
-    known = _Asked(asked)
+    known = _Asked(asked_tokens)
     for index, token in enumerate(given):
         if index in inside or token.text in allowed:
             continue
@@ -272,12 +274,12 @@ def _same_english(left: str, right: str) -> bool:
 
 
 def _spans(
-    wanted: Sequence[_Token], given: Sequence[_Token], asked: Sequence[_Token]
+    wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
 ) -> list[tuple[int, int]]:
     """(start, end) of every place where the gold answer stands in the answer."""
     spans, start = [], 0
     while start < len(given):
-        end = _end_of(wanted, given, start, asked)
+        end = _end_of(wanted, given, start, asked_tokens)
         if end:
             spans.append((start, end))
         start = end or start + 1
@@ -285,10 +287,10 @@ def _spans(
 
 
 def _end_of(
-    wanted: Sequence[_Token], given: Sequence[_Token], start: int, asked: Sequence[_Token]
+    wanted: Sequence[_Token], given: Sequence[_Token], start: int, asked_tokens: Sequence[_Token]
 ) -> int:
     """Where the gold answer that begins at `start` ends; 0 if none does."""
-    question = "".join(token.raw for token in asked)
+    question = "".join(token.raw for token in asked_tokens)
     targets = _spellings(wanted)
     for end in range(start + 1, min(len(given), start + 2 * len(wanted) + 3) + 1):
         part = given[start:end]
@@ -337,21 +339,23 @@ def _same_quantity(wanted: Sequence[_Token], part: Sequence[_Token], question: s
     return "" in (one.unit, other.unit) and bool(unit) and unit in question
 
 
-def _is_list(wanted: Sequence[_Token], given: Sequence[_Token], asked: Sequence[_Token]) -> bool:
+def _is_list(
+    wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
+) -> bool:
     """True if a list of two or more items stands in the answer, in any order."""
-    items, found = _items(wanted), _items(given)
-    if len(items) < 2 or any(token.text in ("순서", "order", "sequence") for token in asked):
+    items, given_items = _items(wanted), _items(given)
+    if len(items) < 2 or any(token.text in ("순서", "order", "sequence") for token in asked_tokens):
         return False
-    flat = [token for item in found for token in item]
+    flat = [token for item in given_items for token in item]
     inside: set[int] = set()
     first = len(flat)
     for item in items:
-        spans = _spans(item, flat, asked)
+        spans = _spans(item, flat, asked_tokens)
         if not spans:
             return False
         inside |= {index for start, end in spans for index in range(start, end)}
         first = min(first, spans[0][0])
-    return _is_form(flat, inside, first, wanted, asked, CONNECTORS)
+    return _is_form(flat, inside, first, wanted, asked_tokens, CONNECTORS)
 
 
 def _items(tokens: Sequence[_Token]) -> list[list[_Token]]:
@@ -379,11 +383,11 @@ def _polarity(tokens: Sequence[_Token]) -> bool | None:
     return True if tokens[0].text in YES else False if tokens[0].text in NO else None
 
 
-def _same_polarity(wanted: bool, given: Sequence[_Token], asked: Sequence[_Token]) -> bool:
+def _same_polarity(wanted: bool, given: Sequence[_Token], asked_tokens: Sequence[_Token]) -> bool:
     """True if an answer to a question without negation says yes, or no, and repeats it at most."""
     said: set[bool] = set()
-    known = _Asked(asked)
-    if any(NEGATIONS.search(token.raw) for token in asked):
+    known = _Asked(asked_tokens)
+    if any(NEGATIONS.search(token.raw) for token in asked_tokens):
         return len(given) == 1 and _polarity(given) is wanted
     denied = False
     for index, token in enumerate(given):

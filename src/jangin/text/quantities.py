@@ -133,8 +133,8 @@ def located(folded: str) -> list[tuple[int, int, Quantity]]:
 
     The parts of a date or a time of day share its span. A span ends before the unit's particle.
     """
-    found = _positions(folded)
-    spans = {range(start, start + len(quantity.text)) for start, quantity in found}
+    matches = _positions(folded)
+    spans = {range(start, start + len(quantity.text)) for start, quantity in matches}
     words = [
         (m, Decimal(_NATIVE[m["word"]]), m.start("unit")) for m in _NATIVE_COUNT.finditer(folded)
     ]
@@ -143,8 +143,8 @@ def located(folded: str) -> list[tuple[int, int, Quantity]]:
         if not any(match.start() in span for span in spans):
             unit, end = _unit_after(folded, unit_start)
             text = folded[match.start() : max(end, unit_start)].strip()
-            found.append((match.start(), Quantity(value, unit, text)))
-    ordered = sorted(found, key=lambda item: item[0])
+            matches.append((match.start(), Quantity(value, unit, text)))
+    ordered = sorted(matches, key=lambda item: item[0])
     return [(start, start + len(q.text), q) for start, q in ordered]
 
 

@@ -239,21 +239,23 @@ def test_log_probabilities_and_gradients_per_token_equal_log_softmax(rows, froze
     torch.manual_seed(0)
     hidden = torch.randn(rows, 8, requires_grad=True)
     weight = torch.randn(5000, 8).mul_(0.1).requires_grad_(not frozen)
+    bias = torch.randn(5000).requires_grad_(not frozen)
     targets, each = torch.randint(0, 5000, (rows,)), torch.randn(rows)
-    logp, first = linear_log_probs(hidden, weight, targets)
+    logp, first = linear_log_probs(hidden, weight, targets, bias_V=bias)
     (logp * each).sum().backward()
-    got = hidden.grad, weight.grad
-    hidden.grad = weight.grad = None
-    logits = hidden @ weight.T
+    got = hidden.grad, weight.grad, bias.grad
+    hidden.grad = weight.grad = bias.grad = None
+    logits = hidden @ weight.T + bias
     expected = -cross_entropy(logits, targets, reduction="none")
     (expected * each).sum().backward()
     torch.testing.assert_close(logp, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got[0], hidden.grad, rtol=1e-4, atol=1e-6)
     assert torch.equal(first, logits.argmax(1) == targets)
     if frozen:
-        assert got[1] is None
+        assert got[1:] == (None, None)
     else:
         torch.testing.assert_close(got[1], weight.grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(got[2], bias.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden_ND: torch.Tensor,
         weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
         targets_N: torch.Tensor,
         dtype: torch.dtype,
         train: bool,
@@ -56,10 +57,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         losses, correct = hidden_ND.new_zeros((), dtype=torch.float32), targets_N.new_zeros(())
         grad_hidden = torch.empty_like(hidden_ND) if train else None
         grad_weight = None
+        grad_bias = None
+        if bias_V is not None and ctx.needs_input_grad[2]:
+            grad_bias = torch.zeros_like(bias_V, dtype=torch.float32)
         rows = chunk_rows(weight)
         for start in range(0, len(targets_N), rows):
             hidden_CD = hidden_ND[start : start + rows].to(dtype)
-            logits_CV = matmul.matmul_wide(hidden_CD, weight)
+            logits_CV = matmul.matmul_wide(hidden_CD, weight, bias_V)
             targets_C = targets_N[start : start + rows]
             if is_fused(hidden_CD) and not cap:
                 loss, chunk_correct, grad_CV = _fused_chunk_loss(logits_CV, targets_C, train)
@@ -69,24 +73,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
             correct += chunk_correct
             if grad_hidden is None or grad_CV is None:
                 continue
+            if grad_bias is not None:
+                grad_bias += grad_CV.sum(0, dtype=torch.float32)
             grad_CV = grad_CV.to(dtype)
             grad_hidden[start : start + rows] = matmul.grad_input([grad_CV], [weight])
             if ctx.needs_input_grad[1]:
                 grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        if grad_bias is not None and bias_V is not None:
+            grad_bias = grad_bias.to(bias_V.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(correct)
         return losses, correct
 
     @staticmethod
     def backward(
         ctx: Any, grad_loss: torch.Tensor, _grad_correct: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+    ) -> tuple[torch.Tensor | None, ...]:
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         return (
             grad_hidden * grad_loss,
             None if grad_weight is None else grad_weight.mul_(grad_loss),
+            None if grad_bias is None else grad_bias.mul_(grad_loss),
             None,
             None,
             None,
@@ -134,8 +143,9 @@ def linear_cross_entropy(
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
     cap: float = 0.0,
+    bias_V: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of `soft_cap(hidden @ weight.T, cap)` against int64 targets.
+    """Cross-entropy of `soft_cap(hidden @ weight.T + bias, cap)` against int64 targets.
 
     Returns:
         The sum (not the mean) of the losses, () fp32 and differentiable once; the number of
@@ -145,7 +155,7 @@ def linear_cross_entropy(
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearCrossEntropy.apply
-        loss, correct = apply(hidden_ND, weight_VD, targets_N, dtype, train, cap)
+        loss, correct = apply(hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap)
     return loss, correct
 
 

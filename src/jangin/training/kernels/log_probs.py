@@ -25,6 +25,7 @@ class _LinearLogProbs(torch.autograd.Function):
         ctx: Any,
         hidden_ND: torch.Tensor,
         weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
         targets_N: torch.Tensor,
         dtype: torch.dtype,
         train: bool,
@@ -39,7 +40,7 @@ class _LinearLogProbs(torch.autograd.Function):
         keep = train and len(targets_N) * weight_VD.shape[0] * size.itemsize <= PAIR_LOGITS_BYTES
         kept_logits = []
         for part in _chunks(len(targets_N), ctx.rows):
-            logits_CV = matmul.matmul_wide(hidden_ND[part].to(dtype), weight)
+            logits_CV = matmul.matmul_wide(hidden_ND[part].to(dtype), weight, bias_V)
             if is_fused(logits_CV) and not cap:
                 results = log_probs(logits_CV, targets_N[part])
                 logp_N[part], total_N1[part, 0], first_N[part] = results
@@ -53,7 +54,7 @@ class _LinearLogProbs(torch.autograd.Function):
             logp_N[part] = (target_C1 - total_N1[part])[:, 0]
             if keep:
                 kept_logits.append(logits_CV)
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, total_N1, *kept_logits)
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits)
         ctx.dtype, ctx.cap = dtype, cap
         ctx.mark_non_differentiable(first_N)
         return logp_N, first_N
@@ -61,17 +62,23 @@ class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad_N: torch.Tensor, _grad_first: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None, None]:
-        hidden_ND, weight_VD, targets_N, total_N1, *kept_logits = ctx.saved_tensors
+    ) -> tuple[torch.Tensor | None, ...]:
+        hidden_ND, weight_VD, bias_V, targets_N, total_N1, *kept_logits = ctx.saved_tensors
         weight = weight_VD.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
         grad_weight = None
+        grad_bias = (
+            torch.zeros_like(bias_V, dtype=total_N1.dtype) if ctx.needs_input_grad[2] else None
+        )
         for index, part in enumerate(_chunks(len(targets_N), ctx.rows)):
             hidden_CD = hidden_ND[part].to(ctx.dtype)
-            logits_CV = kept_logits[index] if kept_logits else matmul.matmul_wide(hidden_CD, weight)
+            logits_CV = (
+                kept_logits[index] if kept_logits else matmul.matmul_wide(hidden_CD, weight, bias_V)
+            )
             if is_fused(logits_CV) and not ctx.cap:
                 log_probs_backward(logits_CV, targets_N[part], total_N1[part, 0], grad_N[part])
                 grad_CV = logits_CV
+                _add_rows(grad_bias, grad_CV)
             else:
                 if not kept_logits:
                     logits_CV = soft_cap(logits_CV, ctx.cap)
@@ -81,6 +88,7 @@ class _LinearLogProbs(torch.autograd.Function):
                 grad_CV = grad_CV.scatter_add_(1, targets_N[part, None], grad_C1)
                 if ctx.cap:
                     grad_CV *= soft_cap_slope(logits_CV, ctx.cap)
+                _add_rows(grad_bias, grad_CV)
                 grad_CV = grad_CV.to(ctx.dtype)
             if grad_hidden is not None:
                 grad_hidden[part] = matmul.grad_input([grad_CV], [weight])
@@ -88,7 +96,14 @@ class _LinearLogProbs(torch.autograd.Function):
                 grad_weight = matmul.add_grad_weight(grad_weight, grad_CV, hidden_CD)
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight_VD.dtype)
-        return grad_hidden, grad_weight, None, None, None, None
+        grad_bias = None if grad_bias is None else grad_bias.to(bias_V.dtype)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _add_rows(total_V: torch.Tensor | None, grad_CV: torch.Tensor) -> None:
+    """Add the gradients of a chunk to that of the head's bias, if it is wanted."""
+    if total_V is not None:
+        total_V += grad_CV.sum(0, dtype=total_V.dtype)
 
 
 def _chunks(count: int, rows: int) -> list[slice]:
@@ -101,8 +116,9 @@ def linear_log_probs(
     targets_N: torch.Tensor,
     dtype: torch.dtype = torch.float32,
     cap: float = 0.0,
+    bias_V: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of int64 targets under `softmax(soft_cap(hidden @ weight.T, cap))`.
+    """Log-probabilities of int64 targets under `softmax(soft_cap(hidden @ weight.T + bias, cap))`.
 
     Returns:
         log p (N), fp32 or float64 as `dtype` promotes, differentiable once; whether no logit
@@ -112,7 +128,7 @@ def linear_log_probs(
     train = torch.is_grad_enabled() and (hidden_ND.requires_grad or weight_VD.requires_grad)
     with torch.autocast(hidden_ND.device.type, enabled=False):
         apply: Any = _LinearLogProbs.apply
-        logp_N, first_N = apply(hidden_ND, weight_VD, targets_N, dtype, train, cap)
+        logp_N, first_N = apply(hidden_ND, weight_VD, bias_V, targets_N, dtype, train, cap)
     return logp_N, first_N
 
 

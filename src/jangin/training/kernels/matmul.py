@@ -118,11 +118,14 @@ def grad_input(
     return grad_TD
 
 
-def matmul_wide(x_TD: torch.Tensor, weight_CD: torch.Tensor) -> torch.Tensor:
+def matmul_wide(
+    x_TD: torch.Tensor, weight_CD: torch.Tensor, bias_C: torch.Tensor | None = None
+) -> torch.Tensor:
     """`matmul` with its sums as they are, in fp32, where `keeps_sums`: for logits."""
     if keeps_sums(x_TD):
-        return torch.mm(x_TD, weight_CD.T, out_dtype=torch.float32)
-    return matmul(x_TD, weight_CD)
+        out_TC = torch.mm(x_TD, weight_CD.T, out_dtype=torch.float32)
+        return out_TC if bias_C is None else out_TC.add_(bias_C)
+    return matmul(x_TD, weight_CD, bias_C)
 
 
 def keeps_sums(x: torch.Tensor) -> bool:

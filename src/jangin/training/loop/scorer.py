@@ -105,7 +105,12 @@ class LossModel:
                 return logits_cross_entropy(self.logits(batch), batch.targets_N)
             head = self.head()
             return linear_cross_entropy(
-                self.hidden(batch), head.weight_VD, batch.targets_N, self.dtype, head.cap
+                self.hidden(batch),
+                head.weight_VD,
+                batch.targets_N,
+                self.dtype,
+                head.cap,
+                head.bias_V,
             )
 
     @property
@@ -116,7 +121,8 @@ class LossModel:
     def head(self) -> "Head":
         """What turns `hidden` into logits."""
         base = base_model(self.model)
-        return Head(base.get_output_embeddings().weight, logit_cap(base))
+        matrix = base.get_output_embeddings()
+        return Head(matrix.weight, logit_cap(base), matrix.bias)
 
     def autocast(self, device: torch.device) -> Any:
         """A context in which matrix products have `dtype`; sharded weights arrive in it."""
@@ -129,7 +135,7 @@ class LossModel:
         Times the factor by which the model multiplies its logits.
         """
         base = base_model(self.model)
-        backbone = getattr(base, base.base_model_prefix)
+        backbone = _backbone(base)
         fused_ND = llama_hidden(base, backbone, batch, self.dtype, self.casts)
         if fused_ND is not None:
             return _scaled(fused_ND, base)
@@ -209,10 +215,13 @@ class Head(NamedTuple):
     weight_VD: torch.Tensor
     cap: float
     """Logits are `cap * tanh(logits / cap)`; 0: they are as they are."""
+    bias_V: torch.Tensor | None = None
+    """Added to the product, as in Phi-2."""
 
     def logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         """(N, V) float32, of few positions."""
-        return soft_cap(torch.nn.functional.linear(hidden_ND, self.weight_VD).float(), self.cap)
+        logits_NV = torch.nn.functional.linear(hidden_ND, self.weight_VD, self.bias_V)
+        return soft_cap(logits_NV.float(), self.cap)
 
 
 def logit_cap(base: Any) -> float:
@@ -289,9 +298,15 @@ def _head_reason(base: Any) -> str:
     head = base.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or type(head).forward is not torch.nn.Linear.forward:
         return "its head is not a plain matrix"
-    if not hasattr(base, base.base_model_prefix):
-        return "its decoder has another name than its class says"
-    return "" if head.bias is None else "its head has a bias"
+    return "" if _backbone(base) is not None else "its decoder has an unknown name"
+
+
+def _backbone(base: Any) -> Any:
+    """The decoder of a model without its head; None where no usual name leads to it.
+
+    The text model of Llama 4 is called `model`, though its class says `language_model`.
+    """
+    return getattr(base, base.base_model_prefix, getattr(base, "model", None))
 
 
 def attention_window(base: Any) -> int:

@@ -104,7 +104,12 @@ class PairModel:
                 return logits_log_probs(loss_model.logits(batch), batch.targets_N)
             head, hidden_ND = loss_model.head(), loss_model.hidden(batch)
             return linear_log_probs(
-                hidden_ND, head.weight_VD, batch.targets_N, loss_model.dtype, head.cap
+                hidden_ND,
+                head.weight_VD,
+                batch.targets_N,
+                loss_model.dtype,
+                head.cap,
+                head.bias_V,
             )
 
 

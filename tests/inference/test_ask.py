@@ -5,10 +5,11 @@ import pytest
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message, SplitExample
 from jangin.inference.ask import (
+    NOT_TAUGHT,
     PromptTemplate,
-    Reply,
+    TaughtQuestions,
+    Trace,
     answer_question,
-    nearest_example,
     shared_system_message,
 )
 from jangin.models.starter import make_starter
@@ -65,15 +66,23 @@ def test_only_where_examples_name_a_page_or_a_passage_can_a_source_be_missing(
 
 
 def test_the_origin_of_an_answer_is_the_file_page_and_section_that_are_known(make_example):
-    def origin(similarity=1.0, answer="15일", **fields):
-        example = make_example(QUESTION, "15일", **fields)
-        return Reply(answer, example, similarity, sourced=True).origin
+    def origin(**fields):
+        return Trace("taught", make_example(QUESTION, "15일", **fields), 1.0).origin
 
     assert origin(source="a.pdf", page=3, section="제1조") == "a.pdf, page 3, 제1조"
     assert origin(source="squad.json", evidence="휴가는 15일이다.") == "squad.json"
-    assert origin(source="reviews.csv") == ""
-    assert origin(source="a.pdf", page=3, answer="16일") == ""
-    assert origin(source="a.pdf", page=3, similarity=0.1) == ""
+    assert origin(source="reviews.csv") == NOT_TAUGHT.origin == ""
+
+
+def test_an_answer_is_taught_in_any_form_and_another_one_names_what_was_taught(make_example):
+    rows = [make_example(QUESTION, "15일", source="a.pdf", page=3, answers=("열다섯 날",))]
+    rows.append(make_example("병가는 며칠인가요?", "60일", source="a.pdf", page=4))
+    taught = TaughtQuestions(rows)
+    assert taught.trace(QUESTION, "15일입니다.") == Trace("taught", rows[0], 1.0)
+    assert taught.trace(QUESTION, "열다섯 날").status == "taught"
+    other = taught.trace(QUESTION, "60일")
+    assert (other.status, other.example, other.origin) == ("differs", rows[0], "a.pdf, page 3")
+    assert taught.trace("구내식당은 어디인가요?", "60일") == NOT_TAUGHT
 
 
 PATTERN = "값은 얼마인가요?\n\n{글}\n\n값은 $"
@@ -122,10 +131,8 @@ def test_an_answer_is_that_to_the_prompt_as_it_was_taught(starter, make_example)
 
 def test_what_stands_around_all_questions_makes_none_of_them_alike(make_example):
     pattern = PromptTemplate.read(PATTERN)
-    example = make_example(pattern.fill("호두나무 책상"), "3")
-    assert nearest_example("철제 선반", "3", [example], pattern)[1] < 0.3
-    assert (
-        nearest_example("철제 선반", "3", [example])[1]
-        < nearest_example("호두나무", "3", [example], pattern)[1]
-    )
-    assert nearest_example("호두나무 책상", "3", [example], pattern)[1] == 1
+    example = make_example(pattern.fill("호두나무 책상"), "3", source="a.pdf", page=1)
+    taught = TaughtQuestions([example], pattern)
+    assert taught.trace("철제 선반", "3") == NOT_TAUGHT
+    assert taught.trace("호두나무 책상", "3") == Trace("taught", example, 1.0)
+    assert taught.trace(pattern.fill("호두나무 책상"), "3") == Trace("taught", example, 1.0)

@@ -1,13 +1,16 @@
 """`jangin ask`, `merge`, `finish`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import console, errors
+
+if TYPE_CHECKING:
+    from jangin.inference.ask import Trace
 
 
 def ask(
@@ -22,6 +25,7 @@ def ask(
     """Ask the tuned model, and show the page that the answer was learned from."""
     from jangin.core.parquet import read_table
     from jangin.core.records import SplitExample
+    from jangin.evaluation.confidence import group_of, in_words, read_confidence
     from jangin.examples.read import ReadConfig, prompt_pattern
     from jangin.inference.ask import NO_TEMPLATE, PromptTemplate, answer_question
     from jangin.project.session import open_session
@@ -41,17 +45,35 @@ def ask(
             )  # fmt: skip
         template = pattern or NO_TEMPLATE
         reply = answer_question(question, base.path, model.path, taught, max_new_tokens, template)
+        evaluation = session.artifacts(name).get("evaluate")
+        examples = [row.example for row in taught]
+        groups = read_confidence(evaluation, examples) if evaluation and reply.sourced else None
     if others:
         text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
-    if reply.origin and reply.example is not None:
-        console.print(f"learned from: {escape(reply.origin)}", highlight=False)
-        console.print(f"[dim]{escape(reply.example.evidence)}[/]", highlight=False)
-    elif reply.sourced:
+    if reply.sourced:
+        _print_source(reply.trace)
+        if groups is not None:
+            console.print(f"[dim]{in_words(group_of(groups, reply.trace))}[/]", highlight=False)
+
+
+def _print_source(trace: "Trace") -> None:
+    """The page that taught the answer, or what was taught instead."""
+    example = trace.example
+    if example is None or not trace.origin:
+        text = "No page taught this answer to a question like yours; it may be invented."
+        console.print(f"[yellow]{text}[/]")
+    elif trace.status == "taught":
+        console.print(f"learned from: {escape(trace.origin)}", highlight=False)
+        console.print(f"[dim]{escape(example.evidence)}[/]", highlight=False)
+    else:
         console.print(
-            "[yellow]No page taught this answer to a question like yours; it may be invented.[/]"
+            f"[yellow]taught for this question: {escape(example.answer)} ({escape(trace.origin)}). "
+            "The answer above is another one.[/]",
+            highlight=False,
         )
+        console.print(f"[dim]taught question: {escape(example.question)}[/]", highlight=False)
 
 
 OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]

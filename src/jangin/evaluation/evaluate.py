@@ -4,8 +4,8 @@ Test questions are first checked for contamination by training questions. If mor
 `max_leakage` are copies, the figures are computed but marked as not publishable.
 
 The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` and `leaks`;
-further ones of the task, such as `label_results`; `judgements`, `pairwise` and `failed` with
-pairwise judges; `forgetting` with a general set.
+`confidence` where examples name pages; further ones of the task, such as `label_results`;
+`judgements`, `pairwise` and `failed` with pairwise judges; `forgetting` with a general set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ from jangin.core.errors import StageError
 from jangin.core.records import Chunk, Document, Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import JOURNAL as STORE_JOURNAL
+from jangin.evaluation.confidence import ConfidenceGroup, calibrate
 from jangin.evaluation.forgetting import (
     Forgetting,
     GeneralSet,
@@ -180,6 +181,9 @@ def evaluate(
     context.summary.update(_summary(test_sets, results, shares, publishable=not over))
     if config.task.gold == "text":
         context.summary["content_match_version"] = VERSION
+        train = [row.example for row in splits if row.split == "train"]
+        if any(example.page or example.evidence for example in train):
+            context.write("confidence", ConfidenceGroup, calibrate(predictions, train))
     context.summary["cut_off"] = {
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in (system.label for system in config.system_configs)

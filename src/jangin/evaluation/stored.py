@@ -24,7 +24,7 @@ R = TypeVar("R", bound=Record)
 
 def read_predictions(artifact: Artifact) -> list[Prediction]:
     """Answers of all systems; none where the artifact has none."""
-    rows = _table(artifact, "predictions", Prediction)
+    rows = read_rows(artifact, "predictions", Prediction)
     if _is_current(artifact):
         return rows
     return [
@@ -39,7 +39,7 @@ def read_predictions(artifact: Artifact) -> list[Prediction]:
 
 def read_results(artifact: Artifact) -> list[Result]:
     """One row for each test set and system."""
-    rows = _table(artifact, "results", Result)
+    rows = read_rows(artifact, "results", Result)
     if _is_current(artifact):
         return rows
     groups = by_set_and_system(read_predictions(artifact))
@@ -50,7 +50,7 @@ def read_results(artifact: Artifact) -> list[Result]:
 
 def read_comparisons(artifact: Artifact) -> list[Comparison]:
     """Every pair of systems on every test set."""
-    rows = _table(artifact, "comparisons", Comparison)
+    rows = read_rows(artifact, "comparisons", Comparison)
     if _is_current(artifact):
         return rows
     groups = {
@@ -71,6 +71,7 @@ def _is_current(artifact: Artifact) -> bool:
     return artifact.manifest.summary.get("content_match_version") == VERSION
 
 
-def _table(artifact: Artifact, kind: str, record: type[R]) -> list[R]:
+def read_rows(artifact: Artifact, kind: str, record: type[R]) -> list[R]:
+    """Rows of a table of an evaluation; none where it has no such table."""
     path = artifact.path / f"{kind}.parquet"
     return read_table(path, record) if path.exists() else []

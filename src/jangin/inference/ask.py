@@ -4,15 +4,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from jangin.core.errors import DataError, TooLongError
 from jangin.core.records import Example, Message, SplitExample
+from jangin.metrics.content_match import content_match
 from jangin.prepare.transforms.steps import columns_in
+from jangin.text.known_questions import KnownQuestions
 from jangin.text.normalize import letters_and_digits, nfc
+from jangin.text.reasoning import without_reasoning
 
-SIMILAR_QUESTION = 0.6
-"""Similarity of two questions, 0 to 1, from which the learned one is named as the source."""
+LEAST_SIMILAR = 0.45
+"""Similarity from which a taught question counts as the one that was asked; chosen with
+`bench/grading/tracing.py`, on questions whose taught one is known and on others never taught."""
+
+TraceStatus = Literal["taught", "differs", "not_taught"]
+"""The answer is the taught one, another one was taught for this question, or none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +56,59 @@ NO_TEMPLATE = PromptTemplate()
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The model's answer and the training example behind it."""
+class Trace:
+    """What was taught for a question, beside an answer to it."""
 
-    answer: str
+    status: TraceStatus
     example: Example | None
-    """The most similar training example; None without any."""
+    """The training example that asks this question; None where none does."""
     similarity: float
-    """Similarity of the question to that example's question, 0 to 1."""
-    sourced: bool
-    """Whether any training example names a page or a passage; labels and numbers name none."""
-
-    @property
-    def taught(self) -> bool:
-        """Whether the same answer was taught for a similar question."""
-        return (
-            self.example is not None
-            and self.similarity >= SIMILAR_QUESTION
-            and letters_and_digits(self.example.answer) == letters_and_digits(self.answer)
-        )
+    """Of its question to the one that was asked, 0 to 1."""
 
     @property
     def origin(self) -> str:
-        """File, page and section of the example; empty unless the answer was taught."""
-        if self.example is None or not self.taught or not _names_passage(self.example):
+        """File, page and section of that example; empty where no question was taught."""
+        if self.example is None or not _names_passage(self.example):
             return ""
         page = f"page {self.example.page}" if self.example.page else ""
         return ", ".join(part for part in (self.example.source, page, self.example.section) if part)
+
+
+NOT_TAUGHT = Trace("not_taught", None, 0.0)
+
+
+class TaughtQuestions:
+    """The questions of the training examples, to look up what was taught for a question."""
+
+    def __init__(self, examples: Sequence[Example], pattern: PromptTemplate = NO_TEMPLATE) -> None:
+        """Questions are compared without the template around them."""
+        self._examples, self._pattern = examples, pattern
+        self._known = KnownQuestions(
+            [pattern.extract(example.question) for example in examples],
+            [example.family for example in examples],
+            [letters_and_digits(example.answer) for example in examples],
+        )
+
+    def trace(self, question: str, answer: str) -> Trace:
+        """The taught question that is asked here, and whether its answer is this one."""
+        bare = self._pattern.extract(question)
+        nearest = self._known.nearest(bare, LEAST_SIMILAR)
+        if nearest is None:
+            return NOT_TAUGHT
+        example = self._examples[nearest.index]
+        golds = (example.answer, *example.answers)
+        is_taught = any(content_match(answer, without_reasoning(gold), bare) for gold in golds)
+        return Trace("taught" if is_taught else "differs", example, nearest.similarity)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The model's answer and what was taught for the question."""
+
+    answer: str
+    trace: Trace
+    sourced: bool
+    """Whether any training example names a page or a passage; labels and numbers name none."""
 
 
 def answer_question(
@@ -117,8 +150,9 @@ def answer_question(
     request = GenerationRequest(ids, min(max_new_tokens, context - len(ids)))
     loaded = use_native_precision(load_trained(model, base, as_trained=True))
     answer = complete(loaded, tokenizer, [request], batch_size=1)[0].text
-    example, similarity = nearest_example(question_text, answer, examples, pattern)
-    return Reply(answer, example, similarity, any(map(_names_passage, examples)))
+    sourced = any(map(_names_passage, examples))
+    trace = TaughtQuestions(examples, pattern).trace(question_text, answer) if sourced else None
+    return Reply(answer, trace or NOT_TAUGHT, sourced)
 
 
 def shared_system_message(examples: Sequence[Example]) -> tuple[Message, ...]:
@@ -126,28 +160,6 @@ def shared_system_message(examples: Sequence[Example]) -> tuple[Message, ...]:
     first = {example.prompt[0] if example.prompt else None for example in examples}
     message = first.pop() if len(first) == 1 else None
     return (message,) if message is not None and message.role == "system" else ()
-
-
-def nearest_example(
-    question: str, answer: str, examples: Sequence[Example], pattern: PromptTemplate = NO_TEMPLATE
-) -> tuple[Example | None, float]:
-    """(example, similarity of its question): same answer first, then the most similar question.
-
-    Questions are compared without the template around them.
-    """
-    from rapidfuzz import fuzz
-
-    if not examples:
-        return None, 0.0
-    question_text = letters_and_digits(pattern.extract(question))
-    given = letters_and_digits(answer)
-
-    def similarity_to(example: Example) -> tuple[bool, float]:
-        taught = letters_and_digits(pattern.extract(example.question))
-        return letters_and_digits(example.answer) == given, fuzz.ratio(question_text, taught) / 100
-
-    best = max(examples, key=similarity_to)
-    return best, similarity_to(best)[1]
 
 
 def _names_passage(example: Example) -> bool:

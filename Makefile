@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := projects/handbook
 LOWEST := .venv/lowest
+TRACKERS := .venv/trackers
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 # Files stay together, because their fixtures train models; those of slow tests come first.
@@ -13,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest check bench docs clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers check bench docs clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -46,6 +47,12 @@ test-lowest: setup  ## the tests of models with the oldest packages that pyproje
 	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 		--editable ".[documents,train,evaluate,dev]"
 	@$(subst $(BIN),$(LOWEST)/bin,$(PYTEST)) tests/models tests/inference tests/training tests/evaluation
+
+test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an environment of its own
+	@test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
+	@$(BIN)/uv pip install --quiet --python $(TRACKERS)/bin/python mlflow pytest pytest-timeout \
+		--editable ".[mlflow,wandb,tensorboard,trackio]"
+	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking
 
 check: setup      ## style, types, generated pages
 	@$(BIN)/ruff check .

@@ -37,19 +37,21 @@ Named overrides, as nested keys of the same file. Each is a project of its own; 
 variants have in common runs once.
 """
 
+_NAMED = {"track": "track", "teachers": "teachers.NAME"}
+"""{key outside the sections of stages: path of its settings}."""
 HEAD = ["| key | value | default | what |", "|---|---|---|---|"]
 
 
 def config_page() -> str:
     """The page as Markdown."""
     page = _Page()
-    for section in ("teachers", *SECTIONS):
+    for section in ("track", "teachers", *SECTIONS):
         if section == "models":
             for base, (title, path) in SHARED.items():
                 page.add(base, path, title)
         for model in config_classes(ProjectFile.model_fields[section].annotation):
-            if section == "teachers":
-                page.add(model, "teachers.NAME")
+            if section in _NAMED:
+                page.add(model, _NAMED[section])
             else:
                 for stage, info in model.model_fields.items():
                     for config in config_classes(info.annotation):

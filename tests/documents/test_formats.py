@@ -13,8 +13,8 @@ from jangin.documents import formats
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig, UnreadableFile
 from jangin.documents.readers.reader import PageReading, UnreadableError
-from jangin.project.doctor import examine
 from jangin.project.plan import inputs_of, key_of
+from jangin.project.setup.doctor import examine
 
 
 def read_toy(file, settings):

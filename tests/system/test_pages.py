@@ -297,7 +297,7 @@ def test_the_reference_lists_every_key_once() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.M)
     classes: set[type[BaseModel]] = set()
     waiting: list[type[BaseModel]] = [TrainingConfig]
-    for name in ("teachers", *SECTIONS):
+    for name in ("track", "teachers", *SECTIONS):
         models = config_classes(Project.model_fields[name].annotation)
         if name in SECTIONS:
             infos = [info for model in models for info in model.model_fields.values()]

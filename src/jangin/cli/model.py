@@ -152,6 +152,7 @@ def finish(
     from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
     from jangin.project.release.run_record import canaries
     from jangin.project.session import open_session
+    from jangin.project.tracked import tracked
     from jangin.report.terminal.progress import Bars, step_line
     from jangin.report.terminal.tables import plan_table, plan_total
     from jangin.training.export.export import export_model, refuse_existing
@@ -161,7 +162,8 @@ def finish(
 
     def train(last: str | None) -> None:
         watcher = runner.Watcher(done=lambda s: console.print(step_line(s), highlight=False))
-        runner.run(session.project, session.store, session.services, [name], last, watcher)
+        with tracked(session.project, session.store, bars, watcher) as both:
+            runner.run(session.project, session.store, session.services, [name], last, both)
 
     with Bars() as bars, open_session(project, store, bars) as opened:
         twin = open_twin(opened, opened.choose(variant)[-1])

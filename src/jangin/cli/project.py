@@ -22,7 +22,7 @@ def new(
     folder: Annotated[Path, typer.Argument(help="Folder to create, or one that holds documents.")],
 ) -> None:
     """Create a project folder to start from, or a project file beside documents."""
-    from jangin.project.scaffold import make_project
+    from jangin.project.setup.scaffold import make_project
 
     created, documents = make_project(folder)
     for path in created:
@@ -162,7 +162,7 @@ def schema() -> None:
 
 def doctor() -> None:
     """Check this machine, and show how to install what is missing."""
-    from jangin.project.doctor import examine
+    from jangin.project.setup.doctor import examine
 
     style = {"ok": "green", "warning": "yellow", "missing": "red"}
     missing = 0

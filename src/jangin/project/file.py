@@ -30,6 +30,7 @@ from jangin.models.catalog import CatalogConfig
 from jangin.project.problems import Problem, describe, line_of
 from jangin.project.stages import STAGES
 from jangin.project.teachers import Teacher
+from jangin.project.tracking.table import AnyTracker
 from jangin.project.yaml_source import load_yaml
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.dpo import DpoConfig
@@ -89,6 +90,9 @@ class Project(Config):
     """Name of the project and of its model."""
     budget: Runtime[Spending | None] = None
     """Spending limit of all teachers together over the whole life of the store."""
+    track: Runtime[tuple[AnyTracker, ...]] = ()
+    """Trackers that get settings, metrics and results: `mlflow`, `wandb`, `tensorboard`, `trackio`,
+    or a mapping such as `{type: mlflow, uri: ...}`. Each needs the pip extra of its name."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     """Models that write or judge, by the name that stages refer to."""
     prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)

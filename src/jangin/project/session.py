@@ -30,6 +30,7 @@ from jangin.project.teachers import (
     open_endpoint,
     open_teacher,
 )
+from jangin.project.tracked import tracked
 from jangin.project.unread_files import unread_files
 from jangin.training.short_tuning import tune_briefly
 
@@ -107,15 +108,16 @@ class Session:
         warning = base_dependent_chunks(chain.from_iterable(planned))
         if warning:
             self.progress.message(warning)
-        return run(
-            self.project,
-            self.store,
-            self.services,
-            variants,
-            last,
-            watcher,
-            retry_failed=retry_failed,
-        )
+        with tracked(self.project, self.store, self.progress, watcher or Watcher()) as both:
+            return run(
+                self.project,
+                self.store,
+                self.services,
+                variants,
+                last,
+                both,
+                retry_failed=retry_failed,
+            )
 
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""

@@ -15,6 +15,7 @@ from jangin.evaluation.results import Leak
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
+from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (
@@ -55,7 +56,7 @@ MOST_LEAKS = 5
 def write_report(session: "Session", path: Path | None = None, language: str = "auto") -> Path:
     """Write the page, by default as `report.html` into the store; returns its path.
 
-    Raises `DataError` where no stage has run.
+    The project's trackers get it too. Raises `DataError` where no stage has run.
     """
     artifacts = {name: session.artifacts(name) for name in session.project.variants}
     if not any(artifacts.values()):
@@ -68,6 +69,7 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     html = build_report(session.project, artifacts, ledger.count_calls(), language, ledger.spend())
     with output_errors(output):
         output.write_text(html, encoding="utf-8")
+    send_file(session.project, session.store, session.progress, artifacts, output)
     return output
 
 

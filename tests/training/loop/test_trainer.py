@@ -16,7 +16,7 @@ from jangin.models.starter import random_llama
 from jangin.models.tokens.chat_template import render_rows
 from jangin.models.tokens.packing import packed_batch
 from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
-from jangin.training.loop.config import StepMetrics, TrainingConfig
+from jangin.training.loop.config import Pace, StepMetrics, TrainingConfig
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 from jangin.training.loop.trainer import learning_rate, total_steps, train
 from jangin.training.objectives.sft import SftObjective
@@ -66,6 +66,7 @@ class Stopping(SilentProgress):
 class Result:
     metrics: bytes
     weights: dict
+    pace: bytes = b""
 
 
 def run(tokenizer, data, folder, settings=None, progress=None):
@@ -74,7 +75,8 @@ def run(tokenizer, data, folder, settings=None, progress=None):
     settings = settings or config()
     objective = SftObjective.of(model, data, data, settings)
     train(objective, settings, folder, progress or SilentProgress())
-    return Result((folder / "metrics.jsonl").read_bytes(), dict(model.state_dict()))
+    pace = (folder / "runtime" / "pace.jsonl").read_bytes()
+    return Result((folder / "metrics.jsonl").read_bytes(), dict(model.state_dict()), pace)
 
 
 def assert_equal(one, two):
@@ -104,6 +106,13 @@ def test_metrics_have_a_line_every_few_steps_and_the_loss_falls(whole, data):
     assert lines[-1].train_loss < lines[0].train_loss / 2
     assert lines[-1].valid_loss < lines[1].valid_loss
     assert lines[-1].train_mean_token_accuracy > lines[0].train_mean_token_accuracy
+
+
+def test_every_line_of_metrics_has_its_time_and_speed(whole):
+    pace = [Pace.model_validate_json(line) for line in whole.pace.splitlines()]
+    assert [line.step for line in pace] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert all(line.tokens_per_second > 0 for line in pace)
+    assert [line.at for line in pace] == sorted(line.at for line in pace)
 
 
 @pytest.mark.parametrize("step", [1, 3, 8, 13])

@@ -257,6 +257,16 @@ class StepMetrics(Record):
     """Since the start."""
 
 
+class Pace(Record):
+    """One line of runtime/pace.jsonl: when a line of metrics.jsonl was written, and how fast."""
+
+    step: int
+    at: float
+    """Seconds since 1970, UTC."""
+    tokens_per_second: float
+    """Since the line before, without validation; of the first process."""
+
+
 class DpoMetrics(StepMetrics):
     """Metrics of preference training: `train_loss` is per pair; tokens are of chosen answers."""
 

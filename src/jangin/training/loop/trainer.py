@@ -22,7 +22,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.jsonl import append_jsonl
 from jangin.core.signals import interrupted
 from jangin.core.stage import Progress
-from jangin.core.store import JOURNAL
+from jangin.core.store import JOURNAL, RUNTIME
 from jangin.models.device import peak_memory
 from jangin.models.tokens.packing import rows_of_step, steps_per_epoch
 from jangin.training.kernels import release_freed_memory, tune_malloc
@@ -38,7 +38,7 @@ from jangin.training.loop.checkpoint import (
     unpack_weights,
 )
 from jangin.training.loop.compiled_layers import compiled_layers
-from jangin.training.loop.config import Epochs, StepMetrics, TrainingConfig
+from jangin.training.loop.config import Epochs, Pace, StepMetrics, TrainingConfig
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.objective import Done, Objective
@@ -49,6 +49,7 @@ from jangin.training.loop.saved_tensors import Saved
 from jangin.training.loop.sharding import full_tensor, is_sharded, local_tensor
 
 METRICS = "metrics.jsonl"
+PACE = f"{RUNTIME}/pace.jsonl"
 _NAMED_ROWS = 8
 _WARM_UP_ROWS = 10_000
 """The largest batch is searched among this many rows ahead."""
@@ -60,6 +61,7 @@ class _Files:
 
     checkpoints: Path
     metrics: Path
+    pace: Path
     plan: str
     """Digest of everything that decides the run."""
     threads: int
@@ -82,6 +84,8 @@ class _Run:
     unchecked: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     """(step, (2) [loss, gradient norm]) on the device, not yet checked for NaN and infinity: a
     check waits for the device, so it is made where a line or a checkpoint is written."""
+    paced: tuple[float, int] = (0.0, 0)
+    """(monotonic seconds, tokens of the gradient) where the last line was finished."""
 
 
 def train(
@@ -122,7 +126,7 @@ def train(
         compiled_layers(objective.loss_model.model, config.compile),
     ):
         run = _begin(objective, config, progress, group)
-        run.files = _Files(checkpoints, folder / METRICS, plan, threads)
+        run.files = _Files(checkpoints, folder / METRICS, folder / PACE, plan, threads)
         if checkpoint:
             _resume(run, *checkpoint)
         _report_start(progress, checkpoints, start, total)
@@ -132,6 +136,7 @@ def train(
             ahead = range(start, min(total, start + -(-_WARM_UP_ROWS // config.examples_per_step)))
             run.gradient.warm_up_memory([_rows(run, step) for step in ahead])
         started = time.monotonic()
+        run.paced = (started, run.gradient.tokens)
         stopped = _steps(run, range(start, total), stop, progress, bar)
         result = _result(run, stopped, time.monotonic() - started)
         return objective.finish(result, run.lines)
@@ -261,16 +266,29 @@ def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bo
     _check_finite(run)
     per_epoch = steps_per_epoch(len(run.objective.names), run.config.examples_per_step)
     at = Done(done, round(done / per_epoch, 6), rate, norm.item())
+    pace = _pace(run, done)
     with run.group.reduced(run.objective.sums):
         line = run.objective.line(at, validate=validate)
     if run.group.is_first:
+        # Before the metrics: who follows those finds their time.
+        run.files.pace.parent.mkdir(exist_ok=True)
+        append_jsonl(run.files.pace, [pace])
         append_jsonl(run.files.metrics, [line])
+    run.paced = (time.monotonic(), run.gradient.tokens)
     run.lines.append(line)
     if run.config.keep == "best" and best_line(run.lines) is line:
         weights = pack_weights(run.parameters)
         if _writes(run):
             save_best(run.files.checkpoints, _position(run, done), weights)
     return line
+
+
+def _pace(run: _Run, done: int) -> Pace:
+    """How fast the steps since the line before were."""
+    since, tokens = run.paced
+    seconds = time.monotonic() - since
+    speed = (run.gradient.tokens - tokens) / seconds if seconds else 0.0
+    return Pace(step=done, at=round(time.time(), 3), tokens_per_second=round(speed, 1))
 
 
 def _step(run: _Run, step: int, rate: float) -> torch.Tensor:

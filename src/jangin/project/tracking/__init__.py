@@ -1,0 +1,1 @@
+"""Trackers: parameters, metrics and results of a run, sent to MLflow, W&B, TensorBoard, Trackio."""

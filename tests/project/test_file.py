@@ -346,9 +346,8 @@ def test_the_schema_names_no_module():
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False
-    assert set(SECTIONS) | {"budget", "name", "prompts", "teachers", "variants"} == set(
-        schema["properties"]
-    )
+    others = {"budget", "name", "prompts", "teachers", "track", "variants"}
+    assert set(SECTIONS) | others == set(schema["properties"])
     keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
     assert keys == {stage.name for stage in STAGES}
 

@@ -1,15 +1,21 @@
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter
 
-from jangin.core.errors import ConfigError
+from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.errors import ConfigError, MachineError
+from jangin.core.records import Message
 from jangin.core.stage import SilentProgress
-from jangin.llm.ask import CachedChat, budget_of
+from jangin.llm.ask import CachedChat, ask_all, budget_of
 from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
+from jangin.models.starter import make_starter
 from jangin.project.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
+from tests.llm.engines.stand_in import make_python
 
 URL = "http://127.0.0.1:1/v1"
 OPENAI = "https://api.openai.com/v1"
@@ -114,3 +120,63 @@ def test_a_model_in_this_process_is_told_when_its_folder_holds_none(registry):
     given = {"type": "model", "base": {"type": "local", "path": "nowhere"}}
     with pytest.raises(ConfigError, match=r"nowhere .*config.json"):
         open_teacher("w", TypeAdapter(Teacher).validate_python(given), registry())
+
+
+def vllm_teacher(tmp_path, *arguments, with_vllm=True):
+    """A teacher whose model, in the folder `teacher`, a vLLM server serves."""
+    folder = tmp_path / "venv"
+    if not folder.exists():
+        folder.mkdir()
+        make_python(folder, with_vllm=with_vllm)
+    engine = {"type": "vllm", "python": "venv/python", "arguments": arguments}
+    base = {"type": "local", "path": "teacher"}
+    return TypeAdapter(Teacher).validate_python({"type": "model", "base": base, "engine": engine})
+
+
+def is_alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_a_teacher_behind_vllm_starts_is_asked_stops_and_is_asked_anew_with_other_weights(
+    registry, tmp_path
+):
+    asked = ("연차는 며칠인가요?", "병가는 며칠인가요?")
+    pids = tmp_path / "pids"
+
+    def replies(seed):
+        """(replies, processes of the server): with weights of this seed."""
+        pids.unlink(missing_ok=True)
+        folder = tmp_path / "teacher"
+        make_starter(
+            folder, list(asked), size="0.5M", vocabulary_size=300, context_length=128, seed=seed
+        )
+        chat = open_teacher("t", vllm_teacher(tmp_path, "--stand-in-child", str(pids)), registry())
+        requests = [
+            ChatRequest(
+                model=chat.model, messages=(Message(role="user", content=each),), max_tokens=4
+            )
+            for each in asked
+        ]
+        got = {}
+        ask_all(chat, requests, 2, got.__setitem__)
+        return got, pids.read_text().split() if pids.exists() else []
+
+    first, processes = replies(0)
+    assert all(isinstance(reply, ChatReply) for reply in first.values()), first
+    assert len(processes) == 2
+    assert not any(map(is_alive, processes))
+    assert replies(0) == (first, [])
+    _, processes = replies(1)
+    assert processes
+    assert not any(map(is_alive, processes))
+
+
+def test_a_teacher_behind_vllm_that_is_not_installed_is_one_sentence(registry, tmp_path):
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"weights")
+    teacher = vllm_teacher(tmp_path, with_vllm=False)
+    with pytest.raises(MachineError, match=r"not installed for .*venv/python.*pip install vllm"):
+        open_teacher("t", teacher, registry())

@@ -20,3 +20,5 @@ ATTENTION_GRAIN = 32
 """bf16 segments are rounded up to a multiple of this many tokens."""
 KEPT_KEYS = 512
 """Attention weights of queries that see at most this many keys are kept for the backward pass."""
+KEPT_FREED_BYTES = 512 * 2**20
+"""Freed heap that a training process on a CPU keeps for its next batch."""

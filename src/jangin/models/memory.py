@@ -13,6 +13,7 @@ from jangin.models.kernel_sizes import (
     ATTENTION_BLOCK,
     ATTENTION_GRAIN,
     CUDA_LOSS_ROWS,
+    KEPT_FREED_BYTES,
     KEPT_KEYS,
     LOSS_CHUNK_BYTES,
     LOSS_ROWS,
@@ -51,6 +52,9 @@ LLAMA_WASTE = 0.3
 SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
+RELEASED_WASTE = 0.23
+"""The same where the activations are more than `KEPT_FREED_BYTES`, so that what was freed goes back
+to the system between batches."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
@@ -77,6 +81,9 @@ class MemoryPlan:
     """Freed memory that the C library cannot reuse."""
     process: int
     """Libraries and interpreter, or the CUDA context."""
+    overlap: int = 0
+    """Not more than 0: gradients for which there is room where activations were. In a step of a
+    single batch the last gradients come when nothing is kept for the backward pass any more."""
 
     @property
     def peak(self) -> int:
@@ -150,8 +157,12 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         # After its attention the last layer computes trained tokens only.
         layers -= 0.6 * (1 - min(1, training.trained_share)) if llama else 0
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
-    wasted += int(SPLIT_WASTE * kept) if training.split else 0
     on_cpu = training.device == "cpu"
+    activations = int(training.tokens * (layers * kept + ends))
+    if training.split:
+        released = llama and activations > KEPT_FREED_BYTES
+        wasted += int((RELEASED_WASTE if released else SPLIT_WASTE) * kept)
+    gradients = 4 * trained // training.shards
     state = STATE_BYTES[training.optimizer]
     if training.optimizer == "adamw_offload":
         half = training.precision == "bf16"
@@ -159,13 +170,14 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
         state = OFFLOADED_BYTES if on_cpu else 0
     return MemoryPlan(
         weights=weights // training.shards,
-        gradients=4 * trained // training.shards,
+        gradients=gradients,
         optimizer=int(state * trained) // training.shards,
         copies=copies,
-        activations=int(training.tokens * (layers * kept + ends)),
+        activations=activations,
         loss=_loss_bytes(shape, training),
         heap=int(training.tokens * layers * wasted) if on_cpu else 0,
         process=_process_bytes(shape, training),
+        overlap=-min(gradients, activations) if on_cpu and not training.split else 0,
     )
 
 

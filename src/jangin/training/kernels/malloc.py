@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 from jangin.models.device import are_kernels_enabled
+from jangin.models.kernel_sizes import KEPT_FREED_BYTES
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), from glibc's malloc.h."""
-_KEPT_BYTES = 512 * 2**20
 _MAPPED_BYTES = 32 * 2**20
 """glibc's maximum on 64 bits: larger blocks are mapped and returned when freed."""
 
@@ -30,7 +30,7 @@ def tune_malloc() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    options = {_TRIM_THRESHOLD: _KEPT_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES}
+    options = {_TRIM_THRESHOLD: KEPT_FREED_BYTES, _MMAP_THRESHOLD: _MAPPED_BYTES}
     accepted = [int(mallopt(name, value)) for name, value in options.items()]
     return all(accepted)
 
@@ -59,7 +59,7 @@ def _glibc() -> tuple[Any, Any] | None:
     return figures, trim
 
 
-def release_freed_memory(kept: int = _KEPT_BYTES) -> bool:
+def release_freed_memory(kept: int = KEPT_FREED_BYTES) -> bool:
     """Return freed heap to the system if it is more than `kept` bytes; whether it was.
 
     Takes a page fault for every page that is used again: 1 % of a step of a model of 270M weights.

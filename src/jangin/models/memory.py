@@ -52,9 +52,9 @@ LLAMA_WASTE = 0.3
 SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
 little larger or smaller than the one before, so its tensors do not fit where those were."""
-RELEASED_WASTE = 0.23
-"""The same where the activations are more than `KEPT_FREED_BYTES`, so that what was freed goes back
-to the system between batches."""
+RELEASED_WASTE = 0.26
+"""All that is wasted in such a step, as a share of the activations, where these are more than
+`KEPT_FREED_BYTES`, so that what was freed goes back to the system between batches."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
@@ -159,9 +159,10 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
     on_cpu = training.device == "cpu"
     activations = int(training.tokens * (layers * kept + ends))
-    if training.split:
-        released = llama and activations > KEPT_FREED_BYTES
-        wasted += int((RELEASED_WASTE if released else SPLIT_WASTE) * kept)
+    if training.split and llama and activations > KEPT_FREED_BYTES:
+        wasted = int(RELEASED_WASTE * kept)
+    elif training.split:
+        wasted += int(SPLIT_WASTE * kept)
     gradients = 4 * trained // training.shards
     state = STATE_BYTES[training.optimizer]
     if training.optimizer == "adamw_offload":

@@ -345,20 +345,13 @@ def export(
     variant: LastVariantOption = None,
 ) -> None:
     """Write the examples of a split to a file for other programs."""
-    from jangin.core.parquet import read_table
-    from jangin.core.records import Example, SplitExample
     from jangin.core.store import output_errors
     from jangin.examples.export import ALPACA, export_examples
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
-        stage = session.maker(name, "examples") if split == "all" else session.find(name, "split")
-    if split == "all":
-        chosen = read_table(stage.path / "examples.parquet", Example)
-    else:
-        rows = read_table(stage.path / "splits.parquet", SplitExample)
-        chosen = [row.example for row in rows if row.split == split]
+        chosen = session.examples(name, split)
     with output_errors(output):
         count = export_examples(chosen, output, form, pattern or ALPACA)
     console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)

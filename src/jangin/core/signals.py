@@ -3,10 +3,36 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` that also works inside a running event loop, such as that of a notebook.
+
+    The outer loop stands still meanwhile. The work stays in the calling thread, where it can use
+    the ledger and where Ctrl-C arrives.
+    """
+    try:
+        outer = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    task = asyncio.current_task(outer)
+    if task is not None:
+        asyncio.tasks._leave_task(outer, task)
+    asyncio._set_running_loop(None)
+    try:
+        return asyncio.run(work)
+    finally:
+        asyncio.set_event_loop(outer)
+        asyncio._set_running_loop(outer)
+        if task is not None:
+            asyncio.tasks._enter_task(outer, task)
 
 
 @contextmanager

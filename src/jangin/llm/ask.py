@@ -17,7 +17,7 @@ from jangin.core.errors import (
     TooLongError,
 )
 from jangin.core.ledger import Ledger
-from jangin.core.signals import on_signals, restored_handlers
+from jangin.core.signals import on_signals, restored_handlers, run_async
 from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import estimate_prompt
 
@@ -213,7 +213,7 @@ def ask_all(
     round_of = _Round(chat, requests, on_reply, notify)
     try:
         with restored_handlers():
-            asyncio.run(round_of.work(min(max(concurrency, batch_size_of(chat)), len(requests))))
+            run_async(round_of.work(min(max(concurrency, batch_size_of(chat)), len(requests))))
     except ExceptionGroup as group:
         raise _first_cause(group) from group
     if round_of.interrupted:

@@ -1,6 +1,7 @@
 """The project file as one pydantic model; all problems are reported at once, with line numbers."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from jangin.examples.read import ReadConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
-from jangin.project.problems import Problem, describe, line_of
+from jangin.project.problems import Location, Problem, describe, line_of
 from jangin.project.stages import STAGES
 from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
@@ -145,8 +146,13 @@ class LoadedProject:
     def locate(self, variant: str, stage: str, keys: tuple[str, ...] = ()) -> str:
         """`FILE:LINE: SECTION.STAGE.KEYS` of a setting, with the line of its deepest known key."""
         location = (section_of(stage), stage, *keys)
-        line = line_of(self.root, ("variants", variant, *location))
-        return f"{self.path}:{line}: {'.'.join(location)}"
+        line = _line(self.path, self.root, ("variants", variant, *location))
+        return f"{line}: {'.'.join(location)}"
+
+
+def _line(path: Path, root: yaml.Node | None, location: Location) -> str:
+    """`FILE:LINE` of a setting; without a line where the project was not read from a file."""
+    return f"{path}:{line_of(root, location)}" if root is not None else str(path)
 
 
 def section_of(stage: str) -> str:
@@ -174,6 +180,17 @@ def open_project(path: Path) -> LoadedProject:
             f"{path}:1: a project file consists of keys such as `name:` and `documents:`. "
             "Start from: jangin new NAME"
         )
+    return check_project(data, path, root)
+
+
+def check_project(
+    given: Mapping[str, Any], path: Path, root: yaml.Node | None = None
+) -> LoadedProject:
+    """The project that these keys describe, as those of a project file at `path`.
+
+    `root` is the file with its line marks. Raises `ConfigError` with one line per problem.
+    """
+    data = dict(given)
     variants = data.pop("variants", None) or {}
     problems = _variant_problems(variants)
     projects = {}
@@ -186,7 +203,7 @@ def open_project(path: Path) -> LoadedProject:
                 problems += _wiring_problems(project, ("variants", name) if variants else ())
                 projects[name] = project
     if problems:
-        lines = {f"{path}:{line_of(root, p.location)}: {p.text}": None for p in problems}
+        lines = {f"{_line(path, root, p.location)}: {p.text}": None for p in problems}
         raise ConfigError("\n".join(lines))
     return LoadedProject(path, next(iter(projects.values())).name, projects, root)
 

@@ -1,18 +1,21 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, get_args
 
 from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Ledger
+from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
+from jangin.core.records import Example, Split, SplitExample
 from jangin.core.stage import Progress, Services, SilentProgress
 from jangin.core.store import Artifact, Store
 from jangin.documents.load import UnreadableFile
@@ -33,6 +36,10 @@ from jangin.project.teachers import (
 from jangin.project.tracked import tracked
 from jangin.project.unread_files import unread_files
 from jangin.training.short_tuning import tune_briefly
+
+if TYPE_CHECKING:
+    from jangin.inference.ask import Trace
+    from jangin.inference.dialogue import Dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,42 @@ class Session:
         """Finished artifacts of a variant, by stage."""
         return finished_artifacts(variant, self.project, self.store, self.services(variant))
 
+    def examples(self, variant: str, split: str) -> list[Example]:
+        """The examples of a split, or of `all`: in the order before the split.
+
+        Raises: ConfigError: there is no such split. DataError: it has not been made.
+        """
+        if split == "all":
+            folder = self.maker(variant, "examples").path
+            return read_table(folder / "examples.parquet", Example)
+        if split not in get_args(Split):
+            known = ", ".join((*get_args(Split), "all"))
+            raise ConfigError(f"there is no split {split!r}. Known splits: {known}.")
+        rows = read_table(self.find(variant, "split").path / "splits.parquet", SplitExample)
+        return [row.example for row in rows if row.split == split]
+
+    def dialogue(self, variant: str) -> "Dialogue":
+        """The model of a variant, to talk to; its weights are loaded with the first question.
+
+        Raises: DataError: the model or the split has not been made.
+        """
+        from jangin.examples.read import ReadConfig, prompt_pattern
+        from jangin.inference.dialogue import Dialogue
+
+        base, model = self.maker(variant, "base").path, self.maker(variant, "model").path
+        taught = tuple(self.examples(variant, "train"))
+        read = self.project.variants[variant].stage_config("read")
+        pattern = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
+        return Dialogue(base, model, taught, pattern)
+
+    def confidence(self, variant: str, taught: Sequence[Example]) -> "Callable[[Trace], str]":
+        """In words, how often answers with such a trace were right; empty without evaluation."""
+        from jangin.evaluation.confidence import group_of, in_words, read_confidence
+
+        evaluation = self.artifacts(variant).get("evaluate")
+        groups = read_confidence(evaluation, taught) if evaluation else None
+        return lambda trace: in_words(group_of(groups, trace)) if groups is not None else ""
+
     def unread_files(self, variant: str) -> list[UnreadableFile]:
         """Files of the folder that this variant does not read, each with its reason."""
         project = self.project.variants[variant]
@@ -196,7 +239,7 @@ def check_stage(name: str | None) -> None:
 
 @contextmanager
 def open_session(
-    project: Path,
+    project: Path | LoadedProject,
     store: Path | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
@@ -204,12 +247,12 @@ def open_session(
     record: bool = False,
     creates_store: bool = True,
 ) -> Iterator[Session]:
-    """Open a project file and its store, which is `store/` beside the file unless named.
+    """Open a project and its store, which is `store/` beside the file unless named.
 
     Without `creates_store`, a store that does not exist yet has a temporary ledger, and nothing
     is left on disk.
     """
-    loaded = open_project(project)
+    loaded = project if isinstance(project, LoadedProject) else open_project(project)
     root = store or loaded.folder / "store"
     limits = [p.budget.usd for p in loaded.variants.values() if p.budget is not None]
     with ExitStack() as stack:

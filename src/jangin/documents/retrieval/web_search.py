@@ -20,6 +20,7 @@ from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, ConfigError, RefusedError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Record
+from jangin.core.signals import run_async
 from jangin.llm.rate_limits import RateLimit
 from jangin.llm.retry import (
     TRANSIENT_STATUSES,
@@ -238,7 +239,7 @@ class WebSearch:
             else:
                 on_reply(question, results)
         if waiting:
-            asyncio.run(self._search(waiting, on_reply))
+            run_async(self._search(waiting, on_reply))
 
     def _cache_key(self, question: str) -> str:
         engine = {**self.engine.identity(), "base_url": self.engine.base_url}

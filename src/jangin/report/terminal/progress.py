@@ -1,4 +1,4 @@
-"""Progress bars and the lines of a run."""
+"""Progress as bars or as lines, and the lines of a run."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -99,14 +99,17 @@ class Bars:
         console.print(f"  [yellow]![/] {escape(text)}", highlight=False)
 
 
-def step_line(step: Any) -> str:
-    """One line of a run: stage, what was done, how long, what came out."""
+def step_line(step: Any, width: int | None = None) -> str:
+    """One line of a run: stage, what was done, how long, what came out.
+
+    `width`: of the line in columns; default: that of the console.
+    """
     style = STATE_STYLE[step.state]
     did = {"cached": "up to date", "run": "made", "resume": "finished"}[step.state]
     seconds = "" if step.state == "cached" else f"{step.seconds:6.1f} s"
     shown = ""
     for part in what_was_made(step):
-        if len(shown) + len(part) > console.width - 40:
+        if len(shown) + len(part) > (width or console.width) - 40:
             break
         shown += f"{part}  "
     return f"[{style}]{step.stage.name:<11}[/] {did:<10} {seconds:>9}  [dim]{escape(shown)}[/]"

@@ -12,6 +12,9 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
+from tests.tiny_project import tiny
+
+__all__ = ("tiny",)
 
 
 class NetworkUsedError(RuntimeError):

@@ -6,7 +6,7 @@ import pytest
 
 import jangin
 from jangin.inference.ask import NOT_TAUGHT, Reply, Trace
-from tests.api.conftest import ROWS
+from tests.tiny_project import ROWS
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import jangin
 from jangin.core.signals import run_async
 from jangin.documents.load import LoadConfig
 from jangin.project.file import Documents, ProjectFile
-from tests.api.conftest import KEYS, ROWS, write_project
+from tests.tiny_project import KEYS, ROWS, write_project
 
 ROOT = Path(__file__).parents[2]
 

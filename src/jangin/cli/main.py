@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from jangin import __version__
+from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
 from jangin.cli.model import ask, finish, merge
 from jangin.cli.project import doctor, new, plan, run, schema, worker
@@ -48,8 +49,8 @@ def _help(docstring: str) -> str:
 
 
 for command in (
-    new, plan, run, worker, report, ask, export, merge, finish, compare, schema, doctor, prepare,
-    show,
+    new, plan, run, worker, report, ask, chat, export, merge, finish, compare, schema, doctor,
+    prepare, show,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
 

@@ -53,13 +53,12 @@ def ask(
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
     if reply.sourced:
-        _print_source(reply.trace)
-        if groups is not None:
-            console.print(f"[dim]{in_words(group_of(groups, reply.trace))}[/]", highlight=False)
+        words = in_words(group_of(groups, reply.trace)) if groups is not None else ""
+        print_source(reply.trace, words)
 
 
-def _print_source(trace: "Trace") -> None:
-    """The page that taught the answer, or what was taught instead."""
+def print_source(trace: "Trace", confidence: str) -> None:
+    """The page that taught the answer or what was taught instead, and how sure that is."""
     example = trace.example
     if example is None or not trace.origin:
         text = "No page taught this answer to a question like yours; it may be invented."
@@ -74,6 +73,8 @@ def _print_source(trace: "Trace") -> None:
             highlight=False,
         )
         console.print(f"[dim]taught question: {escape(example.question)}[/]", highlight=False)
+    if confidence:
+        console.print(f"[dim]{escape(confidence)}[/]", highlight=False)
 
 
 OutputArgument = Annotated[Path, typer.Argument(help="Folder to create.")]

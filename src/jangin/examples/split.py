@@ -44,6 +44,9 @@ class SplitConfig(StageConfig):
     """Maximum number of questions to train on, with their paraphrases; default: all. Fewer are a
     subset of more, and the test sets of rows without sections stay the same: for a learning curve
     over variants."""
+    test_sources: Added[tuple[str, ...]] = ()
+    """Names of files of `read` whose questions are only asked: all of them are in `test`, except
+    those that nearly copy another question."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 
@@ -72,11 +75,19 @@ def split_examples(
     """
     from jangin.examples.curation.split_groups import join_components
 
-    unique = list({example.id: example for example in examples}.values())
-    components = join_components(unique, chunks, config.seed)
-    sides = _sides(components, config, len(unique))
+    elsewhere = {example.id for example in examples if example.source not in config.test_sources}
+    unique = list(
+        {
+            example.id: example
+            for example in examples
+            if example.source not in config.test_sources or example.id not in elsewhere
+        }.values()
+    )
+    tested, others = _test_questions(unique, config.test_sources)
+    components = join_components(others, chunks, config.seed)
+    sides = _sides(components, config, len(others))
     trained = _trained_families(components, sides, config)
-    split_of: dict[str, Split] = {}
+    split_of: dict[str, Split] = dict.fromkeys(tested, "test")
     for component, side in zip(components, sides, strict=True):
         for family in component.families:
             if side == "train" and trained is not None and family[0].family not in trained:
@@ -90,6 +101,22 @@ def split_examples(
         if example.id in split_of
     ]
     return SplitResult(rows, _summary(rows, components, len(examples), len(unique)))
+
+
+def _test_questions(
+    examples: list[Example], sources: tuple[str, ...]
+) -> tuple[list[str], list[Example]]:
+    """(ids of the questions that are only asked, examples of all other families)."""
+    from jangin.text.dedup.question_copies import find_near_copies
+
+    families = {example.family for example in examples if example.source in sources}
+    if not families:
+        return [], examples
+    others = [example for example in examples if example.family not in families]
+    own = [e for e in examples if e.family in families and e.kind == "original"]
+    copies = find_near_copies([e.question for e in own], [e.question for e in others])
+    copied = {copy.left for copy in copies}
+    return [example.id for index, example in enumerate(own) if index not in copied], others
 
 
 def _trained_families(
@@ -229,12 +256,31 @@ def run(context: StageContext[SplitConfig]) -> None:
         )
     result = split_examples(examples, chunks, context.config)
     context.summary.update(result.summary)
+    _name_copies(examples, result.rows, context)
     if context.config.held_out_paraphrases and not result.summary["held_out_paraphrases"]:
         context.services.progress.message(
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
             f"training question with more than {context.config.held_out_paraphrases} paraphrases."
         )
     context.write("splits", SplitExample, result.rows)
+
+
+def _name_copies(
+    examples: list[Example], rows: list[SplitExample], context: StageContext[SplitConfig]
+) -> None:
+    """Say which test questions are left out because they nearly copy another question."""
+    kept = {row.example.question for row in rows if row.split == "test"}
+    left = dict.fromkeys(
+        example.question
+        for example in examples
+        if example.source in context.config.test_sources and example.kind == "original"
+    )
+    copies = [question for question in left if question not in kept]
+    if copies:
+        context.services.progress.message(
+            f"split: {len(copies)} of the test questions nearly copy another question, so they "
+            f"would measure memory and are not asked: {copies[0]!r}. Word them differently."
+        )
 
 
 STAGE = Stage(

@@ -25,6 +25,7 @@ from jangin.examples.evolve import EvolveConfig
 from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig
 from jangin.examples.read import ReadConfig
+from jangin.examples.readers.additions import FILES
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
@@ -197,7 +198,7 @@ def check_project(
     if not problems:
         named = variants or {"main": {}}
         for name, overrides in named.items():
-            merged = _switch(_merge(data, overrides or {}))
+            merged = _switch(_with_additions(_merge(data, overrides or {}), path.parent))
             project = _validate(merged, problems, ("variants", name) if variants else ())
             if project is not None:
                 problems += _wiring_problems(project, ("variants", name) if variants else ())
@@ -244,6 +245,31 @@ def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _with_additions(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read the rows that people added beside the project file, unless the file names them."""
+    examples = data.get("examples")
+    if not isinstance(examples, dict) or not {"read", "synthesize"} & {*examples}:
+        return data
+    files = [name for name in FILES.values() if (folder / name).is_file()]
+    read = examples.get("read") or {}
+    if not isinstance(read, dict) or examples.get("read") is False:
+        return data
+    further = list(read.get("further") or ())
+    named = {str(file.get("path")) for file in (read, *further) if isinstance(file, dict)}
+    rows = [
+        {"path": name, "format": {"type": "chat"}} for name in files if Path(name).name not in named
+    ]
+    if not rows:
+        return data
+    first, *others = ([read, *further] if read else []) + rows
+    changed = {**examples, "read": {**first, "further": others} if others else first}
+    split = examples.get("split", False)
+    if FILES["question"] in files and split is not False and isinstance(split or {}, dict):
+        sources = {*((split or {}).get("test_sources") or ()), FILES["question"]}
+        changed["split"] = {**(split or {}), "test_sources": sorted(sources)}
+    return {**data, "examples": changed}
 
 
 def _switch(data: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 import yaml
 
 import jangin
@@ -37,11 +36,6 @@ KEYS = {
 # fmt: on
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def write_project(folder, keys=KEYS):
     folder.mkdir(exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
@@ -53,6 +47,9 @@ def write_project(folder, keys=KEYS):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """(project, lines of its progress, outcome of its run)."""
+    import torch
+
+    torch.set_num_threads(1)
     project = jangin.open(write_project(tmp_path_factory.mktemp("tiny")))
     lines = []
     return project, lines, project.run(progress=lines.append)

@@ -1,0 +1,186 @@
+"""`jangin chat`: a conversation with the tuned model, the source under each answer."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.terminal import console, errors
+from jangin.core.errors import JanginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jangin.core.records import Message
+    from jangin.inference.ask import Trace
+    from jangin.inference.dialogue import Dialogue
+    from jangin.project.session import Session
+
+HELP = """\
+/new                         a new conversation
+/base                        the base model's answer to the last question
+/save question [ANSWER]      keep the last question for testing, with the right answer
+/save example [ANSWER]       train on the last question, with the right answer
+/variant NAME                the model of another variant
+/quit                        leave; so does Ctrl-D. Ctrl-C stops an answer."""
+PROMPT = "> "
+CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"}
+"""Control characters, which a model could write to a terminal."""
+
+
+def chat(
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum number of tokens in an answer.")
+    ] = 256,
+) -> None:
+    """Talk to the tuned model; every answer is followed by the page that taught it.
+
+    Without a terminal, each line of the input is a question or a command; the exit code is that of
+    the last error.
+    """
+    from jangin.project.session import open_session
+
+    interactive, exit_code = sys.stdin.isatty(), 0
+    with open_session(project, store, creates_store=False) as session:
+        conversation = Conversation(session, session.choose(variant)[-1], max_new_tokens)
+        if interactive:
+            console.print(f"{conversation.title}. /help lists the commands.", highlight=False)
+        for line in _lines(interactive=interactive):
+            if line == "/quit":
+                break
+            try:
+                conversation.take(line)
+            except JanginError as error:
+                errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+                exit_code = error.exit_code
+            except KeyboardInterrupt:
+                console.print("\n[yellow]Stopped.[/]")
+    if not interactive:
+        raise typer.Exit(exit_code)
+
+
+def _lines(*, interactive: bool) -> Iterator[str]:
+    """What the user types, or the lines of a pipe; without empty ones."""
+    if not interactive:
+        yield from filter(None, (line.strip() for line in sys.stdin))
+        return
+    import readline  # noqa: F401  # gives `input` its editing and history
+
+    while True:
+        try:
+            line = input(PROMPT).strip()
+        except EOFError:
+            console.print()
+            return
+        except KeyboardInterrupt:
+            console.print("\n/quit leaves.", highlight=False)
+            continue
+        if line:
+            yield line
+
+
+class Conversation:
+    """The messages so far, and the commands on them."""
+
+    def __init__(self, session: "Session", variant: str, max_new_tokens: int) -> None:
+        self._session = session
+        self._max_new_tokens = max_new_tokens
+        self._turns: list[Message] = []
+        """Questions and answers in turn; after a stopped answer its question is dropped."""
+        self._open(variant)
+
+    @property
+    def title(self) -> str:
+        """Which model this is."""
+        return f"{escape(self._session.project.name)} / {escape(self.variant)}"
+
+    def take(self, line: str) -> None:
+        """Answer a question, or do what a command says."""
+        command, _, rest = line.partition(" ")
+        if not line.startswith("/"):
+            self._answer(line)
+        elif command == "/new":
+            self._turns.clear()
+            console.print("a new conversation", style="dim")
+        elif command == "/base":
+            self._answer_of_base()
+        elif command == "/save":
+            self._save(rest.strip())
+        elif command == "/variant" and rest.strip():
+            self._open(self._session.choose(rest.strip())[0])
+            console.print(self.title, highlight=False)
+        else:
+            console.print(HELP, markup=False, highlight=False)
+
+    def _open(self, variant: str) -> None:
+        self.variant = variant
+        self._dialogue: Dialogue = self._session.dialogue(variant)
+        self._confidence: Callable[[Trace], str] = self._session.confidence(
+            variant, self._dialogue.taught
+        )
+        self._turns.clear()
+        if self._dialogue.sent_unchanged:
+            written = escape(repr(self._dialogue.pattern))
+            errors.print(
+                f"questions are sent as they are; the model was trained on {written}",
+                style="dim", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def _answer(self, question: str) -> None:
+        from jangin.cli.model import print_source
+        from jangin.core.records import Message
+
+        turns = [*self._turns, Message(role="user", content=question)]
+        answer = self._stream(turns, base=False)
+        self._turns = [*turns, Message(role="assistant", content=answer)]
+        reply = self._dialogue.reply(question, answer)
+        if reply.sourced:
+            print_source(reply.trace, self._confidence(reply.trace))
+
+    def _answer_of_base(self) -> None:
+        if not self._turns:
+            console.print("there is no question yet", style="dim")
+            return
+        console.print("base: ", style="dim", end="")
+        self._stream(self._turns[:-1], base=True)
+
+    def _stream(self, turns: "list[Message]", *, base: bool) -> str:
+        """Print the answer as it comes; returns it."""
+        pieces = []
+        style = "dim" if base else "bold"
+        for piece in self._dialogue.stream(turns, self._max_new_tokens, base=base):
+            pieces.append(piece)
+            shown = piece.translate(CONTROLS)
+            console.print(shown, style=style, end="", markup=False, highlight=False, soft_wrap=True)
+        console.print() if pieces else console.print("(no answer)", style="dim")
+        return "".join(pieces)
+
+    def _save(self, rest: str) -> None:
+        """Write the last exchange into the project's own file of examples or test questions."""
+        from jangin.core.records import Message
+        from jangin.examples.readers.additions import add_row
+
+        word, _, right = rest.partition(" ")
+        kinds: dict[str, Literal["example", "question"]] = {
+            "example": "example",
+            "question": "question",
+        }
+        if word not in kinds or not self._turns:
+            text = "/save question or /save example, after an answer; then the right answer, if "
+            console.print(f"{text}that was not right", style="dim", highlight=False)
+            return
+        *before, given = self._turns
+        answer = Message(role="assistant", content=right.strip() or given.content)
+        asked_as = self._dialogue.prompt(before)
+        path = add_row(self._session.project.folder, kinds[word], (*asked_as, answer), self.variant)
+        then = "trains on it" if word == "example" else "asks it in the test set"
+        console.print(
+            f"saved in {escape(str(path))}: {escape(answer.content)}; the next jangin run {then}",
+            style="dim", highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -27,9 +27,10 @@ from jangin.evaluation.results import (
 )
 from jangin.evaluation.self_preference import JudgeRelation, judge_relation
 from jangin.evaluation.slices import Slice, slice_predictions
-from jangin.evaluation.systems.few_shot import draw_shots, similar_before, with_shots
+from jangin.evaluation.systems.few_shot import similar_before
 from jangin.evaluation.systems.local_models import LocalModels
 from jangin.evaluation.systems.retrieval import passages_before
+from jangin.evaluation.systems.shots import draw_shots, with_shots
 from jangin.evaluation.systems.system import Answer, SystemInputs
 from jangin.evaluation.tasks.labels import LabelResult, LabelsTask, label_results
 from jangin.evaluation.tasks.numbers import NumberResult

@@ -1,6 +1,7 @@
 """A system of one class and one row, taken from the project file's settings to the reports."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import pytest
@@ -12,9 +13,11 @@ from jangin.core.records import Example, Message, SplitExample
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.results import Comparison, Result
 from jangin.evaluation.systems import table
+from jangin.evaluation.systems.local import examples_before
 from jangin.evaluation.systems.system import MODEL_KINDS, Answer, SystemConfig
 from jangin.evaluation.systems.table import SYSTEMS, is_trained, system_type, uses_language_model
 from jangin.llm.ask import CachedChat
+from jangin.models.starter import make_starter
 from jangin.report.data.results import collect_results
 from jangin.report.data.verdict import judge
 from jangin.report.i18n.translate import Words
@@ -186,3 +189,63 @@ def test_an_opened_endpoint_needs_no_local_model(stage_context):
     STAGE.run(replace(context, services=services))
     (result,) = read_table(context.workspace / "results.parquet", Result)
     assert (result.system, result.right) == ("gpt", 1)
+
+
+def example(question, answer):
+    prompt = (Message(role="user", content=question),)
+    return Example.make(prompt, Message(role="assistant", content=answer), kind="original")
+
+
+FORM = {"systems": ({"type": "hosted", "teacher": "gpt"}, "base", "tuned")}
+
+
+def test_base_and_hosted_see_examples_of_the_form_and_zero_keeps_the_old_identity():
+    config = EvaluateConfig(**FORM)
+    assert config.shown_examples == ["gpt", "base"]
+    assert config.identity()["few_shot"] == 3
+    none = EvaluateConfig(**FORM, few_shot=0)
+    assert "few_shot" not in none.identity()
+    for other in ({"systems": ("tuned",)}, {**FORM, "task": {"type": "numbers"}}):
+        assert "few_shot" not in EvaluateConfig(**other).identity()
+    shots = {"type": "hosted", "teacher": "gpt", "shots": 2}
+    assert EvaluateConfig(systems=(shots,)).shown_examples == []
+
+
+def test_a_hosted_model_sees_the_form_but_no_example_that_asks_the_same(stage_context):
+    taught = [
+        f"{word}은 며칠 전에 신청하나요?" for word in ("연차", "병가", "출장", "교육", "휴직")
+    ]
+    table = [SplitExample(example=example(q, "3일"), split="train") for q in taught]
+    table += [
+        SplitExample(example=example(f"{q[:2]} 신청은?", "3일"), split="test") for q in taught
+    ]
+    config = EvaluateConfig(systems=({"type": "hosted", "teacher": "gpt"},), seen_limit=0)
+    fake = FakeChat(lambda _request: "3일", model="m")
+    context = stage_context(config, table)
+    services = replace(context.services, chat=lambda _: CachedChat(fake, context.services.ledger))
+    STAGE.run(replace(context, services=services))
+    assert len(fake.calls) == 5
+    for call in fake.calls:
+        *shown, asked = call.messages
+        assert [m.role for m in shown] == ["user", "assistant"] * 3
+        assert not any(m.content.startswith(asked.content[:2]) for m in shown)
+    assert context.summary["few_shot"] == {"gpt": 3}
+
+
+def test_the_base_sees_as_many_examples_as_its_context_holds(tmp_path):
+    make_starter(
+        tmp_path / "model", ["연차는 며칠인가요? 15일"], size="0.5M", vocabulary_size=300,
+        context_length=96, seed=0,
+    )  # fmt: skip
+    train = [example(f"{n}번 {'긴 ' * 8}질문", f"{n}일") for n in range(4)]
+    inputs = SimpleNamespace(
+        models=SimpleNamespace(folders={"base": (tmp_path, None)}),
+        train=train, few_shot=3, seed=0, max_new_tokens=8,
+    )  # fmt: skip
+    rewrite = examples_before("base", inputs)
+    asked = (Message(role="user", content="왜?"),)
+    longer = rewrite(asked)
+    assert 1 < len(longer) < 7
+    assert longer[-1:] == asked
+    full = (Message(role="user", content="왜? " * 200),)
+    assert rewrite(full) == full

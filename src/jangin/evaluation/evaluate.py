@@ -73,6 +73,9 @@ class EvaluateConfig(StageConfig):
     """General texts and questions on which the tuned model is compared with the base."""
     max_new_tokens: int = Field(default=48, ge=1)
     """Maximum length of an answer, in tokens of the model."""
+    few_shot: int = Field(default=3, ge=0, le=64)
+    """Training examples that base and hosted models see before each question, so that they know the
+    form of an answer as the tuned model does; 0: none. As many as fit; free answers only."""
     seen_limit: int = Field(default=200, ge=0)
     """Maximum number of training questions asked; of the test sets, all questions are asked."""
     max_leakage: float = Field(default=0.01, ge=0, le=1)
@@ -92,6 +95,18 @@ class EvaluateConfig(StageConfig):
         if len({config_of(system).label for system in systems}) < len(systems):
             raise ValueError("a system is listed more than once in `systems`")
         return systems
+
+    @property
+    def shown_examples(self) -> list[str]:
+        """Labels of the systems that see `few_shot` examples."""
+        if not self.few_shot or self.task.gold != "text":
+            return []
+        return [system.label for system in self.system_configs if system.sees_examples]
+
+    def identity(self) -> dict[str, Any]:
+        """Without `few_shot` where no system sees examples, as the answers do not depend on it."""
+        values = super().identity()
+        return values if self.shown_examples else {k: values[k] for k in values if k != "few_shot"}
 
     @property
     def system_configs(self) -> tuple[SystemConfig, ...]:
@@ -167,6 +182,11 @@ def evaluate(
         for name in get_args(TestSet):
             if name not in test_sets and name != "test":
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
+    if config.shown_examples:
+        notify(
+            f"evaluate: {' and '.join(config.shown_examples)} see up to {config.few_shot} training "
+            "examples before each question, for the form of an answer; `few_shot: 0` shows none."
+        )
     predictions = _predict(context, splits, test_sets, open_system)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
@@ -184,6 +204,8 @@ def evaluate(
         train = [row.example for row in splits if row.split == "train"]
         if any(example.page or example.evidence for example in train):
             context.write("confidence", ConfidenceGroup, calibrate(predictions, train))
+    if config.shown_examples:
+        context.summary["few_shot"] = dict.fromkeys(config.shown_examples, config.few_shot)
     context.summary["cut_off"] = {
         label: sum(p.system == label and not p.finished for p in predictions)
         for label in (system.label for system in config.system_configs)
@@ -341,6 +363,7 @@ def run(context: StageContext[EvaluateConfig]) -> None:
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
         seed=config.seed,
+        few_shot=config.few_shot if config.shown_examples else 0,
         models=LocalModels(folders, context.services.progress.message),
         chunks=lambda: context.read("chunks", Chunk),
         run=context.workspace.name.split(".")[0],

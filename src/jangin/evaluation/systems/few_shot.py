@@ -7,10 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from jangin.core.config import Added
-from jangin.core.digest import digest_value
-from jangin.core.errors import StageError
 from jangin.core.records import Example
 from jangin.evaluation.systems.local import open_local
+from jangin.evaluation.systems.shots import draw_shots, with_shots
 from jangin.evaluation.systems.system import (
     LocalModel,
     Prompt,
@@ -79,36 +78,3 @@ def similar_before(train: Sequence[Example], count: int) -> Callable[[Prompt], P
         return with_shots(prompt, others[:count][::-1])
 
     return rewrite
-
-
-def draw_shots(train: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """At most `count` examples, a seeded draw without replacement; originals come first.
-
-    Raises: StageError: `train` is empty.
-    """
-    if not train:
-        raise StageError(
-            "there are no training examples to show before a question. Remove few_shot from "
-            "`systems`, or give split a training part."
-        )
-    by_draw = sorted(
-        train, key=lambda e: (e.kind != "original", digest_value([seed, "shots", e.id]))
-    )
-    return by_draw[:count]
-
-
-def with_shots(prompt: Prompt, shots: Sequence[Example]) -> Prompt:
-    """System turns, then the examples as earlier turns, then the question.
-
-    An example with the very same prompt is skipped, so that it does not show its answer; system
-    turns of examples are dropped.
-    """
-    system = [turn for turn in prompt if turn.role == "system"]
-    question = [turn for turn in prompt if turn.role != "system"]
-    shown = [
-        turn
-        for shot in shots
-        if tuple(shot.prompt) != tuple(prompt)
-        for turn in (*(t for t in shot.prompt if t.role != "system"), shot.completion)
-    ]
-    return (*system, *shown, *question)

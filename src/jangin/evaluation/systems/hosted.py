@@ -11,8 +11,8 @@ from pydantic import Field
 from jangin.core.chat import ChatModel, ChatRequest
 from jangin.core.config import Runtime
 from jangin.core.records import Message
-from jangin.evaluation.systems.few_shot import draw_shots, with_shots
 from jangin.evaluation.systems.replies import ask_requests
+from jangin.evaluation.systems.shots import FormExamples, draw_shots, with_shots
 from jangin.evaluation.systems.system import Answer, Prompt, System, SystemConfig, SystemInputs
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
@@ -28,7 +28,7 @@ class HostedConfig(SystemConfig):
     teacher: str
     """Name of a model under `teachers`."""
     shots: int = Field(default=0, ge=0, le=64)
-    """Number of training examples before each question."""
+    """Number of training examples before each question; 0: `few_shot` of `evaluate`."""
     instruction: str = ""
     """A system message before the question, such as the form that an answer must have."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)
@@ -38,6 +38,11 @@ class HostedConfig(SystemConfig):
     def label(self) -> str:
         """The teacher's name, with the number of shots where there are any."""
         return f"{self.teacher} {self.shots}-shot" if self.shots else self.teacher
+
+    @property
+    def sees_examples(self) -> bool:
+        """True unless it has shots of its own."""
+        return not self.shots
 
     @property
     def endpoint(self) -> str:
@@ -62,6 +67,9 @@ class HostedSystem:
         self._chat = own_scope(inputs.services.chat(config.teacher), inputs.run, notify)
         self._max_tokens = inputs.max_new_tokens
         self._shots = draw_shots(inputs.train, config.shots, inputs.seed) if config.shots else []
+        self._form = None
+        if config.sees_examples and inputs.few_shot and inputs.train:
+            self._form = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
 
     def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
         """The endpoint's answers, batch by batch.
@@ -77,7 +85,7 @@ class HostedSystem:
         return ask_requests(self._chat, requests, self._config.concurrency, self._config.teacher)
 
     def _request(self, prompt: Prompt) -> ChatRequest:
-        turns = with_shots(prompt, self._shots)
+        turns = with_shots(prompt, self._form.before(prompt) if self._form else self._shots)
         if self._config.instruction:
             turns = (Message(role="system", content=self._config.instruction), *turns)
         return ChatRequest(model=self._chat.model, messages=turns, max_tokens=self._max_tokens)

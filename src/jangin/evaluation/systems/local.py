@@ -1,12 +1,14 @@
 """A model on this machine: the base, or one that a training stage made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jangin.evaluation.systems.local_models import LocalModels
+from jangin.evaluation.systems.shots import FormExamples, with_shots
 from jangin.evaluation.systems.system import (
     Answer,
     LocalModel,
     Prompt,
+    PromptedSystem,
     System,
     SystemConfig,
     SystemInputs,
@@ -29,9 +31,17 @@ class LocalConfig(SystemConfig):
         """The model itself."""
         return self.model
 
+    @property
+    def sees_examples(self) -> bool:
+        """True for the base, which does not know the form of an answer."""
+        return self.model == "base"
+
     def open(self, inputs: SystemInputs) -> System:
-        """Load its weights and tokenizer."""
-        return open_local(self.model, inputs)
+        """Its weights and tokenizer, loaded when it is asked."""
+        system = open_local(self.model, inputs)
+        if not inputs.few_shot or not inputs.train or not self.sees_examples:
+            return system
+        return PromptedSystem(system, examples_before(self.model, inputs))
 
 
 class LocalSystem:
@@ -62,6 +72,28 @@ class LocalSystem:
                 )
                 for index, one in ended.items()
             }
+
+
+def examples_before(model: LocalModel, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:
+    """A function that puts training examples before a question, as many as the context holds."""
+    from jangin.models.loading import load_tokenizer
+    from jangin.models.shape import read_context_length
+    from jangin.models.tokens.chat_template import render_prompts
+
+    folder, _ = inputs.models.folders[model]
+    tokenizer, context = load_tokenizer(folder), read_context_length(folder)
+    examples = FormExamples(inputs.train, inputs.few_shot, inputs.seed)
+
+    def rewrite(prompt: Prompt) -> Prompt:
+        shots = examples.before(prompt)
+        for count in range(len(shots), 0, -1):
+            longer = with_shots(prompt, shots[:count])
+            (ids,) = render_prompts(tokenizer, [longer])
+            if len(ids) + inputs.max_new_tokens <= context:
+                return longer
+        return prompt
+
+    return rewrite
 
 
 def open_local(model: LocalModel, inputs: SystemInputs) -> System:

@@ -71,6 +71,8 @@ class SystemInputs:
     """Where the models of the project answer."""
     digests: Mapping[LocalModel, str] = field(default_factory=dict)
     """{model: digest of its weights and tokenizer}."""
+    few_shot: int = 0
+    """Training examples that a system with `sees_examples` shows before each question."""
     scratch: Path = Path()
     """Folder for merged weights, which other engines load."""
 
@@ -94,6 +96,11 @@ class SystemConfig(Config):
     def local_model(self) -> LocalModel | None:
         """The model on this machine that answers, or None; `evaluate` then reads its weights."""
         return None
+
+    @property
+    def sees_examples(self) -> bool:
+        """Whether it answers after `few_shot` training examples, as it was not trained on them."""
+        return False
 
     @property
     def endpoint(self) -> str:

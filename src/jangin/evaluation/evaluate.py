@@ -184,8 +184,9 @@ def evaluate(
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
     if config.shown_examples:
         notify(
-            f"evaluate: {' and '.join(config.shown_examples)} see up to {config.few_shot} training "
-            "examples before each question, for the form of an answer; `few_shot: 0` shows none."
+            f"evaluate: up to {config.few_shot} training examples stand before each question to "
+            f"{' and '.join(config.shown_examples)}, for the form of an answer; `few_shot: 0` "
+            "shows none."
         )
     predictions = _predict(context, splits, test_sets, open_system)
     context.write("leaks", Leak, leaks)

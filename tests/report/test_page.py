@@ -10,7 +10,8 @@ from jangin.core.errors import ConfigError
 from jangin.core.ledger import CallCount
 from jangin.core.parquet import read_table
 from jangin.evaluation.results import Result
-from jangin.report.i18n.translate import Words
+from jangin.report.data.glance import kind_of_system
+from jangin.report.i18n.translate import Words, strings
 from jangin.report.page import build_report
 from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
 
@@ -243,3 +244,26 @@ def test_the_language_is_that_of_most_documents(workshop):
 def test_an_unknown_language_is_an_error_that_names_the_known_ones(workshop):
     with pytest.raises(ConfigError, match=r"Choose ko, en or auto"):
         build_report(workshop.open(), {}, CALLS, "fr")
+
+
+def test_the_first_screen_answers_four_questions(workshop):
+    artifacts = workshop.made(plain=predictions(2), paraphrased=predictions(11, unseen_right=1))
+    for language in ("en", "ko"):
+        page = build_report(workshop.open(), artifacts, CALLS, language)
+        first = page.split("<nav")[0]
+        answers = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", first)
+        assert len(answers) == 4
+        can, cost, hosted, missing = (answer for _, answer in answers)
+        assert re.search(r"11\D+12|12\D+11", can), can
+        assert cost in (strings(language)["glance_free"],)
+        assert "type: hosted" in hosted
+        assert missing
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [("base", "base"), ("tuned", "tuned"), ("sft", "tuned"), ("gpt", "hosted"),
+     ("nearest", "baseline")],
+)  # fmt: skip
+def test_systems_are_told_apart_by_kind(label, kind):
+    assert kind_of_system(label) == kind

@@ -43,7 +43,10 @@ def compare(
     ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
-    language: Annotated[Literal["ko", "en"], typer.Option(help="Language of an HTML page.")] = "en",
+    language: Annotated[
+        Literal["auto", "ko", "en"],
+        typer.Option(help="Language of an HTML page; auto: that of the documents."),
+    ] = "auto",
     publish: Annotated[
         bool,
         typer.Option("--publish", help="Fail if test questions leaked into the training data."),

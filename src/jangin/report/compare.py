@@ -22,6 +22,7 @@ from jangin.report.data.artifacts import (
     Artifacts,
     differences,
     groups_with,
+    guess_language,
     trainings,
 )
 from jangin.report.data.costs import VariantCost
@@ -406,6 +407,29 @@ def sentences(table: ComparedVariants) -> list[str]:
     return lines
 
 
+def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
+    """The change of the share of right answers of each variant, in the language of the page."""
+    lines = list(table.other_questions.values())
+    for row in table.rows:
+        for name in table.test_sets:
+            measured = row.measured.get(name)
+            if measured is None or measured.against is None or measured.p_holm is None:
+                continue
+            difference = measured.against.right_b - measured.against.right_a
+            better = "better" if difference > 0 else "worse"
+            chance = "real" if measured.p_holm < SIGNIFICANT else "chance"
+            key = f"compare_{better}_{chance}" if difference else "compare_equal"
+            change = words(
+                key,
+                variant=row.variant,
+                baseline=table.baseline,
+                points=words.points(abs(difference)),
+            )
+            p = p_text(measured.p_holm)
+            lines.append(words("compare_sentence", set=words(f"name_{name}"), change=change, p=p))
+    return lines
+
+
 def _score_change(
     variant: str, table: ComparedVariants, comparison: Comparison, p_holm: float
 ) -> str:
@@ -454,8 +478,9 @@ def as_csv(table: ComparedVariants) -> str:
 
 def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str:
     """One self-contained page: the table, its bars, and all curves on one chart each."""
-    if language not in get_args(Language):
-        raise ConfigError(f"there is no page in {language!r}. Choose ko or en.")
+    if language not in ("auto", *get_args(Language)):
+        raise ConfigError(f"there is no page in {language!r}. Choose ko, en or auto.")
+    language = guess_language(artifacts) if language == "auto" else language
     words = Words(cast(Language, language))
     rows = [
         {"variant": row.variant, **row.measured[name].result.model_dump()}
@@ -471,9 +496,7 @@ def as_html(table: ComparedVariants, artifacts: Artifacts, language: str) -> str
             "p_text": p_text,
             "table": table,
             "keys": keys,
-            "sentences": sentences(table)
-            if language == "en"
-            else list(table.other_questions.values()),
+            "sentences": sentences(table) if language == "en" else page_sentences(table, words),
             "forest_chart": forest_of(rows, words),
             "curve_charts": curve_charts(artifacts, words),
             "version": __version__,

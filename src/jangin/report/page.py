@@ -13,6 +13,7 @@ from jangin.core.store import Artifact, output_errors
 from jangin.documents.load import UnreadableFile
 from jangin.evaluation.results import Leak
 from jangin.evaluation.tasks.prediction import TestSet
+from jangin.project.failures import failed_rows
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
 from jangin.project.tracked import send_file
@@ -33,6 +34,7 @@ from jangin.report.data.artifacts import (
     trainings,
     versions,
 )
+from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("templates")
 MOST_LEAKS = 5
+KIND_COLOURS = {"hosted": 3, "baseline": 4}
+"""{kind of system: colour of its bars}; base and trained models have that of their variant."""
 
 
 def write_report(session: "Session", path: Path | None = None, language: str = "auto") -> Path:
@@ -89,6 +93,9 @@ def build_report(
     chosen = guess_language(artifacts) if language == "auto" else language
     words = Words(cast(Language, chosen))
     results = collect_results(artifacts)
+    lost = _dropped_context(artifacts)
+    unread = _unread(loaded, artifacts)
+    best = _best(results)
     context = {
         "words": words,
         "p_text": p_text,
@@ -108,8 +115,10 @@ def build_report(
         "provenance": _provenance(artifacts),
         "versions": versions(artifacts),
         **_result_context(results, artifacts, words),
-        **_dropped_context(artifacts),
-        "unreadable": _unread(loaded, artifacts),
+        **lost,
+        "unreadable": unread,
+        "random_base": starts_from_nothing(artifacts, best),
+        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), words),
         **_chart_context(results, artifacts, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
@@ -178,6 +187,10 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "failed": failed,
         "has_failed": bool(groups_with(artifacts, "failed.parquet")),
         "failed_count": sum(row.count for row in failed),
+        "unanswered": sum(
+            len(failed_rows(group.artifact.path))
+            for group in groups_with(artifacts, "failed.parquet")
+        ),
         "coverage": coverage(artifacts),
         "scanned": scanned,
         "doubtful": dropped_rows.doubtful(artifacts),
@@ -186,6 +199,16 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "page_count": dropped_rows.page_count(artifacts),
         "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
         "copies": sorted({name for summary in summaries for name in summary.get("copies", {})}),
+    }
+
+
+def _losses(lost: Mapping[str, Any], unread: Sequence[UnreadableFile]) -> dict[str, int]:
+    """Counts of what is missing, for the first screen."""
+    return {
+        "unread": len(unread),
+        "lines": 0 if lost["doubtful_kept"] else sum(row.count for row in lost["doubtful"]),
+        "chunks": max((part.count for part in lost["coverage"]), default=0),
+        "failures": int(lost["unanswered"]),
     }
 
 
@@ -218,9 +241,10 @@ def forest_of(rows: Sequence[Mapping[str, Any]], words: Words) -> "Markup":
     for evidence_set in HEADLINE:
         part = [row for row in rows if row["evidence_set"] == evidence_set]
         if part:
-            count = max(int(row["n"]) for row in part)
+            counts = sorted({int(row["n"]) for row in part})
+            count = "–".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
             estimates = [_estimate(row, rows, words) for row in part]
-            groups.append((f"{words(f'name_{evidence_set}')}, n = {count:,}", estimates))
+            groups.append((f"{words(f'name_{evidence_set}')}, n = {count}", estimates))
     right = words.right(rows[0]["measure"]) if rows else ""
     title = words("forest", right=right)
     return _svg(charts.forest("forest", title, words("forest_description"), groups))
@@ -240,7 +264,7 @@ def _estimate(
         row["right"],
         row["right_low"],
         row["right_high"],
-        colours.get(row["variant"], 0),
+        KIND_COLOURS.get(kind_of_system(row["system"]), colours.get(row["variant"], 0)),
         faint=row["system"] == "base",
     )
 

@@ -49,6 +49,8 @@ COMPOSED = {
     "kin": BY_STRENGTH,
     "end": ("low", "high"),
     "script": (*SCRIPT_CLASSES, "none"),
+    "glance": (*SETS, "unread", "lines", "chunks", "failures"),
+    "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
 OPTIONAL = {

@@ -37,21 +37,40 @@ def new(
 def plan(
     project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
 ) -> None:
-    """Show what a run would do, why, and what it would cost. Changes nothing."""
+    """Show what a run would do, why, and what it would cost. Changes nothing.
+
+    Stages that wait for others are estimated: documents are read without OCR, for 15 seconds at
+    most, and nothing is sent.
+    """
+    from jangin.project.forecast.chain import forecast
     from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
     from jangin.report.terminal.tables import plan_table, plan_total
 
     with open_session(project, store, creates_store=False) as session:
-        steps = [step for name in session.choose(variant) for step in session.plan(name)]
-        unread = [row for name in session.choose(variant) for row in session.unread_files(name)]
-        total = plan_total(steps, session.budget.spent_usd, session.budget.limit_usd)
-    console.print(plan_table(steps))
-    warning = base_dependent_chunks(steps)
+        names = session.choose(variant)
+        with console.status("  estimating"):
+            result = forecast(session, names)
+        unread = [row for name in names for row in session.unread_files(name)]
+        unpriced = sum(row.unpriced for row in session.ledger.spend())
+        budget = session.budget
+        total = plan_total(
+            result.steps,
+            budget.spent_usd,
+            budget.limit_usd,
+            result.likely,
+            unpriced,
+            result.unknown,
+        )
+    console.print(plan_table(result.steps))
+    warning = base_dependent_chunks(result.steps)
     if warning:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     if total:
         console.print(escape(total), highlight=False)
+    if result.reading is not None and result.reading.chunks:
+        text = f"{result.reading.text} ({result.seconds:.0f} s, no calls)."
+        console.print(escape(text), style="dim", highlight=False)
     _print_unread(unread)
 
 

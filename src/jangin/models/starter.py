@@ -9,15 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from jangin.models.loading import without_progress_bars
+from jangin.models.shape import STARTER_SHAPES
 
-# (hidden size, layers, feed-forward size, heads)
-# Two wide layers memorise short answers in fewer steps than five narrow ones of the same size.
-SHAPES = {
-    "0.5M": (64, 4, 192, 2),
-    "3M": (256, 2, 1024, 4),
-    "8M": (320, 6, 768, 5),
-    "12M": (384, 6, 1024, 6),
-}
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -91,7 +84,7 @@ def random_llama(
     tokenizer: PreTrainedTokenizerFast, size: str, context_length: int, seed: int
 ) -> LlamaForCausalLM:
     """A Llama whose weights depend on the seed alone; the global random state is unchanged."""
-    hidden, layers, feed_forward, heads = SHAPES[size]
+    hidden, layers, feed_forward, heads = STARTER_SHAPES[size]
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,

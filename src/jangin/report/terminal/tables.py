@@ -10,6 +10,7 @@ from rich.text import Text
 
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
+from jangin.report.terminal.lines import duration
 from jangin.report.terminal.progress import STATE_STYLE
 from jangin.text.normalize import collapse_spaces
 from jangin.text.numbers import dollars
@@ -24,7 +25,7 @@ MOST_UNREAD = 0.1
 def plan_table(steps: Sequence[Any]) -> Table:
     """Stage, state, why, cost, price and time of a plan."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("variant", "stage", "state", "why", "cost", "price", "last time"):
+    for title in ("variant", "stage", "state", "why", "cost", "price", "time"):
         table.add_column(title, overflow="fold")
     for variant, step in _shared(steps):
         table.add_row(
@@ -34,9 +35,18 @@ def plan_table(steps: Sequence[Any]) -> Table:
             escape("; ".join(step.reasons)),
             escape(step.cost.text),
             calls_text(step.calls),
-            f"{step.seconds:.1f} s" if step.seconds else "",
+            _time_of(step),
         )
     return table
+
+
+def _time_of(step: Any) -> str:
+    """Seconds that it took, or an estimate for a stage that never ran."""
+    if step.seconds:
+        return f"{step.seconds:.1f} s"
+    if step.state == "cached" or not step.cost.seconds:
+        return ""
+    return f"about {duration(step.cost.seconds)}"
 
 
 def calls_text(calls: Any) -> str:
@@ -51,23 +61,61 @@ def calls_text(calls: Any) -> str:
     return f"{tokens}, {usd}{rest}"
 
 
-def plan_total(steps: Sequence[Any], spent_usd: float, budget_usd: float | None) -> str:
-    """One line on the requests of all stages; empty if there are none and none was paid."""
+def plan_total(
+    steps: Sequence[Any],
+    spent_usd: float,
+    budget_usd: float | None,
+    likely: Sequence[Any] = (),
+    unpriced: int = 0,
+    unknown: Sequence[str] | None = None,
+) -> str:
+    """The requests of all stages against the budget; empty if there are none and none was paid.
+
+    `likely` are the usual requests of each step, `unpriced` the calls at an unknown price so far,
+    `unknown` the stages without an estimate; by default all that wait.
+    """
     total: Any = None
+    usual: Any = None
+    likely_of = {id(step): calls for step, calls in zip(steps, likely, strict=False)}
     for _, step in _shared(steps):
         if total is None:
-            total = type(step.calls)()
+            total, usual = type(step.calls)(), type(step.calls)()
         total.add(step.calls)
-    if total is None or not (total.count or spent_usd):
+        usual.add(likely_of.get(id(step), step.calls))
+    if total is None or not (total.count or spent_usd or unpriced):
         return ""
-    waiting = list(dict.fromkeys(step.stage.name for step in steps if step.state == "waits"))
+    if unknown is None:
+        unknown = [step.stage.name for step in steps if step.state == "waits"]
     text = f"{total.count:,} calls to models"
+    if usual.count != total.count:
+        text = f"{usual.count:,} to {total.count:,} calls to models"
     if total.count:
         text += f", {calls_text(total)}"
-    if waiting and total.count:
-        text += f"; not counted because they wait for other stages: {', '.join(waiting)}"
+        if likely and total.unpriced < total.count:
+            text += f", likely about {dollars(usual.usd)}"
+    if unknown and total.count:
+        names = ", ".join(dict.fromkeys(unknown))
+        text += f"; not counted because they wait for other stages: {names}"
     text += f". Spent so far: {dollars(spent_usd)}"
-    return text + (f" of {dollars(budget_usd)}." if budget_usd is not None else ".")
+    if unpriced:
+        text += f" + {unpriced:,} calls at an unknown price"
+    if budget_usd is None:
+        return f"{text}."
+    text += f" of {dollars(budget_usd)}."
+    return f"{text} {_against_budget(total, usual, budget_usd - spent_usd)}".strip()
+
+
+def _against_budget(most: Any, usual: Any, left: float) -> str:
+    """What the budget that is left means for these requests; empty where it suffices."""
+    if most.usd <= left or not most.count:
+        return ""
+    bound = f"Up to {dollars(most.usd)} of the {dollars(max(left, 0))} that is left of the budget"
+    if usual.usd <= left:
+        return f"{bound}: it likely suffices."
+    each = usual.usd / max(usual.count, 1)
+    reserve = most.usd / most.count
+    calls = max(0, int((left - reserve) / each)) if each else 0
+    return f"{bound}: would stop after about {calls:,} of {usual.count:,} calls."
 
 
 def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:

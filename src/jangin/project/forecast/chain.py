@@ -1,0 +1,264 @@
+"""Estimate every stage of a plan, also those that wait for others, without a network or a key."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jangin.core.digest import digest_value
+from jangin.core.errors import JanginError
+from jangin.core.records import Chunk
+from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
+from jangin.core.store import FORMAT, Artifact, Manifest
+from jangin.documents.load import LoadConfig
+from jangin.examples.paraphrase import ParaphraseConfig, TeacherSource
+from jangin.examples.synthesize import SynthesizeConfig
+from jangin.llm.ask import budget_of
+from jangin.llm.budget import Budget
+from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
+from jangin.project.forecast.quick_reading import QuickReading, read_quickly
+from jangin.project.forecast.stand_ins import Level, rows_of_chunk, stand_in
+from jangin.project.plan import PlannedStage
+from jangin.project.session import Session
+
+LIKELY_PER_ASCII = 0.25
+LIKELY_PER_OTHER = 0.8
+"""Tokens per character that tokenizers of today usually take; plans are bounded by more."""
+REPLY_OF_CALL = {"judge": 150.0, "evolve": 200.0, "evaluate": 60.0}
+"""{stage: tokens of a usual reply}."""
+REPLY_OF_ROW = 90.0
+"""Tokens of a question with answer and evidence as JSON."""
+REPLY_OF_WORDING = 25.0
+SHARE_OF_LONGEST = 0.3
+"""Share of the longest reply that a usual one takes, for all other stages."""
+EVALUATION_PROMPT = 300
+"""Tokens of a question to a hosted system, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Requests and cost of a stage on made-up inputs."""
+
+    cost: Cost
+    calls: Calls
+
+
+@dataclass(slots=True)
+class Forecast:
+    """The steps of a plan with the cost of each, and the usual requests beside the upper bound."""
+
+    steps: list[PlannedStage]
+    """`calls` are the upper bound; a step that waits has an estimated cost."""
+    likely: list[Calls]
+    """Usual requests of each step."""
+    unknown: list[str] = field(default_factory=list)
+    """Stages that could not be estimated."""
+    reading: QuickReading | None = None
+    seconds: float = 0.0
+
+
+def forecast(session: Session, variants: Iterable[str]) -> Forecast:
+    """Plan the variants, and estimate what waits. Nothing is written to the store.
+
+    Documents that have not been loaded are read without OCR and within a time limit.
+    """
+    began = time.monotonic()
+    result = Forecast([], [])
+    with TemporaryDirectory() as folder:
+        walk = _Walk(session, Path(folder))
+        for name in variants:
+            steps = session.plan(name)
+            likely, most = (walk.estimates(name, steps, level) for level in LEVELS)
+            for step, usual, upper in zip(steps, likely, most, strict=True):
+                result.likely.append(usual.calls if usual is not None else Calls())
+                result.steps.append(_with_estimate(step, usual, upper))
+                if (
+                    upper is None
+                    and step.state == "waits"
+                    and step.stage.name not in result.unknown
+                ):
+                    result.unknown.append(step.stage.name)
+        result.reading = walk.reading
+    result.seconds = time.monotonic() - began
+    return result
+
+
+LEVELS: tuple[Level, Level] = ("likely", "most")
+
+
+def _with_estimate(
+    step: PlannedStage, usual: Estimate | None, upper: Estimate | None
+) -> PlannedStage:
+    if upper is None or usual is None or step.state == "cached":
+        return step
+    if step.state != "waits":
+        return replace(step, calls=upper.calls)
+    few, many, text = usual.calls.count, upper.calls.count, usual.cost.text
+    if many:
+        calls = f"{many:,} calls" if few == many else f"{few:,} to {many:,} calls"
+        text = text.replace(f"{usual.cost.calls} calls", calls, 1)
+    cost = replace(usual.cost, text=f"estimated: {text}" if text else "")
+    return replace(step, cost=cost, calls=upper.calls)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Goes through the stages of variants; what they share is estimated once."""
+
+    session: Session
+    root: Path
+    reading: QuickReading | None = None
+    readings: dict[str, QuickReading | None] = field(default_factory=dict)
+    known: dict[str, tuple[Estimate | None, Artifact | None]] = field(default_factory=dict)
+
+    def estimates(
+        self, variant: str, steps: Sequence[PlannedStage], level: Level
+    ) -> list[Estimate | None]:
+        """One estimate for each step; None for a finished stage, or where there is none."""
+        services = replace(self.session.services(variant), progress=SilentProgress())
+        by_kind: dict[str, Artifact] = {}
+        out: list[Estimate | None] = []
+        for step in steps:
+            estimate, artifact = None, step.artifact
+            if artifact is None:
+                estimate, artifact = self._estimate(step, by_kind, services, level)
+            out.append(estimate)
+            for kind in step.stage.makes:
+                if artifact is not None:
+                    by_kind[kind] = artifact
+                elif kind not in KEEPS.get(step.stage.name, ()):
+                    by_kind.pop(kind, None)
+        return out
+
+    def _estimate(
+        self, step: PlannedStage, by_kind: Mapping[str, Artifact], services: Services, level: Level
+    ) -> tuple[Estimate | None, Artifact | None]:
+        kinds = [kind for kind in step.stage.inputs(step.config) if kind in by_kind]
+        needed = {*step.stage.reads, *step.stage.wants(step.config)} - MODELS
+        lacking = needed.difference(kinds)
+        if lacking:
+            return None, None
+        inputs = {kind: str(by_kind[kind].path) for kind in kinds}
+        own = level if step.stage.name not in SAME_AT_EACH_LEVEL else ""
+        name = digest_value([step.stage.name, step.config.identity(), inputs, own])
+        if name not in self.known:
+            workspace = self.root / name[:24]
+            workspace.mkdir()
+            context = StageContext(step.config, dict(by_kind), workspace, services)
+            reading = self._read(step, services)
+            artifact = _made(context, level, reading)
+            estimate = _cost(step, context, level, services)
+            if estimate is not None and self.reading is not None:
+                estimate = _times(estimate, self.reading.factor)
+            self.known[name] = (estimate, artifact)
+        return self.known[name]
+
+    def _read(self, step: PlannedStage, services: Services) -> QuickReading | None:
+        """What the documents hold, where the stage is `load` or works on its stand-in."""
+        if not isinstance(step.config, LoadConfig):
+            return self.reading
+        folder = str(step.config.folder)
+        if folder not in self.readings:
+            try:
+                self.readings[folder] = read_quickly(
+                    step.config, services.project_folder, services.ledger
+                )
+            except JanginError:
+                self.readings[folder] = None
+        self.reading = self.readings[folder]
+        return self.reading
+
+
+MODELS = frozenset(("model", "sft_model"))
+"""Kinds whose content no estimate needs."""
+KEEPS = {"select": ("base",), "pretrain": ("base",)}
+"""{stage: kinds that are estimated as well by what was there before}."""
+SAME_AT_EACH_LEVEL = frozenset(("load", "chunk", "catalog", "read"))
+
+
+def _made(
+    context: StageContext[Any], level: Level, reading: QuickReading | None
+) -> Artifact | None:
+    try:
+        if not stand_in(context, level, reading):
+            return None
+    except (JanginError, OSError, KeyError, ValueError):
+        return None
+    manifest = Manifest(
+        format=FORMAT,
+        stage="",
+        version=0,
+        key="",
+        config={},
+        inputs={},
+        files={},
+        content=context.workspace.name,
+        summary={},
+        created_at=datetime.now(UTC),
+    )
+    return Artifact(context.workspace, manifest)
+
+
+def _cost(
+    step: PlannedStage, context: StageContext[Any], level: Level, services: Services
+) -> Estimate | None:
+    try:
+        cost = step.stage.cost(context)
+        budget = _budget(step, services)
+    except (JanginError, OSError, KeyError, ValueError):
+        return None
+    calls = context.calls
+    apart = cost.calls - calls.count
+    if apart > 0:  # requests that the stage counts without writing them
+        longest = int(getattr(context.config, "max_new_tokens", 0) or 256)
+        prompt, reply = apart * EVALUATION_PROMPT, apart * longest
+        unpriced = apart if budget.price is None else 0
+        calls.add(Calls(apart, prompt, reply, budget.usd(prompt, reply), unpriced))
+    if level == "likely":
+        calls = _usual(step, context, calls, budget)
+    return Estimate(cost, calls)
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    """The estimate for all chunks, where only some of them stand in."""
+    calls, cost = estimate.calls, estimate.cost
+    if factor == 1:
+        return estimate
+    numbers = ("count", "prompt_tokens", "reply_tokens", "unpriced")
+    more = {name: round(getattr(calls, name) * factor) for name in numbers}
+    text = f"{cost.text}; for 1/{factor:.1f} of the chunks" if cost.text else ""
+    return Estimate(replace(cost, text=text), replace(calls, usd=calls.usd * factor, **more))
+
+
+def _budget(step: PlannedStage, services: Services) -> Budget:
+    """Price of the first teacher of a stage."""
+    for name in step.stage.teachers(step.config):
+        return budget_of(services.chat(name)) or Budget("")
+    return Budget("")
+
+
+def _usual(step: PlannedStage, context: StageContext[Any], calls: Calls, budget: Budget) -> Calls:
+    """The same requests with the tokens that they usually take."""
+    if not calls.count:
+        return calls
+    per_character = budget.tokens_per_character or TOKENS_PER_OTHER_CHARACTER
+    shares = (LIKELY_PER_OTHER / per_character, LIKELY_PER_ASCII / TOKENS_PER_ASCII_CHARACTER)
+    prompt = round(calls.prompt_tokens * min(1.0, sum(shares) / 2))
+    reply = min(calls.reply_tokens, round(calls.count * _reply(step, context, calls)))
+    return replace(calls, prompt_tokens=prompt, reply_tokens=reply, usd=budget.usd(prompt, reply))
+
+
+def _reply(step: PlannedStage, context: StageContext[Any], calls: Calls) -> float:
+    """Tokens of a usual reply."""
+    config = step.config
+    if isinstance(config, SynthesizeConfig) and context.has("chunks"):
+        chunks = context.read("chunks", Chunk)
+        rows = sum(rows_of_chunk(config, row, "likely") for row in chunks)
+        return 20 + REPLY_OF_ROW * rows / max(1, len(chunks) * len(config.active_modes))
+    if isinstance(config, ParaphraseConfig) and isinstance(config.source, TeacherSource):
+        return 20 + REPLY_OF_WORDING * config.source.count
+    usual = REPLY_OF_CALL.get(step.stage.name)
+    return SHARE_OF_LONGEST * calls.reply_tokens / calls.count if usual is None else usual

@@ -1,0 +1,134 @@
+"""What a run would cost is told before the first one, without a key, a network or a store."""
+
+import pytest
+
+from jangin.documents.load import LoadConfig
+from jangin.project.forecast.chain import forecast
+from jangin.project.forecast.quick_reading import read_quickly
+from jangin.project.session import open_session
+from jangin.report.terminal.tables import plan_total
+
+ARTICLE = (
+    "## 제{n}조({name})\n\n{name}는 {n}일 전에 신청한다. 담당은 {name} 부서이고, 한도는 {n}만 "
+    "원이다.\n\n"
+)
+PROJECT = """\
+name: fresh
+{budget}
+teachers:
+  writer:
+    type: endpoint
+    model: m
+    base_url: https://model.example/v1
+    key_variable: JANGIN_NO_SUCH_KEY
+    {price}
+documents:
+  load: {{folder: documents}}
+  chunk:
+examples:
+  synthesize: {{teacher: writer, pairs_per_chunk: 4}}
+  paraphrase: {{source: {{type: teacher, teacher: writer, count: 6}}}}
+  judge: {{teacher: writer}}
+  curate: {{min_score: {{judge: 0.5}}}}
+  split:
+models:
+  catalog: {{base: {{type: starter}}}}
+  sft: {{length: {{type: epochs, epochs: 2}}}}
+  evaluate:
+"""
+PRICE = "price: {input_usd_per_million: 1, output_usd_per_million: 4}"
+
+
+@pytest.fixture
+def project(tmp_path):
+    def make(files=1, articles=12, price=PRICE, budget=""):
+        folder = tmp_path / "documents"
+        folder.mkdir(exist_ok=True)
+        names = ("휴가", "병가", "출장", "교육", "경조", "당직")
+        for number in range(files):
+            text = "".join(
+                ARTICLE.format(n=n, name=f"{names[n % 6]}{number}") for n in range(1, articles + 1)
+            )
+            (folder / f"{number}.md").write_text(f"# 규정 {number}\n\n{text}", encoding="utf-8")
+        text = PROJECT.format(price=price, budget=budget)
+        (tmp_path / "project.yaml").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def estimate():
+    def make(path):
+        with open_session(path, creates_store=False) as session:
+            return forecast(session, ["main"]), session.budget.limit_usd
+
+    return make
+
+
+def by_stage(result):
+    return {
+        step.stage.name: (step, usual)
+        for step, usual in zip(result.steps, result.likely, strict=True)
+    }
+
+
+def test_every_stage_of_a_fresh_project_is_estimated_and_nothing_is_left_behind(project, estimate):
+    path = project()
+    before = sorted(path.rglob("*"))
+    result, _ = estimate(path)
+    assert sorted(path.rglob("*")) == before
+    assert result.unknown == []
+    stages = by_stage(result)
+    assert stages["synthesize"][0].calls.count == result.reading.chunks == 12
+    questions = 12 * 4
+    for name in ("judge", "paraphrase"):
+        step, usual = stages[name]
+        assert step.calls.count == questions, name
+        assert 12 <= usual.count < questions, "a passage of two facts gives no four questions"
+        assert 0 < usual.usd < step.calls.usd / 2
+    assert "epochs of" in stages["sft"][0].cost.text
+    assert "GiB" in stages["sft"][0].cost.text
+    assert stages["sft"][0].cost.seconds > 0
+    assert "questions to base, tuned" in stages["evaluate"][0].cost.text
+
+
+def test_the_likely_cost_and_the_bound_are_set_against_the_budget(project, estimate):
+    result, limit = estimate(project(budget="budget: {usd: 0.01}"))
+    text = plan_total(result.steps, 0.0, limit, result.likely, 0, result.unknown)
+    assert ", likely about $0.0" in text
+    assert "that is left of the budget: would stop after about" in text
+    assert plan_total(result.steps, 0.0, 100.0, result.likely).endswith("$100.00.")
+    usual, most = (sum(calls.usd for calls in side) for side in (
+        result.likely, [step.calls for step in result.steps],
+    ))  # fmt: skip
+    between = plan_total(result.steps, 0.0, (usual + most) / 2, result.likely)
+    assert between.endswith("of the budget: it likely suffices.")
+
+
+def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
+    result, _ = estimate(project(price=""))
+    text = plan_total(result.steps, 0.0, None, result.likely, 186, result.unknown)
+    assert "price unknown" in text
+    assert "likely about" not in text
+    assert "Spent so far: $0.00 + 186 calls at an unknown price." in text
+
+
+def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):
+    path = project(files=12)
+    config = LoadConfig(folder=path / "documents")
+    whole, part = (read_quickly(config, path, ledger, seconds) for seconds in (60, 0))
+    assert (whole.opened, whole.scale) == (12, 1.0)
+    assert part.opened == 1
+    assert part.scale == pytest.approx(12, rel=0.1)
+    assert "1 of 12 files (a sample)" in part.text
+
+
+def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
+    path = project(files=6)
+    all_calls = by_stage(estimate(path)[0])["paraphrase"][0].calls.count
+    monkeypatch.setattr("jangin.project.forecast.quick_reading.SECONDS", 0)
+    monkeypatch.setattr("jangin.project.forecast.stand_ins.MOST_CHUNKS", 20)
+    result, _ = estimate(path)
+    assert result.reading.opened == 1
+    assert by_stage(result)["paraphrase"][0].calls.count == pytest.approx(all_calls, rel=0.1)

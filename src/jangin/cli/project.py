@@ -42,9 +42,9 @@ def plan(
     Stages that wait for others are estimated: documents are read without OCR, for 15 seconds at
     most, and nothing is sent.
     """
-    from jangin.project.forecast.chain import forecast
     from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
+    from jangin.project.setup.forecast import forecast
     from jangin.report.terminal.tables import plan_table, plan_total
 
     with open_session(project, store, creates_store=False) as session:

@@ -1,1 +1,1 @@
-"""Before the first run: what this machine has, and a project folder to start from."""
+"""Before the first run: this machine, a project folder to start from, and what a run would cost."""

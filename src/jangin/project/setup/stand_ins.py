@@ -22,7 +22,7 @@ from jangin.examples.synthesis.mode import ModeConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig, Local, Starter
 from jangin.models.shape import STARTER_SHAPES
-from jangin.project.forecast.quick_reading import QuickReading
+from jangin.project.setup.quick_reading import QuickReading
 
 Level = Literal["likely", "most"]
 KEPT = 0.85

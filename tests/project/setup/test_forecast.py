@@ -3,9 +3,9 @@
 import pytest
 
 from jangin.documents.load import LoadConfig
-from jangin.project.forecast.chain import forecast
-from jangin.project.forecast.quick_reading import read_quickly
 from jangin.project.session import open_session
+from jangin.project.setup.forecast import forecast
+from jangin.project.setup.quick_reading import read_quickly
 from jangin.report.terminal.tables import plan_total
 
 ARTICLE = (
@@ -127,8 +127,8 @@ def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):
 def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
     path = project(files=6)
     all_calls = by_stage(estimate(path)[0])["paraphrase"][0].calls.count
-    monkeypatch.setattr("jangin.project.forecast.quick_reading.SECONDS", 0)
-    monkeypatch.setattr("jangin.project.forecast.stand_ins.MOST_CHUNKS", 20)
+    monkeypatch.setattr("jangin.project.setup.quick_reading.SECONDS", 0)
+    monkeypatch.setattr("jangin.project.setup.stand_ins.MOST_CHUNKS", 20)
     result, _ = estimate(path)
     assert result.reading.opened == 1
     assert by_stage(result)["paraphrase"][0].calls.count == pytest.approx(all_calls, rel=0.1)

@@ -1,4 +1,4 @@
-"""`jangin ask`, `merge`, `finish`."""
+"""`jangin ask`, `merge`, `finish`, `publish`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -187,3 +187,46 @@ def finish(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
         f"answers checked on {len(questions)} questions"
     )
+
+
+def publish(
+    name: Annotated[str, typer.Argument(help="Name on the Hub: ORG/NAME.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that `merge` or `finish` wrote.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Everybody may see it; default: private.")
+    ] = False,
+    base_license: Annotated[
+        str, typer.Option(help="Licence of the base model, such as apache-2.0; default: as known.")
+    ] = "",
+    data_license: Annotated[str, typer.Option(help="Licence of the documents.")] = "",
+    update: Annotated[
+        bool, typer.Option("--update", help="Replace the files of an existing repository.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show files and card; upload nothing.")
+    ] = False,
+) -> None:
+    """Upload an exported model to the Hugging Face Hub: full weights, an adapter or GGUF.
+
+    The token is that of `hf auth login` or HF_TOKEN. The same command resumes an upload.
+    """
+    from jangin.project.release.publish import prepare_upload
+    from jangin.project.release.publish import publish as send
+
+    upload = prepare_upload(name, folder, base_license, data_license, online=not dry_run)
+    for path, size in upload.files:
+        console.print(f"{size:>14,}  {escape(path)}", highlight=False)
+    seen = "public" if public else "private"
+    total = f"{len(upload.files)} files, {upload.size / 2**20:,.1f} MiB"
+    console.print(f"{total} -> {escape(name)} ({seen})", highlight=False)
+    for warning in upload.warnings:
+        errors.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
+    if dry_run:
+        console.print(f"\n{escape(upload.card)}", highlight=False, soft_wrap=True)
+        return
+
+    def notify(text: str) -> None:
+        errors.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+
+    url = send(upload, public=public, update=update, notify=notify)
+    console.print(f"published: {url}", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+from jangin.models import device
 from jangin.models.device import (
     ask_in_turn,
     choose_precision,
@@ -84,3 +85,19 @@ def test_torch_built_for_rocm_sees_a_gpu_as_well():
     rocm = "cuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"
     assert sees_gpu(driver=True, torch_version=rocm, visible=None)
     assert not sees_gpu(driver=True, torch_version=rocm.replace("'6.4'", "None"), visible=None)
+
+
+def test_compiled_tiles_need_a_cpu_and_a_target_that_have_them(monkeypatch):
+    try:
+        for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+            monkeypatch.delenv(name, raising=False)
+        for flags, tiled in (({"avx512_bf16"}, True), ({"avx2"}, False), (set(), False)):
+            monkeypatch.setattr(device, "cpu_flags", lambda flags=flags: frozenset(flags))
+            device.has_bf16_tiles.cache_clear()
+            assert device.has_bf16_tiles() is tiled
+        monkeypatch.setattr(device, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
+        monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64")
+        device.has_bf16_tiles.cache_clear()
+        assert not device.has_bf16_tiles()
+    finally:
+        device.has_bf16_tiles.cache_clear()

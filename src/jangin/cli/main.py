@@ -55,6 +55,18 @@ for command in (
     app.command(help=_help(command.__doc__ or ""))(command)
 
 
+def _missing_package(error: ModuleNotFoundError) -> int:
+    """Say which pip extra is missing; returns the exit code. Raises `error` if none is."""
+    from jangin.project.setup.extras import extra_of
+
+    extra = extra_of(error.name or "")
+    if not extra:
+        raise error
+    text = f"this needs the package {error.name}. Install it with: pip install 'jangin[{extra}]'"
+    errors.print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    return 2
+
+
 def main() -> None:
     """Run the command line; an expected error is one message and exit code 1 or 2."""
     try:
@@ -66,6 +78,8 @@ def main() -> None:
     except JanginError as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        sys.exit(_missing_package(error))
     except KeyboardInterrupt:
         errors.print(STOPPED)
         sys.exit(INTERRUPTED)

@@ -29,7 +29,7 @@ _BF16_CAPABILITY = (8, 0)
 @lru_cache(maxsize=1)
 def native_precision() -> Precision:
     """bf16 where the device that torch will use computes it natively, else fp32."""
-    return choose_precision(_capabilities() if has_cuda() else None, _cpu_flags())
+    return choose_precision(_capabilities() if has_cuda() else None, cpu_flags())
 
 
 def are_kernels_enabled() -> bool:
@@ -50,8 +50,14 @@ def are_kernels_enabled() -> bool:
 
 @lru_cache(maxsize=1)
 def has_bf16_tiles() -> bool:
-    """Whether the CPU multiplies bf16 in AVX512 and has no AMX, which would be faster."""
-    return "avx512_bf16" in _cpu_flags() and "amx_bf16" not in _cpu_flags()
+    """Whether the CPU multiplies bf16 in AVX512 and has no AMX, which would be faster.
+
+    Not where Numba is told to compile for another CPU: LLVM ends the process at an instruction
+    that its target lacks.
+    """
+    if os.environ.get("NUMBA_CPU_NAME") or "NUMBA_CPU_FEATURES" in os.environ:
+        return False
+    return "avx512_bf16" in cpu_flags() and "amx_bf16" not in cpu_flags()
 
 
 def uses_bf16_tiles() -> bool:
@@ -135,7 +141,8 @@ def read_capabilities(output: str) -> list[tuple[int, int]]:
     return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets that Linux names for an x86 CPU; empty for others, as on ARM and macOS."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 from jangin.documents import formats
+from jangin.models.device import (
+    KERNELS_VARIABLE,
+    are_kernels_enabled,
+    cpu_flags,
+    has_bf16_tiles,
+    native_precision,
+)
+from jangin.project.tracking.table import TRACKERS, config_of, type_of
 
 GIB = 1024**3
 LEAST_DISK_GIB = 3
 LEAST_MEMORY_GIB = 4
+_INSTALL_TORCH = "pip install torch --index-url https://download.pytorch.org/whl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,14 @@ def examine(folder: Path) -> Iterator[Finding]:
         ("kiwipiepy", "documents"),
     ):
         yield _package(package, extra)
-    yield _gpu()
+    yield from _gpu()
+    yield _instructions()
     yield from _tesseract()
     yield _memory()
     yield _disk(folder)
     yield _threads()
+    yield _trackers()
+    yield _hub()
 
 
 def _python() -> Finding:
@@ -58,12 +71,20 @@ def _package(package: str, extra: str) -> Finding:
     return Finding(package, "ok", importlib.metadata.version(names[0]))
 
 
-def _gpu() -> Finding:
+def _gpu() -> Iterator[Finding]:
+    """The GPU, and whether torch's build fits it."""
+    build = _torch_build()
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Finding(
+        yield Finding(
             "GPU", "ok", "none; training runs on the CPU, which is enough for small models"
         )
+        if build.startswith("cu"):
+            yield Finding(
+                "torch build", "warning", f"for CUDA ({build}), but there is no GPU",
+                f"It works; the build for CPUs is gigabytes smaller: {_INSTALL_TORCH}/cpu",
+            )  # fmt: skip
+        return
     listed = subprocess.run(  # noqa: S603  # a fixed program found on PATH
         [program, "--query-gpu=name,memory.total", "--format=csv,noheader"],
         capture_output=True,
@@ -71,8 +92,69 @@ def _gpu() -> Finding:
         timeout=20,
         check=False,
     )
-    text = "; ".join(listed.stdout.split("\n")).strip("; ")
-    return Finding("GPU", "ok" if text else "warning", text or "nvidia-smi lists none")
+    text = "; ".join(listed.stdout.split("\n")).strip("; ") if not listed.returncode else ""
+    yield Finding("GPU", "ok" if text else "warning", text or "nvidia-smi lists none")
+    if text and build == "cpu":
+        yield Finding(
+            "torch build", "warning", "for CPUs only, so the GPU is not used",
+            f"Replace it by the build for your driver, such as: {_INSTALL_TORCH}/cu130",
+        )  # fmt: skip
+
+
+def _torch_build() -> str:
+    """`cpu`, or a CUDA version such as `cu130`; empty if unknown. Without importing torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return ""
+    try:
+        text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    cuda = re.search(r"^cuda.*= *['\"]([\d.]+)", text, re.MULTILINE)
+    if cuda:
+        return f"cu{cuda[1].replace('.', '')}"
+    return "cpu" if re.search(r"^cuda.*= *None", text, re.MULTILINE) else ""
+
+
+def _instructions() -> Finding:
+    """What the CPU can do for training."""
+    flags = cpu_flags()
+    machine = platform.machine()
+    if has_bf16_tiles():
+        text = "AVX512 with bf16: training in bf16, with the compiled kernels"
+    elif native_precision() == "bf16":
+        text = "training in bf16, natively on this device"
+    else:
+        known = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
+        text = f"{known}: training in fp32, without the compiled kernels for bf16"
+    off = "" if are_kernels_enabled() else f"; {KERNELS_VARIABLE}=off"
+    return Finding("CPU", "ok", f"{machine}, {text}{off}")
+
+
+def _trackers() -> Finding:
+    """Trackers that `track` can name here; none is needed."""
+    installed = [
+        type_of(row)
+        for row in TRACKERS
+        if importlib.util.find_spec(config_of(type_of(row)).package) is not None
+    ]
+    text = ", ".join(installed) or "none installed; they are optional"
+    return Finding("trackers", "ok", text)
+
+
+def _hub() -> Finding:
+    """Whether `publish` and gated models have a token; it is neither read out nor sent."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return Finding("Hub", "ok", "no huggingface_hub; only models on this machine can be used")
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    stored = Path(os.environ.get("HF_TOKEN_PATH", home / "token")).exists()
+    token = (
+        "token set"
+        if os.environ.get("HF_TOKEN") or stored
+        else ("no token; gated models and `jangin publish` need one (hf auth login)")
+    )
+    offline = "; HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    return Finding("Hub", "ok", f"{token}{offline}")
 
 
 def _tesseract() -> Iterator[Finding]:

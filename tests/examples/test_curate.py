@@ -328,7 +328,7 @@ class TestStage:
             run(context([]))
 
     def test_reads_and_makes_what_it_says(self):
-        assert (STAGE.reads, STAGE.may_read) == (("examples",), ("base",))
+        assert (STAGE.reads, STAGE.may_read) == (("examples",), ("base", "reviews"))
         assert STAGE.makes == ("examples", "dropped")
 
 

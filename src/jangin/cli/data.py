@@ -263,7 +263,7 @@ def _show_rows(
     ids: bool,
 ) -> None:
     """Print rows of a table or write them to a CSV file, or show training data as tokens."""
-    from jangin.examples.sheets import write_csv
+    from jangin.prepare.tables.sheets import write_csv
     from jangin.project.session import open_session
     from jangin.project.tables.rows import rows, some_rows
     from jangin.project.tables.tokens import token_rows

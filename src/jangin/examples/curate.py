@@ -2,6 +2,7 @@
 
 Rules, in order; each sees what the ones before it left:
 
+    review              a person rejected it, a paraphrase; see the stage `review`
     empty               no question or no answer
     score               a scorer gave less than `min_score`, to it or to the question it rewords
     characters          question or answer too short or too long
@@ -15,8 +16,9 @@ Rules, in order; each sees what the ones before it left:
 
 An example that evolved from a dropped question has a question and an answer of its own: it is kept
 and joins the family of the twin, so that a split keeps the two together.
-Of two twins the original is kept before the evolved one and that before the paraphrase, then the
-one with the better score, then the earlier row.
+Of two twins the one that a person accepted is kept, then the original before the evolved one and
+that before the paraphrase, then the one with the better score, then the earlier row. The rule
+`score` drops nothing that a person accepted.
 Every row ends in exactly one of the tables `examples` and `dropped`.
 """
 
@@ -35,6 +37,14 @@ from jangin.core.records import Dropped, Example
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import FilterState, Rule, duplicate, preference
+from jangin.examples.curation.review_effects import (
+    Reviewed,
+    UnappliedReview,
+    apply_reviews,
+    is_accepted,
+    unapplied,
+)
+from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.curation.semantic_dedup import (
     EncoderSemantic,
     NoSemantic,
@@ -44,6 +54,7 @@ from jangin.examples.curation.semantic_dedup import (
 )
 
 REMEDIES: dict[Rule, str] = {
+    "review": "withdraw decisions with `jangin review`",
     "empty": "look at the replies they were made from",
     "score": "lower min_score under curate, or look at the judge's reasons",
     "characters": "widen question_characters or answer_characters under curate",
@@ -123,7 +134,10 @@ def curate(
     rows = list(rows)
     state = FilterState(rows)
     state.apply(lambda index: _empty(rows[index]), "empty")
-    state.apply(lambda index: _low_score(rows[index], config.min_score), "score")
+    state.apply(
+        lambda index: "" if is_accepted(rows[index]) else _low_score(rows[index], config.min_score),
+        "score",
+    )
     state.drop_paraphrases("score")
     state.apply(lambda index: _characters(rows[index], config), "characters")
     tokens = None
@@ -321,22 +335,41 @@ def run(context: StageContext[CurateConfig]) -> None:
     encoder = None
     if isinstance(config.semantic, EncoderSemantic):
         encoder = context.services.encoder(config.semantic.encoder)
-    result = curate(rows, config, tokenizer, context.services.workers, encoder)
-    counts = Counter(dropped.rule for dropped in result.dropped)
+    reviewed = _reviewed(context, rows)
+    result = curate(reviewed.rows, config, tokenizer, context.services.workers, encoder)
+    dropped = [*reviewed.rejected, *result.dropped]
+    counts = Counter(row.rule for row in dropped)
     if not result.kept:
         raise SettingsError(_nothing_left(counts))
     context.write("examples", Example, result.kept)
-    context.write("dropped", Dropped, result.dropped)
+    context.write("dropped", Dropped, dropped)
     context.summary.update(
         read=len(rows),
         kept=len(result.kept),
-        dropped={rule: counts[rule] for rule in REMEDIES},
+        dropped={
+            rule: counts[rule] for rule in REMEDIES if rule != "review" or context.has("reviews")
+        },
         moved=result.moved,
         question_characters=_percentiles([len(row.question) for row in result.kept]),
         answer_characters=_percentiles([len(row.answer) for row in result.kept]),
     )
     if result.tokens is not None:
         context.summary["tokens"] = _percentiles(result.tokens)
+
+
+def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Reviewed:
+    """The rows with the decisions about paraphrases applied; names those that apply to no row."""
+    if not context.has("reviews"):
+        return Reviewed(rows)
+    reviews = collect_reviews(read_log(context.folder("reviews") / LOG))
+    result = apply_reviews(rows, reviews)
+    context.write("unapplied", UnappliedReview, unapplied(result.unmatched))
+    if result.unmatched:
+        context.services.progress.message(
+            f"curate: {len(result.unmatched):,} decisions of the review apply to no example any "
+            "more, as it was written anew or is gone. `jangin show unapplied` lists them."
+        )
+    return result
 
 
 def _check_scorers(rows: Sequence[Example], least: Mapping[str, float]) -> None:
@@ -366,7 +399,7 @@ STAGE = Stage(
     name="curate",
     version=2,
     reads=("examples",),
-    may_read=("base",),
+    may_read=("base", "reviews"),
     makes=("examples", "dropped"),
     run=run,
     sources=_sources,

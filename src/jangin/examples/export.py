@@ -19,7 +19,7 @@ from typing import Literal
 
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example
-from jangin.examples.sheets import write_csv, write_xlsx
+from jangin.prepare.tables.sheets import write_csv, write_xlsx
 
 ExportFormat = Literal["prompt_completion", "chat", "alpaca", "openai", "template", "csv", "xlsx"]
 

@@ -16,6 +16,7 @@ from jangin.core.errors import DataError
 from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
 from jangin.examples.synthesis.teacher import TeacherSession
 from jangin.llm.structured import Failed, StructuredRequest
@@ -37,6 +38,14 @@ class HumanScores(Config):
     """JSON Lines: `{"id": EXAMPLE, "score": 1 to 5}`; several scores of an example are averaged."""
 
 
+class ReviewRatings(Config):
+    """Ratings that people gave with `jangin review`, which the judge never sees."""
+
+    type: Literal["review"]
+    path: Runtime[Path] = Path(LOG)
+    """The log of decisions."""
+
+
 class JudgeConfig(StageConfig):
     """The judge, the examples it scores, and how it is calibrated."""
 
@@ -44,7 +53,9 @@ class JudgeConfig(StageConfig):
     """Name of a model under `teachers`; the one that wrote the examples would favour its own."""
     kinds: tuple[Kind, ...] = Field(default=("original", "evolved"), min_length=1)
     """Kinds of examples to judge; a paraphrase has the answer of its question."""
-    calibration: Annotated[Uncalibrated | HumanScores, Field(discriminator="type")] = Uncalibrated()
+    calibration: Annotated[
+        Uncalibrated | HumanScores | ReviewRatings, Field(discriminator="type")
+    ] = Uncalibrated()
     """Human scores that those of the judge are compared with."""
     max_tokens: int = Field(default=512, ge=16)
     """Longest reply, in the teacher's tokens."""
@@ -87,7 +98,7 @@ def judge(context: StageContext[JudgeConfig]) -> None:
     """
     config = context.config
     rows = context.read("examples", Example)
-    human = read_human_scores(context) if isinstance(config.calibration, HumanScores) else {}
+    human = read_human_scores(context)
     teacher = _teacher(context)
     questions = _questions(teacher, rows, config)
     nothing = f"judge: the teacher graded none of {len(questions)} examples"
@@ -169,9 +180,16 @@ def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
 
     Raises `DataError` with the line number for a line that is not a score, and for an empty file.
     """
-    if not isinstance(context.config.calibration, HumanScores):
+    calibration = context.config.calibration
+    if isinstance(calibration, Uncalibrated):
         return {}
-    path = context.services.project_folder / context.config.calibration.path
+    path = context.services.project_folder / calibration.path
+    if isinstance(calibration, ReviewRatings):
+        reviews = collect_reviews(read_log(path)).values()
+        rated = {review.id: review.score for review in reviews if review.score is not None}
+        if not rated:
+            raise DataError(f"{path} contains no ratings. Rate examples with `jangin review`.")
+        return rated
     scores_of: dict[str, list[float]] = {}
     remedy = 'Write a line such as {"id": "0123456789abcdef", "score": 4}.'
     for line_number, value in read_json_lines(path, remedy):
@@ -238,7 +256,7 @@ def forecast(context: StageContext[JudgeConfig]) -> Cost:
 
 
 def _sources(config: JudgeConfig, folder: Path) -> Mapping[str, Path]:
-    if not isinstance(config.calibration, HumanScores):
+    if isinstance(config.calibration, Uncalibrated):
         return {}
     path = folder / config.calibration.path
     if not path.is_file():

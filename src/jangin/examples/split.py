@@ -12,7 +12,7 @@ near copy can merge two components.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,8 @@ class SplitConfig(StageConfig):
     test_sources: Added[tuple[str, ...]] = ()
     """Names of files of `read` whose questions are only asked: all of them are in `test`, except
     those that nearly copy another question."""
+    review: Added[Literal["respected", "required"]] = "respected"
+    """`required`: only questions that a person accepted or edited, with their paraphrases."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 
@@ -254,6 +256,8 @@ def run(context: StageContext[SplitConfig]) -> None:
             "there are no examples to split: earlier stages dropped all of them. "
             "`jangin report` shows what was dropped and why."
         )
+    if context.config.review == "required":
+        examples = _accepted(examples)
     result = split_examples(examples, chunks, context.config)
     context.summary.update(result.summary)
     _name_copies(examples, result.rows, context)
@@ -281,6 +285,22 @@ def _name_copies(
             f"split: {len(copies)} of the test questions nearly copy another question, so they "
             f"would measure memory and are not asked: {copies[0]!r}. Word them differently."
         )
+
+
+def _accepted(examples: list[Example]) -> list[Example]:
+    """The examples that a person accepted or edited, and the paraphrases of these."""
+    from jangin.examples.curation.review_effects import is_accepted
+
+    accepted = {example.id for example in examples if is_accepted(example)}
+    kept = [
+        e for e in examples if e.id in accepted or (e.kind == "paraphrase" and e.parent in accepted)
+    ]
+    if not kept:
+        raise SettingsError(
+            f"split.review: required leaves none of {len(examples):,} examples, as nobody has "
+            "accepted any. Accept some with `jangin review`, or remove the key."
+        )
+    return kept
 
 
 STAGE = Stage(

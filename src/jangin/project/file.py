@@ -21,11 +21,13 @@ from jangin.documents.search import SearchConfig
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.select import SelectConfig
 from jangin.examples.curate import CurateConfig
+from jangin.examples.curation.review_log import LOG
 from jangin.examples.evolve import EvolveConfig
 from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig
 from jangin.examples.read import ReadConfig
 from jangin.examples.readers.additions import FILES
+from jangin.examples.review import ReviewConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
@@ -66,6 +68,7 @@ class Examples(Config):
     read: ReadConfig | None = None
     synthesize: SynthesizeConfig | None = None
     evolve: EvolveConfig | None = None
+    review: ReviewConfig | None = None
     paraphrase: ParaphraseConfig | None = None
     judge: JudgeConfig | None = None
     curate: CurateConfig | None = None
@@ -198,7 +201,8 @@ def check_project(
     if not problems:
         named = variants or {"main": {}}
         for name, overrides in named.items():
-            merged = _switch(_with_additions(_merge(data, overrides or {}), path.parent))
+            merged = _merge(data, overrides or {})
+            merged = _switch(_with_review(_with_additions(merged, path.parent), path.parent))
             project = _validate(merged, problems, ("variants", name) if variants else ())
             if project is not None:
                 problems += _wiring_problems(project, ("variants", name) if variants else ())
@@ -286,6 +290,16 @@ def _switch(data: dict[str, Any]) -> dict[str, Any]:
         elif stages is None:
             switched.pop(section, None)
     return switched
+
+
+def _with_review(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Turn the stage `review` on where people have decided about examples, unless it is named."""
+    examples = data.get("examples")
+    if not isinstance(examples, dict) or "review" in examples or not (folder / LOG).is_file():
+        return data
+    if not {"read", "synthesize"} & {*examples}:
+        return data
+    return {**data, "examples": {**examples, "review": {}}}
 
 
 def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:

@@ -5,7 +5,7 @@ from typing import Any
 from jangin.core.stage import Stage
 from jangin.documents import chunk, load, queries, rank, search
 from jangin.evaluation import evaluate, select
-from jangin.examples import curate, evolve, judge, paraphrase, read, split, synthesize
+from jangin.examples import curate, evolve, judge, paraphrase, read, review, split, synthesize
 from jangin.models import catalog
 from jangin.training import continue_sft, dpo, preferences, pretrain, sft
 
@@ -20,6 +20,7 @@ STAGES: tuple[Stage[Any], ...] = (
     synthesize.STAGE,  #  chunks, or ranked   -> examples, choices, failed, coverage
     evolve.STAGE,  #      examples, chunks    -> examples, eliminated, failed
     judge.STAGE,  #       examples, chunks    -> examples, failed
+    review.STAGE,  #      examples            -> examples, reviews, rejected
     paraphrase.STAGE,  #  examples            -> examples, failed
     curate.STAGE,  #      examples            -> examples, dropped
     split.STAGE,  #       examples            -> splits

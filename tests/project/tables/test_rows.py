@@ -16,8 +16,8 @@ from jangin.core.records import (
     SplitExample,
 )
 from jangin.core.store import Artifact
-from jangin.examples.sheets import write_csv
 from jangin.llm.structured import Failed
+from jangin.prepare.tables.sheets import write_csv
 from jangin.project.tables.rows import rows
 from tests.conftest import make_manifest
 

@@ -151,6 +151,18 @@ def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
     return Flow(label, words("flow_examples", count=len(examples)), notes=(note,))
 
 
+def _review(label: str, artifact: Artifact, words: Words) -> Flow:
+    summary = artifact.manifest.summary
+    kept, lost = count_of(artifact, "examples"), count_of(artifact, "rejected")
+    decided = words("note_review", accepted=summary["accepted"], edited=summary["edited"])
+    notes = (
+        decided,
+        *_lost(words, "note_rejected", lost),
+        *_lost(words, "note_flagged", summary["flagged"]),
+    )
+    return Flow(label, words("flow_examples", count=kept), _share(kept, lost), notes)
+
+
 def _curate(label: str, artifact: Artifact, words: Words) -> Flow:
     kept, lost = count_of(artifact, "examples"), count_of(artifact, "dropped")
     notes = _lost(words, "note_dropped", lost)
@@ -236,6 +248,7 @@ FLOWS: Mapping[str, Callable[[str, Artifact, Words], Flow]] = {
     "evolve": _evolve,
     "paraphrase": _paraphrase,
     "judge": _judge,
+    "review": _review,
     "curate": _curate,
     "split": _split,
     "catalog": _catalog,

@@ -11,7 +11,9 @@ from jangin.core.store import output_errors
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of a text that a spreadsheet would run as a formula."""
 WIDTHS = {"question": 48, "answer": 32, "evidence": 48, "section": 28, "source": 24, "page": 6}
+WIDTHS |= {"passage": 70, "why": 30}
 """Widths of columns in a sheet, in characters."""
+LENIENT = {"ignore_blank": True, "error_type": "warning"}
 LONGEST_CELL = 32_767
 """Characters that XLSX allows in a cell."""
 
@@ -29,9 +31,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 
 
-def write_xlsx(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_xlsx(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Write rows as a sheet with a fixed heading and a filter; texts are never run as formulas.
 
+    `choices` are the values that the cells of a column offer in a list; others stay possible.
     Raises `DataError` where the file cannot be written, `MachineError` where the package xlsxwriter
     is not installed.
     """
@@ -57,6 +64,9 @@ def write_xlsx(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                 sheet.write_number(line, column, value)
             elif value:
                 sheet.write_string(line, column, str(value)[:LONGEST_CELL])
+        if name in (choices or {}):
+            offer = {"validate": "list", "source": list((choices or {})[name])}
+            sheet.data_validation(1, column, max(len(rows), 1), column, {**offer, **LENIENT})
     sheet.freeze_panes(1, 0)
     sheet.autofilter(0, 0, len(rows), max(len(columns) - 1, 0))
     try:
@@ -68,6 +78,11 @@ def write_xlsx(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(FORMULA):
+    if isinstance(value, str) and value.lstrip("'").startswith(FORMULA):
         return f"'{value}"
     return "" if value is None else value
+
+
+def without_apostrophe(cell: str) -> str:
+    """The text of a CSV cell that `write_csv` wrote."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA) else cell

@@ -1,0 +1,379 @@
+"""`jangin review`: look at examples in the terminal, or exchange decisions as CSV or XLSX."""
+
+import getpass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.text import Text
+
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.terminal import console, edit_text, errors, read_key
+
+if TYPE_CHECKING:
+    from jangin.examples.curation.review_log import ReviewDecision, Wording
+    from jangin.examples.curation.review_queue import QueueItem
+
+KEYS = (
+    "[b]a[/] accept  [b]e[/] edit  [b]r[/] reject  [b]d[/] duplicate  [b]1-5[/] rate  "
+    "[b]f[/] flag the document\n[b]s[/] [b]j[/] next  [b]k[/] previous  [b]u[/] undo  "
+    "[b]/[/] search  [b]?[/] help  [b]q[/] quit"
+)
+HELP = """\
+a      accept: the example is right as it is; no other score drops it
+e      edit question, answer and evidence in your editor ($EDITOR)
+r      reject, with a reason from a list or in your own words
+d      reject as a duplicate
+1-5    rate; `judge: calibration` can compare these with the judge's scores
+f      flag a problem of the document itself, such as a misread page
+s, j   next; k: previous
+u      undo your last decision here
+/      show only examples with these words in question, answer or passage; empty: all
+q      quit; every decision is saved when you press its key"""
+MOVES = {
+    **dict.fromkeys(("s", "j", "\r", "\n", " ", "\x1b[C", "\x1b[B"), 1),
+    **dict.fromkeys(("k", "\x1b[D", "\x1b[A"), -1),
+}
+"""{key: step}; arrows send the escape sequences of a VT100."""
+FORM = """\
+Change the texts below the headings, then save and close. An empty file changes nothing.
+=== question ===
+{question}
+=== answer ===
+{answer}
+=== evidence (a quotation from the passage, letter by letter; may be empty) ===
+{evidence}
+=== passage (for reading only) ===
+{passage}
+"""
+
+
+def review(
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: LastVariantOption = None,
+    by: Annotated[str, typer.Option(help="Your name in the log; default: your user name.")] = "",
+    to: Annotated[
+        Path | None, typer.Option(help="Write the queue for colleagues: .csv or .xlsx.")
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Read their decisions from such a file.")
+    ] = None,
+    paraphrases: Annotated[
+        bool, typer.Option("--paraphrases", help="Paraphrases too, after the questions.")
+    ] = False,
+    decided: Annotated[
+        bool, typer.Option("--decided", help="Also what is already accepted, edited or rejected.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only count the decisions.")] = False,
+) -> None:
+    """Accept, correct, reject and rate examples, the most suspicious first.
+
+    Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
+    them. Without a terminal, or with --status, the decisions are counted.
+    """
+    from jangin.examples.curation.review_sheet import write_sheet
+    from jangin.project.session import open_session
+    from jangin.report.data.review_queue import log_of, open_queue
+
+    with open_session(project, store, creates_store=False) as session:
+        name = session.choose(variant)[-1]
+        log = log_of(session, name)
+        queue = open_queue(session, name, log, paraphrases=paraphrases or from_ is not None)
+    reviewer = by or _user()
+    if from_ is not None:
+        _take_sheet(from_, queue, log, reviewer)
+        return
+    left = [item for item in queue if decided or not item.decided]
+    if to is not None:
+        console.print(f"{write_sheet(to, left):,} examples in {to}", highlight=False)
+        return
+    if status or not console.is_terminal:
+        console.print(_counts(queue), highlight=False)
+        return
+    if not left:
+        console.print(f"{_counts(queue)}. Show them again with --decided.", highlight=False)
+        return
+    screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text)
+    screen.show()
+    console.print(
+        f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: str) -> None:
+    """Append the decisions of a sheet to the log, and name the rows that could not be taken."""
+    from jangin.examples.curation.review_log import append_decisions
+    from jangin.examples.curation.review_sheet import read_sheet
+
+    sheet = read_sheet(path, queue, reviewer)
+    if sheet.decisions:
+        append_decisions(log, sheet.decisions)
+    console.print(
+        f"{len(sheet.decisions):,} decisions of {reviewer} appended to {log}; "
+        f"{sheet.unchanged:,} more were in it already",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for problem in sheet.problems:
+        errors.print(f"[red]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+    if sheet.problems:
+        raise typer.Exit(1)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _ask(question: str) -> str:
+    """A line of text; empty where the user presses only Enter."""
+    return console.input(f"{question} ").strip()
+
+
+def _counts(queue: "Sequence[QueueItem]") -> str:
+    verdicts = Counter(
+        item.review.verdict.decision
+        for item in queue
+        if item.review is not None and item.review.verdict is not None
+    )
+    rated = sum(item.review is not None and item.review.score is not None for item in queue)
+    return (
+        f"{len(queue):,} examples: {verdicts['accept']:,} accepted, {verdicts['edit']:,} edited, "
+        f"{verdicts['reject']:,} rejected, {len(queue) - verdicts.total():,} not decided; "
+        f"{rated:,} rated"
+    )
+
+
+@dataclass(slots=True)
+class ReviewScreen:
+    """One example at a time; each key is a decision that is saved at once."""
+
+    items: "list[QueueItem]"
+    log: Path
+    by: str
+    read_key: Callable[[], str]
+    ask: Callable[[str], str]
+    edit: Callable[[str], str | None]
+    written: int = 0
+    _index: int = 0
+    _words: str = ""
+    _notice: str = ""
+    _last: "list[tuple[int, ReviewDecision]]" = field(default_factory=list)
+
+    def show(self) -> None:
+        """Run until the user quits or the end of the queue is reached."""
+        while 0 <= self._index < len(self.items):
+            console.clear()
+            console.print(self._page(), highlight=False)
+            self._notice = ""
+            key = self.read_key()
+            if key in ("q", "", "\x04"):
+                return
+            self._press(key)
+        console.print("That was the last one.")
+
+    def _press(self, key: str) -> None:
+        item = self.items[self._index]
+        if key in MOVES:
+            self._move(MOVES[key])
+        elif key in "12345":
+            self._decide("rate", score=float(key), stay=True)
+        elif key in self._actions():
+            self._actions()[key](item)
+
+    def _actions(self) -> "dict[str, Callable[[QueueItem], None]]":
+        return {
+            "a": lambda _: self._decide("accept"),
+            "e": self._edit,
+            "r": lambda _: self._reject(),
+            "d": lambda _: self._decide("reject", reason="duplicate"),
+            "f": lambda _: self._flag(),
+            "u": lambda _: self._undo(),
+            "/": self._search,
+            "?": lambda _: self._note(HELP),
+        }
+
+    def _note(self, text: str) -> None:
+        self._notice = text
+
+    def _flag(self) -> None:
+        problem = self.ask("What is wrong with the document?")
+        if problem:
+            self._decide("flag", reason=problem, stay=True)
+
+    def _search(self, item: "QueueItem") -> None:
+        self._words = self.ask("Words (empty: all)").casefold()
+        if not self._matches(item):
+            self._move(1)
+
+    def _matches(self, item: "QueueItem") -> bool:
+        text = " ".join((item.wording.question, item.wording.answer, item.passage)).casefold()
+        return all(word in text for word in self._words.split())
+
+    def _move(self, step: int) -> None:
+        index = self._index + step
+        while 0 <= index < len(self.items) and not self._matches(self.items[index]):
+            index += step
+        if index < 0:
+            self._notice = "This is the first one."
+            return
+        if index >= len(self.items) and self._words:
+            self._notice = f"No further example contains {self._words!r}. Press / for all."
+            return
+        self._index = index
+
+    def _edit(self, item: "QueueItem") -> None:
+        from jangin.examples.curation.review_queue import wording_problem
+
+        wording = item.wording
+        form = FORM.format(**wording.model_dump(), passage=item.passage)
+        while True:
+            text = self.edit(form)
+            after = _read_form(text) if text and text.strip() else None
+            if after is None or after == wording:
+                self._notice = "Nothing was changed."
+                return
+            problem = wording_problem(after, item.passage)
+            if not problem:
+                self._decide("edit", after=after)
+                return
+            answer = self.ask(f"{escape(problem)} Edit again? (Enter: yes, n: no)")
+            if answer.lower().startswith("n"):
+                self._notice = "Nothing was changed."
+                return
+            form = text or form
+
+    def _reject(self) -> None:
+        from jangin.examples.curation.review_log import REASONS
+
+        listed = "  ".join(f"{n} {name}" for n, name in enumerate(REASONS, 1))
+        reason = self.ask(f"Why? {listed}; or your own words; x: not rejected")
+        if reason == "x":
+            return
+        if reason.isdigit() and 1 <= int(reason) <= len(REASONS):
+            reason = REASONS[int(reason) - 1]
+        self._decide("reject", reason=reason)
+
+    def _decide(
+        self,
+        decision: str,
+        *,
+        after: "Wording | None" = None,
+        reason: str = "",
+        score: float | None = None,
+        stay: bool = False,
+    ) -> None:
+        from jangin.examples.curation.review_log import append_decisions, collect_reviews, decide
+
+        item = self.items[self._index]
+        new = decide(item.example, decision, self.by, after, reason, score)  # type: ignore[arg-type]
+        append_decisions(self.log, [new])
+        history = (*(item.review.history if item.review is not None else ()), new)
+        same = [d.model_copy(update={"id": item.example.id}) for d in history]
+        review = collect_reviews(same).get(item.example.id)
+        self.items[self._index] = replace(item, review=review)
+        self.written += 1
+        self._last.append((self._index, new))
+        if not stay:
+            self._move(1)
+
+    def _undo(self) -> None:
+        if not self._last:
+            self._notice = "There is nothing to undo in this session."
+            return
+        self._index, old = self._last.pop()
+        self._decide("undo", stay=True)
+        self._last.pop()
+        self._notice = f"Withdrawn: {old.decision}."
+
+    def _page(self) -> Group:
+        item = self.items[self._index]
+        row, wording = item.example, item.wording
+        decided = sum(i.decided for i in self.items)
+        head = f"[b]{self._index + 1:,}[/] of {len(self.items):,} · {decided:,} decided"
+        page = f"page {row.page}" if row.page else ""
+        origin = ", ".join(part for part in (row.source, page, row.section) if part)
+        lines = [head, escape(origin), *(f"[yellow]{escape(why)}[/]" for why in item.why)]
+        lines += list(_lineage(item))
+        parts: list[Text | Panel] = [
+            Text.from_markup("\n".join(line for line in lines if line)),
+            Panel(Text(wording.question, style="bold"), title="question", title_align="left"),
+            Panel(Text(wording.answer), title="answer", title_align="left"),
+        ]
+        if item.passage:
+            room = max(console.height - 22, 6) * max(console.width - 4, 20)
+            text = highlighted(item.passage, wording.evidence, room)
+            parts.append(Panel(text, title="passage", title_align="left"))
+        elif wording.evidence:
+            parts.append(Panel(Text(wording.evidence), title="evidence", title_align="left"))
+        if self._notice:
+            parts.append(Panel(Text(self._notice), border_style="yellow"))
+        parts.append(Text.from_markup(KEYS, style="dim"))
+        return Group(*parts)
+
+
+def _lineage(item: "QueueItem") -> Iterator[str]:
+    row, review = item.example, item.review
+    if row.parent:
+        yield f"[dim]{row.kind} of {row.parent}[/]"
+    for score in row.scores:
+        if score.value < 1 and score.reason:
+            yield f"[dim]{escape(score.scorer)} {score.value:.2f}: {escape(score.reason)}[/]"
+    if review is None:
+        return
+    if review.verdict is not None:
+        reason = f": {review.verdict.reason}" if review.verdict.reason else ""
+        by = f" by {review.verdict.by}" if review.verdict.by else ""
+        yield f"[green]{review.verdict.decision}{escape(by + reason)}[/]"
+    if review.score is not None:
+        yield f"[green]rated {review.score:g} of 5[/]"
+    if review.flag:
+        yield f"[red]document: {escape(review.flag)}[/]"
+
+
+def highlighted(passage: str, evidence: str, room: int) -> Text:
+    """At most `room` characters of the passage around the evidence, which is marked."""
+    start, end = _find(passage, evidence)
+    first = max(0, min(start - room // 3, len(passage) - room)) if len(passage) > room else 0
+    last = min(len(passage), first + room)
+    text = Text("…" if first else "")
+    text.append(passage[first : max(start, first)])
+    text.append(passage[start:end], style="black on bright_yellow")
+    text.append(passage[max(end, first) : last])
+    text.append("…" if last < len(passage) else "")
+    return text
+
+
+def _find(passage: str, evidence: str) -> tuple[int, int]:
+    """Where the evidence is in the passage, however its spaces and lines are broken."""
+    import re
+
+    words = evidence.split()
+    match = re.search(r"\s+".join(map(re.escape, words)), passage) if words else None
+    return match.span() if match else (0, 0)
+
+
+def _read_form(text: str) -> "Wording | None":
+    """The texts of an edited form; None where a heading is missing."""
+    import re
+
+    from jangin.examples.curation.review_log import Wording
+
+    pattern = (
+        r"^=== question ===\n(.*?)^=== answer ===\n(.*?)^=== evidence [^\n]*===\n(.*?)"
+        r"(?:^=== passage [^\n]*===\n|\Z)"
+    )
+    match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
+    if match is None:
+        return None
+    question, answer, evidence = (part.strip() for part in match.groups())
+    return Wording(question=question, answer=answer, evidence=evidence)

@@ -1,0 +1,213 @@
+"""Decisions of people about examples: an append-only log, `reviews.jsonl` beside the project file.
+
+One line per decision. A decision names an example by its id before the review and keeps the texts
+that the reviewer saw: where ids change because documents were cut in another way, it still applies
+to the example with the same question and answer. Later lines take precedence over earlier ones;
+`undo` withdraws the latest decision about the example that is not withdrawn yet.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from jangin.core.errors import DataError
+from jangin.core.records import Example, Record
+from jangin.core.store import output_errors
+from jangin.text.normalize import text_key
+
+LOG = "reviews.jsonl"
+"""Name of the log in the folder of the project file."""
+REASONS = ("wrong", "not_in_source", "unclear", "trivial", "duplicate", "personal_data")
+"""Reasons to reject that are offered; any other text is allowed."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes at the end of the log in which an incomplete line is looked for."""
+
+Verdict = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
+
+
+class Wording(Record):
+    """The texts of an example that a reviewer can change."""
+
+    question: str
+    answer: str
+    evidence: str = ""
+    """Quotation from the passage that supports the answer."""
+
+    @classmethod
+    def of(cls, example: Example) -> Self:
+        """The texts of an example."""
+        return cls(question=example.question, answer=example.answer, evidence=example.evidence)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for the same question with the same answer, whatever their spaces and case."""
+        return text_key(self.question), text_key(self.answer)
+
+
+class ReviewDecision(Record):
+    """One line of the log."""
+
+    id: str
+    """Id of the example before the review."""
+    decision: Verdict
+    by: str = ""
+    """Name of the reviewer."""
+    at: datetime
+    before: Wording
+    """What the reviewer saw."""
+    after: Wording | None = None
+    """What it becomes; for `edit` only."""
+    reason: str = ""
+    """Why it was rejected, or what is wrong with the document."""
+    score: float | None = Field(default=None, ge=1, le=5)
+    """Rating, 1 to 5; for `rate` only. `judge.calibration` can read it from this file."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.decision == "edit") != (self.after is not None):
+            raise ValueError("`edit` needs `after`, and no other decision has it")
+        if (self.decision == "rate") != (self.score is not None):
+            raise ValueError("`rate` needs `score`, 1 to 5, and no other decision has it")
+        new = self.after
+        if new is not None and not (new.question.strip() and new.answer.strip()):
+            raise ValueError("`after` needs a question and an answer; reject the example instead")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What people decided about one example: all lines about it taken together."""
+
+    id: str
+    before: Wording
+    """What the reviewer of its last decision saw."""
+    verdict: ReviewDecision | None = None
+    """The latest of accept, edit and reject."""
+    score: float | None = None
+    """Mean of each reviewer's latest rating, 1 to 5."""
+    flag: str = ""
+    """What is wrong with the document."""
+    history: tuple[ReviewDecision, ...] = ()
+    """Every decision that was not withdrawn, in order."""
+
+
+def decide(
+    example: Example,
+    decision: Verdict,
+    by: str,
+    after: Wording | None = None,
+    reason: str = "",
+    score: float | None = None,
+) -> ReviewDecision:
+    """A decision about an example, made now; raises `ValueError` for an incomplete one."""
+    return ReviewDecision(
+        id=example.id,
+        decision=decision,
+        by=by,
+        at=datetime.now(UTC).replace(microsecond=0),
+        before=Wording.of(example),
+        after=after,
+        reason=reason,
+        score=score,
+    )
+
+
+def read_log(path: Path) -> list[ReviewDecision]:
+    """Every line of the log, in order; none where there is no file.
+
+    An incomplete last line, which a killed process left, is no decision.
+
+    Raises:
+        DataError: A line is not a decision; names file, line and field.
+
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    lines = data[: len(data) - len(_torn_line(data))].split(b"\n")
+    return [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse(line: bytes, location: str) -> ReviewDecision:
+    try:
+        return ReviewDecision.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "line"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
+
+
+def _torn_line(data: bytes) -> bytes:
+    """The last line, if it has no line end and is not JSON; else nothing."""
+    last = data[data.rfind(b"\n") + 1 :]
+    try:
+        json.loads(last or b"0")
+    except ValueError:
+        return last
+    return b""
+
+
+def append_decisions(path: Path, decisions: Sequence[ReviewDecision]) -> None:
+    """Append decisions, which are on the disk when this returns; all of them or none.
+
+    Several processes may append to the same log.
+
+    Raises:
+        DataError: The file cannot be written, as on a full disk.
+
+    """
+    lines = [decision.model_dump_json(exclude_none=True).encode() for decision in decisions]
+    with output_errors(path), path.open("ab+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - LONGEST_LINE, 0))
+        data = stream.read(min(size, LONGEST_LINE))
+        torn = len(_torn_line(data))
+        end = size - torn
+        start = b"\n" if end and not data[: len(data) - torn].endswith(b"\n") else b""
+        if torn:
+            stream.truncate(end)
+        try:
+            stream.write(start + b"".join(line + b"\n" for line in lines))
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            with suppress(OSError):
+                stream.truncate(end)
+            raise
+
+
+def collect_reviews(decisions: Iterable[ReviewDecision]) -> dict[str, Review]:
+    """{id of an example: its review}, without examples whose decisions are all withdrawn."""
+    histories: dict[str, list[ReviewDecision]] = {}
+    for decision in decisions:
+        history = histories.setdefault(decision.id, [])
+        if decision.decision != "undo":
+            history.append(decision)
+        elif history:
+            history.pop()
+    return {name: _review(name, history) for name, history in histories.items() if history}
+
+
+def _review(example_id: str, history: Sequence[ReviewDecision]) -> Review:
+    verdicts = [d for d in history if d.decision in ("accept", "edit", "reject")]
+    flags = [d.reason for d in history if d.decision == "flag"]
+    ratings = {d.by: d.score for d in history if d.score is not None}
+    return Review(
+        example_id,
+        history[-1].before,
+        verdicts[-1] if verdicts else None,
+        sum(ratings.values()) / len(ratings) if ratings else None,
+        flags[-1] if flags else "",
+        tuple(history),
+    )

@@ -1,0 +1,71 @@
+"""Stage `review`: apply what people decided about examples.
+
+The decisions are in a log beside the project file, which `jangin review` writes (see
+`curation.review_log`). Rows that were rejected are left out, edited ones are replaced, accepted
+ones get a score that `curate` respects: no other score drops them, and of two twins they are kept.
+The stage comes before `paraphrase`, so that no wordings of rejected questions are bought and those
+of corrected questions fit. Decisions about paraphrases are applied by `curate`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jangin.core.config import Runtime, StageConfig
+from jangin.core.errors import SettingsError
+from jangin.core.jsonl import write_jsonl
+from jangin.core.records import Dropped, Example
+from jangin.core.stage import Stage, StageContext
+from jangin.examples.curation.review_effects import apply_reviews
+from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+
+
+class ReviewConfig(StageConfig):
+    """Where the decisions of people are; on by itself when the log exists, `off` ignores it."""
+
+    path: Runtime[Path] = Path(LOG)
+    """Log of decisions, JSON Lines; `jangin review` writes it. A missing file has none."""
+
+
+def review(context: StageContext[ReviewConfig]) -> None:
+    """Write the tables `examples` and `rejected`, and the decisions about later rows.
+
+    Raises `DataError` with the line for a log that cannot be read, `SettingsError` where every
+    example was rejected.
+    """
+    rows = context.read("examples", Example)
+    reviews = collect_reviews(read_log(context.services.project_folder / context.config.path))
+    result = apply_reviews(rows, reviews)
+    if rows and not result.rows:
+        raise SettingsError(
+            f"review: all {len(rows):,} examples were rejected by hand, so none is left. Withdraw "
+            "decisions with `jangin review`, or generate other questions under synthesize."
+        )
+    context.write("examples", Example, result.rows)
+    context.write("rejected", Dropped, result.rejected)
+    decisions = [decision for left in result.unmatched for decision in left.history]
+    write_jsonl(context.workspace / LOG, decisions)
+    context.summary.update(
+        read=len(rows),
+        kept=len(result.rows),
+        rejected=len(result.rejected),
+        accepted=result.applied.get("accept", 0),
+        edited=result.applied.get("edit", 0),
+        rated=sum(left.score is not None for left in reviews.values()),
+        flagged=sum(bool(left.flag) for left in reviews.values()),
+        of_later_rows=len(result.unmatched),
+    )
+
+
+def _sources(config: ReviewConfig, folder: Path) -> Mapping[str, Path]:
+    path = folder / config.path
+    return {LOG: path} if path.is_file() else {}
+
+
+STAGE = Stage(
+    name="review",
+    version=1,
+    reads=("examples",),
+    makes=("examples", "reviews"),
+    run=review,
+    sources=_sources,
+)

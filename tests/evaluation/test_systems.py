@@ -115,6 +115,12 @@ def test_a_system_of_one_class_and_one_row_is_asked_graded_and_compared(config_t
     ]
     (compared,) = read_table(context.workspace / "comparisons.parquet", Comparison)
     assert (compared.b, compared.only_b, compared.p_value) == ("reversed", 6, 2 / 2**6)
+    evaluation = replace(context.inputs["splits"], path=context.workspace)
+    rows_shown = collect_results({"a": {"evaluate": evaluation}}).rows
+    assert [(row["p_value"], row["p_against"]) for row in rows_shown] == [
+        (None, "constant"),
+        (2 / 2**6, "constant"),
+    ]
     assert STAGE.cost(context).calls == 0
     assert "6 questions" in STAGE.cost(context).text
     assert "constant, reversed" in STAGE.cost(context).text

@@ -45,6 +45,18 @@ def test_labels_that_could_not_be_read_have_a_column_and_free_answers_have_none(
     assert "no number" not in answers
 
 
+def test_a_p_value_names_the_system_that_it_compares_with():
+    alone = result("base", 0)
+    tuned, forest = (result(name, 0) | {"p_value": 0.25} for name in ("tuned", "forest"))
+    with_base = shown(result_table([alone, tuned | {"p_against": "base"}]))
+    assert "p vs base" in with_base
+    without = shown(result_table([result("tuned", 0), forest | {"p_against": "tuned"}]))
+    assert "p vs tuned" in without
+    both = shown(result_table([tuned | {"p_against": "base"}, forest | {"p_against": "tuned"}]))
+    assert "0.2500 vs base" in line_of(both, "tuned")
+    assert "0.2500 vs tuned" in line_of(both, "forest")
+
+
 def test_compared_variants_get_the_same_warning():
     row = result("tuned", 40) | {"p_holm": 0.5, "p_value": 0.4}
     assert "198.70 (of 60 answers)" in shown(comparison_table([row]))

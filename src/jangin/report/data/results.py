@@ -51,15 +51,15 @@ def collect_results(artifacts: Mapping[str, Mapping[str, Artifact]]) -> Results:
         results = read_results(artifact)
         comparisons = read_comparisons(artifact)
         first = "base" if any(result.system == "base" for result in results) else results[0].system
-        p_values = {(c.evidence_set, c.b): c.p_value for c in comparisons if c.a == first}
-        p_of_content = {
-            (c.evidence_set, c.b): c.content_match_p for c in comparisons if c.a == first
-        }
+        pairs = [(c, c.b if c.a == first else c.a) for c in comparisons if first in (c.a, c.b)]
+        p_values = {(c.evidence_set, other): c.p_value for c, other in pairs}
+        p_of_content = {(c.evidence_set, other): c.content_match_p for c, other in pairs}
         for result in results:
             row = {"variant": variant, **result.model_dump()}
             if result.system != "base":
                 row["p_value"] = p_values.get((result.evidence_set, result.system))
                 row["content_match_p"] = p_of_content.get((result.evidence_set, result.system))
+                row["p_against"] = first
             if not is_trained(result.system):
                 asks_model = uses_language_model(result.system)
                 model = artifact.manifest.inputs.get("base", "") if asks_model else ""

@@ -205,10 +205,16 @@ CONTENT_MATCH = "content\nmatch (%)"
 
 
 def result_table(results: Sequence[dict[str, Any]]) -> Table:
-    """Accuracy of every variant and system on every test set, with its interval."""
+    """Accuracy of every variant and system on every test set, with its interval.
+
+    The p value is that of the comparison with the base, or with the first system of an evaluation
+    that did not ask the base.
+    """
     metric = find_metric(results[0]["measure"])
     score_title = _score_title(metric)
     in_content = any(row.get("content_match") is not None for row in results)
+    against = {row.get("p_against", "base") for row in results if row.get("p_value") is not None}
+    mixed = len(against) > 1
     table = Table(
         title=f"{metric.right['en'].lower()} (95 % Wilson interval)", title_justify="left"
     )
@@ -222,7 +228,7 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
         *([CONTENT_MATCH] if in_content else []),
         score_title,
         *([metric.unparsable] if metric.unparsable else []),
-        "p vs base",
+        "p" if mixed else f"p vs {next(iter(against), 'base')}",
     ):
         right = title in ("n", "right", CONTENT_MATCH, score_title, metric.unparsable)
         table.add_column(title, justify="right" if right else "left")
@@ -243,7 +249,11 @@ def result_table(results: Sequence[dict[str, Any]]) -> Table:
             *([_content(row)] if in_content else []),
             _score(row),
             *([str(row["unparsable"])] if metric.unparsable else []),
-            "" if p_value is None else format_p(p_value),
+            ""
+            if p_value is None
+            else f"{format_p(p_value)} vs {row['p_against']}"
+            if mixed
+            else format_p(p_value),
         )
     return table
 

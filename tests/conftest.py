@@ -1,10 +1,12 @@
 """Shared by all tests: no network but loopback, and live services around a temporary folder."""
 
+import gc
 import ipaddress
 import socket
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import settings
 
 from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
@@ -15,6 +17,10 @@ from jangin.core.store import Artifact, Manifest
 from tests.tiny_project import tiny
 
 __all__ = ("tiny",)
+
+# On a busy machine an example takes longer than the 200 ms that hypothesis allows.
+settings.register_profile("jangin", deadline=None)
+settings.load_profile("jangin")
 
 
 class NetworkUsedError(RuntimeError):
@@ -54,6 +60,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         files.setdefault(item.path, []).append(item.get_closest_marker("slow") is None)
     items.sort(key=lambda item: sum(files[item.path]) / len(files[item.path]))
+
+
+def pytest_collection_finish():
+    """Half a million objects of torch and of the tests stay: no collection looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,7 +21,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 st.register_type_strategy(str, TEXT)
 some = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

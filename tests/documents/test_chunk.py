@@ -62,7 +62,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     texts=st.lists(
         st.lists(PIECES | st.text(max_size=30), max_size=25).map("".join), min_size=1, max_size=4
@@ -313,7 +313,7 @@ def test_a_table_that_goes_on_over_a_page_has_the_header_of_the_page_before():
     assert [row for chunk in chunks for row in body_of(chunk).split("\n") if row in ROWS] == ROWS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.integers(1, 60), min_size=1, max_size=12),
     lead=st.integers(0, 150),

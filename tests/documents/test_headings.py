@@ -214,7 +214,7 @@ def written(books, *, marked, contents, gaps):
     return "\n".join(out)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(books=law_books(), marked=st.booleans(), contents=st.booleans(), gaps=st.booleans())
 def test_every_line_stands_under_the_nearest_open_heading_above_it(books, marked, contents, gaps):
     text = written(books, marked=marked, contents=contents, gaps=gaps)

@@ -3,7 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rapidfuzz.distance import Levenshtein
@@ -119,7 +119,6 @@ def datasets(draw):
 
 class TestEveryRow:
     @pytest.mark.slow
-    @settings(deadline=None)
     @given(datasets(), st.sampled_from(["keep", "drop"]))
     def test_ends_in_exactly_one_of_examples_and_dropped(self, rows, conflicts):
         result = curate(rows, CurateConfig(guard=False, conflicts=conflicts))
@@ -127,7 +126,6 @@ class TestEveryRow:
         assert sorted(map(repr, [*result.kept, *went])) == sorted(map(repr, rows))
         assert curate(rows, CurateConfig(guard=False, conflicts=conflicts)) == result
 
-    @settings(deadline=None)
     @given(datasets())
     def test_that_goes_for_a_twin_names_one_that_stays(self, rows):
         result = curate(rows, PLAIN)
@@ -136,7 +134,6 @@ class TestEveryRow:
             assert (dropped.twin in kept) == (dropped.rule not in ("empty", "characters"))
             assert dropped.reason
 
-    @settings(deadline=None)
     @given(datasets())
     def test_that_stays_is_no_near_duplicate_of_another(self, rows):
         kept = curate(rows, PLAIN).kept

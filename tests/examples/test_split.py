@@ -87,7 +87,7 @@ CORPORA = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CORPORA, st.integers(0, 5))
 def test_families_sections_chunks_and_copies_never_cross(families, seed):
     examples = [row for rows in families for row in rows]
@@ -112,7 +112,7 @@ def test_families_sections_chunks_and_copies_never_cross(families, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CORPORA, st.integers(0, 5))
 def test_a_held_out_paraphrase_copies_nothing_that_is_trained_on(families, seed):
     examples = [row for rows in families for row in rows]
@@ -123,7 +123,7 @@ def test_a_held_out_paraphrase_copies_nothing_that_is_trained_on(families, seed)
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CORPORA, st.integers(0, 3), st.sampled_from([0, 1, 2, 3]))
 def test_the_evidence_does_not_depend_on_how_many_paraphrases_are_trained_on(families, seed, few):
     examples = [row for rows in families for row in rows]
@@ -139,7 +139,7 @@ def test_the_evidence_does_not_depend_on_how_many_paraphrases_are_trained_on(fam
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
 def test_fewer_training_questions_are_a_subset_of_more_and_test_questions_stay(one, other, seed):
     examples = [row for number in range(30) for row in family(number, paraphrases=2)]

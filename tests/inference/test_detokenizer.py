@@ -18,7 +18,7 @@ def follow(tokenizer, ids, stops):
     return shown + words.remaining_text(), words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=12),
     st.lists(st.sampled_from(("END", "\n\n", "😀", "팀.", "ENDx", " EN")), max_size=3),

@@ -82,7 +82,7 @@ def stage(tmp_path):
     ledger.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text("가나다라 .", min_size=1, max_size=60), min_size=1, max_size=4))
 @pytest.mark.parametrize("limit", [16, 17, 64])
 def test_every_token_is_trained_once_and_no_window_mixes_documents(tokenizer, limit, texts):

@@ -131,7 +131,7 @@ def outlines(draw):
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     outline=outlines(),
     per_page=st.integers(1, 4),

@@ -80,7 +80,7 @@ def test_blocks_of_queries_give_what_one_block_gives(index, monkeypatch):
     assert list(index.search(questions, 2)) == whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text("ab cd", max_size=12), min_size=1, max_size=6), st.text("abe ", max_size=8))
 def test_every_score_is_a_share(texts, question):
     scores = PassageIndex.build(texts).scores([question])

@@ -45,6 +45,7 @@ def main():
     parser.add_argument("--stand-in-fails", action="store_true")
     parser.add_argument("--stand-in-dies-after", type=int, default=0)
     parser.add_argument("--stand-in-child", type=Path)
+    parser.add_argument("--stand-in-says", help="every answer, without loading the model")
     options = parser.parse_args()
     print("loading", options.model, flush=True)  # noqa: T201  a log
     if options.stand_in_child:
@@ -56,14 +57,31 @@ def main():
     serve(options)
 
 
-def serve(options):
-    """Answer `/health`, `/v1/models` and `/v1/chat/completions`, greedily."""
+def load(options):
+    """`answer(messages, max_tokens)`: text, tokens of the prompt, tokens of the answer. Greedy."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+
+    def answer(messages, max_tokens):
+        ids = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=False
+        )
+        with torch.inference_mode():
+            out = model.generate(ids, max_new_tokens=max_tokens, do_sample=False)
+        new = out[0, ids.shape[1] :].tolist()
+        return tokenizer.decode(new, skip_special_tokens=True), ids.shape[1], len(new)
+
+    return answer
+
+
+def serve(options):
+    """Answer `/health`, `/v1/models` and `/v1/chat/completions`."""
+    said = options.stand_in_says
+    answer = load(options) if said is None else lambda _messages, _max_tokens: (said, 9, 1)
     lock, answered = Lock(), []
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,19 +100,13 @@ def serve(options):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock, torch.inference_mode():
+            with lock:
                 answered.append(body)
                 if options.stand_in_dies_after and len(answered) > options.stand_in_dies_after:
                     os._exit(7)
-                ids = tokenizer.apply_chat_template(
-                    body["messages"], add_generation_prompt=True, return_tensors="pt",
-                    return_dict=False,
-                )  # fmt: skip
-                out = model.generate(ids, max_new_tokens=body["max_tokens"], do_sample=False)
-            new = out[0, ids.shape[1] :].tolist()
-            text = tokenizer.decode(new, skip_special_tokens=True)
-            reason = "length" if len(new) == body["max_tokens"] else "stop"
-            usage = {"prompt_tokens": ids.shape[1], "completion_tokens": len(new)}
+                text, asked, new = answer(body["messages"], body["max_tokens"])
+            reason = "length" if new == body["max_tokens"] else "stop"
+            usage = {"prompt_tokens": asked, "completion_tokens": new}
             message = {"role": "assistant", "content": text}
             self.reply({"choices": [{"message": message, "finish_reason": reason}], "usage": usage})
 

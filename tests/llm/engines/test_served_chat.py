@@ -45,6 +45,7 @@ def opened(tmp_path, ledger, weights):
         if not python.exists():
             python.parent.mkdir(exist_ok=True)
             make_python(python.parent)
+        arguments = (*arguments, "--stand-in-says", "열다섯 날")
         engine = VllmEngine(type="vllm", python=python, arguments=arguments, **settings)
         served = ServedModel(str(weights), str(weights))
         notes = []

@@ -146,7 +146,7 @@ text = st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text(max
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(text, max_size=5))
 @example(
     ["a b", " b", "b", "a  b", "a  7", " ", "", "<|user|> b <|end|>\n a", "\u1100 \u1161 \u0301x"]
@@ -206,7 +206,7 @@ def test_texts_whose_words_do_not_come_back_are_left_to_the_tokenizer(kinds):
     ],
     ids=["lstrip", "rstrip", "single_word", "white space", "normalized"],
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([*PIECES, "<sp>", "<s p>"]), max_size=12).map("".join))
 @example("a <sp> b<sp>c <s p> d")
 def test_an_added_token_that_reaches_around_itself_leaves_all_to_the_tokenizer(kinds, token, line):
@@ -216,7 +216,7 @@ def test_an_added_token_that_reaches_around_itself_leaves_all_to_the_tokenizer(k
     assert ids_of(changed, [line]) == plainly(changed, [line])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from([*PIECES, "<t>", "<t>x", "K;"]), max_size=12).map("".join))
 def test_added_tokens_of_the_plain_kind_are_found_as_the_tokenizer_finds_them(kinds, line):
     changed = copy.deepcopy(kinds["qwen2"])

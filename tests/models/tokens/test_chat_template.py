@@ -88,7 +88,7 @@ def slow_reference(tokenizer, messages):
     return ids[: special[-1] + 1], list(range(len(prompt_ids), special[-1] + 1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(user, min_size=1, max_size=4), answer)
 @pytest.mark.parametrize("name", ["ours", *TEMPLATES])
 def test_the_mask_equals_a_slow_reference(templated, name, questions, reply):
@@ -263,7 +263,7 @@ def test_weights_that_leave_nothing_or_contradict_the_setting_are_refused(tokeni
         render_rows(tokenizer, rows, ["row 1"], "everything", [(1, 1, 1, 1, 1, 1)])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(user, min_size=1, max_size=3), answer)
 @pytest.mark.parametrize("name", ["ours", *TEMPLATES])
 def test_turns_found_by_special_tokens_are_those_found_by_offsets(templated, name, asked, reply):

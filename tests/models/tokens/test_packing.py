@@ -104,7 +104,7 @@ def packed_logits(model, data):
     return output.logits[0]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(st.integers(2, 12), min_size=1, max_size=6), st.integers(0, 99))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_logits_equal_those_of_each_row_alone(models, family, lengths, seed):
@@ -199,7 +199,7 @@ def test_segments_know_their_bounds():
     assert Segments.of((3, 1, 2), CPU).bounds.tolist() == [0, 3, 4, 6]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=30), st.integers(10, 60))
 def test_batches_hold_every_row_once_within_the_budget(lengths, budget):
     batches = split_by_budget(np.array(lengths), range(len(lengths)), budget)

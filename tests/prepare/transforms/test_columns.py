@@ -4,7 +4,7 @@ import unicodedata
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -48,7 +48,6 @@ def run(step, **columns):
     return done.filter(pl.col(REASON).is_null()), done[REASON].to_list(), changed
 
 
-@settings(deadline=None)
 @given(NUMBERS)
 @example(["₩1,299.00", "3만 5천원", "1억 2500만", "12", "abc", "", "1" * 400, "-.5", "만 3", "٣"])
 def test_numbers_of_a_column_are_those_that_one_text_gives(texts):

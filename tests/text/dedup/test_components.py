@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.text.dedup.components import first_connected
@@ -11,7 +11,6 @@ def graphs(draw):
     return count, draw(st.lists(st.tuples(ends, ends), max_size=12)) if count else []
 
 
-@settings(deadline=None)  # The first call imports scipy.
 @given(graphs())
 def test_the_first_index_that_pairs_lead_to_is_found(graph):
     count, pairs = graph

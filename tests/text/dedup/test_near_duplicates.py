@@ -79,7 +79,7 @@ class TestDuplicates:
         assert pairs(orders[0]) == pairs(orders[1])
 
     @pytest.mark.slow
-    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.one_of(sentences, st.text(max_size=20)), max_size=20))
     def test_compiled_and_plain_candidates_are_the_same(self, texts):
         plain = find_candidates(texts, 0.75, compiled=False)

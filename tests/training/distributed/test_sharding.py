@@ -56,7 +56,7 @@ def families():
     )  # fmt: skip
     tied = LlamaConfig(**SIZES, tie_word_embeddings=True)
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-    deep = SIZES | {"num_hidden_layers": 12, "vocab_size": 20, "hidden_size": 64}
+    deep = SIZES | {"num_hidden_layers": 8, "vocab_size": 20, "hidden_size": 64}
     return {
         "tied": lambda: LlamaForCausalLM(tied),
         "bf16": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)).bfloat16(),
@@ -211,7 +211,7 @@ class HeldBytes(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.peak, self.storages, self.views, self.reads = 0, {}, {}, True
+        self.peak, self.storages, self.sizes, self.views, self.reads = 0, {}, {}, {}, True
 
     def is_view(self, storage):
         seen = self.views.get(storage._cdata)
@@ -222,20 +222,27 @@ class HeldBytes(TorchDispatchMode):
         return True
 
     def note(self, tensors):
-        largest = 0
+        grown = False
         for tensor in tensors:
             local = getattr(tensor, "_local_tensor", tensor)
             if isinstance(local, torch.Tensor) and local.device.type == "cpu":
                 storage = local.untyped_storage()
-                if storage._cdata not in self.storages:
-                    if self.reads and storage.nbytes() > SMALL and self.is_view(storage):
-                        continue
-                    self.storages[storage._cdata] = weakref.ref(storage)
-                largest = max(largest, storage.nbytes())
-        if largest > SMALL:
-            alive = {key: each() for key, each in self.storages.items()}
-            self.storages = {key: self.storages[key] for key, each in alive.items() if each}
-            self.peak = max(self.peak, sum(each.nbytes() for each in alive.values() if each))
+                key, size = storage._cdata, storage.nbytes()
+                if size <= self.sizes.get(key, -1) and self.storages[key]() is not None:
+                    continue
+                if self.reads and size > SMALL and self.is_view(storage):
+                    continue
+                self.storages[key], self.sizes[key] = weakref.ref(storage), size
+                grown |= size > SMALL
+        if grown:
+            self.count()
+
+    def count(self):
+        """Add up what is alive: FSDP empties and refills storages, so sizes are read again."""
+        alive = [(key, storage) for key, each in self.storages.items() if (storage := each())]
+        self.storages = {key: self.storages[key] for key, _ in alive}
+        self.sizes = {key: storage.nbytes() for key, storage in alive}
+        self.peak = max(self.peak, sum(self.sizes.values()))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -245,6 +252,7 @@ class HeldBytes(TorchDispatchMode):
     def take(self):
         """The peak since the last call."""
         self.note(each for each in gc.get_objects() if type(each) in TENSORS)
+        self.count()
         peak, self.peak = self.peak, 0
         return peak
 

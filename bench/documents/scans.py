@@ -12,7 +12,6 @@ Printed by page and over all, spaces ignored, in percent of the true characters:
 and the seconds of CPU: Tesseract's and jangin's own.
 """
 
-import importlib.util
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ocr import free_order_errors, squeeze
 
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.tesseract import recognize
@@ -30,15 +30,10 @@ from jangin.documents.readers.pdf_text import open_pdf, render_page
 
 DPI = 200
 KOREAN = ("kor",)
-spec = importlib.util.spec_from_file_location("documents", Path(__file__).with_name("__main__.py"))
-assert spec is not None
-assert spec.loader is not None
-documents = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(documents)
 
 
 def bag_errors(truth: str, read: str) -> float:
-    true, seen = Counter(documents.squeeze(truth)), Counter(documents.squeeze(read))
+    true, seen = Counter(squeeze(truth)), Counter(squeeze(read))
     return ((true - seen).total() + (seen - true).total()) / 2
 
 
@@ -62,7 +57,7 @@ def cases(path: Path, pages: str) -> Iterator[tuple[str, Any, str]]:
         for number in numbers_of(pages) if pages else range(1, len(document) + 1):
             layer = document[number - 1].get_textpage().get_text_range()
             truth = json.loads(known[number - 1])["text"] if known else layer
-            if len(documents.squeeze(truth)) >= 20:
+            if len(squeeze(truth)) >= 20:
                 yield f"page {number}", render_page(document, number, DPI), truth
 
 
@@ -87,11 +82,11 @@ def main() -> None:
             start = seconds()
             texts[f"psm {mode}"] = plain(page_HW, mode)
             clock[f"psm {mode}"] = seconds() - start
-        row: Counter[str] = Counter(length=len(documents.squeeze(truth)))
-        row["aside"] = sum(len(documents.squeeze(line.text)) for line in reading.doubtful)
+        row: Counter[str] = Counter(length=len(squeeze(truth)))
+        row["aside"] = sum(len(squeeze(line.text)) for line in reading.doubtful)
         for who, text in texts.items():
             row[f"{who} bag"] = bag_errors(truth, text)  # type: ignore[assignment]
-            row[f"{who} free"] = documents.free_order_errors(truth, text)
+            row[f"{who} free"] = free_order_errors(truth, text)
             row[f"{who} s"] = clock[who]  # type: ignore[assignment]
         show(name, row)
         total.update(row)

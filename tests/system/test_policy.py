@@ -38,6 +38,7 @@ def test_the_scan_is_read_by_ocr_and_the_print_is_not(made):
     documents = {d.source: d for d in made("load", "documents", Document)}
     methods = {name: {page.method for page in d.pages} for name, d in documents.items()}
     assert methods == {"겨울운동_특별약관.pdf": {"ocr"}, "해외여행보험.pdf": {"text"}}
+    assert documents["겨울운동_특별약관.pdf"].text.startswith("겨울운동 특별약관\n")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ confidence is it read in other ways too: as it is, turned upright, in other segm
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from jangin.documents.ocr.circled_numbers import erase_circles
 from jangin.documents.ocr.page_layout import unfold
+from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
 from jangin.documents.ocr.second_reading import Line, read_again
@@ -27,10 +28,9 @@ GOOD_CONFIDENCE = 75.0
 KOREAN = "kor"
 FEW_HANGUL = 0.3
 """Share of Hangul below which a page that was read as Korean is tried in other languages."""
-POOR_LINE = 70.0
-"""Confidence below which a line calls for reading the page as it is, without unfolding it."""
 POOR_SHARE = 0.02
-"""Share of the characters that may be in poor lines."""
+"""Share of the characters that may be in poor lines; more call for reading the page as it is,
+without unfolding it."""
 LEGIBLE_LINE = 50.0
 """Confidence below which a line is set aside. Measured: 41 and more on lines of text with codes
 that were misread, 0 to 50 on drawings."""
@@ -84,7 +84,16 @@ def read_page(
             break
         other = _attempt(best.image_HW, dpi, best.languages, mode)
         best = max(best, other, key=lambda attempt: attempt.total(50))
+    best = replace(best, lines=_without_poor_lines(best, dpi))
     return _reading(best, read_again(best.image_HW, best.lines, dpi, best.languages))
+
+
+def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
+    def read(image_HW: "Grey", mode: int) -> list[Line]:
+        output = recognize(image_HW, dpi, best.languages, mode)
+        return _lines(words_of(output), [], lines_of(output))
+
+    return read_poor_lines(best.image_HW, best.lines, dpi, read)
 
 
 def _best(page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...]) -> Attempt:

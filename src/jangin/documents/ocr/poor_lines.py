@@ -44,18 +44,18 @@ def read_poor_lines(
     out = list(lines)
     bands = _bands(image_HW, lines, dpi)
     single = [band for band in bands if _is_one_line(image_HW, band)]
-    found = {band: read(_stacked(image_HW, [band], dpi)[0], LINE) for band in single}
+    readings = {band: read(_stacked(image_HW, [band], dpi)[0], LINE) for band in single}
     shifts = {band: dpi // 4 - band.top for band in single}
-    rest = [band for band in bands if band not in found]
+    rest = [band for band in bands if band not in readings]
     if rest:
         stack_HW, tops = _stacked(image_HW, rest, dpi)
         column = read(stack_HW, COLUMN)
         shifts |= {band: top - band.top for band, top in zip(rest, tops, strict=True)}
-        found |= dict.fromkeys(rest, column)
+        readings |= dict.fromkeys(rest, column)
     for band in reversed(bands):
         own = [
             _moved(line, -shifts[band])
-            for line in found[band]
+            for line in readings[band]
             if band.top <= (line.top + line.bottom) / 2 - shifts[band] < band.bottom
         ]
         if _is_better(own, out[band.start : band.stop]):

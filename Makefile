@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers check bench docs clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -54,11 +54,12 @@ test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an envi
 		--editable ".[mlflow,wandb,tensorboard,trackio]"
 	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking
 
-check: setup      ## style, types, generated pages
+check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python docs/generate.py --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 bench: setup      ## side-by-side measurements; each takes real data as a path argument
 	@$(BIN)/python bench/dedup
@@ -68,6 +69,10 @@ bench: setup      ## side-by-side measurements; each takes real data as a path a
 docs: setup       ## rewrite the generated pages
 	@$(BIN)/python docs/generate.py
 
+docs-site: setup  ## build the documentation site into site/, in English and Korean
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean:            ## delete environment, caches and artifacts of this folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.venvs $(DEMO)/store
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/.venvs $(DEMO)/store
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 import typer.main
-from config_page import cell, config_page
-from messages import messages_page
+from scripts.config_page import cell, config_page
+from scripts.messages import messages_page
 
 from jangin.cli.main import app
 from jangin.project.file import project_schema

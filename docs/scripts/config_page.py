@@ -1,15 +1,17 @@
 """The page docs/config.md: every key of the project file, each settings class in one table."""
 
+import json
 import re
+import types
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
 from jangin.core.config import is_advanced, is_runtime
 from jangin.project.file import SECTIONS, ProjectFile
-from jangin.project.problems import config_classes
+from jangin.project.problems import config_classes, example_of
 from jangin.training.loop.config import TrainingConfig
 
 SHARED = {TrainingConfig: ("training keys", "models.STAGE")}
@@ -37,25 +39,24 @@ Named overrides, as nested keys of the same file. Each is a project of its own; 
 variants have in common runs once.
 """
 
-_NAMED = {"track": "track", "teachers": "teachers.NAME"}
-"""{key outside the sections of stages: path of its settings}."""
+TOP = "top level"
+_NAMED = {"teachers": "teachers.NAME", "prompts": "prompts.NAME.LANGUAGE"}
+"""{key of the top level that maps names: path of the settings of one name}."""
 HEAD = ["| key | value | default | what |", "|---|---|---|---|"]
 
 
 def config_page() -> str:
     """The page as Markdown."""
     page = _Page()
-    for section in ("track", "teachers", *SECTIONS):
+    page.add(ProjectFile, "", TOP)
+    for section in SECTIONS:
         if section == "models":
             for base, (title, path) in SHARED.items():
                 page.add(base, path, title)
         for model in config_classes(ProjectFile.model_fields[section].annotation):
-            if section in _NAMED:
-                page.add(model, _NAMED[section])
-            else:
-                for stage, info in model.model_fields.items():
-                    for config in config_classes(info.annotation):
-                        page.add(config, f"{section}.{stage}")
+            for stage, info in model.model_fields.items():
+                for config in config_classes(info.annotation):
+                    page.add(config, f"{section}.{stage}")
     return "\n".join([INTRODUCTION, *page.lines, VARIANTS, *page.advanced_table()])
 
 
@@ -79,10 +80,11 @@ class _Page:
         fields = {
             name: info
             for name, info in model.model_fields.items()
-            if name != "type" and (shared is None or _is_own(model, shared, name))
+            if name not in ("type", *SECTIONS, "variants")
+            and (shared is None or _is_own(model, shared, name))
         }
         inner = [
-            (config, f"{path}.{name}")
+            (config, f"{path}.{name}" if path else _NAMED.get(name, name))
             for name, info in fields.items()
             for config in config_classes(info.annotation)
         ]
@@ -156,30 +158,46 @@ def _first_line(model: type[BaseModel]) -> str:
 
 
 def _row(name: str, info: FieldInfo, targets: dict[type[BaseModel], str], table: str = "") -> str:
-    text = cell(info.description or "") + (" *runtime*" if is_runtime(info) else "")
+    text = cell(info.description or "")
+    example = example_of(name, info.annotation)
+    if example and cell(example) not in text:
+        text += f" Example: `{cell(example)}`."
+    text += " *runtime*" if is_runtime(info) else ""
     names = [f"`{name}`", table] if table else [f"`{name}`"]
     return f"| {' | '.join([*names, _value(info, targets), _default(info), text.strip()])} |"
 
 
 def _value(info: FieldInfo, targets: dict[type[BaseModel], str]) -> str:
-    configs = config_classes(info.annotation)
-    if configs:
-        return " or ".join(f"[{tag_of(c) or 'settings'}](#{targets[c]})" for c in configs)
-    text = re.sub(r"\b[A-Za-z_]\w*\.", "", str(info.annotation).replace("typing.", ""))
-    text = re.sub(r"<class '(\w+)'>", r"\1", text)
-    text = re.sub(r"Literal\[([^]]*)\]", lambda m: _choices(m[1]), text)
     bounds = [
         f"{sign} {getattr(mark, name):g}"
         for mark in info.metadata
         for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
         if getattr(mark, name, None) is not None
     ]
-    return cell(", ".join([text, *bounds]))
+    return cell(", ".join([_type(info.annotation, targets), *bounds]))
 
 
-def _choices(values: str) -> str:
-    """`'a', 'b'` as alternatives in code marks."""
-    return " or ".join(f"`{value}`" for value in re.findall(r"'([^']*)'", values))
+def _type(annotation: Any, targets: dict[type[BaseModel], str]) -> str:
+    """What a value may be, in words: `list of str`, `` `auto` or list of str``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], targets)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        members = [_type(a, targets) for a in arguments if a is not types.NoneType]
+        return " or ".join(members)
+    if origin is tuple and arguments[1:] == (...,):
+        return f"list of {_type(arguments[0], targets)}"
+    if origin is tuple:
+        return f"[{', '.join(_type(a, targets) for a in arguments)}]"
+    if origin is dict:
+        return f"mapping of names to {_type(arguments[1], targets)}"
+    if annotation in (Any, JsonValue):
+        return "any value"
+    if annotation in targets:
+        return f"[{tag_of(annotation) or 'settings'}](#{targets[annotation]})"
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _default(info: FieldInfo) -> str:
@@ -190,8 +208,17 @@ def _default(info: FieldInfo) -> str:
         return f"`{tag_of(value.__class__)}`" if tag_of(value.__class__) else "its defaults"
     if value in ("", None, (), []):
         return "none"
-    text = str(value)
+    text = f"[{', '.join(map(_item, value))}]" if isinstance(value, tuple) else str(value)
     return f"`{cell(text) if text.strip() else repr(text)}`"
+
+
+def _item(value: Any) -> str:
+    """An item of a list as written in YAML, by its type alone where it is a mapping."""
+    if isinstance(value, BaseModel):
+        return f"{{type: {tag_of(value.__class__)}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_item, value))}]"
+    return value if re.fullmatch(r"\w+", value) else json.dumps(value)
 
 
 def cell(text: str) -> str:

@@ -1,22 +1,26 @@
 import json
 import unicodedata
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from jangin.core.errors import ConfigError, DataError
 from jangin.project.file import (
     SECTIONS,
     Project,
+    ProjectFile,
     dump_yaml,
     open_project,
     project_schema,
     section_of,
 )
 from jangin.project.plan import stages_until
+from jangin.project.problems import EXAMPLES, config_classes, example_of
 from jangin.project.session import open_session
 from jangin.project.stages import STAGES
 
@@ -175,6 +179,59 @@ def test_one_mistake_is_one_line(problems, old, new, place, facts):
     assert first.startswith(f"{place}: ")
     assert [fact for fact in facts if fact not in first] == []
     assert all("needs" in line for line in others)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "example"),
+    [
+        ("    folder: documents", "    folder: documents\n    pattern: '*.pdf'", 7, "pattern"),
+        ("  split:", "  split: {test_sources: q.jsonl}", 14, "test_sources"),
+        ("  evaluate:", "  evaluate: {systems: {base: on}}", 18, "systems"),
+        ("  sft:", "  sft: {method: {type: lora, targets: 4}}", 17, "targets"),
+        ("name: handbook", "name: handbook\ntrack: mlflow", 2, "track"),
+        ("name: handbook", "name: handbook\nbudget: 5", 2, "budget"),
+    ],
+)
+def test_what_is_no_list_is_told_which_list_is_wanted(problems, old, new, place, example):
+    line = problems(replaced(old, new))[-1]
+    assert line.startswith(f"{place}: ")
+    assert f"{example}: must be a " in line
+    assert EXAMPLES[example] in line
+
+
+def collections(model=ProjectFile, seen=None):
+    """(settings class, key, field) of every list and mapping of the project file."""
+    seen = set() if seen is None else seen
+    if model in seen:
+        return
+    seen.add(model)
+    for name, info in model.model_fields.items():
+        if {tuple, dict} & {
+            get_origin(kind) for kind in (info.annotation, *get_args(info.annotation))
+        }:
+            yield model, name, info
+        for inner in config_classes(info.annotation):
+            yield from collections(inner, seen)
+
+
+def test_every_list_has_an_example_that_the_file_accepts():
+    found = list(collections())
+    assert len(found) > 30
+    for model, name, info in found:
+        text = example_of(name, info.annotation)
+        if name == "models":  # of an endpoint: its text names all keys
+            continue
+        assert text, f"{model.__name__}.{name} has no example"
+        example = TypeAdapter(Annotated[info.annotation, info])
+        example.validate_json(json.dumps(yaml.safe_load(text)), strict=True)
+
+
+def test_the_examples_of_the_top_level_make_a_right_file(write):
+    top = "".join(f"{key}: {EXAMPLES[key]}\n" for key in ("budget", "track", "prompts"))
+    project = open_project(write(top + GOOD)).variants["main"]
+    assert project.budget.usd == 5
+    assert project.track
+    assert project.prompts
 
 
 def test_errors_of_the_sources_of_a_stage_begin_with_file_line_and_key(write):

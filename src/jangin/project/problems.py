@@ -1,6 +1,7 @@
 """Validation errors of a project file in words, with line numbers and suggestions."""
 
 import difflib
+import re
 import reprlib
 import types
 from collections.abc import Iterator, Sequence
@@ -17,15 +18,48 @@ Location = tuple[str | int, ...]
 
 NO_BLOCK = ("model_type", "model_attributes_type", "dict_type")
 """Types of pydantic's errors about a value in place of a mapping."""
+UNION_MEMBER = re.compile(r"(str|int|float|bool)$|(literal|tuple|dict|list)\[")
+"""What pydantic adds to the location where a key takes, for example, text or a list."""
+NO_LIST = ("list_type", "tuple_type")
+"""Types of pydantic's errors about a value in place of a list."""
 PLAIN = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid string": "text",
     "a valid boolean": "true or false",
-    "a valid array": "a list",
-    "a valid tuple": "a list",
 }
 """{pydantic's name of a type: the name in a message}."""
+
+EXAMPLES = {
+    "budget": "{usd: 5}",
+    "track": "[mlflow, tensorboard]",
+    "prompts": '{summary_request: {en: {system: "", user: "Sum up: $text"}}}',
+    "teachers": "{writer: {type: endpoint, model: qwen3, base_url: http://gpu1:8000/v1}}",
+    "variants": "{lora: {models: {sft: {method: {type: lora}}}}}",
+    "parameters": "{top_p: 0.9}",
+    "arguments": '[--max-model-len, "4096"]',
+    "pattern": '["**/*.pdf", "manuals/*.docx"]',
+    "languages": "[kor, eng]",
+    "categories": "[general, news]",
+    "further": "[{path: faq.csv, format: {type: table, prompt: question, completion: answer}}]",
+    "steps": "[{type: clean_text}, {type: trim, column: answer, suffix: .}]",
+    "columns": "[question, answer]",
+    "remove": '["[advertisement]", "(c)"]',
+    "replace": '[[" ,", ","], ["..", "."]]',
+    "values": "[open, closed]",
+    "labels": "[complaint, question, praise]",
+    "weights": "{complaint: 2, question: 1}",
+    "modes": "[{type: question_answer}, {type: summary}]",
+    "min_score": "{judge: 0.75}",
+    "test_sources": "[questions.jsonl]",
+    "candidates": "[{type: hub, id: Qwen/Qwen3-0.6B}, {type: local, path: models/gemma}]",
+    "targets": "[q_proj, v_proj]",
+    "sources": "[{type: sampling}, {type: other_answers}]",
+    "systems": "[base, tuned, {type: hosted, teacher: writer}]",
+    "pairwise": "[{judge: writer}]",
+}
+"""{key of a list or a mapping: a value as it is written in the file}; for messages and for
+`docs/config.md`. Lists of given words are not here: `example_of` takes the first of these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +97,20 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
         message = problem["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
         for pydantic, plain in PLAIN.items():
             message = message.replace(f"must be {pydantic}", f"must be {plain}")
+        if problem["type"] in NO_LIST:
+            message = f"must be a list{_such_as(root, location)}"
     return f"{key}: {message}{_shown(given, message)}"
+
+
+def example_of(name: str, annotation: Any) -> str:
+    """A right value of a list or mapping, as written in the file; empty where there is none."""
+    origins = {get_origin(kind) for kind in (annotation, *get_args(annotation))}
+    if not origins & {tuple, dict} and not config_classes(annotation):
+        return ""
+    if name in EXAMPLES or get_origin(annotation) is not tuple:
+        return EXAMPLES.get(name, "")
+    words = get_args(get_args(annotation)[0])
+    return f"[{', '.join(words[:2])}]"
 
 
 def _shown(given: object, message: str) -> str:
@@ -78,9 +125,21 @@ def _shown(given: object, message: str) -> str:
 def _example_block(root: type[BaseModel], location: Location, given: object) -> str:
     """` such as {type: full}` where the block has types; that of the given name if there is one."""
     types_here = [tag for model in _models_at(root, location) if (tag := _tag(model))]
-    if not types_here:
-        return ""
+    if not types_here or _such_as(root, location):
+        return _such_as(root, location)
     return f" such as {{type: {given if given in types_here else types_here[0]}}}"
+
+
+def _such_as(root: type[BaseModel], location: Location) -> str:
+    """` such as [mlflow]`: an example of the list or mapping that belongs here; empty for none."""
+    *_, name = _written(root, location)
+    annotations = [
+        model.model_fields[str(name)].annotation
+        for model in _models_at(root, location[: location.index(name)])
+        if str(name) in model.model_fields
+    ]
+    example = next((e for a in annotations if (e := example_of(str(name), a))), "")
+    return f" such as {example}" if example else ""
 
 
 def line_of(root: yaml.Node | None, location: Location) -> int:
@@ -148,11 +207,14 @@ def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
 
 
 def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
-    """A location as written in the file: without the union tags that pydantic adds."""
+    """A location as written in the file: without the union tags and types that pydantic adds."""
     return [
         part
         for index, part in enumerate(location)
-        if part not in {_tag(model) for model in _models_at(root, location[:index])} - {""}
+        if (
+            not UNION_MEMBER.match(str(part))
+            and part not in {_tag(model) for model in _models_at(root, location[:index])} - {""}
+        )
         or part in {name for m in _models_at(root, location[:index]) for name in m.model_fields}
     ]
 

@@ -36,8 +36,9 @@ class SpendingLimit:
         """
         while self.limit_usd is not None and self._total + usd > self.limit_usd:
             if not self._in_flight:
+                digits = 2 if self.limit_usd >= 0.01 else 4
                 raise BudgetError(
-                    f"the budget of ${self.limit_usd:,.2f} would be exceeded: "
+                    f"the budget of ${self.limit_usd:,.{digits}f} would be exceeded: "
                     f"${self.spent_usd:,.4f} is spent and the next request may cost ${usd:,.4f}. "
                     "Raise `budget: usd:` in the project file and run again; finished work is kept."
                 )

@@ -1,5 +1,7 @@
 """Write the generated pages: docs/config.md, cli.md, modules.md, messages.md, project.schema.json.
 
+Of docs/guides/base-and-gpu.md, the table of memory is written.
+
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 and name those that are stale
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 import click
 import typer.main
 from scripts.config_page import cell, config_page
+from scripts.memory_table import memory_pages
 from scripts.messages import messages_page
 
 from jangin.cli.main import app
@@ -68,6 +71,7 @@ def main() -> None:
         ROOT / "docs" / "modules.md": modules_page(),
         ROOT / "docs" / "messages.md": messages_page(ROOT / "src" / "jangin"),
         ROOT / "project.schema.json": project_schema(),
+        **memory_pages(ROOT / "docs" / "guides"),
     }
     stale = []
     for path, text in pages.items():

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import yaml
+
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 NOT_RUN = ("Not run by the tests: ", "시험에서 실행하지 않음: ")
 """Titles of blocks that need what a test does not have; the reason follows."""
@@ -41,6 +43,10 @@ class Block:
         """What both languages of a page have in common: all but comments and quoted texts."""
         if self.language in ("markdown", "text") or not self.is_run:
             return (self.language, self.is_run)
+        if self.language == "yaml":
+            data = yaml.safe_load(self.text)
+            data.pop("prompts", None)
+            return (self.language, self.title, json.dumps(data))
         bare = re.sub(r"\s*# .*$", "", self.text, flags=re.M)
         return (self.language, self.title, re.sub(r'"[^"\n]*[가-힣 ][^"\n]*"', '"..."', bare))
 

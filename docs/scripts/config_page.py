@@ -4,6 +4,7 @@ import json
 import re
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, JsonValue
@@ -42,6 +43,12 @@ variants have in common runs once.
 TOP = "top level"
 _NAMED = {"teachers": "teachers.NAME", "prompts": "prompts.NAME.LANGUAGE"}
 """{key of the top level that maps names: path of the settings of one name}."""
+EXAMPLES = dict(
+    line.split(": ", 1)
+    for line in (Path(__file__).parent / "config_examples.yaml").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+)
+"""{path of a section: what a project file says there, on one line}."""
 HEAD = ["| key | value | default | what |", "|---|---|---|---|"]
 
 
@@ -69,6 +76,8 @@ class _Page:
     """Rows of the advanced keys."""
     anchors: dict[type[BaseModel], str] = field(default_factory=dict)
     """Where the table of a settings class is."""
+    examples: dict[str, str] = field(default_factory=lambda: dict(EXAMPLES))
+    """Examples that no section shows yet."""
 
     def add(self, model: type[BaseModel], path: str, heading: str = "") -> None:
         """Append the table of a settings class and the tables of the settings inside it."""
@@ -100,7 +109,7 @@ class _Page:
                 self.advanced.append(row)
             else:
                 rows.append(_row(name, info, targets))
-        self.lines += [f"## {heading}", "", _first_line(model), ""]
+        self.lines += [f"## {heading}", "", _first_line(model), "", *self._example(path)]
         if model in SHARED:
             stages = ", ".join(f"`{stage}`" for stage in _stages_with(model))
             self.lines += [f"The stages {stages} take these keys.", ""]
@@ -112,6 +121,14 @@ class _Page:
             self.lines += [*HEAD, *rows, ""]
         for config, where in inner:
             self.add(config, where)
+
+    def _example(self, path: str) -> list[str]:
+        """The example of a path, as lines of a project file, in its first section."""
+        text = self.examples.pop(path, "")
+        *parents, key = path.split(".")
+        lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(parents)]
+        key = "writer" if key == "NAME" else key
+        return ["```yaml", *lines, f"{'  ' * len(parents)}{key}: {text}", "```", ""] if text else []
 
     def advanced_table(self) -> list[str]:
         """The section of the advanced keys."""

@@ -289,6 +289,15 @@ def test_the_project_file_of_the_page_is_right(tmp_path: Path) -> None:
     assert set(open_project(tmp_path / "project.yaml").variants) == {"plain", "paraphrased"}
 
 
+def test_the_reference_has_a_right_example_of_every_stage() -> None:
+    text = (DOCS / "config.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n([\s\S]*?)```", text)]
+    for example in shown:
+        ProjectFile.model_validate({"name": "example"} | example)
+    stages = {key for section in SECTIONS for e in shown for key in e.get(section, {})}
+    assert stages == {stage.name for stage in STAGES}
+
+
 def test_the_reference_lists_every_key_once() -> None:
     """A settings class has one table; training stages list only what they declare themselves."""
     text = (DOCS / "config.md").read_text(encoding="utf-8")

@@ -86,11 +86,11 @@ class _Page:
         heading = heading or _heading(model, path)
         self.anchors[model] = anchor(heading)
         shared = next((base for base in SHARED if base is not model and base in model.mro()), None)
+        elsewhere = (*SECTIONS, "variants") if model is ProjectFile else ()
         fields = {
             name: info
             for name, info in model.model_fields.items()
-            if name not in ("type", *SECTIONS, "variants")
-            and (shared is None or _is_own(model, shared, name))
+            if name not in ("type", *elsewhere) and (shared is None or _is_own(model, shared, name))
         }
         inner = [
             (config, f"{path}.{name}" if path else _NAMED.get(name, name))

@@ -306,7 +306,8 @@ def test_the_reference_lists_every_key_once() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.M)
     classes: set[type[BaseModel]] = set()
     waiting: list[type[BaseModel]] = [TrainingConfig]
-    for name in ("track", "teachers", *SECTIONS):
+    top = [name for name in Project.model_fields if name not in SECTIONS]
+    for name in (*top, *SECTIONS):
         models = config_classes(Project.model_fields[name].annotation)
         if name in SECTIONS:
             infos = [info for model in models for info in model.model_fields.values()]
@@ -318,7 +319,7 @@ def test_the_reference_lists_every_key_once() -> None:
             classes.add(model)
             for info in model.model_fields.values():
                 waiting += config_classes(info.annotation)
-    keys: list[str] = []
+    keys = list(top)
     for model in classes:
         inherits = model is not TrainingConfig and issubclass(model, TrainingConfig)
         own = model.__annotations__ if inherits else model.model_fields

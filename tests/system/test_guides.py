@@ -123,8 +123,15 @@ def test_the_blocks_of_a_page_run_in_order_after_those_of_the_first(
 
 
 @pytest.mark.slow
-def test_the_blocks_of_the_first_page_in_korean_run_too(tmp_path, teacher, monkeypatch):
-    play(GUIDES / "first-model.ko.md", tmp_path, teacher, monkeypatch)
+def test_the_korean_document_of_the_first_page_becomes_questions(tmp_path, teacher, monkeypatch):
+    """The other commands are those of the English page, which trains a model."""
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(GUIDES / "first-model.ko.md"):
+        if block.title.startswith("rules/"):
+            write(block, tmp_path, teacher)
+    run("jangin run synthesize -p rules", monkeypatch)
+    run("jangin review -p rules --to queue.csv", monkeypatch)
+    assert "연차휴가 일수: 얼마인가요?" in (tmp_path / "queue.csv").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -23,8 +23,8 @@ from jangin.training.loop.config import TrainingConfig
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "jangin"
-FOLDER_KINDS = {"base", "model", "sft_model", "evaluation"}
-"""Kinds that are a folder, not a table."""
+FOLDER_KINDS = {"base", "model", "sft_model", "evaluation", "reviews"}
+"""Kinds that are a folder or a log, not a table."""
 TINY = """\
 name: tiny
 documents:

@@ -11,7 +11,7 @@ from jangin import __version__
 from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
 from jangin.cli.model import ask, finish, merge, publish
-from jangin.cli.project import doctor, new, plan, run, schema, worker
+from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
@@ -50,7 +50,7 @@ def _help(docstring: str) -> str:
 
 
 for command in (
-    new, plan, run, worker, review, report, ask, chat, export, merge, finish, publish, compare,
+    new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
     schema, doctor, prepare, show,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)

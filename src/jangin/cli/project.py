@@ -1,4 +1,4 @@
-"""`jangin new`, `plan`, `run`, `worker`, `schema`, `doctor`."""
+"""`jangin new`, `plan`, `run`, `gc`, `worker`, `schema`, `doctor`."""
 
 import sys
 from pathlib import Path
@@ -131,6 +131,48 @@ def run(
     _print_failures(failures, run_command(project, store, variant))
     if not all(failed.accepted for failed in failures):
         raise typer.Exit(1)
+
+
+def gc(
+    project: Annotated[
+        list[Path] | None,
+        typer.Option("--project", "-p", help="Project file or its folder; may be repeated."),
+    ] = None,
+    store: StoreOption = None,
+    older_than: Annotated[
+        float,
+        typer.Option(
+            "--older-than",
+            min=0,
+            help="Days after which unfinished work that no variant resumes is unused.",
+        ),
+    ] = 14,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete what is unused.")] = False,
+) -> None:
+    """Show what each variant takes in the store and what none uses; delete that with --yes.
+
+    Kept in any case: the replies of teachers, what trackers still have to get, what other project
+    files of the same store use, and, where a variant is out of date, what its last run made.
+    """
+    from jangin.project.setup.housekeeping import clean, take_inventory
+    from jangin.report.terminal import housekeeping as pages
+
+    inventory = take_inventory(project or [HERE], store, older_than)
+    console.print(pages.variant_sizes(inventory))
+    for line in pages.inventory_notes(inventory, older_than):
+        console.print(escape(line), style="dim", highlight=False, soft_wrap=True)
+    if inventory.unused:
+        console.print(pages.unused_folders(inventory.unused))
+    if not (inventory.unused or inventory.trash_bytes):
+        console.print("Nothing is unused.")
+        return
+    total = pages.size(inventory.unused_bytes + inventory.trash_bytes)
+    if yes:
+        count = len(clean(inventory))
+        plural = "" if count == 1 else "s"
+        console.print(f"Deleted {count:,} folder{plural}; {total} are free.", highlight=False)
+    else:
+        console.print(f"{total} can be deleted, by the same command with --yes.", highlight=False)
 
 
 def _print_failures(failures: "Sequence[Failures]", command: str) -> None:

@@ -414,6 +414,17 @@ class Ledger:
             ).fetchall()
         return [str(key) for (key,) in rows]
 
+    def last_keys_unnamed(self, stage: str, variant: str) -> list[str]:
+        """Keys of a stage of a variant in runs from before runs named their file, newest first."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT key FROM steps WHERE stage = ? AND variant = ? AND key != '' "
+                "AND CAST(run AS TEXT) NOT IN (SELECT key FROM memos WHERE namespace = ?) "
+                "ORDER BY rowid DESC LIMIT 20",
+                (stage, variant, RUN_PROJECT),
+            ).fetchall()
+        return [str(key) for (key,) in rows]
+
     def knows_project(self, project: str) -> bool:
         """True if a run of this project file is recorded."""
         with self._errors():

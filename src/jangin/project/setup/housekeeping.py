@@ -160,20 +160,20 @@ def _neighbours(
 ) -> tuple[list[LoadedProject], list[Path]]:
     """The other project files of this store, and those that ran in it and are gone."""
     known = {project.path.resolve() for project in named}
-    found: dict[Path, None] = {}
+    matching: dict[Path, None] = {}
     gone = []
     for relative in _projects_of_runs(root):
         path = (root.resolve() / relative).resolve()
         if path.is_file():
-            found[path] = None
+            matching[path] = None
         elif path not in gone:
             gone.append(path)
     for folder in {project.folder.resolve() for project in named}:
         if root.resolve() == folder / "store":
             beside = (*folder.glob("*.yaml"), *folder.glob("*.yml"))
-            found |= dict.fromkeys(path for path in sorted(beside) if _is_project(path))
+            matching |= dict.fromkeys(path for path in sorted(beside) if _is_project(path))
     others = []
-    for path in found:
+    for path in matching:
         if path in known:
             continue
         try:
@@ -230,8 +230,8 @@ def _used_names(session: Session, variant: str) -> Iterator[tuple[str, str]]:
         waiting |= {*stage.makes}
         keys = session.ledger.last_keys(stage.name, services.project, variant)
         keys += session.ledger.last_keys_unnamed(stage.name, variant)
-        made = (key for key in keys if session.store.find(stage.name, key) is not None)
-        yield from ((stage.name, key[:16]) for key in islice(made, 1))
+        kept = (key for key in keys if session.store.find(stage.name, key) is not None)
+        yield from ((stage.name, key[:16]) for key in islice(kept, 1))
     for tracker in project.track:
         for folder in unsent(session.store.root, config_of(tracker)):
             stage_name, _, key16 = folder.name.rpartition("-")

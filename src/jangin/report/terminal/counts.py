@@ -33,8 +33,8 @@ MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
     "evaluate": (("questions", "questions"),),
 }
 """{stage: (key of its summary, words after the figure)}; a mapping of counts is added up."""
-COUNTED_APART = frozenset(("failed", "rejected", "left_out"))
-"""Keys of summaries that `failed` and `rejected` stand for."""
+NOT_SHOWN = frozenset(("failed", "rejected", "left_out", "content_match_version"))
+"""Keys of summaries that `failed` and `rejected` stand for, and the version of a measure."""
 
 
 def what_was_made(step: Any) -> Iterator[str]:
@@ -56,7 +56,7 @@ def what_was_made(step: Any) -> Iterator[str]:
         yield f"{rejected:,} rejected"
     for name, value in summary.items():
         figure = isinstance(value, int | float) and not isinstance(value, bool)
-        if figure and name not in COUNTED_APART:
+        if figure and name not in NOT_SHOWN:
             yield f"{name.replace('_', ' ')} {_figure(value)}"
 
 

@@ -123,9 +123,9 @@ def test_sizes_are_named_by_their_parameters_at_a_vocabulary_of_4096(size):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from jangin.models.starter import SHAPES
+    from jangin.models.shape import STARTER_SHAPES
 
-    hidden, layers, feed_forward, heads = SHAPES[size]
+    hidden, layers, feed_forward, heads = STARTER_SHAPES[size]
     with torch.device("meta"):
         model = LlamaForCausalLM(
             LlamaConfig(

@@ -154,11 +154,12 @@ def _paraphrase(label: str, artifact: Artifact, words: Words) -> Flow:
 def _review(label: str, artifact: Artifact, words: Words) -> Flow:
     summary = artifact.manifest.summary
     kept, lost = count_of(artifact, "examples"), count_of(artifact, "rejected")
-    decided = words("note_review", accepted=summary["accepted"], edited=summary["edited"])
+    accepted, edited = summary.get("accepted", 0), summary.get("edited", 0)
+    decided = words("note_review", accepted=accepted, edited=edited)
     notes = (
         decided,
         *_lost(words, "note_rejected", lost),
-        *_lost(words, "note_flagged", summary["flagged"]),
+        *_lost(words, "note_flagged", summary.get("flagged", 0)),
     )
     return Flow(label, words("flow_examples", count=kept), _share(kept, lost), notes)
 

@@ -420,3 +420,15 @@ def test_questions_that_a_judge_rejected_are_kept_and_not_reworded(context, make
     assert {row.family for row in examples if row.kind == "paraphrase"} == {examples[1].id}
     assert opened.summary["not_reworded"] == 1
     assert "min_score" not in CONFIG.identity(), "artifacts of projects without a judge stay valid"
+
+
+def test_questions_that_are_only_asked_are_kept_and_not_reworded(context, make_example):
+    rows = [make_example(QUESTIONS[0], source="asked.jsonl"), make_example(QUESTIONS[1])]
+    config = ParaphraseConfig(source=SOURCE, not_from=("asked.jsonl",))
+    opened = context(rows=rows, config=config)
+    assert forecast(opened).calls == 1
+    examples, _ = run(opened)
+    assert [row.question for row in examples if row.kind == "original"] == list(QUESTIONS[:2])
+    assert {row.family for row in examples if row.kind == "paraphrase"} == {rows[1].id}
+    assert opened.summary["not_reworded"] == 1
+    assert "not_from" not in CONFIG.identity(), "artifacts of projects without such files stay"

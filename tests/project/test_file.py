@@ -443,3 +443,9 @@ def test_a_judge_comes_before_paraphrases_unless_it_judges_them(text, order, lea
     stages = stages_until(project, "curate")
     assert [s.name for s, _ in stages if s.name in order] == order
     assert project.stage_config("paraphrase").min_score == least
+
+
+def test_questions_that_are_only_asked_are_not_reworded(write):
+    assert configs(open_project(write(GOOD)))["paraphrase"].not_from == ()
+    text = replaced("  split:", "  split: {test_sources: [asked.jsonl]}")
+    assert configs(open_project(write(text)))["paraphrase"].not_from == ("asked.jsonl",)

@@ -71,6 +71,9 @@ class ParaphraseConfig(StageConfig):
     min_score: Added[dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=dict)
     """Questions with a lower score are not reworded. Default: `min_score` of `curate`, which drops
     such questions."""
+    not_from: Added[tuple[str, ...]] = ()
+    """Names of files of `read` whose questions are not reworded. Default: `test_sources` of
+    `split`, whose questions are asked in their own words only."""
     allow_failed: Runtime[float] = Field(default=0.0, ge=0, le=1)
     """Share of its rows that may fail without exit code 1 of `jangin run`. They stay listed."""
 
@@ -148,11 +151,12 @@ def paraphrase(context: StageContext[ParaphraseConfig]) -> None:
 
 
 def _worth_rewording(originals: Sequence[Example], config: ParaphraseConfig) -> list[Example]:
-    """The questions that no scorer gave less than `min_score`."""
+    """The questions that no scorer gave less than `min_score` and that are not only asked."""
     return [
         row
         for row in originals
-        if not any(score.value < config.min_score.get(score.scorer, 0) for score in row.scores)
+        if row.source not in config.not_from
+        and not any(score.value < config.min_score.get(score.scorer, 0) for score in row.scores)
     ]
 
 

@@ -111,10 +111,17 @@ class Project(Config):
         for section in SECTIONS:
             config = getattr(getattr(self, section), stage, None)
             if isinstance(config, ParaphraseConfig):
-                return self._without_rejected(config)
+                return self._without_tested(self._without_rejected(config))
             if isinstance(config, StageConfig):
                 return config
         return None
+
+    def _without_tested(self, config: ParaphraseConfig) -> ParaphraseConfig:
+        """No question is reworded that `split` only asks."""
+        split = self.examples.split
+        if split is None or config.not_from or not split.test_sources:
+            return config
+        return config.model_copy(update={"not_from": split.test_sources})
 
     def _without_rejected(self, config: ParaphraseConfig) -> ParaphraseConfig:
         """No question is reworded that the judge's scores make `curate` drop."""

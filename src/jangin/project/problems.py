@@ -52,6 +52,7 @@ EXAMPLES = {
     "modes": "[{type: question_answer}, {type: summary}]",
     "min_score": "{judge: 0.75}",
     "test_sources": "[questions.jsonl]",
+    "not_from": "[questions.jsonl]",
     "candidates": "[{type: hub, id: Qwen/Qwen3-0.6B}, {type: local, path: models/gemma}]",
     "targets": "[q_proj, v_proj]",
     "sources": "[{type: sampling}, {type: other_answers}]",

@@ -391,6 +391,7 @@ class TestSheet:
         result = read_sheet(path, queue, "lee")
         assert result.decisions == []
         assert result.problems == []
+        assert result.unchanged == 0
 
     def test_decisions_come_back_once(self, tmp_path, suffix):
         rows = [make_row(f"{n}번 규정은?", f"{n}일") for n in range(5)]
@@ -419,7 +420,8 @@ class TestSheet:
         ]
         assert result.decisions[3].after.answer == "15일"
         again = make_queue(rows, [make_chunk()], reviews_of(*result.decisions))
-        assert read_sheet(back, again, "lee").decisions == []
+        second = read_sheet(back, again, "lee")
+        assert (second.decisions, second.unchanged) == ([], 4)
 
     def test_wrong_rows_are_named_and_the_others_taken(self, tmp_path, suffix):
         rows = [make_row(f"{n}번 규정은?", f"{n}일") for n in range(6)]

@@ -118,7 +118,7 @@ def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: s
         append_decisions(log, sheet.decisions)
     console.print(
         f"{len(sheet.decisions):,} decisions of {reviewer} appended to {log}; "
-        f"{sheet.unchanged:,} more were in it already",
+        f"{sheet.unchanged:,} rows were in it already",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     for problem in sheet.problems:

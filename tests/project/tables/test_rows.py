@@ -65,6 +65,15 @@ def test_every_table_shows_plain_values(artifact, kind, ids):
     assert not [name for name, value in row.items() if isinstance(value, dict | list)]
 
 
+def test_failed_rows_of_all_stages_are_shown_with_their_stage(artifact):
+    later = {**artifact, "paraphrase": artifact["curate"]}
+    shown, count, stages = rows(later, "failed", 1)
+    assert (count, len(shown), stages) == (2, 1, "paraphrase, curate")
+    (row,), count, _ = rows(later, "failed", 20, ["stage = curate"])
+    assert count == 1
+    assert row["reason"] == "no"
+
+
 def test_pairs_and_choices_show_the_question_and_every_answer(artifact):
     ((pair,), *_) = rows(artifact, "pairs", 20)
     assert (pair["question"], pair["chosen"], pair["rejected"]) == (

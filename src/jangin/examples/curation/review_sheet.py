@@ -34,7 +34,7 @@ class SheetDecisions:
     problems: list[str] = field(default_factory=list)
     """One sentence for each row, which begins with `FILE, row N: `."""
     unchanged: int = 0
-    """Rows without a decision, and rows whose decision is in the log already."""
+    """Rows whose decision is in the log already."""
 
 
 def write_sheet(path: Path, queue: Sequence[QueueItem]) -> int:
@@ -128,7 +128,8 @@ def _take(
         n: cells[n] if cells[n] == current[n] else without_apostrophe(cells[n]) for n in current
     }
     after = Wording(**texts)
-    changed = version_of(after) != cells["version"] and texts != current
+    differs = version_of(after) != cells["version"]
+    changed = differs and texts != current
     word = cells["decision"].lower()
     verdict = WORDS.get(word, "")
     if word and not verdict:
@@ -148,7 +149,7 @@ def _take(
     known = item.review.history if item.review is not None else ()
     fresh = [decision for decision in new if not _is_known(decision, known)]
     result.decisions += fresh
-    result.unchanged += not fresh
+    result.unchanged += bool(new or differs) and not fresh
 
 
 def _stripped(wording: Wording) -> Wording:

@@ -13,6 +13,8 @@ from jangin.project.tables.conditions import Condition
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FAILED = "failed"
+"""The table that several stages write: their rows are shown together."""
 KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": ("source", "language", "pages", "text"),
     "doubtful": ("source", "page", "doubt", "confidence", "text", "second"),
@@ -73,14 +75,28 @@ def rows(
             ", ".join(sorted({*tables, "prompts", "tokens"})) or "none yet; start with: jangin run"
         )
         raise DataError(f"there is no table {kind!r}. Known tables: {known}.")
-    stage, artifact = tables[kind]
-    table = _read(artifact.path / f"{kind}.parquet")
-    first = table if where or limit is None else table.slice(0, limit)
-    flat, count = some_rows([flat_row(row) for row in first.to_pylist()], limit, where)
-    count = count if where else table.num_rows
+    if kind == FAILED:
+        flat, stage = _failed_rows(artifacts)
+        flat, count = some_rows(flat, limit, where)
+    else:
+        stage, artifact = tables[kind]
+        table = _read(artifact.path / f"{kind}.parquet")
+        first = table if where or limit is None else table.slice(0, limit)
+        flat, count = some_rows([flat_row(row) for row in first.to_pylist()], limit, where)
+        count = count if where else table.num_rows
     if not ids:
         flat = [_readable(row, kind) for row in _with_texts(flat, artifacts)]
     return flat, count, stage
+
+
+def _failed_rows(artifacts: Mapping[str, Artifact]) -> tuple[list[dict[str, Any]], str]:
+    """(failed rows of every stage, with its name, the stages that have such a table)."""
+    flat: list[dict[str, Any]] = []
+    stages = [(stage, artifact) for name, stage, artifact in kinds(artifacts) if name == FAILED]
+    for stage, artifact in stages:
+        table = _read(artifact.path / f"{FAILED}.parquet")
+        flat += [{"stage": stage, **flat_row(row)} for row in table.to_pylist()]
+    return flat, ", ".join(stage for stage, _ in stages)
 
 
 def some_rows(

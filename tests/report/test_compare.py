@@ -27,6 +27,7 @@ from jangin.report.compare import (
     sentences,
 )
 from jangin.report.data.costs import VariantCost
+from jangin.report.i18n.translate import Words
 from tests.conftest import make_manifest
 from tests.report.workshop import HOSTILE, PROJECT, Workshop, predictions
 
@@ -126,7 +127,9 @@ def test_the_second_measure_is_named_and_its_interval_says_which_way(
     assert said in "\n".join(sentences(table))
     html = as_html(table, made, "en")
     assert f">{heading}</th>" in html
-    assert f">Change: {heading}</th>" in html
+    points = " (percentage points)" if heading == "Closeness" else ""
+    assert f">Change{points}: {heading}</th>" in html
+    assert ("+75.0 <small>[+75.0, +75.0]" in html) == bool(points)
     assert ">Score</th>" not in html
 
 
@@ -221,11 +224,16 @@ def test_other_questions_are_compared_where_both_were_asked_and_the_cause_is_nam
     plain, paraphrased = (row.measured["held_out_paraphrases"] for row in table.rows[:2])
     assert paraphrased.result.n < plain.result.n
     assert paraphrased.against.n == paraphrased.result.n
-    (note,) = table.other_questions.values()
+    (other,) = table.other_questions.values()
+    note = other.text(Words("en"))
     assert "paraphrased was asked other questions than plain" in note
     assert f"{paraphrased.against.n} of {paraphrased.result.n} held out paraphrases" in note
     assert sentences(table)[0] == note
-    assert note in as_html(table, made, "ko")
+    shown = other.text(Words("ko"))
+    assert "처음 보는 표현" in shown
+    assert "단계의 결과가 다르기 때문" in shown
+    assert shown in as_html(table, made, "ko")
+    assert note in as_html(table, made, "en")
 
 
 def test_other_chunks_of_another_base_are_named_as_the_cause_of_other_questions():

@@ -71,6 +71,37 @@ class VariantRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherQuestions:
+    """A variant that was not asked the questions of the baseline."""
+
+    variant: str
+    baseline: str
+    cause: str
+    """From `find_cause`."""
+    shared: Mapping[TestSet, tuple[int, int]]
+    """{test set: (number of questions that both were asked, that this variant was asked)}."""
+
+    def text(self, words: Words) -> str:
+        """A sentence in one language."""
+        parts = [
+            words("compare_shared", set=_set_name(name, words), shared=shared, count=count)
+            for name, (shared, count) in self.shared.items()
+        ]
+        return words(
+            "compare_other_questions",
+            variant=self.variant,
+            baseline=self.baseline,
+            cause=words.reason(self.cause),
+            parts=", ".join(parts),
+        )
+
+
+def _set_name(name: TestSet, words: Words) -> str:
+    """As files and terminals call a test set in English; in words on a Korean page."""
+    return name.replace("_", " ") if words.language == "en" else words(f"name_{name}")
+
+
+@dataclass(frozen=True, slots=True)
 class ComparedVariants:
     """The whole table."""
 
@@ -80,7 +111,7 @@ class ComparedVariants:
     rows: list[VariantRow]
     leaked: Mapping[str, Mapping[str, float]]
     """{variant: {test set: share that copies training questions}} over the limit."""
-    other_questions: Mapping[str, str] = field(default_factory=dict)
+    other_questions: Mapping[str, OtherQuestions] = field(default_factory=dict)
     """{variant: why it was asked other questions than the baseline, and what was compared}."""
 
     @property
@@ -229,25 +260,22 @@ def _shared(
 
 def _other_questions(
     measured: Mapping[str, Mapping[TestSet, Measured]], artifacts: Artifacts, baseline: str
-) -> dict[str, str]:
-    """{variant: sentence} of the variants that were not asked the questions of the baseline."""
-    sentences_of = {}
+) -> dict[str, OtherQuestions]:
+    """The variants that were not asked the questions of the baseline, by name."""
+    others = {}
     for variant, sets in measured.items():
-        parts = []
+        counts: dict[TestSet, tuple[int, int]] = {}
         for name, row in sets.items():
             theirs = measured[baseline].get(name)
             if variant == baseline or theirs is None:
                 continue
             shared = row.against.n if row.against else 0
             if shared < max(row.result.n, theirs.result.n):
-                parts.append(f"{shared} of {row.result.n} {name.replace('_', ' ')}")
-        if parts:
+                counts[name] = (shared, row.result.n)
+        if counts:
             cause = find_cause(artifacts[baseline], artifacts[variant])
-            sentences_of[variant] = (
-                f"{variant} was asked other questions than {baseline}, {cause}. They are compared "
-                f"only on the questions that both were asked: {', '.join(parts)}."
-            )
-    return sentences_of
+            others[variant] = OtherQuestions(variant, baseline, cause, counts)
+    return others
 
 
 def find_cause(theirs: Mapping[str, Artifact], mine: Mapping[str, Artifact]) -> str:
@@ -379,7 +407,7 @@ def flat_rows(table: ComparedVariants) -> list[dict[str, Any]]:
 
 def sentences(table: ComparedVariants) -> list[str]:
     """What the table means, one line for each variant and test set, in plain words."""
-    lines = list(table.other_questions.values())
+    lines = [other.text(Words("en")) for other in table.other_questions.values()]
     for row in table.rows:
         for name in table.test_sets:
             measured = row.measured.get(name)
@@ -409,7 +437,7 @@ def sentences(table: ComparedVariants) -> list[str]:
 
 def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
     """The change of the share of right answers of each variant, in the language of the page."""
-    lines = list(table.other_questions.values())
+    lines = [other.text(words) for other in table.other_questions.values()]
     for row in table.rows:
         for name in table.test_sets:
             measured = row.measured.get(name)

@@ -3,13 +3,15 @@ from pathlib import Path
 from string import Formatter
 from typing import get_args
 
+import pytest
+
 import jangin
 from jangin.evaluation.self_preference import BY_STRENGTH
 from jangin.evaluation.slices import Dimension
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.metrics.scores.table import METRICS
 from jangin.project.stages import STAGES
-from jangin.report.i18n.translate import Words, p_text, strings
+from jangin.report.i18n.translate import Words, p_text, reasons, strings
 from jangin.text.language import SCRIPT_CLASSES
 
 
@@ -96,3 +98,30 @@ def test_a_share_that_is_not_whole_is_never_rounded_to_all_or_nothing():
 def test_p_values_are_written_as_people_write_them():
     shown = [p_text(p) for p in (1.0, 0.0499, 0.00312, 0.0003, 0.00001)]
     assert shown == ["p = 1", "p = 0.0499", "p = 0.00312", "p = 0.0003", "p < 0.0001"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("evidence supported to 0.42 < 0.80", "0.42"),
+        ("a wording of 3cfb, which was left out: same prompt and answer as 77aa", "77aa와 같음"),
+        ("near copy of '연차는?': similarity 0.912, limit 0.85", "'연차는?'을"),
+        ("question: 3 characters, allowed 5 to 300; answer: 0 characters, allowed 1 to 9", "1~9자"),
+        ("question like that of its sibling 77aa; similarity 0.970, limit 0.95", "0.970"),
+        ("more than the … asked for", "…개"),
+    ],
+)
+def test_a_stored_reason_is_said_in_korean_with_its_figures(stored, shown):
+    korean = Words("ko").reason(stored)
+    assert shown in korean
+    assert not re.search(r"\b(of|than|the|which|question|answer)\b", korean)
+    assert Words("en").reason(stored) == stored
+
+
+def test_a_reason_without_a_translation_stays_as_it_is():
+    assert Words("ko").reason("the sky {fell}; twice") == "the sky {fell}; twice"
+
+
+def test_every_field_of_a_translated_reason_is_in_its_pattern():
+    for pattern, korean in reasons():
+        assert set(re.findall(r"(?<!{){(\w+)}", korean)) <= set(pattern.groupindex)

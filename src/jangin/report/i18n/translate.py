@@ -1,5 +1,6 @@
 """The report in one language: sentences by their keys, and how figures are written."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,6 +21,25 @@ def strings(language: Language) -> dict[str, str]:
     return cast(dict[str, str], yaml.load(text, yaml.CSafeLoader))  # a safe loader
 
 
+@cache
+def reasons() -> list[tuple[re.Pattern[str], str]]:
+    """(pattern of a stored English reason, its sentence in Korean), from their YAML file."""
+    import yaml
+
+    text = (files("jangin.report.i18n") / "reasons.yaml").read_text(encoding="utf-8")
+    rows = cast(dict[str, str], yaml.load(text, yaml.CSafeLoader))  # a safe loader
+    return [(re.compile(_FIELD.sub(_group, re.escape(e)), re.DOTALL), k) for e, k in rows.items()]
+
+
+_FIELD = re.compile(r"\\{(\w+)\\}")
+_ONE_WORD = frozenset(("id", "share", "limit", "figure", "low", "high", "count", "stage"))
+
+
+def _group(field: re.Match[str]) -> str:
+    """The pattern of a field of a reason: a figure or name, or any text."""
+    return rf"(?P<{field[1]}>{'[^ ;]+' if field[1] in _ONE_WORD else '.+?'})"
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """Sentences and figures in one language."""
@@ -33,6 +53,23 @@ class Words:
         if self.language == "ko":
             sentence = with_particles(sentence, shown)
         return sentence.format(**shown)
+
+    def reason(self, text: str) -> str:
+        """A reason that a stage stored, in this language; as it is where there is no translation.
+
+        Reasons joined by `; ` are translated one by one.
+        """
+        if self.language == "en" or not text:
+            return text
+        for pattern, korean in reasons():
+            match = pattern.fullmatch(text)
+            if match is not None:
+                values: dict[str, str] = match.groupdict()
+                if "reason" in values:
+                    values["reason"] = self.reason(values["reason"])
+                return with_particles(korean, values).format(**values)
+        first, joined, rest = text.partition("; ")
+        return f"{self.reason(first)}; {self.reason(rest)}" if joined else text
 
     def known(self, key: str, otherwise: str) -> str:
         """The text with this key, or something else where there is none."""

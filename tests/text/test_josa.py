@@ -69,3 +69,9 @@ class Anything(dict):
 
 def test_a_value_that_holds_both_forms_is_left_as_it_is():
     assert Words("ko")("kin_both", a="이름은(는) {b}", b="나") == "이름은(는) {b}와 나"
+
+
+def test_a_particle_after_a_closing_quotation_mark_fits_the_word_inside():
+    assert (
+        with_particles("“{a}”은(는) ‘{b}’와(과)", {"a": "plain", "b": "3번"}) == "“{a}”은 ‘{b}’과"
+    )

@@ -23,7 +23,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
 }
 """As written in a sentence: (after a consonant, after a vowel)."""
 
-_MARKED = re.compile(r"\{(\w+)\}(" + "|".join(map(re.escape, FORMS)) + ")")
+_MARKED = re.compile(r"\{(\w+)\}([”’]?)(" + "|".join(map(re.escape, FORMS)) + ")")
 _DIGITS: Mapping[str, Sound] = {
     "0": "consonant", "1": "rieul", "3": "consonant", "6": "consonant", "7": "rieul", "8": "rieul",
 }  # fmt: skip
@@ -38,8 +38,8 @@ def with_particles(sentence: str, values: Mapping[str, object]) -> str:
     """
 
     def chosen(mark: re.Match[str]) -> str:
-        name, written = mark.groups()
-        return f"{{{name}}}{particle(str(values[name]), written)}"
+        name, quote, written = mark.groups()
+        return f"{{{name}}}{quote}{particle(str(values[name]), written)}"
 
     return _MARKED.sub(chosen, sentence)
 

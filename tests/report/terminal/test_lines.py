@@ -1,9 +1,14 @@
 """What a log file gets of long work: a line at its start, every half minute, and at its end."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from jangin.core.store import Artifact
+from jangin.report.terminal.counts import what_was_made
 from jangin.report.terminal.lines import ProgressLines, duration, time_left
 from jangin.report.terminal.progress import Bars
+from tests.conftest import make_manifest
 
 
 class Clock:
@@ -89,3 +94,10 @@ def test_time_left_follows_the_speed_since_the_first_event_so_a_resumed_run_is_n
 )
 def test_durations_are_short(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_line_of_evaluate_has_its_questions_and_not_the_version_of_a_measure(tmp_path):
+    summary = {"questions": 12, "content_match_version": 1}
+    artifact = Artifact(tmp_path, make_manifest(stage="evaluate", summary=summary))
+    step = SimpleNamespace(stage=SimpleNamespace(name="evaluate"), artifact=artifact)
+    assert list(what_was_made(step)) == ["12 questions"]

@@ -131,3 +131,9 @@ def test_chat_carries_who_made_the_example_and_what_from(tmp_path):
     for name in ("template", "parent", "operation", "seed_word", "teacher", "sample"):
         assert row[name] == getattr(made, name)
     assert row["answers"] == ["15일간"]
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"no format 'zzz'\. Known formats: prompt_completion"):
+        export_examples([], tmp_path / "x", "zzz")
+    assert not (tmp_path / "x").exists()

@@ -206,6 +206,22 @@ class TestEffects:
         assert curate([twin, accepted], config).kept == [accepted]
 
 
+def test_what_a_person_added_beats_what_was_generated(make_context):
+    old = make_row("와이파이 비밀번호는 어디서 받나요?", "내선 1200")
+    new = make_row("와이파이 비밀번호는 어디서 받나요?", "내선 1300", source="additions.jsonl")
+    asked = make_row("주차권은 누가 발급하나요?", "총무팀", source="test_questions.jsonl")
+    taught = make_row("주차권은 누가 발급하나요?", "인사팀")
+    context = make_context(
+        CurateConfig(guard=False), {"examples": (Example, [old, taught, new, asked])}
+    )
+    run_curate(context)
+    kept = read_table(context.workspace / "examples.parquet", Example)
+    assert [row.answer for row in kept] == ["인사팀", "내선 1300"]
+    (message,) = context.services.progress.messages
+    assert "1 rows that you added are left out" in message
+    assert "test_questions.jsonl: conflicting_answer" in message
+
+
 def write_decisions(folder, *decisions):
     append_decisions(folder / LOG, decisions)
 
@@ -524,6 +540,37 @@ class TestCommand:
         assert "16시" in shown
         assert " 3시" not in shown
         assert "wrong" not in shown
+
+    def test_a_variant_shows_what_it_trains_on_whatever_another_one_dropped(
+        self, project, tmp_path
+    ):
+        folder = fresh(project, tmp_path)
+        path = folder / "project.yaml"
+        settings = yaml.safe_load(path.read_text())
+        strict = {"examples": {"curate": {"answer_characters": {"minimum": 3, "maximum": 9}}}}
+        path.write_text(yaml.safe_dump({**settings, "variants": {"all": None, "none": strict}}))
+        (folder / "rows.csv").write_text(
+            (folder / "rows.csv").read_text() + "창고의 열쇠는 누가 보관하나요?,경비원\n"
+        )
+        assert invoke("run", "curate", "-p", str(folder)).exit_code == 0
+        assert "9 examples" in invoke("review", "-p", str(folder), "-v", "all").output
+        assert "1 examples" in invoke("review", "-p", str(folder), "-v", "none").output
+
+    def test_a_sheet_with_a_decision_edit_can_be_read_twice(self, project, tmp_path):
+        folder, sheet = fresh(project, tmp_path), tmp_path / "sheet.csv"
+        invoke("review", "-p", str(folder), "--to", str(sheet))
+        text = sheet.read_text(encoding="utf-8-sig").replace(",3시,", ",15시,")
+        lines = [
+            line.replace(",,", ",edit,", 1) if ",15시," in line else line
+            for line in text.splitlines()
+        ]
+        sheet.write_text("\n".join(lines), encoding="utf-8")
+        first = invoke("review", "-p", str(folder), "--from", str(sheet))
+        assert (first.exit_code, "1 decisions" in first.output) == (0, True), first.output
+        second = invoke("review", "-p", str(folder), "--from", str(sheet))
+        assert second.exit_code == 0, second.output
+        assert "0 decisions" in second.output
+        assert "1 rows were in it already" in second.output
 
     def test_without_examples_it_says_what_to_run(self, tmp_path):
         (tmp_path / "a.md").write_text("# 규정")

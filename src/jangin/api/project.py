@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from jangin.examples.export import ExportFormat
     from jangin.project.plan import PlannedStage
 
 GIVEN = "the given project"
@@ -183,13 +184,13 @@ class Project:
     def export(
         self,
         path: str | Path,
-        format: Literal["prompt_completion", "chat", "alpaca", "openai", "template"] = "chat",
+        format: "ExportFormat" = "chat",
         *,
         split: str = "train",
         pattern: str | None = None,
         variant: str | None = None,
     ) -> int:
-        """Write the examples of a split, or of `all`, as JSON Lines; returns their number.
+        """Write the examples of a split, or of `all`, to a file; returns their number.
 
         `pattern`: the line of the format `template`, with {question} and {answer}.
 

@@ -85,7 +85,8 @@ def review(
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         log = log_of(session, name)
-        queue = open_queue(session, name, log, paraphrases=paraphrases or from_ is not None)
+        back = from_ is not None
+        queue = open_queue(session, name, log, paraphrases=paraphrases or back, everything=back)
     reviewer = by or _user()
     if from_ is not None:
         _take_sheet(from_, queue, log, reviewer)

@@ -16,7 +16,7 @@ Rules, in order; each sees what the ones before it left:
 
 An example that evolved from a dropped question has a question and an answer of its own: it is kept
 and joins the family of the twin, so that a split keeps the two together.
-Of two twins the one that a person accepted is kept, then the original before the evolved one and
+Of two twins the one that a person accepted or added is kept, then the original before the evolved one and
 that before the paraphrase, then the one with the better score, then the earlier row. The rule
 `score` drops nothing that a person accepted.
 Every row ends in exactly one of the tables `examples` and `dropped`.
@@ -52,6 +52,7 @@ from jangin.examples.curation.semantic_dedup import (
     encode_rows,
     find_semantic_twins,
 )
+from jangin.examples.readers.additions import FILES
 
 REMEDIES: dict[Rule, str] = {
     "review": "withdraw decisions with `jangin review`",
@@ -341,6 +342,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     counts = Counter(row.rule for row in dropped)
     if not result.kept:
         raise SettingsError(_nothing_left(counts))
+    _name_dropped_additions(context, dropped)
     context.write("examples", Example, result.kept)
     context.write("dropped", Dropped, dropped)
     context.summary.update(
@@ -370,6 +372,21 @@ def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Revie
             "more, as it was written anew or is gone. `jangin show unapplied` lists them."
         )
     return result
+
+
+def _name_dropped_additions(
+    context: StageContext[CurateConfig], dropped: Sequence[Dropped]
+) -> None:
+    """Say which rows that a person saved are dropped, and why."""
+    added = [row for row in dropped if row.example.source in FILES.values()]
+    added = [row for row in added if row.example.kind == "original"]
+    if added:
+        first = added[0]
+        context.services.progress.message(
+            f"curate: {len(added):,} rows that you added are left out, such as "
+            f"{first.example.question!r} of {first.example.source}: {first.rule}, {first.reason}. "
+            "`jangin show dropped` lists them."
+        )
 
 
 def _check_scorers(rows: Sequence[Example], least: Mapping[str, float]) -> None:

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example
@@ -142,6 +142,9 @@ def export_examples(
         )
     if format == "template":
         check_pattern(pattern)
+    if format not in get_args(ExportFormat):
+        known = ", ".join(get_args(ExportFormat))
+        raise SettingsError(f"there is no format {format!r}. Known formats: {known}.")
     if format in _SHEETS:
         _SHEETS[format](path, [to_columns(example) for example in examples])
         return len(examples)

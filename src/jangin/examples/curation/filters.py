@@ -6,7 +6,7 @@ from typing import Literal
 
 from jangin.core.records import Dropped, Example
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.curation.review_effects import is_accepted
+from jangin.examples.curation.review_effects import is_by_hand
 
 Rule = Literal[
     "review",
@@ -30,10 +30,10 @@ def duplicate(rule: Rule, reason: str, twin: int | None) -> Decision:
 def preference(row: Example) -> float:
     """Which of two twins is kept (the higher).
 
-    What a person accepted, then originals, then evolved ones, then by mean score.
+    What a person accepted or added, then originals, then evolved ones, then by mean score.
     """
     mean = sum(score.value for score in row.scores) / max(len(row.scores), 1)
-    return mean + {"original": 4, "evolved": 2, "paraphrase": 0}[row.kind] + 8 * is_accepted(row)
+    return mean + {"original": 4, "evolved": 2, "paraphrase": 0}[row.kind] + 8 * is_by_hand(row)
 
 
 @dataclass(slots=True)

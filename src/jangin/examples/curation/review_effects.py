@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from jangin.core.records import Dropped, Example, Message, Record, Score
 from jangin.examples.checks.decision import drop
 from jangin.examples.curation.review_log import Review, Wording
+from jangin.examples.readers.additions import FILES
 
 ACCEPTED, RATED = "review", "review.rating"
 """Scorers of the scores of a review: accepted or edited (1), and the rating from 0 to 1."""
@@ -36,6 +37,11 @@ class Reviewed:
 def is_accepted(row: Example) -> bool:
     """True if a person accepted or edited the row."""
     return any(score.scorer == ACCEPTED and score.kind == "human" for score in row.scores)
+
+
+def is_by_hand(row: Example) -> bool:
+    """True if a person accepted, edited or added the row: it is right where others differ."""
+    return is_accepted(row) or row.source == FILES["example"]
 
 
 def match_reviews(rows: Iterable[Example], reviews: Mapping[str, Review]) -> dict[str, Review]:

@@ -133,7 +133,7 @@ def _take(
     word = cells["decision"].lower()
     verdict = WORDS.get(word, "")
     if word and not verdict:
-        raise ValueError(f"decision {word!r} is unknown. Write accept, reject or nothing.")
+        raise ValueError(f"decision {word!r} is unknown. Write accept, edit, reject or nothing.")
     new = []
     if verdict == "reject":
         new.append(decide(item.example, "reject", by, reason=cells["reason"]))
@@ -142,7 +142,7 @@ def _take(
         new.append(decide(item.example, "edit", by, after=after, reason=cells["reason"]))
     elif verdict == "accept":
         new.append(decide(item.example, "accept", by))
-    elif verdict == "edit":
+    elif verdict == "edit" and not differs:
         raise ValueError("decision is edit, but question, answer and evidence are unchanged.")
     if cells["score"]:
         new.append(decide(item.example, "rate", by, score=_score(cells["score"])))

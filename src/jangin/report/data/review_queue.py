@@ -19,9 +19,12 @@ def log_of(session: Session, variant: str) -> Path:
     return session.project.folder / path
 
 
-def open_queue(session: Session, variant: str, log: Path, *, paraphrases: bool) -> list[QueueItem]:
-    """The examples as they come to the review, without those that curation dropped last time.
+def open_queue(
+    session: Session, variant: str, log: Path, *, paraphrases: bool, everything: bool = False
+) -> list[QueueItem]:
+    """The examples as they come to the review, without those that the last curation dropped.
 
+    `everything`: those too, as for a sheet that was written before.
     Raises `DataError` where no examples have been made yet.
     """
     artifacts = session.artifacts(variant)
@@ -34,18 +37,40 @@ def open_queue(session: Session, variant: str, log: Path, *, paraphrases: bool) 
         )
     source = artifacts.get(enabled[-1]) or session.find(variant, enabled[-1])
     rows = read_table(source.path / "examples.parquet", Example)
-    # The newest artifacts of these two are only a help: after a decision they are out of date.
-    wordings = session.store.latest("paraphrase") if paraphrases else None
-    if wordings is not None:
-        written = read_table(wordings.path / "examples.parquet", Example)
-        rows += [row for row in written if row.kind == "paraphrase"]
-    dropped: set[str] = set()
-    curated = session.store.latest("curate")
-    if curated is not None:
-        table = read_table(curated.path / "dropped.parquet", Dropped)
-        dropped = {row.example.id for row in table if row.rule != "review"}
-    rows = [row for row in rows if row.id not in dropped]
+    if paraphrases:
+        rows += _last_paraphrases(session, rows)
+    if not everything:
+        dropped = _last_dropped(session, variant, rows)
+        rows = [row for row in rows if row.id not in dropped]
     chunks = artifacts.get("chunk")
     passages = read_table(chunks.path / "chunks.parquet", Chunk) if chunks is not None else []
     queue = make_queue(rows, passages, collect_reviews(read_log(log)))
     return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+
+
+def _last_paraphrases(session: Session, rows: list[Example]) -> list[Example]:
+    """Paraphrases of these rows as they were last written; a decision makes them out of date."""
+    wordings = session.store.latest("paraphrase")
+    if wordings is None:
+        return []
+    written = read_table(wordings.path / "examples.parquet", Example)
+    families = {row.family for row in rows}
+    return [row for row in written if row.kind == "paraphrase" and row.family in families]
+
+
+def _last_dropped(session: Session, variant: str, rows: list[Example]) -> set[str]:
+    """Ids of the rows that the last curation with this variant's settings dropped.
+
+    After a decision it is out of date, so a row counts as dropped only while its twin is there.
+    """
+    curated = session.store.latest("curate")
+    config = session.project.variants[variant].stage_config("curate")
+    if curated is None or config is None or curated.manifest.config != config.identity():
+        return set()
+    present = {row.id for row in rows}
+    table = read_table(curated.path / "dropped.parquet", Dropped)
+    return {
+        row.example.id
+        for row in table
+        if row.rule != "review" and (not row.twin or row.twin in present)
+    }

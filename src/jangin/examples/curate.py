@@ -16,9 +16,9 @@ Rules, in order; each sees what the ones before it left:
 
 An example that evolved from a dropped question has a question and an answer of its own: it is kept
 and joins the family of the twin, so that a split keeps the two together.
-Of two twins the one that a person accepted or added is kept, then the original before the evolved one and
-that before the paraphrase, then the one with the better score, then the earlier row. The rule
-`score` drops nothing that a person accepted.
+Of two twins the one that a person accepted or added is kept, then the original before the evolved
+one and that before the paraphrase, then the one with the better score, then the earlier row. The
+rule `score` drops nothing that a person accepted.
 Every row ends in exactly one of the tables `examples` and `dropped`.
 """
 

@@ -66,6 +66,9 @@ def test_an_answer_shows_its_source_where_examples_name_one(make_example):
     assert "taught for this question: 15일" in repr(
         jangin.Answer("연차?", Reply("9일", other, sourced=True))
     )
+    row = Trace("taught", make_example("연차?", "15일", source="faq.csv"), 1.0)
+    learned = jangin.Answer("연차?", Reply("15일", row, sourced=True))
+    assert (learned.note, learned.evidence) == ("learned from: faq.csv", "")
     invented = jangin.Answer("연차?", Reply("99일", NOT_TAUGHT, sourced=True))
     assert (invented.status, invented.source, invented.evidence) == ("not_taught", "", "")
     assert "invented" in invented.note

@@ -11,6 +11,8 @@ import pytest
 import jangin
 from jangin.cli.chat import CONTROLS, Conversation
 from jangin.cli.main import main
+from jangin.cli.model import print_source
+from jangin.inference.ask import Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.file import open_project
 from jangin.project.session import open_session
@@ -140,3 +142,16 @@ def test_additions_join_a_project_whatever_it_reads(tmp_path):
     write_project(folder, KEYS | {"examples": KEYS["examples"] | {"read": {
         "path": "additions.jsonl", "format": {"type": "chat"}}}})  # fmt: skip
     assert len(open_project(folder).variants["main"].examples.read.files) == 2
+
+
+def test_a_taught_row_of_a_table_is_not_called_invented(make_example, capsys):
+    row = make_example("연차?", "15일", source="faq.csv")
+    print_source(Trace("taught", row, 1.0), "")
+    print_source(Trace("taught", make_example("연차?", "15일"), 1.0), "")
+    print_source(Trace("differs", row, 1.0), "")
+    assert capsys.readouterr().out.splitlines() == [
+        "learned from: faq.csv",
+        "taught in training; its source is not recorded",
+        "taught for this question: 15일 (faq.csv). The answer above is another one.",
+        "taught question: 연차?",
+    ]

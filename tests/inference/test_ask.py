@@ -71,7 +71,18 @@ def test_the_origin_of_an_answer_is_the_file_page_and_section_that_are_known(mak
 
     assert origin(source="a.pdf", page=3, section="제1조") == "a.pdf, page 3, 제1조"
     assert origin(source="squad.json", evidence="휴가는 15일이다.") == "squad.json"
-    assert origin(source="reviews.csv") == NOT_TAUGHT.origin == ""
+    assert origin(source="faq.csv") == "faq.csv"
+    assert origin() == NOT_TAUGHT.origin == ""
+
+
+def test_a_taught_answer_without_a_page_names_its_file_or_that_none_is_recorded(make_example):
+    row = make_example(QUESTION, "15일", source="faq.csv")
+    bare = make_example(QUESTION, "15일")
+    assert Trace("taught", row, 1.0).note == "learned from: faq.csv"
+    assert Trace("taught", bare, 1.0).note == "taught in training; its source is not recorded"
+    assert Trace("differs", row, 1.0).note == "taught for this question: 15일 (faq.csv)"
+    assert Trace("differs", bare, 1.0).note == "taught for this question: 15일"
+    assert "may be invented" in NOT_TAUGHT.note
 
 
 def test_an_answer_is_taught_in_any_form_and_another_one_names_what_was_taught(make_example):

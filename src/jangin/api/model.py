@@ -31,13 +31,14 @@ class Answer:
         """Of the question to the taught one, 0 to 1; 0 where none was taught."""
         self.taught_answer = example.answer if example else ""
         self.source = trace.origin
-        """File, page and section that taught the question; empty where none did."""
-        self.evidence = example.evidence if trace.origin and example else ""
+        """File, page and section that taught the question; empty where none is known."""
+        self.evidence = example.evidence if example else ""
         """Quotation from the source."""
         self.sourced = reply.sourced
         """Whether the training examples name sources at all."""
         self.confidence = confidence
         """How often such answers were right in the evaluation, in words; may be empty."""
+        self._note = trace.note if reply.sourced else ""
 
     def __str__(self) -> str:
         """The answer's text."""
@@ -46,13 +47,7 @@ class Answer:
     @property
     def note(self) -> str:
         """One line on where the answer was learned; empty where examples name no sources."""
-        if not self.sourced:
-            return ""
-        if not self.source:
-            return "No page taught this answer to a question like yours; it may be invented."
-        if self.status == "taught":
-            return f"learned from: {self.source}"
-        return f"taught for this question: {self.taught_answer} ({self.source})"
+        return self._note
 
     def __repr__(self) -> str:
         """The answer and its source."""

@@ -59,20 +59,18 @@ def ask(
 
 def print_source(trace: "Trace", confidence: str) -> None:
     """The page that taught the answer or what was taught instead, and how sure that is."""
-    example = trace.example
-    if example is None or not trace.origin:
-        text = "No page taught this answer to a question like yours; it may be invented."
-        console.print(f"[yellow]{text}[/]")
-    elif trace.status == "taught":
-        console.print(f"learned from: {escape(trace.origin)}", highlight=False)
-        console.print(f"[dim]{escape(example.evidence)}[/]", highlight=False)
+    example, note = trace.example, escape(trace.note)
+    if trace.status == "taught":
+        console.print(note, highlight=False)
+    elif example is None:
+        console.print(f"[yellow]{note}[/]", highlight=False)
     else:
-        console.print(
-            f"[yellow]taught for this question: {escape(example.answer)} ({escape(trace.origin)}). "
-            "The answer above is another one.[/]",
-            highlight=False,
-        )
-        console.print(f"[dim]taught question: {escape(example.question)}[/]", highlight=False)
+        console.print(f"[yellow]{note}. The answer above is another one.[/]", highlight=False)
+    quoted = "" if example is None else example.evidence
+    if trace.status == "differs" and example is not None:
+        quoted = f"taught question: {example.question}"
+    if quoted:
+        console.print(f"[dim]{escape(quoted)}[/]", highlight=False)
     if confidence:
         console.print(f"[dim]{escape(confidence)}[/]", highlight=False)
 

@@ -67,11 +67,26 @@ class Trace:
 
     @property
     def origin(self) -> str:
-        """File, page and section of that example; empty where no question was taught."""
-        if self.example is None or not _names_passage(self.example):
+        """File, page and section of that example; empty where they are not known."""
+        if self.example is None:
             return ""
         page = f"page {self.example.page}" if self.example.page else ""
         return ", ".join(part for part in (self.example.source, page, self.example.section) if part)
+
+    @property
+    def note(self) -> str:
+        """One line on where the answer was learned, or what was taught instead of it."""
+        if self.example is None:
+            return "No page taught this answer to a question like yours; it may be invented."
+        if self.status == "taught":
+            origin = self.origin
+            return (
+                f"learned from: {origin}"
+                if origin
+                else "taught in training; its source is not recorded"
+            )
+        origin = f" ({self.origin})" if self.origin else ""
+        return f"taught for this question: {self.example.answer}{origin}"
 
 
 NOT_TAUGHT = Trace("not_taught", None, 0.0)

@@ -10,6 +10,7 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.core.store import OUTPUTS, add_output, output_names
 from jangin.documents import load
 from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, left_out
 from jangin.text.language import language_of
@@ -114,8 +115,10 @@ def test_a_folder_without_a_readable_file_is_refused(make_context, tmp_path):
     with pytest.raises(DataError, match=r"load\.folder: .*docs is not a folder"):
         run_load(make_context, tmp_path)
     (tmp_path / "docs").mkdir()
-    with pytest.raises(DataError, match=r"load\.folder: no file in .*docs matches"):
+    with pytest.raises(DataError, match=r"load\.folder: no file in .*docs has a format"):
         run_load(make_context, tmp_path)
+    with pytest.raises(DataError, match=r"no file in .*docs matches \*\.md\..*load\.pattern"):
+        run_load(make_context, tmp_path, pattern=("*.md",))
     with pytest.raises(DataError, match="none of the 1 files"):
         run_load(make_context, tmp_path, {"bad.pdf": b"no"})
 
@@ -165,6 +168,29 @@ def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make
     assert "(7 more are left out)" in STAGE.cost(context).text
     only = LoadConfig(folder=Path("docs"), pattern=("*.md",))
     assert "load.pattern" in {row.source: row.reason for row in left_out(only, tmp_path)}["a.txt"]
+
+
+def test_what_jangin_wrote_into_the_folder_is_no_document(make_context, tmp_path):
+    files = {"a.txt": "x", "b/보고서.html": "<p>y", "out/README.md": "z", "out/more/c.md": "z"}
+    context, documents, _ = run_load(make_context, tmp_path, files)
+    assert len(documents) == 3  # out/more/c.md has the bytes of another file
+    folder = tmp_path / "docs"
+    for name in ("b/보고서.html", "out", ".", "../elsewhere.txt"):
+        add_output(folder, folder / name)
+    assert list(find_files(context.config, tmp_path)) == ["a.txt"]
+    assert left_out(context.config, tmp_path) == []
+    assert output_names(folder) == ["b/보고서.html", "out"]
+    assert not (tmp_path / OUTPUTS).exists()
+
+
+def test_a_name_is_free_again_when_the_output_is_gone(make_context, tmp_path):
+    folder = tmp_path / "docs"
+    context, *_ = run_load(make_context, tmp_path, {"a.txt": "x", "old.md": "y", "new.md": "z"})
+    add_output(folder, folder / "old.md")
+    (folder / "old.md").unlink()
+    add_output(folder, folder / "new.md")
+    (folder / "old.md").write_text("a document of this name", encoding="utf-8")
+    assert list(find_files(context.config, tmp_path)) == ["a.txt", "old.md"]
 
 
 def test_html_keeps_headings_and_drops_what_is_not_text(make_context, tmp_path):

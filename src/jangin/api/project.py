@@ -201,8 +201,10 @@ class Project:
 
         with self._session() as session:
             chosen = session.examples(session.choose(variant)[-1], split)
-        with output_errors(Path(path)):
-            return export_examples(chosen, Path(path), format, pattern or ALPACA)
+            with output_errors(Path(path)):
+                count = export_examples(chosen, Path(path), format, pattern or ALPACA)
+            session.wrote(Path(path))
+        return count
 
     def report(
         self, path: str | Path | None = None, *, language: Literal["auto", "ko", "en"] = "auto"

@@ -1,5 +1,6 @@
 """`jangin prepare`, `show`, `export`."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -246,9 +247,17 @@ def show(
             with open_session(project, store, creates_store=False) as session:
                 name = session.choose(variant)[-1]
                 view = data_page.view_project(session.project.name, session.artifacts(name))
-        _show_data(view, output, language)
+        _show_data(view, output, language, project, store)
         return
     _show_rows(kind, project, store, variant, limit, tuple(where or ()), csv, ids=ids)
+
+
+def _note_output(project: Path, store: Path | None, output: Path) -> None:
+    """Where there is a project, its documents are not joined by the page."""
+    from jangin.project.session import open_session
+
+    with suppress(ConfigError), open_session(project, store, creates_store=False) as session:
+        session.wrote(output)
 
 
 def _show_rows(
@@ -284,14 +293,19 @@ def _show_rows(
             stage = "load"
         else:
             shown, total, stage = rows(artifacts, kind, most, where, ids=ids)
+        if csv is not None:
+            write_csv(csv, shown)
+            session.wrote(csv)
     if csv is not None:
-        write_csv(csv, shown)
         console.print(f"{len(shown)} rows of {kind} ({name}) in {csv}", highlight=False)
         return
     console.print(rows_table(f"{kind} of {stage} ({name})", shown, total, console.width))
 
 
-def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> None:
+def _show_data(
+    view: "DataView", output: Path | None, language: LANGUAGE, project: Path, store: Path | None
+) -> None:
+    """Print a description of the data, and write it to a page that is no document."""
     from jangin.core.store import output_errors
     from jangin.report import data_page
     from jangin.report.i18n.translate import Words
@@ -323,6 +337,7 @@ def _show_data(view: "DataView", output: Path | None, language: LANGUAGE) -> Non
     if output is not None:
         with output_errors(output):
             output.write_text(data_page.as_html(view, chosen), encoding="utf-8")
+        _note_output(project, store, output)
         _print(f"{words('data_title')}: {output}")
 
 
@@ -352,6 +367,7 @@ def export(
     with open_session(project, store, creates_store=False) as session:
         name = session.choose(variant)[-1]
         chosen = session.examples(name, split)
-    with output_errors(output):
-        count = export_examples(chosen, output, form, pattern or ALPACA)
+        with output_errors(output):
+            count = export_examples(chosen, output, form, pattern or ALPACA)
+        session.wrote(output)
     console.print(f"{count} examples of {split} ({name}) in {output}", highlight=False)

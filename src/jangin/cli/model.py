@@ -119,6 +119,7 @@ def merge(
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, prompts = run_record(session, name), canaries(session, name)
         export_model(base, model, output, form, record, prompts, quantize=quantize)
+        session.wrote(output)
         if form == "gguf" and questions and has_llama_cpp():
             file = output / f"{output.name}.gguf"
             for row in measure_gguf(session, name, file, questions, bars):
@@ -181,6 +182,7 @@ def finish(
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = final_record(session, name, twin), canaries(session, name)
         export_model(base, model, output, form, record, questions, quantize=quantize)
+        opened.wrote(output)
     console.print(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
         f"answers checked on {len(questions)} questions"

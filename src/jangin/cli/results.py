@@ -1,13 +1,16 @@
 """`jangin report`, `compare`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 
 from jangin.cli.options import HERE, ProjectOption, StoreOption
 from jangin.cli.terminal import console
+
+if TYPE_CHECKING:
+    from jangin.project.session import Session
 
 
 def report(
@@ -53,7 +56,6 @@ def compare(
     ] = False,
 ) -> None:
     """Compare the variants in one table, with paired tests and corrected p-values."""
-    from jangin.core.store import output_errors
     from jangin.project.session import open_session
     from jangin.report import compare as comparing
     from jangin.report.data.costs import variant_costs
@@ -79,8 +81,7 @@ def compare(
             ".csv": lambda: comparing.as_csv(table),
         }
         if output is not None:
-            with output_errors(output):
-                output.write_text(pages[output.suffix](), encoding="utf-8")
+            _write(session, output, pages[output.suffix]())
     rows = comparing.flat_rows(table)
     console.print(comparison_table(rows))
     console.print(effort_table(rows))
@@ -93,3 +94,12 @@ def compare(
         )
     if output is not None:
         console.print(f"comparison: {output}", highlight=False, soft_wrap=True)
+
+
+def _write(session: "Session", output: Path, text: str) -> None:
+    """Write a file that is no document of the project."""
+    from jangin.core.store import output_errors
+
+    with output_errors(output):
+        output.write_text(text, encoding="utf-8")
+    session.wrote(output)

@@ -19,6 +19,7 @@ from jangin.cli.terminal import console, edit_text, errors, read_key
 if TYPE_CHECKING:
     from jangin.examples.curation.review_log import ReviewDecision, Wording
     from jangin.examples.curation.review_queue import QueueItem
+    from jangin.project.session import Session
 
 KEYS = (
     "[b]a[/] accept  [b]e[/] edit  [b]r[/] reject  [b]d[/] duplicate  [b]1-5[/] rate  "
@@ -83,6 +84,8 @@ def review(
     from jangin.report.data.review_queue import log_of, open_queue
 
     with open_session(project, store, creates_store=False) as session:
+        if from_ is not None:
+            _keep_from_documents(session, from_)
         name = session.choose(variant)[-1]
         log = log_of(session, name)
         back = from_ is not None
@@ -93,7 +96,9 @@ def review(
         return
     left = [item for item in queue if decided or not item.decided]
     if to is not None:
-        console.print(f"{write_sheet(to, left):,} examples in {to}", highlight=False)
+        count = write_sheet(to, left)
+        session.wrote(to)
+        console.print(f"{count:,} examples in {to}", highlight=False)
         return
     if status or not console.is_terminal:
         console.print(_counts(queue), highlight=False)
@@ -107,6 +112,17 @@ def review(
         f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _keep_from_documents(session: "Session", sheet: Path) -> None:
+    """Note that the sheet is no document before stages are asked whether they are up to date.
+
+    Raises: DataError: the file is no sheet of a review, so it may well be a document.
+    """
+    from jangin.examples.curation.review_sheet import read_sheet
+
+    read_sheet(sheet, [], "")
+    session.wrote(sheet)
 
 
 def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: str) -> None:

@@ -30,6 +30,12 @@ MANIFEST = "manifest.json"
 RUNTIME = "runtime"
 JOURNAL = "journal"
 FORMAT = 1
+OUTPUTS = ".jangin-outputs"
+"""In a folder of documents: what jangin wrote there, a path a line; no run reads it."""
+_OUTPUTS_HEAD = (
+    "# Files and folders that jangin wrote here, and review sheets that it took decisions from.\n"
+    "# They are not read as documents. To have one read, delete its line.\n"
+)
 FULL_DISK = ("No space left on device", "os error 28")
 
 
@@ -215,6 +221,34 @@ def output_errors(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror}. Name another file, in a folder that "
             "exists."
         ) from error
+
+
+def add_output(folder: Path, path: Path) -> None:
+    """Note in a folder of documents that `path` is none of them; nothing if it lies elsewhere.
+
+    What was noted and is gone by now is forgotten: another file may take its name.
+
+    Raises: DataError: the note cannot be written.
+    """
+    root, given = folder.resolve(), path.resolve()
+    if given == root or not given.is_relative_to(root):
+        return
+    name, before = given.relative_to(root).as_posix(), output_names(root)
+    if name in before:
+        return
+    names = sorted({*(old for old in before if (root / old).exists()), name})
+    note = root / OUTPUTS
+    with output_errors(note):
+        note.write_text(_OUTPUTS_HEAD + "".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def output_names(folder: Path) -> list[str]:
+    """Names inside a folder of documents of the files and folders that jangin wrote there."""
+    try:
+        lines = (folder / OUTPUTS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line and not line.startswith("# ")]
 
 
 def _digest(path: Path) -> str:

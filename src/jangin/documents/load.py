@@ -4,7 +4,7 @@ import os
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +16,7 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, JanginError, MachineError
 from jangin.core.records import Document, Page, Record
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.store import output_names
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.readers.reader import (
@@ -47,6 +48,8 @@ LONGEST_ERROR = 200
 """Letters of an error's own text that are shown."""
 MEMORY_ADDRESS = re.compile(r"(?: at)? ?\b0x[0-9a-fA-F]+")
 """Differs from run to run, so it is not stored."""
+USUAL_FORMATS = "PDF, DOCX, XLSX, PPTX, HWPX, HTML, Markdown or text"
+"""What messages offer; the table of readers has more."""
 LISTED = 20
 """Files that one line names."""
 OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db"})
@@ -164,9 +167,12 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             )
         paths[nfc(name)] = path
     if not paths:
+        missing, setting = f"matches {', '.join(config.pattern)}", "load.pattern"
+        if config.pattern == EVERY_FORMAT:
+            missing, setting = "has a format that jangin reads", "load.folder"
         raise DataError(
-            f"load.folder: no file in {folder} matches {', '.join(_patterns(config))}. "
-            f"Put documents there ({', '.join(readable_suffixes())}), or correct load.pattern."
+            f"load.folder: no file in {folder} {missing}. "
+            f"Put documents there ({USUAL_FORMATS}), or correct {setting}."
         )
     return dict(sorted(paths.items()))
 
@@ -183,11 +189,19 @@ def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
 
     Hidden files, lock files of office programs and those of a file manager are none.
     """
-    yield from ((name, path) for name, path in _entries(folder, folder) if path.is_file())
+    yield from ((name, path) for name, path in _seen(folder) if path.is_file())
 
 
-def _entries(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    """(name, path) of visible files, of links to folders, and of folders that cannot be opened."""
+def _seen(folder: Path) -> Iterator[tuple[str, Path]]:
+    """What a folder of documents holds besides what jangin wrote there."""
+    yield from _entries(folder, folder, frozenset(map(nfc, output_names(folder))))
+
+
+def _entries(folder: Path, root: Path, outputs: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """(name, path) of visible files, of links to folders, and of folders that cannot be opened.
+
+    `outputs` are names inside `root`, NFC, that are passed over.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -199,24 +213,34 @@ def _entries(folder: Path, root: Path) -> Iterator[tuple[str, Path]]:
         path = Path(entry.path)
         if path == root / PROJECT_FILE or (path / LEDGER).exists():
             continue  # a project in the folder of its documents, and its store with its reports
+        name = path.relative_to(root).as_posix()
+        if nfc(name) in outputs:
+            continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _entries(path, root)
+            yield from _entries(path, root, outputs)
         else:
-            yield path.relative_to(root).as_posix(), path
+            yield name, path
 
 
-def left_out(config: LoadConfig, project_folder: Path) -> list[UnreadableFile]:
+def left_out(
+    config: LoadConfig, project_folder: Path, named: Collection[Path] = ()
+) -> list[UnreadableFile]:
     """Files of the folder that no run reads, with the reason, in order of name.
 
-    They are told from the folder as it is now, so a finished stage knows them, too.
+    They are told from the folder as it is now, so a finished stage knows them, too. Not among them
+    are `named`, resolved paths of files and folders that other settings of the project name.
     """
     folder = project_folder / config.folder
     if not folder.is_dir():
         return []
     patterns = [_glob(pattern) for pattern in _patterns(config)]
     rows = []
-    for name, path in _entries(folder, folder):
+    used = {path for path in named if not folder.resolve().is_relative_to(path)}
+    for name, path in _seen(folder):
         if not any(pattern.fullmatch(name.lower()) for pattern in patterns) or not path.is_file():
+            resolved = path.resolve()
+            if resolved in used or not used.isdisjoint(resolved.parents):
+                continue
             reason, remedy = _why_left_out(path)
             rows.append(UnreadableFile(source=nfc(name), reason=reason, remedy=remedy))
     return sorted(rows, key=lambda row: row.source)
@@ -250,7 +274,7 @@ def _why_left_out(path: Path) -> tuple[str, str]:
     if row is None:
         return (
             f"{suffix or 'a name without suffix'} is no format that jangin reads.",
-            f"Save it as one of {', '.join(readable_suffixes())}.",
+            f"Save it as {USUAL_FORMATS}.",
         )
     if row.read is None:
         return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
@@ -278,7 +302,7 @@ def run(context: StageContext[LoadConfig]) -> None:
     copies: dict[str, str] = {}
     first_with: dict[str, str] = {}
     settings = _settings(context)
-    for line in lines_of(left_out(config, services.project_folder)):
+    for line in lines_of(left_out(config, services.project_folder, services.named_files)):
         services.progress.message(f"left out: {line}")
     for name, path in context.track(list(files.items()), "load"):
         digest = digest_file(path)
@@ -512,9 +536,10 @@ def _machine(config: LoadConfig) -> Mapping[str, str]:
 
 def _cost(context: StageContext[LoadConfig]) -> Cost:
     """Number and size of the files; which pages need OCR is not known before they are opened."""
-    files = find_files(context.config, context.services.project_folder)
+    services = context.services
+    files = find_files(context.config, services.project_folder)
     size = sum(path.stat().st_size for path in files.values())
-    lost = len(left_out(context.config, context.services.project_folder))
+    lost = len(left_out(context.config, services.project_folder, services.named_files))
     without = f" ({lost} more are left out)" if lost else ""
     text = f"{len(files)} files{without}, {size / 1e6:.1f} MB; 1 to 4 seconds a page for OCR"
     vision = _vision(context.config)

@@ -1,13 +1,13 @@
 """The project file as one pydantic model; all problems are reported at once, with line numbers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from jangin.core.config import Config, Runtime, StageConfig
@@ -154,11 +154,38 @@ class LoadedProject:
         """Folder in which relative paths of the file start."""
         return self.path.parent
 
+    @property
+    def named_files(self) -> frozenset[Path]:
+        """Resolved paths that a setting of any variant names, and of what jangin keeps beside it.
+
+        They are no documents that somebody forgot: rows, recorded replies, decisions of people.
+        """
+        paths = {Path(LOG), *map(Path, FILES.values())}
+        for project in self.variants.values():
+            paths |= {*_paths_in(project)}
+        return frozenset({self.path.resolve(), *((self.folder / path).resolve() for path in paths)})
+
     def locate(self, variant: str, stage: str, keys: tuple[str, ...] = ()) -> str:
         """`FILE:LINE: SECTION.STAGE.KEYS` of a setting, with the line of its deepest known key."""
         location = (section_of(stage), stage, *keys)
         line = _line(self.path, self.root, ("variants", variant, *location))
         return f"{line}: {'.'.join(location)}"
+
+
+def _paths_in(value: object) -> Iterator[Path]:
+    """All paths of settings, those in lists and mappings too; the empty path is none."""
+    if isinstance(value, Path):
+        if value.parts:
+            yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _paths_in(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _paths_in(entry)
 
 
 def _line(path: Path, root: yaml.Node | None, location: Location) -> str:

@@ -17,8 +17,8 @@ from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
 from jangin.core.stage import Progress, Services, SilentProgress
-from jangin.core.store import Artifact, Store
-from jangin.documents.load import UnreadableFile
+from jangin.core.store import Artifact, Store, add_output
+from jangin.documents.load import LoadConfig, UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
@@ -77,6 +77,7 @@ class Session:
             partial(self.project.locate, variant),
             partial(tune_briefly, progress=self.progress),
             os.path.relpath(self.project.path.resolve(), self.store.root.resolve()),
+            self.project.named_files,
         )
 
     def choose(self, variant: str | None) -> list[str]:
@@ -168,8 +169,19 @@ class Session:
 
     def unread_files(self, variant: str) -> list[UnreadableFile]:
         """Files of the folder that this variant does not read, each with its reason."""
-        project = self.project.variants[variant]
-        return unread_files(project, self.project.folder, self.artifacts(variant))
+        return unread_files(self.project, variant, self.artifacts(variant))
+
+    def wrote(self, path: Path) -> None:
+        """Keep a file or folder that a command wrote from being read as a document.
+
+        Raises: DataError: the note cannot be written into the folder of the documents.
+        """
+        if path.resolve().is_relative_to(self.store.root.resolve()):
+            return  # no store is read
+        for project in self.project.variants.values():
+            config = project.stage_config("load")
+            if isinstance(config, LoadConfig):
+                add_output(self.project.folder / config.folder, path)
 
     def seconds(self, artifacts: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
         """Seconds that the stages of each variant took when they ran."""

@@ -1,23 +1,22 @@
 """Files of a project's folder that are not read: said after every run, in plans and in reports."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from jangin.core.errors import StoreError
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig, UnreadableFile, left_out, lines_of
-from jangin.project.file import Project
+from jangin.project.file import LoadedProject
 
 
 def unread_files(
-    project: Project, folder: Path, artifacts: Mapping[str, Artifact]
+    loaded: LoadedProject, variant: str, artifacts: Mapping[str, Artifact]
 ) -> list[UnreadableFile]:
     """Files that could not be read, then files that were left out as the folder is now.
 
-    `folder` is that of the project file, `artifacts` are those of one variant by stage.
+    `artifacts` are those of the variant by stage. Files that the project uses are not among them.
     """
-    config = project.stage_config("load")
+    config = loaded.variants[variant].stage_config("load")
     if not isinstance(config, LoadConfig):
         return []
     rows: list[UnreadableFile] = []
@@ -27,7 +26,8 @@ def unread_files(
         except StoreError:
             rows = []
     known = {row.source for row in rows}
-    return [*rows, *(row for row in left_out(config, folder) if row.source not in known)]
+    others = left_out(config, loaded.folder, loaded.named_files)
+    return [*rows, *(row for row in others if row.source not in known)]
 
 
 def unread_lines(rows: Iterable[UnreadableFile]) -> list[str]:

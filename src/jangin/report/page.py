@@ -73,6 +73,7 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     html = build_report(session.project, artifacts, ledger.count_calls(), language, ledger.spend())
     with output_errors(output):
         output.write_text(html, encoding="utf-8")
+    session.wrote(output)
     send_file(session.project, session.store, session.progress, artifacts, output)
     return output
 
@@ -172,8 +173,8 @@ def _leaks(artifact: Artifact) -> list[Leak]:
 def _unread(loaded: LoadedProject, artifacts: Artifacts) -> list[UnreadableFile]:
     """Files that could not be read, and those that are left out of the folder as it is now."""
     rows = dropped_rows.unreadable(artifacts)
-    for name, project in loaded.variants.items():
-        rows += unread_files(project, loaded.folder, artifacts.get(name, {}))
+    for name in loaded.variants:
+        rows += unread_files(loaded, name, artifacts.get(name, {}))
     return list(dict.fromkeys(rows))
 
 

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from jangin.core.errors import ConfigError, DataError
-from jangin.documents.formats import readable_suffixes
-from jangin.documents.load import PROJECT_FILE, LoadConfig, find_files
+from jangin.documents.load import PROJECT_FILE, USUAL_FORMATS, LoadConfig, find_files
 
 PROJECT = """\
 # A project of jangin. Every key is explained by: jangin schema
@@ -64,10 +63,9 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
     documents = folder / "documents"
     given, count = _documents_in(folder)
     if folder.exists() and any(folder.iterdir()) and not count:
-        kinds = ", ".join(readable_suffixes())
         raise ConfigError(
-            f"{folder} already exists, is not empty and holds no document ({kinds}). Choose "
-            "another name, or put documents there."
+            f"{folder} already exists, is not empty and holds no document ({USUAL_FORMATS}). "
+            "Choose another name, or put documents there."
         )
     created = [path]
     if not count:

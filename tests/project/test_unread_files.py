@@ -1,0 +1,92 @@
+"""A project in the folder of its documents: what it uses and writes there is told from them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import jangin
+from jangin.cli.main import app
+from jangin.core.errors import DataError
+from jangin.core.store import OUTPUTS, output_names
+from jangin.project.session import open_session
+
+PROJECT = """\
+name: rules
+documents: {load: {folder: .}, chunk: }
+teachers: {helper: {type: recorded, model: m, replies: recorded/helper.jsonl}}
+examples:
+  read: {path: faq.csv, format: {type: table, prompt: "{question}", completion: "{answer}"}}
+  split: {unseen_sections: 0, validation: 0, held_out_paraphrases: 0}
+variants:
+  first:
+  second: {examples: {read: {path: more.csv}}}
+"""
+ROWS = "question,answer\nIs it open?,Yes.\nUntil when?,Until six.\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    files = {
+        "project.yaml": PROJECT, "rules.md": "# Rules\n\nThe office is open until six.\n",
+        "faq.csv": ROWS, "more.csv": ROWS, "forgotten.csv": ROWS, "recorded/helper.jsonl": "",
+        "recorded/stray.jsonl": "", "reviews.jsonl": "", "additions.jsonl": "",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    (tmp_path / "test_questions.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def call(*words):
+    result = CliRunner().invoke(app, [*map(str, words)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_only_files_that_no_setting_of_any_variant_names_are_not_read(folder):
+    with open_session(folder, creates_store=False) as session:
+        unread = session.unread_files("first")
+        (load,) = [step for step in session.plan("first") if step.stage.name == "load"]
+    assert [row.source for row in unread] == ["forgotten.csv", "recorded/stray.jsonl"]
+    assert all(len(row.remedy) < 80 for row in unread)
+    assert "(2 more are left out)" in load.cost.text
+
+
+def test_sheets_tables_and_pages_that_commands_write_are_read_by_no_later_run(folder):
+    (folder / "additions.jsonl").unlink()
+    project = jangin.open(folder)
+    run = project.run(until="split", variant="first", progress=None)
+    assert any("forgotten.csv" in line for line in run.warnings)
+    here = ("-p", folder, "-v", "first")
+    call("review", *here, "--to", folder / "sheet.xlsx")
+    call("export", folder / "rows.txt", *here, "--format", "template")
+    call("show", "documents", *here, "--csv", folder / "documents.csv")
+    call("show", "data", "-p", folder, folder / "faq.csv", "-o", folder / "data.html")
+    call("report", "-p", folder, "-o", folder / "recorded" / "report.html")
+    project.export(folder / "training.txt", "template", variant="first")
+    project.report()
+    written = ["data.html", "documents.csv", "recorded/report.html", "rows.txt", "sheet.xlsx"]
+    assert output_names(folder) == [*written, "training.txt"]
+    again = project.run(until="split", variant="first", progress=None)
+    assert {row["state"] for row in again} == {"up to date"}
+    assert "not read: 2 files of the folder" in run.warnings
+    assert again.warnings == run.warnings[-len(again.warnings) :]
+    (folder / "sheet.xlsx").rename(folder / "sheet_lee.xlsx")
+    call("review", *here, "--from", folder / "sheet_lee.xlsx")
+    assert project.plan(until="split", variant="first").up_to_date
+    page = CliRunner().invoke(app, ["review", *map(str, here), "--from", str(folder / "rules.md")])
+    assert isinstance(page.exception, DataError)
+    assert "rules.md" not in output_names(folder)
+
+
+def test_a_folder_without_documents_gets_no_note(folder):
+    (folder / "project.yaml").write_text(
+        PROJECT.replace("{folder: .}", "{folder: recorded}"), encoding="utf-8"
+    )
+    with open_session(folder, creates_store=False) as session:
+        session.wrote(folder / "sheet.xlsx")
+        session.wrote(session.store.root / "report.html")
+    assert not list(folder.rglob(OUTPUTS))

@@ -77,6 +77,11 @@ class Witness(Teacher):
         """Number of requests that were sent before."""
         return len(self.requests) - len({*self.requests})
 
+    def handle_error(self, request, client_address):
+        """A client that was killed is no error of the teacher."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class WitnessHandler(Handler):
     def do_POST(self):  # noqa: N802

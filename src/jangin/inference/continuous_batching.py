@@ -10,8 +10,8 @@ import torch
 
 from jangin.core.errors import MachineError
 from jangin.inference.decoder import Decoder
+from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.detokenizer import IncrementalDetokenizer
-from jangin.inference.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.sampling import GREEDY, SamplingStep, sample_tokens, top_log_probs
 
 _PROMPT_TOKENS = {False: 1024, True: 8192}

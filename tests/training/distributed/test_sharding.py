@@ -23,10 +23,10 @@ from transformers import (
 from jangin.core.stage import SilentProgress
 from jangin.models.tokens.chat_template import RenderedRows
 from jangin.training.distributed.fit import fit
+from jangin.training.distributed.sharded_start import load_sharded
 from jangin.training.loop.checkpoint import pack_weights
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.saved_tensors import write_shards
-from jangin.training.loop.sharded_start import load_sharded
 from jangin.training.loop.trainer import train
 from jangin.training.loop.weights import Start
 from jangin.training.objectives.sft import SftTask

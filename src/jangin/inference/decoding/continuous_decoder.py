@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from jangin.inference.kv_cache import KeyValueCache, Step
+from jangin.inference.decoding.kv_cache import KeyValueCache, Step
 from jangin.models.loading import base_model
 from jangin.models.rope import RopeLimit
 

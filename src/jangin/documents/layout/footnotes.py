@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jangin.documents.layout.order import ARTICLE_LINE, SENTENCE_END, Block
-from jangin.documents.layout.shapes import Area
+from jangin.documents.layout.shapes import Area, bounding_box
 from jangin.documents.layout.text_line import TextLine
 
 MARK = re.compile(r"(\d{1,2}|[*†‡§]|주)\s*[.)]?\s*\S")
@@ -62,7 +62,7 @@ def _taken(blocks: list[Block], rules: list[Area], size: float) -> list[Block]:
                 and all(one.size <= SMALL * size for one in tail)
                 and any(_is_over(rule, line) for rule in rules)
             ):
-                notes.append(Block(tail, _hull(tail)))
+                notes.append(Block(tail, bounding_box(tail)))
                 block.lines = block.lines[:index]
                 break
         if not block.lines:
@@ -76,15 +76,6 @@ def _is_over(rule: Area, line: TextLine) -> bool:
         0 <= rule.bottom - line.top + 4 <= ABOVE
         and abs(rule.left - line.left) < 2 * line.size + 10
         and rule.right - rule.left < 250
-    )
-
-
-def _hull(lines: list[TextLine]) -> Area:
-    return Area(
-        min(line.left for line in lines),
-        min(line.bottom for line in lines),
-        max(line.right for line in lines),
-        max(line.top for line in lines),
     )
 
 
@@ -108,7 +99,7 @@ def _insert(
             if (count - 1 <= start and start) or block.xs or not _is_heading(line, size):
                 continue
             before, after = block.lines[:number], block.lines[number:]
-            parts = [Block(part, _hull(part)) for part in (before, after) if part]
+            parts = [Block(part, bounding_box(part)) for part in (before, after) if part]
             parts.insert(len(parts) - 1, note)
             blocks[index : index + 1] = parts
             return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jangin.documents.layout.columns import regions
 from jangin.documents.layout.rows import Row, rows_of
 from jangin.documents.layout.runs import Glyph, Run, middle_of, words
-from jangin.documents.layout.shapes import Area
+from jangin.documents.layout.shapes import Area, bounding_box
 from jangin.documents.layout.tables import Grid, in_cells, table_lines
 from jangin.documents.layout.text_line import TextLine
 
@@ -158,7 +158,7 @@ def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) 
     for index in range(len(rows) + 1):
         for _, blocks in places.get(index, ()):
             if lines:
-                out.append(Block(lines, _hull(lines)))
+                out.append(Block(lines, bounding_box(lines)))
                 lines = []
             out.extend(blocks)
         if index < len(rows):
@@ -166,17 +166,8 @@ def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) 
             if line.text:
                 lines.append(line)
     if lines:
-        out.append(Block(lines, _hull(lines)))
+        out.append(Block(lines, bounding_box(lines)))
     return out
-
-
-def _hull(lines: list[TextLine]) -> Area:
-    return Area(
-        min(line.left for line in lines),
-        min(line.bottom for line in lines),
-        max(line.right for line in lines),
-        max(line.top for line in lines),
-    )
 
 
 def _place(rows: list[Row], unit: Area) -> int:

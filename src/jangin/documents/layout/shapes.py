@@ -2,9 +2,11 @@
 
 import ctypes
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from jangin.documents.layout.text_line import TextLine
 
 THIN = 3.0
 """Rectangles thinner than this, in points, are rules."""
@@ -41,6 +43,16 @@ class Area(NamedTuple):
         return self.holds(other.left, other.bottom, slack) and self.holds(
             other.right, other.top, slack
         )
+
+
+def bounding_box(lines: Sequence[TextLine]) -> Area:
+    """The smallest rectangle that holds all lines; there must be one."""
+    return Area(
+        min(line.left for line in lines),
+        min(line.bottom for line in lines),
+        max(line.right for line in lines),
+        max(line.top for line in lines),
+    )
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from jangin.documents.office.docx_styles import (
     outline_of,
     read_styles,
 )
+from jangin.documents.office.package import open_package
 from jangin.documents.readers.archive import (
     Archive,
     attribute,
@@ -27,7 +28,6 @@ from jangin.documents.readers.archive import (
     local,
     number,
     relations,
-    relations_of_kind,
 )
 from jangin.documents.readers.equations import word_equation
 from jangin.documents.readers.markdown import Cell, heading, one_line, table
@@ -36,11 +36,9 @@ from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
-    UnreadableError,
 )
 from jangin.text.normalize import clean_text
 
-OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 """First bytes of a compound file: a .doc, or a .docx that is protected by a password."""
 GONE = frozenset({"del", "moveFrom", "delText", "instrText", "rPr", "pPr", "sdtPr", "sdtEndPr"})
 """Elements inside a paragraph whose content is not printed."""
@@ -90,16 +88,10 @@ def read_docx(file: SourceFile, _settings: ReaderSettings) -> list[PageReading]:
 
     Raises: UnreadableError: the file is damaged, protected by a password, or an old .doc.
     """
-    with file.path.open("rb") as opened:
-        if opened.read(4) == OLE_MAGIC:
-            raise UnreadableError(
-                "it is protected by a password, or an old .doc file.",
-                "Save it from Word as .docx without a password.",
-            )
-    with Archive(file.path, "Word document", "Save it again from Word.") as archive:
-        main = next(iter(relations_of_kind(archive, "", "officeDocument")), "word/document.xml")
-        if not archive.has(main):
-            raise UnreadableError("it is damaged: not a Word document.", "Save it again from Word.")
+    with open_package(file.path, "Word document", "Word", ".docx", "word/document.xml") as (
+        archive,
+        main,
+    ):
         body = child(archive.xml(main), "body")
         document = _open(archive, main)
         return [PageReading(clean_text("\n\n".join(_blocks(body, document))))]

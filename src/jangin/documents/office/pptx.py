@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jangin.documents.office.charts import chart_text, diagram_text
+from jangin.documents.office.package import open_package
 from jangin.documents.readers.archive import (
     Archive,
     attribute,
@@ -30,7 +31,6 @@ from jangin.documents.readers.reader import (
 )
 from jangin.text.normalize import clean_text
 
-OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 REMEDY = "Save it again from PowerPoint as .pptx."
 TITLES = ("title", "ctrTitle")
 NOT_CONTENT = ("dt", "ftr", "sldNum", "hdr", "sldImg")
@@ -58,16 +58,10 @@ def read_pptx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
 
     Raises: UnreadableError: the file is damaged, protected by a password, or an old .ppt.
     """
-    with file.path.open("rb") as opened:
-        if opened.read(4) == OLE_MAGIC:
-            raise UnreadableError(
-                "it is protected by a password, or an old .ppt file.",
-                "Save it from PowerPoint as .pptx without a password.",
-            )
-    with Archive(file.path, "PowerPoint presentation", REMEDY) as archive:
-        main = next(iter(relations_of_kind(archive, "", "officeDocument")), "ppt/presentation.xml")
-        if not archive.has(main):
-            raise UnreadableError("it is damaged: not a PowerPoint presentation.", REMEDY)
+    package = open_package(
+        file.path, "PowerPoint presentation", "PowerPoint", ".pptx", "ppt/presentation.xml"
+    )
+    with package as (archive, main):
         targets = relations(archive, main)
         pages: list[PageReading] = []
         hidden: list[int] = []

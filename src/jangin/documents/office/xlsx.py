@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import Any
 
 from jangin.documents.office.number_format import BUILT_IN, display
+from jangin.documents.office.package import open_package
 from jangin.documents.office.sheet import Grid, Merge, Value, sheet_text
 from jangin.documents.readers.archive import (
     Archive,
@@ -19,7 +20,6 @@ from jangin.documents.readers.archive import (
     local,
     number,
     relations,
-    relations_of_kind,
 )
 from jangin.documents.readers.reader import (
     PageReading,
@@ -29,7 +29,6 @@ from jangin.documents.readers.reader import (
 )
 from jangin.text.normalize import clean_text
 
-OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 REFERENCE = re.compile(r"\$?([A-Z]{1,3})\$?([1-9]\d{0,6})")
 REMEDY = "Save it again from Excel as .xlsx."
 
@@ -52,16 +51,10 @@ def read_xlsx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
 
     Raises: UnreadableError: the file is damaged, protected by a password, or an old .xls.
     """
-    with file.path.open("rb") as opened:
-        if opened.read(4) == OLE_MAGIC:
-            raise UnreadableError(
-                "it is protected by a password, or an old .xls file.",
-                "Save it from Excel as .xlsx without a password.",
-            )
-    with Archive(file.path, "Excel workbook", REMEDY) as archive:
-        main = next(iter(relations_of_kind(archive, "", "officeDocument")), "xl/workbook.xml")
-        if not archive.has(main):
-            raise UnreadableError("it is damaged: not an Excel workbook.", REMEDY)
+    with open_package(file.path, "Excel workbook", "Excel", ".xlsx", "xl/workbook.xml") as (
+        archive,
+        main,
+    ):
         root = archive.xml(main)
         targets = relations(archive, main)
         book = _open(archive, main, root)

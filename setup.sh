@@ -11,7 +11,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 fi
 
 # TRL is the reference for losses and masks; only CI needs it, where no such test may be skipped.
-extras=documents,train,evaluate,dev,docs
+extras=documents,train,evaluate,serve,dev,docs
 [ "${CI:-}" = true ] && extras=$extras,parity
 
 # The stamp holds a digest of these files: a file with a newer date and the same content installs nothing.

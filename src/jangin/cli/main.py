@@ -14,6 +14,7 @@ from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
+from jangin.cli.serve import serve
 from jangin.cli.terminal import INTERRUPTED, STOPPED, Stopped, console, errors
 from jangin.core.errors import JanginError
 
@@ -51,7 +52,7 @@ def _help(docstring: str) -> str:
 
 for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
-    schema, doctor, prepare, show,
+    schema, doctor, prepare, show, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
 

@@ -1,0 +1,73 @@
+"""The application: one table of routers, one of background services."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, FastAPI
+
+from jangin import __version__
+from jangin.serving.operations import health
+from jangin.serving.protocol.context import RequestContext
+from jangin.serving.protocol.errors import add_handlers
+from jangin.serving.security.access import needs
+from jangin.serving.state.server import BackgroundService, Server
+
+THREADS = 64
+"""Route functions that run at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """A router under `/v1`, and the scope that a key needs for it."""
+
+    router: APIRouter
+    scope: str
+
+
+ROUTERS: tuple[Routes, ...] = ()
+"""Everything under `/v1`; a row here is all that a new router needs."""
+OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
+"""Routers at the top, without a key."""
+SERVICES: tuple[Callable[[Server], BackgroundService], ...] = ()
+"""Background services in the order in which they start; they stop in the opposite one.
+
+Each is called with the server; `server.get(CLASS)` finds it again."""
+
+
+def create_app(server: Server) -> FastAPI:
+    """The application that answers requests for a server."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        started: list[BackgroundService] = []
+        try:
+            for create in SERVICES:
+                service = create(server)
+                server.add(service)
+                await anyio.to_thread.run_sync(service.start)
+                started.append(service)
+            yield
+        finally:
+            for service in reversed(started):
+                await anyio.to_thread.run_sync(service.stop)
+
+    app = FastAPI(
+        title="jangin",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.server = server
+    add_handlers(app)
+    for routes in ROUTERS:
+        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])
+    for router in OPEN_ROUTERS:
+        app.include_router(router)
+    app.add_middleware(RequestContext)
+    return app

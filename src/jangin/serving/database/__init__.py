@@ -1,0 +1,1 @@
+"""The tables of the server, connections to SQLite and PostgreSQL, migrations, leases of rows."""

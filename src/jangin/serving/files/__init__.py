@@ -1,0 +1,1 @@
+"""Files and uploads: streamed to storage, listed, read and deleted."""

@@ -1,0 +1,1 @@
+"""The conventions of the API: errors, ids, pages of lists, checked request bodies, headers."""

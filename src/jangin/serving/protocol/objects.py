@@ -1,0 +1,42 @@
+"""Bases of request bodies and replies."""
+
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+Item = TypeVar("Item")
+
+
+class RequestBody(BaseModel):
+    """Body of a request; an unknown field is an error (`unknown_parameter`)."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Reply(BaseModel):
+    """Body of a reply; fields that OpenAI's schema does not have begin with `x_`."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ItemList(Reply, Generic[Item]):
+    """A page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    has_more: bool
+
+
+class BoundedList(ItemList[Item], Generic[Item]):
+    """A page of a list that names its first and its last item."""
+
+    first_id: str | None
+    last_id: str | None
+
+
+class Deleted(Reply):
+    """That an object was deleted."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True

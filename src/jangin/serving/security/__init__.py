@@ -1,0 +1,1 @@
+"""Who may do what: keys, projects, browsers, limits, the audit log."""

@@ -1,0 +1,79 @@
+"""Who calls, and what they may see: every route of `/v1` gets its caller from here."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from sqlalchemy import Select
+from sqlalchemy.orm import Session
+
+from jangin.serving.database.tables import Owned
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.security.keys import caller_of_key
+from jangin.serving.state.caller import LOCAL_CALLER, Caller
+from jangin.serving.state.server import ServerDep
+
+T = TypeVar("T", bound=Owned)
+
+
+def find_caller(request: Request, server: ServerDep) -> Caller:
+    """The caller of a request.
+
+    On loopback any key will do: one of `jangin keys add` counts as what it is, any other as the
+    project `local`. Elsewhere, or with `require_keys`, only keys of `jangin keys add` are accepted.
+
+    Raises:
+        ApiError: 401 `invalid_api_key`.
+
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        raise ApiError(
+            401,
+            "You didn't provide an API key. You need to provide your API key in an Authorization "
+            "header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
+            code="invalid_api_key",
+        )
+    with server.database.read() as session:
+        caller = caller_of_key(session, key)
+    if caller is None and not server.settings.needs_keys:
+        caller = LOCAL_CALLER
+    if caller is None:
+        raise ApiError(401, f"Incorrect API key provided: {_masked(key)}.", code="invalid_api_key")
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(find_caller)]
+"""`caller: CallerDep` as a parameter of a route function."""
+
+
+def needs(scope: str) -> Callable[[Caller], None]:
+    """A dependency that refuses keys without a scope."""
+
+    def check(caller: CallerDep) -> None:
+        if not caller.may(scope):
+            raise ApiError(
+                403,
+                f"You have insufficient permissions for this operation. Missing scopes: {scope}.",
+            )
+
+    return check
+
+
+def visible(query: Select[T], caller: Caller) -> Select[T]:
+    """The query, limited to rows of the caller's project."""
+    table: Any = query.column_descriptions[0]["entity"]
+    return query.where(table.project == caller.project)
+
+
+def one_visible(session: Session, query: Select[T], caller: Caller, missing: ApiError) -> T:
+    """The only row of a query that the caller may see; raises `missing` if there is none."""
+    row = session.scalars(visible(query, caller)).first()
+    if row is None:
+        raise missing
+    return row
+
+
+def _masked(key: str) -> str:
+    return key if len(key) <= 8 else f"{key[:3]}{'*' * 8}{key[-4:]}"

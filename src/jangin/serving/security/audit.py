@@ -1,0 +1,19 @@
+"""The audit log: who created, changed or deleted what, without contents."""
+
+from sqlalchemy.orm import Session
+
+from jangin.serving.database.tables import Audit
+from jangin.serving.state.caller import Caller
+
+
+def record(session: Session, caller: Caller, action: str, object_id: str, now: int) -> None:
+    """Note an action such as `file.create`, in the transaction that does it."""
+    session.add(
+        Audit(
+            at=now,
+            key_id=caller.key_id,
+            project=caller.project,
+            action=action,
+            object=object_id,
+        )
+    )

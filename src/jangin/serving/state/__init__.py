@@ -1,0 +1,1 @@
+"""What every route gets: settings, database, storage, models, background services."""

@@ -1,0 +1,24 @@
+"""Who sent a request."""
+
+from dataclasses import dataclass
+
+SCOPES = ("files", "jobs", "models", "inference", "batches", "admin")
+"""What a key may be allowed to do; `admin` includes all."""
+LOCAL = "local"
+"""The project, and the id of the key, of a server on loopback that asks for no key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The project and the rights of the key of a request."""
+
+    project: str
+    scopes: frozenset[str]
+    key_id: str
+
+    def may(self, scope: str) -> bool:
+        """True if the key has this scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+LOCAL_CALLER = Caller(LOCAL, frozenset(SCOPES), LOCAL)

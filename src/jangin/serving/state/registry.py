@@ -1,0 +1,33 @@
+"""What a model name stands for, and who knows it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from jangin.serving.state.caller import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that can be called."""
+
+    name: str
+    base_folder: Path
+    """Folder of the catalog's artifact."""
+    adapter_folder: Path | None
+    """Folder of the adapter, or of full weights; None for a base model itself."""
+    kind: Literal["base", "adapter", "full"]
+    owned_by: str
+    chat_template: str | None
+    """The template to use in place of the model's own."""
+    trainable: bool
+    created: int = 0
+    """Unix seconds."""
+
+
+class ModelRegistry(Protocol):
+    """All models of the server."""
+
+    def resolve(self, name: str, caller: Caller) -> ServedModel:
+        """The model of a name; raises `ApiError` 404 `model_not_found`."""
+        ...

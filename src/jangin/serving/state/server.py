@@ -1,0 +1,95 @@
+"""The server: what route functions and background services share."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Protocol, TypeVar, cast
+
+from fastapi import Depends, Request
+
+from jangin.core.errors import JanginError, StoreError
+from jangin.serving.database.connection import Database
+from jangin.serving.database.schema import migrate
+from jangin.serving.state.registry import ModelRegistry
+from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.storage import Storage, open_storage
+
+Service = TypeVar("Service")
+
+
+class BackgroundService(Protocol):
+    """Something that works beside the requests, such as the scheduler of jobs."""
+
+    def start(self) -> None:
+        """Begin; called once, after the database is ready and before the first request."""
+        ...
+
+    def stop(self) -> None:
+        """End within seconds, keeping unfinished work; called once, after the last request."""
+        ...
+
+
+class Server:
+    """Settings, database, storage, clock, models and background services of one process."""
+
+    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.time) -> None:
+        """Open database and storage, creating what is missing.
+
+        Raises:
+            ConfigError: the URL of the database or of the storage is wrong.
+            StoreError: the folder cannot be written, or the database does not answer.
+
+        """
+        self.settings = settings
+        self._clock = clock
+        self._services: dict[type, object] = {}
+        self._models: ModelRegistry | None = None
+        _create_folder(settings)
+        self.storage: Storage = open_storage(settings)
+        self.database = Database(settings.database_url)
+        migrate(self.database)
+
+    def now(self) -> int:
+        """Unix time in whole seconds."""
+        return int(self._clock())
+
+    @property
+    def models(self) -> ModelRegistry:
+        """What model names stand for."""
+        if self._models is None:
+            raise JanginError("the server has no models yet; `create_app` gives it some.")
+        return self._models
+
+    @models.setter
+    def models(self, registry: ModelRegistry) -> None:
+        self._models = registry
+
+    def add(self, service: object) -> None:
+        """Make a background service known, by its class."""
+        self._services[type(service)] = service
+
+    def get(self, kind: type[Service]) -> Service:
+        """The background service of a class: `server.get(Scheduler).wake()`."""
+        return cast("Service", self._services[kind])
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request came to."""
+    return cast("Server", request.app.state.server)
+
+
+ServerDep = Annotated[Server, Depends(server_of)]
+"""`server: ServerDep` as a parameter of a route function."""
+
+
+def _create_folder(settings: ServerSettings) -> None:
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the folder {settings.folder} cannot be written: {error.strerror}. "
+            "Name another one with --folder."
+        ) from error

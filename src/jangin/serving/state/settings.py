@@ -1,0 +1,179 @@
+"""Settings of the server: server.yaml and the options of `jangin serve`, checked."""
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from jangin.core.config import Config
+from jangin.core.errors import ConfigError
+from jangin.models.catalog import Base
+from jangin.project.problems import describe, line_of
+from jangin.project.yaml_source import load_yaml
+
+
+class ModelEntry(Config):
+    """What one model name of a request stands for."""
+
+    base: Base
+    """The local model: `starter`, `hub`, `local` or `gguf`, as in a project file."""
+    kind: Literal["chat", "completion"] = "chat"
+    """`completion` for a model without instruction tuning, which is called with a prompt."""
+    trainable: bool = True
+    """Whether jobs may fine-tune it."""
+    context_length: int | None = Field(default=None, ge=16)
+    """Longest row in training and longest context in answers; default: that of the model."""
+    sft: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the stage `sft` that differ from what the server chooses."""
+    dpo: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the stage `dpo` that differ from what the server chooses."""
+
+
+class Backend(Config):
+    """Another server that computes the answers."""
+
+    type: Literal["local", "vllm", "llamacpp"] = "local"
+    """`local` answers in this process; the others pass requests to a server that already runs."""
+    url: str = ""
+    """Its address, such as `http://127.0.0.1:8001/v1`."""
+
+
+class Limits(Config):
+    """How much a client may send."""
+
+    body_mb: float = Field(default=16, gt=0)
+    """Largest request that is no upload, in megabytes."""
+    file_mb: float = Field(default=512, gt=0)
+    """Largest file of `POST /v1/files`."""
+    part_mb: float = Field(default=64, gt=0)
+    """Largest part of an upload."""
+    upload_gb: float = Field(default=8, gt=0)
+    """Largest upload."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests of one key in a minute; default: no limit."""
+    queued_jobs: int = Field(default=1_000, ge=1)
+    """Unfinished jobs of one project."""
+    queued_requests: int = Field(default=512, ge=1)
+    """Generations that run or wait; more are refused with 429."""
+
+
+class ServerSettings(Config):
+    """Everything that a server of one folder needs to know."""
+
+    folder: Path = Path("jangin-server")
+    """Database, files, jobs and the store of trained models."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another one than loopback needs keys."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0 for any free port."""
+    require_keys: bool = False
+    """Ask for a key of `jangin keys add` on loopback too, for example behind a proxy."""
+    hosts: tuple[str, ...] = ()
+    """Further names that browsers and proxies may call this server by; they need keys too."""
+    origins: tuple[str, ...] = ()
+    """Web pages of other addresses whose scripts may call this server: `https://team.example`."""
+    database: str = ""
+    """`postgresql://USER:PASSWORD@HOST/NAME`; default: SQLite in the folder."""
+    storage: str = ""
+    """Folder or fsspec URL of the files' bytes, such as `s3://bucket/jangin`; default: `files` in
+    the folder."""
+    project: Path | None = None
+    """Project file whose finished variants can be called."""
+    models: dict[str, ModelEntry] = Field(default_factory=dict)
+    """Model names of requests; without any, every name trains a starter from the training file."""
+    backend: Backend = Backend()
+    """What computes the answers."""
+    slots: int = Field(default=1, ge=1)
+    """Jobs that train at once; one per GPU."""
+    min_examples: int = Field(default=10, ge=1)
+    """Fewer rows in a training file fail the job."""
+    organization: str = Field(default="local", pattern=r"^[a-z0-9-]{1,32}$")
+    """The organisation in the names of fine-tuned models."""
+    strict_spec: bool = False
+    """Send `error: null` and `hyperparameters: {}` as OpenAI's schema wants it."""
+    python_grader: bool = False
+    """Run the Python code of graders: whoever may send one then runs code on this machine."""
+    log_prompts: bool = False
+    """Write requests and answers to the log."""
+    limits: Limits = Limits()
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine reaches the server."""
+        return is_loopback(self.host)
+
+    @property
+    def needs_keys(self) -> bool:
+        """True where a request needs a key of `jangin keys add`; else any key will do."""
+        return self.require_keys or not self.is_loopback or bool(self.hosts or self.origins)
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database, SQLite's included."""
+        return self.database or f"sqlite:///{self.folder.absolute() / 'server.sqlite'}"
+
+    @property
+    def store(self) -> Path:
+        """The store of artifacts that all jobs share."""
+        return self.folder / "store"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of each job is in here."""
+        return self.folder / "jobs"
+
+
+def is_loopback(host: str) -> bool:
+    """True for `localhost` and addresses of this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def read_settings(path: Path | None = None, **options: Any) -> ServerSettings:
+    """The settings in a server.yaml, and the options of the command line, which win.
+
+    Options that are None count as absent. Relative paths in the file are relative to its folder.
+
+    Raises:
+        ConfigError: one line per problem, with file:line.
+
+    """
+    data, root = load_yaml(path) if path is not None else ({}, None)
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}:1: this file consists of keys such as `models:`. Write one per line."
+        )
+    if path is not None:
+        data = _beside(data, path.parent)
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return ServerSettings.model_validate_json(
+            json.dumps(data | given, default=str), strict=True
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problems(error, path, root))) from error
+
+
+def _problems(error: ValidationError, path: Path | None, root: yaml.Node | None) -> list[str]:
+    problems = [(p["loc"], describe(ServerSettings, p)) for p in error.errors()]
+    if path is None:
+        return [text for _, text in problems]
+    return list(dict.fromkeys(f"{path}:{line_of(root, where)}: {text}" for where, text in problems))
+
+
+def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths in the file, relative to its folder."""
+    moved = dict(data)
+    for name in ("folder", "project"):
+        if isinstance(moved.get(name), str):
+            moved[name] = str(folder / moved[name])
+    return moved

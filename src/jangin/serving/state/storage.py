@@ -1,0 +1,161 @@
+"""The bytes of files: in a folder, or anywhere that fsspec reaches.
+
+Names in the storage are ids that the server generated; no name of a client gets here.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from jangin.core.errors import ConfigError, MachineError, StoreError
+from jangin.serving.state.settings import ServerSettings
+
+CHUNK = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Storage(Protocol):
+    """Bytes by id."""
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """A stream for new bytes; they are there only if the block ends without an error."""
+        ...
+
+    def reader(self, name: str) -> BinaryIO:
+        """A stream of the bytes, which the caller closes; raises `FileNotFoundError`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget the bytes; nothing happens where there are none."""
+        ...
+
+    @contextmanager
+    def local_path(self, name: str) -> Iterator[Path]:
+        """A file of this machine with the bytes, to read only, until the end of the block."""
+        ...
+
+
+def open_storage(settings: ServerSettings) -> Storage:
+    """The storage of the settings; raises `ConfigError` or `MachineError` if there is none."""
+    if "://" in settings.storage and not settings.storage.startswith("file://"):
+        return _remote(settings.storage, settings.folder / "storage-cache")
+    folder = Path(settings.storage.removeprefix("file://") or settings.folder / "files")
+    return FolderStorage(folder)
+
+
+class FolderStorage:
+    """A folder with one file per id, in sub-folders of at most 1/1024 of all files."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `StoreError` where the folder cannot be created."""
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the storage {folder} cannot be written: {error.strerror}. Correct `storage`."
+            ) from error
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """A stream for new bytes."""
+        target = self._path(name)
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_suffix(".partial")
+        try:
+            with partial.open("wb") as stream:
+                yield stream
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def reader(self, name: str) -> BinaryIO:
+        """A stream of the bytes."""
+        return self._path(name).open("rb")
+
+    def delete(self, name: str) -> None:
+        """Forget the bytes."""
+        self._path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def local_path(self, name: str) -> Iterator[Path]:
+        """The file itself."""
+        yield self._path(name)
+
+    def _path(self, name: str) -> Path:
+        checked = _checked(name)
+        return self._folder / checked[-2:].lower() / checked
+
+
+class RemoteStorage:
+    """A place that fsspec reaches, such as `s3://bucket/jangin`."""
+
+    def __init__(self, filesystem: object, root: str, cache: Path) -> None:
+        """`cache`: folder for local copies."""
+        self._files: object = filesystem
+        self._root = root.rstrip("/")
+        self._cache = cache
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """A stream for new bytes."""
+        path = self._path(name)
+        stream: BinaryIO = self._files.open(path, "wb")  # type: ignore[attr-defined]
+        try:
+            yield stream
+            stream.close()
+        except BaseException:
+            with suppress(Exception):
+                stream.close()
+            self.delete(name)
+            raise
+
+    def reader(self, name: str) -> BinaryIO:
+        """A stream of the bytes."""
+        stream: BinaryIO = self._files.open(self._path(name), "rb")  # type: ignore[attr-defined]
+        return stream
+
+    def delete(self, name: str) -> None:
+        """Forget the bytes."""
+        with suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))  # type: ignore[attr-defined]
+
+    @contextmanager
+    def local_path(self, name: str) -> Iterator[Path]:
+        """A copy."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._cache) as folder:
+            copy = Path(folder) / _checked(name)
+            with self.reader(name) as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target, CHUNK)
+            yield copy
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{_checked(name)}"
+
+
+def _remote(url: str, cache: Path) -> RemoteStorage:
+    try:
+        import fsspec
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"storage: {url} needs the package fsspec. Install it with: pip install fsspec"
+        ) from error
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"storage: {url} cannot be used: {error}. Correct `storage`.") from error
+    filesystem.makedirs(root, exist_ok=True)
+    return RemoteStorage(filesystem, root, cache)
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise StoreError(f"{name!r} is no id of the server.")
+    return name

@@ -1,0 +1,23 @@
+"""A running server per module, and the newest official SDK as its client."""
+
+import pytest
+
+from tests.serving.running import run_server
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with run_server(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(running):
+    """The `Server`, to look into its database and storage."""
+    return running.server
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    """`openai.OpenAI` with any key: project `local`."""
+    return running.client()

@@ -1,0 +1,62 @@
+"""A real server for tests: uvicorn in a thread, on a free loopback port."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import openai
+import uvicorn
+
+from jangin.serving.run import listen, uvicorn_config
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import read_settings
+
+ANY_KEY = "sk-any"
+
+
+class Running:
+    """A server that answers: `url` ends in /v1, `server` is its `Server`."""
+
+    def __init__(self, server, url):
+        self.server = server
+        self.url = url
+        self._clients = []
+
+    @property
+    def root(self):
+        return self.url.removesuffix("/v1")
+
+    def client(self, key=ANY_KEY, **options):
+        """The official SDK, without retries unless asked for."""
+        options = {"max_retries": 0, "timeout": 30, **options}
+        client = openai.OpenAI(base_url=self.url, api_key=key, **options)
+        self._clients.append(client)
+        return client
+
+    def close_clients(self):
+        for client in self._clients:
+            client.close()
+
+
+@contextmanager
+def run_server(folder, settings=None, **options):
+    """A running server; `options` are fields of `ServerSettings`, `settings` a server.yaml."""
+    options = {"folder": folder, "port": 0, "min_examples": 1, **options}
+    server = Server(read_settings(settings, **options))
+    listening = listen(server.settings)
+    running = Running(server, f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+    process = uvicorn.Server(uvicorn_config(server))
+    thread = threading.Thread(target=process.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not process.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
+        yield running
+    finally:
+        running.close_clients()
+        process.should_exit = True
+        thread.join(timeout=30)
+        listening.close()
+        server.close()
+        assert not thread.is_alive(), "the server did not stop"

@@ -1,0 +1,44 @@
+"""The server answers, and every failure has OpenAI's envelope and headers."""
+
+import httpx2
+import openai
+import pytest
+
+from jangin import __version__
+
+
+def test_health_needs_no_key(running):
+    reply = httpx2.get(f"{running.root}/healthz")
+    assert (reply.status_code, reply.json()) == (200, {"status": "ok", "version": __version__})
+
+
+@pytest.mark.parametrize("path", ["/v1/x", "/v1/x/", "/x"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_path_has_an_envelope_and_the_headers(running, method, path):
+    reply = httpx2.request(method, running.root + path)
+    shown = path.rstrip("/")
+    assert reply.status_code == 404
+    assert reply.json() == {
+        "error": {
+            "message": f"Invalid URL ({method} {shown})",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
+    }
+    assert reply.headers["x-request-id"].startswith("req_")
+    assert reply.headers["openai-version"] == "2020-10-01"
+    assert int(reply.headers["openai-processing-ms"]) >= 0
+
+
+def test_a_method_that_a_path_does_not_have_is_an_invalid_url(running):
+    reply = httpx2.post(f"{running.root}/healthz")
+    assert reply.status_code == 405
+    assert reply.json()["error"]["message"] == "Invalid URL (POST /healthz)"
+
+
+def test_the_official_client_understands_the_envelope(client):
+    with pytest.raises(openai.NotFoundError, match="Invalid URL") as raised:
+        client.get("/nothing", cast_to=object)
+    assert raised.value.type == "invalid_request_error"
+    assert raised.value.request_id.startswith("req_")

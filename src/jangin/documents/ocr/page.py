@@ -31,6 +31,9 @@ FEW_HANGUL = 0.3
 POOR_SHARE = 0.02
 """Share of the characters that may be in poor lines; more call for reading the page as it is,
 without unfolding it."""
+CLEARLY_BETTER = 1.0
+"""Mean confidence by which the page as it is must exceed the unfolded page, whose order of lines
+is right in columns and tables."""
 LEGIBLE_LINE = 50.0
 """Confidence below which a line is set aside. Measured: 41 and more on lines of text with codes
 that were misread, 0 to 50 on drawings."""
@@ -119,7 +122,7 @@ def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Attempt:
     if unfolded.poor <= POOR_SHARE:
         return unfolded
     whole = _attempt(sheet.clean_HW, dpi, languages, MODES[0])
-    return max(unfolded, whole, key=lambda attempt: attempt.mean())
+    return whole if whole.mean() >= unfolded.mean() + CLEARLY_BETTER else unfolded
 
 
 def _attempt(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> Attempt:

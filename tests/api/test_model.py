@@ -50,7 +50,7 @@ def test_conversations_may_have_turns_and_wrong_ones_are_named(model):
     ):
         with pytest.raises(jangin.DataError, match=said):
             model.chat(messages)
-    with pytest.raises(jangin.TooLongError, match=r"conversation has [\d,]+ tokens"):
+    with pytest.raises(jangin.TooLongError, match=r"question has [\d,]+ tokens"):
         model.chat("가" * 3000)
 
 

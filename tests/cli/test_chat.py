@@ -12,6 +12,9 @@ import jangin
 from jangin.cli.chat import CONTROLS, Conversation
 from jangin.cli.main import main
 from jangin.cli.model import print_source
+from jangin.core.errors import DataError
+from jangin.core.records import Message
+from jangin.examples.readers.additions import add_row
 from jangin.inference.ask import Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.file import open_project
@@ -67,7 +70,7 @@ def test_an_error_is_one_sentence_and_the_conversation_goes_on(tiny, chat):
     code, printed = chat(tiny[0].folder, "/variant nobody", "가" * 3000, QUESTION)
     assert code == 2
     assert "no variant 'nobody'" in printed.err
-    assert "the conversation has" in printed.err
+    assert "the question has" in printed.err
     assert "Traceback" not in printed.err
     assert printed.out.strip()
 
@@ -117,6 +120,49 @@ def test_what_is_saved_is_trained_on_and_asked_by_the_next_run(own, chat):
     assert split_of["출장 갈 때 기차를 타나요?"] == ("test", "네, 탑니다.")
     assert split_of[QUESTION][0] == "train"
     assert any("1 of the test questions nearly copy another" in line for line in lines)
+
+
+def test_the_last_question_alone_is_saved_once_and_shown_unless_all_turns_are_wanted(own, chat):
+    code, printed = chat(
+        own, "첫 질문?", "둘째 질문?", "/save question 네.", "/save question 아니요.",
+        "/save question --all 글쎄요.", "/save example  둘 다. ", "/quit",
+    )  # fmt: skip
+    assert (code, printed.err) == (0, "")
+    (row,) = _saved(own, "test_questions.jsonl")
+    assert [turn["role"] for turn in row] == ["user", "assistant", "user", "assistant"]
+    assert (row[0]["content"], row[-1]["content"]) == ("첫 질문?", "글쎄요.")
+    (row,) = _saved(own, "additions.jsonl")
+    assert [turn["content"] for turn in row] == ["둘째 질문?", "둘 다."]
+    assert "question: 둘째 질문?" in printed.out
+    assert "answer: 아니요." in printed.out
+    assert "replaces the answer saved before: 네." in printed.out
+    assert "replaces the answer saved before: 아니요.; it was a saved question" in printed.out
+
+
+def _saved(folder, name):
+    return [json.loads(line)["messages"] for line in (folder / name).read_text().splitlines()]
+
+
+def test_a_row_that_cannot_be_saved_leaves_the_others_as_they_are(tmp_path):
+    turns = [Message(role="user", content="왜? "), Message(role="assistant", content="1")]
+    file = tmp_path / "additions.jsonl"
+    file.write_bytes(b'{"broken\n\xff\n[1]\n')
+    add_row(tmp_path, "example", turns, "main")
+    assert file.read_bytes().startswith(b'{"broken\n\xff\n[1]\n{"kind": "example"')
+    add_row(tmp_path, "question", [Message(role="user", content="왜?"), turns[1]], "main")
+    assert file.read_bytes() == b'{"broken\n\xff\n[1]\n'
+    file.write_text("")
+    add_row(tmp_path, "example", turns, "main")
+    assert not (tmp_path / "test_questions.jsonl").exists()
+    with pytest.raises(DataError, match="cannot be written"):
+        add_row(tmp_path / "nowhere", "example", turns, "main")
+
+
+def test_the_next_chat_says_that_the_model_is_outdated_and_answers(own, chat):
+    _, before = chat(own, QUESTION, "/save question 15일")
+    code, printed = chat(own, QUESTION)
+    assert (code, printed.out) == (0, before.out.split("saved in")[0])
+    assert "trained just now, before a change of read: test_questions.jsonl is new" in printed.err
 
 
 def test_additions_join_a_project_whatever_it_reads(tmp_path):

@@ -1,68 +1,8 @@
-import re
-
 import pytest
 
-from jangin.core.errors import DataError, TooLongError
-from jangin.core.records import Example, Message, SplitExample
-from jangin.inference.ask import (
-    NOT_TAUGHT,
-    PromptTemplate,
-    TaughtQuestions,
-    Trace,
-    answer_question,
-    shared_system_message,
-)
-from jangin.models.starter import make_starter
+from jangin.inference.ask import NOT_TAUGHT, PromptTemplate, TaughtQuestions, Trace
 
 QUESTION = "연차휴가는 며칠인가요?"
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("starter")
-    shape = {"size": "0.5M", "vocabulary_size": 300, "context_length": 48, "seed": 0}
-    make_starter(folder / "model", [f"{n}번 {QUESTION}" for n in range(40)], **shape)
-    return folder
-
-
-@pytest.fixture
-def taught(make_example):
-    def make(**fields):
-        return [SplitExample(example=make_example(QUESTION, **fields), split="train")]
-
-    return make
-
-
-@pytest.mark.parametrize("blank", ["", "  ", "\n\t", "\u3000"])
-def test_a_blank_question_is_refused(blank, starter):
-    with pytest.raises(DataError, match=r"question is empty"):
-        answer_question(blank, starter, starter, [], 4)
-
-
-def test_a_question_that_leaves_no_room_for_an_answer_is_refused_with_its_tokens_and_the_limit(
-    starter,
-):
-    with pytest.raises(TooLongError, match=r"the question has \d{3} tokens, .* can have 48,"):
-        answer_question(QUESTION * 30, starter, starter, [], 4)
-
-
-def test_an_answer_is_not_longer_than_what_the_context_leaves(starter):
-    short, long = (answer_question(QUESTION, starter, starter, [], most) for most in (20, 400))
-    assert 0 < len(long.answer) < 4 * len(short.answer)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sourced"),
-    [
-        ({"source": "reviews.csv", "section": "group"}, False),
-        ({"source": "a.pdf", "page": 3}, True),
-        ({"source": "squad.json", "evidence": "휴가는 15일이다."}, True),
-    ],
-)
-def test_only_where_examples_name_a_page_or_a_passage_can_a_source_be_missing(
-    fields, sourced, starter, taught
-):
-    assert answer_question(QUESTION, starter, starter, taught(**fields), 2).sourced is sourced
 
 
 def test_the_origin_of_an_answer_is_the_file_page_and_section_that_are_known(make_example):
@@ -117,27 +57,6 @@ def test_braces_and_a_column_that_stands_twice_are_filled_as_the_rows_were():
 
 def test_the_bare_pattern_leaves_a_question_as_it_is():
     assert PromptTemplate().fill("{q} a\n b") == "{q} a\n b"
-
-
-def test_an_answer_is_that_to_the_prompt_as_it_was_taught(starter, make_example):
-    system = Message(role="system", content="짧게 답하세요.")
-    user = Message(role="user", content=f"묻: {QUESTION}\n#")
-    answer = Message(role="assistant", content="15일")
-    example = Example.make((system, user), answer, kind="original")
-    rows = [SplitExample(example=example, split="train")]
-    assert shared_system_message([example]) == (system,)
-    assert shared_system_message([example, make_example(QUESTION)]) == ()
-    assert shared_system_message([]) == ()
-    pattern = PromptTemplate.read("묻: {q}\n#")
-    short = answer_question("연차", starter, starter, rows, 12, pattern)
-    framed = answer_question("묻: 연차\n#", starter, starter, rows, 12, pattern)
-    assert short.answer == framed.answer
-    with pytest.raises(TooLongError) as plain:
-        answer_question(QUESTION * 30, starter, starter, [], 4)
-    with pytest.raises(TooLongError) as framed:
-        answer_question(QUESTION * 30, starter, starter, rows, 4, pattern)
-    tokens = [int(re.search(r"(\d+) tokens", str(e.value))[1]) for e in (plain, framed)]
-    assert tokens[1] > tokens[0] + len("묻: \n#")
 
 
 def test_what_stands_around_all_questions_makes_none_of_them_alike(make_example):

@@ -84,13 +84,16 @@ class Model:
     ) -> None:
         self.project = project
         self.variant = variant
+        self.outdated = ""
+        """How old the model is and what changed since it was trained; empty if it is up to date."""
         self._dialogue = dialogue
         self._confidence = confidence
 
     def __repr__(self) -> str:
-        """Project, variant and the number of taught examples."""
+        """Project, variant, the number of taught examples, and whether it is out of date."""
         taught = len(self._dialogue.taught)
-        return f"<tuned model of {self.project}, variant {self.variant}: {taught:,} examples>"
+        about = f"tuned model of {self.project}, variant {self.variant}: {taught:,} examples"
+        return f"<{about}, outdated>" if self.outdated else f"<{about}>"
 
     @overload
     def chat(

@@ -15,6 +15,7 @@ from jangin.core.stage import SilentProgress
 from jangin.project.failures import failures_of
 from jangin.project.file import LoadedProject, check_project, open_project
 from jangin.project.file import Project as ProjectConfig
+from jangin.project.release.trained import NEEDED
 from jangin.project.session import Session, open_session
 from jangin.project.unread_files import unread_lines
 
@@ -156,24 +157,24 @@ class Project:
     def model(self, variant: str | None = None) -> Model:
         """The tuned model of a variant, by default the last; the same object until it changes.
 
-        Raises: DataError: it has not been trained, or its inputs have changed.
+        Where its inputs have changed it is the last one that was trained: see `outdated`.
+
+        Raises: DataError: none was ever trained.
         """
         with self._session() as session:
             name = session.choose(variant)[-1]
-            dialogue = session.dialogue(name)
-            split = session.find(name, "split").path
-            folders = (dialogue.base_folder, dialogue.model_folder, split)
+            trained = session.trained(name)
+            folders = tuple(trained.maker(kind).path for kind in NEEDED)
             if self._models.get(name, ((), None))[0] != folders:
+                dialogue = session.dialogue(name, trained)
+                confidence = session.confidence(trained, dialogue.taught)
                 self._models[name] = (
                     folders,
-                    Model(
-                        session.project.name,
-                        name,
-                        dialogue,
-                        session.confidence(name, dialogue.taught),
-                    ),
+                    Model(session.project.name, name, dialogue, confidence),
                 )
-            return self._models[name][1]
+            model = self._models[name][1]
+            model.outdated = trained.outdated
+            return model
 
     def ask(
         self, question: str, *, variant: str | None = None, max_new_tokens: int = 256

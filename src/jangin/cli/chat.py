@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from jangin.cli.model import print_notes, print_source
 from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
 from jangin.cli.terminal import console, errors
 from jangin.core.errors import JanginError
@@ -24,6 +25,7 @@ HELP = """\
 /base                        the base model's answer to the last question
 /save question [ANSWER]      keep the last question for testing, with the right answer
 /save example [ANSWER]       train on the last question, with the right answer
+                             --all before ANSWER keeps the whole conversation
 /variant NAME                the model of another variant
 /quit                        leave; so does Ctrl-D. Ctrl-C stops an answer."""
 PROMPT = "> "
@@ -120,20 +122,15 @@ class Conversation:
 
     def _open(self, variant: str) -> None:
         self.variant = variant
-        self._dialogue: Dialogue = self._session.dialogue(variant)
+        trained = self._session.trained(variant)
+        self._dialogue: Dialogue = self._session.dialogue(variant, trained)
         self._confidence: Callable[[Trace], str] = self._session.confidence(
-            variant, self._dialogue.taught
+            trained, self._dialogue.taught
         )
+        print_notes(trained.outdated, self._dialogue)
         self._turns.clear()
-        if self._dialogue.sent_unchanged:
-            written = escape(repr(self._dialogue.pattern))
-            errors.print(
-                f"questions are sent as they are; the model was trained on {written}",
-                style="dim", highlight=False, soft_wrap=True,
-            )  # fmt: skip
 
     def _answer(self, question: str) -> None:
-        from jangin.cli.model import print_source
         from jangin.core.records import Message
 
         turns = [*self._turns, Message(role="user", content=question)]
@@ -167,6 +164,9 @@ class Conversation:
         from jangin.examples.readers.additions import add_row
 
         word, _, right = rest.partition(" ")
+        right = right.strip()
+        whole = right == "--all" or right.startswith("--all ")
+        right = right.removeprefix("--all").strip() if whole else right
         kinds: dict[str, Literal["example", "question"]] = {
             "example": "example",
             "question": "question",
@@ -176,11 +176,19 @@ class Conversation:
             console.print(f"{text}that was not right", style="dim", highlight=False)
             return
         *before, given = self._turns
-        answer = Message(role="assistant", content=right.strip() or given.content)
-        asked_as = self._dialogue.prompt(before)
-        path = add_row(self._session.project.folder, kinds[word], (*asked_as, answer), self.variant)
+        answer = Message(role="assistant", content=right or given.content)
+        asked_as = self._dialogue.prompt(before if whole else before[-1:])
+        saved = add_row(
+            self._session.project.folder, kinds[word], (*asked_as, answer), self.variant
+        )
         then = "trains on it" if word == "example" else "asks it in the test set"
-        console.print(
-            f"saved in {escape(str(path))}: {escape(answer.content)}; the next jangin run {then}",
-            style="dim", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        _say(f"saved in {saved.path}; the next jangin run {then}")
+        for turn in (*(before if whole else before[-1:]), answer):
+            _say(f"  {'question' if turn.role == 'user' else 'answer'}: {turn.content}")
+        if saved.replaced is not None:
+            was = "" if saved.replaced == word else f"; it was a saved {saved.replaced}"
+            _say(f"  replaces the answer saved before: {saved.old_answer}{was}")
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), style="dim", highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
     from jangin.inference.ask import Trace
+    from jangin.inference.dialogue import Dialogue
 
 
 def ask(
@@ -23,38 +24,37 @@ def ask(
     ] = 64,
 ) -> None:
     """Ask the tuned model, and show the page that the answer was learned from."""
-    from jangin.core.parquet import read_table
-    from jangin.core.records import SplitExample
-    from jangin.evaluation.confidence import group_of, in_words, read_confidence
-    from jangin.examples.read import ReadConfig, prompt_pattern
-    from jangin.inference.ask import NO_TEMPLATE, PromptTemplate, answer_question
+    from jangin.core.records import Message
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:
         *others, name = session.choose(variant)
-        model, base = session.maker(name, "model"), session.maker(name, "base")
-        splits = read_table(session.find(name, "split").path / "splits.parquet", SplitExample)
-        taught = [row for row in splits if row.split == "train"]
-        read = session.project.variants[name].stage_config("read")
-        written = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
-        pattern = PromptTemplate.read(written)
-        if written and pattern is None:
-            errors.print(
-                f"the question is sent as it is; the model was trained on {escape(repr(written))}",
-                style="dim", highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        template = pattern or NO_TEMPLATE
-        reply = answer_question(question, base.path, model.path, taught, max_new_tokens, template)
-        evaluation = session.artifacts(name).get("evaluate")
-        examples = [row.example for row in taught]
-        groups = read_confidence(evaluation, examples) if evaluation and reply.sourced else None
+        trained = session.trained(name)
+        dialogue = session.dialogue(name, trained)
+        print_notes(trained.outdated, dialogue)
+        answer = dialogue.answer([Message(role="user", content=question)], max_new_tokens)
+        reply = dialogue.reply(question, answer)
+        confidence = session.confidence(trained, dialogue.taught)
+        words = confidence(reply.trace) if reply.sourced else ""
     if others:
         text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"
         errors.print(escape(text), style="dim", highlight=False, soft_wrap=True)
     console.print(f"[bold]{escape(reply.answer)}[/]", highlight=False)
     if reply.sourced:
-        words = in_words(group_of(groups, reply.trace)) if groups is not None else ""
         print_source(reply.trace, words)
+
+
+def print_notes(outdated: str, dialogue: "Dialogue") -> None:
+    """Before an answer: that the model is not up to date, and how questions are sent."""
+    if outdated:
+        text = f"{outdated} The next jangin run trains it again"
+        errors.print(f"[yellow]![/] {escape(text)}", highlight=False, soft_wrap=True)
+    if dialogue.sent_unchanged:
+        written = escape(repr(dialogue.pattern))
+        errors.print(
+            f"questions are sent as they are; the model was trained on {written}",
+            style="dim", highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def print_source(trace: "Trace", confidence: str) -> None:

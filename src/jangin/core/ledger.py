@@ -425,6 +425,21 @@ class Ledger:
             ).fetchall()
         return [str(key) for (key,) in rows]
 
+    def last_runs(self, project: str, variant: str) -> list[dict[str, str]]:
+        """{stage: key} of the runs of a variant of a project file, newest first."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT steps.run, steps.stage, steps.key FROM steps JOIN memos "
+                "ON memos.namespace = ? AND memos.key = CAST(steps.run AS TEXT) "
+                "WHERE memos.value = ? AND steps.variant = ? AND steps.key != '' "
+                "ORDER BY steps.run DESC, steps.rowid",
+                (RUN_PROJECT, project, variant),
+            ).fetchall()
+        runs: dict[int, dict[str, str]] = {}
+        for run, stage, key in rows:
+            runs.setdefault(int(run), {})[str(stage)] = str(key)
+        return list(runs.values())
+
     def knows_project(self, project: str) -> bool:
         """True if a run of this project file is recorded."""
         with self._errors():

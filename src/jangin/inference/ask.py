@@ -1,17 +1,15 @@
-"""`jangin ask`: one answer of the tuned model and the page it was learned from."""
+"""What was taught for a question: the page that an answer was learned from."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Self
 
-from jangin.core.errors import DataError, TooLongError
-from jangin.core.records import Example, Message, SplitExample
+from jangin.core.records import Example, Message
 from jangin.metrics.content_match import content_match
 from jangin.prepare.transforms.steps import columns_in
 from jangin.text.known_questions import KnownQuestions
-from jangin.text.normalize import letters_and_digits, nfc
+from jangin.text.normalize import letters_and_digits
 from jangin.text.reasoning import without_reasoning
 
 LEAST_SIMILAR = 0.45
@@ -126,56 +124,8 @@ class Reply:
     """Whether any training example names a page or a passage; labels and numbers name none."""
 
 
-def answer_question(
-    question: str,
-    base: Path,
-    model: Path,
-    taught: Sequence[SplitExample],
-    max_new_tokens: int,
-    pattern: PromptTemplate = NO_TEMPLATE,
-) -> Reply:
-    """Answer greedily with the tuned model in folder `model` on top of folder `base`.
-
-    The question is rendered like the taught ones: in their template, after their system message.
-    The answer is truncated at the model's context length.
-
-    Raises:
-        DataError: the question is empty.
-        TooLongError: the question leaves no room for an answer.
-
-    """
-    question_text = nfc(question.strip())
-    if not question_text:
-        raise DataError("the question is empty. Write a question for the model.")
-    from jangin.inference.continuous_batching import GenerationRequest
-    from jangin.inference.generate import complete
-    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
-    from jangin.models.shape import read_context_length
-    from jangin.models.tokens.chat_template import render_prompts
-
-    tokenizer, context = load_tokenizer(model), read_context_length(base)
-    examples = [row.example for row in taught]
-    turn = Message(role="user", content=pattern.fill(question_text))
-    (ids,) = render_prompts(tokenizer, [(*shared_system_message(examples), turn)])
-    if len(ids) >= context:
-        raise TooLongError(
-            f"the question has {len(ids):,} tokens, and question and answer together can have "
-            f"{context:,}, the context length of the base model. Shorten the question."
-        )
-    request = GenerationRequest(ids, min(max_new_tokens, context - len(ids)))
-    loaded = use_native_precision(load_trained(model, base, as_trained=True))
-    answer = complete(loaded, tokenizer, [request], batch_size=1)[0].text
-    sourced = any(map(_names_passage, examples))
-    trace = TaughtQuestions(examples, pattern).trace(question_text, answer) if sourced else None
-    return Reply(answer, trace or NOT_TAUGHT, sourced)
-
-
 def shared_system_message(examples: Sequence[Example]) -> tuple[Message, ...]:
     """The system message that all examples start with; empty if they differ or have none."""
     first = {example.prompt[0] if example.prompt else None for example in examples}
     message = first.pop() if len(first) == 1 else None
     return (message,) if message is not None and message.role == "system" else ()
-
-
-def _names_passage(example: Example) -> bool:
-    return bool(example.page or example.evidence)

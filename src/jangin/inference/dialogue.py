@@ -97,10 +97,14 @@ class Dialogue:
         (ids,) = render_prompts(tokenizer, [self.prompt(messages)])
         room = read_context_length(self.base_folder) - len(ids)
         if room <= 0:
+            what, remedy = (
+                ("conversation", "Shorten the question, or start a new conversation.")
+                if sum(message.role == "user" for message in messages) > 1
+                else ("question", "Shorten the question.")
+            )
             raise TooLongError(
-                f"the conversation has {len(ids):,} tokens, and with the answer it can have "
-                f"{room + len(ids):,}, the context length of the base model. Shorten the "
-                "question, or start a new conversation."
+                f"the {what} has {len(ids):,} tokens, and with the answer it can have "
+                f"{room + len(ids):,}, the context length of the base model. {remedy}"
             )
         request = GenerationRequest(ids, min(max_new_tokens, room))
         with self._model(base=base) as model:
@@ -119,7 +123,8 @@ class Dialogue:
             return Reply(answer, NOT_TAUGHT, sourced=False)
         if self._questions is None:
             self._questions = TaughtQuestions(self.taught, self.template)
-        return Reply(answer, self._questions.trace(question, answer), sourced=True)
+        trace = self._questions.trace(nfc(question.strip()), answer)
+        return Reply(answer, trace, sourced=True)
 
     def _tokenizer(self, folder: Path) -> Any:
         from jangin.models.loading import load_tokenizer

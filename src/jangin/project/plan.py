@@ -1,5 +1,6 @@
 """What will run, why, and its cost. Nothing is written."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -172,6 +173,20 @@ def _inputs_line(what: str, names: list[str]) -> list[str]:
     return lines
 
 
+def _with_paths(
+    reasons: tuple[str, ...], stage: Stage[Any], config: StageConfig, services: Services
+) -> tuple[str, ...]:
+    """Reasons that name a file by its path, where the stage calls it otherwise."""
+    folder = services.project_folder
+    shown = {
+        f"file:{name}": f"file:{os.path.relpath(path, folder)}"
+        for name, path in stage.sources(config, folder).items()
+        if not path.as_posix().endswith(name)
+    }
+    parts = (reason.partition(" ") for reason in reasons)
+    return tuple(f"{shown.get(name, name)}{space}{rest}" for name, space, rest in parts)
+
+
 def plan(
     variant: str,
     project: Project,
@@ -210,7 +225,9 @@ def open_step(
         return step
     resume = stage.resumable and store.partial(stage.name, key).exists()
     last = _last(variant, stage, store, services)
-    reasons = ("was interrupted",) if resume else explain(stage, config, inputs, last)
+    reasons: tuple[str, ...] = ("was interrupted",)
+    if not resume:
+        reasons = _with_paths(explain(stage, config, inputs, last), stage, config, services)
     return replace(step, state="resume" if resume else "run", reasons=reasons)
 
 

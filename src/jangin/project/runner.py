@@ -1,7 +1,7 @@
 """Run the stages of every variant and reuse artifacts that are up to date."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,14 +163,24 @@ def finished_artifacts(
     stages: tuple[Stage[Any], ...] = STAGES,
 ) -> dict[str, Artifact]:
     """The finished artifacts of a variant by stage name, up to the first that is out of date."""
+    enabled = stages_until(loaded.variants[variant], last, stages)
+    steps = opened_steps(variant, enabled, store, services)
+    return {step.stage.name: step.artifact for step in steps if step.artifact is not None}
+
+
+def opened_steps(
+    variant: str,
+    stages: Iterable[tuple[Stage[Any], StageConfig]],
+    store: Store,
+    services: Services,
+) -> Iterator[PlannedStage]:
+    """The steps of a variant up to the first whose artifact is out of date, that one included."""
     by_kind: dict[str, Artifact] = {}
-    by_stage: dict[str, Artifact] = {}
-    for stage, config in stages_until(loaded.variants[variant], last, stages):
+    for stage, config in stages:
         if any(kind not in by_kind for kind in stage.reads):
-            break
+            return
         step = open_step(variant, stage, config, by_kind, store, services)
+        yield step
         if step.artifact is None:
-            break
+            return
         by_kind |= dict.fromkeys(stage.makes, step.artifact)
-        by_stage[stage.name] = step.artifact
-    return by_stage

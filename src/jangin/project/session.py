@@ -24,6 +24,7 @@ from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
+from jangin.project.release.trained import NEEDED, TrainedModel, last_trained
 from jangin.project.runner import Watcher, finished_artifacts, run
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
@@ -145,25 +146,39 @@ class Session:
         rows = read_table(self.find(variant, "split").path / "splits.parquet", SplitExample)
         return [row.example for row in rows if row.split == split]
 
-    def dialogue(self, variant: str) -> "Dialogue":
+    def trained(self, variant: str) -> TrainedModel:
+        """The model of a variant; where it is out of date, the last one that was trained.
+
+        Raises: DataError: none was ever trained, or it was deleted.
+        """
+        services = self.services(variant)
+        model = last_trained(variant, self.project, self.store, services)
+        if model is None:
+            for kind in NEEDED:
+                self.maker(variant, kind)  # says which stage has to run
+            model = TrainedModel(self.artifacts(variant))
+        return model
+
+    def dialogue(self, variant: str, trained: TrainedModel | None = None) -> "Dialogue":
         """The model of a variant, to talk to; its weights are loaded with the first question.
 
-        Raises: DataError: the model or the split has not been made.
+        Raises: DataError: like `trained`.
         """
-        from jangin.examples.read import ReadConfig, prompt_pattern
         from jangin.inference.dialogue import Dialogue
 
-        base, model = self.maker(variant, "base").path, self.maker(variant, "model").path
-        taught = tuple(self.examples(variant, "train"))
-        read = self.project.variants[variant].stage_config("read")
-        pattern = prompt_pattern(read) if isinstance(read, ReadConfig) else ""
-        return Dialogue(base, model, taught, pattern)
+        trained = trained or self.trained(variant)
+        rows = read_table(trained.maker("splits").path / "splits.parquet", SplitExample)
+        taught = tuple(row.example for row in rows if row.split == "train")
+        pattern = trained.prompt_pattern(self.project.variants[variant])
+        return Dialogue(trained.maker("base").path, trained.maker("model").path, taught, pattern)
 
-    def confidence(self, variant: str, taught: Sequence[Example]) -> "Callable[[Trace], str]":
+    def confidence(
+        self, trained: TrainedModel, taught: Sequence[Example]
+    ) -> "Callable[[Trace], str]":
         """In words, how often answers with such a trace were right; empty without evaluation."""
         from jangin.evaluation.confidence import group_of, in_words, read_confidence
 
-        evaluation = self.artifacts(variant).get("evaluate")
+        evaluation = trained.artifacts.get("evaluate")
         groups = read_confidence(evaluation, taught) if evaluation else None
         return lambda trace: in_words(group_of(groups, trace)) if groups is not None else ""
 

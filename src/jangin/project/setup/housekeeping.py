@@ -15,6 +15,7 @@ from jangin.core.ledger import RUN_PROJECT, Ledger
 from jangin.core.store import MANIFEST, Artifact, Store, disk_errors
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import open_step, stages_until
+from jangin.project.release.trained import last_trained
 from jangin.project.session import Session, open_session
 from jangin.project.stages import STAGES
 from jangin.project.tracking.outbox import unsent
@@ -232,6 +233,9 @@ def _used_names(session: Session, variant: str) -> Iterator[tuple[str, str]]:
         keys += session.ledger.last_keys_unnamed(stage.name, variant)
         kept = (key for key in keys if session.store.find(stage.name, key) is not None)
         yield from ((stage.name, key[:16]) for key in islice(kept, 1))
+    trained = last_trained(variant, session.project, session.store, services)
+    for stage_name, artifact in trained.artifacts.items() if trained else ():
+        yield stage_name, artifact.path.name
     for tracker in project.track:
         for folder in unsent(session.store.root, config_of(tracker)):
             stage_name, _, key16 = folder.name.rpartition("-")

@@ -1,0 +1,113 @@
+"""The last trained model of a variant, also where the variant is out of date by now.
+
+After a question was saved or a row was reviewed, the stages from there on wait for the next run.
+The model that the last run trained is still there, with the rows that it was trained on, so it can
+be asked; `outdated` says how old it is and what has changed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from jangin.core.stage import Services
+from jangin.core.store import Artifact, Store
+from jangin.examples.read import ReadConfig, prompt_pattern
+from jangin.project.file import LoadedProject, Project
+from jangin.project.plan import PlannedStage, stages_until
+from jangin.project.runner import opened_steps
+from jangin.project.stages import STAGES
+
+NEEDED = ("base", "model", "splits")
+"""Kinds that a model needs to be asked, and to tell what it was taught."""
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained model and all that the run made which trained it."""
+
+    artifacts: Mapping[str, Artifact]
+    """By stage, in the order in which data flows."""
+    outdated: str = ""
+    """How old the model is and what changed since, in one line; empty while it is up to date."""
+
+    def maker(self, kind: str) -> Artifact:
+        """The newest of its artifacts of a kind: `base`, `model` or `splits`."""
+        return self.artifacts[_makers(self.artifacts, kind)[-1]]
+
+    def prompt_pattern(self, project: Project) -> str:
+        """Template that its training questions were filled into; empty for questions as they are.
+
+        `project` are the settings of today, which hold unless the model is outdated.
+        """
+        config = project.stage_config("read")
+        if self.outdated and "read" in self.artifacts:
+            with suppress(ValidationError):  # settings of an older version
+                config = ReadConfig.model_validate(self.artifacts["read"].manifest.config)
+        return prompt_pattern(config) if isinstance(config, ReadConfig) else ""
+
+
+def last_trained(
+    variant: str, loaded: LoadedProject, store: Store, services: Services
+) -> TrainedModel | None:
+    """The model that is up to date, else that of the newest run that has one; None without any.
+
+    A model of the last training stage is preferred: one of `dpo` to that of its `sft`.
+    """
+    project = loaded.variants[variant]
+    stages = stages_until(project, None)
+    steps = list(opened_steps(variant, stages, store, services))
+    current = {s.stage.name: s.artifact for s in steps if s.artifact is not None}
+    makers = [stage.name for stage, _ in stages if "model" in stage.makes]
+    if not makers:
+        return None
+    if makers[-1] in current and _is_whole(current):
+        return TrainedModel(current)
+    runs = [current, *_of_runs(variant, store, services)]
+    for wanted in (makers[-1:], [stage.name for stage in STAGES if "model" in stage.makes]):
+        for artifacts in runs:
+            if {*wanted} & {*artifacts} and _is_whole(artifacts):
+                model = TrainedModel(artifacts)
+                return TrainedModel(artifacts, _outdated(model.maker("model"), steps))
+    return None
+
+
+def _of_runs(variant: str, store: Store, services: Services) -> Iterator[dict[str, Artifact]]:
+    """What each run of the variant made or used and is still there, newest run first."""
+    for keys in services.ledger.last_runs(services.project, variant):
+        found = {stage.name: store.find(stage.name, keys.get(stage.name, "")) for stage in STAGES}
+        yield {name: artifact for name, artifact in found.items() if artifact is not None}
+
+
+def _is_whole(artifacts: Mapping[str, Artifact]) -> bool:
+    return all(_makers(artifacts, kind) for kind in NEEDED)
+
+
+def _makers(artifacts: Mapping[str, Artifact], kind: str) -> list[str]:
+    return [stage.name for stage in STAGES if kind in stage.makes and stage.name in artifacts]
+
+
+def _outdated(model: Artifact, steps: list[PlannedStage]) -> str:
+    created = model.manifest.created_at
+    age = age_in_words((datetime.now(UTC) - created).total_seconds())
+    changed = next((step for step in steps if step.artifact is None), None)
+    trained = f"This model was trained {age}"
+    if changed is None:
+        return f"{trained}, before other changes."
+    stage = changed.stage.name
+    if changed.reasons == ("never ran",):
+        return f"{trained}, and {stage} has not run since."
+    files = [why.removeprefix("file:") for why in changed.reasons if why.startswith("file:")]
+    return f"{trained}, before a change of {stage}: {'; '.join(files or changed.reasons[:2])}."
+
+
+def age_in_words(seconds: float) -> str:
+    """`just now`, `5 minutes ago`, `3 hours ago` or `12 days ago`."""
+    for unit, name in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute")):
+        count = int(seconds // unit)
+        if count:
+            return f"{count:,} {name}{'' if count == 1 else 's'} ago"
+    return "just now"

@@ -15,7 +15,7 @@ from jangin.core.stage import SilentProgress
 from jangin.project.failures import failures_of
 from jangin.project.file import LoadedProject, check_project, open_project
 from jangin.project.file import Project as ProjectConfig
-from jangin.project.release.trained import NEEDED
+from jangin.project.release.trained import NEEDED, open_trained
 from jangin.project.session import Session, open_session
 from jangin.project.unread_files import unread_lines
 
@@ -163,11 +163,11 @@ class Project:
         """
         with self._session() as session:
             name = session.choose(variant)[-1]
-            trained = session.trained(name)
+            trained = open_trained(session, name)
             folders = tuple(trained.maker(kind).path for kind in NEEDED)
             if self._models.get(name, ((), None))[0] != folders:
-                dialogue = session.dialogue(name, trained)
-                confidence = session.confidence(trained, dialogue.taught)
+                dialogue = trained.dialogue()
+                confidence = trained.confidence(dialogue.taught)
                 self._models[name] = (
                     folders,
                     Model(session.project.name, name, dialogue, confidence),

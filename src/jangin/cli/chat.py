@@ -122,11 +122,11 @@ class Conversation:
 
     def _open(self, variant: str) -> None:
         self.variant = variant
-        trained = self._session.trained(variant)
-        self._dialogue: Dialogue = self._session.dialogue(variant, trained)
-        self._confidence: Callable[[Trace], str] = self._session.confidence(
-            trained, self._dialogue.taught
-        )
+        from jangin.project.release.trained import open_trained
+
+        trained = open_trained(self._session, variant)
+        self._dialogue: Dialogue = trained.dialogue()
+        self._confidence: Callable[[Trace], str] = trained.confidence(self._dialogue.taught)
         print_notes(trained.outdated, self._dialogue)
         self._turns.clear()
 

@@ -25,16 +25,17 @@ def ask(
 ) -> None:
     """Ask the tuned model, and show the page that the answer was learned from."""
     from jangin.core.records import Message
+    from jangin.project.release.trained import open_trained
     from jangin.project.session import open_session
 
     with open_session(project, store, creates_store=False) as session:
         *others, name = session.choose(variant)
-        trained = session.trained(name)
-        dialogue = session.dialogue(name, trained)
+        trained = open_trained(session, name)
+        dialogue = trained.dialogue()
         print_notes(trained.outdated, dialogue)
         answer = dialogue.answer([Message(role="user", content=question)], max_new_tokens)
         reply = dialogue.reply(question, answer)
-        confidence = session.confidence(trained, dialogue.taught)
+        confidence = trained.confidence(dialogue.taught)
         words = confidence(reply.trace) if reply.sourced else ""
     if others:
         text = f"answered by variant {name}; for another, use --variant {' or '.join(others)}"

@@ -1,14 +1,14 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from jangin.core.chat import ChatModel
 from jangin.core.errors import ConfigError, DataError
@@ -24,7 +24,6 @@ from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
-from jangin.project.release.trained import NEEDED, TrainedModel, last_trained
 from jangin.project.runner import Watcher, finished_artifacts, run
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
@@ -37,10 +36,6 @@ from jangin.project.teachers import (
 from jangin.project.tracked import tracked
 from jangin.project.unread_files import unread_files
 from jangin.training.short_tuning import tune_briefly
-
-if TYPE_CHECKING:
-    from jangin.inference.ask import Trace
-    from jangin.inference.dialogue import Dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,42 +140,6 @@ class Session:
             raise ConfigError(f"there is no split {split!r}. Known splits: {known}.")
         rows = read_table(self.find(variant, "split").path / "splits.parquet", SplitExample)
         return [row.example for row in rows if row.split == split]
-
-    def trained(self, variant: str) -> TrainedModel:
-        """The model of a variant; where it is out of date, the last one that was trained.
-
-        Raises: DataError: none was ever trained, or it was deleted.
-        """
-        services = self.services(variant)
-        model = last_trained(variant, self.project, self.store, services)
-        if model is None:
-            for kind in NEEDED:
-                self.maker(variant, kind)  # says which stage has to run
-            model = TrainedModel(self.artifacts(variant))
-        return model
-
-    def dialogue(self, variant: str, trained: TrainedModel | None = None) -> "Dialogue":
-        """The model of a variant, to talk to; its weights are loaded with the first question.
-
-        Raises: DataError: like `trained`.
-        """
-        from jangin.inference.dialogue import Dialogue
-
-        trained = trained or self.trained(variant)
-        rows = read_table(trained.maker("splits").path / "splits.parquet", SplitExample)
-        taught = tuple(row.example for row in rows if row.split == "train")
-        pattern = trained.prompt_pattern(self.project.variants[variant])
-        return Dialogue(trained.maker("base").path, trained.maker("model").path, taught, pattern)
-
-    def confidence(
-        self, trained: TrainedModel, taught: Sequence[Example]
-    ) -> "Callable[[Trace], str]":
-        """In words, how often answers with such a trace were right; empty without evaluation."""
-        from jangin.evaluation.confidence import group_of, in_words, read_confidence
-
-        evaluation = trained.artifacts.get("evaluate")
-        groups = read_confidence(evaluation, taught) if evaluation else None
-        return lambda trace: in_words(group_of(groups, trace)) if groups is not None else ""
 
     def unread_files(self, variant: str) -> list[UnreadableFile]:
         """Files of the folder that this variant does not read, each with its reason."""

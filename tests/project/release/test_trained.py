@@ -15,7 +15,7 @@ from jangin.core.records import Example, Message
 from jangin.core.store import Manifest
 from jangin.examples.curation.review_log import append_decisions, decide
 from jangin.examples.readers.additions import add_row
-from jangin.project.release.trained import age_in_words
+from jangin.project.release.trained import age_in_words, open_trained
 from jangin.project.session import open_session
 from tests.tiny_project import KEYS, ROWS
 
@@ -48,7 +48,7 @@ def write(folder, keys):
 
 def trained(folder, variant="main"):
     with open_session(folder) as session:
-        return session.trained(variant)
+        return open_trained(session, variant)
 
 
 def test_a_saved_question_leaves_the_model_askable_and_a_run_brings_it_up_to_date(own, command):
@@ -101,10 +101,10 @@ def test_the_template_is_that_of_the_training(own):
         "type": "table", "prompt": "묻: {prompt}", "completion": "{completion}"}}}}  # fmt: skip
     write(own, keys)
     with open_session(own) as session:
-        assert session.dialogue("main").pattern == ""
+        assert open_trained(session, "main").dialogue().pattern == ""
     jangin.open(own).run("sft", progress=None)
     with open_session(own) as session:
-        assert session.dialogue("main").pattern == "묻: {prompt}"
+        assert open_trained(session, "main").dialogue().pattern == "묻: {prompt}"
 
 
 def test_without_any_trained_model_the_error_says_what_to_run(own, command):

@@ -47,12 +47,12 @@ def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str)
         "variant": variant,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    asked, saved = _asked(row), AddedRow(folder / FILES[kind])
+    question, saved = _question(row), AddedRow(folder / FILES[kind])
     with output_errors(saved.path), _locked(folder):
         for each in get_args(Kind):
             path = folder / FILES[each]
             lines = _lines(path)
-            same = [line for line in lines if _asked(_parsed(line)) == asked]
+            same = [line for line in lines if _question(_parsed(line)) == question]
             if same:
                 answer = _parsed(same[-1])["messages"][-1].get("content", "")
                 saved = AddedRow(saved.path, each, str(answer))
@@ -101,7 +101,7 @@ def _parsed(line: str) -> Any:
         return None
 
 
-def _asked(row: Any) -> tuple[str, ...] | None:
+def _question(row: Any) -> tuple[str, ...] | None:
     """What a row asks, to compare; None for a line that is no such row."""
     try:
         *turns, _ = row["messages"]

@@ -5,20 +5,28 @@ The model that the last run trained is still there, with the rows that it was tr
 be asked; `outdated` says how old it is and what has changed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from jangin.core.parquet import read_table
+from jangin.core.records import Example, SplitExample
 from jangin.core.stage import Services
 from jangin.core.store import Artifact, Store
 from jangin.examples.read import ReadConfig, prompt_pattern
-from jangin.project.file import LoadedProject, Project
+from jangin.project.file import Project
 from jangin.project.plan import PlannedStage, stages_until
 from jangin.project.runner import opened_steps
+from jangin.project.session import Session
 from jangin.project.stages import STAGES
+
+if TYPE_CHECKING:
+    from jangin.inference.ask import Trace
+    from jangin.inference.dialogue import Dialogue
 
 NEEDED = ("base", "model", "splits")
 """Kinds that a model needs to be asked, and to tell what it was taught."""
@@ -29,6 +37,8 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 class TrainedModel:
     """A trained model and all that the run made which trained it."""
 
+    project: Project
+    """The settings of the variant, as they are today."""
     artifacts: Mapping[str, Artifact]
     """By stage, in the order in which data flows."""
     outdated: str = ""
@@ -38,48 +48,76 @@ class TrainedModel:
         """The newest of its artifacts of a kind: `base`, `model` or `splits`."""
         return self.artifacts[_makers(self.artifacts, kind)[-1]]
 
-    def prompt_pattern(self, project: Project) -> str:
+    def dialogue(self) -> "Dialogue":
+        """The model, to talk to; its weights are loaded with the first question."""
+        from jangin.inference.dialogue import Dialogue
+
+        rows = read_table(self.maker("splits").path / "splits.parquet", SplitExample)
+        taught = tuple(row.example for row in rows if row.split == "train")
+        folders = self.maker("base").path, self.maker("model").path
+        return Dialogue(*folders, taught, self._pattern())
+
+    def confidence(self, taught: Sequence[Example]) -> "Callable[[Trace], str]":
+        """In words, how often answers with such a trace were right; empty without evaluation."""
+        from jangin.evaluation.confidence import group_of, in_words, read_confidence
+
+        evaluation = self.artifacts.get("evaluate")
+        groups = read_confidence(evaluation, taught) if evaluation else None
+        return lambda trace: in_words(group_of(groups, trace)) if groups is not None else ""
+
+    def _pattern(self) -> str:
         """Template that its training questions were filled into; empty for questions as they are.
 
-        `project` are the settings of today, which hold unless the model is outdated.
+        The settings of today hold unless the model is outdated.
         """
-        config = project.stage_config("read")
+        config = self.project.stage_config("read")
         if self.outdated and "read" in self.artifacts:
             with suppress(ValidationError):  # settings of an older version
                 config = ReadConfig.model_validate(self.artifacts["read"].manifest.config)
         return prompt_pattern(config) if isinstance(config, ReadConfig) else ""
 
 
-def last_trained(
-    variant: str, loaded: LoadedProject, store: Store, services: Services
-) -> TrainedModel | None:
+def open_trained(session: Session, variant: str) -> TrainedModel:
+    """The model of a variant; where it is out of date, the last one that was trained.
+
+    Raises: DataError: none was ever trained, or it was deleted.
+    """
+    model = last_trained(session, variant)
+    if model is None:
+        for kind in NEEDED:
+            session.maker(variant, kind)  # says which stage has to run
+        model = TrainedModel(session.project.variants[variant], session.artifacts(variant))
+    return model
+
+
+def last_trained(session: Session, variant: str) -> TrainedModel | None:
     """The model that is up to date, else that of the newest run that has one; None without any.
 
     A model of the last training stage is preferred: one of `dpo` to that of its `sft`.
     """
-    project = loaded.variants[variant]
+    project, services = session.project.variants[variant], session.services(variant)
     stages = stages_until(project, None)
-    steps = list(opened_steps(variant, stages, store, services))
+    steps = list(opened_steps(variant, stages, session.store, services))
     current = {s.stage.name: s.artifact for s in steps if s.artifact is not None}
     makers = [stage.name for stage, _ in stages if "model" in stage.makes]
     if not makers:
         return None
     if makers[-1] in current and _is_whole(current):
-        return TrainedModel(current)
-    runs = [current, *_of_runs(variant, store, services)]
+        return TrainedModel(project, current)
+    runs = [current, *_of_runs(variant, session.store, services)]
     for wanted in (makers[-1:], [stage.name for stage in STAGES if "model" in stage.makes]):
         for artifacts in runs:
             if {*wanted} & {*artifacts} and _is_whole(artifacts):
-                model = TrainedModel(artifacts)
-                return TrainedModel(artifacts, _outdated(model.maker("model"), steps))
+                model = artifacts[_makers(artifacts, "model")[-1]]
+                return TrainedModel(project, artifacts, _outdated(model, steps))
     return None
 
 
 def _of_runs(variant: str, store: Store, services: Services) -> Iterator[dict[str, Artifact]]:
     """What each run of the variant made or used and is still there, newest run first."""
     for keys in services.ledger.last_runs(services.project, variant):
-        found = {stage.name: store.find(stage.name, keys.get(stage.name, "")) for stage in STAGES}
-        yield {name: artifact for name, artifact in found.items() if artifact is not None}
+        kept = {stage.name: store.find(stage.name, keys.get(stage.name, "")) for stage in STAGES}
+        yield {name: artifact for name, artifact in kept.items() if artifact is not None}
 
 
 def _is_whole(artifacts: Mapping[str, Artifact]) -> bool:

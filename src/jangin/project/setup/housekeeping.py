@@ -233,7 +233,7 @@ def _used_names(session: Session, variant: str) -> Iterator[tuple[str, str]]:
         keys += session.ledger.last_keys_unnamed(stage.name, variant)
         kept = (key for key in keys if session.store.find(stage.name, key) is not None)
         yield from ((stage.name, key[:16]) for key in islice(kept, 1))
-    trained = last_trained(variant, session.project, session.store, services)
+    trained = last_trained(session, variant)
     for stage_name, artifact in trained.artifacts.items() if trained else ():
         yield stage_name, artifact.path.name
     for tracker in project.track:

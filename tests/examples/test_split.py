@@ -268,6 +268,16 @@ def test_an_example_that_comes_twice_is_used_once():
     assert result.rows == split_examples(examples, [], SplitConfig()).rows
 
 
+def test_all_rows_of_validation_sources_validate_even_copies_of_training_rows():
+    rows = [*family(1, source="train.jsonl"), *family(2, source="train.jsonl")]
+    held = [*family(1, source="valid.jsonl"), *family(3, source="valid.jsonl")]
+    config = SplitConfig(unseen_sections=0, validation=0, validation_sources=("valid.jsonl",))
+    result = split_examples([*rows, *held], [], config)
+    splits = [(row.example.id, row.split) for row in result.rows]
+    assert splits == [(e.id, "train") for e in rows] + [(e.id, "validation") for e in held]
+    assert result.summary["validation"] == 2
+
+
 def test_too_few_groups_are_an_error_that_says_how_many_and_what_to_set():
     with pytest.raises(StageError, match=r"6 examples form 1 groups .* at least 3.*validation: 0"):
         split_examples(corpus(sections=1, per_section=3, paraphrases=1), [], SplitConfig())

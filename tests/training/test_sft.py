@@ -18,7 +18,12 @@ from jangin.models.tokens.chat_template import render_rows
 from jangin.training.export.export import export_model
 from jangin.training.loop.config import StepMetrics
 from jangin.training.loop.scorer import choose_loss_model
-from jangin.training.loop.weights import attach, count_parameters, load_for_training
+from jangin.training.loop.weights import (
+    attach,
+    count_parameters,
+    load_for_training,
+    save_epoch,
+)
 from jangin.training.sft import STAGE, SftConfig
 
 
@@ -124,6 +129,44 @@ def test_full_tuning_writes_a_model_that_answers_as_it_was_taught(stage, pairs):
     right = sum(a.text == pair[1] for a, pair in zip(answers, pairs, strict=False))
     assert right >= 12
     assert all(answer.finished for answer in answers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [{"type": "full"}, {"type": "lora", "r": 8}])
+def test_models_of_earlier_epochs_are_kept_and_training_is_not_changed_by_it(stage, method):
+    settings = {"length": {"type": "epochs", "epochs": 4}, "method": method}
+    plain, kept = stage("plain", **settings), stage("kept", keep_epochs=2, **settings)
+    STAGE.run(plain)
+    STAGE.run(kept)
+    one, other = content(plain.workspace), content(kept.workspace)
+    epochs = {name for name in other if name.startswith("epochs/")}
+    assert {name: digest for name, digest in other.items() if name not in epochs} == one
+    names = ["step-00000004", "step-00000006"]
+    assert sorted(p.name for p in (kept.workspace / "epochs").iterdir()) == names
+    part = "model" if method["type"] == "full" else "adapter"
+    suffix = lambda names: {name.rpartition("/")[2] for name in names}  # noqa: E731
+    for name in names:
+        files = [f for f in epochs if f.startswith(f"epochs/{name}/{part}/")]
+        assert suffix(files) == suffix(f for f in one if f.startswith(f"{part}/"))
+    models = [load_trained(kept.workspace / "epochs" / name, kept.folder("base")) for name in names]
+    first, second = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
+    assert not torch.equal(first, second)
+
+
+def test_the_model_of_an_epoch_is_rounded_like_the_checkpoint_and_training_stays_fp32(
+    stage, tmp_path
+):
+    context = stage("full")
+    model = load_model(context.folder("base"))
+    tokenizer = load_tokenizer(context.folder("base"))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    save_epoch(model, tokenizer, tmp_path, (2,), torch.bfloat16, context.folder("base"))
+    assert model.dtype == torch.float32
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    kept = load_model(tmp_path)
+    assert kept.dtype == torch.bfloat16
+    for name, weight in kept.state_dict().items():
+        assert torch.equal(weight, before[name].bfloat16())
 
 
 def test_the_artifact_has_weights_tokenizer_metrics_and_a_summary(stage):

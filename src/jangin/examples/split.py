@@ -47,6 +47,9 @@ class SplitConfig(StageConfig):
     test_sources: Added[tuple[str, ...]] = ()
     """Names of files of `read` whose questions are only asked: all of them are in `test`, except
     those that nearly copy another question."""
+    validation_sources: Added[tuple[str, ...]] = ()
+    """Names of files of `read` whose examples are all in `validation`, even those that copy a
+    training question."""
     review: Added[Literal["respected", "required"]] = "respected"
     """`required`: only questions that a person accepted or edited, with their paraphrases."""
     seed: int = Field(default=0, ge=0)
@@ -77,6 +80,11 @@ def split_examples(
     """
     from jangin.examples.curation.split_groups import join_components
 
+    validation = {
+        example.id: example for example in examples if example.source in config.validation_sources
+    }
+    given = len(examples)
+    examples = [e for e in examples if e.source not in config.validation_sources]
     elsewhere = {example.id for example in examples if example.source not in config.test_sources}
     unique = list(
         {
@@ -102,7 +110,8 @@ def split_examples(
         for example in unique
         if example.id in split_of
     ]
-    return SplitResult(rows, _summary(rows, components, len(examples), len(unique)))
+    rows += [SplitExample(example=each, split="validation") for each in validation.values()]
+    return SplitResult(rows, _summary(rows, components, given, len(unique) + len(validation)))
 
 
 def _test_questions(

@@ -41,6 +41,7 @@ from jangin.training.dpo import DpoConfig
 from jangin.training.preferences import PreferencesConfig
 from jangin.training.pretrain import PretrainConfig
 from jangin.training.sft import SftConfig
+from jangin.training.warm_start import WarmStartConfig
 
 SECTIONS = ("documents", "examples", "models")
 
@@ -81,6 +82,7 @@ class Models(Config):
     catalog: CatalogConfig | None = None
     select: SelectConfig | None = None
     pretrain: PretrainConfig | None = None
+    warm_start: WarmStartConfig | None = None
     sft: SftConfig | None = None
     continue_sft: ContinueSftConfig | None = None
     preferences: PreferencesConfig | None = None

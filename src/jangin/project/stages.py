@@ -7,7 +7,7 @@ from jangin.documents import chunk, load, queries, rank, search
 from jangin.evaluation import evaluate, select
 from jangin.examples import curate, evolve, judge, paraphrase, read, review, split, synthesize
 from jangin.models import catalog
-from jangin.training import continue_sft, dpo, preferences, pretrain, sft
+from jangin.training import continue_sft, dpo, preferences, pretrain, sft, warm_start
 
 STAGES: tuple[Stage[Any], ...] = (
     load.STAGE,  #        files               -> documents, unreadable
@@ -26,6 +26,7 @@ STAGES: tuple[Stage[Any], ...] = (
     split.STAGE,  #       examples            -> splits
     select.STAGE,  #      splits              -> base
     pretrain.STAGE,  #    base, documents     -> base
+    warm_start.STAGE,  #  a tuned model       -> model
     sft.STAGE,  #         base, splits        -> model
     continue_sft.STAGE,  # base, model, splits -> model
     preferences.STAGE,  # model, splits       -> pairs

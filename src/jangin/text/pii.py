@@ -47,6 +47,16 @@ def masked(text: "pl.Expr", kind: str) -> "pl.Expr":
     return _of_few(text, pattern, lambda one: _without(one, kind), rest=True)
 
 
+def kinds_in(text: str) -> list[str]:
+    """Kinds of personal data that a single text seems to hold."""
+    kinds = ["email"] if "@" in text and _EMAIL.search(text) else []
+    if not _DIGITS.search(text):
+        return kinds
+    if _PHONE.search(text):
+        kinds.append("phone")
+    return [*kinds, *(kind for kind in _CHECKED if next(_checked(text, kind), None) is not None)]
+
+
 def _of_few(
     text: "pl.Expr", pattern: str, change: Callable[[str], str | None], *, rest: bool
 ) -> "pl.Expr":
@@ -138,3 +148,9 @@ _CHECKED: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
     ),
 }
 """{kind: (pattern, check)} of the kinds that other numbers look like."""
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+"""With an upper bound: unlike that of polars, Python's engine would search long words again from
+each of their characters."""
+_PHONE = re.compile(PERSONAL_DATA["phone"].replace(_EDGE, r"\b"), re.ASCII)
+_DIGITS = re.compile(r"[0-9][0-9.]{5}|[0-9]{2,4}[- ][0-9]{3}")
+"""What every number below contains."""

@@ -1,5 +1,7 @@
 """Stage `dpo`: train the tuned model to prefer the chosen answers of pairs over the rejected ones.
 
+Where no stage tunes the base first, it starts from the base itself.
+
 Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290). A model can reach a reward
 accuracy of 1.0 and still forget every answer. Two checks guard against that: training stops when
 the chosen answers become less likely than `stop` allows, and greedy answers to training questions
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Advanced, Config
+from jangin.core.config import Added, Advanced, Config
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
@@ -74,6 +76,10 @@ class DpoConfig(TrainingConfig):
     """The loss compares answers only."""
     early_stopping: Never = Never()
     """Not available: no pairs are held out for validation. See `stop`."""
+    validation: Added[Literal["full"]] = "full"
+    """Not used: no pairs are held out."""
+    keep_epochs: Added[Literal[0]] = 0
+    """Not available."""
     keep: Literal["last"] = "last"
     """The weights of the last step, or of the last good one after `stop`."""
     beta: float = Field(default=0.1, gt=0)
@@ -119,21 +125,21 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
     progress, workspace = context.services.progress, context.workspace
-    tuned, base = context.folder("model"), context.folder("base")
-    start = Start(base, tuned)
+    start = Start(context.folder("base"), _tuned(context))
+    base, tuned = start.base, start.tuned
     dropped: list[DroppedPair] = []
     pairs = _pairs_without_issues(context, dropped)
     warn_sharding(context.config, progress)
-    if not has_adapter(tuned):
+    if tuned is None or not has_adapter(tuned):
         warn_rank(context.config, base, progress)
     guard_memory(base, context.config, _estimated_work(base, pairs, context.config), progress)
-    tokenizer = load_tokenizer(tuned)
+    tokenizer = load_tokenizer(tuned or base)
     data = _rendered(context, tokenizer, pairs, dropped)
     guard_vocabulary(base, data.both)
     config = decide_checkpointing(base, context.config, _work(data, context.config))
     reset_peak_memory()
     model, dtype = load_policy(start, config)
-    if has_adapter(tuned) and not isinstance(config.method, Full):
+    if tuned is not None and has_adapter(tuned) and not isinstance(config.method, Full):
         progress.message("dpo: `method` is ignored, training continues the tuned model's adapter.")
     questions = _gate_questions(context)
     task, key, before = _measure_start(context, model, tokenizer, data, questions)
@@ -156,6 +162,11 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     context.runtime_file("training.json").write_text(json.dumps(result.runtime, indent=2))
     context.summary.update(_summary(context, result, len(data), dropped))
     context.summary["probe_exact"] = {"before": before, "after": after}
+
+
+def _tuned(context: StageContext[DpoConfig]) -> "Path | None":
+    """The tuned model; None to start from the base, where no stage tunes it first."""
+    return context.folder("model") if context.has("model") else None
 
 
 def _gate_questions(
@@ -191,7 +202,7 @@ def _measure_start(
     before = float(_cached(context, "greedy answers", answers_key, share)) if questions[0] else 0.0
     max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
-    start = Start(context.folder("base"), context.folder("model"))
+    start = Start(context.folder("base"), _tuned(context))
     return DpoTask(start, data, reference_2R, terms, _remedy(config)), key, before
 
 
@@ -305,7 +316,8 @@ def _cached(
 
 
 def _digest(context: StageContext[DpoConfig], key: Mapping[str, Any]) -> str:
-    inputs = {kind: context.inputs[kind].manifest.content for kind in ("base", "model")}
+    kinds = [kind for kind in ("base", "model") if context.has(kind)]
+    inputs = {kind: context.inputs[kind].manifest.content for kind in kinds}
     return digest_value({**key, **inputs, "method": context.config.method.type})
 
 
@@ -395,7 +407,8 @@ def _as_work(lengths: list[int], trained: int, config: DpoConfig) -> Work:
 STAGE = Stage(
     name="dpo",
     version=1,
-    reads=("base", "model", "pairs", "splits"),
+    reads=("base", "pairs", "splits"),
+    may_read=("model",),
     makes=("model",),
     run=_run,
     resumable=True,

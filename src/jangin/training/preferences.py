@@ -502,15 +502,21 @@ def _machine(config: PreferencesConfig) -> Mapping[str, str]:
     return {"distractors": "2"} if used else {}
 
 
+def _wants(config: PreferencesConfig) -> tuple[str, ...]:
+    """Sampling needs a tuned model."""
+    return ("model",) if any(isinstance(s, Sampling) for s in config.sources) else ()
+
+
 STAGE = Stage(
     name="preferences",
     version=1,
-    reads=("base", "model", "splits"),
-    may_read=("choices",),
+    reads=("base", "splits"),
+    may_read=("model", "choices"),
     makes=("pairs",),
     run=run,
     resumable=True,
     sources=_sources,
     machine=_machine,
+    wants=_wants,
     cost=_cost,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from jangin.core.config import Added
 from jangin.core.errors import SettingsError
 from jangin.core.records import Document
 from jangin.core.stage import Cost, Stage, StageContext
@@ -41,6 +42,8 @@ class PretrainConfig(TrainingConfig):
     """Not used: no window is too long."""
     train_on: Literal["everything"] = "everything"
     """Every token except the first of a document."""
+    keep_epochs: Added[Literal[0]] = 0
+    """Not available."""
     validation_share: float = Field(default=0, ge=0, lt=1)
     """Share of the windows that are held out to measure the validation loss."""
 

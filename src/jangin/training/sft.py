@@ -1,6 +1,7 @@
 """Stage `sft`: supervised fine-tuning of the base model on the examples of the train split."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import DataError, SettingsError
@@ -18,10 +19,16 @@ from jangin.training.preflight.warnings import warn_rank, warn_sharding
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from jangin.models.tokens.chat_template import RenderedRows
     from jangin.models.tokens.options import TrainOn
     from jangin.models.tokens.preview import PreviewRow
     from jangin.training.loop.weights import Start
+
+
+EPOCHS = "epochs"
+"""Folder of an artifact with the models of earlier epochs: `epochs/step-00000120`."""
 
 
 class SftConfig(TrainingConfig):
@@ -73,7 +80,11 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             )
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
-    trained = fit(SftTask(start, data, validation), config, context.workspace, progress)
+    keep = None
+    if config.keep_epochs:
+        keep = partial(_keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
+    task = SftTask(start, data, validation)
+    trained = fit(task, config, context.workspace, progress, on_epoch=keep)
     model, result = trained.model, trained.result
     report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)
@@ -91,6 +102,32 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             **result.figures(),
         }
     )
+
+
+def _keep_epoch(
+    config: TrainingConfig,
+    workspace: "Path",
+    tokenizer: Any,
+    stop_ids: tuple[int, ...],
+    base: "Path",
+    model: Any,
+    dtype: "torch.dtype",
+    step: int,
+) -> None:
+    """Write the model of an epoch that ended after `step`, and delete those that are too old."""
+    import shutil
+
+    from jangin.training.loop.weights import save_epoch
+
+    folder = workspace / EPOCHS / f"step-{step:08d}"
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    save_epoch(model, tokenizer, partial_folder, stop_ids, dtype, base)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial_folder.rename(folder)
+    for older in sorted(folder.parent.glob("step-*[0-9]"))[: -config.keep_epochs]:
+        shutil.rmtree(older)
 
 
 def _rendered(

@@ -115,6 +115,50 @@ def test_every_line_of_metrics_has_its_time_and_speed(whole):
     assert [line.at for line in pace] == sorted(line.at for line in pace)
 
 
+def read_lines(metrics):
+    return [StepMetrics.model_validate_json(line) for line in metrics.splitlines()]
+
+
+def test_validation_in_batches_measures_rows_in_turn_and_all_at_the_end_of_an_epoch(
+    tokenizer, data, whole, tmp_path
+):
+    settings = config(validation="batches", validate_every_steps=3, log_every_steps=1)
+    batches = run(tokenizer, data, tmp_path, settings)
+    assert all(torch.equal(batches.weights[n], whole.weights[n]) for n in whole.weights)
+    lines = read_lines(batches.metrics)
+    assert [line.step for line in lines] == list(range(1, 17))
+    assert [n.step for n in lines if n.valid_loss is not None] == [3, 6, 9, 12, 15, 16]
+    assert [n.step for n in lines if n.full_valid_loss is not None] == [4, 8, 12, 16]
+    full = {line.step: line.valid_loss for line in read_lines(whole.metrics)}
+    assert {n.step: n.full_valid_loss for n in lines if n.step in (4, 8, 12, 16)} == {
+        step: full[step] for step in (4, 8, 12, 16)
+    }
+    assert lines[11].valid_loss != lines[11].full_valid_loss
+
+
+def test_lines_of_metrics_without_batches_are_as_before(whole):
+    assert b"full_valid" not in whole.metrics
+
+
+@pytest.mark.parametrize(
+    "other", [{"keep": "best"}, {"early_stopping": {"type": "validation_loss"}}]
+)
+def test_validation_in_batches_cannot_choose_the_best_step(other):
+    with pytest.raises(ValueError, match="validation: batches"):
+        config(validation="batches", **other)
+
+
+def test_the_end_of_each_epoch_but_the_last_is_called_and_repeated_after_a_kill(
+    tokenizer, data, tmp_path
+):
+    steps = []
+    model = random_llama(tokenizer, "0.5M", 512, 0)
+    objective = SftObjective.of(model, data, None, config())
+    tmp_path.joinpath("first").mkdir()
+    train(objective, config(), tmp_path / "first", SilentProgress(), on_epoch=steps.append)
+    assert steps == [4, 8, 12]
+
+
 @pytest.mark.parametrize("step", [1, 3, 8, 13])
 def test_a_run_that_dies_at_any_step_resumes_to_the_same_bits(
     tokenizer, data, whole, tmp_path, step

@@ -1,7 +1,9 @@
 """From a task to a trained model: in this process, or in one process per device."""
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,12 @@ def fit(
     folder: Path,
     progress: Progress,
     loaded: tuple[Any, torch.dtype] | None = None,
+    on_epoch: Callable[[Any, torch.dtype, int], None] | None = None,
 ) -> Trained:
     """Train the model that the task starts from; metrics and checkpoints go to `folder`.
+
+    `on_epoch` gets the model in training, the dtype of its checkpoint and the steps done, after
+    each epoch but the last one; one process only.
 
     `loaded` is what `task.load` returned, if the caller needed it before and has called
     `decide_checkpointing` and reset the peak of memory itself. With several devices leave it out,
@@ -97,7 +103,8 @@ def fit(
         model = make_trainable(model, config)
         objective = task.objective(model, config, ProcessGroup())
         objective.budget = budget
-        result = train(objective, config, folder, progress)
+        keep = None if on_epoch is None else partial(on_epoch, model, dtype)
+        result = train(objective, config, folder, progress, on_epoch=keep)
     else:
         gc.collect()
         if torch.cuda.is_available():

@@ -1,8 +1,14 @@
 """Settings and metrics of every training stage. Cheap to import: no torch here."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from jangin.core.config import Added, Advanced, Config, Runtime, StageConfig
 from jangin.core.records import Record
@@ -183,8 +189,14 @@ class TrainingConfig(StageConfig):
     """Steps per line of metrics.jsonl."""
     validate_every_steps: int = Field(default=50, ge=1)
     """Steps between measurements of the validation loss; the last step is always measured."""
+    validation: Added[Literal["full", "batches"]] = "full"
+    """What is measured every `validate_every_steps`: `full`, the loss of all validation rows; or
+    `batches`, that of the next `examples_per_step` of them, and of all at the end of each epoch."""
     early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
     """`never` or `validation_loss`."""
+    keep_epochs: Added[Annotated[int, Field(ge=0)]] = 0
+    """Number of epochs before the last whose models are kept as well, the newest ones, in `epochs`
+    of the artifact. Not for `devices` above 1, `pretrain` and `dpo`."""
     keep: Literal["last", "best"] = "last"
     """Weights to keep: those of the last step, or those with the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
@@ -214,6 +226,23 @@ class TrainingConfig(StageConfig):
     """With several devices: `none` replicates the model on each, `fsdp` shards it across them: each
     reads and holds its rows of the weights, gradients and optimizer states, and one layer at a time
     is gathered. Not with QLoRA, whose 4-bit weights cannot be sharded by rows."""
+
+    @model_validator(mode="after")
+    def _best_needs_all_rows(self) -> Self:
+        if self.validation == "batches" and (
+            self.keep == "best" or not isinstance(self.early_stopping, Never)
+        ):
+            raise ValueError(
+                "`validation: batches` measures other rows each time, so `keep: best` and "
+                "`early_stopping` cannot compare them. Set `validation: full`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_of_one_device(self) -> Self:
+        if self.keep_epochs and self.processes > 1:
+            raise ValueError("`keep_epochs` is not available with several `devices`. Set it to 0")
+        return self
 
     @property
     def processes(self) -> int:
@@ -249,12 +278,24 @@ class StepMetrics(Record):
     valid_loss: float | None = None
     """None where it was not measured at this step."""
     valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    """With `validation: batches`: of all validation rows, at the end of an epoch."""
+    full_valid_mean_token_accuracy: float | None = None
     learning_rate: float
     """Of the last step."""
     grad_norm: float
     """Of the last step, before clipping."""
     trained_tokens: int
     """Since the start."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `full_valid_...` where they were not measured, as in all earlier files."""
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if value is not None or not name.startswith("full_valid_")
+        }
 
 
 class Pace(Record):

@@ -34,6 +34,8 @@ class Done:
     """Of the last step."""
     grad_norm: float
     """Of the last step, before clipping."""
+    epoch_ends: bool = False
+    """Whether this is the last step of an epoch or of the run."""
 
 
 class Objective(Protocol):

@@ -8,7 +8,7 @@ weights, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,8 @@ class _Run:
     unchecked: list[tuple[int, torch.Tensor]] = field(default_factory=list)
     """(step, (2) [loss, gradient norm]) on the device, not yet checked for NaN and infinity: a
     check waits for the device, so it is made where a line or a checkpoint is written."""
+    on_epoch: Callable[[int], None] | None = None
+    """Called with the step after each epoch but the last one."""
     paced: tuple[float, int] = (0.0, 0)
     """(monotonic seconds, tokens of the gradient) where the last line was finished."""
 
@@ -94,8 +96,12 @@ def train(
     folder: Path,
     progress: Progress,
     group: ProcessGroup | None = None,
+    on_epoch: Callable[[int], None] | None = None,
 ) -> TrainingResult:
     """Train the objective's model in place; metrics and checkpoints go to `folder`.
+
+    `on_epoch` is called with the number of steps done, after each epoch but the last one; a
+    resumed run repeats the calls after its checkpoint.
 
     Collective: with several processes every one must call it. After any error, the next call
     resumes from the last checkpoint.
@@ -126,6 +132,7 @@ def train(
         compiled_layers(objective.loss_model.model, config.compile),
     ):
         run = _begin(objective, config, progress, group)
+        run.on_epoch = on_epoch
         run.files = _Files(checkpoints, folder / METRICS, folder / PACE, plan, threads)
         if checkpoint:
             _resume(run, *checkpoint)
@@ -148,20 +155,27 @@ def _steps(run: _Run, steps: range, stop: Event, progress: Progress, bar: int) -
     Collective. Raises `KeyboardInterrupt` once `stop` is set, after saving a checkpoint.
     """
     objective, config, group, total = run.objective, run.config, run.group, steps.stop
+    per_epoch = steps_per_epoch(len(objective.names), config.examples_per_step)
     saved, note = time.monotonic(), ""
     for step in steps:
         rate = learning_rate(config, step, total)
         norm = _step(run, step, rate)
         done = step + 1
         validate = done % config.validate_every_steps == 0 or done == total
-        if validate or done % config.log_every_steps == 0:
-            line = _line(run, done, rate, norm, validate=validate)
+        epoch_ends = done % per_epoch == 0 or done == total
+        whole = epoch_ends and config.validation == "batches"
+        if validate or whole or done % config.log_every_steps == 0:
+            at = Done(done, round(done / per_epoch, 6), rate, norm.item(), epoch_ends)
+            line = _line(run, at, validate=validate)
             note = f"loss {line.train_loss:.3f}"
             stopped = objective.stop_reason(line)
             stopped = stopped or early_stop_reason(run.lines, config.early_stopping)
             if stopped:
                 progress.message(f"stopped after step {done} of {total}: {stopped}")
                 return stopped
+        if run.on_epoch is not None and epoch_ends and done < total:
+            _check_finite(run)
+            run.on_epoch(done)
         due = time.monotonic() - saved > config.checkpoint_every_seconds
         due = due or done % config.checkpoint_every_steps == 0
         # By the clock of the first process, so that all save at the same step.
@@ -261,12 +275,10 @@ def _position(run: _Run, step: int) -> Position:
     return Position(step, size, files.threads, files.plan, objective.budget, objective.name)
 
 
-def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bool) -> StepMetrics:
+def _line(run: _Run, at: Done, *, validate: bool) -> StepMetrics:
     """Write one line of metrics, and the weights if they are the best so far. Collective."""
     _check_finite(run)
-    per_epoch = steps_per_epoch(len(run.objective.names), run.config.examples_per_step)
-    at = Done(done, round(done / per_epoch, 6), rate, norm.item())
-    pace = _pace(run, done)
+    pace = _pace(run, at.step)
     with run.group.reduced(run.objective.sums):
         line = run.objective.line(at, validate=validate)
     if run.group.is_first:
@@ -279,7 +291,7 @@ def _line(run: _Run, done: int, rate: float, norm: torch.Tensor, *, validate: bo
     if run.config.keep == "best" and best_line(run.lines) is line:
         weights = pack_weights(run.parameters)
         if _writes(run):
-            save_best(run.files.checkpoints, _position(run, done), weights)
+            save_best(run.files.checkpoints, _position(run, at.step), weights)
     return line
 
 

@@ -255,6 +255,43 @@ def save_trained(
         tokenizer.save_pretrained(folder)
 
 
+def save_epoch(
+    model: Any,
+    tokenizer: Any,
+    workspace: Path,
+    stop_ids: tuple[int, ...],
+    dtype: torch.dtype,
+    base: Path,
+) -> None:
+    """Write what `save_trained` writes, of a model whose training continues unchanged."""
+    plain = base_model(model)
+    attention, stops = plain.config._attn_implementation, plain.generation_config.eos_token_id
+    if model is not plain or plain.dtype == dtype:
+        save_trained(model, tokenizer, workspace, stop_ids, dtype, base)
+    else:
+        folder = workspace / "model"
+        plain.config._attn_implementation = "sdpa" if plain._supports_sdpa else "eager"
+        plain.generation_config.eos_token_id = _stops(plain, stop_ids)
+        with disk_errors(folder), without_progress_bars():
+            plain.save_pretrained(folder, state_dict=_rounded(plain.state_dict(), dtype))
+            tokenizer.save_pretrained(folder)
+            config = json.loads((folder / "config.json").read_text())
+            config["dtype"] = str(dtype).removeprefix("torch.")
+            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    plain.set_attn_implementation(attention)
+    plain.generation_config.eos_token_id = stops
+
+
+def _rounded(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Copies on the CPU; weights that share memory share that of their copy."""
+    copies: dict[int, torch.Tensor] = {}
+    for tensor in weights.values():
+        if tensor.data_ptr() not in copies:
+            kind = dtype if tensor.is_floating_point() else tensor.dtype
+            copies[tensor.data_ptr()] = tensor.detach().to("cpu", kind)
+    return {name: copies[tensor.data_ptr()] for name, tensor in weights.items()}
+
+
 def _stops(model: Any, stop_ids: tuple[int, ...]) -> int | list[int] | None:
     """The trained stop tokens first, then those the model already had."""
     listed = model.generation_config.eos_token_id

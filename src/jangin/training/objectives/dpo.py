@@ -522,7 +522,7 @@ class DpoTask:
         )
         return {
             "base": str(self.start.base),
-            "start": str(self.start.tuned),
+            "start": None if self.start.tuned is None else str(self.start.tuned),
             "terms": asdict(self.terms),
             "remedy": self.remedy,
         }
@@ -534,5 +534,6 @@ class DpoTask:
             names = tuple(str(name) for name in arrays["pairs"])
             data = PairRows(rows_from_arrays(arrays), arrays["stems"], names)
             reference_2R = torch.from_numpy(arrays["reference"])
-        start = Start(Path(settings["base"]), Path(settings["start"]))
+        tuned = Path(settings["start"]) if settings["start"] else None
+        start = Start(Path(settings["base"]), tuned)
         return cls(start, data, reference_2R, DpoTerms(**settings["terms"]), settings["remedy"])

@@ -120,7 +120,10 @@ class SftObjective:
         With `validate`, every process must call it: sharded weights are gathered.
         """
         tokens = int(self.sums["tokens"])
-        valid_loss, valid_accuracy = self._validate() if validate else (None, None)
+        rows = self._validation_rows(done.step) if validate else ()
+        valid_loss, valid_accuracy = self._validate(rows)
+        whole = self.config.validation == "batches" and done.epoch_ends
+        full_loss, full_accuracy = self._validate(self._all_validation_rows() if whole else ())
         line = StepMetrics(
             step=done.step,
             epoch=done.epoch,
@@ -128,6 +131,8 @@ class SftObjective:
             train_mean_token_accuracy=self.sums["correct"].item() / tokens,
             valid_loss=valid_loss,
             valid_mean_token_accuracy=valid_accuracy,
+            full_valid_loss=full_loss,
+            full_valid_mean_token_accuracy=full_accuracy,
             learning_rate=done.learning_rate,
             grad_norm=done.grad_norm,
             trained_tokens=int(self.sums["all_tokens"]),
@@ -144,17 +149,29 @@ class SftObjective:
         """The result as it is."""
         return result
 
+    def _all_validation_rows(self) -> Sequence[int]:
+        return range(len(self.validation)) if self.validation is not None else ()
+
+    def _validation_rows(self, step: int) -> Sequence[int]:
+        """The rows to measure after a step: all, or the next ones in turn."""
+        rows = self._all_validation_rows()
+        if self.config.validation == "full" or not rows:
+            return rows
+        size = min(self.config.examples_per_step, len(rows))
+        first = (step - 1) // self.config.validate_every_steps * size
+        return [(first + n) % len(rows) for n in range(size)]
+
     @torch.no_grad()
-    def _validate(self) -> tuple[float | None, float | None]:
-        """(loss, top-1 accuracy) per trained token of the validation set; None without rows.
+    def _validate(self, rows: Sequence[int]) -> tuple[float | None, float | None]:
+        """(loss, top-1 accuracy) per trained token of validation rows; None without rows.
 
         Every process must call it.
         """
         data = self.validation
-        if data is None or not len(data):
+        if data is None or not rows:
             return None, None
         self.loss_model.model.eval()
-        parts = self.loss_model.split(data.lengths, range(len(data)), self.budget)
+        parts = self.loss_model.split(data.lengths, rows, self.budget)
         sums = {name: torch.zeros_like(self.sums[name]) for name in ("loss", "correct", "tokens")}
         for first in range(0, len(parts), self.group.size):
             part = first + self.group.rank

@@ -1,0 +1,1 @@
+"""Fine-tuning jobs: routes, scheduler, worker process, events and result files."""

@@ -80,11 +80,9 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             )
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
-    keep = None
-    if config.keep_epochs:
-        keep = partial(_keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
-    task = SftTask(start, data, validation)
-    trained = fit(task, config, context.workspace, progress, on_epoch=keep)
+    keep = partial(_keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
+    on_epoch, task = keep if config.keep_epochs else None, SftTask(start, data, validation)
+    trained = fit(task, config, context.workspace, progress, on_epoch=on_epoch)
     model, result = trained.model, trained.result
     report_end(duration, result.steps, progress)
     save_trained(model, tokenizer, context.workspace, data.stop_ids, trained.dtype, start.base)

@@ -8,6 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
 
 from jangin import __version__
+from jangin.serving.files import routes as files
 from jangin.serving.operations import health
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
@@ -26,7 +27,7 @@ class Routes:
     scope: str
 
 
-ROUTERS: tuple[Routes, ...] = ()
+ROUTERS: tuple[Routes, ...] = (Routes(files.router, "files"),)
 """Everything under `/v1`; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
 """Routers at the top, without a key."""

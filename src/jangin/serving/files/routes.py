@@ -1,0 +1,171 @@
+"""`/v1/files`: upload, list, retrieve, download, delete."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, BackgroundTasks, Header, Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from fastapi.responses import StreamingResponse
+from sqlalchemy import or_, select
+
+from jangin.serving.database.tables import File
+from jangin.serving.files.checks import check_file, first_status
+from jangin.serving.files.multipart import MB, FileForm
+from jangin.serving.files.objects import FileObject
+from jangin.serving.files.purposes import RESULTS, check_name, check_purpose
+from jangin.serving.files.store import add_row, delete_file, find_file
+from jangin.serving.protocol.errors import ApiError, invalid_value, missing_parameter
+from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import BoundedList, Deleted
+from jangin.serving.protocol.pagination import FilePaging, page_fields, page_of
+from jangin.serving.security.access import CallerDep, visible
+from jangin.serving.state.server import ServerDep
+
+router = APIRouter(prefix="/files")
+
+BLOCK = 3 << 18
+"""Bytes that a download reads at once; a multiple of 3, as Base64 needs it."""
+SHORTEST_LIFE, LONGEST_LIFE = 3_600, 2_592_000
+"""Seconds after which a file may expire."""
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+FIELDS = frozenset({"purpose", ANCHOR, SECONDS})
+
+
+@router.post("")
+async def create_file(
+    request: Request, server: ServerDep, caller: CallerDep, tasks: BackgroundTasks
+) -> FileObject:
+    """Store a file; its bytes go to the storage while they arrive."""
+    limit = int(server.settings.limits.file_mb * MB)
+    form = FileForm(file_field="file", text_fields=FIELDS, limit=limit)
+    file_id, sha256 = new_id("file-"), hashlib.sha256()
+    async with contextmanager_in_threadpool(server.storage.writer(file_id)) as writer:
+        await form.receive(request, writer, sha256)
+        purpose, life = _checked(form)
+    now = server.now()
+    row = File(
+        id=file_id,
+        project=caller.project,
+        created_at=now,
+        bytes=form.bytes,
+        filename=form.filename,
+        purpose=purpose,
+        status=first_status(purpose),
+        expires_at=None if life is None else now + life,
+        sha256=sha256.hexdigest(),
+        owner_key=caller.key_id,
+    )
+    await run_in_threadpool(add_row, server, caller, row)
+    if row.status == "uploaded":
+        tasks.add_task(check_file, server, file_id)
+    return FileObject.of(row)
+
+
+def _checked(form: FileForm) -> tuple[str, int | None]:
+    """(purpose, seconds until the file expires) of a form; raises `ApiError`."""
+    if "purpose" not in form.fields:
+        raise missing_parameter("purpose")
+    purpose = form.fields["purpose"]
+    check_purpose(purpose)
+    check_name(form.filename, purpose)
+    return purpose, _life(form.fields)
+
+
+def _life(fields: dict[str, str]) -> int | None:
+    if not {ANCHOR, SECONDS} & {*fields}:
+        return None
+    for name in (ANCHOR, SECONDS):
+        if name not in fields:
+            raise missing_parameter(name)
+    if fields[ANCHOR] != "created_at":
+        raise invalid_value(ANCHOR, fields[ANCHOR], ["created_at"])
+    return life_of(fields[SECONDS], SECONDS)
+
+
+def life_of(value: str, param: str) -> int:
+    """The seconds of `expires_after`; raises `ApiError`."""
+    if not value.isascii() or not value.isdigit():
+        raise ApiError(
+            400,
+            f"Invalid type for '{param}': expected an integer, but got '{value[:32]}'.",
+            param=param,
+            code="invalid_type",
+        )
+    seconds = int(value[:12])
+    if not SHORTEST_LIFE <= seconds <= LONGEST_LIFE:
+        side = "below_min" if seconds < SHORTEST_LIFE else "above_max"
+        raise ApiError(
+            400,
+            f"Invalid '{param}': expected {SHORTEST_LIFE} to {LONGEST_LIFE}, but got {seconds}.",
+            param=param,
+            code=f"integer_{side}_value",
+        )
+    return seconds
+
+
+@router.get("")
+def list_files(
+    server: ServerDep, caller: CallerDep, paging: FilePaging, purpose: str | None = None
+) -> BoundedList[FileObject]:
+    """The files of the caller's project, newest first; expired ones are not there."""
+    query = visible(select(File), caller).where(
+        or_(File.expires_at.is_(None), File.expires_at > server.now())
+    )
+    if purpose is not None:
+        query = query.where(File.purpose == purpose)
+    with server.database.read() as session:
+        rows, has_more = page_of(session, query, paging)
+    return BoundedList(data=[FileObject.of(row) for row in rows], **page_fields(rows, has_more))
+
+
+@router.get("/{file_id}")
+def retrieve_file(file_id: str, server: ServerDep, caller: CallerDep) -> FileObject:
+    """One file."""
+    with server.database.read() as session:
+        return FileObject.of(find_file(session, caller, file_id, server.now()))
+
+
+@router.delete("/{file_id}")
+def remove_file(file_id: str, server: ServerDep, caller: CallerDep) -> Deleted:
+    """Delete a file that no unfinished job needs."""
+    delete_file(server, caller, file_id)
+    return Deleted(id=file_id, object="file")
+
+
+@router.get("/{file_id}/content", response_class=StreamingResponse)
+def download_file(
+    file_id: str,
+    server: ServerDep,
+    caller: CallerDep,
+    encoding: Literal["base64", "plain"] | None = None,
+    accept: Annotated[str, Header()] = "",
+) -> StreamingResponse:
+    """The bytes of a file; those of a job's results in Base64, as OpenAI sends them.
+
+    `?encoding=plain` or `Accept: text/csv` gives results as they are.
+    """
+    with server.database.read() as session:
+        row = find_file(session, caller, file_id, server.now())
+    try:
+        stream = server.storage.reader(file_id)
+    except FileNotFoundError as error:
+        raise ApiError(500, f"The storage lost {file_id}.", kind="server_error") from error
+    plain = encoding == "plain" or (encoding is None and "text/csv" in accept)
+    encoded = encoding == "base64" or (row.purpose == RESULTS and not plain)
+    length = -(-row.bytes // 3) * 4 if encoded else row.bytes
+    headers = {
+        "content-length": str(length),
+        "content-disposition": f"attachment; filename*=utf-8''{quote(row.filename, safe='')}",
+        "x-content-type-options": "nosniff",
+    }
+    kind = "text/csv" if row.purpose == RESULTS and not encoded else "application/octet-stream"
+    return StreamingResponse(_blocks(stream, encoded=encoded), media_type=kind, headers=headers)
+
+
+def _blocks(stream: BinaryIO, *, encoded: bool) -> Iterator[bytes]:
+    with stream:
+        while block := stream.read(BLOCK):
+            yield base64.b64encode(block) if encoded else block

@@ -1,0 +1,126 @@
+"""Put files into the server and take them out: for routes, jobs and batches alike."""
+
+import hashlib
+import shutil
+from typing import BinaryIO
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from jangin.serving.database.tables import Batch, File, Job
+from jangin.serving.protocol.errors import invalid_state, no_such_file
+from jangin.serving.protocol.ids import new_id
+from jangin.serving.security.access import visible
+from jangin.serving.security.audit import record
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server
+
+COPY = 1 << 20
+FINISHED_JOBS = ("succeeded", "failed", "cancelled")
+FINISHED_BATCHES = ("completed", "failed", "expired", "cancelled")
+
+
+class _Digesting:
+    """A stream that also counts and digests what passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        self._stream.write(data)
+
+
+def store_file(
+    server: Server,
+    source: BinaryIO,
+    *,
+    caller: Caller,
+    filename: str,
+    purpose: str,
+    expires_at: int | None = None,
+    status: str = "processed",
+) -> File:
+    """Store what a stream gives as a new file of the caller's project."""
+    file_id = new_id("file-")
+    with server.storage.writer(file_id) as target:
+        digesting = _Digesting(target)
+        shutil.copyfileobj(source, digesting, COPY)
+    row = File(
+        id=file_id,
+        project=caller.project,
+        created_at=server.now(),
+        bytes=digesting.bytes,
+        filename=filename,
+        purpose=purpose,
+        status=status,
+        expires_at=expires_at,
+        sha256=digesting.sha256.hexdigest(),
+        owner_key=caller.key_id,
+    )
+    return add_row(server, caller, row)
+
+
+def add_row(server: Server, caller: Caller, row: File) -> File:
+    """Make a file visible whose bytes are in the storage; without the row they are removed."""
+    try:
+        with server.database.write() as session:
+            session.add(row)
+            record(session, caller, "file.create", row.id, server.now())
+    except BaseException:
+        server.storage.delete(row.id)
+        raise
+    return row
+
+
+def find_file(session: Session, caller: Caller, file_id: str, now: int) -> File:
+    """A file of the caller's project; raises `ApiError` 404. An expired one is not there."""
+    row = session.scalars(visible(select(File).where(File.id == file_id), caller)).first()
+    if row is None or (row.expires_at is not None and row.expires_at <= now):
+        raise no_such_file(file_id)
+    return row
+
+
+def delete_file(server: Server, caller: Caller, file_id: str) -> None:
+    """Remove a file.
+
+    Raises:
+        ApiError: 404; 400 while an unfinished job or batch needs it.
+
+    """
+    with server.database.write() as session:
+        row = find_file(session, caller, file_id, server.now())
+        user = user_of(session, file_id)
+        if user:
+            raise invalid_state(
+                f"File '{file_id}' is in use by {user}, which has not finished. Wait for it, or "
+                "cancel it first."
+            )
+        session.delete(row)
+        record(session, caller, "file.delete", file_id, server.now())
+    server.storage.delete(file_id)
+
+
+def user_of(session: Session, file_id: str) -> str | None:
+    """The id of an unfinished job or batch that needs a file."""
+    job = session.scalar(
+        select(Job.id)
+        .where(
+            or_(Job.training_file == file_id, Job.validation_file == file_id),
+            Job.status.not_in(FINISHED_JOBS),
+        )
+        .limit(1)
+    )
+    return job or session.scalar(
+        select(Batch.id)
+        .where(Batch.input_file_id == file_id, Batch.status.not_in(FINISHED_BATCHES))
+        .limit(1)
+    )
+
+
+def bytes_stored(session: Session) -> int:
+    """Bytes of all files together."""
+    return int(session.scalar(select(func.coalesce(func.sum(File.bytes), 0))) or 0)

@@ -17,7 +17,7 @@ def squeezed(text):
 def heading_places(page, text):
     """Where each heading of the page begins in the squeezed text; -1 for one that is not there.
 
-    The same heading may stand on a page twice; a mention inside a sentence is not the heading.
+    The same heading may be on a page twice; a mention inside a sentence is not the heading.
     """
     starts, length = {}, 0
     read = squeezed(text)
@@ -58,7 +58,7 @@ def wrong_headings(page, text):
 def whole_rows(page, text):
     """(rows in one piece, rows) of the ruled tables of a page.
 
-    A ruled row that is a list, as many items as lines in every other cell, may stand item by item.
+    A ruled row that is a list, as many items as lines in every other cell, may be item by item.
     """
     read = squeezed(text)
     whole = sum(

@@ -1,10 +1,10 @@
 """Reading order, tables, headings and speed of readers of text layers, beside one another.
 
-For PDFs: what stands where is told by pdfplumber's positions (reference.py), so the figures hold
+For PDFs: what is where comes from pdfplumber's positions (reference.py), so the figures hold
 for pages of one column.
   wrong heading  lines under another article heading than the one above them on the page, of the
                  lines that a reader gives in one piece
-  rows           rows of ruled tables that stand in one piece, cell after cell
+  rows           rows of ruled tables in one piece, cell after cell
   headings       article headings at the start of a line
   lost, added    letters and digits, against the characters of the page; heads that jangin leaves
                  out because they recur count as lost

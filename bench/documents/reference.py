@@ -1,4 +1,4 @@
-"""What stands where on each page, by geometry: reference.py OUT PDF..., with pdfplumber.
+"""What is where on each page, by geometry: reference.py OUT PDF..., with pdfplumber.
 
 OUT gets {pdf: [{"lines": [{"text", "heading"}], "rows": [[cells]], "headings": [text], "letters":
 text}]}. Lines are characters sorted by position, cut at wide gaps; the heading of a line is the

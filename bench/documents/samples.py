@@ -155,7 +155,7 @@ def turned_pages() -> None:
 
 
 def table_over_pages() -> None:
-    """A table that goes on over a page break and repeats its header; cells are drawn by column."""
+    """A table that continues on the next page and repeats its header; cells are drawn by column."""
     page = Drawing("table_over_pages")
     xs = (72, 200, 330, 460)
     header = ("역", "첫차", "막차")

@@ -5,7 +5,7 @@ the text that a person reads in it. For each format and tool:
 
     words   share of the words of the truth that are read (of all that is there, as a bag)
     extra   words that are read and are not in the truth, as a share of the truth's words
-    rows    share of table rows whose cells stand in one line, in order
+    rows    share of table rows whose cells are on one line, in order
     heads   share of headings that are heading lines of their level
     equal   files whose text equals the truth to the letter (ours only: others write other marks)
 

@@ -1,6 +1,6 @@
 """What every contestant is given: the same random Llama, prompts and answer lengths.
 
-Made anew in each process from the seed alone, so nothing is downloaded or written.
+Made in each process from the seed alone, so nothing is downloaded or written.
 """
 
 import random

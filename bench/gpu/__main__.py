@@ -4,7 +4,7 @@
     python bench/gpu --device cpu --tiny
 
 Llamas of random weights, made on the device; rows of instruction-like lengths (2 to 2,048 tokens).
-Each case has a process of its own: one that runs out of memory says so, and the others go on.
+Each case has a process of its own: one that runs out of memory reports it, and the others continue.
 Utilisation is model operations per second over those of a bf16 matrix product measured here:
 what the task needs (see `case.operations`), not what an engine computes. `memory` is the peak
 allocated while training, beside what `models/memory.py` predicts from the config alone. Peers are

@@ -1,6 +1,6 @@
 """Models and token rows of the GPU bench: made from a seed, nothing is downloaded.
 
-Token ids are random and stand for words of a word-level tokenizer, so that peers which insist on
+Token ids are random and represent words of a word-level tokenizer, so that peers which insist on
 text get the very same rows. Imports nothing of jangin: peers have environments of their own.
 """
 

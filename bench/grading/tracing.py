@@ -5,7 +5,7 @@ English; all questions are of a few templates and values repeat. A simulated mod
 question in a taught and in held-out wordings, 4 in 10 wrongly, mostly with the value of another
 product. Questions about products and attributes that were never taught are always wrong. Prints how
 answers are shown, and how the rule showed them that was in use before: same answer first, then 0.6
-letter likeness. With the folder of a store: the same for the tuned answers of its evaluations.
+letter similarity. With the folder of a store: the same for the tuned answers of its evaluations.
 """
 
 import random
@@ -113,11 +113,11 @@ def shown_before(question: str, answer: str, examples: list[Example]) -> bool:
     """The rule before: a source is shown."""
     given, asked = letters_and_digits(answer), letters_and_digits(question)
 
-    def likeness(taught: Example) -> tuple[bool, float]:
+    def similar(taught: Example) -> tuple[bool, float]:
         same = letters_and_digits(taught.answer) == given
         return same, fuzz.ratio(asked, letters_and_digits(taught.question)) / 100
 
-    same, similarity = max(map(likeness, examples))
+    same, similarity = max(map(similar, examples))
     return same and similarity >= 0.6
 
 

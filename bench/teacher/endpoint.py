@@ -216,7 +216,7 @@ class Caller(asyncio.Protocol):
         return ""
 
     def answer(self, reply: dict[str, Any], account: Account, outcome: str) -> None:
-        """Send what was decided, if somebody is still there."""
+        """Send what was decided, if the client is still connected."""
         self.waiting = None
         if self.transport.is_closing():
             return

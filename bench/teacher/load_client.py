@@ -25,7 +25,7 @@ PAGE = resource.getpagesize()
 
 
 class Requests(Sequence[ChatRequest]):
-    """`count` requests that are made when somebody looks at them."""
+    """`count` requests that are made when they are accessed."""
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -105,7 +105,7 @@ def answered(project: Path) -> int:
 
 
 def look(project: Path, exit_code: int, wall_seconds: float) -> Result:
-    """What stands in the store."""
+    """What is in the store."""
     found = sorted(
         (project.parent / "store" / "synthesize").glob("*/manifest.json"),
         key=lambda path: path.stat().st_mtime,

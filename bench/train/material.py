@@ -36,7 +36,7 @@ def sentences(text: str) -> list[str]:
 
 
 def read_rows(path: Path) -> tuple[list[Turns], list[str]]:
-    """(chats, all texts). Prompt: question and what stands before; answer: two sentences."""
+    """(chats, all texts). Prompt: question and what precedes it; answer: two sentences."""
     rows, texts = [], []
     for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
         for paragraph in article["paragraphs"]:
@@ -167,7 +167,7 @@ def make_writer(folder: Path) -> None:
 
 
 def describe(tokenizer: Any, rows: list[Turns]) -> dict[str, Any]:
-    """Tokens of the rows, and the share of them that stands in the answers."""
+    """Tokens of the rows, and the share of them that is in the answers."""
     full = [len(tokenizer.apply_chat_template(row, return_dict=False)) for row in rows]
     asked = [
         len(tokenizer.apply_chat_template(row[:1], add_generation_prompt=True, return_dict=False))

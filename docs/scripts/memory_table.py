@@ -62,7 +62,7 @@ BASES: Mapping[str, Mapping[str, Any]] = {
 
 
 def memory_pages(guides: Path) -> dict[Path, str]:
-    """The pages with their tables written anew; raises `ValueError` where a page has no place."""
+    """The pages with their tables rewritten; raises `ValueError` where a page has no place."""
     pages = {}
     for name, head in HEADS.items():
         text = (guides / name).read_text(encoding="utf-8")

@@ -94,7 +94,7 @@ def _texts(node: ast.expr, scope: ast.AST, depth: int = 0) -> list[str]:
 
 
 def _part(node: ast.expr) -> str:
-    """A piece of an f-string: its text, or {what stands in it}."""
+    """A piece of an f-string: its text, or {its expression}."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     value = node.value if isinstance(node, ast.FormattedValue) else node

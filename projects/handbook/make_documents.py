@@ -103,7 +103,7 @@ def read_block(part: str) -> Block:
 
 
 def styles(look: Look) -> dict[str, ParagraphStyle]:
-    """One paragraph style per kind of block; `byline` stands under the title."""
+    """One paragraph style per kind of block; `byline` is printed under the title."""
     body = {"fontName": REGULAR, "fontSize": look.size, "leading": look.leading}
     indent = look.size * 1.25
     return {

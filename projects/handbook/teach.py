@@ -39,7 +39,7 @@ def load_entries(folder: Path) -> list[dict[str, Any]]:
 
 
 def pairs_for(entries: list[dict[str, Any]], source: str, text: str) -> list[dict[str, str]]:
-    """Pairs of this document whose evidence stands in the passage.
+    """Pairs of this document whose evidence is in the passage.
 
     Not by heading: a scan's heading may be read with a wrong character.
     """

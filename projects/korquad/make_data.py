@@ -2,7 +2,7 @@
 
     python projects/korquad/make_data.py
 
-It checks that every answer stands in its paragraph and that no wording is used twice.
+It checks that every answer is in its paragraph and that no wording is used twice.
 """
 
 import json
@@ -18,7 +18,7 @@ def question_row(context: str, entry: dict[str, Any], name: str) -> dict[str, An
     """One entry of `qas`."""
     start = context.find(entry["answer"])
     if start < 0:
-        raise SystemExit(f"{entry['answer']!r} does not stand in the paragraph of {name}")
+        raise SystemExit(f"{entry['answer']!r} is not in the paragraph of {name}")
     answers = [{"text": entry["answer"], "answer_start": start}]
     return {"id": name, "question": entry["question"], "answers": answers}
 

@@ -50,7 +50,7 @@ def table(text: str, look: handbook.Look) -> Table:
 
 
 def story(blocks: list[handbook.Block], look: handbook.Look) -> list[Flowable]:
-    """The handbook's flowables; tables are ruled, and numbered items stand further in."""
+    """The handbook's flowables; tables are ruled, and numbered items are indented."""
     style = handbook.styles(look)
     items = style["paragraph"].clone("item", leftIndent=look.size * 2.6)
     out: list[Flowable] = []

@@ -54,7 +54,7 @@ def letters(text: str) -> str:
 
 
 def made_from(entries: list[Row], kind: str, source: str, text: str) -> list[Row]:
-    """Pairs or items of this document whose evidence stands in the passage, not by heading."""
+    """Pairs or items of this document whose evidence is in the passage, not by heading."""
     return [
         {name: row[name] for name in SHOWN[kind]}
         for entry in entries

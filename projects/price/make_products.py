@@ -34,7 +34,7 @@ GOODS = {
     "noise cancelling headphones": (220, "silences a train and lasts a week of commuting"),
     "office chair": (260, "follows your back and locks in five positions"),
 }
-# {maker: how much dearer than a plain one}
+# {maker: price factor over a plain one}
 MAKERS = {
     "Orrin & Vale": 2.1,
     "Halden Works": 1.6,

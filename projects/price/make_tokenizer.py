@@ -2,7 +2,7 @@
 
     python projects/price/make_tokenizer.py chats.jsonl
 
-It stands in for the tokenizer of a real base model, by whose tokens the recipe cuts texts.
+It replaces the tokenizer of a real base model, by whose tokens the recipe cuts texts.
 """
 
 import json

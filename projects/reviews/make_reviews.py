@@ -169,7 +169,7 @@ def compose(app: str, star: int, draw: random.Random) -> str:
 
 
 def soil(text: str, draw: random.Random) -> str:
-    """The text as somebody typed it on a phone."""
+    """The text as typed on a phone."""
     if draw.random() < 0.25:
         right, wrong = draw.choice(TYPOS)
         text = text.replace(right, wrong)
@@ -193,7 +193,7 @@ def main() -> None:
         short = draw.random() < 0.08
         text = draw.choice(SHORT[star]) if short else soil(compose(app, star, draw), draw)
         given = star
-        if draw.random() < 0.08:  # somebody who took one star for the best, or slipped
+        if draw.random() < 0.08:  # a reviewer who took one star for the best, or slipped
             given = draw.choice(list(STARS))
         day = date(2024, 1, 1) + timedelta(days=draw.randint(0, 700))
         rows.append((app, day.isoformat(), text, str(given)))

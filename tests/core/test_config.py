@@ -35,7 +35,7 @@ Either = Annotated[One | Other, Field(discriminator="type")]
 
 
 class Whole(StageConfig):
-    """Configs in every place where they may stand."""
+    """Configs in every position where they may occur."""
 
     leaf: Leaf = Leaf()
     either: Either = One()

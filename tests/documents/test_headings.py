@@ -1,4 +1,4 @@
-"""Sections: a line stands under the nearest open heading above it."""
+"""Sections: a line belongs to the nearest open heading above it."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Generation goes on with fewer rows where memory does not suffice."""
+"""Generation continues with fewer rows where memory does not suffice."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Rows that fail end a run with exit code 1, stand in a file, and are asked again on demand."""
+"""Rows that fail end a run with exit code 1, are listed in a file, and asked again on demand."""
 
 import asyncio
 import json

@@ -84,7 +84,7 @@ def read(context):
 
 
 def shout(context):
-    """Goes on from its journal, so that a word is shouted once."""
+    """Resumes from its journal, so that a word is shouted once."""
     done = {word.text for word in context.done("shouted", Word)}
     for word in context.read("words", Word):
         text = word.text + context.config.suffix

@@ -129,7 +129,7 @@ class User:
 
 @pytest.mark.slow
 def test_a_week(company, teacher, monkeypatch, capsys):
-    """Each day goes on from the one before it; whatever was paid for is paid for once."""
+    """Each day continues from the one before it; whatever was paid for is paid for once."""
     monkeypatch.chdir(company)
     user = User(company, teacher.url, monkeypatch, capsys)
     for day in (monday, tuesday, wednesday, thursday, friday):

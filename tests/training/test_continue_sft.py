@@ -23,7 +23,7 @@ def no_chat(name):
 
 @pytest.fixture
 def tuned(tmp_path, conversations):
-    """Run sft with a method; gives a maker of contexts that go on from it."""
+    """Run sft with a method; gives a maker of contexts that continue from it."""
     pairs = [(question.content, answer.content) for question, answer in conversations]
     make_starter(
         tmp_path / "base" / "model",

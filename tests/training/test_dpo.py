@@ -270,7 +270,7 @@ def test_the_loss_is_that_of_the_paper_with_smoothed_labels():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # TRL's own, of which we can mend none
+@pytest.mark.filterwarnings("ignore")  # TRL's own, which we cannot correct
 def test_the_loss_is_trls(tokenizer, pairs, data, tmp_path):
     if os.environ.get("CI") != "true":  # there a comparison must not be skipped
         pytest.importorskip("trl", reason="TRL is not installed: pip install 'jangin[parity]'")

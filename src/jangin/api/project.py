@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from jangin.project.plan import PlannedStage
 
 GIVEN = "the given project"
-"""Stands for the file's name in messages about a project that was not read from a file."""
+"""Replaces the file's name in messages about a project that was not read from a file."""
 
 
 class Project:
-    """A project and its store. The file is read anew by every method, so it may be edited."""
+    """A project and its store. Every method reads the file again, so it may be edited."""
 
     def __init__(self, source: Path | LoadedProject, store: Path | None = None) -> None:
         self._source = source

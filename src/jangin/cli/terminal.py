@@ -82,7 +82,7 @@ JAMO = dict(
         strict=True,
     )
 )
-"""What a Korean keyboard (2-set) sends for a Latin key: nobody has to switch the input method."""
+"""What a Korean keyboard (2-set) sends for a Latin key: the input method need not be switched."""
 
 
 def read_key() -> str:

@@ -40,7 +40,7 @@ class ChatReply(Record):
     reasoning: str = ""
     """What a server's reasoning parser took off `content`; other reasoning is part of `content`."""
     reasoning_tokens: int = 0
-    """Of `completion_tokens`; 0 where the server does not say."""
+    """Of `completion_tokens`; 0 where the server does not report them."""
 
 
 class ChatModel(Protocol):

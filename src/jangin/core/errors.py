@@ -17,7 +17,7 @@
     x TooLongError       prompt and reply exceed the model's context
   x TrainingError        training cannot start or continue; carries the step or the row
   x ExportError          an exported model differs from the trained one; names the difference
-  x MachineError         this machine lacks something; says how to install it
+  x MachineError         this machine lacks something; how to install it
 """
 
 

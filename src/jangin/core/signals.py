@@ -15,7 +15,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` that also works inside a running event loop, such as that of a notebook.
 
-    The outer loop stands still meanwhile. The work stays in the calling thread, where it can use
+    The outer loop is blocked meanwhile. The work stays in the calling thread, where it can use
     the ledger and where Ctrl-C arrives.
     """
     try:

@@ -84,7 +84,7 @@ class Services:
     tune: Tune = no_tuning
     """Trains a base model for a few steps."""
     project: str = ""
-    """The project file, relative to the store; tells its runs from those of other files."""
+    """The project file, relative to the store; distinguishes its runs from those of other files."""
     named_files: frozenset[Path] = frozenset()
     """Resolved paths of files and folders that the project uses, whatever stage names them."""
 

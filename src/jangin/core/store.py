@@ -224,7 +224,7 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def add_output(folder: Path, path: Path) -> None:
-    """Note in a folder of documents that `path` is none of them; nothing if it lies elsewhere.
+    """Note in a folder of documents that `path` is none of them; nothing if it is elsewhere.
 
     What was noted and is gone by now is forgotten: another file may take its name.
 

@@ -21,7 +21,7 @@ PAGE_NUMBER = re.compile(
     re.IGNORECASE,
 )
 NO_RUNNING_HEAD = re.compile(r"제\s*0\s*조|\||#")
-"""Articles, rows of tables and headings, with 0 for their numbers, are text wherever they stand."""
+"""Articles, rows of tables and headings, with 0 for their numbers, are text wherever they occur."""
 
 
 @dataclass(frozen=True, slots=True)

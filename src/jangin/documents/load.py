@@ -227,8 +227,8 @@ def left_out(
 ) -> list[UnreadableFile]:
     """Files of the folder that no run reads, with the reason, in order of name.
 
-    They are told from the folder as it is now, so a finished stage knows them, too. Not among them
-    are `named`, resolved paths of files and folders that other settings of the project name.
+    They are determined from the folder as it is now, so a finished stage has them, too. Not among
+    them are `named`, resolved paths of files and folders that other settings of the project name.
     """
     folder = project_folder / config.folder
     if not folder.is_dir():
@@ -435,7 +435,7 @@ def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[Do
         raise UnreadableError(
             "the memory does not suffice to read it.", "Split it into smaller files."
         ) from error
-    except Exception as error:  # readers report damage themselves; a run must go on
+    except Exception as error:  # readers report damage themselves; a run must continue
         text = MEMORY_ADDRESS.sub("", str(error)).strip().split("\n")[0][:LONGEST_ERROR]
         what = f"{type(error).__name__}: {text}" if text else type(error).__name__
         raise UnforeseenError(

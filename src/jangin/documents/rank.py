@@ -31,7 +31,7 @@ class EncoderRanker(Config):
 
     type: Literal["encoder"]
     encoder: EncoderConfig
-    """`hub` or `local`. An English encoder cannot rank Korean text: its scores are all alike."""
+    """`hub` or `local`. An English encoder cannot rank Korean text: its scores hardly differ."""
 
 
 class RankConfig(StageConfig):
@@ -111,7 +111,7 @@ def _scores(
 
 
 def _spread(scores: Sequence[float]) -> dict[str, float]:
-    """Lowest, median and highest score: a ranker whose scores are all alike is no use."""
+    """Lowest, median and highest score: a ranker whose scores hardly differ is of no use."""
     if not scores:
         return {}
     ordered = sorted(scores)

@@ -1,6 +1,6 @@
 """Split a section into passages of bounded size: at clauses, paragraphs, sentences, words.
 
-A table is cut between its rows only, and the passages that go on with it repeat its header row.
+A table is cut between its rows only, and the passages that continue it repeat its header row.
 """
 
 import re
@@ -37,7 +37,7 @@ class Passage:
     start: int
     end: int
     header: Span | None = None
-    """Header rows of the table that the passage goes on with."""
+    """Header rows of the table that the passage continues."""
 
     def text(self, whole: str) -> str:
         """The passage, with the header of its table; `whole` is the text that it is part of."""
@@ -77,7 +77,7 @@ class Table:
     first: int
     last: int
     header: tuple[int, int] | None
-    """Its header lines, the last not included; those of the page before where it goes on."""
+    """Its header lines, the last not included; those of the page before where it continues."""
 
 
 def passages(
@@ -110,8 +110,8 @@ def is_table(text: str) -> bool:
 def find_tables(lines: list[Line]) -> list[Table]:
     """Runs of two or more rows without an empty line between them.
 
-    The first row is a header if a rule such as `|---|---|` follows it. A run without one goes on
-    with the table above it, if nothing but empty lines and noise is between, and as many cells.
+    The first row is a header if a rule such as `|---|---|` follows it. A run without one continues
+    the table above it, if nothing but empty lines and noise is between, and as many cells.
     """
     out: list[Table] = []
     first = 0
@@ -123,14 +123,14 @@ def find_tables(lines: list[Line]) -> list[Table]:
             header = None
             if RULE.match(lines[first + 1].text):
                 header = (first, first + 2)
-            elif out and _goes_on(lines, out[-1], first):
+            elif out and _continues(lines, out[-1], first):
                 header = out[-1].header
             out.append(Table(first, last, header))
         first = max(last, first + 1)
     return out
 
 
-def _goes_on(lines: list[Line], table: Table, first: int) -> bool:
+def _continues(lines: list[Line], table: Table, first: int) -> bool:
     """True if the row on line `first` belongs to the table above."""
     between = lines[table.last : first]
     cells = lines[table.last - 1].text.count("|") == lines[first].text.count("|")

@@ -184,8 +184,8 @@ def evaluate(
                 notify(f"evaluate: {name} has no questions, so the tables leave this test set out.")
     if config.shown_examples:
         notify(
-            f"evaluate: up to {config.few_shot} training examples stand before each question to "
-            f"{' and '.join(config.shown_examples)}, for the form of an answer; `few_shot: 0` "
+            f"evaluate: up to {config.few_shot} training examples are shown before each question "
+            f"to {' and '.join(config.shown_examples)}, for the form of an answer; `few_shot: 0` "
             "shows none."
         )
     predictions = _predict(context, splits, test_sets, open_system)

@@ -112,7 +112,7 @@ def log_losses(
 def answers_of(
     model: Any, tokenizer: Any, rows: Sequence[GeneralRow], max_new_tokens: int
 ) -> list[bool]:
-    """True for each question whose gold answer stands in the model's greedy answer."""
+    """True for each question whose gold answer occurs in the model's greedy answer."""
     from jangin.inference.generate import generate
 
     if not rows:

@@ -224,13 +224,13 @@ def describe_choice(ranked: Sequence[Candidate], steps: int) -> str:
         for row in rows
     ]
     tied = ", ".join(row.name for row in ranked[1:] if row.tied)
-    verdict = f"select: {best.name} becomes the base: the lowest nats per character on {what}"
+    sentence = f"select: {best.name} becomes the base: the lowest nats per character on {what}"
     if tied:
-        verdict += (
+        sentence += (
             f". It ties with {tied} (paired permutation test, p >= {TIED}): take the one that is "
             "cheaper to run, or raise `limit`"
         )
-    return "\n".join([f"{verdict}.", *lines])
+    return "\n".join([f"{sentence}.", *lines])
 
 
 def rank(
@@ -317,7 +317,7 @@ def draw_windows(texts: Sequence[str], count: int, seed: int) -> list[str]:
 
 
 def _place_candidate(context: StageContext[SelectConfig], index: int, base: Any) -> Path:
-    """The candidate's folder in the workspace, laid out like an artifact of `catalog`."""
+    """The candidate's folder in the workspace, with the files of an artifact of `catalog`."""
     folder = context.workspace / "candidates" / str(index)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "runtime").mkdir(parents=True)
@@ -489,7 +489,7 @@ def nats_of_windows(model: Any, tokenizer: Any, windows: Sequence[str]) -> list[
 
 
 def _reference(folder: Path) -> Mapping[str, Any]:
-    """What a referred model is; empty for one whose weights lie in the folder."""
+    """What a referred model is; empty for one whose weights are in the folder."""
     import json
 
     from jangin.models.loading import REFERENCE
@@ -527,7 +527,7 @@ def _note_speed(context: StageContext[SelectConfig], probed: Sequence[Probed]) -
 
 
 def _sources(config: SelectConfig, folder: Path) -> Mapping[str, Path]:
-    """Files of local candidates, whose bytes bear identity."""
+    """Files of local candidates, whose bytes are part of the cache key."""
     return {
         f"{index}/{name}": path
         for index, base in enumerate(config.candidates)

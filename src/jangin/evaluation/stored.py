@@ -1,6 +1,6 @@
 """Read the tables of an evaluation, graded in content by the present rules.
 
-Answers are generated once and stored; whether one is right in content is computed anew from the
+Answers are generated once and stored; whether one is right in content is computed again from the
 stored answer where the evaluation is older than the measure or its rules.
 """
 

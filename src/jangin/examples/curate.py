@@ -369,7 +369,7 @@ def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Revie
     if result.unmatched:
         context.services.progress.message(
             f"curate: {len(result.unmatched):,} decisions of the review apply to no example any "
-            "more, as it was written anew or is gone. `jangin show unapplied` lists them."
+            "more, as it was rewritten or is gone. `jangin show unapplied` lists them."
         )
     return result
 

@@ -306,8 +306,8 @@ def _accepted(examples: list[Example]) -> list[Example]:
     ]
     if not kept:
         raise SettingsError(
-            f"split.review: required leaves none of {len(examples):,} examples, as nobody has "
-            "accepted any. Accept some with `jangin review`, or remove the key."
+            f"split.review: required leaves none of {len(examples):,} examples, as none has been "
+            "accepted. Accept some with `jangin review`, or remove the key."
         )
     return kept
 

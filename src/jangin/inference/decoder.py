@@ -117,7 +117,7 @@ class DecodingMethod:
 
     @property
     def sentence(self) -> str:
-        """What to tell the user; empty for continuous batches."""
+        """Message for the user; empty for continuous batches."""
         what = {
             "continuous": "",
             "padded": "answers are written in batches that wait for their longest",

@@ -36,7 +36,7 @@ class Generation:
     reasoning: str = ""
     """What the model wrote before the answer; `text` is without it."""
     reasoning_tokens: int = 0
-    """How many of `token_ids` stand before the answer, where there is reasoning."""
+    """How many of `token_ids` precede the answer, where there is reasoning."""
     reasoning_ended: bool = True
     """False if the generation ended within the reasoning; `text` is then empty."""
 

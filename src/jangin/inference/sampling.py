@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 _CANDIDATES = 256
-"""Likeliest tokens looked at first for top-p; the whole vocabulary is sorted when they are few."""
+"""Most probable tokens examined first for top-p; the whole vocabulary is sorted if they are few."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ SLOW = 0.5
 BLOCK = 40
 """Replies after which a share of 429 is precise enough to compare."""
 FEW, HALF = 0.1, 0.5
-"""Shares of 429 between which a test for random refusals pays off."""
+"""Shares of 429 between which a test for random refusals is worth its requests."""
 FEWER = 0.75
 """Factor on the concurrency during that test."""
 TRUST, DOUBT = 20, 3

@@ -1,4 +1,4 @@
-"""Tell truncated JSON from malformed JSON."""
+"""Distinguish truncated JSON from malformed JSON."""
 
 CLOSERS = {"{": "}", "[": "]"}
 BEFORE_TEXT = "{[,:"

@@ -31,7 +31,7 @@ LEAD_INS = tuple(
         r" (?:says?|states?|specif(?:y|ies)|mentions?|gives?|requires?)(?: that)?[,\s]+",
     )
 )
-"""Beginnings of an answer, in lower case; taken off one after the other, as often as they stand."""
+"""Beginnings of an answer, in lower case; removed one after another, as often as they occur."""
 OUTDATED = re.compile("이전|과거|예전|작년|지난|다른|former|previous|old|last year|another|other")
 """In a lead-in: it speaks of something else."""
 COURTESIES = re.compile(

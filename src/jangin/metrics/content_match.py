@@ -36,7 +36,7 @@ from jangin.text.normalize import collapse_spaces
 from jangin.text.quantities import Quantity, located
 
 VERSION = 1
-"""Raised with every change of what is right; stored grades of another version are computed anew."""
+"""Raised with every change of what is right; grades of another version are computed again."""
 
 _CODE = re.compile(r"(?<![\w.])[a-z]+(?:[-_./]?[a-z0-9]+)*(?<=[a-z0-9])")
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+|[%°/~+<>=≤≥&,]")
@@ -66,7 +66,7 @@ class _Token:
 
 
 def content_match(prediction: str, gold: str, question: str = "") -> float:
-    """1 if the prediction says what the gold answer says and nothing else, else 0.
+    """1 if the prediction states what the gold answer states and nothing else, else 0.
 
     Words of the question may be repeated; without a question none may.
     """
@@ -179,7 +179,7 @@ def _stem(token: _Token) -> str:
 def _is_right(
     wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
 ) -> bool:
-    """True if the gold answer stands in the answer and all around it is form."""
+    """True if the answer contains the gold answer and all around it is form."""
     spans = _spans(wanted, given, asked_tokens)
     if not spans:
         return False
@@ -264,7 +264,7 @@ class _Asked:
 
 
 def _same_english(left: str, right: str) -> bool:
-    """True for forms of one word: they begin alike but for an ending of at most three letters."""
+    """True for forms of one word: they are the same but for an ending of at most three letters."""
     shared = 0
     for a, b in zip(left, right, strict=False):
         if a != b:
@@ -276,7 +276,7 @@ def _same_english(left: str, right: str) -> bool:
 def _spans(
     wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
 ) -> list[tuple[int, int]]:
-    """(start, end) of every place where the gold answer stands in the answer."""
+    """(start, end) of every occurrence of the gold answer in the answer."""
     spans, start = [], 0
     while start < len(given):
         end = _end_of(wanted, given, start, asked_tokens)
@@ -342,7 +342,7 @@ def _same_quantity(wanted: Sequence[_Token], part: Sequence[_Token], question: s
 def _is_list(
     wanted: Sequence[_Token], given: Sequence[_Token], asked_tokens: Sequence[_Token]
 ) -> bool:
-    """True if a list of two or more items stands in the answer, in any order."""
+    """True if the answer contains a list of two or more items, in any order."""
     items, given_items = _items(wanted), _items(given)
     if len(items) < 2 or any(token.text in ("순서", "order", "sequence") for token in asked_tokens):
         return False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DRAWS_AT_ONCE = 4_000_000
 _COMPILED_FROM = 20_000_000
-"""Draws from which the compiled kernel pays; it draws other random numbers than numpy."""
+"""Draws from which the compiled kernel is worth it; its random numbers are not numpy's."""
 _EXACT_UP_TO = 16
 """Maximum number of clusters for which all sign patterns are tried."""
 
@@ -52,7 +52,7 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
     """Two-sided p of the exact McNemar test: a sign test on the discordant questions.
 
     `only_a` and `only_b` count the questions that one system got right and the other wrong.
-    Where both agree, a question says nothing about their difference.
+    A question on which both agree carries no information about their difference.
     """
     discordant = only_a + only_b
     term = tail = 1

@@ -68,7 +68,7 @@ class Hub(Pretrained):
     id: str = Field(min_length=1)
     """Such as `Qwen/Qwen3-0.6B`."""
     revision: str = "main"
-    """Branch, tag or commit; the artifact pins the commit it stood for."""
+    """Branch, tag or commit; the artifact pins the commit it resolved to."""
 
     @model_validator(mode="after")
     def _pin_remote_code(self) -> Self:

@@ -157,7 +157,7 @@ def available_bytes(device: Device = "cpu") -> int:
     """Bytes available to a new run: free on this machine, or all of the first CUDA device.
 
     Raises:
-        MachineError: neither nvidia-smi nor torch can tell the GPU's memory.
+        MachineError: neither nvidia-smi nor torch reports the GPU's memory.
 
     """
     if device == "cuda":
@@ -183,7 +183,7 @@ def _gpu_bytes() -> int:
         except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
             problem = error
     raise MachineError(
-        f"neither nvidia-smi nor torch can tell the GPU's memory: {problem}. Check the driver."
+        f"neither nvidia-smi nor torch reports the GPU's memory: {problem}. Check the driver."
     )
 
 

@@ -47,7 +47,7 @@ def write_hub_reference(
     """Write config, tokenizer and the pinned commit of a hub model to `folder`.
 
     The settings of `base` are written into the chat template; its path is relative to
-    `project_folder`. Returns type, id, revision, and what to say about the template.
+    `project_folder`. Returns type, id, revision, and a message about the template.
 
     Raises:
         MachineError: the model cannot be loaded, for instance offline.
@@ -102,7 +102,7 @@ def write_gguf_reference(
 def _save(
     folder: Path, model: str, revision: str | None, base: BaseSettings, project_folder: Path
 ) -> dict[str, Any]:
-    """Write config and tokenizer; returns what to say about the chat template."""
+    """Write config and tokenizer; returns a message about the chat template."""
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": base.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(model, **options)

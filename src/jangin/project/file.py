@@ -160,7 +160,7 @@ class LoadedProject:
     def named_files(self) -> frozenset[Path]:
         """Resolved paths that a setting of any variant names, and of what jangin keeps beside it.
 
-        They are no documents that somebody forgot: rows, recorded replies, decisions of people.
+        They are not forgotten documents: rows, recorded replies, decisions of people.
         """
         paths = {Path(LOG), *map(Path, FILES.values())}
         for project in self.variants.values():

@@ -102,7 +102,7 @@ class Session:
     ) -> list[PlannedStage]:
         """Bring the variants up to date, each up to stage `last`; returns every step.
 
-        Before any work, the keys of all teachers are checked, and a message says which chunks
+        Before any work, the keys of all teachers are checked, and a message names the chunks
         variants could share. Raises `ConfigError` for an unknown stage.
         """
         check_stage(last)

@@ -1,4 +1,4 @@
-"""Listen to a run of stages, and keep the trackers' processes at work while it lasts."""
+"""Follow a run of stages, and run the trackers' processes while it lasts."""
 
 import importlib.util
 import os
@@ -35,7 +35,7 @@ from jangin.training.loop.config import TrainingConfig
 _PATIENCE_SECONDS = 60.0
 """After the last stage; what is not sent by then is sent by the next run."""
 _PRIVATE = frozenset({"base_url", "key_variable", "replies", "record_from"})
-"""Settings of teachers that no tracker is told."""
+"""Settings of teachers that are not sent to trackers."""
 EVALUATION = "evaluation"
 
 
@@ -77,7 +77,7 @@ class _Sender:
             self.progress.message(line.rstrip())
 
     def stop(self, seconds: float) -> None:
-        """Let the process send the rest, and end it after so many seconds."""
+        """Let the process send the rest, and end it after this many seconds."""
         if self.process is None or self.reader is None:
             return
         assert self.process.stdin is not None  # noqa: S101  it is a pipe
@@ -102,7 +102,7 @@ class _Sender:
 
 @dataclass(slots=True)
 class Tracking:
-    """What the trackers of a project are told."""
+    """What is sent to the trackers of a project."""
 
     project: LoadedProject
     store: Store
@@ -177,7 +177,7 @@ class Tracking:
         )
 
     def _run(self, step: PlannedStage, state: State, folder: Path) -> Run:
-        """The description; what an earlier run, or another variant, said of it stays."""
+        """The description; what an earlier run, or another variant, wrote to it stays."""
         before = folder_of(self.store.root, step.stage.name, step.key)
         if (before / "run.json").exists():
             run = read_run(before)
@@ -214,7 +214,7 @@ class Tracking:
 def tracked(
     project: LoadedProject, store: Store, progress: Progress, watcher: Watcher
 ) -> Iterator[Watcher]:
-    """A watcher that tells the project's trackers too; leaving it waits for them, but not long."""
+    """A watcher that also informs the project's trackers; leaving it waits for them briefly."""
     tracking = Tracking(project, store, progress)
 
     def begins(step: PlannedStage) -> None:

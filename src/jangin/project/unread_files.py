@@ -1,4 +1,4 @@
-"""Files of a project's folder that are not read: said after every run, in plans and in reports."""
+"""Files of a project's folder that are not read: named after every run, in plans and in reports."""
 
 from collections.abc import Iterable, Mapping
 

@@ -461,7 +461,7 @@ def page_sentences(table: ComparedVariants, words: Words) -> list[str]:
 def _score_change(
     variant: str, table: ComparedVariants, comparison: Comparison, p_holm: float
 ) -> str:
-    """The change of the score, for tasks where being right or wrong does not say everything."""
+    """The change of the score, for tasks where right or wrong is not the whole result."""
     metric = find_metric(comparison.measure)
     direction = "higher is better" if metric.higher_is_better else "lower is better"
     measure = f"{metric.display['en'].lower()} ({direction})"

@@ -162,7 +162,7 @@ class KnownQuestions:
         return True
 
     def _find_slots(self) -> dict[str, frozenset[str]]:
-        """{word: words that stand in its place in a question that is otherwise the same}."""
+        """{word: words that replace it in a question that is otherwise the same}."""
         fillers_of: dict[tuple[str, ...], dict[str, set[str]]] = defaultdict(
             lambda: defaultdict(set)
         )

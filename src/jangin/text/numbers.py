@@ -20,7 +20,7 @@ NUMBER = r"\d+(?:[.,]\d+)*"
 """Source of a pattern: digits with any separators inside, as written."""
 _WRITTEN = re.compile(NUMBER)
 _SPACE = "\u00a0\u202f\u2009"
-"""Spaces that stand within numbers only."""
+"""Spaces that occur within numbers only."""
 _RUN = re.compile(rf"\d(?:[.,:/'’·{_SPACE}]?\d)*|(?<!\d)\.\d+")
 """Digits with anything between them that may belong to one number, date, time or fraction."""
 _PLAIN = re.compile(r"\d*\.\d+|\d+")
@@ -57,7 +57,7 @@ _REST = re.compile(
     r"(?![\d.]*\s?[조억만천백십])"
 )
 _MIXED = re.compile(r"\s?[일이삼사오육륙칠팔구][천백십만원]")
-"""After an amount in digits: it goes on in words, as in `3만오천원`."""
+"""After an amount in digits: the rest of it in words, as in `3만오천원`."""
 _DIGIT_WORDS = dict(zip("일이삼사오육륙칠팔구", (1, 2, 3, 4, 5, 6, 6, 7, 8, 9), strict=True))
 _IN_WORDS = re.compile(
     r"\s*([일이삼사오육륙칠팔구십백천만억조 ]+?)\s*(?:원|달러|유로)(?:정|입니다)?[.\s]*"
@@ -94,7 +94,7 @@ class Number:
     value: Decimal | None
     """None where it is not understood."""
     start: int
-    """Where its sign, currency or first digit stands in `folded` text ..."""
+    """Where its sign, currency or first digit is in `folded` text ..."""
     end: int
     """... and where its last digit or unit of scale ends."""
     digits: int

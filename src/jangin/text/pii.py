@@ -87,7 +87,7 @@ def _without(text: str, kind: str) -> str:
 
 
 def _checked(text: str, kind: str) -> Iterator[re.Match[str]]:
-    """The strings of a kind that stand its check; one in ten digit strings does by chance."""
+    """The strings of a kind that pass its check; one in ten digit strings does by chance."""
     pattern, check = _CHECKED[kind]
     start = 0
     while (match := pattern.search(text, start)) is not None:

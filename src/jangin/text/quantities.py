@@ -47,7 +47,7 @@ _AGREE = (
     {"month", "months"},
     {"times", "person", "page", "clause", "age"},
 )
-"""Units between which texts change without saying anything else: counters, above all."""
+"""Units that texts interchange without a change of meaning: counters, above all."""
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 _POINTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\d.])")

@@ -15,13 +15,13 @@ TAGS = (
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
     ("◁think▷", "◁/think▷"),  # Kimi
 )
-"""(opening, closing) around reasoning that stands before an answer."""
+"""(opening, closing) around reasoning that precedes an answer."""
 FRAMES = (
     ("<response>", "</response>"),  # Granite
     ("<answer>", "</answer>"),  # Hunyuan
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Cohere
 )
-"""(opening, closing) around the answer itself, where reasoning stands before it."""
+"""(opening, closing) around the answer itself, where reasoning precedes it."""
 CHANNEL = "<|channel|>"
 """Begins the name of a channel in OpenAI's harmony format, which gpt-oss writes."""
 MARKERS = (*(tag for pair in (*TAGS, *FRAMES) for tag in pair), CHANNEL, "<|message|>")
@@ -60,7 +60,7 @@ def split_reasoning(text: str, closing: str = "") -> ReasonedAnswer:
         ("", closing),
     )
     if not closing:
-        # The opening tag may stand in a prompt that is not known, such as an endpoint's.
+        # The opening tag may be in a prompt that is not known, such as an endpoint's.
         closing = next((after for before, after in TAGS if _ends(text, before, after)), "")
     if not closing:
         return ReasonedAnswer(text.strip())

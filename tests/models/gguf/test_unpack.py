@@ -113,7 +113,7 @@ def test_a_file_that_is_no_gguf_or_not_whole_is_refused(file, tmp_path):
     content = file.read_bytes()
     for size in (6, 200, 5_000, len(content) - 1):
         copy.write_bytes(content[:size])
-        with pytest.raises(ConfigError, match=r"copy\.gguf is not whole"):
+        with pytest.raises(ConfigError, match=r"copy\.gguf is incomplete"):
             read_header(copy, "catalog: base")
     assert read_header(file, "catalog: base").architecture == "llama"
 

@@ -1,4 +1,4 @@
-"""Batches of a GPU that nobody sized, and the memory of a sharded model."""
+"""Batches of a GPU whose size is not set, and the memory of a sharded model."""
 
 import json
 

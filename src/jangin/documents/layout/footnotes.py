@@ -21,7 +21,7 @@ def move_footnotes(pages: list[list[Block]], rules: Sequence[list[Area]]) -> Non
     """Move the footnotes of each page, in place.
 
     They go before the next heading after their reference; where none follows on the page, to its
-    end, unless a sentence goes on over the page break: then to the end of the section on the next.
+    end, unless a sentence continues on the next page: then to the end of the section on the next.
     """
     waiting: list[Block] = []
     for number, blocks in enumerate(pages):
@@ -71,7 +71,7 @@ def _taken(blocks: list[Block], rules: list[Area], size: float) -> list[Block]:
 
 
 def _is_over(rule: Area, line: TextLine) -> bool:
-    """True if a short rule stands right above the line, from its left margin on."""
+    """True if a short rule is right above the line, from its left margin on."""
     return (
         0 <= rule.bottom - line.top + 4 <= ABOVE
         and abs(rule.left - line.left) < 2 * line.size + 10

@@ -171,9 +171,9 @@ def _placed(rows: list[Row], units: list[tuple[Area, list[Block]]], how: Trust) 
 
 
 def _place(rows: list[Row], unit: Area) -> int:
-    """Index of the line before which a box stands.
+    """Index of the line before which a box is read.
 
-    A label beside it stands before it if it is on the left, after it if it is on the right. Text
+    A label beside it comes before it if it is on the left, after it if it is on the right. Text
     that flows past it is not interrupted before the end of a sentence.
     """
     start = next((i for i, row in enumerate(rows) if row.middle < unit.top), len(rows))

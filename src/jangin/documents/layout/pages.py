@@ -15,10 +15,10 @@ from jangin.documents.layout.text_line import TextLine
 from jangin.text.normalize import CONTROL, nfc
 
 SAME_COLUMN = 6.0
-"""A table goes on over a page break if all of its columns begin at most this far away."""
+"""A table continues on the next page if all of its columns begin at most this far away."""
 A4 = Area(0, 0, 595, 842)
 PROSE = 20
-"""Glyphs of a line that tells whether the file draws spaces at line ends."""
+"""Glyphs of a line that shows whether the file draws spaces at line ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def lay_out(pages: Sequence[PageContent], *, by_position: bool) -> list[LaidOutP
     continued = _continued(blocks, removed)
     move_footnotes(blocks, [page.shapes.across for page in pages])
     out = []
-    for page, furniture, goes_on in zip(blocks, removed, continued, strict=True):
-        out.append(_composed(page, furniture, goes_on))
+    for page, furniture, continues in zip(blocks, removed, continued, strict=True):
+        out.append(_composed(page, furniture, continues))
     return out
 
 
@@ -76,14 +76,14 @@ def _draws_spaces(runs: Iterable[Run]) -> bool:
 
 
 def _continued(blocks: list[list[Block]], removed: list[list[str]]) -> list[bool]:
-    """Whether the first block of each page goes on with a table of the page before.
+    """Whether the first block of each page continues a table of the page before.
 
     A header that is repeated there is taken out.
     """
     out = [False] * len(blocks)
     header = ""
     for number, (before, page) in enumerate(pairwise(blocks), start=1):
-        if not (before and page and _goes_on(before[-1], page[0])):
+        if not (before and page and _continues(before[-1], page[0])):
             continue
         out[number] = True
         if not (out[number - 1] and len(before) == 1):
@@ -94,13 +94,13 @@ def _continued(blocks: list[list[Block]], removed: list[list[str]]) -> list[bool
     return out
 
 
-def _goes_on(before: Block, after: Block) -> bool:
+def _continues(before: Block, after: Block) -> bool:
     return len(before.xs) == len(after.xs) > 0 and all(
         abs(a - b) <= SAME_COLUMN for a, b in zip(before.xs, after.xs, strict=True)
     )
 
 
-def _composed(blocks: list[Block], removed: list[str], goes_on: bool) -> LaidOutPage:
+def _composed(blocks: list[Block], removed: list[str], continues: bool) -> LaidOutPage:
     """Blocks as text."""
     steps = [
         step
@@ -123,7 +123,7 @@ def _composed(blocks: list[Block], removed: list[str], goes_on: bool) -> LaidOut
                 text.append("")
             text.append(clean)
             lines.append(replace(line, text=clean))
-            if block.xs and number == 0 and not (goes_on and index == 0):
+            if block.xs and number == 0 and not (continues and index == 0):
                 lines.append(header_rule(lines[-1]))
                 text.append(lines[-1].text)
         previous = block
@@ -135,6 +135,6 @@ def _is_table(*blocks: Block | None) -> bool:
 
 
 def _is_apart(before: TextLine, line: TextLine, gap: float, table_edge: bool) -> bool:
-    """True if an empty line stands between the two: around tables, and where paragraphs part."""
+    """True if an empty line separates the two: around tables, and between paragraphs."""
     in_table = before.text.startswith("| ") and line.text.startswith("| ")
     return table_edge or (before.bottom - line.bottom > gap and not in_table)

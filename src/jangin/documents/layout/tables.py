@@ -163,7 +163,7 @@ def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
 def table_lines(
     grid: Grid, cells: dict[int, list[Run]], *, by_position: bool, spaced: bool
 ) -> list[TextLine]:
-    """Rows of Markdown, without the line below the header; the text of a merged cell stands once.
+    """Rows of Markdown, without the line below the header; the text of a merged cell appears once.
 
     `spaced`: the file draws the spaces at line ends, so that lines without one are joined without.
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """One line of a page's text, where it stands on the page, and the type it is set in."""
+    """One line of a page's text, its position on the page, and the type it is set in."""
 
     text: str
     left: float

@@ -1,6 +1,6 @@
 """Poor lines of a page read again: their part of the page in another segmentation mode.
 
-Mode 6 takes a page for one block of text of one size. It reads large type and what stands beside a
+Mode 6 takes a page for one block of text of one size. It reads large type and what is beside a
 drawing as rubbish of low confidence, which mode 4 often reads well. The bands of the page that hold
 poor lines are stacked into one image and read once more; one without a blank row inside, which mode
 6 took for several lines, is read as one line. A band keeps the better reading.

@@ -236,14 +236,14 @@ def _mended(text: str) -> str:
     O; chemical formulas such as CO2 are left.
     """
 
-    def mend(match: re.Match[str]) -> str:
+    def corrected(match: re.Match[str]) -> str:
         group = match[0]
         if re.search(r"\d", group) and re.fullmatch(r"[\dOoIl|]+", group):
             return group.translate(str.maketrans("OoIl|", "00111"))
         return re.sub(r"^([ABD-GI-MQRT-Z])O(?=\d)", r"\g<1>0", group)
 
     text = re.sub("[‘’“”]", "", text)
-    return re.sub(r"[\w|]+", mend, text)
+    return re.sub(r"[\w|]+", corrected, text)
 
 
 def _verdict(part: Part, second: str, confidence: float) -> Verdict:

@@ -84,7 +84,7 @@ def recognize(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int)
 def orientation(image_HW: "Grey", dpi: int) -> int:
     """Degrees by which to turn the page clockwise so that it is upright: 0, 90, 180 or 270.
 
-    0 also where Tesseract cannot tell, or its model `osd` is not installed.
+    0 also where Tesseract finds none, or its model `osd` is not installed.
     """
     done = _read_image(image_HW, dpi, "--psm", "0", "-l", "osd")
     turn = re.search(rb"^Rotate: (90|180|270)$", done.stdout, re.MULTILINE)

@@ -412,7 +412,7 @@ def _cell_elements(parent: Any) -> Iterator[Any]:
 
 
 def _merge(rows: list[list[_Field]]) -> None:
-    """Count the rows that each cell covers; a lower part without an upper one stands alone."""
+    """Count the rows that each cell covers; a lower part without an upper one is a cell."""
     above: dict[int, _Field] = {}
     for row in rows:
         now: dict[int, _Field] = {}

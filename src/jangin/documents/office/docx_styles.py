@@ -43,7 +43,7 @@ class Level:
 
 @dataclass(slots=True)
 class _List:
-    """An abstract list: its levels, and where counting stands."""
+    """An abstract list: its levels, and the current count of each."""
 
     levels: dict[int, Level] = field(default_factory=dict)
     counts: list[int | None] = field(default_factory=lambda: [None] * LEVELS)

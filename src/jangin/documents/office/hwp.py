@@ -199,7 +199,7 @@ def _levels(data: bytes) -> tuple[Level, ...]:
 
 
 def _set_outline(records: list[_Record], document: _Document) -> None:
-    """The numbering that the section takes for its outline."""
+    """The numbering that the section uses for its outline."""
     for record in _all(records):
         if record.tag == CTRL_HEADER and _kind(record) == "secd" and len(record.data) >= 20:
             key = str(struct.unpack_from("<H", record.data, 18)[0])
@@ -289,7 +289,7 @@ def _holders(record: _Record) -> Iterator[list[_Record]]:
 
 
 def _table(record: _Record, document: _Document) -> Table:
-    """Its caption stands before the record of the table, its cells after it."""
+    """Its caption precedes the record of the table, its cells follow it."""
     table = Table([])
     target: list[Paragraph] = table.caption
     for one in record.inner:

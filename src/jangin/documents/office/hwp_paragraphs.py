@@ -53,7 +53,7 @@ class Paragraph:
 
 @dataclass(slots=True)
 class CellBox:
-    """One cell of a table and where it stands."""
+    """One cell of a table and its position."""
 
     row: int
     column: int

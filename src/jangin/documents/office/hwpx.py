@@ -54,7 +54,7 @@ KINDS = {"OUTLINE": "outline", "NUMBER": "number", "BULLET": "bullet"}
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a paragraph shape says of numbers."""
+    """The numbering of a paragraph shape."""
 
     kind: Literal["text", "outline", "number", "bullet"]
     list_id: str
@@ -145,7 +145,7 @@ def _open(root: Any) -> _Document:
 
 
 def _set_outline(root: Any, document: _Document) -> None:
-    """The numbering that the section takes for its outline."""
+    """The numbering that the section uses for its outline."""
     properties = next(descendants(root, "secPr"), None)
     if properties is not None:
         key = attribute(properties, "outlineShapeIDRef")

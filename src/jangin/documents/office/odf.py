@@ -231,7 +231,7 @@ class _Reader:
             yield one.tail or ""
 
     def _frame(self, frame: Any) -> str:
-        """Text boxes follow the paragraph; an equation stands in it."""
+        """Text boxes follow the paragraph; an equation is part of it."""
         for one in children(frame, "object"):
             root = next(descendants(one, "math"), None)
             name = attribute(one, "href").removeprefix("./").rstrip("/")

@@ -1,7 +1,7 @@
 """Reader of PowerPoint presentations (.pptx): a page per slide, in the order of the page.
 
 The title is a heading, then texts, tables, charts and diagrams from top to bottom, then the notes.
-Hidden slides are left out and said; slide numbers, dates and footers are left out.
+Hidden slides are left out and reported; slide numbers, dates and footers are left out.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ REMEDY = "Save it again from PowerPoint as .pptx."
 TITLES = ("title", "ctrTitle")
 NOT_CONTENT = ("dt", "ftr", "sldNum", "hdr", "sldImg")
 BAND = 91_440
-"""Shapes whose tops differ by less than a tenth of an inch stand beside each other."""
+"""Shapes whose tops differ by less than a tenth of an inch are beside each other."""
 DEEPEST = 30
 NUMBERS = {
     "arabic": "decimal", "alphaLc": "letter", "alphaUc": "LETTER", "romanLc": "roman",
@@ -130,7 +130,7 @@ def _placeholder(shape: Any) -> str:
 
 
 def _offset(shape: Any) -> tuple[int, int] | None:
-    """(top, left) in EMU, if the shape says so itself."""
+    """(top, left) in EMU, if the shape has a position of its own."""
     for name in ("spPr", "grpSpPr", None):
         frame = child(shape, name, "xfrm") if name else child(shape, "xfrm")
         offset = child(frame, "off")

@@ -34,7 +34,7 @@ class Merge:
 def sheet_text(name: str, grid: Grid, merges: Sequence[Merge]) -> str:
     """Markdown of one worksheet; empty if no cell of it is filled.
 
-    Empty rows part areas. An area whose first row holds a number goes on with the table above.
+    Empty rows part areas. An area whose first row holds a number continues the table above.
     """
     blocks = [_area(rows, merges) for rows in _areas(grid)]
     text = "\n\n".join(block for block in blocks if block)
@@ -50,7 +50,7 @@ def _areas(grid: Grid) -> Iterator[Grid]:
         row = {column: value for column, value in grid[number].items() if value.text.strip()}
         if not row:
             continue
-        if area and number > last + 1 and not _goes_on(row, columns, area):
+        if area and number > last + 1 and not _continues(row, columns, area):
             yield area
             area, columns = {}, set()
         area[number] = row
@@ -60,7 +60,7 @@ def _areas(grid: Grid) -> Iterator[Grid]:
         yield area
 
 
-def _goes_on(row: Mapping[int, Value], columns: set[int], area: Grid) -> bool:
+def _continues(row: Mapping[int, Value], columns: set[int], area: Grid) -> bool:
     """True if a row after a gap belongs to the table above it."""
     inside = len(area) > 1 and set(row) <= columns
     return inside and any(value.is_number for value in row.values())

@@ -1,6 +1,7 @@
 """Reader of Excel workbooks (.xlsx): a page per worksheet, cells as they are displayed.
 
-Formulas give the result that Excel stored. Hidden sheets, rows and columns are left out and said.
+Formulas give the result that Excel stored. Hidden sheets, rows and columns are left out, which is
+reported.
 """
 
 import re

@@ -24,7 +24,7 @@ FOREIGN = 2
 SHARE = 0.66
 """Minimum share of entries among its lines."""
 OFTEN = 4
-"""A line that stands in the text more often than this is a cell or a running head, no entry."""
+"""A line that occurs in the text more often than this is a cell or a running head, no entry."""
 LONGEST = 90
 
 
@@ -51,7 +51,7 @@ def entry_key(text: str) -> str:
 def find_contents(lines: list[Line], headings: Sequence[Heading]) -> list[Contents]:
     """All tables of contents, in order; `headings` are the headings known by their wording.
 
-    An entry ends in leader dots, or is a chapter or article without text, or stands in the text
+    An entry ends in leader dots, or is a chapter or article without text, or occurs in the text
     once more further on. The last kind counts under a title such as 목차 or beside the others only.
     """
     shown = [i for i, line in enumerate(lines) if line.text and not line.noise]
@@ -95,7 +95,7 @@ def _strong(lines: list[Line], shown: list[int], heads: dict[int, Heading]) -> s
 
 
 def _recurring(lines: list[Line], shown: list[int]) -> set[int]:
-    """Lines that stand further on once more, but not in the same order as here."""
+    """Lines that occur once more further on, but not in the same order as here."""
     keys = [entry_key(lines[i].text) if len(lines[i].text) <= LONGEST else "" for i in shown]
     positions: dict[str, list[int]] = defaultdict(list)
     for position, key in enumerate(keys):

@@ -117,8 +117,8 @@ def with_titles(
     for heading in _above_contents(lines, titles, tables):
         titles[heading.line] = heading
     announced = {key for table in tables for key in table.entries}
-    settled = _settled(_in_sequence(sorted(titles.values(), key=_line)), announced)
-    return _with_parts(lines, settled)
+    kept = _consistent(_in_sequence(sorted(titles.values(), key=_line)), announced)
+    return _with_parts(lines, kept)
 
 
 def _typeset(heading: Heading, tables: Sequence[Contents]) -> Heading:
@@ -174,7 +174,7 @@ def _announced(
 def _policies(
     lines: list[Line], known: dict[int, Heading], tables: Sequence[Contents]
 ) -> list[Heading]:
-    """Names of policies that stand alone between two gaps."""
+    """Names of policies on a line of their own between two gaps."""
     inside = {i for table in tables for i in range(table.first, table.last)}
     out = []
     for index, line in enumerate(lines):
@@ -240,22 +240,22 @@ def _in_sequence(titles: list[Heading]) -> list[Heading]:
     return [heading for position, heading in enumerate(titles) if position not in wrong]
 
 
-def _settled(titles: list[Heading], announced: set[str]) -> list[Heading]:
+def _consistent(titles: list[Heading], announced: set[str]) -> list[Heading]:
     """The headings, after a look at the numbers that follow a title or an appendix.
 
-    Where the articles or chapters go on counting, an appendix stands inside of an article, and a
-    title that no table of contents announces is none. A statute's appendix stands inside of it.
-    Where they begin again without a title, what stood before is closed.
+    Where the articles or chapters continue to count, an appendix is inside an article, and a
+    title that no table of contents announces is none. A statute's appendix is inside it.
+    Where they begin again without a title, what came before is closed.
     """
     out: list[Heading] = []
     newest: dict[int, int] = {}
     for position, candidate in enumerate(titles):
         heading = candidate
         plain = candidate.rank == Rank.TITLE and not candidate.level and not candidate.statute
-        goes_on = plain and _goes_on(titles[position + 1 :], newest)
-        if goes_on and not candidate.appendix and entry_key(candidate.title) not in announced:
+        continues = plain and _continues_numbering(titles[position + 1 :], newest)
+        if continues and not candidate.appendix and entry_key(candidate.title) not in announced:
             continue
-        if goes_on and candidate.appendix:
+        if continues and candidate.appendix:
             heading = replace(candidate, rank=Rank.NUMBERED, appendix=False)
         elif plain and candidate.appendix and out and out[-1].statute:
             heading = replace(candidate, rank=Rank.BOOK, appendix=False)
@@ -270,7 +270,7 @@ def _settled(titles: list[Heading], announced: set[str]) -> list[Heading]:
     return out
 
 
-def _goes_on(below: list[Heading], newest: dict[int, int]) -> bool:
+def _continues_numbering(below: list[Heading], newest: dict[int, int]) -> bool:
     """True if the first chapter or article below has the number after the newest one."""
     for heading in below:
         if heading.number and Rank.BOOK <= heading.rank <= Rank.ARTICLE:

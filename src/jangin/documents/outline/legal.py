@@ -21,7 +21,7 @@ BARE_ARTICLE = re.compile(r"제\s*(\d+)\s*조(?:의\s*(\d+))?(?:\s+([^\s.,][^.,]
 CLOSING = {"(": ")", "（": "）", "[": "]", "【": "】"}
 LONGEST_TITLE = 60
 LINES_OF_INTRODUCTION = 12
-"""Lines that may stand between the title of a regulation and its first chapter or article."""
+"""Lines that may come between the title of a regulation and its first chapter or article."""
 LINES_OF_TABLE = 40
 """The same for the title of a policy in a paragraph of its own."""
 
@@ -107,7 +107,7 @@ def _article(
 
 
 def _under_title(lines: list[Line], index: int) -> bool:
-    """True if the line above is a title that stands alone, and no beginning of a sentence."""
+    """True if the line above is a title of its own, and no beginning of a sentence."""
     above = lines[index - 1].text if index else ""
     return (
         is_title(above)

@@ -1,4 +1,4 @@
-"""Headings that are numbered `1. Scope` in a text that marks none, told from items of lists."""
+"""Numbered headings such as `1. Scope` in a text that marks none, as opposed to list items."""
 
 import re
 from collections.abc import Sequence
@@ -94,6 +94,6 @@ def _runs(candidates: list[tuple[int, int]]) -> list[list[int]]:
 
 
 def _text_between(lines: list[Line], first: int, second: int) -> bool:
-    """True if enough text stands between two headings, and the first one is above some of it."""
+    """True if there is enough text between two headings, and the first one is above some of it."""
     text = sum(len(line.text) for line in lines[first + 1 : second] if not line.noise)
     return text >= TEXT and next_shown(lines, first + 1) < second

@@ -72,7 +72,7 @@ def table(rows: Sequence[Sequence[Cell]], header_rows: int | None = None) -> str
 
 
 def _header_rows(starts: Sequence[Sequence[Cell]], rows_of: int) -> int:
-    """Number of header rows that marked cells, or the merged cells of the first row, tell."""
+    """Number of header rows, by marked cells or by the merged cells of the first row."""
     marked = 0
     for cells in starts:
         if not cells or not all(cell.is_header for cell in cells):

@@ -16,7 +16,7 @@ LARGER = 1.15
 SAME = 1.06
 """Sizes that differ by less are one."""
 RARE = 0.25
-"""Bold says nothing where more than this share of the text is bold."""
+"""Bold marks nothing where more than this share of the text is bold."""
 LONGEST = 120
 LARGE_LEVELS = 3
 """Number of sizes that have a level of their own; bold type is one level deeper."""
@@ -25,7 +25,7 @@ ARTICLES = 5
 LANDSCAPE = 1.15
 """Pages this many times as wide as high are slides."""
 TOP = 0.55
-"""The title of a slide stands in the part of the page above this share of its height."""
+"""The title of a slide is in the part of the page above this share of its height."""
 NUMBER = re.compile(r"\d{1,2}((?:\.\d{1,2})*)\.?\s+\S")
 
 
@@ -54,7 +54,7 @@ class Block:
 def mark_headings(pages: Sequence[PageReading]) -> list[PageReading]:
     """The pages of one document with `#` before the headings; a wrapped one becomes one line.
 
-    Not marked are chapters and articles of Korean law, which their wording tells, and the only
+    Not marked are chapters and articles of Korean law, which their wording identifies, and the only
     title of a document, which is what the whole of it is called.
     """
     usable = [_fits(page) for page in pages]
@@ -124,7 +124,7 @@ def _blocks(number: int, page: PageReading, body: float) -> Iterator[Block]:
 
 
 def _gaps(page: PageReading) -> set[int]:
-    """Indices of the lines with text that stand at the top of the page or after an empty line."""
+    """Indices of the lines with text at the top of the page or after an empty line."""
     out, index, gap = set(), 0, True
     for text in page.text.split("\n"):
         if not text:

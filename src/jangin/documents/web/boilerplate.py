@@ -48,7 +48,7 @@ def prune(root: Any) -> Any:
 
     A `main` or single `article` element with most of the letters is taken for the content. Names
     and links only decide as long as enough of the page is left, so that a page whose content is a
-    list of links, or stands in a box called `footer`, is not emptied. `root` is changed.
+    list of links, or is in a box called `footer`, is not emptied. `root` is changed.
     """
     _drop(root, lambda one: one.tag == "nav" or one.get("role") in ROLES or _is_frame(one))
     sizes = _measure(root)

@@ -28,7 +28,7 @@ def ask_requests(
             failures.append(reply)
         else:
             parts, finished = split_reasoning(reply.content), reply.finish_reason != "length"
-            # Where the server has taken the reasoning off, no answer means that it went on.
+            # Where the server has removed the reasoning, no answer means that it did not end.
             endless = bool(reply.reasoning) and not finished and not parts.answer
             answers[index] = Answer(
                 parts.answer,

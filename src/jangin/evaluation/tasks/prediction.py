@@ -43,7 +43,7 @@ class Prediction(Record):
     reasoning: str = ""
     """What the model wrote before the answer; it is not graded."""
     reasoning_tokens: int = 0
-    """Of the generated tokens; 0 for an endpoint, which does not say."""
+    """Of the generated tokens; 0 for an endpoint, which does not report it."""
     reasoning_ended: bool = True
     """False if the answer ended within the reasoning; the prediction is then empty."""
     content_match: bool | None = None

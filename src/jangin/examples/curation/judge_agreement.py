@@ -57,7 +57,7 @@ def compare(
 
 
 def advice(agreement: Sequence[Agreement]) -> str:
-    """What the figures are worth, in one sentence or two."""
+    """How reliable the figures are, in one sentence or two."""
     spearman = next(row for row in agreement if row.measure == "spearman")
     if spearman.value is None or spearman.low is None or spearman.high is None:
         return (

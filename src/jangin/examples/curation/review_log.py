@@ -31,7 +31,7 @@ REASONS = ("wrong", "not_in_source", "unclear", "trivial", "duplicate", "persona
 LONGEST_LINE = 1 << 20
 """Bytes at the end of the log in which an incomplete line is looked for."""
 
-Verdict = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
+DecisionKind = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
 
 
 class Wording(Record):
@@ -58,7 +58,7 @@ class ReviewDecision(Record):
 
     id: str
     """Id of the example before the review."""
-    decision: Verdict
+    decision: DecisionKind
     by: str = ""
     """Name of the reviewer."""
     at: datetime
@@ -102,7 +102,7 @@ class Review:
 
 def decide(
     example: Example,
-    decision: Verdict,
+    decision: DecisionKind,
     by: str,
     after: Wording | None = None,
     reason: str = "",

@@ -22,7 +22,7 @@ WEIGHTS: Mapping[Signal, float] = {
 }
 """How much each signal counts where it is full; together: 1 - the product of what each leaves."""
 CONTROL_EVERY = 10
-"""One row in so many is drawn at random, so that reviewers also see unsuspicious rows."""
+"""One row in this many is drawn at random, so that reviewers also see unsuspicious rows."""
 NEAR_COPY = 0.85
 """Similarity of two questions from which both are shown as near-copies."""
 LONG_SHARE = 0.02
@@ -51,7 +51,7 @@ class QueueItem:
 
     @property
     def decided(self) -> bool:
-        """True if somebody accepted, edited or rejected it."""
+        """True if it was accepted, edited or rejected."""
         return self.review is not None and self.review.verdict is not None
 
 

@@ -1,8 +1,8 @@
 """A review as a spreadsheet for colleagues: the queue out as CSV or XLSX, their decisions in.
 
 Columns to fill in: `decision` (accept, reject, or empty), `reason`, `score` (1 to 5); question,
-answer and evidence can be changed in place. `id` and `version` say what the row was when the sheet
-was written, so that a row which somebody else has changed since is named instead of overwritten.
+answer and evidence can be changed in place. `id` and `version` identify the row as it was when
+the sheet was written, so that a row which has changed since is named instead of overwritten.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ WORDS = {
     **dict.fromkeys(("reject", "rejected", "no", "거절", "반려", "제외", "삭제"), "reject"),
     **dict.fromkeys(("edit", "edited", "수정"), "edit"),
 }
-"""What may stand in the column `decision`."""
+"""Values of the column `decision`."""
 
 
 @dataclass(slots=True)
 class SheetDecisions:
-    """What a sheet says: decisions to append, and rows that could not be taken."""
+    """The content of a sheet: decisions to append, and rows that were not accepted."""
 
     decisions: list[ReviewDecision] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -181,7 +181,7 @@ def _score(text: str) -> float:
 
 
 def _is_known(decision: ReviewDecision, known: Sequence[ReviewDecision]) -> bool:
-    """True if the latest decision of this kind in the log says the same."""
+    """True if the latest decision of this kind in the log is the same."""
     kinds = ("rate",) if decision.decision == "rate" else ("accept", "edit", "reject")
     last = next((old for old in reversed(known) if old.decision in kinds), None)
     if last is None:

@@ -55,7 +55,7 @@ class Passage:
         )
 
     def provenance(self, evidence: str) -> dict[str, Any]:
-        """Fields of a row that say where it comes from."""
+        """Fields of a row that name its source."""
         chunk = self.chunk
         return {
             "chunk_ids": (chunk.id,),

@@ -20,7 +20,7 @@ _CELL_BORDER = re.compile(r"(?<!\\)\|")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that a passage says."""
+    """One fact that a passage states."""
 
     start: int
     """Offsets in the passage: of the sentence, or of the row that the cell is in."""

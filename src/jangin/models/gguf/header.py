@@ -42,7 +42,7 @@ _BLOCKS = {
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a base model's artifact says about the file."""
+    """What a base model's artifact records about the file."""
 
     architecture: str
     quantization: str
@@ -108,7 +108,7 @@ def read_header(path: Path, key: str) -> GgufHeader:
 
 def _truncated(path: Path) -> ConfigError:
     return ConfigError(
-        f"{path} is not whole: it ends before its header says. Download or copy it again."
+        f"{path} is incomplete: it is shorter than its header states. Download or copy it again."
     )
 
 

@@ -71,7 +71,7 @@ class TemplateSettings(Protocol):
 def pin_chat_template(
     tokenizer: Any, settings: TemplateSettings, model: str, folder: Path
 ) -> dict[str, Any]:
-    """Write the settings into the tokenizer's chat template; returns what to say about it.
+    """Write the settings into the tokenizer's chat template; returns a message about it.
 
     `model`: its name for messages; `folder`: of the project file, to which paths are relative.
 
@@ -104,7 +104,7 @@ def date_macro(source: str, day: date) -> str:
 def _source(
     tokenizer: Any, wanted: str, model: str, folder: Path
 ) -> tuple[str | Mapping[str, str], dict[str, Any]]:
-    """(Jinja source or several by name, what to say about it)."""
+    """(Jinja source or several by name, a message about it)."""
     if wanted == "auto":
         if tokenizer.chat_template:
             return tokenizer.chat_template, {}

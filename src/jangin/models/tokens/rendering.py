@@ -161,7 +161,7 @@ class EncodedText:
     def trained(self, start: int, end: int) -> tuple[Sequence[int], int]:
         """(tokens from one character through the last special one before another, its place).
 
-        The place is -1 and there are none where no special token stands between them.
+        The place is -1 and there are none where no special token separates them.
         """
         begin = self._begin(start)
         if begin is None:

@@ -75,7 +75,7 @@ def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on `device`; a GPU copies it from pinned memory, so that nobody waits for it."""
+    """A CPU tensor on `device`; a GPU copies it from pinned memory without blocking the CPU."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

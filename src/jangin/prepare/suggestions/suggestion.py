@@ -36,7 +36,7 @@ class Suggestion:
     action: str
     """What accepting it does, in the imperative."""
     rows: int
-    """Rows that it changes or drops; 0 if it affects all rows alike."""
+    """Rows that it changes or drops; 0 if it affects every row."""
     change: Callable[[Plan], Plan]
 
 

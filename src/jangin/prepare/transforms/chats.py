@@ -124,7 +124,7 @@ def history_turns(history: str) -> list[Turn]:
 
 
 def history_text(history: str) -> str:
-    """The texts of a cell of `history`, which tell chats apart."""
+    """The texts of a cell of `history`, which identify the chat."""
     return "\n\n".join(turn["content"] for turn in history_turns(history))
 
 

@@ -1,6 +1,6 @@
 """`jangin publish`: upload an exported model to the Hugging Face Hub, private unless asked.
 
-Files that the Hub has already are not sent again, so an interrupted upload goes on.
+Files that the Hub has already are not sent again, so an interrupted upload resumes.
 """
 
 import os
@@ -149,7 +149,7 @@ def _api() -> Any:
 
 @contextmanager
 def _hub_errors(name: str, endpoint: str) -> Iterator[None]:
-    """One sentence for each way in which the Hub says no."""
+    """One sentence for each way in which the Hub refuses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:

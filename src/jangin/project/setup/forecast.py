@@ -223,7 +223,7 @@ def _cost(
 
 
 def _times(estimate: Estimate, factor: float) -> Estimate:
-    """The estimate for all chunks, where only some of them stand in."""
+    """The estimate for all chunks, where only some of them are present."""
     calls, cost = estimate.calls, estimate.cost
     if factor == 1:
         return estimate

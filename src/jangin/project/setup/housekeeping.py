@@ -195,7 +195,7 @@ def _is_project(path: Path) -> bool:
 
 def _unknown(path: Path, error: JanginError) -> ConfigError:
     return ConfigError(
-        f"{error}\n{path} uses this store, and what it needs of it cannot be told because of that. "
+        f"{error}\n{path} uses this store, so it is unknown which parts of it are needed. "
         "Correct the file, or move it elsewhere. Nothing was deleted."
     )
 

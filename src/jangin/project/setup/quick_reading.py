@@ -40,7 +40,7 @@ class QuickReading:
     chunks: int = 0
     """Estimated number of chunks of all files, once they were cut."""
     factor: float = 1.0
-    """Chunks divided by those that stand for them."""
+    """Chunks divided by those that represent them."""
 
     @property
     def text(self) -> str:

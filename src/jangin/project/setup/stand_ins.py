@@ -1,4 +1,4 @@
-"""Tables that stand in for what earlier stages would make, so that later ones can be estimated."""
+"""Provisional tables in place of what earlier stages would make, to estimate later stages."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +28,11 @@ Level = Literal["likely", "most"]
 KEPT = 0.85
 """Share of a teacher's rows that usually pass the row checks."""
 MOST_CHUNKS = 1_000
-"""Chunks that stand in for more."""
+"""Chunks that represent more chunks."""
 
 
 def stand_in(context: StageContext[Any], level: Level, reading: QuickReading | None) -> bool:
-    """Write what the stage would make; False where that cannot be told."""
+    """Write what the stage would make; False where that cannot be predicted."""
     make = _MAKERS.get(type(context.config))
     if make is None:
         return False

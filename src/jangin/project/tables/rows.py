@@ -66,7 +66,7 @@ def rows(
     """(first rows, number of rows that fit `where`, stage of the table).
 
     With `ids`, every field is shown, otherwise `KIND_COLUMNS` or all but ids and digests, which
-    are replaced by the text that they stand for. Raises `DataError` for an unknown table, column
+    are replaced by the text that they refer to. Raises `DataError` for an unknown table, column
     or condition.
     """
     tables = {name: (stage, artifact) for name, stage, artifact in kinds(artifacts)}

@@ -31,7 +31,7 @@ class MlflowConfig(TrackerConfig):
 
     @property
     def environment(self) -> tuple[str, ...]:
-        """Names of environment variables that say where it sends to."""
+        """Names of environment variables that hold its destination."""
         return () if self.uri else ("MLFLOW_TRACKING_URI",)
 
     @property

@@ -1,4 +1,4 @@
-"""What a tracker still has to be told, kept on disk so that nothing is lost while it is down.
+"""What is still to be sent to a tracker, kept on disk so that nothing is lost while it is down.
 
     <store>/tracking/<stage>-<key16>/run.json         everything that is to be sent; see `Run`
     <store>/tracking/<stage>-<key16>/<tracker>.json   what one tracker has of it; see `Sent`
@@ -92,7 +92,7 @@ class Outbox:
         return f"{getattr(self.tracker, 'type', 'tracker')} ({self.tracker.destination})"
 
     def _report(self, problem: str) -> None:
-        """Say what is wrong, once until it is over."""
+        """Report a problem once, until it is over."""
         if not self._problem:
             self.notify(problem)
         self._problem = problem
@@ -125,7 +125,7 @@ class Outbox:
                 opened.file(file, name)
         _write(path, sent)
         if run.state != "running" or last:
-            # A run that nobody follows any more was killed.
+            # A run that is not followed any more was killed.
             opened.close("stopped" if run.state == "running" else run.state)
             del self._open[folder]
             sent.complete = "" if run.state == "running" else _digest(run)

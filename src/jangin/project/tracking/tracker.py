@@ -40,7 +40,7 @@ class Table(BaseModel):
 
 
 class Run(BaseModel):
-    """Everything that trackers are told of one training, or of one evaluation without training."""
+    """Everything sent to trackers about one training, or about one evaluation without training."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,7 +113,7 @@ class TrackerConfig(Config):
 
     @property
     def environment(self) -> tuple[str, ...]:
-        """Names of environment variables that say where it sends to."""
+        """Names of environment variables that hold its destination."""
         return ()
 
     @property

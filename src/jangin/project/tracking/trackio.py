@@ -19,7 +19,7 @@ class TrackioConfig(TrackerConfig):
 
     @property
     def environment(self) -> tuple[str, ...]:
-        """Names of environment variables that say where it sends to."""
+        """Names of environment variables that hold its destination."""
         return ("TRACKIO_DIR", *(() if self.space else ("TRACKIO_SPACE_ID",)))
 
     @property

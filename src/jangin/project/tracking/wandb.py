@@ -26,7 +26,7 @@ class WandbConfig(TrackerConfig):
 
     @property
     def environment(self) -> tuple[str, ...]:
-        """Names of environment variables that say where it sends to."""
+        """Names of environment variables that hold its destination."""
         return () if self.base_url else ("WANDB_BASE_URL",)
 
     @property

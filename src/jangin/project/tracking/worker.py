@@ -2,7 +2,7 @@
 
 It looks at the store every few seconds until its standard input ends, sends the rest and leaves.
 Each line that it writes is a message for the user. Whatever a tracker's client prints goes to
-standard error. So a tracker can block, fail or end the process, and training goes on.
+standard error. So a tracker can block, fail or end the process, and training continues.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _input_ended(seconds: float) -> bool:
-    """Wait up to so many seconds for the end of standard input."""
+    """Wait up to this many seconds for the end of standard input."""
     readable, _, _ = select.select([0], [], [], seconds)
     return bool(readable) and not os.read(0, 1024)
 

@@ -161,7 +161,7 @@ def _disagreements(evaluations: Mapping[str, Artifact]) -> list[str]:
 
 
 def disagreement(comparison: Comparison, test_set: str, name_a: str, name_b: str) -> str:
-    """What exact match and content match say about two systems, where they differ."""
+    """The results of exact match and content match on two systems, where they differ."""
 
     def said(better: str, share_a: float, share_b: float, p_value: float) -> str:
         shares = f"{100 * share_a:.1f} % against {100 * share_b:.1f} %, {_p_text(p_value)}"

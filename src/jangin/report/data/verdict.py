@@ -76,7 +76,7 @@ def _by_content(
     results: Results,
     words: Words,
 ) -> Headline:
-    """The verdict with a sentence for each system where content match says something else.
+    """The verdict with a sentence for each system where content match disagrees.
 
     The tone `good` becomes `unsure` where that is the comparison that the verdict is about.
     """

@@ -16,7 +16,7 @@ MOST_ROWS = 3
 def token_preview(loaded: LoadedProject, artifacts: Artifacts) -> "list[PreviewRow]":
     """Rows of the first variant whose base model and split are there; empty without one.
 
-    A row that cannot be rendered is the business of the training stage, which says so.
+    A row that cannot be rendered is reported by the training stage.
     """
     for variant, project in loaded.variants.items():
         try:

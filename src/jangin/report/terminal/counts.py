@@ -34,7 +34,7 @@ MADE: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """{stage: (key of its summary, words after the figure)}; a mapping of counts is added up."""
 NOT_SHOWN = frozenset(("failed", "rejected", "left_out", "content_match_version"))
-"""Keys of summaries that `failed` and `rejected` stand for, and the version of a measure."""
+"""Keys of summaries that `failed` and `rejected` summarise, and the version of a measure."""
 
 
 def what_was_made(step: Any) -> Iterator[str]:

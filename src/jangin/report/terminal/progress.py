@@ -69,7 +69,7 @@ class Bars:
             self._bars.stop()
 
     def begins(self, step: Any) -> None:
-        """Say in plain lines that a stage begins, and why."""
+        """Print in plain lines that a stage begins, and why."""
         if self._lines is not None:
             self._lines.stage(step.stage.name, "; ".join(step.reasons))
 

@@ -1,4 +1,4 @@
-"""Connected components of pairs: which texts hang together, directly or through others."""
+"""Connected components of pairs: which texts are connected, directly or through others."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -235,7 +235,7 @@ class _Numbering:
 
 
 def _last_words(texts: _Texts, ids: _Numbering) -> tuple["Numbers", "NDArray[np.bool_]"]:
-    """Numbers of how the last words begin, and True where a word is too short to tell by that.
+    """Numbers of how the last words begin, and True where a word is too short for that.
 
     Of words of at least five letters (jamo) the first three agree where the endings rule of
     `_same_ending` holds.

@@ -172,7 +172,7 @@ def _gather(
     while len(machines.lines) < missing:
         if time.monotonic() > until:
             raise MachineError(
-                f"only {len(machines.lines) + 1} of {machines.node.count} machines came to "
+                f"only {len(machines.lines) + 1} of {machines.node.count} machines connected to "
                 f"{rendezvous} within {_PATIENCE / 60:.0f} minutes. Run `jangin worker "
                 f"{rendezvous}` on the others, or lower `nodes.count`."
             )
@@ -310,7 +310,7 @@ def _fault(
 
 
 def _run(process: "subprocess.Popen[str]", line: _Line, log: Path) -> str:
-    """Wait for the workers of this machine, and tell the first one; returns how it ended."""
+    """Wait for the workers of this machine, and inform the first one; returns how it ended."""
     error: dict[str, str] | None = None
     stopped = Event()
     Thread(target=_end_with_first, args=(line, process, stopped), daemon=True).start()
@@ -333,7 +333,7 @@ def _run(process: "subprocess.Popen[str]", line: _Line, log: Path) -> str:
 
 
 def _end_with_first(line: _Line, process: "subprocess.Popen[str]", stopped: Event) -> None:
-    """End the workers when the first machine says so, or some time after it is gone."""
+    """End the workers on a message of the first machine, or some time after it is gone."""
     message = line.receive()
     if message is None:
         until = time.monotonic() + _GRACE

@@ -19,7 +19,7 @@ _SPECIAL_SCORE = -1000.0
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a GGUF file says about its tokenizer."""
+    """The metadata of a GGUF file about its tokenizer."""
 
     kind: str
     """`gpt2` or `llama`."""
@@ -77,14 +77,14 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
 
 
 def _plain(token: str, added: Mapping[str, bool], *, sentencepiece: bool) -> str:
-    """An added token as it stands in text: llama.cpp looks for it before it replaces spaces."""
+    """An added token as text contains it: llama.cpp looks for it before it replaces spaces."""
     return token.replace("▁", " ") if sentencepiece and added.get(token) is False else token
 
 
 def _type(
     token: str | None, added: Mapping[str, bool], unknown: str | None, *, sentencepiece: bool
 ) -> int:
-    """gguf.TokenType; `added` tells of each added token whether it is special."""
+    """gguf.TokenType; `added` maps each added token to whether it is special."""
     from gguf import TokenType
 
     if token is None:

@@ -1,4 +1,4 @@
-"""Load the compiled CPU kernels before training, and say why the first time takes so long."""
+"""Load the compiled CPU kernels before training, and explain why the first time takes long."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from jangin.training.kernels import cpu_attention, elementwise, matmul
 def load_kernels(dtype: torch.dtype, notify: Callable[[str], None]) -> None:
     """Load the kernels that training in this dtype uses on a CPU; nothing on other devices.
 
-    The first time on a machine they are compiled, which `notify` says.
+    The first time on a machine they are compiled, and `notify` is called with the reason.
     """
     if has_cuda() or not elementwise.supports(dtype):
         return

@@ -25,7 +25,7 @@ from jangin.training.loop.sharding import is_sharded, run_inside
 Forward = Callable[[Any], tuple[torch.Tensor, torch.Tensor]]
 
 _ADAPTER_SHARE = 20
-"""Where at most one weight in so many is trained, whole gradients are small."""
+"""Where at most one weight in this many is trained, whole gradients are small."""
 _TIMEOUT = timedelta(hours=1)
 """How long a collective waits for a process, such as one that writes a large checkpoint."""
 

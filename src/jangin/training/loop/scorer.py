@@ -1,6 +1,6 @@
 """The forward pass of a model to its loss: packed or padded, fused or plain.
 
-Packed: the backbone runs once over rows laid end to end, the head only on trained positions.
+Packed: the backbone runs once over concatenated rows, the head only on trained positions.
 Padded: a row each, for families where packing is not exact; the head as above where that is exact,
 else the plain forward pass of transformers.
 

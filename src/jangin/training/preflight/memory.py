@@ -134,7 +134,7 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
 
 
 def batch_budget(base: Path, config: TrainingConfig, work: Work) -> int:
-    """Most tokens of a batch: the setting, or on a GPU what fits where nobody set it.
+    """Most tokens of a batch: the setting, or on a GPU what fits where it is not set.
 
     Another budget only groups the same sums in another way, so it is no part of the result's
     identity. It is the largest power of two that is predicted to fill at most nine tenths of the
@@ -166,9 +166,9 @@ def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progr
     """
     if not work.lengths:
         return
-    settled = decide_checkpointing(base, config, work)
+    decided = decide_checkpointing(base, config, work)
     try:
-        forecast = estimate(base, settled, work)
+        forecast = estimate(base, decided, work)
         check(forecast, available_bytes(forecast.device), config.tokens_per_batch)
         if config.optimizer.type == "adamw_offload" and forecast.device == "cuda":
             _check_host(ModelShape.read(base / "model" / "config.json"), available_bytes())

@@ -4,12 +4,18 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from jangin.core.errors import MachineError
 from jangin.inference.decoder import Decoder
+from jangin.inference.decoding.adjustments import (
+    AdjustedRow,
+    Adjustments,
+    TokenMatcher,
+    adjusted_logits,
+)
 from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.detokenizer import IncrementalDetokenizer
 from jangin.inference.sampling import GREEDY, SamplingStep, sample_tokens, top_log_probs
@@ -37,6 +43,16 @@ class GenerationRequest:
     """Record the log-probability of every token."""
     top_logprobs: int = 0
     """Also record this many of the most likely tokens at each position."""
+    stop_ids: frozenset[int] | None = None
+    """Tokens that end the answer; None for those of the batch."""
+    streamed: bool = False
+    """Keep the text of the answer up to date."""
+    raw_text: bool = False
+    """Keep white space at both ends of the text, which may continue the prompt."""
+    adapter: str | None = None
+    """Which adapter answers; None for the base model. A batch without a router ignores it."""
+    adjustments: Adjustments | None = None
+    """What is changed about the logits before a token is chosen."""
 
 
 @dataclass(slots=True)
@@ -58,6 +74,8 @@ class ActiveRequest:
     """Ended, possibly by its token limit."""
     next_sampling: SamplingStep | None = None
     """Drawn for a token that memory did not suffice for."""
+    matcher: TokenMatcher | None = None
+    """Position in the grammar of the request, if it has one."""
 
     @property
     def known_ids(self) -> list[int]:
@@ -78,11 +96,21 @@ class ActiveRequest:
         """Append a token and update whether the answer has ended."""
         self.next_sampling = None
         self.token_ids.append(token)
-        self.finished = token in stop_ids
+        own_stops = self.request.stop_ids
+        self.finished = token in (stop_ids if own_stops is None else own_stops)
+        if self.matcher is not None and not self.finished:
+            self.matcher.accept(token)
         if self.detokenizer is not None and not self.finished:
             self.detokenizer.add(token)
             self.finished = self.detokenizer.stopped
         self.ended = self.finished or len(self.token_ids) >= self.request.max_new_tokens
+
+
+class AdapterRouter(Protocol):
+    """Sends the tokens of a step through the adapters of their answers."""
+
+    def route(self, adapters: Sequence[str | None], tokens: Sequence[int]) -> None:
+        """Adapter and number of tokens of each answer, in the order of the next forward pass."""
 
 
 class ContinuousBatcher:
@@ -96,16 +124,19 @@ class ContinuousBatcher:
         rows: int,
         *,
         streamed: bool = False,
+        router: AdapterRouter | None = None,
     ) -> None:
         """At most `rows` answers at a time; `streamed` keeps their text up to date.
 
-        The tokenizer is needed only for stop strings and streamed text.
+        The tokenizer is needed only for stop strings and streamed text, the router only where
+        answers have different adapters.
         """
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.rows = rows
         self.streamed = streamed
+        self.router = router
         self.waiting: deque[ActiveRequest] = deque()
         self.active: list[ActiveRequest] = []
         self.prompt_tokens = _PROMPT_TOKENS[decoder.device.type == "cuda"]
@@ -115,13 +146,16 @@ class ContinuousBatcher:
         """Queue a request and return its index."""
         if not request.prompt_ids:
             raise ValueError("a request needs at least one prompt token")
-        needs_text = self.streamed or bool(request.stop_strings)
+        needs_text = self.streamed or request.streamed or bool(request.stop_strings)
         detokenizer = (
-            IncrementalDetokenizer(self.tokenizer, request.stop_strings) if needs_text else None
+            IncrementalDetokenizer(self.tokenizer, request.stop_strings, raw=request.raw_text)
+            if needs_text
+            else None
         )
-        self.waiting.append(
-            ActiveRequest(self._added, request, detokenizer, random.Random(request.seed))
-        )
+        answer = ActiveRequest(self._added, request, detokenizer, random.Random(request.seed))
+        if request.adjustments is not None and request.adjustments.grammar is not None:
+            answer.matcher = request.adjustments.grammar.start()
+        self.waiting.append(answer)
         self._added += 1
         return self._added - 1
 
@@ -169,11 +203,21 @@ class ContinuousBatcher:
         if running == 1 and self._frequencies_change(stepped[0]):
             self.decoder.restart(self.rows)
             running = 0
-        logits_RV = self.decoder.logits(
-            [answer.token_ids[-1:] for answer in stepped[:running]]
-            + [answer.known_ids for answer in stepped[running:]]
-        )
-        chosen = sample_tokens(logits_RV, [answer.sampling() for answer in stepped])
+        new_tokens = [
+            *(answer.token_ids[-1:] for answer in stepped[:running]),
+            *(answer.known_ids for answer in stepped[running:]),
+        ]
+        if self.router is not None:
+            adapters = [answer.request.adapter for answer in stepped]
+            self.router.route(adapters, [len(ids) for ids in new_tokens])
+        logits_RV = self.decoder.logits(new_tokens)
+        rows = [
+            AdjustedRow(row, answer.request.adjustments, answer.token_ids, answer.matcher)
+            for row, answer in enumerate(stepped)
+            if answer.request.adjustments is not None
+        ]
+        draws = [answer.sampling() for answer in stepped]
+        chosen = sample_tokens(adjusted_logits(logits_RV, rows), draws)
         self._record(stepped, logits_RV, chosen)
         return chosen
 
@@ -184,6 +228,9 @@ class ContinuousBatcher:
     def _halve_rows(self, stepped: list[ActiveRequest]) -> None:
         """Take all answers out of the cache and into the queue; half as many rows from now on."""
         if len(stepped) == 1:
+            self.active = []
+            self.decoder.restart(self.rows)
+            release_memory()
             raise MachineError(
                 f"the memory does not suffice for a prompt and answer of "
                 f"{len(stepped[0].known_ids):,} tokens. Free memory, shorten the prompt, or use a "
@@ -222,6 +269,9 @@ class ContinuousBatcher:
         if not others:
             return True
         if self.decoder.equal_lengths and len(answer.known_ids) != len(others[0].known_ids):
+            return False
+        one_adapter = answer.request.adapter == others[0].request.adapter
+        if self.router is not None and not self.decoder.joins and not one_adapter:
             return False
         rope = self.decoder.rope
         if rope is None:

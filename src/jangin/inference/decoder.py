@@ -91,6 +91,9 @@ class Decoder(Protocol):
     def logits(self, new_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Logits (R, V) after these tokens: one for each known answer, prompts for new ones."""
 
+    def prompt_logits(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits (T, V) after every token of these prompts, end to end; no answer is touched."""
+
     def keep(self, order: Sequence[int]) -> None:
         """Drop all answers except these rows, which become rows 0, 1, ... in this order.
 

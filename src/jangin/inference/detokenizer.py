@@ -10,10 +10,14 @@ _INCOMPLETE = "\ufffd"
 class IncrementalDetokenizer:
     """Text of a growing list of token ids, decoded a few tokens at a time."""
 
-    def __init__(self, tokenizer: Any, stop_strings: Sequence[str]) -> None:
-        """`stop_strings` end the text before their first occurrence."""
+    def __init__(self, tokenizer: Any, stop_strings: Sequence[str], *, raw: bool = False) -> None:
+        """`stop_strings` end the text before their first occurrence.
+
+        White space at both ends of the text is dropped, unless it is `raw`.
+        """
         self.tokenizer = tokenizer
         self.stop_strings = stop_strings
+        self.raw = raw
         self.ids: list[int] = []
         self.text = ""
         self.stopped = False
@@ -37,16 +41,17 @@ class IncrementalDetokenizer:
 
     def next_text(self) -> str:
         """Text that is new since the last call and that later tokens cannot change."""
-        text = self.text.lstrip()
+        text = self.text if self.raw else self.text.lstrip()
         certain = text if self.stopped else text[: len(text) - self._stop_prefix_length(text)]
-        certain = certain.rstrip()
+        certain = certain if self.raw else certain.rstrip()
         piece = certain[self._emitted :]
         self._emitted = max(self._emitted, len(certain))
         return piece
 
     def final_text(self) -> str:
-        """The text of the answer without surrounding white space."""
-        return (self.text if self.stopped else self._decode(self.ids)).strip()
+        """The text of the answer, without surrounding white space unless it is raw."""
+        text = self.text if self.stopped else self._decode(self.ids)
+        return text if self.raw else text.strip()
 
     def remaining_text(self) -> str:
         """The part of the final text that `next_text` has not returned."""

@@ -10,7 +10,7 @@ from jangin.core.digest import digest_value
 from jangin.core.records import Message
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import open_decoder, rows_that_fit
-from jangin.inference.reasoning import AnswerReader
+from jangin.inference.reasoning import AnswerReader, GeneratedAnswer
 from jangin.models.loading import base_model
 from jangin.models.tokens.chat_template import render_prompts
 from jangin.models.tokens.training_text import stop_token
@@ -117,7 +117,7 @@ def _ended(
     """The answers that ended in each step, by index of the request."""
     stop_ids, reader = stop_tokens(model, tokenizer), AnswerReader(tokenizer)
     for step in steps(model, tokenizer, requests, stop_ids, batch_size, streamed=False):
-        ended = {n: _generation(one, tokenizer, reader) for n, one in step if one.ended}
+        ended = {n: generation_of(one, tokenizer, reader) for n, one in step if one.ended}
         if ended:
             yield ended
 
@@ -138,7 +138,7 @@ def stream(
                     if answer.ended
                     else answer.detokenizer.next_text()
                 )
-                whole = _generation(answer, tokenizer, reader) if answer.ended else None
+                whole = generation_of(answer, tokenizer, reader) if answer.ended else None
                 yield StreamedToken(index, answer.token_ids[-1], text, whole)
 
 
@@ -178,14 +178,14 @@ def steps(
             yield [(order[answer.index], answer) for answer in step]
 
 
-def _generation(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -> Generation:
-    text = (
-        str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip()
-        if answer.detokenizer is None
-        else answer.detokenizer.final_text()
-    )
+def generation_of(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -> Generation:
+    """The answer that has ended, as callers see it; raw text keeps its reasoning."""
     request = answer.request
-    parts = reader.read(request.prompt_ids, answer.token_ids, text, request.stop_strings)
+    text = _text(answer, tokenizer)
+    if request.raw_text:
+        parts = GeneratedAnswer(text)
+    else:
+        parts = reader.read(request.prompt_ids, answer.token_ids, text, request.stop_strings)
     return Generation(
         parts.text,
         tuple(answer.token_ids),
@@ -196,3 +196,10 @@ def _generation(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -> 
         parts.reasoning_tokens,
         parts.reasoning_ended,
     )
+
+
+def _text(answer: ActiveRequest, tokenizer: Any) -> str:
+    if answer.detokenizer is not None:
+        return answer.detokenizer.final_text()
+    text = str(tokenizer.decode(answer.token_ids, skip_special_tokens=True))
+    return text if answer.request.raw_text else text.strip()

@@ -55,6 +55,17 @@ class ContinuousDecoder:
         self.lengths = [length + 1 for length in self.lengths] + [len(ids) for ids in prompts]
         return torch.as_tensor(output.logits[0])
 
+    def prompt_logits(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits (T, V) after every token of these prompts, end to end; no answer is touched."""
+        cache = KeyValueCache(len(prompts), max(map(len, prompts)))
+        step = Step.of(cache, [], prompts, self.device)
+        ids_T = torch.tensor([token for ids in prompts for token in ids], device=self.device)
+        self._ends_R = None
+        output = self.model(
+            input_ids=ids_T[None], position_ids=step.positions_T[None], step=step, use_cache=False
+        )
+        return torch.as_tensor(output.logits[0])
+
     def keep(self, order: Sequence[int]) -> None:
         """Move the cached rows that change their index."""
         for target, source in enumerate(order):

@@ -47,6 +47,15 @@ class PlainDecoder:
             **{name: value for name, value in options.items() if name in self.named},
         )
 
+    def prompt_logits(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits (T, V) after every token of these prompts, end to end, each in its own pass."""
+        logits = []
+        for ids in prompts:
+            ids_1T = torch.tensor([ids], device=self.device)
+            options = {"use_cache": False} if "use_cache" in self.named else {}
+            logits.append(self.base(input_ids=ids_1T, **options).logits[0])
+        return torch.cat(logits)
+
 
 class CachedDecoder(PlainDecoder):
     """transformers' own cache; prompts are padded on the left, or have equal lengths."""

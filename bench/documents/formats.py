@@ -1,4 +1,4 @@
-"""Reading of office files beside other tools: python -m bench.documents.formats [fuzz COUNT | load COUNT].
+"""Reading of office files beside other tools: python -m bench.documents.formats [fuzz N | load N].
 
 The corpus is that of the tests (tests/documents/corpus): small files of our own making, each with
 the text that a person reads in it. For each format and tool:

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from jangin import __version__
 from jangin.serving.files import routes as files
+from jangin.serving.files import uploads
+from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.operations import health
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
@@ -27,11 +29,14 @@ class Routes:
     scope: str
 
 
-ROUTERS: tuple[Routes, ...] = (Routes(files.router, "files"),)
+ROUTERS: tuple[Routes, ...] = (
+    Routes(files.router, "files"),
+    Routes(uploads.router, "files"),
+)
 """Everything under `/v1`; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
 """Routers at the top, without a key."""
-SERVICES: tuple[Callable[[Server], BackgroundService], ...] = ()
+SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (FileKeeper,)
 """Background services in the order in which they start; they stop in the opposite one.
 
 Each is called with the server; `server.get(CLASS)` finds it again."""

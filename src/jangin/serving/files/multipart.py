@@ -1,7 +1,7 @@
 """Multipart forms as a stream: text fields are kept, the file is written while it arrives."""
 
 import re
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,11 +16,11 @@ LONGEST_FIELD = 4_096
 MB = 1_000_000
 
 
-class Hash(Protocol):
-    """A digest that grows; those of `hashlib`."""
+class Writer(Protocol):
+    """Where the bytes of a file go."""
 
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
+    def write(self, data: bytes, /) -> object:
+        """Take bytes."""
         ...
 
 
@@ -47,8 +47,8 @@ class FileForm:
         self._headers: dict[bytes, bytes] = {}
         self._header, self._value = b"", b""
 
-    async def receive(self, request: Request, writer: BinaryIO, *digests: Hash) -> None:
-        """Read the whole request; the file's bytes go to `writer` and into the digests.
+    async def receive(self, request: Request, writer: Writer) -> None:
+        """Read the whole request; the file's bytes go to `writer`.
 
         Raises:
             ApiError: the form is malformed, has an unknown field, no file or an empty one, or the
@@ -57,22 +57,20 @@ class FileForm:
         """
         body = Body(request)
         try:
-            await self._receive(request, body, writer, digests)
+            await self._receive(request, body, writer)
         except ApiError:
             await body.drain(self._limit)
             raise
 
-    async def _receive(
-        self, request: Request, body: "Body", writer: BinaryIO, digests: tuple[Hash, ...]
-    ) -> None:
+    async def _receive(self, request: Request, body: "Body", writer: Writer) -> None:
         self._refuse_length(request)
         parser = MultipartParser(_boundary(request), self._callbacks())  # type: ignore[arg-type]
         try:
             while chunk := await body.read():
                 parser.write(chunk)
                 if len(self._block) >= BLOCK:
-                    await run_in_threadpool(self._flush, writer, digests)
-            await run_in_threadpool(self._flush, writer, digests)
+                    await run_in_threadpool(self._flush, writer)
+            await run_in_threadpool(self._flush, writer)
             parser.finalize()
         except FormParserError as error:
             raise _malformed(str(error)) from error
@@ -99,11 +97,9 @@ class FileForm:
             param=self._file_field,
         )
 
-    def _flush(self, writer: BinaryIO, digests: tuple[Hash, ...]) -> None:
+    def _flush(self, writer: Writer) -> None:
         data = bytes(self._block)
         self._block.clear()
-        for digest in digests:
-            digest.update(data)
         writer.write(data)
 
     def _callbacks(self) -> dict[str, object]:

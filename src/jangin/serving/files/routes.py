@@ -1,7 +1,6 @@
 """`/v1/files`: upload, list, retrieve, download, delete."""
 
 import base64
-import hashlib
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO, Literal
 from urllib.parse import quote
@@ -16,7 +15,7 @@ from jangin.serving.files.checks import check_file, first_status
 from jangin.serving.files.multipart import MB, FileForm
 from jangin.serving.files.objects import FileObject
 from jangin.serving.files.purposes import RESULTS, check_name, check_purpose
-from jangin.serving.files.store import add_row, delete_file, find_file
+from jangin.serving.files.store import DigestingWriter, add_row, delete_file, find_file
 from jangin.serving.protocol.errors import ApiError, invalid_value, missing_parameter
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import BoundedList, Deleted
@@ -41,9 +40,10 @@ async def create_file(
     """Store a file; its bytes go to the storage while they arrive."""
     limit = int(server.settings.limits.file_mb * MB)
     form = FileForm(file_field="file", text_fields=FIELDS, limit=limit)
-    file_id, sha256 = new_id("file-"), hashlib.sha256()
-    async with contextmanager_in_threadpool(server.storage.writer(file_id)) as writer:
-        await form.receive(request, writer, sha256)
+    file_id = new_id("file-")
+    async with contextmanager_in_threadpool(server.storage.writer(file_id)) as stream:
+        writer = DigestingWriter(stream)
+        await form.receive(request, writer)
         purpose, life = _checked(form)
     now = server.now()
     row = File(
@@ -55,7 +55,7 @@ async def create_file(
         purpose=purpose,
         status=first_status(purpose),
         expires_at=None if life is None else now + life,
-        sha256=sha256.hexdigest(),
+        sha256=writer.sha256.hexdigest(),
         owner_key=caller.key_id,
     )
     await run_in_threadpool(add_row, server, caller, row)

@@ -20,16 +20,20 @@ FINISHED_JOBS = ("succeeded", "failed", "cancelled")
 FINISHED_BATCHES = ("completed", "failed", "expired", "cancelled")
 
 
-class _Digesting:
-    """A stream that also counts and digests what passes."""
+class DigestingWriter:
+    """A stream to write to, which counts and digests what passes."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        """`stream`: where the bytes go."""
         self.sha256 = hashlib.sha256()
+        self.md5 = hashlib.md5(usedforsecurity=False)
         self.bytes = 0
         self._stream = stream
 
     def write(self, data: bytes) -> None:
+        """Pass bytes on."""
         self.sha256.update(data)
+        self.md5.update(data)
         self.bytes += len(data)
         self._stream.write(data)
 
@@ -47,7 +51,7 @@ def store_file(
     """Store what a stream gives as a new file of the caller's project."""
     file_id = new_id("file-")
     with server.storage.writer(file_id) as target:
-        digesting = _Digesting(target)
+        digesting = DigestingWriter(target)
         shutil.copyfileobj(source, digesting, COPY)
     row = File(
         id=file_id,

@@ -3,11 +3,13 @@
 Names in the storage are ids that the server generated; no name of a client gets here.
 """
 
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,7 +17,11 @@ from jangin.core.errors import ConfigError, MachineError, StoreError
 from jangin.serving.state.settings import ServerSettings
 
 CHUNK = 1 << 20
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PARTIAL = ".partial"
+"""Ending of the name of a file that is being written."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.partial)?")
+_TIMES = ("LastModified", "mtime", "last_modified", "created")
+"""Where filesystems of fsspec keep the time of a file."""
 
 
 class Storage(Protocol):
@@ -34,6 +40,10 @@ class Storage(Protocol):
         """Forget the bytes; nothing happens where there are none."""
         ...
 
+    def names(self) -> Iterator[tuple[str, float]]:
+        """(name, unix time of its last change) of everything that is stored."""
+        ...
+
     @contextmanager
     def local_path(self, name: str) -> Iterator[Path]:
         """A file of this machine with the bytes, to read only, until the end of the block."""
@@ -49,7 +59,7 @@ def open_storage(settings: ServerSettings) -> Storage:
 
 
 class FolderStorage:
-    """A folder with one file per id, in sub-folders of at most 1/1024 of all files."""
+    """A folder with one file per id, in sub-folders by the end of the id."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `StoreError` where the folder cannot be created."""
@@ -66,10 +76,12 @@ class FolderStorage:
         """A stream for new bytes."""
         target = self._path(name)
         target.parent.mkdir(exist_ok=True)
-        partial = target.with_suffix(".partial")
+        partial = target.with_name(name + PARTIAL)
         try:
             with partial.open("wb") as stream:
                 yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -83,6 +95,12 @@ class FolderStorage:
         """Forget the bytes."""
         self._path(name).unlink(missing_ok=True)
 
+    def names(self) -> Iterator[tuple[str, float]]:
+        """Names and times; those of unfinished writes included."""
+        for path in self._folder.glob("*/*"):
+            with suppress(FileNotFoundError):
+                yield path.name, path.stat().st_mtime
+
     @contextmanager
     def local_path(self, name: str) -> Iterator[Path]:
         """The file itself."""
@@ -90,7 +108,7 @@ class FolderStorage:
 
     def _path(self, name: str) -> Path:
         checked = _checked(name)
-        return self._folder / checked[-2:].lower() / checked
+        return self._folder / checked.removesuffix(PARTIAL)[-2:].lower() / checked
 
 
 class RemoteStorage:
@@ -125,6 +143,14 @@ class RemoteStorage:
         """Forget the bytes."""
         with suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))  # type: ignore[attr-defined]
+
+    def names(self) -> Iterator[tuple[str, float]]:
+        """Names and times, where the filesystem knows times."""
+        for path, details in self._files.find(self._root, detail=True).items():  # type: ignore[attr-defined]
+            changed = next((details[key] for key in _TIMES if details.get(key)), None)
+            if changed is not None:
+                moment = changed.timestamp() if isinstance(changed, datetime) else float(changed)
+                yield path.rpartition("/")[2], moment
 
     @contextmanager
     def local_path(self, name: str) -> Iterator[Path]:

@@ -1,0 +1,278 @@
+"""`/v1/uploads`: a large file in parts."""
+
+import shutil
+from typing import Literal
+
+from fastapi import APIRouter, BackgroundTasks, Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from pydantic import Field
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jangin.serving.database.tables import File, Upload, UploadPart
+from jangin.serving.files.checks import check_file, first_status
+from jangin.serving.files.multipart import MB, FileForm
+from jangin.serving.files.objects import PartObject, UploadObject
+from jangin.serving.files.purposes import check_name, check_purpose
+from jangin.serving.files.routes import LONGEST_LIFE, SHORTEST_LIFE
+from jangin.serving.files.store import COPY, DigestingWriter
+from jangin.serving.protocol.errors import ApiError, invalid_state, no_such
+from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.objects import RequestBody
+from jangin.serving.security.access import CallerDep, one_visible
+from jangin.serving.security.audit import record
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server, ServerDep
+
+router = APIRouter(prefix="/uploads")
+
+LIFE = 3_600
+"""Seconds in which all parts must arrive."""
+MOST_PARTS = 10_000
+
+
+class ExpiresAfter(RequestBody):
+    """When the file expires that the upload becomes."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)
+
+
+class CreateUpload(RequestBody):
+    """Body of `POST /v1/uploads`."""
+
+    bytes: int = Field(ge=1)
+    filename: str
+    mime_type: str
+    purpose: str
+    expires_after: ExpiresAfter | None = None
+
+
+class CompleteUpload(RequestBody):
+    """Body of `POST /v1/uploads/{id}/complete`."""
+
+    part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS)
+    md5: str | None = None
+
+
+@router.post("")
+def create_upload(body: CreateUpload, server: ServerDep, caller: CallerDep) -> UploadObject:
+    """Begin an upload."""
+    check_purpose(body.purpose)
+    check_name(body.filename, body.purpose)
+    most = int(server.settings.limits.upload_gb * 1000 * MB)
+    if body.bytes > most:
+        raise ApiError(
+            400,
+            f"Invalid 'bytes': integer above maximum value. Expected a value <= {most}, but got "
+            f"{body.bytes} instead.",
+            param="bytes",
+            code="integer_above_max_value",
+        )
+    now = server.now()
+    row = Upload(
+        id=new_id("upload_"),
+        project=caller.project,
+        created_at=now,
+        bytes=body.bytes,
+        filename=body.filename,
+        mime_type=body.mime_type,
+        purpose=body.purpose,
+        status="pending",
+        expires_at=now + LIFE,
+        file_expires_after=body.expires_after.seconds if body.expires_after else None,
+        owner_key=caller.key_id,
+    )
+    with server.database.write() as session:
+        session.add(row)
+        record(session, caller, "upload.create", row.id, now)
+    return UploadObject.of(row)
+
+
+@router.post("/{upload_id}/parts")
+async def add_part(
+    upload_id: str, request: Request, server: ServerDep, caller: CallerDep
+) -> PartObject:
+    """Store one part; parts may arrive in any order and at the same time."""
+    limit = int(server.settings.limits.part_mb * MB)
+    form = FileForm(file_field="data", text_fields=frozenset(), limit=limit)
+    await run_in_threadpool(_check_pending, server, caller, upload_id)
+    part_id = new_id("part_")
+    async with contextmanager_in_threadpool(server.storage.writer(part_id)) as stream:
+        writer = DigestingWriter(stream)
+        await form.receive(request, writer)
+    part = UploadPart(
+        id=part_id,
+        upload_id=upload_id,
+        created_at=server.now(),
+        bytes=form.bytes,
+        md5=writer.md5.hexdigest(),
+    )
+    try:
+        await run_in_threadpool(_add_part, server, caller, part)
+    except BaseException:
+        await run_in_threadpool(server.storage.delete, part_id)
+        raise
+    return PartObject.of(part)
+
+
+def _check_pending(server: Server, caller: Caller, upload_id: str) -> None:
+    with server.database.read() as session:
+        find_pending(session, caller, upload_id, server.now())
+
+
+def _add_part(server: Server, caller: Caller, part: UploadPart) -> None:
+    with server.database.write() as session:
+        upload = find_pending(session, caller, part.upload_id, server.now())
+        arrived, count = session.execute(
+            select(func.coalesce(func.sum(UploadPart.bytes), 0), func.count()).where(
+                UploadPart.upload_id == upload.id
+            )
+        ).one()
+        # A part may be sent again after a lost reply, so all of them may be twice the file.
+        if arrived + part.bytes > 2 * upload.bytes or count >= MOST_PARTS:
+            raise ApiError(
+                400,
+                f"The parts of {upload.id} have more bytes than the upload was created for "
+                f"({upload.bytes}).",
+                param="data",
+                code="invalid_value",
+            )
+        session.add(part)
+
+
+def find_upload(session: Session, caller: Caller, upload_id: str) -> Upload:
+    """An upload of the caller's project; raises `ApiError` 404."""
+    query = select(Upload).where(Upload.id == upload_id)
+    return one_visible(session, query, caller, no_such("Upload", upload_id))
+
+
+def find_pending(session: Session, caller: Caller, upload_id: str, now: int) -> Upload:
+    """An upload that waits for parts; raises `ApiError` 404, or 400 where it does not wait."""
+    upload = find_upload(session, caller, upload_id)
+    status = "expired" if upload.status == "pending" and upload.expires_at <= now else upload.status
+    if status != "pending":
+        raise invalid_state(f"Upload {upload_id} is already {status}.")
+    return upload
+
+
+@router.post("/{upload_id}/cancel")
+def cancel_upload(upload_id: str, server: ServerDep, caller: CallerDep) -> UploadObject:
+    """End an upload without a file."""
+    now = server.now()
+    with server.database.write() as session:
+        upload = find_pending(session, caller, upload_id, now)
+        upload.status = "cancelled"
+        names = forget_parts(session, upload_id)
+        record(session, caller, "upload.cancel", upload_id, now)
+    for name in names:
+        server.storage.delete(name)
+    return UploadObject.of(upload)
+
+
+def forget_parts(session: Session, upload_id: str) -> list[str]:
+    """Delete the rows of an upload's parts; returns the names of their bytes in the storage."""
+    parts = session.scalars(select(UploadPart).where(UploadPart.upload_id == upload_id)).all()
+    for part in parts:
+        session.delete(part)
+    return [part.id for part in parts]
+
+
+@router.post("/{upload_id}/complete")
+def complete_upload(
+    upload_id: str,
+    body: CompleteUpload,
+    server: ServerDep,
+    caller: CallerDep,
+    tasks: BackgroundTasks,
+) -> UploadObject:
+    """Join the parts, in the order of the request, to a file."""
+    with server.database.read() as session:
+        upload = find_upload(session, caller, upload_id)
+        if upload.status == "completed":  # a client repeats a request whose reply was lost
+            return UploadObject.of(upload, _file_of(session, upload))
+        find_pending(session, caller, upload_id, server.now())
+        parts = _ordered(session, upload, body.part_ids)
+    file_id = new_id("file-")
+    with server.storage.writer(file_id) as stream:
+        writer = DigestingWriter(stream)
+        for part in parts:
+            _append(server, part, writer)
+        md5 = writer.md5.hexdigest()
+        if body.md5 is not None and body.md5.lower() != md5:
+            raise ApiError(
+                400,
+                f"The MD5 checksum of the parts is {md5}, not {body.md5}.",
+                param="md5",
+                code="invalid_value",
+            )
+    try:
+        with server.database.write() as session:
+            file, names = _finish(
+                session, server, caller, upload_id, file_id, writer.sha256.hexdigest()
+            )
+            upload = find_upload(session, caller, upload_id)
+    except BaseException:
+        server.storage.delete(file_id)
+        raise
+    for name in names:
+        server.storage.delete(name)
+    if file.status == "uploaded":
+        tasks.add_task(check_file, server, file_id)
+    return UploadObject.of(upload, file)
+
+
+def _ordered(session: Session, upload: Upload, part_ids: list[str]) -> list[UploadPart]:
+    rows = session.scalars(select(UploadPart).where(UploadPart.upload_id == upload.id))
+    parts = {part.id: part for part in rows}
+    for index, part_id in enumerate(part_ids):
+        if part_id not in parts or part_id in part_ids[:index]:
+            problem = "is repeated" if part_id in parts else f"is no part of {upload.id}"
+            raise ApiError(400, f"'{part_id}' {problem}.", param="part_ids", code="invalid_value")
+    total = sum(parts[part_id].bytes for part_id in part_ids)
+    if total != upload.bytes:
+        raise ApiError(
+            400,
+            f"The parts have {total} bytes together, but the upload was created for "
+            f"{upload.bytes}.",
+            param="part_ids",
+            code="invalid_value",
+        )
+    return [parts[part_id] for part_id in part_ids]
+
+
+def _append(server: Server, part: UploadPart, writer: DigestingWriter) -> None:
+    try:
+        with server.storage.reader(part.id) as source:
+            shutil.copyfileobj(source, writer, COPY)
+    except FileNotFoundError as error:  # another request completed or cancelled the upload
+        raise invalid_state(f"Upload {part.upload_id} is no longer pending.") from error
+
+
+def _finish(
+    session: Session, server: Server, caller: Caller, upload_id: str, file_id: str, sha256: str
+) -> tuple[File, list[str]]:
+    """(the new file, names of the parts to delete from the storage)."""
+    now = server.now()
+    upload = find_pending(session, caller, upload_id, now)
+    life = upload.file_expires_after
+    file = File(
+        id=file_id,
+        project=upload.project,
+        created_at=now,
+        bytes=upload.bytes,
+        filename=upload.filename,
+        purpose=upload.purpose,
+        status=first_status(upload.purpose),
+        expires_at=None if life is None else now + life,
+        sha256=sha256,
+        owner_key=caller.key_id,
+    )
+    session.add(file)
+    upload.status, upload.file_id = "completed", file_id
+    record(session, caller, "file.create", file_id, now)
+    return file, forget_parts(session, upload_id)
+
+
+def _file_of(session: Session, upload: Upload) -> File | None:
+    return session.scalars(select(File).where(File.id == upload.file_id)).first()

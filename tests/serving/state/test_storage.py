@@ -36,9 +36,13 @@ def test_what_is_written_can_be_read_and_deleted(storage):
 
 
 def test_an_interrupted_write_leaves_nothing(storage):
-    with pytest.raises(RuntimeError, match="stop"), storage.writer("file-1") as stream:
-        stream.write(b"half")
-        raise RuntimeError("stop")
+    def interrupted():
+        with storage.writer("file-1") as stream:
+            stream.write(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
     with pytest.raises(FileNotFoundError):
         storage.reader("file-1")
     assert list(storage.names()) == []

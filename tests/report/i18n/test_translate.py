@@ -1,3 +1,4 @@
+import ast
 import re
 from pathlib import Path
 from string import Formatter
@@ -125,3 +126,58 @@ def test_a_reason_without_a_translation_stays_as_it_is():
 def test_every_field_of_a_translated_reason_is_in_its_pattern():
     for pattern, korean in reasons():
         assert set(re.findall(r"(?<!{){(\w+)}", korean)) <= set(pattern.groupindex)
+
+
+REASONS = {"drop", "eliminated_by", "UnreadableError", "ReplyError", "RetryAfter", "ChatError"}
+"""Calls whose texts are stored as reasons or remedies."""
+SAMPLES = {"name": "question"}
+NOT_STORED = ("the vLLM server ",)
+"""Beginnings of texts that end a run."""
+
+
+def written_text(node):
+    """A string of the source with something in place of each {field}; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [
+            v.value if isinstance(v, ast.Constant) else SAMPLES.get(ast.unparse(v.value), "12")
+            for v in node.values
+        ]
+        return "".join(parts)
+    return None
+
+
+def stored_reasons(source):
+    """Texts in calls of `REASONS`, and what a variable `reason` or `REMEDY` is set to."""
+    for node in ast.walk(ast.parse(source)):
+        values = []
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in REASONS:
+            values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        elif isinstance(node, ast.Assign):
+            named = {getattr(target, "id", "") for target in node.targets}
+            values = [node.value] if named & {"reason", "REMEDY"} else []
+        for value in values:
+            for part in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+                text = written_text(part)
+                if text and re.search("[a-z] [a-z]", text) and not text.startswith(NOT_STORED):
+                    yield text
+
+
+@pytest.mark.parametrize("room", ["documents", "examples", "llm"])
+def test_every_reason_that_a_stage_stores_is_said_in_korean(room):
+    texts = {t for p in (SOURCE / room).rglob("*.py") for t in stored_reasons(p.read_text("utf-8"))}
+    assert len(texts) > 5
+    texts = {text.replace("as question", "as the answer") for text in texts}
+    korean = {text: Words("ko").reason(text) for text in texts}
+    assert [t for t, said in korean.items() if not re.search("[가-힣]", said)] == []
+    assert list(stored_reasons('drop("rule", f"it has {n} moons")')) == ["it has 12 moons"]
+
+
+def test_a_failed_call_is_said_in_korean_with_what_the_server_said():
+    said = Words("ko").reason(
+        "unanswered: http://a/v1 did not answer for model 'm' after 6 tries: HTTP 503: busy. "
+        "Run again later; finished calls are kept."
+    )
+    assert "모델 'm'의 답을 주지 않음: HTTP 503: busy. 나중에 다시 실행하십시오." in said
+    assert said.startswith("답 없음: http://a/v1")

@@ -12,7 +12,7 @@ from jangin.llm.structured import Failed
 from jangin.report.data.artifacts import Artifacts, Group, groups_with, rows_of
 
 MOST_SHOWN = 3
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*")
+_VARYING = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|\d[\d.,]*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Graders of the fine-tuning API: their types, templates, formulas, and how each is run."""

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := projects/handbook
+CLIENTS ?= ci
 LOWEST := .venv/lowest
 TRACKERS := .venv/trackers
 # By pip, like the newest: as a dependency it would be the build for GPUs.
@@ -14,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -53,6 +54,9 @@ test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an envi
 	@$(BIN)/uv pip install --quiet --python $(TRACKERS)/bin/python mlflow pytest pytest-timeout \
 		--editable ".[mlflow,wandb,tensorboard,trackio]"
 	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking
+
+test-clients: setup  ## OpenAI's own clients against `jangin serve`; CLIENTS=all or names for more of them
+	@JANGIN_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/serving/clients tests/serving/schema
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The application: one table of routers, one of background services."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,14 +9,20 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
 
 from jangin import __version__
+from jangin.serving.batches import routes as batches
+from jangin.serving.batches.runner import BatchRunner
 from jangin.serving.files import routes as files
 from jangin.serving.files import uploads
 from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.graders import routes as graders
 from jangin.serving.operations import health
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
+from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import needs
 from jangin.serving.state.server import BackgroundService, Server
+from jangin.serving.webhooks import routes as webhooks
+from jangin.serving.webhooks.sender import WebhookSender
 
 THREADS = 64
 """Route functions that run at once."""
@@ -32,11 +39,18 @@ class Routes:
 ROUTERS: tuple[Routes, ...] = (
     Routes(files.router, "files"),
     Routes(uploads.router, "files"),
+    Routes(graders.router, "jobs"),
+    Routes(batches.router, "batches"),
+    Routes(webhooks.router, "admin"),
 )
 """Everything under `/v1`; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
 """Routers at the top, without a key."""
-SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (FileKeeper,)
+SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
+    FileKeeper,
+    WebhookSender,
+    BatchRunner,
+)
 """Background services in the order in which they start; they stop in the opposite one.
 
 Each is called with the server; `server.get(CLASS)` finds it again."""
@@ -46,7 +60,8 @@ def create_app(server: Server) -> FastAPI:
     """The application that answers requests for a server."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        server.add(InternalRequests(app, asyncio.get_running_loop()))
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         started: list[BackgroundService] = []
         try:

@@ -1,7 +1,7 @@
 """Environments with the clients that people use, each in a folder of its own.
 
-They are created on first use below `JANGIN_CLIENT_ENVIRONMENTS` (default: `.venv/clients`), with the
-newest version that the package index has, unless the table names one.
+They are created on first use below `JANGIN_CLIENT_ENVIRONMENTS` (default: `.venv/clients`), with
+the newest version that the package index has, unless the table names one.
 """
 
 import os

@@ -24,7 +24,7 @@ def jsonl(rows):
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
 
 
-def chat(count=len(FACTS), system=True):
+def chat(count=None, system=True):
     head = [{"role": "system", "content": SYSTEM}] if system else []
     return jsonl(
         {

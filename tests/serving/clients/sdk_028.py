@@ -53,9 +53,7 @@ def fine_tuning_job():
     )
     assert job["object"] == "fine_tuning.job", job
     assert job["id"] in [each["id"] for each in openai.FineTuningJob.list(limit=5)["data"]]
-    job = wait(
-        lambda: openai.FineTuningJob.retrieve(job["id"]), lambda j: j["status"] in TERMINAL
-    )
+    job = wait(lambda: openai.FineTuningJob.retrieve(job["id"]), lambda j: j["status"] in TERMINAL)
     assert job["status"] == "succeeded", job
     events = openai.FineTuningJob.list_events(id=job["id"], limit=2)["data"]
     assert events[0]["message"] == "The job has successfully completed", events

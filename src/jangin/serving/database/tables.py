@@ -258,10 +258,16 @@ class Webhook(Owned):
 
     __tablename__ = "webhooks"
 
+    updated_at: Mapped[int]
+    name: Mapped[str]
     url: Mapped[str]
     events: Mapped[list[Any]]
     """Types of events, such as `fine_tuning.job.succeeded`."""
     secret: Mapped[str]
+    """Signs the messages, so it is stored as it is; it opens nothing on this server."""
+    previous_secret: Mapped[str | None]
+    """The secret before; it signs too until `previous_until`."""
+    previous_until: Mapped[int | None]
     disabled_at: Mapped[int | None]
 
 

@@ -22,10 +22,15 @@ def find_caller(request: Request, server: ServerDep) -> Caller:
     On loopback any key will do: one of `jangin keys add` counts as what it is, any other as the
     project `local`. Elsewhere, or with `require_keys`, only keys of `jangin keys add` are accepted.
 
+    The server's own requests, such as those of batches, carry their caller; see
+    `protocol/internal.py`.
+
     Raises:
         ApiError: 401 `invalid_api_key`.
 
     """
+    if isinstance(internal := getattr(request.state, "caller", None), Caller):
+        return internal
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:

@@ -96,6 +96,8 @@ class ServerSettings(Config):
     """Send `error: null` and `hyperparameters: {}` as OpenAI's schema wants it."""
     python_grader: bool = False
     """Run the Python code of graders: whoever may send one then runs code on this machine."""
+    private_webhooks: bool = False
+    """Let webhooks call this machine and its private network, such as `http://127.0.0.1:9000`."""
     log_prompts: bool = False
     """Write requests and answers to the log."""
     limits: Limits = Limits()

@@ -111,9 +111,7 @@ def create_webhook(body: CreateWebhook, server: ServerDep, caller: CallerDep) ->
 
 
 @router.get("/webhook_endpoints")
-def list_webhooks(
-    server: ServerDep, caller: CallerDep, paging: BatchPaging
-) -> dict[str, Any]:
+def list_webhooks(server: ServerDep, caller: CallerDep, paging: BatchPaging) -> dict[str, Any]:
     """The webhooks of the project, newest first."""
     with server.database.read() as session:
         rows, more = page_of(session, visible(select(Webhook), caller), paging)

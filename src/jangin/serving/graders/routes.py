@@ -1,0 +1,97 @@
+"""`/v1/fine_tuning/alpha/graders`: validate a grader, run it on one answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi import APIRouter
+from pydantic import Field
+
+from jangin.serving.graders.model_graders import Completions
+from jangin.serving.graders.python_process import PythonLimits
+from jangin.serving.graders.run import GraderTools, run_grader
+from jangin.serving.graders.types import (
+    AnyGrader,
+    InvalidGraderError,
+    MultiGrader,
+    PythonGrader,
+    parse_grader,
+)
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.protocol.internal import InternalRequests
+from jangin.serving.protocol.objects import RequestBody
+from jangin.serving.security.access import CallerDep
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server, ServerDep
+
+router = APIRouter(prefix="/fine_tuning/alpha/graders")
+MOST_AT_ONCE = 8
+"""Graders that run at once; they wait for models in threads of their own, so that the threads of
+route functions stay free to answer them."""
+_limiter: list[CapacityLimiter] = []
+
+
+class ValidateGrader(RequestBody):
+    """Body of `POST /fine_tuning/alpha/graders/validate`."""
+
+    grader: dict[str, Any]
+
+
+class RunGrader(RequestBody):
+    """Body of `POST /fine_tuning/alpha/graders/run`."""
+
+    grader: dict[str, Any]
+    item: dict[str, Any] = Field(default_factory=dict)
+    """A row of a data set, for `{{item.x}}`."""
+    model_sample: str
+    """The answer to grade, for `{{sample.output_text}}`."""
+
+
+@router.post("/validate")
+def validate(body: ValidateGrader, server: ServerDep) -> dict[str, Any]:
+    """The grader as it was sent, if it can be run."""
+    _parse(body.grader, server)
+    return {"grader": body.grader}
+
+
+@router.post("/run")
+async def run(body: RunGrader, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
+    """The reward of an answer, and how it came about."""
+    grader = _parse(body.grader, server)
+    python = PythonLimits() if server.settings.python_grader else None
+    tools = GraderTools(_completions(server, caller), python)
+    if not _limiter:
+        _limiter.append(CapacityLimiter(MOST_AT_ONCE))
+    result = await anyio.to_thread.run_sync(
+        run_grader, grader, body.item, body.model_sample, tools, limiter=_limiter[0]
+    )
+    return result.reply(grader)
+
+
+def _completions(server: Server, caller: Caller) -> Completions:
+    """The server's chat endpoint, called as this caller from a thread."""
+    requests = server.get(InternalRequests)
+
+    def complete(body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        reply = requests.run(requests.post("/v1/chat/completions", body, caller)).result()
+        return reply.status, reply.body
+
+    return complete
+
+
+def _parse(data: dict[str, Any], server: Server) -> AnyGrader:
+    try:
+        grader = parse_grader(data)
+    except InvalidGraderError as error:
+        raise ApiError(400, str(error), param=error.param, code=error.code) from None
+    parts = grader.graders.values() if isinstance(grader, MultiGrader) else [grader]
+    if not server.settings.python_grader and any(isinstance(p, PythonGrader) for p in parts):
+        raise ApiError(
+            400,
+            "Graders of type 'python' run code on this machine and are off. "
+            "`python_grader: true` in server.yaml turns them on.",
+            param="grader.type",
+            code="invalid_value",
+        )
+    return grader

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jangin.metrics.similarity import SIMILARITIES
+from jangin.metrics.scores.similarity import SIMILARITIES
 from jangin.serving.graders.formula import Formula, FormulaError
 from jangin.serving.graders.model_graders import (
     Completions,

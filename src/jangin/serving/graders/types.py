@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from jangin.core.config import Config
-from jangin.metrics.similarity import SIMILARITIES
+from jangin.metrics.scores.similarity import SIMILARITIES
 from jangin.serving.graders.formula import Formula, FormulaError
 from jangin.serving.graders.templates import TemplateError, check_template
 
@@ -51,7 +51,7 @@ class StringCheck(Config):
 
 
 class TextSimilarity(Config):
-    """How similar two texts are, by one of the functions in `jangin.metrics.similarity`."""
+    """How similar two texts are, by one of the functions in `jangin.metrics.scores.similarity`."""
 
     type: Literal["text_similarity"] = "text_similarity"
     name: str

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jangin.metrics.similarity import SIMILARITIES, gleu, meteor, rouge_n
+from jangin.metrics.scores.similarity import SIMILARITIES, gleu, meteor, rouge_n
 
 TEXT = "직원의 연차휴가는 한 해에 15일이며 다음 해로 이월되지 않는다"
 OTHER = "직원의 연차휴가는 한 해에 15일이며 다음 해로 넘어간다"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.serving.postgresql import programs, run_postgresql
 from tests.serving.running import run_server
 
 
@@ -21,3 +22,12 @@ def server(running):
 def client(running):
     """`openai.OpenAI` with any key: project `local`."""
     return running.client()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A real PostgreSQL."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with run_postgresql() as server:
+        yield server

@@ -14,6 +14,8 @@ from jangin.core.errors import ConfigError, StoreError
 
 BUSY_SECONDS = 30
 """How long a writer waits for another writer of the same SQLite file."""
+CONNECT_SECONDS = 10
+"""How long a server of PostgreSQL may take to answer."""
 MIGRATION_LOCK = 7_241_915
 """Number of PostgreSQL's advisory lock that one migrating process holds."""
 
@@ -35,7 +37,10 @@ class Database:
         self.shown = parsed.render_as_string(hide_password=True)
         """The URL, with asterisks for the password."""
         self._engine = _sqlite_engine(parsed) if self.is_sqlite else _postgresql_engine(parsed)
-        self._readers = sessionmaker(self._engine, expire_on_commit=False)
+        reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._readers = sessionmaker(
+            self._engine.execution_options(**reading), expire_on_commit=False
+        )
         self._writers = sessionmaker(
             self._engine.execution_options(jangin_writes=True), expire_on_commit=False
         )
@@ -106,7 +111,13 @@ def _sqlite_engine(url: Any) -> Engine:
 
 def _postgresql_engine(url: Any) -> Engine:
     # A connection that died with the server's restart is replaced before it is used.
-    return create_engine(url, pool_size=10, max_overflow=30, pool_pre_ping=True)
+    return create_engine(
+        url,
+        pool_size=10,
+        max_overflow=30,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "options": "-c lock_timeout=30s"},
+    )
 
 
 def _first_line(error: OperationalError) -> str:

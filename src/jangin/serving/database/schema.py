@@ -4,9 +4,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy.exc import OperationalError
 
-from jangin.core.errors import StoreError
+from jangin.core.errors import StoreError, UnreadableStoreError
 from jangin.serving.database.connection import Database
 
 FOLDER = Path(__file__).parent
@@ -16,7 +17,8 @@ def migrate(database: Database) -> None:
     """Run the migrations that the database lacks; of several processes, one runs them.
 
     Raises:
-        StoreError: the database does not answer, or a newer jangin wrote it.
+        StoreError: the database does not answer, or its tables cannot be changed.
+        UnreadableStoreError: a newer jangin wrote it.
 
     """
     config = Config()
@@ -27,6 +29,10 @@ def migrate(database: Database) -> None:
         with database.migrating() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except CommandError as error:
+        raise UnreadableStoreError(
+            f"a newer version of jangin wrote {database.shown}: {error}. Use that version."
+        ) from error
     except OperationalError as error:
         database.check()
         raise StoreError(

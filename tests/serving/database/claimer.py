@@ -1,0 +1,37 @@
+"""A process that claims jobs until none is left and prints their ids; for `test_leases.py`."""
+
+import sys
+import time
+
+from sqlalchemy import select
+
+from jangin.serving.database.connection import Database
+from jangin.serving.database.leases import claim, new_owner
+from jangin.serving.database.schema import migrate
+from jangin.serving.database.tables import Job
+
+
+def say(word):
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def main():
+    database = Database(sys.argv[1])
+    migrate(database)
+    say("ready")
+    sys.stdin.readline()
+    waiting = select(Job).where(Job.status == "queued").order_by(Job.seq)
+    owner = new_owner()
+    while True:
+        with database.write() as session:
+            job = claim(session, waiting, owner=owner, now=int(time.time()), seconds=60)
+        if job is None:
+            break
+        say(job.id)
+        time.sleep(0.001)
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
-"""Write the generated pages: docs/config.md, cli.md, modules.md, messages.md, project.schema.json.
+"""Write the generated pages: config.md, cli.md, modules.md, messages.md in docs/reference, and
+project.schema.json.
 
 Of docs/guides/base-and-gpu.md, the table of memory is written.
 
@@ -22,6 +23,7 @@ from jangin.cli.main import app
 from jangin.project.file import project_schema
 
 ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def cli_page() -> str:
@@ -66,10 +68,10 @@ def main() -> None:
     check = parser.parse_args().check
     os.environ["COLUMNS"] = "100"
     pages = {
-        ROOT / "docs" / "config.md": config_page(),
-        ROOT / "docs" / "cli.md": cli_page(),
-        ROOT / "docs" / "modules.md": modules_page(),
-        ROOT / "docs" / "messages.md": messages_page(ROOT / "src" / "jangin"),
+        REFERENCE / "config.md": config_page(),
+        REFERENCE / "cli.md": cli_page(),
+        REFERENCE / "modules.md": modules_page(),
+        REFERENCE / "messages.md": messages_page(ROOT / "src" / "jangin"),
         ROOT / "project.schema.json": project_schema(),
         **memory_pages(ROOT / "docs" / "guides"),
     }

@@ -1,4 +1,4 @@
-"""Collect the sentences that jangin shows to people, from its source, for docs/messages.md."""
+"""Collect the sentences that jangin shows to people: docs/reference/messages.md."""
 
 import ast
 import re
@@ -103,7 +103,7 @@ def _part(node: ast.expr) -> str:
 
 
 def messages_page(package: Path) -> str:
-    """docs/messages.md."""
+    """docs/reference/messages.md."""
     collected = messages(package)
     counts = {kind: sum(len(kinds.get(kind, ())) for kinds in collected.values()) for kind in KINDS}
     lines = [

@@ -60,7 +60,7 @@ def test_every_make_word_in_the_readme_is_a_target(readme: Path) -> None:
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_every_jangin_command_in_the_readme_is_a_command(readme: Path) -> None:
-    listed = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    listed = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     commands = set(re.findall(r"^## `jangin ([a-z]+)", listed, flags=re.M))
     code = {
         word

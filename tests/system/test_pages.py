@@ -219,7 +219,7 @@ PAGES = [
     DOCS / "architecture.md",
     DOCS / "store.md",
     DOCS / "keys.md",
-    DOCS / "config.md",
+    DOCS / "reference" / "config.md",
 ]
 
 
@@ -244,7 +244,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
-# docs/keys.md and docs/config.md
+# docs/keys.md and docs/reference/config.md
 
 
 def key_rows() -> list[tuple[str, str]]:
@@ -290,7 +290,7 @@ def test_the_project_file_of_the_page_is_right(tmp_path: Path) -> None:
 
 
 def test_the_reference_has_a_right_example_of_every_stage() -> None:
-    text = (DOCS / "config.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "config.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n([\s\S]*?)```", text)]
     for example in shown:
         ProjectFile.model_validate({"name": "example"} | example)
@@ -300,7 +300,7 @@ def test_the_reference_has_a_right_example_of_every_stage() -> None:
 
 def test_the_reference_lists_every_key_once() -> None:
     """A settings class has one table; training stages list only what they declare themselves."""
-    text = (DOCS / "config.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "config.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## (.+)$", text, flags=re.M)
     assert len(headings) == len(set(headings))
     rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.M)

@@ -1,5 +1,4 @@
-"""Write the generated pages: config.md, cli.md, modules.md, messages.md in docs/reference, and
-project.schema.json.
+"""Write the generated pages in docs/reference, and project.schema.json.
 
 Of docs/guides/base-and-gpu.md, the table of memory is written.
 

@@ -60,7 +60,8 @@ EXAMPLES = {
     "pairwise": "[{judge: writer}]",
 }
 """{key of a list or a mapping: a value as it is written in the file}; for messages and for
-`docs/reference/config.md`. Lists of given words are not here: `example_of` takes the first of these words."""
+`docs/reference/config.md`. Lists of given words are not here: `example_of` takes the first of these
+words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from jangin.report.sections.coverage import coverage
 from jangin.report.sections.data_flow import boxes
 from jangin.report.sections.evaluation import Evaluated, candidates, evaluations
 from jangin.report.sections.memory import memory
+from jangin.report.sections.quantization import quantized_files
 from jangin.report.sections.tokens import token_preview
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def build_report(
         **_chart_context(results, artifacts, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
+        "quantized": quantized_files(artifacts, words),
         "token_rows": token_preview(loaded, artifacts),
     }
     return render_page("report.html.jinja", context)

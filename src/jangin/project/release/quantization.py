@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jangin.core.digest import digest_value
+from jangin.core.errors import StoreError
 from jangin.core.parquet import read_table
-from jangin.core.records import Example, SplitExample
+from jangin.core.records import Example, Record, SplitExample
 from jangin.core.stage import Progress
+from jangin.core.store import Artifact
 from jangin.evaluation.evaluate import EvaluateConfig
 from jangin.evaluation.results import Comparison, compare_systems, grade_prediction
 from jangin.evaluation.tasks.prediction import Prediction
@@ -20,8 +22,19 @@ from jangin.models.loading import load_tokenizer
 from jangin.project.session import Session
 
 FILE = "quantization.json"
+FOLDER = "exports"
+"""In the store: for each model, what its files cost, for the report."""
 _UNQUANTIZED = "tuned"
 _CONTEXT = 4096
+
+
+class QuantizationCost(Record):
+    """A GGUF file that was asked the questions of the evaluation."""
+
+    file: str
+    bytes: int
+    comparisons: tuple[Comparison, ...]
+    """`a` is the model before, `b` the file."""
 
 
 def measure_gguf(
@@ -29,8 +42,9 @@ def measure_gguf(
 ) -> list[Comparison]:
     """Ask the GGUF file at most this many of the questions that the tuned model was asked.
 
-    Held-out questions come first. Writes the comparisons to quantization.json beside the file and
-    to the model card; returns them, none where the variant has no evaluation of the tuned model.
+    Held-out questions come first. Writes the comparisons to quantization.json beside the file, to
+    the model card and, for the report, into the store; returns them, none where the variant has no
+    evaluation of the tuned model.
 
     Raises `MachineError` where llama.cpp cannot load the file.
     """
@@ -47,9 +61,42 @@ def measure_gguf(
     comparisons = compare_systems([*before, *after], config.seed, config.task.metric)
     content = [row.model_dump(mode="json") for row in comparisons]
     (file.parent / FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    _keep(session.maker(variant, "model"), file, comparisons)
     with (file.parent / "README.md").open("a", encoding="utf-8") as card:
         card.write(f"\n## Cost of this format\n\n{describe(comparisons)}\n")
     return comparisons
+
+
+def _keep(model: Artifact, file: Path, comparisons: Sequence[Comparison]) -> None:
+    cost = QuantizationCost(
+        file=file.name, bytes=file.stat().st_size, comparisons=tuple(comparisons)
+    )
+    folder = _folder_of(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{file.name}.json").write_text(cost.model_dump_json(indent=2), encoding="utf-8")
+
+
+def quantization_costs(model: Artifact) -> list[QuantizationCost]:
+    """What was measured on the GGUF files of a model, by file name.
+
+    Raises:
+        StoreError: a record cannot be read.
+
+    """
+    costs = []
+    for path in sorted(_folder_of(model).glob("*.json")):
+        try:
+            costs.append(QuantizationCost.model_validate_json(path.read_bytes()))
+        except ValueError as error:
+            raise StoreError(
+                f"{path} is damaged. Delete it, and measure the file again with `jangin merge`."
+            ) from error
+    return costs
+
+
+def _folder_of(model: Artifact) -> Path:
+    stage_folder = model.path.parent
+    return stage_folder.parent / FOLDER / f"{stage_folder.name}-{model.path.name}"
 
 
 def describe(comparisons: Sequence[Comparison]) -> str:

@@ -73,8 +73,12 @@ def test_the_time_of_a_stage_is_that_of_the_runs_that_made_it(ledger):
     ledger.record_step(run, "main", "sft", "k", "resume", (), 3.0)
     ledger.record_step(run, "main", "sft", "k", "cached", (), 0.5)
     ledger.record_step(run, "main", "sft", "other", "run", (), 9.0)
+    ledger.record_step(run, "main", "sft", "new", "interrupted", (), 1.0)
+    ledger.record_step(run, "main", "sft", "new", "interrupted", (), 1.5)
     ledger.end_run(run, "done")
     assert ledger.seconds_of("sft", "k") == 5.0
+    assert ledger.seconds_of("sft", "new") == 2.5
+    assert "new" not in ledger.last_keys_unnamed("sft", "main")
 
 
 def test_runs_are_numbered_and_a_killed_one_has_no_end(ledger):

@@ -29,7 +29,7 @@ from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan
-from jangin.project.runner import Watcher, finished_artifacts, run
+from jangin.project.runner import BEGUN, Watcher, finished_artifacts, run
 from jangin.report.terminal.tables import _shared
 from tests.conftest import make_manifest
 
@@ -311,9 +311,41 @@ def test_a_failed_stage_that_can_resume_goes_on_where_it_was(place):
     assert place.store.find("shout", "0" * 64) is None
     steps = place.run()
     assert states(steps) == {"read": "cached", "shout": "resume", "count": "run"}
-    assert reasons(steps)["shout"] == ("was interrupted",)
+    assert reasons(steps)["shout"] == ("an earlier run did not finish",)
     assert SHOUTED == ["One!", "two!", "three!", "three!"]
     assert words(place) == ["One!", "two!", "three!"]
+
+
+def test_the_seconds_of_a_resumed_stage_include_what_was_interrupted_or_killed(place):
+    def seconds():
+        (shout,) = [step for step in place.plan() if step.stage.name == "shout"]
+        return place.ledger.seconds_of("shout", shout.key) or 0.0
+
+    with pytest.raises(StageError):
+        place.run(changed("shout", fail_after=2))
+    parts = [seconds()]
+    assert parts[0] > 0
+    (partial,) = place.store.root.glob("shout/*.partial")
+    key = next(step.key for step in place.plan() if step.stage.name == "shout")
+    place.ledger.put(BEGUN, key, repr(partial.stat().st_mtime - 100))  # what a kill leaves
+    with pytest.raises(StageError):
+        place.run(changed("shout", fail_after=3))
+    parts.append(seconds())
+    assert 100 < parts[1] - parts[0] < 110
+    place.run()
+    assert parts[1] < seconds() < parts[1] + 10
+    assert place.ledger.get(BEGUN, key) is None
+
+
+def test_a_run_that_meets_another_one_at_work_says_only_that(place):
+    with pytest.raises(StageError):
+        place.run(changed("shout", fail_after=2))
+    seen = []
+    key = place.plan()[1].key
+    watcher = Watcher(begins=lambda step: seen.append(step.stage.name))
+    with place.store.lock("shout", key), pytest.raises(StoreError, match="another jangin run"):
+        place.run(watcher=watcher)
+    assert seen == []
 
 
 def test_a_torn_journal_loses_one_row_and_not_the_run(place):

@@ -70,6 +70,8 @@ MIGRATIONS = (
     """,
 )
 
+INTERRUPTED = "interrupted"
+"""State of a step that ended before its artifact was finished."""
 RUN_PROJECT = "run_project"
 """Namespace of the cached values that name the project file of each run."""
 
@@ -408,7 +410,7 @@ class Ledger:
             rows = self._db.execute(
                 "SELECT steps.key FROM steps JOIN memos ON memos.namespace = ? "
                 "AND memos.key = CAST(steps.run AS TEXT) WHERE memos.value = ? "
-                "AND steps.stage = ? AND steps.key != '' "
+                "AND steps.stage = ? AND steps.key != '' AND state != 'interrupted' "
                 "ORDER BY steps.variant = ? DESC, steps.rowid DESC LIMIT 20",
                 (RUN_PROJECT, project, stage, variant),
             ).fetchall()
@@ -419,6 +421,7 @@ class Ledger:
         with self._errors():
             rows = self._db.execute(
                 "SELECT key FROM steps WHERE stage = ? AND variant = ? AND key != '' "
+                "AND state != 'interrupted' "
                 "AND CAST(run AS TEXT) NOT IN (SELECT key FROM memos WHERE namespace = ?) "
                 "ORDER BY rowid DESC LIMIT 20",
                 (stage, variant, RUN_PROJECT),
@@ -432,6 +435,7 @@ class Ledger:
                 "SELECT steps.run, steps.stage, steps.key FROM steps JOIN memos "
                 "ON memos.namespace = ? AND memos.key = CAST(steps.run AS TEXT) "
                 "WHERE memos.value = ? AND steps.variant = ? AND steps.key != '' "
+                "AND steps.state != 'interrupted' "
                 "ORDER BY steps.run DESC, steps.rowid",
                 (RUN_PROJECT, project, variant),
             ).fetchall()
@@ -474,7 +478,7 @@ class Ledger:
             )
 
     def seconds_of(self, stage: str, key: str) -> float | None:
-        """Seconds that building this artifact took, or None if this store has not built it."""
+        """Seconds that building this artifact took, with what was interrupted; None: not built."""
         with self._errors():
             row = self._db.execute(
                 "SELECT sum(seconds) FROM steps WHERE stage = ? AND key = ? AND state != 'cached'",

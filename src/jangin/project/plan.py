@@ -225,7 +225,7 @@ def open_step(
         return step
     resume = stage.resumable and store.partial(stage.name, key).exists()
     last = _last(variant, stage, store, services)
-    reasons: tuple[str, ...] = ("was interrupted",)
+    reasons: tuple[str, ...] = ("an earlier run did not finish",)
     if not resume:
         reasons = _with_paths(explain(stage, config, inputs, last), stage, config, services)
     return replace(step, state="resume" if resume else "run", reasons=reasons)

@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jangin import __version__
 from jangin.core.config import StageConfig
 from jangin.core.errors import JanginError, SettingsError
+from jangin.core.ledger import INTERRUPTED, Ledger
 from jangin.core.stage import Services, Stage, StageContext
 from jangin.core.store import Artifact, Store, disk_errors
 from jangin.project.failures import failed_rows, failures_of, record_failures
 from jangin.project.file import LoadedProject
 from jangin.project.plan import PlannedStage, located_errors, open_step, stages_until
 from jangin.project.stages import STAGES
+
+BEGUN = "step_begun"
+"""Namespace of the cached values that say when the work on an artifact began, while it lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +59,8 @@ def run(
                 ledger = services.ledger
                 run_id = ledger.start_run(f"run {last or 'all'}", __version__, services.project)
             enabled = stages_until(loaded.variants[variant], last, stages)
-            for step in _run_stages(variant, enabled, store, services, watcher, retried):
-                ledger.record_step(
-                    run_id,
-                    variant,
-                    step.stage.name,
-                    step.key,
-                    step.state,
-                    step.reasons,
-                    step.seconds,
-                )
-                steps.append(step)
+            book = _Book(ledger, store, run_id)
+            steps += _run_stages(variant, enabled, store, services, watcher, retried, book)
         failed = sum(len(failures.rows) for failures in failures_of(steps))
         outcome = f"done, {failed} rows failed" if failed else "done"
     except KeyboardInterrupt:
@@ -79,6 +75,50 @@ def run(
     return steps
 
 
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """Records the steps of a run in the ledger, with the seconds of those that were interrupted."""
+
+    ledger: Ledger
+    store: Store
+    run: int
+
+    def record(self, step: PlannedStage, state: str = "") -> None:
+        """Record a step and the seconds that it took."""
+        self.ledger.record_step(
+            self.run,
+            step.variant,
+            step.stage.name,
+            step.key,
+            state or step.state,
+            step.reasons,
+            step.seconds,
+        )
+
+    @contextmanager
+    def interruption(self, step: PlannedStage) -> Iterator[None]:
+        """Record the seconds of the work on a step if it ends before the step is finished."""
+        started = time.monotonic()
+        self.ledger.put(BEGUN, step.key, repr(time.time()))
+        try:
+            yield
+        except BaseException:
+            self.record(replace(step, seconds=time.monotonic() - started), INTERRUPTED)
+            raise
+        finally:
+            self.ledger.delete(BEGUN, step.key)
+
+    def record_killed(self, step: PlannedStage) -> None:
+        """Record the seconds of a process that was killed: until it last wrote a file."""
+        begun = self.ledger.get(BEGUN, step.key)
+        workspace = self.store.partial(step.stage.name, step.key)
+        if begun is None or not workspace.exists():
+            return
+        last = max(path.stat().st_mtime for path in (workspace, *workspace.rglob("*")))
+        if last > float(begun):
+            self.record(replace(step, seconds=last - float(begun)), INTERRUPTED)
+
+
 def _run_stages(
     variant: str,
     stages: Iterable[tuple[Stage[Any], StageConfig]],
@@ -86,7 +126,8 @@ def _run_stages(
     services: Services,
     watcher: Watcher,
     retried: set[str] | None,
-) -> Iterable[PlannedStage]:
+    book: "_Book",
+) -> Iterator[PlannedStage]:
     by_kind: dict[str, Artifact] = {}
     unchecked = list(stages)
     for stage, config in list(unchecked):
@@ -99,11 +140,10 @@ def _run_stages(
                 step = replace(step, state="run", reasons=reasons, artifact=None, force=True)
         if step.artifact is None:
             unchecked = _check_ahead(unchecked, by_kind, step, store, services)
-            watcher.begins(step)
             started = time.monotonic()
-            step = replace(
-                _run_stage(step, by_kind, store, services), seconds=time.monotonic() - started
-            )
+            built = _run_stage(step, by_kind, store, services, book, watcher)
+            step = replace(built, seconds=time.monotonic() - started)
+        book.record(step)
         watcher.done(step)
         if step.artifact is not None:
             by_kind |= dict.fromkeys(stage.makes, step.artifact)
@@ -130,7 +170,12 @@ def _check_ahead(
 
 
 def _run_stage(
-    step: PlannedStage, by_kind: dict[str, Artifact], store: Store, services: Services
+    step: PlannedStage,
+    by_kind: dict[str, Artifact],
+    store: Store,
+    services: Services,
+    book: _Book,
+    watcher: Watcher,
 ) -> PlannedStage:
     """Run one stage in its partial folder and publish it."""
     stage, config = step.stage, step.config
@@ -138,9 +183,11 @@ def _run_stage(
         artifact = store.find(stage.name, step.key)
         if artifact is not None and not step.force:
             return replace(step, state="cached", artifact=artifact)
+        watcher.begins(step)  # only now: another run may have held the lock
+        book.record_killed(step)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
         context = StageContext(config, by_kind, workspace, services)
-        with services.ledger.recording_uses(stage.name, step.key):
+        with book.interruption(step), services.ledger.recording_uses(stage.name, step.key):
             stage.run(context)
         record_failures(workspace, services.ledger)
         artifact = store.publish(

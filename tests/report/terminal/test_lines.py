@@ -39,7 +39,15 @@ class Step:
     class stage:  # noqa: N801
         name = "sft"
 
+    state = "run"
     reasons = ("never ran",)
+
+
+class Unfinished(Step):
+    """A step whose earlier run was killed."""
+
+    state = "resume"
+    reasons = ("an earlier run did not finish",)
 
 
 def test_work_of_seconds_leaves_one_line_for_its_stage(bars, clock, printed):
@@ -50,6 +58,8 @@ def test_work_of_seconds_leaves_one_line_for_its_stage(bars, clock, printed):
         bars.advance(bar)
     bars.stop(bar)
     assert printed == ["sft         begins: never ran"]
+    bars.begins(Unfinished)
+    assert printed[1:] == ["sft         resumes: an earlier run did not finish"]
 
 
 def test_long_work_says_how_far_it_is_what_is_left_and_its_loss(bars, clock, printed):

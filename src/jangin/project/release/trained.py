@@ -138,6 +138,8 @@ def _outdated(model: Artifact, steps: list[PlannedStage]) -> str:
     stage = changed.stage.name
     if changed.reasons == ("never ran",):
         return f"{trained}, and {stage} has not run since."
+    if changed.state == "resume":
+        return f"{trained}, and {stage} has not been finished since."
     files = [why.removeprefix("file:") for why in changed.reasons if why.startswith("file:")]
     return f"{trained}, before a change of {stage}: {'; '.join(files or changed.reasons[:2])}."
 

@@ -61,10 +61,10 @@ class ProgressLines:
         while not self._closed.wait(1.0):
             self.tick()
 
-    def stage(self, name: str, reason: str) -> None:
-        """Print that a stage begins."""
+    def stage(self, name: str, verb: str, reason: str) -> None:
+        """Print that a stage begins or resumes."""
         self._stage = name
-        self._show(f"{name:<11} begins" + (f": {reason}" if reason else ""))
+        self._show(f"{name:<11} {verb}" + (f": {reason}" if reason else ""))
 
     def start(self, label: str, total: int | None) -> int:
         """Begin some work; returns its id."""

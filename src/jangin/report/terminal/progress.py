@@ -71,7 +71,8 @@ class Bars:
     def begins(self, step: Any) -> None:
         """Print in plain lines that a stage begins, and why."""
         if self._lines is not None:
-            self._lines.stage(step.stage.name, "; ".join(step.reasons))
+            verb = "resumes" if step.state == "resume" else "begins"
+            self._lines.stage(step.stage.name, verb, "; ".join(step.reasons))
 
     def start(self, label: str, total: int | None) -> int:
         """Add a bar; returns its id."""

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from jangin.core.errors import ConfigError, DataError
+from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.examples.read import STAGE, ReadConfig, Unread
@@ -139,7 +139,7 @@ def test_a_file_in_another_form_is_one_clear_sentence(context, data, encoding, w
 
 def test_a_file_that_is_not_there_is_named_before_anything_runs(tmp_path):
     config = ReadConfig.model_validate({"path": "none.json", "format": {"type": "squad"}})
-    with pytest.raises(ConfigError, match=r"none\.json .*examples: read: path"):
+    with pytest.raises(DataError, match=r"^read\.path: .*none\.json is not a file"):
         STAGE.sources(config, tmp_path)
     (tmp_path / "none.json").write_text("{}")
     assert list(STAGE.sources(config, tmp_path).values()) == [tmp_path / "none.json"]

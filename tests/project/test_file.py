@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from jangin.core.errors import ConfigError, DataError
+from jangin.core.errors import ConfigError, DataError, SettingsError
 from jangin.project.file import (
     SECTIONS,
     Project,
@@ -250,7 +250,51 @@ def test_errors_of_the_sources_of_a_stage_begin_with_file_line_and_key(write):
 def test_a_wrong_type_of_a_union_names_what_there_is(problems):
     (line,) = problems(replaced("type: recorded", "type: recored"))
     assert line.startswith("3: teachers.gpt: ")
+    assert "did you mean 'recorded'?" in line
     assert "'endpoint', 'recorded'" in line
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?"),
+        ("xyz", "must be 'mlflow', 'wandb', 'tensorboard' or 'trackio', not 'xyz'"),
+        ("{type: tensorbord}", "there is no type 'tensorbord'; did you mean 'tensorboard'? "),
+        ("{type: mlflow, experimnt: x}", "did you mean 'experiment'?"),
+        ("{uri: x}", "`type` is missing. Choose one of 'mlflow', 'wandb', 'tensorboard'"),
+        ("7", "must be a block of settings such as {type: mlflow}, not 7"),
+    ],
+)
+def test_an_entry_that_is_neither_a_name_nor_a_mapping_is_one_line(problems, entry, said):
+    (line,) = problems(replaced("name: handbook", f"name: handbook\ntrack: [wandb, {entry}]"))
+    assert line.startswith("2: track.1")
+    assert said in line
+
+
+def test_a_file_of_rows_and_a_column_that_are_not_there_name_their_line(write, tmp_path):
+    path = write(ROWS)
+    for line, key, name in ((4, "path", "a.csv"), (7, "further.0.path", "b.csv")):
+        with open_session(path) as session, pytest.raises(DataError) as caught:
+            session.plan("main")
+        assert str(caught.value).startswith(f"{path}:{line}: examples.read.{key}: ")
+        assert f"{name} is not a file" in str(caught.value)
+        (tmp_path / name).write_text("Frage,answer\nwas,das\n")
+    with open_session(path) as session, pytest.raises(SettingsError) as caught:
+        session.run(["main"])
+    place = "8: examples.read.further.0.format.prompt: b.csv: "
+    assert str(caught.value).startswith(f"{path}:{place}there is no column 'question'")
+
+
+ROWS = """\
+name: rows
+examples:
+  read:
+    path: a.csv
+    format: {type: table, prompt: "{Frage}", completion: "{answer}"}
+    further:
+      - path: b.csv
+        format: {type: table, prompt: "{question}", completion: "{answer}"}
+"""
 
 
 def test_a_wrong_key_inside_a_union_is_compared_with_that_variant_of_it(problems):

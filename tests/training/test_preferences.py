@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import ConfigError, DataError, StageError, TrainingError
+from jangin.core.errors import DataError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Choice, DroppedPair, Example, Message, PreferencePair, SplitExample
@@ -229,7 +229,7 @@ def test_a_file_without_pairs_is_refused(context_of, tmp_path):
     with pytest.raises(DataError, match=r"rows\.jsonl .*line 1: there is no bad answer"):
         STAGE.run(context)
     missing = PreferencesConfig(sources=({"type": "file", "path": "none.jsonl"},))
-    with pytest.raises(ConfigError, match=r"none\.jsonl is not a file"):
+    with pytest.raises(DataError, match=r"^preferences.sources: .*none\.jsonl is not a file"):
         STAGE.sources(missing, tmp_path)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.errors import ConfigError, DataError
+from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.readers.rows import (
@@ -77,8 +77,8 @@ def run(context: StageContext[ReadConfig]) -> None:
     unread: list[Unread] = []
     in_file = 0
     shares: dict[str, int] = {}
-    for file in context.config.files:
-        source, examples, unusable = _read_file(file, context)
+    for number, file in enumerate(context.config.files):
+        source, examples, unusable = _read_file(file, context, _keys(number))
         in_file += len(examples)
         examples = examples[: file.first] if file.first else examples
         taken += examples
@@ -101,23 +101,32 @@ def run(context: StageContext[ReadConfig]) -> None:
 
 
 def _read_file(
-    config: ReadConfig | FurtherFile, context: StageContext[ReadConfig]
+    config: ReadConfig | FurtherFile, context: StageContext[ReadConfig], keys: tuple[str, ...]
 ) -> tuple[str, list[Example], list[Unusable]]:
-    """(name, examples, rows that gave none) of a file.
+    """(name, examples, rows that gave none) of the file which these keys set.
 
-    Raises `DataError` where it cannot be read or contains no example.
+    Raises `DataError` where it cannot be read or contains no example, `SettingsError` for a column
+    that it has not.
     """
     path = context.services.project_folder / config.path
     source = config.format.id if isinstance(config.format, HubRows) else path.name
     if isinstance(config.format, Squad):
         examples, unusable = read_squad(_text(path), source, config.format)
     else:
-        examples, unusable = read_rows(path, config.format, context.services.project_folder)
+        try:
+            examples, unusable = read_rows(path, config.format, context.services.project_folder)
+        except SettingsError as error:
+            step, _, text = str(error).partition(": ")
+            name = step if step in type(config.format).model_fields else "steps"
+            where = context.services.locate("read", (*keys, "format", name))
+            said = text if name == step else str(error)
+            raise SettingsError(f"{where}: {source}: {said}") from error
     most = Counter(row.reason for row in unusable).most_common(1)
     if not examples:
         why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
         raise DataError(
-            f"{source} contains no question with an answer{why}. Name another file under read."
+            f"{context.services.locate('read', (*keys, 'path'))}: {source} contains no question "
+            f"with an answer{why}. Name another file."
         )
     if most:
         first = next(row.path for row in unusable if row.reason == most[0][0])
@@ -149,12 +158,19 @@ def _sources(config: ReadConfig, project_folder: Path) -> Mapping[str, Path]:
     for number, file in enumerate(config.files, start=1):
         # The names of the first file are those from before there were further ones.
         prefix = "" if number == 1 else f"{number}/"
-        for name, path in _files_of(file, project_folder).items():
+        for name, path in _files_of(file, project_folder, _keys(number - 1)).items():
             files[prefix + name] = path
     return files
 
 
-def _files_of(config: ReadConfig | FurtherFile, project_folder: Path) -> Mapping[str, Path]:
+def _keys(number: int) -> tuple[str, ...]:
+    """Keys of a file inside `read`, by its number from 0."""
+    return ("further", str(number - 1)) if number else ()
+
+
+def _files_of(
+    config: ReadConfig | FurtherFile, project_folder: Path, keys: tuple[str, ...]
+) -> Mapping[str, Path]:
     beside = {
         f"tokenizer{index}": project_folder / tokenizer
         for index, tokenizer in enumerate(tokenizers_of(config.format), start=1)
@@ -165,7 +181,8 @@ def _files_of(config: ReadConfig | FurtherFile, project_folder: Path) -> Mapping
         return beside | {f"rows/{p.relative_to(folder)}": p for p in files if folder}
     path = project_folder / config.path
     if not path.is_file():
-        raise ConfigError(f"{path} is not a file. Correct `examples: read: path`.")
+        where = ".".join(("read", *keys, "path"))
+        raise DataError(f"{where}: {path} is not a file. Name one, relative to the project file.")
     return {"examples": path, **beside}
 
 

@@ -31,7 +31,7 @@ from jangin.examples.review import ReviewConfig
 from jangin.examples.split import SplitConfig
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig
-from jangin.project.problems import Location, Problem, describe, line_of
+from jangin.project.problems import Location, Problem, describe, line_of, relevant
 from jangin.project.stages import STAGES
 from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
@@ -255,7 +255,8 @@ def _validate(
     try:
         return Project.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        problems += [Problem(p["loc"], describe(ProjectFile, p), variant) for p in error.errors()]
+        wrong = relevant(ProjectFile, error.errors())
+        problems += [Problem(p["loc"], describe(ProjectFile, p), variant) for p in wrong]
         return None
 
 

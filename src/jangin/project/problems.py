@@ -18,10 +18,12 @@ Location = tuple[str | int, ...]
 
 NO_BLOCK = ("model_type", "model_attributes_type", "dict_type")
 """Types of pydantic's errors about a value in place of a mapping."""
-UNION_MEMBER = re.compile(r"(str|int|float|bool)$|(literal|tuple|dict|list)\[")
+UNION_MEMBER = re.compile(r"(str|int|float|bool)$|(literal|tagged-union|tuple|dict|list)\[")
 """What pydantic adds to the location where a key takes, for example, text or a list."""
 NO_LIST = ("list_type", "tuple_type")
 """Types of pydantic's errors about a value in place of a list."""
+NAMED = {"track": "tracker", "systems": "system"}
+"""{key of a list whose entries have names or types: what an entry is}."""
 PLAIN = {
     "a valid integer": "a whole number",
     "a valid number": "a number",
@@ -78,21 +80,64 @@ class Problem:
         object.__setattr__(self, "location", (*self.variant, *self.location))
 
 
+def relevant(root: type[BaseModel], problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """The problems without those of alternatives that the user did not mean.
+
+    An entry that may be a name or a mapping with a type fails as both: as a name it is one where
+    it is text, unless that is the name of a type.
+    """
+    names: dict[Location, object] = {}
+    mappings: set[Location] = set()
+    for problem in problems:
+        above, member = _alternative(problem["loc"])
+        if member.startswith("literal["):
+            names[above] = problem["input"]
+        elif member:
+            mappings.add(above)
+    kept = []
+    for problem in problems:
+        above, member = _alternative(problem["loc"])
+        if above in names and above in mappings:
+            given = names[above]
+            tags = {_tag(model) for model in _models_at(root, above)}
+            is_name = isinstance(given, str) and given not in tags
+            if is_name is not member.startswith("literal["):
+                continue
+        kept.append(problem)
+    return kept
+
+
+def _alternative(location: Location) -> tuple[Location, str]:
+    """(location of a value that may be a name or a mapping, which of both failed or nothing)."""
+    for index, part in enumerate(location):
+        if str(part).startswith(("literal[", "tagged-union[")):
+            return location[:index], str(part)
+    return location, ""
+
+
 def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     """One line: the key, what is wrong with it, what to write instead."""
     location = problem["loc"]
-    key = ".".join(str(part) for part in _written(root, location))
+    written = _written(root, location)
+    key = ".".join(str(part) for part in written)
     if problem["type"] == "extra_forbidden":
         return f"{key}: {_unknown_key(root, location)}"
     if problem["type"] == "missing":
         return f"{key}: this key is required. Add it"
+    given, context = problem["input"], problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
-        context = problem.get("ctx", {})
-        return (
-            f"{key}: there is no type {context.get('tag')!r}. "
-            f"Choose one of {context.get('expected_tags')}"
-        )
-    given = problem["input"]
+        tag, expected = context.get("tag"), str(context.get("expected_tags"))
+        close = _closest(str(tag), expected)
+        meant = f"; did you mean {close!r}?" if close else "."
+        return f"{key}: there is no type {tag!r}{meant} Choose one of {expected}"
+    if problem["type"] == "union_tag_not_found":
+        tags = ", ".join(repr(_tag(m)) for m in _models_at(root, location) if _tag(m))
+        return f"{key}: `type` is missing. Choose one of {tags}"
+    if problem["type"] == "literal_error" and isinstance(given, str):
+        noun = next((NAMED[str(part)] for part in written[-2:] if part in NAMED), "")
+        close = _closest(given, str(context.get("expected")))
+        if noun and close:
+            return f"{key}: unknown {noun} {given!r}; did you mean {close!r}?"
     if problem["type"] in NO_BLOCK:
         message = f"must be a block of settings{_example_block(root, location, given)}"
     else:
@@ -102,6 +147,12 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
         if problem["type"] in NO_LIST:
             message = f"must be a list{_such_as(root, location)}"
     return f"{key}: {message}{_shown(given, message)}"
+
+
+def _closest(given: str, expected: str) -> str:
+    """The most similar of the words that stand in quotes in a message; empty where none is."""
+    words = re.findall("'([^']*)'", expected)
+    return next(iter(difflib.get_close_matches(given, words, n=1, cutoff=0.6)), "")
 
 
 def example_of(name: str, annotation: Any) -> str:
@@ -165,7 +216,7 @@ def _reach(node: yaml.Node | None, location: Location) -> tuple[int, int]:
                 if key.value == str(part):
                     line, node, depth = key.start_mark.line + 1, value, depth + 1
                     break
-        elif isinstance(node, yaml.SequenceNode) and part in range(len(node.value)):
+        elif isinstance(node, yaml.SequenceNode) and str(part) in map(str, range(len(node.value))):
             node, depth = node.value[int(part)], depth + 1
             line = node.start_mark.line + 1
     return depth, line

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.errors import ChatError, ConfigError, StageError
+from jangin.core.errors import ChatError, DataError, StageError
 from jangin.core.records import (
     Choice,
     DroppedPair,
@@ -492,7 +492,7 @@ def _sources(config: PreferencesConfig, project_folder: Path) -> Mapping[str, Pa
     paths = {f"pairs{n}": project_folder / s.path for n, s in enumerate(sources, start=1)}
     for path in paths.values():
         if not path.is_file():
-            raise ConfigError(f"{path} is not a file. Correct `models: preferences: sources`.")
+            raise DataError(f"preferences.sources: {path} is not a file. Name one of pairs.")
     return paths
 
 

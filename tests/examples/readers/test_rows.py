@@ -4,7 +4,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from jangin.core.errors import ConfigError, DataError, MachineError, SettingsError
+from jangin.core.errors import DataError, MachineError, SettingsError
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.examples.read import STAGE, ReadConfig, Unread
@@ -141,7 +141,7 @@ def test_prompt_and_completion_are_read_as_they_are(read):
     ("name", "text", "format", "error", "words"),
     [
         ("a.tsv", REVIEWS, {**TABLE, "prompt": "{text}"}, SettingsError, "no column 'text'"),
-        ("a.csv", "q,a\n", {"type": "chat"}, DataError, r"a\.csv has no column messages"),
+        ("a.csv", "q,a\n", {"type": "chat"}, SettingsError, "no column messages"),
         (
             "p.csv",
             "prompt,completion\n,x\n",
@@ -180,7 +180,7 @@ def test_a_tokenizer_is_part_of_what_a_table_is_made_from(tmp_path):
     assert sources["tokenizer1"] == tmp_path / "model" / "tokenizer.json"
     assert "tokenizer" not in json.dumps(config.identity())
     nowhere = config.model_copy(update={"path": tmp_path / "none.csv"})
-    with pytest.raises(ConfigError, match="examples: read: path"):
+    with pytest.raises(DataError, match="examples: read: path"):
         STAGE.sources(nowhere, tmp_path)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from jangin.core.config import Config
-from jangin.core.errors import DataError, MachineError
+from jangin.core.errors import DataError, MachineError, SettingsError
 from jangin.core.records import Example, Message
 from jangin.examples.readers.squad import Unusable
 from jangin.prepare.engine.build import (
@@ -231,8 +231,8 @@ def _from_chats(table: Table, source: str) -> _ReadRows:
 
     column = chat_column(table.columns)
     if column not in table.columns:
-        raise DataError(
-            f"{source} has no column messages. The columns are: {', '.join(table.columns)}. Read "
+        raise SettingsError(
+            f"type: there is no column messages. The columns are: {', '.join(table.columns)}. Read "
             "it as `{type: table}`, with a prompt and a completion made of these columns."
         )
     system = next((n for n in table.columns if n.lower() in ("system", "system_prompt")), "")

@@ -180,7 +180,7 @@ def test_a_tokenizer_is_part_of_what_a_table_is_made_from(tmp_path):
     assert sources["tokenizer1"] == tmp_path / "model" / "tokenizer.json"
     assert "tokenizer" not in json.dumps(config.identity())
     nowhere = config.model_copy(update={"path": tmp_path / "none.csv"})
-    with pytest.raises(DataError, match="examples: read: path"):
+    with pytest.raises(DataError, match=r"^read\.path: "):
         STAGE.sources(nowhere, tmp_path)
 
 

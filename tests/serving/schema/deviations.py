@@ -36,6 +36,7 @@ ERROR = (
 )
 
 
+EVALS = "a file may be uploaded for `evals`; the description allows that and forgets it in replies"
 ENVELOPE = {
     "type": "object",
     "required": ["error"],
@@ -72,8 +73,24 @@ def adjusted(schema: dict[str, Any]) -> dict[str, Any]:
     for choice in schemas["FineTuningJob"]["properties"]["error"]["anyOf"]:
         for field, kind in choice.get("properties", {}).items():
             choice["properties"][field] = {"anyOf": [kind, {"type": "null"}]}
+    schemas["OpenAIFile"]["properties"]["purpose"]["enum"].append("evals")
     failed = {"description": "Error", "content": {"application/json": {"schema": ENVELOPE}}}
     for operations in result["paths"].values():
         for operation in operations.values():
             operation["responses"]["default"] = failed
+    return result
+
+
+def with_known_ids(schema: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:
+    """A copy of a description whose path parameters, `{name: id}`, are often those of real objects.
+
+    Without them, generated requests would rarely get behind a 404.
+    """
+    result = copy.deepcopy(schema)
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in ids:
+                    known = {"type": "string", "enum": [ids[parameter["name"]]]}
+                    parameter["schema"] = {"anyOf": [known, {"type": "string"}]}
     return result

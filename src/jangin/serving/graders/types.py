@@ -142,7 +142,7 @@ class PythonGrader(Config):
     type: Literal["python"]
     name: str
     source: str
-    image_tag: str | None = None
+    image_tag: str = ""
     """Accepted and ignored: the interpreter is the server's own."""
 
     @model_validator(mode="after")

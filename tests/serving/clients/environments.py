@@ -30,17 +30,25 @@ ENVIRONMENTS = {
     "node": Environment(("openai",), "sdk_node.mjs"),
 }
 """{name: what is installed, and the script that runs in it}."""
+TOOLS = {
+    "wandb": Environment(("wandb", "openai", "pandas", "numpy"), "tools/wandb_sync.py"),
+    "dspy": Environment(("dspy",), "tools/dspy_finetune.py"),
+    "instructor": Environment(("instructor",), "tools/instructor_jobs.py"),
+    "lm-eval": Environment(("lm-eval[api]",), "tools/lm_eval_korean.py"),
+}
+"""Programs of others that use the API; their scripts take a folder and a model."""
+EVERY = ENVIRONMENTS | TOOLS
 
 
 def chosen(wanted: str) -> list[str]:
     """Names of environments: `ci`, `all`, or names with commas between them."""
     if wanted == "all":
-        return list(ENVIRONMENTS)
+        return list(EVERY)
     if wanted == "ci":
         return [name for name, environment in ENVIRONMENTS.items() if environment.in_ci]
     names = wanted.split(",")
-    if unknown := set(names) - set(ENVIRONMENTS):
-        raise SystemExit(f"unknown clients {unknown}. Known: ci, all, {', '.join(ENVIRONMENTS)}")
+    if unknown := set(names) - set(EVERY):
+        raise SystemExit(f"unknown clients {unknown}. Known: ci, all, {', '.join(EVERY)}")
     return names
 
 

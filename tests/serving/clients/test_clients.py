@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.serving.clients import rows
-from tests.serving.clients.environments import ENVIRONMENTS, chosen, node_folder, python_of
+from tests.serving.clients.environments import (
+    ENVIRONMENTS,
+    EVERY,
+    TOOLS,
+    chosen,
+    node_folder,
+    python_of,
+)
 from tests.serving.clients.server_process import ServerProcess
 
 HERE = Path(__file__).parent
@@ -39,7 +46,11 @@ def run(words, environment):
     assert done.returncode == 0, "\n".join(failed) or done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", chosen(WANTED) if WANTED else list(ENVIRONMENTS))
+NAMES = chosen(WANTED) if WANTED else list(EVERY)
+MODEL = "gpt-4.1-nano-2025-04-14"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in ENVIRONMENTS])
 def test_a_client_can_make_every_call(name, server, tmp_path):
     environment, client = server.environment(), ENVIRONMENTS[name]
     if name == "node":
@@ -54,10 +65,25 @@ def test_a_client_can_make_every_call(name, server, tmp_path):
 def test_a_published_recipe_runs_unchanged(server, tmp_path):
     python = python_of("openai-newest", ENVIRONMENTS["openai-newest"].packages)
     done = subprocess.run(
-        [python, HERE / "recipe_reviews.py", tmp_path, "gpt-4.1-nano-2025-04-14"],
+        [python, HERE / "recipe_reviews.py", tmp_path, MODEL],
         env=server.environment(),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in TOOLS])
+def test_a_program_of_others_runs(name, server, tmp_path):
+    tool = TOOLS[name]
+    (tmp_path / "train.jsonl").write_bytes(rows.chat())
+    python = python_of(name, tool.packages)
+    done = subprocess.run(
+        [python, HERE / tool.script, tmp_path, MODEL],
+        env=server.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import typer.main
-from scripts.config_page import cell, config_page
+from scripts.config_page import cell, config_page, server_page
 from scripts.memory_table import memory_pages
 from scripts.messages import messages_page
 
@@ -68,6 +68,7 @@ def main() -> None:
     os.environ["COLUMNS"] = "100"
     pages = {
         REFERENCE / "config.md": config_page(),
+        REFERENCE / "server.md": server_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "modules.md": modules_page(),
         REFERENCE / "messages.md": messages_page(ROOT / "src" / "jangin"),

@@ -19,17 +19,19 @@ def test_the_command_serves_until_a_signal(tmp_path):
         [*command, "--folder", tmp_path / "data"], stdout=subprocess.PIPE, text=True
     )
     with process:
-        name, _, url = process.stdout.readline().strip().partition("=")
-        assert name == "OPENAI_BASE_URL"
-        assert httpx2.get(url.removesuffix("/v1") + "/healthz").json()["status"] == "ok"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+        try:
+            name, _, url = process.stdout.readline().strip().partition("=")
+            assert name == "OPENAI_BASE_URL"
+            assert httpx2.get(url.removesuffix("/v1") + "/healthz").json()["status"] == "ok"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
     assert (tmp_path / "data" / "server.sqlite").exists()
 
 
 def test_a_port_that_is_taken_is_named():
     with listen(ServerSettings(port=0)) as taken:
-        taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(MachineError, match=f"127.0.0.1:{port}"):
             listen(ServerSettings(port=port))

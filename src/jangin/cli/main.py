@@ -10,6 +10,7 @@ from rich.markup import escape
 from jangin import __version__
 from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
+from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
@@ -55,6 +56,7 @@ for command in (
     schema, doctor, prepare, show, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
+app.add_typer(keys, name="keys")
 
 
 def _missing_package(error: ModuleNotFoundError) -> int:

@@ -20,4 +20,15 @@ VariantOption = Annotated[
 LastVariantOption = Annotated[
     str | None, typer.Option("--variant", "-v", help="Variant to use; default: the last one.")
 ]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        "-f",
+        help="Folder of the server: database, files, jobs, trained models. Default: jangin-server.",
+    ),
+]
+ModelsOption = Annotated[
+    Path | None, typer.Option("--models", help="server.yaml: model names and other settings.")
+]
 HERE = Path("project.yaml")

@@ -5,14 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jangin.cli.options import FolderOption, ModelsOption
 from jangin.cli.terminal import console
-
-FolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder", "-f", help="Folder of the server: database, files, jobs, trained models."
-    ),
-]
 
 
 def serve(
@@ -24,9 +18,7 @@ def serve(
         str | None,
         typer.Option(help="Address to listen on; another one than 127.0.0.1 needs keys."),
     ] = None,
-    models: Annotated[
-        Path | None, typer.Option(help="server.yaml with model names and other settings.")
-    ] = None,
+    models: ModelsOption = None,
     project: Annotated[
         Path | None,
         typer.Option("--project", "-p", help="Project whose finished models can be called."),

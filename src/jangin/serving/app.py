@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from jangin import __version__
 from jangin.serving.batches import routes as batches
@@ -20,6 +21,8 @@ from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import needs
+from jangin.serving.security.browsers import BrowserGuard
+from jangin.serving.security.limits import BodyLimit, RateLimit
 from jangin.serving.state.server import BackgroundService, Server
 from jangin.serving.webhooks import routes as webhooks
 from jangin.serving.webhooks.sender import WebhookSender
@@ -90,5 +93,17 @@ def create_app(server: Server) -> FastAPI:
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])
     for router in OPEN_ROUTERS:
         app.include_router(router)
+    # The last one is the outermost.
+    if server.settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.settings.origins,
+            allow_methods=("*",),
+            allow_headers=("*",),
+            expose_headers=("x-request-id",),
+        )
+    app.add_middleware(BodyLimit, limits=server.settings.limits)
+    app.add_middleware(RateLimit, limits=server.settings.limits)
+    app.add_middleware(BrowserGuard, settings=server.settings)
     app.add_middleware(RequestContext)
     return app

@@ -7,9 +7,12 @@ import uvicorn
 
 from jangin.core.errors import MachineError
 from jangin.serving.app import create_app
+from jangin.serving.security.keys import refuse_without_keys
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 
+BACKLOG = 2_048
+"""Connections that may wait to be accepted."""
 GRACE_SECONDS = 30
 """How long open requests may take to end after the signal."""
 
@@ -19,18 +22,20 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
 
     Raises:
         MachineError: another program has the port.
-        ConfigError, StoreError: as `Server`.
+        ConfigError: others can reach the server, and it has no key; or as `Server`.
+        StoreError: as `Server`.
 
     """
-    listening = listen(settings)
     server = Server(settings)
     try:
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        say(f"http://{shown}:{port}/v1")
-        uvicorn.Server(uvicorn_config(server)).run(sockets=[listening])
+        with server.database.read() as session:
+            refuse_without_keys(session, settings)
+        with listen(settings) as listening:
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            say(f"http://{shown}:{port}/v1")
+            uvicorn.Server(uvicorn_config(server)).run(sockets=[listening])
     finally:
-        listening.close()
         server.close()
 
 
@@ -44,6 +49,7 @@ def listen(settings: ServerSettings) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
+            listening.listen(BACKLOG)  # who connects before uvicorn is ready waits
         except OSError:
             listening.close()
             raise

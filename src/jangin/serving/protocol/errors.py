@@ -4,17 +4,23 @@ The official clients repeat a request after 408, 409, 429 and 5xx, so a state th
 is a 400, never a 409.
 """
 
+import errno
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from jangin.core.errors import JanginError
 
 INVALID = "invalid_request_error"
+SERVER = "server_error"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+log = logging.getLogger("jangin.serving")
 RETRY = "x-should-retry"
 """Header that overrides when the official clients repeat a request."""
 
@@ -211,7 +217,25 @@ def server_error(
     message: str = "The server had an error while processing your request.",
 ) -> ApiError:
     """A fault of the server."""
-    return ApiError(500, message, kind="server_error")
+    return ApiError(500, message, kind=SERVER)
+
+
+def disk_full() -> ApiError:
+    """Nothing more can be stored."""
+    message = "The disk of the server is full. Free some space, and try again."
+    return ApiError(500, message, kind=SERVER, code="disk_full")
+
+
+def database_failed(error: DBAPIError) -> ApiError:
+    """The database did not answer; clients try again by themselves."""
+    if "disk is full" in str(error.orig) or "No space left" in str(error.orig):
+        return disk_full()
+    return ApiError(
+        503,
+        "The database of the server does not answer. Please try again later.",
+        kind=SERVER,
+        headers={RETRY: "true", "retry-after": "1"},
+    )
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -224,6 +248,24 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         return of_validation(error.errors()[0]).response()
+
+    @app.exception_handler(JanginError)
+    def _other(_request: Request, error: JanginError) -> JSONResponse:
+        log.warning("%s", error)
+        return ApiError(500, str(error), kind=SERVER).response()
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    def _no_database(_request: Request, error: DBAPIError) -> JSONResponse:
+        log.warning("the database failed: %s", error.orig)
+        return database_failed(error).response()
+
+    @app.exception_handler(OSError)
+    def _no_disk(_request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in DISK_FULL:
+            raise error
+        log.warning("the disk is full: %s", error)
+        return disk_full().response()
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:

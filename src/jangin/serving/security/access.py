@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jangin.serving.database.tables import Owned
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.security.keys import caller_of_key
+from jangin.serving.security.keys import caller_of_key, is_stale, note_use
 from jangin.serving.state.caller import LOCAL_CALLER, Caller
 from jangin.serving.state.server import ServerDep
 
@@ -41,12 +41,16 @@ def find_caller(request: Request, server: ServerDep) -> Caller:
             code="invalid_api_key",
         )
     with server.database.read() as session:
-        caller = caller_of_key(session, key)
-    if caller is None and not server.settings.needs_keys:
-        caller = LOCAL_CALLER
-    if caller is None:
+        known = caller_of_key(session, key)
+    if known is not None:
+        caller, row = known
+        if is_stale(row, server.now()):
+            with server.database.write() as session:
+                note_use(session, row.id, server.now())
+        return caller
+    if server.settings.needs_keys:
         raise ApiError(401, f"Incorrect API key provided: {_masked(key)}.", code="invalid_api_key")
-    return caller
+    return LOCAL_CALLER
 
 
 CallerDep = Annotated[Caller, Depends(find_caller)]

@@ -1,5 +1,6 @@
 """The audit log: who created, changed or deleted what, without contents."""
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jangin.serving.database.tables import Audit
@@ -17,3 +18,8 @@ def record(session: Session, caller: Caller, action: str, object_id: str, now: i
             object=object_id,
         )
     )
+
+
+def newest(session: Session, count: int) -> list[Audit]:
+    """The last actions, newest first."""
+    return list(session.scalars(select(Audit).order_by(Audit.rowid.desc()).limit(count)))

@@ -3,15 +3,19 @@
 import hashlib
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from jangin.core.errors import DataError
+from jangin.core.errors import ConfigError, DataError
 from jangin.serving.database.tables import Key
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.state.caller import SCOPES, Caller
+from jangin.serving.state.settings import ServerSettings
 
 PREFIX = "sk-jangin-"
+USED_EVERY = 3_600
+"""Seconds between two notes of when a key was last used."""
+DEFAULT_SCOPES = tuple(scope for scope in SCOPES if scope not in ("admin", "metrics"))
 LENGTH = 40
 """Random letters and digits of a key: 238 bits, so a plain digest of it cannot be reversed."""
 
@@ -47,9 +51,47 @@ def add_key(
     return row, text
 
 
-def caller_of_key(session: Session, key: str) -> Caller | None:
-    """Whose key this is; None if nobody's, or if it was removed."""
+def caller_of_key(session: Session, key: str) -> tuple[Caller, Key] | None:
+    """(caller, row) of a key; None if it is nobody's, or was removed."""
     row = session.scalars(
         select(Key).where(Key.hash == digest_of(key), Key.revoked_at.is_(None))
     ).first()
-    return None if row is None else Caller(row.project, frozenset(row.scopes), row.id)
+    return None if row is None else (Caller(row.project, frozenset(row.scopes), row.id), row)
+
+
+def is_stale(row: Key, now: int) -> bool:
+    """True if the time of the last use should be noted again."""
+    return row.last_used_at is None or row.last_used_at <= now - USED_EVERY
+
+
+def note_use(session: Session, key_id: str, now: int) -> None:
+    """Write that a key was used."""
+    session.execute(update(Key).where(Key.id == key_id).values(last_used_at=now))
+
+
+def all_keys(session: Session) -> list[Key]:
+    """Every key, oldest first."""
+    return list(session.scalars(select(Key).order_by(Key.rowid)))
+
+
+def remove_key(session: Session, key_id: str, now: int) -> Key:
+    """Refuse a key from now on; its row stays for the audit log.
+
+    Raises:
+        DataError: there is no such key.
+
+    """
+    row = session.scalars(select(Key).where(Key.id == key_id)).first()
+    if row is None:
+        raise DataError(f"there is no key {key_id}. List them with: jangin keys list")
+    row.revoked_at = row.revoked_at or now
+    return row
+
+
+def refuse_without_keys(session: Session, settings: ServerSettings) -> None:
+    """Raises `ConfigError` where the server needs keys and has none."""
+    if settings.needs_keys and all(key.revoked_at for key in all_keys(session)):
+        raise ConfigError(
+            f"a server on {settings.host} needs a key, because others can reach it or were given "
+            f"its name. Create one with: jangin keys add NAME --folder {settings.folder}"
+        )

@@ -43,10 +43,8 @@ class Server:
         self._clock = clock
         self._services: dict[type, object] = {}
         self._models: ModelRegistry | None = None
-        _create_folder(settings)
+        self.database = open_database(settings)
         self.storage: Storage = open_storage(settings)
-        self.database = Database(settings.database_url)
-        migrate(self.database)
 
     def now(self) -> int:
         """Unix time in whole seconds."""
@@ -83,6 +81,18 @@ def server_of(request: Request) -> Server:
 
 ServerDep = Annotated[Server, Depends(server_of)]
 """`server: ServerDep` as a parameter of a route function."""
+
+
+def open_database(settings: ServerSettings) -> Database:
+    """The database of a server, brought up to date; its folder is created. Raises as `Server`."""
+    _create_folder(settings)
+    database = Database(settings.database_url)
+    try:
+        migrate(database)
+    except JanginError:
+        database.close()
+        raise
+    return database
 
 
 def _create_folder(settings: ServerSettings) -> None:

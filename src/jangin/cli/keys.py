@@ -1,0 +1,111 @@
+"""`jangin keys`: the API keys of a server."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from jangin.cli.options import FolderOption, ModelsOption
+from jangin.cli.terminal import console
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+keys = typer.Typer(
+    help="API keys of `jangin serve`: create, list and remove them.", no_args_is_help=True
+)
+
+
+@keys.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Whose key it is, or what for.")],
+    project: Annotated[
+        str, typer.Option("--project", help="Keys of one project share files, jobs and models.")
+    ] = "default",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it may do: files, jobs, models, inference, batches, metrics, admin (all). "
+            "Default: the first five."
+        ),
+    ] = None,
+    folder: FolderOption = None,
+    models: ModelsOption = None,
+) -> None:
+    """Create a key and print it; it is not stored, so it cannot be shown again."""
+    from jangin.serving.security.keys import DEFAULT_SCOPES, add_key
+
+    with _writing(folder, models) as session:
+        scopes = tuple(scope or DEFAULT_SCOPES)
+        _, text = add_key(session, name=name, project=project, scopes=scopes, now=_now())
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+@keys.command("list")
+def list_keys(folder: FolderOption = None, models: ModelsOption = None) -> None:
+    """List the keys: whose, for which project, for what, last used when."""
+    from jangin.serving.security.keys import all_keys
+
+    table = Table("id", "name", "project", "scopes", "created", "last used", "removed", box=None)
+    with _writing(folder, models) as session:
+        for key in all_keys(session):
+            times = map(_day, (key.created_at, key.last_used_at, key.revoked_at))
+            table.add_row(key.id, key.name, key.project, ", ".join(key.scopes), *times)
+    console.print(table)
+
+
+@keys.command()
+def remove(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `jangin keys list` shows it.")],
+    folder: FolderOption = None,
+    models: ModelsOption = None,
+) -> None:
+    """Remove a key: a running server refuses it from the next request on."""
+    from jangin.serving.security.keys import remove_key
+
+    with _writing(folder, models) as session:
+        row = remove_key(session, key_id, _now())
+    console.print(f"removed {row.id} ({row.name})", highlight=False)
+
+
+@keys.command()
+def audit(
+    last: Annotated[int, typer.Option(min=1, help="How many lines.")] = 50,
+    folder: FolderOption = None,
+    models: ModelsOption = None,
+) -> None:
+    """Show who created, changed and deleted what, newest first."""
+    from jangin.serving.security.audit import newest
+
+    table = Table("time", "project", "key", "action", "object", box=None)
+    with _writing(folder, models) as session:
+        for row in newest(session, last):
+            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.at))
+            table.add_row(moment, row.project, row.key_id, row.action, row.object)
+    console.print(table)
+
+
+@contextmanager
+def _writing(folder: Path | None, models: Path | None) -> "Iterator[Session]":
+    """A transaction on the database of the server that the options name."""
+    from jangin.serving.state.server import open_database
+    from jangin.serving.state.settings import read_settings
+
+    database = open_database(read_settings(models, folder=folder))
+    try:
+        with database.write() as session:
+            yield session
+    finally:
+        database.close()
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _day(moment: int | None) -> str:
+    return "" if moment is None else time.strftime("%Y-%m-%d", time.localtime(moment))

@@ -1,0 +1,112 @@
+"""How much a client may send: the size of a body, requests per minute."""
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.state.settings import Limits
+
+MB = 1_000_000
+STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
+"""Paths whose routes read the body piece by piece and check its size themselves."""
+MOST_CLIENTS = 10_000
+
+
+class BodyLimit:
+    """ASGI middleware that refuses large bodies: what routes hold in memory is limited by it."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        """`limits`: its `body_mb` counts."""
+        self._app = app
+        self._most = int(limits.body_mb * MB)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 413."""
+        if scope["type"] != "http" or STREAMED.fullmatch(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        length = next((v for name, v in scope["headers"] if name == b"content-length"), b"0")
+        if not length.isdigit() or int(length) > self._most:
+            await ApiError(413, self._message).response()(scope, receive, send)
+            return
+        total = 0
+
+        async def counted() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._most:  # a body in chunks, which does not say its length
+                raise HTTPException(413, self._message)
+            return message
+
+        await self._app(scope, counted, send)
+
+    @property
+    def _message(self) -> str:
+        return f"The body of the request is larger than the maximum of {self._most / MB:g} MB."
+
+
+class RateLimit:
+    """ASGI middleware that lets a key send so many requests per minute."""
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`limits`: its `requests_per_minute` counts."""
+        self._app = app
+        self._most = limits.requests_per_minute
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._left: dict[Any, tuple[float, float]] = {}
+        """{client: (requests left, when that was)}."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 429."""
+        if scope["type"] == "http" and self._most and "caller" not in scope.get("state", {}):
+            wait = self.seconds_to_wait(_client(scope))
+            if wait > 0:
+                await too_many(self._most, wait).response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def seconds_to_wait(self, client: object) -> float:
+        """0 if the client may send a request now, which then counts."""
+        most = float(self._most or 0)
+        now = self._clock()
+        with self._lock:
+            left, since = self._left.pop(client, (most, now))
+            left = min(most, left + (now - since) * most / 60)
+            allowed = left >= 1
+            self._left[client] = (left - 1 if allowed else left, now)
+            if len(self._left) > MOST_CLIENTS:  # the one that was silent longest is the first
+                del self._left[next(iter(self._left))]
+        return 0.0 if allowed else (1 - left) * 60 / most
+
+
+def too_many(most: int, wait: float) -> ApiError:
+    """429, with the time after which the official clients try again."""
+    return ApiError(
+        429,
+        f"Rate limit reached: {most} requests per minute. Please try again in {wait:.1f} s.",
+        kind="requests",
+        code="rate_limit_exceeded",
+        headers={
+            "retry-after-ms": str(int(wait * 1000) + 1),
+            "retry-after": str(int(wait) + 1),
+        },
+    )
+
+
+def _client(scope: Scope) -> object:
+    """The key of a request, not readable, or else the address that it comes from."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return hashlib.sha256(value).digest()
+    return (scope.get("client") or ("",))[0]

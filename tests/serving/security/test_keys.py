@@ -1,0 +1,125 @@
+"""Keys: created and removed by `jangin keys`, stored as a digest, needed where others can reach."""
+
+import sys
+
+import httpx2
+import openai
+import pytest
+
+from jangin.cli.main import main
+from jangin.core.errors import ConfigError, DataError
+from jangin.serving.database.tables import Key
+from jangin.serving.run import serve
+from jangin.serving.security.keys import DEFAULT_SCOPES, USED_EVERY, add_key, digest_of, remove_key
+from jangin.serving.state.settings import ServerSettings
+from tests.serving.running import run_server
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    """A server that needs keys."""
+    folder = tmp_path_factory.mktemp("closed") / "data"
+    with run_server(folder, require_keys=True) as running:
+        yield running
+
+
+@pytest.fixture
+def keys(closed, monkeypatch, capsys):
+    def call(*words):
+        folder = str(closed.server.settings.folder)
+        monkeypatch.setattr(sys, "argv", ["jangin", "keys", *words, "--folder", folder])
+        with pytest.raises(SystemExit) as leave:
+            main()
+        printed = capsys.readouterr()
+        return int(leave.value.code or 0), printed.out + printed.err
+
+    return call
+
+
+def row_of(closed, text):
+    with closed.server.database.read() as session:
+        return session.query(Key).filter_by(hash=digest_of(text)).one()
+
+
+def test_a_key_works_until_it_is_removed(closed, keys):
+    code, text = keys("add", "민지", "--project", "team")
+    assert code == 0
+    text = text.strip()
+    row = row_of(closed, text)
+    assert (row.name, row.project, row.scopes) == ("민지", "team", sorted(DEFAULT_SCOPES))
+    client = closed.client(text)
+    assert client.files.list().data == []
+    assert text not in (closed.server.settings.folder / "server.sqlite").read_bytes().decode(
+        "latin"
+    )
+    _, listed = keys("list")
+    assert row.id in listed
+    assert "민지" in listed
+    assert text not in listed
+    assert keys("remove", row.id)[0] == 0
+    with pytest.raises(openai.AuthenticationError):
+        client.files.list()
+
+
+@pytest.mark.parametrize("key", ["sk-any", "sk-jangin-" + "x" * 40, "한글"])
+def test_any_other_key_is_refused_without_being_shown(closed, key):
+    headers = {"authorization": f"Bearer {key}".encode()}
+    reply = httpx2.get(f"{closed.url}/files", headers=headers)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (401, "invalid_api_key")
+    assert error["message"].startswith("Incorrect API key provided")
+    assert "x" * 10 not in error["message"]
+
+
+@pytest.mark.parametrize("value", [None, "", "Bearer", "Basic abc", "sk-any"])
+def test_a_missing_key_is_refused_on_loopback_too(running, closed, value):
+    headers = {} if value is None else {"authorization": value}
+    for server in (running, closed):
+        reply = httpx2.get(f"{server.url}/files", headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_the_last_use_is_noted_once_an_hour(closed):
+    server = closed.server
+    with server.database.write() as session:
+        _, text = add_key(session, name="a", project="p", scopes=["files"], now=server.now())
+    closed.client(text).files.list()
+    first = row_of(closed, text).last_used_at
+    assert first is not None
+    with server.database.write() as session:
+        session.query(Key).filter_by(hash=digest_of(text)).one().last_used_at = first - USED_EVERY
+    closed.client(text).files.list()
+    assert row_of(closed, text).last_used_at >= first
+
+
+def test_unknown_scopes_and_keys_are_refused(closed, keys):
+    with closed.server.database.write() as session:
+        with pytest.raises(DataError, match="'everything'"):
+            add_key(session, name="a", project="p", scopes=["everything"], now=1)
+        with pytest.raises(DataError, match="key_none"):
+            remove_key(session, "key_none", 1)
+    code, printed = keys("add", "a", "--scope", "everything")
+    assert code == 2
+    assert "everything" in printed
+
+
+def test_the_audit_log_says_who_did_what(closed, keys):
+    text = keys("add", "b", "--project", "audited")[1].strip()
+    client = closed.client(text)
+    file = client.files.create(file=("a.bin", b"1"), purpose="user_data")
+    client.files.delete(file.id)
+    lines = [line.split() for line in keys("audit", "--last", "2")[1].splitlines()[1:]]
+    key_id = row_of(closed, text).id
+    assert [line[2:] for line in lines] == [
+        ["audited", key_id, "file.delete", file.id],
+        ["audited", key_id, "file.create", file.id],
+    ]
+
+
+@pytest.mark.parametrize(
+    "options", [{"host": "0.0.0.0"}, {"require_keys": True}, {"hosts": ("ai.example",)}]
+)
+def test_a_server_that_needs_keys_does_not_start_without_one(tmp_path, options):
+    settings = ServerSettings(folder=tmp_path, port=0, **options)
+    with pytest.raises(ConfigError, match="jangin keys add"):
+        serve(settings, say=lambda _url: pytest.fail("it listens"))

@@ -4,16 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from jangin.cli.options import FolderOption, ModelsOption
 from jangin.cli.terminal import console
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 keys = typer.Typer(
     help="API keys of `jangin serve`: create, list and remove them.", no_args_is_help=True
@@ -90,8 +87,8 @@ def audit(
 
 
 @contextmanager
-def _writing(folder: Path | None, models: Path | None) -> "Iterator[Session]":
-    """A transaction on the database of the server that the options name."""
+def _writing(folder: Path | None, models: Path | None) -> Iterator[Any]:
+    """A transaction, SQLAlchemy's session, on the database of the server that the options name."""
     from jangin.serving.state.server import open_database
     from jangin.serving.state.settings import read_settings
 

@@ -1,6 +1,7 @@
 """Stage `sft`: supervised fine-tuning of the base model on the examples of the train split."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,40 @@ def preview_rows(
         preview_row(tokenizer, name, *map(list, rendered.row(index)))
         for index, name in enumerate(rendered.names[:limit])
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """What a limit on the length of rows leaves of the train split."""
+
+    rows: int
+    longer: int
+    """Rows with more tokens than the limit."""
+    empty: int
+    """Rows of which no trained token is left within it."""
+    limit: int
+
+
+def count_tokens(
+    model: "Path", base: "Path", rows: list[SplitExample], config: SftConfig
+) -> TokenCount:
+    """Count rows that the limit shortens, for `too_long: truncate`.
+
+    `model`: folder with the tokenizer. Raises like `train_on_splits` for a row that cannot be
+    rendered.
+    """
+    from jangin.models.loading import load_tokenizer
+    from jangin.training.distributed.fit import row_limit
+
+    limit, _ = row_limit(base, config)
+    rendered = _render(load_tokenizer(model), _rows_of(rows, "train"), config.train_on)
+    masks = [rendered.row(index)[1] for index in range(len(rendered))]
+    return TokenCount(
+        len(rendered),
+        sum(len(mask) > limit for mask in masks),
+        sum(not mask[1:limit].any() for mask in masks),
+        limit,
+    )
 
 
 def _weights(chosen: list[tuple[int, Example]]) -> list[tuple[int, ...] | None]:

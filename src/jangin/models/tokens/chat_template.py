@@ -214,12 +214,14 @@ def limit_rows(
         ids, trained = rows.row(index)
         if index in long and too_long == "drop":
             continue
-        if index in long and too_long == "keep_start":
+        if index in long and too_long in ("keep_start", "truncate"):
             ids, trained = ids[:limit], trained[:limit]
         elif index in long:
             first = np.array([0]) if limit > 1 else np.array([], dtype=np.int64)
             keep = np.concatenate([first, np.arange(len(ids) - limit + len(first), len(ids))])
             ids, trained = ids[keep], trained[keep]
+        if not trained[1:].any() and too_long == "truncate":
+            continue
         if not trained[1:].any():
             raise TrainingError(
                 f"{name} has no trained token left after truncation to {limit} tokens. "

@@ -4,4 +4,4 @@ from typing import Literal
 
 TrainOn = Literal["completion", "all_turns", "last_turn", "everything"]
 Order = Literal["shuffled", "as_given"]
-TooLong = Literal["refuse", "drop", "keep_start", "keep_end"]
+TooLong = Literal["refuse", "drop", "keep_start", "keep_end", "truncate"]

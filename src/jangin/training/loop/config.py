@@ -177,7 +177,7 @@ class TrainingConfig(StageConfig):
     """Maximum length of a row in tokens; the model's context length is a limit as well."""
     too_long: TooLong = "refuse"
     """What to do with longer rows: `refuse` to train, `drop` them, or truncate them and keep the
-    start or the end."""
+    start or the end; `truncate` keeps the start, and drops rows with no trained token left."""
     train_on: TrainOn = "completion"
     """Tokens that the loss counts: `completion`, the last message; `all_turns`, every assistant
     message; `last_turn`, the assistant messages after the last question; or `everything`."""

@@ -1,0 +1,118 @@
+"""A job as a pipeline: supervised, preferences, and both again from what was tuned."""
+
+import io
+import json
+
+import pytest
+
+from jangin.core.stage import SilentProgress
+from jangin.project.runner import Watcher
+from jangin.serving.jobs.hyperparameters import resolve
+from jangin.serving.jobs.pipeline import JobSpec, NoTrainableTokensError, Pipeline
+from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, write_chats, write_pairs
+from jangin.serving.state.settings import ModelEntry
+from tests.serving.jobs.material import as_jsonl, chats, pairs
+
+TINY = {"type": "starter", "size": "0.5M", "vocabulary_size": 400, "context_length": 128}
+
+
+def spec(folder, rows, method="supervised", validation=None, **changes):
+    job = folder / "jobs" / changes.pop("id", "ftjob-1")
+    job.mkdir(parents=True, exist_ok=True)
+    write_chats(io.BytesIO(as_jsonl(rows)), job / TRAINING)
+    if method == "dpo":
+        write_pairs(io.BytesIO(as_jsonl(rows)), job / PAIRS)
+    if validation:
+        write_chats(io.BytesIO(as_jsonl(validation)), job / VALIDATION)
+    numbers = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 1.0, "beta": 0.1}
+    fields = {
+        "id": job.name,
+        "folder": job,
+        "store": folder / "store",
+        "method": method,
+        "entry": ModelEntry(base=TINY),
+        "parent": None,
+        "parent_base": None,
+        "numbers": numbers,
+        "seed": 3,
+        "options": {},
+        "has_validation": bool(validation),
+    }
+    return JobSpec(**fields | changes)
+
+
+def train(job):
+    pipeline = Pipeline(job, SilentProgress())
+    prepared = pipeline.prepare()
+    return prepared, pipeline.train(prepared.base, Watcher())
+
+
+@pytest.mark.slow
+def test_supervised_then_continued_then_preferences(tmp_path):
+    rows = chats(12)
+    prepared, first = train(spec(tmp_path, rows, validation=chats(4, 50)))
+    assert (prepared.rows, prepared.empty) == (12, 0)
+    trained = "".join(p["text"] for p in prepared.preview[0]["pieces"] if p["trained"])
+    assert trained == f"{rows[0]['messages'][-1]['content']}<|end|>"
+    assert [line["step"] for line in first.metrics] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in first.metrics if "full_valid_loss" in line] == [3, 6]
+    assert [p.name for p in (first.model / "epochs").iterdir()] == ["step-00000003"]
+
+    parent = {"parent": first.model, "parent_base": first.base}
+    _, second = train(spec(tmp_path, rows, id="ftjob-2", **parent))
+    assert second.metrics[0]["train_loss"] < first.metrics[0]["train_loss"]
+    assert second.model.parent.name == "continue_sft"
+
+    earlier = {"parent": first.model / "epochs" / "step-00000003", "parent_base": first.base}
+    _, third = train(spec(tmp_path, pairs(12), "dpo", id="ftjob-3", **earlier))
+    assert third.model.parent.name == "dpo"
+    assert third.metrics[-1]["step"] == 6
+
+    _, fourth = train(spec(tmp_path, pairs(12), "dpo", id="ftjob-4"))
+    assert (fourth.model / "model" / "config.json").exists()
+
+
+def test_rows_without_a_trained_token_fail_before_training(tmp_path):
+    with pytest.raises(NoTrainableTokensError, match="12 of 12 examples"):
+        Pipeline(spec(tmp_path, chats(12, words=200)), SilentProgress()).prepare()
+
+
+def test_tools_become_text_that_a_template_shows():
+    call = {"function": {"name": "add", "arguments": '{"a": 1}'}, "id": "c", "type": "function"}
+    row = {
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+            {"role": "user", "content": "1+1?"},
+            {"role": "assistant", "tool_calls": [call], "weight": 0},
+            {"role": "tool", "tool_call_id": "c", "content": "2"},
+            {"role": "assistant", "content": "two"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "add"}}],
+    }
+    from jangin.serving.jobs.rows import chat_of
+
+    messages = chat_of(row)
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert messages[0]["content"].startswith("Be brief.\n\n# Tools")
+    assert messages[2]["content"] == (
+        '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    )
+    assert messages[2]["weight"] == 0
+    assert messages[3]["content"] == "<tool_response>\n2\n</tool_response>"
+    assert json.loads(json.dumps(messages)) == messages
+
+
+def test_auto_hyperparameters():
+    auto = {"n_epochs": "auto", "batch_size": "auto"}
+    assert resolve(auto, 10, "supervised") == {
+        "n_epochs": 10,
+        "batch_size": 1,
+        "learning_rate_multiplier": 1.0,
+    }
+    assert resolve({}, 10, "supervised", capped=True)["n_epochs"] == 5
+    assert resolve({"n_epochs": 2}, 4000, "dpo") == {
+        "n_epochs": 2,
+        "batch_size": 8,
+        "learning_rate_multiplier": 1.0,
+        "beta": 0.1,
+    }

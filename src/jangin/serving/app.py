@@ -12,10 +12,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from jangin import __version__
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
+from jangin.serving.files import report, uploads
 from jangin.serving.files import routes as files
-from jangin.serving.files import uploads
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import routes as graders
+from jangin.serving.jobs import permissions
+from jangin.serving.jobs import routes as jobs
+from jangin.serving.jobs.scheduler import Scheduler
 from jangin.serving.operations import health
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
@@ -41,7 +44,10 @@ class Routes:
 
 ROUTERS: tuple[Routes, ...] = (
     Routes(files.router, "files"),
+    Routes(report.router, "files"),
     Routes(uploads.router, "files"),
+    Routes(jobs.router, "jobs"),
+    Routes(permissions.router, "jobs"),
     Routes(graders.router, "jobs"),
     Routes(batches.router, "batches"),
     Routes(webhooks.router, "admin"),
@@ -52,6 +58,7 @@ OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
     WebhookSender,
+    Scheduler,
     BatchRunner,
 )
 """Background services in the order in which they start; they stop in the opposite one.

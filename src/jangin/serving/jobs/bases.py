@@ -1,5 +1,6 @@
 """What a model name of a job stands for: a local base, or a model that an earlier job tuned."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ def catalog_of(base: Base, parent_base: Path | None) -> Mapping[str, Any]:
     of its parent as a local model.
     """
     if parent_base is not None and isinstance(base, Starter):
+        location = parent_base / "runtime" / "location.json"
+        if location.exists():  # the parent continued one itself
+            return {"type": "local", "path": json.loads(location.read_text())["path"]}
         return {"type": "local", "path": str(parent_base / "model")}
     settings: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
     if "path" in settings:

@@ -1,13 +1,15 @@
-"""The log of a job: messages in OpenAI's words, and a line of metrics for each step."""
+"""What a job shows: its log in OpenAI's words, and its measurements as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jangin.serving.database.tables import Event
+from jangin.serving.database.tables import Event, Job
+from jangin.serving.jobs.failures import Failure
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.webhooks.outbox import emit
 
 CREATED = "Created fine-tuning job: {}"
 VALIDATED = "Files validated, moving job to queued state"
@@ -17,6 +19,7 @@ MODEL = "New fine-tuned model created: {}"
 SUCCEEDED = "The job has successfully completed"
 CANCELLED = "The job has been cancelled"
 PAUSED = "The job has been paused"
+REQUEUED = "The job has been moved back to the queue"
 RESUMED = "Resuming at step {} of {}"
 MEASURED = ("valid_loss", "valid_mean_token_accuracy")
 MEASURED_WHOLE = ("full_valid_loss", "full_valid_mean_token_accuracy")
@@ -52,6 +55,19 @@ def add_event(
     )
 
 
+def finish(
+    session: Session, job: Job, status: str, message: str, now: int, *, error: Failure | None = None
+) -> None:
+    """End a job: its state, the last line of its log, and what webhooks are told."""
+    job.status, job.finished_at, job.estimated_finish = status, now, None
+    if error is not None:
+        job.error = error.as_json()
+    level = "info" if error is None else "error"
+    add_event(session, job.id, message, now, level=level)
+    event = f"fine_tuning.job.{status}"
+    emit(session, project=job.project, event=event, object_id=job.id, now=now)
+
+
 def metrics_message(line: Mapping[str, Any], total: int) -> str:
     """The message of a step."""
     text = f"Step {line['step']}/{total}: training loss={line['train_loss']:.2f}"
@@ -80,3 +96,28 @@ def last_step(session: Session, job_id: str) -> int:
         .limit(1)
     )
     return int(data["step"]) if data else 0
+
+
+RESULT_FILE = "step_metrics.csv"
+COLUMNS = (
+    ("step", "step"),
+    ("train_loss", "train_loss"),
+    ("train_accuracy", "train_mean_token_accuracy"),
+    ("valid_loss", "valid_loss"),
+    ("valid_mean_token_accuracy", "valid_mean_token_accuracy"),
+)
+"""(column, name in metrics.jsonl): what clients expect, exactly these. `train_accuracy` counts the
+tokens of the assistant with the token that ends its turn."""
+
+
+def result_csv(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """The file: five decimals, empty where nothing was measured."""
+    rows = [",".join(column for column, _ in COLUMNS)]
+    rows += [",".join(_cell(line.get(name)) for _, name in COLUMNS) for line in lines]
+    return ("\n".join(rows) + "\n").encode()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5f}" if isinstance(value, float) else str(value)

@@ -88,6 +88,8 @@ class ServerSettings(Config):
     """What computes the answers."""
     slots: int = Field(default=1, ge=1)
     """Jobs that train at once; one per GPU."""
+    lease_seconds: int = Field(default=15, ge=2)
+    """Seconds without a sign of life after which another process takes over a job."""
     min_examples: int = Field(default=10, ge=1)
     """Fewer rows in a training file fail the job."""
     organization: str = Field(default="local", pattern=r"^[a-z0-9-]{1,32}$")

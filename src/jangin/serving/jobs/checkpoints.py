@@ -1,0 +1,131 @@
+"""Models of a job: their names, their folders, and their rows in the database."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jangin.serving.database.tables import Checkpoint, Job, StoredModel
+from jangin.serving.jobs.bases import TUNED, base_part, slug_of
+from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
+from jangin.serving.protocol.ids import new_id
+
+KEPT = 3
+"""Checkpoints of a job that can be called, the last one included."""
+_TAIL = 8
+_MEASURES = ("step", "train_loss", "train_mean_token_accuracy", *MEASURED, *MEASURED_WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model in the folder of the server."""
+
+    tail: str
+    """Last part of its name, which is also that of its folder."""
+    path: Path
+    base: Path
+    """Artifact of its base."""
+
+    @property
+    def kind(self) -> str:
+        """`adapter` or `full`."""
+        return "adapter" if (self.path / "adapter").exists() else "full"
+
+
+def model_name(model: str, organization: str, suffix: str | None, tail: str) -> str:
+    """`ft:BASE:ORGANIZATION:SUFFIX:TAIL`, where a tuned model keeps the base of its name."""
+    base = base_part(model) if model.startswith(TUNED) else slug_of(model)
+    plain = re.sub(r"[^\w-]+", "-", suffix or "").strip("-").lower()
+    return f"{TUNED}{base}:{organization}:{plain}:{tail}"
+
+
+def keep_model(source: Path, models: Path, base: Path) -> ModelFolder:
+    """Link `model` or `adapter` of an artifact into the folder of models, or copy it.
+
+    So a model outlives the artifact, and takes no space of its own while both are there.
+    """
+    tail = new_id("", _TAIL)
+    target = models / tail
+    partial = target.with_suffix(".partial")
+    for part in ("model", "adapter"):
+        if (source / part).exists():
+            shutil.copytree(source / part, partial / part, copy_function=_link)
+    partial.rename(target)
+    return ModelFolder(tail, target, base)
+
+
+def _link(source: Any, target: Any) -> None:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def add_checkpoint(
+    session: Session,
+    job: Job,
+    folder: ModelFolder,
+    line: Mapping[str, Any],
+    now: int,
+    name: str,
+) -> None:
+    """Make the model after a step callable by its name, and forget the oldest ones.
+
+    Their folders stay until `remove_forgotten`.
+    """
+    session.add(
+        Checkpoint(
+            id=new_id("ftckpt_"),
+            job_id=job.id,
+            created_at=now,
+            step=line["step"],
+            model_name=name,
+            metrics={key: line[key] for key in _MEASURES if line.get(key) is not None},
+            path=str(folder.path),
+        )
+    )
+    session.add(
+        StoredModel(
+            name=name,
+            project=job.project,
+            created_at=now,
+            job_id=job.id,
+            base=str(folder.base),
+            kind=folder.kind,
+            path=str(folder.path),
+            parent=job.model if job.model.startswith(TUNED) else None,
+        )
+    )
+    add_event(session, job.id, CHECKPOINT.format(line["step"], name), now)
+    session.flush()
+    rows = session.scalars(
+        select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
+    ).all()
+    for row in rows[KEPT:]:
+        stored = session.scalars(
+            select(StoredModel).where(StoredModel.name == row.model_name)
+        ).first()
+        if stored is not None:
+            stored.deleted_at = stored.deleted_at or now
+        session.delete(row)
+
+
+def steps_kept(session: Session, job_id: str) -> set[int]:
+    """Steps of a job whose models can be called."""
+    return set(session.scalars(select(Checkpoint.step).where(Checkpoint.job_id == job_id)))
+
+
+def remove_forgotten(session: Session, job_id: str, models: Path) -> None:
+    """Delete the folders of models of a job that cannot be called any more."""
+    rows = session.scalars(
+        select(StoredModel).where(StoredModel.job_id == job_id, StoredModel.deleted_at.is_not(None))
+    )
+    for row in rows:
+        path = Path(row.path)
+        if path.parent == models:
+            shutil.rmtree(path, ignore_errors=True)

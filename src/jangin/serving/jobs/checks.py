@@ -1,0 +1,104 @@
+"""The first state of a job: wait for its files, check their rows, move on to the queue."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from jangin.serving.database import leases
+from jangin.serving.database.tables import File, Job
+from jangin.serving.files.validation import FileCheck, check_file, job_fault, overlap
+from jangin.serving.jobs.events import VALIDATED, add_event, finish
+from jangin.serving.jobs.failures import Failure
+from jangin.serving.state.server import Server
+
+_WAITED_SECONDS = 120
+"""A file that is not ready after so long lost its own check to a restart of the server."""
+
+
+def check_next_job(server: Server) -> bool:
+    """Check the files of the first job that waits for it; False if there is none."""
+    owner, now = leases.new_owner(), server.now()
+    waiting = (
+        select(Job)
+        .where(
+            Job.status == "validating_files",
+            ~select(File.id)
+            .where(
+                File.id.in_((Job.training_file, Job.validation_file)),
+                File.status == "uploaded",
+                File.created_at > now - _WAITED_SECONDS,
+            )
+            .exists(),
+        )
+        .order_by(Job.seq)
+    )
+    with server.database.read() as session:
+        if session.scalars(waiting.limit(1)).first() is None:
+            return False
+    with server.database.write() as session:
+        # Longer than any check takes: the row is released at its end.
+        job = leases.claim(session, waiting, owner=owner, now=now, seconds=3_600)
+    if job is None:
+        return False
+    failure, checks = _check(server, job)
+    with server.database.write() as session:
+        row = session.scalars(select(Job).where(Job.id == job.id)).one()
+        if row.lease_owner != owner:
+            return True
+        row.lease_owner = row.lease_until = None
+        for file_id, check in checks.items():
+            _keep_report(session.scalars(select(File).where(File.id == file_id)).first(), check)
+        if row.status != "validating_files":
+            return True
+        now = server.now()
+        if failure is not None:
+            finish(session, row, "failed", failure.message, now, error=failure)
+            return True
+        row.status = "queued"
+        training = checks[row.training_file]
+        row.extensions = {**(row.extensions or {}), "examples": training.examples}
+        for warning in training.warnings.values():
+            add_event(session, row.id, _warning(warning), now, level="warn")
+        add_event(session, row.id, VALIDATED, now)
+    return True
+
+
+def _check(server: Server, job: Job) -> tuple[Failure | None, dict[str, FileCheck]]:
+    """(why the job fails or None, checks by the id of the file)."""
+    least = server.settings.min_examples
+    checks: dict[str, FileCheck] = {}
+    for file_id, validation in ((job.training_file, False), (job.validation_file, True)):
+        if file_id is None:
+            continue
+        which = "validation" if validation else "training"
+        try:
+            with server.storage.reader(file_id) as stream:
+                check = check_file(stream, 1 if validation else least)
+        except FileNotFoundError:
+            text = f"The {which} file {file_id} does not exist any more."
+            return Failure(f"invalid_{which}_file", text, f"{which}_file"), checks
+        checks[file_id] = check
+        fault = job_fault(check, job.method_type, file_id, validation=validation)
+        if fault is not None:
+            return Failure(fault.code, fault.message, fault.param), checks
+    if job.validation_file is not None:
+        training, held_out = checks[job.training_file], checks[job.validation_file]
+        copies = overlap(training, held_out)
+        if copies:
+            training.warn(
+                "overlap",
+                f"{copies} of {held_out.examples} validation examples have a prompt that is also "
+                "trained on, so the validation loss is too good",
+                count=copies,
+            )
+    return None, checks
+
+
+def _keep_report(file: File | None, check: FileCheck) -> None:
+    if file is not None:
+        file.report = {**(file.report or {}), **check.report()}
+
+
+def _warning(warning: dict[str, Any]) -> str:
+    more = f" ({warning['count']} examples)" if warning["count"] > 1 else ""
+    return f"Warning: {warning['message']}{more}"

@@ -1,0 +1,61 @@
+"""Why a job failed: a code and a sentence for each error of the stages."""
+
+import errno
+from dataclasses import dataclass
+
+from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError, TrainingError
+from jangin.serving.jobs.pipeline import NoTrainableTokensError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The `error` of a job."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """As the job object shows it."""
+        return {"code": self.code, "message": self.message, "param": self.param}
+
+
+WORKER_LOST = Failure(
+    "worker_lost",
+    "The process that trained this job ended unexpectedly several times without progress, most "
+    "likely for lack of memory. Use a smaller batch_size or a smaller model, and create a new job.",
+)
+_DISK_FULL = "The disk is full. Free some space and create a new job; finished work is reused."
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The failure that an exception of the pipeline means."""
+    text = str(error)
+    if isinstance(error, NoTrainableTokensError):
+        return Failure("no_trainable_tokens", text, "training_file")
+    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+        return Failure("out_of_memory", f"The job ran out of memory: {_plain(error)}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("disk_full", _DISK_FULL)
+    if isinstance(error, StoreError) and "disk is full" in text:
+        return Failure("disk_full", _DISK_FULL)
+    if isinstance(error, TrainingError):
+        return _of_training(text)
+    if isinstance(error, (ConfigError, MachineError)):
+        return Failure("model_not_available", f"The base model cannot be used: {text}", "model")
+    if isinstance(error, JanginError):
+        return Failure("training_failed", text)
+    return Failure("server_error", "The job failed because of an error of the server; see its log.")
+
+
+def _of_training(text: str) -> Failure:
+    if "loss nan" in text or "loss inf" in text or "gradient norm nan" in text:
+        return Failure("nan_loss", f"The loss is not a number any more: {text}")
+    if "memory" in text and "needs" in text:
+        return Failure("out_of_memory", text)
+    return Failure("training_failed", text)
+
+
+def _plain(error: BaseException) -> str:
+    text = str(error).strip().split("\n", maxsplit=1)[0]
+    return text if isinstance(error, JanginError) else f"{text[:200]} Use a smaller batch_size."

@@ -1,0 +1,324 @@
+"""What a worker reads and writes about its job: state, log, checkpoints, results."""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jangin.core.errors import DataError
+from jangin.serving.database.tables import File, Job
+from jangin.serving.files.purposes import RESULTS
+from jangin.serving.files.store import store_file
+from jangin.serving.jobs.checkpoints import (
+    ModelFolder,
+    add_checkpoint,
+    keep_model,
+    model_name,
+    remove_forgotten,
+    steps_kept,
+)
+from jangin.serving.jobs.events import (
+    MODEL,
+    RESULT_FILE,
+    RESUMED,
+    STARTED,
+    SUCCEEDED,
+    add_event,
+    finish,
+    last_step,
+    metrics_data,
+    metrics_message,
+    result_csv,
+)
+from jangin.serving.jobs.failures import Failure
+from jangin.serving.jobs.hyperparameters import resolve
+from jangin.serving.jobs.pipeline import JobSpec, Outcome, Prepared, read_metrics
+from jangin.serving.jobs.rows import (
+    PAIRS,
+    TRAINING,
+    VALIDATION,
+    calls_tools,
+    read_rows,
+    write_chats,
+    write_pairs,
+)
+from jangin.serving.state.caller import SCOPES, Caller
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import ModelEntry
+
+MODELS = "models"
+"""Folder of the server with the models of all jobs."""
+
+
+class JobRecords:
+    """The rows of one job, as long as its lease is the owner's."""
+
+    def __init__(self, server: Server, job_id: str, owner: str) -> None:
+        self._server = server
+        self._id = job_id
+        self._owner = owner
+        self.base: Path | None = None
+        """Artifact of the base, once it is known."""
+        self.begun = False
+        self._lines: dict[int, dict[str, Any]] = {}
+        self._offset = 0
+        self._last = 0
+        self._kept: set[int] = set()
+        self._resumed = False
+        self._since: tuple[float, int] | None = None
+        self._result: str | None = None
+        self._model: ModelFolder | None = None
+
+    @property
+    def _models(self) -> Path:
+        folder = self._server.settings.folder.absolute() / MODELS
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def status(self) -> str:
+        """The state of the job."""
+        with self._server.database.read() as session:
+            return session.scalar(select(Job.status).where(Job.id == self._id)) or "cancelled"
+
+    def begin(self) -> JobSpec:
+        """Put the job into `running`; returns what it trains.
+
+        Raises:
+            DataError: a file of the job is gone.
+            KeyboardInterrupt: the job is not to be trained any more.
+
+        """
+        with self._server.database.write() as session:
+            job = self._owned(session)
+            if job is None or job.status not in ("queued", "running"):
+                raise KeyboardInterrupt
+            about = dict(job.extensions or {})
+            numbers = self._numbers(job, about)
+            if job.started_at is None:
+                add_event(session, job.id, STARTED, self._server.now())
+            job.status, job.started_at = "running", job.started_at or self._server.now()
+            self._last, self._kept = last_step(session, job.id), steps_kept(session, job.id)
+        self.begun = True
+        folder = self._server.settings.jobs.absolute() / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_rows(job, folder)
+        parent = about.get("parent") or {}
+        return JobSpec(
+            id=job.id,
+            folder=folder,
+            store=self._server.settings.store.absolute(),
+            method=job.method_type,
+            entry=ModelEntry.model_validate_json(json.dumps(about["entry"])),
+            parent=Path(parent["path"]) if parent else None,
+            parent_base=Path(parent["base"]) if parent else None,
+            numbers=numbers,
+            seed=job.seed,
+            options=about.get("options") or {},
+            has_validation=job.validation_file is not None and job.method_type == "supervised",
+        )
+
+    def _numbers(self, job: Job, about: Mapping[str, Any]) -> dict[str, int | float]:
+        """Concrete hyperparameters, which the job shows from now on."""
+        method = dict(job.method or {})
+        own = dict(method.get(job.method_type) or {})
+        given = dict(job.hyperparameters or {}) | dict(own.get("hyperparameters") or {})
+        capped = about["entry"]["base"]["type"] != "starter" and job.validation_file is None
+        numbers = resolve(given, int(about.get("examples") or 0), job.method_type, capped=capped)
+        job.hyperparameters = {name: numbers[name] for name in numbers if name != "beta"}
+        job.method = {**method, job.method_type: {**own, "hyperparameters": dict(numbers)}}
+        return numbers
+
+    def _write_rows(self, job: Job, folder: Path) -> None:
+        """The rows of the job's files, as the stages read them."""
+        files = [(job.training_file, TRAINING, write_chats)]
+        if job.method_type == "dpo":
+            files.append((job.training_file, PAIRS, write_pairs))
+        elif job.validation_file is not None:
+            files.append((job.validation_file, VALIDATION, write_chats))
+        for file_id, name, write in files:
+            try:
+                with self._server.storage.reader(file_id) as source:
+                    write(source, folder / name)
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"The file {file_id} is gone from the storage. Upload it again and create a "
+                    "new job."
+                ) from error
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Keep what is known before training; say what is lost."""
+        self.base = prepared.base
+        with self._server.database.write() as session:
+            job = self._owned(session)
+            if job is None or last_step(session, job.id):
+                return
+            for text in self._notes(job, prepared):
+                add_event(session, job.id, text, self._server.now(), level="warn")
+            file = session.scalars(select(File).where(File.id == job.training_file)).first()
+            if file is not None and prepared.preview:
+                file.report = {**(file.report or {}), "mask_preview": prepared.preview}
+
+    def _notes(self, job: Job, prepared: Prepared) -> list[str]:
+        notes = []
+        examples = int((job.extensions or {}).get("examples") or 0)
+        kept = prepared.rows + prepared.empty
+        if job.method_type == "supervised" and kept < examples:
+            notes.append(
+                f"{examples - kept} of {examples} examples repeat another one or have no user "
+                "message; they are not trained on"
+            )
+        if prepared.longer:
+            notes.append(
+                f"{prepared.longer} examples are longer than {prepared.limit} tokens and are "
+                f"truncated at the end; {prepared.empty} of them have nothing left to train on"
+            )
+        if job.method_type == "dpo" and job.validation_file:
+            notes.append("The validation file is checked, but preference training does not use it")
+        with self._server.storage.reader(job.training_file) as source:
+            if any(calls_tools(row) for row in read_rows(source)):
+                notes.append(
+                    "Tool calls are trained as text: <tool_call> and </tool_call> around a JSON "
+                    "object"
+                )
+        return notes
+
+    def follow(self, folder: Path, total: int, resumed_at: int) -> None:
+        """Log the new steps and the new models of a training that writes to `folder`."""
+        if not total:
+            return
+        lines = self._new_lines(folder / "metrics.jsonl")
+        epochs = [
+            (step, path)
+            for path in sorted((folder / "epochs").glob("step-*[0-9]"))
+            if (step := int(path.name.removeprefix("step-"))) in self._lines
+            and step not in self._kept
+        ]
+        models = [(step, kept) for step, path in epochs if (kept := self._keep(path)) is not None]
+        if not lines and not models:
+            return
+        with self._server.database.write() as session:
+            job = self._owned(session)
+            if job is None:
+                return
+            now = self._server.now()
+            if resumed_at and not self._resumed:
+                add_event(session, job.id, RESUMED.format(resumed_at, total), now)
+            for line in lines:
+                data, text = metrics_data(line, total), metrics_message(line, total)
+                add_event(session, job.id, text, now, data=data, kind="metrics")
+            for step, model in models:
+                name = model_name(job.model, self._organization, job.suffix, model.tail)
+                full_name = f"{name}:ckpt-step-{step}"
+                add_checkpoint(session, job, model, self._lines[step], now, full_name)
+            if lines:
+                job.estimated_finish = self._estimate(lines[-1]["step"], total, now)
+        self._resumed = True
+        self._last = max([self._last, *(line["step"] for line in lines)])
+        self._kept.update(step for step, _ in models)
+        if models:
+            with self._server.database.read() as session:
+                remove_forgotten(session, self._id, self._models)
+
+    def _new_lines(self, path: Path) -> list[dict[str, Any]]:
+        """Lines of steps that the log does not have; a resumed training shortens the file."""
+        if not path.exists():
+            return []
+        with path.open("rb") as stream:
+            if stream.seek(0, io.SEEK_END) < self._offset:
+                self._offset = 0
+            stream.seek(self._offset)
+            data = stream.read()
+        data = data[: data.rfind(b"\n") + 1]
+        self._offset += len(data)
+        lines = [json.loads(line) for line in data.splitlines()]
+        self._lines.update({line["step"]: line for line in lines})
+        return [line for step, line in sorted(self._lines.items()) if step > self._last]
+
+    def _keep(self, path: Path) -> ModelFolder | None:
+        """The model of an epoch, kept; None where training deleted it in this moment."""
+        if self.base is None:
+            return None
+        try:
+            return keep_model(path, self._models, self.base)
+        except FileNotFoundError:
+            return None
+
+    @property
+    def _organization(self) -> str:
+        return self._server.settings.organization
+
+    def _estimate(self, step: int, total: int, now: int) -> int | None:
+        """When the last step ends, by the speed of the steps of this process."""
+        at = time.monotonic()
+        if self._since is None:
+            self._since = (at, step)
+        since, first = self._since
+        if step == first:
+            return None
+        return now + round((at - since) / (step - first) * (total - step))
+
+    def succeed(self, outcome: Outcome) -> None:
+        """Register the model and end the job, in one transaction; may be repeated."""
+        self.base = outcome.base
+        self.follow(outcome.model, outcome.metrics[-1]["step"], 0)
+        self._model = self._model or keep_model(outcome.model, self._models, outcome.base)
+        self._store_result(outcome.metrics)
+        with self._server.database.write() as session:
+            job = self._owned(session)
+            if job is None or job.status != "running":
+                return
+            now, last = self._server.now(), outcome.metrics[-1]
+            name = model_name(job.model, self._organization, job.suffix, self._model.tail)
+            add_checkpoint(session, job, self._model, last, now, name)
+            add_event(session, job.id, MODEL.format(name), now)
+            finish(session, job, "succeeded", SUCCEEDED, now)
+            job.fine_tuned_model, job.result_files = name, [self._result]
+            job.trained_tokens = last["trained_tokens"]
+            job.lease_owner = job.lease_until = None
+        with self._server.database.read() as session:
+            remove_forgotten(session, self._id, self._models)
+
+    def fail(self, failure: Failure, training: Path | None) -> None:
+        """End the job with an error; may be repeated."""
+        with self._server.database.write() as session:
+            job = self._owned(session)
+            if job is None or job.status != "running":
+                return
+            now = self._server.now()
+            finish(session, job, "failed", failure.message, now, error=failure)
+            job.lease_owner = job.lease_until = None
+        self._store_partial(training)
+
+    def write_result_of_partial(self, training: Path | None) -> None:
+        """The measurements of a cancelled job."""
+        if self.status() == "cancelled":
+            self._store_partial(training)
+
+    def _store_partial(self, training: Path | None) -> None:
+        lines = read_metrics(training / "metrics.jsonl") if training is not None else []
+        if lines:
+            self._store_result(lines)
+
+    def _store_result(self, lines: list[dict[str, Any]]) -> None:
+        if self._result is not None:
+            return
+        with self._server.database.read() as session:
+            job = session.scalars(select(Job).where(Job.id == self._id)).one()
+        caller = Caller(job.project, frozenset(SCOPES), job.owner_key)
+        self._result = store_file(
+            self._server,
+            io.BytesIO(result_csv(lines)),
+            caller=caller,
+            filename=RESULT_FILE,
+            purpose=RESULTS,
+        ).id
+
+    def _owned(self, session: Session) -> Job | None:
+        """The job, if its lease is still the owner's."""
+        job = session.scalars(select(Job).where(Job.id == self._id)).first()
+        return job if job is not None and job.lease_owner == self._owner else None

@@ -1,0 +1,190 @@
+"""The queue of jobs: checks of files, and a process for each job that trains.
+
+Several servers may share a database: a job belongs to whoever holds its lease.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import IO
+
+from sqlalchemy import or_, select
+from sqlalchemy.exc import DBAPIError
+
+from jangin.serving.database import leases
+from jangin.serving.database.tables import Job
+from jangin.serving.jobs.checks import check_next_job
+from jangin.serving.jobs.events import finish, last_step
+from jangin.serving.jobs.failures import WORKER_LOST
+from jangin.serving.state.server import Server
+
+log = logging.getLogger("jangin.serving.jobs")
+
+TICK_SECONDS = 0.5
+STOP_SECONDS = 25
+"""How long a training may take to save a checkpoint when the server stops."""
+MOST_CRASHES = 3
+"""Ends of the worker without a new step after which a job fails."""
+RETRY_SECONDS = 5
+LOG_FILE = "worker.log"
+
+
+@dataclass(slots=True)
+class _Process:
+    """A job in training."""
+
+    job_id: str
+    owner: str
+    process: "subprocess.Popen[bytes]"
+    log: IO[bytes]
+
+
+class Scheduler:
+    """Background service of the server."""
+
+    def __init__(self, server: Server) -> None:
+        """`server`: settings and database."""
+        self._server = server
+        self._running: list[_Process] = []
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
+            for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))
+        ]
+
+    def start(self) -> None:
+        """Take up the queue, and what a server before this one left."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Look at the queue now: a job was created or resumed."""
+        self._wanted.set()
+
+    def stop(self) -> None:
+        """Let every training save a checkpoint; the next server resumes them."""
+        self._stopping.set()
+        self._wanted.set()
+        for thread in self._threads:
+            thread.join()
+        for each in self._running:
+            each.process.send_signal(signal.SIGINT)
+        patience = time.monotonic() + STOP_SECONDS
+        for each in self._running:
+            try:
+                each.process.wait(max(0.1, patience - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                each.process.kill()
+                each.process.wait()
+            each.log.close()
+            self._release(each)
+        self._running = []
+
+    def _loop(self, work: "object") -> None:
+        while not self._stopping.is_set():
+            try:
+                work()  # type: ignore[operator]
+            except DBAPIError:
+                log.exception("the database does not answer; trying again")
+                self._stopping.wait(1)
+            except Exception:
+                log.exception("the queue of jobs failed; trying again")
+                self._stopping.wait(RETRY_SECONDS)
+            self._wanted.wait(TICK_SECONDS)
+            self._wanted.clear()
+
+    def _check_files(self) -> None:
+        while not self._stopping.is_set() and check_next_job(self._server):
+            self._wanted.set()
+
+    def _run_jobs(self) -> None:
+        for each in list(self._running):
+            if each.process.poll() is not None:
+                self._running.remove(each)
+                each.log.close()
+                self._ended(each)
+        while len(self._running) < self._server.settings.slots and not self._stopping.is_set():
+            if not self._start_next():
+                return
+
+    def _start_next(self) -> bool:
+        """Start the first job of the queue that no living process has; False if there is none."""
+        owner, now = leases.new_owner(), self._server.now()
+        queue = select(Job).where(Job.status.in_(("queued", "running"))).order_by(Job.seq)
+        free = or_(Job.lease_until.is_(None), Job.lease_until <= now)
+        with self._server.database.read() as session:
+            if session.scalars(queue.where(free).limit(1)).first() is None:
+                return False
+        with self._server.database.write() as session:
+            job = leases.claim(
+                session,
+                queue,
+                owner=owner,
+                now=now,
+                seconds=self._server.settings.lease_seconds,
+            )
+            if job is None:
+                return False
+            job_id = job.id
+        try:
+            self._running.append(self._spawn(job_id, owner))
+        except OSError:
+            log.exception("no process for job %s", job_id)
+            with self._server.database.write() as session:
+                leases.release(session, Job, job_id, owner=owner)
+            raise
+        return True
+
+    def _spawn(self, job_id: str, owner: str) -> _Process:
+        folder = self._server.settings.jobs / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / LOG_FILE).open("ab")
+        settings = json.loads(self._server.settings.model_dump_json())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jangin.serving.jobs.worker"],
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=stream,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
+        )
+        assert process.stdin is not None  # noqa: S101  it is a pipe
+        try:
+            with process.stdin as pipe:
+                given = {"job": job_id, "owner": owner, "settings": settings}
+                pipe.write(json.dumps(given).encode())
+        except BrokenPipeError:
+            log.warning("the process of job %s ended at once", job_id)
+        return _Process(job_id, owner, process, stream)
+
+    def _ended(self, each: _Process) -> None:
+        """A process ended; a crash is repeated from its last checkpoint, unless it goes on."""
+        if each.process.returncode == 0:
+            self._release(each)
+            return
+        log.warning("the process of job %s ended with %s", each.job_id, each.process.returncode)
+        with self._server.database.write() as session:
+            job = session.scalars(select(Job).where(Job.id == each.job_id)).first()
+            if job is None or job.lease_owner != each.owner:
+                return
+            job.lease_owner = job.lease_until = None
+            if job.status not in ("queued", "running"):
+                return
+            about = dict(job.extensions or {})
+            step = last_step(session, job.id)
+            crashes = 1 if step > about.get("crash_step", -1) else about.get("crashes", 0) + 1
+            job.extensions = {**about, "crashes": crashes, "crash_step": step}
+            if crashes >= MOST_CRASHES:
+                now = self._server.now()
+                finish(session, job, "failed", WORKER_LOST.message, now, error=WORKER_LOST)
+
+    def _release(self, each: _Process) -> None:
+        with self._server.database.write() as session:
+            leases.release(session, Job, each.job_id, owner=each.owner)

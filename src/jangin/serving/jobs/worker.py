@@ -1,0 +1,231 @@
+"""The process that trains one job: `python -m jangin.serving.jobs.worker`, settings on stdin.
+
+It writes the log of the job, renews its lease, and stops at the next step, with a checkpoint, as
+soon as the job is no longer `running`, the lease is lost, or the server is gone.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from jangin.core.errors import StoreError
+from jangin.project.plan import PlannedStage
+from jangin.project.runner import Watcher
+from jangin.serving.database import leases
+from jangin.serving.database.tables import Job
+from jangin.serving.jobs.failures import Failure, failure_of
+from jangin.serving.jobs.pipeline import Outcome, Pipeline
+from jangin.serving.jobs.records import JobRecords
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import ServerSettings
+
+log = logging.getLogger("jangin.serving.worker")
+T = TypeVar("T")
+
+TICK_SECONDS = 0.25
+DATABASE_PATIENCE_SECONDS = 600
+STORE_PATIENCE_SECONDS = 60
+"""How long a step of another process in the same artifact is waited for."""
+_RESUMING = "resuming at step "
+
+
+@dataclass(slots=True)
+class JobProgress:
+    """What the stages say: kept in the log of the process."""
+
+    total_steps: int = 0
+    """Steps of the training that runs, less those of its checkpoint."""
+    resumed_at: int = 0
+
+    def start(self, label: str, total: int | None) -> int:
+        """A bar; that of training tells the number of steps."""
+        if label == "training" and total:
+            self.total_steps = total
+        return 0
+
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
+        """Steps are read from metrics.jsonl."""
+
+    def stop(self, bar: int) -> None:
+        """Nothing to close."""
+
+    def message(self, text: str) -> None:
+        """Log a line; that of a resumed training tells its first step."""
+        log.info(text)
+        if text.startswith(_RESUMING):
+            words = text.split()
+            self.resumed_at, self.total_steps = int(words[3]), int(words[5])
+
+
+@dataclass(slots=True)
+class Worker:
+    """Training of one job in this process."""
+
+    server: Server
+    job_id: str
+    owner: str
+    progress: JobProgress = field(default_factory=JobProgress)
+    records: JobRecords = field(init=False)
+    training: Path | None = None
+    """Folder of the training that runs."""
+    stopping: str = ""
+    """Why it stops, once it does."""
+    over: threading.Event = field(default_factory=threading.Event)
+    parent: int = field(default_factory=os.getppid)
+    renewed: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Nothing is read before `run`."""
+        self.records = JobRecords(self.server, self.job_id, self.owner)
+
+    def run(self) -> None:
+        """Train; every ending is written into the database."""
+        watch = threading.Thread(target=self._watch, daemon=True)
+        watch.start()
+        failure: Failure | None = None
+        outcome: Outcome | None = None
+        try:
+            outcome = self._train()
+        except KeyboardInterrupt:
+            log.info("stopped: %s", self.stopping or "interrupted")
+        except Exception as error:
+            log.exception("job %s failed", self.job_id)
+            failure = failure_of(error)
+        finally:
+            self.over.set()
+            watch.join()
+        if self.stopping == "lease lost":
+            return
+        if outcome is None and failure is None:
+            self._try(self.records.write_result_of_partial, self.training)
+            self._try(self._release)
+        elif failure is not None:
+            self._patiently(lambda: self.records.fail(failure, self.training))
+        elif outcome is not None:
+            finished = outcome
+            self._patiently(lambda: self.records.succeed(finished))
+
+    def _train(self) -> Outcome:
+        spec = self.records.begin()
+        pipeline = Pipeline(spec, self.progress)
+        prepared = pipeline.prepare()
+        self.records.prepared(prepared)
+        watcher = Watcher(begins=lambda step: self._follow(step, pipeline.stage, prepared.base))
+        patience = time.monotonic() + STORE_PATIENCE_SECONDS
+        while True:
+            try:
+                return pipeline.train(prepared.base, watcher)
+            except StoreError as error:
+                # The process that trained it before may still be writing its checkpoint.
+                if "another jangin run" not in str(error) or time.monotonic() > patience:
+                    raise
+                time.sleep(1)
+
+    def _follow(self, step: PlannedStage, stage: str, base: Path) -> None:
+        if step.stage.name == stage:
+            self.records.base = base
+            self.training = (
+                self.server.settings.store.absolute() / stage / (f"{step.key[:16]}.partial")
+            )
+
+    def _watch(self) -> None:
+        """Beside the training: the lease, requests of users, the log."""
+        while not self.over.wait(TICK_SECONDS):
+            try:
+                self._check()
+                self._flush()
+            except (DBAPIError, StoreError):
+                log.exception("the database does not answer; trying again")
+            except Exception:
+                log.exception("the log of %s could not be written; trying again", self.job_id)
+
+    def _check(self) -> None:
+        if os.getppid() != self.parent:
+            self._stop("the server is gone")
+            return
+        seconds = self.server.settings.lease_seconds
+        if time.monotonic() - self.renewed > seconds / 4:
+            with self.server.database.write() as session:
+                held = leases.renew(
+                    session,
+                    Job,
+                    self.job_id,
+                    owner=self.owner,
+                    now=self.server.now(),
+                    seconds=seconds,
+                )
+            if not held:
+                self._stop("lease lost")
+                return
+            self.renewed = time.monotonic()
+        status = self.records.status()
+        if status not in ("running", "queued"):
+            self._stop(f"the job is {status}")
+        elif status == "queued" and self.records.begun:
+            self._stop("the job was paused")
+
+    def _stop(self, reason: str) -> None:
+        """Stop at the next step, as Ctrl-C does; once only: a second one would not wait."""
+        if not self.stopping:
+            self.stopping = reason
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _flush(self) -> None:
+        if self.training is not None and not self.stopping:
+            folder = self.training
+            if not folder.exists():
+                folder = folder.with_suffix("")
+            total, at = self.progress.total_steps, self.progress.resumed_at
+            self.records.follow(folder, total, at)
+
+    def _release(self) -> None:
+        with self.server.database.write() as session:
+            leases.release(session, Job, self.job_id, owner=self.owner)
+
+    def _try(self, write: Callable[..., None], *arguments: object) -> None:
+        """Write what can also be missing."""
+        try:
+            self._patiently(lambda: write(*arguments))
+        except Exception:
+            log.exception("the end of %s could not be written", self.job_id)
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Repeat a transaction while the database does not answer."""
+        patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
+        while True:
+            try:
+                return write()
+            except DBAPIError:
+                if time.monotonic() > patience:
+                    raise
+                log.exception("the database does not answer; trying again")
+                time.sleep(1)
+
+
+def main() -> int:
+    """Train the job that stdin names."""
+    given = json.loads(sys.stdin.read())
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
+    )
+    settings = ServerSettings.model_validate_json(json.dumps(given["settings"]))
+    server = Server(settings)
+    try:
+        Worker(server, given["job"], given["owner"]).run()
+    finally:
+        server.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Cancel, pause, resume, bad requests and bad files, events as a stream, repeated creations."""
+
+import httpx2 as httpx
+import openai
+import pytest
+
+from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
+from tests.serving.jobs.material import chats, pairs
+
+LONG = {"n_epochs": 40, "batch_size": 1}
+
+
+@pytest.fixture(scope="module")
+def training(client):
+    return upload(client, chats(12))
+
+
+def create(client, training, model=MODEL, **options):
+    options = {"hyperparameters": {"n_epochs": 1, "batch_size": 4}, **options}
+    return client.fine_tuning.jobs.create(model=model, training_file=training, **options)
+
+
+def test_a_paused_job_frees_the_slot_and_continues_where_it_stopped(client, training):
+    job = create(client, training, hyperparameters=LONG, seed=1)
+    waiting = create(client, training, seed=2)
+    wait_for_step(client, job.id, 3)
+    assert client.fine_tuning.jobs.retrieve(waiting.id).status == "queued"
+    assert client.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert wait_for(client, waiting.id).status == "succeeded"
+    stopped = client.fine_tuning.jobs.retrieve(job.id)
+    assert stopped.status == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status in ("queued", "running")
+    wait_for_step(client, job.id, 40)
+    log = messages(client, job.id)
+    assert sum(line.startswith("Resuming at step") for line in log) == 1
+    assert len({line for line in log if line.startswith("Step ")}) == len(
+        [line for line in log if line.startswith("Step ")]
+    )
+    cancelled = client.fine_tuning.jobs.cancel(job.id)
+    assert cancelled.status == "cancelled"
+    assert cancelled.finished_at is not None
+    assert cancelled.result_files == []
+    for act in ("cancel", "pause", "resume"):
+        with pytest.raises(openai.BadRequestError) as error:
+            getattr(client.fine_tuning.jobs, act)(job.id)
+        assert error.value.code == "invalid_state"
+        assert error.value.message.endswith(f"Job {job.id} has already completed'"[:-1]) or (
+            f"Job {job.id} has already completed" in error.value.message
+        )
+
+
+BAD = [
+    ({"model": "unknown"}, "model", "model_not_available"),
+    ({"model": "frozen"}, "model", "model_not_available"),
+    ({"model": "ft:x:local::12345678"}, "model", "model_not_available"),
+    ({"training_file": "file-none"}, "training_file", "invalid_file"),
+    ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", "integer_below_min_value"),
+    ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "integer_above_max_value"),
+    (
+        {"hyperparameters": {"batch_size": 257}},
+        "hyperparameters.batch_size",
+        "integer_above_max_value",
+    ),
+    ({"hyperparameters": {"n_epochs": "many"}}, "hyperparameters", "invalid_value"),
+    ({"hyperparameters": {"epochs": 1}}, "hyperparameters.epochs", "unknown_parameter"),
+    ({"extra_body": {"price": 1}}, "price", "unknown_parameter"),
+    ({"suffix": "x" * 65}, "suffix", "string_above_max_length"),
+    ({"seed": -1}, "seed", "integer_below_min_value"),
+    ({"method": {"type": "reinforcement"}}, "method.type", "invalid_value"),
+    ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
+    ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "object_above_max_properties"),
+]
+
+
+@pytest.mark.parametrize(("options", "param", "code"), BAD)
+def test_a_bad_request_names_its_parameter(client, training, options, param, code):
+    options = {"training_file": training, "model": MODEL, **options}
+    with pytest.raises(openai.BadRequestError) as error:
+        client.fine_tuning.jobs.create(**options)
+    assert (error.value.param, error.value.code) == (param, code)
+
+
+def test_missing_parameters_and_unknown_jobs(client, running):
+    url = f"{running.url}/fine_tuning/jobs"
+    headers = {"authorization": "Bearer x"}
+    reply = httpx.post(url, json={"model": MODEL}, headers=headers)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"] == "Missing required parameter: 'training_file'."
+    for act in ("retrieve", "cancel", "pause", "resume", "list_events"):
+        with pytest.raises(openai.NotFoundError) as error:
+            getattr(client.fine_tuning.jobs, act)("ftjob-none")
+        assert error.value.code == "fine_tune_not_found"
+
+
+def test_a_repeated_request_is_the_same_job(client, running, training):
+    body = {"model": "vanished", "training_file": training, "hyperparameters": {}, "seed": 5}
+    url = f"{running.url}/fine_tuning/jobs"
+
+    def post(retry):
+        headers = {"authorization": "Bearer x", "x-stainless-retry-count": str(retry)}
+        return httpx.post(url, json=body, headers=headers).json()["id"]
+
+    first = post(0)
+    assert post(1) == first
+    assert post(0) != first
+    job = wait_for(client, first)
+    assert (job.status, job.error.code) == ("failed", "model_not_available")
+    assert "/nowhere/model" in job.error.message
+    assert messages(client, first)[-1] == job.error.message
+
+
+def test_bad_files_fail_the_job_and_the_server_lives(client, training):
+    broken = chats(12)
+    del broken[4]["messages"][1]["role"]
+    cases = [
+        (upload(client, broken), {}, "invalid_training_file", "Example 5, message 2 Disc"),
+        (upload(client, pairs(12)), {}, "invalid_training_file", "not using 'dpo'"),
+        (training, {"method": {"type": "dpo"}}, "invalid_training_file", "provided method=dpo"),
+    ]
+    for file_id, options, code, text in cases:
+        job = wait_for(client, create(client, file_id, **options).id)
+        assert (job.status, job.error.code) == ("failed", code)
+        assert text in job.error.message
+        assert job.error.param == "training_file"
+        assert job.finished_at is not None
+    bad = upload(client, b'{"messages": []}\n')
+    job = create(client, training, validation_file=bad)
+    assert wait_for(client, job.id).error.code == "invalid_validation_file"
+
+
+def test_the_log_can_be_streamed_and_taken_up_again(client, running, training):
+    job = create(client, training, seed=8)
+    url = f"{running.url}/fine_tuning/jobs/{job.id}/events?stream=true"
+    headers = {"authorization": "Bearer x"}
+    with httpx.stream("GET", url, headers=headers, timeout=60) as reply:
+        lines = [line for line in reply.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    ids = [line.removeprefix("id: ") for line in lines if line.startswith("id: ")]
+    listed = [e.id for e in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+    assert ids == listed[::-1]
+    with httpx.stream("GET", url, headers=headers | {"last-event-id": ids[2]}) as reply:
+        rest = [line.removeprefix("id: ") for line in reply.iter_lines() if line[:4] == "id: "]
+    assert rest == ids[3:]
+
+
+def test_permissions_of_a_model(client, training):
+    job = wait_for(client, create(client, training, seed=8).id)
+    model = job.fine_tuned_model
+    permissions = client.fine_tuning.checkpoints.permissions
+    (created,) = permissions.create(model, project_ids=["other"]).data
+    assert created.project_id == "other"
+    (listed,) = permissions.list(model).data
+    assert listed.id == created.id
+    assert permissions.delete(created.id, fine_tuned_model_checkpoint=model).deleted
+    assert permissions.list(model).data == []
+    with pytest.raises(openai.NotFoundError):
+        permissions.create("ft:none", project_ids=["other"])

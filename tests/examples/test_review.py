@@ -218,8 +218,9 @@ def test_what_a_person_added_beats_what_was_generated(make_context):
     kept = read_table(context.workspace / "examples.parquet", Example)
     assert [row.answer for row in kept] == ["인사팀", "내선 1300"]
     (message,) = context.services.progress.messages
-    assert "1 rows that you added are left out" in message
+    assert "1 row that you saved is left out" in message
     assert "test_questions.jsonl: conflicting_answer" in message
+    assert context.summary["saved_rows_left_out"] == 1
 
 
 def write_decisions(folder, *decisions):

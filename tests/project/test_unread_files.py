@@ -10,6 +10,7 @@ from jangin.cli.main import app
 from jangin.core.errors import DataError
 from jangin.core.store import OUTPUTS, output_names
 from jangin.project.session import open_session
+from tests.tiny_project import KEYS, write_project
 
 PROJECT = """\
 name: rules
@@ -80,6 +81,42 @@ def test_sheets_tables_and_pages_that_commands_write_are_read_by_no_later_run(fo
     page = CliRunner().invoke(app, ["review", *map(str, here), "--from", str(folder / "rules.md")])
     assert isinstance(page.exception, DataError)
     assert "rules.md" not in output_names(folder)
+
+
+@pytest.mark.slow
+def test_models_and_comparisons_among_the_documents_are_read_by_no_later_run(tmp_path):
+    folder = write_project(tmp_path / "own", KEYS | {"documents": {"load": {"folder": "."}}})
+    (folder / "rules.md").write_text("# Rules\n\nThe office is open until six.\n")
+    (folder / "forgotten.csv").write_text(ROWS)
+    here = ("-p", folder)
+    call("run", *here)
+    call("compare", *here, "-o", folder / "table.html")
+    call("compare", *here, "-o", folder / "table.csv")
+    call("merge", folder / "model", *here)
+    call("finish", folder / "final", *here)
+    assert output_names(folder) == ["final", "model", "table.csv", "table.html"]
+    assert "| train" in (folder / "final" / "README.md").read_text().lower()
+    again = call("run", *here)
+    assert again.count("up to date") == len(jangin.open(folder).plan())
+    assert "not read: 1 file of the folder" in again
+    assert "forgotten.csv" in again
+
+
+def test_prepared_files_are_no_documents_and_no_forgotten_rows(folder):
+    call("prepare", folder / "forgotten.csv", "-y", "--validation", 0, "--test", 0)
+    written = ("aside.jsonl", "manifest.json", "report.json", "train.jsonl")
+    assert output_names(folder) == [f"forgotten_prepared_{name}" for name in written]
+    with open_session(folder, creates_store=False) as session:
+        unread = [row.source for row in session.unread_files("first")]
+    assert unread == ["forgotten.csv", "recorded/stray.jsonl"]
+    manifest = folder / "forgotten_prepared_manifest.json"
+    (folder / "recorded" / "deep").mkdir()
+    out = ("-o", folder / "recorded" / "deep")
+    call("prepare", folder / "forgotten.csv", "--apply", manifest, *out)
+    deep = "recorded/deep/forgotten_prepared_train.jsonl"
+    assert deep in output_names(folder)
+    (folder / "project.yaml").write_text("name: [", encoding="utf-8")
+    call("prepare", folder / "more.csv", "-y", "--validation", 0, "--test", 0)
 
 
 def test_a_folder_without_documents_gets_no_note(folder):

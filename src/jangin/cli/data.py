@@ -98,6 +98,7 @@ def prepare(
         records = list(old.remedies)
         result, new = preparing.write_files(file, old.plan, records, folder, overwrite=overwrite)
         _show_result(result)
+        _note_prepared(file, folder)
         for difference in preparing.differences(old, new):
             console.print(f"[yellow]![/] {escape(difference)}", highlight=False, soft_wrap=True)
         return
@@ -113,6 +114,15 @@ def prepare(
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
     accepted = ("recommended", *(["personal data"] if mask_personal else [])) if yes else ()
     _show_result(_ask_and_write(file, options, folder, accepted, overwrite=overwrite))
+    _note_prepared(file, folder)
+
+
+def _note_prepared(file: Path, folder: Path) -> None:
+    """Keep the files from being read as documents, where they lie in those of a project."""
+    from jangin.prepare.command import output_files
+    from jangin.project.unread_files import note_outputs
+
+    note_outputs(path for path in output_files(file, folder).values() if path.exists())
 
 
 def _refuse_with_apply(given: typer.Context) -> None:

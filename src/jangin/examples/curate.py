@@ -342,7 +342,6 @@ def run(context: StageContext[CurateConfig]) -> None:
     counts = Counter(row.rule for row in dropped)
     if not result.kept:
         raise SettingsError(_nothing_left(counts))
-    _name_dropped_additions(context, dropped)
     context.write("examples", Example, result.kept)
     context.write("dropped", Dropped, dropped)
     context.summary.update(
@@ -357,6 +356,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     )
     if result.tokens is not None:
         context.summary["tokens"] = _percentiles(result.tokens)
+    _name_dropped_additions(context, dropped)
 
 
 def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Reviewed:
@@ -377,15 +377,21 @@ def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Revie
 def _name_dropped_additions(
     context: StageContext[CurateConfig], dropped: Sequence[Dropped]
 ) -> None:
-    """Say which rows that a person saved are dropped, and why."""
+    """Say which rows that a person saved are dropped, and why; every later run shows the number."""
     added = [row for row in dropped if row.example.source in FILES.values()]
     added = [row for row in added if row.example.kind == "original"]
     if added:
         first = added[0]
+        many = (
+            "1 row that you saved is"
+            if len(added) == 1
+            else f"{len(added):,} rows that you saved are"
+        )
+        context.summary["saved_rows_left_out"] = len(added)
         context.services.progress.message(
-            f"curate: {len(added):,} rows that you added are left out, such as "
-            f"{first.example.question!r} of {first.example.source}: {first.rule}, {first.reason}. "
-            "`jangin show dropped` lists them."
+            f"curate: {many} left out, such as {first.example.question!r} of "
+            f"{first.example.source}: {first.rule}, {first.reason}. `jangin show dropped` lists "
+            "what is left out."
         )
 
 

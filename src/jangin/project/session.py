@@ -17,8 +17,8 @@ from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
 from jangin.core.stage import Progress, Services, SilentProgress
-from jangin.core.store import Artifact, Store, add_output
-from jangin.documents.load import LoadConfig, UnreadableFile
+from jangin.core.store import Artifact, Store
+from jangin.documents.load import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
@@ -34,7 +34,7 @@ from jangin.project.teachers import (
     open_teacher,
 )
 from jangin.project.tracked import tracked
-from jangin.project.unread_files import unread_files
+from jangin.project.unread_files import note_output, unread_files
 from jangin.training.short_tuning import tune_briefly
 
 
@@ -152,10 +152,7 @@ class Session:
         """
         if path.resolve().is_relative_to(self.store.root.resolve()):
             return  # no store is read
-        for project in self.project.variants.values():
-            config = project.stage_config("load")
-            if isinstance(config, LoadConfig):
-                add_output(self.project.folder / config.folder, path)
+        note_output(self.project, path)
 
     def seconds(self, artifacts: Mapping[str, Mapping[str, Artifact]]) -> dict[str, float]:
         """Seconds that the stages of each variant took when they ran."""

@@ -1,12 +1,14 @@
 """Files of a project's folder that are not read: named after every run, in plans and in reports."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
-from jangin.core.errors import StoreError
+from jangin.core.errors import ConfigError, StoreError
 from jangin.core.parquet import read_table
-from jangin.core.store import Artifact
+from jangin.core.store import Artifact, add_output
 from jangin.documents.load import LoadConfig, UnreadableFile, left_out, lines_of
-from jangin.project.file import LoadedProject
+from jangin.project.file import LoadedProject, open_project
 
 
 def unread_files(
@@ -28,6 +30,30 @@ def unread_files(
     known = {row.source for row in rows}
     others = left_out(config, loaded.folder, loaded.named_files)
     return [*rows, *(row for row in others if row.source not in known)]
+
+
+def note_output(loaded: LoadedProject, path: Path) -> None:
+    """Keep a file or folder that a command wrote from being read as a document of a project.
+
+    Raises: DataError: the note cannot be written into the folder of the documents.
+    """
+    for project in loaded.variants.values():
+        config = project.stage_config("load")
+        if isinstance(config, LoadConfig):
+            add_output(loaded.folder / config.folder, path)
+
+
+def note_outputs(paths: Iterable[Path]) -> None:
+    """The same for files of a command that has no project: that of the nearest `project.yaml`.
+
+    It is looked for in the folder of each file and above. One that is wrong is left to `plan`.
+    """
+    for path in paths:
+        above = (folder / "project.yaml" for folder in path.resolve().parents)
+        nearest = next((file for file in above if file.is_file()), None)
+        if nearest is not None:
+            with suppress(ConfigError):
+                note_output(open_project(nearest), path)
 
 
 def unread_lines(rows: Iterable[UnreadableFile]) -> list[str]:

@@ -18,7 +18,8 @@ from jangin.core.records import (
 from jangin.core.store import Artifact
 from jangin.llm.structured import Failed
 from jangin.prepare.tables.sheets import write_csv
-from jangin.project.tables.rows import rows
+from jangin.project.stages import STAGES
+from jangin.project.tables.rows import MAKERS, rows
 from tests.conftest import make_manifest
 
 PROMPT = (Message(role="user", content="휴가는 며칠인가요?"),)
@@ -125,3 +126,14 @@ def test_a_spreadsheet_gets_hangul_whole_texts_and_no_formulas(tmp_path):
         assert list(csv.reader(stream)) == [
             ["question", "page"], ["휴가" * 100, "3"], ["'=1+1", ""],
         ]  # fmt: skip
+
+
+def test_a_table_that_is_not_there_names_the_stage_that_makes_it(artifact):
+    for artifacts, kind, said in (
+        ({}, "coverage", "it is made by synthesize, which is off in this project or has not run"),
+        ({"synthesize": artifact}, "coverage", "synthesize had nothing to write there"),
+        ({"load": artifact}, "nonsense", "there is no table 'nonsense'. Tables: "),
+    ):
+        with pytest.raises(DataError, match=said):
+            rows(artifacts, kind, None)
+    assert {stage for stages in MAKERS.values() for stage in stages} <= {s.name for s in STAGES}

@@ -38,6 +38,20 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """{table: columns to show}; every other table shows all its fields."""
 
+MAKERS: Mapping[str, tuple[str, ...]] = {
+    "documents": ("load",), "doubtful": ("load",), "unreadable": ("load",), "unread": ("read",),
+    "chunks": ("chunk",), "queries": ("queries",), "snippets": ("search",), "ranked": ("rank",),
+    "coverage": ("synthesize",), "choices": ("synthesize",), "eliminated": ("evolve",),
+    "failed": ("synthesize", "paraphrase", "evolve", "judge"), "agreement": ("judge",),
+    "examples": ("read", "synthesize"), "rejected": ("review",), "dropped": ("curate",),
+    "unapplied": ("curate",), "splits": ("split",), "candidates": ("select",),
+    "pairs": ("preferences",), "dropped_pairs": ("preferences", "dpo"),
+    "predictions": ("evaluate",), "results": ("evaluate",), "comparisons": ("evaluate",),
+    "slices": ("evaluate",), "leaks": ("evaluate",), "forgetting": ("evaluate",),
+    "judgements": ("evaluate",), "pairwise": ("evaluate",), "confidence": ("evaluate",),
+}  # fmt: skip
+"""{table: stages that write it, where they have such rows}."""
+
 SPREAD = ("example", "snippet", "pair", "choice")
 """Records inside a row whose fields become columns; those of the row itself take precedence."""
 NAMES = {"prompt": "question", "completion": "answer"}
@@ -74,7 +88,9 @@ def rows(
         known = (
             ", ".join(sorted({*tables, "prompts", "tokens"})) or "none yet; start with: jangin run"
         )
-        raise DataError(f"there is no table {kind!r}. Known tables: {known}.")
+        raise DataError(
+            f"there is no table {kind!r}{_why_missing(kind, artifacts)}. Tables: {known}."
+        )
     if kind == FAILED:
         flat, stage = _failed_rows(artifacts)
         flat, count = some_rows(flat, limit, where)
@@ -87,6 +103,18 @@ def rows(
     if not ids:
         flat = [_readable(row, kind) for row in _with_texts(flat, artifacts)]
     return flat, count, stage
+
+
+def _why_missing(kind: str, artifacts: Mapping[str, Artifact]) -> str:
+    """What would make a table that is not there; empty for a name that no stage knows."""
+    makers = MAKERS.get(kind, ())
+    ran = [name for name in makers if name in artifacts]
+    if ran:
+        return f": {' and '.join(ran)} had nothing to write there"
+    if not makers:
+        return ""
+    stage = makers[0] if len(makers) == 1 else f"one of {', '.join(makers)}"
+    return f": it is made by {stage}, which is off in this project or has not run yet"
 
 
 def _failed_rows(artifacts: Mapping[str, Artifact]) -> tuple[list[dict[str, Any]], str]:

@@ -94,13 +94,7 @@ def prepare(
     folder = output or file.parent
     if apply is not None:
         _refuse_with_apply(given)
-        old = preparing.read_manifest(apply)
-        records = list(old.remedies)
-        result, new = preparing.write_files(file, old.plan, records, folder, overwrite=overwrite)
-        _show_result(result)
-        _note_prepared(file, folder)
-        for difference in preparing.differences(old, new):
-            console.print(f"[yellow]![/] {escape(difference)}", highlight=False, soft_wrap=True)
+        _repeat(file, apply, folder, overwrite=overwrite)
         return
     if not yes and not console.is_terminal:
         raise ConfigError(
@@ -113,16 +107,19 @@ def prepare(
     )  # fmt: skip
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
     accepted = ("recommended", *(["personal data"] if mask_personal else [])) if yes else ()
-    _show_result(_ask_and_write(file, options, folder, accepted, overwrite=overwrite))
-    _note_prepared(file, folder)
+    _ask_and_write(file, options, folder, accepted, overwrite=overwrite)
 
 
-def _note_prepared(file: Path, folder: Path) -> None:
-    """Keep the files from being read as documents, where they lie in those of a project."""
-    from jangin.prepare.command import output_files
-    from jangin.project.unread_files import note_outputs
+def _repeat(file: Path, manifest: Path, folder: Path, *, overwrite: bool) -> None:
+    """Prepare a file as a manifest says, and print what differs from that run."""
+    from jangin.prepare import command as preparing
 
-    note_outputs(path for path in output_files(file, folder).values() if path.exists())
+    old = preparing.read_manifest(manifest)
+    records = list(old.remedies)
+    result, new = preparing.write_files(file, old.plan, records, folder, overwrite=overwrite)
+    _show_result(result, file, folder)
+    for difference in preparing.differences(old, new):
+        console.print(f"[yellow]![/] {escape(difference)}", highlight=False, soft_wrap=True)
 
 
 def _refuse_with_apply(given: typer.Context) -> None:
@@ -150,8 +147,11 @@ def _ask_and_write(
     accepted: tuple[str, ...],
     *,
     overwrite: bool,
-) -> "PreparedData":
-    """Prepare a file; `accepted` are levels or names of suggestions, empty to ask about each."""
+) -> None:
+    """Prepare a file and print the result; asks about each suggestion unless some are `accepted`.
+
+    These are levels or names of suggestions.
+    """
     from jangin.prepare import command as preparing
 
     progress = console.status(f"  reading every row of {escape(file.name)}")
@@ -175,7 +175,7 @@ def _ask_and_write(
             result, _ = preparing.write_files(file, plan, records, folder, overwrite=overwrite)
     except KeyboardInterrupt:
         raise Stopped("[yellow]Stopped.[/] Nothing was written.") from None
-    return result
+    _show_result(result, file, folder)
 
 
 def _print(text: str) -> None:
@@ -191,13 +191,18 @@ def _show_suggestion(suggestion: "Suggestion") -> None:
     console.print(f"  -> {escape(suggestion.action)}", highlight=False, soft_wrap=True)
 
 
-def _show_result(result: "PreparedData") -> None:
+def _show_result(result: "PreparedData", file: Path, folder: Path) -> None:
+    """Print what was dropped and kept, and note the files where they lie among documents."""
+    from jangin.prepare.command import output_files
+    from jangin.project.unread_files import note_outputs
+
     for reason in result.reasons[:12]:
         lines = ", ".join(map(str, reason.lines))
         _print(f"dropped: {reason.rows:,} x {reason.reason} (lines {lines})")
     kept = sum(result.splits.values())
     counts = ", ".join(f"{name} {rows:,}" for name, rows in result.splits.items() if rows)
     _print(f"{kept:,} of {result.rows:,} rows: {counts}")
+    note_outputs(path for path in output_files(file, folder).values() if path.exists())
 
 
 def show(

@@ -22,6 +22,7 @@ from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatche
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
 from jangin.inference.engine.adapters import AdapterBank
+from jangin.inference.engine.constraints import GrammarCompiler
 from jangin.inference.engine.prompt_scores import (
     PromptScores,
     prompts_of_one_pass,
@@ -35,6 +36,7 @@ from jangin.inference.engine.requests import (
     Listener,
     Progress,
 )
+from jangin.inference.engine.tools import ToolFormat
 from jangin.inference.generate import Generation, generation_of, most_rows, stop_tokens
 from jangin.inference.reasoning import AnswerReader
 from jangin.models.loading import base_model, load_tokenizer
@@ -64,6 +66,8 @@ class Wording:
     tokenizer: Any
     stop_ids: frozenset[int]
     reader: AnswerReader
+    grammars: GrammarCompiler
+    tools: ToolFormat
 
 
 @dataclass(slots=True)
@@ -130,6 +134,11 @@ class Engine:
     def busy(self) -> bool:
         """Whether an answer is running or waiting."""
         return bool(self._pending)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it answers no more, after `close` or a failure."""
+        return self._closed
 
     @property
     def context_length(self) -> int:
@@ -217,7 +226,10 @@ class Engine:
         if adapter is not None:
             tokenizer = load_tokenizer(adapter.parent)
             stop_ids = stop_tokens(_Stops(adapter, self._model), tokenizer)
-        return Wording(tokenizer, stop_ids, AnswerReader(tokenizer))
+        grammars = GrammarCompiler(tokenizer, stop_ids)
+        return Wording(
+            tokenizer, stop_ids, AnswerReader(tokenizer), grammars, ToolFormat.of(tokenizer)
+        )
 
     def _start(self) -> None:
         with self._lock:

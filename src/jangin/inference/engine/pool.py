@@ -1,0 +1,152 @@
+"""The engines of a server: one for each base model, and one for each model of full weights.
+
+Adapters are hot on their base's engine. Where memory does not suffice for one more model, engines
+that have nothing to do are closed, the least recently used first.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jangin.core.errors import MachineError
+from jangin.inference.engine.adapters import why_not_shared
+from jangin.inference.engine.engine import Engine, EngineState
+from jangin.models.device import available_bytes, has_cuda
+from jangin.models.loading import (
+    has_adapter,
+    load_model,
+    load_tokenizer,
+    load_trained,
+    locate,
+    trained_quantization,
+    use_native_precision,
+)
+
+_SPARE = 1.25
+"""Memory that a model needs while it is loaded, as a multiple of its weights."""
+_SUFFIXES = (".safetensors", ".bin")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolders:
+    """A model as the pipeline stores it."""
+
+    base: Path
+    """Artifact of the base model."""
+    tuned: Path | None = None
+    """Artifact, or checkpoint, with a `model/` or an `adapter/`; None for the base itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """A model that can answer: its engine and, if it has one, its adapter on it."""
+
+    engine: Engine
+    adapter: Path | None
+
+
+class EnginePool:
+    """Engines by the weights that they hold; used by many threads."""
+
+    def __init__(self, *, rows: int | None = None, most_adapters: int = 64) -> None:
+        """`rows` and `most_adapters` are those of every engine."""
+        self._rows = rows
+        self._most_adapters = most_adapters
+        self._engines: OrderedDict[tuple[Path, bool], Engine] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def open(self, folders: ModelFolders) -> OpenModel:
+        """The engine of a model; loads it with the first request.
+
+        Raises:
+            MachineError: the memory does not suffice beside models that are answering, or the
+                weights are out of reach.
+
+        """
+        base, tuned = folders.base, folders.tuned
+        adapter = tuned / "adapter" if tuned is not None and has_adapter(tuned) else None
+        if adapter is not None and not why_not_shared(adapter):
+            quantized = trained_quantization(tuned) is not None if tuned is not None else False
+            key, load = (base, quantized), partial(_load_base, base, tuned if quantized else None)
+        elif tuned is not None:
+            key, load, adapter = (tuned, False), partial(_load_tuned, base, tuned), None
+        else:
+            key, load = (base, False), partial(_load_base, base, None)
+        return OpenModel(self._engine(key, load), adapter)
+
+    def unload(self, folders: ModelFolders) -> None:
+        """Free the memory of a model that was deleted; its base stays."""
+        tuned = folders.tuned
+        if tuned is None:
+            return
+        with self._lock:
+            engine = self._engines.pop((tuned, False), None)
+            others = list(self._engines.values())
+        if engine is not None:
+            engine.close()
+        for other in others:
+            other.unload_adapter(tuned / "adapter")
+
+    def close(self) -> None:
+        """Close all engines; what they have not answered fails."""
+        with self._lock:
+            engines = list(self._engines.values())
+            self._engines.clear()
+        for engine in engines:
+            engine.close()
+
+    def states(self) -> dict[str, EngineState]:
+        """{name of an engine: what it is doing}."""
+        with self._lock:
+            return {engine.name: engine.state for engine in self._engines.values()}
+
+    def _engine(self, key: tuple[Path, bool], load: Callable[[], tuple[Any, Any]]) -> Engine:
+        with self._lock:
+            engine = self._engines.get(key)
+            if engine is None or engine.is_closed:
+                self._engines.pop(key, None)
+                self._free(weight_bytes(key[0]))
+                engine = Engine(
+                    load,
+                    name=key[0].name,
+                    rows=self._rows,
+                    most_adapters=self._most_adapters,
+                )
+                self._engines[key] = engine
+            self._engines.move_to_end(key)
+            return engine
+
+    def _free(self, needed: int) -> None:
+        """Close idle engines until a model of this many bytes fits."""
+        device = "cuda" if has_cuda() else "cpu"
+        while self._engines and available_bytes(device) < needed * _SPARE:
+            idle = next((key for key, engine in self._engines.items() if not engine.busy), None)
+            if idle is None:
+                raise MachineError(
+                    f"the memory does not suffice for one more model of {needed / 2**30:.1f} GiB "
+                    "beside those that are answering. Send the request again later."
+                )
+            self._engines.pop(idle).close()
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of a model's weights on disk; 0 where they are not on this machine."""
+    path = Path(locate(folder)[0])
+    if not path.is_dir():
+        return 0
+    return sum(file.stat().st_size for file in path.iterdir() if file.suffix in _SUFFIXES)
+
+
+def _load_base(base: Path, quantized_as: Path | None) -> tuple[Any, Any]:
+    quantization = trained_quantization(quantized_as) if quantized_as is not None else None
+    model = load_model(base, quantization=quantization)
+    return use_native_precision(model), load_tokenizer(base)
+
+
+def _load_tuned(base: Path, tuned: Path) -> tuple[Any, Any]:
+    model = load_trained(tuned, base, as_trained=True)
+    return use_native_precision(model), load_tokenizer(tuned)

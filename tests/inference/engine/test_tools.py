@@ -1,0 +1,78 @@
+from types import SimpleNamespace
+
+import pytest
+
+from jangin.inference.engine.tools import ToolCall, ToolFormat
+
+CALL = ToolCall("weather", '{"city": "서울"}')
+
+
+def format_of(template, special=()):
+    added = {
+        100 + n: SimpleNamespace(content=text, special=True) for n, text in enumerate(special)
+    }
+    return ToolFormat.of(SimpleNamespace(chat_template=template, added_tokens_decoder=added))
+
+
+def test_the_template_tells_the_format():
+    assert format_of("{{ tools }} <tool_call>").family == "hermes"
+    assert format_of("{{ tools }} <|python_tag|>").family == "llama"
+    mistral = format_of("{{ tools }}[TOOL_CALLS]", special=["[TOOL_CALLS]"])
+    assert (mistral.family, mistral.marker_id) == ("mistral", 100)
+    assert format_of("{{ messages }}").family == "plain"
+    assert format_of("{{ tools }} <tool_call><function=").family == "plain"
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "content", "calls"),
+    [
+        (
+            "hermes",
+            '찾아볼게요.\n<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n'
+            "</tool_call>",
+            "찾아볼게요.",
+            1,
+        ),
+        (
+            "hermes",
+            '<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n</tool_call>\n'
+            '<tool_call>\n{"name": "weather", "arguments": {"city": "서울"}}\n</tool_call>',
+            "",
+            2,
+        ),
+        ("llama", '{"name": "weather", "parameters": {"city": "서울"}}', "", 1),
+        (
+            "llama",
+            '<|python_tag|>{"name": "weather", "parameters": {"city": "서울"}}; '
+            '{"name": "weather", "parameters": {"city": "서울"}}',
+            "",
+            2,
+        ),
+        (
+            "mistral",
+            '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "서울"}, "id": "abc"}]',
+            "",
+            1,
+        ),
+        ("mistral", '[TOOL_CALLS]weather[ARGS]{"city": "서울"}', "", 1),
+        ("plain", '{"name": "weather", "arguments": {"city": "서울"}}', "", 1),
+    ],
+)
+def test_calls_are_read_in_the_format_of_each_family(family, text, content, calls):
+    assert ToolFormat(family, None).read(text) == (content, [CALL] * calls)
+
+
+@pytest.mark.parametrize("family", ["hermes", "llama", "mistral", "plain"])
+@pytest.mark.parametrize("text", ["맑습니다.", '{"a": 1}', "<tool_call>\n{broken", "[1, 2]"])
+def test_text_that_is_no_call_is_content(family, text):
+    assert ToolFormat(family, None).read(text) == (text, [])
+
+
+def test_unfinished_text_is_content_up_to_what_may_become_a_call():
+    hermes = ToolFormat("hermes", None)
+    assert hermes.certain("hello <tool") == len("hello ")
+    assert hermes.certain("hello <tool_call>{") == len("hello ")
+    assert hermes.certain("hello") == 5
+    assert ToolFormat("plain", None).certain('{"na') == 0
+    assert ToolFormat("plain", None).certain("말") == 1
+    assert ToolFormat("mistral", 7).certain("anything") == 0

@@ -228,6 +228,13 @@ class TransformersEncoder:
         index_of = {text: index for index, text in enumerate(unique)}
         return vectors_UD[[index_of[text] for text in texts]]
 
+    def count_tokens(self, texts: Sequence[str], role: TextRole) -> int:
+        """How many tokens of these texts `encode` reads, prefixes included."""
+        self._open()
+        prefixed = [self.recipe.prefix(role) + text for text in texts]
+        rows = self._tokenizer(prefixed, truncation=True, max_length=self.max_tokens)["input_ids"]
+        return sum(map(len, rows))
+
     def _forward(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
         """Pooled vectors of one batch, padded at the right. B texts, T tokens, D width."""
         import torch

@@ -16,9 +16,13 @@ from jangin.serving.files import report, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import routes as graders
+from jangin.serving.inference import chat, completions, embeddings, responses, tokenize
+from jangin.serving.inference.service import Inference
 from jangin.serving.jobs import permissions
 from jangin.serving.jobs import routes as jobs
 from jangin.serving.jobs.scheduler import Scheduler
+from jangin.serving.models import routes as models
+from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
@@ -50,6 +54,11 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(permissions.router, "jobs"),
     Routes(graders.router, "jobs"),
     Routes(batches.router, "batches"),
+    Routes(models.router, "models"),
+    *(
+        Routes(answering.router, "inference")
+        for answering in (chat, completions, responses, embeddings, tokenize)
+    ),
     Routes(webhooks.router, "admin"),
 )
 """Everything under `/v1`; a row here is all that a new router needs."""
@@ -57,6 +66,7 @@ OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
 """Routers at the top, without a key."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
+    Inference,
     WebhookSender,
     Scheduler,
     BatchRunner,
@@ -95,6 +105,7 @@ def create_app(server: Server) -> FastAPI:
         openapi_url=None,
     )
     app.state.server = server
+    server.models = Registry(server)
     add_handlers(app)
     for routes in ROUTERS:
         app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])

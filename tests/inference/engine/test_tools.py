@@ -8,9 +8,7 @@ CALL = ToolCall("weather", '{"city": "서울"}')
 
 
 def format_of(template, special=()):
-    added = {
-        100 + n: SimpleNamespace(content=text, special=True) for n, text in enumerate(special)
-    }
+    added = {100 + n: SimpleNamespace(content=text, special=True) for n, text in enumerate(special)}
     return ToolFormat.of(SimpleNamespace(chat_template=template, added_tokens_decoder=added))
 
 

@@ -39,7 +39,7 @@ from jangin.inference.engine.requests import (
 from jangin.inference.engine.tools import ToolFormat
 from jangin.inference.generate import Generation, generation_of, most_rows, stop_tokens
 from jangin.inference.reasoning import AnswerReader
-from jangin.models.loading import base_model, load_tokenizer
+from jangin.models.loading import base_model, has_adapter, load_tokenizer
 from jangin.models.shape import UNLIMITED, context_length
 
 _TYPICAL_TOKENS = 1024
@@ -128,7 +128,8 @@ class Engine:
         self._model: Any = None
         self._tokenizer: Any = None
         self.wording = lru_cache(maxsize=most_adapters)(self._wording)
-        """Tokenizer, stop tokens and reader of an adapter's folder, or of the base for None."""
+        """How an artifact of this base or of an adapter of it reads and writes texts; None stands
+        for what the engine was loaded with."""
 
     @property
     def busy(self) -> bool:
@@ -219,13 +220,12 @@ class Engine:
         if thread is not None:
             thread.join()
 
-    def _wording(self, adapter: Path | None) -> Wording:
+    def _wording(self, artifact: Path | None) -> Wording:
         self.wait_until_loaded()
-        tokenizer = self._tokenizer
-        stop_ids = stop_tokens(self._model, tokenizer)
-        if adapter is not None:
-            tokenizer = load_tokenizer(adapter.parent)
-            stop_ids = stop_tokens(_Stops(adapter, self._model), tokenizer)
+        adapter = artifact / "adapter" if artifact is not None and has_adapter(artifact) else None
+        tokenizer = self._tokenizer if artifact is None else load_tokenizer(artifact)
+        model = self._model if adapter is None else _Stops(adapter, self._model)
+        stop_ids = stop_tokens(model, tokenizer)
         grammars = GrammarCompiler(tokenizer, stop_ids)
         return Wording(
             tokenizer, stop_ids, AnswerReader(tokenizer), grammars, ToolFormat.of(tokenizer)
@@ -401,8 +401,7 @@ class Engine:
             text = words.remaining_text() if answer.ended else words.next_text()
         job, whole = work.jobs[ticket], None
         if answer.ended:
-            folder = Path(request.adapter) if request.adapter is not None else None
-            wording = self.wording(folder)
+            wording = self.wording(job.request.artifact)
             generation = generation_of(answer, wording.tokenizer, wording.reader)
             reason: FinishReason = "stop" if generation.finished else "length"
             whole = EngineAnswer(generation, reason, len(request.prompt_ids), job.scores)

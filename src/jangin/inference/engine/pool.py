@@ -25,6 +25,7 @@ from jangin.models.loading import (
     trained_quantization,
     use_native_precision,
 )
+from jangin.models.memory import Device
 
 _SPARE = 1.25
 """Memory that a model needs while it is loaded, as a multiple of its weights."""
@@ -47,6 +48,8 @@ class OpenModel:
 
     engine: Engine
     adapter: Path | None
+    artifact: Path
+    """Of the tuned model, or of the base itself."""
 
 
 class EnginePool:
@@ -56,7 +59,7 @@ class EnginePool:
         """`rows` and `most_adapters` are those of every engine."""
         self._rows = rows
         self._most_adapters = most_adapters
-        self._engines: OrderedDict[tuple[Path, bool], Engine] = OrderedDict()
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._lock = threading.RLock()
 
     def open(self, folders: ModelFolders) -> OpenModel:
@@ -68,15 +71,16 @@ class EnginePool:
 
         """
         base, tuned = folders.base, folders.tuned
-        adapter = tuned / "adapter" if tuned is not None and has_adapter(tuned) else None
-        if adapter is not None and not why_not_shared(adapter):
-            quantized = trained_quantization(tuned) is not None if tuned is not None else False
-            key, load = (base, quantized), partial(_load_base, base, tuned if quantized else None)
-        elif tuned is not None:
-            key, load, adapter = (tuned, False), partial(_load_tuned, base, tuned), None
-        else:
-            key, load = (base, False), partial(_load_base, base, None)
-        return OpenModel(self._engine(key, load), adapter)
+        artifact = tuned or base
+        if tuned is None:
+            return OpenModel(self._engine(_key(base), base, partial(_load_base, base)), None, base)
+        if has_adapter(tuned) and not why_not_shared(tuned / "adapter"):
+            quantized = tuned if trained_quantization(tuned) is not None else None
+            key = _key(base, quantized=quantized is not None)
+            engine = self._engine(key, base, partial(_load_base, base, quantized))
+            return OpenModel(engine, tuned / "adapter", artifact)
+        engine = self._engine(_key(tuned), tuned, partial(_load_tuned, base, tuned))
+        return OpenModel(engine, None, artifact)
 
     def unload(self, folders: ModelFolders) -> None:
         """Free the memory of a model that was deleted; its base stays."""
@@ -84,7 +88,7 @@ class EnginePool:
         if tuned is None:
             return
         with self._lock:
-            engine = self._engines.pop((tuned, False), None)
+            engine = self._engines.pop(_key(tuned), None)
             others = list(self._engines.values())
         if engine is not None:
             engine.close()
@@ -104,15 +108,15 @@ class EnginePool:
         with self._lock:
             return {engine.name: engine.state for engine in self._engines.values()}
 
-    def _engine(self, key: tuple[Path, bool], load: Callable[[], tuple[Any, Any]]) -> Engine:
+    def _engine(self, key: str, artifact: Path, load: Callable[[], tuple[Any, Any]]) -> Engine:
         with self._lock:
             engine = self._engines.get(key)
             if engine is None or engine.is_closed:
                 self._engines.pop(key, None)
-                self._free(weight_bytes(key[0]))
+                self._free(weight_bytes(artifact))
                 engine = Engine(
                     load,
-                    name=key[0].name,
+                    name=artifact.name,
                     rows=self._rows,
                     most_adapters=self._most_adapters,
                 )
@@ -122,7 +126,7 @@ class EnginePool:
 
     def _free(self, needed: int) -> None:
         """Close idle engines until a model of this many bytes fits."""
-        device = "cuda" if has_cuda() else "cpu"
+        device: Device = "cuda" if has_cuda() else "cpu"
         while self._engines and available_bytes(device) < needed * _SPARE:
             idle = next((key for key, engine in self._engines.items() if not engine.busy), None)
             if idle is None:
@@ -133,6 +137,14 @@ class EnginePool:
             self._engines.pop(idle).close()
 
 
+def _key(artifact: Path, *, quantized: bool = False) -> str:
+    """Equal for artifacts of the same weights: jobs and names share one engine for a base."""
+    if has_adapter(artifact) and not (artifact / "model").exists():
+        return str(artifact)
+    where, revision = locate(artifact)
+    return f"{where}@{revision or ''}{' in 4 bits' if quantized else ''}"
+
+
 def weight_bytes(folder: Path) -> int:
     """Bytes of a model's weights on disk; 0 where they are not on this machine."""
     path = Path(locate(folder)[0])
@@ -141,7 +153,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in path.iterdir() if file.suffix in _SUFFIXES)
 
 
-def _load_base(base: Path, quantized_as: Path | None) -> tuple[Any, Any]:
+def _load_base(base: Path, quantized_as: Path | None = None) -> tuple[Any, Any]:
     quantization = trained_quantization(quantized_as) if quantized_as is not None else None
     model = load_model(base, quantization=quantization)
     return use_native_precision(model), load_tokenizer(base)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from jangin.inference.continuous_batching import GenerationRequest
@@ -19,6 +20,8 @@ class EngineRequest:
     """With `max_new_tokens` 0 only the prompt is scored."""
     prompt_tops: int | None = None
     """Score the prompt, with this many of the most likely tokens at each position."""
+    artifact: Path | None = None
+    """The model that answers, by which its reasoning is recognised; default: the engine's own."""
 
 
 @dataclass(frozen=True, slots=True)

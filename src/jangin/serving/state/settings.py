@@ -9,10 +9,20 @@ import yaml
 from pydantic import Field, ValidationError
 
 from jangin.core.config import Config
+from jangin.core.encoder import EncoderConfig
 from jangin.core.errors import ConfigError
 from jangin.models.catalog import Base
 from jangin.project.problems import describe, line_of
 from jangin.project.yaml_source import load_yaml
+
+
+class Backend(Config):
+    """Another server that computes the answers."""
+
+    type: Literal["local", "vllm", "llamacpp"] = "local"
+    """`local` answers in this process; the others pass requests to a server that already runs."""
+    url: str = ""
+    """Its address, such as `http://127.0.0.1:8001/v1`."""
 
 
 class ModelEntry(Config):
@@ -26,19 +36,12 @@ class ModelEntry(Config):
     """Whether jobs may fine-tune it."""
     context_length: int | None = Field(default=None, ge=16)
     """Longest row in training and longest context in answers; default: that of the model."""
+    backend: Backend | None = None
+    """What computes the answers of this model and of those tuned from it; default: the server's."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Settings of the stage `sft` that differ from what the server chooses."""
     dpo: dict[str, Any] = Field(default_factory=dict)
     """Settings of the stage `dpo` that differ from what the server chooses."""
-
-
-class Backend(Config):
-    """Another server that computes the answers."""
-
-    type: Literal["local", "vllm", "llamacpp"] = "local"
-    """`local` answers in this process; the others pass requests to a server that already runs."""
-    url: str = ""
-    """Its address, such as `http://127.0.0.1:8001/v1`."""
 
 
 class Limits(Config):
@@ -86,6 +89,8 @@ class ServerSettings(Config):
     """Model names of requests; without any, every name trains a starter from the training file."""
     backend: Backend = Backend()
     """What computes the answers."""
+    encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
+    """Names of models of `/embeddings`, and the encoder that each stands for."""
     slots: int = Field(default=1, ge=1)
     """Jobs that train at once; one per GPU."""
     lease_seconds: int = Field(default=15, ge=2)

@@ -1,0 +1,1 @@
+"""Answers: chat completions, completions, responses, embeddings, tokens."""

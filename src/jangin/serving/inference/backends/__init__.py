@@ -1,0 +1,1 @@
+"""Other servers that compute answers in place of this process."""

@@ -1,0 +1,122 @@
+"""Requests passed on to a server that already runs: vLLM, or llama.cpp's.
+
+The names, keys and projects are ours; the other server sees the model under the name that it
+knows. Adapters reach vLLM through its endpoint for loading LoRA adapters at run time; llama.cpp
+serves the one file that it was started with.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+from fastapi import Request
+from starlette.responses import Response, StreamingResponse
+
+from jangin.core.digest import short_digest
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.state.registry import ServedModel
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import Backend
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+_loaded: dict[tuple[str, str], str] = {}
+"""{(url, adapter folder): the name that vLLM knows it by}."""
+
+
+def backend_of(server: Server, model: ServedModel) -> Backend | None:
+    """The server that answers for a model; None where this process does."""
+    backend = server.settings.backend
+    name = model.name.split(":")[1] if model.name.startswith("ft:") else model.name
+    entry = server.settings.models.get(name)
+    if entry is not None and entry.backend is not None:
+        backend = entry.backend
+    return None if backend.type == "local" else backend
+
+
+async def forward(backend: Backend, model: ServedModel, path: str, request: Request) -> Response:
+    """The other server's reply to a request, streamed where it streams.
+
+    Raises:
+        ApiError: 503 where it does not answer.
+
+    """
+    body: dict[str, Any] = json.loads(await request.body())
+    shown = body["model"]
+    session = aiohttp.ClientSession(timeout=_TIMEOUT)
+    try:
+        body["model"] = await _name_there(session, backend, model)
+        reply = await session.post(f"{backend.url.rstrip('/')}{path}", json=body)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        await session.close()
+        raise ApiError(
+            503,
+            f"The server {backend.url}, which answers for the model '{shown}', cannot be reached.",
+            kind="server_error",
+        ) from error
+    except ApiError:
+        await session.close()
+        raise
+    kind = reply.headers.get("content-type", "application/json")
+    if kind.startswith("text/event-stream"):
+        return StreamingResponse(_renamed(session, reply, shown), reply.status, media_type=kind)
+    try:
+        content = await reply.read()
+    finally:
+        await session.close()
+    return Response(_with_model(content, shown), reply.status, media_type=kind)
+
+
+async def _name_there(session: aiohttp.ClientSession, backend: Backend, model: ServedModel) -> str:
+    """The name by which the other server knows a model; loads an adapter into vLLM."""
+    if backend.type == "vllm" and model.kind == "adapter" and model.adapter_folder is not None:
+        folder = str(model.adapter_folder / "adapter")
+        key = (backend.url, folder)
+        if key not in _loaded:
+            name = f"jangin-{short_digest(folder)}"
+            reply = await session.post(
+                f"{backend.url.rstrip('/')}/load_lora_adapter",
+                json={"lora_name": name, "lora_path": folder},
+            )
+            text = await reply.text()
+            if reply.status != 200 and "already" not in text:
+                raise ApiError(
+                    503,
+                    f"vLLM at {backend.url} did not load the adapter of '{model.name}': "
+                    f"{text[:200]}. Start it with --enable-lora and "
+                    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.",
+                    kind="server_error",
+                )
+            _loaded[key] = name
+        return _loaded[key]
+    reply = await session.get(f"{backend.url.rstrip('/')}/models")
+    served = (await reply.json()).get("data", [])
+    return str(served[0]["id"]) if served else model.name
+
+
+async def _renamed(
+    session: aiohttp.ClientSession, reply: aiohttp.ClientResponse, shown: str
+) -> AsyncIterator[bytes]:
+    """The events of the other server, with the name of the model that the client asked for."""
+    try:
+        async for line in reply.content:
+            if line.startswith(b"data: {"):
+                value = json.loads(line.removeprefix(b"data: "))
+                if "model" in value:
+                    value["model"] = shown
+                yield f"data: {json.dumps(value, ensure_ascii=False)}\n".encode()
+            else:
+                yield line
+    finally:
+        reply.close()
+        await session.close()
+
+
+def _with_model(content: bytes, shown: str) -> bytes:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return content
+    if not isinstance(value, dict) or "model" not in value:
+        return content
+    return json.dumps({**value, "model": shown}, ensure_ascii=False).encode()

@@ -1,0 +1,158 @@
+"""Bodies of requests for answers.
+
+Unknown fields are ignored here, unlike elsewhere: clients send many that change nothing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_CHOICES = 128
+
+
+class Ignoring(BaseModel):
+    """A body, or a part of one, whose unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
+
+
+class TextPart(Ignoring):
+    """A part of a message."""
+
+    type: str
+    text: str | None = None
+
+
+class FunctionCall(Ignoring):
+    """What a call of a tool names."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallPart(Ignoring):
+    """A call of a tool in an assistant's message."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ChatMessage(Ignoring):
+    """A message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallPart] | None = None
+    tool_call_id: str | None = None
+
+
+class StreamOptions(Ignoring):
+    """Settings of a stream."""
+
+    include_usage: bool | None = False
+
+
+class JsonSchema(Ignoring):
+    """The schema of a structured answer."""
+
+    name: str = "answer"
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Ignoring):
+    """What an answer has to look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ToolFunction(Ignoring):
+    """A function that the model may call."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Ignoring):
+    """A tool."""
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(Ignoring):
+    """The function of a named choice."""
+
+    name: str
+
+
+class NamedTool(Ignoring):
+    """The tool that has to be called."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class Sampling(Ignoring):
+    """What chat completions and completions have in common."""
+
+    model: str
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stop strings, without empty ones."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(stop for stop in stops if stop)
+
+    @property
+    def choices(self) -> int:
+        """How many answers to each prompt."""
+        return self.n or 1
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ChatBody(Sampling):
+    """Body of `POST /chat/completions`."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+
+
+class CompletionBody(Sampling):
+    """Body of `POST /completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]] = "<|endoftext|>"
+    max_tokens: int | None = Field(default=None, ge=0)
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    echo: bool | None = False
+    best_of: int | None = Field(default=None, ge=1, le=MOST_CHOICES)
+    suffix: str | None = None

@@ -1,0 +1,247 @@
+"""Bodies of requests as requests to an engine: rendered, limited to the context, with grammars."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jangin.core.errors import JanginError
+from jangin.serving.inference.bodies import (
+    ChatBody,
+    ChatMessage,
+    NamedTool,
+    ResponseFormat,
+    Sampling,
+)
+from jangin.serving.inference.service import Inference, api_error
+from jangin.serving.protocol.errors import ApiError, invalid_value
+from jangin.serving.state.registry import ServedModel
+
+if TYPE_CHECKING:
+    from jangin.inference.decoding.adjustments import Adjustments, Grammar
+    from jangin.inference.engine.engine import Engine, Wording
+    from jangin.inference.engine.requests import EngineRequest
+
+MOST_STOPS = 4
+_SEED_BITS = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Requests to an engine that answer one request of a client."""
+
+    model: str
+    """The name in the request."""
+    engine: "Engine"
+    wording: "Wording"
+    requests: list["EngineRequest"] = field(default_factory=list)
+    """The choices of the first prompt, then those of the second, ..."""
+    tools: bool = False
+    """Whether answers may call tools."""
+    forced: bool = False
+    """Whether the client named the tool, so that a call ends with the reason `stop`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client wants of every answer, beside the sampling."""
+
+    max_tokens: int | None = None
+    logprobs: int | None = None
+    """How many of the most likely tokens at each position; None for no log-probabilities."""
+    grammar: "Grammar | None" = None
+    streamed: bool = False
+    raw_text: bool = False
+    prompt_tops: int | None = None
+    param: str = "messages"
+    """Field that holds the prompt."""
+
+
+def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Prepared:
+    """The requests of a chat completion.
+
+    Raises:
+        ApiError: the model cannot answer it.
+
+    """
+    from jangin.inference.engine.prompts import render_conversation
+
+    messages = [plain_message(message, index) for index, message in enumerate(body.messages)]
+    if not body.logprobs and body.top_logprobs is not None:
+        raise ApiError(
+            400,
+            "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+            param="top_logprobs",
+            code="invalid_value",
+        )
+    try:
+        opened = inference.open(model)
+        wording = opened.engine.wording(opened.artifact)
+        offered = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+        calling = bool(offered) and body.tool_choice != "none"
+        grammar = _grammar(wording, body, offered if calling else [])
+        ids = render_conversation(wording.tokenizer, messages, offered if calling else ())
+        wish = Wish(
+            body.max_completion_tokens or body.max_tokens,
+            (body.top_logprobs or 0) if body.logprobs else None,
+            grammar,
+            streamed=bool(body.stream),
+        )
+        return Prepared(
+            body.model,
+            opened.engine,
+            wording,
+            engine_requests(opened, wording, [ids], body, wish),
+            tools=calling,
+            forced=isinstance(body.tool_choice, NamedTool),
+        )
+    except (JanginError, ValueError) as error:
+        raise api_error(error) from error
+
+
+def engine_requests(
+    opened: Any,
+    wording: "Wording",
+    prompts: Sequence[Sequence[int]],
+    body: Sampling,
+    wish: Wish,
+    choices: int | None = None,
+) -> list["EngineRequest"]:
+    """One request for each choice of each prompt.
+
+    Raises:
+        ApiError: 400 where a prompt leaves no room, or a setting is wrong.
+
+    """
+    from jangin.inference.continuous_batching import GenerationRequest
+    from jangin.inference.engine.requests import EngineRequest
+
+    if len(body.stop_strings) > MOST_STOPS:
+        raise ApiError(
+            400,
+            f"Invalid 'stop': array too long. Expected at most {MOST_STOPS}.",
+            param="stop",
+            code="array_above_max_length",
+        )
+    seed = secrets.randbits(_SEED_BITS) if body.seed is None else body.seed
+    context, adjustments = opened.engine.context_length, _adjustments(body, wish.grammar)
+    return [
+        EngineRequest(
+            GenerationRequest(
+                ids,
+                room_for(len(ids), wish.max_tokens, context, wish.param),
+                temperature=1.0 if body.temperature is None else body.temperature,
+                top_p=1.0 if body.top_p is None else body.top_p,
+                seed=seed + choice,
+                stop_strings=body.stop_strings,
+                logprobs=wish.logprobs is not None,
+                top_logprobs=wish.logprobs or 0,
+                stop_ids=wording.stop_ids,
+                streamed=wish.streamed,
+                raw_text=wish.raw_text,
+                adapter=str(opened.adapter) if opened.adapter is not None else None,
+                adjustments=adjustments,
+            ),
+            wish.prompt_tops if choice == 0 else None,
+            opened.artifact,
+        )
+        for ids in prompts
+        for choice in range(choices or body.choices)
+    ]
+
+
+def room_for(prompt: int, wanted: int | None, context: int, param: str) -> int:
+    """Tokens of an answer at most; raises `ApiError` where the context is too short."""
+    room = context - prompt
+    if room < (1 if wanted is None else wanted):
+        completion = f" ({prompt} in the {param}, {wanted} in the completion)" if wanted else ""
+        total = prompt + (wanted or 0)
+        raise ApiError(
+            400,
+            f"This model's maximum context length is {context} tokens. However, you requested "
+            f"{total} tokens{completion}. Please reduce the length of the {param}"
+            f"{' or completion' if wanted else ''}.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    return room if wanted is None else wanted
+
+
+def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:
+    """A message as chat templates take it; raises `ApiError` for parts that are no text."""
+    content = message.content
+    if isinstance(content, list):
+        for number, part in enumerate(content):
+            if part.type not in ("text", "input_text", "output_text", "refusal"):
+                raise invalid_value(f"messages.{index}.content.{number}.type", part.type, ["text"])
+        content = "".join(part.text or "" for part in content)
+    role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
+    plain: dict[str, Any] = {"role": role, "content": content}
+    if message.tool_calls:
+        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    elif content is None:
+        raise ApiError(
+            400,
+            f"Invalid value for 'messages.{index}.content': expected a string, got null.",
+            param=f"messages.{index}.content",
+            code="invalid_type",
+        )
+    if message.tool_call_id:
+        plain["tool_call_id"] = message.tool_call_id
+    if message.name:
+        plain["name"] = message.name
+    return plain
+
+
+def schema_of(answer_format: ResponseFormat | None) -> Mapping[str, Any] | None:
+    """The schema of a structured answer; None for text."""
+    if answer_format is None or answer_format.type == "text":
+        return None
+    if answer_format.type == "json_object":
+        return {"type": "object"}
+    given = answer_format.json_schema
+    if given is None or given.json_schema is None:
+        raise ApiError(
+            400,
+            "Missing required parameter: 'response_format.json_schema.schema'.",
+            param="response_format.json_schema.schema",
+            code="missing_required_parameter",
+        )
+    return given.json_schema
+
+
+def _grammar(
+    wording: "Wording", body: ChatBody, offered: Sequence[Mapping[str, Any]]
+) -> "Grammar | None":
+    choice = body.tool_choice
+    if isinstance(choice, NamedTool):
+        named = [tool for tool in offered if tool["function"]["name"] == choice.function.name]
+        if not named:
+            raise ApiError(
+                400,
+                f"Invalid value for 'tool_choice': no tool has the name '{choice.function.name}'.",
+                param="tool_choice",
+                code="invalid_value",
+            )
+        return wording.grammars.lark(wording.tools.grammar(named, parallel=False))
+    if choice == "required":
+        if not offered:
+            raise ApiError(
+                400,
+                "Invalid value for 'tool_choice': 'required' needs 'tools'.",
+                param="tool_choice",
+                code="invalid_value",
+            )
+        several = body.parallel_tool_calls is not False
+        return wording.grammars.lark(wording.tools.grammar(offered, parallel=several))
+    schema = schema_of(body.response_format)
+    return None if schema is None else wording.grammars.json_schema(schema)
+
+
+def _adjustments(body: Sampling, grammar: "Grammar | None") -> "Adjustments | None":
+    from jangin.inference.decoding.adjustments import Adjustments
+
+    changes = Adjustments(
+        body.logit_bias or {}, body.presence_penalty or 0.0, body.frequency_penalty or 0.0, grammar
+    )
+    return None if changes == Adjustments() else changes

@@ -1,0 +1,131 @@
+"""The engines of the server, and how requests of the event loop reach them.
+
+torch is loaded with the first request, in a thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from jangin.core.errors import (
+    ChatError,
+    DataError,
+    JanginError,
+    MachineError,
+    TooLongError,
+    TrainingError,
+)
+from jangin.serving.protocol.errors import ApiError, server_error
+from jangin.serving.state.registry import ServedModel
+from jangin.serving.state.server import Server
+
+if TYPE_CHECKING:
+    from jangin.inference.engine.engine import Engine
+    from jangin.inference.engine.pool import EnginePool, ModelFolders, OpenModel
+    from jangin.inference.engine.requests import EngineRequest, Listener, Progress
+
+Reports = asyncio.Queue[tuple[int, "Progress"]]
+"""(index of the request, what the engine reports about it)."""
+
+
+class Inference:
+    """Background service that owns every loaded model."""
+
+    def __init__(self, server: Server) -> None:
+        """Nothing is loaded yet."""
+        self._server = server
+        self._pool: EnginePool | None = None
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def start(self) -> None:
+        """Nothing to do before the first request."""
+
+    def stop(self) -> None:
+        """End the engines; open answers end with an error."""
+        self.release()
+
+    def release(self) -> None:
+        """Free the memory of all models, such as before training on the only GPU."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def forget(self, model: ServedModel) -> None:
+        """Free the memory of a model that was deleted."""
+        if self._pool is not None:
+            self._pool.unload(_folders(model))
+
+    def open(self, model: ServedModel) -> "OpenModel":
+        """The engine of a model; raises `JanginError`."""
+        from jangin.inference.engine.pool import EnginePool
+
+        with self._lock:
+            pool = self._pool = self._pool or EnginePool()
+        return pool.open(_folders(model))
+
+    @asynccontextmanager
+    async def generating(
+        self, engine: "Engine", requests: Sequence["EngineRequest"]
+    ) -> AsyncIterator[Reports]:
+        """Reports about these requests; what still runs at the end of the block is cancelled.
+
+        Raises:
+            ApiError: 429 while too many requests run or wait.
+
+        """
+        limit = self._server.settings.limits.queued_requests
+        if self._running + len(requests) > limit:
+            raise ApiError(
+                429,
+                f"Too many requests run or wait on this server ({limit:,}). Try again later.",
+                kind="requests",
+                code="rate_limit_exceeded",
+                headers={"retry-after": "1"},
+            )
+        loop, reports = asyncio.get_running_loop(), Reports()
+
+        def listener(number: int) -> "Listener":
+            def tell(report: "Progress") -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(reports.put_nowait, (number, report))
+
+            return tell
+
+        tickets: list[int] = []
+        self._running += len(requests)
+        try:
+            for number, request in enumerate(requests):
+                tickets.append(engine.submit(request, listener(number)))
+            yield reports
+        finally:
+            self._running -= len(requests)
+            for ticket in tickets:
+                engine.cancel(ticket)
+
+
+def api_error(error: Exception, param: str = "messages") -> ApiError:
+    """An error of the engine or of rendering as the reply to a request."""
+    if isinstance(error, ApiError):
+        return error
+    text = str(error)
+    if isinstance(error, TooLongError):
+        return ApiError(400, text, param=param, code="context_length_exceeded")
+    if isinstance(error, TrainingError):
+        return ApiError(400, text, param=param, code="invalid_value")
+    if isinstance(error, DataError):
+        return ApiError(400, text, param="response_format", code="invalid_value")
+    if isinstance(error, MachineError | ChatError):
+        return ApiError(503, text, kind="server_error")
+    if isinstance(error, JanginError):
+        return ApiError(500, text, kind="server_error")
+    return server_error()
+
+
+def _folders(model: ServedModel) -> "ModelFolders":
+    from jangin.inference.engine.pool import ModelFolders
+
+    return ModelFolders(model.base_folder, model.adapter_folder)

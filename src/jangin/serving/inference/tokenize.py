@@ -1,0 +1,101 @@
+"""`POST /tokenize`, `POST /detokenize`, `GET /tokenizer_info`, in the shape of vLLM's."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from jangin.core.errors import JanginError
+from jangin.serving.inference.bodies import ChatMessage, Ignoring, Tool
+from jangin.serving.inference.prepare import plain_message
+from jangin.serving.inference.service import Inference, api_error
+from jangin.serving.protocol.errors import missing_parameter
+from jangin.serving.security.access import CallerDep
+from jangin.serving.state.server import Server, ServerDep
+
+router = APIRouter()
+
+
+class TokenizeBody(Ignoring):
+    """A text, or a conversation, as tokens."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = None
+    tools: list[Tool] | None = None
+    add_special_tokens: bool = True
+    return_token_strs: bool = False
+
+
+class DetokenizeBody(Ignoring):
+    """Tokens as a text."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
+@router.post("/tokenize")
+def tokenize(body: TokenizeBody, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
+    """Token ids; those of a conversation are what an answer is generated from."""
+    from jangin.inference.engine.prompts import render_conversation
+
+    engine, wording = _opened(server, caller, body.model)
+    try:
+        if body.messages is not None:
+            messages = [plain_message(each, index) for index, each in enumerate(body.messages)]
+            tools = [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+            ids = render_conversation(wording.tokenizer, messages, tools)
+        elif body.prompt is not None:
+            ids = wording.tokenizer(body.prompt, add_special_tokens=body.add_special_tokens)[
+                "input_ids"
+            ]
+        else:
+            raise missing_parameter("prompt")
+        length = engine.context_length
+    except (JanginError, ValueError) as error:
+        raise api_error(error) from error
+    texts = wording.tokenizer.convert_ids_to_tokens(ids) if body.return_token_strs else None
+    return {"count": len(ids), "max_model_len": length, "tokens": ids, "token_strs": texts}
+
+
+@router.post("/detokenize")
+def detokenize(body: DetokenizeBody, server: ServerDep, caller: CallerDep) -> dict[str, str]:
+    """The text of tokens."""
+    _, wording = _opened(server, caller, body.model)
+    try:
+        return {"prompt": str(wording.tokenizer.decode(body.tokens))}
+    except (OverflowError, IndexError, TypeError, ValueError) as error:
+        raise api_error(ValueError(str(error)), "tokens") from error
+
+
+@router.get("/tokenizer_info")
+def tokenizer_info(
+    server: ServerDep, caller: CallerDep, model: str | None = None
+) -> dict[str, Any]:
+    """What clients need to know of the tokenizer, such as lm-eval."""
+    engine, wording = _opened(server, caller, model)
+    tokenizer = wording.tokenizer
+    named = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    return {
+        "tokenizer_class": type(tokenizer).__name__,
+        "chat_template": tokenizer.chat_template,
+        "model_max_length": engine.context_length,
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        **named,
+    }
+
+
+def _opened(server: Server, caller: CallerDep, name: str | None) -> tuple[Any, Any]:
+    """(engine, wording) of a model; without a name, of the first alias or model there is."""
+    if name is None:
+        name = next(iter(server.settings.models), None)
+    if name is None:
+        raise missing_parameter("model")
+    model = server.models.resolve(name, caller)
+    try:
+        opened = server.get(Inference).open(model)
+        return opened.engine, opened.engine.wording(opened.artifact)
+    except (JanginError, ValueError) as error:
+        raise api_error(error) from error

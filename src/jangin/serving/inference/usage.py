@@ -1,0 +1,34 @@
+"""Counts of tokens, and texts of single tokens, in replies."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jangin.inference.engine.requests import EngineAnswer
+
+
+def usage_of(answers: Sequence["EngineAnswer"], prompts: int) -> dict[str, Any]:
+    """The object `usage` of a reply; the choices of one prompt count it once.
+
+    `prompts`: how many there were; the answers to each follow each other.
+    """
+    each = len(answers) // prompts
+    prompt = sum(answer.prompt_tokens for answer in answers[:: max(each, 1)])
+    completion = sum(answer.completion_tokens for answer in answers)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(answer.generation.reasoning_tokens for answer in answers),
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """One token as text; a part of a character is the replacement character."""
+    return str(tokenizer.decode([token], skip_special_tokens=False))

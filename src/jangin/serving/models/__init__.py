@@ -1,0 +1,1 @@
+"""Names of models: what each stands for, and its routes."""

@@ -1,0 +1,229 @@
+"""What model names stand for: aliases, fine-tuned models, finished variants of a project."""
+
+import re
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Select, or_, select
+
+from jangin.core.digest import short_digest
+from jangin.core.errors import JanginError
+from jangin.models.catalog import Base, Starter, name_of, write_base
+from jangin.serving.database.tables import Permission, StoredModel
+from jangin.serving.protocol.errors import ApiError, no_such_model
+from jangin.serving.security.audit import record
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.registry import ServedModel
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import ModelEntry
+
+TUNED = "ft:"
+_FRESH_SECONDS = 10.0
+"""How long the list of finished variants of a project is kept."""
+_MODEL, _LOCATION = "model", "location.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model as lists show it."""
+
+    id: str
+    created: int
+    owned_by: str
+
+
+class Registry:
+    """All models of the server."""
+
+    def __init__(self, server: Server) -> None:
+        """Models are looked up when they are asked for: jobs and runs finish at any time."""
+        self._server = server
+        self._lock = threading.Lock()
+        self._variants: dict[str, ServedModel] = {}
+        self._read_at = float("-inf")
+        self._started = server.now()
+
+    def resolve(self, name: str, caller: Caller) -> ServedModel:
+        """The model of a name.
+
+        Raises:
+            ApiError: 404 `model_not_found`, or 400 for a starter, which exists only once a job has
+                trained one.
+
+        """
+        if name.startswith(TUNED):
+            stored = self._stored(name, caller)
+            if stored is not None:
+                return stored
+            variant = self._project_variants().get(name)
+            if variant is not None:
+                return variant
+            raise no_such_model(name)
+        entry = self.entry(name)
+        if entry is None:
+            raise no_such_model(name)
+        return ServedModel(
+            name=name,
+            base_folder=self._base_folder(name, entry.base),
+            adapter_folder=None,
+            kind="base",
+            owned_by="system",
+            chat_template=None,
+            trainable=entry.trainable,
+            created=self._started,
+        )
+
+    def entry(self, name: str) -> ModelEntry | None:
+        """The row of the table of aliases for a name, or for the base in a fine-tuned one's."""
+        models = self._server.settings.models
+        if name.startswith(TUNED):
+            name = name.split(":")[1]
+        slugs = {slug_of(alias): entry for alias, entry in models.items()}
+        return models.get(name) or slugs.get(name)
+
+    def names(self, caller: Caller) -> list[Named]:
+        """Every model that the caller may use, fine-tuned ones first, the newest of them first."""
+        with self._server.database.read() as session:
+            rows = session.scalars(
+                _visible_models(caller).order_by(
+                    StoredModel.created_at.desc(), StoredModel.rowid.desc()
+                )
+            ).all()
+            known = [Named(row.name, row.created_at, _owner(row.project)) for row in rows]
+        variants = self._project_variants().values()
+        known += [Named(each.name, each.created, each.owned_by) for each in variants]
+        aliases = self._server.settings.models
+        return [*known, *(Named(alias, self._started, "system") for alias in aliases)]
+
+    def delete(self, name: str, caller: Caller) -> ServedModel:
+        """Mark a fine-tuned model of the caller's project as deleted; its files stay.
+
+        Raises:
+            ApiError: 404 where there is none, 403 for a model that is not the caller's.
+
+        """
+        if not name.startswith(TUNED):
+            if self.entry(name) is None:
+                raise no_such_model(name)
+            raise ApiError(
+                403, f"The model '{name}' is a base model of this server and cannot be deleted."
+            )
+        model = self.resolve(name, caller)
+        with self._server.database.write() as session:
+            row = session.scalars(_visible_models(caller).where(StoredModel.name == name)).first()
+            if row is None or row.project != caller.project:
+                raise ApiError(403, f"The model '{name}' does not belong to your project.")
+            row.deleted_at = self._server.now()
+            record(session, caller, "model.delete", name, self._server.now())
+        return model
+
+    def _stored(self, name: str, caller: Caller) -> ServedModel | None:
+        with self._server.database.read() as session:
+            row = session.scalars(_visible_models(caller).where(StoredModel.name == name)).first()
+            if row is None:
+                return None
+            return ServedModel(
+                name=row.name,
+                base_folder=Path(row.base),
+                adapter_folder=Path(row.path),
+                kind="adapter" if row.kind == "adapter" else "full",
+                owned_by=_owner(row.project),
+                chat_template=None,
+                trainable=True,
+                created=row.created_at,
+            )
+
+    def _base_folder(self, name: str, base: Base) -> Path:
+        """An artifact of the base, as the stage `catalog` writes it; written once."""
+        if isinstance(base, Starter):
+            raise ApiError(
+                400,
+                f"The model '{name}' is a starter, which a fine-tuning job makes from the text of "
+                "its training file. Call the model that the job names when it has succeeded.",
+                param="model",
+                code="model_not_available",
+            )
+        settings = self._server.settings
+        folder = settings.folder / "bases" / short_digest(base.model_dump(mode="json"))
+        with self._lock:
+            if not (folder / _MODEL).exists():
+                partial = folder.with_suffix(".partial")
+                (partial / "runtime").mkdir(parents=True, exist_ok=True)
+                write_base(
+                    base,
+                    partial / _MODEL,
+                    partial / "runtime" / _LOCATION,
+                    Path.cwd(),
+                    [],
+                    settings.store / "unpacked",
+                )
+                partial.rename(folder)
+        return folder
+
+    def _project_variants(self) -> dict[str, ServedModel]:
+        """{name: model} of the finished variants of the project of `-p`."""
+        path = self._server.settings.project
+        if path is None:
+            return {}
+        with self._lock:
+            if time.monotonic() - self._read_at > _FRESH_SECONDS:
+                self._variants = {model.name: model for model in project_models(path)}
+                self._read_at = time.monotonic()
+            return self._variants
+
+
+def project_models(path: Path) -> list[ServedModel]:
+    """The finished models of a project, as `ft:BASE:PROJECT:VARIANT`.
+
+    Raises:
+        ConfigError: the project file is wrong.
+
+    """
+    from jangin.models.catalog import CatalogConfig
+    from jangin.project.release.trained import last_trained
+    from jangin.project.session import open_session
+
+    models = []
+    with open_session(path, creates_store=False) as session:
+        for variant, project in session.project.variants.items():
+            try:
+                trained = last_trained(session, variant)
+            except JanginError:
+                continue  # its inputs cannot be read today; `jangin plan` says why
+            config = project.stage_config("catalog")
+            if trained is None or not isinstance(config, CatalogConfig):
+                continue
+            base, model = trained.maker("base"), trained.maker("model")
+            parts = (slug_of(name_of(config.base)), slug_of(project.name), slug_of(variant))
+            models.append(
+                ServedModel(
+                    name=TUNED + ":".join(parts),
+                    base_folder=base.path,
+                    adapter_folder=model.path,
+                    kind="adapter" if (model.path / "adapter").exists() else "full",
+                    owned_by="project",
+                    chat_template=None,
+                    trainable=False,
+                    created=int(model.manifest.created_at.timestamp()),
+                )
+            )
+    return models
+
+
+def slug_of(name: str) -> str:
+    """A name as part of that of a fine-tuned model: without `/` and `:`."""
+    return re.sub(r"[^\w.-]+", "-", name.rsplit("/", 1)[-1]).strip("-").lower() or "model"
+
+
+def _visible_models(caller: Caller) -> Select[StoredModel]:
+    shared = select(Permission.model).where(Permission.project == caller.project)
+    return select(StoredModel).where(
+        StoredModel.deleted_at.is_(None),
+        or_(StoredModel.project == caller.project, StoredModel.name.in_(shared)),
+    )
+
+
+def _owner(project: str) -> str:
+    return f"org-{project}"

@@ -1,0 +1,38 @@
+import openai
+import pytest
+
+from tests.serving.inference.conftest import CONTEXT, TUNED
+from tests.serving.inference.test_chat import MESSAGES, QUESTION, ask
+
+
+def post(client, path, **body):
+    return client.post(path, cast_to=dict, body=body)
+
+
+def test_tokens_of_a_conversation_are_those_of_its_answer(client):
+    reply = post(client, "/tokenize", model=TUNED, messages=MESSAGES)
+    assert reply["count"] == len(reply["tokens"]) == ask(client).usage.prompt_tokens
+    assert reply["max_model_len"] == CONTEXT
+
+
+def test_a_text_becomes_tokens_and_back(client):
+    reply = post(client, "/tokenize", model="tiny", prompt=QUESTION, return_token_strs=True)
+    assert len(reply["token_strs"]) == reply["count"]
+    assert post(client, "/detokenize", model="tiny", tokens=reply["tokens"])["prompt"] == QUESTION
+
+
+def test_the_tokenizer_is_described_without_naming_a_model(client, tokenizer):
+    info = client.get("/tokenizer_info", cast_to=dict)
+    assert info["eos_token_id"] == tokenizer.eos_token_id
+    assert info["chat_template"] == tokenizer.chat_template
+
+
+def test_neither_text_nor_conversation_is_an_error(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        post(client, "/tokenize", model="tiny")
+    assert caught.value.param == "prompt"
+
+
+def test_moderations_do_not_exist(client):
+    with pytest.raises(openai.NotFoundError):
+        client.moderations.create(input="x")

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from jangin.core.digest import short_digest
-from jangin.serving.inference.backends.external import backend_of, forward
 from jangin.serving.inference.bodies import ChatBody
+from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.prepare import Prepared, prepare_chat
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (

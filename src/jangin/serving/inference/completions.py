@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from jangin.core.errors import JanginError
-from jangin.serving.inference.backends.external import backend_of, forward
 from jangin.serving.inference.bodies import CompletionBody
 from jangin.serving.inference.chat import fingerprint
+from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.prepare import Prepared, Wish, engine_requests
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import (

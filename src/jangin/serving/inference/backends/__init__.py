@@ -1,1 +1,0 @@
-"""Other servers that compute answers in place of this process."""

@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -12,8 +13,11 @@ import yaml
 
 from jangin.cli.main import main
 from jangin.project.file import open_project
+from jangin.serving.state.settings import read_settings
 from tests.system.guide_pages import GUIDES, Teacher, blocks_of
 
+SERVER_PORT = "8080"
+"""Port of the server in the pages; the tests choose a free one."""
 ENDPOINT = "https://api.openai.com/v1"
 STARTER = {"type": "starter", "size": "0.5M", "vocabulary_size": 300, "context_length": 256}
 PRICE = {"input_usd_per_million": 0.4, "output_usd_per_million": 1.6}
@@ -26,7 +30,7 @@ PAGES = {
     "own-rows": 0,
     "reading-the-report": 0,
     "extending": 0,
-    "from-openai": 0,
+    "from-openai": 1,
 }
 """Pages in the order of the site, with the number of their blocks that no test can run."""
 
@@ -56,13 +60,39 @@ def write(block, folder, url):
     path = folder / block.title
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(block.text, "utf-8")
-    if block.language == "yaml":
+    if path.name == "server.yaml":
+        assert read_settings(path).models
+    elif block.language == "yaml":
         assert open_project(path).variants
         path.write_text(smaller(block.text, url), "utf-8")
 
 
-def run(command, monkeypatch):
+class Background:
+    """A command of a page that goes on while the next ones run; it says when it is ready."""
+
+    def __init__(self, words):
+        words = [sys.executable, "-m", "jangin.cli", *words[1:]]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert "http://" in self.process.stdout.readline()
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(60) == 0
+        self.process.stdout.close()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+def run(command, monkeypatch, servers):
     words = shlex.split(command, comments=True)
+    if words[-1:] == ["&"]:
+        servers.append(Background(words[:-1]))
+        return
+    if words[:1] == ["python"]:
+        words[0] = sys.executable
     if words[:1] == ["export"]:
         monkeypatch.setenv(*words[1].split("=", 1))
     elif words[:1] == ["jangin"]:
@@ -78,15 +108,21 @@ def run(command, monkeypatch):
 def play(page, folder, url, monkeypatch):
     """Write and run the blocks of a page in a folder."""
     monkeypatch.chdir(folder)
-    for block in blocks_of(page):
-        if not block.is_run:
-            continue
-        if block.language == "sh":
-            for line in re.sub(r"\\\n", "", block.text).splitlines():
-                run(line, monkeypatch)
-        else:
-            assert block.title, f"{page.name}: a file without a name:\n{block.text}"
-            write(block, folder, url)
+    servers, port = [], free_port()
+    try:
+        for block in blocks_of(page):
+            if not block.is_run:
+                continue
+            if block.language == "sh":
+                text = re.sub(r"\\\n", "", block.text).replace(SERVER_PORT, port)
+                for line in text.splitlines():
+                    run(line, monkeypatch, servers)
+            else:
+                assert block.title, f"{page.name}: a file without a name:\n{block.text}"
+                write(block, folder, url)
+    finally:
+        for server in servers:
+            server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +165,8 @@ def test_the_korean_document_of_the_first_page_becomes_questions(tmp_path, teach
     for block in blocks_of(GUIDES / "first-model.ko.md"):
         if block.title.startswith("rules/"):
             write(block, tmp_path, teacher)
-    run("jangin run synthesize -p rules", monkeypatch)
-    run("jangin review -p rules --to queue.csv", monkeypatch)
+    run("jangin run synthesize -p rules", monkeypatch, [])
+    run("jangin review -p rules --to queue.csv", monkeypatch, [])
     assert "연차휴가 일수: 얼마인가요?" in (tmp_path / "queue.csv").read_text("utf-8")
 
 

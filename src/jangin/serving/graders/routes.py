@@ -1,10 +1,10 @@
 """`/v1/fine_tuning/alpha/graders`: validate a grader, run it on one answer."""
 
+import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import anyio.to_thread
-from anyio import CapacityLimiter
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/fine_tuning/alpha/graders")
 MOST_AT_ONCE = 8
 """Graders that run at once; they wait for models in threads of their own, so that the threads of
 route functions stay free to answer them."""
-_limiter: list[CapacityLimiter] = []
+_threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="graders")
 
 
 class ValidateGrader(RequestBody):
@@ -61,10 +61,8 @@ async def run(body: RunGrader, server: ServerDep, caller: CallerDep) -> dict[str
     grader = _parse(body.grader, server)
     python = PythonLimits() if server.settings.python_grader else None
     tools = GraderTools(_completions(server, caller), python)
-    if not _limiter:
-        _limiter.append(CapacityLimiter(MOST_AT_ONCE))
-    result = await anyio.to_thread.run_sync(
-        run_grader, grader, body.item, body.model_sample, tools, limiter=_limiter[0]
+    result = await asyncio.get_running_loop().run_in_executor(
+        _threads, run_grader, grader, body.item, body.model_sample, tools
     )
     return result.reply(grader)
 

@@ -16,6 +16,10 @@ NULLABLE: dict[str, tuple[tuple[str, ...], str]] = {
         ("hyperparameters",),
         "null for preference tuning, as the hosted service sends it; `strict_spec` sends {}",
     ),
+    "FineTuningJobEvent": (
+        ("data",),
+        "null for events that have no data, as the hosted service sends it",
+    ),
     "OpenAIFile": (
         ("expires_at", "status_details"),
         "always present, null where a file does not expire and has no error",

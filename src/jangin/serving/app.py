@@ -18,7 +18,7 @@ from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import routes as graders
 from jangin.serving.inference import chat, completions, embeddings, responses, tokenize
 from jangin.serving.inference.service import Inference
-from jangin.serving.jobs import permissions
+from jangin.serving.jobs import export, permissions
 from jangin.serving.jobs import routes as jobs
 from jangin.serving.jobs.scheduler import Scheduler
 from jangin.serving.models import routes as models
@@ -52,6 +52,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(uploads.router, "files"),
     Routes(jobs.router, "jobs"),
     Routes(permissions.router, "jobs"),
+    Routes(export.router, "models"),
     Routes(graders.router, "jobs"),
     Routes(batches.router, "batches"),
     Routes(models.router, "models"),

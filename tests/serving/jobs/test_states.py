@@ -7,7 +7,7 @@ import pytest
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
 
-LONG = {"n_epochs": 40, "batch_size": 1}
+LONG = {"n_epochs": 20, "batch_size": 1}
 
 
 @pytest.fixture(scope="module")

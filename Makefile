@@ -51,7 +51,7 @@ test-lowest: setup  ## the tests of models with the oldest packages that pyproje
 
 test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an environment of its own
 	@test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
-	@$(BIN)/uv pip install --quiet --python $(TRACKERS)/bin/python mlflow pytest pytest-timeout \
+	@$(BIN)/uv pip install --quiet --python $(TRACKERS)/bin/python mlflow pytest pytest-timeout hypothesis \
 		--editable ".[mlflow,wandb,tensorboard,trackio]"
 	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking
 

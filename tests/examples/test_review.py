@@ -290,8 +290,17 @@ class TestStages:
         run_split(context)
         used = {row["example"]["id"] for row in table_rows(context.workspace / "splits.parquet")}
         assert used == {*(row.id for row in seen[:3]), rewordings[0].id}
-        nobody = make_context(config, {"examples": (Example, rows)})
-        with pytest.raises(SettingsError, match=r"split\.review: required leaves none of 6"):
+        added = make_row("새 질문은?", "답", source="additions.jsonl")
+        asked = make_row("물어볼 것은?", "답", source="test_questions.jsonl")
+        config = config.model_copy(update={"test_sources": ("test_questions.jsonl",)})
+        context = make_context(config, {"examples": (Example, [*seen, added, asked])})
+        run_split(context)
+        split_of = {row["example"]["id"]: row["split"]
+                    for row in table_rows(context.workspace / "splits.parquet")}  # fmt: skip
+        assert (split_of[added.id], split_of[asked.id]) == ("train", "test")
+        assert len(split_of) == 5
+        nobody = make_context(config, {"examples": (Example, [*rows, asked])})
+        with pytest.raises(SettingsError, match=r"split\.review: required leaves none of 7"):
             run_split(nobody)
 
     def test_ratings_calibrate_the_judge(self, tmp_path, make_context):

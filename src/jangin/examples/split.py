@@ -11,6 +11,7 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
@@ -19,7 +20,7 @@ from pydantic import Field, model_validator
 from jangin.core.config import Added, StageConfig
 from jangin.core.errors import SettingsError
 from jangin.core.records import Chunk, Example, Split, SplitExample
-from jangin.core.stage import Stage, StageContext
+from jangin.core.stage import Cost, Stage, StageContext
 
 if TYPE_CHECKING:
     from jangin.examples.curation.split_groups import Component
@@ -51,7 +52,8 @@ class SplitConfig(StageConfig):
     """Names of files of `read` whose examples are all in `validation`, even those that copy a
     training question."""
     review: Added[Literal["respected", "required"]] = "respected"
-    """`required`: only questions that a person accepted or edited, with their paraphrases."""
+    """`required`: only questions that a person accepted, edited or added, with their paraphrases.
+    Rows of `test_sources` and `validation_sources` are kept."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 
@@ -266,7 +268,7 @@ def run(context: StageContext[SplitConfig]) -> None:
             "`jangin report` shows what was dropped and why."
         )
     if context.config.review == "required":
-        examples = _accepted(examples)
+        examples = _reviewed(examples, context.config)
     result = split_examples(examples, chunks, context.config)
     context.summary.update(result.summary)
     _name_copies(examples, result.rows, context)
@@ -296,20 +298,60 @@ def _name_copies(
         )
 
 
-def _accepted(examples: list[Example]) -> list[Example]:
-    """The examples that a person accepted or edited, and the paraphrases of these."""
-    from jangin.examples.curation.review_effects import is_accepted
+def _reviewed(examples: list[Example], config: SplitConfig) -> list[Example]:
+    """The examples that `review: required` leaves.
 
-    accepted = {example.id for example in examples if is_accepted(example)}
-    kept = [
-        e for e in examples if e.id in accepted or (e.kind == "paraphrase" and e.parent in accepted)
+    They are what a person accepted, edited or added, with the paraphrases, and the rows of files
+    that are only asked or only measure the loss.
+    """
+    from jangin.examples.curation.review_effects import is_by_hand
+
+    asked_only = {*config.test_sources, *config.validation_sources}
+    trusted = {example.id for example in examples if is_by_hand(example)}
+    if not trusted:
+        raise SettingsError(f"split.review: {_none_accepted(len(examples))}")
+    return [
+        each
+        for each in examples
+        if each.id in trusted
+        or (each.kind == "paraphrase" and each.parent in trusted)
+        or each.source in asked_only
     ]
-    if not kept:
-        raise SettingsError(
-            f"split.review: required leaves none of {len(examples):,} examples, as none has been "
-            "accepted. Accept some with `jangin review`, or remove the key."
-        )
-    return kept
+
+
+def _none_accepted(count: int) -> str:
+    return (
+        f"required leaves none of {count:,} examples to train on, as none has been accepted. "
+        "Accept some with `jangin review`, or remove the key."
+    )
+
+
+def accepted_so_far(context: StageContext[SplitConfig]) -> int:
+    """Number of examples that a person accepted, edited or added, also before they are applied."""
+    from jangin.examples.curation.review_effects import is_by_hand
+    from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+
+    kept = sum(is_by_hand(example) for example in context.read("examples", Example))
+    log = context.services.project_folder / LOG
+    reviews = collect_reviews(read_log(log)).values() if log.is_file() else ()
+    verdicts = [review.verdict.decision for review in reviews if review.verdict is not None]
+    return max(kept, sum(verdict != "reject" for verdict in verdicts))
+
+
+def forecast(context: StageContext[SplitConfig]) -> Cost:
+    """How many examples are accepted, where only those are taken."""
+    if context.config.review != "required":
+        return Cost()
+    accepted = accepted_so_far(context)
+    if not accepted:
+        count = len(context.read("examples", Example))
+        return Cost(text=f"the split would be empty: review: {_none_accepted(count)}")
+    return Cost(text=f"review: required, {accepted:,} questions are accepted")
+
+
+def _machine(config: SplitConfig) -> Mapping[str, str]:
+    """The version of `review: required`."""
+    return {"review": "2"} if config.review == "required" else {}
 
 
 STAGE = Stage(
@@ -319,4 +361,6 @@ STAGE = Stage(
     may_read=("chunks",),
     makes=("splits",),
     run=run,
+    machine=_machine,
+    cost=forecast,
 )

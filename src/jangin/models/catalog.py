@@ -15,6 +15,7 @@ from jangin.core.errors import ConfigError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.gguf.header import read_header
+from jangin.models.usual_bases import cached_folder, likely_config
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
 TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain")
@@ -276,7 +277,12 @@ def _cost(context: StageContext[CatalogConfig]) -> Cost:
         lossy = ", which lost precision for good" if header.lossy else ""
         text = f"unpacks {file.name}, quantized as {header.quantization}{lossy}"
         return Cost(seconds=60, memory_bytes=8 * file.stat().st_size, text=text)
-    return Cost(seconds=10, text="reads the model's config and tokenizer")
+    base, text = context.config.base, "reads the model's config and tokenizer"
+    if isinstance(base, Hub) and cached_folder(base.id, base.revision) is None:
+        text = f"downloads {base.id}; until then it is taken as a usual model of its size"
+        if likely_config(base.id) is None:
+            text = f"downloads {base.id}; its size is not known before that"
+    return Cost(seconds=10, text=text)
 
 
 STAGE = Stage(

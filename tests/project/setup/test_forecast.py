@@ -2,11 +2,14 @@
 
 import pytest
 
+from jangin.core.records import Example, Message
 from jangin.documents.load import LoadConfig
+from jangin.examples.curation.review_log import append_decisions, decide
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import forecast
 from jangin.project.setup.quick_reading import read_quickly
 from jangin.report.terminal.tables import plan_total
+from tests.tiny_project import ROWS, write_project
 
 ARTICLE = (
     "## 제{n}조({name})\n\n{name}는 {n}일 전에 신청한다. 담당은 {name} 부서이고, 한도는 {n}만 "
@@ -112,6 +115,11 @@ def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
     assert "price unknown" in text
     assert "likely about" not in text
     assert "Spent so far: $0.00 + 186 calls at an unknown price." in text
+    assert "budget" not in text
+    limited = plan_total(result.steps, 0.0, 5.0, result.likely, 186, result.unknown)
+    assert (
+        "The budget does not limit these calls, as their price is unknown: set `price`" in limited
+    )
 
 
 def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):
@@ -132,3 +140,76 @@ def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
     result, _ = estimate(path)
     assert result.reading.opened == 1
     assert by_stage(result)["paraphrase"][0].calls.count == pytest.approx(all_calls, rel=0.1)
+
+
+SEARCH = """\
+name: asked
+teachers: {writer: {type: endpoint, model: m, base_url: "https://m.example/v1", key_variable: NONE}}
+documents:
+  queries: {source: {type: seed_words, file: words.txt, teacher: writer, per_word: 3}}
+  search: {engine: {type: brave, results: 6}}
+  rank: {top_k: 2}
+examples:
+  synthesize: {teacher: writer, modes: [{type: answer, questions_per_call: 4}]}
+  split: {unseen_sections: 0, validation: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: hub, id: BASE}}
+  sft: {method: {type: lora}, length: {type: epochs, epochs: 1}}
+  preferences: {sources: [{type: other_answers}]}
+  dpo: {method: {type: lora}, length: {type: epochs, epochs: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "known"),
+    [
+        ("Qwen/Qwen3-0.6B", "downloads Qwen/Qwen3-0.6B; until then it is taken as", True),
+        ("some/New_Model-1.5B-Instruct", "taken as a usual model of its size", True),
+        ("some/giant-900B", "its size is not known", False),
+        ("some/nameless", "its size is not known", False),
+    ],
+)
+def test_search_pairs_and_a_hub_model_are_estimated_too(tmp_path, estimate, base, text, known):
+    (tmp_path / "words.txt").write_text("휴가\n병가\n출장비\n", encoding="utf-8")
+    (tmp_path / "project.yaml").write_text(SEARCH.replace("BASE", base), encoding="utf-8")
+    result, _ = estimate(tmp_path)
+    stages = {name: step for name, (step, _) in by_stage(result).items()}
+    assert "9 requests to" in stages["search"].cost.text
+    assert "snippets by bm25" in stages["rank"].cost.text
+    assert stages["synthesize"].calls.count == 3
+    assert text in stages["catalog"].cost.text
+    assert ("GiB" in stages["sft"].cost.text) is known
+    assert ("pairs of 7 examples" in stages["preferences"].cost.text) is known
+    assert ("GiB" in stages["dpo"].cost.text) is known
+    assert (result.unknown == []) is known
+
+
+REVIEWED = """\
+name: reviewed
+examples:
+  read: {path: rows.jsonl, format: {type: prompt_completion}}
+  split: {review: required, unseen_sections: 0, validation: 0, held_out_paraphrases: 0}
+models:
+  catalog: {base: {type: starter, size: 0.5M}}
+  sft: {length: {type: epochs, epochs: 1}}
+"""
+
+
+def test_a_split_that_would_be_empty_without_a_review_is_said_with_what_to_do(tmp_path, estimate):
+    write_project(tmp_path)
+    (tmp_path / "project.yaml").write_text(REVIEWED, encoding="utf-8")
+    result = by_stage(estimate(tmp_path)[0])
+    assert "the split would be empty: review: required leaves none of 8" in cost_of(result, "split")
+    assert "Accept some with `jangin review`" in cost_of(result, "split")
+    assert cost_of(result, "sft") == ""
+    rows = [Example.make((Message(role="user", content=row["prompt"]),),
+                         Message(role="assistant", content=row["completion"]), kind="original")
+            for row in ROWS[:3]]  # fmt: skip
+    append_decisions(tmp_path / "reviews.jsonl", [decide(row, "accept", "me") for row in rows])
+    result = by_stage(estimate(tmp_path)[0])
+    assert cost_of(result, "split") == "estimated: review: required, 3 questions are accepted"
+    assert "of 3 rows" in cost_of(result, "sft")
+
+
+def cost_of(result, stage):
+    return result[stage][0].cost.text

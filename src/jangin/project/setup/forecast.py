@@ -21,8 +21,8 @@ from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import TOKENS_PER_ASCII_CHARACTER, TOKENS_PER_OTHER_CHARACTER
 from jangin.project.plan import PlannedStage
 from jangin.project.session import Session
-from jangin.project.setup.quick_reading import QuickReading, read_quickly
-from jangin.project.setup.stand_ins import Level, rows_of_chunk, stand_in
+from jangin.project.setup.quick_reading import Level, QuickReading, read_quickly
+from jangin.project.setup.stand_ins import rows_of_chunk, stand_in
 
 LIKELY_PER_ASCII = 0.25
 LIKELY_PER_OTHER = 0.8

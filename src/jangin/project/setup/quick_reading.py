@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import JanginError
@@ -16,6 +17,8 @@ from jangin.documents.load import LoadConfig, find_files, join_pages
 from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
 from jangin.text.language import language_of
 
+Level = Literal["likely", "most"]
+"""What an estimate is: what a run usually makes, or the most that it can make."""
 SECONDS = 15.0
 """Time after which no further file is opened."""
 PAGE_CHARACTERS = 900

@@ -4,29 +4,45 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
-from jangin.core.records import Chunk, Document, Example, Message, Split, SplitExample
+from jangin.core.records import (
+    Chunk,
+    Document,
+    Example,
+    Message,
+    PreferencePair,
+    Split,
+    SplitExample,
+)
 from jangin.core.stage import StageContext
 from jangin.documents import chunk
 from jangin.documents.load import LoadConfig
-from jangin.examples import curate, read
+from jangin.documents.queries import QueriesConfig
+from jangin.documents.rank import RankConfig
+from jangin.documents.search import SearchConfig
+from jangin.examples import curate, read, review
 from jangin.examples.evolve import EvolveConfig
 from jangin.examples.judge import JudgeConfig
 from jangin.examples.paraphrase import ParaphraseConfig, TeacherSource
-from jangin.examples.split import SplitConfig
+from jangin.examples.split import SplitConfig, accepted_so_far
 from jangin.examples.synthesis.facts import facts
 from jangin.examples.synthesis.mode import ModeConfig
+from jangin.examples.synthesis.modes import mode_of
 from jangin.examples.synthesize import SynthesizeConfig
-from jangin.models.catalog import CatalogConfig, Local, Starter
+from jangin.models.catalog import CatalogConfig, Hub, Local, Starter
 from jangin.models.shape import STARTER_SHAPES
-from jangin.project.setup.quick_reading import QuickReading
+from jangin.models.usual_bases import cached_folder, likely_config
+from jangin.project.setup import search_stand_ins
+from jangin.project.setup.quick_reading import Level, QuickReading
+from jangin.training.preferences import PreferencesConfig, select_examples
 
-Level = Literal["likely", "most"]
 KEPT = 0.85
 """Share of a teacher's rows that usually pass the row checks."""
+LIKELY_PAIRS = 0.8
+"""Share of the examples that usually give a pair of each source."""
 MOST_CHUNKS = 1_000
 """Chunks that represent more chunks."""
 
@@ -55,6 +71,8 @@ def _base(context: StageContext[CatalogConfig], _level: Level, _reading: object)
             return False
         folder.symlink_to(source, target_is_directory=True)
         return True
+    if isinstance(base, Hub):
+        return _hub_base(base, folder)
     if not isinstance(base, Starter):
         return False
     hidden, layers, feed_forward, heads = STARTER_SHAPES[base.size]
@@ -73,6 +91,17 @@ def _base(context: StageContext[CatalogConfig], _level: Level, _reading: object)
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return True
+
+
+def _hub_base(base: Hub, folder: Path) -> bool:
+    """The model in the hub's cache, else the config of a usual model of its size."""
+    cached, likely = cached_folder(base.id, base.revision), likely_config(base.id)
+    if cached is not None:
+        folder.symlink_to(cached, target_is_directory=True)
+    elif likely is not None:
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(dict(likely)), encoding="utf-8")
+    return bool(cached or likely)
 
 
 def _chunks(context: StageContext[Any], _level: Level, reading: QuickReading | None) -> bool:
@@ -105,6 +134,10 @@ def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading
     """Questions on every chunk, with words of the chunk so that their lengths are about right."""
     own = context.read("examples", Example) if context.has("examples") else []
     rows: list[Example] = []
+    if context.has("ranked") and any(
+        "ranked" in mode_of(m).wants for m in context.config.active_modes
+    ):
+        rows += search_stand_ins.answered(context, level)
     if context.has("chunks"):
         languages: Mapping[str, str] = {}
         if context.has("documents"):
@@ -122,7 +155,8 @@ def _synthesized(context: StageContext[SynthesizeConfig], level: Level, _reading
 
 def rows_of_chunk(config: SynthesizeConfig, row: Chunk, level: Level) -> float:
     """Number of rows that the modes make of a chunk: at most, or usually."""
-    return sum(rows_of_mode(mode, row, level) for mode in config.active_modes)
+    modes = (mode for mode in config.active_modes if mode_of(mode).reads_chunks)
+    return sum(rows_of_mode(mode, row, level) for mode in modes)
 
 
 def rows_of_mode(mode: ModeConfig, row: Chunk, level: Level) -> float:
@@ -198,12 +232,20 @@ def _read(context: StageContext[Any], _level: Level, _reading: object) -> bool:
     return True
 
 
+def _reviewed(context: StageContext[Any], _level: Level, _reading: object) -> bool:
+    """The rows with the decisions of people: all that are about rows of files, which are real."""
+    review.review(context)
+    return True
+
+
 def _split(context: StageContext[SplitConfig], _level: Level, _reading: object) -> bool:
     """Families in their order by the shares of the settings, without a search for near copies."""
     config = context.config
     families: dict[str, list[Example]] = {}
     for row in context.read("examples", Example):
         families.setdefault(row.family, []).append(row)
+    if config.review == "required":
+        families = dict(islice(families.items(), accepted_so_far(context)))
     shares: list[tuple[Split, float]] = [
         ("unseen_sections", config.unseen_sections),
         ("validation", config.validation),
@@ -226,6 +268,30 @@ def _split(context: StageContext[SplitConfig], _level: Level, _reading: object) 
     return bool(rows)
 
 
+def _paired(context: StageContext[PreferencesConfig], level: Level, _reading: object) -> bool:
+    """A pair of each source for the training examples that the settings draw."""
+    splits = context.read("splits", SplitExample)
+    train = [row.example for row in splits if row.split == "train"]
+    origins = {"sampling": "sampling", "distractors": "distractor", "other_answers": "other_answer"}
+    rows: list[PreferencePair] = []
+    for source in context.config.sources:
+        examples = select_examples(train, context.config)
+        kept = examples if level == "most" else examples[: round(LIKELY_PAIRS * len(examples))]
+        rows += [
+            PreferencePair.make(
+                each.prompt,
+                each.completion,
+                Message(role="assistant", content=f"{each.answer} 아님"),
+                origin=origins.get(source.type, "file"),
+                family=each.family,
+                example_id=each.id,
+            )
+            for each in kept
+        ]
+    context.write("pairs", PreferencePair, rows)
+    return bool(rows)
+
+
 Maker = Callable[[StageContext[Any], Level, QuickReading | None], bool]
 _MAKERS: Mapping[type[StageConfig], Maker] = {
     LoadConfig: _documents,
@@ -237,6 +303,11 @@ _MAKERS: Mapping[type[StageConfig], Maker] = {
     ParaphraseConfig: _with_wordings,
     JudgeConfig: _unchanged,
     curate.CurateConfig: _unchanged,
+    review.ReviewConfig: _reviewed,
     SplitConfig: _split,
+    QueriesConfig: search_stand_ins.queried,
+    SearchConfig: search_stand_ins.searched,
+    RankConfig: search_stand_ins.ranked,
+    PreferencesConfig: _paired,
 }
 """{settings of a stage: how its output is made up}; the cost of later stages follows from it."""

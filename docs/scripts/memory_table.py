@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 from jangin.models.memory import GIB, Device, Method, Training, predict
-from jangin.models.shape import ModelShape
-from jangin.models.usual_bases import BASES
+from jangin.models.shape import USUAL_BASES, ModelShape
 
 HEADS = {
     "base-and-gpu.md": "| base | parameters | full, GPU | LoRA, GPU | QLoRA, GPU | full, CPU |",
@@ -41,7 +40,7 @@ def memory_pages(guides: Path) -> dict[Path, str]:
 
 def _rows() -> str:
     lines = []
-    for name, config in BASES.items():
+    for name, config in USUAL_BASES.items():
         shape = ModelShape.of(dict(config))
         peaks = [
             predict(shape, Training(method, TOKENS, "bf16", device=device)).peak / GIB

@@ -15,7 +15,7 @@ from jangin.core.errors import ConfigError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.gguf.header import read_header
-from jangin.models.usual_bases import cached_folder, likely_config
+from jangin.models.shape import cached_folder, likely_config
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
 TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain")

@@ -47,10 +47,10 @@ def searched(context: StageContext[SearchConfig], level: Level, _reading: object
     count = _part("snippets", min(engine.results, 10), level)
     rows = [
         Snippet(
-            id=f"{query.id}{place}", query_id=query.id, place=place, text=text, engine=engine.type
+            id=f"{query.id}{number}", query_id=query.id, place=number, text=text, engine=engine.type
         )
         for query in context.read("queries", Query)
-        for place, text in enumerate(islice(texts, count), start=1)
+        for number, text in enumerate(islice(texts, count), start=1)
     ]
     context.write("snippets", Snippet, rows)
     return bool(rows)

@@ -33,8 +33,7 @@ from jangin.examples.synthesis.mode import ModeConfig
 from jangin.examples.synthesis.modes import mode_of
 from jangin.examples.synthesize import SynthesizeConfig
 from jangin.models.catalog import CatalogConfig, Hub, Local, Starter
-from jangin.models.shape import STARTER_SHAPES
-from jangin.models.usual_bases import cached_folder, likely_config
+from jangin.models.shape import STARTER_SHAPES, cached_folder, likely_config
 from jangin.project.setup import search_stand_ins
 from jangin.project.setup.quick_reading import Level, QuickReading
 from jangin.training.preferences import PreferencesConfig, select_examples

@@ -14,9 +14,10 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
+from tests.forked import fork, start_server, stop_server
 from tests.tiny_project import tiny
 
-__all__ = ("tiny",)
+__all__ = ("fork", "tiny")
 
 # On a busy machine an example takes longer than the 200 ms that hypothesis allows.
 settings.register_profile("jangin", deadline=None)
@@ -62,10 +63,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: sum(files[item.path]) / len(files[item.path]))
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Half a million objects of torch and of the tests stay: no collection looks at them again."""
     gc.collect()
     gc.freeze()
+    if not session.config.option.collectonly:
+        start_server()
+
+
+def pytest_unconfigure():
+    stop_server()
 
 
 @pytest.fixture(scope="session", autouse=True)

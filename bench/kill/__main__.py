@@ -49,7 +49,8 @@ def copy_project(folder: Path, port: int, *, small: bool) -> Path:
             pdf.unlink()
         data["models"]["catalog"]["base"]["size"] = "0.5M"
         sft = data["models"]["sft"]
-        sft |= {"length": {"type": "steps", "steps": 24}, "checkpoint_every_steps": 6}
+        sft |= {"length": {"type": "steps", "steps": 12}, "checkpoint_every_steps": 3}
+        data["models"]["evaluate"] = {"max_new_tokens": 24}
     path.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 
@@ -96,11 +97,26 @@ Process = subprocess.Popen[bytes] | Forked
 
 
 def preload() -> None:
-    """Import what a run imports, without using it: forks share it, and kills fall into work."""
+    """Import what a run imports, without using it: forks share it, and kills fall into work.
+
+    Kiwi and the kernels are loaded, but have no threads yet, which forks would miss.
+    """
     for stage in ("training.sft", "training.loop.trainer", "evaluation.evaluate"):
         importlib.import_module(f"jangin.{stage}")
-    for name in ("polars", "peft", "transformers.models.llama.modeling_llama"):
+    for name in (
+        "polars",
+        "peft",
+        "jangin.project.session",
+        "transformers.models.llama.modeling_llama",
+    ):
         importlib.import_module(name)
+    import torch
+
+    from jangin.text.korean import kiwi
+    from jangin.training.kernels import load_kernels
+
+    kiwi()
+    load_kernels(torch.bfloat16, print)
 
 
 def start(project: Path, log: Path, *, forked: bool) -> Process:

@@ -6,7 +6,6 @@ import pty
 import select
 import shutil
 import struct
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -590,7 +589,7 @@ class TestCommand:
         assert "makes no examples to review" in str(result.exception)
 
     @pytest.mark.slow
-    def test_every_key_in_a_real_terminal(self, project, tmp_path):
+    def test_every_key_in_a_real_terminal(self, project, tmp_path, fork):
         folder = fresh(project, tmp_path)
         editor = tmp_path / "editor.py"
         editor.write_text(
@@ -600,7 +599,7 @@ class TestCommand:
             "path.write_text(path.read_text().replace(heading, heading + '오후 '))\n"
         )
         keys = ["a", "e", "ㄱ", "1\r", "d", "4", "u", "f", "blurred\r", "?", "k", "s", "ㅂ"]
-        screen = type_keys(folder, keys, f"{sys.executable} {editor}")
+        screen = type_keys(folder, keys, f"{sys.executable} {editor}", fork)
         told = [(d.decision, d.reason, d.score) for d in read_log(folder / LOG)]
         assert told == [
             ("accept", "", None),
@@ -618,19 +617,20 @@ class TestCommand:
         assert "7 decisions in" in screen
 
 
-def type_keys(folder, keys, editor):
+def type_keys(folder, keys, editor, fork):
     """Type keys into `jangin review` in a terminal of 100 columns; returns all that it showed."""
     import fcntl
     import termios
 
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jangin.cli", "review", "-p", str(folder), "--by", "kim"],
-        stdin=side, stdout=side, stderr=side, start_new_session=True,
-        env={**os.environ, "EDITOR": editor, "TERM": "xterm", "NO_COLOR": "1"},
-    )  # fmt: skip
-    os.close(side)
+    process = fork(
+        "tests.forked:run_command",
+        ["review", "-p", folder, "--by", "kim"],
+        stdin=os.ttyname(side),
+        output=os.ttyname(side),
+        environment={"EDITOR": editor, "TERM": "xterm", "NO_COLOR": "1"},
+    )
     shown = ""
 
     def read_until(quiet):
@@ -651,6 +651,7 @@ def type_keys(folder, keys, editor):
     assert process.wait(30) == 0
     read_until(0.1)
     os.close(main)
+    os.close(side)
     import re
 
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)

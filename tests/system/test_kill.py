@@ -1,22 +1,24 @@
 """kill -9 anywhere and run again: the same artifacts, and no reply that came is asked again."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+BENCH = Path(__file__).parents[2] / "bench" / "kill"
+
+
+def run_bench(*arguments: str) -> None:
+    """In a process with the imports of the tests."""
+    sys.argv = [str(BENCH), *arguments]
+    runpy.run_path(str(BENCH / "__main__.py"), run_name="__main__")
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / "kill"), "--small", "--preload", "--kills", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "undisturbed" in done.stdout
-    assert "digests equal" in done.stdout
+def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(fork, tmp_path) -> None:
+    arguments = ["--small", "--preload", "--kills", "3"]
+    process = fork(f"{__name__}:run_bench", arguments, output=tmp_path / "log.txt")
+    assert process.wait(280) == 0, process.printed()
+    assert "undisturbed" in process.printed()
+    assert "digests equal" in process.printed()

@@ -2,8 +2,8 @@
 
 import csv
 import json
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -260,7 +260,7 @@ def chats_of_our_listings():
 
 
 @pytest.mark.slow
-def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path):
+def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path, monkeypatch):
     project = (PROJECTS / "price" / "real.yaml").read_text(encoding="utf-8")
     (tmp_path / "real.yaml").write_text(project, encoding="utf-8")
     lines = list(chats_of_our_listings())[:60]
@@ -268,7 +268,8 @@ def test_the_published_price_recipe_reads_chats_with_its_own_settings(tmp_path):
     script = PROJECTS / "price" / "make_tokenizer.py"
     few = tmp_path / "few.jsonl"  # of all of them it would learn whole phrases as one token
     few.write_text("\n".join(lines[:2]), encoding="utf-8")
-    subprocess.run([sys.executable, script, few], check=True)
+    monkeypatch.setattr(sys, "argv", [str(script), str(few)])
+    runpy.run_path(str(script), run_name="__main__")
     with open_session(tmp_path / "real.yaml", tmp_path / "store") as session:
         run(session.project, session.store, session.services, ["main"], "split")
         made = {"main": session.artifacts("main")}

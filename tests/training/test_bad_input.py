@@ -1,12 +1,10 @@
 """Messages and exit codes of the command line when a training stage gets bad input."""
 
 import json
-import os
 import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -85,16 +83,6 @@ def settings(folder, sft=None, **models):
     data["models"] |= models
     write(folder, data)
     return folder
-
-
-def start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "jangin.cli", "run", "-p", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 def other_base(project, change):
@@ -269,17 +257,18 @@ def files_of_at_most(size):
 
 @pytest.mark.slow
 def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_made(
-    project, tmp_path, jangin
+    project, tmp_path, jangin, fork
 ):
     long = {"length": {"type": "steps", "steps": 24}, "checkpoint_every_steps": 1}
     settings(project, long)
     whole = tmp_path / "whole"
     shutil.copytree(project, whole)
-    process = start(project)
+    arguments = ["run", "-p", str(project)]
+    process = fork("tests.forked:run_command", arguments, output=tmp_path / "log")
     wait_for(project, "store/sft/*.partial/journal/checkpoints/step-*[0-9]")
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, printed
+    code, printed = process.wait(), process.printed()
+    assert code == 130, printed
     assert "Stopped." in printed
     assert "Traceback" not in printed
     checkpoints = "store/sft/*.partial/journal/checkpoints/*"

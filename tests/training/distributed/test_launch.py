@@ -86,7 +86,8 @@ def assert_same(one, two, folder):
     weights = [dict(trained.model.state_dict()) for trained in (one, two)]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
-        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-4)
+        # Adam turns a rounding error in a gradient near zero into a part of a step of 3e-3.
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

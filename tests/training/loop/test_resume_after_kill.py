@@ -1,19 +1,13 @@
-"""Every training stage, killed with signal 9, resumes to the bytes of an undisturbed run.
+"""Every training stage, killed with signal 9, resumes to the bytes of an undisturbed run."""
 
-One process imports what training needs and forks a victim for each case, which spares the seconds
-that torch and peft take to import.
-"""
-
-import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
@@ -88,21 +82,14 @@ def run(folder, name, stage, method, progress, **changes):
     return Run(workspace, context.summary, progress.messages)
 
 
-def serve():
-    """Fork a victim for each case of standard input, and write how it ended."""
-    import peft  # noqa: F401  before the first fork
-    import torch
+def import_peft():
+    """In the fork server, for all cases."""
+    import peft  # noqa: F401
 
+
+def run_killed(folder, *case):
     torch.set_num_threads(1)
-    for line in sys.stdin:
-        folder, name, stage, method = json.loads(line)
-        victim = os.fork()
-        if not victim:
-            run(Path(folder), name, stage, method, Killing())
-            os._exit(0)
-        ended = os.waitpid(victim, 0)[1]
-        sys.stdout.write(f"{os.WTERMSIG(ended) if os.WIFSIGNALED(ended) else 0}\n")
-        sys.stdout.flush()
+    run(Path(folder), *case, Killing())
 
 
 @pytest.fixture(scope="module")
@@ -137,33 +124,23 @@ def folder(tmp_path_factory, conversations):
     return folder
 
 
-@pytest.fixture(scope="module")
-def kill(folder):
+@pytest.fixture
+def kill(folder, fork):
     """Run a case in a process of its own until it kills itself."""
-    paths = os.pathsep.join(sys.path)
-    with subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from tests.training.loop.test_resume_after_kill import serve; serve()",
-        ],
-        env=os.environ | {"PYTHONPATH": paths},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
 
-        def kill(name, stage, method):
-            server.stdin.write(json.dumps([str(folder), name, stage, method]) + "\n")
-            server.stdin.flush()
-            assert int(server.stdout.readline()) == signal.SIGKILL
+    def kill(*case):
+        process = fork(
+            f"{__name__}:run_killed",
+            [folder, *case],
+            output=folder / "log.txt",
+            preload=[f"{__name__}:import_peft"],
+        )
+        assert process.wait() == -signal.SIGKILL, process.printed()
 
-        yield kill
-        server.stdin.close()
+    return kill
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize(("stage", "method"), CASES)
 def test_a_stage_killed_with_signal_9_resumes_to_the_same_bytes(folder, kill, stage, method):
     if method == "qlora" and find_spec("bitsandbytes") is None:

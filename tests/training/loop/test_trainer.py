@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from jangin.core.errors import StoreError, TrainingError
+from jangin.core.records import Message
 from jangin.core.stage import SilentProgress
-from jangin.models.starter import random_llama
+from jangin.models.starter import random_llama, train_tokenizer
 from jangin.models.tokens.chat_template import render_rows
 from jangin.models.tokens.packing import packed_batch
 from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
@@ -20,6 +22,7 @@ from jangin.training.loop.config import Pace, StepMetrics, TrainingConfig
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 from jangin.training.loop.trainer import learning_rate, total_steps, train
 from jangin.training.objectives.sft import SftObjective
+from tests.model_fixtures import PAIRS
 
 CPU = torch.device("cpu")
 
@@ -190,31 +193,23 @@ def test_ctrl_c_saves_a_checkpoint_and_the_run_resumes_to_the_same_bits(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.training.loop.test_trainer import Stopping, run
-import torch
-from tests.model_fixtures import PAIRS
-from jangin.core.records import Message
-from jangin.models.tokens.chat_template import render_rows
-from jangin.models.starter import train_tokenizer
-
-torch.set_num_threads(1)
-tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 400, 512)
-rows = [(Message(role="user", content=q), Message(role="assistant", content=a)) for q, a in PAIRS]
-data = render_rows(tokenizer, rows, [f"row {i}" for i in range(len(rows))])
-run(tokenizer, data, Path(sys.argv[1]), progress=Stopping(11, lambda: os.kill(os.getpid(), 9)))
-"""
+def run_killed(folder):
+    torch.set_num_threads(1)
+    tokenizer = train_tokenizer([text for pair in PAIRS for text in pair], 400, 512)
+    rows = [
+        (Message(role="user", content=question), Message(role="assistant", content=answer))
+        for question, answer in PAIRS
+    ]
+    data = render_rows(tokenizer, rows, [f"row {i}" for i in range(len(rows))])
+    run(tokenizer, data, Path(folder), progress=Stopping(11, lambda: os.kill(os.getpid(), 9)))
 
 
 @pytest.mark.slow
-def test_a_run_killed_with_signal_9_resumes_to_the_same_bits(tokenizer, data, whole, tmp_path):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, capture_output=True
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+def test_a_run_killed_with_signal_9_resumes_to_the_same_bits(
+    tokenizer, data, whole, tmp_path, fork
+):
+    process = fork(f"{__name__}:run_killed", [tmp_path], output=tmp_path / "log.txt")
+    assert process.wait() == -signal.SIGKILL, process.printed()
     again = SilentProgress()
     assert_equal(whole, run(tokenizer, data, tmp_path, progress=again))
     assert ["step 9 of 16" in line for line in again.messages] == [True]

@@ -288,14 +288,16 @@ class Engine:
 
     def _received(self, work: _Work) -> bool:
         """Take what has arrived, waiting for something if there is nothing to do."""
+        waits = not work.jobs
         while True:
             try:
-                command = self._inbox.get(block=not work.jobs)
+                command = self._inbox.get(block=waits)
             except queue.Empty:
                 return True
             if command is None:
                 return False
             command(work)
+            waits = False
 
     def _accept(self, work: _Work, ticket: int, job: _Job) -> None:
         if ticket not in self._pending:

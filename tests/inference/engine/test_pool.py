@@ -1,0 +1,88 @@
+import json
+import shutil
+
+import pytest
+
+from jangin.core.errors import ChatError, MachineError
+from jangin.inference.continuous_batching import GenerationRequest
+from jangin.inference.engine import pool as module
+from jangin.inference.engine.pool import EnginePool, ModelFolders, weight_bytes
+from jangin.inference.engine.requests import EngineRequest
+from jangin.inference.generate import complete
+from jangin.models.loading import load_tokenizer, load_trained
+from tests.served_artifacts import write_base_artifact
+
+
+@pytest.fixture
+def pool():
+    opened = EnginePool(rows=4)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def full(tokenizer, tmp_path_factory):
+    return write_base_artifact(tmp_path_factory.mktemp("full"), tokenizer)
+
+
+def answer(opened, ids):
+    adapter = str(opened.adapter) if opened.adapter else None
+    request = EngineRequest(GenerationRequest(ids, 8, adapter=adapter), artifact=opened.artifact)
+    return opened.engine.answers([request])[0].generation.token_ids
+
+
+def test_adapters_share_the_engine_of_their_base_and_full_weights_have_one(
+    pool, base, adapters, full
+):
+    engines = [pool.open(ModelFolders(base, tuned)).engine for tuned in (None, *adapters)]
+    assert len(set(engines)) == 1
+    tuned = pool.open(ModelFolders(base, full))
+    assert tuned.engine not in engines
+    (expected,) = complete(
+        load_trained(full, base), load_tokenizer(full), [GenerationRequest([5, 6, 7], 8)]
+    )
+    assert answer(tuned, [5, 6, 7]) == expected.token_ids
+
+
+def test_an_adapter_that_is_more_than_lora_gets_an_engine_of_its_own(
+    pool, base, adapters, tmp_path
+):
+    dora = tmp_path / "dora"
+    shutil.copytree(adapters[0], dora)
+    config = dora / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bias": "all"}))
+    opened = pool.open(ModelFolders(base, dora))
+    assert opened.adapter is None
+    assert opened.engine is not pool.open(ModelFolders(base)).engine
+
+
+def test_where_memory_is_short_the_least_recently_used_idle_engine_is_closed(
+    pool, base, full, monkeypatch
+):
+    first = pool.open(ModelFolders(base)).engine
+    answer(pool.open(ModelFolders(base)), [5, 6])
+    free = iter([0, 10**12])
+    monkeypatch.setattr(module, "available_bytes", lambda _device: next(free))
+    pool.open(ModelFolders(base, full))
+    assert first.is_closed
+    with pytest.raises(ChatError):
+        first.answers([EngineRequest(GenerationRequest([5], 1))])
+
+
+def test_where_every_engine_is_answering_one_more_model_is_refused(pool, base, full, monkeypatch):
+    engine = pool.open(ModelFolders(base)).engine
+    endless = GenerationRequest([5, 6], 400, stop_ids=frozenset({-1}))
+    ticket = engine.submit(EngineRequest(endless), lambda _report: None)
+    monkeypatch.setattr(module, "available_bytes", lambda _device: 0)
+    with pytest.raises(MachineError, match="memory"):
+        pool.open(ModelFolders(base, full))
+    engine.cancel(ticket)
+
+
+def test_a_closed_engine_is_opened_again(pool, base):
+    pool.open(ModelFolders(base)).engine.close()
+    assert answer(pool.open(ModelFolders(base)), [5, 6, 7])
+
+
+def test_the_weights_of_a_model_are_counted(base):
+    assert weight_bytes(base) == (base / "model" / "model.safetensors").stat().st_size

@@ -6,6 +6,7 @@ DEMO := projects/handbook
 CLIENTS ?= ci
 LOWEST := .venv/lowest
 TRACKERS := .venv/trackers
+LLAMACPP := .venv/llamacpp
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 # Files stay together, because their fixtures train models; those of slow tests come first.
@@ -15,7 +16,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients test-llamacpp check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -57,6 +58,11 @@ test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an envi
 
 test-clients: setup  ## OpenAI's own clients against `jangin serve`; CLIENTS=all or names for more of them
 	@JANGIN_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/serving/clients tests/serving/schema
+
+test-llamacpp: setup  ## answers of llama.cpp's own server beside ours, in an environment of its own; compiles it
+	@test -x $(LLAMACPP)/bin/python || $(PYTHON) -m venv $(LLAMACPP)
+	@$(BIN)/uv pip install --quiet --python $(LLAMACPP)/bin/python "llama-cpp-python[server]>=0.3.30"
+	@JANGIN_LLAMACPP=$(LLAMACPP) $(BIN)/python -m pytest -rs tests/serving/inference/test_external.py
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@ import threading
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from jangin.core.errors import ChatError, MachineError
 from jangin.inference.continuous_batching import GenerationRequest
@@ -13,6 +14,8 @@ from jangin.inference.generate import complete
 from jangin.models.likelihood import next_token_log_probs
 from jangin.models.loading import load_model, load_tokenizer, load_trained
 from jangin.models.tokens.chat_template import render_prompts
+from tests.inference.test_generate import FAMILIES, sharpen
+from tests.served_artifacts import write_adapter_artifact
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +186,25 @@ def test_a_model_that_cannot_be_loaded_fails_every_request(prompts):
     with pytest.raises(MachineError, match="no such weights"):
         engine.wait_until_loaded()
     engine.close()
+
+
+def test_a_family_in_padded_batches_answers_with_every_adapter_as_alone(
+    tokenizer, prompts, tmp_path
+):
+    config = FAMILIES["gemma2"](vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    base = tmp_path / "base"
+    sharpen(AutoModelForCausalLM.from_config(config)).save_pretrained(base / "model")
+    tokenizer.save_pretrained(base / "model")
+    tuned = [write_adapter_artifact(tmp_path / str(n), base, tokenizer, n) for n in range(2)]
+    engine = Engine(lambda: (load_model(base), load_tokenizer(base)), name="padded", rows=8)
+    served = [None, *tuned]
+    requests = [
+        GenerationRequest(ids, 6, adapter=folder and str(folder / "adapter"))
+        for ids, folder in zip(prompts[:6], served * 2, strict=True)
+    ]
+    together = ids_of(engine, requests)
+    engine.close()
+    for number, folder in enumerate(served * 2):
+        model = load_model(base) if folder is None else load_trained(folder, base)
+        (alone,) = complete(model, tokenizer, [GenerationRequest(prompts[number], 6)])
+        assert together[number] == alone.token_ids

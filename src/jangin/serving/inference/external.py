@@ -14,6 +14,7 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from jangin.core.digest import short_digest
+from jangin.serving.jobs.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
@@ -27,8 +28,8 @@ _loaded: dict[tuple[str, str], str] = {}
 def backend_of(server: Server, model: ServedModel) -> Backend | None:
     """The server that answers for a model; None where this process does."""
     backend = server.settings.backend
-    name = model.name.split(":")[1] if model.name.startswith("ft:") else model.name
-    entry = server.settings.models.get(name)
+    name = base_part(model.name) if model.name.startswith(TUNED) else model.name
+    entry = entry_of(server.settings, name) if server.settings.models else None
     if entry is not None and entry.backend is not None:
         backend = entry.backend
     return None if backend.type == "local" else backend

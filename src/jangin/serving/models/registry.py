@@ -12,6 +12,7 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import JanginError
 from jangin.models.catalog import Base, Starter, name_of, write_base
 from jangin.serving.database.tables import Permission, StoredModel
+from jangin.serving.jobs.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
@@ -19,7 +20,6 @@ from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
 
-TUNED = "ft:"
 _FRESH_SECONDS = 10.0
 """How long the list of finished variants of a project is kept."""
 _MODEL, _LOCATION = "model", "location.json"
@@ -77,11 +77,10 @@ class Registry:
 
     def entry(self, name: str) -> ModelEntry | None:
         """The row of the table of aliases for a name, or for the base in a fine-tuned one's."""
-        models = self._server.settings.models
-        if name.startswith(TUNED):
-            name = name.split(":")[1]
-        slugs = {slug_of(alias): entry for alias, entry in models.items()}
-        return models.get(name) or slugs.get(name)
+        settings = self._server.settings
+        if not settings.models:
+            return None
+        return entry_of(settings, base_part(name) if name.startswith(TUNED) else name)
 
     def names(self, caller: Caller) -> list[Named]:
         """Every model that the caller may use, fine-tuned ones first, the newest of them first."""

@@ -1,0 +1,168 @@
+"""Backends: a real llama.cpp server with a GGUF that jangin exported, and vLLM's adapter calls."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import openai
+import pytest
+import yaml
+
+from jangin.serving.database.tables import StoredModel
+from jangin.training.export.export import export_model
+from tests.serving.inference.conftest import TUNED
+from tests.serving.inference.test_chat import MESSAGES, QUESTION
+from tests.serving.running import run_server
+from tests.training.export.test_export import RECORD, folders
+
+__all__ = ("folders",)
+
+ROOT = Path(__file__).parents[3]
+PYTHON = Path(os.environ.get("JANGIN_LLAMACPP", ROOT / ".venv" / "llamacpp")) / "bin" / "python"
+needs_llama_cpp = pytest.mark.skipif(
+    not PYTHON.exists(),
+    reason="llama-cpp-python's server is not installed: `make test-llamacpp` installs it",
+)
+LIMIT = 24
+
+
+def serving(folder, base, backend):
+    """Settings of a server whose alias `tiny` another server answers for."""
+    entry = {"base": {"type": "local", "path": str(base / "model")}, "backend": backend}
+    (folder / "server.yaml").write_text(yaml.safe_dump({"models": {"tiny": entry}}))
+    return run_server(folder / "data", folder / "server.yaml")
+
+
+@contextmanager
+def llama_cpp_server(gguf, log):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [PYTHON, "-m", "llama_cpp.server", "--model", gguf, "--port", str(port)]
+    command += ["--n_ctx", "128", "--n_threads", "1", "--verbose", "false"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=output, stderr=output, env={"PATH": ""}
+        )
+    try:
+        while process.poll() is None:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        assert process.poll() is None, log.read_text()
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@needs_llama_cpp
+@pytest.mark.slow
+def test_llama_cpp_answers_with_our_gguf_as_we_do(folders, conversations, tmp_path):
+    base, tuned = folders
+    canaries = [conversation[:1] for conversation in conversations[:2]]
+    export_model(base, tuned, tmp_path / "tuned", "gguf", RECORD, canaries)
+    (gguf,) = (tmp_path / "tuned").glob("*.gguf")
+    asked = [[{"role": "user", "content": c[0].content}] for c in conversations]
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    with serving(own, base, {"type": "local"}) as local:
+        with local.server.database.write() as session:
+            session.add(stored(base, tuned))
+        ours = [answer(local, TUNED, messages) for messages in asked]
+    with (
+        llama_cpp_server(gguf, tmp_path / "log") as url,
+        serving(other, base, {"type": "llamacpp", "url": url}) as proxied,
+    ):
+        theirs = [answer(proxied, "tiny", messages) for messages in asked]
+        options = {"model": "tiny", "messages": asked[0], "temperature": 0, "max_tokens": LIMIT}
+        chunks = list(proxied.client().chat.completions.create(stream=True, **options))
+    assert theirs == ours
+    assert len({text for text, _ in ours}) > 4
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.strip() == ours[0][0]
+    assert {chunk.model for chunk in chunks} == {"tiny"}
+
+
+def stored(base, tuned):
+    """The row of a fine-tuned adapter."""
+    return StoredModel(
+        name=TUNED, project="local", created_at=1, base=str(base), kind="adapter", path=str(tuned)
+    )
+
+
+def answer(server, model, messages):
+    """(text, tokens of the prompt) of a greedy answer."""
+    reply = server.client().chat.completions.create(
+        model=model, messages=messages, temperature=0, max_tokens=LIMIT
+    )
+    assert reply.model == model
+    return reply.choices[0].message.content.strip(), reply.usage.prompt_tokens
+
+
+class VllmCalls(BaseHTTPRequestHandler):
+    """What vLLM documents of its runtime LoRA endpoints, and a reply that repeats the model."""
+
+    received: list = []  # noqa: RUF012  one list for all requests
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.received.append((self.path, body))
+        reply = b"Success: LoRA adapter added."
+        if not self.path.endswith("load_lora_adapter"):
+            message = {"role": "assistant", "content": "네"}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            reply = json.dumps(
+                {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
+                 "choices": [choice]}
+            ).encode()  # fmt: skip
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def vllm():
+    VllmCalls.received.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), VllmCalls) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_address[1]}/v1"
+        http.shutdown()
+
+
+def test_an_adapter_is_loaded_into_vllm_once_and_named_as_the_client_did(vllm, artifacts, tmp_path):
+    base = artifacts["tiny"]
+    with serving(tmp_path, base, {"type": "vllm", "url": vllm}) as proxied:
+        with proxied.server.database.write() as session:
+            session.add(stored(base, artifacts[TUNED]))
+        client = proxied.client()
+        for _ in range(2):
+            reply = client.chat.completions.create(model=TUNED, messages=MESSAGES)
+            assert (reply.model, reply.choices[0].message.content) == (TUNED, "네")
+    paths = [path for path, _ in VllmCalls.received]
+    assert paths == ["/v1/load_lora_adapter", *["/v1/chat/completions"] * 2]
+    loaded, first, _ = (body for _, body in VllmCalls.received)
+    assert loaded["lora_path"] == str(artifacts[TUNED] / "adapter")
+    assert first["model"] == loaded["lora_name"]
+
+
+def test_a_backend_that_does_not_answer_is_named(artifacts, tmp_path):
+    backend = {"type": "llamacpp", "url": "http://127.0.0.1:9/v1"}
+    with serving(tmp_path, artifacts["tiny"], backend) as proxied:
+        with pytest.raises(openai.APIStatusError) as caught:
+            proxied.client().completions.create(model="tiny", prompt=QUESTION)
+        assert caught.value.status_code == 503
+        assert "127.0.0.1:9" in caught.value.message

@@ -5,9 +5,8 @@ import time
 from contextlib import contextmanager
 
 import openai
-import uvicorn
 
-from jangin.serving.run import listen, uvicorn_config
+from jangin.serving.run import Process, listen
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
 
@@ -45,7 +44,7 @@ def run_server(folder, settings=None, **options):
     server = Server(read_settings(settings, **options))
     listening = listen(server.settings)
     running = Running(server, f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
-    process = uvicorn.Server(uvicorn_config(server))
+    process = Process(server)
     thread = threading.Thread(target=process.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
@@ -55,6 +54,7 @@ def run_server(folder, settings=None, **options):
         yield running
     finally:
         running.close_clients()
+        server.stopping.set()
         process.should_exit = True
         thread.join(timeout=30)
         listening.close()

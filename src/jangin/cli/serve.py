@@ -1,12 +1,16 @@
 """`jangin serve`: OpenAI's API on this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from jangin.cli.options import FolderOption, ModelsOption
 from jangin.cli.terminal import console
+
+if TYPE_CHECKING:
+    from jangin.serving.state.settings import ServerSettings
 
 
 def serve(
@@ -23,6 +27,9 @@ def serve(
         Path | None,
         typer.Option("--project", "-p", help="Project whose finished models can be called."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check settings and machine, and do not serve.")
+    ] = False,
 ) -> None:
     """Serve OpenAI's files, fine-tuning, models and inference API on this machine.
 
@@ -33,4 +40,22 @@ def serve(
 
     given = {"folder": folder, "port": port, "host": host, "project": project}
     settings = read_settings(models, **given)
-    run(settings, lambda url: console.print(f"OPENAI_BASE_URL={url}", highlight=False))
+    if check:
+        _check(settings)
+    else:
+        run(settings, lambda url: console.print(f"OPENAI_BASE_URL={url}", highlight=False))
+
+
+def _check(settings: "ServerSettings") -> None:
+    """Print a line per check; exits with the code of the worst problem."""
+    from jangin.serving.operations.check import check
+    from jangin.serving.run import try_port
+
+    worst = 0
+    for finding in check(settings, try_port):
+        sign = "[green]ok[/]" if finding.problem is None else "[yellow]note[/]"
+        sign = "[red]error[/]" if finding.exit_code else sign
+        text = f"{finding.name}: {finding.problem}" if finding.problem else finding.name
+        console.print(f"{sign} {escape(text)}", highlight=False, soft_wrap=True)
+        worst = max(worst, finding.exit_code)
+    raise typer.Exit(worst)

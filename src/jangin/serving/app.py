@@ -23,7 +23,9 @@ from jangin.serving.jobs import routes as jobs
 from jangin.serving.jobs.scheduler import Scheduler
 from jangin.serving.models import routes as models
 from jangin.serving.models.registry import Registry
-from jangin.serving.operations import health
+from jangin.serving.operations import health, metrics
+from jangin.serving.operations.logs import PromptLog, log_request
+from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests
@@ -63,7 +65,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(webhooks.router, "admin"),
 )
 """Everything under `/v1`; a row here is all that a new router needs."""
-OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router,)
+OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
@@ -121,8 +123,12 @@ def create_app(server: Server) -> FastAPI:
             allow_headers=("*",),
             expose_headers=("x-request-id",),
         )
+    if server.settings.log_prompts:
+        app.add_middleware(PromptLog)
     app.add_middleware(BodyLimit, limits=server.settings.limits)
     app.add_middleware(RateLimit, limits=server.settings.limits)
     app.add_middleware(BrowserGuard, settings=server.settings)
-    app.add_middleware(RequestContext)
+    counters = Metrics(server)
+    server.add(counters)
+    app.add_middleware(RequestContext, observers=(counters.observe, log_request))
     return app

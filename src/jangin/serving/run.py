@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
 from jangin.core.errors import MachineError
 from jangin.serving.app import create_app
+from jangin.serving.operations.logs import configure
 from jangin.serving.security.keys import refuse_without_keys
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
@@ -15,6 +17,32 @@ BACKLOG = 2_048
 """Connections that may wait to be accepted."""
 GRACE_SECONDS = 30
 """How long open requests may take to end after the signal."""
+
+
+class Process(uvicorn.Server):
+    """uvicorn, which tells the server at once that it is about to stop.
+
+    Requests in progress are answered first; streams without an end look at `Server.stopping`.
+    """
+
+    def __init__(self, server: Server) -> None:
+        """Prepare to serve; `run` begins."""
+        super().__init__(
+            uvicorn.Config(
+                create_app(server),
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        self._server = server
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop, after a signal."""
+        self._server.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
@@ -31,10 +59,11 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
         with server.database.read() as session:
             refuse_without_keys(session, settings)
         with listen(settings) as listening:
+            configure(settings.log_format)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             say(f"http://{shown}:{port}/v1")
-            uvicorn.Server(uvicorn_config(server)).run(sockets=[listening])
+            Process(server).run(sockets=[listening])
     finally:
         server.close()
 
@@ -61,13 +90,6 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listening
 
 
-def uvicorn_config(server: Server) -> uvicorn.Config:
-    """How uvicorn runs the application."""
-    return uvicorn.Config(
-        create_app(server),
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+def try_port(settings: ServerSettings) -> None:
+    """Raises `MachineError` where the server could not listen."""
+    listen(settings).close()

@@ -330,7 +330,7 @@ async def _stream(server: Server, job_id: str, after: int) -> AsyncIterator[str]
             after = row.rowid
             yield EventObject.of(row).as_sse()
         silent = 0.0 if rows else silent + STREAM_SECONDS
-        if finished and not rows:
+        if (finished and not rows) or server.stopping.is_set():
             yield "data: [DONE]\n\n"
             return
         if silent >= PING_SECONDS:

@@ -2,17 +2,35 @@
 
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.serving.protocol.errors import server_error
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.state.caller import Caller
 
 VERSION = "2020-10-01"
 """The version of the API, in the header `openai-version`."""
 log = logging.getLogger("jangin.serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """A request that was answered, without its contents."""
+
+    request_id: str
+    method: str
+    path: str
+    """Without the query, which may contain anything."""
+    route: str
+    """Such as `/files/{file_id}`; empty where no route matched."""
+    status: int
+    seconds: float
+    """From the first byte of the request to the last of the reply."""
+    caller: Caller | None
 
 
 class RequestContext:
@@ -21,9 +39,10 @@ class RequestContext:
     It also accepts a slash at the end of a path, and answers 500 where a route failed.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """`app`: what answers."""
+    def __init__(self, app: ASGIApp, observers: Sequence[Callable[[Handled], None]] = ()) -> None:
+        """`app`: what answers; `observers` learn of every request that was answered."""
         self._app = app
+        self._observers = tuple(observers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -56,6 +75,21 @@ class RequestContext:
             if status:
                 raise  # the reply has begun; the connection ends here
             await server_error().response()(scope, receive, send_with_headers)
+        finally:
+            self._tell(scope, request_id, status, time.perf_counter() - start)
+
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        handled = Handled(
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            route=getattr(scope.get("route"), "path", ""),
+            status=status,
+            seconds=seconds,
+            caller=scope["state"].get("caller"),
+        )
+        for observe in self._observers:
+            observe(handled)
 
 
 def _without_slash(scope: MutableMapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from jangin.serving.database.tables import Owned
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.security.keys import caller_of_key, is_stale, note_use
 from jangin.serving.state.caller import LOCAL_CALLER, Caller
-from jangin.serving.state.server import ServerDep
+from jangin.serving.state.server import Server, ServerDep
 
 T = TypeVar("T", bound=Owned)
 
@@ -29,8 +29,13 @@ def find_caller(request: Request, server: ServerDep) -> Caller:
         ApiError: 401 `invalid_api_key`.
 
     """
-    if isinstance(internal := getattr(request.state, "caller", None), Caller):
-        return internal
+    if isinstance(known := getattr(request.state, "caller", None), Caller):
+        return known
+    request.state.caller = caller = _caller_of_header(request, server)
+    return caller
+
+
+def _caller_of_header(request: Request, server: Server) -> Caller:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:

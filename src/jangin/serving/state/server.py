@@ -1,5 +1,6 @@
 """The server: what route functions and background services share."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Protocol, TypeVar, cast
@@ -40,6 +41,8 @@ class Server:
 
         """
         self.settings = settings
+        self.stopping = threading.Event()
+        """Set as soon as the process is told to stop, while requests are still answered."""
         self._clock = clock
         self._services: dict[type, object] = {}
         self._models: ModelRegistry | None = None

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from jangin.core.config import Config
 from jangin.core.encoder import EncoderConfig
 from jangin.core.errors import ConfigError
-from jangin.models.catalog import Base
+from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.problems import describe, line_of
 from jangin.project.yaml_source import load_yaml
 
@@ -105,6 +105,8 @@ class ServerSettings(Config):
     """Run the Python code of graders: whoever may send one then runs code on this machine."""
     private_webhooks: bool = False
     """Let webhooks call this machine and its private network, such as `http://127.0.0.1:9000`."""
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto` writes text to a terminal and JSON lines elsewhere."""
     log_prompts: bool = False
     """Write requests and answers to the log."""
     limits: Limits = Limits()
@@ -176,7 +178,8 @@ def _problems(error: ValidationError, path: Path | None, root: yaml.Node | None)
     problems = [(p["loc"], describe(ServerSettings, p)) for p in error.errors()]
     if path is None:
         return [text for _, text in problems]
-    return list(dict.fromkeys(f"{path}:{line_of(root, where)}: {text}" for where, text in problems))
+    lines = sorted({(line_of(root, location), text) for location, text in problems})
+    return [f"{path}:{line}: {text}" for line, text in lines]
 
 
 def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -185,4 +188,19 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for name in ("folder", "project"):
         if isinstance(moved.get(name), str):
             moved[name] = str(folder / moved[name])
+    models = moved.get("models")
+    if isinstance(models, dict):
+        moved["models"] = {name: _entry_beside(entry, folder) for name, entry in models.items()}
     return moved
+
+
+def _entry_beside(entry: Any, folder: Path) -> Any:
+    base = entry.get("base") if isinstance(entry, dict) else None
+    if not isinstance(base, dict):
+        return entry  # of another type, which the check reports
+    template = base.get("chat_template")
+    paths = ["path", "chat_template"] if template not in TEMPLATE_NAMES else ["path"]
+    absolute = {
+        key: str((folder / base[key]).absolute()) for key in paths if isinstance(base.get(key), str)
+    }
+    return entry | {"base": base | absolute}

@@ -1,0 +1,62 @@
+"""`jangin serve --check` finds what would fail, and serves nothing."""
+
+import sys
+
+import pytest
+
+from jangin.cli.main import main
+from jangin.serving.run import listen
+from jangin.serving.state.settings import ServerSettings
+
+MODELS = """\
+models:
+  gpt-4o-mini-2024-07-18:
+    base: {type: local, path: missing-model}
+  babbage-002:
+    base: {type: starter}
+"""
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    def run(*words):
+        command = ["jangin", "serve", "--check", "--folder", str(tmp_path / "data"), *words]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as leave:
+            main()
+        return int(leave.value.code or 0), capsys.readouterr().out
+
+    return run
+
+
+def test_a_machine_that_can_serve_is_ok(check):
+    code, printed = check("--port", "0")
+    assert code == 0
+    assert "error" not in printed
+    for name in ("database", "storage", "keys", "packages", "port"):
+        assert f"ok {name}" in printed
+
+
+def test_every_problem_is_named(check, tmp_path):
+    settings = tmp_path / "server.yaml"
+    settings.write_text(MODELS + "require_keys: true\nproject: none.yaml\n")
+    with listen(ServerSettings(port=0)) as taken:
+        port = taken.getsockname()[1]
+        code, printed = check("--port", str(port), "--models", str(settings))
+    assert code == 2
+    errors = [line for line in printed.splitlines() if line.startswith("error")]
+    assert len(errors) == 4
+    assert "jangin keys add" in errors[0]
+    assert str(tmp_path / "none.yaml") in errors[1]
+    assert "gpt-4o-mini-2024-07-18" in errors[2]
+    assert str(tmp_path / "missing-model") in errors[2]
+    assert f"127.0.0.1:{port}" in errors[3]
+
+
+def test_a_database_that_does_not_answer_is_an_error(check, tmp_path):
+    settings = tmp_path / "server.yaml"
+    settings.write_text("database: postgresql://user:secret@127.0.0.1:1/x\n")
+    code, printed = check("--port", "0", "--models", str(settings))
+    assert code == 1
+    assert "127.0.0.1:1/x" in printed
+    assert "secret" not in printed

@@ -1,0 +1,101 @@
+"""The log: a line per request with who and what, and nothing of what was said."""
+
+import asyncio
+import io
+import json
+import logging
+
+import httpx2
+import pytest
+
+from jangin.serving.operations.logs import LOGGERS, PromptLog, configure
+from tests.serving.running import ANY_KEY, run_server
+
+KEY = {"authorization": f"Bearer {ANY_KEY}"}
+SECRET = "비밀 문장"
+
+
+@pytest.fixture
+def log():
+    """The lines that the server writes."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(each.handlers, each.propagate, each.level) for each in loggers]
+    stream = io.StringIO()
+    configure("json", stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    for each, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
+
+
+@pytest.fixture
+def own(tmp_path):
+    with run_server(tmp_path / "data") as running:
+        yield running
+
+
+def test_a_request_is_a_line_without_its_contents(log, own):
+    rows = json.dumps({"messages": [SECRET]}).encode()
+    file = own.client().files.create(file=(f"{SECRET}.jsonl", rows), purpose="fine-tune")
+    reply = httpx2.get(f"{own.url}/files/{file.id}?note={SECRET}", headers=KEY)
+    httpx2.post(f"{own.url}/chat/completions", headers=KEY, json={"messages": [SECRET]})
+    httpx2.get(f"{own.root}/healthz")
+    lines = {line["request_id"]: line for line in log() if "request_id" in line}
+    line = lines[reply.headers["x-request-id"]]
+    assert {**line, "time": 0, "ms": 0, "message": 0} == {
+        "time": 0, "level": "info", "message": 0, "request_id": line["request_id"],
+        "method": "GET", "path": f"/v1/files/{file.id}", "status": 200, "ms": 0,
+        "project": "local", "key": "local",
+    }  # fmt: skip
+    assert len(lines) == 3, "health is not logged"
+    text = json.dumps(log(), ensure_ascii=False)
+    assert SECRET not in text
+    assert ANY_KEY not in text
+
+
+def test_a_failure_has_its_traceback_in_the_line(log, own):
+    def clock():
+        raise RuntimeError("broken clock")
+
+    own.server._clock = clock
+    reply = httpx2.get(f"{own.url}/files", headers=KEY)
+    own.server._clock = lambda: 0
+    assert reply.status_code == 500
+    failures = [line for line in log() if line["level"] == "error"]
+    assert "broken clock" in failures[0]["traceback"]
+    assert reply.headers["x-request-id"] in failures[0]["message"]
+
+
+@pytest.mark.parametrize(("path", "is_logged"), [("/v1/responses", True), ("/v1/files", False)])
+def test_prompts_are_logged_where_that_is_asked_for(log, path, is_logged):
+    async def answer(_scope, receive, send):
+        text = (await receive())["body"] + (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": text[::-1]})
+
+    pieces = [{"type": "http.request", "body": b"ab"}, {"type": "http.request", "body": b"cd"}]
+    sent = []
+
+    async def receive():
+        return pieces.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "state": {"request_id": "req_1"}}
+    asyncio.run(PromptLog(answer)(scope, receive, send))
+    assert sent[1]["body"] == b"dcba"
+    lines = [(line["request_id"], line["request"], line["reply"]) for line in log()]
+    assert lines == ([("req_1", "abcd", "dcba")] if is_logged else [])
+
+
+@pytest.mark.usefixtures("log")
+def test_a_terminal_gets_text():
+    stream = io.StringIO()
+    configure("text", stream)
+    logging.getLogger("jangin.serving").info("hello")
+    configure("auto", stream)
+    logging.getLogger("jangin.serving").info("hello")
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("info: hello")
+    assert json.loads(second)["message"] == "hello"

@@ -25,8 +25,8 @@ class Process(uvicorn.Server):
     Requests in progress are answered first; streams without an end look at `Server.stopping`.
     """
 
-    def __init__(self, server: Server) -> None:
-        """Prepare to serve; `run` begins."""
+    def __init__(self, server: Server, when_ready: Callable[[], None] = lambda: None) -> None:
+        """Prepare to serve; `run` calls `when_ready` as soon as requests are answered."""
         super().__init__(
             uvicorn.Config(
                 create_app(server),
@@ -38,6 +38,13 @@ class Process(uvicorn.Server):
             )
         )
         self._server = server
+        self._when_ready = when_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the background services and accept connections."""
+        await super().startup(sockets)
+        if self.started:
+            self._when_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, after a signal."""
@@ -46,7 +53,7 @@ class Process(uvicorn.Server):
 
 
 def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
-    """Serve until a signal; `say` gets the address when the server listens.
+    """Serve until a signal; `say` gets the address as soon as requests are answered.
 
     Raises:
         MachineError: another program has the port.
@@ -62,8 +69,8 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
             configure(settings.log_format)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            say(f"http://{shown}:{port}/v1")
-            Process(server).run(sockets=[listening])
+            url = f"http://{shown}:{port}/v1"
+            Process(server, when_ready=lambda: say(url)).run(sockets=[listening])
     finally:
         server.close()
 

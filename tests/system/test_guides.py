@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -77,7 +78,8 @@ class Background:
 
     def stop(self):
         self.process.terminate()
-        assert self.process.wait(60) == 0
+        # uvicorn ends in order, and then by the signal that it was sent.
+        assert self.process.wait(60) == -signal.SIGTERM
         self.process.stdout.close()
 
 

@@ -114,7 +114,7 @@ def chat_follows_a_json_schema():
 def chat_ignores_harmless_parameters_and_refuses_wrong_ones():
     create = client.chat.completions.create
     reply = create(
-        model=CHAT_MODEL,
+        model=state.model,
         messages=[{"role": "developer", "content": "짧게"}, *QUESTION],
         max_tokens=2,
         user="me",
@@ -128,15 +128,17 @@ def chat_ignores_harmless_parameters_and_refuses_wrong_ones():
     )
     assert reply.choices
     parts = [{"role": "user", "content": [{"type": "text", "text": "안녕"}]}]
-    assert create(model=CHAT_MODEL, messages=parts, max_tokens=2).choices
+    assert create(model=state.model, messages=parts, max_tokens=2).choices
     raises(404, lambda: create(model="nope", messages=QUESTION), code="model_not_found")
-    raises(400, lambda: create(model=CHAT_MODEL, messages=[]))
-    raises(400, lambda: create(model=CHAT_MODEL, messages=QUESTION, temperature=3))
-    raises(400, lambda: create(model=CHAT_MODEL, messages=QUESTION, top_logprobs=3))
-    raises(400, lambda: create(model=CHAT_MODEL, messages=[{"role": "x", "content": "a"}]))
+    raises(400, lambda: create(model=state.model, messages=[]))
+    raises(400, lambda: create(model=state.model, messages=QUESTION, temperature=3))
+    raises(400, lambda: create(model=state.model, messages=QUESTION, top_logprobs=3))
+    raises(400, lambda: create(model=state.model, messages=[{"role": "x", "content": "a"}]))
     raises(
         400,
-        lambda: create(model=CHAT_MODEL, messages=[{"role": "user", "content": "긴 글 " * 60_000}]),
+        lambda: create(
+            model=state.model, messages=[{"role": "user", "content": "긴 글 " * 60_000}]
+        ),
         code="context_length_exceeded",
         param="messages",
     )
@@ -203,6 +205,16 @@ def responses_minimal():
         lambda: client.responses.create(
             model=state.model, input="a", previous_response_id="resp_1"
         ),
+    )
+
+
+@check
+def chat_with_a_name_that_is_only_trained_says_what_to_do():
+    """The names of this server train starters, which have no answers before a job has ended."""
+    raises(
+        400,
+        lambda: client.chat.completions.create(model=CHAT_MODEL, messages=QUESTION, max_tokens=2),
+        message="fine-tuning job",
     )
 
 

@@ -1,20 +1,8 @@
 """What ends the life of a model, and strict checks of replies."""
 
 from calls import QUESTION, client, raises
-from checks import CHAT_MODEL, check, state
+from checks import check, state
 from openai import OpenAI
-
-
-@check
-def models_delete_last():
-    gone = client.models.delete(state.model)
-    assert (gone.id, gone.object, gone.deleted) == (state.model, "model", True), gone
-    raises(404, lambda: client.models.retrieve(state.model), code="model_not_found")
-    raises(
-        404,
-        lambda: client.chat.completions.create(model=state.model, messages=QUESTION),
-        code="model_not_found",
-    )
 
 
 @check
@@ -28,6 +16,18 @@ def strict_validation_accepts_replies():
         lambda: strict.fine_tuning.jobs.checkpoints.list(state.job),
         strict.models.list,
         lambda: strict.batches.list(limit=2),
-        lambda: strict.chat.completions.create(model=CHAT_MODEL, messages=QUESTION, max_tokens=2),
+        lambda: strict.chat.completions.create(model=state.model, messages=QUESTION, max_tokens=2),
     ):
         call()
+
+
+@check
+def models_delete_last():
+    gone = client.models.delete(state.model)
+    assert (gone.id, gone.object, gone.deleted) == (state.model, "model", True), gone
+    raises(404, lambda: client.models.retrieve(state.model), code="model_not_found")
+    raises(
+        404,
+        lambda: client.chat.completions.create(model=state.model, messages=QUESTION),
+        code="model_not_found",
+    )

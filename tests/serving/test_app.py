@@ -31,6 +31,11 @@ def test_an_unknown_path_has_an_envelope_and_the_headers(running, method, path):
     assert int(reply.headers["openai-processing-ms"]) >= 0
 
 
+def test_the_endpoint_of_2023_names_its_successor(running):
+    error = httpx2.get(f"{running.url}/fine-tunes").json()["error"]
+    assert "/v1/fine_tuning/jobs" in error["message"]
+
+
 def test_a_method_that_a_path_does_not_have_is_an_invalid_url(running):
     reply = httpx2.post(f"{running.root}/healthz")
     assert reply.status_code == 405

@@ -272,4 +272,6 @@ def add_handlers(app: FastAPI) -> None:
         message = str(error.detail)
         if error.status_code in (404, 405):
             message = f"Invalid URL ({request.method} {request.url.path})"
+            if request.url.path.startswith("/v1/fine-tunes"):
+                message += ": this endpoint of 2023 is now /v1/fine_tuning/jobs"
         return ApiError(error.status_code, message, headers=error.headers).response()

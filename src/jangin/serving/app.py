@@ -42,10 +42,11 @@ THREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """A router under `/v1`, and the scope that a key needs for it."""
+    """A router, the scope that a key needs for it, and the beginning of its paths."""
 
     router: APIRouter
     scope: str
+    prefix: str = "/v1"
 
 
 ROUTERS: tuple[Routes, ...] = (
@@ -62,9 +63,10 @@ ROUTERS: tuple[Routes, ...] = (
         Routes(answering.router, "inference")
         for answering in (chat, completions, responses, embeddings, tokenize)
     ),
+    Routes(tokenize.router, "inference", prefix=""),
     Routes(webhooks.router, "admin"),
 )
-"""Everything under `/v1`; a row here is all that a new router needs."""
+"""Everything that needs a key; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
@@ -111,7 +113,8 @@ def create_app(server: Server) -> FastAPI:
     server.models = Registry(server)
     add_handlers(app)
     for routes in ROUTERS:
-        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])
+        allowed = Depends(needs(routes.scope))
+        app.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
     for router in OPEN_ROUTERS:
         app.include_router(router)
     # The last one is the outermost.

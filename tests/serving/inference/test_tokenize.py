@@ -27,6 +27,16 @@ def test_the_tokenizer_is_described_without_naming_a_model(client, tokenizer):
     assert info["chat_template"] == tokenizer.chat_template
 
 
+def test_the_root_of_the_server_has_them_too_and_wants_a_key(running, client):
+    raw = client._client  # the SDK's own HTTP client
+    headers = {"authorization": "Bearer any"}
+    body = {"prompt": QUESTION}
+    at_root = raw.post(f"{running.root}/tokenize", json=body, headers=headers).json()
+    assert at_root == post(client, "/tokenize", model="tiny", prompt=QUESTION)
+    assert raw.get(f"{running.root}/tokenizer_info", headers=headers).status_code == 200
+    assert raw.get(f"{running.root}/tokenizer_info").status_code == 401
+
+
 def test_neither_text_nor_conversation_is_an_error(client):
     with pytest.raises(openai.BadRequestError) as caught:
         post(client, "/tokenize", model="tiny")

@@ -1,4 +1,7 @@
-"""`POST /tokenize`, `POST /detokenize`, `GET /tokenizer_info`, in the shape of vLLM's."""
+"""`POST /tokenize`, `POST /detokenize`, `GET /tokenizer_info`, in the shape of vLLM's.
+
+vLLM has them at the root of the server, where lm-eval looks for them; they are under `/v1` too.
+"""
 
 from typing import Any
 
@@ -88,11 +91,12 @@ def tokenizer_info(
 
 
 def _opened(server: Server, caller: CallerDep, name: str | None) -> tuple[Any, Any]:
-    """(engine, wording) of a model; without a name, of the first alias or model there is."""
+    """(engine, wording) of a model; without a name, of an alias, else of the newest model."""
     if name is None:
-        name = next(iter(server.settings.models), None)
-    if name is None:
-        raise missing_parameter("model")
+        names = [*server.settings.models, *(each.id for each in server.models.names(caller))]
+        if not names:
+            raise missing_parameter("model")
+        name = names[0]
     model = server.models.resolve(name, caller)
     try:
         opened = server.get(Inference).open(model)

@@ -3,7 +3,6 @@
 import re
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Select, or_, select
@@ -16,22 +15,13 @@ from jangin.serving.jobs.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
-from jangin.serving.state.registry import ServedModel
+from jangin.serving.state.registry import Named, ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
 
 _FRESH_SECONDS = 10.0
 """How long the list of finished variants of a project is kept."""
 _MODEL, _LOCATION = "model", "location.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A model as lists show it."""
-
-    id: str
-    created: int
-    owned_by: str
 
 
 class Registry:

@@ -9,10 +9,11 @@ from urllib.parse import unquote
 from fastapi import APIRouter
 
 from jangin.serving.inference.service import Inference
-from jangin.serving.models.registry import Named, Registry
+from jangin.serving.models.registry import Registry
 from jangin.serving.protocol.errors import no_such_model
 from jangin.serving.protocol.objects import Deleted, Reply
 from jangin.serving.security.access import CallerDep
+from jangin.serving.state.registry import Named
 from jangin.serving.state.server import ServerDep
 
 router = APIRouter()

@@ -25,9 +25,23 @@ class ServedModel:
     """Unix seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model as lists show it."""
+
+    id: str
+    created: int
+    """Unix seconds."""
+    owned_by: str
+
+
 class ModelRegistry(Protocol):
     """All models of the server."""
 
     def resolve(self, name: str, caller: Caller) -> ServedModel:
         """The model of a name; raises `ApiError` 404 `model_not_found`."""
+        ...
+
+    def names(self, caller: Caller) -> list[Named]:
+        """Every model that the caller may use, fine-tuned ones first, the newest of them first."""
         ...

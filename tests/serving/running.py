@@ -1,5 +1,7 @@
-"""A real server for tests: uvicorn in a thread, on a free loopback port."""
+"""Real servers for tests, on free loopback ports: in a thread, or `jangin serve` as a process."""
 
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -60,3 +62,17 @@ def run_server(folder, settings=None, **options):
         listening.close()
         server.close()
         assert not thread.is_alive(), "the server did not stop"
+
+
+@contextmanager
+def spawn_server(folder, *words):
+    """(process, url) of `jangin serve`, killed at the end unless it has stopped."""
+    command = [sys.executable, "-m", "jangin.cli.main", "serve", "--port", "0", "--folder", folder]
+    process = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            name, _, url = process.stdout.readline().strip().partition("=")
+            assert name == "OPENAI_BASE_URL"
+            yield process, url
+        finally:
+            process.kill()

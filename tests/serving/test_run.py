@@ -1,11 +1,8 @@
 """`jangin serve` as a process: it says where it listens, and a signal ends it."""
 
 import signal
-import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import httpx2
 import pytest
@@ -13,25 +10,12 @@ import pytest
 from jangin.core.errors import MachineError
 from jangin.serving.run import listen
 from jangin.serving.state.settings import ServerSettings
-
-
-@contextmanager
-def serving(folder):
-    """(process, url) of `jangin serve`."""
-    command = [sys.executable, "-m", "jangin.cli.main", "serve", "--port", "0", "--folder", folder]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with process:
-        try:
-            name, _, url = process.stdout.readline().strip().partition("=")
-            assert name == "OPENAI_BASE_URL"
-            yield process, url
-        finally:
-            process.kill()
+from tests.serving.running import spawn_server
 
 
 @pytest.mark.slow
 def test_the_command_serves_until_a_signal(tmp_path):
-    with serving(tmp_path / "data") as (process, url):
+    with spawn_server(tmp_path / "data") as (process, url):
         assert httpx2.get(url.removesuffix("/v1") + "/healthz").json()["status"] == "ok"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in (0, -signal.SIGTERM)
@@ -80,7 +64,7 @@ HEAD = (
 @pytest.mark.slow
 def test_a_request_in_progress_is_answered_before_the_server_stops(tmp_path):
     proceed, replies = threading.Event(), []
-    with serving(tmp_path / "data") as (process, url):
+    with spawn_server(tmp_path / "data") as (process, url):
         body = SlowBody(proceed)
         headers = {
             "authorization": "Bearer x",

@@ -12,7 +12,7 @@ from jangin.core.parquet import read_table
 from jangin.evaluation.results import Result
 from jangin.report.data.glance import kind_of_system
 from jangin.report.i18n.translate import Words, strings
-from jangin.report.page import build_report
+from jangin.report.page import _short, build_report
 from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
 
 CALLS = CallCount(requests=31, answered=29, asked_again=2)
@@ -258,6 +258,18 @@ def test_the_first_screen_answers_four_questions(workshop):
         assert cost in (strings(language)["glance_free"],)
         assert "type: hosted" in hosted
         assert missing
+        timed = build_report(workshop.open(), artifacts, CALLS, language, (), 780.0)
+        assert (
+            f"{cost} {Words(language)('glance_time', time=Words(language).duration(780))}" in timed
+        )
+
+
+def test_durations_are_said_in_the_language_of_the_page():
+    for seconds, korean, english in (
+        (12.4, "12초", "12 s"), (89, "89초", "89 s"), (780, "13분", "13 min"),
+        (7500, "2시간 5분", "2 h 5 min"),
+    ):  # fmt: skip
+        assert (Words("ko").duration(seconds), Words("en").duration(seconds)) == (korean, english)
 
 
 @pytest.mark.parametrize(
@@ -267,3 +279,17 @@ def test_the_first_screen_answers_four_questions(workshop):
 )  # fmt: skip
 def test_systems_are_told_apart_by_kind(label, kind):
     assert kind_of_system(label) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("소성" + " 이내에" * 40, "소성 이내에 … (×40)"),
+        ("생" + "\ufffd" * 93, "생\ufffd … (×93)"),
+        ("1,000,000,000,000,000,000원", "1,000,000,000,000,000,000원"),
+        ("----------", "----------"),
+        ("네네네네네", "네네네네네"),
+    ],
+)
+def test_what_a_model_repeats_is_shown_once(text, shown):
+    assert _short(text).rstrip() == shown

@@ -126,6 +126,11 @@ class ComparedVariants:
         return next(m.result.measure for row in self.rows for m in row.measured.values())
 
     @property
+    def has_unparsable(self) -> bool:
+        """Whether any answer could not be read, so that the page needs a column for them."""
+        return any(one.result.unparsable for row in self.rows for one in row.measured.values())
+
+    @property
     def in_content(self) -> bool:
         """True if answers are texts, which content match grades as well."""
         measured = [m for row in self.rows for m in row.measured.values()]
@@ -421,17 +426,17 @@ def sentences(table: ComparedVariants) -> list[str]:
             if not points:
                 verdict = f"{row.variant} and {table.baseline} are right equally often ({p})"
             elif measured.p_holm < SIGNIFICANT:
-                verdict = f"{change}: the difference is statistically significant ({p})"
+                verdict = f"{change}, and the difference is statistically significant ({p})"
             else:
-                verdict = f"{change}: the difference could be due to chance ({p})"
+                verdict = f"{change}, but the difference could be due to chance ({p})"
             if comparison.smallest_visible is None:
                 verdict += f"; {comparison.n} questions are too few to show any difference"
-            lines.append(f"{name.replace('_', ' ')}: {verdict}.")
+            lines.append(f"{Words('en')(f'name_{name}')}: {verdict}.")
             if comparison.disagree:
                 lines.append(disagreement(comparison, name, table.baseline, row.variant))
             if find_metric(comparison.measure).gold != "text" and measured.score_p_holm is not None:
                 change = _score_change(row.variant, table, comparison, measured.score_p_holm)
-                lines.append(f"{name.replace('_', ' ')}: {change}")
+                lines.append(f"{Words('en')(f'name_{name}')}: {change}")
     return lines
 
 

@@ -192,8 +192,8 @@ def as_html(view: DataView, language: Language) -> str:
         ]
         heads = (words("data_kind"), words("data_rows"), words("data_samples"))
         tables.append((words("data_personal"), words("data_personal_note"), heads, rows))
-    longest = [(text, size, "") for size, text in description.longest]
-    heads = (words("data_text"), words("data_characters"), "")
+    longest = [(text, size, answer) for size, text, answer in description.longest]
+    heads = (words("data_text"), words("data_characters"), words("data_answers"))
     tables.append((words("data_longest"), "", heads, longest))
     return render_page(
         "data.html.jinja",

@@ -1,5 +1,6 @@
 """`jangin report`: one HTML file about a whole project, readable without a network or a script."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).with_name("templates")
 MOST_LEAKS = 5
+_LOOP = re.compile(r"(.{1,16}?)\1{5,}")
+"""Text that repeats at least six times."""
+_SAYS_SOMETHING = re.compile(r"[^\W\d_]|\ufffd")
 KIND_COLOURS = {"hosted": 3, "baseline": 4}
 """{kind of system: colour of its bars}; base and trained models have that of their variant."""
 
@@ -71,7 +75,11 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
         )
     output = path or session.store.root / "report.html"
     ledger = session.ledger
-    html = build_report(session.project, artifacts, ledger.count_calls(), language, ledger.spend())
+    built = {a.manifest.key: name for stages in artifacts.values() for name, a in stages.items()}
+    seconds = sum(ledger.seconds_of(stage, key) or 0.0 for key, stage in built.items())
+    html = build_report(
+        session.project, artifacts, ledger.count_calls(), language, ledger.spend(), seconds
+    )
     with output_errors(output):
         output.write_text(html, encoding="utf-8")
     session.wrote(output)
@@ -85,10 +93,12 @@ def build_report(
     calls: CallCount,
     language: str = "auto",
     spend: Sequence[Spend] = (),
+    seconds: float = 0.0,
 ) -> str:
     """The page as HTML. `artifacts[variant][stage]` is what is finished; the rest is left out.
 
-    `language` is `ko`, `en`, or `auto` for that of the documents. Raises `ConfigError` for others.
+    `seconds` is what making all of it took. `language` is `ko`, `en`, or `auto` for that of the
+    documents. Raises `ConfigError` for others.
     """
     if language not in ("auto", *get_args(Language)):
         raise ConfigError(f"there is no report in {language!r}. Choose ko, en or auto.")
@@ -120,7 +130,7 @@ def build_report(
         **lost,
         "unreadable": unread,
         "random_base": starts_from_nothing(artifacts, best),
-        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), words),
+        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), seconds, words),
         **_chart_context(results, artifacts, words),
         "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
         "candidates": candidates(artifacts),
@@ -412,6 +422,15 @@ def _template(name: str) -> "Template":
 
 
 def _short(text: object, most: int = 280) -> str:
-    """Text on one line, cut for the eye."""
-    line = " ".join(str(text).split())
+    """Text on one line, cut for the eye: what repeats six times or more is shown once."""
+    line = _LOOP.sub(_once, " ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _once(loop: re.Match[str]) -> str:
+    """`이내에 … (×40)` of a text that repeats; figures and rules such as `-----` as they are."""
+    unit, whole = loop[1], loop[0]
+    if not _SAYS_SOMETHING.search(unit):
+        return whole
+    space = " " if unit[0] == " " else ""
+    return f"{space}{unit.strip()} … (×{len(whole) // len(unit)}) "

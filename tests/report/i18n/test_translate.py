@@ -45,7 +45,7 @@ IN_SOURCE = quoted_words(SOURCE / "report", "*.py", "*.jinja") | quoted_words(
 SETS = get_args(TestSet)
 COMPOSED = {
     "stage": [stage.name for stage in STAGES],
-    "set": SETS,
+    "set": (*SETS, "train", "validation"),
     "name": SETS,
     "means": SETS,
     "slice": get_args(Dimension),

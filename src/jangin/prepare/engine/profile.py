@@ -23,6 +23,8 @@ MAX_READ = 100_000
 LETTERS_OF_A_UNIT = 4
 """Maximum number of letters beside a number."""
 MAX_SHOWN = 10
+SHOWN = 120
+"""Number of characters of a long text that are kept."""
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
@@ -73,8 +75,8 @@ class DataDescription:
     languages: dict[str, int]
     """{script: rows in which it has most letters}."""
     personal: tuple[RowGroup, ...]
-    longest: tuple[tuple[int, str], ...]
-    """(number of characters, beginning) of the longest rows."""
+    longest: tuple[tuple[int, str, str], ...]
+    """(number of characters, beginnings of prompt and answer) of the longest rows."""
     empty_prompts: int
     empty_answers: int
     too_long: int | None
@@ -221,12 +223,15 @@ def mask(text: str) -> str:
     return text[:2] + "•" * (len(text) - 4) + text[-2:]
 
 
-def _longest(frame: "pl.DataFrame") -> tuple[tuple[int, str], ...]:
+def _longest(frame: "pl.DataFrame") -> tuple[tuple[int, str, str], ...]:
     import polars as pl
 
     size = pl.col("prompt").str.len_chars() + pl.col("answer").str.len_chars()
     top = frame.with_columns(size=size).sort("size", descending=True).head(MAX_SHOWN)
-    return tuple((int(row["size"]), str(row["prompt"])[:120]) for row in top.iter_rows(named=True))
+    return tuple(
+        (int(row["size"]), str(row["prompt"])[:SHOWN], str(row["answer"])[:SHOWN])
+        for row in top.iter_rows(named=True)
+    )
 
 
 def _empty(column: "pl.Series") -> int:

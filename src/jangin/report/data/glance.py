@@ -27,14 +27,19 @@ def glance(
     best: str,
     spend: Sequence[Spend],
     losses: Mapping[str, int],
+    seconds: float,
     words: Words,
 ) -> list[tuple[str, str]]:
-    """(question, answer in a few sentences). `losses` has counts of what is missing, by name."""
+    """(question, answer in a few sentences).
+
+    `losses` has counts of what is missing, by name; `seconds` is what all stages took together,
+    0 if unknown.
+    """
     rows = [row for row in results.rows if best in str(row["variant"]).split(", ")]
     rows += [row for row in results.rows if row not in rows and row["system"] not in ("tuned",)]
     return [
         (words("glance_can"), _can(rows, artifacts.get(best, {}), words)),
-        (words("glance_cost"), _cost(spend, words)),
+        (words("glance_cost"), _cost(spend, seconds, words)),
         (words("glance_hosted"), _hosted(rows, words)),
         (words("glance_missing"), _missing(losses, words)),
     ]
@@ -75,7 +80,12 @@ def _facts(stages: Mapping[str, Any]) -> tuple[float, int] | None:
     return float(summary["fact_coverage"]), int(summary["facts"])
 
 
-def _cost(spend: Sequence[Spend], words: Words) -> str:
+def _cost(spend: Sequence[Spend], seconds: float, words: Words) -> str:
+    took = f" {words('glance_time', time=words.duration(seconds))}" if seconds >= 1 else ""
+    return _money(spend, words) + took
+
+
+def _money(spend: Sequence[Spend], words: Words) -> str:
     calls = sum(row.calls for row in spend)
     if not calls:
         return words("glance_free")

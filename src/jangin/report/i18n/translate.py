@@ -108,6 +108,15 @@ class Words:
         dash, gap = ("~", "") if self.language == "ko" else (" to ", "\N{NO-BREAK SPACE}")
         return f"{100 * low:.{digits}f}{dash}{100 * high:.{digits}f}{gap}%"
 
+    def duration(self, seconds: float) -> str:
+        """`45초`, `12분` or `3시간 20분`; in English `45 s`, `12 min` or `3 h 20 min`."""
+        units = ("시간", "분", "초") if self.language == "ko" else (" h", " min", " s")
+        if seconds < 90:
+            return f"{seconds:.0f}{units[2]}"
+        minutes = round(seconds / 60)
+        hours = f"{minutes // 60}{units[0]} " if minutes >= 90 else ""
+        return f"{hours}{minutes % 60 if hours else minutes}{units[1]}"
+
     def points(self, difference: float, *, sign: bool = False) -> str:
         """A difference of shares in points: `12.5`, or `+12.5` with its sign."""
         figure = round(100 * difference, 1) or 0.0  # never -0.0

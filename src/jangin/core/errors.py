@@ -6,6 +6,7 @@
   x DigestError          a value has no canonical JSON, so it has no digest
   x LedgerError          the ledger cannot be read by this version
   x StoreError           the store is locked or cannot be written; the disk is full
+    x LockedStoreError     another process works on the same artifact
     x UnreadableStoreError an artifact or a checkpoint is damaged, or from a newer version
   x StageError           a stage cannot finish; names the stage and how to resume
     x SettingsError      its settings leave nothing to do; names the setting to change
@@ -52,6 +53,10 @@ class LedgerError(JanginError):
 
 class StoreError(JanginError):
     """The store is locked or cannot be written, or the disk is full."""
+
+
+class LockedStoreError(StoreError):
+    """Another process works on the same artifact. The message names the process."""
 
 
 class UnreadableStoreError(StoreError):

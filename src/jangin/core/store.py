@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file, digest_tree
-from jangin.core.errors import DataError, StoreError, UnreadableStoreError
+from jangin.core.errors import DataError, LockedStoreError, StoreError, UnreadableStoreError
 from jangin.core.parquet import digest_table
 
 MANIFEST = "manifest.json"
@@ -91,7 +91,7 @@ class Store:
         The kernel releases the lock when the process dies, so kill -9 leaves no stale lock.
 
         Raises:
-            StoreError: Another process holds it.
+            LockedStoreError: Another process holds it.
 
         """
         path = self.root / stage / f"{key[:16]}.lock"
@@ -104,7 +104,7 @@ class Store:
             except BlockingIOError as error:
                 stream.seek(0)
                 holder = stream.read().decode() or "unknown"
-                raise StoreError(
+                raise LockedStoreError(
                     f"another jangin run (process {holder}) is working on {stage} in {self.root}. "
                     "Wait for it to end, or give this run another store with --store."
                 ) from error

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
 SERVER = """
@@ -17,7 +18,7 @@ models:
 MODEL = "gpt-4.1-nano-2025-04-14"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     settings = folder / "server.yaml"
@@ -26,12 +27,42 @@ def running(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="package")
+def server(running):
+    return running.server
+
+
+@pytest.fixture(scope="package")
+def client(running):
+    return running.client()
+
+
+@pytest.fixture(scope="package")
+def job(client):
+    """A finished job with a validation file, as in recipe R2.6 but with two epochs."""
+    training = upload(client, chats(12))
+    validation = upload(client, chats(4, 50), "valid.jsonl")
+    job = client.fine_tuning.jobs.create(
+        model=MODEL,
+        training_file=training,
+        validation_file=validation,
+        suffix="Pricer 1",
+        seed=42,
+        metadata={"k": "v"},
+        hyperparameters={"n_epochs": 2, "batch_size": 1, "learning_rate_multiplier": "auto"},
+    )
+    assert job.status == "validating_files"
+    assert job.hyperparameters.learning_rate_multiplier == "auto"
+    assert (job.error.code, job.error.message, job.error.param) == (None, None, None)
+    return wait_for(client, job.id)
+
+
 def upload(client, rows, name="train.jsonl"):
     data = rows if isinstance(rows, bytes) else "\n".join(map(json.dumps, rows)).encode()
     return client.files.create(file=(name, data), purpose="fine-tune").id
 
 
-def wait_for(client, job_id, *states, seconds=60):
+def wait_for(client, job_id, *states, seconds=240):
     """The job, once it has one of the states (a final one unless named)."""
     states = states or ("succeeded", "failed", "cancelled")
     patience = time.monotonic() + seconds
@@ -49,7 +80,7 @@ def messages(client, job_id):
     return [event.message for event in events][::-1]
 
 
-def wait_for_step(client, job_id, step, seconds=60):
+def wait_for_step(client, job_id, step, seconds=240):
     patience = time.monotonic() + seconds
     while time.monotonic() < patience:
         events = client.fine_tuning.jobs.list_events(job_id, limit=5).data

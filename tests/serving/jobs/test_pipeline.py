@@ -1,19 +1,22 @@
 """A job as a pipeline: supervised, preferences, and both again from what was tuned."""
 
+import errno
 import io
 import json
 
 import pytest
 
+from jangin.core.errors import ConfigError, StoreError, TrainingError
 from jangin.core.stage import SilentProgress
 from jangin.project.runner import Watcher
+from jangin.serving.jobs.failures import failure_of
 from jangin.serving.jobs.hyperparameters import resolve
 from jangin.serving.jobs.pipeline import JobSpec, NoTrainableTokensError, Pipeline
 from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, write_chats, write_pairs
 from jangin.serving.state.settings import ModelEntry
 from tests.serving.jobs.material import as_jsonl, chats, pairs
 
-TINY = {"type": "starter", "size": "0.5M", "vocabulary_size": 400, "context_length": 128}
+TINY = {"type": "starter", "size": "0.5M", "vocabulary_size": 400}
 
 
 def spec(folder, rows, method="supervised", validation=None, **changes):
@@ -73,8 +76,37 @@ def test_supervised_then_continued_then_preferences(tmp_path):
 
 
 def test_rows_without_a_trained_token_fail_before_training(tmp_path):
-    with pytest.raises(NoTrainableTokensError, match="12 of 12 examples"):
-        Pipeline(spec(tmp_path, chats(12, words=200)), SilentProgress()).prepare()
+    job = spec(tmp_path, chats(12, words=50), options={"context_length": 48})
+    with pytest.raises(NoTrainableTokensError, match="12 of 12 examples") as error:
+        Pipeline(job, SilentProgress()).prepare()
+    assert failure_of(error.value).code == "no_trainable_tokens"
+
+
+def test_a_loss_that_is_no_number_has_a_code(tmp_path):
+    numbers = {"n_epochs": 20, "batch_size": 1, "learning_rate_multiplier": 1e38}
+    with pytest.raises(TrainingError) as error:
+        train(spec(tmp_path, chats(12), numbers=numbers))
+    failure = failure_of(error.value)
+    assert failure.code == "nan_loss"
+    assert "step " in failure.message
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (StoreError("the disk is full while writing x. Free some space."), "disk_full"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (TrainingError("step 3: out of memory in the optimizer."), "out_of_memory"),
+        (ConfigError("/models/x has no weights"), "model_not_available"),
+        (ValueError("secret"), "server_error"),
+    ],
+)
+def test_errors_of_the_machine_have_codes(error, code):
+    failure = failure_of(error)
+    assert failure.code == code
+    assert "secret" not in failure.message
 
 
 def test_tools_become_text_that_a_template_shows():

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from jangin.core.errors import StoreError
+from jangin.core.errors import LockedStoreError, StoreError
 from jangin.project.plan import PlannedStage
 from jangin.project.runner import Watcher
 from jangin.serving.database import leases
@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 TICK_SECONDS = 0.25
 DATABASE_PATIENCE_SECONDS = 600
-STORE_PATIENCE_SECONDS = 60
-"""How long a step of another process in the same artifact is waited for."""
+STORE_SECONDS = 0.5
+"""Between two looks whether an artifact that another job makes is ready."""
 _RESUMING = "resuming at step "
 
 
@@ -118,18 +118,10 @@ class Worker:
     def _train(self) -> Outcome:
         spec = self.records.begin()
         pipeline = Pipeline(spec, self.progress)
-        prepared = pipeline.prepare()
+        prepared = _when_free(pipeline.prepare)
         self.records.prepared(prepared)
         watcher = Watcher(begins=lambda step: self._follow(step, pipeline.stage, prepared.base))
-        patience = time.monotonic() + STORE_PATIENCE_SECONDS
-        while True:
-            try:
-                return pipeline.train(prepared.base, watcher)
-            except StoreError as error:
-                # The process that trained it before may still be writing its checkpoint.
-                if "another jangin run" not in str(error) or time.monotonic() > patience:
-                    raise
-                time.sleep(1)
+        return _when_free(lambda: pipeline.train(prepared.base, watcher))
 
     def _follow(self, step: PlannedStage, stage: str, base: Path) -> None:
         if step.stage.name == stage:
@@ -210,6 +202,20 @@ class Worker:
                     raise
                 log.exception("the database does not answer; trying again")
                 time.sleep(1)
+
+
+def _when_free(run: Callable[[], T]) -> T:
+    """What `run` returns, once no other process makes one of its artifacts.
+
+    Another job may read the same rows or train the same model, or the process before this one may
+    still write its checkpoint; none of them keeps a lock when it dies.
+    """
+    while True:
+        try:
+            return run()
+        except LockedStoreError as error:
+            log.info(str(error))
+            time.sleep(STORE_SECONDS)
 
 
 def main() -> int:

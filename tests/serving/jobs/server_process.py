@@ -1,0 +1,76 @@
+"""`jangin serve` in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+
+
+def processes_of(pid):
+    """Processes that any thread of a process started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+class ServerProcess:
+    """A server in a process of its own, which can be killed and started again."""
+
+    def __init__(self, folder, settings, name="server"):
+        self.folder, self.settings = folder, folder / f"{name}.yaml"
+        self.settings.write_text(settings)
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "jangin.cli", "serve", "--port", "0"]
+        with self.settings.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--folder", str(self.folder / "data"), "--models", str(self.settings)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                text=True,
+            )
+        url = next(
+            line.partition("=")[2].strip()
+            for line in self.process.stdout
+            if line.startswith("OPENAI_BASE_URL=")
+        )
+        self.client = openai.OpenAI(base_url=url, api_key="x", max_retries=8, timeout=10)
+
+    @property
+    def worker(self):
+        """Process id of the worker; waits for it."""
+        patience = time.monotonic() + 30
+        while not (children := processes_of(self.process.pid)):
+            assert time.monotonic() < patience, "there is no worker"
+            time.sleep(0.02)
+        return children[0]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.client.close()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
+        self.process.stdout.close()
+        self.client.close()
+
+
+@contextmanager
+def server_process(folder, settings):
+    """A server with this server.yaml, stopped at the end."""
+    folder.mkdir(exist_ok=True)
+    server = ServerProcess(folder, settings)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()

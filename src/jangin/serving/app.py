@@ -17,6 +17,7 @@ from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import routes as graders
 from jangin.serving.inference import chat, completions, embeddings, responses, tokenize
+from jangin.serving.inference.model_path import ModelPath
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs import export, permissions
 from jangin.serving.jobs import routes as jobs
@@ -115,6 +116,8 @@ def create_app(server: Server) -> FastAPI:
     for routes in ROUTERS:
         allowed = Depends(needs(routes.scope))
         app.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
+        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])
+    app.include_router(tokenize.router, dependencies=[Depends(needs("inference"))])
     for router in OPEN_ROUTERS:
         app.include_router(router)
     # The last one is the outermost.
@@ -134,4 +137,5 @@ def create_app(server: Server) -> FastAPI:
     counters = Metrics(server)
     server.add(counters)
     app.add_middleware(RequestContext, observers=(counters.observe, log_request))
+    app.add_middleware(ModelPath)
     return app

@@ -34,7 +34,7 @@ TOOLS = {
     "wandb": Environment(("wandb", "openai", "pandas", "numpy"), "tools/wandb_sync.py"),
     "dspy": Environment(("dspy",), "tools/dspy_finetune.py"),
     "instructor": Environment(("instructor", "tqdm"), "tools/instructor_jobs.py"),
-    "lm-eval": Environment(("lm-eval[api]",), "tools/lm_eval_korean.py"),
+    "lm-eval": Environment(("lm-eval[api]", "openai"), "tools/lm_eval_korean.py"),
 }
 """Programs of others that use the API; their scripts take a folder and a model."""
 EVERY = ENVIRONMENTS | TOOLS

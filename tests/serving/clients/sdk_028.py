@@ -7,7 +7,7 @@ import os
 
 import openai
 import rows
-from checks import CHAT_MODEL, COMPLETION_MODEL, check, run, state, wait
+from checks import CHAT_MODEL, check, run, state, wait
 
 openai.api_base = os.environ["OPENAI_BASE_URL"]
 openai.api_key = os.environ["OPENAI_API_KEY"]
@@ -88,7 +88,7 @@ def chat_and_stream():
 
 @check
 def completion():
-    reply = openai.Completion.create(model=COMPLETION_MODEL, prompt="가", max_tokens=3)
+    reply = openai.Completion.create(model=state.model, prompt="가", max_tokens=3)
     assert reply["object"] == "text_completion", reply
 
 

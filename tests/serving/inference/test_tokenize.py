@@ -1,3 +1,6 @@
+from urllib.parse import quote
+
+import httpx2
 import openai
 import pytest
 
@@ -35,6 +38,24 @@ def test_the_root_of_the_server_has_them_too_and_wants_a_key(running, client):
     assert at_root == post(client, "/tokenize", model="tiny", prompt=QUESTION)
     assert raw.get(f"{running.root}/tokenizer_info", headers=headers).status_code == 200
     assert raw.get(f"{running.root}/tokenizer_info").status_code == 401
+
+
+def test_lm_eval_names_the_model_in_the_address(running, tokenizer):
+    """It asks the root for tokens, and says nowhere of which model."""
+    headers = {"Authorization": "Bearer any"}
+    for root in (f"{running.root}/models/{TUNED}", f"{running.root}/models/{quote(TUNED)}"):
+        info = httpx2.get(f"{root}/tokenizer_info", headers=headers).json()
+        assert info["eos_token"] == tokenizer.eos_token
+        body = {"prompt": QUESTION, "add_special_tokens": False}
+        tokens = httpx2.post(f"{root}/tokenize", json=body, headers=headers).json()["tokens"]
+        assert tokens == tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
+        body = {"model": TUNED, "prompt": QUESTION, "max_tokens": 1}
+        reply = httpx2.post(f"{root}/v1/completions", json=body, headers=headers)
+        assert reply.json()["model"] == TUNED
+    assert (
+        httpx2.get(f"{running.root}/models/none/tokenizer_info", headers=headers).status_code == 404
+    )
+    assert httpx2.get(f"{running.root}/tokenizer_info").status_code == 401
 
 
 def test_neither_text_nor_conversation_is_an_error(client):

@@ -5,7 +5,7 @@ vLLM has them at the root of the server, where lm-eval looks for them; they are 
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from jangin.core.errors import JanginError
 from jangin.serving.inference.bodies import ChatMessage, Ignoring, Tool
@@ -37,11 +37,13 @@ class DetokenizeBody(Ignoring):
 
 
 @router.post("/tokenize")
-def tokenize(body: TokenizeBody, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
+def tokenize(
+    body: TokenizeBody, request: Request, server: ServerDep, caller: CallerDep
+) -> dict[str, Any]:
     """Token ids; those of a conversation are what an answer is generated from."""
     from jangin.inference.engine.prompts import render_conversation
 
-    engine, wording = _opened(server, caller, body.model)
+    engine, wording = _opened(server, caller, body.model or _of_path(request))
     try:
         if body.messages is not None:
             messages = [plain_message(each, index) for index, each in enumerate(body.messages)]
@@ -61,9 +63,11 @@ def tokenize(body: TokenizeBody, server: ServerDep, caller: CallerDep) -> dict[s
 
 
 @router.post("/detokenize")
-def detokenize(body: DetokenizeBody, server: ServerDep, caller: CallerDep) -> dict[str, str]:
+def detokenize(
+    body: DetokenizeBody, request: Request, server: ServerDep, caller: CallerDep
+) -> dict[str, str]:
     """The text of tokens."""
-    _, wording = _opened(server, caller, body.model)
+    _, wording = _opened(server, caller, body.model or _of_path(request))
     try:
         return {"prompt": str(wording.tokenizer.decode(body.tokens))}
     except (OverflowError, IndexError, TypeError, ValueError) as error:
@@ -72,10 +76,10 @@ def detokenize(body: DetokenizeBody, server: ServerDep, caller: CallerDep) -> di
 
 @router.get("/tokenizer_info")
 def tokenizer_info(
-    server: ServerDep, caller: CallerDep, model: str | None = None
+    request: Request, server: ServerDep, caller: CallerDep, model: str | None = None
 ) -> dict[str, Any]:
     """What clients need to know of the tokenizer, such as lm-eval."""
-    engine, wording = _opened(server, caller, model)
+    engine, wording = _opened(server, caller, model or _of_path(request))
     tokenizer = wording.tokenizer
     named = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
     return {
@@ -88,6 +92,12 @@ def tokenizer_info(
         "pad_token_id": tokenizer.pad_token_id,
         **named,
     }
+
+
+def _of_path(request: Request) -> str | None:
+    """The model in the path; see `model_path.py`."""
+    name: str | None = getattr(request.state, "model", None)
+    return name
 
 
 def _opened(server: Server, caller: CallerDep, name: str | None) -> tuple[Any, Any]:

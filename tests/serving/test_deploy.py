@@ -60,7 +60,7 @@ def test_the_unit_starts_the_server_with_options_that_it_has(known):
     unit = configparser.ConfigParser(interpolation=None, strict=False)
     unit.optionxform = str
     unit.read(DEPLOY / "jangin.service")
-    for key in ("ExecStart",):
+    for key in ("ExecStart", "ExecStartPre"):
         words = shlex.split(unit["Service"][key])
         assert words[1] == "serve"
         assert options_of(words) <= known

@@ -50,9 +50,12 @@ def toy_endpoint(monkeypatch):
     gate.release(1000)
 
 
-@pytest.fixture
-def running(tmp_path):
-    with run_server(tmp_path / "data") as running:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def running(request, tmp_path):
+    options = {}
+    if request.param == "postgresql":
+        options["database"] = request.getfixturevalue("postgresql").new_database()
+    with run_server(tmp_path / "data", **options) as running:
         yield running
 
 

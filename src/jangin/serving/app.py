@@ -116,8 +116,6 @@ def create_app(server: Server) -> FastAPI:
     for routes in ROUTERS:
         allowed = Depends(needs(routes.scope))
         app.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
-        app.include_router(routes.router, prefix="/v1", dependencies=[Depends(needs(routes.scope))])
-    app.include_router(tokenize.router, dependencies=[Depends(needs("inference"))])
     for router in OPEN_ROUTERS:
         app.include_router(router)
     # The last one is the outermost.

@@ -1,5 +1,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import PreTrainedTokenizerFast
 
 from jangin.inference.detokenizer import IncrementalDetokenizer
 
@@ -57,3 +61,19 @@ def test_an_answer_that_ends_within_a_character_says_so_at_its_end(tokenizer):
     ids = tokenizer("x뷁", add_special_tokens=False)["input_ids"][:-1]
     pieces, words = follow(tokenizer, ids, ())
     assert pieces == words.final_text() == "x�"
+
+
+def test_raw_text_keeps_the_space_that_joins_it_to_the_prompt():
+    words = ["\u2581the", "\u2581leave", "\u2581is", "\u2581long", "er"]
+    backend = Tokenizer(Unigram([(word, 0.0) for word in words], unk_id=None))
+    backend.pre_tokenizer = Metaspace()
+    backend.decoder = decoders.Metaspace()
+    spaced = PreTrainedTokenizerFast(tokenizer_object=backend)
+    texts, ends = IncrementalDetokenizer(spaced, (), raw=True, prompt_ids=[0, 1]), []
+    for token in (2, 3, 4):
+        texts.add(token)
+        ends.append(texts.next_text())
+    assert texts.final_text() == "".join(ends) == " is longer"
+    plain = IncrementalDetokenizer(spaced, (), prompt_ids=[0, 1])
+    plain.add(2)
+    assert plain.final_text() == "is"

@@ -148,8 +148,13 @@ class ContinuousBatcher:
             raise ValueError("a request needs at least one prompt token")
         needs_text = self.streamed or request.streamed or bool(request.stop_strings)
         detokenizer = (
-            IncrementalDetokenizer(self.tokenizer, request.stop_strings, raw=request.raw_text)
-            if needs_text
+            IncrementalDetokenizer(
+                self.tokenizer,
+                request.stop_strings,
+                raw=request.raw_text,
+                prompt_ids=request.prompt_ids,
+            )
+            if needs_text or request.raw_text
             else None
         )
         answer = ActiveRequest(self._added, request, detokenizer, random.Random(request.seed))

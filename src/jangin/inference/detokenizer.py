@@ -5,25 +5,36 @@ from typing import Any
 
 _INCOMPLETE = "\ufffd"
 """Decoded in place of an incomplete character."""
+_CONTEXT = 4
+"""Tokens of the prompt before a raw text: enough for a character and the word before it."""
 
 
 class IncrementalDetokenizer:
     """Text of a growing list of token ids, decoded a few tokens at a time."""
 
-    def __init__(self, tokenizer: Any, stop_strings: Sequence[str], *, raw: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        stop_strings: Sequence[str],
+        *,
+        raw: bool = False,
+        prompt_ids: Sequence[int] = (),
+    ) -> None:
         """`stop_strings` end the text before their first occurrence.
 
-        White space at both ends of the text is dropped, unless it is `raw`.
+        White space at both ends of the text is dropped, unless it is `raw`: then the text continues
+        that of `prompt_ids`, and many tokenizers drop a space where nothing stands before it.
         """
         self.tokenizer = tokenizer
         self.stop_strings = stop_strings
         self.raw = raw
-        self.ids: list[int] = []
+        self.ids: list[int] = list(prompt_ids[-_CONTEXT:]) if raw else []
+        self._prompt_text = self._decode(self.ids).rstrip(_INCOMPLETE)
         self.text = ""
         self.stopped = False
         """Whether a stop string occurred; `text` then ends before it."""
         self._decode_start = 0
-        self._decoded = 0
+        self._decoded = len(self.ids)
         self._emitted = 0
 
     def add(self, token: int) -> None:
@@ -50,7 +61,9 @@ class IncrementalDetokenizer:
 
     def final_text(self) -> str:
         """The text of the answer, without surrounding white space unless it is raw."""
-        text = self.text if self.stopped else self._decode(self.ids)
+        text = self.text
+        if not self.stopped:
+            text = self._decode(self.ids).removeprefix(self._prompt_text)
         return text if self.raw else text.strip()
 
     def remaining_text(self) -> str:

@@ -201,5 +201,4 @@ def generation_of(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -
 def _text(answer: ActiveRequest, tokenizer: Any) -> str:
     if answer.detokenizer is not None:
         return answer.detokenizer.final_text()
-    text = str(tokenizer.decode(answer.token_ids, skip_special_tokens=True))
-    return text if answer.request.raw_text else text.strip()
+    return str(tokenizer.decode(answer.token_ids, skip_special_tokens=True)).strip()

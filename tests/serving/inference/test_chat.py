@@ -279,3 +279,12 @@ def test_sixty_four_requests_at_once_answer_as_one_alone(running, client):
 
     texts = [reply.choices[0].message.content for reply in asyncio.run(all_of())]
     assert texts == [alone, other] * 32
+
+
+def test_metrics_tell_what_the_engines_do(running, client):
+    ask(client)
+    text = client._client.get(f"{running.root}/metrics").text
+    tokens = [line for line in text.splitlines() if "engine_generated_tokens_total{" in line]
+    assert tokens
+    assert all(float(line.rsplit(" ", 1)[1]) > 0 for line in tokens)
+    assert "jangin_engine_running" in text

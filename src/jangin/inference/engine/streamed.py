@@ -11,6 +11,7 @@ from jangin.text.reasoning import FRAMES, TAGS
 _INCOMPLETE = "\ufffd"
 """Decoded in place of an incomplete character."""
 _OPENINGS = tuple(opening for opening, _ in (*TAGS, *FRAMES))
+_CLOSINGS = tuple(closing for _, closing in (*TAGS, *FRAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class StreamedAnswer:
 
     def _new(self, reasoning: str, content: str, *, whole: bool = False) -> Pieces:
         if not whole:
+            reasoning = _without_begun(reasoning.rstrip(), _CLOSINGS)
             if self.with_tools:
-                content = content[: self.wording.tools.certain(content)]
+                content = content[: self.wording.tools.certain(content)].rstrip()
             content, reasoning = (
                 "" if text.endswith(_INCOMPLETE) else text for text in (content, reasoning)
             )
@@ -67,6 +69,12 @@ class StreamedAnswer:
         if content.startswith(self._content):
             written, self._content = content[len(self._content) :], content
         return Pieces(thought, written)
+
+
+def _without_begun(text: str, tags: Sequence[str]) -> str:
+    """The text without an end that may become one of these tags, and the white space before it."""
+    sizes = [n for tag in tags for n in range(1, len(tag)) if text.endswith(tag[:n])]
+    return text[: len(text) - max(sizes)].rstrip() if sizes else text
 
 
 def read_answer(

@@ -17,6 +17,8 @@ from jangin.core.errors import (
     TooLongError,
     TrainingError,
 )
+from jangin.serving.inference.gauges import EngineGauges
+from jangin.serving.operations.metrics import Metrics
 from jangin.serving.protocol.errors import ApiError, server_error
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
@@ -41,7 +43,9 @@ class Inference:
         self._running = 0
 
     def start(self) -> None:
-        """Nothing to do before the first request."""
+        """Show what the engines do among the metrics; nothing is loaded before it is needed."""
+        gauges = EngineGauges(lambda: {} if self._pool is None else self._pool.states())
+        self._server.get(Metrics).registry.register(gauges)
 
     def stop(self) -> None:
         """End the engines; open answers end with an error."""

@@ -1,9 +1,14 @@
 """Cancel, pause, resume, bad requests and bad files, events as a stream, repeated creations."""
 
+import os
+
 import httpx2 as httpx
 import openai
 import pytest
+from sqlalchemy import select
 
+from jangin.serving.database.tables import Job
+from jangin.serving.jobs.checkpoints import models_folder, sweep_models
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
 
@@ -159,3 +164,37 @@ def test_permissions_of_a_model(client, job):
     assert permissions.list(model).data == []
     with pytest.raises(openai.NotFoundError):
         permissions.create("ft:none", project_ids=["other"])
+
+
+def test_folders_of_deleted_models_are_removed_and_those_of_others_kept(server, job):
+    kept = [path for path in models_folder(server).iterdir() if path.name in job.fine_tuned_model]
+    deleted = models_folder(server) / "abcdefgh"
+    young = models_folder(server) / "ijklmnop"
+    for path in (deleted, young):
+        (path / "model").mkdir(parents=True)
+    os.utime(deleted, (0, 0))
+    for path in kept:
+        os.utime(path, (0, 0))
+    sweep_models(server)
+    assert not deleted.exists()
+    assert young.exists()
+    assert kept
+    assert all((path / "model" / "config.json").exists() for path in kept)
+
+
+def test_files_are_checked_again_after_the_process_that_checked_them_died(server, client, training):
+    with server.database.write() as session:
+        first = session.scalars(select(Job).order_by(Job.rowid)).first()
+        row = Job(
+            **{
+                name: getattr(first, name)
+                for name in (*("project", "model", "training_file", "method_type", "seed"),
+                             *("owner_key", "extensions", "method", "hyperparameters"))
+            },
+            id="ftjob-left", created_at=server.now(), seq=10_000, status="validating_files",
+            lease_owner="a process that died", lease_until=server.now() + 1, attempts=1,
+        )  # fmt: skip
+        session.add(row)
+    job = wait_for(client, "ftjob-left", "queued", "running", "succeeded")
+    assert job.training_file == training
+    client.fine_tuning.jobs.cancel("ftjob-left")

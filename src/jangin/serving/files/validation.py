@@ -7,7 +7,7 @@ on) or a warning, with the number of the example from 1; blank lines are no exam
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
@@ -33,6 +33,7 @@ _RARE_LABEL = 10
 """A label is rare when another one has this many times its rows."""
 _FEW = 50
 _READ_BYTES = 1 << 20
+_TICK_ROWS = 1_000
 
 FORMAT_NAMES: dict[Format, str] = {
     "chat": "fine-tune-chat",
@@ -107,15 +108,21 @@ class FileCheck:
 
 
 def check_file(
-    stream: BinaryIO, min_examples: int = MIN_EXAMPLES, context_tokens: int = 0
+    stream: BinaryIO,
+    min_examples: int = MIN_EXAMPLES,
+    context_tokens: int = 0,
+    tick: Callable[[], None] = lambda: None,
 ) -> FileCheck:
     """The check of a file; never raises for what is in it.
 
-    `context_tokens`: most tokens that the model reads; 0 where it is not known.
+    `context_tokens`: most tokens that the model reads; 0 where it is not known. `tick` is called
+    every some rows; what it raises ends the check.
     """
     check = FileCheck()
     for line in _lines(stream):
         check.examples += 1
+        if check.examples % _TICK_ROWS == 0:
+            tick()
         if isinstance(line, Problem):
             check.fail(check.examples, line.rule, line.sentence(check.examples))
         else:

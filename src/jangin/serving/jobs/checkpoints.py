@@ -14,10 +14,14 @@ from jangin.serving.database.tables import Checkpoint, Job, StoredModel
 from jangin.serving.jobs.bases import TUNED, base_part, slug_of
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.state.server import Server
 
 KEPT = 3
 """Checkpoints of a job that can be called, the last one included."""
 _TAIL = 8
+MODELS = "models"
+_ORPHAN_SECONDS = 3_600
+"""A younger folder may belong to a transaction that is not finished."""
 _MEASURES = ("step", "train_loss", "train_mean_token_accuracy", *MEASURED, *MEASURED_WHOLE)
 
 
@@ -129,3 +133,23 @@ def remove_forgotten(session: Session, job_id: str, models: Path) -> None:
         path = Path(row.path)
         if path.parent == models:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_models(server: Server) -> None:
+    """Delete folders of models that were deleted, and what a killed process left behind."""
+    models = models_folder(server)
+    with server.database.read() as session:
+        callable_now = set(
+            session.scalars(select(StoredModel.path).where(StoredModel.deleted_at.is_(None)))
+        )
+    for path in models.iterdir():
+        old = server.now() - path.stat().st_mtime > _ORPHAN_SECONDS
+        if str(path) not in callable_now and old:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def models_folder(server: Server) -> Path:
+    """The folder of the server with the models of all jobs."""
+    folder = server.settings.folder.absolute() / MODELS
+    folder.mkdir(exist_ok=True)
+    return folder

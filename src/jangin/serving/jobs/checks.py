@@ -1,5 +1,8 @@
 """The first state of a job: wait for its files, check their rows, move on to the queue."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
@@ -35,12 +38,15 @@ def check_next_job(server: Server) -> bool:
     with server.database.read() as session:
         if session.scalars(waiting.limit(1)).first() is None:
             return False
+    seconds = server.settings.lease_seconds
     with server.database.write() as session:
-        # Longer than any check takes: the row is released at its end.
-        job = leases.claim(session, waiting, owner=owner, now=now, seconds=3_600)
+        job = leases.claim(session, waiting, owner=owner, now=now, seconds=seconds)
     if job is None:
         return False
-    failure, checks = _check(server, job)
+    try:
+        failure, checks = _check(server, job, _Heartbeat(server, job.id, owner))
+    except _LeaseLostError:
+        return True
     with server.database.write() as session:
         row = session.scalars(select(Job).where(Job.id == job.id)).one()
         if row.lease_owner != owner:
@@ -63,7 +69,37 @@ def check_next_job(server: Server) -> bool:
     return True
 
 
-def _check(server: Server, job: Job) -> tuple[Failure | None, dict[str, FileCheck]]:
+class _LeaseLostError(Exception):
+    """Another process checks the files now."""
+
+
+@dataclass(slots=True)
+class _Heartbeat:
+    """Renews the lease of a job while its files are checked."""
+
+    server: Server
+    job_id: str
+    owner: str
+    renewed: float = field(default_factory=time.monotonic)
+
+    def __call__(self) -> None:
+        """Renew if it is time; raises `_LeaseLostError`."""
+        seconds = self.server.settings.lease_seconds
+        if time.monotonic() - self.renewed < seconds / 4:
+            return
+        with self.server.database.write() as session:
+            now = self.server.now()
+            held = leases.renew(
+                session, Job, self.job_id, owner=self.owner, now=now, seconds=seconds
+            )
+        if not held:
+            raise _LeaseLostError
+        self.renewed = time.monotonic()
+
+
+def _check(
+    server: Server, job: Job, tick: Callable[[], None]
+) -> tuple[Failure | None, dict[str, FileCheck]]:
     """(why the job fails or None, checks by the id of the file)."""
     least = server.settings.min_examples
     checks: dict[str, FileCheck] = {}
@@ -73,7 +109,7 @@ def _check(server: Server, job: Job) -> tuple[Failure | None, dict[str, FileChec
         which = "validation" if validation else "training"
         try:
             with server.storage.reader(file_id) as stream:
-                check = check_file(stream, 1 if validation else least)
+                check = check_file(stream, 1 if validation else least, tick=tick)
         except FileNotFoundError:
             text = f"The {which} file {file_id} does not exist any more."
             return Failure(f"invalid_{which}_file", text, f"{which}_file"), checks

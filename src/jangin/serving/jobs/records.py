@@ -19,6 +19,7 @@ from jangin.serving.jobs.checkpoints import (
     add_checkpoint,
     keep_model,
     model_name,
+    models_folder,
     remove_forgotten,
     steps_kept,
 )
@@ -51,9 +52,6 @@ from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
 
-MODELS = "models"
-"""Folder of the server with the models of all jobs."""
-
 
 class JobRecords:
     """The rows of one job, as long as its lease is the owner's."""
@@ -76,9 +74,7 @@ class JobRecords:
 
     @property
     def _models(self) -> Path:
-        folder = self._server.settings.folder.absolute() / MODELS
-        folder.mkdir(exist_ok=True)
-        return folder
+        return models_folder(self._server)
 
     def status(self) -> str:
         """The state of the job."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jangin.serving.database import leases
 from jangin.serving.database.tables import Job
+from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.jobs.checks import check_next_job
 from jangin.serving.jobs.events import finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
@@ -32,6 +33,8 @@ STOP_SECONDS = 25
 MOST_CRASHES = 3
 """Ends of the worker without a new step after which a job fails."""
 RETRY_SECONDS = 5
+SWEEP_SECONDS = 600
+"""Between two looks for folders of deleted models."""
 LOG_FILE = "worker.log"
 
 
@@ -54,6 +57,7 @@ class Scheduler:
         self._running: list[_Process] = []
         self._wanted = threading.Event()
         self._stopping = threading.Event()
+        self._next_sweep = 0.0
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))
@@ -101,6 +105,9 @@ class Scheduler:
             self._wanted.clear()
 
     def _check_files(self) -> None:
+        if time.monotonic() >= self._next_sweep:
+            sweep_models(self._server)
+            self._next_sweep = time.monotonic() + SWEEP_SECONDS
         while not self._stopping.is_set() and check_next_job(self._server):
             self._wanted.set()
 

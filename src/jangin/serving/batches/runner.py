@@ -94,9 +94,12 @@ class BatchRunner:
                 self._wanted.clear()
 
     def _claim(self) -> Batch | None:
+        candidates = select(Batch).where(Batch.status.in_(OPEN)).order_by(Batch.rowid)
+        now = self._server.now()
+        with self._server.database.read() as session:
+            if session.scalars(candidates.limit(1)).first() is None:
+                return None  # most often: reading does not keep writers waiting
         with self._server.database.write() as session:
-            candidates = select(Batch).where(Batch.status.in_(OPEN)).order_by(Batch.rowid)
-            now = self._server.now()
             return claim(session, candidates, owner=self._owner, now=now, seconds=LEASE)
 
     def _release(self, batch: Batch | None) -> None:

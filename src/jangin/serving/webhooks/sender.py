@@ -70,12 +70,15 @@ class WebhookSender:
     def deliver_one(self) -> bool:
         """Deliver the next message that is due; False if there is none."""
         now = self._server.now()
+        due = (
+            select(WebhookDelivery)
+            .where(WebhookDelivery.status == "pending", WebhookDelivery.next_at <= now)
+            .order_by(WebhookDelivery.next_at, WebhookDelivery.rowid)
+        )
+        with self._server.database.read() as session:
+            if session.scalars(due.limit(1)).first() is None:
+                return False  # most often: reading does not keep writers waiting
         with self._server.database.write() as session:
-            due = (
-                select(WebhookDelivery)
-                .where(WebhookDelivery.status == "pending", WebhookDelivery.next_at <= now)
-                .order_by(WebhookDelivery.next_at, WebhookDelivery.rowid)
-            )
             row = claim(session, due, owner=self._owner, now=now, seconds=LEASE)
             if row is None:
                 return False

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from jangin.core.errors import JanginError
@@ -259,6 +260,11 @@ def add_handlers(app: FastAPI) -> None:
     def _no_database(_request: Request, error: DBAPIError) -> JSONResponse:
         log.warning("the database failed: %s", error.orig)
         return database_failed(error).response()
+
+    @app.exception_handler(PoolTimeoutError)
+    def _busy(_request: Request, _error: PoolTimeoutError) -> JSONResponse:
+        message = "The server is too busy. Please try again later."
+        return ApiError(503, message, kind=SERVER, headers={RETRY: "true"}).response()
 
     @app.exception_handler(OSError)
     def _no_disk(_request: Request, error: OSError) -> JSONResponse:

@@ -7,7 +7,7 @@ on) or a warning, with the number of the example from 1; blank lines are no exam
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
@@ -202,18 +202,22 @@ def _add_row(check: FileCheck, row: RowCheck) -> None:
     check.answer_tokens.add(answers)
     check.tokens.add(answers + sum(estimated_tokens(text) for text in row.prompt))
     if len(check.rows) < _HASHED_ROWS:
-        check.rows.append(_hash((*row.prompt, "\0", *row.answers)))
-        check.prompts.append(_hash(row.prompt))
+        prompt_hash, row_hash = _hashes(row)
+        check.prompts.append(prompt_hash)
+        check.rows.append(row_hash)
     if len(check.labels) <= _LABELS:
         check.labels[row.label[:200]] += 1
 
 
-def _hash(texts: Iterable[str]) -> int:
-    """64 bits of texts that differ in more than case, spaces and Unicode form."""
+def _hashes(row: RowCheck) -> tuple[int, int]:
+    """64 bits of the prompt and of the row; equal where only case, spaces and NFC differ."""
     digest = blake2b(digest_size=8)
-    for text in texts:
+    for text in row.prompt:
         digest.update(text_key(text).encode(errors="replace") + b"\x1f")
-    return int.from_bytes(digest.digest(), "little")
+    prompt = digest.digest()
+    for text in row.answers:
+        digest.update(text_key(text).encode(errors="replace") + b"\x1e")
+    return int.from_bytes(prompt, "little"), int.from_bytes(digest.digest(), "little")
 
 
 def estimated_tokens(text: str) -> int:
@@ -221,7 +225,7 @@ def estimated_tokens(text: str) -> int:
 
     A quarter of a token for each ASCII character, as in English prose, and one for any other.
     """
-    others = 0 if text.isascii() else sum(character > "\x7f" for character in text)
+    others = 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
     return others + -(-(len(text) - others) // 4)
 
 

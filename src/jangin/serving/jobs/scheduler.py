@@ -44,6 +44,7 @@ class _Process:
 
     job_id: str
     owner: str
+    slot: int
     process: "subprocess.Popen[bytes]"
     log: IO[bytes]
 
@@ -154,12 +155,14 @@ class Scheduler:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOG_FILE).open("ab")
         settings = json.loads(self._server.settings.model_dump_json())
+        taken = {each.slot for each in self._running}
+        slot = next(n for n in range(self._server.settings.slots) if n not in taken)
         process = subprocess.Popen(
             [sys.executable, "-m", "jangin.serving.jobs.worker"],
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=worker_environment(slot, self._server.settings.slots),
             start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
         )
         assert process.stdin is not None  # noqa: S101  it is a pipe
@@ -169,7 +172,7 @@ class Scheduler:
                 pipe.write(json.dumps(given).encode())
         except BrokenPipeError:
             log.warning("the process of job %s ended at once", job_id)
-        return _Process(job_id, owner, process, stream)
+        return _Process(job_id, owner, slot, process, stream)
 
     def _ended(self, each: _Process) -> None:
         """A process ended; a crash is repeated from its last checkpoint, unless it goes on."""
@@ -195,3 +198,14 @@ class Scheduler:
     def _release(self, each: _Process) -> None:
         with self._server.database.write() as session:
             leases.release(session, Job, each.job_id, owner=each.owner)
+
+
+def worker_environment(slot: int, slots: int) -> dict[str, str]:
+    """The environment of a worker: with several slots each has its own share of the GPUs."""
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    if slots > 1:
+        given = environment.get("CUDA_VISIBLE_DEVICES")
+        devices = given.split(",") if given else [str(n) for n in range(slots)]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[slot::slots])
+    return environment

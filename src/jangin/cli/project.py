@@ -63,6 +63,8 @@ def plan(
             result.unknown,
         )
     console.print(plan_table(result.steps))
+    for refusal in result.refusals:
+        console.print(f"[yellow]![/] {escape(refusal)}", highlight=False, soft_wrap=True)
     warning = base_dependent_chunks(result.steps)
     if warning:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)

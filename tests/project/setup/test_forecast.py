@@ -1,7 +1,9 @@
 """What a run would cost is told before the first one, without a key, a network or a store."""
 
 import pytest
+from typer.testing import CliRunner
 
+from jangin.cli.main import app
 from jangin.core.records import Example, Message
 from jangin.documents.load import LoadConfig
 from jangin.examples.curation.review_log import append_decisions, decide
@@ -115,11 +117,17 @@ def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
     assert "price unknown" in text
     assert "likely about" not in text
     assert "Spent so far: $0.00 + 186 calls at an unknown price." in text
-    assert "budget" not in text
-    limited = plan_total(result.steps, 0.0, 5.0, result.likely, 186, result.unknown)
-    assert (
-        "The budget does not limit these calls, as their price is unknown: set `price`" in limited
-    )
+
+
+def test_a_budget_that_cannot_limit_a_teacher_is_said_and_the_teacher_named(project, estimate):
+    path = project(price="", budget="budget: {usd: 5}")
+    result, _ = estimate(path)
+    (refusal,) = result.refusals
+    assert "a budget is set, but the price of model 'm'" in refusal
+    assert "teachers: writer: price: {input_usd_per_million" in refusal
+    shown = CliRunner().invoke(app, ["plan", "-p", str(path)])
+    assert (shown.exit_code, refusal in shown.output) == (0, True)
+    assert estimate(project(budget="budget: {usd: 5}"))[0].refusals == []
 
 
 def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):

@@ -1,7 +1,7 @@
 """Estimate every stage of a plan, also those that wait for others, without a network or a key."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import JanginError
+from jangin.core.errors import ConfigError, JanginError
 from jangin.core.records import Chunk
 from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
 from jangin.core.store import FORMAT, Artifact, Manifest
@@ -56,6 +56,8 @@ class Forecast:
     """Usual requests of each step."""
     unknown: list[str] = field(default_factory=list)
     """Stages that could not be estimated."""
+    refusals: list[str] = field(default_factory=list)
+    """Why teachers could not be opened, such as one without a price where there is a budget."""
     reading: QuickReading | None = None
     seconds: float = 0.0
 
@@ -71,6 +73,8 @@ def forecast(session: Session, variants: Iterable[str]) -> Forecast:
         walk = _Walk(session, Path(folder))
         for name in variants:
             steps = session.plan(name)
+            refused = _refusals(session, name, steps)
+            result.refusals = list(dict.fromkeys((*result.refusals, *refused)))
             likely, most = (walk.estimates(name, steps, level) for level in LEVELS)
             for step, usual, upper in zip(steps, likely, most, strict=True):
                 result.likely.append(usual.calls if usual is not None else Calls())
@@ -84,6 +88,17 @@ def forecast(session: Session, variants: Iterable[str]) -> Forecast:
         result.reading = walk.reading
     result.seconds = time.monotonic() - began
     return result
+
+
+def _refusals(session: Session, variant: str, steps: Sequence[PlannedStage]) -> Iterator[str]:
+    """The errors of opening the teachers of steps that will run; their stages stop with these."""
+    services = session.services(variant)
+    for step in steps:
+        for name in step.stage.teachers(step.config) if step.state != "cached" else ():
+            try:
+                services.chat(name)
+            except ConfigError as error:
+                yield str(error)
 
 
 LEVELS: tuple[Level, Level] = ("likely", "most")

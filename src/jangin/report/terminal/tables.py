@@ -102,12 +102,6 @@ def plan_total(
     if budget_usd is None:
         return f"{text}."
     text += f" of {dollars(budget_usd)}."
-    if total.unpriced:
-        which = "these" if total.unpriced == total.count else f"{total.unpriced:,} of these"
-        text += (
-            f" The budget does not limit {which} calls, as their price is unknown: set `price` of "
-            "their teacher."
-        )
     return f"{text} {_against_budget(total, usual, budget_usd - spent_usd)}".strip()
 
 

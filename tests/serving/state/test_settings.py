@@ -10,6 +10,7 @@ from jangin.serving.state.settings import is_loopback, read_settings
 GOOD = """\
 port: 9000
 folder: data
+storage: bytes
 project: ../project.yaml
 models:
   gpt-4o-mini-2024-07-18:
@@ -27,6 +28,7 @@ def test_paths_are_relative_to_the_file_and_options_win(tmp_path):
     settings = read_settings(path, port=9001, host=None)
     assert (settings.port, settings.host, settings.limits.file_mb) == (9001, "127.0.0.1", 1)
     assert settings.folder == tmp_path / "data"
+    assert settings.storage == str(tmp_path / "bytes")
     assert settings.project == tmp_path / ".." / "project.yaml"
     base = settings.models["gpt-4o-mini-2024-07-18"].base
     assert base.path == tmp_path / "models" / "tiny"

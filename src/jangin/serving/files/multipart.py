@@ -58,7 +58,7 @@ class FileForm:
         body = Body(request)
         try:
             await self._receive(request, body, writer)
-        except ApiError:
+        except (ApiError, OSError):  # refused, or the disk is full
             await body.drain(self._limit)
             raise
 

@@ -185,8 +185,8 @@ def _problems(error: ValidationError, path: Path | None, root: yaml.Node | None)
 def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Paths in the file, relative to its folder."""
     moved = dict(data)
-    for name in ("folder", "project"):
-        if isinstance(moved.get(name), str):
+    for name in ("folder", "project", "storage"):
+        if isinstance(moved.get(name), str) and "://" not in moved[name]:
             moved[name] = str(folder / moved[name])
     models = moved.get("models")
     if isinstance(models, dict):

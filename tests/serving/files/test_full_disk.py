@@ -1,4 +1,4 @@
-"""A full disk: uploads are refused with a sentence, nothing half-written stays, the server lives."""
+"""A full disk: uploads are refused with a sentence, nothing half-written stays."""
 
 import subprocess
 

@@ -49,6 +49,42 @@ def finished(folder):
     return Artifact(folder, manifest)
 
 
+class Listener:
+    """Progress that keeps every text in a list."""
+
+    def __init__(self):
+        self.messages = []
+
+    def __getattr__(self, _name):
+        return lambda *words, **_named: self.messages.append(" ".join(map(str, words)))
+
+    def track(self, items, *_words, **_named):
+        return items
+
+
+class Stages:
+    """Runs one stage after another in a folder, each on what the stages before it made."""
+
+    def __init__(self, folder, ledger):
+        self.folder, self.listener, self.inputs = folder, Listener(), {}
+        self.services = Services(folder, lambda _: None, ledger, self.listener)
+
+    def context(self, name, config):
+        workspace = self.folder / name
+        shutil.rmtree(workspace, ignore_errors=True)
+        workspace.mkdir()
+        return StageContext(config, self.inputs, workspace, self.services)
+
+    def keep(self, name, *kinds):
+        self.inputs |= dict.fromkeys(kinds, finished(self.folder / name))
+
+
+def as_split(conversation, thought):
+    question, answer = conversation
+    reply = Message(role="assistant", content=thought + answer.content)
+    return SplitExample(example=Example.make((question,), reply, kind="original"), split="train")
+
+
 @pytest.fixture
 def tune(tmp_path, conversations):
     """Catalog, sft and evaluate on eight questions; gives predictions, summary and messages."""
@@ -59,42 +95,16 @@ def tune(tmp_path, conversations):
     make_starter(model, texts, size="0.5M", vocabulary_size=400, context_length=128, seed=0)
 
     def tune(template, thought="", steps=90, max_new_tokens=40, **base):
-        messages = []
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.chat_template = template
         tokenizer.save_pretrained(model)
-        rows = [
-            SplitExample(
-                example=Example.make(
-                    (question,),
-                    Message(role="assistant", content=thought + answer.content),
-                    kind="original",
-                ),
-                split="train",
-            )
-            for question, answer in conversations[:8]
-        ]
-        kinds = {}
-
-        class Listener:
-            def __getattr__(self, _name):
-                return lambda *words, **_named: messages.append(" ".join(map(str, words)))
-
-            def track(self, items, *_words, **_named):
-                return items
-
-        def context(name, config):
-            workspace = tmp_path / name
-            shutil.rmtree(workspace, ignore_errors=True)
-            workspace.mkdir()
-            services = Services(tmp_path, lambda _: None, ledger, Listener())
-            return StageContext(config, kinds, workspace, services)
-
+        stages = Stages(tmp_path, ledger)
         local = {"type": "local", "path": "model", **base}
-        catalog = context("base", CatalogConfig.model_validate({"base": local}))
+        catalog = stages.context("base", CatalogConfig.model_validate({"base": local}))
+        rows = [as_split(each, thought) for each in conversations[:8]]
         catalog.write("splits", SplitExample, rows)
         CATALOG.run(catalog)
-        kinds |= {"base": finished(tmp_path / "base"), "splits": finished(tmp_path / "base")}
+        stages.keep("base", "base", "splits")
         settings = {
             "length": {"type": "steps", "steps": steps},
             "learning_rate": 1e-2,
@@ -102,13 +112,13 @@ def tune(tmp_path, conversations):
             "examples_per_step": 8,
             "threads": 1,
         }
-        SFT.run(context("tuned", SftConfig.model_validate(settings)))
-        kinds["model"] = finished(tmp_path / "tuned")
+        SFT.run(stages.context("tuned", SftConfig.model_validate(settings)))
+        stages.keep("tuned", "model")
         wanted = {"systems": ["tuned"], "max_new_tokens": max_new_tokens}
-        evaluation = context("evaluation", EvaluateConfig.model_validate(wanted))
+        evaluation = stages.context("evaluation", EvaluateConfig.model_validate(wanted))
         evaluate_run(evaluation)
-        kinds["evaluation"] = finished(tmp_path / "evaluation")
-        return evaluation, messages
+        stages.keep("evaluation", "evaluation")
+        return evaluation, stages.listener.messages
 
     yield tune
     ledger.close()

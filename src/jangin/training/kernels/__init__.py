@@ -8,10 +8,11 @@ from jangin.training.kernels.cross_entropy import (
 )
 from jangin.training.kernels.llama import CastCache, llama_hidden
 from jangin.training.kernels.log_probs import linear_log_probs, logits_log_probs
-from jangin.training.kernels.malloc import release_freed_memory, tune_malloc
+from jangin.training.kernels.malloc import HeapGrowth, release_freed_memory, tune_malloc
 
 __all__ = (
     "CastCache",
+    "HeapGrowth",
     "linear_cross_entropy",
     "linear_log_probs",
     "llama_hidden",

@@ -6,7 +6,7 @@ enough to halve the batches.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,7 +14,7 @@ from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.loading import base_model
 from jangin.models.tokens.packing import split_by_budget
-from jangin.training.kernels import release_freed_memory
+from jangin.training.kernels import HeapGrowth
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.objective import Objective
 from jangin.training.loop.process_group import ProcessGroup
@@ -41,6 +41,7 @@ class Gradient:
     """Whether activations are recomputed in the backward pass."""
     tokens: int = 0
     """Tokens computed in this process so far, padding included."""
+    _heap: HeapGrowth = field(default_factory=HeapGrowth)
 
     def __post_init__(self) -> None:
         """Enable activation checkpointing where the settings say `always`."""
@@ -99,7 +100,7 @@ class Gradient:
         loss_sum = torch.zeros((), device=device)  # () float32
         for index in range(most_batches):
             with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
-                release_freed_memory()
+                self._heap.release()
                 if index < len(batches):
                     loss = objective.loss(batches[index])  # (), summed over the batch
                     loss_sum += loss.detach()

@@ -381,7 +381,7 @@ variants:
     assert "the question is empty" in printed
     code, printed = jangin("ask", "긴 질문 " * 100, "-p", tmp_path)
     assert code == 2
-    assert "tokens, and question and answer together can have 64," in printed
+    assert "tokens, and with the answer it can have 64," in printed
 
 
 def test_why_compares_with_the_last_run_of_the_same_project_file(project, jangin):

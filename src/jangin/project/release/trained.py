@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
 
-NEEDED = ("base", "model", "splits")
+NEEDED = ("model", "base", "splits")
 """Kinds that a model needs to be asked, and to tell what it was taught."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 

@@ -12,8 +12,7 @@ import json
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,17 @@ class LoadedAdapter:
         return sum(part.numel() * part.element_size() for pair in pairs for part in pair)
 
 
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Tokens of a pass by their adapter."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Tokens of each."""
+    indices_T: torch.Tensor | None
+    """Those of the first adapter, then those of the second, ...; None for all, in order."""
+
+
 @dataclass(slots=True)
 class Routing:
     """Which adapter every token of a pass goes through."""
@@ -78,35 +88,30 @@ class Routing:
     adapters: list[tuple[str | None, int]]
     """(adapter, tokens) of each answer, in order."""
     device: torch.device
-    _indices: dict[int, list[tuple[str, torch.Tensor | None]]] = field(default_factory=dict)
+    _grouped: dict[tuple[int, frozenset[str]], Grouped] = field(default_factory=dict)
 
-    def groups(self, tokens: int) -> list[tuple[str, torch.Tensor | None]]:
-        """[(adapter, indices of its tokens, or None for all)] of a layer that sees `tokens`.
+    def grouped(self, tokens: int, changing: frozenset[str]) -> Grouped:
+        """The tokens of those adapters that are `changing`, for a layer that sees `tokens`.
 
         The last layer's feed-forward network may see the last token of each answer only.
         """
-        if tokens not in self._indices:
-            names = list(dict.fromkeys(name for name, _ in self.adapters))
-            if len(names) == 1:
-                groups: list[tuple[str, torch.Tensor | None]] = [
-                    (name, None) for name in names if name is not None
-                ]
-            else:
-                groups = list(self._split(names, tokens))
-            self._indices[tokens] = groups
-        return self._indices[tokens]
+        key = tokens, changing
+        if key not in self._grouped:
+            self._grouped[key] = self._group(tokens, changing)
+        return self._grouped[key]
 
-    def _split(
-        self, names: Sequence[str | None], tokens: int
-    ) -> Iterator[tuple[str, torch.Tensor | None]]:
+    def _group(self, tokens: int, changing: frozenset[str]) -> Grouped:
         whole = sum(count for _, count in self.adapters)
         own = [name for name, count in self.adapters for _ in range(count)]
-        if tokens != whole:
+        if tokens != whole and len({name for name, _ in self.adapters}) > 1:
             own = [name for name, _ in self.adapters]
-        for name in names:
-            if name is not None:
-                indices = [index for index, other in enumerate(own) if other == name]
-                yield name, torch.tensor(indices, device=self.device)
+        names = [name for name in dict.fromkeys(own) if name is not None and name in changing]
+        if len(names) == 1 and len(set(own)) == 1:
+            return Grouped((names[0],), (tokens,), None)
+        places = [[at for at, other in enumerate(own) if other == name] for name in names]
+        indices = [at for each in places for at in each]
+        sizes = tuple(len(each) for each in places)
+        return Grouped(tuple(names), sizes, torch.tensor(indices, device=self.device))
 
 
 class AdapterBank:
@@ -123,6 +128,7 @@ class AdapterBank:
             if isinstance(module, torch.nn.Linear) or hasattr(module, "in_features")
         }
         self._hooks: dict[str, Any] = {}
+        self._changed_by: dict[str, frozenset[str]] = {}
         self._routing: Routing | None = None
         self._device = next(base.parameters()).device
 
@@ -138,6 +144,7 @@ class AdapterBank:
             for layer in adapter.layers:
                 self._hook(layer)
             self.loaded[name] = adapter
+            self._changed_by.clear()
         self.loaded.move_to_end(name)
         kept = {name, *in_use}
         for other in [other for other in self.loaded if other not in kept]:
@@ -148,6 +155,7 @@ class AdapterBank:
     def unload(self, name: str) -> None:
         """Drop an adapter; no effect on one that is not loaded."""
         self.loaded.pop(name, None)
+        self._changed_by.clear()
         needed = {layer for adapter in self.loaded.values() for layer in adapter.layers}
         for layer in [layer for layer in self._hooks if layer not in needed]:
             self._hooks.pop(layer).remove()
@@ -157,15 +165,6 @@ class AdapterBank:
         pairs = list(zip(adapters, tokens, strict=True))
         used = any(name is not None for name in adapters)
         self._routing = Routing(pairs, self._device) if used else None
-
-    @contextmanager
-    def without(self) -> Iterator[None]:
-        """Context in which tokens pass through the base alone."""
-        before, self._routing = self._routing, None
-        try:
-            yield
-        finally:
-            self._routing = before
 
     def _read(self, folder: Path) -> LoadedAdapter:
         config = _config(folder)
@@ -215,16 +214,30 @@ class AdapterBank:
         if routing is None:
             return out_XO
         x_TI, out_TO = x_XI.reshape(-1, x_XI.shape[-1]), out_XO.reshape(-1, out_XO.shape[-1])
-        for name, indices in routing.groups(len(x_TI)):
-            low = self.loaded[name].layers.get(layer)
-            if low is None:
-                continue
-            own_TI = x_TI if indices is None else x_TI.index_select(0, indices)
-            own_TO = out_TO if indices is None else out_TO.index_select(0, indices)
-            delta_TO = linear(linear(own_TI.to(low.down_KI.dtype), low.down_KI), low.up_OK)
-            sum_TO = (own_TO + delta_TO * low.scaling).to(out_TO.dtype)
-            out_TO = sum_TO if indices is None else out_TO.index_copy(0, indices, sum_TO)
+        group = routing.grouped(len(x_TI), self._changing(layer))
+        if not group.names:
+            return out_XO
+        lows = [self.loaded[name].layers[layer] for name in group.names]
+        indices_T = group.indices_T
+        own_TI = x_TI if indices_T is None else x_TI.index_select(0, indices_T)
+        parts = own_TI.split(group.sizes)  # type: ignore[no-untyped-call]  # untyped in torch
+        deltas = [
+            linear(linear(part_TI.to(low.down_KI.dtype), low.down_KI), low.up_OK) * low.scaling
+            for part_TI, low in zip(parts, lows, strict=True)
+        ]
+        if indices_T is None:
+            return (out_TO + deltas[0]).to(out_TO.dtype).view_as(out_XO)
+        own_TO = out_TO.index_select(0, indices_T)
+        # In place: the layer has just made its output, and nothing else holds it.
+        out_TO.index_copy_(0, indices_T, (own_TO + torch.cat(deltas)).to(out_TO.dtype))
         return out_TO.view_as(out_XO)
+
+    def _changing(self, layer: str) -> frozenset[str]:
+        """The loaded adapters that change a layer."""
+        if layer not in self._changed_by:
+            names = (name for name, each in self.loaded.items() if layer in each.layers)
+            self._changed_by[layer] = frozenset(names)
+        return self._changed_by[layer]
 
 
 def _config(folder: Path) -> dict[str, Any]:

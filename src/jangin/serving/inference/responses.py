@@ -17,6 +17,7 @@ from jangin.serving.inference.bodies import (
     ResponseFormat,
     TextPart,
 )
+from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.prepare import Prepared, prepare_chat
 from jangin.serving.inference.service import Inference, api_error
 from jangin.serving.inference.streaming import PING, data_event, news, sent_events, whole_answers
@@ -79,6 +80,9 @@ async def create_response(
     _refuse_state(body)
     inference = server.get(Inference)
     model = await anyio.to_thread.run_sync(server.models.resolve, body.model, caller)
+    backend = backend_of(server, model)
+    if backend is not None:
+        return await forward(backend, model, "/responses", request)
     chat = _as_chat(body)
     prepared = await anyio.to_thread.run_sync(prepare_chat, inference, model, chat)
     head = _head(body, server.now())

@@ -51,6 +51,14 @@ class ServerProcess:
             time.sleep(0.02)
         return children[0]
 
+    def kill_worker(self):
+        """Kill -9 the worker, and wait until the server has noticed."""
+        worker, patience = self.worker, time.monotonic() + 30
+        os.kill(worker, signal.SIGKILL)
+        while worker in processes_of(self.process.pid):
+            assert time.monotonic() < patience, "the worker does not end"
+            time.sleep(0.02)
+
     def kill(self):
         self.process.kill()
         self.process.wait()

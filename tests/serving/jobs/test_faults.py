@@ -1,8 +1,7 @@
 """kill -9 of the worker and of the server, two servers on one database, failures of training."""
 
 import base64
-import os
-import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from jangin.serving.jobs.events import result_csv
 from tests.serving.jobs.conftest import messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
-from tests.serving.jobs.server_process import server_process
+from tests.serving.jobs.server_process import processes_of, server_process
 from tests.serving.jobs.test_pipeline import spec, train
 
 MODELS = """
@@ -34,7 +33,7 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         training = upload(server.client, chats(12))
         job = server.client.fine_tuning.jobs.create(training_file=training, **JOB)
         wait_for_step(server.client, job.id, 9)
-        os.kill(server.worker, signal.SIGKILL)
+        server.kill_worker()
         wait_for_step(server.client, job.id, 22)
         worker = server.worker
         server.kill()
@@ -50,3 +49,11 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         assert log.count("Fine-tuning job started") == 1
         assert log.count("The job has successfully completed") == 1
         assert len(server.client.files.list(purpose="fine-tune-results").data) == 1
+        while processes_of(server.process.pid):
+            time.sleep(0.02)  # the worker of the finished job
+        lost = server.client.fine_tuning.jobs.create(training_file=training, **{**JOB, "seed": 8})
+        for _ in range(3):
+            server.kill_worker()
+        lost = wait_for(server.client, lost.id)
+        assert (lost.status, lost.error.code) == ("failed", "worker_lost")
+        assert messages(server.client, lost.id)[-1] == lost.error.message

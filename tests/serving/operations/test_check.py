@@ -37,6 +37,13 @@ def test_a_machine_that_can_serve_is_ok(check):
         assert f"ok {name}" in printed
 
 
+def test_a_server_that_others_reach_is_told_of_encryption(check, monkeypatch):
+    monkeypatch.setattr("jangin.serving.run.try_port", lambda _settings: None)
+    code, printed = check("--port", "0", "--host", "10.0.0.1")
+    assert code == 2, "it has no key"
+    assert "note encryption" in printed
+
+
 def test_every_problem_is_named(check, tmp_path):
     settings = tmp_path / "server.yaml"
     settings.write_text(MODELS + "require_keys: true\nproject: none.yaml\n")

@@ -83,6 +83,12 @@ def _keys(settings: ServerSettings) -> None:
         server.close()
 
 
+def _encryption(settings: ServerSettings) -> str | None:
+    if settings.is_loopback:
+        return None
+    return "keys and contents travel as they are: put a proxy with TLS in front of this server"
+
+
 def _packages(_settings: ServerSettings) -> None:
     for package, extra in (("torch", "train"), ("transformers", "train"), ("peft", "train")):
         if importlib.util.find_spec(package) is None:
@@ -113,6 +119,7 @@ CHECKS: tuple[tuple[str, Callable[[ServerSettings], str | None]], ...] = (
     ("storage", _storage),
     ("disk", _space),
     ("keys", _keys),
+    ("encryption", _encryption),
     ("packages", _packages),
     ("project", _project),
 )

@@ -100,7 +100,8 @@ def open_database(settings: ServerSettings) -> Database:
 
 def _create_folder(settings: ServerSettings) -> None:
     try:
-        settings.folder.mkdir(parents=True, exist_ok=True)
+        # Training data and models are nobody else's business on a shared machine.
+        settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"the folder {settings.folder} cannot be written: {error.strerror}. "

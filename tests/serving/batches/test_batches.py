@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from jangin.serving import app
 from jangin.serving.batches import input_file, routes, runner
-from jangin.serving.database.tables import Batch, File
+from jangin.serving.database.tables import Batch, File, WebhookDelivery
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
 from tests.serving.running import run_server
@@ -139,6 +139,18 @@ def test_a_batch_is_answered_and_its_failures_are_in_a_file_of_their_own(running
     assert row.expires_at == row.created_at + 3600
     assert {(caller.project, *caller.scopes) for _, caller in seen} == {("local", "inference")}
     assert not (server.settings.folder / "batches" / batch.id).exists()
+
+
+def test_the_end_of_a_batch_is_an_event_for_webhooks(running):
+    server, client = running.server, running.client()
+    client.webhooks.create(
+        name="mine", url="http://127.0.0.1:9/", event_types=["batch.completed", "batch.failed"]
+    )
+    batch = create(client, store(server, ["a"]))
+    until(client, batch.id, "completed")
+    with server.database.read() as session:
+        (delivery,) = session.scalars(select(WebhookDelivery)).all()
+    assert (delivery.type, delivery.payload["data"]) == ("batch.completed", {"id": batch.id})
 
 
 def test_a_restarted_server_continues_and_asks_nothing_twice(tmp_path):

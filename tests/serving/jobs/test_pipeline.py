@@ -96,6 +96,7 @@ def test_a_loss_that_is_no_number_has_a_code(tmp_path):
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (StoreError("the disk is full while writing x. Free some space."), "disk_full"),
+        (StoreError("a file for x is larger than this disk or `ulimit -f` allows."), "disk_full"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
         (TrainingError("step 3: out of memory in the optimizer."), "out_of_memory"),

@@ -35,9 +35,9 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("no_trainable_tokens", text, "training_file")
     if "out of memory" in text.lower() or isinstance(error, MemoryError):
         return Failure("out_of_memory", f"The job ran out of memory: {_plain(error)}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Failure("disk_full", _DISK_FULL)
-    if isinstance(error, StoreError) and "disk is full" in text:
+    if isinstance(error, StoreError) and ("disk is full" in text or "this disk" in text):
         return Failure("disk_full", _DISK_FULL)
     if isinstance(error, TrainingError):
         return _of_training(text)

@@ -10,7 +10,7 @@ from jangin.cli.main import main
 from jangin.cli.terminal import INTERRUPTED
 from jangin.core import errors
 
-PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "exit-codes.md"
 DOCUMENTED = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE.read_text("utf-8"), re.M)}
 
 

@@ -14,9 +14,9 @@ from jangin.models.shape import ModelShape
 from jangin.project.file import LoadedProject, dump_yaml, open_project
 from jangin.project.runner import Watcher
 from jangin.project.session import open_session
-from jangin.serving.jobs.bases import catalog_of
 from jangin.serving.jobs.hyperparameters import base_rate
 from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION
+from jangin.serving.state.bases import catalog_of
 from jangin.serving.state.settings import ModelEntry
 from jangin.training.preflight.learning_rate import SMALL
 

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from jangin.serving.database.tables import Checkpoint, Event, File, Job
 from jangin.serving.files.store import find_file
-from jangin.serving.jobs.bases import Origin, origin_of
 from jangin.serving.jobs.events import (
     CANCELLED,
     CREATED,
@@ -46,6 +45,7 @@ from jangin.serving.protocol.pagination import (
 from jangin.serving.protocol.retries import body_hash, is_retry, job_of_retry
 from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
+from jangin.serving.state.bases import Origin, origin_of
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
 

@@ -16,13 +16,12 @@ from jangin.serving.files import report, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import routes as graders
-from jangin.serving.inference import chat, completions, embeddings, responses, tokenize
+from jangin.serving.inference import chat, completions, embeddings, models, responses, tokenize
 from jangin.serving.inference.model_path import ModelPath
 from jangin.serving.inference.service import Inference
 from jangin.serving.jobs import export, permissions
 from jangin.serving.jobs import routes as jobs
 from jangin.serving.jobs.scheduler import Scheduler
-from jangin.serving.models import routes as models
 from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request

@@ -119,7 +119,7 @@ def test_in_bf16_it_strays_from_exact_gradients_no_further_than_the_modules(
         return sum((grads[n].double() - exact[n]).square().sum() for n in names).sqrt()
 
     size = sum(grad.square().sum() for grad in exact.values()).sqrt()
-    assert off(grads, exact) / size < 0.02
+    assert off(grads, exact) / size < 0.03  # the modules: 0.005 to 0.018
     assert off(grads, exact) < 1.5 * off(reference, exact)
     for name, grad in exact.items():
         assert off(grads, [name]) < 0.05 * grad.norm(), name

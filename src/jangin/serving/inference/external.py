@@ -14,8 +14,8 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from jangin.core.digest import short_digest
+from jangin.serving.models.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.state.bases import TUNED, base_part, entry_of
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import Backend

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from jangin.serving.database.tables import Checkpoint, Job, StoredModel
 from jangin.serving.jobs.events import CHECKPOINT, MEASURED, MEASURED_WHOLE, add_event
+from jangin.serving.models.bases import TUNED, base_part, slug_of
 from jangin.serving.protocol.ids import new_id
-from jangin.serving.state.bases import TUNED, base_part, slug_of
 from jangin.serving.state.server import Server
 
 KEPT = 3

@@ -16,7 +16,7 @@ from jangin.project.runner import Watcher
 from jangin.project.session import open_session
 from jangin.serving.jobs.hyperparameters import base_rate
 from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION
-from jangin.serving.state.bases import catalog_of
+from jangin.serving.models.bases import catalog_of
 from jangin.serving.state.settings import ModelEntry
 from jangin.training.preflight.learning_rate import SMALL
 

@@ -32,6 +32,7 @@ from jangin.serving.jobs.objects import (
     check_metadata,
 )
 from jangin.serving.jobs.scheduler import Scheduler
+from jangin.serving.models.bases import Origin, origin_of
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_job
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import BoundedList, ItemList
@@ -45,7 +46,6 @@ from jangin.serving.protocol.pagination import (
 from jangin.serving.protocol.retries import body_hash, is_retry, job_of_retry
 from jangin.serving.security.access import CallerDep, one_visible, visible
 from jangin.serving.security.audit import record
-from jangin.serving.state.bases import Origin, origin_of
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server, ServerDep
 

@@ -11,9 +11,9 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import JanginError
 from jangin.models.catalog import Base, Starter, name_of, write_base
 from jangin.serving.database.tables import Permission, StoredModel
+from jangin.serving.models.bases import TUNED, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.audit import record
-from jangin.serving.state.bases import TUNED, base_part, entry_of
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.registry import Named, ServedModel
 from jangin.serving.state.server import Server

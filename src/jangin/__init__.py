@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from jangin.core.errors import ExportError as ExportError
     from jangin.core.errors import JanginError as JanginError
     from jangin.core.errors import LedgerError as LedgerError
+    from jangin.core.errors import LockedStoreError as LockedStoreError
     from jangin.core.errors import MachineError as MachineError
     from jangin.core.errors import MissingReplyError as MissingReplyError
     from jangin.core.errors import RefusedError as RefusedError

@@ -4,13 +4,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from jangin.cli.options import FolderOption, ModelsOption
-from jangin.cli.terminal import console
+from jangin.cli.terminal import console, errors
+from jangin.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jangin.serving.state.settings import ServerSettings
 
 keys = typer.Typer(
     help="API keys of `jangin serve`: create, list and remove them.", no_args_is_help=True
@@ -33,12 +38,20 @@ def add(
     folder: FolderOption = None,
     models: ModelsOption = None,
 ) -> None:
-    """Create a key and print it; it is not stored, so it cannot be shown again."""
+    """Create a key and print it; it is not stored, so it cannot be shown again.
+
+    Creates the folder if there is none yet.
+    """
     from jangin.serving.security.keys import DEFAULT_SCOPES, add_key
 
-    with _writing(folder, models) as session:
+    settings = _settings(folder, models)
+    is_new = settings.is_new
+    with _writing(settings) as session:
         scopes = tuple(scope or DEFAULT_SCOPES)
-        _, text = add_key(session, name=name, project=project, scopes=scopes, now=_now())
+        row, text = add_key(session, name=name, project=project, scopes=scopes, now=_now())
+    # On stderr, so that the standard output is the key alone.
+    whose = f"a new server in {settings.folder}" if is_new else f"the server of {settings.folder}"
+    errors.print(f"{row.id} is a key of {escape(whose)}", highlight=False, soft_wrap=True)
     console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -48,7 +61,7 @@ def list_keys(folder: FolderOption = None, models: ModelsOption = None) -> None:
     from jangin.serving.security.keys import all_keys
 
     table = Table("id", "name", "project", "scopes", "created", "last used", "removed", box=None)
-    with _writing(folder, models) as session:
+    with _writing(_existing(folder, models)) as session:
         for key in all_keys(session):
             times = map(_day, (key.created_at, key.last_used_at, key.revoked_at))
             table.add_row(key.id, key.name, key.project, ", ".join(key.scopes), *times)
@@ -64,8 +77,9 @@ def remove(
     """Remove a key: a running server refuses it from the next request on."""
     from jangin.serving.security.keys import remove_key
 
-    with _writing(folder, models) as session:
-        row = remove_key(session, key_id, _now())
+    settings = _existing(folder, models)
+    with _writing(settings) as session:
+        row = remove_key(session, key_id, _now(), settings.folder)
     console.print(f"removed {row.id} ({row.name})", highlight=False)
 
 
@@ -79,20 +93,37 @@ def audit(
     from jangin.serving.security.audit import newest
 
     table = Table("time", "project", "key", "action", "object", box=None)
-    with _writing(folder, models) as session:
+    with _writing(_existing(folder, models)) as session:
         for row in newest(session, last):
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.at))
             table.add_row(moment, row.project, row.key_id, row.action, row.object)
     console.print(table)
 
 
-@contextmanager
-def _writing(folder: Path | None, models: Path | None) -> Iterator[Any]:
-    """A transaction, SQLAlchemy's session, on the database of the server that the options name."""
-    from jangin.serving.state.server import open_database
+def _settings(folder: Path | None, models: Path | None) -> "ServerSettings":
+    """Settings of the server that the options name."""
     from jangin.serving.state.settings import read_settings
 
-    database = open_database(read_settings(models, folder=folder))
+    return read_settings(models, folder=folder)
+
+
+def _existing(folder: Path | None, models: Path | None) -> "ServerSettings":
+    """Settings of a server that has a database; raises `ConfigError` if it has none."""
+    settings = _settings(folder, models)
+    if settings.is_new:
+        raise ConfigError(
+            f"{settings.folder} has no database of a server. "
+            "Name the server's folder with --folder, or its server.yaml with --models."
+        )
+    return settings
+
+
+@contextmanager
+def _writing(settings: "ServerSettings") -> Iterator[Any]:
+    """A transaction, SQLAlchemy's session, on the database of a server."""
+    from jangin.serving.state.server import open_database
+
+    database = open_database(settings)
     try:
         with database.write() as session:
             yield session

@@ -43,14 +43,19 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def load_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
-    """(data, node tree with line marks); raises `ConfigError` with file:line."""
+def load_yaml(
+    path: Path, advice: str = "Name a project file with --project."
+) -> tuple[Any, yaml.Node | None]:
+    """(data, node tree with line marks); `advice` is for a file that cannot be read.
+
+    Raises:
+        ConfigError: with file:line.
+
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}. Name a project file with --project."
-        ) from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -36,6 +36,9 @@ def test_a_paused_job_that_continues_a_checkpoint_frees_the_slot_and_loses_no_st
     wait_for_step(client, paused.id, 3)
     assert client.fine_tuning.jobs.retrieve(waiting.id).status == "queued"
     assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"
+    for act in ("cancel", "resume"):
+        with pytest.raises(openai.BadRequestError, match="has already been cancelled"):
+            getattr(client.fine_tuning.jobs, act)(waiting.id)
     assert client.fine_tuning.jobs.pause(paused.id).status == "paused"
     assert client.fine_tuning.jobs.resume(paused.id).status in ("queued", "running")
     finished = wait_for(client, paused.id)

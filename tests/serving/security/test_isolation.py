@@ -233,12 +233,12 @@ def test_a_new_object_cannot_use_one_of_another_project(both, method, path):
 def test_every_endpoint_needs_a_key_and_its_scope(both, scope, method, path):
     running, *_ = both
     body = BODIES.get((method, path), {})
-    before = dump(running.server)
-    assert send(running, None, method, filled(path), **body).status_code == 401
-    assert send(running, "sk-any", method, filled(path), **body).status_code == 401
     with running.server.database.write() as session:
         others = [s for s in ("files", "jobs", "batches", "inference", "models") if s != scope]
         _, key = add_key(session, name="x", project="a", scopes=others, now=1)
+    before = dump(running.server)
+    assert send(running, None, method, filled(path), **body).status_code == 401
+    assert send(running, "sk-any", method, filled(path), **body).status_code == 401
     reply = send(running, key, method, filled(path), **body)
     assert (reply.status_code, scope in reply.text) == (403, True)
     assert dump(running.server) == before

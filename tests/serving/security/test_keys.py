@@ -31,7 +31,8 @@ def keys(closed, monkeypatch, capsys):
         with pytest.raises(SystemExit) as leave:
             main()
         printed = capsys.readouterr()
-        return int(leave.value.code or 0), printed.out + printed.err
+        code = int(leave.value.code or 0)
+        return code, printed.err if code else printed.out
 
     return call
 
@@ -59,6 +60,45 @@ def test_a_key_works_until_it_is_removed(closed, keys):
     assert keys("remove", row.id)[0] == 0
     with pytest.raises(openai.AuthenticationError):
         client.files.list()
+
+
+def test_text_that_looks_like_a_key_and_is_none_is_refused_on_loopback_too(running):
+    server = running.server
+    with server.database.write() as session:
+        options = {"project": "p", "scopes": DEFAULT_SCOPES, "now": server.now()}
+        row, text = add_key(session, name="a", **options)
+    assert running.client(text).files.list().data == []
+    with server.database.write() as session:
+        remove_key(session, row.id, server.now(), server.settings.folder)
+    for key in (text, text[:-1], "sk-jangin-x"):
+        with pytest.raises(openai.AuthenticationError):
+            running.client(key).files.list()
+    assert running.client("sk-jangi").files.list().data == []
+
+
+def test_only_add_creates_a_folder_and_it_says_which(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "typo"
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["jangin", "keys", *words, "--folder", str(folder)])
+        with pytest.raises(SystemExit) as leave:
+            main()
+        return int(leave.value.code or 0), capsys.readouterr()
+
+    for words in (("list",), ("remove", "key_x"), ("audit",)):
+        code, printed = call(*words)
+        assert code == 2
+        assert f"{folder} has no database" in printed.err
+        assert not folder.exists()
+    _, printed = call("add", "a")
+    assert f"a new server in {folder}" in printed.err
+    assert printed.out.startswith("sk-jangin-")
+    assert len(printed.out.split()) == 1
+    _, printed = call("add", "b")
+    assert f"the server of {folder}" in printed.err
+    code, printed = call("remove", "key_x")
+    assert code == 2
+    assert f"jangin keys list --folder {folder}" in printed.err
 
 
 @pytest.mark.parametrize("key", ["sk-any", "sk-jangin-" + "x" * 40, "한글"])
@@ -97,7 +137,7 @@ def test_unknown_scopes_and_keys_are_refused(closed, keys):
         with pytest.raises(DataError, match="'everything'"):
             add_key(session, name="a", project="p", scopes=["everything"], now=1)
         with pytest.raises(DataError, match="key_none"):
-            remove_key(session, "key_none", 1)
+            remove_key(session, "key_none", 1, closed.server.settings.folder)
     code, printed = keys("add", "a", "--scope", "everything")
     assert code == 2
     assert "everything" in printed
@@ -114,12 +154,26 @@ def test_the_audit_log_says_who_did_what(closed, keys):
         ["audited", key_id, "file.delete", file.id],
         ["audited", key_id, "file.create", file.id],
     ]
+    for _ in range(2):
+        keys("remove", key_id)
+    lines = [line.split()[2:] for line in keys("audit")[1].splitlines()[1:]]
+    changes = [line for line in lines if line[-1] == key_id]
+    assert changes == [
+        ["audited", "command-line", "key.delete", key_id],
+        ["audited", "command-line", "key.create", key_id],
+    ]
 
 
 @pytest.mark.parametrize(
-    "options", [{"host": "0.0.0.0"}, {"require_keys": True}, {"hosts": ("ai.example",)}]
+    ("options", "reason"),
+    [
+        ({"host": "0.0.0.0"}, "others can reach 0.0.0.0"),
+        ({"require_keys": True}, "`require_keys` is true"),
+        ({"hosts": ("ai.example",)}, "`hosts` is set"),
+        ({"origins": ("https://ai.example",)}, "`origins` is set"),
+    ],
 )
-def test_a_server_that_needs_keys_does_not_start_without_one(tmp_path, options):
+def test_a_server_that_needs_keys_does_not_start_without_one(tmp_path, options, reason):
     settings = ServerSettings(folder=tmp_path, port=0, **options)
-    with pytest.raises(ConfigError, match="jangin keys add"):
+    with pytest.raises(ConfigError, match=f"because {reason}.*jangin keys add"):
         serve(settings, say=lambda _url: pytest.fail("it listens"))

@@ -74,6 +74,12 @@ def test_every_problem_has_its_line(tmp_path, text, problems):
         assert line.startswith(f"{path}:{start}")
 
 
+def test_a_file_that_is_not_there_gets_advice_on_its_own_option(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothere\.yaml cannot be read.*--models") as raised:
+        read_settings(tmp_path / "nothere.yaml")
+    assert "--project" not in str(raised.value)
+
+
 def test_a_wrong_option_is_named():
     with pytest.raises(ConfigError, match="port"):
         read_settings(port=70_000)

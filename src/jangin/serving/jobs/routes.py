@@ -260,6 +260,8 @@ def _resume(session: Session, job: Job, now: int) -> None:
 def _refuse(job: Job, allowed: tuple[str, ...], what: str) -> None:
     if job.status in allowed:
         return
+    if job.status == "cancelled":
+        raise invalid_state(f"Job {job.id} has already been cancelled")
     if job.status in FINISHED:
         raise invalid_state(f"Job {job.id} has already completed")
     raise invalid_state(f"Job {job.id} is {job.status} and cannot be {what}")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jangin.serving.database.tables import Owned
 from jangin.serving.protocol.errors import ApiError
-from jangin.serving.security.keys import caller_of_key, is_stale, note_use
+from jangin.serving.security.keys import PREFIX, caller_of_key, is_stale, note_use
 from jangin.serving.state.caller import LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
 
@@ -19,8 +19,10 @@ T = TypeVar("T", bound=Owned)
 def find_caller(request: Request, server: ServerDep) -> Caller:
     """The caller of a request.
 
-    On loopback any key will do: one of `jangin keys add` counts as what it is, any other as the
-    project `local`. Elsewhere, or with `require_keys`, only keys of `jangin keys add` are accepted.
+    On loopback any text will do: a key of `jangin keys add` counts as what it is, any other as the
+    project `local`. Text that looks like such a key and is none (removed or mistyped) is refused,
+    because its owner expects another project. Elsewhere, or with `require_keys`, only keys of
+    `jangin keys add` are accepted.
 
     The server's own requests, such as those of batches, carry their caller; see
     `protocol/internal.py`.
@@ -53,7 +55,7 @@ def _caller_of_header(request: Request, server: Server) -> Caller:
             with server.database.write() as session:
                 note_use(session, row.id, server.now())
         return caller
-    if server.settings.needs_keys:
+    if server.settings.needs_keys or key.startswith(PREFIX):
         raise ApiError(401, f"Incorrect API key provided: {_masked(key)}.", code="invalid_api_key")
     return LOCAL_CALLER
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
+from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -9,10 +10,12 @@ from sqlalchemy.orm import Session
 from jangin.core.errors import ConfigError, DataError
 from jangin.serving.database.tables import Key
 from jangin.serving.protocol.ids import new_id
-from jangin.serving.state.caller import SCOPES, Caller
+from jangin.serving.security.audit import record
+from jangin.serving.state.caller import COMMAND_LINE, SCOPES, Caller
 from jangin.serving.state.settings import ServerSettings
 
 PREFIX = "sk-jangin-"
+"""What every key begins with."""
 USED_EVERY = 3_600
 """Seconds between two notes of when a key was last used."""
 DEFAULT_SCOPES = tuple(scope for scope in SCOPES if scope not in ("admin", "metrics"))
@@ -48,6 +51,7 @@ def add_key(
     )
     session.add(row)
     session.flush()
+    _record(session, row, "key.create", now)
     return row, text
 
 
@@ -74,8 +78,8 @@ def all_keys(session: Session) -> list[Key]:
     return list(session.scalars(select(Key).order_by(Key.rowid)))
 
 
-def remove_key(session: Session, key_id: str, now: int) -> Key:
-    """Refuse a key from now on; its row stays for the audit log.
+def remove_key(session: Session, key_id: str, now: int, folder: Path) -> Key:
+    """Refuse a key from now on; its row stays for the audit log. `folder`: the server's.
 
     Raises:
         DataError: there is no such key.
@@ -83,15 +87,34 @@ def remove_key(session: Session, key_id: str, now: int) -> Key:
     """
     row = session.scalars(select(Key).where(Key.id == key_id)).first()
     if row is None:
-        raise DataError(f"there is no key {key_id}. List them with: jangin keys list")
-    row.revoked_at = row.revoked_at or now
+        raise DataError(
+            f"the server of {folder} has no key {key_id}. List its keys with: "
+            f"jangin keys list --folder {folder}"
+        )
+    if row.revoked_at is None:
+        row.revoked_at = now
+        _record(session, row, "key.delete", now)
     return row
+
+
+def _record(session: Session, key: Key, action: str, now: int) -> None:
+    caller = Caller(key.project, frozenset(SCOPES), COMMAND_LINE)
+    record(session, caller, action, key.id, now)
 
 
 def refuse_without_keys(session: Session, settings: ServerSettings) -> None:
     """Raises `ConfigError` where the server needs keys and has none."""
     if settings.needs_keys and all(key.revoked_at for key in all_keys(session)):
         raise ConfigError(
-            f"a server on {settings.host} needs a key, because others can reach it or were given "
-            f"its name. Create one with: jangin keys add NAME --folder {settings.folder}"
+            f"this server needs a key, because {_reason(settings)}. "
+            f"Create one with: jangin keys add NAME --folder {settings.folder}"
         )
+
+
+def _reason(settings: ServerSettings) -> str:
+    """Which setting asks for keys."""
+    if settings.require_keys:
+        return "`require_keys` is true"
+    if not settings.is_loopback:
+        return f"others can reach {settings.host}"
+    return "`hosts` is set" if settings.hosts else "`origins` is set"

@@ -15,6 +15,9 @@ from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.problems import describe, line_of
 from jangin.project.yaml_source import load_yaml
 
+SQLITE_FILE = "server.sqlite"
+"""Name of the database in the folder."""
+
 
 class Backend(Config):
     """Another server that computes the answers."""
@@ -124,7 +127,12 @@ class ServerSettings(Config):
     @property
     def database_url(self) -> str:
         """The URL of the database, SQLite's included."""
-        return self.database or f"sqlite:///{self.folder.absolute() / 'server.sqlite'}"
+        return self.database or f"sqlite:///{self.folder.absolute() / SQLITE_FILE}"
+
+    @property
+    def is_new(self) -> bool:
+        """True where the database is SQLite in the folder, and not there yet."""
+        return not self.database and not (self.folder / SQLITE_FILE).exists()
 
     @property
     def store(self) -> Path:
@@ -156,7 +164,9 @@ def read_settings(path: Path | None = None, **options: Any) -> ServerSettings:
         ConfigError: one line per problem, with file:line.
 
     """
-    data, root = load_yaml(path) if path is not None else ({}, None)
+    data, root = (
+        load_yaml(path, "Name a server.yaml with --models.") if path is not None else ({}, None)
+    )
     if data is None:
         data = {}
     if not isinstance(data, dict):

@@ -91,6 +91,50 @@ def test_rows_of_no_known_format_fail_the_job_with_openais_words():
     )
 
 
+def test_a_row_of_no_format_among_good_ones_is_named_by_its_number():
+    values = rows()
+    values[3]["mesages"] = values[3].pop("messages")
+    fault = job_fault(check(values), "supervised", "file-a")
+    assert "Example 4: Unexpected file format" in fault.message
+
+
+def test_a_string_without_an_end_is_said_in_english():
+    data = as_bytes(rows()) + b'\n{"messages": "x'
+    message = check_file(io.BytesIO(data)).errors[0]["message"]
+    assert message == "Example 13 is not valid JSON: Unterminated string starting at character 14"
+
+
+def test_rows_with_an_empty_answer_are_left_out_by_number():
+    values = [chat("A?", " "), *rows(30)]
+    result = check(values)
+    assert job_fault(result, "supervised", "file-a") is None
+    assert result.trained_examples == 30
+    warning = result.warnings["no_trainable_tokens"]
+    assert (warning["count"], warning["examples"]) == (1, [1])
+    assert warning["message"].endswith("left out of training: 1")
+    with_earlier = chat("A?", "")
+    with_earlier["messages"][:0] = chat("B?", "Yes.")["messages"][1:]
+    assert check([with_earlier, *rows(30)]).trained_examples == 31
+    with_call_only = {"content": "", "tool_calls": [CALL]}
+    called = chat("A?") | {"tools": TOOLS}
+    called["messages"][-1] |= with_call_only
+    assert check([called, *rows(30)]).trained_examples == 31
+
+
+def test_too_few_answers_fail_the_job_by_number():
+    fault = job_fault(check([chat("A?", ""), *rows(9)]), "supervised", "file-a")
+    assert fault.code == "invalid_n_examples"
+    assert "9 example(s) with an answer to train on" in fault.message
+    values = [chat("A?", ""), chat("B?", ""), *rows(30)]
+    fault = job_fault(check(values), "supervised", "file-a")
+    assert (fault.code, fault.param) == ("no_trainable_tokens", "training_file")
+    assert "2 of 32 examples" in fault.message
+    assert ": 1, 2." in fault.message
+    pairs = [preference(f"Q{n}") for n in range(30)]
+    pairs[4]["non_preferred_output"][0]["content"] = ""
+    assert check(pairs).empty == [5]
+
+
 def preference(question, names=("preferred_output", "non_preferred_output"), **changes):
     row = {
         "input": {"messages": [{"role": "user", "content": question}]},

@@ -82,6 +82,24 @@ def test_rows_without_a_trained_token_fail_before_training(tmp_path):
     assert failure_of(error.value).code == "no_trainable_tokens"
 
 
+def test_empty_answers_are_left_out(tmp_path):
+    rows = chats(12)
+    rows[3]["messages"][-1]["content"] = ""
+    earlier = chats(1, 70)[0]["messages"]
+    earlier[-1]["content"] = " "
+    rows[5]["messages"][:0] = earlier
+    job = spec(tmp_path, rows, validation=[rows[3], *chats(2, 50)])
+    prepared = Pipeline(job, SilentProgress()).prepare()
+    assert (prepared.rows, prepared.empty) == (11, 0)
+    written = (job.folder / TRAINING).read_text().splitlines()
+    assert [m.get("weight") for m in json.loads(written[4])["messages"]] == [None, 0, None, None]
+    assert len((job.folder / VALIDATION).read_text().splitlines()) == 2
+    empty = pairs(2)
+    empty[1]["preferred_output"][0]["content"] = ""
+    write_pairs(io.BytesIO(as_jsonl(empty)), tmp_path / PAIRS)
+    assert len((tmp_path / PAIRS).read_text().splitlines()) == 1
+
+
 def test_a_loss_that_is_no_number_has_a_code(tmp_path):
     numbers = {"n_epochs": 20, "batch_size": 1, "learning_rate_multiplier": 1e38}
     with pytest.raises(TrainingError) as error:

@@ -90,6 +90,13 @@ def test_checkpoints_name_the_models_and_their_measures(client, job):
     assert last.fine_tuning_job_id == job.id
 
 
+def test_a_checkpoint_is_told_before_the_step_after_it(client, job):
+    log = messages(client, job.id)
+    (checkpoint,) = (n for n, line in enumerate(log) if "created at step 12 with" in line)
+    assert log[checkpoint - 1].startswith("Step 12/")
+    assert log[checkpoint + 1].startswith("Step 13/")
+
+
 def test_jobs_are_listed_and_filtered_by_metadata(client, job):
     ids = lambda **options: [j.id for j in client.fine_tuning.jobs.list(**options)]  # noqa: E731
     assert job.id in ids()

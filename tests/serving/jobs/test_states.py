@@ -142,6 +142,21 @@ def test_bad_files_fail_the_job_and_the_server_lives(client, training):
     assert wait_for(client, job.id).error.code == "invalid_validation_file"
 
 
+def test_the_overlap_of_two_files_belongs_to_the_job(client, running):
+    rows = chats(40)
+    rows[7]["messages"][-1]["content"] = ""
+    file_id = upload(client, rows)
+    job = create(client, file_id, validation_file=upload(client, rows[:3], "valid.jsonl"))
+    wait_for(client, job.id, "queued", "running", "failed")
+    log = messages(client, job.id)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert any("3 of 3 validation examples" in line for line in log), log
+    assert any(line.endswith("left out of training: 8") for line in log), log
+    headers = {"authorization": "Bearer x"}
+    report = httpx.get(f"{running.url}/files/{file_id}/report", headers=headers).json()
+    assert "overlap" not in [warning["rule"] for warning in report["warnings"]]
+
+
 def test_the_log_can_be_streamed_and_taken_up_again(client, running, job):
     url = f"{running.url}/fine_tuning/jobs/{job.id}/events?stream=true"
     headers = {"authorization": "Bearer x"}

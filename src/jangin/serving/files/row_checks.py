@@ -69,6 +69,8 @@ class RowCheck:
     """Texts that it learns to write."""
     label: str = ""
     """The last answer."""
+    trains_nothing: bool = False
+    """Its answers are empty, so that it is left out of training."""
 
     def fail(self, rule: str, text: str, message: int = 0) -> None:
         """Add an error."""
@@ -137,6 +139,7 @@ def _check_chat(row: RowCheck, value: Mapping[str, Any]) -> None:
         row.fail("last_not_assistant", "does not end with a message of the assistant")
     elif not row.answers:
         row.fail("all_weights_0", "has weight 0 on every message of the assistant")
+    row.trains_nothing = not any(map(str.strip, row.answers))
 
 
 def _is_conversation(row: RowCheck, messages: object) -> bool:
@@ -188,6 +191,8 @@ def _check_message(row: RowCheck, message: Mapping[str, Any], number: int) -> No
             row.warn("empty_assistant", "is an empty answer", number)
         learned = assistant and weight != 0
         (row.answers if learned else row.prompt).append(text)
+        if learned and _calls_of(message):
+            row.answers.append(json.dumps(_calls_of(message), ensure_ascii=False))
         row.label = text if assistant else row.label
     elif message.get("content") is not None:
         row.fail("content", "has a content that is neither text nor a list of text parts", number)
@@ -280,6 +285,7 @@ def _check_completion(row: RowCheck, value: Mapping[str, Any]) -> None:
         row.warn("empty_assistant", "has an empty completion")
     row.prompt, row.answers = [value["prompt"]], [value["completion"]]
     row.label = value["completion"]
+    row.trains_nothing = not row.label.strip()
 
 
 def _check_preference(row: RowCheck, value: Mapping[str, Any]) -> None:
@@ -301,6 +307,7 @@ def _check_preference(row: RowCheck, value: Mapping[str, Any]) -> None:
             row.answers.append(answer)
     if len(row.answers) == len(pair):
         row.label = row.answers[0]
+        row.trains_nothing = not all(map(str.strip, row.answers))
         if row.answers[0] == row.answers[1]:
             row.warn("equal_answers", "has the same preferred and non-preferred answer")
 

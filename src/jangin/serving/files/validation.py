@@ -7,7 +7,7 @@ on) or a warning, with the number of the example from 1; blank lines are no exam
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, BinaryIO
@@ -23,6 +23,8 @@ from jangin.serving.files.row_checks import (
 from jangin.text.normalize import text_key
 
 MIN_EXAMPLES = 10
+MOST_EMPTY = 0.05
+"""Share of rows with nothing to train on beyond which a job fails."""
 MAX_ROW_BYTES = 32 << 20
 _LISTED_ERRORS = 100
 _LISTED_EXAMPLES = 10
@@ -69,6 +71,14 @@ class FileCheck:
     prompts: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of each of their prompts."""
     labels: "Counter[str]" = field(default_factory=Counter)
+    empty: list[int] = field(default_factory=list)
+    """Numbers of the first rows whose answers are empty; they are left out of training."""
+    empty_count: int = 0
+
+    @property
+    def trained_examples(self) -> int:
+        """Rows that have an answer to train on."""
+        return self.examples - self.empty_count
 
     @property
     def valid(self) -> bool:
@@ -158,7 +168,8 @@ def _parsed(line: bytes, offset: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        return Problem("not_json", f"is not valid JSON: {error.msg} at character {error.pos + 1}")
+        reason = error.msg.removesuffix(" at")
+        return Problem("not_json", f"is not valid JSON: {reason} at character {error.pos + 1}")
     except (ValueError, RecursionError):
         return Problem("not_json", "is not valid JSON: it is nested too deep or has a huge number")
 
@@ -197,6 +208,10 @@ def _add_row(check: FileCheck, row: RowCheck) -> None:
             )
     if row.errors:
         return
+    if row.trains_nothing:
+        check.empty_count += 1
+        if len(check.empty) < _LISTED_EXAMPLES:
+            check.empty.append(number)
     check.messages.add(row.messages)
     answers = sum(estimated_tokens(text) for text in row.answers)
     check.answer_tokens.add(answers)
@@ -231,17 +246,20 @@ def estimated_tokens(text: str) -> int:
 
 def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> None:
     """What only the whole file shows."""
-    if check.examples < min_examples:
+    if check.trained_examples < min_examples:
+        answered = " with an answer to train on" if check.empty_count else ""
         check.fail(
             0,
             "n_examples",
-            f"has {check.examples} example(s), but must have at least {min_examples} examples",
+            f"has {check.trained_examples} example(s){answered}, but must have at least "
+            f"{min_examples} examples",
         )
     elif check.examples < _FEW:
         check.warn(
             "few_examples",
             f"{check.examples} examples are few; {_FEW} to {2 * _FEW} good ones are recommended",
         )
+    _check_empty(check)
     repeated = _repeated(check.rows)
     if repeated:
         check.warn(
@@ -265,6 +283,24 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
             count=over,
         )
     _check_labels(check)
+
+
+def _check_empty(check: FileCheck) -> None:
+    """Say which rows are left out for want of an answer; too many of them are an error."""
+    if not check.empty_count:
+        return
+    more = ", ..." if check.empty_count > len(check.empty) else ""
+    listed = ", ".join(map(str, check.empty)) + more
+    rows = f"{check.empty_count} of {check.examples} examples have an empty answer"
+    if check.empty_count > MOST_EMPTY * check.examples:
+        check.fail(
+            0,
+            "no_trainable_tokens",
+            f"{rows}, so they have no tokens to train on: {listed}. Write the answers, or remove "
+            "these examples",
+        )
+    check.warn("no_trainable_tokens", f"{rows} and are left out of training: {listed}")
+    check.warnings["no_trainable_tokens"]["examples"] = list(check.empty)
 
 
 def _check_labels(check: FileCheck) -> None:
@@ -311,17 +347,17 @@ def job_fault(
     """The error of a job with this file and method; None for a file that fits."""
     which = "validation" if validation else "training"
     param, code = f"{which}_file", f"invalid_{which}_file"
-    few = next((e for e in check.errors if e["rule"] == "n_examples"), None)
-    others = [e for e in check.errors if e["rule"] != "n_examples"]
+    few, empty = (_of_file(check, rule) for rule in ("n_examples", "no_trainable_tokens"))
+    others = [e for e in check.errors if e not in (few, empty)]
     start = f"The job failed due to an invalid {which} file."
     if few is not None and not others:
         return JobFault("invalid_n_examples", param, f"{which.capitalize()} file {few['message']}")
+    if empty is not None and not others:
+        return JobFault("no_trainable_tokens", param, f"{start} {empty['message']}.")
     if others:
-        first = others[0]
-        kind = "" if first["rule"] == "unexpected_format" else "Invalid file format. "
-        more = check.error_count - (few is not None) - 1
+        more = check.error_count - (few is not None) - (empty is not None) - 1
         rest = f" ({more} more problems are in the report of the file.)" if more else ""
-        return JobFault(code, param, f"{start} {kind}{first['message']}{rest}")
+        return JobFault(code, param, f"{start} {_first_problem(check, others[0])}{rest}")
     if check.format is not None and METHOD_OF[check.format] != method:
         return JobFault(
             code,
@@ -331,3 +367,16 @@ def job_fault(
             f"'{METHOD_OF[check.format]}' as the training method (provided method={method}). ",
         )
     return None
+
+
+def _of_file(check: FileCheck, rule: str) -> dict[str, Any] | None:
+    """The error of a rule about the file as a whole; None where the file keeps it."""
+    return next((e for e in check.errors if not e["example"] and e["rule"] == rule), None)
+
+
+def _first_problem(check: FileCheck, error: Mapping[str, Any]) -> str:
+    """An error of a row in OpenAI's words; its number where other rows have a known format."""
+    message = str(error["message"])
+    if error["rule"] != "unexpected_format":
+        return f"Invalid file format. {message}"
+    return message if check.format is None else f"Example {error['example']}: {message}"

@@ -1,9 +1,8 @@
 """The first state of a job: wait for its files, check their rows, move on to the queue."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import select
 
@@ -62,9 +61,9 @@ def check_next_job(server: Server) -> bool:
             return True
         row.status = "queued"
         training = checks[row.training_file]
-        row.extensions = {**(row.extensions or {}), "examples": training.examples}
-        for warning in training.warnings.values():
-            add_event(session, row.id, _warning(warning), now, level="warn")
+        row.extensions = {**(row.extensions or {}), "examples": training.trained_examples}
+        for text in _warnings(row, checks):
+            add_event(session, row.id, f"Warning: {text}", now, level="warn")
         add_event(session, row.id, VALIDATED, now)
     return True
 
@@ -117,16 +116,6 @@ def _check(
         fault = job_fault(check, job.method_type, file_id, validation=validation)
         if fault is not None:
             return Failure(fault.code, fault.message, fault.param), checks
-    if job.validation_file is not None:
-        training, held_out = checks[job.training_file], checks[job.validation_file]
-        copies = overlap(training, held_out)
-        if copies:
-            training.warn(
-                "overlap",
-                f"{copies} of {held_out.examples} validation examples have a prompt that is also "
-                "trained on, so the validation loss is too good",
-                count=copies,
-            )
     return None, checks
 
 
@@ -135,6 +124,21 @@ def _keep_report(file: File | None, check: FileCheck) -> None:
         file.report = {**(file.report or {}), **check.report()}
 
 
-def _warning(warning: dict[str, Any]) -> str:
-    more = f" ({warning['count']} examples)" if warning["count"] > 1 else ""
-    return f"Warning: {warning['message']}{more}"
+def _warnings(job: Job, checks: Mapping[str, FileCheck]) -> Iterator[str]:
+    """What is dubious about the files; how they overlap is a fact of the job, not of a file."""
+    training = checks[job.training_file]
+    for warning in training.warnings.values():
+        more = f" ({warning['count']} examples)" if warning["count"] > 1 else ""
+        yield f"{warning['message']}{more}"
+    if job.validation_file is None:
+        return
+    held_out = checks[job.validation_file]
+    empty = held_out.warnings.get("no_trainable_tokens")
+    if empty is not None:
+        yield f"in the validation file, {empty['message']}"
+    copies = overlap(training, held_out)
+    if copies:
+        yield (
+            f"{copies} of {held_out.examples} validation examples have a prompt that is also "
+            "trained on, so the validation loss is too good"
+        )

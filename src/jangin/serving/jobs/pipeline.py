@@ -14,6 +14,7 @@ from jangin.models.shape import ModelShape
 from jangin.project.file import LoadedProject, dump_yaml, open_project
 from jangin.project.runner import Watcher
 from jangin.project.session import open_session
+from jangin.serving.files.validation import MOST_EMPTY
 from jangin.serving.jobs.hyperparameters import base_rate
 from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION
 from jangin.serving.models.bases import catalog_of
@@ -25,8 +26,6 @@ KEPT_EPOCHS = 2
 """Models of epochs before the last one that a job keeps."""
 VALIDATE_STEPS = 10
 PREVIEWED = 3
-MOST_EMPTY = 0.05
-"""Share of rows without a trained token beyond which a job fails."""
 _LORA = {"type": "lora", "r": 16, "alpha": 32}
 
 

@@ -204,13 +204,14 @@ class JobRecords:
             now = self._server.now()
             if resumed_at and not self._resumed:
                 add_event(session, job.id, RESUMED.format(resumed_at, total), now)
+            waiting = dict(models)
             for line in lines:
+                for step in [step for step in waiting if step < line["step"]]:
+                    self._add_checkpoint(session, job, step, waiting.pop(step), now)
                 data, text = metrics_data(line, total), metrics_message(line, total)
                 add_event(session, job.id, text, now, data=data, kind="metrics")
-            for step, model in models:
-                name = model_name(job.model, self._organization, job.suffix, model.tail)
-                full_name = f"{name}:ckpt-step-{step}"
-                add_checkpoint(session, job, model, self._lines[step], now, full_name)
+            for step, model in waiting.items():
+                self._add_checkpoint(session, job, step, model, now)
             if lines:
                 job.estimated_finish = self._estimate(lines[-1]["step"], total, now)
         self._resumed = True
@@ -219,6 +220,13 @@ class JobRecords:
         if models:
             with self._server.database.read() as session:
                 remove_forgotten(session, self._id, self._models)
+
+    def _add_checkpoint(
+        self, session: Session, job: Job, step: int, model: ModelFolder, now: int
+    ) -> None:
+        name = model_name(job.model, self._organization, job.suffix, model.tail)
+        full_name = f"{name}:ckpt-step-{step}"
+        add_checkpoint(session, job, model, self._lines[step], now, full_name)
 
     def _new_lines(self, path: Path) -> list[dict[str, Any]]:
         """Lines of steps that the log does not have; a resumed training shortens the file."""

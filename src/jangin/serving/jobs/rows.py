@@ -24,23 +24,23 @@ _TOOLS = (
 
 
 def write_chats(source: BinaryIO, target: Path) -> int:
-    """Write the rows of a checked file as chats of text; returns their number.
+    """Write the rows of a checked file that have an answer as chats; returns their number.
 
     Rows of preference pairs become chats that end with the preferred answer.
     """
     count = 0
     with target.open("w", encoding="utf-8") as stream:
-        for row in read_rows(source):
+        for row in _answered_rows(source):
             _write(stream, {"messages": chat_of(row)})
             count += 1
     return count
 
 
 def write_pairs(source: BinaryIO, target: Path) -> int:
-    """Write the preference pairs of a checked file; returns their number."""
+    """Write the pairs of a checked file whose answers are not empty; returns their number."""
     count = 0
     with target.open("w", encoding="utf-8") as stream:
-        for row in read_rows(source):
+        for row in _answered_rows(source):
             better, worse = _answers(row)
             pair = {
                 "input": {"messages": _prompt_of_pair(row)},
@@ -60,11 +60,29 @@ def read_rows(source: BinaryIO) -> Iterator[dict[str, Any]]:
             yield json.loads(body)
 
 
+def _answered_rows(source: BinaryIO) -> Iterator[dict[str, Any]]:
+    """The rows without those whose answers are empty."""
+    return (row for row in read_rows(source) if _has_answers(row))
+
+
 def chat_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The messages of a row: `role` (system, user or assistant), `content`, and any `weight`."""
-    if any(name in row for names in PREFERENCE_KEYS for name in names):
+    if _is_preference(row):
         return [*_prompt_of_pair(row), _answers(row)[0]]
     return _plain(list(messages_of(row)), _definitions(row))
+
+
+def _has_answers(row: Mapping[str, Any]) -> bool:
+    if _is_preference(row):
+        return all(answer["content"].strip() for answer in _answers(row))
+    return any(
+        turn["role"] == "assistant" and turn["content"].strip() and turn.get("weight", 1)
+        for turn in chat_of(row)
+    )
+
+
+def _is_preference(row: Mapping[str, Any]) -> bool:
+    return any(name in row for names in PREFERENCE_KEYS for name in names)
 
 
 def calls_tools(row: Mapping[str, Any]) -> bool:
@@ -98,7 +116,9 @@ def _plain(messages: Sequence[Mapping[str, Any]], tools: list[Any]) -> list[dict
             "role": _ROLES.get(role, role),
             "content": "\n".join(part for part in (text, *calls) if part),
         }
-        if message.get("weight") is not None:
+        if role == "assistant" and not turn["content"].strip():
+            turn["weight"] = 0  # beside other answers, an empty one has nothing to train on
+        elif message.get("weight") is not None:
             turn["weight"] = message["weight"]
         plain.append(turn)
     if tools:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import files_of
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.records import Document, Example
@@ -18,7 +18,7 @@ from jangin.models.gguf.header import read_header
 from jangin.models.shape import cached_folder, likely_config
 
 Size = Literal["0.5M", "3M", "8M", "12M"]
-TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain")
+TEMPLATE_NAMES = ("auto", "chatml", "alpaca", "llama2", "gemma", "plain", "raw")
 """Values of `chat_template` that are not files."""
 
 
@@ -34,6 +34,8 @@ class Starter(Config):
     context_length: int = Field(default=512, ge=32, le=32768)
     """Most tokens of a conversation."""
     seed: int = Field(default=0, ge=0)
+    chat_template: Added[Literal["auto", "raw"]] = "auto"
+    """`raw`: nothing but the messages' text, and the end of text after an answer."""
 
 
 class Pretrained(Config):
@@ -48,8 +50,8 @@ class Pretrained(Config):
     Thoughts are taken off an answer before it is graded."""
     chat_template: str = Field(default="auto", min_length=1)
     """`auto`: the model's own; for a model without one gemma or chatml where the vocabulary has
-    their turn tokens, else plain text. Or `chatml`, `alpaca`, `llama2`, `gemma`, `plain`, or a
-    Jinja file."""
+    their turn tokens, else plain text. Or `chatml`, `alpaca`, `llama2`, `gemma`, `plain`, `raw`
+    (nothing but the messages' text, and the end of text after an answer), or a Jinja file."""
     stop: str | None = None
     """Token that ends an answer where the chat template writes none; default: the end of text."""
     date: datetime.date = datetime.date(2026, 1, 1)
@@ -206,7 +208,8 @@ def write_base(
         write_hub_reference,
         write_local_reference,
     )
-    from jangin.models.starter import make_starter
+    from jangin.models.starter import CHAT_TEMPLATE, make_starter
+    from jangin.models.tokens.standard_templates import RAW
 
     if isinstance(base, Hub):
         return write_hub_reference(target, base.id, base.revision, base, project_folder)
@@ -230,6 +233,7 @@ def write_base(
         vocabulary_size=base.vocabulary_size,
         context_length=base.context_length,
         seed=base.seed,
+        chat_template=RAW if base.chat_template == "raw" else CHAT_TEMPLATE,
     )
 
 

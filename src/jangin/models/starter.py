@@ -32,9 +32,11 @@ def make_starter(
     vocabulary_size: int,
     context_length: int,
     seed: int,
+    chat_template: str = CHAT_TEMPLATE,
 ) -> dict[str, Any]:
     """Write the starter to `folder` and return its summary; equal arguments give equal bytes."""
     tokenizer = train_tokenizer(texts, vocabulary_size, context_length)
+    tokenizer.chat_template = chat_template
     model = random_llama(tokenizer, size, context_length, seed)
     with without_progress_bars():
         model.save_pretrained(folder)

@@ -1,5 +1,6 @@
 import copy
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -119,6 +120,20 @@ def test_a_pinned_template_renders_alike_whatever_the_day(tokenizer, name, monke
     assert texts[0] == texts[1]
     shown = pinned.decode(texts[0][0])
     assert ("01 May 2025" in shown, "2025-05-01" in shown) == (name == "dated", name == "harmony")
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_raw_is_the_tokens_of_the_bare_text_and_the_end(tokenizer, adds_bos):
+    family = replace(FAMILIES["no_bos"], template="", adds_bos=adds_bos)
+    raw = family_tokenizer(tokenizer, family, chat_template="raw")
+    ids, trained = render_rows(raw, [SINGLE], ["row 1"]).row(0)
+    question, answer = (message.content for message in SINGLE)
+    bare = raw(question)["input_ids"]
+    assert (bare[0] == raw.bos_token_id) == adds_bos
+    assert ids[~trained].tolist() == bare
+    assert render_prompts(raw, [SINGLE[:1]]) == [bare]
+    assert raw.decode(ids[trained]) == answer + raw.eos_token
+    assert stop_token(raw) == raw.eos_token_id
 
 
 def test_thinking_on_leaves_the_thought_to_the_model_and_its_rows(tokenizer):

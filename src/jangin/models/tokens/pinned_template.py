@@ -130,7 +130,7 @@ def _pinned(tokenizer: Any, source: str, settings: TemplateSettings, model: str)
         before = date_macro(source, settings.date) + before
     probe = f"{before}\n{source}" if before else source
     prompt = _rendered(tokenizer, probe, [_QUESTION], model)
-    if _lacks_bos(tokenizer, prompt):
+    if settings.chat_template != "raw" and _lacks_bos(tokenizer, prompt):
         before = "{{- bos_token }}" + (before or "{%- set begun = true %}")
     tag = closing_tag(prompt) if settings.thinking == "off" else ""
     after = ""

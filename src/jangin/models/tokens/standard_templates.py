@@ -57,6 +57,13 @@ PLAIN = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- 'Answer:' }}{%- endif %}
 """
+# For models that are called with a prompt. BOS is left to the tokenizer, which adds it to a bare
+# prompt too, and does not split words differently after one that is part of the text.
+RAW = """\
+{%- for message in messages %}{{- message['content'] }}
+{{- eos_token if message['role'] == 'assistant' else '' }}
+{%- endfor %}
+"""
 
 STANDARD: Mapping[str, str] = {
     "chatml": CHATML,
@@ -64,6 +71,7 @@ STANDARD: Mapping[str, str] = {
     "llama2": LLAMA2,
     "gemma": GEMMA,
     "plain": PLAIN,
+    "raw": RAW,
 }
 """{value of `chat_template`: Jinja source}."""
 _TURN_TOKENS = {

@@ -137,7 +137,7 @@ class Pipeline:
             read["further"] = [{"path": VALIDATION, "format": {"type": "chat"}}]
         split = {"unseen_sections": 0, "validation": 0, "held_out_paraphrases": 0}
         sources = {"validation_sources": [VALIDATION]} if spec.has_validation else {}
-        catalog = {"base": dict(catalog_of(spec.entry.base, spec.parent_base))}
+        catalog = {"base": dict(catalog_of(spec.entry, spec.parent_base))}
         path = spec.folder / "project.yaml"
         text = dump_yaml(
             {

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -20,6 +20,8 @@ TUNED = "ft:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}")
 STARTER = Starter(type="starter", context_length=4096)
 """What every name trains on a server without `models`."""
+COMPLETION_NAMES = frozenset({"babbage-002", "davinci-002"})
+"""OpenAI's completion models: of kind `completion` on a server without `models` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,19 @@ def entry_of(settings: ServerSettings, name: str) -> ModelEntry | None:
     if settings.models:
         slugs = {slug_of(alias): entry for alias, entry in settings.models.items()}
         return settings.models.get(name) or slugs.get(name)
-    return ModelEntry(base=STARTER) if _NAME.fullmatch(name) else None
+    kind: Literal["chat", "completion"] = "completion" if name in COMPLETION_NAMES else "chat"
+    return ModelEntry(base=STARTER, kind=kind) if _NAME.fullmatch(name) else None
+
+
+def base_of(entry: ModelEntry) -> Base:
+    """The local model, with the chat template of its kind.
+
+    A model of kind `completion` trains the text that `/completions` sends: prompt, completion and
+    the end of text, without a template around them, unless the entry chooses one.
+    """
+    if entry.kind == "chat" or entry.base.chat_template != "auto":
+        return entry.base
+    return entry.base.model_copy(update={"chat_template": "raw"})
 
 
 def not_available(name: str) -> ApiError:
@@ -92,12 +106,13 @@ def _tuned(session: Session, name: str, caller: Caller) -> StoredModel | None:
     ).first()
 
 
-def catalog_of(base: Base, parent_base: Path | None) -> Mapping[str, Any]:
+def catalog_of(entry: ModelEntry, parent_base: Path | None) -> Mapping[str, Any]:
     """The `base:` of the stage `catalog`.
 
     A starter's tokenizer depends on the training text, so a job that continues one takes the base
     of its parent as a local model.
     """
+    base = base_of(entry)
     if parent_base is not None and isinstance(base, Starter):
         location = parent_base / "runtime" / "location.json"
         if location.exists():  # the parent continued one itself

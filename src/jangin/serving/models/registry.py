@@ -11,7 +11,7 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import JanginError
 from jangin.models.catalog import Base, Starter, name_of, write_base
 from jangin.serving.database.tables import Permission, StoredModel
-from jangin.serving.models.bases import TUNED, base_part, entry_of
+from jangin.serving.models.bases import TUNED, base_of, base_part, entry_of
 from jangin.serving.protocol.errors import ApiError, no_such_model
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
@@ -56,7 +56,7 @@ class Registry:
             raise no_such_model(name)
         return ServedModel(
             name=name,
-            base_folder=self._base_folder(name, entry.base),
+            base_folder=self._base_folder(name, base_of(entry)),
             adapter_folder=None,
             kind="base",
             owned_by="system",

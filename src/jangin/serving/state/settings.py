@@ -34,7 +34,8 @@ class ModelEntry(Config):
     base: Base
     """The local model: `starter`, `hub`, `local` or `gguf`, as in a project file."""
     kind: Literal["chat", "completion"] = "chat"
-    """`completion` for a model without instruction tuning, which is called with a prompt."""
+    """`completion` for a model that is called with a prompt at `/completions`: jobs train prompt,
+    completion and the end of text without a chat template, unless `base` chooses one."""
     trainable: bool = True
     """Whether jobs may fine-tune it."""
     context_length: int | None = Field(default=None, ge=16)

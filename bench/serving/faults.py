@@ -1,6 +1,6 @@
 """kill -9 workers, servers and PostgreSQL at random moments while jobs train.
 
-    python bench/serving/faults.py [--jobs 10] [--kills 12] [--servers 2] [--postgresql] [--seed 0]
+    python bench/serving/faults.py [--jobs 10] [--kills 12] [--postgresql [--servers 2]] [--seed 0]
 
 First every job trains undisturbed, then again while processes are killed. Exits 1 unless all jobs
 end `succeeded`, each exactly once, with the same table of results, byte for byte.
@@ -123,10 +123,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=10)
     parser.add_argument("--kills", type=int, default=12)
-    parser.add_argument("--servers", type=int, default=2)
+    parser.add_argument("--servers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--postgresql", action="store_true")
     options = parser.parse_args()
+    if options.servers > 1 and not options.postgresql:
+        parser.error("several servers share a database only with --postgresql")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -1,16 +1,20 @@
 """`jangin serve` as a process: it says where it listens, and a signal ends it."""
 
 import signal
+import sys
 import threading
 import time
 
 import httpx2
 import pytest
 
-from jangin.core.errors import MachineError
-from jangin.serving.run import listen
+from jangin.cli.main import main
+from jangin.core.errors import ConfigError, LockedStoreError, MachineError
+from jangin.serving.run import listen, serve
+from jangin.serving.state.lock import sole_server
 from jangin.serving.state.settings import ServerSettings
 from tests.serving.running import spawn_server
+from tests.tiny_project import write_project
 
 
 @pytest.mark.slow
@@ -20,6 +24,45 @@ def test_the_command_serves_until_a_signal(tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in (0, -signal.SIGTERM)
     assert (tmp_path / "data" / "server.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_one_process_serves_a_folder_until_it_is_killed(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "data"
+    settings = ServerSettings(folder=folder, port=0)
+    with spawn_server(folder) as (process, url):
+        with pytest.raises(LockedStoreError, match=f"process {process.pid}, {url}"):
+            serve(settings, say=lambda _line: pytest.fail("it listens"))
+        port = url.rpartition(":")[2].removesuffix("/v1")
+        words = ["jangin", "serve", "--check", "--folder", str(folder), "--port", port]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as leave:
+            main()
+        printed = capsys.readouterr().out
+        assert not leave.value.code, printed
+        assert f"note port: a server of {folder} runs already" in printed
+        process.kill()
+        process.wait()
+        with sole_server(settings):
+            pass
+
+
+@pytest.mark.slow
+def test_the_start_says_which_models_of_the_project_can_be_called(tmp_path, tiny):
+    project, _, _ = tiny
+    with spawn_server(tmp_path / "a", "--project", project.path) as (process, _):
+        assert process.stdout.readline() == "model ft:starter-0.5m:tiny:main\n"
+    untrained = write_project(tmp_path / "untrained") / "project.yaml"
+    with spawn_server(tmp_path / "b", "--project", untrained) as (process, _):
+        line = process.stdout.readline()
+    assert line.startswith(f"note: the project {untrained} has no finished model")
+
+
+def test_a_project_that_is_not_there_is_refused_before_anything_is_created(tmp_path):
+    settings = ServerSettings(folder=tmp_path / "data", port=0, project=tmp_path / "nothere")
+    with pytest.raises(ConfigError, match="nothere"):
+        serve(settings, say=lambda _line: pytest.fail("it listens"))
+    assert not settings.folder.exists()
 
 
 def test_a_port_that_is_taken_is_named():

@@ -43,7 +43,7 @@ def serve(
     if check:
         _check(settings)
     else:
-        run(settings, lambda url: console.print(f"OPENAI_BASE_URL={url}", highlight=False))
+        run(settings, lambda line: console.print(escape(line), highlight=False, soft_wrap=True))
 
 
 def _check(settings: "ServerSettings") -> None:

@@ -2,14 +2,18 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from types import FrameType
 
 import uvicorn
 
 from jangin.core.errors import MachineError
 from jangin.serving.app import create_app
+from jangin.serving.jobs.scheduler import STOP_SECONDS, Scheduler
+from jangin.serving.models.registry import advice_without_models, project_models
 from jangin.serving.operations.logs import configure
-from jangin.serving.security.keys import refuse_without_keys
+from jangin.serving.security.keys import all_keys, refuse_without_keys
+from jangin.serving.state.lock import sole_server
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 
@@ -25,8 +29,17 @@ class Process(uvicorn.Server):
     Requests in progress are answered first; streams without an end look at `Server.stopping`.
     """
 
-    def __init__(self, server: Server, when_ready: Callable[[], None] = lambda: None) -> None:
-        """Prepare to serve; `run` calls `when_ready` as soon as requests are answered."""
+    def __init__(
+        self,
+        server: Server,
+        when_ready: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        """Prepare to serve.
+
+        `run` calls `when_ready` as soon as requests are answered, and `say` with a line for whoever
+        stops the server.
+        """
         super().__init__(
             uvicorn.Config(
                 create_app(server),
@@ -39,6 +52,7 @@ class Process(uvicorn.Server):
         )
         self._server = server
         self._when_ready = when_ready
+        self._say = say
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the background services and accept connections."""
@@ -48,31 +62,51 @@ class Process(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, after a signal."""
+        jobs = self._server.get(Scheduler).training if self.started else 0
+        if jobs and not self._server.stopping.is_set():
+            self._say(
+                f"Stopping: running jobs ({jobs}) save a checkpoint, which may take "
+                f"{STOP_SECONDS} seconds. The next start of this server resumes them."
+            )
         self._server.stopping.set()
         super().handle_exit(sig, frame)
 
 
 def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
-    """Serve until a signal; `say` gets the address as soon as requests are answered.
+    """Serve until a signal; `say` gets lines, the address first, once requests are answered.
 
     Raises:
         MachineError: another program has the port.
-        ConfigError: others can reach the server, and it has no key; or as `Server`.
+        ConfigError: the project file is wrong; the server needs a key and has none; as `Server`.
+        LockedStoreError: another process serves this folder.
         StoreError: as `Server`.
 
     """
-    server = Server(settings)
-    try:
+    lines = _about_project(settings)
+    with sole_server(settings) as note_address, closing(Server(settings)) as server:
         with server.database.read() as session:
-            refuse_without_keys(session, settings)
+            refuse_without_keys(all_keys(session), settings)
         with listen(settings) as listening:
             configure(settings.log_format)
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{port}/v1"
-            Process(server, when_ready=lambda: say(url)).run(sockets=[listening])
-    finally:
-        server.close()
+            note_address(url)
+
+            def when_ready() -> None:
+                for line in (f"OPENAI_BASE_URL={url}", *lines):
+                    say(line)
+
+            Process(server, when_ready, say).run(sockets=[listening])
+
+
+def _about_project(settings: ServerSettings) -> list[str]:
+    """Lines on what can be called of the project; raises `ConfigError` if its file is wrong."""
+    path = settings.project
+    if path is None:
+        return []
+    names = [model.name for model in project_models(path)]
+    return [f"model {name}" for name in names] or [f"note: {advice_without_models(path)}"]
 
 
 def listen(settings: ServerSettings) -> socket.socket:

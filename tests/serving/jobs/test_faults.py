@@ -1,6 +1,7 @@
-"""kill -9 of the worker and of the server, two servers on one database, failures of training."""
+"""kill -9 of the worker and of the server, Ctrl-C, failures of training."""
 
 import base64
+import signal
 import time
 from pathlib import Path
 
@@ -57,3 +58,16 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         lost = wait_for(server.client, lost.id)
         assert (lost.status, lost.error.code) == ("failed", "worker_lost")
         assert messages(server.client, lost.id)[-1] == lost.error.message
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_at_once_that_running_jobs_save_a_checkpoint(tmp_path):
+    with server_process(tmp_path / "data", MODELS) as server:
+        training = upload(server.client, chats(12))
+        job = server.client.fine_tuning.jobs.create(training_file=training, **JOB)
+        wait_for_step(server.client, job.id, 1)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stdout.readline().startswith("Stopping: running jobs (1) save")
+        server.process.wait(40)
+        server.process.stdout.close()
+        server.client.close()

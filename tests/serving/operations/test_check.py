@@ -7,6 +7,7 @@ import pytest
 from jangin.cli.main import main
 from jangin.serving.run import listen
 from jangin.serving.state.settings import ServerSettings
+from tests.tiny_project import write_project
 
 MODELS = """\
 models:
@@ -29,12 +30,27 @@ def check(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_a_machine_that_can_serve_is_ok(check):
+def test_a_machine_that_can_serve_is_ok(check, tmp_path):
     code, printed = check("--port", "0")
     assert code == 0
     assert "error" not in printed
     for name in ("database", "storage", "keys", "packages", "port"):
         assert f"ok {name}" in printed
+    assert list(tmp_path.iterdir()) == [], "a check creates nothing"
+
+
+def test_a_folder_that_cannot_be_created_is_an_error(check, tmp_path):
+    (tmp_path / "data").touch()
+    code, printed = check("--port", "0", "--folder", str(tmp_path / "data" / "inside"))
+    assert code == 1
+    assert "error database" in printed
+
+
+def test_a_project_without_a_finished_model_is_a_note(check, tmp_path):
+    project = write_project(tmp_path / "project") / "project.yaml"
+    code, printed = check("--port", "0", "--project", str(project))
+    assert code == 0
+    assert f"note project: the project {project} has no finished model" in printed
 
 
 def test_a_server_that_others_reach_is_told_of_encryption(check, monkeypatch):

@@ -73,6 +73,11 @@ class Scheduler:
         """Look at the queue now: a job was created or resumed."""
         self._wanted.set()
 
+    @property
+    def training(self) -> int:
+        """Jobs that have a process now."""
+        return len(self._running)
+
     def stop(self) -> None:
         """Let every training save a checkpoint; the next server resumes them."""
         self._stopping.set()

@@ -201,6 +201,11 @@ def project_models(path: Path) -> list[ServedModel]:
     return models
 
 
+def advice_without_models(path: Path) -> str:
+    """What to do about a project of which `project_models` finds none."""
+    return f"the project {path} has no finished model. Train one with: jangin run --project {path}"
+
+
 def slug_of(name: str) -> str:
     """A name as part of that of a fine-tuned model: without `/` and `:`."""
     return re.sub(r"[^\w.-]+", "-", name.rsplit("/", 1)[-1]).strip("-").lower() or "model"

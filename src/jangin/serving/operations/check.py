@@ -1,17 +1,22 @@
 """`jangin serve --check`: everything that can be wrong before the first request, in one list."""
 
 import importlib.util
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.models.catalog import Pretrained, sources_of
-from jangin.serving.security.keys import refuse_without_keys
-from jangin.serving.state.server import Server, open_database
+from jangin.serving.models.registry import advice_without_models, project_models
+from jangin.serving.security.keys import all_keys, refuse_without_keys
+from jangin.serving.state.lock import running
+from jangin.serving.state.server import open_database
 from jangin.serving.state.settings import ServerSettings
-from jangin.serving.state.storage import open_storage
+from jangin.serving.state.storage import folder_of_storage, is_remote, open_storage
 
 LITTLE_SPACE_GB = 5
 """Less free space than this is worth a warning: a small model and its checkpoints need more."""
@@ -34,7 +39,7 @@ def check(settings: ServerSettings, listen: Callable[[ServerSettings], None]) ->
         yield _finding(name, lambda look=look: look(settings))  # type: ignore[misc]
     for model in settings.models:
         yield _finding(f"model {model}", lambda model=model: _model(settings, model))  # type: ignore[misc]
-    yield _finding("port", lambda: listen(settings))
+    yield _finding("port", lambda: _port(settings, listen))
 
 
 def _finding(name: str, look: Callable[[], str | None]) -> Finding:
@@ -44,14 +49,35 @@ def _finding(name: str, look: Callable[[], str | None]) -> Finding:
         return Finding(name, str(error), error.exit_code)
 
 
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there already."""
+    path = path.absolute()
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _try_to_create(path: Path) -> None:
+    """Raises `StoreError` where a folder that is not there could not be created."""
+    above = _existing(path)
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise StoreError(
+            f"the folder {path} cannot be created: {above} is no folder that this user may write. "
+            "Name another one with --folder."
+        )
+
+
 def _database(settings: ServerSettings) -> None:
-    database = open_database(settings)
-    database.check()
-    database.close()
+    if settings.is_new:
+        _try_to_create(settings.folder)
+        return
+    with closing(open_database(settings, creates_folder=False)) as database:
+        database.check()
 
 
 def _storage(settings: ServerSettings) -> None:
-    """Write, read and delete a few bytes."""
+    """Write, read and delete a few bytes, where the storage is there already."""
+    if not is_remote(settings) and not (folder := folder_of_storage(settings)).exists():
+        _try_to_create(folder)
+        return
     storage, name = open_storage(settings), f"check-{secrets.token_hex(8)}"
     try:
         with storage.writer(name) as stream:
@@ -68,19 +94,21 @@ def _storage(settings: ServerSettings) -> None:
 
 
 def _space(settings: ServerSettings) -> str | None:
-    free = shutil.disk_usage(settings.folder).free / 1e9
+    free = shutil.disk_usage(_existing(settings.folder)).free / 1e9
     if free < LITTLE_SPACE_GB:
         return f"only {free:.1f} GB are free in {settings.folder}; training needs some of it"
     return None
 
 
 def _keys(settings: ServerSettings) -> None:
-    server = Server(settings)
-    try:
-        with server.database.read() as session:
-            refuse_without_keys(session, settings)
-    finally:
-        server.close()
+    if settings.is_new:
+        refuse_without_keys((), settings)
+        return
+    with (
+        closing(open_database(settings, creates_folder=False)) as database,
+        database.read() as session,
+    ):
+        refuse_without_keys(all_keys(session), settings)
 
 
 def _encryption(settings: ServerSettings) -> str | None:
@@ -98,11 +126,17 @@ def _packages(_settings: ServerSettings) -> None:
             )
 
 
-def _project(settings: ServerSettings) -> None:
-    if settings.project is not None:
-        from jangin.project.file import open_project
+def _project(settings: ServerSettings) -> str | None:
+    if settings.project is None or project_models(settings.project):
+        return None
+    return advice_without_models(settings.project)
 
-        open_project(settings.project)
+
+def _port(settings: ServerSettings, listen: Callable[[ServerSettings], None]) -> str | None:
+    holder = running(settings)
+    if f":{settings.port}/" not in holder:
+        listen(settings)
+    return f"a server of {settings.folder} runs already ({holder})" if holder else None
 
 
 def _model(settings: ServerSettings, name: str) -> None:

@@ -1,7 +1,7 @@
 """API keys: created once, shown once, stored as a digest."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -102,9 +102,9 @@ def _record(session: Session, key: Key, action: str, now: int) -> None:
     record(session, caller, action, key.id, now)
 
 
-def refuse_without_keys(session: Session, settings: ServerSettings) -> None:
-    """Raises `ConfigError` where the server needs keys and has none."""
-    if settings.needs_keys and all(key.revoked_at for key in all_keys(session)):
+def refuse_without_keys(keys: Iterable[Key], settings: ServerSettings) -> None:
+    """Raises `ConfigError` where the server needs keys, and all of its `keys` were removed."""
+    if settings.needs_keys and all(key.revoked_at for key in keys):
         raise ConfigError(
             f"this server needs a key, because {_reason(settings)}. "
             f"Create one with: jangin keys add NAME --folder {settings.folder}"

@@ -86,9 +86,10 @@ ServerDep = Annotated[Server, Depends(server_of)]
 """`server: ServerDep` as a parameter of a route function."""
 
 
-def open_database(settings: ServerSettings) -> Database:
-    """The database of a server, brought up to date; its folder is created. Raises as `Server`."""
-    _create_folder(settings)
+def open_database(settings: ServerSettings, *, creates_folder: bool = True) -> Database:
+    """The database of a server, brought up to date. Raises as `Server`."""
+    if creates_folder:
+        create_folder(settings)
     database = Database(settings.database_url)
     try:
         migrate(database)
@@ -98,7 +99,8 @@ def open_database(settings: ServerSettings) -> Database:
     return database
 
 
-def _create_folder(settings: ServerSettings) -> None:
+def create_folder(settings: ServerSettings) -> None:
+    """Create the folder of a server; raises `StoreError` where that fails."""
     try:
         # Training data and models are nobody else's business on a shared machine.
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -50,12 +50,21 @@ class Storage(Protocol):
         ...
 
 
+def is_remote(settings: ServerSettings) -> bool:
+    """True for an fsspec URL, False for a folder."""
+    return "://" in settings.storage and not settings.storage.startswith("file://")
+
+
 def open_storage(settings: ServerSettings) -> Storage:
     """The storage of the settings; raises `ConfigError` or `MachineError` if there is none."""
-    if "://" in settings.storage and not settings.storage.startswith("file://"):
+    if is_remote(settings):
         return _remote(settings.storage, settings.folder / "storage-cache")
-    folder = Path(settings.storage.removeprefix("file://") or settings.folder / "files")
-    return FolderStorage(folder)
+    return FolderStorage(folder_of_storage(settings))
+
+
+def folder_of_storage(settings: ServerSettings) -> Path:
+    """The folder of a storage that is one."""
+    return Path(settings.storage.removeprefix("file://") or settings.folder / "files")
 
 
 class FolderStorage:

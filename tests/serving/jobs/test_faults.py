@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jangin.serving.jobs.events import result_csv
+from jangin.serving.jobs.scheduler import MOST_CRASHES
 from tests.serving.jobs.conftest import messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
 from tests.serving.jobs.server_process import processes_of, server_process
@@ -53,7 +54,7 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         while processes_of(server.process.pid):
             time.sleep(0.02)  # the worker of the finished job
         lost = server.client.fine_tuning.jobs.create(training_file=training, **{**JOB, "seed": 8})
-        for _ in range(3):
+        for _ in range(MOST_CRASHES):
             server.kill_worker()
         lost = wait_for(server.client, lost.id)
         assert (lost.status, lost.error.code) == ("failed", "worker_lost")

@@ -30,7 +30,7 @@ log = logging.getLogger("jangin.serving.jobs")
 TICK_SECONDS = 0.5
 STOP_SECONDS = 25
 """How long a training may take to save a checkpoint when the server stops."""
-MOST_CRASHES = 3
+MOST_CRASHES = 5
 """Ends of the worker without a new step after which a job fails."""
 RETRY_SECONDS = 5
 SWEEP_SECONDS = 600

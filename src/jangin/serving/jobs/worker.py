@@ -110,16 +110,16 @@ class Worker:
             self._try(self.records.write_result_of_partial, self.training)
             self._try(self._release)
         elif failure is not None:
-            self._patiently(lambda: self.records.fail(failure, self.training))
+            _patiently(lambda: self.records.fail(failure, self.training))
         elif outcome is not None:
             finished = outcome
-            self._patiently(lambda: self.records.succeed(finished))
+            _patiently(lambda: self.records.succeed(finished))
 
     def _train(self) -> Outcome:
-        spec = self.records.begin()
+        spec = _patiently(self.records.begin)
         pipeline = Pipeline(spec, self.progress)
         prepared = _when_free(pipeline.prepare)
-        self.records.prepared(prepared)
+        _patiently(lambda: self.records.prepared(prepared))
         watcher = Watcher(begins=lambda step: self._follow(step, pipeline.stage, prepared.base))
         return _when_free(lambda: pipeline.train(prepared.base, watcher))
 
@@ -187,21 +187,22 @@ class Worker:
     def _try(self, write: Callable[..., None], *arguments: object) -> None:
         """Write what can also be missing."""
         try:
-            self._patiently(lambda: write(*arguments))
+            _patiently(lambda: write(*arguments))
         except Exception:
             log.exception("the end of %s could not be written", self.job_id)
 
-    def _patiently(self, write: Callable[[], T]) -> T:
-        """Repeat a transaction while the database does not answer."""
-        patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
-        while True:
-            try:
-                return write()
-            except DBAPIError:
-                if time.monotonic() > patience:
-                    raise
-                log.exception("the database does not answer; trying again")
-                time.sleep(1)
+
+def _patiently(run: Callable[[], T], causes: tuple[type[Exception], ...] = (DBAPIError,)) -> T:
+    """What `run` returns, repeated while the database does not answer."""
+    patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            return run()
+        except causes:
+            if time.monotonic() > patience:
+                raise
+            log.exception("the database does not answer; trying again")
+            time.sleep(1)
 
 
 def _when_free(run: Callable[[], T]) -> T:
@@ -225,7 +226,8 @@ def main() -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )
     settings = ServerSettings.model_validate_json(json.dumps(given["settings"]))
-    server = Server(settings)
+    # A database that restarts is no fault of the job: it must not count as an end of its process.
+    server = _patiently(lambda: Server(settings), (DBAPIError, StoreError))
     try:
         Worker(server, given["job"], given["owner"]).run()
     finally:

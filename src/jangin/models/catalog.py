@@ -148,11 +148,12 @@ def sources_of(base: Starter | Pretrained, project_folder: Path, key: str) -> di
         raise ConfigError(
             f"{folder} is not a model folder: it has no config.json. Correct `models: {key}: path`."
         )
-    _refuse_missing_weights(folder, key)
+    refuse_missing_weights(folder, key)
     return {**files_of(folder), **template}
 
 
-def _refuse_missing_weights(folder: Path, key: str) -> None:
+def refuse_missing_weights(folder: Path, key: str) -> None:
+    """Raise `ConfigError`, which names the `key` to correct, for a model folder without weights."""
     names = {path.name for path in folder.iterdir()}
     indexes = sorted(
         name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))

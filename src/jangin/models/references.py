@@ -1,6 +1,8 @@
 """References to hub, local or unpacked weights, pinned to a commit or to a content digest."""
 
 import json
+import logging
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,8 @@ from jangin.models.loading import (
     without_progress_bars,
 )
 from jangin.models.tokens.pinned_template import TemplateSettings, pin_chat_template
+
+log = logging.getLogger(__name__)
 
 
 class BaseSettings(TemplateSettings, Protocol):
@@ -90,8 +94,11 @@ def write_gguf_reference(
     digest, dtype = digest_file(file), str(unpacked_dtype(header)).removeprefix("torch.")
     weights = unpacked.resolve() / f"{digest[:16]}-{dtype}"
     if not weights.exists():
+        log.info("unpacking %s, which may take minutes", file)
+        begun = time.monotonic()
         with without_progress_bars():
             unpack(file, header, weights)
+        log.info("%s is unpacked after %.1f s", file, time.monotonic() - begun)
     notes = _save(folder, str(weights), None, base, project_folder)
     location.write_text(json.dumps({"path": str(weights), "gguf": str(file)}))
     reference = {"type": "gguf", "id": file.stem, "revision": digest}
@@ -103,6 +110,21 @@ def _save(
     folder: Path, model: str, revision: str | None, base: BaseSettings, project_folder: Path
 ) -> dict[str, Any]:
     """Write config and tokenizer; returns a message about the chat template."""
+    config, tokenizer = read_configuration(model, revision, base)
+    notes = pin_chat_template(tokenizer, base, model, project_folder)
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return notes
+
+
+def read_configuration(model: str, revision: str | None, base: BaseSettings) -> tuple[Any, Any]:
+    """(config, tokenizer) of a model folder or hub model, without its weights.
+
+    Raises:
+        MachineError: they cannot be loaded.
+        ConfigError: there is no fast tokenizer, or Python code that is not allowed.
+
+    """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": base.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(model, **options)
@@ -113,10 +135,7 @@ def _save(
         raise ConfigError(
             f"{model} has no tokenizer.json, only a slow tokenizer. Choose a model that has one."
         )
-    notes = pin_chat_template(tokenizer, base, model, project_folder)
-    config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return notes
+    return config, tokenizer
 
 
 def _refer(folder: Path, base: BaseSettings, reference: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import pytest
@@ -82,6 +83,17 @@ def test_where_every_engine_is_answering_one_more_model_is_refused(pool, base, f
 def test_a_closed_engine_is_opened_again(pool, base):
     pool.open(ModelFolders(base)).engine.close()
     assert answer(pool.open(ModelFolders(base)), [5, 6, 7])
+
+
+def test_the_log_says_when_a_model_is_loaded(pool, base, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jangin"), "propagate", True)
+    with caplog.at_level(logging.INFO, "jangin.inference"):
+        answer(pool.open(ModelFolders(base)), [5, 6, 7])
+        answer(pool.open(ModelFolders(base)), [5, 6, 7])
+    begun, ready = caplog.messages
+    assert begun.startswith("loading the model ")
+    assert ready.startswith("the model ")
+    assert " is ready after " in ready
 
 
 def test_the_weights_of_a_model_are_counted(base):

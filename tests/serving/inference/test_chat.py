@@ -61,7 +61,8 @@ def test_several_sampled_choices_differ_and_a_seed_repeats_them(client):
 def test_logprobs_hold_every_token_with_the_most_likely_ones(client):
     reply = ask(client, logprobs=True, top_logprobs=3)
     content = reply.choices[0].logprobs.content
-    assert len(content) == reply.usage.completion_tokens
+    stopped = reply.choices[0].finish_reason == "stop"
+    assert len(content) == reply.usage.completion_tokens - stopped
     assert all(len(token.top_logprobs) == 3 for token in content)
     assert all(token.logprob == token.top_logprobs[0].logprob for token in content)  # greedy
     streamed = [
@@ -70,6 +71,16 @@ def test_logprobs_hold_every_token_with_the_most_likely_ones(client):
         if chunk.choices[0].logprobs
     ]
     assert set(streamed) <= {token.token for token in content}
+
+
+def test_logprobs_leave_the_stop_token_out(client, weights):
+    bias = {str(weights["tiny"][1].eos_token_id): 100}
+    options = {"logprobs": True, "top_logprobs": 1, "logit_bias": bias}
+    reply = ask(client, **options)
+    assert reply.choices[0].finish_reason == "stop"
+    assert reply.choices[0].logprobs.content == []
+    assert reply.usage.completion_tokens == 1
+    assert not any(chunk.choices[0].logprobs for chunk in ask(client, stream=True, **options))
 
 
 def test_a_stop_string_ends_the_answer_before_it(client):

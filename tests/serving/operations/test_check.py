@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from jangin.cli.main import main
+from jangin.models.starter import make_starter
 from jangin.serving.run import listen
 from jangin.serving.state.settings import ServerSettings
 from tests.tiny_project import write_project
@@ -74,6 +75,36 @@ def test_every_problem_is_named(check, tmp_path):
     assert "gpt-4o-mini-2024-07-18" in errors[2]
     assert str(tmp_path / "missing-model") in errors[2]
     assert f"127.0.0.1:{port}" in errors[3]
+
+
+def test_models_that_cannot_be_loaded_are_told_from_those_to_be_downloaded(
+    check, tmp_path, monkeypatch
+):
+    for name, config in (("broken", "{}"), ("good", None)):
+        folder = tmp_path / name
+        make_starter(
+            folder, ["some text"], size="0.5M", vocabulary_size=300, context_length=64, seed=0
+        )
+        if config is not None:
+            (folder / "config.json").write_text(config)
+    (tmp_path / "broken.gguf").write_bytes(b"none")
+    settings = tmp_path / "server.yaml"
+    settings.write_text(
+        "models:\n"
+        f"  broken: {{base: {{type: local, path: {tmp_path / 'broken'}}}}}\n"
+        f"  good: {{base: {{type: local, path: {tmp_path / 'good'}}}}}\n"
+        f"  file: {{base: {{type: gguf, path: {tmp_path / 'broken.gguf'}}}}}\n"
+        "  far: {base: {type: hub, id: nobody/none-1B}}\n"
+    )
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    code, printed = check("--port", "0", "--models", str(settings))
+    lines = {line.split(":")[0]: line for line in printed.splitlines()}
+    assert code == 2
+    assert "ok model good" in lines
+    for name in ("broken", "file", "far"):
+        assert "cannot be loaded: " in lines[f"error model {name}"]
+    assert "not in the cache" in lines["error model far"]
 
 
 def test_a_database_that_does_not_answer_is_an_error(check, tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 
 import httpx2
 import pytest
@@ -37,20 +38,36 @@ def own(tmp_path):
 def test_a_request_is_a_line_without_its_contents(log, own):
     rows = json.dumps({"messages": [SECRET]}).encode()
     file = own.client().files.create(file=(f"{SECRET}.jsonl", rows), purpose="fine-tune")
-    reply = httpx2.get(f"{own.url}/files/{file.id}?note={SECRET}", headers=KEY)
+    assert httpx2.get(f"{own.url}/files/{file.id}", headers=KEY).status_code == 200
+    reply = httpx2.delete(f"{own.url}/files/{file.id}?note={SECRET}", headers=KEY)
     httpx2.post(f"{own.url}/chat/completions", headers=KEY, json={"messages": [SECRET]})
     httpx2.get(f"{own.root}/healthz")
     lines = {line["request_id"]: line for line in log() if "request_id" in line}
     line = lines[reply.headers["x-request-id"]]
     assert {**line, "time": 0, "ms": 0, "message": 0} == {
         "time": 0, "level": "info", "message": 0, "request_id": line["request_id"],
-        "method": "GET", "path": f"/v1/files/{file.id}", "status": 200, "ms": 0,
+        "method": "DELETE", "path": f"/v1/files/{file.id}", "status": 200, "ms": 0,
         "project": "local", "key": "local",
     }  # fmt: skip
-    assert len(lines) == 3, "health is not logged"
+    assert len(lines) == 3, "successful reads are not logged"
     text = json.dumps(log(), ensure_ascii=False)
     assert SECRET not in text
     assert ANY_KEY not in text
+
+
+def test_the_events_of_a_job_are_lines_without_its_warnings(log, own):
+    rows = b'{"messages": [{"role": "x"}]}'
+    client = own.client()
+    file = client.files.create(file=("train.jsonl", rows), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model="any", training_file=file.id)
+    for _ in range(200):
+        lines = [line for line in log() if line.get("job") == job.id]
+        if lines and lines[-1]["level"] == "error":
+            break
+        time.sleep(0.05)
+    assert lines[0]["message"] == f"{job.id}: Created fine-tuning job: {job.id}"
+    assert "has the role" in lines[-1]["message"]
+    assert {line["level"] for line in lines} == {"info", "error"}
 
 
 def test_a_failure_has_its_traceback_in_the_line(log, own):

@@ -4,7 +4,9 @@ Adapters are hot on their base's engine. Where memory does not suffice for one m
 that have nothing to do are closed, the least recently used first.
 """
 
+import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from jangin.models.loading import (
     use_native_precision,
 )
 from jangin.models.memory import Device
+
+log = logging.getLogger(__name__)
 
 _SPARE = 1.25
 """Memory that a model needs while it is loaded, as a multiple of its weights."""
@@ -115,7 +119,7 @@ class EnginePool:
                 self._engines.pop(key, None)
                 self._free(weight_bytes(artifact))
                 engine = Engine(
-                    load,
+                    partial(_logged, load, key),
                     name=artifact.name,
                     rows=self._rows,
                     most_adapters=self._most_adapters,
@@ -151,6 +155,15 @@ def weight_bytes(folder: Path) -> int:
     if not path.is_dir():
         return 0
     return sum(file.stat().st_size for file in path.iterdir() if file.suffix in _SUFFIXES)
+
+
+def _logged(load: Callable[[], tuple[Any, Any]], key: str) -> tuple[Any, Any]:
+    """What `load` returns; the log says when it begins and how long it took."""
+    log.info("loading the model %s", key)
+    begun = time.monotonic()
+    loaded = load()
+    log.info("the model %s is ready after %.1f s", key, time.monotonic() - begun)
+    return loaded
 
 
 def _load_base(base: Path, quantized_as: Path | None = None) -> tuple[Any, Any]:

@@ -137,7 +137,11 @@ def _choice(
     if body.logprobs:
         tops = generation.top_logprobs or ((),) * len(generation.token_ids)
         listed = zip(generation.token_ids, generation.logprobs, tops, strict=True)
-        content_part = [_token(prepared.wording, *each) for each in listed]
+        content_part = [
+            _token(prepared.wording, *each)
+            for each in listed
+            if each[0] not in prepared.wording.stop_ids  # as at OpenAI, which counts it only
+        ]
         logprobs = {"content": content_part, "refusal": None}
     return {
         "index": index,
@@ -174,6 +178,8 @@ def _reason(prepared: Prepared, answer: "EngineAnswer", calls: Sequence[object])
 
 def _logprobs_of(wording: "Wording", report: "Progress", body: ChatBody) -> dict[str, Any]:
     if not body.logprobs or report.token_id is None or report.logprob is None:
+        return {}
+    if report.token_id in wording.stop_ids:
         return {}
     token = _token(wording, report.token_id, report.logprob, report.top_logprobs)
     return {"logprobs": {"content": [token], "refusal": None}}

@@ -23,6 +23,7 @@ from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.jobs.checks import check_next_job
 from jangin.serving.jobs.events import finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
+from jangin.serving.operations.job_log import JobLog
 from jangin.serving.state.server import Server
 
 log = logging.getLogger("jangin.serving.jobs")
@@ -59,6 +60,7 @@ class Scheduler:
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._next_sweep = 0.0
+        self._job_log = JobLog(server)
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))
@@ -118,6 +120,7 @@ class Scheduler:
             self._wanted.set()
 
     def _run_jobs(self) -> None:
+        self._job_log.follow()
         for each in list(self._running):
             if each.process.poll() is not None:
                 self._running.remove(each)
@@ -145,7 +148,9 @@ class Scheduler:
             )
             if job is None:
                 return False
-            job_id = job.id
+            job_id, was_running = job.id, job.status == "running"
+        if was_running:
+            log.info("%s: resumed after its process or the server ended", job_id)
         try:
             self._running.append(self._spawn(job_id, owner))
         except OSError:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
-from jangin.models.catalog import Pretrained, sources_of
+from jangin.models.catalog import Pretrained
 from jangin.serving.models.registry import advice_without_models, project_models
+from jangin.serving.operations.model_files import missing_download
 from jangin.serving.security.keys import all_keys, refuse_without_keys
 from jangin.serving.state.lock import running
 from jangin.serving.state.server import open_database
@@ -139,13 +140,17 @@ def _port(settings: ServerSettings, listen: Callable[[ServerSettings], None]) ->
     return f"a server of {settings.folder} runs already ({holder})" if holder else None
 
 
-def _model(settings: ServerSettings, name: str) -> None:
+def _model(settings: ServerSettings, name: str) -> str | None:
+    """Look for the files of a model and read its configuration; no weights are loaded."""
     base = settings.models[name].base
-    if isinstance(base, Pretrained):
-        try:
-            sources_of(base, settings.folder.absolute(), "catalog")
-        except ConfigError as error:
-            raise ConfigError(f"models.{name}: {error}") from error
+    if not isinstance(base, Pretrained):
+        return None
+    try:
+        return missing_download(base, settings.folder.absolute())
+    except (ConfigError, MachineError) as error:
+        text = str(error)
+        text = text if "cannot be loaded: " in text else f"cannot be loaded: {text}"
+        raise type(error)(text) from error
 
 
 CHECKS: tuple[tuple[str, Callable[[ServerSettings], str | None]], ...] = (

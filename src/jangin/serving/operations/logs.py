@@ -15,6 +15,7 @@ log = logging.getLogger("jangin.serving")
 LOGGERS = ("jangin", "uvicorn", "alembic")
 QUIET = ("/healthz", "/metrics")
 """Paths that monitoring asks for all the time: not logged while all is well."""
+READS = ("GET", "HEAD")
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 LONGEST = 100_000
 """Bytes of a request or of a reply that `log_prompts` writes."""
@@ -67,7 +68,10 @@ def configure(form: Literal["auto", "text", "json"], stream: TextIO | None = Non
 
 
 def log_request(handled: Handled) -> None:
-    """One line per request: who, what, how long; never what was said."""
+    """One line per request: who, what, how long; never what was said.
+
+    Reads that succeed, such as every poll of a job, are at level debug.
+    """
     if handled.path in QUIET and handled.status < 400:
         return
     caller = handled.caller
@@ -80,7 +84,9 @@ def log_request(handled: Handled) -> None:
         "project": caller.project if caller else None,
         "key": caller.key_id if caller else None,
     }
-    level = logging.WARNING if handled.status >= 500 or not handled.status else logging.INFO
+    level = logging.DEBUG if handled.method in READS and handled.status < 400 else logging.INFO
+    if handled.status >= 500 or not handled.status:
+        level = logging.WARNING
     message = f"{handled.method} {fields['path']} {handled.status} {fields['ms']} ms"
     log.log(level, "%s", message, extra={"fields": fields})
 

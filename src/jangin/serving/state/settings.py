@@ -90,7 +90,8 @@ class ServerSettings(Config):
     project: Path | None = None
     """Project file whose finished variants can be called."""
     models: dict[str, ModelEntry] = Field(default_factory=dict)
-    """Model names of requests; without any, every name trains a starter from the training file."""
+    """Model names of requests; without any, every name trains a starter from the training file,
+    which reads 4096 tokens and not the 512 of a starter that is named here."""
     backend: Backend = Backend()
     """What computes the answers."""
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)

@@ -69,4 +69,4 @@ def _bytes_to_fetch(base: Hub) -> int:
             f"{base.id} is not in the cache of this machine, and {reason}. Download it with "
             f"`hf download {base.id}`, or use a folder: `base: {{type: local, path: ...}}`."
         ) from error
-    return sum(file.file_size for file in files if file.will_download)
+    return sum(file.file_size or 0 for file in files if file.will_download)

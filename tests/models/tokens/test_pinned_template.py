@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers.utils.chat_template_utils as rendering_clock
+from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 from transformers import AddedToken, AutoTokenizer
 
@@ -134,6 +135,17 @@ def test_raw_is_the_tokens_of_the_bare_text_and_the_end(tokenizer, adds_bos):
     assert render_prompts(raw, [SINGLE[:1]]) == [bare]
     assert raw.decode(ids[trained]) == answer + raw.eos_token
     assert stop_token(raw) == raw.eos_token_id
+
+
+def test_raw_begins_words_as_a_bare_text_does(tokenizer):
+    """Llama's way: only the first word of a text has a space before it, none after a BOS in it."""
+    first = copy.deepcopy(tokenizer)
+    first.backend_tokenizer.pre_tokenizer = Metaspace(replacement="Ġ", prepend_scheme="first")
+    family = replace(FAMILIES["no_bos"], template="", adds_bos=True)
+    raw = family_tokenizer(first, family, chat_template="raw")
+    bare = raw("It is broken.")["input_ids"]
+    assert bare != raw(f"{raw.bos_token}It is broken.", add_special_tokens=False)["input_ids"]
+    assert render_prompts(raw, [talk("It is broken.")]) == [bare]
 
 
 def test_thinking_on_leaves_the_thought_to_the_model_and_its_rows(tokenizer):

@@ -119,7 +119,7 @@ class EnginePool:
                 self._engines.pop(key, None)
                 self._free(weight_bytes(artifact))
                 engine = Engine(
-                    partial(_logged, load, key),
+                    partial(_logged, load, key.removesuffix("@")),
                     name=artifact.name,
                     rows=self._rows,
                     most_adapters=self._most_adapters,

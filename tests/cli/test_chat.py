@@ -162,7 +162,8 @@ def test_the_next_chat_says_that_the_model_is_outdated_and_answers(own, chat):
     _, before = chat(own, QUESTION, "/save question 15일")
     code, printed = chat(own, QUESTION)
     assert (code, printed.out) == (0, before.out.split("saved in")[0])
-    assert "trained just now, before a change of read: test_questions.jsonl is new" in printed.err
+    assert "This model was trained " in printed.err  # how long ago depends on the machine
+    assert ", before a change of read: test_questions.jsonl is new" in printed.err
 
 
 def test_additions_join_a_project_whatever_it_reads(tmp_path):

@@ -205,7 +205,7 @@ def outlines_compiler(tokenizer: Any, vocabulary: int) -> Callable[[str], Walker
 
 
 def _byte_letters() -> dict[int, int]:
-    """{byte: code point that stands for it in a byte-level vocabulary}."""
+    """{byte: code point that represents it in a byte-level vocabulary}."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {byte: byte for byte in plain}
     others = (byte for byte in range(256) if byte not in letters)

@@ -23,7 +23,7 @@ STARTER_SHAPES = {
 UNLIMITED = 2**31
 """Context length of a model that has no limit, such as a recurrent one."""
 FARTHEST_USUAL = 1.6
-"""Factor of parameters up to which one model stands for another."""
+"""Largest ratio of parameters at which the shape of one model is used for another."""
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 _TWO_NORMS = {"llama", "mistral", "qwen2", "qwen3", "phi3"}
 _FOUR_NORMS = {"gemma2", "gemma3_text"}

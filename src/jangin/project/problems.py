@@ -150,7 +150,7 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
 
 
 def _closest(given: str, expected: str) -> str:
-    """The most similar of the words that stand in quotes in a message; empty where none is."""
+    """The most similar of the quoted words of a message; empty where none is."""
     words = re.findall("'([^']*)'", expected)
     return next(iter(difflib.get_close_matches(given, words, n=1, cutoff=0.6)), "")
 

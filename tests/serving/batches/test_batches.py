@@ -1,4 +1,4 @@
-"""Batches by the official client; a toy endpoint stands for the models."""
+"""Batches by the official client; a toy endpoint replaces the models."""
 
 import json
 import threading

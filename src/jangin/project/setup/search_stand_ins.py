@@ -1,4 +1,4 @@
-"""Tables that stand in for what `queries`, `search` and `rank` would make."""
+"""Placeholder tables for the results of `queries`, `search` and `rank`, for estimates."""
 
 from itertools import cycle, islice
 from typing import Any
@@ -18,7 +18,7 @@ SNIPPET = "가나다 라마바 사아자 차카타 파하. " * 8
 
 
 def queried(context: StageContext[QueriesConfig], level: Level, _reading: object) -> bool:
-    """The questions of a file, or made-up ones: so many for each word, or one for each title."""
+    """The questions of a file, or made-up ones: a number for each word, or one for each title."""
     source = context.config.source
     if isinstance(source, QuestionFile):
         queries(context)

@@ -108,12 +108,10 @@ class Job(Leased, Owned):
     finished_at: Mapped[int | None]
     status: Mapped[str] = mapped_column(String(24))
     """`validating_files`, `queued`, `running`, `paused`, `succeeded`, `failed` or `cancelled`."""
-    requested: Mapped[str | None] = mapped_column(String(16))
-    """`pause` or `cancel`: what the worker does at its next step."""
     model: Mapped[str]
     """The name in the request."""
     base: Mapped[str | None]
-    """What the name stands for on this server."""
+    """The local base that the name refers to."""
     training_file: Mapped[str] = mapped_column(String(64))
     validation_file: Mapped[str | None] = mapped_column(String(64))
     method_type: Mapped[str] = mapped_column(String(24))

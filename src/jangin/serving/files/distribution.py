@@ -63,7 +63,7 @@ def _rounded(value: int) -> int:
 
 
 def suggested_epochs(examples: int) -> int:
-    """Epochs for so many examples: 3, more for few examples and fewer for very many.
+    """Number of epochs by number of examples: 3, more for few examples and fewer for very many.
 
     The rule of OpenAI's cookbook, *Data preparation and analysis for chat model fine-tuning*.
     """

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from jangin.core.digest import short_digest
+from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import ChatBody
 from jangin.serving.inference.external import backend_of, forward
 from jangin.serving.inference.prepare import Prepared, prepare_chat
@@ -64,14 +65,19 @@ async def _events(
     head = _head(prepared, new_id("chatcmpl-", 29), now, "chat.completion.chunk")
     empty: dict[str, Any] = {"usage": None} if body.with_usage else {}
 
-    def chunk(index: int, delta: dict[str, Any], reason: str | None, **more: Any) -> bytes:
-        choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-        return data_event({**head, "choices": [{**choice, **more}], **empty})
+    def chunk(
+        index: int, delta: dict[str, Any], reason: str | None, tokens: Sequence[Any] = ()
+    ) -> bytes:
+        logprobs = {"content": tokens, "refusal": None} if tokens else None
+        choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
+        return data_event({**head, "choices": [choice], **empty})
 
     streams = [
         StreamedAnswer(prepared.wording, each.generation.prompt_ids, prepared.tools)
         for each in prepared.requests
     ]
+    # A token may yield no text yet, and the last one yields two chunks: each is sent once.
+    pending: list[list[dict[str, Any]]] = [[] for _ in streams]
     answers: list[EngineAnswer] = []
     async with inference.generating(prepared.engine, prepared.requests) as reports:
         for index in range(len(streams)):
@@ -83,8 +89,11 @@ async def _events(
             index, report = item
             if report.error is not None:
                 raise api_error(report.error)
+            if body.logprobs:
+                pending[index] += _logprobs_of(prepared.wording, report)
             for delta, reason in _deltas(prepared, streams[index], report):
-                yield chunk(index, delta, reason, **_logprobs_of(prepared.wording, report, body))
+                yield chunk(index, delta, reason, pending[index])
+                pending[index] = []
             if report.answer is not None:
                 answers.append(report.answer)
                 if len(answers) == len(streams):
@@ -176,13 +185,11 @@ def _reason(prepared: Prepared, answer: "EngineAnswer", calls: Sequence[object])
     return answer.finish_reason
 
 
-def _logprobs_of(wording: "Wording", report: "Progress", body: ChatBody) -> dict[str, Any]:
-    if not body.logprobs or report.token_id is None or report.logprob is None:
-        return {}
-    if report.token_id in wording.stop_ids:
-        return {}
-    token = _token(wording, report.token_id, report.logprob, report.top_logprobs)
-    return {"logprobs": {"content": [token], "refusal": None}}
+def _logprobs_of(wording: "Wording", report: "Progress") -> list[dict[str, Any]]:
+    """The token of a report, if it has one that is not the end of the answer."""
+    if report.token_id is None or report.logprob is None or report.token_id in wording.stop_ids:
+        return []
+    return [_token(wording, report.token_id, report.logprob, report.top_logprobs)]
 
 
 def _token(
@@ -190,7 +197,8 @@ def _token(
 ) -> dict[str, Any]:
     def one(number: int, value: float) -> dict[str, Any]:
         text = token_text(wording.tokenizer, number)
-        return {"token": text, "logprob": value, "bytes": list(text.encode())}
+        encoded = token_bytes(wording.tokenizer, number)
+        return {"token": text, "logprob": value, "bytes": list(encoded)}
 
     return {**one(token, logprob), "top_logprobs": [one(*each) for each in top]}
 

@@ -54,7 +54,7 @@ def resolve(
 
 
 def base_rate(base: Path, method: str, *, adapter: bool) -> float:
-    """The learning rate that a multiplier of 1 stands for, for the model of a `base` artifact.
+    """The learning rate of a multiplier of 1 for the model of a `base` artifact.
 
     Adapters: 5e-5 * 10 * (2000 / hidden size) ** e, e = 0.781 for Llama and 0.0775 for Qwen
     (tinker-cookbook, Thinking Machines Lab). Full weights: as `learning_rate: auto`; starters 1e-3.

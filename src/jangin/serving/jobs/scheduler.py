@@ -185,7 +185,7 @@ class Scheduler:
         return _Process(job_id, owner, slot, process, stream)
 
     def _ended(self, each: _Process) -> None:
-        """A process ended; a crash is repeated from its last checkpoint, unless it goes on."""
+        """A process ended; after a crash the job resumes from its last checkpoint."""
         if each.process.returncode == 0:
             self._release(each)
             return

@@ -1,1 +1,1 @@
-"""Names of models: what each stands for, and its routes."""
+"""Model names, and the bases and fine-tuned models that they refer to."""

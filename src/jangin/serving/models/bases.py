@@ -1,4 +1,4 @@
-"""What a model name of a job stands for: a local base, or a model that an earlier job tuned."""
+"""The base of a job: a local model, or one that an earlier job fine-tuned."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class Origin:
 
 
 def origin_of(session: Session, settings: ServerSettings, name: str, caller: Caller) -> Origin:
-    """What the model of a new job stands for.
+    """The base that the model name of a new job refers to.
 
     Raises:
         ApiError: 400 `model_not_available`.

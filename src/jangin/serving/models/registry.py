@@ -1,4 +1,4 @@
-"""What model names stand for: aliases, fine-tuned models, finished variants of a project."""
+"""Resolves model names: aliases, fine-tuned models, finished variants of a project."""
 
 import re
 import threading
@@ -60,7 +60,6 @@ class Registry:
             adapter_folder=None,
             kind="base",
             owned_by="system",
-            chat_template=None,
             trainable=entry.trainable,
             created=self._started,
         )
@@ -119,7 +118,6 @@ class Registry:
                 adapter_folder=Path(row.path),
                 kind="adapter" if row.kind == "adapter" else "full",
                 owned_by=_owner(row.project),
-                chat_template=None,
                 trainable=True,
                 created=row.created_at,
             )
@@ -193,7 +191,6 @@ def project_models(path: Path) -> list[ServedModel]:
                     adapter_folder=model.path,
                     kind="adapter" if (model.path / "adapter").exists() else "full",
                     owned_by="project",
-                    chat_template=None,
                     trainable=False,
                     created=int(model.manifest.created_at.timestamp()),
                 )

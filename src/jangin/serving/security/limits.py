@@ -54,7 +54,7 @@ class BodyLimit:
 
 
 class RateLimit:
-    """ASGI middleware that lets a key send so many requests per minute."""
+    """ASGI middleware that limits the requests per minute of a key."""
 
     def __init__(
         self, app: ASGIApp, limits: Limits, clock: Callable[[], float] = time.monotonic

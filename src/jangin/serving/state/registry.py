@@ -1,4 +1,4 @@
-"""What a model name stands for, and who knows it."""
+"""A resolved model name, and the interface of what resolves names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,6 @@ class ServedModel:
     """Folder of the adapter, or of full weights; None for a base model itself."""
     kind: Literal["base", "adapter", "full"]
     owned_by: str
-    chat_template: str | None
-    """The template to use in place of the model's own."""
     trainable: bool
     created: int = 0
     """Unix seconds."""

@@ -55,7 +55,7 @@ class Server:
 
     @property
     def models(self) -> ModelRegistry:
-        """What model names stand for."""
+        """Resolves model names."""
         if self._models is None:
             raise JanginError("the server has no models yet; `create_app` gives it some.")
         return self._models
@@ -102,7 +102,7 @@ def open_database(settings: ServerSettings, *, creates_folder: bool = True) -> D
 def create_folder(settings: ServerSettings) -> None:
     """Create the folder of a server; raises `StoreError` where that fails."""
     try:
-        # Training data and models are nobody else's business on a shared machine.
+        # On a shared machine other users must not read training data and models.
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(

@@ -29,7 +29,7 @@ class Backend(Config):
 
 
 class ModelEntry(Config):
-    """What one model name of a request stands for."""
+    """The local model behind one model name."""
 
     base: Base
     """The local model: `starter`, `hub`, `local` or `gguf`, as in a project file."""
@@ -39,7 +39,7 @@ class ModelEntry(Config):
     trainable: bool = True
     """Whether jobs may fine-tune it."""
     context_length: int | None = Field(default=None, ge=16)
-    """Longest row in training and longest context in answers; default: that of the model."""
+    """Longest row in training; default: the context length of the model, which answers use."""
     backend: Backend | None = None
     """What computes the answers of this model and of those tuned from it; default: the server's."""
     sft: dict[str, Any] = Field(default_factory=dict)
@@ -95,7 +95,7 @@ class ServerSettings(Config):
     backend: Backend = Backend()
     """What computes the answers."""
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
-    """Names of models of `/embeddings`, and the encoder that each stands for."""
+    """Names of models of `/embeddings`, and the encoder behind each."""
     slots: int = Field(default=1, ge=1)
     """Jobs that train at once; one per GPU."""
     lease_seconds: int = Field(default=15, ge=2)

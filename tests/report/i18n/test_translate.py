@@ -39,8 +39,10 @@ def quoted_words(folder, *patterns):
 
 
 SOURCE = Path(jangin.__file__).parent
-IN_SOURCE = quoted_words(SOURCE / "report", "*.py", "*.jinja") | quoted_words(
-    SOURCE / "cli", "*.py"
+IN_SOURCE = (
+    quoted_words(SOURCE / "report", "*.py", "*.jinja")
+    | quoted_words(SOURCE / "serving" / "pages", "*.py", "*.jinja", "*.js")
+    | quoted_words(SOURCE / "cli", "*.py")
 )
 SETS = get_args(TestSet)
 COMPOSED = {

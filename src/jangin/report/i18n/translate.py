@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, cast
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
 
 from jangin.metrics.scores.table import find_metric
 from jangin.text.josa import with_particles
@@ -12,23 +13,39 @@ from jangin.text.josa import with_particles
 Language = Literal["ko", "en"]
 
 
+REASONS = "reasons.po"
+"""Catalogue of stored reasons; every other file of a language has sentences by their keys."""
+
+
 @cache
 def strings(language: Language) -> dict[str, str]:
-    """{key: sentence} of one language, from its YAML file."""
-    import yaml
-
-    text = (files("jangin.report.i18n") / f"{language}.yaml").read_text(encoding="utf-8")
-    return cast(dict[str, str], yaml.load(text, yaml.CSafeLoader))  # a safe loader
+    """{key: sentence} of one language, from its gettext catalogues; raises `ValueError` for a key
+    that two of them have.
+    """
+    folder = files("jangin.report.i18n") / language
+    sentences: dict[str, str] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.name in (REASONS, "__pycache__"):
+            continue
+        for key, sentence in _entries(path):
+            if key in sentences:
+                raise ValueError(f"{path}: another catalogue of {language} has {key!r} too")
+            sentences[key] = sentence
+    return sentences
 
 
 @cache
 def reasons() -> list[tuple[re.Pattern[str], str]]:
-    """(pattern of a stored English reason, its sentence in Korean), from their YAML file."""
-    import yaml
+    """(pattern of a stored English reason, its sentence in Korean), from their catalogue."""
+    rows = _entries(files("jangin.report.i18n") / "ko" / REASONS)
+    return [(re.compile(_FIELD.sub(_group, re.escape(e)), re.DOTALL), k) for e, k in rows]
 
-    text = (files("jangin.report.i18n") / "reasons.yaml").read_text(encoding="utf-8")
-    rows = cast(dict[str, str], yaml.load(text, yaml.CSafeLoader))  # a safe loader
-    return [(re.compile(_FIELD.sub(_group, re.escape(e)), re.DOTALL), k) for e, k in rows.items()]
+
+def _entries(path: Traversable) -> list[tuple[str, str]]:
+    """(msgid, msgstr) of a gettext catalogue, in its order."""
+    import polib
+
+    return [(entry.msgid, entry.msgstr) for entry in polib.pofile(path.read_text("utf-8"))]
 
 
 _FIELD = re.compile(r"\\{(\w+)\\}")

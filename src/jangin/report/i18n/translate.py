@@ -19,8 +19,9 @@ REASONS = "reasons.po"
 
 @cache
 def strings(language: Language) -> dict[str, str]:
-    """{key: sentence} of one language, from its gettext catalogues; raises `ValueError` for a key
-    that two of them have.
+    """{key: sentence} of one language, from its gettext catalogues.
+
+    Raises `ValueError` for a key that two of them have.
     """
     folder = files("jangin.report.i18n") / language
     sentences: dict[str, str] = {}

@@ -1,7 +1,10 @@
 """Read, append and repair typed JSON Lines; errors name file and line."""
 
+import fcntl
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from jangin.core.errors import DataError
 
 R = TypeVar("R", bound=BaseModel)
+
+LONGEST_LINE = 1 << 20
+"""Bytes at the end of a log in which an incomplete line is looked for."""
 
 
 def read_jsonl(path: Path, record_type: type[R]) -> Iterator[R]:
@@ -110,3 +116,54 @@ def repair_jsonl(path: Path) -> None:
     with path.open("rb+") as stream:
         data = stream.read()
         stream.truncate(data.rfind(b"\n") + 1)
+
+
+def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line) of a log, without blank lines; a missing file has none.
+
+    An incomplete last line, which a killed writer left, is left out.
+    """
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    lines = data[: len(data) - len(_torn_line(data))].split(b"\n")
+    yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _torn_line(data: bytes) -> bytes:
+    """The last line, if it has no line end and is not JSON; else nothing."""
+    last = data[data.rfind(b"\n") + 1 :]
+    try:
+        json.loads(last or b"0")
+    except ValueError:
+        return last
+    return b""
+
+
+def append_durably(path: Path, lines: Sequence[str]) -> None:
+    """Append lines, which are on the disk when this returns; all of them or none.
+
+    Several processes may append to the same file; an incomplete last line is removed.
+
+    Raises:
+        OSError: The file cannot be written, as on a full disk; it is as it was.
+
+    """
+    with path.open("ab+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - LONGEST_LINE, 0))
+        data = stream.read(min(size, LONGEST_LINE))
+        torn = len(_torn_line(data))
+        end = size - torn
+        start = b"\n" if end and not data[: len(data) - torn].endswith(b"\n") else b""
+        if torn:
+            stream.truncate(end)
+        try:
+            stream.write(start + b"".join(line.encode() + b"\n" for line in lines))
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            with suppress(OSError):
+                stream.truncate(end)
+            raise

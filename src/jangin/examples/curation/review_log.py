@@ -6,11 +6,7 @@ to the example with the same question and answer. Later lines take precedence ov
 `undo` withdraws the latest decision about the example that is not withdrawn yet.
 """
 
-import fcntl
-import json
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from jangin.core.errors import DataError
+from jangin.core.jsonl import append_durably, complete_lines
 from jangin.core.records import Example, Record
 from jangin.core.store import output_errors
 from jangin.text.normalize import text_key
@@ -27,9 +24,6 @@ LOG = "reviews.jsonl"
 """Name of the log in the folder of the project file."""
 REASONS = ("wrong", "not_in_source", "unclear", "trivial", "duplicate", "personal_data")
 """Reasons to reject that are offered; any other text is allowed."""
-
-LONGEST_LINE = 1 << 20
-"""Bytes at the end of the log in which an incomplete line is looked for."""
 
 DecisionKind = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
 
@@ -130,11 +124,7 @@ def read_log(path: Path) -> list[ReviewDecision]:
         DataError: A line is not a decision; names file, line and field.
 
     """
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    lines = data[: len(data) - len(_torn_line(data))].split(b"\n")
-    return [_parse(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+    return [_parse(line, f"{path}:{number}") for number, line in complete_lines(path)]
 
 
 def _parse(line: bytes, location: str) -> ReviewDecision:
@@ -147,16 +137,6 @@ def _parse(line: bytes, location: str) -> ReviewDecision:
         raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
 
 
-def _torn_line(data: bytes) -> bytes:
-    """The last line, if it has no line end and is not JSON; else nothing."""
-    last = data[data.rfind(b"\n") + 1 :]
-    try:
-        json.loads(last or b"0")
-    except ValueError:
-        return last
-    return b""
-
-
 def append_decisions(path: Path, decisions: Sequence[ReviewDecision]) -> None:
     """Append decisions, which are on the disk when this returns; all of them or none.
 
@@ -166,25 +146,8 @@ def append_decisions(path: Path, decisions: Sequence[ReviewDecision]) -> None:
         DataError: The file cannot be written, as on a full disk.
 
     """
-    lines = [decision.model_dump_json(exclude_none=True).encode() for decision in decisions]
-    with output_errors(path), path.open("ab+") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(size - LONGEST_LINE, 0))
-        data = stream.read(min(size, LONGEST_LINE))
-        torn = len(_torn_line(data))
-        end = size - torn
-        start = b"\n" if end and not data[: len(data) - torn].endswith(b"\n") else b""
-        if torn:
-            stream.truncate(end)
-        try:
-            stream.write(start + b"".join(line + b"\n" for line in lines))
-            stream.flush()
-            os.fsync(stream.fileno())
-        except OSError:
-            with suppress(OSError):
-                stream.truncate(end)
-            raise
+    with output_errors(path):
+        append_durably(path, [one.model_dump_json(exclude_none=True) for one in decisions])
 
 
 def collect_reviews(decisions: Iterable[ReviewDecision]) -> dict[str, Review]:

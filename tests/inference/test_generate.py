@@ -10,6 +10,7 @@ from transformers import (
     GenerationConfig,
 )
 
+from jangin.core.errors import ConfigError
 from jangin.inference.continuous_batching import ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import decoding_method, open_decoder, rows_that_fit
 from jangin.inference.decoding.kv_cache import KeyValueCache
@@ -339,3 +340,9 @@ def test_a_bf16_model_writes_what_it_writes_alone(llama, prompts):
     together = greedy_ids(half, prompts[:6], frozenset(), 4, 6)
     assert why_padded(half) == ""
     assert together[0] == greedy_ids(half, prompts[:1], frozenset(), 4, 1)[0]
+
+
+def test_a_token_without_an_embedding_is_refused_by_number_of_the_question(llama):
+    rows = len(llama.get_input_embeddings().weight)
+    with pytest.raises(ConfigError, match=rf"^question 2: token {rows} .* {rows:,} rows"):
+        greedy_ids(llama, [[1, 2], [1, rows]], frozenset(), 1, None)

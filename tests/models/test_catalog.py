@@ -1,21 +1,24 @@
 import json
 import logging
 import os
-import re
+import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import ConfigError, MachineError, StageError
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, Page
-from jangin.core.stage import Services, StageContext
+from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.models.catalog import STAGE, CatalogConfig
-from jangin.models.loading import load_model, load_tokenizer, loading_error, locate
+from jangin.models.loading import load_model, load_tokenizer, locate
 
 TEXT = "제1조 연차휴가는 해마다 15일이다. 제2조 병가는 인사팀에 낸다. " * 20
 
@@ -51,14 +54,14 @@ def run_catalog(tmp_path):
     source.write("documents", Document, [document])
     ledger = Ledger(tmp_path / "ledger.sqlite")
 
-    def run(name, base, *, with_documents=True):
+    def run(name, base, *, with_documents=True, progress=None):
         workspace = tmp_path / name
         workspace.mkdir()
         context = StageContext(
             CatalogConfig.model_validate({"base": base}),
             {"documents": artifact(documents)} if with_documents else {},
             workspace,
-            Services(tmp_path, no_chat, ledger),
+            Services(tmp_path, no_chat, ledger, progress or SilentProgress()),
         )
         STAGE.run(context)
         return workspace, context.summary
@@ -177,12 +180,32 @@ def test_the_bytes_of_a_local_model_are_identity_and_its_place_is_not(run_catalo
 def test_a_local_model_without_a_chat_template_gets_one_of_plain_text(run_catalog):
     starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
     (starter / "model" / "chat_template.jinja").unlink()
-    workspace, summary = run_catalog("two", {"type": "local", "path": str(starter / "model")})
+    progress = SilentProgress()
+    base = {"type": "local", "path": str(starter / "model")}
+    workspace, summary = run_catalog("two", base, progress=progress)
     assert summary["chat_template"] == "plain"
+    assert any("has no chat template" in line and "plain" in line for line in progress.messages)
     messages = [{"role": "user", "content": "연차?"}, {"role": "assistant", "content": "15일"}]
     tokenizer = load_tokenizer(workspace)
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     assert text == "<|bos|>Question: 연차?\n\nAnswer: 15일<|end|>\n\n"
+
+
+def test_a_template_that_writes_the_date_of_today_is_named_with_the_date_it_gets(run_catalog):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    template = starter / "model" / "chat_template.jinja"
+    source = "Today: {{ strftime_now('%d %b %Y') }}\n" + template.read_text(encoding="utf-8")
+    base = {"type": "local", "path": str(starter / "model"), "date": "2025-05-01"}
+    progress = SilentProgress()
+    run_catalog("plain", base, progress=progress)
+    assert progress.messages == []
+    template.write_text(source, encoding="utf-8")
+    workspace, summary = run_catalog("dated", base, progress=progress)
+    assert summary["date"] == "2025-05-01"
+    assert any("date of today; 2025-05-01" in line for line in progress.messages)
+    question = [{"role": "user", "content": "연차?"}]
+    text = load_tokenizer(workspace).apply_chat_template(question, tokenize=False)
+    assert "Today: 01 May 2025" in text
 
 
 def test_a_local_model_with_python_code_of_its_own_is_refused_without_a_question(
@@ -215,18 +238,97 @@ def test_a_folder_that_lacks_a_shard_or_all_weights_is_refused(run_catalog, tmp_
         STAGE.sources(config, tmp_path)
 
 
-def test_a_gated_model_says_how_to_get_access():
-    error = loading_error("org/model", OSError("You are trying to access a gated repo.\nMake..."))
-    assert re.search("org/model is gated.*HF_TOKEN", str(error))
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [
+        ("siglip_vision_model", "SiglipVisionModel"),
+        ("bert", "BertForMaskedLM"),
+        ("t5", "T5ForConditionalGeneration"),
+        ("qwen3", "Qwen3ForSequenceClassification"),
+    ],
+)
+def test_a_model_that_writes_no_text_is_refused_before_its_weights_are_read(
+    run_catalog, kind, architecture
+):
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    config = {"model_type": kind, "architectures": [architecture]}
+    (starter / "model" / "config.json").write_text(json.dumps(config))
+    (starter / "model" / "model.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(ConfigError, match=rf"{architecture}, which does not write text"):
+        run_catalog("two", {"type": "local", "path": str(starter / "model")})
 
 
-def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    import huggingface_hub.constants
+class GatedHub(BaseHTTPRequestHandler):
+    """The answer of the Hugging Face hub to a user who has not accepted a model's terms."""
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    def do_HEAD(self):
+        self.send_response(401)
+        self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("X-Error-Message", "Access to model org/model is restricted.")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD
+
+    def log_message(self, *words):
+        """Write nothing."""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Settings of the hub's library, which reads them when it is used; an empty cache."""
+    import huggingface_hub.constants as settings
+
+    monkeypatch.setattr(settings, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def change(**values):
+        for name, value in values.items():
+            monkeypatch.setattr(settings, name, value)
+
+    return change
+
+
+def test_a_gated_model_says_how_to_get_access(run_catalog, hub):
+    with ThreadingHTTPServer(("127.0.0.1", 0), GatedHub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        hub(
+            HF_HUB_OFFLINE=False,
+            ENDPOINT=url,
+            HUGGINGFACE_CO_URL_TEMPLATE=url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        with pytest.raises(MachineError, match=r"org/model is gated.*HF_TOKEN"):
+            run_catalog("one", {"type": "hub", "id": "org/model"})
+        server.shutdown()
+
+
+def test_a_hub_model_that_cannot_be_reached_says_what_to_do(run_catalog, hub):
+    hub(HF_HUB_OFFLINE=True)
     with pytest.raises(MachineError, match=r"(?s)nobody/nothing.*offline, set a local folder"):
         run_catalog("one", {"type": "hub", "id": "nobody/nothing"})
+
+
+def test_weights_that_an_offline_machine_lacks_are_missed_before_training(
+    run_catalog, hub, tmp_path
+):
+    hub(HF_HUB_OFFLINE=True)
+    starter, _ = run_catalog("one", {"type": "starter", "size": "0.5M"})
+    repository, commit = tmp_path / "cache" / "models--org--model", "0" * 40
+    shutil.copytree(starter / "model", repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    _, summary = run_catalog("two", {"type": "hub", "id": "org/model"})
+    assert summary["revision"] == commit
+    (repository / "snapshots" / commit / "model.safetensors").unlink()
+    with pytest.raises(MachineError, match=r"org/model.*HF_HUB_OFFLINE.*hf download org/model"):
+        run_catalog("three", {"type": "hub", "id": "org/model"})
+
+
+def test_code_of_a_hub_model_runs_only_at_the_commit_that_was_read():
+    base = {"type": "hub", "id": "org/model", "trust_remote_code": True}
+    with pytest.raises(ValidationError, match=r"`revision` must be the commit.*'main' can change"):
+        CatalogConfig.model_validate({"base": base})
+    CatalogConfig.model_validate({"base": base | {"revision": "0" * 40}})
 
 
 def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub(monkeypatch):

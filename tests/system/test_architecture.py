@@ -67,7 +67,8 @@ STORED_FIELDS = {
     ("jangin.examples.read", "place"),
 }
 """Fields of records: columns of artifacts, which keep their names."""
-NOT_COUNTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+NOT_COUNTED = {"__init__.py", "__main__.py", "__pycache__", "py.typed", ".venvs", "out"}
+"""The last two are what benches install and write."""
 
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from jangin.core.digest import digest_value
+from jangin.core.errors import ConfigError
 from jangin.core.records import Message
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher, GenerationRequest
 from jangin.inference.decoder import open_decoder, rows_that_fit
@@ -161,9 +162,15 @@ def steps(
     *,
     streamed: bool,
 ) -> Iterator[list[tuple[int, ActiveRequest]]]:
-    """For each step: (index of the request, answer so far) of the answers that got a token."""
+    """For each step: (index of the request, answer so far) of the answers that got a token.
+
+    Raises:
+        ConfigError: a prompt has a token that the model has no embedding for.
+
+    """
     if not requests:
         return
+    _refuse_unknown_tokens(model, requests)
     # Shortest first, so that rows of a step have about equal lengths: a new prompt is as long as
     # running answers have become, and every row costs as much as the longest.
     order = sorted(range(len(requests)), key=lambda index: len(requests[index].prompt_ids))
@@ -176,6 +183,23 @@ def steps(
             batch.add(requests[index])
         for step in batch.run():
             yield [(order[answer.index], answer) for answer in step]
+
+
+def _refuse_unknown_tokens(model: Any, requests: Sequence[GenerationRequest]) -> None:
+    """Raise `ConfigError` for a prompt with a token that the model has no embedding for.
+
+    Looking it up would fail without naming anything; on a GPU it would end all later work as well.
+    """
+    embeddings = len(base_model(model).get_input_embeddings().weight)
+    for number, request in enumerate(requests, 1):
+        largest = max(request.prompt_ids, default=0)
+        if largest >= embeddings:
+            raise ConfigError(
+                f"question {number}: token {largest} is not in the model, whose embedding has "
+                f"{embeddings:,} rows: the tokenizer beside it has more tokens than the model. Use "
+                "the tokenizer that the model was trained with, or a `chat_template` without added "
+                "tokens."
+            )
 
 
 def generation_of(answer: ActiveRequest, tokenizer: Any, reader: AnswerReader) -> Generation:

@@ -3,7 +3,7 @@
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import files_of
-from jangin.core.errors import ConfigError, StageError
+from jangin.core.errors import ConfigError, MachineError, StageError
 from jangin.core.records import Document, Example
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.models.gguf.header import read_header
@@ -173,6 +173,23 @@ def refuse_missing_weights(folder: Path, key: str) -> None:
         )
 
 
+def refuse_unreachable_weights(model_id: str, commit: str) -> None:
+    """Raise `MachineError` where this machine is offline and lacks weights of a hub model."""
+    from huggingface_hub import constants
+
+    cached = cached_folder(model_id, commit)
+    if cached is None or not constants.HF_HUB_OFFLINE:
+        return
+    try:
+        refuse_missing_weights(cached, "catalog: base")
+    except ConfigError as error:
+        raise MachineError(
+            f"the weights of the model {model_id} are not all in the cache of this machine, and "
+            f"HF_HUB_OFFLINE forbids to fetch them. Run `hf download {model_id}` where there is a "
+            "network, or set a local folder with `base: {type: local, path: ...}`."
+        ) from error
+
+
 def _template_of(base: Starter | Pretrained, project_folder: Path, key: str) -> dict[str, Path]:
     """The chat template of the project's own, by a name that no model file has."""
     if not isinstance(base, Pretrained) or base.chat_template in TEMPLATE_NAMES:
@@ -201,7 +218,8 @@ def write_base(
 
     Raises:
         StageError: a starter has no text to train its tokenizer on.
-        MachineError, ConfigError: as `write_hub_reference`.
+        MachineError, ConfigError: as `write_hub_reference`; or a hub model's weights cannot be
+            fetched, as this machine is offline.
 
     """
     from jangin.models.references import (
@@ -213,7 +231,9 @@ def write_base(
     from jangin.models.tokens.standard_templates import RAW
 
     if isinstance(base, Hub):
-        return write_hub_reference(target, base.id, base.revision, base, project_folder)
+        summary = write_hub_reference(target, base.id, base.revision, base, project_folder)
+        refuse_unreachable_weights(base.id, summary["revision"])
+        return summary
     if isinstance(base, Local):
         model = (project_folder / base.path).resolve()
         return write_local_reference(target, model, location, base, project_folder)
@@ -255,6 +275,27 @@ def _run(context: StageContext[CatalogConfig]) -> None:
             write_base(
                 each, context.workspace / "model", location, folder, texts, unpacked_in(context)
             )
+        )
+
+    for line in _template_messages(base, context.summary):
+        context.services.progress.message(line)
+
+
+def _template_messages(base: Starter | Pretrained, summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a user should know of the chat template of a pretrained base."""
+    if isinstance(base, Starter):
+        return
+    if base.chat_template == "auto" and "chat_template" in summary:
+        yield (
+            f"{name_of(base)} has no chat template; conversations are written as "
+            f"`chat_template: {summary['chat_template']}`"
+        )
+    if "chat_template_note" in summary:
+        yield str(summary["chat_template_note"])
+    if "date" in summary:
+        yield (
+            f"the chat template of {name_of(base)} writes the date of today; {summary['date']} is "
+            "written on every day instead (`date`)"
         )
 
 

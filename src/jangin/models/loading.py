@@ -23,6 +23,8 @@ REFERENCE = "reference.json"
 LOCATION = "location.json"
 REMOTE_CODE = "trust_remote_code"
 """True in the reference of a model whose own Python code may run."""
+_READERS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+"""Ends of the names of architectures whose checkpoints have no head that writes text."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -88,28 +90,41 @@ def to_device(model: Any) -> Any:
 
 
 def model_class(folder: Path) -> Any:
-    """The class that loads the language model of a `base` or `model` artifact.
-
-    `AutoModelForCausalLM` where it knows the config, else the class that the checkpoint names:
-    that of models that see pictures as well, such as Mistral 3's.
+    """The class that loads the language model of a `base` or `model` artifact; see `class_of`.
 
     Raises:
-        ValueError: transformers has no such class, or it does not write text.
-        OSError: the config cannot be read or downloaded.
+        ConfigError: it does not write text.
+        OSError, ValueError: the config cannot be read or downloaded.
 
     """
     path, revision = locate(folder)
     trusted = runs_remote_code(folder)
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trusted)
-    if trusted or type(config) in AutoModelForCausalLM._model_mapping:
-        return AutoModelForCausalLM
+    return class_of(config, path, trusted=trusted)
+
+
+def class_of(config: Any, model: str, *, trusted: bool) -> Any:
+    """The class that loads the language model of this config; `model` is its name for messages.
+
+    `AutoModelForCausalLM` where it knows the config, else the class that the checkpoint names:
+    that of models that see pictures as well, such as Mistral 3's. `trusted`: the model may bring
+    a class of its own, so that nothing is known here.
+
+    Raises:
+        ConfigError: transformers has no such class, or it does not write text from left to right.
+
+    """
     architectures = config.architectures or [config.model_type]
-    names = [name for name in architectures if "ForConditionalGeneration" in name]
-    named = getattr(transformers, names[0], None) if names else None
+    reads_only = config.is_encoder_decoder or all(name.endswith(_READERS) for name in architectures)
+    if trusted or (type(config) in AutoModelForCausalLM._model_mapping and not reads_only):
+        return AutoModelForCausalLM
+    names = [name for name in architectures if name.endswith("ForConditionalGeneration")]
+    named = getattr(transformers, names[0], None) if names and not reads_only else None
     if named is None:
-        raise ValueError(
-            f"{' or '.join(architectures)} is no model that writes text as transformers "
-            f"{transformers.__version__} knows it."
+        raise ConfigError(
+            f"the model {model} is {' or '.join(architectures)}, which does not write text from "
+            f"left to right as far as transformers {transformers.__version__} knows. Choose a "
+            "causal language model as the base."
         )
     return named
 

@@ -15,6 +15,7 @@ from jangin.models.gguf.unpack import unpack, unpacked_dtype
 from jangin.models.loading import (
     REFERENCE,
     REMOTE_CODE,
+    class_of,
     loading_error,
     without_progress_bars,
 )
@@ -55,8 +56,8 @@ def write_hub_reference(
 
     Raises:
         MachineError: the model cannot be loaded, for instance offline.
-        ConfigError: it has no fast tokenizer, needs Python code of its own that is not allowed, or
-            `pin_chat_template` refuses its template.
+        ConfigError: it writes no text, has no fast tokenizer, needs Python code of its own that is
+            not allowed, or `pin_chat_template` refuses its template.
 
     """
     notes = _save(folder, model_id, revision, base, project_folder)
@@ -122,12 +123,14 @@ def read_configuration(model: str, revision: str | None, base: BaseSettings) -> 
 
     Raises:
         MachineError: they cannot be loaded.
-        ConfigError: there is no fast tokenizer, or Python code that is not allowed.
+        ConfigError: the model writes no text, there is no fast tokenizer, or Python code that is
+            not allowed.
 
     """
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": base.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(model, **options)
+        class_of(config, model, trusted=base.trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(model, **options)
     except (OSError, ValueError) as error:
         raise loading_error(model, error) from error

@@ -9,7 +9,7 @@ from transformers import (
     Mistral3ForConditionalGeneration,
 )
 
-from jangin.core.errors import MachineError, TrainingError
+from jangin.core.errors import ConfigError, TrainingError
 from jangin.models.loading import load_model, outside_of_text
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.weights import load_for_training, make_trainable
@@ -74,5 +74,5 @@ def test_a_model_that_writes_no_text_is_refused_in_one_sentence(tmp_path):
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
     SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(tmp_path / "model")
-    with pytest.raises(MachineError, match="SiglipVisionModel is no model that writes text"):
+    with pytest.raises(ConfigError, match="SiglipVisionModel, which does not write text"):
         load_model(tmp_path)

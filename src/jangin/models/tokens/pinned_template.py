@@ -71,9 +71,11 @@ class TemplateSettings(Protocol):
 def pin_chat_template(
     tokenizer: Any, settings: TemplateSettings, model: str, folder: Path
 ) -> dict[str, Any]:
-    """Write the settings into the tokenizer's chat template; returns a message about it.
+    """Write the settings into the tokenizer's chat template; returns what to say about it.
 
-    `model`: its name for messages; `folder`: of the project file, to which paths are relative.
+    That is `chat_template` and `chat_template_note` where it is not the model's own, and `date`
+    where it writes the date of today. `model`: its name for messages; `folder`: of the project
+    file, to which paths are relative.
 
     Raises:
         ConfigError: the template is missing or cannot render a question and its answer, or the
@@ -81,6 +83,9 @@ def pin_chat_template(
 
     """
     source, notes = _source(tokenizer, settings.chat_template, model, folder)
+    named = source.values() if isinstance(source, Mapping) else (source,)
+    if any(_mentions(text, "strftime_now") for text in named):
+        notes |= {"date": settings.date.isoformat()}
     if isinstance(source, Mapping):  # several by name, of which `default` is for conversations
         own = {name: _pinned(tokenizer, text, settings, model) for name, text in source.items()}
         tokenizer.chat_template = dict(own)

@@ -79,6 +79,10 @@ class ChatError(JanginError):
     """A request to a model failed. The message names the model and the reason."""
 
 
+class BusyError(ChatError):
+    """A model of this machine cannot answer now; the same request may succeed later."""
+
+
 class MissingReplyError(ChatError):
     """No recorded reply for a request."""
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from jangin.core.errors import ChatError, MachineError
+from jangin.core.errors import BusyError, ChatError
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.engine import pool as module
 from jangin.inference.engine.pool import EnginePool, ModelFolders, weight_bytes
@@ -63,7 +63,7 @@ def test_where_memory_is_short_the_least_recently_used_idle_engine_is_closed(
     first = pool.open(ModelFolders(base)).engine
     answer(pool.open(ModelFolders(base)), [5, 6])
     free = iter([0, 10**12])
-    monkeypatch.setattr(module, "available_bytes", lambda _device: next(free))
+    monkeypatch.setattr(module, "available_bytes", lambda: next(free))
     pool.open(ModelFolders(base, full))
     assert first.is_closed
     with pytest.raises(ChatError):
@@ -74,8 +74,8 @@ def test_where_every_engine_is_answering_one_more_model_is_refused(pool, base, f
     engine = pool.open(ModelFolders(base)).engine
     endless = GenerationRequest([5, 6], 400, stop_ids=frozenset({-1}))
     ticket = engine.submit(EngineRequest(endless), lambda _report: None)
-    monkeypatch.setattr(module, "available_bytes", lambda _device: 0)
-    with pytest.raises(MachineError, match="memory"):
+    monkeypatch.setattr(module, "available_bytes", lambda: 0)
+    with pytest.raises(BusyError, match="memory"):
         pool.open(ModelFolders(base, full))
     engine.cancel(ticket)
 
@@ -98,3 +98,25 @@ def test_the_log_says_when_a_model_is_loaded(pool, base, caplog, monkeypatch):
 
 def test_the_weights_of_a_model_are_counted(base):
     assert weight_bytes(base) == (base / "model" / "model.safetensors").stat().st_size
+
+
+def test_beside_a_job_a_model_that_may_not_fit_is_refused_and_loaded_once_it_fits(base, tmp_path):
+    large = tmp_path / "large"
+    shutil.copytree(base, large)
+    weights = next((large / "model").glob("*.safetensors"))
+    with weights.open("ab") as stream:
+        stream.truncate(1 << 42)  # 4 TiB, none of them on the disk
+    beside = EnginePool(shared=lambda: True)
+    with pytest.raises(BusyError, match="Send the request again later"):
+        beside.open(ModelFolders(large))
+    assert not beside.open(ModelFolders(base)).engine.is_closed
+    beside.close()
+
+
+def test_a_model_that_is_unloaded_while_it_is_opened_is_no_error_of_the_server(base):
+    pool = EnginePool()
+    engine = pool.open(ModelFolders(base)).engine
+    pool.close()
+    for use in (lambda: engine.context_length, lambda: engine.wording(None)):
+        with pytest.raises(BusyError):
+            use()

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from jangin.core.errors import ChatError, JanginError, MachineError
+from jangin.core.errors import BusyError, ChatError, JanginError, MachineError
 from jangin.inference.continuous_batching import ActiveRequest, ContinuousBatcher
 from jangin.inference.decoder import open_decoder, rows_that_fit
 from jangin.inference.decoding.plain_decoder import is_out_of_memory, release_memory
@@ -144,14 +144,12 @@ class Engine:
     @property
     def context_length(self) -> int:
         """Tokens of a prompt and its answer; loads the model."""
-        self.wait_until_loaded()
-        return context_length(self._model.config) or UNLIMITED
+        return context_length(self._loaded_model().config) or UNLIMITED
 
     @property
     def vocabulary(self) -> int:
         """Number of logits; loads the model."""
-        self.wait_until_loaded()
-        return vocabulary_of(base_model(self._model))
+        return vocabulary_of(base_model(self._loaded_model()))
 
     def wait_until_loaded(self) -> None:
         """Load the model, unless it is loaded.
@@ -165,6 +163,16 @@ class Engine:
         if self._failure is not None:
             raise self._failure
 
+    def _loaded_model(self) -> Any:
+        self.wait_until_loaded()
+        model = self._model
+        if model is None:
+            raise self._unloaded()
+        return model
+
+    def _unloaded(self) -> BusyError:
+        return BusyError(f"the model {self.name} was unloaded. Send the request again.")
+
     def submit(self, request: EngineRequest, listener: Listener) -> int:
         """Queue a request; returns its ticket. The listener is told everything, failures too."""
         if not request.generation.prompt_ids:
@@ -172,7 +180,7 @@ class Engine:
         ticket = next(self._numbers)
         with self._lock:
             if self._closed:
-                raise ChatError(f"the model {self.name} was unloaded. Send the request again.")
+                raise self._unloaded()
             self._pending[ticket] = listener
         self._start()
         self._inbox.put(lambda work: self._accept(work, ticket, _Job(request, listener)))
@@ -217,15 +225,18 @@ class Engine:
             self._closed = True
             thread = self._thread
         self._inbox.put(None)
-        if thread is not None:
+        if thread is None:
+            self._failure = self._unloaded()
+            self._loaded.set()
+        else:
             thread.join()
 
     def _wording(self, artifact: Path | None) -> Wording:
-        self.wait_until_loaded()
+        model = self._loaded_model()
         adapter = artifact / "adapter" if artifact is not None and has_adapter(artifact) else None
         tokenizer = self._tokenizer if artifact is None else load_tokenizer(artifact)
-        model = self._model if adapter is None else _Stops(adapter, self._model)
-        stop_ids = stop_tokens(model, tokenizer)
+        stops = model if adapter is None else _Stops(adapter, model)
+        stop_ids = stop_tokens(stops, tokenizer)
         grammars = GrammarCompiler(tokenizer, stop_ids)
         return Wording(
             tokenizer, stop_ids, AnswerReader(tokenizer), grammars, ToolFormat.of(tokenizer)
@@ -241,9 +252,7 @@ class Engine:
 
     def _serve(self) -> None:
         """The thread."""
-        problem: Exception = ChatError(
-            f"the model {self.name} was unloaded. Send the request again."
-        )
+        problem: Exception = self._unloaded()
         try:
             self._model, self._tokenizer = self._load()
             self._loaded.set()

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jangin.core.errors import MachineError
+from jangin.core.errors import BusyError
 from jangin.inference.engine.adapters import why_not_shared
 from jangin.inference.engine.engine import Engine, EngineState
 from jangin.models.device import available_bytes, has_cuda
@@ -27,7 +27,6 @@ from jangin.models.loading import (
     trained_quantization,
     use_native_precision,
 )
-from jangin.models.memory import Device
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +58,19 @@ class OpenModel:
 class EnginePool:
     """Engines by the weights that they hold; used by many threads."""
 
-    def __init__(self, *, rows: int | None = None, most_adapters: int = 64) -> None:
-        """`rows` and `most_adapters` are those of every engine."""
+    def __init__(
+        self,
+        *,
+        rows: int | None = None,
+        most_adapters: int = 64,
+        shared: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`rows` and `most_adapters` are those of every engine.
+
+        `shared`: whether a training of another process uses the same memory now. A model that may
+        not fit beside it is then refused, and not tried.
+        """
+        self._shared = shared
         self._rows = rows
         self._most_adapters = most_adapters
         self._engines: OrderedDict[str, Engine] = OrderedDict()
@@ -70,8 +80,8 @@ class EnginePool:
         """The engine of a model; loads it with the first request.
 
         Raises:
-            MachineError: the memory does not suffice beside models that are answering, or the
-                weights are out of reach.
+            BusyError: the memory does not suffice beside what runs now.
+            MachineError: the weights are out of reach.
 
         """
         base, tuned = folders.base, folders.tuned
@@ -130,15 +140,24 @@ class EnginePool:
 
     def _free(self, needed: int) -> None:
         """Close idle engines until a model of this many bytes fits."""
-        device: Device = "cuda" if has_cuda() else "cpu"
-        while self._engines and available_bytes(device) < needed * _SPARE:
+        while (self._engines or self._shared()) and _unused_bytes() < needed * _SPARE:
             idle = next((key for key, engine in self._engines.items() if not engine.busy), None)
             if idle is None:
-                raise MachineError(
+                raise BusyError(
                     f"the memory does not suffice for one more model of {needed / 2**30:.1f} GiB "
-                    "beside those that are answering. Send the request again later."
+                    "beside what runs now. Send the request again later."
                 )
             self._engines.pop(idle).close()
+
+
+def _unused_bytes() -> int:
+    """Memory of the models' device that nothing uses now."""
+    if not has_cuda():
+        return available_bytes()
+    import torch
+
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(torch.cuda.mem_get_info()[0] + held)
 
 
 def _key(artifact: Path, *, quantized: bool = False) -> str:

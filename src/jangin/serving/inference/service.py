@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import (
+    BusyError,
     ChatError,
     DataError,
     JanginError,
@@ -18,8 +19,9 @@ from jangin.core.errors import (
     TrainingError,
 )
 from jangin.serving.inference.gauges import EngineGauges
+from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
-from jangin.serving.protocol.errors import ApiError, server_error
+from jangin.serving.protocol.errors import RETRY, ApiError, server_error
 from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 
@@ -41,6 +43,7 @@ class Inference:
         self._pool: EnginePool | None = None
         self._lock = threading.Lock()
         self._running = 0
+        self.device = Device()
 
     def start(self) -> None:
         """Show what the engines do among the metrics; nothing is loaded before it is needed."""
@@ -51,12 +54,22 @@ class Inference:
         """End the engines; open answers end with an error."""
         self.release()
 
-    def release(self) -> None:
-        """Free the memory of all models, such as before training on the only GPU."""
+    def release(self) -> int:
+        """Free the memory of all models; returns how many were loaded."""
         with self._lock:
             pool, self._pool = self._pool, None
+        loaded = 0 if pool is None else len(pool.states())
         if pool is not None:
             pool.close()
+        return loaded
+
+    def make_room(self) -> int:
+        """Free the memory of all models for a job once what they answer is answered.
+
+        Until `device.give_to_models` requests are refused. Returns how many models were loaded.
+        """
+        self.device.give_to_job(self._server.stopping.is_set)
+        return self.release()
 
     def forget(self, model: ServedModel) -> None:
         """Free the memory of a model that was deleted."""
@@ -67,8 +80,9 @@ class Inference:
         """The engine of a model; raises `JanginError`."""
         from jangin.inference.engine.pool import EnginePool
 
+        self.device.refuse_if_busy()
         with self._lock:
-            pool = self._pool = self._pool or EnginePool()
+            pool = self._pool = self._pool or EnginePool(shared=lambda: self.device.has_job)
         return pool.open(_folders(model))
 
     @asynccontextmanager
@@ -78,7 +92,7 @@ class Inference:
         """Reports about these requests; what still runs at the end of the block is cancelled.
 
         Raises:
-            ApiError: 429 while too many requests run or wait.
+            ApiError: 429 while too many requests run or wait, 503 while a job has the device.
 
         """
         limit = self._server.settings.limits.queued_requests
@@ -100,15 +114,18 @@ class Inference:
             return tell
 
         tickets: list[int] = []
-        self._running += len(requests)
-        try:
-            for number, request in enumerate(requests):
-                tickets.append(engine.submit(request, listener(number)))
-            yield reports
-        finally:
-            self._running -= len(requests)
-            for ticket in tickets:
-                engine.cancel(ticket)
+        with self.device.answering():
+            self._running += len(requests)
+            try:
+                for number, request in enumerate(requests):
+                    tickets.append(engine.submit(request, listener(number)))
+                yield reports
+            except BusyError as error:
+                raise api_error(error) from error
+            finally:
+                self._running -= len(requests)
+                for ticket in tickets:
+                    engine.cancel(ticket)
 
 
 def api_error(error: Exception, param: str = "messages") -> ApiError:
@@ -122,6 +139,9 @@ def api_error(error: Exception, param: str = "messages") -> ApiError:
         return ApiError(400, text, param=param, code="invalid_value")
     if isinstance(error, DataError):
         return ApiError(400, text, param="response_format", code="invalid_value")
+    if isinstance(error, BusyError):
+        headers = {RETRY: "true", "retry-after": "1"}
+        return ApiError(503, text, kind="server_error", headers=headers)
     if isinstance(error, MachineError | ChatError):
         return ApiError(503, text, kind="server_error")
     if isinstance(error, JanginError):

@@ -21,6 +21,7 @@ CANCELLED = "The job has been cancelled"
 PAUSED = "The job has been paused"
 REQUEUED = "The job has been moved back to the queue"
 RESUMED = "Resuming at step {} of {}"
+UNLOADED = "Served models were unloaded to make room for this job: {}"
 MEASURED = ("valid_loss", "valid_mean_token_accuracy")
 MEASURED_WHOLE = ("full_valid_loss", "full_valid_mean_token_accuracy")
 

@@ -17,12 +17,15 @@ from typing import IO
 from sqlalchemy import or_, select
 from sqlalchemy.exc import DBAPIError
 
+from jangin.models.device import has_cuda
 from jangin.serving.database import leases
 from jangin.serving.database.tables import Job
+from jangin.serving.inference.service import Inference
 from jangin.serving.jobs.checkpoints import sweep_models
 from jangin.serving.jobs.checks import check_next_job
-from jangin.serving.jobs.events import finish, last_step
+from jangin.serving.jobs.events import UNLOADED, add_event, finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
+from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.job_log import JobLog
 from jangin.serving.state.server import Server
 
@@ -48,6 +51,8 @@ class _Process:
     slot: int
     process: "subprocess.Popen[bytes]"
     log: IO[bytes]
+    first_step: int
+    """The last step in its log when it started."""
 
 
 class Scheduler:
@@ -126,6 +131,7 @@ class Scheduler:
                 self._running.remove(each)
                 each.log.close()
                 self._ended(each)
+        self._share_device()
         while len(self._running) < self._server.settings.slots and not self._stopping.is_set():
             if not self._start_next():
                 return
@@ -138,21 +144,22 @@ class Scheduler:
         with self._server.database.read() as session:
             if session.scalars(queue.where(free).limit(1)).first() is None:
                 return False
+        taken, slots = {each.slot for each in self._running}, self._server.settings.slots
+        slot = next(number for number in range(slots) if number not in taken)
+        takes_device = slot == 0 and self._unloads_models()
+        seconds = self._server.settings.lease_seconds + (DRAIN_SECONDS if takes_device else 0)
         with self._server.database.write() as session:
-            job = leases.claim(
-                session,
-                queue,
-                owner=owner,
-                now=now,
-                seconds=self._server.settings.lease_seconds,
-            )
+            job = leases.claim(session, queue, owner=owner, now=now, seconds=seconds)
             if job is None:
                 return False
             job_id, was_running = job.id, job.status == "running"
+            first_step = last_step(session, job_id)
         if was_running:
             log.info("%s: resumed after its process or the server ended", job_id)
+        if takes_device:
+            self._take_device(job_id)
         try:
-            self._running.append(self._spawn(job_id, owner))
+            self._running.append(self._spawn(job_id, owner, slot, first_step))
         except OSError:
             log.exception("no process for job %s", job_id)
             with self._server.database.write() as session:
@@ -160,13 +167,37 @@ class Scheduler:
             raise
         return True
 
-    def _spawn(self, job_id: str, owner: str) -> _Process:
+    def _unloads_models(self) -> bool:
+        """Whether models leave the device when a job of the first slot starts."""
+        policy = self._server.settings.models_during_jobs
+        return has_cuda() if policy == "auto" else policy != "keep"
+
+    def _take_device(self, job_id: str) -> None:
+        """Unload the models for a job; the log of the job says so."""
+        unloaded = self._server.get(Inference).make_room()
+        if unloaded:
+            with self._server.database.write() as session:
+                add_event(session, job_id, UNLOADED.format(unloaded), self._server.now())
+
+    def _share_device(self) -> None:
+        """Let models answer again once the job has taken its memory, or is over."""
+        device = self._server.get(Inference).device
+        if not device.has_job:
+            return
+        job = next((each for each in self._running if each.slot == 0), None)
+        if job is None:
+            device.give_to_models(beside_job=False)
+        elif not device.is_open and self._server.settings.models_during_jobs != "refuse":
+            with self._server.database.read() as session:
+                trains = last_step(session, job.job_id) > job.first_step
+            if trains:
+                device.give_to_models(beside_job=True)
+
+    def _spawn(self, job_id: str, owner: str, slot: int, first_step: int) -> _Process:
         folder = self._server.settings.jobs / job_id
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOG_FILE).open("ab")
         settings = json.loads(self._server.settings.model_dump_json())
-        taken = {each.slot for each in self._running}
-        slot = next(n for n in range(self._server.settings.slots) if n not in taken)
         process = subprocess.Popen(
             [sys.executable, "-m", "jangin.serving.jobs.worker"],
             stdin=subprocess.PIPE,
@@ -182,7 +213,7 @@ class Scheduler:
                 pipe.write(json.dumps(given).encode())
         except BrokenPipeError:
             log.warning("the process of job %s ended at once", job_id)
-        return _Process(job_id, owner, slot, process, stream)
+        return _Process(job_id, owner, slot, process, stream, first_step)
 
     def _ended(self, each: _Process) -> None:
         """A process ended; after a crash the job resumes from its last checkpoint."""

@@ -98,6 +98,11 @@ class ServerSettings(Config):
     """Names of models of `/embeddings`, and the encoder behind each."""
     slots: int = Field(default=1, ge=1)
     """Jobs that train at once; one per GPU."""
+    models_during_jobs: Literal["auto", "keep", "unload", "refuse"] = "auto"
+    """What becomes of loaded models when a job starts: `keep` leaves them where they are, `unload`
+    frees their memory, and requests get 503 until the job has taken its own and load them again
+    where the rest suffices, `refuse` answers 503 until the job ends; `auto` is `unload` on a GPU,
+    else `keep`. With several slots, only jobs of the first one share the GPU of the models."""
     lease_seconds: int = Field(default=15, ge=2)
     """Seconds without a sign of life after which another process takes over a job."""
     min_examples: int = Field(default=10, ge=1)

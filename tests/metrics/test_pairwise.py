@@ -1,6 +1,13 @@
 import pytest
 
-from jangin.metrics.pairwise import Judgement, pairwise_report, self_preference
+from jangin.metrics.pairwise import (
+    Judgement,
+    Verdict,
+    blind_report,
+    pairwise_report,
+    self_preference,
+)
+from jangin.metrics.statistics import wilson_interval
 
 
 def judged(verdicts, lengths=(10, 10)):
@@ -61,3 +68,37 @@ def test_self_preference_is_the_gain_before_oneself_over_the_other_judges():
     assert self_preference(points, "gpt", clusters).n == 9
     assert self_preference(points, "llama", clusters) is None
     assert self_preference({"gpt": points["gpt"]}, "gpt", clusters) is None
+
+
+def verdict(question, winner, first="a", judge="kim", **fields):
+    return Verdict(question, fields.pop("cluster", question), judge, first, winner, **fields)
+
+
+def test_a_question_counts_once_however_many_people_judged_it():
+    verdicts = [verdict("q1", "a", judge=name) for name in ("kim", "lee", "park")]
+    verdicts += [verdict("q2", "b"), verdict("q3", "tie", both_bad=True)]
+    verdicts += [verdict("q4", "a"), verdict("q4", "b", judge="lee")]
+    report = blind_report(verdicts)
+    assert (report.n, report.verdicts, report.judges) == (4, 7, 3)
+    assert (report.wins, report.losses, report.ties, report.both_bad) == (1, 1, 2, 1)
+    assert report.win_rate.estimate == 0.5
+    assert report.win_rate.low < 0.5 < report.win_rate.high
+    assert (report.shared, report.agreement) == (2, 0.75)
+
+
+def test_people_who_choose_the_first_answer_show_a_position_bias():
+    verdicts = [verdict(f"q{n}", side, first=side) for n, side in enumerate("ab" * 20)]
+    report = blind_report(verdicts)
+    assert report.first_shown.estimate == 1
+    assert report.first_shown.low > 0.5
+    assert report.win_rate.estimate == 0.5
+
+
+def test_an_interval_of_equal_verdicts_has_a_width():
+    report = blind_report([verdict(f"q{n}", "a") for n in range(5)])
+    assert report.win_rate == wilson_interval(5, 5)
+    ties = blind_report([verdict(f"q{n}", "tie") for n in range(5)])
+    assert ties.win_rate.low < 0.5 < ties.win_rate.high
+    assert ties.first_shown is None
+    with pytest.raises(ValueError, match="no verdicts"):
+        blind_report([])

@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 def read_predictions(artifact: Artifact) -> list[Prediction]:
     """Answers of all systems; none where the artifact has none."""
     rows = read_rows(artifact, "predictions", Prediction)
-    if _is_current(artifact):
+    if grades_are_current(artifact):
         return rows
     return [
         row.model_copy(
@@ -40,7 +40,7 @@ def read_predictions(artifact: Artifact) -> list[Prediction]:
 def read_results(artifact: Artifact) -> list[Result]:
     """One row for each test set and system."""
     rows = read_rows(artifact, "results", Result)
-    if _is_current(artifact):
+    if grades_are_current(artifact):
         return rows
     groups = by_set_and_system(read_predictions(artifact))
     return [
@@ -51,7 +51,7 @@ def read_results(artifact: Artifact) -> list[Result]:
 def read_comparisons(artifact: Artifact) -> list[Comparison]:
     """Every pair of systems on every test set."""
     rows = read_rows(artifact, "comparisons", Comparison)
-    if _is_current(artifact):
+    if grades_are_current(artifact):
         return rows
     groups = {
         key: {p.example_id: p for p in group}
@@ -64,7 +64,7 @@ def read_comparisons(artifact: Artifact) -> list[Comparison]:
     return filled
 
 
-def _is_current(artifact: Artifact) -> bool:
+def grades_are_current(artifact: Artifact) -> bool:
     """True for stored grades of the present rules, and where answers are labels or numbers."""
     if artifact.manifest.config.get("task", {}).get("type", "answers") != "answers":
         return True

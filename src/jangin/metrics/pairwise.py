@@ -1,12 +1,14 @@
-"""Pairwise comparison by a judge that sees every pair of answers in both orders.
+"""Pairwise comparison: by a judge that sees every pair in both orders, or by people who see one.
 
-A judge that changes its mind when the order changes has no opinion: that pair is a tie.
+A judge that changes its mind when the order changes has no opinion: that pair is a tie. People see
+each pair once, in a random order, so that a preference for a position only adds noise.
 Source: Zheng et al. 2023, Judging LLM-as-a-Judge with MT-Bench, section 3.4.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from jangin.metrics.statistics import Interval, bootstrap_mean, mcnemar_p, wilson_interval
@@ -136,6 +138,94 @@ def self_preference(
         others=sum(mean) / len(common),
         gain=bootstrap_mean(gains, [clusters[question] for question in common], seed=seed),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One person's choice between two answers, which were shown in a random order."""
+
+    question: str
+    """Id."""
+    cluster: str
+    """What the question belongs to, such as its document."""
+    judge: str
+    first: Literal["a", "b"]
+    """Whose answer was shown first."""
+    winner: Winner
+    both_bad: bool = False
+    """True where neither answer would do; `winner` is then a tie."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlindReport:
+    """System `a` against system `b`, judged by people."""
+
+    n: int
+    """Questions."""
+    verdicts: int
+    """Of all judges together."""
+    judges: int
+    wins: int
+    """Questions for which most of the judges who preferred one answer preferred that of `a`."""
+    losses: int
+    ties: int
+    both_bad: int
+    """Verdicts that neither answer would do."""
+    win_rate: Interval
+    """Mean share of a question's verdicts for `a`, where a tie counts half; 95 %."""
+    p_value: float
+    """Exact sign test on the questions that one of them won."""
+    first_shown: Interval | None
+    """Share of verdicts for one side that went to the answer shown first; 0.5 is no bias."""
+    shared: int
+    """Questions with several judges."""
+    agreement: float | None
+    """Share of pairs of judges with the same verdict on the same question."""
+
+
+def blind_report(verdicts: Sequence[Verdict], seed: int = 0) -> BlindReport:
+    """Win rate, sign test, position bias and agreement of people's verdicts.
+
+    A question counts once, however many judged it. The interval is a bootstrap over clusters;
+    where all questions have the same result it would have no width, so it is Wilson's there.
+
+    Raises: ValueError: there are no verdicts.
+    """
+    if not verdicts:
+        raise ValueError("no verdicts")
+    points: dict[str, list[float]] = {}
+    clusters = {verdict.question: verdict.cluster for verdict in verdicts}
+    for verdict in verdicts:
+        point = {"a": 1.0, "tie": 0.5, "b": 0.0}[verdict.winner]
+        points.setdefault(verdict.question, []).append(point)
+    means = [sum(given) / len(given) for given in points.values()]
+    wins, losses = sum(mean > 0.5 for mean in means), sum(mean < 0.5 for mean in means)
+    decided = [verdict for verdict in verdicts if verdict.winner != "tie"]
+    chose_first = sum(verdict.winner == verdict.first for verdict in decided)
+    pairs = [pair for given in points.values() for pair in combinations(given, 2)]
+    return BlindReport(
+        n=len(means),
+        verdicts=len(verdicts),
+        judges=len({verdict.judge for verdict in verdicts}),
+        wins=wins,
+        losses=losses,
+        ties=len(means) - wins - losses,
+        both_bad=sum(verdict.both_bad for verdict in verdicts),
+        win_rate=_win_rate(means, [clusters[question] for question in points], seed),
+        p_value=mcnemar_p(wins, losses),
+        first_shown=wilson_interval(chose_first, len(decided)) if decided else None,
+        shared=sum(len(given) > 1 for given in points.values()),
+        agreement=sum(one == two for one, two in pairs) / len(pairs) if pairs else None,
+    )
+
+
+def _win_rate(means: Sequence[float], clusters: Sequence[str], seed: int) -> Interval:
+    if len(set(means)) > 1:
+        return bootstrap_mean(means, clusters, seed=seed)
+    estimate = means[0]
+    n = len(means)
+    low = wilson_interval(math.floor(estimate * n), n).low
+    return Interval(estimate, low, wilson_interval(math.ceil(estimate * n), n).high)
 
 
 def _correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:

@@ -1,0 +1,1 @@
+"""The workbench: pages about a project and its server, for people without a terminal."""

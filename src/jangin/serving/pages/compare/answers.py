@@ -127,7 +127,7 @@ class AnswerTable:
         frames, self.systems = _read(evaluations)
         self._rows = pl.concat(frames)
         order = {name: index for index, name in enumerate(HEADLINE)}
-        asked = (
+        questions = (
             self._rows.select("key", "evidence_set")
             .unique("key", keep="first", maintain_order=True)
             .sort(
@@ -136,11 +136,11 @@ class AnswerTable:
             )
             .with_row_index("position")
         )
-        self._keys: pl.Series = asked["key"]
+        self._keys: pl.Series = questions["key"]
         self._position_of = {str(key): position for position, key in enumerate(self._keys)}
-        self._sets: pl.Series = asked["evidence_set"]
+        self._sets: pl.Series = questions["evidence_set"]
         placed = self._rows.select("key", "system_index").join(
-            asked.select("key", "position"), on="key", how="left", maintain_order="left"
+            questions.select("key", "position"), on="key", how="left", maintain_order="left"
         )
         positions = placed["position"].to_numpy()
         of_system = placed["system_index"].to_numpy()

@@ -142,16 +142,16 @@ class BlindReview:
 
     def judge(self, key: str, choice: Choice) -> None:
         """Save a judgement; it is on the disk when this returns. Raises as `shown`, `DataError`."""
-        asked = self.shown(key)
-        question = asked.question
+        pair = self.shown(key)
+        question = pair.question
         self._append(
             kind="judgement",
             question_id=question.example_id,
             evidence_set=question.evidence_set,
             question=question.question,
             family=question.family,
-            first=ShownAnswer(of=asked.first.system.contestant, text=asked.first.text),
-            second=ShownAnswer(of=asked.second.system.contestant, text=asked.second.text),
+            first=ShownAnswer(of=pair.first.system.contestant, text=pair.first.text),
+            second=ShownAnswer(of=pair.second.system.contestant, text=pair.second.text),
             choice=choice,
         )
 

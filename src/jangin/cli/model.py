@@ -149,11 +149,10 @@ def finish(
     Its model card quotes the evaluation of the variant, its held-out twin. Ctrl-C is safe: the
     same command resumes.
     """
-    from jangin.project import runner
     from jangin.project.release.finish import final_record, final_session, open_twin, train_rows
     from jangin.project.release.run_record import canaries
+    from jangin.project.runner import Watcher
     from jangin.project.session import open_session
-    from jangin.project.tracked import tracked
     from jangin.report.terminal.progress import Bars, step_line
     from jangin.report.terminal.tables import plan_table, plan_total
     from jangin.training.export.export import export_model, refuse_existing
@@ -162,9 +161,9 @@ def finish(
     refuse_existing(output)
 
     def train(last: str | None) -> None:
-        watcher = runner.Watcher(done=lambda s: console.print(step_line(s), highlight=False))
-        with tracked(session.project, session.store, bars, watcher) as both:
-            runner.run(session.project, session.store, session.services, [name], last, both)
+        session.run(
+            [name], last, Watcher(done=lambda s: console.print(step_line(s), highlight=False))
+        )
 
     with Bars() as bars, open_session(project, store, bars) as opened:
         twin = open_twin(opened, opened.choose(variant)[-1])

@@ -23,10 +23,12 @@ BEGUN = "step_begun"
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """Callbacks for the start and the end of every step."""
+    """Callbacks for the start and the end of every step, and for the start of the run."""
 
     begins: Callable[[PlannedStage], None] = lambda _step: None
     done: Callable[[PlannedStage], None] = lambda _step: None
+    started: Callable[[int], None] = lambda _run: None
+    """Gets the id of the run in the ledger."""
 
 
 def run(
@@ -58,6 +60,7 @@ def run(
             if ledger is None:
                 ledger = services.ledger
                 run_id = ledger.start_run(f"run {last or 'all'}", __version__, services.project)
+                watcher.started(run_id)
             enabled = stages_until(loaded.variants[variant], last, stages)
             book = _Book(ledger, store, run_id)
             steps += _run_stages(variant, enabled, store, services, watcher, retried, book)

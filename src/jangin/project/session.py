@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
 from jangin.project.runner import Watcher, finished_artifacts, run
+from jangin.project.runs.record import RunRecord, recorded
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
     EndpointTeacher,
@@ -33,7 +34,7 @@ from jangin.project.teachers import (
     open_endpoint,
     open_teacher,
 )
-from jangin.project.tracked import tracked
+from jangin.project.tracking.tracked import tracked
 from jangin.project.unread_files import note_output, unread_files
 from jangin.training.short_tuning import tune_briefly
 
@@ -72,9 +73,14 @@ class Session:
             lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
             partial(self.project.locate, variant),
             partial(tune_briefly, progress=self.progress),
-            os.path.relpath(self.project.path.resolve(), self.store.root.resolve()),
+            self.project_name,
             self.project.named_files,
         )
+
+    @property
+    def project_name(self) -> str:
+        """The project file relative to the store, as the ledger names it."""
+        return os.path.relpath(self.project.path.resolve(), self.store.root.resolve())
 
     def choose(self, variant: str | None) -> list[str]:
         """The named variant, or all of them; raises `ConfigError` for an unknown name."""
@@ -99,20 +105,39 @@ class Session:
         watcher: Watcher | None = None,
         *,
         retry_failed: bool = False,
+        token: str = "",
     ) -> list[PlannedStage]:
         """Bring the variants up to date, each up to stage `last`; returns every step.
 
         Before any work, the keys of all teachers are checked, and a message names the chunks
-        variants could share. Raises `ConfigError` for an unknown stage.
+        variants could share. The run records itself in the store, in the record of `token` where
+        there is one already. Raises `ConfigError` for an unknown stage.
         """
         check_stage(last)
+        about = {"variants": variants, "last": last or "", "retry_failed": retry_failed}
+        with recorded(
+            self.store.root, self.progress, token, project=self.project_name, **about
+        ) as record:
+            session = replace(self, progress=record, _chats={})
+            return session._run(record, variants, last, watcher or Watcher(), retry_failed)
+
+    def _run(
+        self,
+        record: RunRecord,
+        variants: Sequence[str],
+        last: str | None,
+        watcher: Watcher,
+        retry_failed: bool,
+    ) -> list[PlannedStage]:
         planned = [self.plan(name, last) for name in variants]
         for steps in planned:
             self.check_keys(steps)
         warning = base_dependent_chunks(chain.from_iterable(planned))
         if warning:
             self.progress.message(warning)
-        with tracked(self.project, self.store, self.progress, watcher or Watcher()) as both:
+        record.planned([*chain.from_iterable(planned)])
+        following = record.watcher(watcher)
+        with tracked(self.project, self.store, self.progress, following) as both:
             return run(
                 self.project,
                 self.store,

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jangin.project.runs.state import seconds_left
+
 EVERY_SECONDS = 30.0
 """Time between two lines on the same work."""
 SHORT_SECONDS = 3.0
@@ -111,12 +113,8 @@ class ProgressLines:
 
 def time_left(marks: list[tuple[float, int]], total: int | None) -> str:
     """`about 3 min left` at the speed of the events; empty while it is unknown."""
-    if total is None or len(marks) < 2:
-        return ""
-    (began, first), (now, done) = marks[0], marks[-1]
-    if done <= first or now <= began or done >= total:
-        return ""
-    return f"about {duration((now - began) / (done - first) * (total - done))} left"
+    left = seconds_left(marks, total)
+    return "" if left is None else f"about {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

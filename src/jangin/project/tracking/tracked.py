@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,7 @@ def tracked(
         watcher.done(step)
 
     try:
-        yield Watcher(begins, done)
+        yield replace(watcher, begins=begins, done=done)
     finally:
         tracking.close()
 

@@ -1,0 +1,323 @@
+"""Record a run while it lasts, so that other processes can follow it: see `state`.
+
+A run never fails because its record cannot be written.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from jangin.core.errors import JanginError
+from jangin.core.stage import Progress
+from jangin.project.plan import PlannedStage
+from jangin.project.runner import Watcher
+from jangin.project.runs.state import (
+    FOLDER,
+    LOCK,
+    LOG,
+    STATE,
+    TOKEN,
+    BarState,
+    Event,
+    LogLine,
+    Phase,
+    RunState,
+    StepState,
+    seconds_left,
+)
+
+TICK_SECONDS = 1.0
+"""Between two writes of the state."""
+QUIET_SECONDS = 5.0
+"""The same while nothing happens."""
+MOST_MARKS = 100
+"""Past events of a bar from which its speed is computed."""
+KEPT = 500
+"""Records of runs that are kept; older ones are deleted."""
+
+
+@dataclass(slots=True)
+class _Bar:
+    label: str
+    total: int | None
+    began: float
+    done: int = 0
+    note: str = ""
+    marks: list[tuple[float, int]] = field(default_factory=list)
+    """(time, done) of the latest events."""
+
+    def state(self, now: float) -> BarState:
+        left = seconds_left(self.marks, self.total)
+        return BarState(
+            label=self.label,
+            total=self.total,
+            done=self.done,
+            note=self.note,
+            seconds=round(now - self.began, 1),
+            seconds_left=None if left is None else round(left, 1),
+        )
+
+
+class RunRecord:
+    """A `Progress` that passes everything on, and writes it down for other processes."""
+
+    def __init__(self, folder: Path, state: RunState, shown: Progress) -> None:
+        """Record in `folder`, which exists, beginning with `state`; `shown` gets everything."""
+        self._folder = folder
+        self._state = state
+        self._shown = shown
+        self._steps: dict[tuple[str, str], StepState] = {}
+        self._bars: dict[int, _Bar] = {}
+        self._lock = threading.Lock()
+        self._changed = True
+        self._written = float("-inf")
+        self._closed = threading.Event()
+
+    def start(self, label: str, total: int | None) -> int:
+        """Add a bar; returns its id."""
+        bar = self._shown.start(label, total)
+        with self._lock:
+            # What shows nothing gives every bar the same id.
+            while bar in self._bars:
+                bar += 1
+            self._bars[bar] = _Bar(label, total, time.monotonic())
+            self._changed = True
+        return bar
+
+    def advance(self, bar: int, steps: int = 1, note: str = "") -> None:
+        """Advance a bar."""
+        self._shown.advance(bar, steps, note)
+        with self._lock:
+            work = self._bars.get(bar)
+            if work is not None:
+                work.done += steps
+                work.note = note or work.note
+                work.marks.append((time.monotonic(), work.done))
+                del work.marks[:-MOST_MARKS]
+                self._changed = True
+
+    def stop(self, bar: int) -> None:
+        """Remove a bar."""
+        self._shown.stop(bar)
+        with self._lock:
+            self._bars.pop(bar, None)
+            self._changed = True
+
+    def message(self, text: str) -> None:
+        """Show and log one line."""
+        self._shown.message(text)
+        self._log("message", text=text)
+
+    def watcher(self, other: Watcher) -> Watcher:
+        """Callbacks that record a step and pass it on to `other`."""
+
+        def begins(step: PlannedStage) -> None:
+            self.begins(step)
+            other.begins(step)
+
+        def done(step: PlannedStage) -> None:
+            self.done(step)
+            other.done(step)
+
+        def started(run: int) -> None:
+            self._update(run=run)
+            other.started(run)
+
+        return Watcher(begins, done, started)
+
+    def planned(self, steps: Sequence[PlannedStage]) -> None:
+        """What the run is going to do."""
+        with self._lock:
+            for step in steps:
+                self._steps[step.variant, step.stage.name] = _step_state(step)
+        self._update(phase="running")
+
+    def begins(self, step: PlannedStage) -> None:
+        """The work on a step begins."""
+        at = time.time()
+        state = _step_state(step).model_copy(update={"state": "running", "began_at": at})
+        self._set_step(state)
+        self._log(
+            "resumes" if step.state == "resume" else "begins",
+            variant=step.variant,
+            stage=step.stage.name,
+            text="; ".join(step.reasons),
+        )
+
+    def done(self, step: PlannedStage) -> None:
+        """A step is finished, just now or long ago."""
+        event: Event = "cached"
+        if step.state != "cached":
+            event = "finished" if step.state == "resume" else "made"
+        self._set_step(_step_state(step).model_copy(update={"done": True}))
+        self._log(event, variant=step.variant, stage=step.stage.name, seconds=step.seconds)
+
+    def end(self, phase: Phase, outcome: str = "") -> None:
+        """Write the last state."""
+        with self._lock:
+            for name, step in self._steps.items():
+                if step.state == "running":
+                    self._steps[name] = step.model_copy(update={"state": "interrupted"})
+            self._bars.clear()
+        if outcome:
+            self._log("error", text=outcome)
+        self._update(phase=phase, outcome=outcome)
+        self._closed.set()
+        self.write()
+
+    def watch(self) -> None:
+        """Write the state until the run ends; the body of a thread."""
+        while not self._closed.wait(TICK_SECONDS):
+            if self._changed or time.monotonic() - self._written > QUIET_SECONDS:
+                self.write()
+
+    def write(self) -> None:
+        """Replace the file of the state."""
+        with self._lock:
+            self._changed = False
+            self._written = now = time.monotonic()
+            memory = _memory_bytes()
+            self._state = self._state.model_copy(
+                update={
+                    "updated_at": time.time(),
+                    "steps": tuple(self._steps.values()),
+                    "bars": tuple(bar.state(now) for bar in self._bars.values()),
+                    "memory_bytes": memory,
+                    "peak_memory_bytes": max(memory, self._state.peak_memory_bytes),
+                }
+            )
+            write_state(self._folder, self._state)
+
+    def _update(self, **fields: object) -> None:
+        with self._lock:
+            self._state = self._state.model_copy(update=fields)
+            self._changed = True
+
+    def _set_step(self, state: StepState) -> None:
+        with self._lock:
+            self._steps[state.variant, state.stage] = state
+            self._changed = True
+
+    def _log(self, event: Event, **fields: str | float) -> None:
+        line = LogLine.model_validate({"at": round(time.time(), 3), "event": event, **fields})
+        add_line(self._folder, line)
+
+
+def _step_state(step: PlannedStage) -> StepState:
+    return StepState(
+        variant=step.variant,
+        stage=step.stage.name,
+        state=step.state,
+        reasons=step.reasons,
+        key=step.key,
+        seconds=round(step.seconds, 3),
+    )
+
+
+@contextmanager
+def recorded(store: Path, shown: Progress, token: str = "", **about: object) -> Iterator[RunRecord]:
+    """Record what happens in this block, and how it ends.
+
+    `token` is that of a record that was begun for this process; `about` are fields of `RunState`.
+    """
+    folder = store / FOLDER / (token or new_token())
+    with ExitStack() as held:
+        with suppress(OSError):
+            if not token:
+                create_record(folder)
+                _delete_old(folder.parent)
+            held.enter_context(hold(folder))
+        state = first_state("planning", **about)
+        record = RunRecord(folder, state, shown)
+        record.write()
+        writer = threading.Thread(target=record.watch, daemon=True)
+        writer.start()
+        phase: Phase = "failed"
+        outcome = ""
+        try:
+            yield record
+            phase = "done"
+        except KeyboardInterrupt:
+            phase = "stopped"
+            raise
+        except BaseException as error:
+            outcome = str(error) if isinstance(error, JanginError) else f"{error!r}"
+            raise
+        finally:
+            record.end(phase, outcome)
+            writer.join()
+
+
+def first_state(phase: Phase, **about: object) -> RunState:
+    """The state of a run that begins now."""
+    now = time.time()
+    given = {"process": os.getpid(), "started_at": now, "updated_at": now, "phase": phase}
+    return RunState.model_validate({**given, **about})
+
+
+def new_token() -> str:
+    """A name for a run that no other run has."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def create_record(folder: Path) -> None:
+    """Create the folder of a record. Raises `OSError`."""
+    folder.mkdir(parents=True)
+    (folder / LOCK).touch()
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[BinaryIO]:
+    """Hold the lock of a record; a process that was given the lock holds it already.
+
+    Raises `OSError` where there is no record.
+    """
+    with (folder / LOCK).open("rb+", buffering=0) as stream:
+        with suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield stream
+
+
+def write_state(folder: Path, state: RunState) -> None:
+    """Replace the state of a record; a reader sees the old one or the new one."""
+    partial = folder / f"{STATE}.partial"
+    with suppress(OSError):
+        partial.write_text(state.model_dump_json(), encoding="utf-8")
+        partial.replace(folder / STATE)
+
+
+def add_line(folder: Path, line: LogLine) -> None:
+    """Append a line to the log of a record."""
+    with suppress(OSError), (folder / LOG).open("ab", buffering=0) as stream:
+        stream.write(line.model_dump_json().encode() + b"\n")
+
+
+def _delete_old(runs: Path) -> None:
+    names = sorted(path.name for path in runs.iterdir() if TOKEN.fullmatch(path.name))
+    for name in names[:-KEPT]:
+        shutil.rmtree(runs / name, ignore_errors=True)
+
+
+def _memory_bytes() -> int:
+    """Resident memory of this process and of those that it started; 0 where that is unknown."""
+    total = _resident(os.getpid())
+    with suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            total += sum(map(_resident, map(int, (task / "children").read_text().split())))
+    return total
+
+
+def _resident(process: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -78,6 +78,24 @@ def run(
     return steps
 
 
+def both(first: Watcher, second: Watcher) -> Watcher:
+    """A watcher that calls two others in turn."""
+
+    def begins(step: PlannedStage) -> None:
+        first.begins(step)
+        second.begins(step)
+
+    def done(step: PlannedStage) -> None:
+        first.done(step)
+        second.done(step)
+
+    def started(run: int) -> None:
+        first.started(run)
+        second.started(run)
+
+    return Watcher(begins, done, started)
+
+
 @dataclass(frozen=True, slots=True)
 class _Book:
     """Records the steps of a run in the ledger, with the seconds of those that were interrupted."""

@@ -24,8 +24,7 @@ from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
-from jangin.project.runner import Watcher, finished_artifacts, run
-from jangin.project.runs.record import RunRecord, recorded
+from jangin.project.runner import Watcher, both, finished_artifacts, run
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
     EndpointTeacher,
@@ -34,7 +33,8 @@ from jangin.project.teachers import (
     open_endpoint,
     open_teacher,
 )
-from jangin.project.tracking.tracked import tracked
+from jangin.project.tracked import tracked
+from jangin.project.tracking.run_record import RunRecord, recorded
 from jangin.project.unread_files import note_output, unread_files
 from jangin.training.short_tuning import tune_briefly
 
@@ -136,15 +136,15 @@ class Session:
         if warning:
             self.progress.message(warning)
         record.planned([*chain.from_iterable(planned)])
-        following = record.watcher(watcher)
-        with tracked(self.project, self.store, self.progress, following) as both:
+        following = both(Watcher(record.begins, record.done, record.started), watcher)
+        with tracked(self.project, self.store, self.progress, following) as every:
             return run(
                 self.project,
                 self.store,
                 self.services,
                 variants,
                 last,
-                both,
+                every,
                 retry_failed=retry_failed,
             )
 

@@ -17,7 +17,7 @@ from jangin.evaluation.tasks.prediction import TestSet
 from jangin.project.failures import failed_rows
 from jangin.project.file import LoadedProject
 from jangin.project.stages import STAGES
-from jangin.project.tracking.tracked import send_file
+from jangin.project.tracked import send_file
 from jangin.project.unread_files import unread_files
 from jangin.report.charts import svg as charts
 from jangin.report.data.artifacts import (

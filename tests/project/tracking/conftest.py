@@ -12,7 +12,7 @@ from jangin.evaluation.results import Comparison, Result
 from jangin.project.plan import PlannedStage
 from jangin.project.runner import Watcher
 from jangin.project.session import open_session
-from jangin.project.tracking.tracked import tracked
+from jangin.project.tracked import tracked
 from jangin.training.loop.config import Pace, StepMetrics
 from jangin.training.sft import STAGE as SFT
 

@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from jangin.core.errors import ConfigError
 from jangin.project.file import Project, open_project
+from jangin.project.tracked import parameters
 from jangin.project.tracking.table import config_of
-from jangin.project.tracking.tracked import parameters
 from tests.project.tracking.conftest import PROJECT, STEPS
 
 

@@ -1,1 +1,1 @@
-"""Trackers: parameters, metrics and results of a run, sent to MLflow, W&B, TensorBoard, Trackio."""
+"""Following a run: its record in the store, and trackers (MLflow, W&B, TensorBoard, Trackio)."""

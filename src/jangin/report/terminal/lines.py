@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jangin.project.runs.state import seconds_left
+from jangin.project.tracking.run_state import seconds_left
 
 EVERY_SECONDS = 30.0
 """Time between two lines on the same work."""

@@ -11,10 +11,10 @@ import pytest
 
 from jangin.core.errors import DataError, StageError
 from jangin.core.stage import SilentProgress
-from jangin.project.runner import Watcher
-from jangin.project.runs import record as records
-from jangin.project.runs.record import create_record, hold, new_token, recorded
-from jangin.project.runs.state import (
+from jangin.project.runner import Watcher, both
+from jangin.project.tracking import run_record as records
+from jangin.project.tracking.run_record import create_record, hold, new_token, recorded
+from jangin.project.tracking.run_state import (
     FOLDER,
     LOG,
     STATE,
@@ -49,7 +49,9 @@ def test_another_process_sees_steps_bars_and_lines_while_the_run_lasts(tmp_path)
         assert (run.alive, run.phase, run.state.last) == (True, "planning", "chunk")
         record.planned([step(), step("chunk", "waits", reasons=("after load",))])
         ids = []
-        watcher = record.watcher(Watcher(started=ids.append))
+        watcher = both(
+            Watcher(record.begins, record.done, record.started), Watcher(started=ids.append)
+        )
         watcher.started(7)
         watcher.begins(step())
         first, second = record.start("reading", 4), record.start("pages", None)

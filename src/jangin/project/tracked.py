@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jangin.core.store import Artifact, Store
 from jangin.evaluation.results import Comparison, Result
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher
+from jangin.project.runner import Watcher, both
 from jangin.project.stages import STAGES
 from jangin.project.tracking.outbox import (
     FOLDER,
@@ -216,17 +216,8 @@ def tracked(
 ) -> Iterator[Watcher]:
     """A watcher that also informs the project's trackers; leaving it waits for them briefly."""
     tracking = Tracking(project, store, progress)
-
-    def begins(step: PlannedStage) -> None:
-        tracking.begins(step)
-        watcher.begins(step)
-
-    def done(step: PlannedStage) -> None:
-        tracking.done(step)
-        watcher.done(step)
-
     try:
-        yield replace(watcher, begins=begins, done=done)
+        yield both(Watcher(tracking.begins, tracking.done), watcher)
     finally:
         tracking.close()
 

@@ -1,4 +1,4 @@
-"""Record a run while it lasts, so that other processes can follow it: see `state`.
+"""Record a run while it lasts, so that other processes can follow it: see `run_state`.
 
 A run never fails because its record cannot be written.
 """
@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jangin.core.errors import JanginError
 from jangin.core.stage import Progress
-from jangin.project.plan import PlannedStage
-from jangin.project.runner import Watcher
-from jangin.project.runs.state import (
+from jangin.project.tracking.run_state import (
     FOLDER,
     LOCK,
     LOG,
@@ -116,31 +114,18 @@ class RunRecord:
         self._shown.message(text)
         self._log("message", text=text)
 
-    def watcher(self, other: Watcher) -> Watcher:
-        """Callbacks that record a step and pass it on to `other`."""
-
-        def begins(step: PlannedStage) -> None:
-            self.begins(step)
-            other.begins(step)
-
-        def done(step: PlannedStage) -> None:
-            self.done(step)
-            other.done(step)
-
-        def started(run: int) -> None:
-            self._update(run=run)
-            other.started(run)
-
-        return Watcher(begins, done, started)
-
-    def planned(self, steps: Sequence[PlannedStage]) -> None:
-        """What the run is going to do."""
+    def planned(self, steps: Sequence[Any]) -> None:
+        """What the run is going to do; a step is a `PlannedStage` here and below."""
         with self._lock:
             for step in steps:
                 self._steps[step.variant, step.stage.name] = _step_state(step)
         self._update(phase="running")
 
-    def begins(self, step: PlannedStage) -> None:
+    def started(self, run: int) -> None:
+        """The ledger knows the run by this id."""
+        self._update(run=run)
+
+    def begins(self, step: Any) -> None:
         """The work on a step begins."""
         at = time.time()
         state = _step_state(step).model_copy(update={"state": "running", "began_at": at})
@@ -152,7 +137,7 @@ class RunRecord:
             text="; ".join(step.reasons),
         )
 
-    def done(self, step: PlannedStage) -> None:
+    def done(self, step: Any) -> None:
         """A step is finished, just now or long ago."""
         event: Event = "cached"
         if step.state != "cached":
@@ -211,7 +196,7 @@ class RunRecord:
         add_line(self._folder, line)
 
 
-def _step_state(step: PlannedStage) -> StepState:
+def _step_state(step: Any) -> StepState:
     return StepState(
         variant=step.variant,
         stage=step.stage.name,

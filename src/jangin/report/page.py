@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from jangin.project.session import Session
 
 FOLDER = Path(__file__).with_name("templates")
+STYLES = ("theme.css", "charts.css", "report.css")
 MOST_LEAKS = 5
 _LOOP = re.compile(r"(.{1,16}?)\1{5,}")
 """Text that repeats at least six times."""
@@ -402,7 +403,7 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
     """A page of ours, its style inside it."""
     from markupsafe import Markup
 
-    style = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704  # our file
+    style = Markup("".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES))  # noqa: S704  # our files
     return _template(template).render(style=style, **context)
 
 

@@ -26,6 +26,10 @@ from jangin.serving.models.registry import Registry
 from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
+from jangin.serving.pages import rendering, sign_in
+from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
+from jangin.serving.pages.project import Workbench
+from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests
@@ -69,6 +73,10 @@ ROUTERS: tuple[Routes, ...] = (
 """Everything that needs a key; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
+PAGES: tuple[APIRouter, ...] = (sign_in.router,)
+"""Pages for browsers; a row here is all that a new room needs."""
+PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
+"""What a browser reaches before it has signed in."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
     Inference,
@@ -117,6 +125,7 @@ def create_app(server: Server) -> FastAPI:
         app.include_router(routes.router, prefix=routes.prefix, dependencies=[allowed])
     for router in OPEN_ROUTERS:
         app.include_router(router)
+    _add_pages(app, server)
     # The last one is the outermost.
     if server.settings.origins:
         app.add_middleware(
@@ -128,6 +137,7 @@ def create_app(server: Server) -> FastAPI:
         )
     if server.settings.log_prompts:
         app.add_middleware(PromptLog)
+    app.add_middleware(PageHeaders)
     app.add_middleware(BodyLimit, limits=server.settings.limits)
     app.add_middleware(RateLimit, limits=server.settings.limits)
     app.add_middleware(BrowserGuard, settings=server.settings)
@@ -136,3 +146,14 @@ def create_app(server: Server) -> FastAPI:
     app.add_middleware(RequestContext, observers=(counters.observe, log_request))
     app.add_middleware(ModelPath)
     return app
+
+
+def _add_pages(app: FastAPI, server: Server) -> None:
+    """The pages of the workbench, and errors that look like them."""
+    server.add(Signer(server.settings.folder))
+    server.add(Workbench(server))
+    add_error_pages(app)
+    for router in PUBLIC_PAGES:
+        app.include_router(router)
+    for router in PAGES:
+        app.include_router(router, dependencies=[Depends(check_form)])

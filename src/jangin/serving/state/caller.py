@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-SCOPES = ("files", "jobs", "models", "inference", "batches", "metrics", "admin")
+SCOPES = ("files", "jobs", "models", "inference", "batches", "pages", "metrics", "admin")
 """What a key may be allowed to do; `admin` includes all."""
 LOCAL = "local"
 """The project, and the id of the key, of a server on loopback that asks for no key."""

@@ -88,7 +88,11 @@ class ServerSettings(Config):
     """Folder or fsspec URL of the files' bytes, such as `s3://bucket/jangin`; default: `files` in
     the folder."""
     project: Path | None = None
-    """Project file whose finished variants can be called."""
+    """Project file whose finished variants can be called, and which the pages are about."""
+    new_project: bool = False
+    """The project file need not exist yet: the page `/start` writes it."""
+    owner: str = Field(default="local", min_length=1)
+    """Project of the keys that may see the pages of the project file."""
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     """Model names of requests; without any, every name trains a starter from the training file,
     which reads 4096 tokens and not the 512 of a starter that is named here."""

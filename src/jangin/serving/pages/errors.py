@@ -1,0 +1,20 @@
+"""Errors that a page shows."""
+
+from typing import Any
+
+from jangin.core.errors import JanginError
+
+
+class PageError(JanginError):
+    """A request that a page cannot answer, with the key of its sentence."""
+
+    def __init__(self, status: int, key: str, **values: Any) -> None:
+        """`values` are filled into the sentence."""
+        super().__init__(key)
+        self.status = status
+        self.key = key
+        self.values = values
+
+
+class SignInError(JanginError):
+    """The browser has to sign in with a key first."""

@@ -1,0 +1,102 @@
+"""Sign in with a key, sign out, and what a browser remembers: language, colours, a name."""
+
+import secrets
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from jangin.report.i18n.translate import Words
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.rendering import YEAR, render, render_plain
+from jangin.serving.pages.signer import BrowserSession, Signer
+from jangin.serving.pages.visit import (
+    LANGUAGE,
+    LANGUAGES,
+    SESSION,
+    THEME,
+    THEMES,
+    VisitDep,
+    language_of,
+)
+from jangin.serving.security.keys import caller_of_key
+from jangin.serving.state.caller import LOCAL
+from jangin.serving.state.server import ServerDep
+
+MOST_NAME = 60
+router = APIRouter()
+public = APIRouter()
+"""Routes that a browser reaches before it has signed in."""
+
+
+@public.get("/sign-in")
+def sign_in_page(request: Request) -> Response:
+    """Ask for a key."""
+    return render_plain(request, Words(language_of(request)), "sign_in.html.jinja", 200, problem="")
+
+
+@public.post("/sign-in")
+def sign_in(request: Request, server: ServerDep, key: Annotated[str, Form()] = "") -> Response:
+    """Remember in a cookie which key the browser has; never the key itself."""
+    words = Words(language_of(request))
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise PageError(403, "pages_other_site")
+    with server.database.read() as database:
+        known = caller_of_key(database, key.strip())
+    if known is None:
+        problem = words("pages_wrong_key")
+        return render_plain(request, words, "sign_in.html.jinja", 401, problem=problem)
+    response = RedirectResponse("/", 303)
+    session = BrowserSession(secrets.token_urlsafe(16), known[1].id, "")
+    secure = request.url.scheme == "https"
+    cookie = server.get(Signer).cookie(session)
+    response.set_cookie(SESSION, cookie, httponly=True, samesite="lax", secure=secure)
+    return response
+
+
+@router.post("/sign-out")
+def sign_out(visit: VisitDep) -> Response:
+    """Forget the session."""
+    response = RedirectResponse("/sign-in" if visit.server.settings.needs_keys else "/", 303)
+    response.delete_cookie(SESSION)
+    return response
+
+
+@router.get("/preferences")
+def preferences(visit: VisitDep) -> Response:
+    """Language, colours, name."""
+    return render(visit, "preferences.html.jinja")
+
+
+@router.post("/preferences")
+def set_preferences(
+    visit: VisitDep,
+    language: Annotated[str, Form()] = "",
+    theme: Annotated[str, Form()] = "",
+    name: Annotated[str | None, Form(max_length=MOST_NAME)] = None,
+) -> Response:
+    """Remember what was chosen, and show the page again that the form was on."""
+    response = RedirectResponse(_local(visit.request.headers.get("referer", "")), 303)
+    for cookie, chosen, known in ((LANGUAGE, language, LANGUAGES), (THEME, theme, THEMES)):
+        if chosen in known:
+            response.set_cookie(cookie, chosen, max_age=YEAR, samesite="lax")
+    if name is not None:
+        kept = visit.session
+        renamed = BrowserSession(kept.id, kept.key_id, " ".join(name.split()))
+        lasts = YEAR if kept.key_id == LOCAL else None
+        value = visit.server.get(Signer).cookie(renamed)
+        secure = visit.request.url.scheme == "https"
+        response.set_cookie(
+            SESSION, value, max_age=lasts, httponly=True, samesite="lax", secure=secure
+        )
+    return response
+
+
+def _local(address: str) -> str:
+    """Path and query of an address of this server, so that nobody is sent elsewhere."""
+    if not address:
+        return "/preferences"
+    parts = urlsplit(address)
+    path = "/" + parts.path.lstrip("/\\")
+    return f"{path}?{parts.query}" if parts.query else path

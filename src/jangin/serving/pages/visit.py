@@ -1,0 +1,139 @@
+"""Who looks at a page, in which language and colours: what every route of a page gets."""
+
+import getpass
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request
+from sqlalchemy import select
+
+from jangin.report.i18n.translate import Language, Words
+from jangin.serving.database.tables import Key
+from jangin.serving.pages.errors import PageError, SignInError
+from jangin.serving.pages.signer import BrowserSession, Signer
+from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
+from jangin.serving.state.server import Server, ServerDep
+
+SESSION, LANGUAGE, THEME = "jangin_session", "jangin_language", "jangin_theme"
+"""Names of cookies."""
+Theme = Literal["auto", "light", "dark"]
+THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
+LANGUAGES: tuple[Language, ...] = ("ko", "en")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request of a browser."""
+
+    request: Request
+    server: Server
+    caller: Caller
+    words: Words
+    theme: Theme
+    reviewer: str
+    """Name that decisions are signed with."""
+    csrf: str
+    """What forms send back, so that no page of another site can send them."""
+    session: BrowserSession
+    is_new: bool
+    """The browser has no valid cookie yet."""
+
+    @property
+    def is_fragment(self) -> bool:
+        """True where htmx asks for a part of a page."""
+        return is_htmx(self.request)
+
+    @property
+    def is_signed_in(self) -> bool:
+        """True if the browser sent a key once."""
+        return self.session.key_id != LOCAL
+
+
+def is_htmx(request: Request) -> bool:
+    """True where htmx asks for a part of a page."""
+    headers = request.headers
+    return headers.get("hx-request") == "true" and "hx-history-restore-request" not in headers
+
+
+def find_visit(request: Request, server: ServerDep) -> Visit:
+    """The visit of a request.
+
+    Raises:
+        SignInError: the server needs keys, and the browser has not signed in, or its key is gone.
+
+    """
+    signer = server.get(Signer)
+    session = signer.session(request.cookies.get(SESSION, ""))
+    known = _caller(session, server) if session is not None else None
+    is_new = known is None
+    if session is None or known is None:
+        if server.settings.needs_keys:
+            raise SignInError
+        session, known = BrowserSession(secrets.token_urlsafe(16), LOCAL, ""), (LOCAL_CALLER, "")
+    caller, key_name = known
+    request.state.caller = caller
+    visit = Visit(
+        request=request,
+        server=server,
+        caller=caller,
+        words=Words(language_of(request)),
+        theme=theme_of(request),
+        reviewer=session.name or key_name or _user(),
+        csrf=signer.form_token(session),
+        session=session,
+        is_new=is_new,
+    )
+    request.state.visit = visit
+    return visit
+
+
+def _caller(session: BrowserSession, server: Server) -> tuple[Caller, str] | None:
+    """(caller, name of the key) of a session; None where a key is needed or was removed."""
+    if session.key_id == LOCAL:
+        return None if server.settings.needs_keys else (LOCAL_CALLER, "")
+    with server.database.read() as database:
+        query = select(Key).where(Key.id == session.key_id, Key.revoked_at.is_(None))
+        row = database.scalars(query).first()
+        if row is None:
+            return None
+        return Caller(row.project, frozenset(row.scopes), row.id), row.name
+
+
+def language_of(request: Request) -> Language:
+    """The language that was chosen, else the first of the browser's that there is, else English."""
+    chosen = request.cookies.get(LANGUAGE, "")
+    accepted = request.headers.get("accept-language", "").lower().split(",")
+    for tag in (chosen, *(part.partition(";")[0].strip() for part in accepted)):
+        language = tag.partition("-")[0]
+        if language in LANGUAGES:
+            return language
+    return "en"
+
+
+def theme_of(request: Request) -> Theme:
+    """The colours that were chosen."""
+    chosen = request.cookies.get(THEME, "")
+    return chosen if chosen in THEMES else "auto"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+VisitDep = Annotated[Visit, Depends(find_visit)]
+"""`visit: VisitDep` as a parameter of a route function of a page."""
+
+
+def administrator(visit: VisitDep) -> Visit:
+    """The visit of someone with the scope `admin`; raises `PageError` for others."""
+    if not visit.caller.may("admin"):
+        raise PageError(403, "pages_admin_only")
+    return visit
+
+
+AdminDep = Annotated[Visit, Depends(administrator)]
+"""`visit: AdminDep` for pages of administrators."""

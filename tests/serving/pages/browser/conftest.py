@@ -1,0 +1,73 @@
+"""Chromium, driven by Playwright; a page fails its test if its console shows an error."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(__file__).with_name("axe.min.js")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser without a window."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium, workbench):
+    """Opens a page in a browser of its own, with options of Playwright: `viewport=PHONE`."""
+    contexts, problems = [], []
+
+    def open_page(root=workbench.root, allowed=(), **options):
+        context = chromium.new_context(
+            base_url=root, **{"locale": "ko-KR", "viewport": WIDE, **options}
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+
+        def note(message):
+            if message.type == "error" and not any(word in message.text for word in allowed):
+                problems.append(f"{page.url}: {message.text}")
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def page(new_page):
+    """A page of 1280 x 900, in Korean."""
+    return new_page()
+
+
+def check_accessibility(page):
+    """Fails where axe-core sees a violation of WCAG 2.2 AA, or where the page is wider than it."""
+    page.evaluate(AXE.read_text("utf-8"))
+    options = {"runOnly": {"type": "tag", "values": RULES}}
+    result = page.evaluate("options => axe.run(document, options)", options)
+    seen = [
+        f"{violation['id']}: {node['html'][:160]}"
+        for violation in result["violations"]
+        for node in violation["nodes"]
+    ]
+    assert seen == [], page.url
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page.url

@@ -1,0 +1,61 @@
+"""A finished project, served, and HTTP clients that behave like a browser without scripts."""
+
+import re
+import shutil
+
+import httpx2
+import pytest
+
+from tests.serving.pages.project import finished_project
+from tests.serving.running import run_server
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project after its run, to copy, never to change."""
+    base = tmp_path_factory.getbasetemp()
+    return finished_project(base.parent if base.name.startswith("popen-") else base)
+
+
+@pytest.fixture(scope="module")
+def project(finished, tmp_path_factory):
+    """The folder of a copy, for the tests of one module."""
+    folder = tmp_path_factory.mktemp("workbench") / "handbook"
+    shutil.copytree(finished, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workbench(project):
+    """A running server of the project, on loopback, without keys."""
+    with run_server(project / "server", project=project / "project.yaml") as running:
+        yield running
+
+
+class Browser(httpx2.Client):
+    """Sends what a browser sends: cookies, languages, the token of the last page's forms."""
+
+    def __init__(self, root, language="ko"):
+        headers = {"accept": "text/html", "accept-language": language}
+        super().__init__(base_url=root, headers=headers, follow_redirects=True, timeout=30)
+        self.token = ""
+
+    def send(self, request, **options):
+        if request.method != "GET":
+            request.headers.setdefault("origin", str(self.base_url).rstrip("/"))
+        response = super().send(request, **options)
+        token = re.search(r'X-CSRF-Token": "(\w+)"', response.text)
+        self.token = token[1] if token else self.token
+        return response
+
+    def submit(self, address, **fields):
+        """Send a form of the page that was read last."""
+        return self.post(address, data={"csrf": self.token, **fields})
+
+
+@pytest.fixture
+def browser(workbench):
+    """A browser with scripts switched off."""
+    with Browser(workbench.root) as client:
+        client.get("/preferences")
+        yield client

@@ -1,5 +1,7 @@
 """A running server per module, and the newest official SDK as its client."""
 
+import subprocess
+
 import pytest
 
 from tests.serving.postgresql import programs, run_postgresql
@@ -31,3 +33,19 @@ def postgresql():
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     with run_postgresql() as server:
         yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no program mount")
+    if done.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

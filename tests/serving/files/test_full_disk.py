@@ -1,29 +1,11 @@
 """A full disk: uploads are refused with a sentence, nothing half-written stays."""
 
-import subprocess
-
 import openai
 import pytest
 
 from tests.serving.running import run_server
 
 MB = 1_000_000
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no program mount")
-    if done.returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_is_said(small_disk):

@@ -109,6 +109,22 @@ def test_a_loss_that_is_no_number_has_a_code(tmp_path):
     assert "step " in failure.message
 
 
+def test_a_disk_that_becomes_full_in_training_has_a_code(tmp_path, small_disk):
+    entry = ModelEntry(base=TINY, sft={"checkpoint_every_steps": 1})
+    with pytest.raises(StoreError) as error:
+        train(spec(tmp_path, chats(12), store=small_disk / "store", entry=entry))
+    assert failure_of(error.value).code == "disk_full"
+
+
+def test_a_base_that_is_gone_has_a_code(tmp_path):
+    entry = ModelEntry(base={"type": "local", "path": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError) as error:
+        train(spec(tmp_path, chats(12), entry=entry))
+    failure = failure_of(error.value)
+    assert failure.code == "model_not_available"
+    assert str(tmp_path / "gone") in failure.message
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -117,6 +133,7 @@ def test_a_loss_that_is_no_number_has_a_code(tmp_path):
         (StoreError("a file for x is larger than this disk or `ulimit -f` allows."), "disk_full"),
         (MemoryError(), "out_of_memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (RuntimeError("could not create a primitive"), "out_of_memory"),
         (TrainingError("step 3: out of memory in the optimizer."), "out_of_memory"),
         (ConfigError("/models/x has no weights"), "model_not_available"),
         (ValueError("secret"), "server_error"),

@@ -25,6 +25,14 @@ WORKER_LOST = Failure(
     "The process that trained this job ended unexpectedly several times without progress, most "
     "likely for lack of memory. Use a smaller batch_size or a smaller model, and create a new job.",
 )
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "could not create a primitive",
+)
+"""Of CUDA, of torch on a CPU, of the system, of C++, and of oneDNN, which gives no other reason."""
 _DISK_FULL = "The disk is full. Free some space and create a new job; finished work is reused."
 
 
@@ -33,7 +41,7 @@ def failure_of(error: BaseException) -> Failure:
     text = str(error)
     if isinstance(error, NoTrainableTokensError):
         return Failure("no_trainable_tokens", text, "training_file")
-    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _NO_MEMORY):
         return Failure("out_of_memory", f"The job ran out of memory: {_plain(error)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Failure("disk_full", _DISK_FULL)
@@ -58,4 +66,7 @@ def _of_training(text: str) -> Failure:
 
 def _plain(error: BaseException) -> str:
     text = str(error).strip().split("\n", maxsplit=1)[0]
-    return text if isinstance(error, JanginError) else f"{text[:200]} Use a smaller batch_size."
+    if isinstance(error, JanginError):
+        return text
+    reason = text[:200].rstrip(".") or "an allocation failed"
+    return f"{reason}. Use a smaller batch_size, a shorter context_length or a smaller model."

@@ -48,4 +48,4 @@ def small_disk(tmp_path):
     if done.returncode:
         pytest.skip("mounting a small disk needs root")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "-l", folder], check=True)

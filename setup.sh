@@ -32,6 +32,10 @@ install_debian_packages() {
     if [ "${CI:-}" = true ] && ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
         missing+=(postgresql)
     fi
+    # The pages are tested in a browser.
+    if [ "${CI:-}" = true ] && ! command -v chromium >/dev/null; then
+        missing+=(chromium fonts-noto-cjk)
+    fi
     [ ${#missing[@]} -eq 0 ] && return
     local root=()
     [ "$(id -u)" -eq 0 ] || root=(sudo -n)

@@ -1,0 +1,90 @@
+"""Every page and every form, from the table of routes, so that a new one cannot be forgotten."""
+
+import re
+
+import httpx2
+import pytest
+
+from jangin.serving.app import PAGES
+from jangin.serving.pages.signer import BrowserSession, Signer
+from jangin.serving.security.keys import add_key
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import read_settings
+from tests.serving.pages.conftest import Browser
+from tests.serving.running import run_server
+
+EVERYONES = {"/preferences", "/sign-out"}
+"""Pages about the browser itself."""
+CALLERS_OWN = ("/jobs", "/models", "/files", "/keys", "/audit")
+"""Rooms that show what belongs to the caller; their own tests ask for objects of others."""
+
+
+@pytest.fixture(scope="module")
+def guarded(project, tmp_path_factory):
+    """(running server that needs keys, {name: key})."""
+    folder = tmp_path_factory.mktemp("guarded") / "data"
+    settings = {"project": project / "project.yaml", "owner": "claims"}
+    keys = {}
+    server = Server(read_settings(None, folder=folder, **settings))
+    with server.database.write() as database:
+        for name, owner, scopes in (
+            ("expert", "claims", ["pages"]),
+            ("trainer", "claims", ["files", "jobs", "models", "inference"]),
+            ("stranger", "sales", ["pages"]),
+        ):
+            keys[name] = add_key(database, name=name, project=owner, scopes=scopes, now=1)[1]
+    server.close()
+    with run_server(folder, require_keys=True, **settings) as running:
+        yield running, keys
+
+
+ROUTES = [
+    (method, re.sub(r"{[^}]+}", "1", route.path))
+    for router in PAGES
+    for route in router.routes
+    for method in sorted(route.methods - {"HEAD"})
+]
+"""(method, address) of everything that a browser reaches after signing in."""
+
+
+def test_nobody_sees_a_page_without_signing_in(guarded):
+    running, _ = guarded
+    assert len(ROUTES) >= 3
+    for method, address in ROUTES:
+        url, headers = f"{running.root}{address}", {"origin": running.root}
+        answer = httpx2.request(method, url, headers=headers, timeout=30)
+        assert answer.status_code == 303, address
+        assert answer.headers["location"] == "/sign-in"
+
+
+@pytest.mark.parametrize("name", ["stranger", "trainer"])
+def test_a_key_of_another_project_or_without_the_scope_sees_nothing(guarded, name):
+    running, keys = guarded
+    with Browser(running.root) as browser:
+        browser.post("/sign-in", data={"key": keys[name]})
+        browser.get("/preferences")
+        assert browser.token
+        for method, address in ROUTES:
+            if address in EVERYONES or address.startswith(CALLERS_OWN):
+                continue
+            answer = browser.request(method, address, headers={"x-csrf-token": browser.token})
+            assert answer.status_code == 403, f"{method} {address}: {answer.status_code}"
+            assert "취업규칙" not in answer.text
+
+
+def test_no_form_works_without_the_token_of_its_session(guarded):
+    running, keys = guarded
+    with Browser(running.root) as browser:
+        browser.post("/sign-in", data={"key": keys["expert"]})
+        for method, address in ROUTES:
+            if method != "GET":
+                answer = browser.request(method, address)
+                assert answer.status_code in (403, 422), f"{method} {address}"
+                answer = browser.request(method, address, data={"csrf": "1"})
+                assert answer.status_code in (403, 422), f"{method} {address}"
+
+
+def test_the_session_of_another_server_is_worth_nothing(guarded, tmp_path):
+    running, _ = guarded
+    forged = Signer(tmp_path).cookie(BrowserSession("1", "local", ""))
+    assert running.server.get(Signer).session(forged) is None

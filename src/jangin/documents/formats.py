@@ -13,8 +13,9 @@ from jangin.documents.office.rtf import read_rtf
 from jangin.documents.office.xlsx import read_xlsx
 from jangin.documents.readers.image import read_image
 from jangin.documents.readers.pdf import read_pdf
+from jangin.documents.readers.pdf_text import open_pdf
 from jangin.documents.readers.plain import read_plain
-from jangin.documents.readers.reader import Reader
+from jangin.documents.readers.reader import Reader, UnreadableError
 from jangin.documents.web.eml import read_eml
 from jangin.documents.web.epub import read_epub
 from jangin.documents.web.html import read_html
@@ -84,16 +85,14 @@ def page_count(path: Path) -> int:
     row = format_of(path.suffix)
     try:
         if row is not None and row.read is read_pdf:
-            import pypdfium2
-
-            with pypdfium2.PdfDocument(path) as document:
+            with open_pdf(path) as document:
                 return len(document)
         if row is not None and row.read is read_image:
             from PIL import Image
 
             with Image.open(path) as picture:
                 return int(getattr(picture, "n_frames", 1))
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, ValueError, RuntimeError, UnreadableError):
         return 0  # `load` says what is wrong with it
     return 0
 

@@ -23,11 +23,21 @@ SHADE_BELOW = 242
 
 def unfold(sheet: Sheet, dpi: int) -> Grey:
     """The page as one column, (H, W) uint8: without rules and shading."""
-    clean_HW = sheet.clean_HW.copy()
-    rules_HW = _rules(clean_HW < INK_BELOW, dpi)
-    clean_HW[ndimage.binary_dilation(rules_HW, iterations=2)] = 255
+    rules_HW = _rules(sheet.clean_HW < INK_BELOW, dpi)
+    clean_HW = _erased(sheet.clean_HW, rules_HW)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
     return _stack(list(_pieces(clean_HW, barriers_HW, dpi)), dpi)
+
+
+def without_rules(sheet: Sheet, dpi: int) -> Grey:
+    """The page as it is, (H, W) uint8, without rules."""
+    return _erased(sheet.clean_HW, _rules(sheet.clean_HW < INK_BELOW, dpi))
+
+
+def _erased(clean_HW: Grey, rules_HW: Mask) -> Grey:
+    clean_HW = clean_HW.copy()
+    clean_HW[ndimage.binary_dilation(rules_HW, iterations=2)] = 255
+    return clean_HW
 
 
 def _rules(ink_HW: Mask, dpi: int) -> Mask:

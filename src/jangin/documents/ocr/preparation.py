@@ -32,14 +32,19 @@ class Sheet:
     """Brightness of the paper at each pixel."""
     clean_HW: Grey
     """Black on white: without shadows and shading, pale type as dark as the rest."""
+    skew: float = 0.0
+    """Degrees by which the scan was turned, as `scipy.ndimage.rotate` counts them."""
 
 
 def prepare(page_HW: Grey, dpi: int) -> Sheet:
     """The page deskewed, on white paper, with dark type."""
-    page_HW = deskewed(page_HW)
+    skew = skew_of(page_HW)
+    if skew:
+        turned_HW = ndimage.rotate(page_HW, skew, reshape=False, order=1, mode="nearest")
+        page_HW = np.asarray(turned_HW, dtype=np.uint8)
     background_HW = _background(page_HW)
     clean_HW = np.minimum(page_HW / background_HW * 255, 255).astype(np.uint8)
-    return Sheet(page_HW, background_HW, _darkened(clean_HW, dpi))
+    return Sheet(page_HW, background_HW, _darkened(clean_HW, dpi), skew)
 
 
 def _darkened(clean_HW: Grey, dpi: int) -> Grey:
@@ -55,8 +60,8 @@ def has_ink(page_HW: Grey) -> bool:
     return int(ink_HW.sum()) > max(20, page_HW.size // 20_000)
 
 
-def deskewed(page_HW: Grey) -> Grey:
-    """The page rotated by the angle, up to 2 degrees, at which lines of text are sharpest."""
+def skew_of(page_HW: Grey) -> float:
+    """The angle in degrees, up to 2, at which lines of text are sharpest; 0 where it is small."""
     height, width = page_HW.shape
     strip = 16
     strips = width // strip
@@ -72,9 +77,8 @@ def deskewed(page_HW: Grey) -> Grey:
     best = max(np.arange(-2, 2.01, 0.5), key=sharpness)
     best = max(np.arange(best - 0.4, best + 0.41, 0.1), key=sharpness)
     if abs(best) < 0.15 or sharpness(best) < 1.05 * sharpness(0.0):
-        return page_HW
-    turned_HW = ndimage.rotate(page_HW, best, reshape=False, order=1, mode="nearest")
-    return np.asarray(turned_HW, dtype=np.uint8)
+        return 0.0
+    return float(best)
 
 
 def _background(page_HW: Grey) -> NDArray[np.float64]:

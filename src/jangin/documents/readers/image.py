@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.documents.ocr.languages import first_language, other_languages
@@ -18,6 +19,8 @@ from jangin.documents.readers.reader import (
 from jangin.text.normalize import clean_text
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
     from jangin.documents.ocr.preparation import Grey
 
 PAGE_INCHES = 11.7
@@ -40,7 +43,7 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         raise UnreadableError(
             "it is a picture, and OCR is switched off.", "Set load.ocr.type to auto."
         )
-    with _open(file) as picture:
+    with opened(file.path) as picture:
         count = getattr(picture, "n_frames", 1)
         pages = [
             PageImage(f"{file.digest} {number}", _render(picture, number, settings.dpi))
@@ -69,12 +72,12 @@ def _cleaned(reading: PageReading) -> PageReading:
 
 
 @contextmanager
-def _open(file: SourceFile) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """The open picture; raises `UnreadableError` where it, or one of its pages, is damaged."""
     from PIL import Image
 
     try:
-        with Image.open(file.path) as picture:
+        with Image.open(path) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UnreadableError(
@@ -83,20 +86,27 @@ def _open(file: SourceFile) -> Iterator[Any]:
 
 
 def _render(picture: Any, frame: int, dpi: int) -> "Callable[[], Grey]":
-    return lambda: _pixels(picture, frame, dpi)
+    return lambda: pixels(picture, frame, dpi)
 
 
-def _pixels(picture: Any, frame: int, dpi: int) -> "Grey":
-    """One page as (H, W) uint8 at about `dpi`, upright by its EXIF data, on white paper."""
-    import numpy as np
+def upright(picture: Any, frame: int) -> "Picture":
+    """One page of an open picture, upright by its EXIF data, on white paper."""
     from PIL import Image, ImageOps
 
     picture.seek(frame)
-    page = ImageOps.exif_transpose(picture)
+    page: Picture = ImageOps.exif_transpose(picture)
     if page.mode in ("RGBA", "LA", "PA") or "transparency" in page.info:
         page = page.convert("RGBA")
         page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
-    page = page.convert("L")
+    return page
+
+
+def pixels(picture: Any, frame: int, dpi: int) -> "Grey":
+    """One page of an open picture as (H, W) uint8 at about `dpi`, upright, on white paper."""
+    import numpy as np
+    from PIL import Image
+
+    page = upright(picture, frame).convert("L")
     scale = dpi / _resolution(picture, max(page.size))
     scale = min(scale, (MOST_PIXELS / (page.width * page.height)) ** 0.5)
     if not 0.9 < scale < 1.1:

@@ -1,11 +1,13 @@
 """Text layer and rendered images of PDF pages, through pypdfium2.
 
-pdfium is not thread-safe: use everything here in the thread that opened the file only.
+pdfium is not thread-safe: use everything here in the thread that opened the file only. While a
+file is open in one thread, another one that opens a file waits.
 """
 
 import ctypes
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,10 @@ MOST_PIXELS = 40_000_000
 """Larger pages (posters, plans) are rendered at a lower resolution, to bound memory."""
 
 
+_PDFIUM = threading.RLock()
+"""Held while a file is open: pdfium crashes where two threads call it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageText:
     """Text layer of one page, in two orders, with figures about its layout."""
@@ -65,6 +71,11 @@ def open_pdf(path: Path) -> Iterator[Any]:
 
     Raises: UnreadableError: the file or one of its pages is damaged, or needs a password.
     """
+    with _PDFIUM:
+        yield from _opened(path)
+
+
+def _opened(path: Path) -> Iterator[Any]:
     import pypdfium2
 
     try:
@@ -101,6 +112,17 @@ def render_page(document: Any, number: int, dpi: int) -> "Grey":
     bitmap.close()
     page.close()
     return pixels if pixels.ndim == 2 else pixels[:, :, 0].copy()
+
+
+def upright_rotation(document: Any, number: int) -> int:
+    """Clockwise degrees by which page `number` (from 1) is shown so that its text is upright."""
+    page = document[number - 1]
+    text_page = page.get_textpage()
+    try:
+        return _rotation(text_page.raw, text_page.count_chars(), page.get_rotation())
+    finally:
+        text_page.close()
+        page.close()
 
 
 def page_text(document: Any, number: int) -> PageText:

@@ -28,6 +28,7 @@ from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.pages import rendering, sign_in
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
+from jangin.serving.pages.pictures import routes as pictures
 from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext
@@ -73,7 +74,7 @@ ROUTERS: tuple[Routes, ...] = (
 """Everything that needs a key; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
-PAGES: tuple[APIRouter, ...] = (sign_in.router,)
+PAGES: tuple[APIRouter, ...] = (sign_in.router, pictures.router)
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
 """What a browser reaches before it has signed in."""

@@ -1,0 +1,180 @@
+"""One page for people: its picture with marks, or its text where there is no picture."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from jangin.core.digest import digest_file
+from jangin.core.parquet import write_table
+from jangin.core.records import Document, Page
+from jangin.core.store import Artifact
+from jangin.documents.load import LoadConfig
+from jangin.serving.pages.pictures.cache import FOLDER, PictureCache
+from jangin.serving.pages.pictures.documents import documents_of, source_file
+from jangin.serving.pages.pictures.view import (
+    Mark,
+    PagePictures,
+    evidence_mark,
+    parse_mark,
+)
+from tests.documents.conftest import MANIFEST
+from tests.serving.pages.project import HANDBOOK
+
+RULES = HANDBOOK / "documents" / "취업규칙.pdf"
+TEXT = "첫 쪽의 글입니다.\n\n② 소성 공정에서 일할 사람은 폐활량 검사 결과를 함께 낸다."
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Stores a document as `load` would, and gives its entry."""
+
+    def store(source, text=TEXT, pages=None, method="text", content=b"", folder="documents"):
+        path = tmp_path / folder / source
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content:
+            path.write_bytes(content)
+        else:
+            shutil.copy(RULES, path)
+        cut = text.index("②") if pages is None else len(text)
+        bounds = [(0, cut), (cut, len(text))] if pages is None else [(0, len(text))]
+        document = Document(
+            id=digest_file(path)[:16],
+            source=source,
+            text=text,
+            pages=tuple(
+                Page(number=n, start=start, end=end, method=method)
+                for n, (start, end) in enumerate(bounds, start=1)
+            ),
+            language="ko",
+        )
+        artifact = tmp_path / "store" / "load" / document.id
+        artifact.mkdir(parents=True)
+        write_table(artifact / "documents.parquet", Document, [document])
+        config = LoadConfig(folder="documents")
+        found = documents_of([(Artifact(artifact, MANIFEST), tmp_path, config)])
+        return found[document.id]
+
+    return store
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return PagePictures(tmp_path / "store")
+
+
+def test_a_quotation_is_marked_on_the_picture_and_in_the_text(read, pictures):
+    document = read("규칙.pdf")
+    mark = evidence_mark(document, "폐활량  검사 결과를")
+    view = pictures.view(document, document.page(2), [mark], wait=False)
+    assert view.has_picture
+    assert not view.problem
+    ((x, y, width, height),) = view.marked[0].boxes
+    assert 400 < x < 650
+    assert 100 < y < 200
+    assert width > 5 * height
+    assert [part.text for part in view.parts if part.marks] == ["폐활량 검사 결과를"]
+    assert view.missing is False
+    assert parse_mark("evidence.12.30.0.") == Mark("evidence", 12, 30)
+    assert f"mark=evidence.{mark.start}.{mark.end}.0." in view.address
+
+
+def test_what_is_not_quoted_from_the_document_is_not_marked(read):
+    document = read("규칙.pdf")
+    assert evidence_mark(document, "전혀 다른 회사의 다른 규정에 있는 문장입니다") is None
+    assert evidence_mark(document, "  ") is None
+    for text in ("evidence", "script.1.2.0.x", "evidence.1.x.0.", "evidence.1.2.0." + "x" * 40):
+        assert parse_mark(text) is None
+
+
+def test_files_that_changed_or_went_are_said_to_have_and_their_text_is_shown(
+    read, pictures, tmp_path
+):
+    document = read("규칙.pdf")
+    path = tmp_path / "documents" / "규칙.pdf"
+    path.write_bytes(path.read_bytes() + b"\n")
+    view = pictures.view(document, document.page(2), [], wait=False)
+    assert (view.has_picture, view.problem) == (False, "changed")
+    assert "폐활량" in view.parts[0].text
+    assert pictures.png(document, 2, "page", 0) is None
+    path.unlink()
+    assert pictures.view(document, document.page(2), [], wait=False).problem == "gone"
+
+
+def test_nothing_outside_the_folder_is_read(read, tmp_path):
+    document = read("규칙.pdf")
+    secret = tmp_path / "secret.pdf"
+    shutil.copy(RULES, secret)
+    assert source_file(replace(document, source="../secret.pdf")) is None
+    assert source_file(replace(document, source=str(secret))) is None
+    (tmp_path / "documents" / "linked").symlink_to(tmp_path)
+    assert source_file(replace(document, source="linked/secret.pdf")) is None
+    (tmp_path / "documents" / "one.pdf").symlink_to(secret)  # as `load` reads it
+    assert source_file(replace(document, source="one.pdf")) is not None
+    (tmp_path / "documents" / "other.pdf").symlink_to("/etc/passwd")
+    assert source_file(replace(document, source="other.pdf")) is None
+    assert source_file(replace(document, folder=None)) is None
+
+
+def test_names_in_decomposed_hangul_are_the_same_files(read, tmp_path):
+    import unicodedata
+
+    document = read("규칙.pdf")
+    path = tmp_path / "documents" / "규칙.pdf"
+    path.rename(path.with_name(unicodedata.normalize("NFD", "규칙.pdf")))
+    assert source_file(document) is not None
+
+
+def test_a_document_without_pages_is_shown_around_its_marks(read, pictures):
+    text = "가나다라마. " * 3000 + "여기가 근거입니다." + " 바사아자차." * 3000
+    document = read("안내.md", text, pages=1, content=text.encode())
+    mark = evidence_mark(document, "여기가 근거입니다")
+    view = pictures.view(document, document.pages[0], [mark], wait=False)
+    assert (view.has_picture, view.problem, view.is_cut) == (False, "", True)
+    assert 2000 < sum(len(part.text) for part in view.parts) < 4000
+    assert [part.text for part in view.parts if part.marks] == ["여기가 근거입니다"]
+
+
+def test_a_damaged_file_is_said_to_be_damaged(read, pictures):
+    document = read("깨진.pdf", content=b"%PDF-1.7 nothing")
+    view = pictures.view(document, document.page(1), [], wait=False)
+    assert (view.problem, view.has_picture) == ("damaged", False)
+    assert "damaged" in view.reason
+
+
+def test_words_of_a_scanned_page_are_waited_for_only_when_asked(read, pictures):
+    document = read("규칙.pdf", method="ocr")
+    mark = evidence_mark(document, "폐활량 검사 결과를")
+    assert pictures.view(document, document.page(2), [mark], wait=False).is_waiting
+    line = TEXT.rpartition("\n")[2].split(" ")
+    words = [[word, [0.1 * n, 0.4, 0.1 * n + 0.08, 0.42], 0] for n, word in enumerate(line)]
+    pictures.cache.put(document.id, "2-words-1-200.json", json.dumps([180, words]).encode())
+    view = pictures.view(document, document.page(2), [mark], wait=False)
+    assert (view.is_waiting, view.turn) == (False, 180)
+    assert view.marked[0].boxes == ((500, 566, 280, 28),)
+
+
+def test_pictures_are_kept_and_the_oldest_are_deleted(tmp_path, read, pictures):
+    document = read("규칙.pdf")
+    first = pictures.png(document, 1, "small", 0)
+    assert first == pictures.cache.get(document.id, "1-small-0.png")
+    (tmp_path / "documents" / "규칙.pdf").unlink()
+    assert pictures.png(document, 1, "small", 0) == first
+    cache = PictureCache(tmp_path / "store", most_bytes=25)
+    for number in range(3):
+        cache.put("d", f"{number}", b"x" * 10)
+        path = tmp_path / "store" / FOLDER / "d" / str(number)
+        os.utime(path, (2e9 + number, 2e9 + number))
+    cache.trim()
+    assert [cache.get("d", f"{number}") for number in range(3)] == [None, b"x" * 10, b"x" * 10]
+    assert cache.get(document.id, "1-small-0.png") is None
+
+
+def test_what_cannot_be_kept_is_shown_all_the_same(read, tmp_path):
+    document = read("규칙.pdf")
+    (tmp_path / "store" / FOLDER).write_text("in the way")
+    assert PagePictures(tmp_path / "store").png(document, 1, "small", 0).startswith(b"\x89PNG")
+    assert PagePictures(tmp_path / "nowhere").png(document, 1, "small", 0) is not None
+    assert not (tmp_path / "nowhere").exists()

@@ -80,6 +80,12 @@ def format_of(suffix: str) -> Format | None:
     return next((row for row in FORMATS if suffix in row.suffixes), None)
 
 
+def has_pictures(source: str) -> bool:
+    """True if a document of this name has pages of a fixed look, which can be shown."""
+    row = format_of(PurePosixPath(source).suffix)
+    return row is not None and row.read in (read_pdf, read_image)
+
+
 def page_count(path: Path) -> int:
     """Number of pages of a PDF or a picture, without reading them; 0 for all other files."""
     row = format_of(path.suffix)

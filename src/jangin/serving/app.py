@@ -27,8 +27,8 @@ from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.pages import rendering, sign_in
+from jangin.serving.pages.data import pictures
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
-from jangin.serving.pages.pictures import routes as pictures
 from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext

@@ -4,10 +4,10 @@ import io
 
 import pytest
 
+from jangin.documents.formats import has_pictures
 from jangin.documents.layout.placed_text import PlacedText, merged_lines
 from jangin.documents.ocr.placed_words import placed_scan
 from jangin.documents.readers.page_picture import (
-    has_pictures,
     page_for_ocr,
     page_png,
     page_sides,

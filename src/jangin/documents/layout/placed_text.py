@@ -62,12 +62,12 @@ class PlacedText:
         self._page = "".join(folded)
         self._word_of = [number for number, size in enumerate(self._sizes) for _ in range(size)]
         self._segments = list(_segments(text))
-        self._found = self._look_up()
+        self._spans = self._look_up()
 
     def boxes(self, start: int, end: int) -> list[Box]:
         """Boxes of `text[start:end]`, one for each line; empty where nothing of it was found."""
         boxes: list[Box] = []
-        for segment, span in zip(self._segments, self._found, strict=True):
+        for segment, span in zip(self._segments, self._spans, strict=True):
             if span is None or segment.begins[-1] < start or segment.begins[0] >= end:
                 continue
             first, last = bisect_left(segment.begins, start), bisect_left(segment.begins, end)
@@ -93,7 +93,7 @@ class PlacedText:
 
         Segments that occur once come first; what occurs more often is next to its neighbour.
         """
-        found: list[tuple[int, int] | None] = [None] * len(self._segments)
+        spans: list[tuple[int, int] | None] = [None] * len(self._segments)
         unsure = []
         taken: list[tuple[int, int]] = []
         for number, segment in enumerate(self._segments):
@@ -101,28 +101,28 @@ class PlacedText:
             if at < 0:
                 continue
             if self._page.find(segment.folded, at + 1) < 0:
-                found[number] = at, at + len(segment.folded)
+                spans[number] = at, at + len(segment.folded)
                 taken.append((at, at + len(segment.folded)))
             else:
                 unsure.append(number)
         for number in unsure:
-            found[number] = self._nearest(number, found, taken)
-            if span := found[number]:
+            spans[number] = self._nearest(number, spans, taken)
+            if span := spans[number]:
                 taken.append(span)
         for number, segment in enumerate(self._segments):
-            if found[number] is None and len(segment.folded) >= FEWEST_UNSURE:
-                found[number] = self._similar(segment.folded)
-        return found
+            if spans[number] is None and len(segment.folded) >= FEWEST_UNSURE:
+                spans[number] = self._similar(segment.folded)
+        return spans
 
     def _nearest(
         self,
         number: int,
-        found: Sequence[tuple[int, int] | None],
+        spans: Sequence[tuple[int, int] | None],
         taken: Sequence[tuple[int, int]],
     ) -> tuple[int, int] | None:
         """The free occurrence of a segment that is nearest to the end of the segment before it."""
-        before = next((span[1] for span in reversed(found[:number]) if span), None)
-        after = next((span[0] for span in found[number + 1 :] if span), None)
+        before = next((span[1] for span in reversed(spans[:number]) if span), None)
+        after = next((span[0] for span in spans[number + 1 :] if span), None)
         expected = before if before is not None else after or 0
         folded = self._segments[number].folded
         free = [

@@ -5,14 +5,11 @@ PDFs and pictures of pages have such pictures; other formats have no pages of a 
 
 import io
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.documents.formats import format_of
 from jangin.documents.layout.placed_text import Box, PlacedWord
 from jangin.documents.readers import image, pdf_text
-from jangin.documents.readers.image import read_image
-from jangin.documents.readers.pdf import read_pdf
 from jangin.documents.readers.reader import UnreadableError
 
 if TYPE_CHECKING:
@@ -33,12 +30,6 @@ class Sides:
 
     width: float
     height: float
-
-
-def has_pictures(source: str) -> bool:
-    """True if documents of this name have pages that can be shown."""
-    row = format_of(PurePosixPath(source).suffix)
-    return row is not None and row.read in (read_pdf, read_image)
 
 
 def page_png(path: Path, number: int, longer_side: int, turn: int = 0) -> bytes:
@@ -117,8 +108,7 @@ def text_layer(path: Path, number: int) -> list[PlacedWord]:
 
 
 def _is_pdf(path: Path) -> bool:
-    row = format_of(path.suffix)
-    return row is not None and row.read is read_pdf
+    return path.suffix.lower() == ".pdf"
 
 
 def _check(number: int, pages: int) -> None:

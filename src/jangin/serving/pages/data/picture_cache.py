@@ -3,6 +3,7 @@
 import itertools
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class PictureCache:
             if next(self._writes) % TRIM_EVERY == 0:
                 self.trim()
         except OSError:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def trim(self) -> None:
         """Delete the oldest files until the rest takes no more than `most_bytes`."""

@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
-from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.pictures.documents import DocumentEntry, PageEntry, documents_of
-from jangin.serving.pages.pictures.view import (
+from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, documents_of
+from jangin.serving.pages.data.page_view import (
     Mark,
     PagePictures,
     PageView,
     evidence_mark,
     parse_mark,
 )
+from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep, Snapshot
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import VisitDep
@@ -136,7 +136,7 @@ def figure(
 ) -> HTMLResponse:
     """A page with marked passages, as a part of another page."""
     document, page = find_page(project, document_id, number)
-    marks = [found for text in mark if (found := parse_mark(text)) is not None]
+    marks = [parsed for text in mark if (parsed := parse_mark(text)) is not None]
     quoted: Mark | None = evidence_mark(document, evidence, page.start, page.end)
     marks += [quoted] if quoted else []
     view = pictures_of(project).view(document, page, marks, wait=wait)

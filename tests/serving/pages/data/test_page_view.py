@@ -12,14 +12,14 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Document, Page
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
-from jangin.serving.pages.pictures.cache import FOLDER, PictureCache
-from jangin.serving.pages.pictures.documents import documents_of, source_file
-from jangin.serving.pages.pictures.view import (
+from jangin.serving.pages.data.documents import documents_of, source_file
+from jangin.serving.pages.data.page_view import (
     Mark,
     PagePictures,
     evidence_mark,
     parse_mark,
 )
+from jangin.serving.pages.data.picture_cache import FOLDER, PictureCache
 from tests.documents.conftest import MANIFEST
 from tests.serving.pages.project import HANDBOOK
 

@@ -12,6 +12,7 @@ from typing import Literal, cast
 from urllib.parse import urlencode
 
 from jangin.core.errors import MachineError
+from jangin.documents.formats import has_pictures
 from jangin.documents.layout.placed_text import (
     Box,
     PlacedText,
@@ -20,20 +21,19 @@ from jangin.documents.layout.placed_text import (
     merged_lines,
 )
 from jangin.documents.readers.page_picture import (
-    has_pictures,
     page_for_ocr,
     page_png,
     page_sides,
     text_layer,
 )
 from jangin.documents.readers.reader import UnreadableError
-from jangin.serving.pages.pictures.cache import PictureCache
-from jangin.serving.pages.pictures.documents import (
+from jangin.serving.pages.data.documents import (
     DocumentEntry,
     PageEntry,
     is_gone,
     source_file,
 )
+from jangin.serving.pages.data.picture_cache import PictureCache
 from jangin.text.grounding import locate, support
 
 LONGER_SIDES = {"page": 1600, "small": 320}
@@ -283,8 +283,8 @@ def _boxes(mark: Mark, placed: PlacedText, start: int, height: int) -> MarkedBox
     if mark.text:
         boxes = merged_lines(placed.find(mark.text))
     else:
-        found = placed.boxes(mark.start - start, mark.end - start)
-        boxes = merged_blocks(found) if mark.kind == "chunk" else merged_lines(found)
+        lines = placed.boxes(mark.start - start, mark.end - start)
+        boxes = merged_blocks(lines) if mark.kind == "chunk" else merged_lines(lines)
     return MarkedBoxes(
         mark,
         tuple(

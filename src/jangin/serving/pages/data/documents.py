@@ -69,13 +69,13 @@ Source = tuple[Artifact, Path, LoadConfig | None]
 
 def documents_of(sources: Iterable[Source]) -> dict[str, DocumentEntry]:
     """{id: document} of several artifacts; the first one that has a document counts."""
-    found: dict[str, DocumentEntry] = {}
+    documents: dict[str, DocumentEntry] = {}
     for artifact, project_folder, config in sources:
         folder = project_folder / config.folder if config is not None else None
         dpi, languages = _ocr_settings(config)
         rows = _index(artifact.path, artifact.manifest.content, folder, dpi, languages)
-        found = {**rows, **found}
-    return found
+        documents = {**rows, **documents}
+    return documents
 
 
 def _ocr_settings(config: LoadConfig | None) -> tuple[int, tuple[str, ...]]:

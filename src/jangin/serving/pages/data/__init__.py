@@ -1,0 +1,1 @@
+"""Pages of the data: tables, documents, what was dropped, and the way of one example."""

@@ -1,1 +1,0 @@
-"""Pages of documents as pictures, with marked passages."""

@@ -3,11 +3,15 @@
 import base64
 import csv
 import io
+import json
 import tarfile
 
 import openai
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jangin.models.catalog import Gguf, write_base
 from tests.serving.jobs.conftest import MODEL, messages
 from tests.serving.jobs.material import chats
 
@@ -125,7 +129,7 @@ def test_the_tuned_model_answers_by_its_name(client, job):
 
 
 @pytest.mark.slow
-def test_the_model_is_exported_as_an_archive(client, job):
+def test_the_model_is_exported_as_an_archive_that_is_the_model(client, job, tmp_path):
     reply = client.with_options(timeout=240).get(
         f"/x/jobs/{job.id}/export", cast_to=openai.HttpxBinaryResponseContent
     )
@@ -133,7 +137,24 @@ def test_the_model_is_exported_as_an_archive(client, job):
         names = {member.name.partition("/")[2] for member in archive}
         assert {"model.safetensors", "README.md", "tokenizer.json"} <= names
         (weights,) = [m for m in archive if m.name.endswith(".safetensors")]
+        folder = weights.name.partition("/")[0]
         assert len(archive.extractfile(weights).read()) == weights.size
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / folder).rename(tmp_path / "merged")
+    gguf = client.with_options(timeout=240).get(
+        f"/x/jobs/{job.id}/export?format=gguf", cast_to=openai.HttpxBinaryResponseContent
+    )
+    with tarfile.open(fileobj=io.BytesIO(gguf.read())) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (path,) = tmp_path.rglob("*.gguf")
+    base = Gguf(type="gguf", path=str(path))
+    write_base(base, tmp_path / "model", tmp_path / "location.json", tmp_path, [], tmp_path / "u")
+    location = json.loads((tmp_path / "location.json").read_text())["path"]
+    again = AutoModelForCausalLM.from_pretrained(location)
+    ids = AutoTokenizer.from_pretrained(location)("What costs item 3?", return_tensors="pt")
+    logits = again(**ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert torch.allclose(merged(**ids).logits, logits, atol=1e-4)
     for form, param in (("peft", "format"), ("zip", "format")):
         with pytest.raises(openai.BadRequestError) as error:
             client.get(f"/x/jobs/{job.id}/export?format={form}", cast_to=dict)

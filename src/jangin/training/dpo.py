@@ -11,6 +11,7 @@ are graded before and after training (`gate`).
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -78,8 +79,6 @@ class DpoConfig(TrainingConfig):
     """Not available: no pairs are held out for validation. See `stop`."""
     validation: Added[Literal["full"]] = "full"
     """Not used: no pairs are held out."""
-    keep_epochs: Added[Literal[0]] = 0
-    """Not available."""
     keep: Literal["last"] = "last"
     """The weights of the last step, or of the last good one after `stop`."""
     beta: float = Field(default=0.1, gt=0)
@@ -119,7 +118,13 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     from jangin.models.loading import has_adapter, load_tokenizer, to_device
     from jangin.training.distributed.fit import fit
     from jangin.training.generation_gate import exact_share
-    from jangin.training.loop.weights import Start, load_policy, save_policy
+    from jangin.training.loop.weights import (
+        Start,
+        keep_epoch,
+        load_policy,
+        merges_adapter,
+        save_policy,
+    )
     from jangin.training.preflight.memory import decide_checkpointing, guard_memory
     from jangin.training.preflight.vocabulary import guard_vocabulary
     from jangin.training.preflight.warnings import warn_rank, warn_sharding
@@ -147,7 +152,10 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     del model  # with several devices the first one needs the room for its worker
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
-    trained = fit(task, config, workspace, progress, loaded)
+    keep = partial(keep_epoch, config, workspace, tokenizer, data.both.stop_ids, base)
+    # A new adapter on tuned weights is merged at the end; before that it fits no base.
+    keeps = config.keep_epochs and not merges_adapter(start, config)
+    trained = fit(task, config, workspace, progress, loaded, keep if keeps else None)
     del loaded
     model, result = to_device(trained.model), trained.result
     report_end(duration, result.steps, progress)

@@ -20,16 +20,10 @@ from jangin.training.preflight.warnings import warn_rank, warn_sharding
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
     from jangin.models.tokens.chat_template import RenderedRows
     from jangin.models.tokens.options import TrainOn
     from jangin.models.tokens.preview import PreviewRow
     from jangin.training.loop.weights import Start
-
-
-EPOCHS = "epochs"
-"""Folder of an artifact with the models of earlier epochs: `epochs/step-00000120`."""
 
 
 class SftConfig(TrainingConfig):
@@ -54,7 +48,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
 
     from jangin.models.loading import load_tokenizer
     from jangin.training.distributed.fit import fit, row_limit
-    from jangin.training.loop.weights import count_parameters, save_trained
+    from jangin.training.loop.weights import count_parameters, keep_epoch, save_trained
     from jangin.training.objectives.sft import SftTask
 
     progress = context.services.progress
@@ -81,7 +75,7 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             )
     duration = Duration.of(config, len(data))
     report_start(duration, progress)
-    keep = partial(_keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
+    keep = partial(keep_epoch, config, context.workspace, tokenizer, data.stop_ids, start.base)
     on_epoch, task = keep if config.keep_epochs else None, SftTask(start, data, validation)
     trained = fit(task, config, context.workspace, progress, on_epoch=on_epoch)
     model, result = trained.model, trained.result
@@ -101,32 +95,6 @@ def train_on_splits(context: "StageContext[Any]", start: "Start") -> None:
             **result.figures(),
         }
     )
-
-
-def _keep_epoch(
-    config: TrainingConfig,
-    workspace: "Path",
-    tokenizer: Any,
-    stop_ids: tuple[int, ...],
-    base: "Path",
-    model: Any,
-    dtype: "torch.dtype",
-    step: int,
-) -> None:
-    """Write the model of an epoch that ended after `step`, and delete those that are too old."""
-    import shutil
-
-    from jangin.training.loop.weights import save_epoch
-
-    folder = workspace / EPOCHS / f"step-{step:08d}"
-    partial_folder = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    partial_folder.mkdir(parents=True)
-    save_epoch(model, tokenizer, partial_folder, stop_ids, dtype, base)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial_folder.rename(folder)
-    for older in sorted(folder.parent.glob("step-*[0-9]"))[: -config.keep_epochs]:
-        shutil.rmtree(older)
 
 
 def _rendered(

@@ -5,6 +5,8 @@ import io
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from jangin.core.errors import ConfigError, StoreError, TrainingError
 from jangin.core.stage import SilentProgress
@@ -16,6 +18,7 @@ from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, write_chats, w
 from jangin.serving.state.settings import ModelEntry
 from tests.serving.jobs.material import as_jsonl, chats, pairs
 
+WEIGHTS = "model.safetensors"
 TINY = {"type": "starter", "size": "0.5M", "vocabulary_size": 400}
 
 
@@ -70,6 +73,9 @@ def test_supervised_then_continued_then_preferences(tmp_path):
     _, third = train(spec(tmp_path, pairs(12), "dpo", id="ftjob-3", **earlier))
     assert third.model.parent.name == "dpo"
     assert third.metrics[-1]["step"] == 6
+    kept = third.model / "epochs" / "step-00000003"
+    weights, last = (load_file(part / "model" / WEIGHTS) for part in (kept, third.model))
+    assert any(not torch.equal(weights[name], last[name]) for name in last)
 
     _, fourth = train(spec(tmp_path, pairs(12), "dpo", id="ftjob-4"))
     assert (fourth.model / "model" / "config.json").exists()

@@ -225,6 +225,7 @@ _SFT = {
     "too_long": "truncate",
 }
 _DPO = {
+    "keep_epochs": KEPT_EPOCHS,
     "too_long": "drop",
     "stop": {"type": "never"},
     "gate": "warn",

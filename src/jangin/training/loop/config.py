@@ -196,7 +196,7 @@ class TrainingConfig(StageConfig):
     """`never` or `validation_loss`."""
     keep_epochs: Added[Annotated[int, Field(ge=0)]] = 0
     """Number of epochs before the last whose models are kept as well, the newest ones, in `epochs`
-    of the artifact. Not for `devices` above 1, `pretrain` and `dpo`."""
+    of the artifact. Not for `devices` above 1 and `pretrain`."""
     keep: Literal["last", "best"] = "last"
     """Weights to keep: those of the last step, or those with the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)

@@ -26,6 +26,9 @@ from jangin.models.loading import (
 from jangin.training.loop.config import Adapter, Full, Qlora, TrainingConfig
 from jangin.training.loop.objective import matrix_dtype
 
+EPOCHS = "epochs"
+"""Folder of an artifact with the models of earlier epochs: `epochs/step-00000120`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -255,6 +258,28 @@ def save_trained(
         tokenizer.save_pretrained(folder)
 
 
+def keep_epoch(
+    config: TrainingConfig,
+    workspace: Path,
+    tokenizer: Any,
+    stop_ids: tuple[int, ...],
+    base: Path,
+    model: Any,
+    dtype: torch.dtype,
+    step: int,
+) -> None:
+    """Write the model of an epoch that ended after `step`, and delete those that are too old."""
+    folder = workspace / EPOCHS / f"step-{step:08d}"
+    partial_folder = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    save_epoch(model, tokenizer, partial_folder, stop_ids, dtype, base)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial_folder.rename(folder)
+    for older in sorted(folder.parent.glob("step-*[0-9]"))[: -config.keep_epochs]:
+        shutil.rmtree(older)
+
+
 def save_epoch(
     model: Any,
     tokenizer: Any,
@@ -336,6 +361,12 @@ def make_trainable(model: Any, config: TrainingConfig) -> Any:
     return model
 
 
+def merges_adapter(start: Start, config: TrainingConfig) -> bool:
+    """Whether `save_policy` merges: a new adapter was trained on weights that were tuned before."""
+    tuned = start.tuned
+    return not isinstance(config.method, Full) and tuned is not None and not has_adapter(tuned)
+
+
 def save_policy(
     model: Any,
     tokenizer: Any,
@@ -350,7 +381,7 @@ def save_policy(
     A new adapter is merged. One trained on 4-bit weights is merged into the unquantized ones.
     """
     base, tuned = start.base, start.tuned
-    if base_model(model) is not model and tuned is not None and not has_adapter(tuned):
+    if merges_adapter(start, config) and tuned is not None:
         if isinstance(config.method, Qlora):
             adapter = workspace / JOURNAL / "adapter"
             model.save_pretrained(adapter, save_embedding_layers=False)

@@ -84,6 +84,8 @@ def test_unpacked_weights_are_made_again_where_they_were_deleted(run_catalog, fi
     weights = tmp_path / "store" / "unpacked"
     (folder,) = weights.iterdir()
     assert locate(workspace) == (str(folder), None)
+    # safetensors writes files that only their owner may read.
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     folder.rename(tmp_path / "gone")
     assert locate(workspace) == (str(folder), None)
     assert (folder / "model.safetensors").exists()

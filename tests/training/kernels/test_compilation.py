@@ -2,7 +2,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from numba import njit
+
+from jangin.training.kernels.numba.elementwise import exp, helper
 
 LOAD = """
 import os, sys
@@ -41,3 +45,25 @@ def test_kernels_are_compiled_once_on_a_machine_and_only_if_training_uses_them(t
     assert (unused, loaded) == ("False", "True")
     assert "compiling the CPU kernels" in announced
     assert second == ["False", "True"]
+
+
+def test_kernels_contain_their_helpers_so_that_loaded_ones_run_the_code_that_was_compiled():
+    @helper
+    def normalise(x, at, count):  # too long for LLVM to inline it three times unasked
+        total = np.float32(0)
+        for index in range(count):
+            total += exp(x[np.uint64(at + index)])
+        for index in range(count):
+            x[np.uint64(at + index)] = exp(x[np.uint64(at + index)]) / total
+        return total
+
+    def kernel(x, out):
+        count = len(x) // len(out)
+        for row in range(len(out)):
+            out[row] = normalise(x, row * count, count)
+            out[row] += normalise(x, 0, count) + normalise(x, 1, count)
+
+    text = njit("void(float32[::1], float32[::1])", fastmath=True)(kernel).inspect_llvm()
+    functions = [line for line in "".join(text.values()).splitlines() if line.startswith("define")]
+    assert any("kernel" in line for line in functions)
+    assert not any("normalise" in line for line in functions)

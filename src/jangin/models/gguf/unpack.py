@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from jangin.core.errors import MachineError
-from jangin.core.store import disk_errors
+from jangin.core.store import copy_mode, disk_errors
 from jangin.models.gguf.header import GgufHeader
 from jangin.models.gguf.word_splitting import SPLITTING, WHOLE_WORDS, splitting_json
 
@@ -53,6 +53,7 @@ def unpack(file: Path, header: GgufHeader, folder: Path) -> None:
             _name_tokens(header, tokenizer)
             tokenizer.save_pretrained(scratch)
             _mend_tokenizer(header, scratch)
+            copy_mode(scratch / "config.json", scratch)
             if not folder.exists():
                 scratch.rename(folder)
     finally:

@@ -47,8 +47,13 @@ def compiled(signature: str) -> Callable[[Kernel], Kernel]:
 
 inlined: Callable[[Kernel], Kernel] = njit(inline="always", **_OPTIONS)
 """Compile a helper that numba inlines into a kernel's loop."""
-helper: Callable[[Kernel], Kernel] = njit(**_OPTIONS)
-"""Compile a helper that kernels call; it is compiled once for all of its calls."""
+helper: Callable[[Kernel], Kernel] = njit(forceinline=True, **_OPTIONS)
+"""Compile a helper for numba once; LLVM inlines it into each kernel.
+
+As a function of its own it would be compiled into every kernel that calls it, with sums in another
+order in each. Which of these runs depends on what was linked before: a process that compiles the
+kernels and one that loads them from the cache would differ in the last bits.
+"""
 
 
 @inlined

@@ -18,7 +18,7 @@ from python_calamine import CalamineWorkbook
 from typer.testing import CliRunner
 
 from jangin.cli.main import app
-from jangin.core.errors import DataError, SettingsError
+from jangin.core.errors import DataError, SettingsError, StoreError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Dropped, Example, Message, Score
 from jangin.examples.curate import CurateConfig, curate
@@ -132,7 +132,7 @@ class TestLog:
             )
 
     def test_a_full_disk_is_one_sentence(self):
-        with pytest.raises(DataError, match="/dev/full cannot be written"):
+        with pytest.raises(StoreError, match="disk is full, so the decision is not saved in /dev"):
             append_decisions(Path("/dev/full"), [decide(make_row(), "accept", "kim")])
 
     def test_undo_withdraws_the_latest_decision_only(self):

@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,17 +140,23 @@ def _torn_line(data: bytes) -> bytes:
     return b""
 
 
-def append_durably(path: Path, lines: Sequence[str]) -> None:
+def append_durably(
+    path: Path, lines: Sequence[str], check: Callable[[], None] | None = None
+) -> None:
     """Append lines, which are on the disk when this returns; all of them or none.
 
-    Several processes may append to the same file; an incomplete last line is removed.
+    Several processes may append to the same file; an incomplete last line is removed. `check` is
+    called while no other process can append, and nothing is appended where it raises.
 
     Raises:
         OSError: The file cannot be written, as on a full disk; it is as it was.
 
     """
-    with path.open("ab+") as stream:
+    # Unbuffered: a buffer would write what an error left in it when the file is closed.
+    with path.open("ab+", buffering=0) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
+        if check is not None:
+            check()
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(size - LONGEST_LINE, 0))
         data = stream.read(min(size, LONGEST_LINE))
@@ -159,9 +165,10 @@ def append_durably(path: Path, lines: Sequence[str]) -> None:
         start = b"\n" if end and not data[: len(data) - torn].endswith(b"\n") else b""
         if torn:
             stream.truncate(end)
+        left = memoryview(start + b"".join(line.encode() + b"\n" for line in lines))
         try:
-            stream.write(start + b"".join(line.encode() + b"\n" for line in lines))
-            stream.flush()
+            while left:
+                left = left[stream.write(left) :]
             os.fsync(stream.fileno())
         except OSError:
             with suppress(OSError):

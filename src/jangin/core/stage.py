@@ -195,6 +195,10 @@ def _no_sources(_config: Any, _folder: Path) -> Mapping[str, Path]:
     return {}
 
 
+def _no_excerpts(_config: Any, _folder: Path) -> Mapping[str, str]:
+    return {}
+
+
 def _no_versions(_names: Collection[str]) -> Mapping[str, str]:
     return {}
 
@@ -236,6 +240,9 @@ class Stage(Generic[C]):
     """True if `run` resumes from its workspace; otherwise that is emptied first."""
     sources: Callable[[C, Path], Mapping[str, Path]] = _no_sources
     """Files outside the store whose content enters the key: {name inside the source: path}."""
+    excerpts: Callable[[C, Path], Mapping[str, str]] = _no_excerpts
+    """{name of a file outside the store: digest of the part that it reads}, where changes of the
+    rest of that file do not change the output."""
     versions: Callable[[Collection[str]], Mapping[str, str]] = _no_versions
     """{part of the stage: version} for the names of its files: parts that read only some files and
     have a version of their own, so that a new one leaves the artifacts without such files valid."""

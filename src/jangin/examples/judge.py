@@ -5,18 +5,18 @@ question can be understood on its own. The prompt `judge` has the wording. Each 
 of kind `model` from 0 to 1; `judge` is their mean. `curate` drops by them: see `min_score`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jangin.core.config import Config, Runtime, StageConfig
+from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import DataError
 from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Example, Score
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+from jangin.examples.curation.review_log import LOG, Review, collect_reviews, read_log
 from jangin.examples.provenance.source_text import NO_PASSAGE, Origins
 from jangin.examples.synthesis.teacher import TeacherSession
 from jangin.llm.structured import Failed, StructuredRequest
@@ -44,6 +44,8 @@ class ReviewRatings(Config):
     type: Literal["review"]
     path: Runtime[Path] = Path(LOG)
     """The log of decisions."""
+    verdicts: Added[bool] = False
+    """Count `accept` as 5 and `reject` as 1 where an example has no rating."""
 
 
 class JudgeConfig(StageConfig):
@@ -186,7 +188,7 @@ def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
     path = context.services.project_folder / calibration.path
     if isinstance(calibration, ReviewRatings):
         reviews = collect_reviews(read_log(path)).values()
-        rated = {review.id: review.score for review in reviews if review.score is not None}
+        rated = human_grades(reviews, verdicts=calibration.verdicts)
         if not rated:
             raise DataError(f"{path} contains no ratings. Rate examples with `jangin review`.")
         return rated
@@ -202,6 +204,18 @@ def read_human_scores(context: StageContext[JudgeConfig]) -> dict[str, float]:
     if not scores_of:
         raise DataError(f"{path} contains no scores. Remove `calibration`, or score some examples.")
     return {name: sum(scores) / len(scores) for name, scores in scores_of.items()}
+
+
+def human_grades(reviews: Iterable[Review], *, verdicts: bool) -> dict[str, float]:
+    """{id of an example: mean rating, 1 to 5}; with `verdicts` 5 for accepted, 1 for rejected."""
+    of_verdict = {"accept": 5.0, "reject": 1.0}
+    grades = {}
+    for review in reviews:
+        decision = review.verdict.decision if verdicts and review.verdict is not None else ""
+        grade = of_verdict.get(decision) if review.score is None else review.score
+        if grade is not None and not review.of_pair:
+            grades[review.id] = grade
+    return grades
 
 
 def _calibrate(

@@ -51,9 +51,10 @@ class SplitConfig(StageConfig):
     validation_sources: Added[tuple[str, ...]] = ()
     """Names of files of `read` whose examples are all in `validation`, even those that copy a
     training question."""
-    review: Added[Literal["respected", "required"]] = "respected"
-    """`required`: only questions that a person accepted, edited or added, with their paraphrases.
-    Rows of `test_sources` and `validation_sources` are kept."""
+    review: Added[Literal["respected", "required", "ignored"]] = "respected"
+    """What decisions of people do: `respected` leaves out rejected rows and replaces edited ones,
+    `required` also leaves out questions that nobody accepted, edited or added, except those of
+    `test_sources` and `validation_sources`; `ignored` uses all rows as they were generated."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 

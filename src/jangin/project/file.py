@@ -334,9 +334,15 @@ def _with_review(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     examples = data.get("examples")
     if not isinstance(examples, dict) or "review" in examples or not (folder / LOG).is_file():
         return data
-    if not {"read", "synthesize"} & {*examples}:
+    if not {"read", "synthesize"} & {*examples} or _ignores_reviews(examples):
         return data
     return {**data, "examples": {**examples, "review": {}}}
+
+
+def _ignores_reviews(examples: Mapping[str, Any]) -> bool:
+    """True if the split is told to use rows as they were before the review."""
+    split = examples.get("split")
+    return isinstance(split, dict) and split.get("review") == "ignored"
 
 
 def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:
@@ -368,6 +374,13 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
                 )
                 problems.append(Problem(location, text, variant))
         kinds.update(stage.makes)
+    split, review = project.stage_config("split"), project.stage_config("review")
+    if isinstance(split, SplitConfig) and split.review == "ignored" and review is not None:
+        text = (
+            "examples.split.review: `ignored` contradicts the stage examples.review, which is on. "
+            "Remove one of the two keys"
+        )
+        problems.append(Problem(("examples", "split", "review"), text, variant))
     if not kinds:
         problems.append(
             Problem((), "no stage is on. Add `documents:` with `load:` to start", variant)

@@ -92,6 +92,7 @@ def inputs_of(
     inputs = {kind: by_kind[kind].manifest.content for kind in kinds}
     files = _files_of(stage, config, services)
     inputs |= files
+    inputs |= _excerpts_of(stage, config, services)
     names = [name.removeprefix("file:") for name in files]
     inputs |= {f"reader:{name}": version for name, version in stage.versions(names).items()}
     inputs |= {f"machine:{name}": value for name, value in stage.machine(config).items()}
@@ -109,6 +110,13 @@ def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dic
     with located_errors(stage, services, DataError, SettingsError):
         files: Mapping[str, Path] = stage.sources(config, services.project_folder)
     return {f"file:{name}": digest_file(path) for name, path in files.items()}
+
+
+def _excerpts_of(stage: Stage[Any], config: StageConfig, services: Services) -> dict[str, str]:
+    """Digests of the parts of files outside the store that a stage reads."""
+    with located_errors(stage, services, DataError, SettingsError):
+        excerpts = stage.excerpts(config, services.project_folder)
+    return {f"part:{name}": digest for name, digest in excerpts.items()}
 
 
 @contextmanager
@@ -261,8 +269,8 @@ def _plan_step(
         last = store.latest(stage.name)
         seconds = _seconds(services, last)
         reasons = (f"after {', '.join(after)}",)
-        files = _files_of(stage, config, services)
-        return PlannedStage(variant, stage, config, "waits", reasons, inputs=files, seconds=seconds)
+        read = _files_of(stage, config, services) | _excerpts_of(stage, config, services)
+        return PlannedStage(variant, stage, config, "waits", reasons, inputs=read, seconds=seconds)
     step = open_step(variant, stage, config, by_kind, store, services)
     if step.artifact is not None:
         return replace(step, seconds=_seconds(services, step.artifact))

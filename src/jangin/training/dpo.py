@@ -12,15 +12,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from jangin.core.config import Added, Advanced, Config
+from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
+from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
+from jangin.examples.curation.review_pairs import PairReview, apply_pair_reviews
 from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import (
@@ -38,8 +41,6 @@ from jangin.training.preflight.memory import Work, cost_of
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from jangin.models.tokens.pair_packing import PairRows
@@ -90,6 +91,11 @@ class DpoConfig(TrainingConfig):
     """Weight of the chosen answers' cross-entropy (RPO); 1 keeps them from becoming unlikely."""
     lint: Literal["drop", "refuse"] = "drop"
     """What to do with pairs that are empty, identical, repeat the question or differ in length."""
+    review: Added[PairReview] = "respected"
+    """What decisions of people about pairs do: `respected` leaves out rejected pairs and replaces
+    edited ones, `required` trains on accepted and edited pairs only, `ignored` uses all as made."""
+    reviews: Runtime[Path] = Path(LOG)
+    """Log of decisions, which `jangin review` and the review page write."""
     max_length_ratio: Advanced[float] = Field(default=10, gt=1)
     """Characters of the longer answer per character of the shorter one."""
     stop: Annotated[Drift | Never, Field(discriminator="type")] = Drift(type="drift")
@@ -223,7 +229,7 @@ def _pairs_without_issues(
     """
     config = context.config
     limits = PairThresholds(length_ratio=config.max_length_ratio)
-    pairs = context.read("pairs", PreferencePair)
+    pairs, by_hand = _reviewed(context)
     usable = []
     for pair in pairs:
         issue = find_pair_issue(pair, limits)
@@ -242,7 +248,54 @@ def _pairs_without_issues(
             f"dpo: all {len(pairs)} pairs have issues, so none is left to train on. See the table "
             "dropped_pairs of the stage preferences, or raise `max_length_ratio`."
         )
+    dropped += by_hand
     return usable
+
+
+def _reviewed(
+    context: StageContext[DpoConfig],
+) -> tuple[list[PreferencePair], list[DroppedPair]]:
+    """The pairs that people's decisions leave, and the others.
+
+    Raises `SettingsError` where they leave none.
+    """
+    config, given = context.config, context.read("pairs", PreferencePair)
+    reviews = collect_reviews(read_log(context.services.project_folder / config.reviews))
+    result = apply_pair_reviews(given, reviews, config.review)
+    if given and not result.pairs:
+        raise SettingsError(f"dpo.review: {_none_left(config.review, len(given))}")
+    if result.dropped:
+        context.services.progress.message(
+            f"dpo: the review leaves out {len(result.dropped):,} of {len(given):,} pairs."
+        )
+    return result.pairs, result.dropped
+
+
+def _none_left(setting: PairReview, count: int) -> str:
+    if setting == "required":
+        return (
+            f"required leaves none of {count:,} pairs to train on, as nobody has accepted one. "
+            "Accept some on the review page, or remove the key."
+        )
+    return (
+        f"all {count:,} pairs were rejected by hand. Withdraw decisions on the review page, or "
+        "set `review: ignored` under dpo."
+    )
+
+
+def _pair_decisions(config: DpoConfig, folder: Path) -> Mapping[str, str]:
+    """Digest of the decisions about pairs: the other lines of the log change nothing here."""
+    log = folder / config.reviews
+    if config.review == "ignored" or not log.is_file():
+        return {}
+    reviews = collect_reviews(read_log(log))
+    verdicts = {
+        name: [review.before.key, review.verdict.decision, review.verdict.reason, after]
+        for name, review in reviews.items()
+        if review.of_pair and review.verdict is not None
+        for after in [None if review.verdict.after is None else review.verdict.after.model_dump()]
+    }
+    return {LOG: digest_value(verdicts)} if verdicts else {}
 
 
 def _rendered(
@@ -390,6 +443,12 @@ def _machine(config: DpoConfig) -> Mapping[str, str]:
 
 def _cost(context: StageContext[DpoConfig]) -> Cost:
     pairs = context.read("pairs", PreferencePair)
+    if context.config.review != "ignored":
+        log = context.services.project_folder / context.config.reviews
+        reviewed = apply_pair_reviews(pairs, collect_reviews(read_log(log)), context.config.review)
+        if pairs and not reviewed.pairs:
+            return Cost(text=f"nothing to train on: {_none_left(context.config.review, len(pairs))}")
+        pairs = reviewed.pairs
     base = context.folder("base")
     return cost_of(base, context.config, _estimated_work(base, pairs, context.config))
 
@@ -420,6 +479,7 @@ STAGE = Stage(
     makes=("model",),
     run=_run,
     resumable=True,
+    excerpts=_pair_decisions,
     machine=_machine,
     derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,

@@ -93,7 +93,9 @@ def apply_reviews(rows: Sequence[Example], reviews: Mapping[str, Review]) -> Rev
         if verdict is not None:
             result.applied[verdict.decision] = result.applied.get(verdict.decision, 0) + 1
     used = {review.id for review in matched.values()}
-    result.unmatched = [review for name, review in reviews.items() if name not in used]
+    result.unmatched = [
+        review for name, review in reviews.items() if name not in used and not review.of_pair
+    ]
     return result
 
 

@@ -2,11 +2,14 @@
 
 One line per decision. A decision names an example by its id before the review and keeps the texts
 that the reviewer saw: where ids change because documents were cut in another way, it still applies
-to the example with the same question and answer. Later lines take precedence over earlier ones;
-`undo` withdraws the latest decision about the example that is not withdrawn yet.
+to the example with the same question and answer. Preference pairs are decided on in the same way.
+Later lines take precedence over earlier ones; `undo` withdraws the latest decision of the same
+reviewer about the example that is not withdrawn yet, or all decisions of a `batch`.
 """
 
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, StoreError
 from jangin.core.jsonl import append_durably, complete_lines
 from jangin.core.records import Example, Record
 from jangin.core.store import output_errors
@@ -26,6 +29,7 @@ REASONS = ("wrong", "not_in_source", "unclear", "trivial", "duplicate", "persona
 """Reasons to reject that are offered; any other text is allowed."""
 
 DecisionKind = Literal["accept", "edit", "reject", "rate", "flag", "undo"]
+VERDICTS = ("accept", "edit", "reject")
 
 
 class Wording(Record):
@@ -35,6 +39,8 @@ class Wording(Record):
     answer: str
     evidence: str = ""
     """Quotation from the passage that supports the answer."""
+    rejected: str | None = None
+    """The rejected answer of a preference pair, whose chosen answer is `answer`; else None."""
 
     @classmethod
     def of(cls, example: Example) -> Self:
@@ -42,9 +48,10 @@ class Wording(Record):
         return cls(question=example.question, answer=example.answer, evidence=example.evidence)
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Equal for the same question with the same answer, whatever their spaces and case."""
-        return text_key(self.question), text_key(self.answer)
+    def key(self) -> tuple[str, ...]:
+        """Equal for the same question with the same answers, whatever their spaces and case."""
+        texts = (self.question, self.answer, self.rejected)
+        return tuple(text_key(text) for text in texts if text is not None)
 
 
 class ReviewDecision(Record):
@@ -64,6 +71,10 @@ class ReviewDecision(Record):
     """Why it was rejected, or what is wrong with the document."""
     score: float | None = Field(default=None, ge=1, le=5)
     """Rating, 1 to 5; for `rate` only. `judge.calibration` can read it from this file."""
+    batch: str | None = None
+    """Name that the decisions of one bulk action share; an `undo` with it withdraws all of them."""
+    resolves: bool | None = None
+    """True for a decision that settles a disagreement of two reviewers."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -74,7 +85,19 @@ class ReviewDecision(Record):
         new = self.after
         if new is not None and not (new.question.strip() and new.answer.strip()):
             raise ValueError("`after` needs a question and an answer; reject the example instead")
+        if new is not None and (new.rejected is None) != (self.before.rejected is None):
+            raise ValueError("`before` and `after` both need `rejected`, or neither of them")
         return self
+
+    @property
+    def of_pair(self) -> bool:
+        """True for a decision about a preference pair."""
+        return self.before.rejected is not None
+
+    @property
+    def is_verdict(self) -> bool:
+        """True for accept, edit and reject."""
+        return self.decision in VERDICTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +115,11 @@ class Review:
     """What is wrong with the document."""
     history: tuple[ReviewDecision, ...] = ()
     """Every decision that was not withdrawn, in order."""
+
+    @property
+    def of_pair(self) -> bool:
+        """True for the review of a preference pair."""
+        return self.before.rejected is not None
 
 
 def decide(
@@ -137,33 +165,66 @@ def _parse(line: bytes, location: str) -> ReviewDecision:
         raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
 
 
-def append_decisions(path: Path, decisions: Sequence[ReviewDecision]) -> None:
+def append_decisions(
+    path: Path, decisions: Sequence[ReviewDecision], check: Callable[[], None] | None = None
+) -> None:
     """Append decisions, which are on the disk when this returns; all of them or none.
 
-    Several processes may append to the same log.
+    Several processes may append to the same log. `check` is called while no other process can, and
+    nothing is appended where it raises.
 
     Raises:
-        DataError: The file cannot be written, as on a full disk.
+        DataError: The file cannot be written.
+        StoreError: The disk is full.
 
     """
-    with output_errors(path):
-        append_durably(path, [one.model_dump_json(exclude_none=True) for one in decisions])
+    lines = [decision.model_dump_json(exclude_none=True) for decision in decisions]
+    with output_errors(path), _full_disk(path):
+        append_durably(path, lines, check)
+
+
+@contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"the disk is full, so the decision is not saved in {path}. Free some space and "
+            "decide again."
+        ) from error
 
 
 def collect_reviews(decisions: Iterable[ReviewDecision]) -> dict[str, Review]:
     """{id of an example: its review}, without examples whose decisions are all withdrawn."""
     histories: dict[str, list[ReviewDecision]] = {}
     for decision in decisions:
-        history = histories.setdefault(decision.id, [])
-        if decision.decision != "undo":
-            history.append(decision)
-        elif history:
-            history.pop()
-    return {name: _review(name, history) for name, history in histories.items() if history}
+        add_decision(histories.setdefault(decision.id, []), decision)
+    return {name: review_of(name, history) for name, history in histories.items() if history}
 
 
-def _review(example_id: str, history: Sequence[ReviewDecision]) -> Review:
-    verdicts = [d for d in history if d.decision in ("accept", "edit", "reject")]
+def add_decision(history: list[ReviewDecision], decision: ReviewDecision) -> ReviewDecision | None:
+    """Add a decision to those about the same example; returns the one that it withdraws.
+
+    An `undo` withdraws those of its batch, else the latest of the same reviewer, else the latest.
+    """
+    if decision.decision != "undo":
+        history.append(decision)
+        return None
+    if decision.batch is not None:
+        mine = [old for old in history if old.batch == decision.batch]
+        history[:] = [old for old in history if old.batch != decision.batch]
+        return mine[-1] if mine else None
+    if not history:
+        return None
+    own = [i for i, old in enumerate(history) if old.by == decision.by and old.batch is None]
+    return history.pop(own[-1] if own else -1)
+
+
+def review_of(example_id: str, history: Sequence[ReviewDecision]) -> Review:
+    """The review that these decisions add up to; there is at least one."""
+    verdicts = [d for d in history if d.is_verdict]
     flags = [d.reason for d in history if d.decision == "flag"]
     ratings = {d.by: d.score for d in history if d.score is not None}
     return Review(

@@ -78,7 +78,7 @@ def _cells(item: QueueItem) -> dict[str, str]:
 
 def version_of(wording: Wording) -> str:
     """Digest of the texts that a reviewer sees."""
-    return short_digest(wording.model_dump())
+    return short_digest(wording.model_dump(exclude_none=True))
 
 
 def read_sheet(path: Path, queue: Sequence[QueueItem], by: str) -> SheetDecisions:
@@ -123,7 +123,7 @@ def _take(
             f"there is no example {cells['id']!r}. Its documents or questions have changed since "
             "the sheet was written; write a new one."
         )
-    current = _stripped(item.wording).model_dump()
+    current = _stripped(item.wording).model_dump(exclude_none=True)
     texts = {
         n: cells[n] if cells[n] == current[n] else without_apostrophe(cells[n]) for n in current
     }
@@ -153,7 +153,7 @@ def _take(
 
 
 def _stripped(wording: Wording) -> Wording:
-    texts = {name: text.strip() for name, text in wording.model_dump().items()}
+    texts = {n: text.strip() for n, text in wording.model_dump(exclude_none=True).items()}
     return Wording(**texts)
 
 

@@ -18,7 +18,7 @@ from python_calamine import CalamineWorkbook
 from typer.testing import CliRunner
 
 from jangin.cli.main import app
-from jangin.core.errors import DataError, SettingsError, StoreError
+from jangin.core.errors import ConfigError, DataError, SettingsError, StoreError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Dropped, Example, Message, Score
 from jangin.examples.curate import CurateConfig, curate
@@ -35,6 +35,7 @@ from jangin.examples.curation.review_log import (
     append_decisions,
     collect_reviews,
     decide,
+    decide_on,
     read_log,
 )
 from jangin.examples.curation.review_queue import make_queue, wording_problem
@@ -301,6 +302,68 @@ class TestStages:
         nobody = make_context(config, {"examples": (Example, [*rows, asked])})
         with pytest.raises(SettingsError, match=r"split\.review: required leaves none of 7"):
             run_split(nobody)
+
+    def test_a_row_on_which_two_reviewers_disagree_waits_for_a_third_decision(
+        self, tmp_path, make_context
+    ):
+        rows = [make_row(f"{number}번 규정은?", f"{number}일") for number in range(3)]
+        kim = [decide(row, "accept", "kim") for row in rows]
+        after = Wording(question=rows[0].question, answer="9일")
+        write_decisions(tmp_path, *kim, decide(rows[0], "edit", "lee", after))
+        config = SplitConfig(review="required", unseen_sections=0, validation=0)
+
+        def trained():
+            context = make_context(ReviewConfig(double=0.5), {"examples": (Example, rows)})
+            run_review(context)
+            seen = read_table(context.workspace / "examples.parquet", Example)
+            context = make_context(config, {"examples": (Example, seen)})
+            run_split(context)
+            return {r["example"]["completion"]["content"]
+                    for r in table_rows(context.workspace / "splits.parquet")}  # fmt: skip
+
+        assert trained() == {"1일", "2일"}
+        write_decisions(tmp_path, decide(rows[0], "edit", "park", after))
+        assert trained() == {"9일", "1일", "2일"}
+
+    def test_decisions_about_pairs_are_not_those_of_examples(self, tmp_path, make_context):
+        row = make_row()
+        before = Wording(question="왜?", answer="네", rejected="아니요")
+        write_decisions(tmp_path, decide_on("pair", before, "reject", "kim"))
+        context = make_context(ReviewConfig(), {"examples": (Example, [row])})
+        run_review(context)
+        assert context.summary["of_later_rows"] == 0
+        assert (context.workspace / LOG).read_text() == ""
+
+    def test_a_split_that_ignores_the_review_does_not_turn_it_on(self, tmp_path):
+        project = {
+            "name": "p",
+            "examples": {
+                "read": {"path": "rows.csv", "format": {"type": "chat"}},
+                "split": {"review": "ignored"},
+            },
+        }
+        path = tmp_path / "project.yaml"
+        path.write_text(yaml.safe_dump(project))
+        write_decisions(tmp_path, decide(make_row(), "accept", "kim"))
+        assert open_project(path).variants["main"].examples.review is None
+        project["examples"]["review"] = {}
+        path.write_text(yaml.safe_dump(project))
+        with pytest.raises(ConfigError, match=r"yaml:\d+: examples\.split\.review: .ignored"):
+            open_project(path)
+
+    def test_verdicts_can_count_as_ratings(self, tmp_path, make_context):
+        rows = [make_row(f"{number}번 규정은?") for number in range(3)]
+        write_decisions(
+            tmp_path,
+            decide(rows[0], "accept", "kim"),
+            decide(rows[1], "reject", "kim"),
+            decide(rows[2], "reject", "kim"),
+            decide(rows[2], "rate", "kim", score=2),
+        )
+        calibration = ReviewRatings(type="review", verdicts=True)
+        config = JudgeConfig(teacher="t", calibration=calibration)
+        context = make_context(config, {"examples": (Example, rows)})
+        assert read_human_scores(context) == {rows[0].id: 5, rows[1].id: 1, rows[2].id: 2}
 
     def test_ratings_calibrate_the_judge(self, tmp_path, make_context):
         row = make_row()

@@ -19,12 +19,14 @@ from transformers import (
 )
 
 from jangin.core.digest import digest_file
-from jangin.core.errors import StageError, TrainingError
+from jangin.core.errors import SettingsError, StageError, TrainingError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import DroppedPair, Example, Message, PreferencePair, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
+from jangin.examples.curation.review_log import LOG, append_decisions, decide
+from jangin.examples.curation.review_queue import make_queue
 from jangin.models.kernel_sizes import PAIR_LOGITS_BYTES
 from jangin.models.loading import load_model, load_trained
 from jangin.models.starter import make_starter, random_llama
@@ -678,6 +680,36 @@ def test_pairs_with_issues_are_dropped_with_their_reason_or_refused(stage):
         STAGE.run(stage("refused", pairs=pairs_with_issues(), lint="refuse"))
     with pytest.raises(StageError, match=r"all 4 pairs .*`max_length_ratio`"):
         STAGE.run(stage("none", pairs=pairs_with_issues()[:4]))
+
+
+@pytest.mark.slow
+def test_pairs_that_people_rejected_are_not_trained_on(stage, tmp_path, conversations):
+    pairs = pairs_with_issues()[4:]
+    before = stage("before", pairs=pairs)
+    assert STAGE.excerpts(before.config, tmp_path) == {}
+
+    def write(number, decision, **fields):
+        item = make_queue([], [], {}, pairs=pairs)
+        (item,) = [each for each in item if each.example.id == pairs[number].id]
+        append_decisions(tmp_path / LOG, [item.decide(decision, "kim", **fields)])
+
+    write(0, "rate", score=3)
+    append_decisions(tmp_path / LOG, [decide(as_example(*conversations[0]), "accept", "kim")])
+    assert STAGE.excerpts(before.config, tmp_path) == {}
+    write(0, "reject", reason="wrong")
+    assert STAGE.excerpts(before.config, tmp_path) != {}
+    context = stage("rejected", pairs=pairs, gate="warn", lint="refuse")
+    STAGE.run(context)
+    assert context.summary["dropped"] == {"review": 1}
+    assert context.summary["pairs"] == 1
+    with pytest.raises(SettingsError, match=r"dpo\.review: required leaves none of 2 pairs"):
+        STAGE.run(stage("required", pairs=pairs, review="required"))
+    assert STAGE.cost(stage("required", pairs=pairs, review="required")).text.startswith("nothing")
+    write(1, "reject")
+    with pytest.raises(SettingsError, match=r"dpo\.review: all 2 pairs were rejected"):
+        STAGE.run(stage("none", pairs=pairs))
+    ignoring = stage("ignored", pairs=pairs, review="ignored")
+    assert STAGE.excerpts(ignoring.config, tmp_path) == {}
 
 
 @pytest.mark.slow

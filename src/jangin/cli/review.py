@@ -42,6 +42,8 @@ MOVES = {
     **dict.fromkeys(("k", "\x1b[D", "\x1b[A"), -1),
 }
 """{key: step}; arrows send the escape sequences of a VT100."""
+PASSAGE_HEAD = "=== passage (for reading only) ===\n"
+REJECTED_HEAD = "=== rejected answer ===\n"
 FORM = """\
 Change the texts below the headings, then save and close. An empty file changes nothing.
 === question ===
@@ -61,10 +63,18 @@ def review(
     variant: LastVariantOption = None,
     by: Annotated[str, typer.Option(help="Your name in the log; default: your user name.")] = "",
     to: Annotated[
-        Path | None, typer.Option(help="Write the queue for colleagues: .csv or .xlsx.")
+        Path | None,
+        typer.Option(
+            help="Write the queue for colleagues: .csv, .xlsx, or .zip for Argilla; the decisions: "
+            ".jsonl.",
+        ),
     ] = None,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="Read their decisions from such a file.")
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Read their decisions from such a file, or from the records.json of Argilla.",
+        ),
     ] = None,
     paraphrases: Annotated[
         bool, typer.Option("--paraphrases", help="Paraphrases too, after the questions.")
@@ -79,9 +89,8 @@ def review(
     Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
     them. Without a terminal, or with --status, the decisions are counted.
     """
-    from jangin.examples.curation.review_sheet import write_sheet
     from jangin.project.session import open_session
-    from jangin.report.data.review_queue import log_of, open_queue
+    from jangin.report.data.review_queue import last_pairs, log_of, open_queue
 
     with open_session(project, store, creates_store=False) as session:
         if from_ is not None:
@@ -89,16 +98,18 @@ def review(
         name = session.choose(variant)[-1]
         log = log_of(session, name)
         back = from_ is not None
-        queue = open_queue(session, name, log, paraphrases=paraphrases or back, everything=back)
+        pairs = last_pairs(session, name)
+        queue = open_queue(
+            session, name, log, paraphrases=paraphrases or back, everything=back, pairs=pairs
+        )
     reviewer = by or _user()
     if from_ is not None:
         _take_sheet(from_, queue, log, reviewer)
         return
     left = [item for item in queue if decided or not item.decided]
     if to is not None:
-        count = write_sheet(to, left)
         session.wrote(to)
-        console.print(f"{count:,} examples in {to}", highlight=False)
+        console.print(_write(to, left, queue, log), highlight=False)
         return
     if status or not console.is_terminal:
         console.print(_counts(queue), highlight=False)
@@ -114,22 +125,59 @@ def review(
     )  # fmt: skip
 
 
+def _write(to: Path, left: "Sequence[QueueItem]", queue: "Sequence[QueueItem]", log: Path) -> str:
+    """Write the rows that are left, or all decisions; returns what was written in words."""
+    from jangin.core.store import output_errors
+    from jangin.examples.curation.argilla_records import argilla_archive
+    from jangin.examples.curation.review_exchange import export_lines
+    from jangin.examples.curation.review_log import read_log
+    from jangin.examples.curation.review_sheet import write_sheet
+
+    if to.suffix == ".jsonl":
+        decisions = read_log(log)
+        with output_errors(to):
+            to.write_text(export_lines(decisions), "utf-8")
+        return f"{len(decisions):,} decisions in {to}"
+    if to.suffix == ".zip":
+        with output_errors(to):
+            to.write_bytes(argilla_archive(queue, to.stem))
+        return f"{len(queue):,} examples in {to}"
+    return f"{write_sheet(to, left):,} examples in {to}"
+
+
 def _keep_from_documents(session: "Session", sheet: Path) -> None:
     """Note that the sheet is no document before stages are asked whether they are up to date.
 
     Raises: DataError: the file is no sheet of a review, so it may well be a document.
     """
+    from jangin.examples.curation.review_exchange import read_decision_file
     from jangin.examples.curation.review_sheet import read_sheet
 
-    read_sheet(sheet, [], "")
+    if sheet.suffix in (".jsonl", ".json"):
+        read_decision_file(sheet, {}, [])
+    else:
+        read_sheet(sheet, [], "")
     session.wrote(sheet)
 
 
 def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: str) -> None:
     """Append the decisions of a sheet to the log, and name the rows that could not be taken."""
-    from jangin.examples.curation.review_log import append_decisions
+    from jangin.examples.curation.review_exchange import read_decision_file
+    from jangin.examples.curation.review_log import append_decisions, read_log
     from jangin.examples.curation.review_sheet import read_sheet
 
+    if path.suffix in (".jsonl", ".json"):
+        items = {item.example.id: item for item in queue}
+        imported = read_decision_file(path, items, read_log(log))
+        if imported.decisions:
+            append_decisions(log, imported.decisions)
+        console.print(
+            f"{len(imported.decisions):,} decisions appended to {log}; {imported.known:,} were in "
+            f"it already, {imported.older:,} are older than what it has",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        _name_problems(imported.problems)
+        return
     sheet = read_sheet(path, queue, reviewer)
     if sheet.decisions:
         append_decisions(log, sheet.decisions)
@@ -138,9 +186,14 @@ def _take_sheet(path: Path, queue: "Sequence[QueueItem]", log: Path, reviewer: s
         f"{sheet.unchanged:,} rows were in it already",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    for problem in sheet.problems:
+    _name_problems(sheet.problems)
+
+
+def _name_problems(problems: "Sequence[str]") -> None:
+    """Print them; exit code 1 where there are any."""
+    for problem in problems:
         errors.print(f"[red]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
-    if sheet.problems:
+    if problems:
         raise typer.Exit(1)
 
 
@@ -252,7 +305,9 @@ class ReviewScreen:
         from jangin.examples.curation.review_queue import wording_problem
 
         wording = item.wording
-        form = FORM.format(**wording.model_dump(), passage=item.passage)
+        form = FORM.format(**wording.model_dump(exclude={"rejected"}), passage=item.passage)
+        if wording.rejected is not None:
+            form = form.replace(PASSAGE_HEAD, f"{REJECTED_HEAD}{wording.rejected}\n{PASSAGE_HEAD}")
         while True:
             text = self.edit(form)
             after = _read_form(text) if text and text.strip() else None
@@ -289,10 +344,11 @@ class ReviewScreen:
         score: float | None = None,
         stay: bool = False,
     ) -> None:
-        from jangin.examples.curation.review_log import append_decisions, collect_reviews, decide
+        from jangin.examples.curation.review_log import append_decisions, collect_reviews
 
         item = self.items[self._index]
-        new = decide(item.example, decision, self.by, after, reason, score)  # type: ignore[arg-type]
+        fields = {"after": after, "reason": reason, "score": score}
+        new = item.decide(decision, self.by, **fields)  # type: ignore[arg-type]
         append_decisions(self.log, [new])
         history = (*(item.review.history if item.review is not None else ()), new)
         same = [d.model_copy(update={"id": item.example.id}) for d in history]
@@ -326,6 +382,8 @@ class ReviewScreen:
             Panel(Text(wording.question, style="bold"), title="question", title_align="left"),
             Panel(Text(wording.answer), title="answer", title_align="left"),
         ]
+        if wording.rejected is not None:
+            parts.append(Panel(Text(wording.rejected), title="rejected answer", title_align="left"))
         if item.passage:
             room = max(console.height - 22, 6) * max(console.width - 4, 20)
             text = highlighted(item.passage, wording.evidence, room)
@@ -387,10 +445,11 @@ def _read_form(text: str) -> "Wording | None":
 
     pattern = (
         r"^=== question ===\n(.*?)^=== answer ===\n(.*?)^=== evidence [^\n]*===\n(.*?)"
-        r"(?:^=== passage [^\n]*===\n|\Z)"
+        r"(?:^=== rejected answer ===\n(.*?))?(?:^=== passage [^\n]*===\n|\Z)"
     )
     match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
     if match is None:
         return None
-    question, answer, evidence = (part.strip() for part in match.groups())
-    return Wording(question=question, answer=answer, evidence=evidence)
+    names = ("question", "answer", "evidence", "rejected")
+    texts = {n: t.strip() for n, t in zip(names, match.groups(), strict=True) if t is not None}
+    return Wording(**texts)

@@ -9,8 +9,11 @@ of corrected questions fit. Decisions about paraphrases are applied by `curate`.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from jangin.core.config import Runtime, StageConfig
+from pydantic import Field
+
+from jangin.core.config import Added, Runtime, StageConfig
 from jangin.core.errors import SettingsError
 from jangin.core.jsonl import write_jsonl
 from jangin.core.records import Dropped, Example
@@ -24,6 +27,10 @@ class ReviewConfig(StageConfig):
 
     path: Runtime[Path] = Path(LOG)
     """Log of decisions, JSON Lines; `jangin review` writes it. A missing file has none."""
+    double: Added[Annotated[float, Field(ge=0, le=1)]] = 0.0
+    """Share of the rows that two reviewers decide on without seeing each other's decision. Where
+    they differ, the later decision applies until a third one settles it; with `review: required`
+    under split such a row is left out until then."""
 
 
 def review(context: StageContext[ReviewConfig]) -> None:
@@ -34,7 +41,7 @@ def review(context: StageContext[ReviewConfig]) -> None:
     """
     rows = context.read("examples", Example)
     reviews = collect_reviews(read_log(context.services.project_folder / context.config.path))
-    result = apply_reviews(rows, reviews)
+    result = apply_reviews(rows, reviews, double=context.config.double > 0)
     if rows and not result.rows:
         raise SettingsError(
             f"review: all {len(rows):,} examples were rejected by hand, so none is left. Withdraw "

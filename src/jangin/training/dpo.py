@@ -447,7 +447,9 @@ def _cost(context: StageContext[DpoConfig]) -> Cost:
         log = context.services.project_folder / context.config.reviews
         reviewed = apply_pair_reviews(pairs, collect_reviews(read_log(log)), context.config.review)
         if pairs and not reviewed.pairs:
-            return Cost(text=f"nothing to train on: {_none_left(context.config.review, len(pairs))}")
+            return Cost(
+                text=f"nothing to train on: {_none_left(context.config.review, len(pairs))}"
+            )
         pairs = reviewed.pairs
     base = context.folder("base")
     return cost_of(base, context.config, _estimated_work(base, pairs, context.config))

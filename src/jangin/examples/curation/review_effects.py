@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from jangin.core.records import Dropped, Example, Message, Record, Score
 from jangin.examples.checks.decision import drop
 from jangin.examples.curation.review_log import Review, Wording
+from jangin.examples.curation.reviewer_agreement import is_contested
 from jangin.examples.readers.additions import FILES
 
-ACCEPTED, RATED = "review", "review.rating"
-"""Scorers of the scores of a review: accepted or edited (1), and the rating from 0 to 1."""
+ACCEPTED, RATED, CONTESTED = "review", "review.rating", "review.contested"
+"""Scorers of the scores of a review: accepted or edited (1), the rating from 0 to 1, and 0 where
+two reviewers disagree and nothing has settled it."""
 
 
 class UnappliedReview(Record):
@@ -40,8 +42,12 @@ def is_accepted(row: Example) -> bool:
 
 
 def is_by_hand(row: Example) -> bool:
-    """True if a person accepted, edited or added the row: it is right where others differ."""
-    return is_accepted(row) or row.source == FILES["example"]
+    """True if a person accepted, edited or added the row: it is right where others differ.
+
+    A row about which two reviewers disagree is not.
+    """
+    contested = any(score.scorer == CONTESTED for score in row.scores)
+    return (is_accepted(row) and not contested) or row.source == FILES["example"]
 
 
 def match_reviews(rows: Iterable[Example], reviews: Mapping[str, Review]) -> dict[str, Review]:
@@ -55,8 +61,10 @@ def match_reviews(rows: Iterable[Example], reviews: Mapping[str, Review]) -> dic
     return matched
 
 
-def apply_reviews(rows: Sequence[Example], reviews: Mapping[str, Review]) -> Reviewed:
-    """Apply every review to its row.
+def apply_reviews(
+    rows: Sequence[Example], reviews: Mapping[str, Review], *, double: bool = False
+) -> Reviewed:
+    """Apply every review to its row; with `double`, mark those on which two reviewers disagree.
 
     A paraphrase of a rejected row is left out with it, and one of a row with a corrected answer
     gets that answer. An edited row gets a new id; what evolved from it or rewords it names the new
@@ -89,7 +97,7 @@ def apply_reviews(rows: Sequence[Example], reviews: Mapping[str, Review]) -> Rev
             new = _follow(row, originals[row.parent], edited[row.parent])
         parent, family = new_ids.get(row.parent, row.parent), new_ids.get(row.family, row.family)
         new = new.model_copy(update={"parent": parent, "family": family})
-        result.rows.append(new if review is None else _with_scores(new, review))
+        result.rows.append(new if review is None else _with_scores(new, review, double=double))
         if verdict is not None:
             result.applied[verdict.decision] = result.applied.get(verdict.decision, 0) + 1
     used = {review.id for review in matched.values()}
@@ -137,13 +145,16 @@ def _follow(row: Example, before: Example, after: Example) -> Example:
     return edit(row, Wording(question=row.question, answer=after.answer, evidence=after.evidence))
 
 
-def _with_scores(row: Example, review: Review) -> Example:
-    scores = [score for score in row.scores if score.scorer not in (ACCEPTED, RATED)]
+def _with_scores(row: Example, review: Review, *, double: bool) -> Example:
+    own = (ACCEPTED, RATED, CONTESTED)
+    scores = [score for score in row.scores if score.scorer not in own]
     if review.verdict is not None:
         reason = "edited" if review.verdict.after is not None else "accepted"
         scores.append(Score(scorer=ACCEPTED, kind="human", value=1.0, reason=reason))
     if review.score is not None:
         scores.append(Score(scorer=RATED, kind="human", value=(review.score - 1) / 4))
+    if double and is_contested(review):
+        scores.append(Score(scorer=CONTESTED, kind="human", value=0.0))
     return row.model_copy(update={"scores": tuple(scores)})
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -131,16 +131,17 @@ def decide(
     score: float | None = None,
 ) -> ReviewDecision:
     """A decision about an example, made now; raises `ValueError` for an incomplete one."""
-    return ReviewDecision(
-        id=example.id,
-        decision=decision,
-        by=by,
-        at=datetime.now(UTC).replace(microsecond=0),
-        before=Wording.of(example),
-        after=after,
-        reason=reason,
-        score=score,
+    return decide_on(
+        example.id, Wording.of(example), decision, by, after=after, reason=reason, score=score
     )
+
+
+def decide_on(
+    row_id: str, before: Wording, decision: DecisionKind, by: str, **fields: Any
+) -> ReviewDecision:
+    """A decision about a row with these texts, made now; raises `ValueError` like `decide`."""
+    at = datetime.now(UTC).replace(microsecond=0)
+    return ReviewDecision(id=row_id, decision=decision, by=by, at=at, before=before, **fields)
 
 
 def read_log(path: Path) -> list[ReviewDecision]:
@@ -152,10 +153,11 @@ def read_log(path: Path) -> list[ReviewDecision]:
         DataError: A line is not a decision; names file, line and field.
 
     """
-    return [_parse(line, f"{path}:{number}") for number, line in complete_lines(path)]
+    return [parse_decision(line, f"{path}:{number}") for number, line in complete_lines(path)]
 
 
-def _parse(line: bytes, location: str) -> ReviewDecision:
+def parse_decision(line: bytes, location: str) -> ReviewDecision:
+    """A line of the log; raises `DataError` with its location where it is no decision."""
     try:
         return ReviewDecision.model_validate_json(line)
     except ValidationError as error:

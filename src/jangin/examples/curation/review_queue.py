@@ -1,20 +1,28 @@
 """The queue of a review: which examples a person should look at first, and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from jangin.core.digest import seeded_rank
 from jangin.core.errors import MachineError
-from jangin.core.records import Chunk, Example
+from jangin.core.records import Chunk, Example, PreferencePair
 from jangin.examples.curation.review_effects import match_reviews
-from jangin.examples.curation.review_log import Review, Wording
+from jangin.examples.curation.review_log import (
+    DecisionKind,
+    Review,
+    ReviewDecision,
+    Wording,
+    decide_on,
+)
+from jangin.examples.curation.review_pairs import as_example, match_pair_reviews, wording_of
 from jangin.text.normalize import collapse_spaces
 
-Signal = Literal["score", "near_copy", "long", "evolved", "control"]
+Signal = Literal["score", "alike", "near_copy", "long", "evolved", "control"]
 
 WEIGHTS: Mapping[Signal, float] = {
     "score": 0.8,
+    "alike": 0.6,
     "near_copy": 0.4,
     "long": 0.2,
     "evolved": 0.1,
@@ -25,8 +33,32 @@ CONTROL_EVERY = 10
 """One row in this many is drawn at random, so that reviewers also see unsuspicious rows."""
 NEAR_COPY = 0.85
 """Similarity of two questions from which both are shown as near-copies."""
+TEXTS: Mapping[Signal, str] = {
+    "score": "{}",
+    "alike": "the rejected answer is much like the chosen one: F1 {}",
+    "near_copy": "much like: {}",
+    "long": "one of the longest answers: {} characters",
+    "evolved": "evolved by {}",
+    "control": "drawn at random",
+}
 LONG_SHARE = 0.02
 """Share of the longest answers that are worth a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """One reason to look at a row."""
+
+    signal: Signal
+    strength: float
+    """0 to 1."""
+    detail: str
+    """What the signal is about: a score with its reason, the similar question, a length."""
+
+    @property
+    def text(self) -> str:
+        """The reason in English."""
+        return TEXTS[self.signal].format(self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +68,38 @@ class QueueItem:
     example: Example
     passage: str
     """Text of its chunks; empty where it has none."""
-    why: tuple[str, ...]
+    signals: tuple[Suspicion, ...]
     """Why it is where it is in the queue, most important first."""
     suspicion: float
     """0 (nothing speaks against it) to 1."""
     review: Review | None = None
     """What people have decided so far."""
+    pair: PreferencePair | None = None
+    """The preference pair, where it is one; `example` is then its prompt and chosen answer."""
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """The signals in English."""
+        return tuple(signal.text for signal in self.signals)
+
+    @property
+    def original(self) -> Wording:
+        """The texts before any review."""
+        return Wording.of(self.example) if self.pair is None else wording_of(self.pair)
 
     @property
     def wording(self) -> Wording:
-        """The texts as they are now: those of the latest edit, else those of the example."""
+        """The texts as they are now: those of the latest edit, else the original ones."""
         verdict = self.review.verdict if self.review is not None else None
-        return (verdict.after if verdict is not None else None) or Wording.of(self.example)
+        return (verdict.after if verdict is not None else None) or self.original
+
+    def decide(self, decision: DecisionKind, by: str, **fields: Any) -> ReviewDecision:
+        """A decision about the item, made now; raises `ValueError` for an incomplete one."""
+        return decide_on(self.example.id, self.original, decision, by, **fields)
+
+    def with_review(self, review: Review | None) -> Self:
+        """The item with other decisions."""
+        return replace(self, review=review)
 
     @property
     def decided(self) -> bool:
@@ -60,14 +112,23 @@ def make_queue(
     chunks: Iterable[Chunk],
     reviews: Mapping[str, Review],
     seed: int = 0,
+    pairs: Sequence[PreferencePair] = (),
 ) -> list[QueueItem]:
-    """The examples, the most suspicious first, with a random control among every ten.
+    """Examples and preference pairs, the most suspicious first, with a random one among every ten.
 
     Signals: low scores of judges and rules, a question much like another one, a very long answer,
-    and a question that was evolved.
+    a question that was evolved, and a pair whose rejected answer is almost the chosen one.
     """
-    rows = list({row.id: row for row in rows}.values())
     texts = {chunk.id: chunk.text for chunk in chunks}
+    items = _examples(rows, texts, reviews) + _pairs(pairs, rows, texts, reviews)
+    items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
+    return _with_controls(items, seed)
+
+
+def _examples(
+    rows: Sequence[Example], texts: Mapping[str, str], reviews: Mapping[str, Review]
+) -> list[QueueItem]:
+    rows = list({row.id: row for row in rows}.values())
     matched = match_reviews(rows, reviews)
     copies = _near_copies(rows)
     longest = _longest(rows)
@@ -75,33 +136,54 @@ def make_queue(
     for index, row in enumerate(rows):
         signals = _signals(row, copies.get(index, ""), longest=index in longest)
         left = 1.0
-        for signal, strength, _ in signals:
-            left *= 1 - WEIGHTS[signal] * strength
-        why = tuple(reason for _, _, reason in signals)
-        passage = "\n\n".join(texts[name] for name in row.chunk_ids if name in texts)
-        items.append(QueueItem(row, passage, why, 1 - left, matched.get(row.id)))
-    items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
-    return _with_controls(items, seed)
+        for signal in signals:
+            left *= 1 - WEIGHTS[signal.signal] * signal.strength
+        passage = passage_of(row, texts)
+        items.append(QueueItem(row, passage, signals, 1 - left, matched.get(row.id)))
+    return items
 
 
-def _signals(row: Example, copy: str, *, longest: bool) -> list[tuple[Signal, float, str]]:
-    """(signal, strength from 0 to 1, reason) of one row, the strongest first."""
-    signals: list[tuple[Signal, float, str]] = []
+def _pairs(
+    pairs: Sequence[PreferencePair],
+    rows: Iterable[Example],
+    texts: Mapping[str, str],
+    reviews: Mapping[str, Review],
+) -> list[QueueItem]:
+    originals = {row.id: row for row in rows}
+    matched = match_pair_reviews(pairs, reviews)
+    items = []
+    for pair in {pair.id: pair for pair in pairs}.values():
+        row = as_example(pair, originals.get(pair.example_id))
+        alike = max((s.value for s in pair.scores if s.scorer == "character_f1"), default=0.0)
+        signals = (Suspicion("alike", alike, f"{alike:.2f}"),) * (alike > 0)
+        suspicion, passage = WEIGHTS["alike"] * alike, passage_of(row, texts)
+        items.append(QueueItem(row, passage, signals, suspicion, matched.get(pair.id), pair))
+    return items
+
+
+def passage_of(row: Example, texts: Mapping[str, str]) -> str:
+    """Text of the chunks of a row, of {id of a chunk: its text}."""
+    return "\n\n".join(texts[name] for name in row.chunk_ids if name in texts)
+
+
+def _signals(row: Example, copy: str, *, longest: bool) -> tuple[Suspicion, ...]:
+    """What speaks against one row, the strongest first."""
+    signals: list[Suspicion] = []
     judged = [score for score in row.scores if score.kind != "human"]
     if judged:
         worst = min(judged, key=lambda score: score.value)
         if worst.value < 1:
-            reason = f"{worst.scorer} {worst.value:.2f}"
+            detail = f"{worst.scorer} {worst.value:.2f}"
             reasons = [score.reason for score in (worst, *judged) if score.reason]
-            reason += f": {reasons[0]}" if reasons else ""
-            signals.append(("score", 1 - worst.value, reason))
+            detail += f": {reasons[0]}" if reasons else ""
+            signals.append(Suspicion("score", 1 - worst.value, detail))
     if copy:
-        signals.append(("near_copy", 1.0, f"much like: {copy}"))
+        signals.append(Suspicion("near_copy", 1.0, copy))
     if longest:
-        signals.append(("long", 1.0, f"one of the longest answers: {len(row.answer):,} characters"))
+        signals.append(Suspicion("long", 1.0, f"{len(row.answer):,}"))
     if row.kind == "evolved":
-        signals.append(("evolved", 1.0, f"evolved by {row.operation or 'a teacher'}"))
-    return sorted(signals, key=lambda signal: -WEIGHTS[signal[0]] * signal[1])
+        signals.append(Suspicion("evolved", 1.0, row.operation or "a teacher"))
+    return tuple(sorted(signals, key=lambda each: -WEIGHTS[each.signal] * each.strength))
 
 
 def _near_copies(rows: Sequence[Example]) -> dict[int, str]:
@@ -140,13 +222,7 @@ def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:
         item = next(item for item in source if item.example.id not in taken)
         taken.add(item.example.id)
         if control:
-            item = QueueItem(
-                item.example,
-                item.passage,
-                ("drawn at random", *item.why),
-                item.suspicion,
-                item.review,
-            )
+            item = replace(item, signals=(Suspicion("control", 0.0, ""), *item.signals))
         queue.append(item)
     return queue
 
@@ -157,6 +233,8 @@ def wording_problem(after: Wording, passage: str) -> str:
         return "the question is empty. Write one, or reject the example."
     if not after.answer.strip():
         return "the answer is empty. Write one, or reject the example."
+    if after.rejected is not None and not after.rejected.strip():
+        return "the rejected answer is empty. Write one, or reject the pair."
     quoted = collapse_spaces(after.evidence)
     if quoted and passage and quoted not in collapse_spaces(passage):
         return (

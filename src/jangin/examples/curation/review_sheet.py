@@ -1,8 +1,9 @@
 """A review as a spreadsheet for colleagues: the queue out as CSV or XLSX, their decisions in.
 
 Columns to fill in: `decision` (accept, reject, or empty), `reason`, `score` (1 to 5); question,
-answer and evidence can be changed in place. `id` and `version` identify the row as it was when
-the sheet was written, so that a row which has changed since is named instead of overwritten.
+answer, evidence and the rejected answer of a preference pair can be changed in place. `id` and
+`version` identify the row as it was when the sheet was written, so that a row which has changed
+since is named instead of overwritten.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,23 @@ from tempfile import TemporaryDirectory
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
-from jangin.examples.curation.review_log import ReviewDecision, Wording, decide
+from jangin.examples.curation.review_log import ReviewDecision, Wording
 from jangin.examples.curation.review_queue import QueueItem, wording_problem
 from jangin.prepare.tables.sheets import without_apostrophe, write_csv, write_xlsx
 
 TO_FILL = ("decision", "question", "answer", "evidence", "reason", "score")
-COLUMNS = ("id", *TO_FILL, "source", "page", "section", "passage", "why", "reviewed", "version")
+COLUMNS = (
+    "id",
+    *TO_FILL,
+    "rejected",
+    "source",
+    "page",
+    "section",
+    "passage",
+    "why",
+    "reviewed",
+    "version",
+)
 WORDS = {
     **dict.fromkeys(("accept", "accepted", "ok", "yes", "승인", "수락", "채택", "확인"), "accept"),
     **dict.fromkeys(("reject", "rejected", "no", "거절", "반려", "제외", "삭제"), "reject"),
@@ -66,6 +78,7 @@ def _cells(item: QueueItem) -> dict[str, str]:
         "evidence": wording.evidence,
         "reason": "",
         "score": "",
+        "rejected": wording.rejected or "",
         "source": row.source,
         "page": str(row.page or ""),
         "section": row.section,
@@ -105,6 +118,7 @@ def read_sheet(path: Path, queue: Sequence[QueueItem], by: str) -> SheetDecision
                 result.problems.append(f"{location}: {row[REASON]}")
                 continue
             cells = {name: (row[name] or "").strip() for name in ("id", "version", *TO_FILL)}
+            cells["rejected"] = (row.get("rejected") or "").strip()
             try:
                 _take(cells, items.get(cells["id"]), by, result)
             except ValueError as error:
@@ -136,16 +150,16 @@ def _take(
         raise ValueError(f"decision {word!r} is unknown. Write accept, edit, reject or nothing.")
     new = []
     if verdict == "reject":
-        new.append(decide(item.example, "reject", by, reason=cells["reason"]))
+        new.append(item.decide("reject", by, reason=cells["reason"]))
     elif changed:
         _check_edit(cells, item, after)
-        new.append(decide(item.example, "edit", by, after=after, reason=cells["reason"]))
+        new.append(item.decide("edit", by, after=after, reason=cells["reason"]))
     elif verdict == "accept":
-        new.append(decide(item.example, "accept", by))
+        new.append(item.decide("accept", by))
     elif verdict == "edit" and not differs:
         raise ValueError("decision is edit, but question, answer and evidence are unchanged.")
     if cells["score"]:
-        new.append(decide(item.example, "rate", by, score=_score(cells["score"])))
+        new.append(item.decide("rate", by, score=_score(cells["score"])))
     known = item.review.history if item.review is not None else ()
     fresh = [decision for decision in new if not _is_known(decision, known)]
     result.decisions += fresh

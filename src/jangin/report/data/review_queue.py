@@ -1,10 +1,15 @@
 """The queue of a review as every surface shows it: the terminal, a sheet, a page."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
-from jangin.core.records import Chunk, Dropped, Example
+from jangin.core.records import Chunk, Dropped, Example, PreferencePair
+from jangin.examples.curation.queue_columns import make_entry, pack_items, unpack_item
+from jangin.examples.curation.review_index import ReviewIndex
 from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.curation.review_queue import QueueItem, make_queue
 from jangin.examples.review import ReviewConfig
@@ -20,11 +25,17 @@ def log_of(session: Session, variant: str) -> Path:
 
 
 def open_queue(
-    session: Session, variant: str, log: Path, *, paraphrases: bool, everything: bool = False
+    session: Session,
+    variant: str,
+    log: Path,
+    *,
+    paraphrases: bool,
+    everything: bool = False,
+    pairs: Sequence[PreferencePair] = (),
 ) -> list[QueueItem]:
     """The examples as they come to the review, without those that the last curation dropped.
 
-    `everything`: those too, as for a sheet that was written before.
+    `everything`: those too, as for a sheet that was written before. `pairs`: these among them.
     Raises `DataError` where no examples have been made yet.
     """
     artifacts = session.artifacts(variant)
@@ -44,8 +55,40 @@ def open_queue(
         rows = [row for row in rows if row.id not in dropped]
     chunks = artifacts.get("chunk")
     passages = read_table(chunks.path / "chunks.parquet", Chunk) if chunks is not None else []
-    queue = make_queue(rows, passages, collect_reviews(read_log(log)))
+    queue = make_queue(rows, passages, collect_reviews(read_log(log)), pairs=pairs)
     return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+
+
+def open_index(session: Session, variant: str) -> ReviewIndex:
+    """The index of a variant's queue: examples, pairs and, at the end, paraphrases.
+
+    Built once for a state of the store; it follows the log by itself. Raises like `open_queue`.
+    """
+    log, config = log_of(session, variant), session.project.variants[variant].stage_config("review")
+    share = config.double if isinstance(config, ReviewConfig) else 0.0
+    queue = open_queue(session, variant, log, paraphrases=True, pairs=last_pairs(session, variant))
+    entries = [make_entry(item, share) for item in queue]
+    chunks = session.artifacts(variant).get("chunk")
+    texts: dict[str, str] = {}
+    if chunks is not None:
+        table = pq.read_table(chunks.path / "chunks.parquet", columns=["id", "text"]).to_pydict()
+        texts = dict(zip(table["id"], table["text"], strict=True))
+    rows = pack_items(queue)
+
+    def load(position: int) -> QueueItem:
+        return unpack_item(rows, position, texts)
+
+    index = ReviewIndex(log, entries, load, texts)
+    index.refresh()
+    return index
+
+
+def last_pairs(session: Session, variant: str) -> list[PreferencePair]:
+    """The pairs that `preferences` made last, also where an example has changed since."""
+    if session.project.variants[variant].stage_config("preferences") is None:
+        return []
+    made = session.artifacts(variant).get("preferences") or session.store.latest("preferences")
+    return [] if made is None else read_table(made.path / "pairs.parquet", PreferencePair)
 
 
 def _last_paraphrases(session: Session, rows: list[Example]) -> list[Example]:

@@ -1,0 +1,211 @@
+"""The queue and its decisions as a dataset of Argilla 2, and its records back as decisions.
+
+The format is that of `argilla.Dataset.to_disk`: a folder with `records.json`, a list of
+`Record.to_dict()`, and `.argilla/settings.json` and `dataset.json`. A reviewer is a user id there,
+a UUID; the names are in the metadata of each record.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from jangin.core.errors import DataError
+from jangin.examples.curation.review_log import (
+    REASONS,
+    VERDICTS,
+    Review,
+    ReviewDecision,
+    Wording,
+    decide_on,
+)
+from jangin.examples.curation.review_queue import QueueItem
+
+TEXTS = ("question", "answer", "evidence", "rejected")
+"""Fields of a record, and the questions `new_...` in which they are corrected."""
+
+
+def user_id(name: str) -> str:
+    """The UUID of a reviewer, the same for the same name."""
+    return str(uuid5(NAMESPACE_URL, f"jangin:reviewer:{name}"))
+
+
+def to_record(item: QueueItem) -> dict[str, Any]:
+    """An item as `argilla.Record.to_dict` writes it."""
+    row, original = item.example, item.original
+    responses: dict[str, list[dict[str, Any]]] = {}
+    names = {}
+    for by, answers in _answers(item.review).items():
+        names[user_id(by)] = by
+        for question, value in answers.items():
+            response = {"value": value, "user_id": user_id(by), "status": "submitted"}
+            responses.setdefault(question, []).append(response)
+    suggestions = {
+        f"new_{name}": {"value": text, "score": None, "agent": row.teacher or None}
+        for name, text in original.model_dump(exclude_none=True).items()
+        if text
+    }
+    metadata = {"source": row.source, "page": row.page, "kind": row.kind}
+    metadata |= {"suspicion": round(item.suspicion, 4), "reviewers": json.dumps(names)}
+    return {
+        "id": row.id,
+        "fields": {
+            **{n: text or "-" for n, text in original.model_dump(exclude_none=True).items()},
+            "passage": item.passage or "-",
+        },
+        "metadata": metadata,
+        "suggestions": suggestions,
+        "responses": responses,
+        "vectors": {},
+        "status": "completed" if item.decided else "pending",
+        "_server_id": None,
+    }
+
+
+def _answers(review: Review | None) -> dict[str, dict[str, Any]]:
+    """{reviewer: {question of the dataset: answer}} of the latest decisions."""
+    answers: dict[str, dict[str, Any]] = {}
+    for decision in review.history if review is not None else ():
+        mine = answers.setdefault(decision.by, {})
+        if decision.score is not None:
+            mine["rating"] = round(decision.score)
+        elif decision.decision == "flag":
+            mine["document_problem"] = decision.reason
+        else:
+            mine["decision"] = decision.decision
+            mine.pop("reason", None)
+            for name in TEXTS:
+                mine.pop(f"new_{name}", None)
+            if decision.reason:
+                mine["reason"] = decision.reason
+            if decision.after is not None:
+                texts = decision.after.model_dump(exclude_none=True)
+                mine |= {f"new_{name}": text for name, text in texts.items() if text}
+    return answers
+
+
+def decisions_of_record(
+    record: Any, items: Mapping[str, QueueItem], location: str
+) -> Iterator[ReviewDecision]:
+    """What the users of Argilla decided about one record.
+
+    Raises `DataError` where it is no record of such a dataset.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("fields"), dict):
+        raise DataError(
+            f"{location} is no record of Argilla. Export it with `dataset.records.to_json(FILE)`."
+        )
+    row, fields = str(record.get("id")), record["fields"]
+    item = items.get(row)
+    before = item.original if item is not None else _wording(fields, location)
+    names = json.loads((record.get("metadata") or {}).get("reviewers") or "{}")
+    by_user: dict[str, dict[str, Any]] = {}
+    for question, responses in (record.get("responses") or {}).items():
+        for response in responses or ():
+            user = str(response.get("user_id"))
+            by_user.setdefault(user, {})[question] = response.get("value")
+    for user, answers in by_user.items():
+        by = str(names.get(user, f"argilla-{user[:8]}"))
+        try:
+            yield from _decisions(row, before, by, answers)
+        except ValueError as error:
+            raise DataError(f"{location}: {error}. Correct it in Argilla.") from error
+
+
+def _wording(fields: Mapping[str, Any], location: str) -> Wording:
+    texts = {n: str(fields[n]) for n in TEXTS if fields.get(n) is not None}
+    if not {"question", "answer"} <= set(texts):
+        raise DataError(f"{location}: the fields question and answer are missing. Export it again.")
+    if texts.get("evidence") == "-":
+        texts["evidence"] = ""
+    return Wording(**texts)
+
+
+def _decisions(
+    row: str, before: Wording, by: str, answers: Mapping[str, Any]
+) -> Iterator[ReviewDecision]:
+    verdict, reason = answers.get("decision"), str(answers.get("reason") or "")
+    changed = {n: str(answers[f"new_{n}"]) for n in TEXTS if answers.get(f"new_{n}")}
+    after = before.model_copy(update=changed)
+    if verdict not in (None, *VERDICTS):
+        raise ValueError(f"decision {verdict!r} is none of {', '.join(VERDICTS)}")
+    if verdict == "reject":
+        yield decide_on(row, before, "reject", by, reason=reason)
+    elif after != before:
+        yield decide_on(row, before, "edit", by, after=after, reason=reason)
+    elif verdict is not None:
+        yield decide_on(row, before, "accept", by)
+    if answers.get("rating") is not None:
+        yield decide_on(row, before, "rate", by, score=float(answers["rating"]))
+    if answers.get("document_problem"):
+        yield decide_on(row, before, "flag", by, reason=str(answers["document_problem"]))
+
+
+def settings() -> dict[str, Any]:
+    """Fields and questions of the dataset, as `argilla.Settings.serialize` writes them."""
+    fields = ("question", "answer", "evidence", "rejected", "passage")
+    questions = [_labels("decision", VERDICTS), _text("reason", ", ".join(REASONS))]
+    questions += [_text(f"new_{name}", f"corrected {name}") for name in TEXTS]
+    questions += [_rating(), _text("document_problem", "what is wrong with the document")]
+    return {
+        "guidelines": "Accept, correct or reject each example by its passage.",
+        "questions": questions,
+        "fields": [
+            {
+                "name": name,
+                "title": name,
+                "required": name in ("question", "answer"),
+                "settings": {"type": "text", "use_markdown": False},
+            }
+            for name in fields
+        ],
+        "vectors": [],
+        "metadata": [],
+        "allow_extra_metadata": True,
+        "distribution": {"strategy": "overlap", "min_submitted": 1},
+        "mapping": None,
+    }
+
+
+def _question(name: str, settings: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": name,
+        "description": description,
+        "required": name == "decision",
+        "settings": settings,
+    }
+
+
+def _labels(name: str, labels: Iterable[str]) -> dict[str, Any]:
+    options = [{"value": label, "text": label, "description": None} for label in labels]
+    options_of = {"type": "label_selection", "options": options, "visible_options": len(options)}
+    return _question(name, options_of, "")
+
+
+def _text(name: str, description: str) -> dict[str, Any]:
+    return _question(name, {"type": "text", "use_markdown": False}, description)
+
+
+def _rating() -> dict[str, Any]:
+    options = [{"value": value} for value in range(1, 6)]
+    return _question("rating", {"type": "rating", "options": options}, "1 is bad, 5 is good")
+
+
+def argilla_archive(items: Iterable[QueueItem], name: str) -> bytes:
+    """A ZIP of the folder that `argilla.Dataset.from_disk` reads."""
+    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0).isoformat()
+    dataset = {"name": name, "status": "draft", "inserted_at": now, "updated_at": now}
+    files = {
+        "records.json": [to_record(item) for item in items],
+        ".argilla/settings.json": settings(),
+        ".argilla/dataset.json": dataset,
+    }
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in files.items():
+            archive.writestr(path, json.dumps(content, ensure_ascii=False))
+    return stream.getvalue()

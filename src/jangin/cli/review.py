@@ -57,25 +57,28 @@ Change the texts below the headings, then save and close. An empty file changes 
 """
 
 
+ToOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the queue for colleagues: .csv, .xlsx, or .zip for Argilla; the decisions: "
+        ".jsonl."
+    ),
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", help="Read their decisions from such a file, or from the records.json of Argilla."
+    ),
+]
+
+
 def review(
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: LastVariantOption = None,
     by: Annotated[str, typer.Option(help="Your name in the log; default: your user name.")] = "",
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the queue for colleagues: .csv, .xlsx, or .zip for Argilla; the decisions: "
-            ".jsonl.",
-        ),
-    ] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Read their decisions from such a file, or from the records.json of Argilla.",
-        ),
-    ] = None,
+    to: ToOption = None,
+    from_: FromOption = None,
     paraphrases: Annotated[
         bool, typer.Option("--paraphrases", help="Paraphrases too, after the questions.")
     ] = False,

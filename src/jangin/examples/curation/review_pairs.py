@@ -94,8 +94,8 @@ def edit_pair(pair: PreferencePair, after: Wording) -> PreferencePair:
         Message(role="user", content=after.question) if i == last else message
         for i, message in enumerate(pair.prompt)
     )
-    made = ("id", "prompt", "chosen", "rejected", "scores")
-    others = {n: getattr(pair, n) for n in type(pair).model_fields if n not in made}
+    replaced = ("id", "prompt", "chosen", "rejected", "scores")
+    others = {n: getattr(pair, n) for n in type(pair).model_fields if n not in replaced}
     return PreferencePair.make(
         prompt,
         Message(role=pair.chosen.role, content=after.answer),

@@ -87,8 +87,8 @@ def last_pairs(session: Session, variant: str) -> list[PreferencePair]:
     """The pairs that `preferences` made last, also where an example has changed since."""
     if session.project.variants[variant].stage_config("preferences") is None:
         return []
-    made = session.artifacts(variant).get("preferences") or session.store.latest("preferences")
-    return [] if made is None else read_table(made.path / "pairs.parquet", PreferencePair)
+    last = session.artifacts(variant).get("preferences") or session.store.latest("preferences")
+    return [] if last is None else read_table(last.path / "pairs.parquet", PreferencePair)
 
 
 def _last_paraphrases(session: Session, rows: list[Example]) -> list[Example]:

@@ -53,8 +53,8 @@ test-lowest: setup  ## the tests of models with the oldest packages that pyproje
 test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an environment of its own
 	@test -x $(TRACKERS)/bin/python || $(PYTHON) -m venv $(TRACKERS)
 	@$(BIN)/uv pip install --quiet --python $(TRACKERS)/bin/python mlflow pytest pytest-timeout hypothesis \
-		--editable ".[mlflow,wandb,tensorboard,trackio]"
-	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking
+		openai --editable ".[mlflow,serve,wandb,tensorboard,trackio]"
+	@$(TRACKERS)/bin/python -m pytest -rs -W default tests/project/tracking tests/serving/jobs/test_integrations.py
 
 test-browser: setup  ## the pages in Chromium, looked at by Playwright and axe-core; `make test` skips these
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[browser]"

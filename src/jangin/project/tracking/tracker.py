@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +100,8 @@ class TrackedRun(Protocol):
 class TrackerConfig(Config):
     """Settings of one kind of tracker; a subclass adds `type: Literal["name"]` and overrides."""
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that are newer than labels in stores: empty ones do not change the label."""
     largest_file_mib: float = Field(default=5.0, ge=0)
     """Files of the trained model up to this size in MiB are sent; larger ones, such as weights, are
     named with path, size and digest. 0 sends none."""
@@ -108,6 +110,7 @@ class TrackerConfig(Config):
     def label(self) -> str:
         """Distinguishes trackers: the type and a digest of where it sends to."""
         where = self.model_dump(mode="json", exclude={"largest_file_mib"})
+        where = {key: value for key, value in where.items() if value or key not in self.later}
         environment = [os.environ.get(name, "") for name in self.environment]
         return f"{getattr(self, 'type', '')}-{digest_value([where, environment])[:8]}"
 

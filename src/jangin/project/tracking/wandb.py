@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jangin.core.digest import digest_value
 from jangin.project.tracking.tracker import Point, Run, Scalar, State, Table, TrackerConfig
@@ -21,6 +21,11 @@ class WandbConfig(TrackerConfig):
     """User or team. Empty: the default of the key."""
     base_url: str = ""
     """A server of your own. Empty: that of `WANDB_BASE_URL`, else wandb.ai."""
+    run_name: str = ""
+    """Name of the run there. Empty: variant, stage and the beginning of the cache key."""
+    tags: tuple[str, ...] = ()
+    """Labels of the run there."""
+    later: ClassVar[frozenset[str]] = frozenset({"run_name", "tags"})
     mode: Literal["online", "offline"] = "online"
     """`offline` writes to `wandb/` in the store; `wandb sync` uploads it."""
 
@@ -53,7 +58,8 @@ class WandbConfig(TrackerConfig):
             entity=self.entity or None,
             dir=str(store),
             id=run_id or digest_value([run.key, str(store)])[:16],
-            name=run.name,
+            name=self.run_name or run.name,
+            tags=self.tags or None,
             group=run.variant,
             job_type=run.stage,
             mode=self.mode,

@@ -1,7 +1,7 @@
 """A job as a project: its project file, the stages up to the model, and what they made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class JobSpec:
     options: Mapping[str, Any]
     """Fields of the request that OpenAI's API does not have."""
     has_validation: bool
+    track: Sequence[Mapping[str, Any]] = ()
+    """Where metrics are sent beside the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Pipeline:
                 "name": spec.id,
                 "examples": {"read": read, "split": {**split, **sources}},
                 "models": {"catalog": catalog, **models},
+                **({"track": [dict(each) for each in spec.track]} if spec.track else {}),
             }
         )
         path.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from jangin.serving.jobs.rows import (
     write_chats,
     write_pairs,
 )
+from jangin.serving.operations.integrations import sent, trackers_of
 from jangin.serving.state.caller import SCOPES, Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ModelEntry
@@ -95,10 +96,17 @@ class JobRecords:
                 raise KeyboardInterrupt
             about = dict(job.extensions or {})
             numbers = self._numbers(job, about)
-            if job.started_at is None:
+            first_time = job.started_at is None
+            if first_time:
                 add_event(session, job.id, STARTED, self._server.now())
             job.status, job.started_at = "running", job.started_at or self._server.now()
             self._last, self._kept = last_step(session, job.id), steps_kept(session, job.id)
+            track, notes = trackers_of(job.integrations or (), job.id, self._server.settings)
+            if first_time:
+                for text in notes:
+                    add_event(session, job.id, text, self._server.now(), level="warn")
+                for entry in track:
+                    add_event(session, job.id, sent(entry), self._server.now())
         self.begun = True
         folder = self._server.settings.jobs.absolute() / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +124,7 @@ class JobRecords:
             seed=job.seed,
             options=about.get("options") or {},
             has_validation=job.validation_file is not None and job.method_type == "supervised",
+            track=track,
         )
 
     def _numbers(self, job: Job, about: Mapping[str, Any]) -> dict[str, int | float]:
@@ -145,6 +154,15 @@ class JobRecords:
                     f"The file {file_id} is gone from the storage. Upload it again and create a "
                     "new job."
                 ) from error
+
+    def warn(self, texts: Sequence[str]) -> None:
+        """Add warnings to the log."""
+        if not texts:
+            return
+        with self._server.database.write() as session:
+            if self._owned(session) is not None:
+                for text in texts:
+                    add_event(session, self._id, text, self._server.now(), level="warn")
 
     def prepared(self, prepared: Prepared) -> None:
         """Keep what is known before training; say what is lost."""

@@ -37,6 +37,8 @@ DATABASE_PATIENCE_SECONDS = 600
 STORE_SECONDS = 0.5
 """Between two looks whether an artifact that another job makes is ready."""
 _RESUMING = "resuming at step "
+_TRACKER = "wandb "
+"""Begins what a tracker has to say."""
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class JobProgress:
     total_steps: int = 0
     """Steps of the training that runs, less those of its checkpoint."""
     resumed_at: int = 0
+    problems: list[str] = field(default_factory=list)
+    """Of trackers, for the log of the job."""
 
     def start(self, label: str, total: int | None) -> int:
         """A bar; that of training tells the number of steps."""
@@ -62,6 +66,8 @@ class JobProgress:
     def message(self, text: str) -> None:
         """Log a line; that of a resumed training tells its first step."""
         log.info(text)
+        if text.startswith(_TRACKER):
+            self.problems.append(text)
         if text.startswith(_RESUMING):
             words = text.split()
             self.resumed_at, self.total_steps = int(words[3]), int(words[5])
@@ -173,6 +179,8 @@ class Worker:
             os.kill(os.getpid(), signal.SIGINT)
 
     def _flush(self) -> None:
+        problems, self.progress.problems = self.progress.problems, []
+        self.records.warn(problems)
         if self.training is not None and not self.stopping:
             folder = self.training
             if not folder.exists():

@@ -117,6 +117,10 @@ class ServerSettings(Config):
     """Send `error: null` and `hyperparameters: {}` as OpenAI's schema wants it."""
     python_grader: bool = False
     """Run the Python code of graders: whoever may send one then runs code on this machine."""
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """Where metrics of jobs with the integration `wandb` go, with the key of this server: `offline`
+    writes runs that `wandb sync` uploads to `store/wandb`; `auto` is `online` where there is a key
+    (`WANDB_API_KEY`, `wandb login`), and else says in the log of the job that there is none."""
     private_webhooks: bool = False
     """Let webhooks call this machine and its private network, such as `http://127.0.0.1:9000`."""
     log_format: Literal["auto", "text", "json"] = "auto"

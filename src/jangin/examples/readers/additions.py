@@ -7,6 +7,7 @@ one row: saving it again replaces the row, in whichever of the files that is.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
 
 from jangin.core.records import Message
 from jangin.core.store import output_errors
@@ -34,6 +37,97 @@ class AddedRow:
     replaced: Kind | None = None
     """Kind of the row that was there before."""
     old_answer: str = ""
+    line: str = ""
+    """The row, as it is in the file."""
+    old_line: str = ""
+    """The row that it replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRow:
+    """A row of one of the files."""
+
+    id: str
+    """Digest of its line."""
+    kind: Kind
+    messages: tuple[Message, ...]
+    """The conversation; the last message is the right answer."""
+    variant: str
+    """Whose model was asked; empty where that is not known."""
+    added: str
+    """Date and time."""
+
+    @property
+    def question(self) -> str:
+        """The last question."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def answer(self) -> str:
+        """The right answer."""
+        return self.messages[-1].content
+
+
+def saved_rows(folder: Path) -> list[SavedRow]:
+    """The rows of both files, newest first; damaged lines are left out."""
+    rows = [
+        row
+        for kind in get_args(Kind)
+        for line in _lines(folder / FILES[kind])
+        if (row := _saved_row(line, kind)) is not None
+    ]
+    return sorted(rows, key=lambda row: row.added, reverse=True)
+
+
+def _saved_row(line: str, kind: Kind) -> SavedRow | None:
+    row = _parsed(line)
+    if _question(row) is None:
+        return None
+    try:
+        messages = tuple(Message(role=m["role"], content=m["content"]) for m in row["messages"])
+    except (ValidationError, KeyError):
+        return None
+    names = str(row.get("variant", "")), str(row.get("added", ""))
+    return SavedRow(_id(line), kind, messages, *names)
+
+
+def _id(line: str) -> str:
+    return hashlib.sha256(line.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def remove_row(folder: Path, row_id: str) -> bool:
+    """Delete a row; returns whether it was there.
+
+    Raises: DataError: a file cannot be written.
+    """
+    with output_errors(folder), _locked(folder):
+        for path in (folder / name for name in FILES.values()):
+            lines = _lines(path)
+            kept = [line for line in lines if _id(line) != row_id]
+            if len(kept) < len(lines):
+                _write(path, kept)
+                return True
+    return False
+
+
+def undo_row(folder: Path, saved: AddedRow) -> bool:
+    """Take back what `add_row` did; returns False where the row has been changed since.
+
+    Raises: DataError: a file cannot be written.
+    """
+    with output_errors(saved.path), _locked(folder):
+        lines = _lines(saved.path)
+        if saved.line not in lines:
+            return False
+        lines.remove(saved.line)
+        if saved.replaced is not None:
+            before = folder / FILES[saved.replaced]
+            if before == saved.path:
+                lines.append(saved.old_line)
+            else:
+                _write(before, [*_lines(before), saved.old_line])
+        _write(saved.path, lines)
+    return True
 
 
 def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str) -> AddedRow:
@@ -47,18 +141,19 @@ def add_row(folder: Path, kind: Kind, messages: Sequence[Message], variant: str)
         "variant": variant,
         "added": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    question, saved = _question(row), AddedRow(folder / FILES[kind])
+    line = json.dumps(row, ensure_ascii=False)
+    question, saved = _question(row), AddedRow(folder / FILES[kind], line=line)
     with output_errors(saved.path), _locked(folder):
         for each in get_args(Kind):
             path = folder / FILES[each]
             lines = _lines(path)
-            same = [line for line in lines if _question(_parsed(line)) == question]
+            same = [old for old in lines if _question(_parsed(old)) == question]
             if same:
                 answer = _parsed(same[-1])["messages"][-1].get("content", "")
-                saved = AddedRow(saved.path, each, str(answer))
-            new = [json.dumps(row, ensure_ascii=False)] if each == kind else []
+                saved = AddedRow(saved.path, each, str(answer), line, same[-1])
+            new = [line] if each == kind else []
             if same or new:
-                _write(path, [*(line for line in lines if line not in same), *new])
+                _write(path, [*(old for old in lines if old not in same), *new])
     return saved
 
 
@@ -84,7 +179,7 @@ def _lines(path: Path) -> list[str]:
 def _write(path: Path, lines: Sequence[str]) -> None:
     """Replace the file at once, so that a kill leaves the old rows or the new ones."""
     if not lines:
-        path.unlink()
+        path.unlink(missing_ok=True)
         return
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="surrogateescape") as file:

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Select, or_, select
@@ -53,6 +54,9 @@ class Registry:
             raise no_such_model(name)
         entry = self.entry(name)
         if entry is None:
+            base = self._project_variants().get(name)
+            if base is not None:
+                return base
             raise no_such_model(name)
         return ServedModel(
             name=name,
@@ -80,10 +84,17 @@ class Registry:
                 )
             ).all()
             known = [Named(row.name, row.created_at, _owner(row.project)) for row in rows]
-        variants = self._project_variants().values()
-        known += [Named(each.name, each.created, each.owned_by) for each in variants]
         aliases = self._server.settings.models
+        known += [
+            Named(each.name, each.created, each.owned_by)
+            for each in self.of_project()
+            if each.name not in aliases
+        ]
         return [*known, *(Named(alias, self._started, "system") for alias in aliases)]
+
+    def of_project(self) -> list[ServedModel]:
+        """The finished variants of the server's project, and the base models of them."""
+        return list(self._project_variants().values())
 
     def delete(self, name: str, caller: Caller) -> ServedModel:
         """Mark a fine-tuned model of the caller's project as deleted; its files stay.
@@ -150,13 +161,15 @@ class Registry:
         return folder
 
     def _project_variants(self) -> dict[str, ServedModel]:
-        """{name: model} of the finished variants of the project of `-p`."""
+        """{name: model} of the finished variants of the project of `-p`, and of their bases."""
         path = self._server.settings.project
         if path is None:
             return {}
         with self._lock:
             if time.monotonic() - self._read_at > _FRESH_SECONDS:
-                self._variants = {model.name: model for model in project_models(path)}
+                variants = project_models(path)
+                bases = [_base_of(variant) for variant in reversed(variants)]
+                self._variants = {model.name: model for model in (*variants, *bases)}
                 self._read_at = time.monotonic()
             return self._variants
 
@@ -193,9 +206,17 @@ def project_models(path: Path) -> list[ServedModel]:
                     owned_by="project",
                     trainable=False,
                     created=int(model.manifest.created_at.timestamp()),
+                    variant=variant,
                 )
             )
     return models
+
+
+def _base_of(variant: ServedModel) -> ServedModel:
+    """The base model of a finished variant, by the base in its name."""
+    return replace(
+        variant, name=base_part(variant.name), adapter_folder=None, kind="base", variant=""
+    )
 
 
 def advice_without_models(path: Path) -> str:

@@ -21,6 +21,8 @@ class ServedModel:
     trainable: bool
     created: int = 0
     """Unix seconds."""
+    variant: str = ""
+    """Variant of the server's project that trained it; empty for others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The playground: talk to one to three models side by side."""

@@ -12,7 +12,7 @@ from jangin.core.parquet import read_table
 from jangin.evaluation.results import Result
 from jangin.report.data.glance import kind_of_system
 from jangin.report.i18n.translate import Words, strings
-from jangin.report.page import _short, build_report
+from jangin.report.page import short, build_report
 from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
 
 CALLS = CallCount(requests=31, answered=29, asked_again=2)
@@ -292,4 +292,4 @@ def test_systems_are_told_apart_by_kind(label, kind):
     ],
 )
 def test_what_a_model_repeats_is_shown_once(text, shown):
-    assert _short(text).rstrip() == shown
+    assert short(text).rstrip() == shown

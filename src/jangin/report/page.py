@@ -36,6 +36,7 @@ from jangin.report.data.artifacts import (
     versions,
 )
 from jangin.report.data.glance import glance, kind_of_system, starts_from_nothing
+from jangin.report.data.judged import peoples_judgements
 from jangin.report.data.results import SHARED, Results, Versus, collect_results
 from jangin.report.data.verdict import HEADLINE, judge, leaked_sets
 from jangin.report.i18n.translate import Language, Words, p_text
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from jangin.project.session import Session
 
 FOLDER = Path(__file__).with_name("templates")
-STYLES = ("theme.css", "charts.css", "report.css")
+STYLES = ("theme.css", "charts.css", "sections.css", "report.css")
 MOST_LEAKS = 5
 _LOOP = re.compile(r"(.{1,16}?)\1{5,}")
 """Text that repeats at least six times."""
@@ -107,18 +108,9 @@ def build_report(
     words = Words(cast(Language, chosen))
     results = collect_results(artifacts)
     lost = _dropped_context(artifacts)
-    unread = _unread(loaded, artifacts)
-    best = _best(results)
     context = {
-        "words": words,
-        "p_text": p_text,
-        "name": loaded.name,
-        "many": len(loaded.variants) > 1,
-        "variants": list(loaded.variants),
         "as_of": _newest(artifacts),
-        "absent": {stage.name: _absence(stage.name, loaded, artifacts, words) for stage in STAGES},
         "off": [stage.name for stage in STAGES if not _is_on(stage.name, loaded)],
-        "progress": _progress(loaded, artifacts),
         "calls": calls,
         "spend": spend,
         "spent_usd": sum(row.usd for row in spend),
@@ -127,18 +119,55 @@ def build_report(
         "differences": differences(loaded.variants),
         "provenance": _provenance(artifacts),
         "versions": versions(artifacts),
-        **_result_context(results, artifacts, words),
+        **results_context(loaded, artifacts, results, words, spend, seconds, lost),
         **lost,
-        "unreadable": unread,
-        "random_base": starts_from_nothing(artifacts, best),
-        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), seconds, words),
-        **_chart_context(results, artifacts, words),
-        "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
-        "candidates": candidates(artifacts),
+        **_chart_context(artifacts, words),
         "quantized": quantized_files(artifacts, words),
         "token_rows": token_preview(loaded, artifacts),
     }
     return render_page("report.html.jinja", context)
+
+
+def results_context(
+    loaded: LoadedProject,
+    artifacts: dict[str, dict[str, Artifact]],
+    results: Results,
+    words: Words,
+    spend: Sequence[Spend],
+    seconds: float,
+    lost: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What the first screen and the section of results show; the workbench shows them too.
+
+    `lost` are the counts of what was dropped, where they have been collected already.
+    """
+    lost = _dropped_context(artifacts) if lost is None else lost
+    unread = _unread(loaded, artifacts)
+    best = _best(results)
+    return {
+        "words": words,
+        "p_text": p_text,
+        "name": loaded.name,
+        "many": len(loaded.variants) > 1,
+        "variants": list(loaded.variants),
+        "absent": {stage.name: _absence(stage.name, loaded, artifacts, words) for stage in STAGES},
+        "progress": _progress(loaded, artifacts),
+        **_result_context(results, artifacts, words),
+        "unreadable": unread,
+        "random_base": starts_from_nothing(artifacts, best),
+        "glance": glance(results, artifacts, best, spend, _losses(lost, unread), seconds, words),
+        "forest_chart": forest_of(results.rows, words),
+        "evaluations": [_drawn(one) for one in evaluations(artifacts, words)],
+        "candidates": candidates(artifacts),
+        "judged": peoples_judgements(loaded.folder, artifacts),
+    }
+
+
+def render_results(context: Mapping[str, Any]) -> "Markup":
+    """The section of results of `results_context`, for a page of the workbench."""
+    from markupsafe import Markup
+
+    return Markup(_template("report_results.html.jinja").render(**context))  # noqa: S704  # ours
 
 
 def _result_context(results: Results, artifacts: Artifacts, words: Words) -> dict[str, Any]:
@@ -231,9 +260,8 @@ def _keeps_doubtful(artifact: Artifact) -> bool:
     return bool(ocr.get("doubtful_lines") == "keep")
 
 
-def _chart_context(results: Results, artifacts: Artifacts, words: Words) -> dict[str, Any]:
+def _chart_context(artifacts: Artifacts, words: Words) -> dict[str, Any]:
     return {
-        "forest_chart": forest_of(results.rows, words),
         "path_charts": [
             _svg(charts.box(f"path{index}", box, arrow=index > 0))
             for index, box in enumerate(boxes(artifacts, words))
@@ -418,11 +446,11 @@ def _template(name: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = _short
+    environment.filters["short"] = short
     return environment.get_template(name)
 
 
-def _short(text: object, most: int = 280) -> str:
+def short(text: object, most: int = 280) -> str:
     """Text on one line, cut for the eye: what repeats six times or more is shown once."""
     line = _LOOP.sub(_once, " ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"

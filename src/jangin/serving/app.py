@@ -27,6 +27,8 @@ from jangin.serving.operations import health, metrics
 from jangin.serving.operations.logs import PromptLog, log_request
 from jangin.serving.operations.metrics import Metrics
 from jangin.serving.pages import rendering, sign_in
+from jangin.serving.pages.compare import routes as compare
+from jangin.serving.pages.compare.overview import Comparisons
 from jangin.serving.pages.data import pictures
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
 from jangin.serving.pages.project import Workbench
@@ -74,7 +76,11 @@ ROUTERS: tuple[Routes, ...] = (
 """Everything that needs a key; a row here is all that a new router needs."""
 OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 """Routers at the top, without a key."""
-PAGES: tuple[APIRouter, ...] = (sign_in.router, pictures.router)
+PAGES: tuple[APIRouter, ...] = (
+    sign_in.router,
+    pictures.router,
+    compare.router,
+)
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
 """What a browser reaches before it has signed in."""
@@ -153,6 +159,7 @@ def _add_pages(app: FastAPI, server: Server) -> None:
     """The pages of the workbench, and errors that look like them."""
     server.add(Signer(server.settings.folder))
     server.add(Workbench(server))
+    server.add(Comparisons())
     add_error_pages(app)
     for router in PUBLIC_PAGES:
         app.include_router(router)

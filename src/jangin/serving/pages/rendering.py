@@ -19,7 +19,7 @@ from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.signer import Signer
 from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, Visit
 
-SHARED = ("theme.css", "charts.css")
+SHARED = ("theme.css", "charts.css", "sections.css")
 """Style sheets of the report that the pages use too."""
 YEAR = 31_536_000
 NAVIGATION = (

@@ -43,10 +43,10 @@ class TalkModel:
 def talk_models(
     registry: Registry, caller: Caller, project: LoadedProject | None
 ) -> list[TalkModel]:
-    """Every model that the caller may talk to: tuned variants first, then their bases, models of
-    jobs, base models of the server, and teachers of the project.
+    """Every model that the caller may talk to.
 
-    `project`: None for callers who may not see it.
+    Tuned variants first, then their bases, models of jobs, base models of the server, and teachers
+    of the project. `project`: None for callers who may not see it.
     """
     own = {model.name: model for model in registry.of_project()} if project is not None else {}
     variants = [model for model in own.values() if model.variant]

@@ -1,0 +1,180 @@
+"""The report's results as a page: computed once for each state of the project."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jangin.core.errors import DataError
+from jangin.core.store import Artifact
+from jangin.project.session import Session
+from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
+from jangin.report.data.costs import variant_costs
+from jangin.report.data.results import collect_results
+from jangin.report.i18n.translate import Words
+from jangin.report.page import (
+    CurveChart,
+    build_report,
+    curve_charts,
+    render_results,
+    results_context,
+)
+from jangin.serving.pages.compare.answers import AnswerTable
+from jangin.serving.pages.project import OpenProject, Snapshot
+
+EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """What is compared: the last evaluation of every variant that has one."""
+
+    artifacts: Mapping[str, Mapping[str, Artifact]]
+    """{variant: {stage: artifact}}, of one run each."""
+    outdated: tuple[str, ...]
+    """Variants that have changed since they were evaluated."""
+
+    @property
+    def by_variant(self) -> dict[str, Artifact]:
+        """{variant: its evaluation}."""
+        return {
+            name: stages[EVALUATE] for name, stages in self.artifacts.items() if EVALUATE in stages
+        }
+
+
+def evaluations_of(snapshot: Snapshot) -> Evaluations:
+    """The evaluations that are up to date, else the last ones."""
+    artifacts: dict[str, Mapping[str, Artifact]] = {}
+    outdated = []
+    for name, state in snapshot.variants.items():
+        if EVALUATE not in state.last or EVALUATE in state.current:
+            artifacts[name] = state.current
+        else:
+            artifacts[name] = state.last
+            outdated.append(name)
+    return Evaluations(artifacts, tuple(outdated))
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The first page of the comparison, in one language."""
+
+    context: Mapping[str, Any]
+    """Of the report: `verdict`, `glance` and so on."""
+    results: Any
+    """HTML of the report's section of results."""
+    table: ComparedVariants | None
+    """The variants side by side; None where they cannot be compared."""
+    curves: list[CurveChart]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Everything about one state of a project; parts are made when they are first shown."""
+
+    project: OpenProject
+    snapshot: Snapshot
+    evaluations: Evaluations
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _table: AnswerTable | None = None
+    _overviews: dict[tuple[str, object], Overview] = field(default_factory=dict)
+
+    def answers(self) -> AnswerTable | None:
+        """The index of all answers; None where nothing was evaluated."""
+        evaluations = self.evaluations.by_variant
+        with self._lock:
+            if self._table is None and evaluations:
+                self._table = AnswerTable(evaluations)
+            return self._table
+
+    def overview(self, words: Words, judgements: object) -> Overview:
+        """The results; `judgements` changes whenever the log of blind judgements does."""
+        key = (words.language, judgements)
+        with self._lock:
+            if key not in self._overviews:
+                with self.project.session() as session:
+                    made = self._overview(session, words)
+                kept = [name for name in self._overviews if name[1] == judgements]
+                self._overviews = {name: self._overviews[name] for name in kept} | {key: made}
+            return self._overviews[key]
+
+    def _overview(self, session: Session, words: Words) -> Overview:
+        artifacts = {name: dict(stages) for name, stages in self.evaluations.artifacts.items()}
+        spend, seconds = session.ledger.spend(), _seconds(session, artifacts)
+        loaded = self.snapshot.project
+        context = results_context(
+            loaded, artifacts, collect_results(artifacts), words, spend, seconds
+        )
+        return Overview(
+            context,
+            render_results(context),
+            self._variants(session),
+            curve_charts(artifacts, words),
+        )
+
+    def _variants(self, session: Session) -> ComparedVariants | None:
+        artifacts = {name: dict(stages) for name, stages in self.evaluations.artifacts.items()}
+        costs = variant_costs(session, artifacts)
+        seconds = session.seconds(artifacts)
+        try:
+            return compare_variants(self.snapshot.project, artifacts, seconds, costs)
+        except DataError:  # nothing was evaluated, or a variant has no tuned model
+            return None
+
+    def report(self, words: Words) -> str:
+        """The whole report as one file."""
+        artifacts = {name: dict(stages) for name, stages in self.evaluations.artifacts.items()}
+        with self.project.session() as session:
+            return build_report(
+                self.snapshot.project,
+                artifacts,
+                session.ledger.count_calls(),
+                words.language,
+                session.ledger.spend(),
+                _seconds(session, artifacts),
+            )
+
+    def table_file(self, kind: str) -> str:
+        """The table of the variants as `csv` or `json`; empty where there is none."""
+        with self.project.session() as session:
+            table = self._variants(session)
+        if table is None:
+            return ""
+        return as_csv(table) if kind == "csv" else as_json(table)
+
+
+def _seconds(session: Session, artifacts: Mapping[str, Mapping[str, Artifact]]) -> float:
+    """What making all artifacts took."""
+    stages = {a.manifest.key: name for made in artifacts.values() for name, a in made.items()}
+    return sum(session.ledger.seconds_of(name, key) or 0.0 for key, name in stages.items())
+
+
+class Comparisons:
+    """The comparison of the present state of a project."""
+
+    def __init__(self) -> None:
+        """Nothing is computed yet."""
+        self._lock = threading.Lock()
+        self._known: Comparison | None = None
+
+    def of(self, project: OpenProject) -> Comparison:
+        """The comparison for what the project is now."""
+        snapshot = project.snapshot()
+        with self._lock:
+            known = self._known
+            if known is None or known.snapshot is not snapshot:
+                evaluations = evaluations_of(snapshot)
+                new = Comparison(project, snapshot, evaluations)
+                if known is not None and _same(known.evaluations, evaluations):
+                    new._table = known._table
+                self._known = known = new
+            return known
+
+
+def _same(one: Evaluations, two: Evaluations) -> bool:
+    """True if the answers are the same, so that their index need not be built again."""
+    keys = [
+        {name: artifact.manifest.key for name, artifact in each.by_variant.items()}
+        for each in (one, two)
+    ]
+    return keys[0] == keys[1]

@@ -1,0 +1,310 @@
+"""`/compare`: the results, every question with all answers, and blind judgements."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query
+from fastapi.responses import RedirectResponse, Response
+
+from jangin.report.i18n.translate import p_text
+from jangin.report.page import short
+from jangin.serving.pages.compare.answers import (
+    CHANGES,
+    AnswerFilter,
+    AnswerTable,
+    Change,
+    ComparedSystem,
+)
+from jangin.serving.pages.compare.blind import CHOICES, BlindReview, log_of, read_lines
+from jangin.serving.pages.compare.overview import Comparison, Comparisons
+from jangin.serving.pages.compare.sources import source_of_example
+from jangin.serving.pages.compare.standing import standing_chart
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.visit import Visit, VisitDep
+
+router = APIRouter(prefix="/compare")
+PARTS = (
+    ("/compare", "compare_tab_results"),
+    ("/compare/answers", "compare_tab_answers"),
+    ("/compare/blind", "compare_tab_blind"),
+)
+"""(address, key of the name) of the pages of this room."""
+MOST_SEARCH = 200
+
+Pair = Annotated[str, Query(max_length=200)]
+
+
+def _comparison(visit: Visit, project: OpenProject) -> Comparison:
+    return visit.server.get(Comparisons).of(project)
+
+
+def _answers(comparison: Comparison) -> AnswerTable:
+    """The index of answers; raises `PageError` where nothing was evaluated."""
+    table = comparison.answers()
+    if table is None or not len(table):
+        raise PageError(404, "compare_nothing")
+    return table
+
+
+def _pair(table: AnswerTable, a: str, b: str) -> tuple[ComparedSystem, ComparedSystem]:
+    """The two systems of an address, or those that are compared usually."""
+    first, second = table.usual_pair()
+    chosen = table.system(a) or first, table.system(b) or second
+    return chosen if chosen[0] != chosen[1] else (_other(table, chosen[1]), chosen[1])
+
+
+def _other(table: AnswerTable, system: ComparedSystem) -> ComparedSystem:
+    return next((one for one in table.systems if one != system), system)
+
+
+@router.get("")
+def results(visit: VisitDep, project: ProjectDep) -> Response:
+    """Verdict, glance, variants side by side, and the report's section of results."""
+    comparison = _comparison(visit, project)
+    log = log_of(project.folder)
+    seen = log.stat().st_mtime_ns if log.exists() else 0
+    overview = comparison.overview(visit.words, seen)
+    return render(
+        visit,
+        "compare/results.html.jinja",
+        parts=PARTS,
+        overview=overview,
+        p_text=p_text,
+        outdated=comparison.evaluations.outdated,
+        evaluated=bool(comparison.evaluations.by_variant),
+        **{name: overview.context[name] for name in ("verdict", "glance", "random_base", "many")},
+    )
+
+
+@router.get("/report.html")
+def report(visit: VisitDep, project: ProjectDep) -> Response:
+    """The report as one file, as `jangin report` writes it."""
+    html = _comparison(visit, project).report(visit.words)
+    return _download(html, "report.html", "text/html; charset=utf-8")
+
+
+@router.get("/table.{kind}")
+def table_file(kind: Literal["csv", "json"], visit: VisitDep, project: ProjectDep) -> Response:
+    """The table of the variants, as `jangin compare -o` writes it."""
+    text = _comparison(visit, project).table_file(kind)
+    if not text:
+        raise PageError(404, "compare_nothing")
+    media = "text/csv; charset=utf-8" if kind == "csv" else "application/json"
+    return _download(text, f"compare.{kind}", media)
+
+
+def _download(text: str, name: str, media_type: str) -> Response:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=media_type, headers=headers)
+
+
+@router.get("/answers")
+def answers(
+    visit: VisitDep,
+    project: ProjectDep,
+    a: Pair = "",
+    b: Pair = "",
+    show: str = "",
+    set: str = "",
+    q: Annotated[str, Query(max_length=MOST_SEARCH)] = "",
+    after: str = "",
+) -> Response:
+    """Every question with the answers of all systems, filtered."""
+    table = _answers(_comparison(visit, project))
+    first, second = _pair(table, a, b)
+    change: Change = next((known for known in CHANGES if known == show), "")
+    chosen = AnswerFilter(first, second, change, set if set in table.test_sets else "", q)
+    kept = {"a": first.key, "b": second.key, "show": change, "set": chosen.evidence_set, "q": q}
+    page = table.page(chosen, after)
+    return render(
+        visit,
+        "compare/answers.html.jinja",
+        parts=PARTS,
+        table=table,
+        chosen=chosen,
+        page=page,
+        changes=CHANGES,
+        address=lambda **changed: _address("/compare/answers", kept | changed),
+        question_address=lambda key: _address("/compare/question", kept | {"key": key}),
+        short=short,
+    )
+
+
+@router.get("/question")
+def question(
+    visit: VisitDep, project: ProjectDep, key: str, a: Pair = "", b: Pair = ""
+) -> Response:
+    """One question with the whole answers and where its source is."""
+    comparison = _comparison(visit, project)
+    table = _answers(comparison)
+    row = table.question(key)
+    if row is None:
+        raise PageError(404, "compare_no_question")
+    first, second = _pair(table, a, b)
+    return render(
+        visit,
+        "compare/question.html.jinja",
+        parts=PARTS,
+        row=row,
+        source=source_of_example(comparison.evaluations.artifacts, row.example_id),
+        first=first,
+        second=second,
+        back=_address("/compare/answers", {"a": first.key, "b": second.key}),
+    )
+
+
+def _address(path: str, values: dict[str, str]) -> str:
+    query = urlencode({name: value for name, value in values.items() if value})
+    return f"{path}?{query}" if query else path
+
+
+def _review(visit: Visit, project: OpenProject, a: str, b: str, chosen_set: str) -> BlindReview:
+    table = _answers(_comparison(visit, project))
+    if len(table.systems) < 2:
+        raise PageError(404, "compare_one_system")
+    kept = chosen_set if chosen_set in table.test_sets else ""
+    return BlindReview(table, log_of(project.folder), *_pair(table, a, b), visit.reviewer, kept)
+
+
+def _fields(review: BlindReview) -> dict[str, str]:
+    return {"a": review.a.key, "b": review.b.key, "set": review.evidence_set}
+
+
+@router.get("/blind")
+def blind(
+    visit: VisitDep, project: ProjectDep, a: Pair = "", b: Pair = "", set: str = ""
+) -> Response:
+    """Which two systems to judge; what was judged so far."""
+    table = _answers(_comparison(visit, project))
+    if len(table.systems) < 2:
+        raise PageError(404, "compare_one_system")
+    review = _review(visit, project, a, b, set)
+    lines = read_lines(log_of(project.folder))
+    pairs = dict.fromkeys((line.a, line.b) for line in lines if line.kind == "judgement")
+    return render(
+        visit,
+        "compare/blind.html.jinja",
+        parts=PARTS,
+        table=table,
+        review=review,
+        progress=review.progress(),
+        known=[
+            (one, two)
+            for first, second in pairs
+            if (one := _system_of(table, first)) and (two := _system_of(table, second))
+        ],
+        address=_address,
+    )
+
+
+def _system_of(table: AnswerTable, contestant: Any) -> ComparedSystem | None:
+    return next((one for one in table.systems if one.contestant == contestant), None)
+
+
+@router.get("/blind/judge")
+def judge_next(
+    visit: VisitDep,
+    project: ProjectDep,
+    a: Pair = "",
+    b: Pair = "",
+    set: str = "",
+    key: str = "",
+) -> Response:
+    """The next question of this person, its two answers without names; or the one of `key`."""
+    return _judging(visit, _review(visit, project, a, b, set), key)
+
+
+def _judging(visit: Visit, review: BlindReview, key: str = "", undone: bool = False) -> Response:
+    progress = review.progress()
+    shown = review.shown(key) if key else review.next_question()
+    if shown is None and not visit.is_fragment:
+        return RedirectResponse(_address("/compare/blind/standing", _fields(review)), 303)
+    template = "judging.html.jinja" if visit.is_fragment else "judge.html.jinja"
+    return render(
+        visit,
+        f"compare/{template}",
+        parts=PARTS,
+        review=review,
+        progress=progress,
+        shown=shown,
+        undone=undone,
+        choices=CHOICES,
+        fields=_fields(review),
+        standing=_address("/compare/blind/standing", _fields(review)),
+        here_address=_address("/compare/blind/judge", _fields(review)),
+    )
+
+
+@router.post("/blind/judge")
+def save_judgement(
+    visit: VisitDep,
+    project: ProjectDep,
+    key: Annotated[str, Form()],
+    choice: Annotated[Literal["first", "second", "tie", "both_bad"], Form()],
+    a: Annotated[str, Form()],
+    b: Annotated[str, Form()],
+    set: Annotated[str, Form()] = "",
+) -> Response:
+    """Save a judgement, then show the next question."""
+    review = _review(visit, project, a, b, set)
+    review.judge(key, choice)
+    return _after(visit, review)
+
+
+@router.post("/blind/undo")
+def undo_judgement(
+    visit: VisitDep,
+    project: ProjectDep,
+    a: Annotated[str, Form()],
+    b: Annotated[str, Form()],
+    set: Annotated[str, Form()] = "",
+) -> Response:
+    """Withdraw this person's last judgement and show that question again."""
+    review = _review(visit, project, a, b, set)
+    return _after(visit, review, key=review.undo())
+
+
+def _after(visit: Visit, review: BlindReview, key: str = "") -> Response:
+    if visit.is_fragment:
+        return _judging(visit, review, key, undone=bool(key))
+    fields = _fields(review) | ({"key": key} if key else {})
+    return RedirectResponse(_address("/compare/blind/judge", fields), 303)
+
+
+@router.get("/blind/standing")
+def standing(
+    visit: VisitDep, project: ProjectDep, a: Pair = "", b: Pair = "", set: str = ""
+) -> Response:
+    """What was judged so far; the names only to someone who asked for them."""
+    review = _review(visit, project, a, b, set)
+    ranked = review.standings()
+    return render(
+        visit,
+        "compare/standing.html.jinja",
+        parts=PARTS,
+        review=review,
+        progress=review.progress(),
+        standings=ranked,
+        chart=standing_chart(ranked, visit.words),
+        p_text=p_text,
+        people=review.judges(),
+        fields=_fields(review),
+        judge_address=_address("/compare/blind/judge", _fields(review)),
+    )
+
+
+@router.post("/blind/reveal")
+def reveal(
+    visit: VisitDep,
+    project: ProjectDep,
+    a: Annotated[str, Form()],
+    b: Annotated[str, Form()],
+    set: Annotated[str, Form()] = "",
+) -> Response:
+    """Tell this person which system is which, and note that."""
+    review = _review(visit, project, a, b, set)
+    if not review.progress().named:
+        review.reveal()
+    return RedirectResponse(_address("/compare/blind/standing", _fields(review)), 303)

@@ -12,7 +12,7 @@ from jangin.core.parquet import read_table
 from jangin.evaluation.results import Result
 from jangin.report.data.glance import kind_of_system
 from jangin.report.i18n.translate import Words, strings
-from jangin.report.page import short, build_report
+from jangin.report.page import build_report, short
 from tests.report.workshop import HOSTILE, ORDER, PROJECT, Workshop, predictions
 
 CALLS = CallCount(requests=31, answered=29, asked_again=2)

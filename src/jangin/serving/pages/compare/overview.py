@@ -93,9 +93,9 @@ class Comparison:
         with self._lock:
             if key not in self._overviews:
                 with self.project.session() as session:
-                    made = self._overview(session, words)
+                    overview = self._overview(session, words)
                 kept = [name for name in self._overviews if name[1] == judgements]
-                self._overviews = {name: self._overviews[name] for name in kept} | {key: made}
+                self._overviews = {name: self._overviews[name] for name in kept} | {key: overview}
             return self._overviews[key]
 
     def _overview(self, session: Session, words: Words) -> Overview:
@@ -145,7 +145,7 @@ class Comparison:
 
 def _seconds(session: Session, artifacts: Mapping[str, Mapping[str, Artifact]]) -> float:
     """What making all artifacts took."""
-    stages = {a.manifest.key: name for made in artifacts.values() for name, a in made.items()}
+    stages = {a.manifest.key: name for group in artifacts.values() for name, a in group.items()}
     return sum(session.ledger.seconds_of(name, key) or 0.0 for key, name in stages.items())
 
 

@@ -1,15 +1,18 @@
 """OCR beside plain Tesseract: python bench/documents/scans.py PATH [PAGES].
 
-PATH is a PDF or a folder of PNG pictures; PAGES such as 1-10,15 of a PDF. Every page is read as a
-picture at 200 dpi, with the Korean model, by jangin and by `tesseract --psm 6` and `--psm 3`. The
-true text is in `<stem>.truth.jsonl` beside the PDF (see __main__.py), in `<stem>.txt` beside the
+PATH is a PDF or a folder of PNG pictures, such as pages.py draws; PAGES such as 1-10,15 of a PDF.
+Every page is read as a picture at 200 dpi, with the Korean model, or the English one where a
+picture's name begins with `en`, by jangin and by `tesseract --psm 6` and `--psm 3`. The true
+text is in `<stem>.truth.jsonl` beside the PDF (see __main__.py), in `<stem>.txt` beside the
 picture, or else it is the text layer of the PDF, whose digits may be displaced.
 
 Printed by page and over all, spaces ignored, in percent of the true characters:
   bag     characters missing or too many, the mean of both, in any order
   free    each true line against its best match in what was read, plus what is left over
-  aside   characters of lines that jangin set aside as doubtful; they count as missing
-and the seconds of CPU: Tesseract's and jangin's own.
+  kept    bag, with the lines that jangin set aside as doubtful in their places
+  aside   characters of those lines; in bag and free they count as missing
+and the seconds of CPU: Tesseract's and jangin's own. Last, the pages that jangin reads worse than
+psm 6, by bag and by free.
 """
 
 import json
@@ -29,7 +32,6 @@ from jangin.documents.ocr.tesseract import recognize
 from jangin.documents.readers.pdf_text import open_pdf, render_page
 
 DPI = 200
-KOREAN = ("kor",)
 
 
 def bag_errors(truth: str, read: str) -> float:
@@ -61,8 +63,8 @@ def cases(path: Path, pages: str) -> Iterator[tuple[str, Any, str]]:
                 yield f"page {number}", render_page(document, number, DPI), truth
 
 
-def plain(page_HW: Any, mode: int) -> str:
-    output = recognize(page_HW, DPI, KOREAN, mode)
+def plain(page_HW: Any, language: str, mode: int) -> str:
+    output = recognize(page_HW, DPI, (language,), mode)
     return "\n".join(row for row in output.split("\n") if "\t" not in row)
 
 
@@ -73,24 +75,32 @@ def seconds() -> float:
 def main() -> None:
     path, pages = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
     total: Counter[str] = Counter()
+    worse: dict[str, list[str]] = {"bag": [], "free": []}
     for name, page_HW, truth in cases(path, pages):
         start = seconds()
-        reading = read_page(page_HW, DPI, KOREAN)
+        language, other = ("eng", "kor") if name.startswith("en") else ("kor", "eng")
+        reading = read_page(page_HW, DPI, (language,), (other,))
         clock = {"jangin": seconds() - start}
         texts = {"jangin": reading.text}
         for mode in (6, 3):
             start = seconds()
-            texts[f"psm {mode}"] = plain(page_HW, mode)
+            texts[f"psm {mode}"] = plain(page_HW, language, mode)
             clock[f"psm {mode}"] = seconds() - start
         row: Counter[str] = Counter(length=len(squeeze(truth)))
         row["aside"] = sum(len(squeeze(line.text)) for line in reading.doubtful)
+        row["kept"] = bag_errors(truth, reading.complete or reading.text)  # type: ignore[assignment]
         for who, text in texts.items():
             row[f"{who} bag"] = bag_errors(truth, text)  # type: ignore[assignment]
             row[f"{who} free"] = free_order_errors(truth, text)
             row[f"{who} s"] = clock[who]  # type: ignore[assignment]
         show(name, row)
         total.update(row)
+        for kind, names in worse.items():
+            if row[f"jangin {kind}"] > row[f"psm 6 {kind}"]:
+                names.append(name)
     show("all", total)
+    for kind, names in worse.items():
+        print(f"worse than psm 6 by {kind}: {', '.join(names) or 'none'}")
 
 
 def show(name: str, row: "Counter[str]") -> None:
@@ -98,8 +108,9 @@ def show(name: str, row: "Counter[str]") -> None:
     parts = []
     for who in ("jangin", "psm 6", "psm 3"):
         bag, free = (100 * row[f"{who} {kind}"] / size for kind in ("bag", "free"))
-        parts.append(f"{who} bag {bag:5.1f} free {free:5.1f} {row[f'{who} s']:6.1f} s")
-    print(f"{name:10} {' | '.join(parts)} | aside {100 * row['aside'] / size:.1f}", flush=True)
+        parts.append(f"{who} bag {bag:6.2f} free {free:6.2f} {row[f'{who} s']:6.1f} s")
+    kept, aside = (100 * row[key] / size for key in ("kept", "aside"))
+    print(f"{name:10} {' | '.join(parts)} | kept {kept:.1f} aside {aside:.1f}", flush=True)
 
 
 if __name__ == "__main__":

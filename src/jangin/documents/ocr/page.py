@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
 from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
-from jangin.documents.ocr.second_reading import Line, read_again
+from jangin.documents.ocr.second_reading import LATIN, Line, read_again
 from jangin.documents.ocr.tesseract import Word, lines_of, orientation, recognize, words_of
 
 if TYPE_CHECKING:
@@ -28,15 +29,21 @@ GOOD_CONFIDENCE = 75.0
 KOREAN = "kor"
 FEW_HANGUL = 0.3
 """Share of Hangul below which a page that was read as Korean is tried in other languages."""
+SOME_HANGUL = 0.05
+"""Share of Hangul from which on a page is not one in Latin letters alone."""
 POOR_SHARE = 0.02
 """Share of the characters that may be in poor lines; more call for reading the page as it is,
 without unfolding it."""
 CLEARLY_BETTER = 1.0
 """Mean confidence by which the page as it is must exceed the unfolded page, whose order of lines
 is right in columns and tables."""
+AS_MUCH = 0.98
+"""Share of the unfolded page's sure characters that it must hold: mode 6 can lose a table."""
 LEGIBLE_LINE = 50.0
 """Confidence below which a line is set aside. Measured: 41 and more on lines of text with codes
 that were misread, 0 to 50 on drawings."""
+LEGIBLE_IF_CONFIRMED = 35.0
+"""The same where two segmentation modes read the line alike."""
 LEGIBLE_ON_POOR_PAGE = 80.0
 """The same on a page whose mean is below `LEGIBLE_LINE`: right lines are rare exceptions there."""
 
@@ -88,7 +95,9 @@ def read_page(
         other = _attempt(best.image_HW, dpi, best.languages, mode)
         best = max(best, other, key=lambda attempt: attempt.total(50))
     best = replace(best, lines=_without_poor_lines(best, dpi))
-    return _reading(best, read_again(best.image_HW, best.lines, dpi, best.languages))
+    lines = read_again(best.image_HW, best.lines, dpi, best.languages)
+    lines = read_in_both(best.image_HW, lines, dpi, best.languages)
+    return _reading(best, lines)
 
 
 def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
@@ -110,9 +119,18 @@ def _best(page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...]) -> At
             rest = choices
     elif not (best.languages[0] == KOREAN and best.hangul < FEW_HANGUL):
         rest = ()
+    first = best
     for languages in rest:
         best = max(best, _upright(page_HW, dpi, languages), key=lambda attempt: attempt.total(50))
-    return best
+    return first if _is_mixed(first, best, dpi) else best
+
+
+def _is_mixed(first: Attempt, best: Attempt, dpi: int) -> bool:
+    """True if a page that reads better in Latin letters holds Hangul too."""
+    if first.languages[0] != KOREAN or best.languages != (LATIN,):
+        return False
+    both = _attempt(best.image_HW, dpi, (*first.languages, LATIN), MODES[0])
+    return both.hangul >= SOME_HANGUL and both.mean() >= best.mean()
 
 
 def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Attempt:
@@ -122,7 +140,8 @@ def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Attempt:
     if unfolded.poor <= POOR_SHARE:
         return unfolded
     whole = _attempt(sheet.clean_HW, dpi, languages, MODES[0])
-    return whole if whole.mean() >= unfolded.mean() + CLEARLY_BETTER else unfolded
+    is_surer = whole.mean() >= unfolded.mean() + CLEARLY_BETTER
+    return whole if is_surer and whole.total(50) >= AS_MUCH * unfolded.total(50) else unfolded
 
 
 def _attempt(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> Attempt:
@@ -138,22 +157,9 @@ def _lines(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> li
     for word in words:
         rows.setdefault(word.line, []).append(word)
     return [
-        Line(row, [_circled(word, circles) for word in row], _spaces_after(row, plain))
+        Line(row, [_circled(word, circles) for word in row], spaces_after(row, plain))
         for row in rows.values()
     ]
-
-
-def _spaces_after(line: list[Word], plain: dict[str, str]) -> list[str]:
-    """The space or empty string after each word of a line."""
-    row = plain.get("".join(word.text for word in line))
-    if row is None:
-        return [" "] * len(line)
-    spaces, at = [], 0
-    for word in line:
-        at += len(word.text)
-        spaces.append(" " if row[at : at + 1].isspace() else "")
-        at += len(spaces[-1])
-    return spaces
 
 
 def _circled(word: Word, circles: "list[Box]") -> str:
@@ -210,8 +216,11 @@ def _doubt(line: Line, page_confidence: float) -> DoubtfulLine | None:
     poor_page = page_confidence < LEGIBLE_LINE
     letters = sum(character.isalnum() for character in line.text)
     limit = LEGIBLE_ON_POOR_PAGE if poor_page else LEGIBLE_LINE if letters > 2 else POOR_LINE
+    if line.confirmed:
+        limit = LEGIBLE_IF_CONFIRMED
     if confidence < limit:
         return DoubtfulLine(line.text, "", confidence, "illegible")
-    if line.second:
-        return DoubtfulLine(line.text, "; ".join(line.second), confidence, "readings differ")
+    if line.doubts:
+        second = "; ".join(text for _, text in line.doubts)
+        return DoubtfulLine(line.text, second, confidence, "readings differ")
     return None

@@ -19,6 +19,9 @@ from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
 
 SHADE_BELOW = 242
 """Grey level below which a background is shading."""
+SHADE_STEP = 4.0
+"""Grey levels by which the paper around shading is brighter, at most two tiles away; a shadow of
+the binding grows by one or two."""
 
 
 def unfold(sheet: Sheet, dpi: int) -> Grey:
@@ -58,7 +61,10 @@ def _shade_edges(page_HW: Grey, background_HW: NDArray[np.float64]) -> Mask:
     """Outlines of shaded rectangles at least four tiles wide and two high."""
     shaded = ndimage.binary_opening(background_HW[::TILE, ::TILE] < SHADE_BELOW, np.ones((2, 4)))
     edges_HW = np.zeros(page_HW.shape, dtype=bool)
+    tiles = background_HW[::TILE, ::TILE]
     for rows, sides in ndimage.find_objects(ndimage.label(shaded)[0]):
+        if not _has_edges(tiles, rows, sides):
+            continue
         top, left = max(0, rows.start - 1) * TILE, max(0, sides.start - 1) * TILE
         part = page_HW[top : (rows.stop + 1) * TILE, left : (sides.stop + 1) * TILE] < SHADE_BELOW
         down = extent(np.asarray(part.mean(axis=1) > 0.6))
@@ -68,6 +74,29 @@ def _shade_edges(page_HW: Grey, background_HW: NDArray[np.float64]) -> Mask:
         box_HW = edges_HW[top + down[0] : top + down[1], left + across[0] : left + across[1]]
         box_HW[:2], box_HW[-2:], box_HW[:, :2], box_HW[:, -2:] = True, True, True, True
     return edges_HW
+
+
+def _has_edges(tiles: NDArray[np.float64], rows: slice, sides: slice) -> bool:
+    """True if the paper is brighter just outside; a shadow on the page fades away instead."""
+    inside = tiles[rows, sides]
+    top, bottom = max(0, rows.start - 2), min(tiles.shape[0], rows.stop + 2)
+    left, right = max(0, sides.start - 2), min(tiles.shape[1], sides.stop + 2)
+    steps = [
+        float(np.median(tiles[line, sides] - inside[edge, :]))
+        for line, edge, off in (
+            (top, 0, rows.start < 2),
+            (bottom - 1, -1, rows.stop + 2 > tiles.shape[0]),
+        )
+        if not off
+    ] + [
+        float(np.median(tiles[rows, line] - inside[:, edge]))
+        for line, edge, off in (
+            (left, 0, sides.start < 2),
+            (right - 1, -1, sides.stop + 2 > tiles.shape[1]),
+        )
+        if not off
+    ]
+    return not steps or float(np.median(steps)) >= SHADE_STEP
 
 
 def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Grey]:

@@ -8,6 +8,7 @@ poor lines are stacked into one image and read once more; one without a blank ro
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ POOR_LINE = 70.0
 """Confidence below which a line is poor."""
 COLUMN = 4
 """Mode for text of several sizes."""
+LONG = 8
+"""Characters from which on two equal readings of a line confirm each other."""
+SAME = 0.9
+"""Similarity of two readings that are the same but for a sign or two."""
 LINE = 7
 """Mode for one line."""
 
@@ -58,9 +63,23 @@ def read_poor_lines(
             for line in readings[band]
             if band.top <= (line.top + line.bottom) / 2 - shifts[band] < band.bottom
         ]
+        _confirm(out[band.start : band.stop], own)
         if _is_better(own, out[band.start : band.stop]):
             out[band.start : band.stop] = own
     return out
+
+
+def _confirm(old: Sequence[Line], new: Sequence[Line]) -> None:
+    """Mark the lines that read nearly the same in both lists; a drawing does not."""
+    for line in old:
+        for other in new:
+            signs = (_squeezed(line.text), _squeezed(other.text))
+            if len(signs[0]) >= LONG and SequenceMatcher(None, *signs).ratio() >= SAME:
+                line.confirmed = other.confirmed = True
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _stacked(image_HW: "Grey", bands: list[Band], dpi: int) -> "tuple[Grey, list[int]]":

@@ -61,7 +61,7 @@ def has_ink(page_HW: Grey) -> bool:
 
 
 def skew_of(page_HW: Grey) -> float:
-    """The angle in degrees, up to 2, at which lines of text are sharpest; 0 where it is small."""
+    """The angle in degrees, up to 3.4, at which lines of text are sharpest; 0 where it is small."""
     height, width = page_HW.shape
     strip = 16
     strips = width // strip
@@ -74,7 +74,7 @@ def skew_of(page_HW: Grey) -> float:
         shifted_HS = ink_HS[np.clip(rows_H1 + shift_S, 0, height - 1), np.arange(strips)]
         return float(np.square(np.diff(shifted_HS.sum(axis=1))).sum())
 
-    best = max(np.arange(-2, 2.01, 0.5), key=sharpness)
+    best = max(np.arange(-3, 3.01, 0.5), key=sharpness)
     best = max(np.arange(best - 0.4, best + 0.41, 0.1), key=sharpness)
     if abs(best) < 0.15 or sharpness(best) < 1.05 * sharpness(0.0):
         return 0.0

@@ -62,8 +62,10 @@ class Line:
     """Text of each word, circled numbers restored."""
     spaces: list[str]
     """What follows each word: a space or nothing."""
-    second: list[str] = field(default_factory=list)
-    """Other readings of parts that remain in doubt."""
+    doubts: list[tuple[Word, str]] = field(default_factory=list)
+    """(first word, other reading) of the parts that remain in doubt."""
+    confirmed: bool = False
+    """Two segmentation modes read the same, so that even low confidence means text."""
 
     @property
     def text(self) -> str:
@@ -249,7 +251,7 @@ def _mended(text: str) -> str:
 def _verdict(part: Part, second: str, confidence: float) -> Verdict:
     """Which of two readings of a part is right, by their letters and confidence."""
     first, core = part.text, _core(second)
-    if _key(first) == _key(second):
+    if comparable(first) == comparable(second) or _holds(second, first):
         return "first"
     if _needs_latin(first) and not re.search("[A-Za-z]", core):
         return "doubt"
@@ -268,14 +270,20 @@ def _verdict(part: Part, second: str, confidence: float) -> Verdict:
     return "doubt" if odd or doubted else "first"
 
 
+def _holds(second: str, first: str) -> bool:
+    """True if the second reading has a clean figure among strokes of the words beside it."""
+    words = {comparable(word) for word in second.split()}
+    return not UNUSUAL.search(first) and comparable(first) in words
+
+
 def _vote(first: str, second: str, third: str) -> Verdict:
     """The reading that the third one, of the enlarged part, agrees with."""
     core = _core(second)
     if _needs_latin(first) and not re.search("[A-Za-z]", core):
         return "doubt"
-    if _key(third) == _key(second) and CODE.fullmatch(core):
+    if comparable(third) == comparable(second) and CODE.fullmatch(core):
         return "second"
-    return "first" if _key(third) == _key(first) else "doubt"
+    return "first" if comparable(third) == comparable(first) else "doubt"
 
 
 def _needs_latin(first: str) -> bool:
@@ -287,12 +295,12 @@ def _apply(part: Part, second: str, confidence: float, verdict: Verdict) -> None
     """Write the verdict into the part's line."""
     first = part.text
     if verdict == "doubt":
-        part.line.second.append(second or "?")
+        part.line.doubts.append((part.words[0], second or "?"))
     elif verdict == "second":
         lead, tail = re.match(LEAD, first), re.search(TAIL, first)
         better = (lead[0] if lead else "") + _core(second) + (tail[0] if tail else "")
         _write(part, better, max(confidence, ACCEPTED))
-    elif _key(first) == _key(second):
+    elif comparable(first) == comparable(second):
         _write(part, first, max(part.confidence, confidence))
 
 
@@ -304,7 +312,7 @@ def _core(text: str) -> str:
     return core
 
 
-def _key(text: str) -> str:
+def comparable(text: str) -> str:
     """What counts in comparing two readings: letters and digits, and the signs inside numbers."""
     text = text.replace("~", "-").replace("×", "x")
     return re.sub(r"[^\w.,%:/-]", "", text).strip(".,:-_/").casefold()

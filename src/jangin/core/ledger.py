@@ -233,6 +233,15 @@ class Ledger:
             ).fetchone()
         return None if row is None or row[0] is None else str(row[0])
 
+    def replies(self, request: str) -> tuple[str, ...]:
+        """The cached replies of every source to the request with this digest, as JSON."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT reply FROM calls WHERE request = ? AND reply IS NOT NULL ORDER BY source",
+                (request,),
+            ).fetchall()
+        return tuple(str(row[0]) for row in rows)
+
     def record_request(
         self,
         request: str,

@@ -63,7 +63,7 @@ def view_file(path: Path, prompt: str = "", completion: str = "") -> DataView:
     if not len(frame):
         raise DataError(f"no row of {path} can be read. Check its format in an editor.")
     prompts, answers = frame[PROMPT].fill_null("").to_list(), frame[COMPLETION].fill_null("")
-    view = _view(path.name, prompts, answers.to_list(), {}, None)
+    view = describe_texts(path.name, prompts, answers.to_list(), {}, None)
     return replace(view, left_out=left_out(table, plan))
 
 
@@ -92,7 +92,7 @@ def view_project(name: str, artifacts: Mapping[str, Artifact]) -> DataView:
         raise DataError("there are no examples to show: all were dropped. See: jangin report")
     bases = [artifacts[s.name].path for s in STAGES if "base" in s.makes and s.name in artifacts]
     prompts = [example.question for example in examples]
-    return _view(
+    return describe_texts(
         name,
         prompts,
         [example.answer for example in examples],
@@ -101,13 +101,14 @@ def view_project(name: str, artifacts: Mapping[str, Artifact]) -> DataView:
     )
 
 
-def _view(
+def describe_texts(
     name: str,
     prompts: list[str],
     answers: list[str],
     splits: Mapping[str, int],
     base: Path | None,
 ) -> DataView:
+    """The view of questions and their answers; `base` is an artifact with a tokenizer."""
     tokens: list[int] | None = None
     context: int | None = None
     if base is not None and (base / "tokenizer.json").exists():
@@ -162,9 +163,8 @@ def sentence(spread: Distribution, words: Words) -> str:
     return words("data_spread", mean=f"{spread.mean:,.4g}", most=f"{spread.most:,.6g}", **shown)
 
 
-def as_html(view: DataView, language: Language) -> str:
-    """One self-contained page."""
-    words = Words(language)
+def figures(view: DataView, words: Words) -> list[tuple[str, str, str]]:
+    """(heading, description, chart as SVG) of every distribution."""
     description = view.description
     pictures = []
     for index, (heading, spread) in enumerate(spreads(view, words)):
@@ -178,7 +178,17 @@ def as_html(view: DataView, language: Language) -> str:
         heading, note = words("data_labels"), words("data_labels_description")
         counts = sorted(description.labels.items(), key=by_number)[:MOST_BARS]
         pictures.insert(0, (heading, note, charts.bars("labels", heading, note, counts)))
-    tables: list[tuple[str, str, tuple[str, ...], list[tuple[str, int, str]]]] = []
+    return pictures
+
+
+TextTable = tuple[str, str, tuple[str, ...], list[tuple[str, int, str]]]
+"""(heading, note, heads, rows of text, figure, further text)."""
+
+
+def text_tables(view: DataView, words: Words) -> list[TextTable]:
+    """Conflicting answers, personal data and the longest rows."""
+    description = view.description
+    tables: list[TextTable] = []
     if description.conflicts:
         rows = [
             (c.name[:200], c.rows, " / ".join(sorted(c.samples, key=lambda a: by_number((a, 0)))))
@@ -195,17 +205,23 @@ def as_html(view: DataView, language: Language) -> str:
     longest = [(text, size, answer) for size, text, answer in description.longest]
     heads = (words("data_text"), words("data_characters"), words("data_answers"))
     tables.append((words("data_longest"), "", heads, longest))
+    return tables
+
+
+def as_html(view: DataView, language: Language) -> str:
+    """One self-contained page."""
+    words = Words(language)
     return render_page(
         "data.html.jinja",
         {
             "words": words,
             "name": view.name,
-            "description": description,
+            "description": view.description,
             "splits": view.splits,
             "left_out": view.left_out,
             "findings": findings(view, words),
-            "pictures": pictures,
-            "tables": tables,
+            "pictures": figures(view, words),
+            "tables": text_tables(view, words),
             "version": __version__,
         },
     )

@@ -29,7 +29,8 @@ from jangin.serving.operations.metrics import Metrics
 from jangin.serving.pages import rendering, sign_in
 from jangin.serving.pages.compare import routes as compare
 from jangin.serving.pages.compare.overview import Comparisons
-from jangin.serving.pages.data import pictures
+from jangin.serving.pages.data import document_pages, pictures
+from jangin.serving.pages.data import routes as data
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
 from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.signer import Signer
@@ -79,6 +80,8 @@ OPEN_ROUTERS: tuple[APIRouter, ...] = (health.router, metrics.router)
 PAGES: tuple[APIRouter, ...] = (
     sign_in.router,
     pictures.router,
+    data.router,
+    document_pages.router,
     compare.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""

@@ -60,6 +60,11 @@ _ID = re.compile(r"(^|_)(id|ids)$|^(subject|family|parent|request|twin|digest)$"
 _DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 
 
+def is_id(column: str) -> bool:
+    """True for columns of ids and digests, which people do not read."""
+    return _ID.search(column) is not None
+
+
 def kinds(artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
     """(kind, stage, artifact) of every table, the newest stage of a kind last."""
     for stage in STAGES:
@@ -184,7 +189,7 @@ def _plain(name: str, value: Any) -> Any:
 
 def _readable(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """The columns that people read."""
-    columns = KIND_COLUMNS.get(kind) or [name for name in row if not _ID.search(name)]
+    columns = KIND_COLUMNS.get(kind) or [name for name in row if not is_id(name)]
     return {name: row.get(name, "") for name in columns}
 
 

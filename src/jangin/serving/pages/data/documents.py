@@ -10,8 +10,10 @@ import polars as pl
 
 from jangin.core.digest import digest_file
 from jangin.core.store import Artifact
+from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
 from jangin.documents.ocr.languages import KOREAN
+from jangin.serving.pages.project import Snapshot
 
 TABLE = "documents.parquet"
 DPI = 200
@@ -58,9 +60,24 @@ class DocumentEntry:
         return next((p for p in self.pages if p.start <= position < p.end), self.pages[-1])
 
     @property
+    def has_pictures(self) -> bool:
+        """True if its pages can be shown as long as its file is there."""
+        return has_pictures(self.source)
+
+    @property
     def text(self) -> str:
         """The whole text; kept for the documents that were asked for last."""
         return _text(self.artifact, self.content, self.id)
+
+
+def project_documents(snapshot: Snapshot, variant: str = "") -> dict[str, DocumentEntry]:
+    """{id: document} of one variant or of all; what several have read is that of the first."""
+    project = snapshot.project
+    return documents_of(
+        (state.last["load"], project.folder, project.variants[name].documents.load)
+        for name, state in snapshot.variants.items()
+        if "load" in state.last and variant in ("", name)
+    )
 
 
 Source = tuple[Artifact, Path, LoadConfig | None]

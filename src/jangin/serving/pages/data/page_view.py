@@ -12,7 +12,6 @@ from typing import Literal, cast
 from urllib.parse import urlencode
 
 from jangin.core.errors import MachineError
-from jangin.documents.formats import has_pictures
 from jangin.documents.layout.placed_text import (
     Box,
     PlacedText,
@@ -44,12 +43,16 @@ MOST_SCANS = 2
 """Pages that are read by OCR at the same time."""
 WIDTH = 1000
 """Width of a page in the units of its boxes."""
+ROOM = 3
+"""Units between letters and the edge of their box."""
 REMEMBERED = 16
 """Pages whose words are kept in memory."""
-AROUND = 1500
-"""Characters before and after marked passages that are shown of a long text."""
-LONG = 6000
-"""Characters of a page from which on only a part of it is shown."""
+AROUND = 700
+"""Characters before and after a quotation that are shown of a long text."""
+LONG = 2500
+"""Characters of a page from which on only a part of it is shown around a quotation."""
+LONGEST = 100_000
+"""Characters of a page that are shown at most."""
 
 Kind = Literal["evidence", "chunk", "doubt"]
 Problem = Literal["", "changed", "gone", "damaged", "no_ocr"]
@@ -156,7 +159,7 @@ class PagePictures:
         known = self.cache.get(document.id, name)
         if known is not None:
             return known
-        path = source_file(document) if has_pictures(document.source) else None
+        path = source_file(document) if document.has_pictures else None
         if path is None:
             return None
         try:
@@ -187,7 +190,7 @@ class PagePictures:
             parts=tuple(text_parts(text[first:last], page.start + first, own)),
             is_cut=last - first < len(text),
         )
-        if not has_pictures(document.source):
+        if not document.has_pictures:
             return view
         path = source_file(document)
         if path is None:
@@ -265,14 +268,13 @@ def _placed(words: _PageWords, text: str) -> PlacedText:
 
 def _shown_range(length: int, start: int, marks: Sequence[Mark]) -> tuple[int, int]:
     """(first, last) character of a page's text that is shown."""
-    if length <= LONG:
-        return 0, length
     ranged = [mark for mark in marks if not mark.text]
-    if not ranged:
-        return 0, LONG
-    first = max(0, min(mark.start for mark in ranged) - start - AROUND)
-    last = max(mark.end for mark in ranged) - start + AROUND
-    return first, min(length, last, first + 2 * LONG)
+    if length <= LONG or not ranged:
+        return 0, min(length, LONGEST)
+    around = 0 if any(mark.kind == "chunk" for mark in ranged) else AROUND
+    first = max(0, min(mark.start for mark in ranged) - start - around)
+    last = max(mark.end for mark in ranged) - start + around
+    return first, min(length, last, first + LONGEST)
 
 
 def _is_on(mark: Mark, page: PageEntry) -> bool:
@@ -287,16 +289,15 @@ def _boxes(mark: Mark, placed: PlacedText, start: int, height: int) -> MarkedBox
         boxes = merged_blocks(lines) if mark.kind == "chunk" else merged_lines(lines)
     return MarkedBoxes(
         mark,
-        tuple(
-            (
-                round(box.left * WIDTH),
-                round(box.top * height),
-                max(1, round((box.right - box.left) * WIDTH)),
-                max(1, round((box.bottom - box.top) * height)),
-            )
-            for box in boxes
-        ),
+        tuple(_in_units(box, height) for box in boxes),
     )
+
+
+def _in_units(box: Box, height: int) -> tuple[int, int, int, int]:
+    """(x, y, width, height), with a little room around the letters."""
+    left, right = max(0, round(box.left * WIDTH) - ROOM), round(box.right * WIDTH) + ROOM
+    top, bottom = max(0, round(box.top * height) - ROOM), round(box.bottom * height) + ROOM
+    return left, top, min(WIDTH, right) - left, min(height, bottom) - top
 
 
 def text_parts(text: str, start: int, marks: Sequence[Mark]) -> list[TextPart]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
-from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, documents_of
+from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.page_view import (
     Mark,
     PagePictures,
@@ -16,7 +16,7 @@ from jangin.serving.pages.data.page_view import (
     parse_mark,
 )
 from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.project import OpenProject, ProjectDep, Snapshot
+from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import VisitDep
 
@@ -24,17 +24,7 @@ LONGEST_TEXT = 4000
 MOST_MARKS = 200
 YEAR = 31_536_000
 router = APIRouter(prefix="/pictures")
-Turn = Literal[0, 90, 180, 270]
-
-
-def project_documents(snapshot: Snapshot) -> dict[str, DocumentEntry]:
-    """{id: document} of all variants; a document that several have read is that of the first."""
-    project = snapshot.project
-    return documents_of(
-        (state.last["load"], project.folder, project.variants[name].documents.load)
-        for name, state in snapshot.variants.items()
-        if "load" in state.last
-    )
+TURNS = (0, 90, 180, 270)
 
 
 @lru_cache(maxsize=8)
@@ -88,12 +78,12 @@ def picture(
     project: ProjectDep,
     document_id: str,
     number: int,
-    turn: Turn = 0,
+    turn: int = 0,
     size: Literal["page", "small"] = "page",
 ) -> Response:
     """The picture of a page; a document's id is the digest of its bytes, so it never changes."""
     document, _ = find_page(project, document_id, number)
-    png = pictures_of(project).png(document, number, size, turn)
+    png = pictures_of(project).png(document, number, size, turn) if turn in TURNS else None
     if png is None:
         raise PageError(404, "pictures_no_picture")
     headers = {"cache-control": f"private, max-age={YEAR}, immutable"}

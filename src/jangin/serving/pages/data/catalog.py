@@ -1,0 +1,112 @@
+"""What data there is of a variant: its tables by stage, and what was dropped."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from jangin.core.store import Artifact
+from jangin.project.tables.rows import KIND_COLUMNS, is_id
+from jangin.serving.pages.data.table_file import TableFile, open_table, row_count
+
+LOST = (
+    "unreadable", "unread", "failed", "eliminated", "rejected", "dropped", "dropped_pairs",
+)  # fmt: skip
+"""Tables of what did not become data, in the order in which it is lost."""
+VARYING = r"'[^']*'|\"[^\"]*\"|\d[\d.,]*"
+"""What differs between reasons that are the same; polars knows no lookbehind."""
+MOST_REASONS = 12
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """A table of a stage."""
+
+    stage: str
+    name: str
+    rows: int
+    artifact: Artifact
+
+
+def tables_of(artifacts: Mapping[str, Artifact]) -> list[TableEntry]:
+    """The tables of a variant in the order in which data flows."""
+    return [
+        TableEntry(stage, name.removesuffix(".parquet"), _count(artifact, name), artifact)
+        for stage, artifact in artifacts.items()
+        for name in sorted(artifact.manifest.files)
+        if name.endswith(".parquet") and "/" not in name
+    ]
+
+
+def _count(artifact: Artifact, name: str) -> int:
+    return row_count(artifact.path / name, artifact.manifest.content)
+
+
+def newest(artifacts: Mapping[str, Artifact], table: str) -> Artifact | None:
+    """The artifact of the last stage that wrote a table of this name."""
+    name = f"{table}.parquet"
+    return next((a for a in reversed([*artifacts.values()]) if name in a.manifest.files), None)
+
+
+def shown_columns(table: str, file: TableFile) -> list[str]:
+    """The columns that people read, in order."""
+    known = [name for name in KIND_COLUMNS.get(table, ()) if name in file.columns]
+    return known or [name for name in file.columns if not is_id(name)] or [*file.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class LostReason:
+    """Rows that were lost for the same reason, figures and quotations aside."""
+
+    rule: str
+    reason: str
+    """Of the first of them."""
+    count: int
+    examples: tuple[tuple[int, Mapping[str, object]], ...]
+    """(number in the table, row) of the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A table of what did not become data, by reason."""
+
+    table: TableEntry
+    reasons: tuple[LostReason, ...]
+    """Most frequent first."""
+    others: int
+    """Rows of further reasons."""
+
+
+def lost(artifacts: Mapping[str, Artifact]) -> Iterator[Lost]:
+    """What every stage of a variant dropped, rejected or could not read."""
+    for entry in tables_of(artifacts):
+        if entry.name in LOST and entry.rows:
+            yield _by_reason(entry)
+
+
+def _by_reason(entry: TableEntry) -> Lost:
+    file = open_table(entry.artifact, entry.name)
+    columns = file.columns
+    rule = columns["rule"] if "rule" in columns else pl.lit("")
+    reason = columns["reason"] if "reason" in columns else pl.lit("")
+    groups = (
+        file.frame.lazy()
+        .select(rule.alias("rule"), reason.alias("reason"))
+        .with_row_index("number")
+        .with_columns(general=pl.col("reason").str.replace_all(VARYING, "…"))
+        .group_by("rule", "general")
+        .agg(pl.len().alias("count"), pl.col("number").head(SHOWN), pl.col("reason").first())
+        .sort("count", "general", descending=[True, False])
+        .collect()
+    )
+    reasons = tuple(
+        LostReason(
+            row["rule"],
+            row["reason"],
+            row["count"],
+            tuple(zip(row["number"], file.flat_rows(row["number"]), strict=True)),
+        )
+        for row in groups.head(MOST_REASONS).iter_rows(named=True)
+    )
+    return Lost(entry, reasons, entry.rows - sum(reason.count for reason in reasons))

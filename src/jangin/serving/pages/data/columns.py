@@ -1,0 +1,80 @@
+"""Columns of a table as people read them, as expressions over the nested columns of its file.
+
+The same columns as `jangin show` has (`project/tables/rows.py`), which flattens row by row: here a
+million rows are filtered and sorted without becoming Python objects.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from jangin.project.tables.rows import NAMES, SPREAD
+
+MESSAGES = "prompt"
+"""The field of a conversation, of which the last message is shown."""
+SCORE = ("scorer", "value")
+
+
+def flat_columns(schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
+    """{column: expression} of a table; those of the row itself take precedence."""
+    columns: dict[str, pl.Expr] = {}
+    for spread in (True, False):
+        for name, kind in schema.items():
+            if (name in SPREAD and isinstance(kind, pl.Struct)) == spread:
+                columns |= dict(_expressions(name, kind, pl.col(name), spread=spread))
+    order = [name for top in schema for name in _names_of(top, schema[top])]
+    return {name: columns[name] for name in dict.fromkeys(order)}
+
+
+def _names_of(name: str, kind: pl.DataType) -> Iterator[str]:
+    if name in SPREAD and isinstance(kind, pl.Struct):
+        for field in kind.fields:
+            yield NAMES.get(field.name, field.name)
+    else:
+        yield NAMES.get(name, name)
+
+
+def _expressions(
+    name: str, kind: pl.DataType, column: pl.Expr, *, spread: bool
+) -> Iterator[tuple[str, pl.Expr]]:
+    if spread and isinstance(kind, pl.Struct):
+        for field in kind.fields:
+            part = column.struct.field(field.name)
+            yield from _expressions(field.name, _instance(field.dtype), part, spread=False)
+        return
+    shown = NAMES.get(name, name)
+    yield shown, plain(name, kind, column).alias(shown)
+
+
+def _instance(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> pl.DataType:
+    return kind if isinstance(kind, pl.DataType) else kind()
+
+
+def plain(name: str, kind: pl.DataType, column: pl.Expr) -> pl.Expr:
+    """A column as numbers or text."""
+    if isinstance(kind, pl.Struct):
+        return _of_struct(kind, column)
+    if not isinstance(kind, pl.List):
+        return column
+    inner = kind.inner
+    if isinstance(inner, pl.Struct):
+        fields = [field.name for field in inner.fields]
+        if name == MESSAGES:
+            return column.list.last().struct.field("content")
+        if all(field in fields for field in SCORE):
+            return column.list.eval(_score()).list.join("; ")
+        return column.list.len()
+    return column.list.eval(pl.element().cast(pl.String)).list.join("; ")
+
+
+def _of_struct(kind: pl.Struct, column: pl.Expr) -> pl.Expr:
+    if any(field.name == "content" for field in kind.fields):
+        return column.struct.field("content")
+    return column.struct.json_encode()
+
+
+def _score() -> pl.Expr:
+    element = pl.element().struct
+    return pl.concat_str(
+        element.field("scorer"), pl.lit(" "), element.field("value").round(2).cast(pl.String)
+    )

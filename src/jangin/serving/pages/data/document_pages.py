@@ -1,0 +1,225 @@
+"""Documents with their chunks drawn on the pages, and the lines that OCR doubts."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from jangin.serving.pages.data.catalog import newest, shown_columns
+from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
+from jangin.serving.pages.data.page_view import Mark
+from jangin.serving.pages.data.pictures import pictures_of
+from jangin.serving.pages.data.room import DataRoom, data_room
+from jangin.serving.pages.data.table_file import open_table
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.project import ProjectDep
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.visit import VisitDep
+
+LONGEST_SEARCH = 200
+PAGE_SIZE = 60
+MOST_CHUNKS = 40
+"""Chunks of a page that are marked; a document without pages can have thousands."""
+router = APIRouter(prefix="/data")
+Text = Annotated[str, Query(max_length=LONGEST_SEARCH)]
+
+
+@dataclass(frozen=True, slots=True)
+class PageChunk:
+    """A chunk of which some is on a page."""
+
+    number: int
+    """In the document, from 1."""
+    row: int
+    """In the table, from 1."""
+    id: str
+    section: str
+    text: str
+    start: int
+    end: int
+    continues: bool
+    """It begins on an earlier page."""
+    continued: bool
+    """It ends on a later page."""
+
+
+@router.get("/documents", response_class=HTMLResponse)
+def documents(
+    visit: VisitDep, project: ProjectDep, variant: Text = "", search: Text = "", start: int = 0
+) -> HTMLResponse:
+    """Every document that was read, and every file that was not."""
+    room = data_room(project, variant)
+    rows = [*project_documents(project.snapshot(), room.variant).values()]
+    wanted = search.strip().lower()
+    fitting = [row for row in rows if wanted in row.source.lower()]
+    start = max(0, min(start, len(fitting) - 1))
+    page = fitting[start : start + PAGE_SIZE]
+    return render(
+        visit,
+        "data/documents.html.jinja",
+        room=room,
+        search=search,
+        count=len(fitting),
+        total=len(rows),
+        rows=[(row, _chunk_count(room, row), _doubt_count(room, row)) for row in page],
+        unreadable=_rows(room, "unreadable"),
+        previous=room.address("/documents", search=search, start=str(max(0, start - PAGE_SIZE)))
+        if start
+        else "",
+        next=room.address("/documents", search=search, start=str(start + PAGE_SIZE))
+        if start + PAGE_SIZE < len(fitting)
+        else "",
+    )
+
+
+def _chunk_count(room: DataRoom, document: DocumentEntry) -> int:
+    artifact = newest(room.artifacts, "chunks")
+    if artifact is None:
+        return 0
+    return len(open_table(artifact, "chunks").numbers("document_id", document.id, 100_000))
+
+
+def _doubt_count(room: DataRoom, document: DocumentEntry) -> int:
+    artifact = newest(room.artifacts, "doubtful")
+    if artifact is None:
+        return 0
+    return len(open_table(artifact, "doubtful").numbers("source", document.source, 100_000))
+
+
+def _rows(room: DataRoom, table: str, most: int = 100) -> list[dict[str, Any]]:
+    artifact = newest(room.artifacts, table)
+    if artifact is None:
+        return []
+    file = open_table(artifact, table)
+    return file.flat_rows(range(min(most, file.count)))
+
+
+@router.get("/documents/{document_id}/{number}", response_class=HTMLResponse)
+def document_page(
+    visit: VisitDep,
+    project: ProjectDep,
+    document_id: str,
+    number: int,
+    variant: Text = "",
+    wait: bool = False,
+    first: int = 1,
+    page: int | None = None,
+) -> Response:
+    """A page with its chunks drawn on it.
+
+    `first`: number of the first chunk that is shown. `page`: number of another page to go to.
+    """
+    room = data_room(project, variant)
+    if page is not None:
+        return RedirectResponse(room.address(f"/documents/{document_id}/{page}"), 303)
+    document = project_documents(project.snapshot(), room.variant).get(document_id)
+    shown = document.page(number) if document else None
+    if document is None or shown is None:
+        raise PageError(404, "pictures_no_page")
+    every = list(_chunks_on(room, document, shown))
+    chunks = [chunk for chunk in every if chunk.number >= first][:MOST_CHUNKS]
+    doubts = _doubts(room, document, shown)
+    marks = [_chunk_mark(chunk) for chunk in chunks] + [
+        Mark("doubt", label="?", title=str(row["text"]), text=str(row["text"])) for row in doubts
+    ]
+    view = pictures_of(project).view(document, shown, marks, wait=wait)
+    path = f"/documents/{document_id}"
+    following = every[every.index(chunks[-1]) + 1 :] if chunks else []
+    return render(
+        visit,
+        "data/page_part.html.jinja" if visit.is_fragment and wait else "data/page.html.jinja",
+        room=room,
+        document=document,
+        page=shown,
+        chunks=chunks,
+        chunk_count=len(every),
+        doubts=doubts,
+        view=view,
+        again=room.address(f"{path}/{number}", wait=1, first=first if first > 1 else ""),
+        previous=room.address(f"{path}/{number - 1}") if document.page(number - 1) else "",
+        next=room.address(f"{path}/{number + 1}") if document.page(number + 1) else "",
+        more=room.address(f"{path}/{number}", first=following[0].number) if following else "",
+        uncovered=_uncovered(document, shown, every),
+    )
+
+
+def _chunk_mark(chunk: PageChunk) -> Mark:
+    return Mark(
+        "chunk",
+        chunk.start,
+        chunk.end,
+        label=str(chunk.number),
+        title=f"{chunk.number}. {chunk.section}",
+        tint=chunk.number % 2,
+    )
+
+
+def _chunks_on(room: DataRoom, document: DocumentEntry, page: PageEntry) -> Iterator[PageChunk]:
+    artifact = newest(room.artifacts, "chunks")
+    if artifact is None:
+        return
+    file = open_table(artifact, "chunks")
+    numbers = file.numbers("document_id", document.id, 100_000)
+    for place, row in enumerate(file.flat_rows(numbers), start=1):
+        if row["start"] < page.end and row["end"] > page.start:
+            yield PageChunk(
+                place,
+                numbers[place - 1] + 1,
+                row["id"],
+                row["section"],
+                row["text"],
+                row["start"],
+                row["end"],
+                row["start"] < page.start,
+                row["end"] > page.end,
+            )
+
+
+def _doubts(room: DataRoom, document: DocumentEntry, page: PageEntry) -> list[dict[str, Any]]:
+    artifact = newest(room.artifacts, "doubtful")
+    if artifact is None:
+        return []
+    file = open_table(artifact, "doubtful")
+    rows = file.flat_rows(file.numbers("source", document.source))
+    return [row for row in rows if row["page"] == page.number]
+
+
+def _uncovered(document: DocumentEntry, page: PageEntry, chunks: Sequence[PageChunk]) -> list[str]:
+    """Text of the page that is in no chunk, such as a table of contents."""
+    pieces, at = [], page.start
+    for chunk in sorted(chunks, key=lambda chunk: chunk.start):
+        if chunk.start > at:
+            pieces.append(document.text[at : chunk.start])
+        at = max(at, chunk.end)
+    if at < page.end:
+        pieces.append(document.text[at : page.end])
+    return [piece.strip() for piece in pieces if any(c.isalnum() for c in piece)]
+
+
+@router.get("/doubtful", response_class=HTMLResponse)
+def doubtful(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLResponse:
+    """Pages with lines that OCR is not sure of, those with most of them first."""
+    room = data_room(project, variant)
+    artifact = newest(room.artifacts, "doubtful")
+    ids = {d.source: d for d in project_documents(project.snapshot(), room.variant).values()}
+    rows: list[dict[str, Any]] = []
+    if artifact is not None:
+        file = open_table(artifact, "doubtful")
+        rows = file.flat_rows(range(min(file.count, 2000)))
+    counts = Counter((str(row["source"]), int(row["page"])) for row in rows)
+    pages = [
+        (ids.get(source), source, number, [r for r in rows if (r["source"], r["page"]) == place])
+        for place, _ in counts.most_common(PAGE_SIZE)
+        for source, number in [place]
+    ]
+    return render(
+        visit,
+        "data/doubtful.html.jinja",
+        room=room,
+        pages=pages,
+        count=len(rows),
+        columns=shown_columns("doubtful", open_table(artifact, "doubtful")) if artifact else [],
+    )

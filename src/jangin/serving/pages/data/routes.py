@@ -1,0 +1,266 @@
+"""Tables of every stage, what was dropped, distributions, and the way of one example."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from jangin.core.store import Artifact
+from jangin.report.data_page import figures, findings, text_tables
+from jangin.serving.pages.data import table_file
+from jangin.serving.pages.data.catalog import lost, newest, shown_columns, tables_of
+from jangin.serving.pages.data.distributions import described
+from jangin.serving.pages.data.documents import project_documents
+from jangin.serving.pages.data.pictures import page_view
+from jangin.serving.pages.data.room import (
+    DataRoom,
+    cell_text,
+    column_name,
+    data_room,
+    is_technical,
+    value_text,
+)
+from jangin.serving.pages.data.table_file import OPERATORS, TableFile, open_table
+from jangin.serving.pages.data.way import way_of
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.project import ProjectDep
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.visit import VisitDep
+
+PAGE_SIZE = 50
+LONGEST_SEARCH = 200
+CHOICES = (
+    "split", "kind", "rule", "doubt", "origin", "operation", "source", "language", "engine",
+    "teacher", "evidence_set", "system", "right",
+)  # fmt: skip
+"""Columns that are offered as a choice, where they have few values."""
+MOST_CHOICES = 4
+EXAMPLES = ("examples", "splits", "dropped", "rejected")
+"""Tables of examples."""
+router = APIRouter(prefix="/data")
+Text = Annotated[str, Query(max_length=LONGEST_SEARCH)]
+
+
+@router.get("", response_class=HTMLResponse)
+def overview(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLResponse:
+    """What data there is, by stage."""
+    room = data_room(project, variant)
+    tables = tables_of(room.artifacts)
+    examples = newest(room.artifacts, "examples")
+    rows = {entry.name: entry.rows for entry in tables}
+    documents = project_documents(project.snapshot(), room.variant)
+    return render(
+        visit,
+        "data/overview.html.jinja",
+        room=room,
+        stages={s: [e for e in tables if e.stage == s] for s in room.artifacts},
+        rows=rows,
+        example_stage=examples.manifest.stage if examples else "",
+        lost=sum(entry.rows for entry in tables if entry.name in ("dropped", "rejected")),
+        documents=len(documents),
+        pages=sum(len(document.pages) for document in documents.values()),
+    )
+
+
+@router.get("/tables/{stage}/{table}", response_class=HTMLResponse)
+def table(
+    visit: VisitDep,
+    project: ProjectDep,
+    stage: str,
+    table: str,
+    variant: Text = "",
+    search: Text = "",
+    column: Text = "",
+    operator: Text = "",
+    value: Text = "",
+    sort: Text = "",
+    descending: bool = False,
+    every: bool = False,
+    start: int | None = None,
+) -> HTMLResponse:
+    """Rows of a table: filtered, sorted, page by page."""
+    room = data_room(project, variant)
+    artifact, file = _open(room, stage, table)
+    choices = _choices(file)
+    given = visit.request.query_params
+    picked = {name: given[f"is_{name}"] for name in choices if given.get(f"is_{name}")}
+    query = table_file.Query(
+        search=search.strip(),
+        values=tuple(picked.items()),
+        condition=(column, operator or "=", value) if column and value else None,
+        sort=sort,
+        descending=descending,
+    )
+    page = file.page(query, PAGE_SIZE, start)
+    columns = [*file.columns] if every else shown_columns(table, file)
+    fields: dict[str, Any] = {
+        "search": search,
+        **{f"is_{name}": value for name, value in picked.items()},
+        **({"column": column, "operator": operator, "value": value} if query.condition else {}),
+        "every": int(every) or "",
+    }
+    order = {"sort": sort, "descending": int(descending) or ""}
+    path = f"/tables/{stage}/{table}"
+    words = visit.words
+    return render(
+        visit,
+        "data/table.html.jinja",
+        room=room,
+        stage=stage,
+        table=table,
+        created=artifact.manifest.created_at,
+        total=file.count,
+        page=page,
+        heads=[
+            (
+                name,
+                column_name(words, name),
+                room.address(
+                    path,
+                    **{**fields, "sort": name},
+                    descending=int(sort == name and not descending) or "",
+                ),
+                file.kinds[name].is_numeric(),
+            )
+            for name in columns
+        ],
+        rows=[
+            (number, [cell_text(words, name, row[name]) for name in columns])
+            for number, row in page.rows
+        ],
+        choices={
+            name: [(v, value_text(words, name, v), count) for v, count in options]
+            for name, options in choices.items()
+        },
+        picked=picked,
+        fields=fields,
+        every_column=[(name, column_name(words, name)) for name in file.columns],
+        operators=OPERATORS,
+        query=query,
+        previous=_turned(room, path, fields, order, page.previous),
+        next=_turned(room, path, fields, order, page.next),
+        other_columns=room.address(path, **{**fields, **order, "every": "" if every else 1}),
+        bare=room.address(path),
+    )
+
+
+def _turned(
+    room: DataRoom, path: str, fields: dict[str, Any], order: dict[str, Any], start: int | None
+) -> str:
+    """Address of another page of a table; empty where there is none."""
+    if start is None:
+        return ""
+    return room.address(path, **fields, **order, start=str(start))
+
+
+def _choices(file: TableFile) -> dict[str, tuple[tuple[str, int], ...]]:
+    """{column: its values with their numbers of rows} of the columns that are offered."""
+    named = [name for name in CHOICES if name in file.columns]
+    options = {name: file.choices(name) for name in named if not file.kinds[name].is_numeric()}
+    shown = [name for name, values in options.items() if values][:MOST_CHOICES]
+    return {name: options[name] for name in shown}
+
+
+def _open(room: DataRoom, stage: str, table: str) -> tuple[Artifact, TableFile]:
+    artifact = room.artifacts.get(stage)
+    if artifact is None or f"{table}.parquet" not in artifact.manifest.files:
+        raise PageError(404, "data_no_table")
+    return artifact, open_table(artifact, table)
+
+
+@router.get("/tables/{stage}/{table}/{number}", response_class=HTMLResponse)
+def row(
+    visit: VisitDep,
+    project: ProjectDep,
+    stage: str,
+    table: str,
+    number: int,
+    variant: Text = "",
+) -> HTMLResponse:
+    """One row with everything in it, and the page that it comes from. `number` is from 1."""
+    room = data_room(project, variant)
+    _, file = _open(room, stage, table)
+    record = file.row(number - 1)
+    inner = next((record[key] for key in ("example", "pair", "snippet") if key in record), record)
+    fields = {**{n: v for n, v in record.items() if v is not inner}, **inner}
+    shown = {name: value for name, value in fields.items() if value not in ("", [], None)}
+    document_id = inner.get("document_id") or (inner.get("id") if table == "documents" else "")
+    passage = (record["start"], record["end"]) if table == "chunks" else None
+    view = None
+    if document_id and table != "documents":
+        quoted = inner.get("evidence") or ""
+        view = page_view(project, document_id, inner.get("page") or 0, quoted, passage)
+    return render(
+        visit,
+        "data/row.html.jinja",
+        room=room,
+        stage=stage,
+        table=table,
+        number=number,
+        count=file.count,
+        readable={n: v for n, v in shown.items() if not is_technical(n)},
+        technical={n: v for n, v in shown.items() if is_technical(n)},
+        example_id=inner.get("id", "") if table in EXAMPLES else "",
+        document_id=document_id,
+        view=view,
+        column_name=lambda name: column_name(visit.words, name),
+        value_text=lambda name, value: value_text(visit.words, name, value),
+        back=room.address(f"/tables/{stage}/{table}", start=str(number - 1)),
+    )
+
+
+@router.get("/examples/{example_id}", response_class=HTMLResponse)
+def way(visit: VisitDep, project: ProjectDep, example_id: str, variant: Text = "") -> HTMLResponse:
+    """The way of one example from a page to a row of the training set."""
+    room = data_room(project, variant)
+    path = way_of(room.artifacts, example_id)
+    if path is None:
+        raise PageError(404, "data_no_example")
+    example, chunk = path.example, path.chunk
+    view = None
+    if example["document_id"]:
+        passage = (chunk["start"], chunk["end"]) if chunk else None
+        page = example["page"] or 0
+        view = page_view(project, example["document_id"], page, example["evidence"], passage)
+    replies: tuple[str, ...] = ()
+    if example["request"]:
+        with project.session() as session:
+            replies = session.ledger.replies(example["request"])
+    return render(
+        visit,
+        "data/way.html.jinja",
+        room=room,
+        way=path,
+        view=view,
+        replies=replies,
+        value_text=lambda name, value: value_text(visit.words, name, value),
+    )
+
+
+@router.get("/dropped", response_class=HTMLResponse)
+def dropped(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLResponse:
+    """What every stage dropped, rejected or could not read, by reason."""
+    room = data_room(project, variant)
+    return render(
+        visit,
+        "data/dropped.html.jinja",
+        room=room,
+        tables=list(lost(room.artifacts)),
+        cell=lambda name, value: cell_text(visit.words, name, value),
+    )
+
+
+@router.get("/distributions", response_class=HTMLResponse)
+def distributions(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLResponse:
+    """Lengths, tokens, languages and copies of the examples: what `jangin show data` shows."""
+    room = data_room(project, variant)
+    view = described(room.variant, room.artifacts)
+    return render(
+        visit,
+        "data/distributions.html.jinja",
+        room=room,
+        view=view,
+        findings=findings(view.data, visit.words) if view else [],
+        figures=figures(view.data, visit.words) if view else [],
+        tables=text_tables(view.data, visit.words) if view else [],
+    )

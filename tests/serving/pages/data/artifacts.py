@@ -1,0 +1,41 @@
+"""Artifacts of a few rows, as stages write them."""
+
+from jangin.core.digest import short_digest
+from jangin.core.parquet import write_table
+from jangin.core.records import Dropped, Example, Message, Score, SplitExample
+from jangin.core.store import Artifact
+from tests.documents.conftest import MANIFEST
+
+
+def artifact(store, stage, **tables):
+    """An artifact of a stage with {name: rows}; every table has at least one row."""
+    folder = store / stage / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    for name, rows in tables.items():
+        write_table(folder / f"{name}.parquet", type(rows[0]), rows)
+    files = {f"{name}.parquet": "" for name in tables}
+    content = short_digest([stage, str(store)]) * 4
+    return Artifact(folder, MANIFEST.model_copy(
+        update={"stage": stage, "files": files, "content": content}
+    ))  # fmt: skip
+
+
+def example(question, answer="답", **fields):
+    return Example.make(
+        prompt=(Message(role="user", content=question),),
+        completion=Message(role="assistant", content=answer),
+        **{"kind": "original", "source": "규정.pdf", **fields},
+    )
+
+
+def scored(row, scorer, value):
+    score = Score(scorer=scorer, kind="model", value=value, reason="")
+    return row.model_copy(update={"scores": (*row.scores, score)})
+
+
+def dropped(row, rule, reason, twin=""):
+    return Dropped(example=row, rule=rule, reason=reason, twin=twin)
+
+
+def split(row, name):
+    return SplitExample(example=row, split=name)

@@ -1,0 +1,90 @@
+"""The room of data, read without scripts."""
+
+import re
+
+import polars as pl
+import pytest
+
+
+@pytest.fixture
+def ids(project):
+    (table,) = project.glob("store/load/*/documents.parquet")
+    return dict(pl.read_parquet(table, columns=["source", "id"]).rows())
+
+
+def test_every_table_of_every_stage_can_be_reached_and_read(browser):
+    html = browser.get("/data").text
+    tables = re.findall(r'href="(/data/tables/[^"]+)"', html)
+    assert len(tables) > 5
+    for address in dict.fromkeys(tables):
+        reply = browser.get(address.replace("&amp;", "&"))
+        assert reply.status_code == 200, address
+        assert "</table>" in reply.text
+        row = re.search(rf'href="({re.escape(address.partition("?")[0])}/1[^"]*)"', reply.text)
+        assert browser.get(row[1].replace("&amp;", "&")).status_code == 200
+
+
+def test_a_table_is_searched_filtered_and_sorted_by_a_plain_form(browser):
+    reply = browser.get(
+        "/data/tables/split/splits",
+        params={"variant": "paraphrased", "search": "수습", "is_split": "train", "sort": "page"},
+    )
+    rows = re.search(r"행 가운데 (\d+)행", reply.text)
+    assert int(rows[1]) > 3
+    assert 'aria-sort="ascending"' in reply.text
+    assert "수습" in reply.text
+    nothing = browser.get("/data/tables/split/splits", params={"search": "없는 말 없음"})
+    assert "조건에 맞는 행이 없습니다" in nothing.text
+    wrong = browser.get(
+        "/data/tables/split/splits", params={"column": "page", "operator": ">", "value": "x"}
+    )
+    assert wrong.status_code == 400
+    assert "holds numbers" in wrong.text
+
+
+def test_the_way_of_an_example_has_its_page_stages_and_training_row(browser, project):
+    tables = [pl.read_parquet(path) for path in project.glob("store/split/*/splits.parquet")]
+    rows = max(tables, key=len).unnest("example")
+    taught = rows.filter((pl.col("split") == "train") & (pl.col("source") == "취업규칙.pdf")).row(
+        0, named=True
+    )
+    reply = browser.get(f"/data/examples/{taught['id']}", params={"variant": "paraphrased"})
+    text = reply.text
+    assert reply.status_code == 200
+    for part in ("교사 모델의 답", "질문과 답 만들기", "선별", "학습과 평가로 나누기", "조각"):
+        assert part in text
+    assert re.search(r"학습 행 [\d,]+개 가운데 [\d,]+번째", text)
+    assert "evidence-box" in text
+    assert f"/pictures/{taught['document_id']}/" in text
+    assert browser.get("/data/examples/ffff").status_code == 404
+
+
+def test_what_was_dropped_and_the_distributions_are_shown(browser):
+    assert "빠진 것" in browser.get("/data/dropped").text
+    text = browser.get("/data/distributions").text
+    assert text.count("<svg") >= 2
+    assert "가장 긴 행" in text
+
+
+def test_documents_are_listed_and_their_chunks_drawn(browser, ids):
+    text = browser.get("/data/documents").text
+    assert "취업규칙.pdf" in text
+    assert "size=small" in text
+    page = browser.get(f"/data/documents/{ids['취업규칙.pdf']}/2").text
+    assert page.count('class="chunk-box"') >= 3
+    assert "제5조(수습 기간)" in page
+    plain = browser.get(f"/data/documents/{ids['복리후생안내.md']}/1").text
+    assert '<mark class="chunk' in plain
+    moved = browser.get(f"/data/documents/{ids['취업규칙.pdf']}/1", params={"page": 3})
+    assert moved.url.path.endswith("/3")
+    assert "의심스러운 줄이 없습니다" in browser.get("/data/doubtful").text
+
+
+def test_english_pages_are_english(workbench):
+    from tests.serving.pages.conftest import Browser
+
+    with Browser(workbench.root, language="en") as client:
+        assert "Tables by stage" in client.get("/data").text
+        assert client.get("/data", params={"variant": "none"}).status_code == 404
+        assert client.get("/data/tables/split/none").status_code == 404
+        assert client.get("/data/tables/split/splits/999999").status_code == 400

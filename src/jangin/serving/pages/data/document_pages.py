@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from jangin.serving.pages.data.catalog import newest, shown_columns
+from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.page_view import Mark
 from jangin.serving.pages.data.pictures import pictures_of
@@ -163,11 +163,11 @@ def _chunks_on(room: DataRoom, document: DocumentEntry, page: PageEntry) -> Iter
         return
     file = open_table(artifact, "chunks")
     numbers = file.numbers("document_id", document.id, 100_000)
-    for place, row in enumerate(file.flat_rows(numbers), start=1):
+    for number, row in enumerate(file.flat_rows(numbers), start=1):
         if row["start"] < page.end and row["end"] > page.start:
             yield PageChunk(
-                place,
-                numbers[place - 1] + 1,
+                number,
+                numbers[number - 1] + 1,
                 row["id"],
                 row["section"],
                 row["text"],
@@ -211,15 +211,17 @@ def doubtful(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRe
         rows = file.flat_rows(range(min(file.count, 2000)))
     counts = Counter((str(row["source"]), int(row["page"])) for row in rows)
     pages = [
-        (ids.get(source), source, number, [r for r in rows if (r["source"], r["page"]) == place])
-        for place, _ in counts.most_common(PAGE_SIZE)
-        for source, number in [place]
+        (
+            ids.get(source),
+            source,
+            number,
+            [row for row in rows if (row["source"], row["page"]) == (source, number)],
+        )
+        for (source, number), _ in counts.most_common(PAGE_SIZE)
     ]
     return render(
         visit,
         "data/doubtful.html.jinja",
         room=room,
         pages=pages,
-        count=len(rows),
-        columns=shown_columns("doubtful", open_table(artifact, "doubtful")) if artifact else [],
     )

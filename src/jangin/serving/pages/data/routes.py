@@ -1,14 +1,13 @@
 """Tables of every stage, what was dropped, distributions, and the way of one example."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from jangin.core.store import Artifact
 from jangin.report.data_page import figures, findings, text_tables
-from jangin.serving.pages.data import table_file
-from jangin.serving.pages.data.catalog import lost, newest, shown_columns, tables_of
+from jangin.serving.pages.data.catalog import lost, newest, tables_of
 from jangin.serving.pages.data.distributions import described
 from jangin.serving.pages.data.documents import project_documents
 from jangin.serving.pages.data.pictures import page_view
@@ -20,21 +19,15 @@ from jangin.serving.pages.data.room import (
     is_technical,
     value_text,
 )
-from jangin.serving.pages.data.table_file import OPERATORS, TableFile, open_table
+from jangin.serving.pages.data.table_file import TableFile, open_table
+from jangin.serving.pages.data.table_view import TableRequest, table_view
 from jangin.serving.pages.data.way import way_of
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import VisitDep
 
-PAGE_SIZE = 50
 LONGEST_SEARCH = 200
-CHOICES = (
-    "split", "kind", "rule", "doubt", "origin", "operation", "source", "language", "engine",
-    "teacher", "evidence_set", "system", "right",
-)  # fmt: skip
-"""Columns that are offered as a choice, where they have few values."""
-MOST_CHOICES = 4
 EXAMPLES = ("examples", "splits", "dropped", "rejected")
 """Tables of examples."""
 router = APIRouter(prefix="/data")
@@ -80,85 +73,11 @@ def table(
 ) -> HTMLResponse:
     """Rows of a table: filtered, sorted, page by page."""
     room = data_room(project, variant)
-    artifact, file = _open(room, stage, table)
-    choices = _choices(file)
-    given = visit.request.query_params
-    picked = {name: given[f"is_{name}"] for name in choices if given.get(f"is_{name}")}
-    query = table_file.Query(
-        search=search.strip(),
-        values=tuple(picked.items()),
-        condition=(column, operator or "=", value) if column and value else None,
-        sort=sort,
-        descending=descending,
-    )
-    page = file.page(query, PAGE_SIZE, start)
-    columns = [*file.columns] if every else shown_columns(table, file)
-    fields: dict[str, Any] = {
-        "search": search,
-        **{f"is_{name}": value for name, value in picked.items()},
-        **({"column": column, "operator": operator, "value": value} if query.condition else {}),
-        "every": int(every) or "",
-    }
-    order = {"sort": sort, "descending": int(descending) or ""}
+    _, file = _open(room, stage, table)
+    given = TableRequest(search, column, operator, value, sort, descending, every, start)
     path = f"/tables/{stage}/{table}"
-    words = visit.words
-    return render(
-        visit,
-        "data/table.html.jinja",
-        room=room,
-        stage=stage,
-        table=table,
-        created=artifact.manifest.created_at,
-        total=file.count,
-        page=page,
-        heads=[
-            (
-                name,
-                column_name(words, name),
-                room.address(
-                    path,
-                    **{**fields, "sort": name},
-                    descending=int(sort == name and not descending) or "",
-                ),
-                file.kinds[name].is_numeric(),
-            )
-            for name in columns
-        ],
-        rows=[
-            (number, [cell_text(words, name, row[name]) for name in columns])
-            for number, row in page.rows
-        ],
-        choices={
-            name: [(v, value_text(words, name, v), count) for v, count in options]
-            for name, options in choices.items()
-        },
-        picked=picked,
-        fields=fields,
-        every_column=[(name, column_name(words, name)) for name in file.columns],
-        operators=OPERATORS,
-        query=query,
-        previous=_turned(room, path, fields, order, page.previous),
-        next=_turned(room, path, fields, order, page.next),
-        other_columns=room.address(path, **{**fields, **order, "every": "" if every else 1}),
-        bare=room.address(path),
-    )
-
-
-def _turned(
-    room: DataRoom, path: str, fields: dict[str, Any], order: dict[str, Any], start: int | None
-) -> str:
-    """Address of another page of a table; empty where there is none."""
-    if start is None:
-        return ""
-    return room.address(path, **fields, **order, start=str(start))
-
-
-def _choices(file: TableFile) -> dict[str, tuple[tuple[str, int], ...]]:
-    """{column: its values with their numbers of rows} of the columns that are offered."""
-    named = [name for name in CHOICES if name in file.columns]
-    options = {name: file.choices(name) for name in named if not file.kinds[name].is_numeric()}
-    shown = [name for name, values in options.items() if values][:MOST_CHOICES]
-    return {name: options[name] for name in shown}
+    context = table_view(visit.words, room, path, file, given, visit.request.query_params)
+    return render(visit, "data/table.html.jinja", room=room, stage=stage, table=table, **context)
 
 
 def _open(room: DataRoom, stage: str, table: str) -> tuple[Artifact, TableFile]:

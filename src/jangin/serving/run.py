@@ -10,7 +10,7 @@ import uvicorn
 from jangin.core.errors import MachineError
 from jangin.serving.app import create_app
 from jangin.serving.jobs.scheduler import STOP_SECONDS, Scheduler
-from jangin.serving.models.registry import advice_without_models, project_models
+from jangin.serving.models.registry import advice_without_models, project_models, short_name
 from jangin.serving.operations.logs import configure
 from jangin.serving.security.keys import all_keys, refuse_without_keys
 from jangin.serving.state.lock import sole_server
@@ -105,7 +105,7 @@ def _about_project(settings: ServerSettings) -> list[str]:
     path = settings.project
     if path is None:
         return []
-    names = [model.name for model in project_models(path)]
+    names = [f"{model.name} ({short_name(model)})" for model in project_models(path)]
     return [f"model {name}" for name in names] or [f"note: {advice_without_models(path)}"]
 
 

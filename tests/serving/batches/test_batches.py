@@ -14,6 +14,7 @@ from jangin.serving.batches import input_file, routes, runner
 from jangin.serving.database.tables import Batch, File, WebhookDelivery
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
+from jangin.serving.security.keys import add_key, remove_key
 from tests.serving.running import run_server
 
 ENDPOINT = "/v1/toy"
@@ -234,3 +235,30 @@ def test_wrong_requests_are_refused(running):
     with pytest.raises(openai.NotFoundError):
         client.batches.retrieve("batch_none")
     assert client.batches.list().data == []
+
+
+def test_what_is_left_of_a_batch_fails_once_its_key_is_removed(tmp_path):
+    with run_server(tmp_path / "data", require_keys=True) as running:
+        server = running.server
+        file_id = store(server, [str(number) for number in range(40)], wait=True)
+        with server.database.write() as session:
+            now = server.now()
+            key, text = add_key(
+                session, name="", project="local", scopes=["batches", "files"], now=now
+            )
+        client = running.client(text)
+        batch = create(client, file_id)
+        gate.release(2)
+        until(client, batch.id, "in_progress", counts=2)
+        with server.database.write() as session:
+            remove_key(session, key.id, server.now(), tmp_path)
+            _, other = add_key(session, name="", project="local", scopes=["batches"], now=now)
+        time.sleep(0.3)
+        gate.release(100)
+        batch = until(running.client(other), batch.id, "completed")
+        errors = lines(server, batch.error_file_id)
+    assert 2 <= batch.request_counts.completed <= 2 + runner.IN_FLIGHT
+    assert len(errors) == 40 - batch.request_counts.completed
+    (reply,) = {json.dumps(row["response"]["body"]) for row in errors.values()}
+    assert json.loads(reply)["error"]["code"] == "invalid_api_key"
+    assert {row["response"]["status_code"] for row in errors.values()} == {401}

@@ -5,6 +5,7 @@ import torch
 from jangin.inference.continuous_batching import GenerationRequest
 from jangin.inference.generate import complete
 from jangin.models.likelihood import next_token_log_probs
+from jangin.serving.inference.prepare import Wish, room_for
 from tests.serving.inference.conftest import TUNED
 
 PROMPT = "연차휴가는 언제"
@@ -88,3 +89,27 @@ def test_wrong_settings_are_refused_by_name(client, options, param):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, **options)
     assert caught.value.param == param
+
+
+def as_bytes(token):
+    _, named, escaped = token.partition("bytes:")
+    return escaped.encode().decode("unicode_escape").encode("latin-1") if named else token.encode()
+
+
+def test_a_part_of_a_character_is_named_by_its_bytes(client, weights):
+    _, tokenizer = weights["tiny"]
+    text = "밟"  # of several tokens in the vocabulary of the test
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(ids) > 1
+    prompt = [*tokenizer("연차")["input_ids"], *ids, *tokenizer("휴가")["input_ids"]]
+    reply = ask(client, prompt=[prompt], max_tokens=0, logprobs=1, echo=True).choices[0]
+    tokens = reply.logprobs.tokens
+    assert any(token.startswith("bytes:") for token in tokens)
+    assert b"".join(map(as_bytes, tokens)).decode() == tokenizer.decode(prompt)
+    assert reply.logprobs.text_offset[-1] <= len(tokenizer.decode(prompt))
+
+
+def test_an_answer_without_a_limit_of_its_own_has_that_of_the_server():
+    assert room_for(10, Wish(usual_tokens=5), 100) == 5
+    assert room_for(10, Wish(usual_tokens=500), 100) == 90
+    assert room_for(10, Wish(50, usual_tokens=5), 100) == 50

@@ -1,3 +1,4 @@
+from contextlib import closing
 from urllib.parse import quote
 
 import openai
@@ -5,7 +6,11 @@ import pytest
 import yaml
 
 from jangin.serving.database.tables import Audit, Permission, StoredModel
-from jangin.serving.models.registry import project_models, slug_of
+from jangin.serving.models.registry import Registry, project_models, slug_of
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.state.caller import LOCAL_CALLER
+from jangin.serving.state.server import Server
+from jangin.serving.state.settings import ServerSettings
 from tests.serving.running import run_server
 
 OWN, FOREIGN, SHARED = "ft:org/tiny:local:a:11111111", "ft:tiny:other:b:2", "ft:tiny:other:c:3"
@@ -96,6 +101,24 @@ def test_finished_variants_of_a_project_are_models(tiny):
     assert model.name == "ft:starter-0.5m:tiny:main"
     assert (model.adapter_folder / "model" / "config.json").exists()
     assert (model.base_folder / "model" / "config.json").exists()
+
+
+def test_a_variant_is_also_called_by_its_own_name_unless_an_alias_has_it(tiny, tmp_path):
+    project, _, _ = tiny
+    starter = {"base": {"type": "starter"}}
+    for models, listed in (({}, True), ({"main": starter}, False)):
+        folder = tmp_path / str(listed)
+        settings = ServerSettings(folder=folder, project=project.path, models=models)
+        with closing(Server(settings)) as server:
+            registry = Registry(server)
+            names = [named.id for named in registry.names(LOCAL_CALLER)]
+            assert names.count("main") == names.count("ft:starter-0.5m:tiny:main") == 1
+            whole = registry.resolve("ft:starter-0.5m:tiny:main", LOCAL_CALLER)
+            if listed:
+                assert registry.resolve("main", LOCAL_CALLER) == whole
+            else:
+                with pytest.raises(ApiError, match="starter"):
+                    registry.resolve("main", LOCAL_CALLER)
 
 
 def test_names_become_parts_of_ids():

@@ -7,7 +7,7 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from jangin.serving.database.tables import Job
+from jangin.serving.database.tables import Job, StoredModel
 from jangin.serving.jobs.checkpoints import models_folder, sweep_models
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
@@ -27,12 +27,19 @@ def create(client, training, model=MODEL, **options):
 
 @pytest.mark.slow
 def test_a_paused_job_that_continues_a_checkpoint_frees_the_slot_and_loses_no_step(
-    client, job, training
+    client, server, job, training
 ):
     checkpoint = client.fine_tuning.jobs.checkpoints.list(job.id).data[1]
     name = checkpoint.fine_tuned_model_checkpoint
     paused = create(client, training, name, hyperparameters=LONG, seed=1)
-    waiting = create(client, training, seed=2)
+    resumed = {"x_resume_from": job.id}
+    waiting = create(client, training, seed=2, extra_body=resumed)
+    with server.database.read() as session:
+        about = session.scalars(select(Job.extensions).where(Job.id == waiting.id)).one()
+        newest = session.scalars(
+            select(StoredModel.path).where(StoredModel.name == job.fine_tuned_model)
+        ).one()
+    assert about["parent"]["path"] == newest
     wait_for_step(client, paused.id, 3)
     assert client.fine_tuning.jobs.retrieve(waiting.id).status == "queued"
     assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"

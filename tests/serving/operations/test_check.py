@@ -8,6 +8,7 @@ from jangin.cli.main import main
 from jangin.models.starter import make_starter
 from jangin.serving.run import listen
 from jangin.serving.state.settings import ServerSettings
+from tests.serving.running import run_server
 from tests.tiny_project import write_project
 
 MODELS = """\
@@ -114,3 +115,14 @@ def test_a_database_that_does_not_answer_is_an_error(check, tmp_path):
     assert code == 1
     assert "127.0.0.1:1/x" in printed
     assert "secret" not in printed
+
+
+def test_with_postgresql_the_port_of_a_server_that_runs_is_a_note(check, tmp_path, postgresql):
+    database = postgresql.new_database()
+    with run_server(tmp_path / "other", database=database) as running:
+        port = running.url.rpartition(":")[2].partition("/")[0]
+        settings = tmp_path / "server.yaml"
+        settings.write_text(f"database: {database}")
+        code, printed = check("--port", port, "--models", str(settings))
+    assert code == 0, printed
+    assert f"a server answers on port {port} already" in printed

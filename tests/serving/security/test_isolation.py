@@ -66,6 +66,8 @@ CREATIONS = {
         JOB | {"training_file": "file-A"},
         JOB | {"validation_file": "file-A"},
         JOB | {"model": MODEL},
+        JOB | {"x_resume_from": "ftjob-A"},
+        JOB | {"x_resume_from": MODEL},
     ],
     ("POST", "/batches"): [BATCH | {"input_file_id": "file-A"}],
     ("POST", "/webhook_endpoints"): [],

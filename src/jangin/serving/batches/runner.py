@@ -6,6 +6,7 @@ it arrives, so that a batch continues where it stopped when the server is restar
 
 import asyncio
 import hashlib
+import json
 import logging
 import threading
 import time
@@ -23,8 +24,10 @@ from jangin.serving.batches.input_file import BatchRequest, check_input, read_in
 from jangin.serving.batches.results import ERRORS, OUTPUT, BatchResults
 from jangin.serving.database.leases import claim, new_owner, release, renew
 from jangin.serving.database.tables import Batch, File
+from jangin.serving.protocol.errors import ApiError
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalReply, InternalRequests
+from jangin.serving.security.keys import is_revoked
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
 from jangin.serving.state.storage import CHUNK
@@ -126,6 +129,8 @@ class _Run:
         self._owner = owner
         self._stopping = stopping
         self._beat = 0.0
+        self._revoked = False
+        """Whether the key that created the batch was removed since."""
         self._requests = server.get(InternalRequests)
         self._caller = Caller(batch.project, frozenset({"inference"}), batch.owner_key)
 
@@ -202,6 +207,8 @@ class _Run:
         """The reply to a request, which is sent again while the server is busy."""
         delay = 0.5
         while True:
+            if self._revoked:
+                return _refusal()
             reply = await self._requests.post(self._batch.endpoint, request.body, self._caller)
             if reply.status not in RETRIED:
                 return reply
@@ -232,6 +239,7 @@ class _Run:
             row = self._row(session)
             row.counts = self._counts(results)
             self._batch = row
+            self._revoked = is_revoked(session, row.owner_key)
         return self._ending()
 
     def _ending(self) -> str:
@@ -308,6 +316,12 @@ class _Run:
         if row.lease_owner != self._owner:
             raise _InterruptedError
         return row
+
+
+def _refusal() -> InternalReply:
+    """The reply to a request whose key was removed."""
+    error = ApiError(401, "The API key of this batch was removed.", code="invalid_api_key")
+    return InternalReply(error.status, {}, bytearray(json.dumps(error.envelope()).encode()))
 
 
 def _usage(counts: dict[str, int]) -> dict[str, Any]:

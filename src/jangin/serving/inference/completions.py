@@ -1,5 +1,6 @@
 """`POST /completions`: text or token ids continued; `echo` also scores the prompt."""
 
+import codecs
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from jangin.core.errors import JanginError
+from jangin.models.tokens.token_bytes import token_bytes
 from jangin.serving.inference.bodies import CompletionBody
 from jangin.serving.inference.chat import fingerprint
 from jangin.serving.inference.external import backend_of, forward
@@ -21,7 +23,7 @@ from jangin.serving.inference.streaming import (
     sent_events,
     whole_answers,
 )
-from jangin.serving.inference.usage import token_text, usage_of
+from jangin.serving.inference.usage import plain_token, usage_of
 from jangin.serving.protocol.errors import ApiError, unknown_parameter
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.security.access import CallerDep
@@ -110,7 +112,7 @@ def _prepare(inference: Inference, model: ServedModel, body: CompletionBody) -> 
     most = body.logprobs if body.logprobs is not None else 0 if ranked else None
     wish = Wish(
         DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens,
-        most,
+        logprobs=most,
         streamed=bool(body.stream),
         raw_text=True,
         prompt_tops=body.logprobs if body.echo else None,
@@ -246,7 +248,7 @@ def _logprobs(
     The token itself is among the most likely ones, even where it is none of them.
     """
     tokenizer = prepared.wording.tokenizer
-    tokens = [token_text(tokenizer, token) for token in ids]
+    tokens = [plain_token(tokenizer, token) for token in ids]
     listed: list[dict[str, float] | None] = []
     for token, value, top in zip(tokens, own, tops, strict=True):
         if value is None:
@@ -254,13 +256,14 @@ def _logprobs(
             continue
         likely: dict[str, float] = {}
         for other, other_value in top:
-            likely.setdefault(token_text(tokenizer, other), other_value)
+            likely.setdefault(plain_token(tokenizer, other), other_value)
         likely.setdefault(token, value)
         listed.append(likely)
     offsets, position = [], 0
-    for token in tokens:
+    whole = codecs.getincrementaldecoder("utf-8")("replace")  # a character may have many tokens
+    for number in ids:
         offsets.append(position)
-        position += len(token)
+        position += len(whole.decode(token_bytes(tokenizer, number)))
     return {
         "tokens": tokens,
         "token_logprobs": list(own),

@@ -47,6 +47,8 @@ class Wish:
     """What a client wants of every answer, beside the sampling."""
 
     max_tokens: int | None = None
+    usual_tokens: int | None = None
+    """Most tokens where there is no `max_tokens`; None for all that the context has room for."""
     logprobs: int | None = None
     """How many of the most likely tokens at each position; None for no log-probabilities."""
     grammar: "Grammar | None" = None
@@ -83,6 +85,7 @@ def prepare_chat(inference: Inference, model: ServedModel, body: ChatBody) -> Pr
         ids = render_conversation(wording.tokenizer, messages, offered if calling else ())
         wish = Wish(
             body.max_completion_tokens or body.max_tokens,
+            inference.answer_tokens,
             (body.top_logprobs or 0) if body.logprobs else None,
             grammar,
             streamed=bool(body.stream),
@@ -129,7 +132,7 @@ def engine_requests(
         EngineRequest(
             GenerationRequest(
                 ids,
-                room_for(len(ids), wish.max_tokens, context, wish.param),
+                room_for(len(ids), wish, context),
                 temperature=1.0 if body.temperature is None else body.temperature,
                 top_p=1.0 if body.top_p is None else body.top_p,
                 seed=seed + choice,
@@ -150,9 +153,9 @@ def engine_requests(
     ]
 
 
-def room_for(prompt: int, wanted: int | None, context: int, param: str) -> int:
+def room_for(prompt: int, wish: Wish, context: int) -> int:
     """Tokens of an answer at most; raises `ApiError` where the context is too short."""
-    room = context - prompt
+    wanted, param, room = wish.max_tokens, wish.param, context - prompt
     if room < (1 if wanted is None else wanted):
         completion = f" ({prompt} in the {param}, {wanted} in the completion)" if wanted else ""
         total = prompt + (wanted or 0)
@@ -164,7 +167,7 @@ def room_for(prompt: int, wanted: int | None, context: int, param: str) -> int:
             param=param,
             code="context_length_exceeded",
         )
-    return room if wanted is None else wanted
+    return min(room, wish.usual_tokens or room) if wanted is None else wanted
 
 
 def plain_message(message: ChatMessage, index: int) -> dict[str, Any]:

@@ -76,6 +76,11 @@ class Inference:
         if self._pool is not None:
             self._pool.unload(_folders(model))
 
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer whose request does not say how many."""
+        return self._server.settings.limits.answer_tokens
+
     def open(self, model: ServedModel) -> "OpenModel":
         """The engine of a model; raises `JanginError`."""
         from jangin.inference.engine.pool import EnginePool

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jangin.models.tokens.token_bytes import token_bytes
+
 if TYPE_CHECKING:
     from jangin.inference.engine.requests import EngineAnswer
 
@@ -32,3 +34,12 @@ def usage_of(answers: Sequence["EngineAnswer"], prompts: int) -> dict[str, Any]:
 def token_text(tokenizer: Any, token: int) -> str:
     """One token as text; a part of a character is the replacement character."""
     return str(tokenizer.decode([token], skip_special_tokens=False))
+
+
+def plain_token(tokenizer: Any, token: int) -> str:
+    r"""One token in `/completions`: text, or `bytes:\xec\x95` for a part of a character."""
+    text = token_text(tokenizer, token)
+    if "\ufffd" not in text:
+        return text
+    written = "".join(f"\\x{byte:02x}" for byte in token_bytes(tokenizer, token))
+    return f"bytes:{written}"

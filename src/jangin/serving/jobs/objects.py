@@ -14,7 +14,7 @@ from jangin.serving.state.settings import ServerSettings
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 EXTENSIONS = (
     *("lora", "lora_r", "lora_alpha", "lora_dropout", "packing", "context_length"),
-    *("x_quantization", "x_shuffle"),
+    *("x_quantization", "x_shuffle", "x_resume_from"),
 )
 
 
@@ -54,6 +54,8 @@ class Extensions(RequestBody):
     """Train an adapter on weights of 4 bits."""
     x_shuffle: bool | None = None
     """False keeps the order of the file in every epoch."""
+    x_resume_from: str | None = Field(default=None, min_length=1, max_length=256)
+    """A job whose newest checkpoint training starts from, or the name of a checkpoint."""
 
 
 class Hyperparameters(Extensions):

@@ -32,7 +32,7 @@ from jangin.serving.jobs.objects import (
     check_metadata,
 )
 from jangin.serving.jobs.scheduler import Scheduler
-from jangin.serving.models.bases import Origin, origin_of
+from jangin.serving.models.bases import TUNED, Origin, origin_of
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such_job
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import BoundedList, ItemList
@@ -95,6 +95,9 @@ def _new_job(
     if body.validation_file:
         _check_file(session, server, caller, body.validation_file, "validation_file")
     origin = origin_of(session, server.settings, body.model, caller)
+    resumed = body.options().get("x_resume_from")
+    if resumed is not None:
+        origin = _resumed(session, server, caller, origin, str(resumed))
     unfinished = session.scalar(
         visible(select(Job), caller)
         .where(Job.status.not_in(FINISHED))
@@ -129,6 +132,22 @@ def _new_job(
         result_files=[],
         extensions=_extensions(origin, body),
     )
+
+
+def _resumed(
+    session: Session, server: Server, caller: Caller, asked: Origin, resumed: str
+) -> Origin:
+    """The newest checkpoint of a job, or the one of this name, of the model that is asked for."""
+    name: str | None = resumed
+    if not resumed.startswith(TUNED):
+        query = select(Checkpoint).where(Checkpoint.job_id == find_job(session, caller, resumed).id)
+        newest = session.scalars(query.order_by(Checkpoint.step.desc()).limit(1)).first()
+        name = newest.model_name if newest else None
+    origin = origin_of(session, server.settings, name, caller) if name else None
+    if origin is None or origin.entry.base != asked.entry.base:
+        reason = "has no checkpoint" if origin is None else "was trained from another model"
+        raise ApiError(400, f"'{resumed}' {reason}.", param="x_resume_from", code="invalid_value")
+    return origin
 
 
 def _extensions(origin: Origin, body: JobRequest) -> dict[str, Any]:

@@ -54,9 +54,9 @@ class Registry:
             raise no_such_model(name)
         entry = self.entry(name)
         if entry is None:
-            base = self._project_variants().get(name)
-            if base is not None:
-                return base
+            own = self._project_variants().get(name) or self._short_names().get(name)
+            if own is not None:
+                return own
             raise no_such_model(name)
         return ServedModel(
             name=name,
@@ -86,11 +86,25 @@ class Registry:
             known = [Named(row.name, row.created_at, _owner(row.project)) for row in rows]
         aliases = self._server.settings.models
         known += [
+            Named(each, model.created, model.owned_by)
+            for each, model in self._short_names().items()
+        ]
+        known += [
             Named(each.name, each.created, each.owned_by)
             for each in self.of_project()
             if each.name not in aliases
         ]
         return [*known, *(Named(alias, self._started, "system") for alias in aliases)]
+
+    def _short_names(self) -> dict[str, ServedModel]:
+        """The finished variants by their own names, but for those that are names of other models."""
+        known = self._project_variants()
+        short = {short_name(model): model for model in known.values() if model.kind != "base"}
+        return {
+            name: model
+            for name, model in short.items()
+            if name not in known and self.entry(name) is None
+        }
 
     def of_project(self) -> list[ServedModel]:
         """The finished variants of the server's project, and the base models of them."""
@@ -217,6 +231,11 @@ def _base_of(variant: ServedModel) -> ServedModel:
     return replace(
         variant, name=base_part(variant.name), adapter_folder=None, kind="base", variant=""
     )
+
+
+def short_name(model: ServedModel) -> str:
+    """The variant of a model of `project_models`, without base and project."""
+    return model.name.rpartition(":")[2]
 
 
 def advice_without_models(path: Path) -> str:

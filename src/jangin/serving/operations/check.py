@@ -1,13 +1,16 @@
 """`jangin serve --check`: everything that can be wrong before the first request, in one list."""
 
 import importlib.util
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from jangin.core.errors import ConfigError, JanginError, MachineError, StoreError
 from jangin.models.catalog import Pretrained
@@ -19,6 +22,7 @@ from jangin.serving.state.server import open_database
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import folder_of_storage, is_remote, open_storage
 
+_PATIENCE_SECONDS, _MOST_BYTES = 5, 10_000
 LITTLE_SPACE_GB = 5
 """Less free space than this is worth a warning: a small model and its checkpoints need more."""
 
@@ -134,10 +138,22 @@ def _project(settings: ServerSettings) -> str | None:
 
 
 def _port(settings: ServerSettings, listen: Callable[[ServerSettings], None]) -> str | None:
+    if settings.database and _answers(settings):
+        return f"a server answers on port {settings.port} already"
     holder = running(settings)
     if f":{settings.port}/" not in holder:
         listen(settings)
     return f"a server of {settings.folder} runs already ({holder})" if holder else None
+
+
+def _answers(settings: ServerSettings) -> bool:
+    """Whether a server of ours answers on the port; on PostgreSQL there is no lock that says so."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        with urlopen(f"http://{host}:{settings.port}/healthz", timeout=_PATIENCE_SECONDS) as reply:
+            return bool({"status", "version"} <= json.loads(reply.read(_MOST_BYTES)).keys())
+    except (OSError, HTTPException, ValueError, AttributeError):
+        return False
 
 
 def _model(settings: ServerSettings, name: str) -> str | None:

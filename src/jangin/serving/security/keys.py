@@ -63,6 +63,12 @@ def caller_of_key(session: Session, key: str) -> tuple[Caller, Key] | None:
     return None if row is None else (Caller(row.project, frozenset(row.scopes), row.id), row)
 
 
+def is_revoked(session: Session, key_id: str) -> bool:
+    """True for the id of a key that was removed."""
+    query = select(Key.id).where(Key.id == key_id, Key.revoked_at.is_not(None))
+    return session.scalars(query).first() is not None
+
+
 def is_stale(row: Key, now: int) -> bool:
     """True if the time of the last use should be noted again."""
     return row.last_used_at is None or row.last_used_at <= now - USED_EVERY

@@ -63,6 +63,8 @@ class Limits(Config):
     """Requests of one key in a minute; default: no limit."""
     queued_jobs: int = Field(default=1_000, ge=1)
     """Unfinished jobs of one project."""
+    answer_tokens: int = Field(default=4_096, ge=1)
+    """Tokens of an answer whose request does not say how many; then it ends with `length`."""
     queued_requests: int = Field(default=512, ge=1)
     """Generations that run or wait; more are refused with 429."""
 

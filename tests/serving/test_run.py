@@ -51,7 +51,7 @@ def test_one_process_serves_a_folder_until_it_is_killed(tmp_path, monkeypatch, c
 def test_the_start_says_which_models_of_the_project_can_be_called(tmp_path, tiny):
     project, _, _ = tiny
     with spawn_server(tmp_path / "a", "--project", project.path) as (process, _):
-        assert process.stdout.readline() == "model ft:starter-0.5m:tiny:main\n"
+        assert process.stdout.readline() == "model ft:starter-0.5m:tiny:main (main)\n"
     untrained = write_project(tmp_path / "untrained") / "project.yaml"
     with spawn_server(tmp_path / "b", "--project", untrained) as (process, _):
         line = process.stdout.readline()

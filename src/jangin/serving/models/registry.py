@@ -97,7 +97,7 @@ class Registry:
         return [*known, *(Named(alias, self._started, "system") for alias in aliases)]
 
     def _short_names(self) -> dict[str, ServedModel]:
-        """The finished variants by their own names, but for those that are names of other models."""
+        """The finished variants by their own names, unless other models have these names."""
         known = self._project_variants()
         short = {short_name(model): model for model in known.values() if model.kind != "base"}
         return {

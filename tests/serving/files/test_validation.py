@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jangin.serving.files import check_process
+from jangin.serving.files.check_process import check_lines, check_rows
 from jangin.serving.files.distribution import Spread, suggested_epochs
 from jangin.serving.files.row_checks import check_row
 from jangin.serving.files.validation import check_file, job_fault, overlap
@@ -316,3 +318,59 @@ def test_quantiles_are_those_of_the_sorted_values():
 )
 def test_epochs_are_those_of_the_cookbook(examples, epochs):
     assert suggested_epochs(examples) == epochs
+
+
+def chat_rows(answers, system=""):
+    start = [{"role": "system", "content": system}] if system else []
+    turns = [
+        [{"role": "user", "content": "What do you think?"}, {"role": "assistant", "content": text}]
+        for text in answers
+    ]
+    return as_lines([{"messages": [*start, *turn]} for turn in turns])
+
+
+def as_lines(rows):
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def warnings_of(data):
+    return check_file(io.BytesIO(data), 1).warnings
+
+
+def test_rows_that_are_nearly_the_same_are_counted_but_not_those_of_other_numbers():
+    review = "The pump arrived on Monday, was easy to install and has run without a fault since {}."
+    days = ["then", "thenn", "it was repaired by the service team"]
+    warning = warnings_of(chat_rows([review.format(day) for day in days]))["near_duplicates"]
+    assert (warning["count"], warning["message"].split()[0]) == (1, "1")
+    prices = [review.format(price) for price in (10, 11, 12)]
+    assert "near_duplicates" not in warnings_of(chat_rows(prices))
+
+
+def test_a_long_system_message_in_every_row_is_named_with_its_share():
+    answers = [f"answer {n}" for n in range(12)]
+    warning = warnings_of(chat_rows(answers, "Be kind to everybody who asks. " * 40))["long_system"]
+    assert warning["count"] == 12
+    assert "9" in warning["message"].partition("%")[0][-2:]
+    assert "long_system" not in warnings_of(chat_rows(answers, "Be kind."))
+
+
+def test_a_large_file_is_checked_by_a_process_of_its_own_with_the_same_result(
+    tmp_path, monkeypatch
+):
+    data = chat_rows([f"answer {n % 7}" for n in range(40)]) + b"\n{not json}"
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(data)
+    here, ticks = check_rows(path, 10), []
+    monkeypatch.setattr(check_process, "LARGE", 0)
+    monkeypatch.setattr(check_process, "_TICK_SECONDS", 0.01)
+    elsewhere = check_rows(path, 10, lambda: ticks.append(1))
+    assert elsewhere.report() == here.report()
+    assert elsewhere.prompts == here.prompts
+    assert ticks
+    assert check_lines(path).startswith("Line 41 is not valid JSON")
+
+    def lose():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_rows(path, 10, lose)

@@ -1,18 +1,11 @@
 """The check of every JSON Lines file after its upload: UTF-8, one object per line."""
 
-import json
-from collections.abc import Iterator
-from typing import BinaryIO
-
 from sqlalchemy import select
 
 from jangin.serving.database.tables import File
+from jangin.serving.files.check_process import check_lines
 from jangin.serving.files.purposes import JSON_LINES
 from jangin.serving.state.server import Server
-
-BOM = b"\xef\xbb\xbf"
-LONGEST_LINE = 64 << 20
-"""Bytes of a line that is still read; a longer one is no row of text."""
 
 
 def first_status(purpose: str) -> str:
@@ -22,40 +15,10 @@ def first_status(purpose: str) -> str:
 
 def check_file(server: Server, file_id: str) -> None:
     """Set the status of a file: `processed`, or `error` with the first line that is wrong."""
-    with server.storage.reader(file_id) as stream:
-        problem = first_problem(stream)
+    with server.storage.local_path(file_id) as path:
+        problem = check_lines(path)
     with server.database.write() as session:
         row = session.scalars(select(File).where(File.id == file_id)).first()
         if row is not None and row.status == "uploaded":
             row.status = "error" if problem else "processed"
             row.status_details = problem
-
-
-def first_problem(stream: BinaryIO) -> str | None:
-    """What is wrong with a JSON Lines file, with the number of the line; None if nothing is."""
-    count = 0
-    for number, line in _lines(stream):
-        if not line.strip():
-            continue
-        if len(line) > LONGEST_LINE:
-            return f"Line {number} is longer than {LONGEST_LINE >> 20} MB."
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            return f"Line {number} is not UTF-8 (byte {error.start} of the line)."
-        except (ValueError, RecursionError) as error:
-            return f"Line {number} is not valid JSON: {error}."
-        if not isinstance(row, dict):
-            return f"Line {number} is no JSON object."
-        count += 1
-    return None if count else "The file has no rows."
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(number, line) from 1; no more than a bit over `LONGEST_LINE` is held."""
-    number = 0
-    while line := stream.readline(LONGEST_LINE + 1):
-        number += 1
-        yield number, line.removeprefix(BOM) if number == 1 else line
-        if len(line) > LONGEST_LINE:
-            return

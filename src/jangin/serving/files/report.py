@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from sqlalchemy import select
 
 from jangin.serving.database.tables import File
+from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.store import find_file
-from jangin.serving.files.validation import check_file
 from jangin.serving.protocol.errors import ApiError
 from jangin.serving.security.access import CallerDep
 from jangin.serving.state.server import ServerDep
@@ -32,8 +32,8 @@ def file_report(file_id: str, server: ServerDep, caller: CallerDep) -> dict[str,
             code="invalid_purpose",
         )
     if row.report is None or "valid" not in row.report:
-        with server.storage.reader(file_id) as stream:
-            report = check_file(stream, server.settings.min_examples).report()
+        with server.storage.local_path(file_id) as path:
+            report = check_rows(path, server.settings.min_examples).report()
         with server.database.write() as session:
             stored = session.scalars(select(File).where(File.id == file_id)).first()
             if stored is not None:

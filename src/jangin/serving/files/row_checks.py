@@ -13,6 +13,7 @@ from jangin.text.pii import kinds_in
 
 Format = Literal["chat", "completion", "preference"]
 
+_SYSTEM = frozenset({"system", "developer"})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PREFERENCE_KEYS = (
     ("preferred_output", "non_preferred_output"),
@@ -67,6 +68,8 @@ class RowCheck:
     """Texts that the model reads."""
     answers: list[str] = field(default_factory=list)
     """Texts that it learns to write."""
+    system: str = ""
+    """The first system message."""
     label: str = ""
     """The last answer."""
     trains_nothing: bool = False
@@ -168,7 +171,7 @@ def _check_messages(row: RowCheck, messages: Sequence[Any], tools: set[str] | No
         _check_message(row, message, number)
         _check_calls(row, message, number, tools, calls)
     roles = [message.get("role") for message in messages if isinstance(message, dict)]
-    if not {"system", "developer"} & {role for role in roles if isinstance(role, str)}:
+    if not _SYSTEM & {role for role in roles if isinstance(role, str)}:
         row.warn("missing_system", "has no system message")
     if "user" not in roles:
         row.warn("missing_user", "has no user message")
@@ -194,6 +197,8 @@ def _check_message(row: RowCheck, message: Mapping[str, Any], number: int) -> No
         if learned and _calls_of(message):
             row.answers.append(json.dumps(_calls_of(message), ensure_ascii=False))
         row.label = text if assistant else row.label
+        if message["role"] in _SYSTEM and not row.system:
+            row.system = text
     elif message.get("content") is not None:
         row.fail("content", "has a content that is neither text nor a list of text parts", number)
     elif not _calls_of(message):

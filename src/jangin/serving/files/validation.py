@@ -5,6 +5,7 @@ on) or a warning, with the number of the example from 1; blank lines are no exam
 """
 
 import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,14 @@ _LISTED_ERRORS = 100
 _LISTED_EXAMPLES = 10
 _HASHED_ROWS = 2_000_000
 """Rows among which copies are searched: 16 MB of hashes."""
+_COMPARED_ROWS, _COMPARED_CHARACTERS = 10_000, 1_000
+"""Rows, and characters of each, among which near-duplicates are searched."""
+_SIMILAR = 0.95
+"""Least share of equal characters (Levenshtein) of two rows that are nearly the same."""
+_NUMBERS = re.compile(r"\d+")
+_SYSTEM_ROWS, _SYSTEM_SHARE, _SYSTEM_TOKENS = 0.5, 0.5, 200
+"""A system message is over-long if it is in this share of the rows, makes this share of all tokens,
+and has this many itself."""
 _LABELS = 100
 _RARE_LABEL = 10
 """A label is rare when another one has this many times its rows."""
@@ -70,6 +79,10 @@ class FileCheck:
     """Hash of each of the first rows."""
     prompts: "array[int]" = field(default_factory=lambda: array("Q"))
     """Hash of each of their prompts."""
+    texts: list[str] = field(default_factory=list)
+    """Beginning of each of the first rows."""
+    system: "Counter[str]" = field(default_factory=Counter)
+    """Rows with each of the first system messages."""
     labels: "Counter[str]" = field(default_factory=Counter)
     empty: list[int] = field(default_factory=list)
     """Numbers of the first rows whose answers are empty; they are left out of training."""
@@ -220,6 +233,10 @@ def _add_row(check: FileCheck, row: RowCheck) -> None:
         prompt_hash, row_hash = _hashes(row)
         check.prompts.append(prompt_hash)
         check.rows.append(row_hash)
+    if len(check.texts) < _COMPARED_ROWS:
+        check.texts.append("\n".join((*row.prompt, *row.answers))[:_COMPARED_CHARACTERS])
+    if row.system and (row.system in check.system or len(check.system) < _LABELS):
+        check.system[row.system] += 1
     if len(check.labels) <= _LABELS:
         check.labels[row.label[:200]] += 1
 
@@ -267,6 +284,8 @@ def _check_whole(check: FileCheck, min_examples: int, context_tokens: int) -> No
             f"{repeated} examples repeat another one; each is trained on once per epoch",
             count=repeated,
         )
+    _check_near_duplicates(check)
+    _check_system(check)
     asked_again = _repeated(check.prompts) - repeated
     if asked_again > 0 and check.format != "preference":
         check.warn(
@@ -301,6 +320,43 @@ def _check_empty(check: FileCheck) -> None:
         )
     check.warn("no_trainable_tokens", f"{rows} and are left out of training: {listed}")
     check.warnings["no_trainable_tokens"]["examples"] = list(check.empty)
+
+
+def _check_near_duplicates(check: FileCheck) -> None:
+    """Warn about rows that are nearly the same; rows that differ in a number are not."""
+    from jangin.text.dedup.near_duplicates import Rules, find_matches
+
+    texts, check.texts = check.texts, []
+    numbers = [_NUMBERS.findall(text) for text in texts]
+    pairs = find_matches(texts, Rules(threshold=_SIMILAR)).pairs.tolist()
+    near = {later for first, later in pairs if numbers[first] == numbers[later]}
+    if near:
+        first_rows = f" of the first {len(texts)}" if len(texts) == _COMPARED_ROWS else ""
+        check.warn(
+            "near_duplicates",
+            f"{len(near)} examples{first_rows} are nearly the same as an earlier one",
+            count=len(near),
+        )
+
+
+def _check_system(check: FileCheck) -> None:
+    """Warn about a system message that most rows repeat and that is most of what is read."""
+    if not check.system:
+        return
+    (text, rows), tokens = check.system.most_common(1)[0], check.tokens.total
+    length = estimated_tokens(text)
+    share = length * rows / max(1, tokens)
+    if (
+        length >= _SYSTEM_TOKENS
+        and rows >= _SYSTEM_ROWS * check.examples
+        and share >= _SYSTEM_SHARE
+    ):
+        check.warn(
+            "long_system",
+            f"the same system message of about {length} tokens is in {rows} examples and makes "
+            f"{share:.0%} of all tokens; a tuned model needs a short one only",
+            count=rows,
+        )
 
 
 def _check_labels(check: FileCheck) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from jangin.serving.database import leases
 from jangin.serving.database.tables import File, Job
-from jangin.serving.files.validation import FileCheck, check_file, job_fault, overlap
+from jangin.serving.files.check_process import check_rows
+from jangin.serving.files.validation import FileCheck, job_fault, overlap
 from jangin.serving.jobs.events import VALIDATED, add_event, finish
 from jangin.serving.jobs.failures import Failure
 from jangin.serving.state.server import Server
@@ -107,8 +108,8 @@ def _check(
             continue
         which = "validation" if validation else "training"
         try:
-            with server.storage.reader(file_id) as stream:
-                check = check_file(stream, 1 if validation else least, tick=tick)
+            with server.storage.local_path(file_id) as path:
+                check = check_rows(path, 1 if validation else least, tick)
         except FileNotFoundError:
             text = f"The {which} file {file_id} does not exist any more."
             return Failure(f"invalid_{which}_file", text, f"{which}_file"), checks

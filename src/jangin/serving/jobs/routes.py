@@ -135,7 +135,7 @@ def _new_job(
 
 
 def _resumed(
-    session: Session, server: Server, caller: Caller, asked: Origin, resumed: str
+    session: Session, server: Server, caller: Caller, requested: Origin, resumed: str
 ) -> Origin:
     """The newest checkpoint of a job, or the one of this name, of the model that is asked for."""
     name: str | None = resumed
@@ -144,7 +144,7 @@ def _resumed(
         newest = session.scalars(query.order_by(Checkpoint.step.desc()).limit(1)).first()
         name = newest.model_name if newest else None
     origin = origin_of(session, server.settings, name, caller) if name else None
-    if origin is None or origin.entry.base != asked.entry.base:
+    if origin is None or origin.entry.base != requested.entry.base:
         reason = "has no checkpoint" if origin is None else "was trained from another model"
         raise ApiError(400, f"'{resumed}' {reason}.", param="x_resume_from", code="invalid_value")
     return origin

@@ -32,6 +32,8 @@ from jangin.serving.pages.compare.overview import Comparisons
 from jangin.serving.pages.data import document_pages, pictures
 from jangin.serving.pages.data import routes as data
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
+from jangin.serving.pages.playground import routes as playground
+from jangin.serving.pages.playground.taught import TaughtModels
 from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext
@@ -83,6 +85,7 @@ PAGES: tuple[APIRouter, ...] = (
     data.router,
     document_pages.router,
     compare.router,
+    playground.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
@@ -163,6 +166,8 @@ def _add_pages(app: FastAPI, server: Server) -> None:
     server.add(Signer(server.settings.folder))
     server.add(Workbench(server))
     server.add(Comparisons())
+    server.add(TaughtModels())
+    server.add(playground.Undos())
     add_error_pages(app)
     for router in PUBLIC_PAGES:
         app.include_router(router)

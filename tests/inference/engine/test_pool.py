@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -120,3 +121,12 @@ def test_a_model_that_is_unloaded_while_it_is_opened_is_no_error_of_the_server(b
     for use in (lambda: engine.context_length, lambda: engine.wording(None)):
         with pytest.raises(BusyError):
             use()
+
+
+def test_models_that_are_first_asked_at_the_same_moment_all_answer(pool, tokenizer, tmp_path):
+    # transformers loads weights under settings of the whole process.
+    folders = [write_base_artifact(tmp_path / f"model{n}", tokenizer) for n in range(4)]
+    opened = [pool.open(ModelFolders(folder)) for folder in folders]
+    with ThreadPoolExecutor(len(opened)) as threads:
+        answers = list(threads.map(answer, opened, [[5, 6, 7]] * len(opened)))
+    assert all(len(ids) == 8 for ids in answers)

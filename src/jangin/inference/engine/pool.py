@@ -35,6 +35,9 @@ _SPARE = 1.25
 _SUFFIXES = (".safetensors", ".bin")
 
 
+_loading = threading.Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFolders:
     """A model as the pipeline stores it."""
@@ -177,10 +180,15 @@ def weight_bytes(folder: Path) -> int:
 
 
 def _logged(load: Callable[[], tuple[Any, Any]], key: str) -> tuple[Any, Any]:
-    """What `load` returns; the log says when it begins and how long it took."""
-    log.info("loading the model %s", key)
-    begun = time.monotonic()
-    loaded = load()
+    """What `load` returns; the log says when it begins and how long it took.
+
+    transformers builds a model under settings of the whole process, such as the device of new
+    tensors, so that two models that load at once would be left without weights.
+    """
+    with _loading:
+        log.info("loading the model %s", key)
+        begun = time.monotonic()
+        loaded = load()
     log.info("the model %s is ready after %.1f s", key, time.monotonic() - begun)
     return loaded
 

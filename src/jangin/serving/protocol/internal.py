@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from starlette.types import ASGIApp, Message, Scope
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.serving.state.caller import Caller
 
@@ -41,6 +42,10 @@ class InternalRequests:
         self._app = app
         self._loop = loop
 
+    def response(self, path: str, body: Mapping[str, Any], caller: Caller) -> Response:
+        """The reply to a POST of a JSON body, to return from a route."""
+        return InternalResponse(self._app, path, body, caller)
+
     def run(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run a coroutine on the application's event loop, from a thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -65,6 +70,31 @@ class InternalRequests:
 
         await self._app(_scope(path, len(content), caller), receive, send)
         return reply
+
+
+class InternalResponse(Response):
+    """What the application answers to a POST of a JSON body, passed on while it arrives.
+
+    The inner request ends where the client of the outer one leaves.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, body: Mapping[str, Any], caller: Caller) -> None:
+        """`caller`: who the request counts as."""
+        super().__init__()
+        self._app = app
+        self._content = json.dumps(body).encode()
+        self._inner = _scope(path, len(self._content), caller)
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the outer request."""
+        unread = [self._content]
+
+        async def receive_inner() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            return await receive()
+
+        await self._app(self._inner, receive_inner, send)
 
 
 def _scope(path: str, length: int, caller: Caller) -> Scope:

@@ -1,9 +1,9 @@
 """What the models of the project were taught: how they are asked, and where an answer is from."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jangin.evaluation.confidence import ConfidenceGroup, group_of, read_confidence
 from jangin.inference.ask import Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.release.trained import TrainedModel, last_trained
@@ -15,8 +15,8 @@ class Source:
     """What was taught for a question."""
 
     trace: Trace
-    confidence: str
-    """How often answers with such a trace were right, in English; empty without evaluation."""
+    confidence: ConfidenceGroup | None
+    """Held-out questions with such a trace; None without evaluation or without such questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class TaughtModel:
     dialogue: Dialogue
     outdated: str
     """How old it is and what changed since, in English; empty while it is up to date."""
-    _confidence: Callable[[Trace], str]
+    _groups: tuple[ConfidenceGroup, ...]
 
     def source(self, question: str, answer: str) -> Source | None:
         """Where an answer was learned; None where no training example has a source."""
         reply = self.dialogue.reply(question, answer)
-        return Source(reply.trace, self._confidence(reply.trace)) if reply.sourced else None
+        if not reply.sourced:
+            return None
+        return Source(reply.trace, group_of(self._groups, reply.trace))
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class TaughtModels:
         known = self._read.get(variant)
         if known is None or known[0] != key:
             dialogue = trained.dialogue()
-            model = TaughtModel(dialogue, "", trained.confidence(dialogue.taught))
+            evaluation = trained.artifacts.get("evaluate")
+            groups = read_confidence(evaluation, dialogue.taught) if evaluation else []
+            model = TaughtModel(dialogue, "", tuple(groups))
             known = self._read[variant] = (key, model)
-        return TaughtModel(known[1].dialogue, trained.outdated, known[1]._confidence)
+        return TaughtModel(known[1].dialogue, trained.outdated, known[1]._groups)

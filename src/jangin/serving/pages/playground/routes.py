@@ -1,0 +1,357 @@
+"""`/playground`: talk to models, see where an answer was learned, keep what is worth keeping."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from jangin.core.errors import DataError, JanginError
+from jangin.core.records import Message
+from jangin.examples.readers.additions import (
+    AddedRow,
+    add_row,
+    remove_row,
+    saved_rows,
+    undo_row,
+)
+from jangin.serving.models.registry import Registry
+from jangin.serving.pages.compare.sources import PageSource
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.playground.models import (
+    LONGEST_ANSWER,
+    MOST_MODELS,
+    Sampling,
+    TalkModel,
+    as_asked,
+    ask_teacher,
+    chat_body,
+    read_turns,
+    talk_models,
+)
+from jangin.serving.pages.playground.taught import Source, TaughtModels
+from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.protocol.ids import new_id
+from jangin.serving.protocol.internal import InternalRequests
+
+router = APIRouter(prefix="/playground")
+CHAT = "/v1/chat/completions"
+ANSWER_SECONDS = 300
+"""How long a page without scripts waits for an answer."""
+KEPT_UNDOS = 200
+SHOWN_ROWS = 20
+
+Kind = Literal["example", "question"]
+
+
+class Turn(BaseModel):
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str = Field(max_length=200_000)
+
+
+class AnswerRequest(BaseModel):
+    """What the page asks a model."""
+
+    model: str = Field(max_length=300)
+    turns: list[Turn] = Field(max_length=400)
+    system: str = Field(default="", max_length=50_000)
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    seed: int | None = None
+
+    def sampling(self) -> Sampling:
+        """The settings; raises `DataError` for a value that no model takes."""
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed)
+
+
+class SourceRequest(BaseModel):
+    """An answer whose source is looked for."""
+
+    model: str = Field(max_length=300)
+    question: str = Field(max_length=200_000)
+    answer: str = Field(max_length=200_000)
+
+
+class Undos:
+    """What was saved from a page of this process, to take it back."""
+
+    def __init__(self) -> None:
+        """Nothing was saved yet."""
+        self._lock = threading.Lock()
+        self._saved: OrderedDict[str, AddedRow] = OrderedDict()
+
+    def keep(self, saved: AddedRow) -> str:
+        """The token with which this can be taken back."""
+        token = new_id("undo-", 24)
+        with self._lock:
+            self._saved[token] = saved
+            while len(self._saved) > KEPT_UNDOS:
+                self._saved.popitem(last=False)
+        return token
+
+    def take(self, token: str) -> AddedRow | None:
+        """What was saved; once."""
+        with self._lock:
+            return self._saved.pop(token, None)
+
+
+def _project(visit: Visit) -> OpenProject | None:
+    """The project; None where the server has none that this caller may see."""
+    with suppress(PageError):
+        return find_project(visit)
+    return None
+
+
+def _models(visit: Visit, project: OpenProject | None) -> list[TalkModel]:
+    if not visit.caller.may("inference"):
+        raise PageError(403, "playground_no_right")
+    registry = visit.server.models
+    assert isinstance(registry, Registry)  # noqa: S101  # the only one that the application sets
+    loaded = None
+    if project is not None:
+        with suppress(JanginError):  # a wrong project file is shown on the pages about it
+            loaded = project.loaded()
+    return talk_models(registry, visit.caller, loaded)
+
+
+def _model(visit: Visit, project: OpenProject | None, model_id: str) -> TalkModel:
+    model = next((one for one in _models(visit, project) if one.id == model_id), None)
+    if model is None:
+        raise PageError(404, "playground_no_model")
+    return model
+
+
+def _messages(
+    visit: Visit, project: OpenProject | None, model: TalkModel, body: AnswerRequest
+) -> tuple[Message, ...]:
+    taught = None
+    if project is not None and model.kind in ("tuned", "base") and model.variant:
+        taught = visit.server.get(TaughtModels).of(project, model.variant)
+    turns = read_turns([turn.model_dump() for turn in body.turns])
+    return as_asked(turns, body.system, taught.dialogue if taught else None)
+
+
+@router.get("")
+def playground(visit: VisitDep) -> Response:
+    """The page: choose models, talk."""
+    project = _project(visit)
+    return _page(visit, project, _models(visit, project))
+
+
+def _page(
+    visit: Visit, project: OpenProject | None, models: list[TalkModel], **shown: Any
+) -> Response:
+    rows = saved_rows(project.folder) if project is not None else []
+    return render(
+        visit,
+        "playground/playground.html.jinja",
+        models=models,
+        outdated=_outdated(visit, project, models),
+        saved=rows[:SHOWN_ROWS],
+        saved_count=len(rows),
+        may_save=project is not None,
+        most=MOST_MODELS,
+        longest=LONGEST_ANSWER,
+        **{"turns": [], "model": "", "source": None, "picture": "", **shown},
+    )
+
+
+def _outdated(visit: Visit, project: OpenProject | None, models: list[TalkModel]) -> set[str]:
+    """Ids of the tuned models whose variants have changed since they were trained."""
+    if project is None:
+        return set()
+    taught = visit.server.get(TaughtModels)
+    tuned = [model for model in models if model.kind == "tuned"]
+    return {m.id for m in tuned if (known := taught.of(project, m.variant)) and known.outdated}
+
+
+@router.post("/answer")
+def answer(visit: VisitDep, body: AnswerRequest) -> Response:
+    """The answer of one model as server-sent events, in the form of the chat route."""
+    project = _project(visit)
+    model = _model(visit, project, body.model)
+    sampling, messages = body.sampling(), _messages(visit, project, model, body)
+    if model.kind == "hosted" and project is not None:
+        return StreamingResponse(
+            _hosted_events(project, model, messages, sampling), media_type="text/event-stream"
+        )
+    request = chat_body(model, messages, sampling, stream=True)
+    return visit.server.get(InternalRequests).response(CHAT, request, visit.caller)
+
+
+def _hosted_events(
+    project: OpenProject, model: TalkModel, messages: tuple[Message, ...], sampling: Sampling
+) -> Iterator[bytes]:
+    try:
+        with project.session() as session:
+            reply = ask_teacher(session, model, messages, sampling)
+    except JanginError as error:
+        yield _event({"error": {"message": str(error)}})
+    else:
+        choice = {"index": 0, "delta": {"content": reply.content}, "finish_reason": None}
+        yield _event({"choices": [choice]})
+        yield _event({"choices": [choice | {"delta": {}, "finish_reason": reply.finish_reason}]})
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+@router.post("/whole")
+def whole_answer(
+    visit: VisitDep,
+    model: Annotated[str, Form()],
+    question: Annotated[str, Form()],
+    turns: Annotated[str, Form()] = "[]",
+    system: Annotated[str, Form()] = "",
+    temperature: Annotated[float, Form()] = 0.0,
+    max_tokens: Annotated[int, Form()] = 256,
+) -> Response:
+    """A page with the whole answer of one model, for browsers without scripts."""
+    project = _project(visit)
+    chosen = _model(visit, project, model)
+    try:
+        before = [Turn.model_validate(turn) for turn in json.loads(turns)]
+    except (ValueError, TypeError) as error:
+        raise DataError("the conversation could not be read. Begin a new one.") from error
+    body = AnswerRequest(
+        model=model,
+        turns=[*before, Turn(role="user", content=question)],
+        system=system,
+        temperature=temperature,
+        max_tokens=max_tokens,
+    )
+    messages = _messages(visit, project, chosen, body)
+    text = _answer_text(visit, project, chosen, messages, body.sampling())
+    source = _source(visit, project, chosen, question, text)
+    return _page(
+        visit,
+        project,
+        _models(visit, project),
+        turns=[*(turn.model_dump() for turn in body.turns), {"role": "assistant", "content": text}],
+        model=model,
+        source=source,
+        picture=_picture(source),
+    )
+
+
+def _answer_text(
+    visit: Visit,
+    project: OpenProject | None,
+    model: TalkModel,
+    messages: tuple[Message, ...],
+    sampling: Sampling,
+) -> str:
+    """The whole answer; raises `DataError` with the model's reason where there is none."""
+    if model.kind == "hosted" and project is not None:
+        with project.session() as session:
+            return ask_teacher(session, model, messages, sampling).content
+    requests = visit.server.get(InternalRequests)
+    body = chat_body(model, messages, sampling, stream=False)
+    reply = requests.run(requests.post(CHAT, body, visit.caller)).result(ANSWER_SECONDS)
+    if reply.status != 200:
+        raise DataError(str(reply.body.get("error", {}).get("message", "")))
+    return str(reply.body["choices"][0]["message"]["content"] or "")
+
+
+@router.post("/source")
+def source_of(visit: VisitDep, body: SourceRequest) -> Response:
+    """Where an answer was learned, as a part of the page; empty for models without sources."""
+    project = _project(visit)
+    model = _model(visit, project, body.model)
+    source = _source(visit, project, model, body.question, body.answer)
+    return render(visit, "playground/source.html.jinja", source=source, picture=_picture(source))
+
+
+def _source(
+    visit: Visit, project: OpenProject | None, model: TalkModel, question: str, text: str
+) -> Source | None:
+    if project is None or model.kind != "tuned":
+        return None
+    taught = visit.server.get(TaughtModels).of(project, model.variant)
+    return taught.source(question, text) if taught is not None else None
+
+
+def _picture(source: Source | None) -> str:
+    example = source.trace.example if source is not None else None
+    return PageSource.of(example).picture if example is not None else ""
+
+
+@router.post("/save")
+def save(
+    visit: VisitDep,
+    project: ProjectDep,
+    kind: Annotated[Kind, Form()],
+    turns: Annotated[str, Form()],
+    right: Annotated[str, Form()],
+    model: Annotated[str, Form()] = "",
+) -> Response:
+    """Save the last question with its right answer among the project's own rows."""
+    if not right.strip():
+        raise PageError(400, "playground_no_answer")
+    try:
+        rows = json.loads(turns)
+        asked_turns = read_turns(rows if isinstance(rows, list) else [])
+    except ValueError as error:
+        raise DataError("the conversation could not be read. Begin a new one.") from error
+    chosen = next((one for one in _models(visit, project) if one.id == model), None)
+    variant = chosen.variant if chosen is not None and chosen.variant else _last_variant(project)
+    taught = visit.server.get(TaughtModels).of(project, variant)
+    prompt = as_asked(asked_turns[-1:], "", taught.dialogue if taught is not None else None)
+    reply = Message(role="assistant", content=right.strip())
+    saved = add_row(project.folder, kind, (*prompt, reply), variant)
+    token = visit.server.get(Undos).keep(saved)
+    if not visit.is_fragment:
+        return RedirectResponse("/playground#saved", 303)
+    return render(
+        visit, "playground/saved.html.jinja", kind=kind, saved=saved, token=token, undone=None
+    )
+
+
+def _last_variant(project: OpenProject) -> str:
+    return list(project.loaded().variants)[-1]
+
+
+@router.post("/undo")
+def undo(visit: VisitDep, project: ProjectDep, token: Annotated[str, Form()]) -> Response:
+    """Take back what was saved; what it replaced is there again."""
+    saved = visit.server.get(Undos).take(token)
+    undone = saved is not None and undo_row(project.folder, saved)
+    if not visit.is_fragment:
+        return RedirectResponse("/playground#saved", 303)
+    return render(
+        visit, "playground/saved.html.jinja", kind="", saved=saved, token="", undone=undone
+    )
+
+
+@router.post("/delete")
+def delete(visit: VisitDep, project: ProjectDep, row: Annotated[str, Form()]) -> Response:
+    """Delete a saved row."""
+    remove_row(project.folder, row)
+    if not visit.is_fragment:
+        return RedirectResponse("/playground#saved", 303)
+    return _rows(visit, project)
+
+
+@router.get("/saved")
+def saved_part(visit: VisitDep, project: ProjectDep) -> Response:
+    """The saved rows, as a part of the page."""
+    return _rows(visit, project)
+
+
+def _rows(visit: Visit, project: OpenProject) -> Response:
+    rows = saved_rows(project.folder)
+    return render(
+        visit, "playground/rows.html.jinja", saved=rows[:SHOWN_ROWS], saved_count=len(rows)
+    )

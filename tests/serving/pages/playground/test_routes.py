@@ -1,0 +1,139 @@
+"""The playground over HTTP, on a real project: answers, sources, saved rows."""
+
+import json
+import re
+
+import pytest
+
+from jangin.core.parquet import read_table
+from jangin.core.records import SplitExample
+from jangin.examples.readers.additions import FILES
+from jangin.project.session import open_session
+from jangin.serving.security.keys import add_key
+from tests.serving.pages.conftest import Browser
+from tests.serving.running import run_server
+
+pytestmark = pytest.mark.slow
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def models(browser):
+    """{label: id} of the models of the page."""
+    page = browser.get("/playground").text
+    rows = re.findall(r'name="chosen" value="([^"]+)" data-label="([^"]+)"', page)
+    return {label: model for model, label in rows}
+
+
+@pytest.fixture(scope="module")
+def taught(project):
+    """An example that the last variant was trained on."""
+    with open_session(project / "project.yaml", creates_store=False) as session:
+        split = session.artifacts("paraphrased")["split"]
+    rows = read_table(split.path / "splits.parquet", SplitExample)
+    return next(row.example for row in rows if row.split == "train" and row.example.evidence)
+
+
+def post(browser, address, body):
+    headers = {"x-csrf-token": browser.token, "hx-request": "true"}
+    return browser.post(address, json=body, headers=headers)
+
+
+def test_variants_their_base_and_nothing_else_can_be_talked_to(models):
+    assert list(models) == [
+        "plain (학습한 모델)", "paraphrased (학습한 모델)", "starter-0.5m (기본 모델)",
+    ]  # fmt: skip
+
+
+def test_an_answer_is_streamed_and_its_settings_are_checked(browser, models):
+    for model in models.values():
+        body = {
+            "model": model, "turns": [{"role": "user", "content": "휴가는?"}], "max_tokens": 3,
+        }  # fmt: skip
+        response = post(browser, "/playground/answer", body)
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = [line for line in response.text.splitlines() if line.startswith("data: ")]
+        assert events[-1] == "data: [DONE]"
+        assert json.loads(events[-2][6:])["choices"][0]["finish_reason"] in ("stop", "length")
+    hot = post(browser, "/playground/answer", body | {"temperature": 3})
+    assert (hot.status_code, "temperature" in hot.text) == (400, True)
+    empty = post(browser, "/playground/answer", body | {"turns": []})
+    assert empty.status_code == 400
+    gone = post(browser, "/playground/answer", body | {"model": "model:gone"})
+    assert gone.status_code == 404
+
+
+def test_a_page_without_scripts_has_the_whole_answer(browser, models, taught):
+    page = browser.submit(
+        "/playground/whole",
+        model=models["paraphrased (학습한 모델)"],
+        question=taught.question,
+        turns=json.dumps([{"role": "user", "content": HOSTILE}]),
+        max_tokens=4,
+    ).text
+    assert taught.source in page
+    assert f"/pictures/{taught.document_id}/{taught.page}" in page
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_the_source_of_an_answer_is_the_page_that_taught_it(browser, models, taught):
+    body = {"model": models["plain (학습한 모델)"], "question": taught.question}
+    page = post(browser, "/playground/source", body | {"answer": taught.answer}).text
+    assert 'class="source taught"' in page
+    assert taught.source in page
+    differs = post(browser, "/playground/source", body | {"answer": "전혀 다른 답 9,999"}).text
+    assert 'class="source differs"' in differs
+    base = body | {"model": models["starter-0.5m (기본 모델)"], "answer": taught.answer}
+    assert post(browser, "/playground/source", base).text.strip() == ""
+
+
+def test_rows_are_saved_taken_back_and_deleted(browser, models, project):
+    turns = json.dumps([{"role": "user", "content": f"새 질문 {HOSTILE}"}])
+    fields = {"turns": turns, "model": models["plain (학습한 모델)"]}
+    headers = {"x-csrf-token": browser.token, "hx-request": "true"}
+    saved = browser.post(
+        "/playground/save", data={"kind": "question", "right": "새 답", **fields}, headers=headers
+    ).text
+    path = project / FILES["question"]
+    row = json.loads(path.read_text("utf-8"))
+    assert row["messages"][-1] == {"role": "assistant", "content": "새 답"}
+    assert row["variant"] == "plain"
+    assert HOSTILE not in browser.get("/playground").text
+    token = re.search(r'name="token" value="([^"]+)"', saved)[1]
+    undo = browser.post("/playground/undo", data={"token": token}, headers=headers).text
+    assert "되돌렸습니다." in undo
+    assert not path.exists()
+    again = browser.post("/playground/undo", data={"token": token}, headers=headers).text
+    assert "되돌리지 못했습니다" in again
+    browser.submit("/playground/save", kind="example", right="새 답", **fields)
+    page = browser.get("/playground").text
+    row_id = re.search(r'name="row" value="([^"]+)"', page)[1]
+    browser.submit("/playground/delete", row=row_id)
+    assert not (project / FILES["example"]).exists()
+    empty = browser.submit("/playground/save", kind="example", right=" ", **fields)
+    assert empty.status_code == 400
+
+
+def test_other_projects_neither_talk_to_the_models_nor_save(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    options = {"project": project / "project.yaml", "require_keys": True}
+    with run_server(folder, **options) as running, Browser(running.root) as visitor:
+        with running.server.database.write() as session:
+            scopes = ("pages", "inference")
+            _, text = add_key(session, name="x", project="other", scopes=scopes, now=1)
+        visitor.post("/sign-in", data={"key": text})
+        visitor.get("/preferences")
+        page = visitor.get("/playground").text
+        assert "plain" not in page
+        fields = {"kind": "example", "turns": "[]", "right": "답"}
+        assert visitor.submit("/playground/save", **fields).status_code == 403
+        assert visitor.submit("/playground/delete", row="r").status_code == 403
+        assert visitor.get("/playground/saved").status_code == 403
+        body = {"question": "q", "answer": "a"}
+        for model in ("model:ft:starter-0.5m:handbook:plain", "model:starter-0.5m"):
+            response = post(visitor, "/playground/source", {**body, "model": model})
+            assert response.status_code == 404
+            turns = [{"role": "user", "content": "?"}]
+            response = post(visitor, "/playground/answer", {"model": model, "turns": turns})
+            assert response.status_code == 404

@@ -22,6 +22,9 @@ class Reply(BaseModel):
 class ItemList(Reply, Generic[Item]):
     """A page of a list."""
 
+    # `ItemList[...]` has no source, and looking for it takes up to 0.2 s for each item type.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     object: Literal["list"] = "list"
     data: list[Item]
     has_more: bool

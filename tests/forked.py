@@ -8,10 +8,12 @@ so its own forks start at once and may use every library. They do not share what
 import gc
 import importlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -37,11 +39,13 @@ class Server:
                 os._exit(0)
         theirs.close()
         self._socket, self._lines = ours, ours.makefile("r", encoding="utf-8")
+        self._lock = threading.Lock()
 
     def ask(self, **request: Any) -> Any:
         """Send a request and wait for the answer."""
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
-        return json.loads(self._lines.readline())
+        with self._lock:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            return json.loads(self._lines.readline())
 
     def close(self) -> None:
         """End the server."""
@@ -94,6 +98,7 @@ def _run(
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.resetwarnings()
+    logging.getLogger().handlers.clear()  # those of pytest
     try:
         status = _function(function)(*arguments)
     except SystemExit as ended:
@@ -116,6 +121,7 @@ class Process:
         arguments: Iterable[Any] = (),
         *,
         output: Path | str,
+        errors: Path | str = "",
         stdin: Path | str = os.devnull,
         preload: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
@@ -126,7 +132,7 @@ class Process:
             arguments=[str(each) if isinstance(each, Path) else each for each in arguments],
             folder=str(Path.cwd()),
             environment={**os.environ, **(environment or {})},
-            files=[str(stdin), str(output), str(output)],
+            files=[str(stdin), str(output), str(errors or output)],
             preload=list(preload),
         )
 
@@ -136,19 +142,30 @@ class Process:
             self.returncode = self._server.ask(poll=self.pid)
         return self.returncode
 
-    def wait(self, seconds: float = 100) -> int:
-        """Its exit status at the end."""
+    def has_ended(self, seconds: float) -> bool:
+        """Wait for its end so long at most."""
         deadline = time.monotonic() + seconds
         while self.poll() is None:
             if time.monotonic() > deadline:
-                os.killpg(self.pid, signal.SIGKILL)
-                raise TimeoutError(f"it runs longer than {seconds} s: {self.printed()}")
+                return False
             time.sleep(0.01)
+        return True
+
+    def wait(self, seconds: float = 100) -> int | None:
+        """Its exit status at the end."""
+        if not self.has_ended(seconds):
+            os.killpg(self.pid, signal.SIGKILL)
+            raise TimeoutError(f"it runs longer than {seconds} s: {self.printed()}")
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to it alone."""
-        os.kill(self.pid, number)
+        """Send a signal to it alone, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill -9."""
+        self.send_signal(signal.SIGKILL)
 
     def printed(self) -> str:
         """What it wrote so far."""
@@ -178,13 +195,19 @@ def stop_server() -> None:
         _servers.pop().close()
 
 
+def fork_server() -> Server:
+    """The server of this test process; skips the test where there is none."""
+    if not _servers:
+        pytest.skip("this system cannot fork")
+    return _servers[0]
+
+
 @pytest.fixture
 def fork():
     """`fork("module:function", arguments, output=FILE)`: a process with what tests import."""
-    if not _servers:
-        pytest.skip("this system cannot fork")
+    server = fork_server()
 
     def start(*arguments, **named):
-        return Process(_servers[0], *arguments, **named)
+        return Process(server, *arguments, **named)
 
     return start

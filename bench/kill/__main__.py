@@ -218,7 +218,7 @@ def is_over(process: Process, seconds: float, answers: float, port: int) -> bool
     while process.poll() is None:
         if time.monotonic() > until or count(port)["answers"] >= answers:
             return False
-        time.sleep(0.02)
+        time.sleep(0.05)
     return True
 
 

@@ -4,12 +4,15 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 import jangin
 from jangin.core import errors
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_block_of_the_page_runs_in_order(tiny, tmp_path, monkeypatch, capsys):
     shutil.copytree(tiny[0].folder, tmp_path / "pumps")
     monkeypatch.chdir(tmp_path)

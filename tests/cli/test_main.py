@@ -93,6 +93,7 @@ def test_an_empty_table_says_so(project, jangin):
     assert "no rows" in jangin("show", "unreadable", "-p", project)[1]
 
 
+@pytest.mark.slow
 def test_files_that_are_not_read_are_named_each_time_and_everywhere(project, jangin):
     folder = next(path.parent for path in project.rglob("*.md"))
     (folder / "단가표.xls").write_bytes(b"x")
@@ -237,6 +238,7 @@ def test_ctrl_c_leaves_a_resumable_state_and_says_so(project):
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_version_and_doctor_answer(jangin):
     assert jangin("--version")[1].startswith("jangin ")
     code, printed = jangin("doctor")
@@ -290,6 +292,7 @@ def test_a_project_that_asks_nothing_of_a_teacher_runs_from_a_file_and_exports_b
     assert out.read_text(encoding="utf-8") == '{"text": "언제? -> 1931년"}\n'
 
 
+@pytest.mark.slow
 def test_a_question_is_asked_in_the_pattern_of_its_project_or_the_pattern_is_named(
     tmp_path, jangin
 ):
@@ -384,6 +387,7 @@ variants:
     assert "tokens, and with the answer it can have 64," in printed
 
 
+@pytest.mark.slow
 def test_why_compares_with_the_last_run_of_the_same_project_file(project, jangin):
     first, second = project / "project.yaml", project / "other.yaml"
     text = first.read_text(encoding="utf-8")

@@ -102,6 +102,7 @@ def test_a_digest_is_of_the_rows_and_not_of_the_file(
     assert digest_table(other) == digest_table(path)
 
 
+@pytest.mark.slow
 @some
 @given(st.lists(rows_of(types.Example), min_size=1, max_size=12), st.integers(1, 5))
 def test_a_digest_of_nested_rows_does_not_see_row_groups(tmp_path, rows, group):

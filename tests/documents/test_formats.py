@@ -126,6 +126,7 @@ def test_a_format_that_gets_a_reader_is_no_longer_skipped(make_context, tmp_path
     assert context.services.progress.messages == ["b.hwpml: a toy"]
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_by_load_and_by_doctor(make_context, tmp_path, monkeypatch):
     def read(_file, _settings):
         import jangin_toy_library  # noqa: F401

@@ -404,6 +404,7 @@ def test_a_tiny_model_that_learned_the_answers_by_heart_beats_its_base(context_o
     assert context.summary["cut_off"]["tuned"] < context.summary["cut_off"]["base"]
 
 
+@pytest.mark.slow
 def test_an_adapter_is_put_on_its_base_before_it_is_asked(context_of, tmp_path):
     context = context_of(max_new_tokens=4)
     make_base(context, tmp_path / "base")

@@ -55,6 +55,7 @@ def logits(model):
         return model(input_ids=IDS).logits[0]
 
 
+@pytest.mark.slow
 def test_a_base_and_its_adapters_share_one_copy_and_answer_as_if_alone(folders):
     base = folders / "base"
     models = LocalModels(

@@ -134,6 +134,7 @@ class TestEveryRow:
             assert (dropped.twin in kept) == (dropped.rule not in ("empty", "characters"))
             assert dropped.reason
 
+    @pytest.mark.slow
     @given(datasets())
     def test_that_stays_is_no_near_duplicate_of_another(self, rows):
         kept = curate(rows, PLAIN).kept

@@ -121,6 +121,7 @@ def test_generation_leaves_a_training_model_as_it_was(llama, prompts):
     llama.eval()
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_asked_without_the_stop_token(tokenizer, llama, conversations):
     asked = [c[:-1] for c in conversations]
     answers = generate(llama, tokenizer, asked, max_new_tokens=12, batch_size=4)
@@ -234,6 +235,7 @@ def test_rows_are_limited_by_the_memory_that_their_cache_would_take(llama):
     assert rows_that_fit(llama, 10**12) == 1
 
 
+@pytest.mark.slow
 def test_a_sampled_answer_depends_on_its_seed_and_not_on_its_neighbours(llama, tokenizer, prompts):
     requests = [
         GenerationRequest(

@@ -95,6 +95,7 @@ def test_a_stream_repeats_nothing_after_it_ran_out_of_memory(models, tokenizer):
     assert texts == expected
 
 
+@pytest.mark.slow
 def test_a_single_answer_that_does_not_fit_is_refused_with_its_length(models, tokenizer):
     long = GenerationRequest([7] * 40, 3)
     model = models["continuous"]

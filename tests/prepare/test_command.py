@@ -329,6 +329,7 @@ def test_what_is_announced_is_what_goes(offer, tmp_path):
     assert not [line for line in said if "--balance" in line]
 
 
+@pytest.mark.slow
 def test_labels_are_balanced_by_the_rows_that_will_be_there(offer, tmp_path):
     text = reviews() + "".join(f"{words(n)},9\n" for n in range(900, 903))
     assert not [line for line in offer(text)[2] if "--balance" in line]

@@ -196,6 +196,7 @@ def test_failed_rows_end_with_1_and_are_asked_again_alone(
     assert not list((tmp_path / "store" / "synthesize").glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_retry_that_fails_again_keeps_what_there_was(teacher, jangin, tmp_path):
     teacher.odd = {1: "nonsense"}
     jangin("run")
@@ -270,6 +271,7 @@ def test_prompts_over_the_context_fail_alone_and_say_so(write, jangin, tmp_path)
     assert sorted(answers(tmp_path)) == ALL
 
 
+@pytest.mark.slow
 def test_a_budget_stops_cleanly_and_a_larger_one_goes_on(teacher, write, jangin, tmp_path):
     price = "price: {input_usd_per_million: 0, output_usd_per_million: 10000}"
     write(price, "budget: {usd: 1.25}")
@@ -312,6 +314,7 @@ def test_the_plan_says_tokens_and_that_the_price_is_unknown(teacher, jangin):
     assert teacher.asked == []
 
 
+@pytest.mark.slow
 def test_recording_covers_repairs_and_what_the_ledger_knew(teacher, jangin, tmp_path):
     teacher.first = {1: "nonsense"}
     assert jangin("run")[0] == 0

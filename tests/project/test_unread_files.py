@@ -56,6 +56,7 @@ def test_only_files_that_no_setting_of_any_variant_names_are_not_read(folder):
     assert "(2 more are left out)" in load.cost.text
 
 
+@pytest.mark.slow
 def test_sheets_tables_and_pages_that_commands_write_are_read_by_no_later_run(folder):
     (folder / "additions.jsonl").unlink()
     project = jangin.open(folder)

@@ -246,6 +246,7 @@ def test_an_unknown_language_is_an_error_that_names_the_known_ones(workshop):
         build_report(workshop.open(), {}, CALLS, "fr")
 
 
+@pytest.mark.slow
 def test_the_first_screen_answers_four_questions(workshop):
     artifacts = workshop.made(plain=predictions(2), paraphrased=predictions(11, unseen_right=1))
     for language in ("en", "ko"):

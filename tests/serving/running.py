@@ -11,6 +11,7 @@ import openai
 from jangin.serving.run import Process, listen
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
+from tests.serving.forked import Serving
 
 ANY_KEY = "sk-any"
 
@@ -65,11 +66,16 @@ def run_server(folder, settings=None, **options):
 
 
 @contextmanager
-def spawn_server(folder, *words):
-    """(process, url) of `jangin serve`, killed at the end unless it has stopped."""
-    command = [sys.executable, "-m", "jangin.cli.main", "serve", "--port", "0", "--folder", folder]
-    process = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True)
-    with process:
+def spawn_server(folder, *words, fresh=False):
+    """(process, url) of `jangin serve`, killed at the end unless it has stopped.
+
+    It is a fork of the tests, or the command in a `fresh` interpreter.
+    """
+    words = ["--port", "0", "--folder", folder, *words]
+    command = [sys.executable, "-m", "jangin.cli.main", "serve", *words]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if fresh else Serving(words)
+    ) as process:
         try:
             name, _, url = process.stdout.readline().strip().partition("=")
             assert name == "OPENAI_BASE_URL"

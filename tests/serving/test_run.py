@@ -19,7 +19,7 @@ from tests.tiny_project import write_project
 
 @pytest.mark.slow
 def test_the_command_serves_until_a_signal(tmp_path):
-    with spawn_server(tmp_path / "data") as (process, url):
+    with spawn_server(tmp_path / "data", fresh=True) as (process, url):
         assert httpx2.get(url.removesuffix("/v1") + "/healthz").json()["status"] == "ok"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) in (0, -signal.SIGTERM)

@@ -15,6 +15,7 @@ import yaml
 from jangin.cli.main import main
 from jangin.project.file import open_project
 from jangin.serving.state.settings import read_settings
+from tests.serving.forked import LIBRARIES, Serving
 from tests.system.guide_pages import GUIDES, Teacher, blocks_of
 
 SERVER_PORT = "8080"
@@ -69,11 +70,11 @@ def write(block, folder, url):
 
 
 class Background:
-    """A command of a page that goes on while the next ones run; it says when it is ready."""
+    """`jangin serve` of a page, which runs beside the next commands; it says when it is ready."""
 
     def __init__(self, words):
-        words = [sys.executable, "-m", "jangin.cli", *words[1:]]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert words[:2] == ["jangin", "serve"]
+        self.process = Serving(words[2:], preload=[LIBRARIES])
         assert "http://" in self.process.stdout.readline()
 
     def stop(self):

@@ -162,6 +162,7 @@ def test_the_page_names_every_stage_with_what_it_makes() -> None:
     assert rows == {stage.name: list(stage.makes) for stage in STAGES}
 
 
+@pytest.mark.slow
 def test_the_page_names_every_table_and_no_other() -> None:
     named = {
         name for row in table("store.md", "## Tables") for cell in row[1:] for name in codes(cell)

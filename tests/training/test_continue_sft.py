@@ -106,6 +106,7 @@ def test_the_same_continuation_twice_gives_the_same_bytes(tuned):
     assert content(one.workspace) == content(two.workspace)
 
 
+@pytest.mark.slow
 def test_another_method_than_the_tuned_models_is_refused_with_the_right_one(tuned):
     continued = tuned(LORA)
     for number, method in enumerate(({"type": "full"}, LORA | {"r": 16})):

@@ -343,6 +343,7 @@ class Dying(SilentProgress):
             raise RuntimeError("the machine went away")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_pairs(context_of, tuned):
     settings = {"inputs": tuned, "sources": (SAMPLING, OTHER)}
     whole = context_of("whole", **settings)
@@ -411,6 +412,7 @@ def test_an_endpoint_answers_in_the_stead_of_this_process_and_its_thoughts_are_n
         )
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_answers(context_of, tuned):
     texts = []
     for seed in (0, 1):

@@ -137,6 +137,7 @@ class Dying(SilentProgress):
             raise RuntimeError("the machine went away")
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_resumes_to_the_same_bytes(stage):
     whole = stage("whole", validation_share=0.3)
     STAGE.run(whole)

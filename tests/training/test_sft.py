@@ -299,6 +299,7 @@ def test_the_same_run_twice_gives_the_same_bytes(stage, method):
     assert one.summary == two.summary
 
 
+@pytest.mark.slow
 def test_an_adapter_trains_saves_and_reloads_through_peft(stage):
     progress = SilentProgress()
     method = {"type": "lora", "r": 4, "alpha": 8}

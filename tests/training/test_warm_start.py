@@ -32,6 +32,7 @@ def test_the_files_of_a_tuned_model_are_linked_and_identify_it(tmp_path, part, c
     assert linked.read_bytes() == b"weights"
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_model_is_an_error_that_names_it(tmp_path):
     with pytest.raises(ConfigError, match=r"empty holds no tuned model.*models: warm_start: path"):
         STAGE.sources(WarmStartConfig(path="empty"), tmp_path)

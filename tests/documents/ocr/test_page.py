@@ -40,6 +40,7 @@ def test_pale_headings_are_read(drawing):
     assert "정기점검의목적과범위" in lines
 
 
+@pytest.mark.slow
 def test_a_picture_beside_a_rounded_box_cuts_no_line(drawing):
     page = drawing(1300, 480)
     page.lines(SENTENCES[:2], y=30, step=48)
@@ -57,6 +58,7 @@ def test_a_picture_beside_a_rounded_box_cuts_no_line(drawing):
     assert all(line.confidence < LEGIBLE_LINE + 20 for line in reading.doubtful)
 
 
+@pytest.mark.slow
 def test_a_drawing_is_set_aside_and_kept_in_the_complete_text(drawing):
     page = drawing(1100, 700)
     page.text(60, 40, "그림 삼은 배관의 연결을 보인다.")
@@ -76,6 +78,7 @@ def test_a_drawing_is_set_aside_and_kept_in_the_complete_text(drawing):
     assert all(line.text in reading.complete for line in reading.doubtful)
 
 
+@pytest.mark.slow
 def test_a_page_in_another_language_is_read_in_that_language(drawing):
     page = drawing(height=330)
     page.lines(
@@ -86,6 +89,7 @@ def test_a_page_in_another_language_is_read_in_that_language(drawing):
     )
 
 
+@pytest.mark.slow
 def test_codes_and_amounts_in_korean_lines_are_read_by_the_latin_model(drawing):
     page = drawing(height=420)
     page.lines(

@@ -143,6 +143,7 @@ def test_the_plan_counts_every_page_at_its_highest_cost(chat):
     assert calls.usd == pytest.approx((calls.prompt_tokens * 1.0 + 3000 * 4.0) / 1e6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_load_takes_the_transcript_of_a_doubtful_page(
     make_context, tmp_path, drawing, endpoint, chat

@@ -80,6 +80,7 @@ def test_damaged_pictures_and_ocr_switched_off_are_named(ledger, tmp_path):
         read(tmp_path / "a.png", ledger, ocr="never")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context, tmp_path, picture):
     from PIL import Image, ImageDraw
@@ -111,6 +112,7 @@ def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context,
             file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_a_picture_without_a_legible_line_is_unreadable(make_context, tmp_path):
     from PIL import Image, ImageDraw

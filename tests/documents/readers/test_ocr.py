@@ -159,6 +159,7 @@ def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font)
     assert words[-1] == "음영상자안에적은설명입니다."
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_a_crooked_page_is_deskewed(tmp_path, korean_font, draw_pages, article_lines):
     from PIL import Image

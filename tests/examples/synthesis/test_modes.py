@@ -146,6 +146,7 @@ def replaced(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_new_mode_is_one_file_one_template_and_one_row(tmp_path):
     package = tmp_path / "src" / "jangin"
     ignored = shutil.ignore_patterns("__pycache__", "training", "evaluation", "report")

@@ -28,6 +28,7 @@ def ids_of(engine, requests):
     return [answer.generation.token_ids for answer in answers]
 
 
+@pytest.mark.slow
 def test_three_adapters_and_the_base_in_one_batch_answer_as_each_alone(
     engine, base, adapters, prompts
 ):
@@ -143,6 +144,7 @@ def test_a_missing_adapter_fails_its_request_alone(engine, prompts, tmp_path):
     assert answer.completion_tokens > 0
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_halves_the_rows_and_changes_no_answer(
     engine, base, prompts, monkeypatch
 ):
@@ -188,6 +190,7 @@ def test_a_model_that_cannot_be_loaded_fails_every_request(prompts):
     engine.close()
 
 
+@pytest.mark.slow
 def test_a_family_in_padded_batches_answers_with_every_adapter_as_alone(
     tokenizer, prompts, tmp_path
 ):

@@ -119,6 +119,7 @@ def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
     assert "Spent so far: $0.00 + 186 calls at an unknown price." in text
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_limit_a_teacher_is_said_and_the_teacher_named(project, estimate):
     path = project(price="", budget="budget: {usd: 5}")
     result, _ = estimate(path)
@@ -140,6 +141,7 @@ def test_a_big_folder_is_estimated_from_a_sample_and_said_so(project, ledger):
     assert "1 of 12 files (a sample)" in part.text
 
 
+@pytest.mark.slow
 def test_chunks_of_a_sample_stand_for_all(project, estimate, monkeypatch):
     path = project(files=6)
     all_calls = by_stage(estimate(path)[0])["paraphrase"][0].calls.count

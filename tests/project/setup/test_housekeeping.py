@@ -60,6 +60,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_no_variant_reaches_is_unused_and_deleted_and_all_else_stays_cached(folder):
     before = artifacts(folder)
     ledger = (folder / "store" / "ledger.sqlite").read_bytes()
@@ -78,6 +79,7 @@ def test_what_no_variant_reaches_is_unused_and_deleted_and_all_else_stays_cached
     assert take_inventory([folder]).unused == ()
 
 
+@pytest.mark.slow
 def test_where_a_variant_is_out_of_date_its_last_run_is_kept(folder):
     (folder / "documents" / "규정.md").write_text(TEXT + "\n새 문장이다.\n", encoding="utf-8")
     assert len(take_inventory([folder]).unused) == 1
@@ -95,6 +97,7 @@ def test_what_runs_from_before_they_named_their_file_made_is_kept(folder):
     assert [unused.stage for unused in take_inventory([folder]).unused] == ["chunk"]
 
 
+@pytest.mark.slow
 def test_other_project_files_of_the_store_keep_what_they_use(folder):
     other = write(folder, PROJECT.replace("900", "700"), "real.yaml")
     (folder / "notes.yaml").write_text("name: no project\n", encoding="utf-8")
@@ -133,6 +136,7 @@ def test_stores_are_cleaned_one_at_a_time(folder, tmp_path_factory):
     assert str(folder / "store") in str(caught.value)
 
 
+@pytest.mark.slow
 def test_unfinished_work_is_deleted_by_age_unless_a_variant_resumes_it(folder):
     (unused,) = take_inventory([folder]).unused
     with open_session(folder) as session:
@@ -173,6 +177,7 @@ def test_nothing_is_deleted_while_a_run_holds_a_lock(folder):
     assert len(clean(inventory)) == 1
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_folders_leaves_a_valid_store_that_the_next_call_cleans(folder):
     write(folder, PROJECT.replace("900", "500"))
     run(folder)

@@ -36,6 +36,7 @@ def test_a_run_is_in_the_event_files_with_its_settings_metrics_and_results(track
     assert "| test | tuned | 20 | 0.75 | 0.53 | 0.89 |" in shown[1]
 
 
+@pytest.mark.slow
 def test_what_a_tracker_cannot_take_is_kept_and_sent_by_the_next_run(tracking, tmp_path):
     folder = tmp_path / "events"
     folder.write_text("a file where the folder should be")

@@ -92,6 +92,7 @@ def costs_of(folder, url, price, monkeypatch):
         return variant_costs(session, made)
 
 
+@pytest.mark.slow
 def test_what_variants_share_is_paid_once_and_counts_for_each(tmp_path, url, monkeypatch):
     costs = costs_of(tmp_path, url, PRICE, monkeypatch)
     assert costs["plain"].bill == costs["again"].bill == Bill(calls=1, usd=USD_OF_ONE)
@@ -101,12 +102,14 @@ def test_what_variants_share_is_paid_once_and_counts_for_each(tmp_path, url, mon
     assert costs["unasked"].text(Words("en")) == "$0.00 (no model calls)"
 
 
+@pytest.mark.slow
 def test_a_price_that_nobody_knows_is_not_0(tmp_path, url, monkeypatch):
     costs = costs_of(tmp_path, url, "", monkeypatch)
     assert costs["plain"].usd is None
     assert costs["plain"].text(Words("en")) == "price unknown (calls: 1)"
 
 
+@pytest.mark.slow
 def test_calls_of_a_stage_that_was_made_elsewhere_are_not_known(tmp_path, url, monkeypatch):
     costs_of(tmp_path, url, PRICE, monkeypatch)
     for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):

@@ -37,6 +37,7 @@ def claimed(database, owner, now, seconds=10):
         return None if row is None else (row.id, row.attempts)
 
 
+@pytest.mark.slow
 def test_each_claim_gets_the_next_row(database):
     add_jobs(database, 2)
     assert claimed(database, "a", 100) == ("ftjob-0", 1)

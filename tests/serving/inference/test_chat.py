@@ -25,6 +25,7 @@ def ask(client, model="tiny", **options):
     return client.chat.completions.create(model=model, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", TUNED, FULL])
 def test_base_adapter_and_full_model_answer_as_evaluation_asks_them(client, weights, name):
     reply = ask(client, name)
@@ -272,6 +273,7 @@ def test_a_client_that_leaves_stops_its_answer(running, client):
     assert sum(state.generated_tokens for state in pool.states().values()) > 0
 
 
+@pytest.mark.slow
 def test_sixty_four_requests_at_once_answer_as_one_alone(running, client):
     alone = ask(client, TUNED).choices[0].message.content
     other = ask(client).choices[0].message.content

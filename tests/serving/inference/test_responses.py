@@ -7,6 +7,7 @@ from tests.serving.inference.conftest import TUNED
 from tests.serving.inference.test_chat import MESSAGES, QUESTION, ask
 
 
+@pytest.mark.slow
 def test_a_text_and_messages_are_answered_as_chat_completions_are(client):
     expected = ask(client, TUNED).choices[0].message.content
     options = {"model": TUNED, "temperature": 0, "max_output_tokens": 16}

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from jangin.serving.jobs import scheduler
+from tests.serving.forked import fork_worker
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
@@ -15,7 +17,21 @@ models:
   frozen: {base: {type: starter}, trainable: false}
   vanished: {base: {type: local, path: /nowhere/model}}
 """
+START_WORKER = scheduler.start_worker
 MODEL = "gpt-4.1-nano-2025-04-14"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _forked_workers():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "start_worker", fork_worker)
+        yield
+
+
+@pytest.fixture
+def fresh_workers(monkeypatch):
+    """Jobs of this test are trained by fresh interpreters, as those of users."""
+    monkeypatch.setattr(scheduler, "start_worker", START_WORKER)
 
 
 @pytest.fixture(scope="package")
@@ -70,7 +86,7 @@ def wait_for(client, job_id, *states, seconds=240):
         job = client.fine_tuning.jobs.retrieve(job_id)
         if job.status in states:
             return job
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"{job} {messages(client, job_id)}")
 
 

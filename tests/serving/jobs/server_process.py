@@ -2,19 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import openai
 
-
-def processes_of(pid):
-    """Processes that any thread of a process started."""
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in files for child in file.read_text().split()]
+from tests.serving.forked import LIBRARIES, Serving, workers_of
 
 
 class ServerProcess:
@@ -26,15 +19,8 @@ class ServerProcess:
         self.start()
 
     def start(self):
-        command = [sys.executable, "-m", "jangin.cli", "serve", "--port", "0"]
-        with self.settings.with_suffix(".log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--folder", str(self.folder / "data"), "--models", str(self.settings)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                text=True,
-            )
+        words = ["--port", "0", "--folder", self.folder / "data", "--models", self.settings]
+        self.process = Serving(words, self.settings.with_suffix(".log"), [LIBRARIES])
         url = next(
             line.partition("=")[2].strip()
             for line in self.process.stdout
@@ -46,7 +32,7 @@ class ServerProcess:
     def worker(self):
         """Process id of the worker; waits for it."""
         patience = time.monotonic() + 30
-        while not (children := processes_of(self.process.pid)):
+        while not (children := workers_of(self.process.pid)):
             assert time.monotonic() < patience, "there is no worker"
             time.sleep(0.02)
         return children[0]
@@ -55,7 +41,7 @@ class ServerProcess:
         """Kill -9 the worker, and wait until the server has noticed."""
         worker, patience = self.worker, time.monotonic() + 30
         os.kill(worker, signal.SIGKILL)
-        while worker in processes_of(self.process.pid):
+        while worker in workers_of(self.process.pid):
             assert time.monotonic() < patience, "the worker does not end"
             time.sleep(0.02)
 

@@ -9,9 +9,10 @@ import pytest
 
 from jangin.serving.jobs.events import result_csv
 from jangin.serving.jobs.scheduler import MOST_CRASHES
+from tests.serving.forked import workers_of
 from tests.serving.jobs.conftest import messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
-from tests.serving.jobs.server_process import processes_of, server_process
+from tests.serving.jobs.server_process import server_process
 from tests.serving.jobs.test_pipeline import spec, train
 
 MODELS = """
@@ -51,7 +52,7 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         assert log.count("Fine-tuning job started") == 1
         assert log.count("The job has successfully completed") == 1
         assert len(server.client.files.list(purpose="fine-tune-results").data) == 1
-        while processes_of(server.process.pid):
+        while workers_of(server.process.pid):
             time.sleep(0.02)  # the worker of the finished job
         lost = server.client.fine_tuning.jobs.create(training_file=training, **{**JOB, "seed": 8})
         for _ in range(MOST_CRASHES):

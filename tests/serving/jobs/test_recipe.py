@@ -15,6 +15,8 @@ from jangin.models.catalog import Gguf, write_base
 from tests.serving.jobs.conftest import MODEL, messages
 from tests.serving.jobs.material import chats
 
+pytestmark = pytest.mark.slow  # for the job that most tests look at
+
 
 def test_the_job_has_succeeded_with_a_model_and_concrete_hyperparameters(client, job):
     assert job.status == "succeeded", messages(client, job.id)
@@ -128,7 +130,6 @@ def test_the_tuned_model_answers_by_its_name(client, job):
     assert reply.usage.completion_tokens <= 7
 
 
-@pytest.mark.slow
 def test_the_model_is_exported_as_an_archive_that_is_the_model(client, job, tmp_path):
     reply = client.with_options(timeout=240).get(
         f"/x/jobs/{job.id}/export", cast_to=openai.HttpxBinaryResponseContent

@@ -12,6 +12,8 @@ from jangin.serving.jobs.checkpoints import models_folder, sweep_models
 from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats, pairs
 
+pytestmark = pytest.mark.slow  # for the job that most tests look at
+
 LONG = {"n_epochs": 5, "batch_size": 1}
 
 
@@ -25,7 +27,6 @@ def create(client, training, model=MODEL, **options):
     return client.fine_tuning.jobs.create(model=model, training_file=training, **options)
 
 
-@pytest.mark.slow
 def test_a_paused_job_that_continues_a_checkpoint_frees_the_slot_and_loses_no_step(
     client, server, job, training
 ):
@@ -110,7 +111,7 @@ def test_missing_parameters_and_unknown_jobs(client, running):
         assert error.value.code == "fine_tune_not_found"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_workers")
 def test_a_repeated_request_is_the_same_job(client, running, training):
     body = {"model": "vanished", "training_file": training, "hyperparameters": {}, "seed": 5}
     url = f"{running.url}/fine_tuning/jobs"

@@ -47,6 +47,7 @@ def planted(count: int, seed: int) -> list[str]:
 
 
 class TestDuplicates:
+    @pytest.mark.slow
     @given(texts_with_twins())
     def test_every_text_that_goes_has_a_verified_twin_that_stays(self, texts):
         rules = Rules(threshold=0.8)

@@ -1,6 +1,7 @@
 import random
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def is_copy(left, right):
     return bool(list(find_near_copies([left], [right])))
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_a_pair_is_found_among_many_if_and_only_if_it_is_found_alone(left, right):
     copies = [(copy.left, copy.right, copy.kind) for copy in find_near_copies(left, right)]
@@ -38,6 +40,7 @@ def test_a_pair_is_found_among_many_if_and_only_if_it_is_found_alone(left, right
     assert len(set(copies)) == len(copies)
 
 
+@pytest.mark.slow
 @given(TEXTS, TEXTS)
 def test_a_copy_is_one_in_both_directions(left, right):
     forward = {(c.left, c.right, c.similarity) for c in find_near_copies(left, right)}

@@ -135,6 +135,7 @@ def test_an_adapter_export_loads_on_its_base(folders, canaries, tmp_path):
     assert 'library_name: "peft"' in (report.folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_adapter_export_names_the_path_of_a_base_on_this_machine(folders, canaries, tmp_path):
     from peft import AutoPeftModelForCausalLM
 
@@ -172,6 +173,7 @@ def test_a_bf16_base_is_merged_in_fp32_and_written_in_bf16(folders, canaries, tm
     assert 0 < report.parity.largest_divergence < report.parity.bound == 2e-2
 
 
+@pytest.mark.slow
 def test_a_merged_model_that_bf16_would_change_is_written_in_fp32(folders, canaries, tmp_path):
     base, tuned = folders
     half = shutil.copytree(base, tmp_path / "half")
@@ -181,6 +183,7 @@ def test_a_merged_model_that_bf16_would_change_is_written_in_fp32(folders, canar
     assert report.parity.largest_divergence < 1e-6
 
 
+@pytest.mark.slow
 def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canaries, tmp_path):
     base, tuned = folders
     half = shutil.copytree(base, tmp_path / "half")
@@ -202,6 +205,7 @@ def test_one_wrong_weight_is_refused(folders, copy, canaries):
         verify_export(*folders, copy, canaries, max_divergence=1e9)
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_a_number_is_refused(folders, copy, canaries):
     path = copy / "model.safetensors"
     tensors = load_file(path)
@@ -244,6 +248,7 @@ def test_an_export_that_cannot_be_read_back_is_refused(folders, copy, canaries):
         verify_export(*folders, copy, canaries)
 
 
+@pytest.mark.slow
 def test_a_refused_export_leaves_nothing_behind(folders, canaries, tmp_path):
     with pytest.raises(ExportError, match=r"canary 1 .*0e\+00"):
         export_model(*folders, tmp_path / "out", "merged", RECORD, canaries, max_divergence=0)

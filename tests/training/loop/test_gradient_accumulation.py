@@ -64,6 +64,7 @@ def run(tokenizer, data, folder, room=10**6, kept_costs=1, **changes):
     return train(objective, config(**changes), folder, progress), device, progress
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_halves_the_batches_and_the_losses_stay(tokenizer, data, tmp_path):
     whole, plenty, _ = run(tokenizer, data, tmp_path / "whole")
     halved, _, progress = run(tokenizer, data, tmp_path / "halved", room=100)
@@ -124,6 +125,7 @@ def test_activation_checkpointing_gives_the_same_gradient_to_the_bit(tokenizer, 
     assert all(map(torch.equal, *gradients.values()))
 
 
+@pytest.mark.slow
 def test_activations_are_recomputed_only_when_single_rows_do_not_fit(tokenizer, data, tmp_path):
     longest = int(data.lengths.max()) - 1
     result, _, progress = run(

@@ -69,6 +69,7 @@ def test_8_bits_and_bf16_weights_train_almost_the_same(tmp_path, precision):
     assert plain[-1] < plain[0] - 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [EIGHT_BIT, OFFLOAD])
 def test_a_resumed_run_trains_what_an_undisturbed_one_trains(tmp_path, optimizer):
     settings = {"optimizer": optimizer, "precision": "bf16"}

@@ -122,6 +122,7 @@ def read_lines(metrics):
     return [StepMetrics.model_validate_json(line) for line in metrics.splitlines()]
 
 
+@pytest.mark.slow
 def test_validation_in_batches_measures_rows_in_turn_and_all_at_the_end_of_an_epoch(
     tokenizer, data, whole, tmp_path
 ):
@@ -151,6 +152,7 @@ def test_validation_in_batches_cannot_choose_the_best_step(other):
         config(validation="batches", **other)
 
 
+@pytest.mark.slow
 def test_the_end_of_each_epoch_but_the_last_is_called_and_repeated_after_a_kill(
     tokenizer, data, tmp_path
 ):
@@ -162,6 +164,7 @@ def test_the_end_of_each_epoch_but_the_last_is_called_and_repeated_after_a_kill(
     assert steps == [4, 8, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 8, 13])
 def test_a_run_that_dies_at_any_step_resumes_to_the_same_bits(
     tokenizer, data, whole, tmp_path, step
@@ -177,6 +180,7 @@ def test_a_run_that_dies_at_any_step_resumes_to_the_same_bits(
     assert [resumed in line for line in again.messages] == [True] * (step >= 3)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_and_the_run_resumes_to_the_same_bits(
     tokenizer, data, whole, tmp_path
 ):
@@ -220,6 +224,7 @@ def started_over(progress):
     return "checkpoints are of another run" in line and "step 0" in line
 
 
+@pytest.mark.slow
 def test_another_plan_does_not_resume_from_an_old_checkpoint(tokenizer, data, tmp_path):
     def die():
         raise RuntimeError("the machine went away")
@@ -231,6 +236,7 @@ def test_another_plan_does_not_resume_from_an_old_checkpoint(tokenizer, data, tm
     assert started_over(again)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_not_resumed(tokenizer, data, tmp_path):
     def die():
         raise RuntimeError("the machine went away")
@@ -243,6 +249,7 @@ def test_a_checkpoint_of_another_model_is_not_resumed(tokenizer, data, tmp_path)
     assert started_over(again)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_sums_is_not_resumed(tokenizer, data, tmp_path):
     """As one of an earlier version of the same objective would."""
 
@@ -262,6 +269,7 @@ def test_a_checkpoint_with_other_sums_is_not_resumed(tokenizer, data, tmp_path):
     assert started_over(again)
 
 
+@pytest.mark.slow
 def test_training_works_outside_the_main_thread(tokenizer, data, whole, tmp_path):
     results = []
     thread = threading.Thread(target=lambda: results.append(run(tokenizer, data, tmp_path)))

@@ -145,6 +145,7 @@ def fitted(task, folder, progress=None, **changes):
     return fit(task, config(**changes), folder, progress or SilentProgress())
 
 
+@pytest.mark.slow
 def test_a_toy_objective_trains_through_the_same_path(start, data, tmp_path):
     task = SmoothedTask(start, data, None)
     trained = fitted(task, tmp_path / "smoothed")
@@ -180,6 +181,7 @@ def torchrun(monkeypatch):
         monkeypatch.setenv(name, str(value))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("torchrun")
 def test_a_worker_trains_the_objective_that_its_task_names(start, data, tmp_path, capsys):
     task = SmoothedTask(start, data, None)
@@ -227,6 +229,7 @@ class Dying(SilentProgress):
             raise RuntimeError("the machine went away")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_objective_is_not_resumed(start, data, tmp_path):
     """One without a name is: versions that recorded none had no two objectives with equal sums."""
     settings = {"checkpoint_every_steps": 3}

@@ -66,6 +66,7 @@ def test_sharding_on_one_device_causes_a_warning():
     assert others == [[], []]
 
 
+@pytest.mark.slow
 def test_both_warnings_come_once_and_before_training(make_context, make_example):
     texts = [f"{n}번 규정은 {n}일이다." for n in range(40)]
     config = SftConfig.model_validate(

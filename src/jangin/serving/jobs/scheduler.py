@@ -198,21 +198,9 @@ class Scheduler:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOG_FILE).open("ab")
         settings = json.loads(self._server.settings.model_dump_json())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jangin.serving.jobs.worker"],
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=stream,
-            env=worker_environment(slot, self._server.settings.slots),
-            start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
-        )
-        assert process.stdin is not None  # noqa: S101  it is a pipe
-        try:
-            with process.stdin as pipe:
-                given = {"job": job_id, "owner": owner, "settings": settings}
-                pipe.write(json.dumps(given).encode())
-        except BrokenPipeError:
-            log.warning("the process of job %s ended at once", job_id)
+        given = {"job": job_id, "owner": owner, "settings": settings}
+        environment = worker_environment(slot, self._server.settings.slots)
+        process = start_worker(json.dumps(given).encode(), environment, stream)
         return _Process(job_id, owner, slot, process, stream, first_step)
 
     def _ended(self, each: _Process) -> None:
@@ -239,6 +227,27 @@ class Scheduler:
     def _release(self, each: _Process) -> None:
         with self._server.database.write() as session:
             leases.release(session, Job, each.job_id, owner=each.owner)
+
+
+def start_worker(
+    given: bytes, environment: dict[str, str], output: IO[bytes]
+) -> "subprocess.Popen[bytes]":
+    """A process that trains the job `given`, which it reads from stdin."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jangin.serving.jobs.worker"],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
+    )
+    assert process.stdin is not None  # noqa: S101  it is a pipe
+    try:
+        with process.stdin as pipe:
+            pipe.write(given)
+    except BrokenPipeError:
+        log.warning("process %d ended before it read its job", process.pid)
+    return process
 
 
 def worker_environment(slot: int, slots: int) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""`jangin serve` and the processes of its jobs as forks: they start in a tenth of the CPU time.
+
+Fresh interpreters are started by tests of `test_run`, the command, and of `jobs/test_states`, the
+process of a job.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from jangin.serving.jobs import scheduler, worker
+from jangin.training.kernels import load_kernels
+from tests import forked
+
+LIBRARIES = f"{__name__}:load_libraries"
+
+
+class Fork(forked.Process):
+    """Waits as `subprocess.Popen` does."""
+
+    def wait(self, timeout=100):
+        if not self.has_ended(timeout):
+            raise subprocess.TimeoutExpired(str(self.pid), timeout)
+        return self.returncode
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+
+class Serving(Fork):
+    """`jangin serve` with these words; `stdout` is what it prints, and its log goes to `log`."""
+
+    def __init__(self, words, log=os.devnull, preload=()):
+        pipe = Path(tempfile.mkdtemp()) / "stdout"
+        os.mkfifo(pipe)
+        super().__init__(
+            forked.fork_server(),
+            f"{__name__}:serve",
+            map(str, words),
+            output=pipe,
+            errors=log,
+            preload=preload,
+        )
+        self.stdout = pipe.open(encoding="utf-8")  # waits for the process to open the other end
+        shutil.rmtree(pipe.parent)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stdout.close()
+        self.wait()
+
+
+def serve(*words):
+    """`jangin serve`; the processes of its jobs are forks of a fork made before it has threads."""
+    forked.start_server()
+    scheduler.start_worker = fork_worker
+    forked.run_command("serve", *words)
+
+
+def fork_worker(given, environment, output):
+    """What `scheduler.start_worker` does, by the fork server of this process."""
+    job = Path(output.name).with_suffix(".stdin")
+    job.write_bytes(given)
+    return Fork(
+        forked.fork_server(),
+        f"{__name__}:work",
+        output=output.name,
+        stdin=job,
+        preload=[LIBRARIES],
+        environment=environment,
+    )
+
+
+def work():
+    """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
+    worker.TICK_SECONDS = 0.05
+    worker.JobProgress.advance = lambda *_arguments: time.sleep(0.02)
+    return worker.main()
+
+
+def load_libraries():
+    """Load what every training loads, without using it: forks share it."""
+    for name in ("peft", "transformers.models.llama.modeling_llama"):
+        importlib.import_module(name)
+    load_kernels(torch.bfloat16, print)
+
+
+def workers_of(server):
+    """Processes of jobs that a forked server has: children of its fork server."""
+    return [each for child in children_of(server) for each in children_of(child)]
+
+
+def children_of(pid):
+    """Processes that any thread of a process started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]

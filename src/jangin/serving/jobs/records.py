@@ -232,7 +232,7 @@ class JobRecords:
                 self._add_checkpoint(session, job, step, model, now)
             if lines:
                 job.estimated_finish = self._estimate(lines[-1]["step"], total, now)
-        self._resumed = True
+        self._resumed = bool(resumed_at)
         self._last = max([self._last, *(line["step"] for line in lines)])
         self._kept.update(step for step, _ in models)
         if models:

@@ -41,25 +41,26 @@ def check_rows(path: Path, min_examples: int, tick: Callable[[], None] = lambda:
 
 
 def _elsewhere(request: dict[str, Any], tick: Callable[[], None]) -> Any:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jangin.serving.files.check_process"],
+    command = [sys.executable, "-m", "jangin.serving.files.check_process"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    given: bytes | None = json.dumps(request).encode()
+    with subprocess.Popen(
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=environment,
         start_new_session=True,  # Ctrl-C is for the server, which ends this process itself
-    )
-    given: bytes | None = json.dumps(request).encode()
-    try:
-        while True:
-            try:
-                answer, _ = process.communicate(given, timeout=_TICK_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                given = None  # it has been sent
-                tick()
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            while True:
+                try:
+                    answer, _ = process.communicate(given, timeout=_TICK_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    given = None  # it has been sent
+                    tick()
+        finally:
+            process.kill()
     if process.returncode:
         raise MachineError(
             f"the process that checks a file ended with {process.returncode}; see the server's log."

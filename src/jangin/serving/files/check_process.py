@@ -41,11 +41,10 @@ def check_rows(path: Path, min_examples: int, tick: Callable[[], None] = lambda:
 
 
 def _elsewhere(request: dict[str, Any], tick: Callable[[], None]) -> Any:
-    command = [sys.executable, "-m", "jangin.serving.files.check_process"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     given: bytes | None = json.dumps(request).encode()
     with subprocess.Popen(
-        command,
+        [sys.executable, "-m", "jangin.serving.files.check_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

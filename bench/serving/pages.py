@@ -49,6 +49,7 @@ MODELS = {
     "evaluate": {"max_new_tokens": 4, "few_shot": 0},
 }
 JOB = "ftjob-bench"
+ROW_GROUP = 100_000
 PAGES = ("/", "/review", "/data", "/runs", "/compare", "/playground", "/jobs", f"/jobs/{JOB}")
 NEXT = re.compile(r'<a[^>]*rel="next"[^>]*href="([^"]+)"')
 PAINT = """new Promise(resolve => new PerformanceObserver(
@@ -69,17 +70,22 @@ def make_project(folder: Path) -> Path:
 
 
 def enlarge(table: Path, rows: int) -> None:
-    """Repeat the rows of a table, each with an id and a family of its own."""
+    """Repeat the rows of a table, each with an id of its own, the same in every table."""
     small = pq.read_table(table)
+    parts = range(rows // small.num_rows)
     with pq.ParquetWriter(table, small.schema, compression="zstd") as writer:
-        for first in range(0, rows, small.num_rows):
-            part = small.slice(0, min(small.num_rows, rows - first))
-            for name in {"id", "example_id"} & set(part.column_names):
-                old = part.column(name).to_pylist()
-                ids = [short_digest([value, first + n]) for n, value in enumerate(old)]
-                index = part.column_names.index(name)
-                part = part.set_column(index, small.schema.field(name), pa.array(ids))
-            writer.write_table(part)
+        step = max(ROW_GROUP // small.num_rows, 1)
+        for first in parts[::step]:
+            batch = parts[first : first + step]
+            writer.write_table(pa.concat_tables(_part(small, number) for number in batch))
+
+
+def _part(small: pa.Table, number: int) -> pa.Table:
+    for name in {"id", "example_id"} & set(small.column_names):
+        ids = [short_digest([value, number]) for value in small.column(name).to_pylist()]
+        index = small.column_names.index(name)
+        small = small.set_column(index, small.schema.field(name), pa.array(ids))
+    return small
 
 
 def add_job(folder: Path, events: int) -> None:

@@ -7,7 +7,7 @@ this file?), so that a new stage is shown without being added to a list.
 import difflib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from jangin import __version__
 from jangin.core.digest import digest_value
 from jangin.core.jsonl import read_jsonl
-from jangin.core.parquet import count_rows, read_table
+from jangin.core.parquet import count_rows, read_rows, read_table
 from jangin.core.records import Chunk, Document, Example
 from jangin.core.store import RUNTIME, Artifact
 from jangin.evaluation.stored import read_predictions
@@ -90,6 +90,14 @@ def rows_of(artifact: Artifact, kind: str, record_type: type[R]) -> list[R]:
     """Rows of a table; empty where the artifact does not have it."""
     path = artifact.path / f"{kind}.parquet"
     return read_table(path, record_type) if path.exists() else []
+
+
+def rows_with_ids(
+    artifact: Artifact, kind: str, record_type: type[R], ids: Collection[str]
+) -> list[R]:
+    """The rows of a table with these ids; empty where the artifact does not have the table."""
+    path = artifact.path / f"{kind}.parquet"
+    return read_rows(path, record_type, ids) if path.exists() else []
 
 
 def count_of(artifact: Artifact, kind: str) -> int:

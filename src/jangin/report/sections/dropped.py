@@ -1,15 +1,21 @@
 """Dropped examples, failed replies, unreadable files and scanned pages, each with its reason."""
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
 from jangin.documents.load import DoubtfulRow, UnreadableFile
 from jangin.llm.structured import Failed
-from jangin.report.data.artifacts import Artifacts, Group, groups_with, rows_of
+from jangin.report.data.artifacts import (
+    Artifacts,
+    Group,
+    count_of,
+    groups_with,
+    rows_of,
+    rows_with_ids,
+)
 
 MOST_SHOWN = 3
 _VARYING = re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|\d[\d.,]*")
@@ -55,19 +61,26 @@ def dropped(artifacts: Artifacts) -> list[DroppedExamples]:
 
 
 def _dropped_examples(group: Group) -> DroppedExamples:
-    kept = rows_of(group.artifact, "examples", Example)
-    by_id = {example.id: example for example in kept}
     rows = rows_of(group.artifact, "dropped", Dropped)
-    counts = Counter(row.rule for row in rows)
-    rules = []
-    for rule, count in counts.most_common():
-        shown = [
-            DroppedExample(row.example, row.reason, by_id.get(row.twin))
-            for row in rows
-            if row.rule == rule
-        ][:MOST_SHOWN]
-        rules.append(DroppedByRule(rule, count, tuple(shown)))
-    return DroppedExamples(group.stage, group.variants, len(kept) + len(rows), tuple(rules))
+    by_rule: dict[str, list[Dropped]] = {}
+    for row in rows:
+        by_rule.setdefault(row.rule, []).append(row)
+    twins = {row.twin for ruled in by_rule.values() for row in ruled[:MOST_SHOWN]}
+    kept = rows_with_ids(group.artifact, "examples", Example, twins - {""})
+    by_id = {example.id: example for example in kept}
+    rules = [
+        DroppedByRule(
+            rule,
+            len(ruled),
+            tuple(
+                DroppedExample(row.example, row.reason, by_id.get(row.twin))
+                for row in ruled[:MOST_SHOWN]
+            ),
+        )
+        for rule, ruled in sorted(by_rule.items(), key=lambda item: -len(item[1]))
+    ]
+    read = count_of(group.artifact, "examples") + len(rows)
+    return DroppedExamples(group.stage, group.variants, read, tuple(rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +106,28 @@ class FailedReason:
 
 def failed(artifacts: Artifacts) -> list[FailedReason]:
     """Failed replies of every stage that has a table of them, the most frequent reason first."""
-    names = _subject_names(artifacts)
-    reasons = []
+    groups: list[tuple[Group, str, list[Failed]]] = []
     for group in groups_with(artifacts, "failed.parquet"):
-        rows = rows_of(group.artifact, "failed", Failed)
-        counts = Counter(_general(row.reason) for row in rows)
-        for reason, count in counts.most_common():
-            shown = tuple(
+        by_reason: dict[str, list[Failed]] = {}
+        for row in rows_of(group.artifact, "failed", Failed):
+            by_reason.setdefault(_general(row.reason), []).append(row)
+        ordered = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+        groups += [(group, reason, rows) for reason, rows in ordered]
+    subjects = {row.subject for _, _, rows in groups for row in rows[:MOST_SHOWN]}
+    names = _subject_names(artifacts, subjects | {s.partition(" ")[0] for s in subjects})
+    return [
+        FailedReason(
+            group.stage,
+            group.variants,
+            reason,
+            len(rows),
+            tuple(
                 FailedReply(row.reason, row.reply, _named(row.subject, names))
-                for row in rows
-                if _general(row.reason) == reason
-            )[:MOST_SHOWN]
-            reasons.append(FailedReason(group.stage, group.variants, reason, count, shown))
-    return reasons
+                for row in rows[:MOST_SHOWN]
+            ),
+        )
+        for group, reason, rows in groups
+    ]
 
 
 def _general(reason: str) -> str:
@@ -118,17 +140,17 @@ def _named(subject: str, names: Mapping[str, str]) -> str:
     return names.get(subject) or " · ".join(filter(None, (names.get(row, row), rest)))
 
 
-def _subject_names(artifacts: Artifacts) -> dict[str, str]:
+def _subject_names(artifacts: Artifacts, ids: Collection[str]) -> dict[str, str]:
     """{id of a chunk, query or example: its position in the document, or its question}."""
     names = {}
     for group in groups_with(artifacts, "chunks.parquet"):
-        for chunk in rows_of(group.artifact, "chunks", Chunk):
+        for chunk in rows_with_ids(group.artifact, "chunks", Chunk, ids):
             names[chunk.id] = " · ".join(filter(None, (chunk.source, chunk.section)))
     for group in groups_with(artifacts, "queries.parquet"):
-        for query in rows_of(group.artifact, "queries", Query):
+        for query in rows_with_ids(group.artifact, "queries", Query, ids):
             names[query.id] = query.text
     for group in groups_with(artifacts, "examples.parquet"):
-        for example in rows_of(group.artifact, "examples", Example):
+        for example in rows_with_ids(group.artifact, "examples", Example, ids):
             names[example.id] = example.question
     return names
 

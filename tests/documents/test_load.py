@@ -141,7 +141,7 @@ def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
     assert list(everything) == ["A.PDF", "sub/b.txt", "규정.md"]
     top = find_files(LoadConfig(folder=Path("docs"), pattern=("*.pdf", "*.md")), tmp_path)
     assert list(top) == ["A.PDF", "규정.md"]
-    assert STAGE.sources is find_files
+    assert STAGE.sources(LoadConfig(folder=Path("docs")), tmp_path) == everything
 
 
 def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make_context, tmp_path):

@@ -10,6 +10,7 @@ from rich.markup import escape
 from jangin import __version__
 from jangin.cli.chat import chat
 from jangin.cli.data import export, prepare, show
+from jangin.cli.doubtful import doubtful
 from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
@@ -53,7 +54,7 @@ def _help(docstring: str) -> str:
 
 for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
-    schema, doctor, prepare, show, serve,
+    schema, doctor, prepare, show, doubtful, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
 app.add_typer(keys, name="keys")

@@ -19,6 +19,7 @@ from jangin.core.stage import Cost, Stage, StageContext
 from jangin.core.store import output_names
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
+from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
@@ -78,7 +79,8 @@ class _Ocr(Config):
     """Resolution of rendered pages; 300 takes 1.4 times as long and reads no better."""
     doubtful_lines: Added[Literal["set_aside", "keep"]] = "set_aside"
     """Lines of low confidence, or whose codes and numbers two readings see differently: `set_aside`
-    in a table for a person to look at (`jangin show doubtful`), or `keep` in the text too."""
+    in a table until a person confirms or corrects them (`jangin doubtful`), or `keep` in the text
+    too."""
     vision: Added[Vision | None] = None
     """A vision model for pages with such lines; its transcript replaces OCR where it agrees with
     what OCR is sure of."""
@@ -142,6 +144,10 @@ class DoubtfulRow(Record):
     confidence: float
     """Mean word confidence, 0 to 100."""
     doubt: Literal["illegible", "readings differ"]
+    document: str = ""
+    """sha256 of the file; with `line`, what a correction names."""
+    line: int = -1
+    """Number of the line on the page as OCR read it, from 0."""
 
 
 def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
@@ -372,7 +378,7 @@ def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRo
         count = "1 line" if len(own) == 1 else f"{len(own)} lines"
         done = "kept in the text" if kept else "set aside"
         context.services.progress.message(
-            f"{source}: OCR is not sure of {count}, {done} ({where}); see: jangin show doubtful"
+            f"{source}: OCR is not sure of {count}, {done} ({where}); see: jangin doubtful"
         )
 
 
@@ -443,7 +449,7 @@ def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[Do
             "Report it, or open the file in the program that made it and save it again.",
         ) from error
     text, pages = join_pages(readings)
-    doubtful = _doubtful_rows(file.name, readings)
+    doubtful = _doubtful_rows(file, readings)
     if not text.strip() and doubtful:
         raise UnreadableError(
             f"OCR is sure of none of its {len(doubtful)} lines.",
@@ -457,15 +463,17 @@ def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[Do
     return document, doubtful
 
 
-def _doubtful_rows(source: str, readings: Sequence[PageReading]) -> list[DoubtfulRow]:
+def _doubtful_rows(file: SourceFile, readings: Sequence[PageReading]) -> list[DoubtfulRow]:
     return [
         DoubtfulRow(
-            source=source,
+            source=file.name,
             page=number,
             text=line.text,
             second=line.second,
             confidence=line.confidence,
             doubt=line.doubt,
+            document=file.digest,
+            line=line.number,
         )
         for number, reading in enumerate(readings, start=1)
         for line in reading.doubtful
@@ -507,6 +515,7 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         workers=services.workers,
         keep_doubtful=defaults.doubtful_lines == "keep",
         transcriber=_transcriber(context),
+        corrections=collect_corrections(read_corrections(services.project_folder / LOG)),
     )
 
 
@@ -528,6 +537,14 @@ def _transcriber(context: StageContext[LoadConfig]) -> "Transcriber | None":
         vision.concurrency,
         services.progress.message,
     )
+
+
+def _sources(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
+    """The documents, and what people corrected in what OCR read, if that file exists."""
+    files = find_files(config, project_folder)
+    log = project_folder / LOG
+    reads_pictures = not isinstance(config.ocr, NeverOcr)
+    return {**files, LOG: log} if reads_pictures and log.is_file() else files
 
 
 def _machine(config: LoadConfig) -> Mapping[str, str]:
@@ -564,7 +581,7 @@ STAGE = Stage(
     makes=("documents", "unreadable"),
     run=run,
     resumable=True,
-    sources=find_files,
+    sources=_sources,
     versions=versions,
     machine=_machine,
     prompts=lambda config: ("transcribe",) if _vision(config) else (),

@@ -15,6 +15,7 @@ from jangin.core.errors import ConfigError
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
 from jangin.documents.load import LoadConfig
+from jangin.documents.ocr.corrections import LOG as OCR_LOG
 from jangin.documents.queries import QueriesConfig
 from jangin.documents.rank import RankConfig
 from jangin.documents.search import SearchConfig
@@ -162,7 +163,7 @@ class LoadedProject:
 
         They are not forgotten documents: rows, recorded replies, decisions of people.
         """
-        paths = {Path(LOG), *map(Path, FILES.values())}
+        paths = {Path(LOG), Path(OCR_LOG), *map(Path, FILES.values())}
         for project in self.variants.values():
             paths |= {*_paths_in(project)}
         return frozenset({self.path.resolve(), *((self.folder / path).resolve() for path in paths)})

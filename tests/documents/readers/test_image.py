@@ -8,6 +8,7 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
 from jangin.documents.load import STAGE, DoubtfulRow, LoadConfig, UnreadableFile
+from jangin.documents.ocr.corrections import LOG, append_corrections, correct
 from jangin.documents.readers.image import read_image
 from jangin.documents.readers.reader import ReaderSettings, SourceFile, UnreadableError
 
@@ -80,9 +81,8 @@ def test_damaged_pictures_and_ocr_switched_off_are_named(ledger, tmp_path):
         read(tmp_path / "a.png", ledger, ocr="never")
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("tesseract")
-def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context, tmp_path, picture):
+def save_scan(folder, picture):
+    """docs/scan.png: a drawing between two lines of text."""
     from PIL import Image, ImageDraw
 
     page = Image.new("L", (760, 420), 255)
@@ -92,8 +92,14 @@ def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context,
         pen.arc((x, 180 + x % 90, x + 70, 250 + x % 110), x, x + 200, fill=0, width=3)
         pen.line((x, 230, x + 35, 190 + x % 70), fill=0, width=3)
     page.paste(picture[1], (0, 300))
-    (tmp_path / "docs").mkdir()
-    page.save(tmp_path / "docs/scan.png", dpi=(200, 200))
+    (folder / "docs").mkdir()
+    page.save(folder / "docs/scan.png", dpi=(200, 200))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tesseract")
+def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context, tmp_path, picture):
+    save_scan(tmp_path, picture)
     for keeps in (False, True):
         ocr = {"type": "auto", "languages": ["kor"]}
         context = make_context(
@@ -110,6 +116,29 @@ def test_doubtful_lines_are_listed_and_not_in_the_text_unless_kept(make_context,
         assert any("scan.png" in text for text in context.services.progress.messages)
         for file in context.workspace.rglob("*.jsonl"):
             file.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tesseract")
+def test_a_corrected_line_returns_to_the_document(make_context, tmp_path, picture):
+    save_scan(tmp_path, picture)
+    config = LoadConfig(folder=Path("docs"), ocr={"type": "auto", "languages": ["kor"]})
+    assert LOG not in STAGE.sources(config, tmp_path)
+    context = make_context(config)
+    STAGE.run(context)
+    first, *rest = read_table(context.workspace / "doubtful.parquet", DoubtfulRow)
+    one = correct(first.document, first.source, 1, first.line, first.text, "휴가는 15일", "kim")
+    none = [correct(r.document, r.source, 1, r.line, r.text, "", "kim") for r in rest]
+    append_corrections(tmp_path / LOG, [one, *none])
+    assert STAGE.sources(config, tmp_path)[LOG] == tmp_path / LOG
+    for file in context.workspace.rglob("*.jsonl"):
+        file.unlink()
+    again = make_context(config)
+    STAGE.run(again)
+    (document,) = read_table(again.workspace / "documents.parquet", Document)
+    assert "휴가는 15일" in document.text
+    assert words(LINES[1]) in words(document.text)
+    assert read_table(again.workspace / "doubtful.parquet", DoubtfulRow) == []
 
 
 @pytest.mark.slow

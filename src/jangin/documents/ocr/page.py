@@ -194,7 +194,7 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
         doubt = _doubt(line, attempt.mean())
         complete += ["", line.text] if gap else [line.text]
         if doubt is not None:
-            doubtful.append(doubt)
+            doubtful.append(replace(doubt, number=len(complete) - 1))
             gap = True
         if gap and kept and kept[-1]:
             kept.append("")

@@ -8,7 +8,7 @@ process.
 Shape letters: H rows, W columns of pixels, top left first; grey levels 0 (ink) to 255 (paper).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,17 @@ the binding grows by one or two."""
 
 
 def unfold(sheet: Sheet, dpi: int) -> Grey:
-    """The page as one column, (H, W) uint8: without rules and shading."""
+    """The page as one column, (H, W) uint8: without rules and shading.
+
+    A page that is one column of plain text is returned as it is: cutting its margins off changes
+    a letter here and there.
+    """
     rules_HW = _rules(sheet.clean_HW < INK_BELOW, dpi)
     clean_HW = _erased(sheet.clean_HW, rules_HW)
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
-    return _stack(list(_pieces(clean_HW, barriers_HW, dpi)), dpi)
+    crops = _cropped(_pieces(clean_HW, barriers_HW, dpi), dpi)
+    is_plain = len(crops) == 1 and not rules_HW.any()
+    return sheet.clean_HW if is_plain else _stack(crops, dpi)
 
 
 def without_rules(sheet: Sheet, dpi: int) -> Grey:
@@ -197,15 +203,20 @@ def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box
     ]
 
 
-def _stack(pieces: list[Grey], dpi: int) -> Grey:
-    """The pieces that have ink, cropped and stacked vertically."""
-    margin = dpi // 8
+def _cropped(pieces: Iterable[Grey], dpi: int) -> list[Grey]:
+    """The pieces that have ink, without the margins around it."""
     crops: list[Grey] = []
     for piece_HW in pieces:
         ink_HW = piece_HW < INK_BELOW
         down, across = extent(any_ink(ink_HW, axis=1)), extent(any_ink(ink_HW, axis=0))
         if down and across and min(down[1] - down[0], across[1] - across[0]) > dpi // 40:
             crops.append(piece_HW[down[0] : down[1], across[0] : across[1]])
+    return crops
+
+
+def _stack(crops: list[Grey], dpi: int) -> Grey:
+    """The crops one above another."""
+    margin = dpi // 8
     if not crops:
         return np.full((margin, margin), 255, dtype=np.uint8)
     width = max(crop.shape[1] for crop in crops) + 2 * margin

@@ -25,6 +25,8 @@ class DoubtfulLine:
     confidence: float
     """Mean word confidence, 0 to 100."""
     doubt: Doubt
+    number: int = -1
+    """Number of the line in the reading's `complete` text, from 0."""
 
 
 @dataclass(frozen=True, slots=True)

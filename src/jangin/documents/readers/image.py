@@ -15,6 +15,7 @@ from jangin.documents.readers.reader import (
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    with_corrections,
 )
 from jangin.text.normalize import clean_text
 
@@ -55,8 +56,10 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         others = () if settings.ocr_languages else other_languages(languages)
         reader = OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
         scans = list(reader.read(pages))
+        numbers = range(1, count + 1)
+        by_page = with_corrections(file, settings, dict(zip(numbers, scans, strict=True)))
+        scans = [by_page[number] for number in numbers]
         if settings.transcriber is not None:
-            numbers = range(1, count + 1)
             scans = settings.transcriber.improve(file.name, pages, scans, numbers)
         readings = [from_ocr(scan, "a picture", settings.keep_doubtful) for scan in scans]
     if not any(reading.text.strip() or reading.doubtful for reading in readings):

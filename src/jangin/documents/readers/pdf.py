@@ -19,6 +19,7 @@ from jangin.documents.readers.reader import (
     ReaderSettings,
     SourceFile,
     UnreadableError,
+    with_corrections,
 )
 from jangin.documents.readers.text_layer import OcrAgreement, agreement, suspicion, without_text
 from jangin.documents.readers.type_sizes import mark_headings
@@ -161,6 +162,7 @@ def _read(source: Pdf, layers: list[pdf.PageText]) -> list[PageReading]:
         n for n in rejected if _loses_numbers(layers, readings, n, by_position, suspicious)
     ]:
         del readings[number]
+    readings = with_corrections(source.file, source.settings, readings)
     if source.settings.transcriber is not None:
         numbers = sorted(readings)
         improved = source.settings.transcriber.improve(

@@ -1,7 +1,7 @@
 """Interface of a reader: a source file in, the text of its pages out."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +9,8 @@ from jangin.core.errors import DataError
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress
 from jangin.documents.layout.text_line import TextLine
-from jangin.documents.ocr.reading import DoubtfulLine
+from jangin.documents.ocr.corrections import Corrections, corrected
+from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.vision import Transcriber
@@ -48,6 +49,8 @@ class ReaderSettings:
     """Leave doubtful lines of OCR in the text."""
     transcriber: "Transcriber | None" = None
     """A vision model for pages with doubtful lines."""
+    corrections: Corrections = field(default_factory=dict)
+    """What people corrected in readings of OCR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,32 @@ class PageReading:
     """One for each line of `text` that is not empty, in order; none where it is not known."""
     removed: tuple[str, ...] = ()
     """Running heads, footers and side tabs that are not in `text`."""
+
+
+def with_corrections(
+    file: SourceFile, settings: ReaderSettings, readings: Mapping[int, OcrReading]
+) -> dict[int, OcrReading]:
+    """{page: reading} with what people corrected; a message says how much, and what fits no line.
+
+    Corrections of pages that were not read by OCR are among those that fit no line.
+    """
+    own = settings.corrections.get(file.digest, {})
+    if not own:
+        return dict(readings)
+    done = dict(readings)
+    unfit = [each for page, lines in own.items() if page not in readings for each in lines]
+    for page in own.keys() & readings.keys():
+        done[page], rest = corrected(readings[page], own[page])
+        unfit += rest
+    count = sum(map(len, own.values())) - len(unfit)
+    settings.progress.message(f"{file.name}: lines of OCR corrected by hand: {count}")
+    if unfit:
+        pages = ", ".join(map(str, sorted({each.page for each in unfit})))
+        settings.progress.message(
+            f"{file.name}: {len(unfit)} corrections of lines fit no line that OCR reads now "
+            f"(page {pages}): {unfit[0].read!r}. Correct them again: jangin doubtful"
+        )
+    return done
 
 
 class UnreadableError(DataError):

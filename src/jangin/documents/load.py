@@ -74,7 +74,8 @@ class Vision(Config):
 
 class _Ocr(Config):
     languages: Literal["auto"] | tuple[str, ...] = "auto"
-    """Tesseract codes such as `[kor, eng]`; `auto` takes the language of the document."""
+    """Tesseract codes such as `[kor, eng]`; `auto` takes the language of the document, of those
+    that are installed."""
     dpi: int = Field(default=200, ge=100, le=600)
     """Resolution of rendered pages; 300 takes 1.4 times as long and reads no better."""
     doubtful_lines: Added[Literal["set_aside", "keep"]] = "set_aside"

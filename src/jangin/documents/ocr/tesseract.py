@@ -55,11 +55,16 @@ def require(languages: Iterable[str]) -> None:
         )
     missing = [code for code in languages if code not in installed_languages()]
     if missing:
-        packages = " ".join(f"tesseract-ocr-{code.replace('_', '-')}" for code in missing)
+        packages = " ".join(map(package_of, missing))
         raise MachineError(
             f"Tesseract lacks the language {', '.join(missing)}. "
             f"Install it: apt-get install {packages}."
         )
+
+
+def package_of(language: str) -> str:
+    """Debian's package of a language."""
+    return f"tesseract-ocr-{language.replace('_', '-')}"
 
 
 def _run(command: list[str]) -> str:
@@ -89,6 +94,16 @@ def orientation(image_HW: "Grey", dpi: int) -> int:
     done = _read_image(image_HW, dpi, "--psm", "0", "-l", "osd")
     turn = re.search(rb"^Rotate: (90|180|270)$", done.stdout, re.MULTILINE)
     return int(turn[1]) if turn and not done.returncode else 0
+
+
+def script(image_HW: "Grey", dpi: int) -> str:
+    """Name of the script of a page, such as `Latin`; empty where Tesseract cannot tell.
+
+    Empty also where its model `osd` is not installed.
+    """
+    done = _read_image(image_HW, dpi, "--psm", "0", "-l", "osd")
+    name = re.search(rb"^Script: (\w+)$", done.stdout, re.MULTILINE)
+    return name[1].decode() if name and not done.returncode else ""
 
 
 def _read_image(

@@ -52,7 +52,9 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         ]
         languages = settings.ocr_languages
         if not languages:
-            languages = first_language(settings.ledger, settings.dpi, pages[count // 2])
+            languages = first_language(
+                settings.ledger, settings.dpi, pages[count // 2], file.name, settings.progress
+            )
         others = () if settings.ocr_languages else other_languages(languages)
         reader = OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
         scans = list(reader.read(pages))

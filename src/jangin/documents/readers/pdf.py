@@ -271,8 +271,9 @@ def _languages(
     if hangul + latin >= 200 or not without_layer:
         return ("kor",) if hangul > 0.1 * latin else ("eng",)
     page = without_layer[len(without_layer) // 2]
+    settings, picture = source.settings, next(iter(source.pictures([page])))
     return first_language(
-        source.settings.ledger, source.settings.dpi, next(iter(source.pictures([page])))
+        settings.ledger, settings.dpi, picture, source.file.name, settings.progress
     )
 
 

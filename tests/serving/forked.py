@@ -1,7 +1,7 @@
 """`jangin serve` and the processes of its jobs as forks: they start in a tenth of the CPU time.
 
-Fresh interpreters are started by tests of `test_run`, the command, and of `jobs/test_states`, the
-process of a job.
+Some tests start fresh interpreters, as users do: of the command in `test_run`, of a job in
+`jobs/test_states`, of an export in `jobs/test_recipe`.
 """
 
 import importlib
@@ -78,6 +78,24 @@ def fork_worker(given, environment, output):
         preload=[LIBRARIES],
         environment=environment,
     )
+
+
+def fork_exporter(given):
+    """What `export.run_exporter` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ("stdin", "stdout", "stderr")
+        stdin, stdout, stderr = (Path(folder) / name for name in names)
+        stdin.write_bytes(given)
+        process = Fork(
+            forked.fork_server(),
+            "jangin.serving.jobs.export:main",
+            output=stdout,
+            errors=stderr,
+            stdin=stdin,
+        )
+        return subprocess.CompletedProcess(
+            [], process.wait(), stdout.read_bytes(), stderr.read_bytes()
+        )
 
 
 def work():

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib
 import subprocess
 import sys
@@ -82,9 +83,15 @@ FOLDERS = sorted(
 # The checks: each takes a module's name and text, and says what is wrong.
 
 
+@functools.cache
+def nodes_of(source):
+    """Every node of a text's syntax tree, the root first; they are shared and not to be changed."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 def imported(source):
     """Every dotted name that a text imports, wherever it is, `import_module` included."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -145,7 +152,7 @@ def broken_doors(name, source):
 def relative_imports(name, source):
     return [
         f"{name}:{node.lineno} imports relatively"
-        for node in ast.walk(ast.parse(source))
+        for node in nodes_of(source)
         if isinstance(node, ast.ImportFrom) and node.level
     ]
 
@@ -168,27 +175,27 @@ def long_files(name, source):
 def long_functions(name, source):
     return [
         f"{name}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for node in ast.walk(ast.parse(source))
+        for node in nodes_of(source)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
     ]
 
 
 def missing_docstrings(name, source):
-    return [] if ast.get_docstring(ast.parse(source)) else [f"{name} does not say what it is for"]
+    return [] if ast.get_docstring(nodes_of(source)[0]) else [f"{name} does not say what it is for"]
 
 
 def prints(name, source):
     return [
         f"{name}:{node.lineno} prints"
-        for node in ast.walk(ast.parse(source))
+        for node in nodes_of(source)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
     ]
 
 
 def bound_names(source):
     """(name, line) of everything that a text gives a name to."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from jangin.serving.jobs import scheduler
-from tests.serving.forked import fork_worker
+from jangin.serving.jobs import export, scheduler
+from tests.serving.forked import fork_exporter, fork_worker
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
@@ -17,7 +17,7 @@ models:
   frozen: {base: {type: starter}, trainable: false}
   vanished: {base: {type: local, path: /nowhere/model}}
 """
-START_WORKER = scheduler.start_worker
+RUN_EXPORTER, START_WORKER = export.run_exporter, scheduler.start_worker
 MODEL = "gpt-4.1-nano-2025-04-14"
 
 
@@ -25,6 +25,7 @@ MODEL = "gpt-4.1-nano-2025-04-14"
 def _forked_workers():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scheduler, "start_worker", fork_worker)
+        patch.setattr(export, "run_exporter", fork_exporter)
         yield
 
 

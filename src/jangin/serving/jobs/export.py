@@ -93,18 +93,23 @@ def export_model(
 
 def _write(request: dict[str, str]) -> None:
     """Run the process that exports; raises `ApiError` with its sentence where it fails."""
-    process = subprocess.run(
-        [sys.executable, "-m", "jangin.serving.jobs.export"],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
+    process = run_exporter(json.dumps(request).encode())
     if process.returncode == 0:
         return
     text = process.stdout.decode(errors="replace").strip()
     log.error("export failed: %s %s", text, process.stderr.decode(errors="replace")[-2000:])
     raise server_error(f"The model could not be exported. {text}".strip())
+
+
+def run_exporter(given: bytes) -> "subprocess.CompletedProcess[bytes]":
+    """A process that writes the export `given`, which it reads from stdin, until its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "jangin.serving.jobs.export"],
+        input=given,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
 
 
 def tar_blocks(folder: Path) -> Iterator[bytes]:

@@ -35,6 +35,9 @@ from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
 from jangin.serving.pages.playground import routes as playground
 from jangin.serving.pages.playground.taught import TaughtModels
 from jangin.serving.pages.project import Workbench
+from jangin.serving.pages.review import exchange
+from jangin.serving.pages.review import routes as review
+from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
@@ -86,6 +89,8 @@ PAGES: tuple[APIRouter, ...] = (
     document_pages.router,
     compare.router,
     playground.router,
+    review.router,
+    exchange.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
@@ -168,6 +173,7 @@ def _add_pages(app: FastAPI, server: Server) -> None:
     server.add(Comparisons())
     server.add(TaughtModels())
     server.add(playground.Undos())
+    server.add(ReviewQueues())
     add_error_pages(app)
     for router in PUBLIC_PAGES:
         app.include_router(router)

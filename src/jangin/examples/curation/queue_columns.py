@@ -55,6 +55,8 @@ class QueueEntry:
     key: tuple[str, ...]
     """The texts by which a decision matches where ids have changed."""
     chunks: tuple[str, ...]
+    parent: str
+    """Id of the row that it was made from; empty without one."""
     double: bool
     """True for a row that two reviewers decide on."""
 
@@ -73,6 +75,7 @@ def make_entry(item: QueueItem, share: float, seed: int = 0) -> QueueEntry:
         item.suspicion,
         texts.key,
         row.chunk_ids,
+        row.parent,
         wants_second(row.id, share, seed),
     )
 

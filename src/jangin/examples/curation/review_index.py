@@ -18,6 +18,7 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
 from jangin.examples.curation.queue_columns import QueueColumns, QueueEntry, QueueFilter
 from jangin.examples.curation.review_log import (
+    VERDICTS,
     Review,
     ReviewDecision,
     add_decision,
@@ -117,6 +118,7 @@ class ReviewIndex:
     unmatched: set[str] = field(default_factory=set)
     """Ids of decisions about rows that are not in this queue."""
     _position: dict[str, int] = field(default_factory=dict)
+    _children: dict[str, list[int]] = field(default_factory=dict)
     _by_text: dict[tuple[str, ...], int] = field(default_factory=dict)
     _histories: dict[str, list[ReviewDecision]] = field(default_factory=dict)
     _last: dict[str, list[ReviewDecision]] = field(default_factory=dict)
@@ -129,6 +131,8 @@ class ReviewIndex:
         self._position = {entry.id: n for n, entry in enumerate(self.entries)}
         for n, entry in enumerate(self.entries):
             self._by_text.setdefault(entry.key, n)
+            if entry.parent:
+                self._children.setdefault(entry.parent, []).append(n)
         self._follower = LogFollower(self.log)
         self._columns = QueueColumns(self.entries, self.passages)
 
@@ -197,17 +201,17 @@ class ReviewIndex:
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of rows with each latest decision, of rated, flagged and contested rows."""
+        """Numbers of all rows but paraphrases: `rows`, and those of each verdict and state."""
         with self._lock:
-            columns = self._columns
-            names = ("", "accept", "edit", "reject")
-            verdicts = np.bincount(columns.verdict, minlength=4).tolist()
+            columns, rows = self._columns, self._columns.content(QueueFilter())
+            verdicts = np.bincount(columns.verdict[rows], minlength=len(VERDICTS) + 1).tolist()
             return Counter(
                 {
-                    **dict(zip(names, verdicts, strict=True)),
-                    "flag": int(columns.flagged.sum()),
-                    "rate": int(columns.rated.sum()),
-                    "contested": int(columns.contested.sum()),
+                    "rows": int(rows.sum()),
+                    **dict(zip(VERDICTS, verdicts[1:], strict=True)),
+                    "flag": int(columns.flagged[rows].sum()),
+                    "rate": int(columns.rated[rows].sum()),
+                    "contested": int(columns.contested[rows].sum()),
                 }
             )
 
@@ -277,6 +281,24 @@ class ReviewIndex:
         """The latest decision of a reviewer that can be undone on its own."""
         mine = self._last.get(by)
         return mine[-1] if mine else None
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of all documents and files that rows come from, in order."""
+        return sorted({entry.source for entry in self.entries if entry.source})
+
+    def children(self, row: str) -> list[int]:
+        """Positions of the rows that were made from a row."""
+        return self._children.get(row, [])
+
+    def history(self, row: str) -> tuple[ReviewDecision, ...]:
+        """The decisions about a row, whether the queue has it or not."""
+        return tuple(self._histories.get(row, ()))
+
+    def open_disagreements(self) -> list[int]:
+        """Positions of the rows on which two reviewers differ until a third decision."""
+        with self._lock:
+            return self._columns.contested.nonzero()[0].tolist()
 
     def contested(self) -> list[int]:
         """Positions of all rows on which two reviewers differ or differed."""

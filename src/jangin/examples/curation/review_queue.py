@@ -109,7 +109,7 @@ class QueueItem:
 
 def make_queue(
     rows: Sequence[Example],
-    chunks: Iterable[Chunk],
+    chunks: Iterable[Chunk] | Mapping[str, str],
     reviews: Mapping[str, Review],
     seed: int = 0,
     pairs: Sequence[PreferencePair] = (),
@@ -118,8 +118,9 @@ def make_queue(
 
     Signals: low scores of judges and rules, a question much like another one, a very long answer,
     a question that was evolved, and a pair whose rejected answer is almost the chosen one.
+    `chunks` may be {id: text} too.
     """
-    texts = {chunk.id: chunk.text for chunk in chunks}
+    texts = chunks if isinstance(chunks, Mapping) else {chunk.id: chunk.text for chunk in chunks}
     items = _examples(rows, texts, reviews) + _pairs(pairs, rows, texts, reviews)
     items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
     return _with_controls(items, seed)

@@ -1,6 +1,6 @@
 """The queue of a review as every surface shows it: the terminal, a sheet, a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Dropped, Example, PreferencePair
+from jangin.core.store import Artifact
 from jangin.examples.curation.queue_columns import make_entry, pack_items, unpack_item
 from jangin.examples.curation.review_index import ReviewIndex
 from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
@@ -39,9 +40,7 @@ def open_queue(
     Raises `DataError` where no examples have been made yet.
     """
     artifacts = session.artifacts(variant)
-    names = [stage.name for stage in STAGES]
-    before = [s.name for s in STAGES[: names.index("review")] if "examples" in s.makes]
-    enabled = [n for n in before if session.project.variants[variant].stage_config(n) is not None]
+    enabled = _makers(session, variant)
     if not enabled:
         raise DataError(
             f"{session.project.path} makes no examples to review. Turn on synthesize or read."
@@ -55,32 +54,59 @@ def open_queue(
         rows = [row for row in rows if row.id not in dropped]
     chunks = artifacts.get("chunk")
     passages = read_table(chunks.path / "chunks.parquet", Chunk) if chunks is not None else []
-    queue = make_queue(rows, passages, collect_reviews(read_log(log)), pairs=pairs)
+    queue = make_queue(
+        rows,
+        {chunk.id: chunk.text for chunk in passages},
+        collect_reviews(read_log(log)),
+        pairs=pairs,
+    )
     return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
 
 
-def open_index(session: Session, variant: str) -> ReviewIndex:
+def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> ReviewIndex:
     """The index of a variant's queue: examples, pairs and, at the end, paraphrases.
 
-    Built once for a state of the store; it follows the log by itself. Raises like `open_queue`.
+    `last` are the artifacts that runs of the variant made last, {stage: artifact}: what people
+    review does not go away where a document has changed since. Built once for a state of the
+    store; it follows the log by itself. Raises `DataError` where no examples were made yet.
     """
     log, config = log_of(session, variant), session.project.variants[variant].stage_config("review")
     share = config.double if isinstance(config, ReviewConfig) else 0.0
-    queue = open_queue(session, variant, log, paraphrases=True, pairs=last_pairs(session, variant))
-    entries = [make_entry(item, share) for item in queue]
-    chunks = session.artifacts(variant).get("chunk")
+    source = next((last[name] for name in _makers(session, variant)[::-1] if name in last), None)
+    if source is None:
+        raise DataError(
+            f"{session.project.path} has made no examples to review yet. Run it, and turn on "
+            "synthesize or read where they are off."
+        )
+    rows = read_table(source.path / "examples.parquet", Example)
+    rows += _last_paraphrases(session, rows)
+    dropped = _last_dropped(session, variant, rows)
+    rows = [row for row in rows if row.id not in dropped]
     texts: dict[str, str] = {}
-    if chunks is not None:
-        table = pq.read_table(chunks.path / "chunks.parquet", columns=["id", "text"]).to_pydict()
+    if "chunk" in last:
+        path = last["chunk"].path / "chunks.parquet"
+        table = pq.read_table(path, columns=["id", "text"]).to_pydict()
         texts = dict(zip(table["id"], table["text"], strict=True))
-    rows = pack_items(queue)
+    pairs = []
+    if "preferences" in last:
+        pairs = read_table(last["preferences"].path / "pairs.parquet", PreferencePair)
+    queue = make_queue(rows, texts, {}, pairs=pairs)
+    queue.sort(key=lambda item: item.example.kind == "paraphrase")
+    packed = pack_items(queue)
 
     def load(position: int) -> QueueItem:
-        return unpack_item(rows, position, texts)
+        return unpack_item(packed, position, texts)
 
-    index = ReviewIndex(log, entries, load, texts)
+    index = ReviewIndex(log, [make_entry(item, share) for item in queue], load, texts)
     index.refresh()
     return index
+
+
+def _makers(session: Session, variant: str) -> list[str]:
+    """Names of the stages before the review that are on and make examples."""
+    names = [stage.name for stage in STAGES]
+    before = [s.name for s in STAGES[: names.index("review")] if "examples" in s.makes]
+    return [n for n in before if session.project.variants[variant].stage_config(n) is not None]
 
 
 def last_pairs(session: Session, variant: str) -> list[PreferencePair]:

@@ -1,0 +1,1 @@
+"""The review pages: a queue of rows, one row beside its source, decisions as files."""

@@ -1,0 +1,327 @@
+"""The pages of the review: the queue, one row at a time, and what a key does."""
+
+from concurrent.futures import TimeoutError as NotReadyError
+from dataclasses import dataclass
+from sqlite3 import OperationalError
+from typing import Annotated, Any, get_args
+
+from fastapi import APIRouter, Depends, Form, Query
+from fastapi.responses import RedirectResponse, Response
+
+from jangin.examples.curation.queue_columns import Kind, QueueFilter, State
+from jangin.examples.curation.review_index import ChangedMeanwhileError, ReviewIndex
+from jangin.examples.curation.review_leases import ReviewLeases
+from jangin.examples.curation.review_log import DecisionKind, ReviewDecision, Wording, decide_on
+from jangin.examples.curation.review_queue import TEXTS, QueueItem, wording_problem
+from jangin.serving.pages.data.pictures import page_view
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.project import OpenProject, ProjectDep
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
+from jangin.serving.pages.review.screen import REASON_KEYS, RowScreen, make_screen, query_of
+from jangin.serving.pages.visit import Visit, VisitDep
+
+PAGE_ROWS = 50
+LONGEST_TEXT = 20_000
+router = APIRouter(prefix="/review")
+Text = Annotated[str, Query(max_length=200)]
+Typed = Annotated[str | None, Form(max_length=LONGEST_TEXT)]
+
+
+def queue_filter(
+    state: State = "open", kind: Kind = "", source: Text = "", signal: Text = "", words: Text = ""
+) -> QueueFilter:
+    """The filter of an address."""
+    return QueueFilter(state, kind, source, signal, words)
+
+
+FilterDep = Annotated[QueueFilter, Depends(queue_filter)]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that a route about the queue needs."""
+
+    visit: Visit
+    project: OpenProject
+    variant: str
+    named: str
+    """The variant as the address names it; empty for the last one."""
+    index: ReviewIndex
+    leases: ReviewLeases
+    shown: QueueFilter
+
+    @property
+    def by(self) -> str:
+        """Who decides."""
+        return self.visit.reviewer
+
+    def address(self, path: str, **more: Any) -> str:
+        """An address with the filter."""
+        query = query_of(self.shown, self.named, **more)
+        return f"/review{path}?{query}" if query else f"/review{path}"
+
+    def take(self, after: int) -> str | None:
+        """The next row for this reviewer, which nobody else gets; None where there is none."""
+        rows = self.index.candidates(self.shown, self.by, after)
+        try:
+            return self.leases.take(rows, self.by)
+        except OperationalError:  # a full or read-only disk: reading goes on without leases
+            return next((row for row, _ in self.index.candidates(self.shown, self.by, after)), None)
+
+    def holders(self, row: str) -> list[str]:
+        """Who looks at a row now."""
+        try:
+            return self.leases.holders(row)
+        except OperationalError:
+            return []
+
+
+def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: Text = "") -> Desk:
+    """The queue of the project, with the filter of the address.
+
+    Raises `PageError` while the queue is made.
+    """
+    name = choose_variant(project.snapshot().variants, variant)
+    queues = visit.server.get(ReviewQueues)
+    try:
+        index = queues.open(project, name)
+    except NotReadyError as error:
+        raise PageError(503, "review_preparing") from error
+    return Desk(visit, project, name, variant, index, ReviewLeases(index.log), shown)
+
+
+DeskDep = Annotated[Desk, Depends(open_desk)]
+
+
+@router.get("")
+def queue(desk: DeskDep, after: int = -1) -> Response:
+    """The rows that a filter shows, and where to begin."""
+    page = desk.index.page(desk.shown, desk.by, after, PAGE_ROWS)
+    rows = [(desk.index.entries[n], desk.index.review_for(n, desk.by), n) for n in page.positions]
+    following = None if page.following is None else desk.address("", after=page.following)
+    return show(
+        desk,
+        "review/queue.html.jinja",
+        rows=rows,
+        page_of=page,
+        following=following,
+        states=get_args(State),
+        kinds=[kind for kind in get_args(Kind) if kind],
+        sources=desk.index.sources,
+        signals=list(TEXTS),
+    )
+
+
+def show(desk: Desk, template: str, status: int = 200, **context: Any) -> Response:
+    """A page of the review."""
+    counts = desk.index.counts
+    names = ("accept", "edit", "reject")
+    return render(
+        desk.visit,
+        template,
+        status,
+        desk=desk,
+        shown=desk.shown,
+        counts=counts,
+        decided=sum(counts[name] for name in names),
+        total=counts["rows"],
+        variants=list(desk.project.snapshot().variants),
+        **context,
+    )
+
+
+@router.get("/next")
+def following(desk: DeskDep, after: int = -1, saved: Text = "") -> Response:
+    """Go to the next row that this reviewer can decide on."""
+    row = desk.take(after)
+    if row is None:
+        return RedirectResponse(desk.address("/done", saved=saved), 303)
+    return RedirectResponse(desk.address(f"/items/{row}", saved=saved), 303)
+
+
+@router.get("/previous")
+def preceding(desk: DeskDep, before: int) -> Response:
+    """Go to the row before, whether it is decided or not."""
+    rows = desk.index.matching(QueueFilter("all", *_content(desk.shown)), desk.by)
+    earlier = rows[rows < before]
+    if not len(earlier):
+        return RedirectResponse(desk.address("", saved="first"), 303)
+    row = desk.index.entries[int(earlier[-1])].id
+    return RedirectResponse(desk.address(f"/items/{row}"), 303)
+
+
+def _content(shown: QueueFilter) -> tuple[Any, ...]:
+    return shown.kind, shown.source, shown.signal, shown.words
+
+
+@router.get("/done")
+def done(desk: DeskDep, saved: Text = "") -> Response:
+    """Nothing is left of what the filter shows."""
+    return show(desk, "review/done.html.jinja", saved=saved)
+
+
+@router.get("/items/{row}")
+def item_page(desk: DeskDep, row: str, saved: Text = "") -> Response:
+    """One row with its source."""
+    return _item(desk, row, saved)
+
+
+def _item(desk: Desk, row: str, saved: str = "", status: int = 200, **changes: Any) -> Response:
+    """The page of a row, or only its part where htmx asks."""
+    if desk.index.position(row) is None:
+        history = desk.index.history(row)
+        if not history:
+            raise PageError(404, "review_no_row")
+        return show(desk, "review/gone.html.jinja", 404, history=history)
+    typed = changes.pop("typed", None)
+    screen = make_screen(desk.index, row, desk.by, desk.visit.words, desk.holders(row), typed)
+    context = {
+        "screen": screen,
+        "view": _source(desk, screen),
+        "saved": saved,
+        "problem": "",
+        "theirs": None,
+        "opened": "",
+        "reasons": REASON_KEYS,
+        "reason": "",
+        **changes,
+    }
+    template = "review/row.html.jinja" if desk.visit.is_fragment else "review/item.html.jinja"
+    response = show(desk, template, status, **context)
+    if desk.visit.is_fragment:
+        response.headers["hx-retarget"], response.headers["hx-reswap"] = "#row", "outerHTML"
+        response.headers["hx-push-url"] = desk.address(f"/items/{row}")
+    return response
+
+
+def _source(desk: Desk, screen: RowScreen) -> Any:
+    """The page of the document with the evidence marked; None without a document."""
+    row = screen.item.example
+    if not row.document_id:
+        return None
+    evidence = screen.item.wording.evidence or screen.item.passage[:400]
+    return page_view(desk.project, row.document_id, row.page, evidence)
+
+
+@router.post("/items/{row}")
+def decide(
+    desk: DeskDep,
+    row: str,
+    decision: Annotated[DecisionKind, Form()],
+    token: Annotated[str, Form(max_length=64)] = "",
+    reason: Annotated[str, Form(max_length=2000)] = "",
+    score: Annotated[float | None, Form(ge=1, le=5)] = None,
+    question: Typed = None,
+    answer: Typed = None,
+    evidence: Typed = None,
+    rejected: Typed = None,
+) -> Response:
+    """Save a decision; the answer is the next row, or this one with what is wrong."""
+    if desk.index.position(row) is None:
+        return _item(desk, row)
+    if not desk.by:
+        raise PageError(400, "review_no_name")
+    if decision == "undo":
+        return _undo(desk, row)
+    item = desk.index.item(row, desk.by)
+    typed = _typed(item, question, answer, evidence, rejected) if decision == "edit" else None
+    opened = {"edit": "edit", "reject": "reject", "flag": "flag"}.get(decision, "")
+    problem = _problem(desk.visit, item, decision, typed, reason)
+    if problem:
+        return _item(desk, row, "", 400, typed=typed, problem=problem, opened=opened, reason=reason)
+    settles = item.review is not None and _is_settled_by(desk, row)
+    new = item.decide(
+        decision,
+        desk.by,
+        after=typed,
+        reason=reason.strip(),
+        score=score if decision == "rate" else None,
+        resolves=True if settles and decision in ("accept", "edit", "reject") else None,
+    )
+    try:
+        # A rating or a flag replaces nothing that others decided.
+        checked = {row: token} if new.is_verdict else {}
+        desk.index.save([new], checked)
+    except ChangedMeanwhileError as error:
+        if _is_same(error, new):
+            return _after(desk, row, new)
+        return _item(
+            desk, row, "", 409, typed=typed, theirs=error.review, opened=opened, reason=reason
+        )
+    return _after(desk, row, new)
+
+
+def _typed(
+    item: QueueItem,
+    question: str | None,
+    answer: str | None,
+    evidence: str | None,
+    rejected: str | None,
+) -> Wording:
+    """The texts of the form, with the line ends of a text file; browsers send others."""
+    now = item.wording
+    texts = {"question": question, "answer": answer, "evidence": evidence}
+    if now.rejected is not None:
+        texts["rejected"] = rejected
+    cleaned = {
+        name: text.replace("\r\n", "\n").strip() for name, text in texts.items() if text is not None
+    }
+    return now.model_copy(update=cleaned)
+
+
+def _problem(
+    visit: Visit, item: QueueItem, decision: str, typed: Wording | None, reason: str
+) -> str:
+    """What is wrong with a form, in one sentence; empty where nothing is."""
+    if decision == "flag" and not reason.strip():
+        return visit.words("review_flag_empty")
+    if typed is None:
+        return ""
+    if typed == item.wording:
+        return visit.words("review_edit_unchanged")
+    return visit.words.reason(wording_problem(typed, item.passage))
+
+
+def _is_settled_by(desk: Desk, row: str) -> bool:
+    """True if the next verdict settles a disagreement."""
+    position = desk.index.position(row)
+    return position is not None and position in set(desk.index.open_disagreements())
+
+
+def _is_same(error: ChangedMeanwhileError, new: ReviewDecision) -> bool:
+    """True where a request was sent twice."""
+    verdict = error.review.verdict if error.review is not None else None
+    mine = (new.by, new.decision, new.after, new.reason)
+    return verdict is not None and mine == (
+        verdict.by, verdict.decision, verdict.after, verdict.reason,
+    )  # fmt: skip
+
+
+def _after(desk: Desk, row: str, new: ReviewDecision) -> Response:
+    """The next row after a verdict, the same one after a rating or a flag."""
+    if not new.is_verdict:
+        return _go(desk, row, new.decision)
+    following = desk.take(desk.index.position(row) or 0)
+    return _go(desk, following, new.decision)
+
+
+def _go(desk: Desk, row: str | None, saved: str) -> Response:
+    if row is None:
+        address = desk.address("/done", saved=saved)
+        if desk.visit.is_fragment:
+            return Response(status_code=204, headers={"hx-redirect": address})
+        return RedirectResponse(address, 303)
+    if desk.visit.is_fragment:
+        return _item(desk, row, saved)
+    return RedirectResponse(desk.address(f"/items/{row}", saved=saved), 303)
+
+
+def _undo(desk: Desk, row: str) -> Response:
+    """Withdraw the reviewer's own latest decision, wherever it was, and show that row."""
+    last = desk.index.last_of(desk.by)
+    if last is None:
+        return _item(desk, row, "nothing")
+    desk.index.save([decide_on(last.id, last.before, "undo", desk.by)])
+    shown = last.id if desk.index.position(last.id) is not None else row
+    return _go(desk, shown, "undo")

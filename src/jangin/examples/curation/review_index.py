@@ -82,7 +82,7 @@ class LogFollower:
             start = 0 if complete else self._end
             line = 0 if complete else self._line
             stream.seek(start)
-            data = stream.read()
+            data = stream.read(status.st_size - start)
         data, decisions = _whole_lines(data), []
         for text in data.splitlines(keepends=True):
             line += 1

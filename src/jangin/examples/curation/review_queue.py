@@ -20,6 +20,8 @@ from jangin.text.normalize import collapse_spaces
 
 Signal = Literal["score", "alike", "near_copy", "long", "evolved", "control"]
 
+Fault = Literal["", "question", "answer", "rejected", "evidence"]
+
 WEIGHTS: Mapping[Signal, float] = {
     "score": 0.8,
     "alike": 0.6,
@@ -228,18 +230,29 @@ def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:
     return queue
 
 
+def wording_fault(after: Wording, passage: str) -> Fault:
+    """The text that keeps an edit from being saved, if any.
+
+    That is one that is empty, or evidence that is not in the passage.
+    """
+    if not after.question.strip():
+        return "question"
+    if not after.answer.strip():
+        return "answer"
+    if after.rejected is not None and not after.rejected.strip():
+        return "rejected"
+    quoted = collapse_spaces(after.evidence)
+    return "evidence" if quoted and passage and quoted not in collapse_spaces(passage) else ""
+
+
 def wording_problem(after: Wording, passage: str) -> str:
     """Why an edit cannot be kept, in one sentence; empty where it can."""
-    if not after.question.strip():
-        return "the question is empty. Write one, or reject the example."
-    if not after.answer.strip():
-        return "the answer is empty. Write one, or reject the example."
-    if after.rejected is not None and not after.rejected.strip():
-        return "the rejected answer is empty. Write one, or reject the pair."
-    quoted = collapse_spaces(after.evidence)
-    if quoted and passage and quoted not in collapse_spaces(passage):
+    fault = wording_fault(after, passage)
+    if fault == "evidence":
         return (
-            f"the evidence {quoted[:60]!r} is not in the passage. Copy it from the passage letter "
-            "by letter, or leave it empty."
+            f"the evidence {collapse_spaces(after.evidence)[:60]!r} is not in the passage. Copy it "
+            "from the passage letter by letter, or leave it empty."
         )
-    return ""
+    names = {"question": "question", "answer": "answer", "rejected": "rejected answer"}
+    what = "pair" if fault == "rejected" else "example"
+    return f"the {names[fault]} is empty. Write one, or reject the {what}." if fault else ""

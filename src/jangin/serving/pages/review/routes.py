@@ -1,18 +1,19 @@
 """The pages of the review: the queue, one row at a time, and what a key does."""
 
+from collections.abc import Mapping
 from concurrent.futures import TimeoutError as NotReadyError
 from dataclasses import dataclass
 from sqlite3 import OperationalError
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.examples.curation.queue_columns import Kind, QueueFilter, State
 from jangin.examples.curation.review_index import ChangedMeanwhileError, ReviewIndex
 from jangin.examples.curation.review_leases import ReviewLeases
 from jangin.examples.curation.review_log import DecisionKind, ReviewDecision, Wording, decide_on
-from jangin.examples.curation.review_queue import TEXTS, QueueItem, wording_problem
+from jangin.examples.curation.review_queue import TEXTS, QueueItem, wording_fault
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
@@ -25,7 +26,6 @@ PAGE_ROWS = 50
 LONGEST_TEXT = 20_000
 router = APIRouter(prefix="/review")
 Text = Annotated[str, Query(max_length=200)]
-Typed = Annotated[str | None, Form(max_length=LONGEST_TEXT)]
 
 
 def queue_filter(
@@ -92,6 +92,18 @@ def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: T
 
 
 DeskDep = Annotated[Desk, Depends(open_desk)]
+
+
+async def sent_texts(request: Request) -> dict[str, str]:
+    """The texts of a form, also empty ones, which a parameter of a route would take as missing."""
+    form = await request.form()
+    texts = {name: form[name] for name in Wording.model_fields if name in form}
+    if any(len(text) > LONGEST_TEXT for text in texts.values() if isinstance(text, str)):
+        raise PageError(400, "review_too_long", count=LONGEST_TEXT)
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+TextsDep = Annotated[dict[str, str], Depends(sent_texts)]
 
 
 @router.get("")
@@ -209,13 +221,10 @@ def decide(
     desk: DeskDep,
     row: str,
     decision: Annotated[DecisionKind, Form()],
+    texts: TextsDep,
     token: Annotated[str, Form(max_length=64)] = "",
     reason: Annotated[str, Form(max_length=2000)] = "",
     score: Annotated[float | None, Form(ge=1, le=5)] = None,
-    question: Typed = None,
-    answer: Typed = None,
-    evidence: Typed = None,
-    rejected: Typed = None,
 ) -> Response:
     """Save a decision; the answer is the next row, or this one with what is wrong."""
     if desk.index.position(row) is None:
@@ -225,7 +234,7 @@ def decide(
     if decision == "undo":
         return _undo(desk, row)
     item = desk.index.item(row, desk.by)
-    typed = _typed(item, question, answer, evidence, rejected) if decision == "edit" else None
+    typed = _typed(item, texts) if decision == "edit" else None
     opened = {"edit": "edit", "reject": "reject", "flag": "flag"}.get(decision, "")
     problem = _problem(desk.visit, item, decision, typed, reason)
     if problem:
@@ -252,21 +261,11 @@ def decide(
     return _after(desk, row, new)
 
 
-def _typed(
-    item: QueueItem,
-    question: str | None,
-    answer: str | None,
-    evidence: str | None,
-    rejected: str | None,
-) -> Wording:
+def _typed(item: QueueItem, texts: Mapping[str, str]) -> Wording:
     """The texts of the form, with the line ends of a text file; browsers send others."""
     now = item.wording
-    texts = {"question": question, "answer": answer, "evidence": evidence}
-    if now.rejected is not None:
-        texts["rejected"] = rejected
-    cleaned = {
-        name: text.replace("\r\n", "\n").strip() for name, text in texts.items() if text is not None
-    }
+    names = now.model_dump(exclude_none=True)
+    cleaned = {n: t.replace("\r\n", "\n").strip() for n, t in texts.items() if n in names}
     return now.model_copy(update=cleaned)
 
 
@@ -280,7 +279,8 @@ def _problem(
         return ""
     if typed == item.wording:
         return visit.words("review_edit_unchanged")
-    return visit.words.reason(wording_problem(typed, item.passage))
+    fault = wording_fault(typed, item.passage)
+    return visit.words(f"review_fault_{fault}", text=typed.evidence[:80]) if fault else ""
 
 
 def _is_settled_by(desk: Desk, row: str) -> bool:

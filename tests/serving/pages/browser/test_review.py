@@ -1,0 +1,159 @@
+"""The review in a real browser: by keyboard alone, two people at once, through a killed server."""
+
+import re
+
+import pytest
+
+from jangin.examples.curation.review_log import LOG, read_log
+from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+
+pytestmark = pytest.mark.slow
+KOREAN_A = (
+    "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', "
+    "{key: 'ㅁ', code: 'KeyA', bubbles: true}))"
+)
+"""The key of `a` while Korean input is on."""
+
+
+@pytest.fixture(autouse=True)
+def log(project):
+    for name in (LOG, f".{LOG}.leases"):
+        (project / name).unlink(missing_ok=True)
+    return project / LOG
+
+
+def sign(page, name):
+    page.goto("/preferences")
+    page.get_by_label("이름").fill(name)
+    page.get_by_role("button", name="저장").click()
+    page.wait_for_load_state()
+
+
+def row_of(page):
+    return re.search(r"/items/([0-9a-f]{16})", page.url)[1]
+
+
+def press(page, key, saved):
+    """Press a key and wait until the page says what was saved about another row."""
+    before = page.url
+    page.keyboard.press(key)
+    page.locator("#saved", has_text=saved).wait_for()
+    if saved in ("승인", "거절", "고침"):
+        page.wait_for_url(lambda address: address != before)
+
+
+def test_forty_rows_by_keyboard_alone(page, log):
+    sign(page, "kim")
+    page.goto("/review")
+    page.keyboard.press("Tab")
+    page.get_by_role("link", name="검토 시작").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/items/*")
+    for number in range(40):
+        before = row_of(page)
+        if number % 4 == 1:
+            page.keyboard.press("r")
+            page.locator("#reject[open]").wait_for()
+            page.keyboard.press("1")
+        elif number % 4 == 2:
+            page.keyboard.press("d")
+        elif number % 4 == 3:
+            page.keyboard.press("e")
+            page.locator("#edit[open]").wait_for()
+            page.keyboard.type(" (확인)")
+            page.keyboard.press("Control+Enter")
+        else:
+            page.evaluate(KOREAN_A)
+        page.wait_for_function("row => !location.pathname.endsWith(row)", arg=before)
+        page.locator(f'#row form[action*="{row_of(page)}"]').first.wait_for()
+    told = [d.decision for d in read_log(log)]
+    assert told == ["accept", "reject", "reject", "edit"] * 10
+    assert {d.by for d in read_log(log)} == {"kim"}
+    assert {d.reason for d in read_log(log)} == {"", "wrong", "duplicate"}
+    assert all(d.after.answer.endswith("(확인)") for d in read_log(log) if d.after)
+    row = row_of(page)
+    press(page, "4", "점수")
+    page.keyboard.press("f")
+    page.keyboard.type("글자가 흐림")
+    page.keyboard.press("Enter")
+    page.locator("#saved", has_text="문서 문제").wait_for()
+    assert row_of(page) == row
+    press(page, "u", "되돌렸습니다")
+    page.keyboard.press("?")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("s")
+    page.wait_for_function("row => !location.pathname.endsWith(row)", arg=row)
+    page.reload()
+    assert row_of(page) != row
+    assert [d.decision for d in read_log(log)][40:] == ["rate", "flag", "undo"]
+
+
+def test_two_people_at_once_and_a_tab_that_is_behind(new_page, log):
+    kim, lee = new_page(), new_page(allowed=("409",))
+    sign(kim, "kim")
+    sign(lee, "lee")
+    kim.goto("/review/next")
+    lee.goto("/review/next")
+    row = row_of(kim)
+    assert row_of(lee) != row
+    lee.goto(f"/review/items/{row}")
+    assert "kim 님도 이 문답을 보고 있습니다" in lee.inner_text("#row")
+    lee.keyboard.press("e")
+    lee.locator("#edit[open]").wait_for()
+    lee.keyboard.type(" 이영희의 글")
+    press(kim, "a", "승인")
+    lee.keyboard.press("Control+Enter")
+    lee.get_by_role("alert").wait_for()
+    assert "kim 님이 그사이 이 문답을 판단했습니다" in lee.inner_text("#row")
+    assert lee.input_value("#edit-answer").endswith("이영희의 글")
+    check_accessibility(lee)
+    assert [d.by for d in read_log(log)] == ["kim"]
+    lee.locator("#edit-answer").press("Control+Enter")
+    lee.locator("#saved", has_text="고침").wait_for()
+    assert [d.by for d in read_log(log)] == ["kim", "lee"]
+
+
+def test_a_disk_that_is_full_leaves_the_text_in_the_page(new_page, log):
+    page = new_page(allowed=("507",))
+    page.goto("/review/next")
+    page.keyboard.press("e")
+    page.locator("#edit[open]").wait_for()
+    page.keyboard.type(" 잃으면 안 되는 글")
+    log.symlink_to("/dev/full")
+    page.keyboard.press("Control+Enter")
+    page.locator("#notices .notice.bad").wait_for()
+    assert page.input_value("#edit-answer").endswith("잃으면 안 되는 글")
+    log.unlink()
+    page.locator("#edit-answer").press("Control+Enter")
+    page.locator("#saved", has_text="고침").wait_for()
+    assert read_log(log)[0].after.answer.endswith("잃으면 안 되는 글")
+
+
+@pytest.mark.parametrize("options", [{"color_scheme": "dark"}, {"viewport": PHONE}], ids=str)
+def test_every_page_of_the_review_is_accessible(new_page, options):
+    page = new_page(**options)
+    for address in ("/review", "/review/next", "/review/bulk", "/review/disagreements",
+                    "/review/files"):  # fmt: skip
+        page.goto(address)
+        check_accessibility(page)
+    page.goto("/review/next")
+    for key, panel in (("e", "edit"), ("r", "reject"), ("f", "flag")):
+        page.get_by_role("heading", level=1).focus()
+        page.keyboard.press(key)
+        page.locator(f"#{panel}[open]").wait_for()
+        check_accessibility(page)
+        page.keyboard.press("Escape")
+
+
+def test_reading_and_deciding_work_without_scripts(new_page, log):
+    page = new_page(java_script_enabled=False)
+    page.goto("/review")
+    page.get_by_role("link", name="검토 시작").click()
+    assert page.get_by_text("근거로 든 글").first.is_visible()
+    page.get_by_role("button", name="승인").click()
+    page.get_by_text("저장했습니다: 승인").wait_for()
+    page.get_by_text("거절하는 까닭").click()
+    page.get_by_role("button", name="답이 틀림").click()
+    page.get_by_text("저장했습니다: 거절").wait_for()
+    assert [d.decision for d in read_log(log)] == ["accept", "reject"]

@@ -1,0 +1,182 @@
+"""The review without scripts: a queue, one row at a time, and what can go wrong with a form."""
+
+import pytest
+
+from jangin.core.parquet import read_table
+from jangin.core.records import Example
+from jangin.core.store import Store
+from jangin.examples.curation.review_log import Wording, append_decisions, decide
+from tests.serving.pages.conftest import Browser
+from tests.serving.pages.review.conftest import row_of, token_of
+
+
+@pytest.fixture
+def rows(project):
+    """{id: example} of the rows to review."""
+    artifact = Store(project / "store").latest("synthesize")
+    table = read_table(artifact.path / "examples.parquet", Example)
+    return {row.id: row for row in table}
+
+
+@pytest.fixture
+def lee(workbench):
+    """A second reviewer."""
+    with Browser(workbench.root) as client:
+        client.get("/preferences")
+        client.submit("/preferences", name="lee", language="ko", theme="auto")
+        yield client
+
+
+@pytest.fixture
+def kim(browser):
+    browser.submit("/preferences", name="kim", language="ko", theme="auto")
+    return browser
+
+
+def test_a_whole_round_without_scripts(kim, decisions):
+    queue = kim.get("/review")
+    assert "검토 시작" in queue.text
+    first = kim.get("/review/next")
+    row = row_of(first)
+    assert "근거로 든 글" in first.text
+    second = kim.submit(f"/review/items/{row}", decision="accept", token=token_of(first))
+    assert row_of(second) != row
+    assert "저장했습니다: 승인" in second.text
+    rated = kim.submit(f"/review/items/{row_of(second)}", decision="rate", score="4")
+    assert row_of(rated) == row_of(second)
+    flag = kim.submit(f"/review/items/{row_of(second)}", decision="flag", reason="글자가 깨짐")
+    assert "글자가 깨짐" in flag.text
+    kim.submit(
+        f"/review/items/{row_of(second)}", decision="reject", reason="wrong", token=token_of(flag)
+    )
+    told = [(d.decision, d.by, d.reason, d.score) for d in decisions()]
+    assert told == [
+        ("accept", "kim", "", None),
+        ("rate", "kim", "", 4),
+        ("flag", "kim", "글자가 깨짐", None),
+        ("reject", "kim", "wrong", None),
+    ]
+    back = kim.submit(f"/review/items/{row}", decision="undo")
+    assert row_of(back) == row_of(second)
+    assert "되돌렸습니다" in back.text
+    assert decisions()[-1].decision == "undo"
+    assert "의견" not in kim.get("/review?state=accepted&words=zzz").text.split("<main")[0]
+    assert row in kim.get("/review?state=accepted").text
+
+
+def test_two_reviewers_never_get_the_same_row(kim, lee):
+    mine, theirs = row_of(kim.get("/review/next")), row_of(lee.get("/review/next"))
+    assert mine != theirs
+    assert row_of(kim.get("/review/next")) == mine
+    assert "lee 님도 이 문답을 보고 있습니다" in kim.get(f"/review/items/{theirs}").text
+    page = kim.get(f"/review/items/{mine}")
+    after = kim.submit(f"/review/items/{mine}", decision="accept", token=token_of(page))
+    assert row_of(after) not in (mine, theirs)
+
+
+def test_an_edit_is_saved_with_both_texts(kim, decisions):
+    page = kim.get("/review/next")
+    row = row_of(page)
+    sent = {"decision": "edit", "token": token_of(page), "question": "며칠입니까?",
+            "answer": "첫째 줄\r\n둘째 줄", "evidence": ""}  # fmt: skip
+    kim.submit(f"/review/items/{row}", **sent)
+    (decision,) = decisions()
+    assert decision.after == Wording(question="며칠입니까?", answer="첫째 줄\n둘째 줄")
+    assert decision.before.question != decision.after.question
+    assert "며칠입니까?" in kim.get(f"/review/items/{row}").text
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        ({"answer": "  "}, "답이 비어 있습니다"),
+        ({"question": ""}, "질문이 비어 있습니다"),
+        ({"answer": "내가 쓴 답", "evidence": "원문에 없는 글"}, "원문에 없는 글"),
+    ],
+)
+def test_an_edit_that_cannot_be_kept_stays_in_the_form(kim, decisions, texts, sentence):
+    page = kim.get("/review/next")
+    row = row_of(page)
+    form = {"question": "내가 쓴 질문", "answer": "내가 쓴 답", "evidence": "", **texts}
+    response = kim.submit(f"/review/items/{row}", decision="edit", token=token_of(page), **form)
+    assert response.status_code == 400
+    assert sentence in response.text
+    for text in form.values():
+        assert text.strip() in response.text
+    assert decisions() == []
+
+
+def test_a_row_that_another_tab_changed_is_not_overwritten_and_both_texts_are_shown(
+    kim, lee, decisions
+):
+    page = kim.get("/review/next")
+    row = row_of(page)
+    other = lee.get(f"/review/items/{row}")
+    form = {"question": "질문", "evidence": ""}
+    lee.submit(
+        f"/review/items/{row}", decision="edit", token=token_of(other), answer="이영희의 답", **form
+    )
+    mine = {"decision": "edit", "answer": "김철수의 답", **form}
+    refused = kim.submit(f"/review/items/{row}", token=token_of(page), **mine)
+    assert refused.status_code == 409
+    assert "lee 님이 그사이 이 문답을 판단했습니다" in refused.text
+    assert "이영희의 답" in refused.text
+    assert "김철수의 답" in refused.text
+    assert len(decisions()) == 1
+    kim.submit(f"/review/items/{row}", token=token_of(refused), **mine)
+    assert [d.after.answer for d in decisions()] == ["이영희의 답", "김철수의 답"]
+
+
+def test_a_request_that_was_sent_twice_is_saved_once(kim, decisions):
+    page = kim.get("/review/next")
+    row, token = row_of(page), token_of(page)
+    for _ in range(2):
+        assert kim.submit(f"/review/items/{row}", decision="accept", token=token).status_code == 200
+    assert len(decisions()) == 1
+
+
+def test_a_full_disk_is_told_and_nothing_is_saved(kim, log):
+    page = kim.get("/review/next")
+    log.symlink_to("/dev/full")
+    response = kim.submit(f"/review/items/{row_of(page)}", decision="accept", token=token_of(page))
+    assert response.status_code == 507
+    log.unlink()
+
+
+def test_a_row_that_is_gone_shows_what_was_decided(kim, log, make_example):
+    row = make_example("없어진 질문?", "없어진 답")
+    append_decisions(log, [decide(row, "reject", "lee", reason="wrong")])
+    response = kim.get(f"/review/items/{row.id}")
+    assert response.status_code == 404
+    assert "없어진 답" in response.text
+    assert kim.get("/review/items/0123456789abcdef").status_code == 404
+
+
+def test_a_log_with_a_wrong_line_is_one_sentence(kim, log):
+    log.write_text('{"id": "x"}\n')
+    response = kim.get("/review")
+    assert response.status_code == 400
+    assert "reviews.jsonl:1" in response.text
+
+
+def test_a_deleted_document_leaves_its_examples_with_the_text_that_was_read(kim, project):
+    page = kim.get("/review/next?source=취업규칙.pdf")
+    document = project / "documents" / "취업규칙.pdf"
+    hidden = document.rename(project / "hidden.pdf")
+    try:
+        again = kim.get(f"/review/items/{row_of(page)}")
+        assert again.status_code == 200
+        assert "근거로 든 글" in again.text
+    finally:
+        hidden.rename(document)
+
+
+def test_texts_of_people_are_text(kim, log, rows):
+    row = next(iter(rows.values()))
+    planted = "<script>alert(1)</script>"
+    after = Wording(question=planted, answer=planted)
+    append_decisions(
+        log, [decide(row, "edit", planted, after), decide(row, "flag", "x", None, planted)]
+    )
+    for address in (f"/review/items/{row.id}", "/review?state=edited", "/review/disagreements"):
+        assert planted not in kim.get(address).text

@@ -261,6 +261,27 @@ def test_same_named_sections_of_two_documents_are_two_sections():
     assert split_examples(examples, [], config).summary["groups"] == 2
 
 
+def test_near_copies_stay_together_where_the_setting_says_so():
+    frame = (
+        "우리 회사에서 {} 신청 서류를 담당 부서에 제출하려면 언제까지 준비해야 하는지 알려 주세요"
+    )
+    rows = [example(frame.format(word(number)), str(number)) for number in range(40)]
+    rows += [
+        example(f"{word(100 + number)} 그리고 {word(300 + number)}의 뜻", str(number))
+        for number in range(40)
+    ]
+    settings = {"unseen_sections": 0, "validation": 0, "test": 0.3}
+
+    def sides(**more):
+        result = split_examples(rows, [], SplitConfig(**settings, **more))
+        return {r.split for r in result.rows if "담당 부서" in r.example.question}
+
+    assert sides() == {"train", "test"}
+    assert len(sides(near_copies=0.85)) == 1
+    assert "near_copies" not in SplitConfig(**settings).identity()
+    assert SplitConfig(**settings, near_copies=0.9).identity()["near_copies"] == 0.9
+
+
 def test_an_example_that_comes_twice_is_used_once():
     examples = corpus()
     result = split_examples([*examples, *examples[:7]], [], SplitConfig())

@@ -55,6 +55,10 @@ class SplitConfig(StageConfig):
     """What decisions of people do: `respected` leaves out rejected rows and replaces edited ones,
     `required` also leaves out questions that nobody accepted, edited or added, except those of
     `test_sources` and `validation_sources`; `ignored` uses all rows as they were generated."""
+    near_copies: Added[Annotated[float, Field(ge=0.6, le=1)] | None] = None
+    """Questions from this normalised Levenshtein similarity on are in one split too, whatever word
+    is the other one, such as 0.9. By default two questions are near copies if they have the same
+    words and numbers; questions from one template stay apart, as their answers differ."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""
 
@@ -97,7 +101,7 @@ def split_examples(
         }.values()
     )
     tested, others = _test_questions(unique, config.test_sources)
-    components = join_components(others, chunks, config.seed)
+    components = join_components(others, chunks, config.seed, config.near_copies)
     sides = _sides(components, config, len(others))
     trained = _trained_families(components, sides, config)
     split_of: dict[str, Split] = dict.fromkeys(tested, "test")

@@ -27,8 +27,12 @@ class Component:
     """Ids of the examples whose question nearly copies another example's."""
 
 
-def join_components(examples: list[Example], chunks: list[Chunk], seed: int) -> list[Component]:
+def join_components(
+    examples: list[Example], chunks: list[Chunk], seed: int, near_copies: float | None = None
+) -> list[Component]:
     """The components, in the order of their first examples.
+
+    With `near_copies`, questions from that similarity on belong together too.
 
     A section is the pair of document and heading path. Where an example names none, its chunks'
     sections are taken; where those have no headings either, the chunk is the unit.
@@ -46,10 +50,21 @@ def join_components(examples: list[Example], chunks: list[Chunk], seed: int) -> 
         if copy.left != copy.right:
             pairs.append((copy.left, copy.right))
             copied |= {examples[copy.left].id, examples[copy.right].id}
+    if near_copies is not None:
+        pairs += _similar(questions, near_copies)
     members: dict[int, list[Example]] = {}
     for example, first in zip(examples, first_connected(pairs, len(examples)), strict=True):
         members.setdefault(first, []).append(example)
     return [_component(group, section_of, copied, seed) for group in members.values()]
+
+
+def _similar(questions: list[str], least: float) -> list[tuple[int, int]]:
+    """Pairs of questions with at least this normalised Levenshtein similarity."""
+    from jangin.text.dedup.near_duplicates import Rules, find_matches
+
+    matches = find_matches(questions, Rules(threshold=least))
+    equal = [(first, index) for index, first in enumerate(matches.firsts.tolist())]
+    return equal + [(left, right) for left, right in matches.pairs.tolist()]
 
 
 def held_out_paraphrases(

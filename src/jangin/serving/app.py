@@ -32,6 +32,8 @@ from jangin.serving.pages.compare.overview import Comparisons
 from jangin.serving.pages.data import document_pages, pictures
 from jangin.serving.pages.data import routes as data
 from jangin.serving.pages.guard import PageHeaders, add_error_pages, check_form
+from jangin.serving.pages.jobs import keys as keys_pages
+from jangin.serving.pages.jobs import routes as jobs_pages
 from jangin.serving.pages.playground import routes as playground
 from jangin.serving.pages.playground.taught import TaughtModels
 from jangin.serving.pages.project import Workbench
@@ -91,6 +93,10 @@ PAGES: tuple[APIRouter, ...] = (
     playground.router,
     review.router,
     exchange.router,
+    jobs_pages.jobs,
+    jobs_pages.models,
+    jobs_pages.files,
+    keys_pages.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)

@@ -4,6 +4,7 @@ import hashlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -32,6 +33,8 @@ NAVIGATION = (
     ("/jobs", "pages_nav_jobs"),
 )
 """(address, key of the name) of every room, in the order of the work."""
+PARTS_OF_JOBS = ("/models", "/files", "/keys")
+"""Addresses of pages that belong to the room of jobs."""
 router = APIRouter()
 
 
@@ -112,7 +115,8 @@ def render_plain(
 
 def _page(request: Request) -> dict[str, Any]:
     path = request.url.path
-    here = next((a for a, _ in reversed(NAVIGATION) if path == a or path.startswith(f"{a}/")), "")
+    room = "/jobs" if path.startswith(PARTS_OF_JOBS) else path
+    here = next((a for a, _ in reversed(NAVIGATION) if room == a or room.startswith(f"{a}/")), "")
     return {
         "navigation": NAVIGATION,
         "here": here,
@@ -121,6 +125,11 @@ def _page(request: Request) -> dict[str, Any]:
         "themes": THEMES,
         "project_name": getattr(request.state, "project_name", ""),
     }
+
+
+def moment(seconds: int) -> str:
+    """Unix seconds as `2026-01-31T12:00:00`, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @cache
@@ -133,5 +142,5 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"static": static, "version": __version__}
+    environment.globals |= {"static": static, "moment": moment, "version": __version__}
     return environment

@@ -29,9 +29,17 @@ def digest_of(key: str) -> str:
 
 
 def add_key(
-    session: Session, *, name: str, project: str, scopes: Collection[str], now: int
+    session: Session,
+    *,
+    name: str,
+    project: str,
+    scopes: Collection[str],
+    now: int,
+    by: Caller | None = None,
 ) -> tuple[Key, str]:
     """(row, text of the new key); nothing can show the text again.
+
+    `by`: who creates it, for the audit log; None for `jangin keys`.
 
     Raises:
         DataError: there is no such scope.
@@ -51,7 +59,7 @@ def add_key(
     )
     session.add(row)
     session.flush()
-    _record(session, row, "key.create", now)
+    _record(session, row, "key.create", now, by)
     return row, text
 
 
@@ -84,8 +92,12 @@ def all_keys(session: Session) -> list[Key]:
     return list(session.scalars(select(Key).order_by(Key.rowid)))
 
 
-def remove_key(session: Session, key_id: str, now: int, folder: Path) -> Key:
+def remove_key(
+    session: Session, key_id: str, now: int, folder: Path, by: Caller | None = None
+) -> Key:
     """Refuse a key from now on; its row stays for the audit log. `folder`: the server's.
+
+    `by`: who removes it; None for `jangin keys`.
 
     Raises:
         DataError: there is no such key.
@@ -99,12 +111,13 @@ def remove_key(session: Session, key_id: str, now: int, folder: Path) -> Key:
         )
     if row.revoked_at is None:
         row.revoked_at = now
-        _record(session, row, "key.delete", now)
+        _record(session, row, "key.delete", now, by)
     return row
 
 
-def _record(session: Session, key: Key, action: str, now: int) -> None:
-    caller = Caller(key.project, frozenset(SCOPES), COMMAND_LINE)
+def _record(session: Session, key: Key, action: str, now: int, by: Caller | None) -> None:
+    actor = COMMAND_LINE if by is None else by.key_id
+    caller = Caller(key.project, frozenset(SCOPES), actor)
     record(session, caller, action, key.id, now)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Depends, Form
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -41,7 +41,14 @@ from jangin.serving.pages.visit import Visit, VisitDep
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.internal import InternalRequests
 
-router = APIRouter(prefix="/playground")
+
+def check_rights(visit: VisitDep) -> None:
+    """Raises `PageError` for a key that may not ask models from a page."""
+    if not (visit.caller.may("pages") and visit.caller.may("inference")):
+        raise PageError(403, "playground_no_right")
+
+
+router = APIRouter(prefix="/playground", dependencies=[Depends(check_rights)])
 CHAT = "/v1/chat/completions"
 ANSWER_SECONDS = 300
 """How long a page without scripts waits for an answer."""
@@ -113,8 +120,6 @@ def _project(visit: Visit) -> OpenProject | None:
 
 
 def _models(visit: Visit, project: OpenProject | None) -> list[TalkModel]:
-    if not visit.caller.may("inference"):
-        raise PageError(403, "playground_no_right")
     registry = visit.server.models
     assert isinstance(registry, Registry)  # noqa: S101  # the only one that the application sets
     loaded = None

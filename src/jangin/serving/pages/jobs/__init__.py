@@ -1,0 +1,1 @@
+"""Jobs, models, files and keys of the fine-tuning API, for people."""

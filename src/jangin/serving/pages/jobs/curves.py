@@ -1,0 +1,87 @@
+"""The measurements of a job as curves: a sample of its steps, read by the database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from jangin.report.charts import svg as charts
+from jangin.report.i18n.translate import Words
+from jangin.serving.database.tables import Event
+from jangin.serving.jobs.events import last_step
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MOST_POINTS = 600
+"""Steps of a curve; a screen shows no more."""
+SERIES = (
+    ("train_loss", "loss", "train", 0),
+    ("valid_loss", "loss", "validation", 0),
+    ("train_mean_token_accuracy", "accuracy", "train", 2),
+    ("valid_mean_token_accuracy", "accuracy", "validation", 2),
+)
+"""(name in the data of an event, chart, key of its words, colour)."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCurves:
+    """A sample of the measured steps of a job, in their order."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    total: int
+    """Steps of the whole training; 0 while it is not known."""
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The newest measurement; empty without any."""
+        return self.rows[-1] if self.rows else {}
+
+    def points(self, name: str) -> tuple[tuple[float, float], ...]:
+        """(step, value) of one series."""
+        return tuple(
+            (float(row["step"]), float(row[name])) for row in self.rows if row.get(name) is not None
+        )
+
+    def columns(self) -> dict[str, list[float | None]]:
+        """{series: its values, None where nothing was measured}, for a script."""
+        names = ("step", *(name for name, *_ in SERIES))
+        return {name: [row.get(name) for row in self.rows] for name in names}
+
+
+def job_curves(session: Session, job_id: str) -> JobCurves:
+    """The curves of a job; every validation and about `MOST_POINTS` steps are in them."""
+    steps = last_step(session, job_id)
+    stride = max(1, steps // MOST_POINTS)
+    query = select(Event.data).where(Event.job_id == job_id, Event.type == "metrics")
+    if stride > 1:
+        is_sampled = Event.rowid % stride == 0
+        query = query.where(or_(is_sampled, Event.message.contains("validation loss")))
+    rows = [data for data in session.scalars(query.order_by(Event.created_at, Event.rowid)) if data]
+    return JobCurves(tuple(_thinned(rows)), int(rows[-1].get("total_steps", 0)) if rows else 0)
+
+
+def _thinned(rows: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """At most about twice `MOST_POINTS` of them; the newest is kept."""
+    stride = max(1, len(rows) // (2 * MOST_POINTS))
+    return [row for index, row in enumerate(reversed(rows)) if index % stride == 0][::-1]
+
+
+def drawn_curves(curves: JobCurves, words: Words) -> "list[tuple[str, Markup]]":
+    """(title, SVG) of loss and token accuracy; none without measurements."""
+    from markupsafe import Markup
+
+    drawn = []
+    for chart in ("loss", "accuracy"):
+        lines = [
+            charts.Curve(words(key), points, colour, dashed=key == "validation")
+            for name, of_chart, key, colour in SERIES
+            if of_chart == chart and (points := curves.points(name))
+        ]
+        if lines:
+            title, text = words(chart), words(f"{chart}_description")
+            svg = charts.curves(f"job-{chart}", title, text, lines, words("steps"))
+            drawn.append((title, Markup(svg)))  # noqa: S704  # made by ElementTree
+    return drawn

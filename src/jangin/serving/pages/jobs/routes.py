@@ -1,0 +1,367 @@
+"""`/jobs`, `/models`, `/files`: what the fine-tuning API does, through its own functions."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Header, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from jangin.core.errors import DataError
+from jangin.serving.database.tables import Event, Permission, StoredModel
+from jangin.serving.files import report as file_reports
+from jangin.serving.files import routes as file_routes
+from jangin.serving.files.store import find_file, user_of
+from jangin.serving.inference import models as model_routes
+from jangin.serving.jobs import export, permissions
+from jangin.serving.jobs import routes as job_routes
+from jangin.serving.jobs.objects import JobRequest, PermissionRequest
+from jangin.serving.models.registry import Registry
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.jobs.curves import drawn_curves, job_curves
+from jangin.serving.pages.jobs.lineage import model_tree
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.protocol.errors import no_such_model
+from jangin.serving.protocol.pagination import Paging, page_of
+
+PAGE = 20
+EVENTS = 50
+MOST_FILES = 200
+FIELDS = (
+    *("model", "training_file", "validation_file", "method", "suffix", "seed", "lora"),
+    *("n_epochs", "batch_size", "learning_rate_multiplier", "beta"),
+)
+"""Fields of the form of a new job."""
+PARTS = (("/jobs", "jobs_jobs"), ("/models", "jobs_models"), ("/files", "jobs_files"))
+"""(address, key of the name) of the pages of this room; keys are for administrators."""
+
+
+def _needs(scope: str) -> Any:
+    """A dependency that refuses a visit whose key lacks a scope."""
+
+    def check(visit: VisitDep) -> None:
+        if not visit.caller.may(scope):
+            raise PageError(403, "jobs_no_right", scope=scope)
+
+    return Depends(check)
+
+
+jobs = APIRouter(prefix="/jobs", dependencies=[_needs("jobs")])
+models = APIRouter(prefix="/models", dependencies=[_needs("models")])
+files = APIRouter(prefix="/files", dependencies=[_needs("files")])
+
+
+def room(visit: Visit, template: str, **context: Any) -> Response:
+    """A page of this room."""
+    parts = PARTS + ((("/keys", "jobs_keys"),) if visit.caller.may("admin") else ())
+    return render(visit, f"jobs/{template}", parts=parts, **context)
+
+
+@jobs.get("")
+def list_jobs(visit: VisitDep, after: str = "") -> Response:
+    """The jobs of the caller's project, newest first."""
+    paging = Paging(PAGE, after or None, "desc")
+    rows = job_routes.list_jobs(visit.request, visit.server, visit.caller, paging)
+    following = f"/jobs?after={rows.data[-1].id}" if rows.has_more else ""
+    return room(
+        visit, "jobs.html.jinja", rows=rows.data, previous="/jobs" if after else "", next=following
+    )
+
+
+@jobs.get("/new")
+def new_job(visit: VisitDep, file: str = "", model: str = "") -> Response:
+    """The form of a new job."""
+    return _form(visit, {"training_file": file, "model": model})
+
+
+def _form(visit: Visit, given: dict[str, str], problem: str = "", status: int = 200) -> Response:
+    paging = Paging(MOST_FILES, None, "desc")
+    rows = file_routes.list_files(visit.server, visit.caller, paging, "fine-tune").data
+    names = [
+        named.id for named in _registry(visit).names(visit.caller) if _is_trainable(visit, named.id)
+    ]
+    return room(
+        visit,
+        "new.html.jinja",
+        files=rows,
+        names=names,
+        any_name=not visit.server.settings.models,
+        given=dict.fromkeys(FIELDS, "") | given,
+        problem=problem,
+        status=status,
+    )
+
+
+def _is_trainable(visit: Visit, name: str) -> bool:
+    """Whether a job can start from a model: an alias, or what a job tuned."""
+    entry = _registry(visit).entry(name)
+    if not name.startswith("ft:"):
+        return entry is not None and entry.trainable
+    return all(name != model.name for model in _registry(visit).of_project())
+
+
+def _registry(visit: Visit) -> Registry:
+    registry = visit.server.models
+    assert isinstance(registry, Registry)  # noqa: S101  # the only one that the application sets
+    return registry
+
+
+@jobs.post("/new")
+def create_job(
+    visit: VisitDep,
+    model: Annotated[str, Form()] = "",
+    training_file: Annotated[str, Form()] = "",
+    validation_file: Annotated[str, Form()] = "",
+    method: Annotated[Literal["supervised", "dpo"], Form()] = "supervised",
+    n_epochs: Annotated[str, Form()] = "",
+    batch_size: Annotated[str, Form()] = "",
+    learning_rate_multiplier: Annotated[str, Form()] = "",
+    beta: Annotated[str, Form()] = "",
+    lora: Annotated[str, Form()] = "",
+    suffix: Annotated[str, Form()] = "",
+    seed: Annotated[str, Form()] = "",
+) -> Response:
+    """Create a job, as `POST /v1/fine_tuning/jobs` does."""
+    numbers = {
+        "n_epochs": n_epochs,
+        "batch_size": batch_size,
+        "learning_rate_multiplier": learning_rate_multiplier,
+        **({"beta": beta} if method == "dpo" else {}),
+    }
+    given = {
+        "model": model, "training_file": training_file, "validation_file": validation_file,
+        "method": method, "lora": lora, "suffix": suffix, "seed": seed, "beta": beta, **numbers,
+    }  # fmt: skip
+    own = {"hyperparameters": {name: _number(text) for name, text in numbers.items() if text}}
+    body: dict[str, Any] = {
+        "model": model,
+        "training_file": training_file,
+        "method": {"type": method, method: own},
+    }
+    body |= {"validation_file": validation_file} if validation_file else {}
+    body |= {"suffix": suffix} if suffix else {}
+    body |= {"seed": _number(seed)} if seed else {}
+    body |= {"lora": lora == "yes"} if lora else {}
+    try:
+        request = JobRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][-1]) if first["loc"] else ""
+        return _form(visit, given, f"{field}: {first['msg']}", 400)
+    job = job_routes.create_job(request, visit.request, visit.server, visit.caller)
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+def _number(text: str) -> float | int | str:
+    """A number of a form; anything else as it is, which the check refuses."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@jobs.get("/{job_id}")
+def job_page(visit: VisitDep, job_id: str, after: str = "") -> Response:
+    """One job: state, curves, log, checkpoints, files."""
+    job = job_routes.retrieve_job(job_id, visit.server, visit.caller)
+    with visit.server.database.read() as session:
+        curves = job_curves(session, job_id)
+        query = select(Event).where(Event.job_id == job_id)
+        events, more = page_of(session, query, Paging(EVENTS, after or None, "desc"))
+    paging = Paging(100, None, "desc")
+    checkpoints = job_routes.list_checkpoints(job_id, visit.server, visit.caller, paging).data
+    return room(
+        visit,
+        "job.html.jinja",
+        job=job,
+        curves=curves,
+        charts=drawn_curves(curves, visit.words),
+        events=events,
+        next=f"/jobs/{job_id}?after={events[-1].id}#events" if more else "",
+        previous=f"/jobs/{job_id}#events" if after else "",
+        live=job.status not in job_routes.FINISHED and not after,
+        checkpoints=checkpoints,
+        **_state(visit, job),
+    )
+
+
+def _state(visit: Visit, job: Any) -> dict[str, Any]:
+    return {
+        "is_finished": job.status in job_routes.FINISHED,
+        "left": max(job.estimated_finish - visit.server.now(), 0) if job.estimated_finish else None,
+    }
+
+
+@jobs.get("/{job_id}/state")
+def job_state(visit: VisitDep, job_id: str) -> Response:
+    """The state of a job and its buttons, as a part of the page."""
+    job = job_routes.retrieve_job(job_id, visit.server, visit.caller)
+    with visit.server.database.read() as session:
+        curves = job_curves(session, job_id)
+    return render(visit, "jobs/state.html.jinja", job=job, curves=curves, **_state(visit, job))
+
+
+@jobs.get("/{job_id}/curves.json")
+def job_columns(visit: VisitDep, job_id: str) -> dict[str, Any]:
+    """The curves as columns, for the chart that grows."""
+    job_routes.retrieve_job(job_id, visit.server, visit.caller)
+    with visit.server.database.read() as session:
+        return dict(job_curves(session, job_id).columns())
+
+
+@jobs.get("/{job_id}/stream")
+def job_stream(
+    visit: VisitDep,
+    job_id: str,
+    after: str = "",
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The log as server-sent events, after the event that the page has."""
+    response: Response = job_routes.list_events(
+        job_id,
+        visit.server,
+        visit.caller,
+        Paging(EVENTS, None, "desc"),
+        last_event_id or after,
+        stream=True,
+    )
+    return response
+
+
+@jobs.post("/{job_id}/{action}")
+def change_job(
+    visit: VisitDep, job_id: str, action: Literal["cancel", "pause", "resume"]
+) -> Response:
+    """Cancel, pause or resume a job."""
+    change = {
+        "cancel": job_routes.cancel_job,
+        "pause": job_routes.pause_job,
+        "resume": job_routes.resume_job,
+    }[action]
+    job = change(job_id, visit.server, visit.caller)
+    if not visit.is_fragment:
+        return RedirectResponse(f"/jobs/{job_id}", 303)
+    with visit.server.database.read() as session:
+        curves = job_curves(session, job_id)
+    return render(visit, "jobs/state.html.jinja", job=job, curves=curves, **_state(visit, job))
+
+
+@jobs.get("/{job_id}/export", dependencies=[_needs("models")])
+def export_model(
+    visit: VisitDep, job_id: str, format: Literal["peft", "merged", "gguf"] = "merged"
+) -> Response:
+    """The model of a job as an archive."""
+    return export.export_model(job_id, visit.server, visit.caller, format)
+
+
+@models.get("")
+def list_models(visit: VisitDep) -> Response:
+    """The models that the caller may use, as a tree."""
+    return room(visit, "models.html.jinja", tree=_tree(visit))
+
+
+def _tree(visit: Visit) -> Any:
+    sees_project = visit.caller.project == visit.server.settings.owner
+    of_project = _registry(visit).of_project() if sees_project else []
+    with visit.server.database.read() as session:
+        return model_tree(session, visit.caller, visit.server.settings.models, of_project)
+
+
+@models.get("/one")
+def model_page(visit: VisitDep, name: str) -> Response:
+    """One model of the caller's project, and who else may use it."""
+    with visit.server.database.read() as session:
+        row = session.scalars(
+            select(StoredModel).where(
+                StoredModel.name == name,
+                StoredModel.project == visit.caller.project,
+                StoredModel.deleted_at.is_(None),
+            )
+        ).first()
+        if row is None:
+            raise no_such_model(name)
+        allowed = session.scalars(select(Permission).where(Permission.model == name)).all()
+    return room(visit, "model.html.jinja", row=row, allowed=allowed)
+
+
+@models.post("/delete")
+def delete_model(visit: VisitDep, name: Annotated[str, Form()]) -> Response:
+    """Delete a fine-tuned model."""
+    model_routes.delete_model(name, visit.server, visit.caller)
+    return RedirectResponse("/models", 303)
+
+
+@models.post("/share", dependencies=[_needs("jobs")])
+def share_model(
+    visit: VisitDep, name: Annotated[str, Form()], project: Annotated[str, Form()]
+) -> Response:
+    """Let another project use a model."""
+    if not project.strip():
+        raise DataError("the name of the project is empty. Write one.")
+    body = PermissionRequest(project_ids=[project.strip()])
+    permissions.create_permissions(name, body, visit.server, visit.caller)
+    return _back_to_model(name)
+
+
+@models.post("/unshare", dependencies=[_needs("jobs")])
+def unshare_model(
+    visit: VisitDep, name: Annotated[str, Form()], permission: Annotated[str, Form()]
+) -> Response:
+    """Take a permission back."""
+    permissions.delete_permission(name, permission, visit.server, visit.caller)
+    return _back_to_model(name)
+
+
+def _back_to_model(name: str) -> Response:
+
+    return RedirectResponse(f"/models/one?{urlencode({'name': name})}", 303)
+
+
+@files.get("")
+def list_files(visit: VisitDep, after: str = "") -> Response:
+    """The files of the caller's project, newest first."""
+    paging = Paging(PAGE, after or None, "desc")
+    rows = file_routes.list_files(visit.server, visit.caller, paging)
+    following = f"/files?after={rows.data[-1].id}" if rows.has_more else ""
+    limit = visit.server.settings.limits.file_mb
+    previous = "/files" if after else ""
+    return room(
+        visit, "files.html.jinja", rows=rows.data, previous=previous, next=following, limit=limit
+    )
+
+
+@files.post("")
+async def upload_file(request: Request, visit: VisitDep, tasks: BackgroundTasks) -> Response:
+    """Store a file while it arrives, as `POST /v1/files` does."""
+    stored = await file_routes.create_file(request, visit.server, visit.caller, tasks)
+    headers = {"hx-redirect": f"/files/{stored.id}"}
+    return Response(status_code=204, headers=headers, background=tasks)
+
+
+@files.get("/{file_id}")
+def file_page(visit: VisitDep, file_id: str) -> Response:
+    """One file, and what is wrong with it."""
+    with visit.server.database.read() as session:
+        row = find_file(session, visit.caller, file_id, visit.server.now())
+        user = user_of(session, file_id)
+    report = None
+    if row.purpose == "fine-tune" and row.status != "error":
+        report = file_reports.file_report(file_id, visit.server, visit.caller)
+    return room(visit, "file.html.jinja", row=row, user=user, report=report)
+
+
+@files.get("/{file_id}/download")
+def download_file(visit: VisitDep, file_id: str) -> Response:
+    """The bytes of a file."""
+    return file_routes.download_file(file_id, visit.server, visit.caller, "plain", "")
+
+
+@files.post("/{file_id}/delete")
+def delete_file(visit: VisitDep, file_id: str) -> Response:
+    """Delete a file that no unfinished job needs."""
+    file_routes.remove_file(file_id, visit.server, visit.caller)
+    return RedirectResponse("/files", 303)

@@ -25,6 +25,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pyarrow as pa
@@ -50,7 +51,18 @@ MODELS = {
 }
 JOB = "ftjob-bench"
 ROW_GROUP = 100_000
-PAGES = ("/", "/review", "/data", "/runs", "/compare", "/playground", "/jobs", f"/jobs/{JOB}")
+TABLE = "/data/tables/curate/examples"
+PAGES = (
+    *("/", "/review", "/runs", "/compare", "/playground", "/jobs", f"/jobs/{JOB}"),
+    *(
+        "/data",
+        TABLE,
+        f"{TABLE}?is_kind=original",
+        f"{TABLE}?search=휴가",
+        f"{TABLE}?sort=question",
+    ),
+    *(f"{TABLE}/500000", "/data/dropped", "/data/distributions", "/data/documents"),
+)
 NEXT = re.compile(r'<a[^>]*rel="next"[^>]*href="([^"]+)"')
 PAINT = """new Promise(resolve => new PerformanceObserver(
     list => list.getEntriesByName("first-contentful-paint").forEach(e => resolve(e.startTime))
@@ -144,7 +156,9 @@ def load(url: str) -> tuple[float, bytes, int]:
     """(seconds, body, status) of one page."""
     start = time.perf_counter()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=HEADERS)) as reply:
+        with urllib.request.urlopen(
+            urllib.request.Request(quote(url, safe=":/?=&%"), headers=HEADERS)
+        ) as reply:
             body, status = reply.read(), reply.status
     except urllib.error.HTTPError as error:
         body, status = error.read(), error.code
@@ -155,7 +169,7 @@ def measure(root: str, page: str, loads: int) -> str:
     """One line of the table: the page, and the pages after it."""
     first, body, status = load(f"{root}{page}")
     if status != 200:
-        return f"{page:22} {status}"
+        return f"{page:48} {status}"
     seconds, sizes, address = [], [], page
     for _ in range(loads):
         took, body, status = load(f"{root}{address}")
@@ -165,7 +179,7 @@ def measure(root: str, page: str, loads: int) -> str:
         address = following[1].replace("&amp;", "&") if following else page
     late = sorted(seconds)[min(len(seconds) - 1, round(0.95 * len(seconds)))]
     return (
-        f"{page:22} first {first * 1000:8.1f} ms   median {statistics.median(seconds) * 1000:7.1f} "
+        f"{page:48} first {first * 1000:8.1f} ms   median {statistics.median(seconds) * 1000:7.1f} "
         f"  p95 {late * 1000:7.1f}   slowest {max(seconds) * 1000:7.1f} ms   "
         f"{max(sizes) / 1000:6.1f} kB"
     )
@@ -195,7 +209,7 @@ def paints(root: str) -> Iterator[str]:
             tab.goto(page)
             tab.wait_for_load_state("load")
             paint = tab.evaluate(PAINT)
-            yield f"{page:22} first paint {paint:7.0f} ms   {sum(loaded) / 1000:7.1f} kB in all"
+            yield f"{page:48} first paint {paint:7.0f} ms   {sum(loaded) / 1000:7.1f} kB in all"
             context.close()
         browser.close()
 

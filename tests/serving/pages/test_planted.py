@@ -21,7 +21,10 @@ MARKDOWN = "[press](javascript:planted()) **bold**"
 TEMPLATE = "{{ planted() }}{% planted %}"
 TEXTS = (PLANTED, ATTRIBUTE, IMAGE, MARKDOWN, TEMPLATE, "</textarea></title>" + PLANTED)
 DANGEROUS = re.compile(
-    r"<script>|<img src=x|<[a-z][^<>]*\sonmouseover=|href=[\"']?javascript:", re.IGNORECASE
+    # An attribute of a tag; inside the quotes of another one it is text.
+    r"<script>|<img src=x|<[a-z][\w-]*(?:\s+[^\s<>\"=]+(?:=\"[^\"]*\")?)*\s+onmouseover="
+    r"|href=[\"']?javascript:",
+    re.IGNORECASE,
 )
 MOST_PAGES = 250
 

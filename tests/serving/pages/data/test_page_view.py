@@ -178,3 +178,13 @@ def test_what_cannot_be_kept_is_shown_all_the_same(read, tmp_path):
     assert PagePictures(tmp_path / "store").png(document, 1, "small", 0).startswith(b"\x89PNG")
     assert PagePictures(tmp_path / "nowhere").png(document, 1, "small", 0) is not None
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_lines_that_are_not_in_the_text_are_located_on_the_page(read, pictures):
+    document = read("규칙.pdf")
+    marks = [
+        Mark("doubt", text=line) for line in ("제5조(수습 긴간)", "여기에 전혀 없는 다른 글자들")
+    ]
+    view = pictures.view(document, document.page(2), marks, wait=False)
+    assert [len(marked.boxes) for marked in view.marked] == [1, 0]
+    assert view.missing

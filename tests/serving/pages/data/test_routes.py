@@ -88,3 +88,9 @@ def test_english_pages_are_english(workbench):
         assert client.get("/data", params={"variant": "none"}).status_code == 404
         assert client.get("/data/tables/split/none").status_code == 404
         assert client.get("/data/tables/split/splits/999999").status_code == 400
+
+
+def test_doubtful_lines_of_a_page_are_a_part_of_their_own(browser, ids):
+    part = browser.get(f"/data/doubtful/{ids['취업규칙.pdf']}/2")
+    assert part.text.strip().startswith('<ul class="plain">')
+    assert browser.get(f"/data/doubtful/{ids['취업규칙.pdf']}/99").status_code == 404

@@ -1,6 +1,5 @@
 """Documents with their chunks drawn on the pages, and the lines that OCR doubts."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.page_view import Mark
-from jangin.serving.pages.data.pictures import pictures_of
+from jangin.serving.pages.data.pictures import find_page, pictures_of
 from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import open_table
 from jangin.serving.pages.errors import PageError
@@ -23,6 +22,10 @@ LONGEST_SEARCH = 200
 PAGE_SIZE = 60
 MOST_CHUNKS = 40
 """Chunks of a page that are marked; a document without pages can have thousands."""
+MOST_DOUBTS = 20_000
+"""Doubtful lines that are looked at."""
+DOUBTFUL_PAGES = 20
+"""Pages with doubtful lines on one page of the room."""
 router = APIRouter(prefix="/data")
 Text = Annotated[str, Query(max_length=LONGEST_SEARCH)]
 
@@ -122,9 +125,7 @@ def document_page(
     every = list(_chunks_on(room, document, shown))
     chunks = [chunk for chunk in every if chunk.number >= first][:MOST_CHUNKS]
     doubts = _doubts(room, document, shown)
-    marks = [_chunk_mark(chunk) for chunk in chunks] + [
-        Mark("doubt", label="?", title=str(row["text"]), text=str(row["text"])) for row in doubts
-    ]
+    marks = [_chunk_mark(chunk) for chunk in chunks] + _doubt_marks(doubts)
     view = pictures_of(project).view(document, shown, marks, wait=wait)
     path = f"/documents/{document_id}"
     following = every[every.index(chunks[-1]) + 1 :] if chunks else []
@@ -200,7 +201,9 @@ def _uncovered(document: DocumentEntry, page: PageEntry, chunks: Sequence[PageCh
 
 
 @router.get("/doubtful", response_class=HTMLResponse)
-def doubtful(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLResponse:
+def doubtful(
+    visit: VisitDep, project: ProjectDep, variant: Text = "", start: int = 0
+) -> HTMLResponse:
     """Pages with lines that OCR is not sure of, those with most of them first."""
     room = data_room(project, variant)
     artifact = newest(room.artifacts, "doubtful")
@@ -208,20 +211,34 @@ def doubtful(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRe
     rows: list[dict[str, Any]] = []
     if artifact is not None:
         file = open_table(artifact, "doubtful")
-        rows = file.flat_rows(range(min(file.count, 2000)))
-    counts = Counter((str(row["source"]), int(row["page"])) for row in rows)
-    pages = [
-        (
-            ids.get(source),
-            source,
-            number,
-            [row for row in rows if (row["source"], row["page"]) == (source, number)],
-        )
-        for (source, number), _ in counts.most_common(PAGE_SIZE)
-    ]
+        rows = file.flat_rows(range(min(file.count, MOST_DOUBTS)))
+    pages: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        pages.setdefault((row["source"], row["page"]), []).append(row)
+    most_first = sorted(pages.items(), key=lambda page: -len(page[1]))
+    start = max(0, start)
+    end = start + DOUBTFUL_PAGES
     return render(
         visit,
         "data/doubtful.html.jinja",
         room=room,
-        pages=pages,
+        pages=[(ids.get(key[0]), *key, lines) for key, lines in most_first[start:end]],
+        previous=room.address("/doubtful", start=str(start - DOUBTFUL_PAGES)) if start else "",
+        next=room.address("/doubtful", start=str(end)) if end < len(most_first) else "",
     )
+
+
+@router.get("/doubtful/{document_id}/{number}", response_class=HTMLResponse)
+def doubtful_page(
+    visit: VisitDep, project: ProjectDep, document_id: str, number: int, variant: Text = ""
+) -> HTMLResponse:
+    """The doubtful lines of one page as they look, as a part of the page of all of them."""
+    room = data_room(project, variant)
+    document, page = find_page(project, document_id, number)
+    rows = _doubts(room, document, page)
+    view = pictures_of(project).view(document, page, _doubt_marks(rows), wait=True)
+    return render(visit, "data/doubtful_part.html.jinja", room=room, rows=rows, view=view)
+
+
+def _doubt_marks(rows: Sequence[dict[str, Any]]) -> list[Mark]:
+    return [Mark("doubt", label="?", title=str(row["text"]), text=str(row["text"])) for row in rows]

@@ -43,7 +43,7 @@ class Running:
 @contextmanager
 def run_server(folder, settings=None, **options):
     """A running server; `options` are fields of `ServerSettings`, `settings` a server.yaml."""
-    options = {"folder": folder, "port": 0, "min_examples": 1, **options}
+    options = {"folder": folder, "port": 0, "min_examples": 1, "warm_up": False, **options}
     server = Server(read_settings(settings, **options))
     listening = listen(server.settings)
     running = Running(server, f"http://127.0.0.1:{listening.getsockname()[1]}/v1")

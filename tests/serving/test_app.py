@@ -1,5 +1,8 @@
 """The server answers, and every failure has OpenAI's envelope and headers."""
 
+import subprocess
+import sys
+
 import httpx2
 import openai
 import pytest
@@ -47,3 +50,19 @@ def test_the_official_client_understands_the_envelope(client):
         client.get("/nothing", cast_to=object)
     assert raised.value.type == "invalid_request_error"
     assert raised.value.request_id.startswith("req_")
+
+
+@pytest.mark.slow
+def test_a_server_with_a_model_loads_its_libraries_after_the_start(tmp_path):
+    script = """
+import sys, time
+from tests.serving.running import run_server
+folder, base = sys.argv[1:]
+with run_server(folder, models={"m": {"base": {"type": "local", "path": base}}}, warm_up=True):
+    deadline = time.monotonic() + 100
+    while "jangin.inference.engine.prompts" not in sys.modules:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+"""
+    words = [sys.executable, "-c", script, str(tmp_path / "data"), str(tmp_path)]
+    subprocess.run(words, check=True, timeout=120)

@@ -25,6 +25,8 @@ from jangin.core.errors import MachineError
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_POWER_OF_TWO = 0.5
+"""Mantissa of such numbers as `math.frexp` has it."""
 _UNSUPPORTED = {
     "use_dora": "DoRA",
     "modules_to_save": "fully trained modules",
@@ -54,6 +56,19 @@ class LowRank:
     down_KI: torch.Tensor
     up_OK: torch.Tensor
     scaling: float
+    """1 where it is a power of two: `up_OK` then includes it, which rounds nothing."""
+
+    @classmethod
+    def of(cls, down_KI: torch.Tensor, up_OK: torch.Tensor, scaling: float) -> "LowRank":
+        """With the scaling in the weights where that is exact."""
+        if math.frexp(scaling)[0] == _POWER_OF_TWO:
+            return cls(down_KI, up_OK * scaling, 1.0)
+        return cls(down_KI, up_OK, scaling)
+
+    def apply(self, x_XI: torch.Tensor) -> torch.Tensor:
+        """What is added to the output of the layer."""
+        delta_XO = linear(linear(x_XI.to(self.down_KI.dtype), self.down_KI), self.up_OK)
+        return delta_XO if self.scaling == 1 else delta_XO * self.scaling
 
 
 @dataclass(slots=True)
@@ -188,7 +203,7 @@ class AdapterBank:
                     f"the adapter {folder} changes the layer {name}, which its base does not "
                     "have. Train it again on this base."
                 )
-            layers[name] = LowRank(
+            layers[name] = LowRank.of(
                 # PEFT computes half-precision adapters in fp32.
                 down_KI.float(),
                 up_OK.float(),
@@ -213,23 +228,22 @@ class AdapterBank:
         routing = self._routing
         if routing is None:
             return out_XO
-        x_TI, out_TO = x_XI.reshape(-1, x_XI.shape[-1]), out_XO.reshape(-1, out_XO.shape[-1])
-        group = routing.grouped(len(x_TI), self._changing(layer))
+        features = x_XI.shape[-1]
+        group = routing.grouped(x_XI.numel() // features, self._changing(layer))
         if not group.names:
             return out_XO
+        if group.indices_T is None:
+            delta_XO = self.loaded[group.names[0]].layers[layer].apply(x_XI)
+            # In place: the layer has just made its output, and nothing else holds it.
+            if delta_XO.dtype == out_XO.dtype:
+                return out_XO.add_(delta_XO)
+            return (out_XO + delta_XO).to(out_XO.dtype)
         lows = [self.loaded[name].layers[layer] for name in group.names]
-        indices_T = group.indices_T
-        own_TI = x_TI if indices_T is None else x_TI.index_select(0, indices_T)
-        parts = own_TI.split(group.sizes)  # type: ignore[no-untyped-call]  # untyped in torch
-        deltas = [
-            linear(linear(part_TI.to(low.down_KI.dtype), low.down_KI), low.up_OK) * low.scaling
-            for part_TI, low in zip(parts, lows, strict=True)
-        ]
-        if indices_T is None:
-            return (out_TO + deltas[0]).to(out_TO.dtype).view_as(out_XO)
-        own_TO = out_TO.index_select(0, indices_T)
-        # In place: the layer has just made its output, and nothing else holds it.
-        out_TO.index_copy_(0, indices_T, (own_TO + torch.cat(deltas)).to(out_TO.dtype))
+        x_TI, out_TO = x_XI.reshape(-1, features), out_XO.reshape(-1, out_XO.shape[-1])
+        parts = x_TI.index_select(0, group.indices_T).split(group.sizes)  # type: ignore[no-untyped-call]  # untyped in torch
+        deltas = [low.apply(part_TI) for part_TI, low in zip(parts, lows, strict=True)]
+        own_TO = out_TO.index_select(0, group.indices_T)
+        out_TO.index_copy_(0, group.indices_T, (own_TO + torch.cat(deltas)).to(out_TO.dtype))
         return out_TO.view_as(out_XO)
 
     def _changing(self, layer: str) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """The engines of the server, and how requests of the event loop reach them.
 
-torch is loaded with the first request, in a thread.
+torch is loaded in a thread: after the start where a model can answer, else with the first request.
 """
 
 import asyncio
@@ -8,6 +8,8 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+from sqlalchemy import select
 
 from jangin.core.errors import (
     BusyError,
@@ -18,6 +20,8 @@ from jangin.core.errors import (
     TooLongError,
     TrainingError,
 )
+from jangin.models.catalog import Starter
+from jangin.serving.database.tables import StoredModel
 from jangin.serving.inference.gauges import EngineGauges
 from jangin.serving.operations.device import Device
 from jangin.serving.operations.metrics import Metrics
@@ -46,9 +50,22 @@ class Inference:
         self.device = Device()
 
     def start(self) -> None:
-        """Show what the engines do among the metrics; nothing is loaded before it is needed."""
+        """Show what the engines do among the metrics; no model is loaded before it is needed."""
         gauges = EngineGauges(lambda: {} if self._pool is None else self._pool.states())
         self._server.get(Metrics).registry.register(gauges)
+        if self._server.settings.warm_up and self._has_models():
+            threading.Thread(target=_load_libraries, name="warm up", daemon=True).start()
+
+    def _has_models(self) -> bool:
+        """Whether a request could be answered now."""
+        settings = self._server.settings
+        if settings.project or any(
+            not isinstance(e.base, Starter) for e in settings.models.values()
+        ):
+            return True
+        with self._server.database.read() as session:
+            query = select(StoredModel.name).where(StoredModel.deleted_at.is_(None)).limit(1)
+            return session.scalars(query).first() is not None
 
     def stop(self) -> None:
         """End the engines; open answers end with an error."""
@@ -131,6 +148,12 @@ class Inference:
                 self._running -= len(requests)
                 for ticket in tickets:
                     engine.cancel(ticket)
+
+
+def _load_libraries() -> None:
+    """Import what the first request would wait for."""
+    import jangin.inference.engine.pool
+    import jangin.inference.engine.prompts  # noqa: F401
 
 
 def api_error(error: Exception, param: str = "messages") -> ApiError:

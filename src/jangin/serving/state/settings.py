@@ -104,6 +104,9 @@ class ServerSettings(Config):
     """Names of models of `/embeddings`, and the encoder behind each."""
     slots: int = Field(default=1, ge=1)
     """Jobs that train at once; one per GPU."""
+    warm_up: bool = True
+    """Load the libraries that run models when the server has started, if it has a model to answer
+    with; else the first request waits for them."""
     models_during_jobs: Literal["auto", "keep", "unload", "refuse"] = "auto"
     """What becomes of loaded models when a job starts: `keep` leaves them where they are, `unload`
     frees their memory, and requests get 503 until the job has taken its own and load them again

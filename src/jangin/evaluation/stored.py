@@ -4,6 +4,10 @@ Answers are generated once and stored; whether one is right in content is comput
 stored answer where the evaluation is older than the measure or its rules.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeVar
 
 from jangin.core.parquet import read_table
@@ -22,8 +26,31 @@ from jangin.metrics.content_match import VERSION
 R = TypeVar("R", bound=Record)
 
 
+_kept: ContextVar[dict[Path, list[Prediction]] | None] = ContextVar("_kept", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within it, the answers of each evaluation are read from the disk only once."""
+    kept = _kept.get()
+    token = _kept.set({} if kept is None else kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def read_predictions(artifact: Artifact) -> list[Prediction]:
     """Answers of all systems; none where the artifact has none."""
+    kept = _kept.get()
+    if kept is None:
+        return _read_predictions(artifact)
+    if artifact.path not in kept:
+        kept[artifact.path] = _read_predictions(artifact)
+    return list(kept[artifact.path])
+
+
+def _read_predictions(artifact: Artifact) -> list[Prediction]:
     rows = read_rows(artifact, "predictions", Prediction)
     if grades_are_current(artifact):
         return rows

@@ -11,7 +11,7 @@ from jangin import __version__
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.store import Artifact
 from jangin.evaluation.results import SIGNIFICANT, Comparison, Result, compare_predictions
-from jangin.evaluation.stored import read_predictions, read_results
+from jangin.evaluation.stored import read_predictions, read_results, reading_once
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.metrics.scores.table import find_metric
 from jangin.metrics.statistics import holm
@@ -142,6 +142,7 @@ class ComparedVariants:
         return sum(m.p_holm is not None for row in self.rows for m in row.measured.values())
 
 
+@reading_once()
 def compare_variants(
     loaded: LoadedProject,
     artifacts: Artifacts,

@@ -13,6 +13,7 @@ from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact, output_errors
 from jangin.documents.load import UnreadableFile
 from jangin.evaluation.results import Leak
+from jangin.evaluation.stored import reading_once
 from jangin.evaluation.tasks.prediction import TestSet
 from jangin.project.failures import failed_rows
 from jangin.project.file import LoadedProject
@@ -89,6 +90,7 @@ def write_report(session: "Session", path: Path | None = None, language: str = "
     return output
 
 
+@reading_once()
 def build_report(
     loaded: LoadedProject,
     artifacts: dict[str, dict[str, Artifact]],

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from jangin.core.errors import DataError
 from jangin.core.store import Artifact
+from jangin.evaluation.stored import reading_once
 from jangin.project.session import Session
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
 from jangin.report.data.costs import variant_costs
@@ -23,6 +25,8 @@ from jangin.serving.pages.compare.answers import AnswerTable
 from jangin.serving.pages.project import OpenProject, Snapshot
 
 EVALUATE = "evaluate"
+PATIENCE_SECONDS = 3.0
+"""How long a page waits for the results of a large evaluation before it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Comparison:
     evaluations: Evaluations
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _table: AnswerTable | None = None
-    _overviews: dict[tuple[str, object], Overview] = field(default_factory=dict)
+    _overviews: dict[tuple[str, object], "Future[Overview]"] = field(default_factory=dict)
 
     def answers(self) -> AnswerTable | None:
         """The index of all answers; None where nothing was evaluated."""
@@ -87,17 +91,38 @@ class Comparison:
                 self._table = AnswerTable(evaluations)
             return self._table
 
-    def overview(self, words: Words, judgements: object) -> Overview:
-        """The results; `judgements` changes whenever the log of blind judgements does."""
+    def overview(
+        self, words: Words, judgements: object, patience: float = PATIENCE_SECONDS
+    ) -> Overview | None:
+        """The results; None where computing them takes longer than `patience`: ask again later.
+
+        `judgements` changes whenever the log of blind judgements does.
+        """
         key = (words.language, judgements)
         with self._lock:
-            if key not in self._overviews:
-                with self.project.session() as session:
-                    overview = self._overview(session, words)
+            future = self._overviews.get(key)
+            if future is None:
+                future = Future()
                 kept = [name for name in self._overviews if name[1] == judgements]
-                self._overviews = {name: self._overviews[name] for name in kept} | {key: overview}
-            return self._overviews[key]
+                self._overviews = {name: self._overviews[name] for name in kept} | {key: future}
+                threading.Thread(target=self._compute, args=(future, words), daemon=True).start()
+        try:
+            return future.result(patience)
+        except TimeoutError:
+            return None
+        except Exception:
+            with self._lock:
+                self._overviews.pop(key, None)  # the next visit tries again
+            raise
 
+    def _compute(self, future: "Future[Overview]", words: Words) -> None:
+        try:
+            with self.project.session() as session:
+                future.set_result(self._overview(session, words))
+        except Exception as error:  # noqa: BLE001  # whoever asks gets it
+            future.set_exception(error)
+
+    @reading_once()
     def _overview(self, session: Session, words: Words) -> Overview:
         artifacts = {name: dict(stages) for name, stages in self.evaluations.artifacts.items()}
         spend, seconds = session.ledger.spend(), _seconds(session, artifacts)

@@ -1,0 +1,29 @@
+import pytest
+
+from jangin.core.errors import UnreadableStoreError
+from jangin.report.i18n.translate import Words
+from jangin.serving.pages.compare.overview import Comparisons
+from jangin.serving.pages.project import OpenProject
+
+
+def test_a_page_does_not_wait_for_the_results_of_a_large_evaluation(project):
+    comparison = Comparisons().of(OpenProject(project / "project.yaml"))
+    words = Words("ko")
+    assert comparison.overview(words, 0, patience=0) is None
+    overview = comparison.overview(words, 0, patience=60)
+    assert overview is not None
+    assert comparison.overview(words, 0, patience=0) is overview
+    assert comparison.overview(words, 1, patience=0) is None  # somebody judged meanwhile
+
+
+def test_what_goes_wrong_is_said_to_whoever_asks(project):
+    comparison = Comparisons().of(OpenProject(project / "project.yaml"))
+    evaluation = next(iter(comparison.evaluations.by_variant.values()))
+    kept = (evaluation.path / "results.parquet").read_bytes()
+    (evaluation.path / "results.parquet").write_bytes(b"damaged")
+    try:
+        with pytest.raises(UnreadableStoreError, match=r"results\.parquet"):
+            comparison.overview(Words("ko"), 0, patience=60)
+    finally:
+        (evaluation.path / "results.parquet").write_bytes(kept)
+    assert comparison.overview(Words("ko"), 0, patience=60) is not None

@@ -171,3 +171,62 @@ def test_a_template_over_chats_keeps_their_earlier_turns(make_context, tmp_path)
     STAGE.run(context)
     (example,) = read_table(context.workspace / "examples.parquet", Example)
     assert [m.content for m in (*example.prompt, example.completion)] == list("abcd")
+
+
+ALPACA = {"instruction": "과일을 나누세요.", "input": "바나나", "output": "열대 과일", "note": "x"}
+CHAT = {
+    "messages": [
+        {"role": "user", "content": "첫 물음"},
+        {"role": "assistant", "content": "첫 답"},
+        {"role": "user", "content": "다음 물음"},
+        {"role": "assistant", "content": "다음 답"},
+    ]
+}
+LABELLED = [
+    {"prompt": "물음", "completion": "좋은 답", "label": True},
+    {"prompt": "물음 둘", "completion": "나쁜 답", "label": False},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "questions", "answers"),
+    [
+        ("a.jsonl", [ALPACA], ["과일을 나누세요.\n\n바나나"], ["열대 과일"]),
+        ("b.json", [CHAT], ["다음 물음"], ["다음 답"]),
+        ("c.jsonl", [{"질문": "x", "question": "물음", "answer": "답"}], ["물음"], ["답"]),
+        ("d.jsonl", LABELLED, ["물음"], ["좋은 답"]),
+        (
+            "e.json",
+            FILE,
+            ["누가 설계했나?", "높이는?", "언제 켰나?"],
+            ["마현도", "23미터", "1931년"],
+        ),
+    ],
+)
+def test_auto_reads_rows_of_every_known_form(
+    make_context, tmp_path, name, rows, questions, answers
+):
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n".join(lines) if name.endswith("l") else json.dumps(rows, ensure_ascii=False)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    config = ReadConfig.model_validate({"path": name, "format": {"type": "auto"}})
+    context = make_context(config, {})
+    STAGE.run(context)
+    examples = read_table(context.workspace / "examples.parquet", Example)
+    assert [e.question for e in examples] == questions
+    assert [e.answer for e in examples] == answers
+    assert any("note" in text for text in context.services.progress.messages) == (name == "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"가": "1", "나": "2", "다": "3"}, "type: table"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "models.preferences.sources"),
+    ],
+)
+def test_auto_says_what_to_write_where_rows_are_not_recognised(make_context, tmp_path, row, words):
+    (tmp_path / "x.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    config = ReadConfig.model_validate({"path": "x.jsonl", "format": {"type": "auto"}})
+    with pytest.raises(DataError, match=words):
+        STAGE.run(make_context(config, {}))

@@ -49,7 +49,7 @@ def read(folder, **fields):
         "completion": "{label}",
     }
     format = TypeAdapter(HubRows).validate_python(config | fields)
-    examples, unusable = read_rows(folder, format, folder)
+    examples, unusable, _ = read_rows(folder, format, folder)
     assert unusable == []
     return [(example.question, example.answer) for example in examples]
 

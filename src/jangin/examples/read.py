@@ -12,6 +12,7 @@ from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example, Record
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.readers.rows import (
+    AutoRows,
     Chats,
     HubRows,
     PromptCompletion,
@@ -23,15 +24,22 @@ from jangin.examples.readers.rows import (
 )
 from jangin.examples.readers.squad import Squad, Unusable, read_squad
 
+SQUAD_START = 1 << 16
+"""Bytes at the beginning of a JSON file in which SQuAD's keys occur."""
+
+
+Format = Annotated[
+    Squad | TableRows | Chats | PromptCompletion | HubRows | AutoRows,
+    Field(discriminator="type"),
+]
+
 
 class FurtherFile(Config):
     """One more file of examples."""
 
     path: Runtime[Path] = Path()
     """The file, relative to the project file. Its bytes are identity, its path is not."""
-    format: Annotated[
-        Squad | TableRows | Chats | PromptCompletion | HubRows, Field(discriminator="type")
-    ]
+    format: Format
     """As of the first file."""
     first: int = Field(default=0, ge=0)
     """Number of examples to take from the beginning; 0 takes all."""
@@ -43,11 +51,10 @@ class ReadConfig(StageConfig):
     path: Runtime[Path] = Path()
     """The file, relative to the project file. Its bytes are identity, its path is not. The format
     `hub` has none."""
-    format: Annotated[
-        Squad | TableRows | Chats | PromptCompletion | HubRows, Field(discriminator="type")
-    ]
+    format: Format
     """`squad`: the JSON of SQuAD and KorQuAD. `table`: any rows, through a template. `chat`:
-    lines of messages. `prompt_completion`: those two columns. `hub`: a Hugging Face data set."""
+    lines of messages. `prompt_completion`: those two columns. `hub`: a Hugging Face data set.
+    `auto`: chats, Alpaca, SQuAD or any rows whose columns have usual names."""
     first: int = Field(default=0, ge=0)
     """Number of examples to take from the beginning; 0 takes all."""
     further: Added[tuple[FurtherFile, ...]] = ()
@@ -110,17 +117,24 @@ def _read_file(
     """
     path = context.services.project_folder / config.path
     source = config.format.id if isinstance(config.format, HubRows) else path.name
-    if isinstance(config.format, Squad):
-        examples, unusable = read_squad(_text(path), source, config.format)
+    format = _squad_or(config.format, path)
+    left_out: tuple[str, ...] = ()
+    if isinstance(format, Squad):
+        examples, unusable = read_squad(_text(path), source, format)
     else:
         try:
-            examples, unusable = read_rows(path, config.format, context.services.project_folder)
+            folder = context.services.project_folder
+            examples, unusable, left_out = read_rows(path, format, folder)
         except SettingsError as error:
             step, _, text = str(error).partition(": ")
             name = step if step in type(config.format).model_fields else "steps"
             where = context.services.locate("read", (*keys, "format", name))
             said = text if name == step else str(error)
             raise SettingsError(f"{where}: {source}: {said}") from error
+    if left_out:
+        context.services.progress.message(
+            f"read: these columns of {source} are not used: {', '.join(left_out)}"
+        )
     most = Counter(row.reason for row in unusable).most_common(1)
     if not examples:
         why = f" ({most[0][1]} rows: {most[0][0]})" if most else ""
@@ -136,6 +150,18 @@ def _read_file(
             "same --project"
         )
     return source, examples, unusable
+
+
+def _squad_or(
+    format: Squad | TableRows | Chats | PromptCompletion | HubRows | AutoRows, path: Path
+) -> Squad | TableRows | Chats | PromptCompletion | HubRows | AutoRows:
+    """The format; that of SQuAD's JSON where `auto` meets such a file."""
+    if not isinstance(format, AutoRows) or path.suffix.lower() != ".json":
+        return format
+    with path.open("rb") as stream:
+        start = stream.read(SQUAD_START).removeprefix(b"\xef\xbb\xbf").lstrip()
+    is_squad = start.startswith(b"{") and b'"paragraphs"' in start
+    return Squad(type="squad") if is_squad else format
 
 
 def prompt_pattern(config: ReadConfig) -> str:
@@ -191,7 +217,7 @@ def _machine(config: ReadConfig) -> Mapping[str, str]:
     for file in config.files:
         template = file.format if isinstance(file.format, Template) else Template()
         changed = any(step.type in ("number", "deduplicate") for step in template.steps)
-        if changed or isinstance(file.format, Chats) or template.source == "messages":
+        if changed or isinstance(file.format, Chats | AutoRows) or template.source == "messages":
             return {"rows": "2"}
     return {}
 

@@ -1,7 +1,7 @@
 """Read table rows as examples: templates, chats, prompt/completion, the Hugging Face hub."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from jangin.prepare.tables.readers import Table, TableSettings, open_table, tabl
 from jangin.prepare.tables.schema import INTERNAL_COLUMNS, RAW, REASON, ROW
 from jangin.prepare.transforms.chats import chat_column, history_turns, read_messages
 from jangin.prepare.transforms.deduplicate import ANSWER, PROMPT
+from jangin.prepare.transforms.pairs import pair_columns
 from jangin.prepare.transforms.steps import Step, key_of, match_mode, split_steps, update_reasons
 
 
@@ -100,19 +101,30 @@ class PromptCompletion(Config):
     type: Literal["prompt_completion"]
 
 
-Rows = TableRows | HubRows | Chats | PromptCompletion
+class AutoRows(Config):
+    """Rows of a form that is known by its columns, as `prepare` knows it.
+
+    Chats, question and answer under their usual names, Alpaca, labelled answers, SQuAD's JSON.
+    """
+
+    type: Literal["auto"]
+
+
+Rows = TableRows | HubRows | Chats | PromptCompletion | AutoRows
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadRows:
     examples: list[Example]
     unusable: list[Unusable]
+    left_out: tuple[str, ...] = ()
+    """Columns that are not used, where the form was recognised."""
 
 
 def read_rows(
     path: Path, format: Rows, project_folder: Path
-) -> tuple[list[Example], list[Unusable]]:
-    """(examples in order, rows that gave none).
+) -> tuple[list[Example], list[Unusable], tuple[str, ...]]:
+    """(examples in order, rows that gave none, unused columns where the form was recognised).
 
     Raises `DataError` for rows that cannot be read, `SettingsError` for columns that are missing.
     """
@@ -125,12 +137,42 @@ def read_rows(
         elif isinstance(format, TableRows):
             table = open_table(path, format.table, work)
             rows = _from_template(table, format.plan(), project_folder, path.name)
+        elif isinstance(format, AutoRows):
+            rows = _recognised(open_table(path, TableSettings(), work), project_folder, path)
         elif isinstance(format, Chats):
             rows = _from_chats(open_table(path, TableSettings(), work), path.name)
         else:
             table = open_table(path, TableSettings(), work)
             rows = _from_template(table, Plan(validation=0, test=0), project_folder, path.name)
-    return rows.examples, rows.unusable
+    return rows.examples, rows.unusable, rows.left_out
+
+
+def _recognised(table: Table, project_folder: Path, path: Path) -> _ReadRows:
+    """The rows of a table whose columns say what they are.
+
+    Raises `DataError` where they do not.
+    """
+    from jangin.prepare.options import PrepareOptions
+    from jangin.prepare.shapes import first_plan, left_out
+
+    try:
+        plan = first_plan(table, PrepareOptions(validation=0, test=0), path)
+    except DataError as error:
+        if pair_columns(table.columns) is not None:
+            raise DataError(
+                f"{path.name} holds preference pairs, which are no examples. Name the file under "
+                "models.preferences.sources as {type: file, path: ...}."
+            ) from error
+        raise DataError(
+            f"{path.name}: what its rows are cannot be told from the columns "
+            f"{', '.join(table.columns)}. Say it with {{type: table, prompt: '{{...}}', "
+            "completion: '{...}'}}."
+        ) from error
+    if plan.source == "messages" and not plan.steps:
+        rows = _from_chats(table, path.name)
+    else:
+        rows = _from_template(table, plan, project_folder, path.name)
+    return replace(rows, left_out=left_out(table, plan))
 
 
 def open_hub(format: HubRows, project_folder: Path) -> Table:

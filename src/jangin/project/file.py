@@ -36,7 +36,7 @@ from jangin.project.problems import Location, Problem, describe, line_of, releva
 from jangin.project.stages import STAGES
 from jangin.project.teachers import Teacher
 from jangin.project.tracking.table import AnyTracker
-from jangin.project.yaml_source import load_yaml
+from jangin.project.yaml_source import load_yaml, parse_yaml
 from jangin.training.continue_sft import ContinueSftConfig
 from jangin.training.dpo import DpoConfig
 from jangin.training.preferences import PreferencesConfig
@@ -215,7 +215,15 @@ def open_project(path: Path) -> LoadedProject:
             f"{path} does not exist. Name a project file, or make a new project with: "
             "jangin new NAME"
         )
-    data, root = load_yaml(path)
+    return _checked(*load_yaml(path), path)
+
+
+def parse_project(text: str, path: Path) -> LoadedProject:
+    """Check the text of a project file at `path`, which need not be written; otherwise the same."""
+    return _checked(*parse_yaml(text.encode(), path), path)
+
+
+def _checked(data: Any, root: yaml.Node | None, path: Path) -> LoadedProject:
     if not isinstance(data, dict):
         raise ConfigError(
             f"{path}:1: a project file consists of keys such as `name:` and `documents:`. "

@@ -56,6 +56,16 @@ def load_yaml(
         raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}. {advice}") from error
+    return parse_yaml(raw, path)
+
+
+def parse_yaml(raw: bytes, path: Path) -> tuple[Any, yaml.Node | None]:
+    """The same for the content of a file at `path`, which need not be written yet.
+
+    Raises:
+        ConfigError: with file:line.
+
+    """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

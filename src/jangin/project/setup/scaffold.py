@@ -1,51 +1,167 @@
-"""`jangin new`: create a project folder."""
+"""`jangin new` and the page that starts a project: the project file for a few choices."""
 
 import json
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 from jangin.core.errors import ConfigError, DataError
 from jangin.documents.load import PROJECT_FILE, USUAL_FORMATS, LoadConfig, find_files
+from jangin.models.catalog import Size
 
-PROJECT = """\
-# A project of jangin. Every key is explained by: jangin schema
-name: {name}
+Recipe = Literal["questions", "compare", "preferences"]
+RECIPES: tuple[Recipe, ...] = ("questions", "compare", "preferences")
+"""Questions and answers about documents; the same with and without paraphrases as two variants;
+the same followed by preference training."""
+_PLAIN = re.compile(r"[\w가-힣./-][\w가-힣./: @+-]*")
 
-teachers:
-  writer:
-    type: endpoint
-    model: gpt-4.1-mini
-    base_url: https://api.openai.com/v1   # or any OpenAI-compatible server
-    key_variable: OPENAI_API_KEY
 
-documents:
-  load:
-    folder: {documents:<16} # PDF, DOCX, HTML, Markdown and text; scans are read by OCR
-  chunk:
-    measure: characters      # variants with other base models then share chunks and questions
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A teacher behind an OpenAI-compatible URL."""
 
-examples:
-  synthesize:
-    teacher: writer
-  paraphrase:
-    source:
-      type: teacher          # or {{type: file, path: FILE}}
-      teacher: writer
-  curate:
-  split:
+    model: str = "gpt-4.1-mini"
+    base_url: str = "https://api.openai.com/v1"
+    key_variable: str = "OPENAI_API_KEY"
+    """Name of the environment variable of the key; empty if none is needed."""
 
-models:
-  catalog:
-    base:
-      type: starter          # a small new model without knowledge; or {{type: local, path: FOLDER}}
-      size: 3M
-  sft:
-    method:
-      type: full             # or {{type: lora, r: 16, alpha: 32}}
-    length:
-      type: epochs
-      epochs: 20
-  evaluate:
-"""
+    def lines(self) -> list[str]:
+        """The settings of the teacher."""
+        address = f"base_url: {scalar(self.base_url)}   # or any OpenAI-compatible server"
+        key = [f"key_variable: {scalar(self.key_variable)}"] if self.key_variable else []
+        return ["type: endpoint", f"model: {scalar(self.model)}", address, *key]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A teacher whose replies are in a file."""
+
+    model: str
+    replies: str = "replies.jsonl"
+
+    def lines(self) -> list[str]:
+        """The settings of the teacher."""
+        return [
+            "type: recorded           # replies from a file: no network, no costs",
+            f"model: {scalar(self.model)}",
+            f"replies: {scalar(self.replies)}",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class StarterBase:
+    """A small new model."""
+
+    size: Size = "3M"
+
+    def lines(self) -> list[str]:
+        """The settings of the base."""
+        note = "# a small new model without knowledge; or {type: local, path: FOLDER}"
+        return [f"type: starter          {note}", f"size: {self.size}"]
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedBase:
+    """A model that was trained elsewhere."""
+
+    type: Literal["hub", "local", "gguf"]
+    name: str
+    """Id on the hub, or path of the folder or file."""
+
+    def lines(self) -> list[str]:
+        """The settings of the base."""
+        key = "id" if self.type == "hub" else "path"
+        return [f"type: {self.type}", f"{key}: {scalar(self.name)}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a new project file says; the defaults are those of `jangin new`."""
+
+    name: str
+    documents: str = "documents"
+    """Folder relative to the project file."""
+    teacher: Endpoint | Recorded = field(default_factory=Endpoint)
+    base: StarterBase | PretrainedBase = field(default_factory=StarterBase)
+    recipe: Recipe = "questions"
+    budget_usd: float | None = None
+
+
+def project_text(choices: Choices) -> str:
+    """The project file for these choices."""
+    starter = isinstance(choices.base, StarterBase)
+    method = ["type: full             # or {type: lora, r: 16, alpha: 32}"]
+    if not starter:
+        method = ["type: lora             # or {type: full}", "r: 16", "alpha: 32"]
+    blocks = [
+        "# A project of jangin. Every key is explained by: jangin schema",
+        f"name: {json.dumps(choices.name, ensure_ascii=False)}",
+    ]
+    if choices.budget_usd is not None:
+        blocks += ["budget:", f"  usd: {choices.budget_usd:g}            # a run stops before it"]
+    blocks += ["", "teachers:", "  writer:", *_indented(choices.teacher.lines(), 4)]
+    note = "# PDF, DOCX, HTML, Markdown and text; scans are read by OCR"
+    blocks += ["", "documents:", "  load:", f"    folder: {scalar(choices.documents):<16} {note}"]
+    note = "# variants with other base models then share chunks and questions"
+    blocks += ["  chunk:", f"    measure: characters      {note}"]
+    blocks += ["", *_EXAMPLES, "", "models:", "  catalog:", "    base:"]
+    blocks += [*_indented(choices.base.lines(), 6), "  sft:", "    method:", *_indented(method, 6)]
+    blocks += ["    length:", "      type: epochs", f"      epochs: {20 if starter else 3}"]
+    if choices.recipe == "preferences":
+        blocks += _PREFERENCES
+    blocks += ["  evaluate:"]
+    if choices.recipe == "compare":
+        blocks += _VARIANTS
+    return "\n".join(blocks) + "\n"
+
+
+_EXAMPLES = (
+    "examples:",
+    "  synthesize:",
+    "    teacher: writer",
+    "  paraphrase:",
+    "    source:",
+    "      type: teacher          # or {type: file, path: FILE}",
+    "      teacher: writer",
+    "  curate:",
+    "  split:",
+)
+_PREFERENCES = (
+    "  preferences:",
+    "    sources:                 # rejected answers: what the tuned model samples and gets wrong",
+    "      - type: sampling",
+    "      - type: other_answers",
+    "  dpo:",
+    "    gate: warn               # a worse model is a warning; the report compares both",
+)
+_VARIANTS = (
+    "",
+    "variants:                    # two models that differ in one thing only",
+    "  plain:",
+    "    examples:",
+    "      split:",
+    "        training_paraphrases: 0",
+    "  paraphrased:",
+)
+
+
+def _indented(lines: list[str], spaces: int) -> list[str]:
+    return [" " * spaces + line for line in lines]
+
+
+def scalar(text: str) -> str:
+    """A text as a YAML value on one line, in quotes where YAML would read something else."""
+    if _PLAIN.fullmatch(text) and text == text.strip():
+        try:
+            value: Any = yaml.safe_load(f"key: {text}")
+        except yaml.YAMLError:
+            value = None
+        if value == {"key": text}:
+            return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def make_project(folder: Path) -> tuple[list[Path], int]:
@@ -61,7 +177,7 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Choose another name.")
     documents = folder / "documents"
-    given, count = _documents_in(folder)
+    given, count = documents_in(folder)
     if folder.exists() and any(folder.iterdir()) and not count:
         raise ConfigError(
             f"{folder} already exists, is not empty and holds no document ({USUAL_FORMATS}). "
@@ -71,12 +187,12 @@ def make_project(folder: Path) -> tuple[list[Path], int]:
     if not count:
         documents.mkdir(parents=True, exist_ok=True)
         created.append(documents)
-    name = json.dumps(folder.resolve().name, ensure_ascii=False)
-    path.write_text(PROJECT.format(name=name, documents=given), encoding="utf-8")
+    text = project_text(Choices(folder.resolve().name, given))
+    path.write_text(text, encoding="utf-8")
     return created, count
 
 
-def _documents_in(folder: Path) -> tuple[str, int]:
+def documents_in(folder: Path) -> tuple[str, int]:
     """(folder of the documents relative to `folder`, their number)."""
     for given in ("documents", "."):
         try:

@@ -30,7 +30,7 @@ from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan
 from jangin.project.runner import BEGUN, Watcher, finished_artifacts, run
-from jangin.report.terminal.tables import _shared
+from jangin.report.terminal.tables import shared_steps
 from tests.conftest import make_manifest
 
 
@@ -542,7 +542,7 @@ def planned(place, variants):
         for name in variants
         for step in plan(name, opened.variants[name], place.store, place.services(), stages=STAGES)
     ]
-    return {(names, step.stage.name) for names, step in _shared(steps)}
+    return {(names, step.stage.name) for names, step in shared_steps(steps)}
 
 
 def test_variants_that_read_other_files_have_rows_of_their_own_before_and_after_they_ran(place):

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,34 @@ class Bill:
     """Requests answered from recorded replies, at no cost."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run as the ledger has it."""
+
+    id: int
+    command: str
+    version: str
+    process: int
+    started_at: str
+    """ISO 8601, UTC."""
+    ended_at: str | None
+    outcome: str | None
+    """None for a run that lasts or was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of a run as the ledger has it."""
+
+    run: int
+    variant: str
+    stage: str
+    key: str
+    state: str
+    reasons: tuple[str, ...]
+    seconds: float
+
+
 class Ledger:
     """An open ledger. Use it from one thread only."""
 
@@ -154,9 +183,29 @@ class Ledger:
                 self._migrate()
             undo.pop_all()
 
+    @classmethod
+    def for_reading(cls, path: Path) -> "Ledger | None":
+        """Open the file without creating, changing or locking it; None where there is none.
+
+        One of an earlier version is brought up to date first. Raises `LedgerError` as `Ledger`.
+        """
+        if not path.exists():
+            return None
+        ledger = cls.__new__(cls)
+        ledger.path, ledger._lock = path, None
+        with ledger._errors():
+            address = f"{path.absolute().as_uri()}?mode=ro"
+            ledger._db = sqlite3.connect(address, timeout=60, isolation_level=None, uri=True)
+            (version,) = ledger._db.execute("PRAGMA user_version").fetchone()
+        if version == len(MIGRATIONS):
+            return ledger
+        ledger.close()
+        return cls(path)
+
     def close(self) -> None:
         """Close the file."""
         if self._lock is None:
+            self._db.close()
             return
         with self._exclusive():
             self._db.close()
@@ -452,6 +501,43 @@ class Ledger:
         for run, stage, key in rows:
             runs.setdefault(int(run), {})[str(stage)] = str(key)
         return list(runs.values())
+
+    def run_records(self, project: str, before: int | None = None, limit: int = 20) -> list[RunRow]:
+        """Runs of a project file and those from before runs named theirs, newest first.
+
+        `before`: only runs with a lower id.
+        """
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT id, command, version, process, started_at, ended_at, outcome FROM runs "
+                "LEFT JOIN memos ON memos.namespace = ? AND memos.key = CAST(runs.id AS TEXT) "
+                "WHERE id < ? AND coalesce(memos.value, ?) = ? ORDER BY id DESC LIMIT ?",
+                (RUN_PROJECT, before or sys.maxsize, project, project, limit),
+            ).fetchall()
+        return [RunRow(*row) for row in rows]
+
+    def run_record(self, run: int) -> RunRow | None:
+        """One run, whatever its project file."""
+        with self._errors():
+            row = self._db.execute(
+                "SELECT id, command, version, process, started_at, ended_at, outcome FROM runs "
+                "WHERE id = ?",
+                (run,),
+            ).fetchone()
+        return None if row is None else RunRow(*row)
+
+    def steps_of(self, runs: Sequence[int]) -> list[StepRow]:
+        """The steps of these runs, in the order in which they were recorded."""
+        with self._errors():
+            rows = self._db.execute(
+                "SELECT run, variant, stage, key, state, reasons, seconds FROM steps "
+                "WHERE run IN (SELECT value FROM json_each(?)) ORDER BY rowid",
+                (json.dumps(list(runs)),),
+            ).fetchall()
+        return [
+            StepRow(run, variant, stage, key, state, tuple(json.loads(reasons)), seconds)
+            for run, variant, stage, key, state, reasons, seconds in rows
+        ]
 
     def knows_project(self, project: str) -> bool:
         """True if a run of this project file is recorded."""

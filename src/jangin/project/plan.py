@@ -159,14 +159,23 @@ def explain(
     reasons = []
     if manifest.version != stage.version:
         reasons.append(f"version {manifest.version} -> {stage.version}")
-    reasons += _changes("", manifest.config, config.identity())
-    names: dict[str, list[str]] = {}
-    for name, before, after in _differences(manifest.inputs, inputs):
-        what = "new" if before is None else "gone" if after is None else "changed"
-        names.setdefault(what, []).append(name)
-    for what, changed in names.items():
-        reasons += _inputs_line(what, changed)
+    reasons += changed_settings(manifest.config, config.identity())
+    reasons += changed_inputs(manifest.inputs, inputs)
     return tuple(reasons) or ("its artifact was deleted",)
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """`epochs: 3 -> 5` for each setting that differs."""
+    return tuple(_changes("", before, after))
+
+
+def changed_inputs(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    """`chunks changed` for each input that differs, in one line for the files of a folder."""
+    names: dict[str, list[str]] = {}
+    for name, old, new in _differences(before, after):
+        what = "new" if old is None else "gone" if new is None else "changed"
+        names.setdefault(what, []).append(name)
+    return tuple(line for what, changed in names.items() for line in _inputs_line(what, changed))
 
 
 def _inputs_line(what: str, names: list[str]) -> list[str]:

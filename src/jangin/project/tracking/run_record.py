@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
+
 from jangin.core.errors import JanginError
 from jangin.core.stage import Progress
 from jangin.project.tracking.run_state import (
+    ENDED,
     FOLDER,
     LOCK,
     LOG,
@@ -192,8 +195,7 @@ class RunRecord:
             self._changed = True
 
     def _log(self, event: Event, **fields: str | float) -> None:
-        line = LogLine.model_validate({"at": round(time.time(), 3), "event": event, **fields})
-        add_line(self._folder, line)
+        add_line(self._folder, now_line(event, **fields))
 
 
 def _step_state(step: Any) -> StepState:
@@ -277,6 +279,21 @@ def write_state(folder: Path, state: RunState) -> None:
     with suppress(OSError):
         partial.write_text(state.model_dump_json(), encoding="utf-8")
         partial.replace(folder / STATE)
+
+
+def now_line(event: Event, **fields: str | float) -> LogLine:
+    """A line of a log with the time of now."""
+    return LogLine.model_validate({"at": round(time.time(), 3), "event": event, **fields})
+
+
+def end_unrecorded(folder: Path, phase: Phase, outcome: str) -> None:
+    """Write the end of a run that failed before it recorded itself; nothing if it has an end."""
+    with suppress(OSError, ValidationError):
+        state = RunState.model_validate_json((folder / STATE).read_bytes())
+        if state.phase not in ENDED:
+            if outcome:
+                add_line(folder, now_line("error", text=outcome))
+            write_state(folder, state.model_copy(update={"phase": phase, "outcome": outcome}))
 
 
 def add_line(folder: Path, line: LogLine) -> None:

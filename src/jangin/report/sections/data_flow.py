@@ -25,13 +25,13 @@ def boxes(artifacts: Artifacts, words: Words) -> list[StageBox]:
         for group in groups:
             shared = len(groups) == 1 and len(group.variants) == len(artifacts)
             label = "" if shared else ", ".join(group.variants)
-            flows.append(_flow(label, stage, group, words))
+            flows.append(flow_of(label, stage, group, words))
         if flows:
             drawn.append(StageBox(words(f"stage_{stage.name}"), tuple(flows)))
     return drawn
 
 
-def _flow(label: str, stage: Stage[Any], group: Group, words: Words) -> Flow:
+def flow_of(label: str, stage: Stage[Any], group: Group, words: Words) -> Flow:
     """What came out of one artifact; failed replies are counted for every stage."""
     draw = FLOWS.get(stage.name) or (_training if group.has(METRICS) else _tables)
     flow = draw(label, group.artifact, words)

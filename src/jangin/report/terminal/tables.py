@@ -27,7 +27,7 @@ def plan_table(steps: Sequence[Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("variant", "stage", "state", "why", "cost", "price", "time"):
         table.add_column(title, overflow="fold")
-    for variant, step in _shared(steps):
+    for variant, step in shared_steps(steps):
         table.add_row(
             variant,
             step.stage.name,
@@ -77,7 +77,7 @@ def plan_total(
     total: Any = None
     usual: Any = None
     likely_of = {id(step): calls for step, calls in zip(steps, likely, strict=False)}
-    for _, step in _shared(steps):
+    for _, step in shared_steps(steps):
         if total is None:
             total, usual = type(step.calls)(), type(step.calls)()
         total.add(step.calls)
@@ -118,7 +118,7 @@ def _against_budget(most: Any, usual: Any, left: float) -> str:
     return f"{bound}: would stop after about {calls:,} of {usual.count:,} calls."
 
 
-def _shared(steps: Sequence[Any]) -> list[tuple[str, Any]]:
+def shared_steps(steps: Sequence[Any]) -> list[tuple[str, Any]]:
     """Steps with the names of their variants; a step that several share is listed once.
 
     A step whose key is unknown is shared if what it waits for is shared as well.

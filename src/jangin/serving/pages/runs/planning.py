@@ -1,0 +1,195 @@
+"""The plan of a project for its page: computed beside the requests, and kept until it changes.
+
+Planning reads the digests of all inputs and may read documents for 15 seconds.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jangin.core.digest import short_digest
+from jangin.core.errors import JanginError
+from jangin.core.stage import Calls
+from jangin.documents.load import LoadConfig
+from jangin.project.failures import Failures, failures_of
+from jangin.project.file import LoadedProject
+from jangin.project.plan import PlannedStage, base_dependent_chunks
+from jangin.project.session import open_session
+from jangin.project.setup.forecast import Forecast, forecast
+from jangin.project.unread_files import unread_lines
+from jangin.report.terminal.tables import shared_steps
+from jangin.serving.pages.project import OpenProject
+
+MOST_FILES = 20_000
+"""Files of the documents that are looked at for changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """A step that one or several variants share."""
+
+    variants: str
+    """Names, or `all`."""
+    step: PlannedStage
+    likely: Calls
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do and cost."""
+
+    version: str
+    rows: tuple[PlanRow, ...]
+    likely: Calls
+    most: Calls
+    """Upper bound."""
+    spent_usd: float
+    limit_usd: float | None
+    warnings: tuple[str, ...]
+    """Why teachers could not be opened, chunks that variants could share."""
+    unread: tuple[str, ...]
+    """Lines on files of the folder that are not read."""
+    failures: tuple[Failures, ...]
+    seconds_left: float
+    """Time that the steps took the last time, or an estimate; 0 where it is unknown."""
+
+    @property
+    def open_rows(self) -> tuple[PlanRow, ...]:
+        """The steps that are not up to date."""
+        return tuple(row for row in self.rows if row.step.state != "cached")
+
+    @property
+    def would_stop(self) -> bool:
+        """True if the budget does likely not suffice."""
+        return self.limit_usd is not None and self.likely.usd > self.limit_usd - self.spent_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of the plan at the moment."""
+
+    plan: Plan | None
+    """Of an earlier version while `working`."""
+    working: bool
+    problem: str = ""
+    """Why there is none, such as a folder without documents."""
+
+
+@dataclass(slots=True)
+class Plans:
+    """The newest plan of one project; safe to use from several threads."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _plan: Plan | None = None
+    _problem: tuple[str, str] = ("", "")
+    """(version, why there is no plan)."""
+    _working: str = ""
+    """Version that is being computed."""
+
+    def ask(self, project: OpenProject) -> Answer:
+        """The plan of the project as it is now; computing starts where it is not known."""
+        version = version_of(project)
+        with self._lock:
+            if self._plan is not None and self._plan.version == version:
+                return Answer(self._plan, working=False)
+            if self._problem[0] == version:
+                return Answer(None, working=False, problem=self._problem[1])
+            if not self._working:
+                self._working = version
+                work = threading.Thread(target=self._compute, args=(project, version), daemon=True)
+                work.start()
+            return Answer(self._plan, working=True)
+
+    def _compute(self, project: OpenProject, version: str) -> None:
+        plan, problem = None, ""
+        try:
+            plan = make_plan(project, version)
+        except JanginError as error:
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001  a thread has nobody to tell, the page has
+            problem = repr(error)
+        with self._lock:
+            self._working = ""
+            self._problem = (version, problem) if problem else ("", "")
+            self._plan = plan or self._plan
+
+
+def make_plan(project: OpenProject, version: str) -> Plan:
+    """Compute the plan; raises as `forecast`."""
+    with open_session(project.loaded(), creates_store=False) as session:
+        names = list(session.project.variants)
+        result = forecast(session, names)
+        unread = [row for name in names for row in session.unread_files(name)]
+        spent, limit = session.budget.spent_usd, session.budget.limit_usd
+    rows = plan_rows(result)
+    most, likely = Calls(), Calls()
+    for row in rows:
+        most.add(row.step.calls)
+        likely.add(row.likely)
+    chunks = base_dependent_chunks(result.steps)
+    return Plan(
+        version,
+        tuple(rows),
+        likely,
+        most,
+        spent,
+        limit,
+        (*result.refusals, *([chunks] if chunks else [])),
+        tuple(unread_lines(unread)),
+        tuple(failures_of(result.steps)),
+        sum(
+            row.step.seconds or row.step.cost.seconds for row in rows if row.step.state != "cached"
+        ),
+    )
+
+
+def plan_rows(result: Forecast) -> list[PlanRow]:
+    """The steps of a forecast, those that variants share once."""
+    likely = {id(step): calls for step, calls in zip(result.steps, result.likely, strict=True)}
+    return [
+        PlanRow(variants, step, likely.get(id(step), step.calls))
+        for variants, step in shared_steps(result.steps)
+    ]
+
+
+def version_of(project: OpenProject) -> str:
+    """Changes with the project file, its artifacts, documents and other files beside it."""
+    snapshot = project.snapshot()
+    return short_digest([snapshot.version, *_files_of(snapshot.project)])
+
+
+def _files_of(loaded: LoadedProject) -> Sequence[tuple[str, int, int]]:
+    """(path, time, size) of what stages may read outside the store."""
+    folders = {loaded.folder: False}
+    for variant in loaded.variants.values():
+        config = variant.stage_config("load")
+        if isinstance(config, LoadConfig):
+            folders[loaded.folder / config.folder] = True
+    store = loaded.folder / "store"
+    files: list[tuple[str, int, int]] = []
+    for folder, deep in folders.items():
+        for path in _walk(folder, store, deep=deep):
+            if len(files) >= MOST_FILES:
+                break
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            files.append((str(path), status.st_mtime_ns, status.st_size))
+    return sorted(files)
+
+
+def _walk(folder: Path, store: Path, *, deep: bool) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        yield from (here / name for name in names if not name.startswith("."))
+        folders[:] = [
+            name
+            for name in folders
+            if deep
+            and not name.startswith(".")
+            and here / name != store
+            and not (here / name / "server.sqlite").exists()
+        ]

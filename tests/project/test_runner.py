@@ -28,9 +28,8 @@ from jangin.llm.structured import ask_structured, make_request
 from jangin.models.catalog import STAGE as CATALOG
 from jangin.models.catalog import CatalogConfig
 from jangin.project.file import LoadedProject, Project
-from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan
+from jangin.project.plan import PlannedStage, base_dependent_chunks, explain, plan, shared_steps
 from jangin.project.runner import BEGUN, Watcher, finished_artifacts, run
-from jangin.report.terminal.tables import shared_steps
 from tests.conftest import make_manifest
 
 

@@ -13,6 +13,7 @@ from jangin.cli.data import export, prepare, show
 from jangin.cli.doubtful import doubtful
 from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
+from jangin.cli.open import open_pages
 from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
@@ -57,6 +58,7 @@ for command in (
     schema, doctor, prepare, show, doubtful, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
+app.command("open", help=_help(open_pages.__doc__ or ""))(open_pages)
 app.add_typer(keys, name="keys")
 
 

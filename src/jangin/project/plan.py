@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -287,6 +287,26 @@ def _plan_step(
     last = store.latest(stage.name)
     cost = stage.cost(context)
     return replace(step, cost=cost, calls=context.calls, seconds=_seconds(services, last))
+
+
+def shared_steps(steps: Sequence[PlannedStage]) -> list[tuple[str, PlannedStage]]:
+    """Steps with the names of their variants; a step that several share is listed once.
+
+    A step whose key is unknown is shared if what it waits for is shared as well.
+    """
+    groups: dict[tuple[Any, ...], list[PlannedStage]] = {}
+    made_by: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for step in steps:
+        kinds = made_by.setdefault(step.variant, {})
+        read = () if step.key else tuple(kinds.get(kind) for kind in step.stage.inputs(step.config))
+        group = (step.stage.name, step.identity, read)
+        kinds |= dict.fromkeys(step.stage.makes, group)
+        groups.setdefault(group, []).append(step)
+    shown = []
+    for same in groups.values():
+        names = ", ".join(step.variant for step in same)
+        shown.append(("all" if len(made_by) == len(same) > 1 else names, same[0]))
+    return shown
 
 
 def base_dependent_chunks(steps: Iterable[PlannedStage]) -> str:

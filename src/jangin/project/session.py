@@ -23,7 +23,7 @@ from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
-from jangin.project.plan import PlannedStage, base_dependent_chunks, plan
+from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
 from jangin.project.runner import Watcher, both, finished_artifacts, run
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
@@ -135,7 +135,7 @@ class Session:
         warning = base_dependent_chunks(chain.from_iterable(planned))
         if warning:
             self.progress.message(warning)
-        record.planned([*chain.from_iterable(planned)])
+        record.planned(_shared(planned))
         following = both(Watcher(record.begins, record.done, record.started), watcher)
         with tracked(self.project, self.store, self.progress, following) as every:
             return run(
@@ -236,6 +236,17 @@ class Session:
                     open_endpoint(teacher).key()
             if isinstance(step.config, SearchConfig):
                 check_search_keys(step.config)
+
+
+def _shared(
+    planned: Sequence[Sequence[PlannedStage]],
+) -> list[tuple[str, tuple[str, ...], PlannedStage]]:
+    """(names as shown, variants, step) of each different step of a plan."""
+    every = tuple(dict.fromkeys(step.variant for steps in planned for step in steps))
+    return [
+        (shown, every if shown == "all" else tuple(shown.split(", ")), step)
+        for shown, step in shared_steps([*chain.from_iterable(planned)])
+    ]
 
 
 def check_stage(name: str | None) -> None:

@@ -40,7 +40,10 @@ from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.review import exchange
 from jangin.serving.pages.review import routes as review
 from jangin.serving.pages.review.queue import ReviewQueues
+from jangin.serving.pages.runs import routes as runs
+from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.signer import Signer
+from jangin.serving.pages.start import routes as start
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests
@@ -97,6 +100,8 @@ PAGES: tuple[APIRouter, ...] = (
     jobs_pages.models,
     jobs_pages.files,
     keys_pages.router,
+    runs.router,
+    start.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
 PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
@@ -180,6 +185,7 @@ def _add_pages(app: FastAPI, server: Server) -> None:
     server.add(TaughtModels())
     server.add(playground.Undos())
     server.add(ReviewQueues())
+    server.add(Follow(server))
     add_error_pages(app)
     for router in PUBLIC_PAGES:
         app.include_router(router)

@@ -72,8 +72,14 @@ class Process(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
+def serve(
+    settings: ServerSettings,
+    say: Callable[[str], None],
+    when_ready: Callable[[str], None] = lambda _address: None,
+) -> None:
     """Serve until a signal; `say` gets lines, the address first, once requests are answered.
+
+    Then `when_ready` gets the address of the pages.
 
     Raises:
         MachineError: another program has the port.
@@ -93,17 +99,18 @@ def serve(settings: ServerSettings, say: Callable[[str], None]) -> None:
             url = f"http://{shown}:{port}/v1"
             note_address(url)
 
-            def when_ready() -> None:
+            def ready() -> None:
                 for line in (f"OPENAI_BASE_URL={url}", *lines):
                     say(line)
+                when_ready(url.removesuffix("v1"))
 
-            Process(server, when_ready, say).run(sockets=[listening])
+            Process(server, ready, say).run(sockets=[listening])
 
 
 def _about_project(settings: ServerSettings) -> list[str]:
     """Lines on what can be called of the project; raises `ConfigError` if its file is wrong."""
     path = settings.project
-    if path is None:
+    if path is None or settings.new_project:
         return []
     names = [f"{model.name} ({short_name(model)})" for model in project_models(path)]
     return [f"model {name}" for name in names] or [f"note: {advice_without_models(path)}"]

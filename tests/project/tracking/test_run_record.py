@@ -47,7 +47,12 @@ def test_another_process_sees_steps_bars_and_lines_while_the_run_lasts(tmp_path)
     with recorded(tmp_path, shown, project="p.yaml", variants=("main",), last="chunk") as record:
         run = only_run(tmp_path)
         assert (run.alive, run.phase, run.state.last) == (True, "planning", "chunk")
-        record.planned([step(), step("chunk", "waits", reasons=("after load",))])
+        record.planned(
+            [
+                ("all", ("main", "other"), step()),
+                ("main", ("main",), step("chunk", "waits", reasons=("after load",))),
+            ]
+        )
         ids = []
         watcher = both(
             Watcher(record.begins, record.done, record.started), Watcher(started=ids.append)

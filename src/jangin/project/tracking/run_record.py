@@ -76,6 +76,8 @@ class RunRecord:
         self._state = state
         self._shown = shown
         self._steps: dict[tuple[str, str], StepState] = {}
+        self._home: dict[tuple[str, str], tuple[str, str]] = {}
+        """{(variant, stage): that of the first variant with the same step}."""
         self._bars: dict[int, _Bar] = {}
         self._lock = threading.Lock()
         self._changed = True
@@ -117,11 +119,16 @@ class RunRecord:
         self._shown.message(text)
         self._log("message", text=text)
 
-    def planned(self, steps: Sequence[Any]) -> None:
-        """What the run is going to do; a step is a `PlannedStage` here and below."""
+    def planned(self, steps: Sequence[tuple[str, tuple[str, ...], Any]]) -> None:
+        """What the run is going to do: (names as shown, variants, step) of each different step.
+
+        A step is a `PlannedStage` here and below.
+        """
         with self._lock:
-            for step in steps:
-                self._steps[step.variant, step.stage.name] = _step_state(step)
+            for shown, variants, step in steps:
+                home = (step.variant, step.stage.name)
+                self._steps[home] = _step_state(step).model_copy(update={"shared_by": shown})
+                self._home |= dict.fromkeys(((name, home[1]) for name in variants), home)
         self._update(phase="running")
 
     def started(self, run: int) -> None:
@@ -190,8 +197,16 @@ class RunRecord:
             self._changed = True
 
     def _set_step(self, state: StepState) -> None:
+        """Replace the state of a step, unless another variant has finished the same one."""
         with self._lock:
-            self._steps[state.variant, state.stage] = state
+            home = self._home.get((state.variant, state.stage), (state.variant, state.stage))
+            known = self._steps.get(home)
+            if known is not None and known.done and known.key == state.key:
+                return
+            if known is not None and known.done:
+                home = (state.variant, state.stage)  # its inputs came out differently
+            shown = known.shared_by if known is not None and not known.done else state.variant
+            self._steps[home] = state.model_copy(update={"variant": home[0], "shared_by": shown})
             self._changed = True
 
     def _log(self, event: Event, **fields: str | float) -> None:

@@ -35,7 +35,10 @@ class StepState(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     variant: str
+    """Of those that share the step, the first."""
     stage: str
+    shared_by: str = ""
+    """Names of all variants, or `all`."""
     state: Literal["cached", "resume", "run", "waits", "running", "interrupted"]
     """As planned until it begins; `cached` and `run` with `done` for finished ones."""
     reasons: tuple[str, ...] = ()

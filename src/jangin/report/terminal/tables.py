@@ -10,6 +10,7 @@ from rich.text import Text
 
 from jangin.metrics.scores.metric import Metric
 from jangin.metrics.scores.table import find_metric
+from jangin.project.plan import shared_steps
 from jangin.report.terminal.lines import duration
 from jangin.report.terminal.progress import STATE_STYLE
 from jangin.text.normalize import collapse_spaces
@@ -116,26 +117,6 @@ def _against_budget(most: Any, usual: Any, left: float) -> str:
     reserve = most.usd / most.count
     calls = max(0, int((left - reserve) / each)) if each else 0
     return f"{bound}: would stop after about {calls:,} of {usual.count:,} calls."
-
-
-def shared_steps(steps: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Steps with the names of their variants; a step that several share is listed once.
-
-    A step whose key is unknown is shared if what it waits for is shared as well.
-    """
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    made_by: dict[str, dict[str, tuple[Any, ...]]] = {}
-    for step in steps:
-        kinds = made_by.setdefault(step.variant, {})
-        read = () if step.key else tuple(kinds.get(kind) for kind in step.stage.inputs(step.config))
-        group = (step.stage.name, step.identity, read)
-        kinds |= dict.fromkeys(step.stage.makes, group)
-        groups.setdefault(group, []).append(step)
-    shown = []
-    for same in groups.values():
-        names = ", ".join(step.variant for step in same)
-        shown.append(("all" if len(made_by) == len(same) > 1 else names, same[0]))
-    return shown
 
 
 def rows_table(title: str, rows: Sequence[dict[str, Any]], total: int, width: int) -> Table:

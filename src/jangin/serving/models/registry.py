@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Select, or_, select
 
 from jangin.core.digest import short_digest
-from jangin.core.errors import JanginError
+from jangin.core.errors import ConfigError, JanginError
 from jangin.models.catalog import Base, Starter, name_of, write_base
 from jangin.serving.database.tables import Permission, StoredModel
 from jangin.serving.models.bases import TUNED, base_of, base_part, entry_of
@@ -181,11 +181,20 @@ class Registry:
             return {}
         with self._lock:
             if time.monotonic() - self._read_at > _FRESH_SECONDS:
-                variants = project_models(path)
+                variants = self._models_of(path)
                 bases = [_base_of(variant) for variant in reversed(variants)]
                 self._variants = {model.name: model for model in (*variants, *bases)}
                 self._read_at = time.monotonic()
             return self._variants
+
+    def _models_of(self, path: Path) -> list[ServedModel]:
+        """The finished models; none while a project file that pages may write is wrong or gone."""
+        try:
+            return project_models(path)
+        except ConfigError:
+            if self._server.settings.new_project:
+                return []
+            raise
 
 
 def project_models(path: Path) -> list[ServedModel]:

@@ -66,6 +66,16 @@ class OpenProject:
         self._checked = -FRESH_SECONDS
 
     @property
+    def store(self) -> Path:
+        """Folder of the artifacts."""
+        return self.folder / "store"
+
+    @property
+    def name_in_ledger(self) -> str:
+        """The project file relative to the store, as runs are recorded under."""
+        return os.path.relpath(self.path.resolve(), self.store.resolve())
+
+    @property
     def exists(self) -> bool:
         """True once there is a project file."""
         return self.path.is_file()

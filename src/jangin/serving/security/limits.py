@@ -14,7 +14,7 @@ from jangin.serving.protocol.errors import ApiError
 from jangin.serving.state.settings import Limits
 
 MB = 1_000_000
-STREAMED = re.compile(r"(/v1)?/files|/v1/uploads/[^/]+/parts")
+STREAMED = re.compile(r"(/v1)?/files|/v1/uploads/[^/]+/parts|/start/upload")
 """Paths whose routes read the body piece by piece and check its size themselves."""
 MOST_CLIENTS = 10_000
 

@@ -5,6 +5,7 @@ The kernel frees the lock of a process that was killed.
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,16 @@ def running(settings: ServerSettings) -> str:
         except BlockingIOError:
             return stream.read().decode()
     return ""
+
+
+def address_of(settings: ServerSettings) -> str:
+    """The address of the pages of the server that holds the lock of the folder.
+
+    "starting" while it has none yet, "" where there is no server.
+    """
+    said = running(settings)
+    match = re.search(r"(https?://\S+/)v1$", said)
+    return match[1] if match else "starting" if said else ""
 
 
 def _path(settings: ServerSettings) -> Path:

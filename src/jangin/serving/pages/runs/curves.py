@@ -97,6 +97,15 @@ def read_points(folder: Path, start: int = 0) -> Curves:
     return Curves(tuple(row["step"] for row in rows), columns, begin + len(data))
 
 
+def read_end(folder: Path, most: int = 4_096) -> Curves:
+    """The newest points only."""
+    try:
+        size = (folder / METRICS).stat().st_size
+    except OSError:
+        return EMPTY
+    return read_points(folder, max(0, size - most))
+
+
 def _tail(path: Path, start: int) -> tuple[bytes, int]:
     """Complete lines from a byte on, and that byte; from 0 where the file has become shorter."""
     try:

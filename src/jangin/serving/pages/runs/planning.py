@@ -15,11 +15,10 @@ from jangin.core.stage import Calls
 from jangin.documents.load import LoadConfig
 from jangin.project.failures import Failures, failures_of
 from jangin.project.file import LoadedProject
-from jangin.project.plan import PlannedStage, base_dependent_chunks
+from jangin.project.plan import PlannedStage, base_dependent_chunks, shared_steps
 from jangin.project.session import open_session
 from jangin.project.setup.forecast import Forecast, forecast
 from jangin.project.unread_files import unread_lines
-from jangin.report.terminal.tables import shared_steps
 from jangin.serving.pages.project import OpenProject
 
 MOST_FILES = 20_000

@@ -1,0 +1,182 @@
+"""What a person chooses to start a project: teacher, base model, recipe."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+from urllib.parse import urlsplit
+
+from jangin.models.catalog import Size
+from jangin.project.setup.scaffold import (
+    RECIPES,
+    Choices,
+    Endpoint,
+    PretrainedBase,
+    Recorded,
+    StarterBase,
+)
+from jangin.serving.pages.errors import PageError
+
+SIZES: tuple[Size, ...] = get_args(Size)
+MOST_LISTED = 50
+MOST_LINE_BYTES = 4_000_000
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+"""In capitals, as they are everywhere: a key that is pasted here by mistake has small letters."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ufeff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What there is to choose from on this machine."""
+
+    replies: tuple[str, ...]
+    """Files of recorded replies beside the project file."""
+    hub_models: tuple[str, ...]
+    """Ids of the models in the cache of `huggingface_hub`."""
+    local_models: tuple[tuple[str, str], ...]
+    """(`local` or `gguf`, path relative to the project file)."""
+    keys: Mapping[str, bool] = field(default_factory=dict)
+    """{usual environment variable of a key: whether it is set}."""
+
+
+def options_of(folder: Path) -> Options:
+    """Look at the project's folder and at the cache of models."""
+    return Options(
+        tuple(sorted(p.name for p in folder.glob("*.jsonl") if is_recording(p)))[:MOST_LISTED],
+        tuple(cached_models())[:MOST_LISTED],
+        tuple(local_models(folder))[:MOST_LISTED],
+        {name: bool(os.environ.get(name)) for name in ("OPENAI_API_KEY",)},
+    )
+
+
+def is_recording(path: Path) -> bool:
+    """True for a file of recorded replies."""
+    return bool(recorded_model(path))
+
+
+def recorded_model(path: Path) -> str:
+    """Name of the model in a file of recorded replies; empty where it is none."""
+    try:
+        with path.open("rb") as stream:
+            row = json.loads(stream.readline(MOST_LINE_BYTES))
+        return str(row["request"]["model"]) if "reply" in row else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def cached_models() -> list[str]:
+    """Ids of hub models whose config is in the cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [
+        folder.name.removeprefix("models--").replace("--", "/", 1)
+        for folder in sorted(Path(HF_HUB_CACHE).glob("models--*"))
+        if any(folder.glob("snapshots/*/config.json"))
+    ]
+
+
+def local_models(folder: Path) -> list[tuple[str, str]]:
+    """Model folders and GGUF files in the project's folder, or in `models` there."""
+    known: list[tuple[str, str]] = []
+    for parent in (folder, folder / "models"):
+        if not parent.is_dir():
+            continue
+        for path in sorted(parent.iterdir()):
+            if path.name.startswith("."):
+                continue
+            name = path.relative_to(folder).as_posix()
+            if path.suffix == ".gguf" and path.is_file():
+                known.append(("gguf", name))
+            elif (path / "config.json").is_file():
+                known.append(("local", name))
+    return known
+
+
+def choices_of(form: Mapping[str, str], folder: Path, documents: str) -> Choices:
+    """The choices that a form makes.
+
+    Raises:
+        PageError: one of them is missing or cannot be.
+
+    """
+    recipe = form.get("recipe", RECIPES[0])
+    if recipe not in RECIPES:
+        raise PageError(400, "start_choose", what=recipe[:40])
+    return Choices(
+        name=_line(form.get("name", "")) or folder.resolve().name,
+        documents=documents,
+        teacher=_teacher(form, folder),
+        base=_base(form),
+        recipe=recipe,
+        budget_usd=_budget(form.get("budget", "")),
+    )
+
+
+def _teacher(form: Mapping[str, str], folder: Path) -> Endpoint | Recorded:
+    kind = form.get("teacher", "")
+    if kind == "recorded":
+        name = form.get("replies", "")
+        known = options_of(folder).replies
+        if name not in known:
+            raise PageError(400, "start_no_replies")
+        return Recorded(recorded_model(folder / name), name)
+    if kind not in ("openai", "endpoint"):
+        raise PageError(400, "start_choose", what="teacher")
+    model = _line(form.get("model" if kind == "endpoint" else "openai_model", ""))
+    if not model:
+        raise PageError(400, "start_no_model")
+    if kind == "openai":
+        return Endpoint(model, key_variable=_variable(form.get("openai_key", "OPENAI_API_KEY")))
+    address = _line(form.get("base_url", ""))
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.username:
+        raise PageError(400, "start_wrong_address", address=address[:80])
+    return Endpoint(model, address, _variable(form.get("key_variable", "")))
+
+
+def _variable(name: str) -> str:
+    """The name of an environment variable; a key itself is refused and not repeated."""
+    stripped = name.strip()
+    if stripped and not _VARIABLE.fullmatch(stripped):
+        raise PageError(400, "start_key_is_no_name")
+    return stripped
+
+
+def _base(form: Mapping[str, str]) -> StarterBase | PretrainedBase:
+    kind = form.get("base", "starter")
+    if kind == "starter":
+        size = form.get("size", "3M")
+        if size not in SIZES:
+            raise PageError(400, "start_choose", what=size[:40])
+        return StarterBase(size)
+    if kind == "hub":
+        name = _line(form.get("hub", ""))
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            raise PageError(400, "start_wrong_hub_name", name=name[:80])
+        return PretrainedBase("hub", name)
+    if kind == "local":
+        path = _line(form.get("path", ""))
+        if not path:
+            raise PageError(400, "start_no_path")
+        return PretrainedBase("gguf" if path.endswith(".gguf") else "local", path)
+    raise PageError(400, "start_choose", what=kind[:40])
+
+
+def _budget(text: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        usd = float(text)
+    except ValueError:
+        usd = 0.0
+    if not 0 < usd < 1_000_000:
+        raise PageError(400, "start_wrong_budget")
+    return usd
+
+
+def _line(text: str) -> str:
+    """A text on one line."""
+    return " ".join(_CONTROL.sub(" ", text).split())[:300]

@@ -1,0 +1,245 @@
+"""Pages: start a project without a terminal, and edit its file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.datastructures import UploadFile
+
+from jangin.core.errors import ConfigError
+from jangin.project.file import LoadedProject
+from jangin.project.setup.scaffold import RECIPES, project_text
+from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.project import NewProjectDep, OpenProject
+from jangin.serving.pages.rendering import render
+from jangin.serving.pages.start.choices import SIZES, choices_of, options_of
+from jangin.serving.pages.start.editing import (
+    ChangedError,
+    Text,
+    differences,
+    normalized,
+    problems_of,
+    read_text,
+    save,
+)
+from jangin.serving.pages.start.uploads import (
+    REMOVED,
+    REPLIES,
+    document_suffixes,
+    documents_folder,
+    list_documents,
+    receive,
+    remove,
+    safe_name,
+)
+from jangin.serving.pages.visit import Visit, VisitDep
+
+MB = 1_000_000
+STEPS = (
+    ("/start/documents", "start_step_documents"),
+    ("/start/choices", "start_step_choices"),
+    ("/start/file", "start_step_file"),
+    ("/", "start_step_run"),
+)
+"""(address, key of the name) of the way from documents to a run."""
+router = APIRouter(prefix="/start")
+
+
+@router.get("")
+def begin() -> Response:
+    """The first step."""
+    return RedirectResponse("/start/documents", 303)
+
+
+@router.get("/documents", response_class=HTMLResponse)
+def documents(visit: VisitDep, project: NewProjectDep) -> HTMLResponse:
+    """Drop documents, and see those that are there."""
+    return render(visit, "start/documents.html.jinja", **_documents(visit, project))
+
+
+def _documents(visit: Visit, project: OpenProject) -> dict[str, Any]:
+    problem, files = "", []
+    try:
+        files = list_documents(project.folder, _folder(project))
+    except PageError as error:
+        problem = visit.words(error.key, **error.values)
+    return {
+        "steps": STEPS,
+        "files": files,
+        "problem": problem,
+        "exists": project.exists,
+        "suffixes": ",".join(document_suffixes()),
+        "most": _limit(visit),
+    }
+
+
+def _folder(project: OpenProject) -> Path:
+    return documents_folder(project.folder, _loaded(project))
+
+
+def _loaded(project: OpenProject) -> LoadedProject | None:
+    """The project file; None where there is none or it is wrong."""
+    try:
+        return project.loaded() if project.exists else None
+    except ConfigError:
+        return None
+
+
+def _limit(visit: Visit) -> int:
+    return int(visit.server.settings.limits.file_mb * MB)
+
+
+def _removed(visit: Visit) -> Path:
+    return visit.server.settings.folder / REMOVED
+
+
+def _target(project: OpenProject, name: str, kind: str) -> Path:
+    """Where an uploaded file goes."""
+    if kind == "replies":
+        return project.folder / safe_name(name, REPLIES)
+    return _folder(project) / safe_name(name, document_suffixes())
+
+
+@router.post("/upload")
+async def upload(
+    request: Request, visit: VisitDep, project: NewProjectDep, name: str, kind: str = "documents"
+) -> Response:
+    """One file as the body of the request, written to disk as it arrives."""
+    target = _target(project, name, kind)
+    await receive(request.stream(), target, _limit(visit), _removed(visit))
+    return JSONResponse({"name": target.name}, 201)
+
+
+@router.post("/documents")
+async def upload_form(request: Request, visit: VisitDep, project: NewProjectDep) -> Response:
+    """Files of a form, from a browser without scripts."""
+    async with request.form() as form:
+        for file in form.getlist("file"):
+            if isinstance(file, UploadFile) and file.filename:
+                target = _target(project, file.filename, "documents")
+                await receive(_pieces(file), target, _limit(visit), _removed(visit))
+    return RedirectResponse("/start/documents", 303)
+
+
+async def _pieces(file: UploadFile) -> Any:
+    while piece := await file.read(MB):
+        yield piece
+
+
+@router.post("/documents/{file}/remove")
+def remove_document(visit: VisitDep, project: NewProjectDep, file: str) -> Response:
+    """Set a document aside."""
+    remove(project.folder, _folder(project), file, _removed(visit))
+    return RedirectResponse("/start/documents", 303)
+
+
+@router.get("/choices", response_class=HTMLResponse)
+def choices(visit: VisitDep, project: NewProjectDep) -> HTMLResponse:
+    """Choose teacher, base model and recipe."""
+    return _choices_page(visit, project, {}, "")
+
+
+def _choices_page(
+    visit: Visit, project: OpenProject, given: dict[str, str], problem: str
+) -> HTMLResponse:
+    return render(
+        visit,
+        "start/choices.html.jinja",
+        400 if problem else 200,
+        steps=STEPS,
+        options=options_of(project.folder),
+        recipes=RECIPES,
+        sizes=SIZES,
+        exists=project.exists,
+        name=project.folder.name,
+        given=given,
+        problem=problem,
+    )
+
+
+@router.post("/choices")
+async def choose(request: Request, visit: VisitDep, project: NewProjectDep) -> Response:
+    """Write the project file for the choices; one that is there is shown beside it."""
+    _refuse_others(visit)
+    form = await request.form()
+    given = {name: value for name, value in form.items() if isinstance(value, str)}
+    loaded = _loaded(project)
+    folder = "documents"
+    if loaded is not None:
+        folder = documents_folder(project.folder, loaded).relative_to(project.folder).as_posix()
+    try:
+        text = project_text(choices_of(given, project.folder, folder))
+    except PageError as error:
+        return _choices_page(visit, project, given, visit.words(error.key, **error.values))
+    return _saved(visit, project, text, digest="", new=True)
+
+
+@router.get("/file", response_class=HTMLResponse)
+def edit(visit: VisitDep, project: NewProjectDep) -> Response:
+    """The project file in an editor."""
+    if not project.exists:
+        return RedirectResponse("/start/choices", 303)
+    return _editor(visit, project, read_text(project.path))
+
+
+def _editor(
+    visit: Visit,
+    project: OpenProject,
+    text: Text,
+    theirs: Text | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    visit.request.state.project_name = project.folder.name
+    return render(
+        visit,
+        "start/file.html.jinja",
+        status,
+        steps=STEPS,
+        text=text.text,
+        digest=text.digest,
+        theirs=theirs,
+        lines=differences(text.text, theirs.text) if theirs is not None else [],
+        problems=problems_of(text.text, project.path),
+        file_name=project.path.name,
+    )
+
+
+@router.post("/file")
+def save_file(
+    visit: VisitDep,
+    project: NewProjectDep,
+    text: Annotated[str, Form()] = "",
+    digest: Annotated[str, Form()] = "",
+) -> Response:
+    """Save the text, unless it is wrong or the file changed meanwhile."""
+    _refuse_others(visit)
+    return _saved(visit, project, normalized(text), digest, new=False)
+
+
+def _saved(visit: Visit, project: OpenProject, text: str, digest: str, *, new: bool) -> Response:
+    try:
+        save(project.path, text, digest, visit.server.settings.folder)
+    except ConfigError:
+        return _editor(visit, project, Text(text, digest), status=400)
+    except ChangedError as error:
+        return _editor(visit, project, Text(text, error.theirs.digest), error.theirs, 409)
+    return RedirectResponse("/start/file" if new else "/", 303)
+
+
+@router.post("/check", response_class=HTMLResponse)
+def check(
+    visit: VisitDep, project: NewProjectDep, text: Annotated[str, Form()] = ""
+) -> HTMLResponse:
+    """What is wrong with a text, while it is being written."""
+    problems = problems_of(normalized(text), project.path)
+    return render(visit, "start/problems.html.jinja", problems=problems)
+
+
+def _refuse_others(visit: Visit) -> None:
+    """A project file names folders, addresses and variables of this machine.
+
+    Where other people reach the server, only administrators may write it.
+    """
+    if visit.server.settings.needs_keys and not visit.caller.may("admin"):
+        raise PageError(403, "pages_admin_only")

@@ -1,0 +1,152 @@
+"""Starting a project without a terminal, as a browser without scripts does it."""
+
+import re
+
+import pytest
+
+from tests.serving.pages.conftest import Browser
+from tests.serving.pages.project import HANDBOOK
+from tests.serving.running import run_server
+
+KEYS = {"min_examples": 1, "new_project": True}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A server of a folder without a project file."""
+    folder = tmp_path_factory.mktemp("empty") / "규정"
+    folder.mkdir()
+    limits = folder.parent / "server.yaml"
+    limits.write_text("limits: {file_mb: 0.001}\n")
+    path = folder / "project.yaml"
+    with run_server(folder / "server", limits, project=path, new_project=True) as running:
+        yield running, folder
+
+
+@pytest.fixture
+def visitor(empty):
+    with Browser(empty[0].root) as client:
+        client.get("/preferences")
+        yield client
+
+
+def upload(visitor, name, data, kind="documents"):
+    headers = {"x-csrf-token": visitor.token, "accept": "application/json"}
+    return visitor.post(
+        "/start/upload", params={"name": name, "kind": kind}, content=data, headers=headers
+    )
+
+
+def test_from_nothing_to_a_project_file(empty, visitor):
+    _, folder = empty
+    page = visitor.get("/")
+    assert page.url.path == "/start/documents"
+    assert "아직 문서가 없습니다" in page.text
+    assert upload(visitor, "../../휴가 <b>.md", "# 휴가\n연차는 15일".encode()).json() == {
+        "name": "휴가 _b_.md"
+    }
+    form = {"file": ("b.txt", b"text"), "csrf": (None, visitor.token)}
+    assert visitor.post("/start/documents", files=form).url.path == "/start/documents"
+    assert sorted(path.name for path in (folder / "documents").iterdir()) == [
+        "b.txt",
+        "휴가 _b_.md",
+    ]
+    page = visitor.get("/start/documents").text
+    file_id = re.search(r"b\.txt.*?/start/documents/(\w+)/remove", page, re.S)[1]
+    assert visitor.submit(f"/start/documents/{file_id}/remove").status_code == 200
+    assert [path.name for path in (folder / "documents").iterdir()] == ["휴가 _b_.md"]
+    assert (folder / "server" / "removed").is_dir()
+    assert "다음: 고르기" in visitor.get("/start/documents").text
+    assert visitor.get("/start/file").url.path == "/start/choices"
+    wrong = {"recipe": "questions", "teacher": "openai", "openai_model": "m", "base": "starter"}
+    refused = visitor.submit("/start/choices", **wrong, openai_key="sk-proj-abc")
+    assert refused.status_code == 400
+    assert "OPENAI_API_KEY처럼" in refused.text
+    assert not (folder / "project.yaml").exists()
+    right = {**wrong, "openai_key": "OPENAI_API_KEY", "name": "규정: 하나", "budget": "5"}
+    page = visitor.submit("/start/choices", **right)
+    assert page.url.path == "/start/file"
+    assert "틀린 곳이 없습니다" in page.text
+    text = (folder / "project.yaml").read_text("utf-8")
+    assert 'name: "규정: 하나"' in text
+    assert "folder: documents" in text
+    # The same choices again would replace the file: both are shown.
+    again = visitor.submit("/start/choices", **{**right, "recipe": "compare"})
+    assert again.status_code == 409
+    assert "variants:" in again.text
+    assert (folder / "project.yaml").read_text("utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "size", "status"),
+    [
+        ("big.md", "documents", 1_001, 413),
+        ("empty.md", "documents", 0, 400),
+        ("x.exe", "documents", 1, 400),
+        ("project.yaml", "replies", 1, 400),
+        ("serving.lock", "replies", 1, 400),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused_in_a_sentence(empty, visitor, name, kind, size, status):
+    _, folder = empty
+    before = sorted(folder.rglob("*.md"))
+    reply = upload(visitor, name, b"x" * size, kind)
+    assert reply.status_code == status
+    assert reply.json()["error"]["message"]
+    assert sorted(folder.rglob("*.md")) == before
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_an_upload_without_the_token_of_the_page_is_refused(visitor):
+    visitor.token = ""
+    assert upload(visitor, "a.md", b"x").status_code == 403
+
+
+def test_the_editor_says_what_is_wrong_and_who_was_faster(empty, visitor):
+    _, folder = empty
+    path = folder / "project.yaml"
+    path.write_text("name: x\ndocuments:\n  load: {folder: .}\n", "utf-8")
+    page = visitor.get("/start/file").text
+    digest = re.search(r'name="digest" value="(\w+)"', page)[1]
+    problems = visitor.submit("/start/check", text="name: x\ndocuments:\n  lode:\n").text
+    assert 'data-line="3"' in problems
+    assert "load" in problems
+    wrong = visitor.submit("/start/file", text="name: <b>\nnothing: 1\n", digest=digest)
+    assert wrong.status_code == 400
+    assert "name: &lt;b&gt;" in wrong.text
+    path.write_text("name: theirs\ndocuments:\n  load: {folder: .}\n", "utf-8")
+    mine = "name: mine\r\ndocuments:\r\n  load: {folder: .}\r\n"
+    page = visitor.submit("/start/file", text=mine, digest=digest)
+    assert page.status_code == 409
+    assert "name: theirs" in page.text
+    assert "name: mine" in page.text
+    digest = re.search(r'name="digest" value="(\w+)"', page.text)[1]
+    assert visitor.submit("/start/file", text=mine, digest=digest).url.path == "/"
+    assert path.read_bytes() == b"name: mine\ndocuments:\n  load: {folder: .}\n"
+
+
+def test_recorded_replies_are_offered_once_they_are_there(empty, visitor):
+    _, folder = empty
+    line = (HANDBOOK / "replies.jsonl").read_bytes().partition(b"\n")[0] + b"\n"
+    (folder / "other.jsonl").write_bytes(b'{"a": 1}\n')
+    (folder / "기록.jsonl").write_bytes(line)
+    page = visitor.get("/start/choices").text
+    assert "<option>기록.jsonl</option>" in page
+    assert "other.jsonl" not in page
+    chosen = {"recipe": "questions", "teacher": "recorded", "base": "starter", "size": "0.5M"}
+    assert visitor.submit("/start/choices", **chosen, replies="../x.jsonl").status_code == 400
+    (folder / "project.yaml").unlink(missing_ok=True)
+    page = visitor.submit("/start/choices", **chosen, replies="기록.jsonl").text
+    assert "model: handbook-teacher" in page
+
+
+def test_documents_of_a_project_that_reads_them_elsewhere_stay_there(empty, visitor, tmp_path):
+    _, folder = empty
+    text = f"name: x\ndocuments:\n  load:\n    folder: {tmp_path}\n"
+    (folder / "project.yaml").write_text(text, "utf-8")
+    assert "프로젝트 폴더 밖" in visitor.get("/start/documents").text
+    assert upload(visitor, "a.md", b"x").status_code == 400
+    assert list(tmp_path.iterdir()) == []
+    (folder / "project.yaml").write_text("name: [\n", "utf-8")
+    assert visitor.get("/start/file").status_code == 200
+    assert visitor.get("/").status_code == 200

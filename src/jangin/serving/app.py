@@ -41,9 +41,9 @@ from jangin.serving.pages.review import exchange
 from jangin.serving.pages.review import routes as review
 from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.runs import routes as runs
+from jangin.serving.pages.runs import start
 from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.signer import Signer
-from jangin.serving.pages.start import routes as start
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests

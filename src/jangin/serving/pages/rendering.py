@@ -52,7 +52,10 @@ def static_files() -> Mapping[str, StaticFile]:
     """{name: file} of all style sheets and scripts."""
     own = files("jangin.serving.pages") / "static"
     shared = files("jangin.report") / "templates"
-    paths: list[Traversable] = [path for path in own.iterdir() if path.is_file()]
+    folders = (own, own / "runs")
+    paths: list[Traversable] = [
+        path for folder in folders for path in folder.iterdir() if path.is_file()
+    ]
     paths += [shared / name for name in SHARED]
     return {path.name: _static_file(path) for path in paths}
 

@@ -1,1 +1,1 @@
-"""Follow: the pipeline with what it would cost, running stages live, the history of runs."""
+"""Start a project, follow its runs, and look back at them."""

@@ -3,7 +3,7 @@
 import pytest
 
 from jangin.core.errors import ConfigError
-from jangin.serving.pages.start.editing import (
+from jangin.serving.pages.runs.editing import (
     ChangedError,
     differences,
     normalized,

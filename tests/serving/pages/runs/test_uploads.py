@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.start.uploads import receive, safe_name
+from jangin.serving.pages.runs.uploads import receive, safe_name
 
 SUFFIXES = (".pdf", ".md")
 

@@ -13,8 +13,8 @@ from jangin.project.setup.scaffold import RECIPES, project_text
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import NewProjectDep, OpenProject
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.start.choices import SIZES, choices_of, options_of
-from jangin.serving.pages.start.editing import (
+from jangin.serving.pages.runs.choices import SIZES, choices_of, options_of
+from jangin.serving.pages.runs.editing import (
     ChangedError,
     Text,
     differences,
@@ -23,7 +23,7 @@ from jangin.serving.pages.start.editing import (
     read_text,
     save,
 )
-from jangin.serving.pages.start.uploads import (
+from jangin.serving.pages.runs.uploads import (
     REMOVED,
     REPLIES,
     document_suffixes,

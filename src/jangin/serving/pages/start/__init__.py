@@ -1,1 +1,0 @@
-"""Start a project in the browser: documents, choices, the project file, its plan."""

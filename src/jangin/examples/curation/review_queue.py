@@ -45,6 +45,8 @@ TEXTS: Mapping[Signal, str] = {
 }
 LONG_SHARE = 0.02
 """Share of the longest answers that are worth a look."""
+LONG_FACTOR = 3
+"""How many times as long as the median an answer must be for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,11 @@ def _near_copies(rows: Sequence[Example]) -> dict[int, str]:
 
 
 def _longest(rows: Sequence[Example]) -> set[int]:
+    """Indices of the longest answers, as far as they are much longer than the others."""
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index].answer))
-    return set(order[: int(len(rows) * LONG_SHARE)])
+    usual = len(rows[order[len(rows) // 2]].answer) if rows else 0
+    longest = order[: int(len(rows) * LONG_SHARE)]
+    return {index for index in longest if len(rows[index].answer) > LONG_FACTOR * usual}
 
 
 def _with_controls(items: list[QueueItem], seed: int) -> list[QueueItem]:

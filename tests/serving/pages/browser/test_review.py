@@ -6,6 +6,7 @@ import pytest
 
 from jangin.examples.curation.review_log import LOG, read_log
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.running import spawn_server
 
 pytestmark = pytest.mark.slow
 KOREAN_A = (
@@ -156,3 +157,29 @@ def test_reading_and_deciding_work_without_scripts(new_page, log):
     page.get_by_role("button", name="답이 틀림").click()
     page.get_by_text("저장했습니다: 거절").wait_for()
     assert [d.decision for d in read_log(log)] == ["accept", "reject"]
+
+
+def test_a_server_that_is_killed_loses_nothing(new_page, project, log, tmp_path):
+    words = ("-p", project / "project.yaml")
+    with spawn_server(tmp_path / "server", *words) as (process, url):
+        page = new_page(url.removesuffix("/v1"), allowed=("ERR_", "htmx:"))
+        page.goto("/review/next")
+        press(page, "a", "승인")
+        row = row_of(page)
+        page.keyboard.press("e")
+        page.locator("#edit[open]").wait_for()
+        page.keyboard.type(" 끊긴 글")
+        process.kill()
+        process.wait()
+        page.keyboard.press("Control+Enter")
+        page.locator("#notices .notice.bad").wait_for()
+        assert page.input_value("#edit-answer").endswith("끊긴 글")
+    assert [d.decision for d in read_log(log)] == ["accept"]
+    port = url.removesuffix("/v1").rpartition(":")[2]
+    with spawn_server(tmp_path / "server", *words, "--port", port):
+        page.locator("#edit-answer").press("Control+Enter")
+        page.locator("#saved", has_text="고침").wait_for()
+        page.goto("/review/next")
+        assert row_of(page) != row
+    assert [d.decision for d in read_log(log)] == ["accept", "edit"]
+    assert read_log(log)[1].after.answer.endswith("끊긴 글")

@@ -138,10 +138,11 @@
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.elt.matches(".page-figure")) showEvidence();
     if (event.detail.elt.id !== "row") return;
-    scrollTo(0, 0);
     say();
     showEvidence();
     focusRow();
+    if (opened()) opened().scrollIntoView({ block: "center" });
+    else scrollTo(0, 0);
   });
   say();
   showEvidence();

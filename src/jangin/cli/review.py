@@ -17,6 +17,7 @@ from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOpti
 from jangin.cli.terminal import console, edit_text, errors, read_key
 
 if TYPE_CHECKING:
+    from jangin.examples.curation.review_leases import ReviewLeases
     from jangin.examples.curation.review_log import ReviewDecision, Wording
     from jangin.examples.curation.review_queue import QueueItem
     from jangin.project.session import Session
@@ -92,6 +93,7 @@ def review(
     Decisions are kept in reviews.jsonl beside the project file, and the next `jangin run` applies
     them. Without a terminal, or with --status, the decisions are counted.
     """
+    from jangin.examples.curation.review_leases import ReviewLeases
     from jangin.project.session import open_session
     from jangin.report.data.review_queue import last_pairs, log_of, open_queue
 
@@ -120,7 +122,7 @@ def review(
     if not left:
         console.print(f"{_counts(queue)}. Show them again with --decided.", highlight=False)
         return
-    screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text)
+    screen = ReviewScreen(left, log, reviewer, read_key, _ask, edit_text, ReviewLeases(log))
     screen.show()
     console.print(
         f"{screen.written:,} decisions in {log}. Apply them with: jangin run -p {project}",
@@ -236,6 +238,7 @@ class ReviewScreen:
     read_key: Callable[[], str]
     ask: Callable[[str], str]
     edit: Callable[[str], str | None]
+    leases: "ReviewLeases"
     written: int = 0
     _index: int = 0
     _words: str = ""
@@ -244,6 +247,15 @@ class ReviewScreen:
 
     def show(self) -> None:
         """Run until the user quits or the end of the queue is reached."""
+        if not self._lease(self._index):
+            self._move(1)
+        try:
+            self._show()
+        finally:
+            if self._index < len(self.items):
+                self.leases.release(self.items[self._index].example.id, self.by)
+
+    def _show(self) -> None:
         while 0 <= self._index < len(self.items):
             console.clear()
             console.print(self._page(), highlight=False)
@@ -292,9 +304,15 @@ class ReviewScreen:
         text = " ".join((item.wording.question, item.wording.answer, item.passage)).casefold()
         return all(word in text for word in self._words.split())
 
+    def _lease(self, index: int) -> bool:
+        """Keep a row from other reviewers; False where one of them looks at it now."""
+        return self.leases.take([(self.items[index].example.id, 1)], self.by) is not None
+
     def _move(self, step: int) -> None:
         index = self._index + step
-        while 0 <= index < len(self.items) and not self._matches(self.items[index]):
+        while 0 <= index < len(self.items) and not (
+            self._matches(self.items[index]) and self._lease(index)
+        ):
             index += step
         if index < 0:
             self._notice = "This is the first one."

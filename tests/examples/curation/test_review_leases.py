@@ -33,3 +33,10 @@ def test_a_reviewer_keeps_the_row_after_a_restart_and_loses_it_in_time(tmp_path)
 def test_a_row_for_two_has_room_for_two(tmp_path):
     leases = ReviewLeases(tmp_path / "reviews.jsonl")
     assert [leases.take([("a", 2)], by) for by in ("kim", "lee", "park")] == ["a", "a", None]
+
+
+def test_without_room_on_the_disk_people_can_read(tmp_path):
+    leases = ReviewLeases(tmp_path / "nowhere" / "reviews.jsonl")
+    assert leases.take(ROWS, "kim") == "row0"
+    assert leases.holders("row0") == []
+    leases.release("row0", "kim")

@@ -7,7 +7,7 @@ browser keeps no row. The file survives a killed process; deleting it loses no d
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 SECONDS = 600
@@ -27,8 +27,16 @@ class ReviewLeases:
         """Lease the first row that has room, and give up the reviewer's other leases.
 
         `rows` are (id, number of reviewers who may look at it at once). None where no row has room.
-        A row that the reviewer holds already has room.
+        A row that the reviewer holds already has room. Where the file cannot be written, as on a
+        full disk, the first row is given without a lease: people can still read.
         """
+        rows = iter(rows)
+        try:
+            return self._take(rows, by)
+        except sqlite3.OperationalError:
+            return next(rows, (None, 0))[0]
+
+    def _take(self, rows: Iterator[tuple[str, int]], by: str) -> str | None:
         now = time.time()
         with self._transaction() as database:
             database.execute("DELETE FROM leases WHERE until < ?", (now,))
@@ -45,13 +53,14 @@ class ReviewLeases:
 
     def holders(self, row: str) -> list[str]:
         """Names of the reviewers who look at a row now."""
-        with self._transaction() as database:
+        with suppress(sqlite3.OperationalError), self._transaction() as database:
             query = "SELECT by FROM leases WHERE id = ? AND until >= ? ORDER BY by"
             return [name for (name,) in database.execute(query, (row, time.time()))]
+        return []
 
     def release(self, row: str, by: str) -> None:
         """Give a row back."""
-        with self._transaction() as database:
+        with suppress(sqlite3.OperationalError), self._transaction() as database:
             database.execute("DELETE FROM leases WHERE id = ? AND by = ?", (row, by))
 
     @contextmanager

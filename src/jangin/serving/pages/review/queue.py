@@ -11,7 +11,7 @@ from jangin.project.session import open_session
 from jangin.report.data.review_queue import open_index
 from jangin.serving.pages.project import OpenProject, Snapshot
 
-PATIENCE = 4.0
+PATIENCE = 30.0
 """Seconds that a page waits for a queue before it says that the queue is being made."""
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as NotReadyError
 from dataclasses import dataclass
-from sqlite3 import OperationalError
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -63,18 +62,7 @@ class Desk:
 
     def take(self, after: int) -> str | None:
         """The next row for this reviewer, which nobody else gets; None where there is none."""
-        rows = self.index.candidates(self.shown, self.by, after)
-        try:
-            return self.leases.take(rows, self.by)
-        except OperationalError:  # a full or read-only disk: reading goes on without leases
-            return next((row for row, _ in self.index.candidates(self.shown, self.by, after)), None)
-
-    def holders(self, row: str) -> list[str]:
-        """Who looks at a row now."""
-        try:
-            return self.leases.holders(row)
-        except OperationalError:
-            return []
+        return self.leases.take(self.index.candidates(self.shown, self.by, after), self.by)
 
 
 def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: Text = "") -> Desk:
@@ -187,7 +175,9 @@ def _item(desk: Desk, row: str, saved: str = "", status: int = 200, **changes: A
             raise PageError(404, "review_no_row")
         return show(desk, "review/gone.html.jinja", 404, history=history)
     typed = changes.pop("typed", None)
-    screen = make_screen(desk.index, row, desk.by, desk.visit.words, desk.holders(row), typed)
+    screen = make_screen(
+        desk.index, row, desk.by, desk.visit.words, desk.leases.holders(row), typed
+    )
     context = {
         "screen": screen,
         "view": _source(desk, screen),

@@ -119,7 +119,7 @@ def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path):
     append_decisions(
         other, [decide(rows[1], "reject", "lee"), decide(rows[1], "flag", "lee", reason="x")]
     )
-    other.replace(index.log)
+    index.log.write_bytes(other.read_bytes())  # the same file with other lines, and longer
     index.refresh()
     assert ids(index, state="accepted") == []
     assert ids(index, state="flagged") == [rows[1].id]

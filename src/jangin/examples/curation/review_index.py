@@ -53,6 +53,10 @@ class ChangedMeanwhileError(Exception):
         self.review = review
 
 
+TAIL_BYTES = 512
+"""Bytes by which a log that was replaced is noticed; ids of files are given again."""
+
+
 @dataclass(slots=True)
 class LogFollower:
     """Reads what was appended to a log since the last time; all of it where it was replaced."""
@@ -60,8 +64,10 @@ class LogFollower:
     path: Path
     _end: int = 0
     _line: int = 0
-    _file: tuple[int, int] = (0, 0)
     _size: int = -1
+    _modified: int = 0
+    _tail: bytes = b""
+    """The last bytes that were read; a file that lacks them there is another one."""
 
     def read(self) -> tuple[bool, list[ReviewDecision]]:
         """(True if these are all lines and not only further ones, the decisions).
@@ -71,25 +77,25 @@ class LogFollower:
         try:
             status = self.path.stat()
         except FileNotFoundError:
-            complete = self._size > 0
-            self._end, self._line, self._file, self._size = 0, 0, (0, 0), 0
-            return complete, []
-        file = (status.st_ino, status.st_dev)
-        complete = file != self._file or status.st_size < self._end
-        if not complete and status.st_size == self._size:
+            was_there = self._size > 0
+            self._end, self._line, self._size, self._modified, self._tail = 0, 0, 0, 0, b""
+            return was_there, []
+        if (status.st_size, status.st_mtime_ns) == (self._size, self._modified):
             return False, []
         with self.path.open("rb") as stream:
-            start = 0 if complete else self._end
-            line = 0 if complete else self._line
+            stream.seek(self._end - len(self._tail))
+            complete = stream.read(len(self._tail)) != self._tail
+            start, line = (0, 0) if complete else (self._end, self._line)
             stream.seek(start)
-            data = stream.read(status.st_size - start)
-        data, decisions = _whole_lines(data), []
+            data = _whole_lines(stream.read(max(status.st_size - start, 0)))
+        decisions = []
         for text in data.splitlines(keepends=True):
             line += 1
             if text.strip():
                 decisions.append(parse_decision(text, f"{self.path}:{line}"))
-        self._end, self._line = start + len(data), line
-        self._file, self._size = file, status.st_size
+        tail = data if complete else self._tail + data
+        self._end, self._line, self._tail = start + len(data), line, tail[-TAIL_BYTES:]
+        self._size, self._modified = status.st_size, status.st_mtime_ns
         return complete, decisions
 
 

@@ -86,8 +86,17 @@ def test_lost_rows_are_grouped_by_rule_and_reason_without_its_figures(tmp_path):
         dropped(example("빈 것?"), "empty", "the answer is empty")
     ]
     (only,) = lost({"curate": artifact(tmp_path, "curate", dropped=rows)})
-    assert [(r.rule, r.count, len(r.examples)) for r in only.reasons] == [
+    assert [(r.rule, r.count, len(r.samples)) for r in only.reasons] == [
         ("score", 4, 3), ("empty", 1, 1),
     ]  # fmt: skip
     assert only.reasons[0].reason == "score 0.0 < 0.5"
     assert only.others == 0
+    assert [row.name for row in only.reasons[0].samples] == ["질문 0?", "질문 1?", "질문 2?"]
+
+
+def test_an_example_whose_exact_copy_was_dropped_is_not_dropped(tmp_path):
+    row = example("휴가는 며칠입니까?")
+    copies = [dropped(row, "exact_duplicate", "same prompt and answer", twin=row.id)]
+    curated = artifact(tmp_path, "curate", examples=[row], dropped=copies)
+    way = way_of({"curate": curated}, row.id)
+    assert [step.state for step in way.steps] == ["done"]

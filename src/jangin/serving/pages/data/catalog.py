@@ -13,8 +13,10 @@ LOST = (
     "unreadable", "unread", "failed", "eliminated", "rejected", "dropped", "dropped_pairs",
 )  # fmt: skip
 """Tables of what did not become data, in the order in which it is lost."""
-VARYING = r"'[^']*'|\"[^\"]*\"|\d[\d.,]*"
+VARYING = r"\b[0-9a-f]{16}\b|'[^']*'|\"[^\"]*\"|\d[\d.,]*"
 """What differs between reasons that are the same; polars knows no lookbehind."""
+NAMING = ("question", "text", "reply", "source", "subject")
+"""Columns that people know a lost row by, the best first."""
 MOST_REASONS = 12
 SHOWN = 3
 
@@ -56,6 +58,18 @@ def shown_columns(table: str, file: TableFile) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class LostRow:
+    """One row that was lost."""
+
+    number: int
+    """In its table, from 0."""
+    name: str
+    """Its question, file or reply."""
+    answer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LostReason:
     """Rows that were lost for the same reason, figures and quotations aside."""
 
@@ -63,8 +77,8 @@ class LostReason:
     reason: str
     """Of the first of them."""
     count: int
-    examples: tuple[tuple[int, Mapping[str, object]], ...]
-    """(number in the table, row) of the first of them."""
+    samples: tuple["LostRow", ...]
+    """The first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,13 @@ def lost(artifacts: Mapping[str, Artifact]) -> Iterator[Lost]:
     for entry in tables_of(artifacts):
         if entry.name in LOST and entry.rows:
             yield _by_reason(entry)
+
+
+def _lost_row(number: int, row: Mapping[str, object]) -> LostRow:
+    texts = [str(row.get(name) or "") for name in NAMING]
+    name = next((text for text in texts if text.strip()), "")
+    answer = str(row.get("answer") or row.get("rejected") or "")
+    return LostRow(number, name, answer, str(row.get("reason") or ""))
 
 
 def _by_reason(entry: TableEntry) -> Lost:
@@ -105,7 +126,7 @@ def _by_reason(entry: TableEntry) -> Lost:
             row["rule"],
             row["reason"],
             row["count"],
-            tuple(zip(row["number"], file.flat_rows(row["number"]), strict=True)),
+            tuple(map(_lost_row, row["number"], file.flat_rows(row["number"]))),
         )
         for row in groups.head(MOST_REASONS).iter_rows(named=True)
     )

@@ -22,6 +22,8 @@ from jangin.serving.pages.visit import VisitDep
 
 LONGEST_TEXT = 4000
 MOST_MARKS = 200
+MOST_SEARCHED = 300_000
+"""Characters of a document in which a quotation is looked for outside its passage and page."""
 YEAR = 31_536_000
 router = APIRouter(prefix="/pictures")
 TURNS = (0, 90, 180, 270)
@@ -54,12 +56,26 @@ def page_view(
     document = project_documents(project.snapshot()).get(document_id)
     if document is None:
         return None
-    start, end = passage or (0, None)
-    mark = evidence_mark(document, evidence, start, end) or evidence_mark(document, evidence)
-    page = document.page(number) if number else document.page_at(mark.start if mark else start)
+    page = document.page(number)
+    mark = _quoted(document, evidence, passage, page)
     if page is None:
-        return None
+        begin = mark.start if mark else passage[0] if passage else 0
+        page = document.page_at(begin)
     return pictures_of(project).view(document, page, [mark] if mark else [], wait=wait)
+
+
+def _quoted(
+    document: DocumentEntry,
+    evidence: str,
+    passage: tuple[int, int] | None,
+    page: PageEntry | None,
+) -> Mark | None:
+    """A mark of the quotation in the passage, else on the page, else anywhere in the document."""
+    ranges = [passage] if passage else []
+    ranges += [(page.start, page.end)] if page else []
+    ranges += [(0, document.characters)] if document.characters <= MOST_SEARCHED else []
+    marks = (evidence_mark(document, evidence, start, end) for start, end in ranges)
+    return next((mark for mark in marks if mark is not None), None)
 
 
 def find_page(

@@ -1,5 +1,6 @@
 """What all pages of the data share: the variant that they are about, and how values are shown."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,10 @@ from jangin.serving.pages.project import OpenProject
 TECHNICAL = frozenset(
     ("template", "temperature", "sample", "weights", "seed_word", "start", "end", "teacher")
 )
+_DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
+_DIGEST_WITH_PARTICLE = re.compile(r"\b[0-9a-f]{16}(과|와|은|는|이|가|을|를)?")
+_PARTICLES = {"과": "와", "은": "는", "이": "가", "을": "를"}
+"""{particle after a consonant: after a vowel}."""
 LONGEST_CELL = 180
 """Characters of a value in a table; all of it is on the page of the row."""
 
@@ -77,12 +82,23 @@ def value_text(words: Words, column: str, value: Any) -> str:
         return f"{value:,}"
     text = str(value)
     if column in ("reason", "remedy"):
-        return words.reason(text)
+        return reason_text(words, text)
     if column == "split":
         return words.known(f"set_{text}", text)
     if column == "rule":
         return words.known(f"rule_{text}", text)
     return words.known(f"value_{column}_{text}", text) if len(text) < 30 else text
+
+
+def reason_text(words: Words, text: str) -> str:
+    """A reason in the language of the page, without ids: a link leads to the other row."""
+    shown = words.reason(text)
+    if words.language == "en":
+        return _DIGEST.sub(words("data_another_row"), shown)
+    # The particle after an id fits the id.
+    return _DIGEST_WITH_PARTICLE.sub(
+        lambda match: words("data_another_row") + _PARTICLES.get(match[1], match[1] or ""), shown
+    )
 
 
 def cell_text(words: Words, column: str, value: Any) -> str:

@@ -130,6 +130,7 @@ def _steps(
             ),
             example,
         )
+        return  # An exact copy that was dropped has the id of the one that was kept.
 
 
 def find_example(artifacts: Mapping[str, Artifact], example_id: str) -> Row | None:

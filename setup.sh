@@ -49,27 +49,67 @@ install_debian_packages() {
     echo "note: could not install ${missing[*]}, which scanned pages and some tests need. On Debian or Ubuntu: sudo apt-get install ${missing[*]}" >&2
 }
 
-install_python_packages() {
-    local pip=("$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check)
-    # torch first, pinned and by pip: as a dependency of another package it would be the newest build
-    # for GPUs. --no-compile: most of its modules are never imported, and Python compiles the rest on use.
-    "${pip[@]}" --no-compile "torch==2.13.0"
-    # uv resolves and unpacks in a fifth of pip's time.
-    if "${pip[@]}" "uv>=0.5" 2>/dev/null; then
-        "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --editable ".[$extras]"
+# What pip is told by its files or by PIP_..., as a list with commas; uv reads neither.
+pip_setting() {
+    sed -n "s/^[^=]*[.]$1='\(.*\)'$/\1/p" <<<"$pip_settings" | tail -n 1 | sed 's/\\n/ /g; s/^ *//; s/  */,/g'
+}
+
+# Prints the path of uv, which resolves and unpacks in a fifth of pip's time: that of the machine, or
+# one installed into the environment.
+find_uv() {
+    if uv --version >/dev/null 2>&1; then
+        command -v uv
+        return
+    fi
+    local install=(install --quiet --quiet --disable-pip-version-check --no-compile "uv>=0.5")
+    # The pip of the machine can do it too, which spares installing one first.
+    if [ -x "$venv/bin/uv" ] || "$python" -m pip --python "$venv/bin/python" "${install[@]}" 2>/dev/null ||
+        { install_pip && "$venv/bin/python" -m pip "${install[@]}"; }; then
+        echo "$venv/bin/uv"
     else
-        "${pip[@]}" --editable ".[$extras]"
+        return 1
     fi
 }
 
-install_debian_packages
+install_pip() {
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 && return
+    if ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
+        echo "error: could not install pip into $venv. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2
+        return 1
+    fi
+}
+
+install_python_packages() {
+    # torch is pinned: as a dependency it would be the newest build for GPUs. Nothing is compiled:
+    # most of its modules are never imported, and Python compiles the others on use.
+    local uv packages=("torch==2.13.0" --editable ".[$extras]")
+    if uv=$(find_uv); then
+        local index pip_settings
+        pip_settings=$("$python" -m pip config list 2>/dev/null || true)
+        export UV_FIND_LINKS="${UV_FIND_LINKS:-$(pip_setting find-links)}"
+        index=$(pip_setting index-url)
+        [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+        index=$(pip_setting extra-index-url)
+        if [ -n "$index" ]; then  # the newest version of all of them, as pip takes it
+            export UV_INDEX="${UV_INDEX:-${index//,/ }}" UV_INDEX_STRATEGY="${UV_INDEX_STRATEGY:-unsafe-best-match}"
+        fi
+        "$uv" pip install --quiet --python "$venv/bin/python" pip "uv>=0.5" "${packages[@]}"
+    else
+        install_pip
+        "$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-compile "${packages[@]}"
+    fi
+}
+
+install_debian_packages &
+debian=$!
 
 if [ ! -x "$venv/bin/python" ]; then
-    if ! "$python" -m venv "$venv"; then
+    if ! "$python" -m venv --without-pip "$venv"; then
         echo "error: could not create the virtual environment. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2
         exit 2
     fi
 fi
 echo "installing Python packages into $venv (once; a minute or two)"
 install_python_packages
+wait "$debian"
 echo "$wanted" >"$stamp"

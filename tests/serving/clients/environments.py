@@ -33,6 +33,9 @@ ENVIRONMENTS = {
 TOOLS = {
     "wandb": Environment(("wandb", "openai", "pandas", "numpy"), "tools/wandb_sync.py"),
     "dspy": Environment(("dspy",), "tools/dspy_finetune.py"),
+    "llama-index": Environment(
+        ("llama-index-finetuning", "mistralai<2"), "tools/llama_index_finetune.py"
+    ),
     "instructor": Environment(("instructor", "tqdm"), "tools/instructor_jobs.py"),
     "lm-eval": Environment(("lm-eval[api]", "openai"), "tools/lm_eval_korean.py"),
 }

@@ -33,6 +33,7 @@ PAGES = {
     "reading-the-report": 0,
     "extending": 0,
     "from-openai": 1,
+    "workbench": 2,
 }
 """Pages in the order of the site, with the number of their blocks that no test can run."""
 

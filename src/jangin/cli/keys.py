@@ -31,8 +31,8 @@ def add(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it may do: files, jobs, models, inference, batches, metrics, admin (all). "
-            "Default: the first five."
+            help="What it may do: files, jobs, models, inference, batches, pages, metrics, admin "
+            "(all). Default: the first six."
         ),
     ] = None,
     folder: FolderOption = None,

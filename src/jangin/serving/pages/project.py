@@ -20,6 +20,7 @@ from jangin.project.plan import stages_until
 from jangin.project.session import Session, open_session
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.visit import VisitDep
+from jangin.serving.state.caller import DEFAULT_PROJECT, LOCAL
 from jangin.serving.state.server import Server
 
 FRESH_SECONDS = 0.5
@@ -180,7 +181,8 @@ class Workbench:
         """`server`: the settings `project` and `owner` count."""
         path = server.settings.project
         self.project = OpenProject(path) if path is not None else None
-        self.owner = server.settings.owner
+        without = DEFAULT_PROJECT if server.settings.needs_keys else LOCAL
+        self.owner = server.settings.owner or without
 
 
 def find_project(visit: VisitDep) -> OpenProject:

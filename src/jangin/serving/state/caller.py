@@ -6,6 +6,8 @@ SCOPES = ("files", "jobs", "models", "inference", "batches", "pages", "metrics",
 """What a key may be allowed to do; `admin` includes all."""
 LOCAL = "local"
 """The project, and the id of the key, of a server on loopback that asks for no key."""
+DEFAULT_PROJECT = "default"
+"""The project of keys that name no other."""
 COMMAND_LINE = "command-line"
 """Stands for the id of a key in the audit log where `jangin keys` did something."""
 

@@ -93,8 +93,9 @@ class ServerSettings(Config):
     """Project file whose finished variants can be called, and which the pages are about."""
     new_project: bool = False
     """The project file need not exist yet: the page `/start` writes it."""
-    owner: str = Field(default="local", min_length=1)
-    """Project of the keys that may see the pages of the project file."""
+    owner: str = ""
+    """Project of the keys that may see the pages of the project file; default: `default`, as that
+    of new keys, or `local` where no key is needed."""
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     """Model names of requests; without any, every name trains a starter from the training file,
     which reads 4096 tokens and not the 512 of a starter that is named here."""

@@ -15,7 +15,7 @@ from jangin.serving.jobs.events import last_step
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-MOST_POINTS = 600
+MOST_POINTS = 300
 """Steps of a curve; a screen shows no more."""
 SERIES = (
     ("train_loss", "loss", "train", 0),

@@ -27,7 +27,7 @@ from jangin.serving.protocol.errors import no_such_model
 from jangin.serving.protocol.pagination import Paging, page_of
 
 PAGE = 20
-EVENTS = 50
+EVENTS = 30
 MOST_FILES = 200
 FIELDS = (
     *("model", "training_file", "validation_file", "method", "suffix", "seed", "lora"),

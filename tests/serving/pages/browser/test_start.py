@@ -1,0 +1,135 @@
+"""A whole visit: four files are dropped, a teacher is chosen, and a model is trained from them."""
+
+import base64
+import re
+
+import pytest
+
+from jangin.project.tracking.run_state import live_runs, recorded_runs
+from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.serving.pages.project import HANDBOOK
+from tests.serving.running import run_server
+
+pytestmark = pytest.mark.slow
+
+DROP = """([zone, files]) => {
+  const data = new DataTransfer();
+  for (const [name, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+    data.items.add(new File([bytes], name));
+  }
+  const event = new DragEvent("drop", {dataTransfer: data, bubbles: true});
+  document.querySelector(zone).dispatchEvent(event);
+}"""
+MODEL = """\
+models:
+  catalog:
+    base: {type: starter, size: 0.5M}
+  sft:
+    method: {type: full}
+    length: {type: steps, steps: 40}
+    examples_per_step: 4
+    validate_every_steps: 10
+  evaluate: {max_new_tokens: 6, few_shot: 0, seen_limit: 4}
+"""
+"""A model that learns nothing, in no time; its tokenizer is that of the recorded chunks."""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """A server of an empty folder, and the folder."""
+    folder = tmp_path_factory.mktemp("start") / "규정집"
+    folder.mkdir()
+    path = folder / "project.yaml"
+    with run_server(folder / "server", project=path, new_project=True) as running:
+        yield running, folder
+
+
+def as_recorded(text):
+    """The settings under which the demo's replies were recorded, and a tiny model."""
+    text = re.sub(r"\n    measure: characters.*", "", text)
+    text = text.replace("    teacher: writer\n", "    teacher: writer\n    pairs_per_chunk: 4\n", 1)
+    text = text.replace("      teacher: writer\n", "      teacher: writer\n      count: 10\n", 1)
+    text = text.replace("    replies: ", "    similar: 0.95\n    replies: ", 1)
+    return text[: text.index("models:")] + MODEL
+
+
+def test_four_files_become_a_trained_model(new_page, started):
+    running, folder = started
+    page = new_page(root=running.root)
+    page.goto("/")
+    page.get_by_role("heading", name="어떤 문서를 가르칠까요?").wait_for()
+    check_accessibility(page)
+    files = sorted((HANDBOOK / "documents").iterdir())
+    given = [[file.name, base64.b64encode(file.read_bytes()).decode()] for file in files]
+    page.evaluate(DROP, [".drop", given])
+    page.get_by_role("heading", name="문서 4개").wait_for()
+    assert sorted(path.name for path in (folder / "documents").iterdir()) == [f.name for f in files]
+    check_accessibility(page)
+
+    page.get_by_role("link", name="다음: 고르기").click()
+    page.get_by_label("프로젝트 이름").fill("우리 규정")
+    page.get_by_label("기록된 답").check()
+    page.get_by_label("기록 파일 올리기").set_input_files(HANDBOOK / "replies.jsonl")
+    page.locator("#replies").wait_for()
+    assert page.get_by_label("프로젝트 이름").input_value() == "우리 규정"
+    assert page.get_by_label("기록된 답").is_checked()
+    check_accessibility(page)
+    page.get_by_role("button", name="설정 파일 만들기").click()
+
+    editor = page.locator("#editor")
+    text = editor.input_value()
+    assert 'name: "우리 규정"' in text
+    editor.fill(text.replace("  curate:\n", "  curat:\n"))
+    page.get_by_text("did you mean 'curate'?").wait_for()
+    line = text.splitlines().index("  curate:") + 1
+    assert page.locator(".lines .wrong").inner_text() == str(line)
+    check_accessibility(page)
+    editor.fill(as_recorded(text))
+    page.get_by_text("틀린 곳이 없습니다").wait_for()
+    page.get_by_role("button", name="저장하고 계획 보기").click()
+
+    run = page.get_by_role("button", name="▶ 실행")
+    run.wait_for(timeout=60_000)
+    assert "무료" in page.locator("#plan").inner_text()
+    check_accessibility(page)
+    run.click()
+    page.get_by_role("heading", name="지금 하는 일").wait_for()
+    (running_run,) = live_runs(folder / "store")
+    page.get_by_text("문서 읽기 시작").wait_for(timeout=60_000)
+    check_accessibility(page)
+    page.locator("#run-curve canvas").wait_for(timeout=75_000)
+    page.get_by_text("모든 단계가 끝났습니다").wait_for(timeout=75_000)
+    assert next(recorded_runs(folder / "store")).token == running_run.token
+    assert (folder / "store" / "sft").is_dir()
+
+    look_at_every_page(page)
+
+
+def look_at_every_page(page):
+    page.goto("/runs/1")
+    page.locator("figure.curve canvas").wait_for()
+    check_accessibility(page)
+    page.set_viewport_size(PHONE)
+    for address in ("/", "/runs", "/runs/1", "/start/documents", "/start/choices", "/start/file"):
+        page.goto(address)
+        page.wait_for_load_state("networkidle" if address not in ("/",) else "load")
+        check_accessibility(page)
+
+
+def test_a_file_that_another_process_changed_is_shown_beside_the_text(new_page, started):
+    running, folder = started
+    path = folder / "project.yaml"
+    path.write_text("name: a\ndocuments:\n  load: {folder: documents}\n", "utf-8")
+    page = new_page(root=running.root, allowed=("409",), color_scheme="dark")
+    page.goto("/start/file")
+    path.write_text("name: theirs\ndocuments:\n  load: {folder: documents}\n", "utf-8")
+    page.locator("#editor").fill("name: mine\ndocuments:\n  load: {folder: documents}\n")
+    page.get_by_role("button", name="저장하고 계획 보기").click()
+    page.get_by_text("그사이 다른 곳에서").wait_for()
+    assert "− name: theirs" in page.locator(".diff").inner_text()
+    assert page.locator("#editor").input_value().startswith("name: mine")
+    check_accessibility(page)
+    page.get_by_role("button", name="내 것으로 덮어쓰기").click()
+    page.get_by_role("heading", name="mine").wait_for()
+    assert path.read_text("utf-8").startswith("name: mine")

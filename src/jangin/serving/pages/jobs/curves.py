@@ -1,6 +1,7 @@
 """The measurements of a job as curves: a sample of its steps, read by the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 300
 """Steps of a curve; a screen shows no more."""
+_MOST_JOBS = 64
+_lock = threading.Lock()
+_known: dict[tuple[str, str], tuple[int, tuple[Mapping[str, Any], ...]]] = {}
+"""{(database, job): (last event that was read, measurements)}."""
 SERIES = (
     ("train_loss", "loss", "train", 0),
     ("valid_loss", "loss", "validation", 0),
@@ -52,21 +57,31 @@ class JobCurves:
 
 
 def job_curves(session: Session, job_id: str) -> JobCurves:
-    """The curves of a job; every validation and about `MOST_POINTS` steps are in them."""
-    steps = last_step(session, job_id)
-    stride = max(1, steps // MOST_POINTS)
-    query = select(Event.data).where(Event.job_id == job_id, Event.type == "metrics")
-    if stride > 1:
-        is_sampled = Event.rowid % stride == 0
-        query = query.where(or_(is_sampled, Event.message.contains("validation loss")))
-    rows = [data for data in session.scalars(query.order_by(Event.created_at, Event.rowid)) if data]
-    return JobCurves(tuple(_thinned(rows)), int(rows[-1].get("total_steps", 0)) if rows else 0)
+    """The curves of a job: about `MOST_POINTS` steps, and validations beside them.
+
+    What was read before is kept, so that only new events are read.
+    """
+    key = (str(session.get_bind().engine.url), job_id)
+    with _lock:
+        last, known = _known.get(key, (0, ()))
+        query = select(Event.rowid, Event.data).where(
+            Event.job_id == job_id, Event.type == "metrics", Event.rowid > last
+        )
+        if not last and (stride := last_step(session, job_id) // MOST_POINTS) > 1:
+            is_sampled = Event.rowid % stride == 0
+            query = query.where(or_(is_sampled, Event.message.contains("validation loss")))
+        new = [(row, data) for row, data in session.execute(query.order_by(Event.rowid)) if data]
+        rows = _thinned([*known, *(data for _, data in new)])
+        while len(_known) >= _MOST_JOBS and key not in _known:
+            _known.pop(next(iter(_known)))
+        _known[key] = (new[-1][0] if new else last, rows)
+    return JobCurves(rows, int(rows[-1].get("total_steps", 0)) if rows else 0)
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+def _thinned(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """At most about twice `MOST_POINTS` of them; the newest is kept."""
     stride = max(1, len(rows) // (2 * MOST_POINTS))
-    return [row for index, row in enumerate(reversed(rows)) if index % stride == 0][::-1]
+    return tuple(row for index, row in enumerate(reversed(rows)) if index % stride == 0)[::-1]
 
 
 def drawn_curves(curves: JobCurves, words: Words) -> "list[tuple[str, Markup]]":

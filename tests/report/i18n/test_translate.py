@@ -56,9 +56,21 @@ COMPOSED = {
     "script": (*SCRIPT_CLASSES, "none"),
     "glance": (*SETS, "unread", "lines", "chunks", "failures"),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
+    "pictures": ("changed", "gone", "damaged", "no_ocr"),
+    "data": ("yes", "no"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
+NAMES = {
+    word
+    for room in ("core", "documents", "examples", "evaluation", "llm", "text", "training")
+    for path in (SOURCE / room).rglob("*.py")
+    for word in re.findall(r"\w+", path.read_text("utf-8"))
+}
+"""Tables, columns and their values, among others."""
 OPTIONAL = {
+    **dict.fromkeys(("table", "column", "scorer", "value_kind", "value_operation"), NAMES),
+    "value_doubt": ("illegible", "readings differ"),
+    "value_language": ("ko", "en"),
     "results_intro": tuple(METRICS),
     "rule": quoted_words(SOURCE / "examples", "*.py"),
 }

@@ -76,8 +76,6 @@ COMPOSED = {
     "review": tuple(f"{side}_{kind}" for side in ("parent", "child") for kind in RELATIVES),
     "runs": ("tokens_per_second",),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
-    "pictures": ("changed", "gone", "damaged", "no_ocr"),
-    "data": ("yes", "no"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
 NAMES = {

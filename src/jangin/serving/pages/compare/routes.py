@@ -215,7 +215,7 @@ def judge_next(
     key: str = "",
 ) -> Response:
     """The next question of this person, its two answers without names; or the one of `key`."""
-    return _judging(visit, _review(visit, project, a, b, set), key)
+    return _judging(visit, _review(visit, project, a, b, set), key, undone=bool(key))
 
 
 def _judging(visit: Visit, review: BlindReview, key: str = "", undone: bool = False) -> Response:

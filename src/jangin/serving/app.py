@@ -132,6 +132,8 @@ def create_app(server: Server) -> FastAPI:
                 server.add(service)
                 await anyio.to_thread.run_sync(service.start)
                 started.append(service)
+            if server.settings.warm_up:
+                _prepare_pages(server)
             yield
         finally:
             for service in reversed(started):
@@ -175,6 +177,13 @@ def create_app(server: Server) -> FastAPI:
     app.add_middleware(RequestContext, observers=(counters.observe, log_request))
     app.add_middleware(ModelPath)
     return app
+
+
+def _prepare_pages(server: Server) -> None:
+    """Build what the first reader of a page would wait for."""
+    project = server.get(Workbench).project
+    if project is not None and project.exists:
+        server.get(ReviewQueues).build_early(project)
 
 
 def _add_pages(app: FastAPI, server: Server) -> None:

@@ -92,22 +92,25 @@ class Comparison:
             return self._table
 
     def overview(
-        self, words: Words, judgements: object, patience: float = PATIENCE_SECONDS
+        self, words: Words, judgements: object, patience: float | None = None
     ) -> Overview | None:
-        """The results; None where computing them takes longer than `patience`: ask again later.
+        """The results; None while they are computed: ask again later.
+
+        `patience`: seconds to wait for them; default: some for whoever asks first, else none.
 
         `judgements` changes whenever the log of blind judgements does.
         """
         key = (words.language, judgements)
         with self._lock:
             future = self._overviews.get(key)
+            wait = 0.0
             if future is None:
-                future = Future()
+                future, wait = Future(), PATIENCE_SECONDS
                 kept = [name for name in self._overviews if name[1] == judgements]
                 self._overviews = {name: self._overviews[name] for name in kept} | {key: future}
                 threading.Thread(target=self._compute, args=(future, words), daemon=True).start()
         try:
-            return future.result(patience)
+            return future.result(wait if patience is None else patience)
         except TimeoutError:
             return None
         except Exception:

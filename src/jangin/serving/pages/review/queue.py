@@ -1,18 +1,20 @@
 """The review queue of the project that the pages show: built once for what a run has made."""
 
+import logging
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotReadyError
 
-from jangin.core.errors import ConfigError
+from jangin.core.errors import ConfigError, JanginError
 from jangin.examples.curation.review_index import ReviewIndex
 from jangin.project.session import open_session
 from jangin.report.data.review_queue import open_index
 from jangin.serving.pages.project import OpenProject, Snapshot
 
-PATIENCE = 30.0
+PATIENCE = 3.0
 """Seconds that a page waits for a queue before it says that the queue is being made."""
+log = logging.getLogger("jangin.serving")
 
 
 class ReviewQueues:
@@ -22,7 +24,6 @@ class ReviewQueues:
         """Nothing is built yet."""
         self._lock = threading.Lock()
         self._futures: dict[tuple[str, str], Future[ReviewIndex]] = {}
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="review-queue")
 
     def open(self, project: OpenProject, variant: str, patience: float = PATIENCE) -> ReviewIndex:
         """The index of a variant, with all decisions that the log has by now.
@@ -34,7 +35,7 @@ class ReviewQueues:
         with self._lock:
             if key not in self._futures:
                 self._forget(snapshot.version)
-                self._futures[key] = self._threads.submit(_build, snapshot, variant)
+                self._futures[key] = _begin(snapshot, variant)
             future = self._futures[key]
         try:
             index = future.result(timeout=patience)
@@ -47,10 +48,34 @@ class ReviewQueues:
         index.refresh()
         return index
 
+    def build_early(self, project: OpenProject) -> None:
+        """Begin to build the queue that the page shows first, so that no reader waits for it."""
+        threading.Thread(target=self._build_early, args=(project,), daemon=True).start()
+
+    def _build_early(self, project: OpenProject) -> None:
+        try:
+            self.open(project, choose_variant(project.snapshot().variants, ""))
+        except (JanginError, NotReadyError) as error:  # the page says it to whoever opens it
+            log.debug("no review queue was built at the start: %s", error)
+
     def _forget(self, version: str) -> None:
         """Drop what was built for an earlier state of the store."""
         for key in [key for key in self._futures if key[0] != version]:
             self._futures.pop(key)
+
+
+def _begin(snapshot: Snapshot, variant: str) -> "Future[ReviewIndex]":
+    """Build an index in a thread that no end of the server waits for."""
+    future: Future[ReviewIndex] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_build(snapshot, variant))
+        except Exception as error:  # noqa: BLE001  # whoever asks gets it
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="review queue", daemon=True).start()
+    return future
 
 
 def _build(snapshot: Snapshot, variant: str) -> ReviewIndex:

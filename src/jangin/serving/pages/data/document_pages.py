@@ -4,19 +4,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
+from jangin.serving.pages.data.line_decisions import (
+    MOST_LINE,
+    Choice,
+    decisions_of,
+    note_decision,
+)
 from jangin.serving.pages.data.page_view import Mark
 from jangin.serving.pages.data.pictures import find_page, pictures_of
 from jangin.serving.pages.data.room import DataRoom, data_room
 from jangin.serving.pages.data.table_file import open_table
 from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.project import ProjectDep
+from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import VisitDep
+from jangin.serving.pages.visit import Visit, VisitDep
 
 LONGEST_SEARCH = 200
 PAGE_SIZE = 60
@@ -222,6 +228,7 @@ def doubtful(
         visit,
         "data/doubtful.html.jinja",
         room=room,
+        decisions=decisions_of(project),
         pages=[(ids.get(key[0]), *key, lines) for key, lines in most_first[start:end]],
         previous=room.address("/doubtful", start=str(start - DOUBTFUL_PAGES)) if start else "",
         next=room.address("/doubtful", start=str(end)) if end < len(most_first) else "",
@@ -236,8 +243,52 @@ def doubtful_page(
     room = data_room(project, variant)
     document, page = find_page(project, document_id, number)
     rows = _doubts(room, document, page)
+    return _doubtful_part(visit, project, room, document, page, rows)
+
+
+@router.post("/doubtful/{document_id}/{number}", response_class=HTMLResponse)
+def decide_line(
+    visit: VisitDep,
+    project: ProjectDep,
+    document_id: str,
+    number: int,
+    line: Annotated[int, Form()],
+    choice: Annotated[Choice, Form()],
+    text: Annotated[str, Form(max_length=MOST_LINE)] = "",
+    variant: Text = "",
+) -> Response:
+    """Note what a person says about a line; the next run puts it into the text."""
+    room = data_room(project, variant)
+    document, page = find_page(project, document_id, number)
+    rows = _doubts(room, document, page)
+    row = next((row for row in rows if row.get("line") == line), None)
+    if row is None or not row.get("document"):
+        raise PageError(404, "data_line_gone")
+    note_decision(project, row, choice, text, visit.reviewer)
+    if not visit.is_fragment:
+        return RedirectResponse(room.address("/doubtful"), 303)
+    return _doubtful_part(visit, project, room, document, page, rows)
+
+
+def _doubtful_part(
+    visit: Visit,
+    project: OpenProject,
+    room: DataRoom,
+    document: DocumentEntry,
+    page: PageEntry,
+    rows: Sequence[dict[str, Any]],
+) -> HTMLResponse:
     view = pictures_of(project).view(document, page, _doubt_marks(rows), wait=True)
-    return render(visit, "data/doubtful_part.html.jinja", room=room, rows=rows, view=view)
+    return render(
+        visit,
+        "data/doubtful_part.html.jinja",
+        room=room,
+        rows=rows,
+        view=view,
+        document=document,
+        number=page.number,
+        decisions=decisions_of(project),
+    )
 
 
 def _doubt_marks(rows: Sequence[dict[str, Any]]) -> list[Mark]:

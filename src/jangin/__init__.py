@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jangin.api.project import open as open  # jangin.open, as in tarfile.open
     from jangin.api.tables import Table as Table
     from jangin.core.errors import BudgetError as BudgetError
+    from jangin.core.errors import BusyError as BusyError
     from jangin.core.errors import ChatError as ChatError
     from jangin.core.errors import ConfigError as ConfigError
     from jangin.core.errors import DataError as DataError

@@ -14,6 +14,7 @@ from fastapi import Depends
 
 from jangin.core.digest import short_digest
 from jangin.core.store import Artifact
+from jangin.examples.curation.review_log import LOG
 from jangin.examples.readers.additions import FILES
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import stages_until
@@ -87,7 +88,10 @@ class OpenProject:
             return self._load()
 
     def _load(self) -> LoadedProject:
-        seen = _times([self.path, *(self.folder / name for name in FILES.values())])
+        # The review is on by itself once there is a log of decisions.
+        reviewed = (self.folder / LOG).exists()
+        files = [self.path, *(self.folder / name for name in FILES.values())]
+        seen = (reviewed, _times(files))
         if self._loaded is None or self._loaded[0] != seen:
             self._loaded = (seen, open_project(self.path))
         return self._loaded[1]

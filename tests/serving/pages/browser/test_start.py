@@ -1,10 +1,12 @@
-"""A whole visit: four files are dropped, a teacher is chosen, and a model is trained from them."""
+"""A whole visit: four files are dropped, their examples reviewed, a model trained and compared."""
 
 import base64
+import json
 import re
 
 import pytest
 
+from jangin.examples.curation.review_log import LOG, read_log
 from jangin.project.tracking.run_state import live_runs, recorded_runs
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
 from tests.serving.pages.project import HANDBOOK
@@ -54,10 +56,40 @@ def as_recorded(text):
     return text[: text.index("models:")] + MODEL
 
 
-def test_four_files_become_a_trained_model(new_page, started):
+def test_four_files_become_a_reviewed_trained_and_compared_model(new_page, started):
     running, folder = started
     page = new_page(root=running.root)
     page.goto("/")
+    drop_files(page, folder)
+    choose(page)
+    edit(page)
+    run = page.get_by_role("button", name="▶ 실행")
+    run.wait_for(timeout=60_000)
+    assert "무료" in page.locator("#plan").inner_text()
+    check_accessibility(page)
+    page.get_by_text("일부만 실행하기").click()
+    page.locator("#last").select_option("synthesize")
+    page.get_by_role("button", name="이만큼 실행").click()
+    page.get_by_role("heading", name="지금 하는 일").wait_for()
+    run.wait_for(timeout=75_000)
+
+    review(page)
+    assert [each.decision for each in read_log(folder / LOG)] == ["accept", "reject", "accept"]
+
+    page.goto("/")
+    run.wait_for(timeout=60_000)
+    run.click()
+    follow(page, folder)
+    (reviewed,) = (folder / "store" / "review").glob("*/manifest.json")
+    assert json.loads(reviewed.read_text("utf-8"))["summary"]["rejected"] == 1
+
+    page.goto("/compare")
+    page.get_by_role("region", name="한 문장 결론").wait_for(timeout=60_000)
+    check_accessibility(page)
+    look_at_every_page(page)
+
+
+def drop_files(page, folder):
     page.get_by_role("heading", name="어떤 문서를 가르칠까요?").wait_for()
     check_accessibility(page)
     files = sorted((HANDBOOK / "documents").iterdir())
@@ -67,6 +99,9 @@ def test_four_files_become_a_trained_model(new_page, started):
     assert sorted(path.name for path in (folder / "documents").iterdir()) == [f.name for f in files]
     check_accessibility(page)
 
+
+def choose(page):
+    """A name, and the recorded teacher with its file."""
     page.get_by_role("link", name="다음: 고르기").click()
     page.get_by_label("프로젝트 이름").fill("우리 규정")
     page.get_by_label("기록된 답").check()
@@ -77,6 +112,9 @@ def test_four_files_become_a_trained_model(new_page, started):
     check_accessibility(page)
     page.get_by_role("button", name="설정 파일 만들기").click()
 
+
+def edit(page):
+    """A mistake is marked at its line; then the settings of the demo."""
     editor = page.locator("#editor")
     text = editor.input_value()
     assert 'name: "우리 규정"' in text
@@ -89,21 +127,31 @@ def test_four_files_become_a_trained_model(new_page, started):
     page.get_by_text("틀린 곳이 없습니다").wait_for()
     page.get_by_role("button", name="저장하고 계획 보기").click()
 
-    run = page.get_by_role("button", name="▶ 실행")
-    run.wait_for(timeout=60_000)
-    assert "무료" in page.locator("#plan").inner_text()
-    check_accessibility(page)
-    run.click()
+
+def follow(page, folder):
+    """The run that was started last, until its end."""
     page.get_by_role("heading", name="지금 하는 일").wait_for()
     (running_run,) = live_runs(folder / "store")
-    page.get_by_text("문서 읽기 시작").wait_for(timeout=60_000)
+    page.get_by_text("문서 읽기").first.wait_for(timeout=60_000)
     check_accessibility(page)
     page.locator("#run-curve canvas").wait_for(timeout=75_000)
     page.get_by_text("모든 단계가 끝났습니다").wait_for(timeout=75_000)
     assert next(recorded_runs(folder / "store")).token == running_run.token
     assert (folder / "store" / "sft").is_dir()
 
-    look_at_every_page(page)
+
+def review(page):
+    """Accept a row, reject one for a reason, accept another, by keyboard."""
+    page.goto("/review")
+    page.get_by_role("link", name="검토 시작").click()
+    for keys in ("a", "r1", "a"):
+        page.wait_for_url("**/items/*")
+        before = page.url
+        for key in keys:
+            page.keyboard.press(key)
+            if key == "r":
+                page.locator("#reject[open]").wait_for()
+        page.wait_for_url(lambda address, before=before: address != before)
 
 
 def look_at_every_page(page):

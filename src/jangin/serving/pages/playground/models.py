@@ -21,6 +21,8 @@ SERVED, HOSTED = "model:", "teacher:"
 MOST_MODELS = 3
 LONGEST_ANSWER = 4096
 """Tokens."""
+HOSTED_ANSWER = 1024
+"""Tokens of a teacher's answer where none are chosen; they cost money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ def talk_models(
     bases = [model for model in own.values() if not model.variant]
     rows = [TalkModel(SERVED + m.name, m.name, "tuned", m.variant) for m in variants]
     rows += [TalkModel(SERVED + m.name, m.name, "base", _variant_of(m, variants)) for m in bases]
-    names = {model.name for model in registry.of_project()}
+    known = registry.of_project()
+    names = {model.name for model in known} | {model.variant for model in known}
     for named in registry.names(caller):
         if named.id not in names and _can_answer(registry, named.id):
             kind: Kind = "fine_tuned" if named.id.startswith("ft:") else "served"
@@ -88,15 +91,17 @@ class Sampling:
 
     temperature: float = 0.0
     top_p: float = 1.0
-    max_tokens: int = 256
+    max_tokens: int | None = None
+    """None for as many as the model and the server allow."""
     seed: int | None = None
 
     def __post_init__(self) -> None:
         """Raises `DataError` for a value that no model takes."""
+        tokens = 1 if self.max_tokens is None else self.max_tokens
         bounds = (
             ("temperature", self.temperature, 0, 2),
             ("top_p", self.top_p, 0, 1),
-            ("max_tokens", self.max_tokens, 1, LONGEST_ANSWER),
+            ("max_tokens", tokens, 1, LONGEST_ANSWER),
         )
         for name, value, low, high in bounds:
             if not low <= value <= high:
@@ -140,10 +145,10 @@ def chat_body(
         "messages": [{"role": turn.role, "content": turn.content} for turn in messages],
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
         "stream": stream,
     }
-    return body if sampling.seed is None else body | {"seed": sampling.seed}
+    chosen = {"max_tokens": sampling.max_tokens, "seed": sampling.seed}
+    return body | {name: value for name, value in chosen.items() if value is not None}
 
 
 def ask_teacher(
@@ -158,7 +163,7 @@ def ask_teacher(
         model=chat.model,
         messages=tuple(messages),
         temperature=sampling.temperature,
-        max_tokens=sampling.max_tokens,
+        max_tokens=sampling.max_tokens or HOSTED_ANSWER,
         sample=sampling.seed or 0,
     )
 

@@ -73,7 +73,7 @@ class AnswerRequest(BaseModel):
     system: str = Field(default="", max_length=50_000)
     temperature: float = 0.0
     top_p: float = 1.0
-    max_tokens: int = 256
+    max_tokens: int | None = None
     seed: int | None = None
 
     def sampling(self) -> Sampling:
@@ -221,7 +221,7 @@ def whole_answer(
     turns: Annotated[str, Form()] = "[]",
     system: Annotated[str, Form()] = "",
     temperature: Annotated[float, Form()] = 0.0,
-    max_tokens: Annotated[int, Form()] = 256,
+    max_tokens: Annotated[int | None, Form()] = None,
 ) -> Response:
     """A page with the whole answer of one model, for browsers without scripts."""
     project = _project(visit)

@@ -173,13 +173,13 @@
 
   function settings() {
     const number = (name) => Number(form.elements[name].value);
-    const seed = form.elements.seed.value;
+    const given = (name) => (form.elements[name].value === "" ? null : number(name));
     return {
       system: form.elements.system.value,
       temperature: number("temperature"),
       top_p: number("top_p"),
-      max_tokens: number("max_tokens"),
-      seed: seed === "" ? null : Number(seed),
+      max_tokens: given("max_tokens"),
+      seed: given("seed"),
     };
   }
 
@@ -192,6 +192,7 @@
     const shown = element("p", "passage", text.thinking);
     waiting.append(shown);
     part.append(waiting);
+    waiting.scrollIntoView({ block: "center" });
     try {
       const body = JSON.stringify({ model: id, turns: plain(said), ...settings() });
       const response = await fetch("/playground/answer", {

@@ -3,6 +3,7 @@
 import re
 
 import httpx2
+import openai
 import pytest
 
 from jangin.serving.app import PAGES
@@ -31,6 +32,7 @@ def guarded(project, tmp_path_factory):
             ("expert", "claims", ["pages"]),
             ("trainer", "claims", ["files", "jobs", "models", "inference"]),
             ("stranger", "sales", ["pages"]),
+            ("salesman", "sales", ["models", "inference"]),
         ):
             keys[name] = add_key(database, name=name, project=owner, scopes=scopes, now=1)[1]
     server.close()
@@ -88,3 +90,17 @@ def test_the_session_of_another_server_is_worth_nothing(guarded, tmp_path):
     running, _ = guarded
     forged = Signer(tmp_path).cookie(BrowserSession("1", "local", ""))
     assert running.server.get(Signer).session(forged) is None
+
+
+def test_models_of_the_project_are_its_owners_only(guarded):
+    running, keys = guarded
+    own, other = (
+        {model.id for model in running.client(keys[name]).models.list().data}
+        for name in ("trainer", "salesman")
+    )
+    assert {"plain", "paraphrased"} <= own
+    assert not [name for name in other if "plain" in name or "paraphrased" in name]
+    with pytest.raises(openai.NotFoundError):
+        running.client(keys["salesman"]).chat.completions.create(
+            model="plain", messages=[{"role": "user", "content": "휴가는?"}]
+        )

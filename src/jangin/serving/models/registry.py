@@ -48,13 +48,13 @@ class Registry:
             stored = self._stored(name, caller)
             if stored is not None:
                 return stored
-            variant = self._project_variants().get(name)
+            variant = self._variants_for(caller).get(name)
             if variant is not None:
                 return variant
             raise no_such_model(name)
         entry = self.entry(name)
         if entry is None:
-            own = self._project_variants().get(name) or self._short_names().get(name)
+            own = self._variants_for(caller).get(name) or self._short_names(caller).get(name)
             if own is not None:
                 return own
             raise no_such_model(name)
@@ -87,18 +87,18 @@ class Registry:
         aliases = self._server.settings.models
         known += [
             Named(each, model.created, model.owned_by)
-            for each, model in self._short_names().items()
+            for each, model in self._short_names(caller).items()
         ]
         known += [
             Named(each.name, each.created, each.owned_by)
-            for each in self.of_project()
+            for each in self._variants_for(caller).values()
             if each.name not in aliases
         ]
         return [*known, *(Named(alias, self._started, "system") for alias in aliases)]
 
-    def _short_names(self) -> dict[str, ServedModel]:
+    def _short_names(self, caller: Caller) -> dict[str, ServedModel]:
         """The finished variants by their own names, unless other models have these names."""
-        known = self._project_variants()
+        known = self._variants_for(caller)
         short = {short_name(model): model for model in known.values() if model.kind != "base"}
         return {
             name: model
@@ -173,6 +173,11 @@ class Registry:
                 )
                 partial.rename(folder)
         return folder
+
+    def _variants_for(self, caller: Caller) -> dict[str, ServedModel]:
+        """What of the project of `-p` the caller may use: all of it, or nothing."""
+        shown = self._server.settings.shows_project_to(caller.project)
+        return self._project_variants() if shown else {}
 
     def _project_variants(self) -> dict[str, ServedModel]:
         """{name: model} of the finished variants of the project of `-p`, and of their bases."""

@@ -21,7 +21,6 @@ from jangin.project.plan import stages_until
 from jangin.project.session import Session, open_session
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.visit import VisitDep
-from jangin.serving.state.caller import DEFAULT_PROJECT, LOCAL
 from jangin.serving.state.server import Server
 
 FRESH_SECONDS = 0.5
@@ -182,11 +181,9 @@ class Workbench:
     """Which project the pages of a server are about, if any."""
 
     def __init__(self, server: Server) -> None:
-        """`server`: the settings `project` and `owner` count."""
+        """`server`: its setting `project` counts."""
         path = server.settings.project
         self.project = OpenProject(path) if path is not None else None
-        without = DEFAULT_PROJECT if server.settings.needs_keys else LOCAL
-        self.owner = server.settings.owner or without
 
 
 def find_project(visit: VisitDep) -> OpenProject:
@@ -208,7 +205,8 @@ def writable_project(visit: VisitDep) -> OpenProject:
     workbench = visit.server.get(Workbench)
     if workbench.project is None:
         raise PageError(404, "pages_no_project")
-    if visit.caller.project != workbench.owner or not visit.caller.may("pages"):
+    shown = visit.server.settings.shows_project_to(visit.caller.project)
+    if not (shown and visit.caller.may("pages")):
         raise PageError(403, "pages_not_yours")
     return workbench.project
 

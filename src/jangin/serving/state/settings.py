@@ -14,6 +14,7 @@ from jangin.core.errors import ConfigError
 from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.problems import describe, line_of
 from jangin.project.yaml_source import load_yaml
+from jangin.serving.state.caller import DEFAULT_PROJECT
 
 SQLITE_FILE = "server.sqlite"
 """Name of the database in the folder."""
@@ -94,8 +95,8 @@ class ServerSettings(Config):
     new_project: bool = False
     """The project file need not exist yet: the page `/start` writes it."""
     owner: str = ""
-    """Project of the keys that may see the pages of the project file; default: `default`, as that
-    of new keys, or `local` where no key is needed."""
+    """Project of the keys that may see the pages of the project file and use its models; default:
+    `default`, as that of new keys. Where no key is needed, everybody may."""
     models: dict[str, ModelEntry] = Field(default_factory=dict)
     """Model names of requests; without any, every name trains a starter from the training file,
     which reads 4096 tokens and not the 512 of a starter that is named here."""
@@ -144,6 +145,10 @@ class ServerSettings(Config):
     def needs_keys(self) -> bool:
         """True where a request needs a key of `jangin keys add`; else any key will do."""
         return self.require_keys or not self.is_loopback or bool(self.hosts or self.origins)
+
+    def shows_project_to(self, project: str) -> bool:
+        """True if keys of this project may see the project file's pages and use its models."""
+        return not self.needs_keys or project == (self.owner or DEFAULT_PROJECT)
 
     @property
     def database_url(self) -> str:

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/keys")
 
 def _sees_all(visit: Visit) -> bool:
     """Administrators of the server's own project manage every project, others only theirs."""
-    return visit.caller.project == visit.server.settings.owner
+    return visit.server.settings.shows_project_to(visit.caller.project)
 
 
 @router.get("")

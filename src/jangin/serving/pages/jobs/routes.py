@@ -265,7 +265,7 @@ def list_models(visit: VisitDep) -> Response:
 
 
 def _tree(visit: Visit) -> Any:
-    sees_project = visit.caller.project == visit.server.settings.owner
+    sees_project = visit.server.settings.shows_project_to(visit.caller.project)
     of_project = _registry(visit).of_project() if sees_project else []
     with visit.server.database.read() as session:
         return model_tree(session, visit.caller, visit.server.settings.models, of_project)

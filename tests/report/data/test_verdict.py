@@ -107,6 +107,19 @@ def test_equal_shares_are_called_equal(verdict_of):
     assert "both answer 67\u00a0%" in verdict.text
 
 
+def test_equal_shares_are_not_said_to_differ_by_chance(verdict_of):
+    headline = verdict_of(plain=predictions(9), paraphrased=predictions(9))
+    assert "chance" not in headline.text
+    assert headline.tone == "unsure"
+
+
+def test_models_that_are_never_right_get_no_statistics(verdict_of):
+    headline = verdict_of(plain=predictions(0), paraphrased=predictions(0))
+    assert headline.tone == "bad"
+    assert "Neither answers a single question right" in headline.text
+    assert "p =" not in headline.text
+
+
 def test_of_three_variants_the_best_two_are_compared(verdict_of):
     verdict = verdict_of(a=predictions(1), b=predictions(11), c=predictions(3))
     assert "“b” answers" in verdict.text

@@ -253,7 +253,10 @@ def _variants(
         limit = words("invisible", n=comparison.n)
     else:
         limit = words("visible", n=comparison.n, points=words.points(comparison.smallest_visible))
-    text = f"{text} {words('chance', p=p_text(comparison.p_value))}"
+    if not best["right"]:
+        return Headline("bad", f"{text} {words('none_right')}", tuple(more))
+    if not equal:
+        text = f"{text} {words('chance', p=p_text(comparison.p_value))}"
     return Headline("unsure", text, (limit, *more))
 
 

@@ -8,7 +8,7 @@ from jangin.core.chat import FakeChat
 from jangin.core.errors import DataError, StageError
 from jangin.core.parquet import read_table
 from jangin.core.records import Chunk, Document, Example, Score
-from jangin.examples.curation.judge_agreement import (
+from jangin.examples.checks.judge_agreement import (
     Agreement,
     advice,
     compare,

@@ -52,6 +52,8 @@ HEAVY = {
     *("prometheus_client", "psycopg", "fsspec"),
 }
 NEEDED_BY_A_PROJECT_FILE = {"numpy", "pyarrow"}
+NEEDED_BY_MODELS = {"torch", "transformers", "peft", "safetensors", "tokenizers", "numba", "scipy"}
+NEEDED_BY_READERS = {"kiwipiepy", "pypdfium2", "PIL", "docx", "lxml"}
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ENTRIES, MAX_DEPTH = 600, 60, 15, 2
 LONG_FILES: dict[str, str] = {}
 """{module: the one idea that needs more lines}; it may only shrink."""
@@ -420,6 +422,12 @@ def test_importing_the_command_line_loads_nothing_heavy():
 @pytest.mark.slow
 def test_reading_a_project_file_loads_no_model_and_no_reader():
     assert loaded_by(f"{PACKAGE}.project.file") <= NEEDED_BY_A_PROJECT_FILE
+
+
+@pytest.mark.slow
+def test_the_server_starts_without_models_and_readers():
+    """Torch alone is 2 CPU-seconds, and only a model that is loaded needs it."""
+    assert loaded_by(f"{PACKAGE}.serving.app") & (NEEDED_BY_MODELS | NEEDED_BY_READERS) == set()
 
 
 def test_what_is_heavy_would_be_seen():

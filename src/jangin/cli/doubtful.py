@@ -108,7 +108,7 @@ def _new_text(right: bool, text: str | None, drop: bool, undo: bool) -> str | No
 
 
 READ = "\0"
-"""Stands for the text as it was read."""
+"""Answer that keeps the text as it was read."""
 
 
 def _decisions(

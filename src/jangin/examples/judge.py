@@ -224,7 +224,7 @@ def _calibrate(
     scored: Mapping[str, tuple[Score, ...]],
     human: Mapping[str, float],
 ) -> None:
-    from jangin.examples.curation.judge_agreement import Agreement, advice, compare
+    from jangin.examples.checks.judge_agreement import Agreement, advice, compare
 
     both = [row for row in {row.id: row for row in rows}.values() if row.id in scored]
     both = [row for row in both if row.id in human]

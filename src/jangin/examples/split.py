@@ -53,7 +53,7 @@ class SplitConfig(StageConfig):
     training question."""
     review: Added[Literal["respected", "required", "ignored"]] = "respected"
     """What decisions of people do: `respected` leaves out rejected rows and replaces edited ones,
-    `required` also leaves out questions that nobody accepted, edited or added, except those of
+    `required` also leaves out questions that no person accepted, edited or added, except those of
     `test_sources` and `validation_sources`; `ignored` uses all rows as they were generated."""
     near_copies: Added[Annotated[float, Field(ge=0.6, le=1)] | None] = None
     """Questions from this normalised Levenshtein similarity on are in one split too, whatever word

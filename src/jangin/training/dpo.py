@@ -274,7 +274,7 @@ def _reviewed(
 def _none_left(setting: PairReview, count: int) -> str:
     if setting == "required":
         return (
-            f"required leaves none of {count:,} pairs to train on, as nobody has accepted one. "
+            f"required leaves none of {count:,} pairs to train on, as none has been accepted. "
             "Accept some on the review page, or remove the key."
         )
     return (

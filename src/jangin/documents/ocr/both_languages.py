@@ -209,7 +209,7 @@ def _is_settled(word: Word) -> bool:
 
 
 def _fits(line: Line, own: list[int]) -> bool:
-    """True if Hangul words are as wide as so many syllables are elsewhere in the line."""
+    """True if Hangul words are as wide as the same number of syllables elsewhere in the line."""
     known = [
         word
         for word in line.words

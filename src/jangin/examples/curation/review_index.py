@@ -45,7 +45,7 @@ class QueuePage:
 
 
 class ChangedMeanwhileError(Exception):
-    """Somebody decided on the row after it was shown; `review` is what they decided."""
+    """Another person decided on the row after it was shown; `review` is what they decided."""
 
     def __init__(self, row: str, review: Review | None) -> None:
         super().__init__(f"the row {row} was decided on after it was shown")

@@ -65,7 +65,7 @@ def apply_pair_reviews(
 ) -> ReviewedPairs:
     """Leave out the pairs that people rejected and replace those that they edited.
 
-    `required` also leaves out what nobody accepted or edited, `ignored` changes nothing.
+    `required` also leaves out what no person accepted or edited, `ignored` changes nothing.
     """
     if setting == "ignored":
         return ReviewedPairs(list(pairs))
@@ -75,7 +75,7 @@ def apply_pair_reviews(
         verdict = review.verdict if review is not None else None
         if verdict is None:
             if setting == "required":
-                reason = "nobody has accepted it"
+                reason = "not accepted by a person"
                 result.dropped.append(DroppedPair(pair=pair, rule="not_reviewed", reason=reason))
             else:
                 result.pairs.append(pair)

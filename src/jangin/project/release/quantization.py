@@ -18,7 +18,6 @@ from jangin.evaluation.results import Comparison, compare_systems, grade_predict
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.evaluation.tasks.task import golds_of_same_prompt
 from jangin.metrics.statistics import wilson_interval
-from jangin.models.loading import load_tokenizer
 from jangin.project.session import Session
 
 FILE = "quantization.json"
@@ -149,6 +148,7 @@ def _answers(
 ) -> list[Prediction]:
     from jangin.inference.llama_cpp import GgufModel
     from jangin.inference.reasoning import AnswerReader
+    from jangin.models.loading import load_tokenizer
     from jangin.models.tokens.chat_template import render_prompt
 
     folder = session.maker(variant, "model").path

@@ -15,7 +15,7 @@ from jangin.serving.jobs.failures import Failure
 from jangin.serving.state.server import Server
 
 _WAITED_SECONDS = 120
-"""A file that is not ready after so long lost its own check to a restart of the server."""
+"""A file that is not ready after this time lost its own check to a restart of the server."""
 
 
 def check_next_job(server: Server) -> bool:

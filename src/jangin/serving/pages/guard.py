@@ -44,7 +44,7 @@ STATUS = {ConfigError: 400, DataError: 400, StoreError: 507}
 async def check_form(request: Request, visit: VisitDep) -> None:
     """Refuse what changes something unless a page of this session sent it.
 
-    The token stands in a header, or in a field of a form. Raises `PageError`.
+    The token is read from a header, or from a field of the form. Raises `PageError`.
     """
     if request.method in SAFE:
         return

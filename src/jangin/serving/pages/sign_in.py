@@ -94,7 +94,7 @@ def set_preferences(
 
 
 def _local(address: str) -> str:
-    """Path and query of an address of this server, so that nobody is sent elsewhere."""
+    """Path and query of an address of this server, so that no visitor is sent to another site."""
     if not address:
         return "/preferences"
     parts = urlsplit(address)

@@ -9,7 +9,7 @@ LOCAL = "local"
 DEFAULT_PROJECT = "default"
 """The project of keys that name no other."""
 COMMAND_LINE = "command-line"
-"""Stands for the id of a key in the audit log where `jangin keys` did something."""
+"""Id in the audit log, in place of a key's, for what `jangin keys` did."""
 
 
 @dataclass(frozen=True, slots=True)

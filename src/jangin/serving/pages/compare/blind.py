@@ -49,7 +49,7 @@ class BlindProgress:
     count: int
     """Questions of the chosen test sets whose two answers differ."""
     equal: int
-    """Questions that both systems answered with the same words; nobody is asked about them."""
+    """Questions that both systems answered with the same words; no one is asked about them."""
     named: bool
     """Whether this person was told which system is which."""
     last: str

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query
+from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.report.i18n.translate import p_text
@@ -170,6 +170,28 @@ def _review(visit: Visit, project: OpenProject, a: str, b: str, chosen_set: str)
     return BlindReview(table, log_of(project.folder), *_pair(table, a, b), visit.reviewer, kept)
 
 
+def _of_address(
+    visit: VisitDep, project: ProjectDep, a: Pair = "", b: Pair = "", set: str = ""
+) -> BlindReview:
+    return _review(visit, project, a, b, set)
+
+
+def _of_form(
+    visit: VisitDep,
+    project: ProjectDep,
+    a: Annotated[str, Form()],
+    b: Annotated[str, Form()],
+    set: Annotated[str, Form()] = "",
+) -> BlindReview:
+    return _review(visit, project, a, b, set)
+
+
+ReviewOfAddress = Annotated[BlindReview, Depends(_of_address)]
+"""The blind review of the two systems that the address names."""
+ReviewOfForm = Annotated[BlindReview, Depends(_of_form)]
+"""The blind review of the two systems that the form names."""
+
+
 def _fields(review: BlindReview) -> dict[str, str]:
     return {"a": review.a.key, "b": review.b.key, "set": review.evidence_set}
 
@@ -206,16 +228,9 @@ def _system_of(table: AnswerTable, contestant: Any) -> ComparedSystem | None:
 
 
 @router.get("/blind/judge")
-def judge_next(
-    visit: VisitDep,
-    project: ProjectDep,
-    a: Pair = "",
-    b: Pair = "",
-    set: str = "",
-    key: str = "",
-) -> Response:
+def judge_next(visit: VisitDep, review: ReviewOfAddress, key: str = "") -> Response:
     """The next question of this person, its two answers without names; or the one of `key`."""
-    return _judging(visit, _review(visit, project, a, b, set), key, undone=bool(key))
+    return _judging(visit, review, key, undone=bool(key))
 
 
 def _judging(visit: Visit, review: BlindReview, key: str = "", undone: bool = False) -> Response:
@@ -242,29 +257,18 @@ def _judging(visit: Visit, review: BlindReview, key: str = "", undone: bool = Fa
 @router.post("/blind/judge")
 def save_judgement(
     visit: VisitDep,
-    project: ProjectDep,
+    review: ReviewOfForm,
     key: Annotated[str, Form()],
     choice: Annotated[Literal["first", "second", "tie", "both_bad"], Form()],
-    a: Annotated[str, Form()],
-    b: Annotated[str, Form()],
-    set: Annotated[str, Form()] = "",
 ) -> Response:
     """Save a judgement, then show the next question."""
-    review = _review(visit, project, a, b, set)
     review.judge(key, choice)
     return _after(visit, review)
 
 
 @router.post("/blind/undo")
-def undo_judgement(
-    visit: VisitDep,
-    project: ProjectDep,
-    a: Annotated[str, Form()],
-    b: Annotated[str, Form()],
-    set: Annotated[str, Form()] = "",
-) -> Response:
+def undo_judgement(visit: VisitDep, review: ReviewOfForm) -> Response:
     """Withdraw this person's last judgement and show that question again."""
-    review = _review(visit, project, a, b, set)
     return _after(visit, review, key=review.undo())
 
 
@@ -276,11 +280,8 @@ def _after(visit: Visit, review: BlindReview, key: str = "") -> Response:
 
 
 @router.get("/blind/standing")
-def standing(
-    visit: VisitDep, project: ProjectDep, a: Pair = "", b: Pair = "", set: str = ""
-) -> Response:
+def standing(visit: VisitDep, review: ReviewOfAddress) -> Response:
     """What was judged so far; the names only to someone who asked for them."""
-    review = _review(visit, project, a, b, set)
     ranked = review.standings()
     return render(
         visit,
@@ -298,15 +299,8 @@ def standing(
 
 
 @router.post("/blind/reveal")
-def reveal(
-    visit: VisitDep,
-    project: ProjectDep,
-    a: Annotated[str, Form()],
-    b: Annotated[str, Form()],
-    set: Annotated[str, Form()] = "",
-) -> Response:
+def reveal(review: ReviewOfForm) -> Response:
     """Tell this person which system is which, and note that."""
-    review = _review(visit, project, a, b, set)
     if not review.progress().named:
         review.reveal()
     return RedirectResponse(_address("/compare/blind/standing", _fields(review)), 303)

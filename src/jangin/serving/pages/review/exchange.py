@@ -11,8 +11,8 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import RedirectResponse, Response
 
 from jangin.core.digest import short_digest
+from jangin.examples.checks.judge_agreement import Agreement, compare
 from jangin.examples.curation.argilla_records import argilla_archive
-from jangin.examples.curation.judge_agreement import Agreement, compare
 from jangin.examples.curation.queue_columns import Kind, State
 from jangin.examples.curation.review_exchange import (
     ImportedDecisions,

@@ -61,7 +61,7 @@ class Desk:
         return f"/review{path}?{query}" if query else f"/review{path}"
 
     def take(self, after: int) -> str | None:
-        """The next row for this reviewer, which nobody else gets; None where there is none."""
+        """The next row for this reviewer, which no one else gets; None where there is none."""
         return self.leases.take(self.index.candidates(self.shown, self.by, after), self.by)
 
 

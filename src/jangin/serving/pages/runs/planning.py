@@ -107,7 +107,7 @@ class Plans:
             plan = make_plan(project, version)
         except JanginError as error:
             problem = str(error)
-        except Exception as error:  # noqa: BLE001  a thread has nobody to tell, the page has
+        except Exception as error:  # noqa: BLE001  the page reports it, a thread cannot
             problem = repr(error)
         with self._lock:
             self._working = ""

@@ -14,7 +14,7 @@
   const boxes = [...form.querySelectorAll("input[name=chosen]")];
   const KEY = "jangin-playground";
   let turns = {}; // {id of a model: its conversation}
-  let order = []; // ids of the columns; drawn anew for each blind conversation
+  let order = []; // ids of the columns; drawn again for each blind conversation
   let hidden = false;
   let stopping = null;
 

@@ -10,8 +10,10 @@ from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOpti
 from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
+    from jangin.core.stage import Progress
     from jangin.inference.ask import Trace
     from jangin.inference.dialogue import Dialogue
+    from jangin.project.session import Session
 
 
 def ask(
@@ -107,8 +109,6 @@ def merge(
     variant: LastVariantOption = None,
 ) -> None:
     """Export the tuned model for use in other programs, and check that its answers are the same."""
-    from jangin.inference.llama_cpp import has_llama_cpp
-    from jangin.project.release.quantization import measure_gguf
     from jangin.project.release.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.report.terminal.progress import Bars
@@ -119,18 +119,43 @@ def merge(
         name = session.choose(variant)[-1]
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, prompts = run_record(session, name), canaries(session, name)
-        export_model(base, model, output, form, record, prompts, quantize=quantize)
+        report = export_model(base, model, output, form, record, prompts, quantize=quantize)
         session.wrote(output)
-        if form == "gguf" and questions and has_llama_cpp():
-            file = output / f"{output.name}.gguf"
-            for row in measure_gguf(session, name, file, questions, bars):
-                console.print(
-                    f"{row.evidence_set}: {row.right_b:.1%} right in this file, {row.right_a:.1%} "
-                    f"before ({row.n} questions, p = {row.p_value:.3g})"
-                )
+        crash = report.crash
+        if form == "gguf" and not crash:
+            crash = _print_cost(session, name, output, questions, bars)
     console.print(
         f"{form} model of {name} in {output}; answers checked on {len(prompts)} questions"
     )
+    _print_crash(crash)
+
+
+def _print_cost(
+    session: "Session", variant: str, output: Path, questions: int, progress: "Progress"
+) -> str:
+    """What the GGUF file costs in points, where llama.cpp is there; why it crashed, or empty."""
+    from jangin.inference.llama_cpp import LlamaCppCrashError, has_llama_cpp
+    from jangin.project.release.quantization import measure_gguf
+
+    if not questions or not has_llama_cpp():
+        return ""
+    file = output / f"{output.name}.gguf"
+    try:
+        rows = measure_gguf(session, variant, file, questions, progress)
+    except LlamaCppCrashError as error:
+        return str(error)
+    for row in rows:
+        console.print(
+            f"{row.evidence_set}: {row.right_b:.1%} right in this file, {row.right_a:.1%} "
+            f"before ({row.n} questions, p = {row.p_value:.3g})"
+        )
+    return ""
+
+
+def _print_crash(crash: str) -> None:
+    if crash:
+        text = f"The GGUF file was written, and not compared with the trained model: {crash}"
+        errors.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
 
 def finish(
@@ -181,12 +206,13 @@ def finish(
         train(None)
         base, model = session.maker(name, "base").path, session.maker(name, "model").path
         record, questions = final_record(session, name, twin), canaries(session, name)
-        export_model(base, model, output, form, record, questions, quantize=quantize)
+        report = export_model(base, model, output, form, record, questions, quantize=quantize)
         opened.wrote(output)
     console.print(
         f"{form} model of {name} in {output}, trained on all {train_rows(session, name)} rows; "
         f"answers checked on {len(questions)} questions"
     )
+    _print_crash(report.crash)
 
 
 def publish(

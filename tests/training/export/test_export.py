@@ -356,6 +356,19 @@ def test_a_starter_is_exported_as_gguf_without_llama_cpps_repository(folders, ca
     assert "FROM ./mine.gguf" in (report.folder / "Modelfile").read_text()
 
 
+def test_a_gguf_that_llama_cpp_crashes_on_is_kept(folders, canaries, tmp_path, monkeypatch):
+    crash = "import os\nos.abort()\n"
+    (tmp_path / "llama_cpp.py").write_text(crash)
+    monkeypatch.syspath_prepend(tmp_path)
+    report = export_model(*folders, tmp_path / "mine", "gguf", RECORD, canaries, quantize="f16")
+    assert (report.folder / "mine.gguf").read_bytes().startswith(b"GGUF")
+    assert "crashed (SIGABRT) when it loaded mine.gguf" in report.crash
+    assert report.crash in (report.folder / "README.md").read_text()
+    with pytest.raises(MachineError, match="SIGABRT"):
+        export_model(*folders, tmp_path / "q4", "gguf", RECORD, canaries, quantize="q4_k_m")
+    assert not (tmp_path / "q4").exists()
+
+
 def test_the_model_card_shows_the_run_record_and_what_is_unknown(merged):
     card = (merged[0] / "README.md").read_text()
     assert "# handbook-specialist" in card

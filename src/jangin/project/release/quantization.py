@@ -45,7 +45,7 @@ def measure_gguf(
     the model card and, for the report, into the store; returns them, none where the variant has no
     evaluation of the tuned model.
 
-    Raises `MachineError` where llama.cpp cannot load the file.
+    Raises `MachineError` where llama.cpp cannot load the file, `LlamaCppCrashError` where it dies.
     """
     config = session.project.variants[variant].models.evaluate
     evaluation = session.artifacts(variant).get("evaluate")
@@ -157,29 +157,28 @@ def _answers(
     examples: dict[str, Example] = {row.example.id: row.example for row in rows}
     golds = golds_of_same_prompt(rows) if config.task.gold == "text" else {}
     reader, graded = AnswerReader(tokenizer), []
-    model = GgufModel(file, _CONTEXT)
     bar = progress.start(f"answer with {file.name}", len(before))
-    for each in before:
-        example = examples[each.example_id]
-        prompt = render_prompt(tokenizer, example.prompt)
-        ids = model.answer(prompt, config.max_new_tokens, stops)
-        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-        answer = reader.read(prompt, ids, text)
-        graded.append(
-            grade_prediction(
-                example,
-                each.evidence_set,
-                file.name,
-                answer.text,
-                finished=bool(ids) and ids[-1] in stops,
-                reasoning=answer.reasoning,
-                reasoning_tokens=answer.reasoning_tokens,
-                reasoning_ended=answer.reasoning_ended,
-                other_golds=golds.get(example.id, ()),
-                task=config.task,
+    with GgufModel(file, _CONTEXT) as model:
+        for each in before:
+            example = examples[each.example_id]
+            prompt = render_prompt(tokenizer, example.prompt)
+            ids = model.answer(prompt, config.max_new_tokens, stops)
+            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            answer = reader.read(prompt, ids, text)
+            graded.append(
+                grade_prediction(
+                    example,
+                    each.evidence_set,
+                    file.name,
+                    answer.text,
+                    finished=bool(ids) and ids[-1] in stops,
+                    reasoning=answer.reasoning,
+                    reasoning_tokens=answer.reasoning_tokens,
+                    reasoning_ended=answer.reasoning_ended,
+                    other_golds=golds.get(example.id, ()),
+                    task=config.task,
+                )
             )
-        )
-        progress.advance(bar)
+            progress.advance(bar)
     progress.stop(bar)
-    model.close()
     return graded

@@ -75,6 +75,8 @@ class ExportReport:
     """Of the exported weights."""
     bytes: int
     parity: Parity
+    crash: str = ""
+    """Why llama.cpp could not compare the GGUF file with the model; empty where it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +132,11 @@ def export_model(
             folders = base_folder, model_folder, partial
             parity = _verified(*folders, canaries, max_divergence, widens=widens)
             dtype = _dtype(base_folder if form == "adapter" else None, partial)
-            checked = parity.text(form)
+            checked, crash = parity.text(form), ""
             if gguf is not None:
                 stored = _dtype(base_folder if has_adapter else None, partial)
-                about = replace_by_gguf(partial, out.name, gguf, stored, canaries, parity.answers)
-                checked = f"{checked}\n\n{about}"
+                written = replace_by_gguf(partial, out.name, gguf, stored, canaries, parity.answers)
+                checked, crash = f"{checked}\n\n{written.about}", written.crash
             card = partial / "README.md"
             base = _base(base_folder) if form == "adapter" else ""
             sections = {"Use": run_hints(form, out.name, base)}
@@ -144,7 +146,7 @@ def export_model(
             partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return ExportReport(out, form, str(dtype).removeprefix("torch."), _size(out), parity)
+    return ExportReport(out, form, str(dtype).removeprefix("torch."), _size(out), parity, crash)
 
 
 def _refuse_impossible(form: Form, canaries: Sequence[Conversation], *, has_adapter: bool) -> None:

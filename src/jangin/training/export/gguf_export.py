@@ -12,7 +12,13 @@ from transformers import AutoTokenizer
 
 from jangin.core.errors import ExportError, MachineError
 from jangin.core.records import Message
-from jangin.inference.llama_cpp import GgufModel, has_llama_cpp, open_llama_cpp, quantize_file
+from jangin.inference.llama_cpp import (
+    GgufModel,
+    LlamaCppCrashError,
+    check_llama_cpp,
+    has_llama_cpp,
+    quantize_file,
+)
 from jangin.models.tokens.chat_template import render_prompt
 from jangin.models.tokens.rendering import render_texts
 from jangin.training.export.gguf import convert, find_converter
@@ -43,13 +49,23 @@ class GgufPlan:
     """llama.cpp's script, for models that jangin does not write itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenGguf:
+    """What the card says about a GGUF file."""
+
+    about: str
+    """How it is stored, and what llama.cpp did with it."""
+    crash: str = ""
+    """Why llama.cpp could not compare it with the model; empty where it did or is missing."""
+
+
 def plan_gguf(base_folder: Path, kind: Quantization | None) -> GgufPlan:
     """How the base's kind of model is written; called before any work.
 
     Raises `MachineError` where a package or llama.cpp's converter is missing.
     """
     if kind == "q4_k_m":
-        open_llama_cpp()
+        check_llama_cpp()
     if find_spec("gguf") is None:
         raise MachineError(
             "GGUF files are written with a package that is not installed. "
@@ -71,13 +87,14 @@ def replace_by_gguf(
     dtype: torch.dtype,
     canaries: Sequence[Sequence[Message]],
     answers: Sequence[Sequence[int]],
-) -> str:
-    """Replace the model in `folder` by NAME.gguf and a Modelfile; returns sentences for the card.
+) -> WrittenGguf:
+    """Replace the model in `folder` by NAME.gguf and a Modelfile.
 
-    `answers` are the token ids of the trained model's greedy answers to the canaries.
+    `answers` are the token ids of the trained model's greedy answers to the canaries. A file that
+    was written is kept where llama.cpp crashes while comparing it.
 
     Raises `ExportError` where the file read back differs, or llama.cpp encodes a canary as other
-    tokens; `MachineError` where llama.cpp fails.
+    tokens; `MachineError` where llama.cpp cannot quantize it.
     """
     target = folder / f"{name}.gguf"
     kind = plan.kind or _KINDS[dtype]
@@ -98,8 +115,13 @@ def replace_by_gguf(
     stops = _stops(folder, tokenizer)
     form = chat_format(tokenizer, _added_bos(tokenizer))
     text = modelfile(target.name, form, [str(tokenizer.decode([stop])) for stop in stops], context)
+    crash = ""
     if has_llama_cpp():
-        sentences.append(_compare(target, context, tokenizer, stops, canaries, answers))
+        try:
+            sentences.append(_compare(target, context, tokenizer, stops, canaries, answers))
+        except LlamaCppCrashError as error:
+            crash = str(error)
+            sentences.append(f"It was not compared with the trained model: {crash}")
     else:
         sentences.append(
             "llama.cpp did not run it here; with llama-cpp-python installed, the export is "
@@ -109,7 +131,7 @@ def replace_by_gguf(
         if path != target:
             path.unlink()
     (folder / "Modelfile").write_text(text, encoding="utf-8")
-    return " ".join(sentences)
+    return WrittenGguf(" ".join(sentences), crash)
 
 
 def _read_back(folder: Path, written: Path, kind: Kind) -> str:
@@ -151,9 +173,8 @@ def _compare(
     """What llama.cpp does with the canaries, as a sentence for the card."""
     texts = render_texts(tokenizer, canaries, ask=True)
     bos = _added_bos(tokenizer)
-    model = GgufModel(file, context)
     equal = 0
-    try:
+    with GgufModel(file, context) as model:
         for position, (canary, text, answer) in enumerate(
             zip(canaries, texts, answers, strict=True), 1
         ):
@@ -167,8 +188,6 @@ def _compare(
                     "transformers or vLLM."
                 )
             equal += model.answer(prompt, len(answer), stops) == list(answer)
-    finally:
-        model.close()
     return (
         f"llama.cpp encoded {len(answers)} canary prompts as the same tokens, and gave "
         f"{equal} of {len(answers)} greedy answers token by token as the trained model."

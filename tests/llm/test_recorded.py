@@ -8,7 +8,7 @@ from jangin.core.errors import DataError, MissingReplyError
 from jangin.core.jsonl import read_jsonl, write_jsonl
 from jangin.core.records import Message
 from jangin.llm.ask import CachedChat, ask_all
-from jangin.llm.recorded import RecordedChat, Recording, RecordingChat
+from jangin.llm.recorded import RecordedChat, Recording, RecordingChat, recorded_of
 
 TEXT = "직원은 일 년에 열다섯 날의 연차휴가를 쓸 수 있으며, 쓰지 않은 날은 다음 해로 넘어갑니다."
 
@@ -143,3 +143,15 @@ def test_a_request_that_was_asked_again_is_written_again_and_the_last_line_count
         complete(RecordingChat(FakeChat(lambda _r, text=text: text), path), ask("하나"))
     assert len(list(read_jsonl(path, Recording))) == 2
     assert complete(RecordedChat("m", path), ask("하나")) == "better"
+
+
+def test_a_recording_says_before_a_run_what_it_answers(replies):
+    chat = RecordedChat("m", replies, similar=0.95)
+    assert chat.has_reply(ask())
+    assert chat.has_reply(ask(TEXT.replace("열다섯", "열다석")))
+    other = ask("전혀 다른 문서의 글입니다.")
+    assert not chat.has_reply(other)
+    assert chat.has_kind(other), "only the text differs"
+    assert not chat.has_kind(ask(max_tokens=7))
+    assert recorded_of(CachedChat(chat, None)) is chat
+    assert recorded_of(CachedChat(FakeChat(lambda _: ""), None)) is None

@@ -45,6 +45,7 @@ def plan(
     from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
     from jangin.project.setup.forecast import forecast
+    from jangin.project.setup.unrecorded import unrecorded_calls
     from jangin.report.terminal.tables import plan_table, plan_total
 
     with open_session(project, store, creates_store=False) as session:
@@ -65,6 +66,8 @@ def plan(
     console.print(plan_table(result.steps))
     for refusal in result.refusals:
         console.print(f"[yellow]![/] {escape(refusal)}", highlight=False, soft_wrap=True)
+    for gap in unrecorded_calls(result.steps):
+        console.print(f"[yellow]![/] {escape(str(gap))}", highlight=False, soft_wrap=True)
     warning = base_dependent_chunks(result.steps)
     if warning:
         console.print(f"[yellow]![/] {escape(warning)}", highlight=False)

@@ -102,6 +102,10 @@ class Calls:
     """Upper bound in US dollars."""
     unpriced: int = 0
     """Number of requests of unknown price, which `usd` does not include."""
+    unrecorded: tuple[str, ...] = ()
+    """Subjects of the requests that a recorded teacher has no reply to."""
+    unlike: tuple[str, ...] = ()
+    """Those of them that no recorded request resembles in anything but its text."""
 
     def add(self, other: "Calls") -> None:
         """Add the counts of `other`."""
@@ -110,6 +114,8 @@ class Calls:
         self.reply_tokens += other.reply_tokens
         self.usd += other.usd
         self.unpriced += other.unpriced
+        self.unrecorded += other.unrecorded
+        self.unlike += other.unlike
 
 
 @dataclass(frozen=True, slots=True)

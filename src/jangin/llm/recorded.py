@@ -11,6 +11,8 @@ from jangin.core.records import Record
 from jangin.core.store import disk_errors
 from jangin.llm.ask import batch_size_of
 
+Shape = tuple[object, ...]
+
 
 class Recording(Record):
     """One line of a replies file. It has the whole request, so that people can read it."""
@@ -36,6 +38,8 @@ class RecordedChat:
     similar: float = 1.0
     source: str = ""
     _replies: dict[str, Recording] = field(default_factory=dict, repr=False)
+    _texts: dict[Shape, dict[str, str]] = field(default_factory=dict, repr=False)
+    """{everything of a request except its text: {digest: text}}."""
 
     def __post_init__(self) -> None:
         """Read and check the whole file.
@@ -56,6 +60,8 @@ class RecordedChat:
                     "The request was edited; record it again with: jangin run --record"
                 )
             self._replies[recording.digest] = recording
+            request = recording.request
+            self._texts.setdefault(_shape(request), {})[recording.digest] = _text(request)
         self.source = f"recorded {digest_file(self.path)[:16]}"
 
     async def complete(self, request: ChatRequest) -> ChatReply:
@@ -78,17 +84,20 @@ class RecordedChat:
     async def close(self) -> None:
         """There is nothing to release."""
 
+    def has_reply(self, request: ChatRequest) -> bool:
+        """True if `complete` has a reply to this request."""
+        return request.digest in self._replies or self._most_similar(request) is not None
+
+    def has_kind(self, request: ChatRequest) -> bool:
+        """True if a request was recorded that differs in its text only."""
+        return _shape(request) in self._texts
+
     def _most_similar(self, request: ChatRequest) -> Recording | None:
         if self.similar >= 1:
             return None
         from rapidfuzz import fuzz, process
 
-        kind, text = _shape(request), _text(request)
-        rivals = {
-            digest: _text(recording.request)
-            for digest, recording in self._replies.items()
-            if _shape(recording.request) == kind
-        }
+        rivals, text = self._texts.get(_shape(request), {}), _text(request)
         match = process.extractOne(text, rivals, scorer=fuzz.ratio, score_cutoff=100 * self.similar)
         return None if match is None else self._replies[match[2]]
 
@@ -140,7 +149,15 @@ class RecordingChat:
         await self.inner.close()
 
 
-def _shape(request: ChatRequest) -> tuple[object, ...]:
+def recorded_of(chat: ChatModel) -> RecordedChat | None:
+    """The recorded replies behind a chat model, such as behind its cache; None where it is live."""
+    if isinstance(chat, RecordedChat):
+        return chat
+    inner = getattr(chat, "inner", None)
+    return None if inner is None else recorded_of(inner)
+
+
+def _shape(request: ChatRequest) -> Shape:
     """Everything of a request except its text."""
     return (
         request.model,

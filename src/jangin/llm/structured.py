@@ -16,6 +16,7 @@ from jangin.core.records import Message, Record
 from jangin.core.stage import Calls, StageContext
 from jangin.llm.ask import ask_all, budget_of
 from jangin.llm.budget import Budget
+from jangin.llm.recorded import recorded_of
 from jangin.llm.refusals import refusal_reason
 from jangin.llm.token_estimates import estimate_prompt
 from jangin.llm.truncated_json import is_truncated
@@ -285,11 +286,12 @@ def count_unpaid(
 ) -> int:
     """Number of questions without a reply in the ledger.
 
-    Adds their tokens and cost to `context.calls`, for the plan.
+    Adds their tokens and cost to `context.calls`, for the plan, and those that recorded replies
+    do not cover.
     """
     ledger = context.services.ledger
-    budget = budget_of(chat) or Budget("")
-    calls = Calls()
+    budget, recorded = budget_of(chat) or Budget(""), recorded_of(chat)
+    calls, unrecorded, unlike = Calls(), list[str](), list[str]()
     for question in questions:
         request = question.request
         if ledger.reply(request.digest, chat.source) is not None:
@@ -300,6 +302,11 @@ def count_unpaid(
         )
         usd = budget.usd(prompt_tokens, request.max_tokens)
         calls.add(Calls(1, prompt_tokens, request.max_tokens, usd, budget.price is None))
+        if recorded is not None and not recorded.has_reply(request):
+            unrecorded.append(question.subject)
+            if not recorded.has_kind(request):
+                unlike.append(question.subject)
+    calls.unrecorded, calls.unlike = tuple(unrecorded), tuple(unlike)
     context.calls.add(calls)
     return calls.count
 

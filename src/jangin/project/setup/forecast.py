@@ -10,6 +10,7 @@ from typing import Any
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError, JanginError
+from jangin.core.parquet import read_table
 from jangin.core.records import Chunk
 from jangin.core.stage import Calls, Cost, Services, SilentProgress, StageContext
 from jangin.core.store import FORMAT, Artifact, Manifest
@@ -126,6 +127,8 @@ class _Walk:
     session: Session
     root: Path
     reading: QuickReading | None = None
+    guesses_chunks: bool = False
+    """True while the chunks of the variant may end elsewhere in a run."""
     readings: dict[str, QuickReading | None] = field(default_factory=dict)
     known: dict[str, tuple[Estimate | None, Artifact | None]] = field(default_factory=dict)
 
@@ -135,15 +138,22 @@ class _Walk:
         """One estimate for each step; None for a finished stage, or where there is none."""
         services = replace(self.session.services(variant), progress=SilentProgress())
         by_kind: dict[str, Artifact] = {}
+        invented: set[str] = set()
         out: list[Estimate | None] = []
         for step in steps:
+            if "chunks" in step.stage.makes:
+                self.guesses_chunks = _guesses_chunks(step, by_kind)
             estimate, artifact = None, step.artifact
             if artifact is None:
                 estimate, artifact = self._estimate(step, by_kind, services, level)
+                if estimate is not None and estimate.calls.unrecorded:
+                    estimate = self._checked(estimate, step, by_kind, invented)
             out.append(estimate)
             for kind in step.stage.makes:
                 if artifact is not None:
                     by_kind[kind] = artifact
+                    as_it_will_be = step.artifact is not None or step.stage.name in AS_IN_A_RUN
+                    (invented.discard if as_it_will_be else invented.add)(kind)
                 elif kind not in KEEPS.get(step.stage.name, ()):
                     by_kind.pop(kind, None)
         return out
@@ -171,6 +181,31 @@ class _Walk:
             self.known[name] = (estimate, artifact)
         return self.known[name]
 
+    def _checked(
+        self,
+        estimate: Estimate,
+        step: PlannedStage,
+        by_kind: Mapping[str, Artifact],
+        invented: set[str],
+    ) -> Estimate:
+        """The estimate with those requests without a recorded reply that are the run's own.
+
+        Requests on made-up rows, and on text in place of a scan, have no reply in any recording:
+        of these count only those of a kind that was never recorded.
+        """
+        calls, unrecorded = estimate.calls, estimate.calls.unlike
+        if not invented.intersection(step.stage.inputs(step.config)):
+            unknown: set[str] = set()
+            if self.reading is not None and "chunks" in by_kind:
+                table = by_kind["chunks"].path / "chunks.parquet"
+                rows = read_table(table, Chunk) if self.reading.borrowed else []
+                unknown = {row.id for row in rows if row.document_id in self.reading.borrowed}
+            own = tuple(each for each in calls.unrecorded if each not in unknown)
+            # An untrained tokenizer may cut some chunks elsewhere, but not all of them.
+            if len(own) == calls.count or not self.guesses_chunks:
+                unrecorded = own
+        return replace(estimate, calls=replace(calls, unrecorded=unrecorded))
+
     def _read(self, step: PlannedStage, services: Services) -> QuickReading | None:
         """What the documents hold, where the stage is `load` or works on its stand-in."""
         if not isinstance(step.config, LoadConfig):
@@ -187,11 +222,21 @@ class _Walk:
         return self.reading
 
 
+def _guesses_chunks(step: PlannedStage, by_kind: Mapping[str, Artifact]) -> bool:
+    """True where chunks are measured by a tokenizer that a run will train first."""
+    if step.artifact is not None or "base" not in by_kind:
+        return False
+    has_tokenizer = (by_kind["base"].path / "model" / "tokenizer.json").exists()
+    return "base" in step.stage.inputs(step.config) and not has_tokenizer
+
+
 MODELS = frozenset(("model", "sft_model"))
 """Kinds whose content no estimate needs."""
 KEEPS = {"select": ("base",), "pretrain": ("base",)}
 """{stage: kinds that are estimated as well by what was there before}."""
 SAME_AT_EACH_LEVEL = frozenset(("load", "chunk", "catalog", "read"))
+AS_IN_A_RUN = SAME_AT_EACH_LEVEL
+"""Stages whose provisional tables are those of a run, but for text that only OCR can read."""
 
 
 def _made(

@@ -38,6 +38,8 @@ class QuickReading:
     """Pages of the opened files."""
     ocr_pages: int = 0
     """Those without a text layer."""
+    borrowed: set[str] = field(default_factory=set)
+    """Ids of the documents with such pages."""
     scale: float = 1.0
     """Size of all files divided by that of the opened ones."""
     chunks: int = 0
@@ -93,6 +95,8 @@ def read_quickly(
         whole = [page if page.strip() else next(borrowed) for page in pages]
         if whole:
             result.documents.append(_document(name, whole))
+            if whole != pages:
+                result.borrowed.add(result.documents[-1].id)
     return result
 
 

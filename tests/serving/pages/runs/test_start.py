@@ -1,6 +1,7 @@
 """Starting a project without a terminal, as a browser without scripts does it."""
 
 import re
+import time
 
 import pytest
 
@@ -131,13 +132,20 @@ def test_recorded_replies_are_offered_once_they_are_there(empty, visitor):
     (folder / "other.jsonl").write_bytes(b'{"a": 1}\n')
     (folder / "기록.jsonl").write_bytes(line)
     page = visitor.get("/start/choices").text
-    assert "<option>기록.jsonl</option>" in page
+    assert ">기록.jsonl(답 1개)</option>" in page
     assert "other.jsonl" not in page
     chosen = {"recipe": "questions", "teacher": "recorded", "base": "starter", "size": "0.5M"}
     assert visitor.submit("/start/choices", **chosen, replies="../x.jsonl").status_code == 400
     (folder / "project.yaml").unlink(missing_ok=True)
     page = visitor.submit("/start/choices", **chosen, replies="기록.jsonl").text
     assert "model: handbook-teacher" in page
+    assert "기록된 답(기록.jsonl). 아무것도 보내지 않습니다" in page
+    until = time.monotonic() + 30
+    while "확인하고 있습니다" in (part := visitor.get("/start/replies").text):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "기록된 답이 있는 것은 0번입니다" in part
+    assert "그래도 실행" in visitor.get("/runs/plan").text
 
 
 def test_documents_of_a_project_that_reads_them_elsewhere_stay_there(empty, visitor, tmp_path):

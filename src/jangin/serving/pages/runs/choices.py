@@ -32,8 +32,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029\ufeff]")
 class Options:
     """What there is to choose from on this machine."""
 
-    replies: tuple[str, ...]
-    """Files of recorded replies beside the project file."""
+    replies: Mapping[str, int]
+    """{file of recorded replies beside the project file: number of replies}."""
     hub_models: tuple[str, ...]
     """Ids of the models in the cache of `huggingface_hub`."""
     local_models: tuple[tuple[str, str], ...]
@@ -41,11 +41,19 @@ class Options:
     keys: Mapping[str, bool] = field(default_factory=dict)
     """{usual environment variable of a key: whether it is set}."""
 
+    @property
+    def teacher(self) -> str:
+        """The teacher that can answer already; empty where there is none."""
+        if self.replies:
+            return "recorded"
+        return "openai" if self.keys.get("OPENAI_API_KEY") else ""
+
 
 def options_of(folder: Path) -> Options:
     """Look at the project's folder and at the cache of models."""
+    recordings = sorted(path for path in folder.glob("*.jsonl") if is_recording(path))
     return Options(
-        tuple(sorted(p.name for p in folder.glob("*.jsonl") if is_recording(p)))[:MOST_LISTED],
+        {path.name: count_lines(path) for path in recordings[:MOST_LISTED]},
         tuple(cached_models())[:MOST_LISTED],
         tuple(local_models(folder))[:MOST_LISTED],
         {name: bool(os.environ.get(name)) for name in ("OPENAI_API_KEY",)},
@@ -55,6 +63,12 @@ def options_of(folder: Path) -> Options:
 def is_recording(path: Path) -> bool:
     """True for a file of recorded replies."""
     return bool(recorded_model(path))
+
+
+def count_lines(path: Path) -> int:
+    """Number of lines of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return sum(piece.count(b"\n") for piece in iter(lambda: stream.read(1 << 20), b""))
 
 
 def recorded_model(path: Path) -> str:

@@ -10,19 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jangin.core.digest import short_digest
-from jangin.core.errors import JanginError
+from jangin.core.errors import ConfigError, JanginError
 from jangin.core.stage import Calls
 from jangin.documents.load import LoadConfig
 from jangin.project.failures import Failures, failures_of
 from jangin.project.file import LoadedProject
 from jangin.project.plan import PlannedStage, base_dependent_chunks, shared_steps
-from jangin.project.session import open_session
+from jangin.project.session import Session, open_session
 from jangin.project.setup.forecast import Forecast, forecast
+from jangin.project.setup.unrecorded import Unrecorded, unrecorded_calls
 from jangin.project.unread_files import unread_lines
 from jangin.serving.pages.project import OpenProject
 
 MOST_FILES = 20_000
 """Files of the documents that are looked at for changes."""
+SLOW = frozenset(("load", "sft", "pretrain", "dpo", "evaluate"))
+"""Stages that may take minutes without calling a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,31 @@ class Plan:
     unread: tuple[str, ...]
     """Lines on files of the folder that are not read."""
     failures: tuple[Failures, ...]
-    seconds_left: float
-    """Time that the steps took the last time, or an estimate; 0 where it is unknown."""
+    unrecorded: tuple[Unrecorded, ...]
+    """Stages that would stop because recorded replies do not cover their calls."""
 
     @property
     def open_rows(self) -> tuple[PlanRow, ...]:
         """The steps that are not up to date."""
         return tuple(row for row in self.rows if row.step.state != "cached")
+
+    @property
+    def seconds_left(self) -> float:
+        """Time of the open steps: of the last time, else an estimate; some may have neither."""
+        return sum(row.step.seconds or row.step.cost.seconds for row in self.open_rows)
+
+    @property
+    def untimed(self) -> tuple[str, ...]:
+        """Open stages that may take long, and of which it is not known how long."""
+        return tuple(
+            dict.fromkeys(
+                step.stage.name
+                for step in (row.step for row in self.open_rows)
+                if not step.seconds
+                and not step.cost.seconds
+                and (step.calls.count or step.stage.name in SLOW)
+            )
+        )
 
     @property
     def would_stop(self) -> bool:
@@ -122,6 +143,7 @@ def make_plan(project: OpenProject, version: str) -> Plan:
         result = forecast(session, names)
         unread = [row for name in names for row in session.unread_files(name)]
         spent, limit = session.budget.spent_usd, session.budget.limit_usd
+        keys = _missing_key(session, result)
     rows = plan_rows(result)
     most, likely = Calls(), Calls()
     for row in rows:
@@ -135,13 +157,20 @@ def make_plan(project: OpenProject, version: str) -> Plan:
         most,
         spent,
         limit,
-        (*result.refusals, *([chunks] if chunks else [])),
+        (*result.refusals, *keys, *([chunks] if chunks else [])),
         tuple(unread_lines(unread)),
         tuple(failures_of(result.steps)),
-        sum(
-            row.step.seconds or row.step.cost.seconds for row in rows if row.step.state != "cached"
-        ),
+        tuple(unrecorded_calls(result.steps)),
     )
+
+
+def _missing_key(session: Session, result: Forecast) -> list[str]:
+    """What a run would say before any work, where a teacher's key is not set."""
+    try:
+        session.check_keys(result.steps)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def plan_rows(result: Forecast) -> list[PlanRow]:

@@ -23,6 +23,8 @@ from jangin.serving.pages.runs.editing import (
     read_text,
     save,
 )
+from jangin.serving.pages.runs.follow import Follow
+from jangin.serving.pages.runs.summary import summary_of, uses_recorded_replies
 from jangin.serving.pages.runs.uploads import (
     REMOVED,
     REPLIES,
@@ -183,6 +185,21 @@ def edit(visit: VisitDep, project: NewProjectDep) -> Response:
     return _editor(visit, project, read_text(project.path))
 
 
+@router.get("/replies", response_class=HTMLResponse)
+def replies(visit: VisitDep, project: NewProjectDep) -> HTMLResponse:
+    """Whether the recorded replies cover the calls of the project; htmx asks until it is known."""
+    return render(visit, "start/replies.html.jinja", **_replies(visit, project))
+
+
+def _replies(visit: Visit, project: OpenProject) -> dict[str, Any]:
+    """The names of the template for the check of recorded replies."""
+    loaded = _loaded(project)
+    if loaded is None or not uses_recorded_replies(loaded):
+        return {"plan": None, "checking": False}
+    answer = visit.server.get(Follow).plans.ask(project)
+    return {"plan": None if answer.working else answer.plan, "checking": answer.working}
+
+
 def _editor(
     visit: Visit,
     project: OpenProject,
@@ -201,6 +218,8 @@ def _editor(
         theirs=theirs,
         lines=differences(text.text, theirs.text) if theirs is not None else [],
         problems=problems_of(text.text, project.path),
+        summary=[] if (loaded := _loaded(project)) is None else summary_of(loaded, visit.words),
+        **_replies(visit, project),
         file_name=project.path.name,
     )
 

@@ -179,7 +179,8 @@ def plan_steps(plan: Plan, words: Words, counts: Counts) -> tuple[StepView, ...]
         seconds = step.seconds or (0.0 if step.state == "cached" else step.cost.seconds)
         time = words.duration(seconds) if seconds >= 1 else ""
         if time and step.state != "cached":
-            time = words("runs_about", time=time)
+            basis = "runs_about_last" if step.seconds else "runs_about"
+            time = words(basis, time=time)
         views.append(
             StepView(
                 step.stage.name,
@@ -211,6 +212,9 @@ def plan_sentence(plan: Plan, words: Words) -> str:
     parts.append(words("runs_would_cost", cost=cost) if cost else words("runs_no_calls"))
     if plan.seconds_left >= 1:
         parts.append(words("runs_would_take", time=words.duration(plan.seconds_left)))
+    if plan.untimed:
+        names = ", ".join(stage_name(stage, words) for stage in plan.untimed)
+        parts.append(words("runs_untimed", stages=names))
     return " ".join(parts)
 
 

@@ -1,14 +1,20 @@
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import unicodedata
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jangin.core.digest import (
+    INPUT_TABLE,
+    FileDigests,
     canonical_json,
     digest_file,
     digest_tree,
@@ -114,3 +120,75 @@ def test_files_of_a_folder_are_named_by_their_path_and_hidden_ones_are_left_out(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert files_of(tmp_path) == {name: tmp_path / name for name in ("a.txt", "b/x.txt")}
+
+
+def project_with_store(folder, *, settled_ns=0):
+    """(a document, digests that are kept in a store beside it)."""
+    (folder / "store").mkdir(parents=True)
+    document = folder / "documents" / "a.md"
+    document.parent.mkdir()
+    document.write_text("one", encoding="utf-8")
+    return document, FileDigests(folder / "store" / INPUT_TABLE, settled_ns)
+
+
+def forge(table, digest):
+    """Make every row of the table say this digest, to see whether it is believed."""
+    rows = pq.read_table(table).to_pydict()
+    rows["sha256"] = [digest] * len(rows["name"])
+    pq.write_table(pa.table(rows), table)
+
+
+def test_an_unchanged_file_is_not_read_again(tmp_path):
+    document, files = project_with_store(tmp_path)
+    assert files.digest(document) == digest_file(document)
+    files.save()
+    table = tmp_path / "store" / INPUT_TABLE
+    assert pq.read_table(table)["name"].to_pylist() == ["documents/a.md"]
+    forge(table, "forged")
+    assert FileDigests(table, 0).digest(document) == "forged"
+
+
+@pytest.mark.parametrize("change", ["content of the same length", "a copy in its place", "longer"])
+def test_a_changed_file_is_noticed_with_the_same_time(tmp_path, change):
+    document, files = project_with_store(tmp_path)
+    files.digest(document)
+    before = document.stat()
+    if change == "a copy in its place":
+        other = tmp_path / "other"
+        other.write_text("two", encoding="utf-8")
+        other.replace(document)
+    else:
+        document.write_text("two" if change != "longer" else "more", encoding="utf-8")
+    os.utime(document, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert document.stat().st_mtime_ns == before.st_mtime_ns
+    assert files.digest(document) == digest_file(document)
+
+
+def test_a_file_that_was_just_written_is_not_kept_as_its_times_may_not_tell_a_change(tmp_path):
+    document, files = project_with_store(tmp_path, settled_ns=10_000_000_000)
+    files.digest(document)
+    files.save()
+    assert not (tmp_path / "store" / INPUT_TABLE).exists()
+    os.utime(document, ns=(0, 2**62))
+    _, later = project_with_store(tmp_path / "later")
+    later.digest(document)
+    later.save()
+    assert not (tmp_path / "later" / "store" / INPUT_TABLE).exists()
+
+
+def test_a_table_of_files_may_be_damaged_deleted_or_moved_with_its_project(tmp_path):
+    document, files = project_with_store(tmp_path / "here")
+    files.digest(document)
+    files.save()
+    moved = (tmp_path / "here").rename(tmp_path / "there")
+    table = moved / "store" / INPUT_TABLE
+    forge(table, "forged")
+    assert FileDigests(table, 0).digest(moved / "documents" / "a.md") == "forged"
+    table.write_bytes(b"PAR1 and nothing else")
+    document = moved / "documents" / "a.md"
+    assert FileDigests(table, 0).digest(document) == digest_file(document)
+    shutil.rmtree(moved / "store")
+    without = FileDigests(table, 0)
+    assert without.digest(document) == digest_file(document)
+    without.save()
+    assert not (moved / "store").exists()

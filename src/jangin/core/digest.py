@@ -2,10 +2,22 @@
 
 import hashlib
 import json
+import os
+import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from jangin.core.errors import DigestError
+
+INPUT_TABLE = "inputs.parquet"
+"""Name of the table of `FileDigests` in a store."""
+SETTLED_NS = 10_000_000_000
+"""Age of a file's timestamps from which on they say that it has not changed.
+
+A file that is written twice within the resolution of a timestamp, at most 2 s (FAT), can have the
+same size and times as before. The rest is for clocks of file servers that are slow.
+"""
 
 
 def canonical_json(value: object) -> str:
@@ -40,6 +52,80 @@ def digest_file(path: Path) -> str:
     """sha256 of the bytes of one file, as 64 hex characters."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class FileDigests:
+    """Digests of files outside the store, which are not read again while nothing changed them.
+
+    A row is the name of a file, its size, the times of its last change of content and of status,
+    its inode, and its digest. As in the index of git, a file is read again if any of them differs,
+    and a digest is kept only if the times of the file were older than `settled_ns` when it was
+    read. The table is a cache: where it is missing or damaged, files are read.
+    """
+
+    def __init__(self, table: Path | None = None, settled_ns: int = SETTLED_NS) -> None:
+        """Open the table of a store; None keeps digests in memory only."""
+        self._table = table
+        self._settled_ns = settled_ns
+        self._base = f"{os.path.abspath(table.parent.parent)}{os.sep}" if table else ""
+        self._rows: dict[str, tuple[int, int, int, int, str]] | None = None
+        self._changed = False
+
+    def digest(self, path: Path) -> str:
+        """What `digest_file` returns for this file, from the table where it is unchanged."""
+        rows = self._rows if self._rows is not None else self._load()
+        name = os.path.abspath(path).removeprefix(self._base)
+        state = _state(os.stat(path))
+        known = rows.get(name)
+        if known is not None and known[:4] == state:
+            return known[4]
+        begin = time.time_ns()
+        digest = digest_file(path)
+        settled = max(state[1], state[2]) + self._settled_ns < begin
+        if settled and _state(os.stat(path)) == state:
+            rows[name] = (*state, digest)
+            self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write what is new to the store, if that exists and can be written."""
+        if self._table is None or not self._changed or not self._table.parent.is_dir():
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = self._load() | (self._rows or {})
+        columns = zip(*rows.values(), strict=True)
+        names = ("size", "mtime_ns", "ctime_ns", "inode", "sha256")
+        table = pa.table({"name": list(rows), **dict(zip(names, map(list, columns), strict=True))})
+        partial = self._table.with_suffix(f".{secrets.token_hex(4)}.partial")
+        try:
+            pq.write_table(table, partial, compression="zstd")
+            partial.replace(self._table)
+            self._changed = False
+        except (OSError, pa.ArrowException):
+            partial.unlink(missing_ok=True)  # a full or read-only disk: files are read again
+
+    def _load(self) -> dict[str, tuple[int, int, int, int, str]]:
+        """The table as it is in the store now, which becomes that in memory if there was none."""
+        rows = {}
+        if self._table is not None and self._table.exists():
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            try:
+                columns = pq.read_table(self._table).to_pydict()
+                names = columns.pop("name")
+                rows = dict(zip(names, zip(*columns.values(), strict=True), strict=True))
+            except (OSError, KeyError, ValueError, pa.ArrowException):
+                rows = {}
+        if self._rows is None:
+            self._rows = rows
+        return rows
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import StageConfig
+from jangin.core.digest import FileDigests
 from jangin.core.encoder import OpenEncoder, no_encoder
 from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
@@ -87,6 +88,8 @@ class Services:
     """The project file, relative to the store; distinguishes its runs from those of other files."""
     named_files: frozenset[Path] = frozenset()
     """Resolved paths of files and folders that the project uses, whatever stage names them."""
+    files: FileDigests = field(default_factory=FileDigests)
+    """Digests of files outside the store."""
 
 
 @dataclass(slots=True)

@@ -162,10 +162,10 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
             f"load.folder: {folder} is not a folder. "
             "Create it and put documents there, or correct load.folder in the project file."
         )
-    patterns = [_glob(pattern) for pattern in _patterns(config)]
+    wanted = _globs(_patterns(config))
     paths: dict[str, Path] = {}
     for name, path in _visible(folder):
-        if not any(pattern.fullmatch(name.lower()) for pattern in patterns):
+        if not wanted.fullmatch(name.lower()):
             continue
         if nfc(name) in paths:
             raise DataError(
@@ -196,37 +196,41 @@ def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
 
     Hidden files, lock files of office programs and those of a file manager are none.
     """
-    yield from ((name, path) for name, path in _seen(folder) if path.is_file())
+    yield from ((name, path) for name, path, is_file in _seen(folder) if is_file)
 
 
-def _seen(folder: Path) -> Iterator[tuple[str, Path]]:
-    """What a folder of documents holds besides what jangin wrote there."""
-    yield from _entries(folder, folder, frozenset(map(nfc, output_names(folder))))
+def _seen(folder: Path) -> Iterator[tuple[str, Path, bool]]:
+    """What a folder of documents holds besides what jangin wrote there, as `_entries`."""
+    yield from _entries(folder, "", frozenset(map(nfc, output_names(folder))))
 
 
-def _entries(folder: Path, root: Path, outputs: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """(name, path) of visible files, of links to folders, and of folders that cannot be opened.
+def _entries(
+    folder: Path, inside: str, outputs: frozenset[str]
+) -> Iterator[tuple[str, Path, bool]]:
+    """(name, path, True for a file) of visible files, of links, and of folders that are closed.
 
-    `outputs` are names inside `root`, NFC, that are passed over.
+    `inside` is the name of the folder with a slash, empty for the folder of the documents;
+    `outputs` are names, NFC, that are passed over.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
-        yield folder.relative_to(root).as_posix(), folder
+        yield inside.removesuffix("/") or ".", folder, False
         return
     for entry in entries:
         if entry.name.startswith((".", "~$")) or entry.name.lower() in OF_FILE_MANAGERS:
             continue
-        path = Path(entry.path)
-        if path == root / PROJECT_FILE or (path / LEDGER).exists():
+        is_file = entry.is_file()
+        is_store = not is_file and os.path.exists(os.path.join(entry.path, LEDGER))
+        if is_store or (not inside and entry.name == PROJECT_FILE):
             continue  # a project in the folder of its documents, and its store with its reports
-        name = path.relative_to(root).as_posix()
-        if nfc(name) in outputs:
+        name = inside + entry.name
+        if outputs and nfc(name) in outputs:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _entries(path, root, outputs)
+            yield from _entries(Path(entry.path), f"{name}/", outputs)
         else:
-            yield name, path
+            yield name, Path(entry.path), is_file
 
 
 def left_out(
@@ -240,11 +244,11 @@ def left_out(
     folder = project_folder / config.folder
     if not folder.is_dir():
         return []
-    patterns = [_glob(pattern) for pattern in _patterns(config)]
+    wanted = _globs(_patterns(config))
     rows = []
     used = {path for path in named if not folder.resolve().is_relative_to(path)}
-    for name, path in _seen(folder):
-        if not any(pattern.fullmatch(name.lower()) for pattern in patterns) or not path.is_file():
+    for name, path, is_file in _seen(folder):
+        if not is_file or not wanted.fullmatch(name.lower()):
             resolved = path.resolve()
             if resolved in used or not used.isdisjoint(resolved.parents):
                 continue
@@ -288,11 +292,12 @@ def _why_left_out(path: Path) -> tuple[str, str]:
     return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
 
 
-def _glob(pattern: str) -> re.Pattern[str]:
-    """A regular expression that matches lower-case names as the glob does."""
+def _globs(patterns: Iterable[str]) -> re.Pattern[str]:
+    """A regular expression that matches lower-case names that one of the globs matches."""
     wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.lower())
-    return re.compile("".join(wildcards.get(part, re.escape(part)) for part in parts))
+    split = (re.split(r"(\*\*/|\*\*|\*|\?)", pattern.lower()) for pattern in patterns)
+    each = ("".join(wildcards.get(part, re.escape(part)) for part in parts) for parts in split)
+    return re.compile("|".join(f"(?:{expression})" for expression in each))
 
 
 def run(context: StageContext[LoadConfig]) -> None:

@@ -1,4 +1,4 @@
-"""What will run, why, and its cost. Nothing is written."""
+"""What will run, why, and its cost. Nothing is written but digests of files, to the store."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jangin.core.config import StageConfig
-from jangin.core.digest import digest_file, digest_value
+from jangin.core.digest import digest_value
 from jangin.core.errors import DataError, JanginError, SettingsError
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
 from jangin.core.store import Artifact, Store
@@ -109,7 +109,9 @@ def _files_of(stage: Stage[Any], config: StageConfig, services: Services) -> dic
     """Digests of the files outside the store that a stage reads."""
     with located_errors(stage, services, DataError, SettingsError):
         files: Mapping[str, Path] = stage.sources(config, services.project_folder)
-    return {f"file:{name}": digest_file(path) for name, path in files.items()}
+    digests = {f"file:{name}": services.files.digest(path) for name, path in files.items()}
+    services.files.save()
+    return digests
 
 
 def _excerpts_of(stage: Stage[Any], config: StageConfig, services: Services) -> dict[str, str]:
@@ -212,7 +214,7 @@ def plan(
     last: str | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
 ) -> Iterator[PlannedStage]:
-    """The steps of one variant, in order; nothing is written."""
+    """The steps of one variant, in order; only digests of files are written."""
     by_kind: dict[str, Artifact] = {}
     waiting: dict[str, str] = {}
     for stage, config in stages_until(project, last, stages):

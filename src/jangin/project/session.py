@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from jangin.core.chat import ChatModel
+from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
@@ -49,6 +50,7 @@ class Session:
     progress: Progress
     workers: int
     budget: SpendingLimit
+    files: FileDigests
     record: bool = False
     _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class Session:
             partial(tune_briefly, progress=self.progress),
             self.project_name,
             self.project.named_files,
+            self.files,
         )
 
     @property
@@ -287,5 +290,6 @@ def open_session(
             progress or SilentProgress(),
             workers or len(os.sched_getaffinity(0)),
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
+            FileDigests(root / INPUT_TABLE),
             record,
         )

@@ -1,6 +1,6 @@
 """Bootstrap of a paired difference over clusters: ours beside a plain numpy loop, one core.
 
-python bench/statistics [--rows 57613] [--clusters 2000] [--resamples 10000]
+python bench/grading/bootstrap.py [--rows 57613] [--clusters 2000] [--resamples 10000]
 """
 
 import argparse

@@ -48,7 +48,7 @@ def prepare(folder: Path, documents: int, per_part: int, stages: list[str]) -> N
     if "load" in stages and not (folder / "documents").exists():
         write_documents(folder / "documents.partial", documents)
         (folder / "documents.partial").rename(folder / "documents")
-    rows = folder / "store" / "made" / key_of("made")[:16]
+    rows = folder / "store" / "generated" / key_of("generated")[:16]
     (folder / "store").mkdir(parents=True, exist_ok=True)
     if "curate" in stages and (not rows.exists() or (rows / "parts").read_text() != str(per_part)):
         shutil.rmtree(rows, ignore_errors=True)

@@ -38,12 +38,13 @@ class Words:
         self.weights = list(accumulate(1 / (n + 10) for n in range(len(self.words))))
 
     def some(self, chance: random.Random, count: int) -> list[str]:
+        """Words with particles."""
         drawn = chance.choices(self.words, cum_weights=self.weights, k=count)
-        return [
-            word + particle for word, particle in zip(drawn, chance.choices(PARTICLES, k=count))
-        ]
+        particles = chance.choices(PARTICLES, k=count)
+        return [word + particle for word, particle in zip(drawn, particles, strict=True)]
 
     def sentence(self, chance: random.Random, name: str) -> str:
+        """A sentence about a name."""
         return " ".join([name, *self.some(chance, chance.randint(6, 14))]) + "다."
 
 

@@ -67,22 +67,22 @@ class FileDigests:
         """Open the table of a store; None keeps digests in memory only."""
         self._table = table
         self._settled_ns = settled_ns
-        self._base = f"{os.path.abspath(table.parent.parent)}{os.sep}" if table else ""
+        self._base = f"{table.parent.parent.absolute()}{os.sep}" if table else ""
         self._rows: dict[str, tuple[int, int, int, int, str]] | None = None
         self._changed = False
 
     def digest(self, path: Path) -> str:
         """What `digest_file` returns for this file, from the table where it is unchanged."""
         rows = self._rows if self._rows is not None else self._load()
-        name = os.path.abspath(path).removeprefix(self._base)
-        state = _state(os.stat(path))
+        name = str(path.absolute()).removeprefix(self._base)
+        state = _state(path.stat())
         known = rows.get(name)
         if known is not None and known[:4] == state:
             return known[4]
         begin = time.time_ns()
         digest = digest_file(path)
         settled = max(state[1], state[2]) + self._settled_ns < begin
-        if settled and _state(os.stat(path)) == state:
+        if settled and _state(path.stat()) == state:
             rows[name] = (*state, digest)
             self._changed = True
         return digest

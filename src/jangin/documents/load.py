@@ -221,7 +221,7 @@ def _entries(
         if entry.name.startswith((".", "~$")) or entry.name.lower() in OF_FILE_MANAGERS:
             continue
         is_file = entry.is_file()
-        is_store = not is_file and os.path.exists(os.path.join(entry.path, LEDGER))
+        is_store = not is_file and (Path(entry.path) / LEDGER).exists()
         if is_store or (not inside and entry.name == PROJECT_FILE):
             continue  # a project in the folder of its documents, and its store with its reports
         name = inside + entry.name

@@ -2,10 +2,11 @@
 
 import hashlib
 import types
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,15 @@ from pydantic import BaseModel
 from jangin.core.errors import UnreadableStoreError
 
 R = TypeVar("R", bound=BaseModel)
+
+BATCH_ROWS = 8192
+"""Rows that are read at a time."""
+GROUP_BYTES = 32 << 20
+"""Size of rows in memory from which on they are written as a row group."""
+STREAMED_BYTES = 128 << 20
+"""Uncompressed size of a file from which on its digest is computed piece by piece."""
+PART_DIGEST = "jangin.rows"
+"""Key in the footer of a part: its `RowsDigest`."""
 
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -53,43 +63,186 @@ def _arrow_type(annotation: Any, location: str) -> tuple[pa.DataType, bool]:
     raise TypeError(f"{location}: a table cannot hold {annotation!r}")
 
 
-def write_table(path: Path, record_type: type[R], records: Sequence[R]) -> None:
+def write_table(path: Path, record_type: type[R], records: Iterable[R]) -> None:
     """Write records as one Parquet file, zstd-compressed; an empty table keeps its schema."""
-    rows = [record.model_dump(mode="json") for record in records]
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=arrow_schema(record_type)), path, compression="zstd"
-    )
+    with TableWriter(path, record_type) as writer:
+        writer.add(records)
+
+
+class TableWriter:
+    """Writes a table piece by piece, so that memory does not grow with it.
+
+    A table is one file, or with `parted` a folder of that name with a file for each part. What
+    begins a part is up to the caller, and must follow from the input alone: never from the number
+    of workers, or the artifact would depend on the machine.
+    """
+
+    def __init__(self, path: Path, record_type: type[BaseModel], *, parted: bool = False) -> None:
+        """Open the table; nothing is written before the first row group is full."""
+        self.rows = 0
+        self._path = path
+        self._parted = parted
+        self._type = record_type
+        self._schema = arrow_schema(record_type)
+        self._part = -1
+        self._file: pq.ParquetWriter | None = None
+        self._digest = RowsDigest()
+        self._waiting: list[pa.RecordBatch] = []
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        """The writer itself."""
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Finish the table, which has a file even without rows; after an error only close it."""
+        if error is not None:
+            if self._file is not None:
+                self._file.close()
+            return
+        if self._part < 0:
+            self.begin_part(0)
+        self._end_part()
+
+    def begin_part(self, number: int) -> None:
+        """What follows is the part of this number; nothing where the table is one file.
+
+        Raises ValueError where a part is left out or begun twice.
+        """
+        if self._part >= 0 and not self._parted:
+            return
+        if number != self._part + 1:
+            raise ValueError(f"part {number} cannot follow part {self._part}")
+        if self._part >= 0:
+            self._end_part()
+        self._part = number
+        self._digest = RowsDigest()
+        path = self._path
+        if self._parted:
+            path.mkdir(exist_ok=True)
+            path = part_path(path, number)
+        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+
+    def add(self, records: Iterable[BaseModel]) -> None:
+        """Write records."""
+        rows: list[dict[str, Any]] = []
+        for record in records:
+            rows.append(record.model_dump(mode="json"))
+            if len(rows) == BATCH_ROWS:
+                self.add_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+                rows = []
+        if rows:
+            self.add_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Write rows in the form of `arrow_schema`."""
+        if self._part < 0:
+            self.begin_part(0)
+        self.rows += batch.num_rows
+        self._waiting.append(batch)
+        self._bytes += batch.nbytes
+        if self._bytes >= GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting and self._file is not None:
+            if self._parted:
+                for batch in self._waiting:
+                    self._digest.add(batch)
+            self._file.write_table(pa.Table.from_batches(self._waiting, self._schema))
+        self._waiting, self._bytes = [], 0
+
+    def _end_part(self) -> None:
+        self._flush()
+        if self._file is not None:
+            if self._parted:
+                self._file.add_key_value_metadata({PART_DIGEST: self._digest.packed()})
+            self._file.close()
+        self._file = None
+
+
+def part_path(table: Path, number: int) -> Path:
+    """File of one part of a table that is a folder."""
+    return table / f"part-{number:05}.parquet"
+
+
+def part_paths(table: Path) -> list[Path]:
+    """The files of a table in order: itself, or the parts in the folder of this name.
+
+    Raises:
+        UnreadableStoreError: A part is missing.
+
+    """
+    if not table.is_dir():
+        return [table]
+    names = {path.name for path in table.glob("*.parquet")}
+    parts = [part_path(table, number) for number in range(len(names))]
+    missing = [path for path in parts if path.name not in names]
+    if missing or not parts:
+        gap = missing[0] if missing else part_path(table, 0)
+        raise UnreadableStoreError(
+            f"{gap} is missing, a part of {table.name}. Delete the folder {table.parent} and run "
+            "again to rebuild it."
+        )
+    return parts
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a table or of one part, at most `BATCH_ROWS` at a time.
+
+    `columns` are names, with dots for fields of records: `completion.content`. Raises as
+    `read_table`.
+    """
+    for part in part_paths(path):
+        with _read_errors(part), pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield batch
+
+
+def read_records(path: Path, record_type: type[R]) -> Iterator[R]:
+    """The records of a table or of one part, one after the other; raises as `read_table`."""
+    for batch in read_batches(path):
+        with _read_errors(path):
+            for row in batch.to_pylist():
+                yield record_type.model_validate(row)
 
 
 def read_table(path: Path, record_type: type[R]) -> list[R]:
-    """All records of one Parquet file.
+    """All records of a table, which is one file or a folder of parts.
 
     Raises:
-        UnreadableStoreError: The file is damaged or has rows of another type.
+        UnreadableStoreError: A file is damaged or missing, or has rows of another type.
 
     """
-    with _read_errors(path):
-        return [record_type.model_validate(row) for row in pq.read_table(path).to_pylist()]
+    return list(read_records(path, record_type))
+
+
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of a table by their names, all by default; raises as `read_table`."""
+    tables = []
+    for part in part_paths(path):
+        with _read_errors(part), pq.ParquetFile(part) as file:
+            tables.append(file.read(columns=columns))
+    return pa.concat_tables(tables)
 
 
 def read_rows(path: Path, record_type: type[R], ids: Collection[str]) -> list[R]:
     """The records with these ids, without building the others; raises as `read_table`."""
-    if not ids:
-        return []
-    with _read_errors(path):
-        table = pq.read_table(path, filters=pc.field("id").isin(list(ids)))
-        return [record_type.model_validate(row) for row in table.to_pylist()]
+    rows: list[R] = []
+    for part in part_paths(path) if ids else ():
+        with _read_errors(part):
+            table = pq.read_table(part, filters=pc.field("id").isin(list(ids)))
+            rows += [record_type.model_validate(row) for row in table.to_pylist()]
+    return rows
 
 
 def count_rows(path: Path) -> int:
-    """Number of rows of a Parquet file, from its footer.
-
-    Raises:
-        UnreadableStoreError: The file is damaged.
-
-    """
-    with _read_errors(path):
-        return int(pq.read_metadata(path).num_rows)
+    """Number of rows of a table, from the footers of its files; raises as `read_table`."""
+    count = 0
+    for part in part_paths(path):
+        with _read_errors(part):
+            count += int(pq.read_metadata(part).num_rows)
+    return count
 
 
 @contextmanager
@@ -104,39 +257,202 @@ def _read_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+class RowsDigest:
+    """A digest of rows in order that joins: that of two parts follows from those of each.
+
+    With s(i) = sha256 of row i of n, H = sum of r**(n - 1 - i) * s(i) modulo 2**255 - 19, so that
+    H(A + B) = H(A) * r**len(B) + H(B): a polynomial hash (Karp and Rabin 1987, Efficient randomized
+    pattern-matching algorithms) over the digests of rows. Collisions by chance are as unlikely as
+    those of sha256; it is not meant against an adversary.
+    """
+
+    _PRIME = 2**255 - 19
+    _BASE = int.from_bytes(hashlib.sha256(b"jangin table 2").digest(), "big") % _PRIME
+
+    def __init__(self, value: int = 0, rows: int = 0, columns: str = "") -> None:
+        """The digest of no rows, or one that `packed` wrote."""
+        self._value, self._rows, self._columns = value, rows, columns
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
+        self._columns = ", ".join(f"{f.name} {_form(f.type)}" for f in batch.schema)
+        step = max(1, BATCH_ROWS * GROUP_BYTES // max(GROUP_BYTES, batch.nbytes))
+        value = self._value
+        for start in range(0, batch.num_rows, step):
+            part = batch.slice(start, step)
+            texts = _encoded(pa.StructArray.from_arrays(part.columns, fields=list(part.schema)))
+            for row in texts.to_pylist():
+                number = int.from_bytes(hashlib.sha256(row).digest(), "big")
+                value = (value * self._BASE + number) % self._PRIME
+        self._value = value
+        self._rows += batch.num_rows
+
+    def join(self, after: "RowsDigest") -> "RowsDigest":
+        """The digest of these rows with others after them."""
+        shifted = self._value * pow(self._BASE, after._rows, self._PRIME)
+        columns = self._columns or after._columns
+        return RowsDigest((shifted + after._value) % self._PRIME, self._rows + after._rows, columns)
+
+    def packed(self) -> str:
+        """The digest as text."""
+        return f"{self._rows} {self._value:x} {self._columns}"
+
+    @classmethod
+    def of(cls, path: Path) -> "RowsDigest":
+        """That of a part: as its writer noted it, else of its rows."""
+        noted = (pq.read_metadata(path).metadata or {}).get(PART_DIGEST.encode())
+        if noted is not None:
+            rows, value, columns = noted.decode().split(" ", 2)
+            return cls(int(value, 16), int(rows), columns)
+        digest = cls()
+        for batch in read_batches(path):
+            digest.add(batch)
+        return digest
+
+    @property
+    def hex(self) -> str:
+        """64 hexadecimal characters, of the rows and the names and types of the columns."""
+        return hashlib.sha256(self.packed().encode()).hexdigest()
+
+
+def _form(kind: pa.DataType) -> str:
+    """Name of a type that does not depend on the version of Arrow."""
+    if pa.types.is_list(kind):
+        return f"[{_form(kind.value_type)}]"
+    if pa.types.is_struct(kind):
+        return "{" + ", ".join(f"{part.name} {_form(part.type)}" for part in kind) + "}"
+    return str(kind)
+
+
+def _encoded(column: pa.Array) -> pa.Array:
+    """(N,) binary: each value so that no two different ones are equal.
+
+    A text is its length in bytes, a colon and its bytes; a number its digits and a comma, a float
+    by its bits; a list its length, a colon and its values; a record its fields; `~` is no value.
+    """
+    kind = column.type
+    if pa.types.is_struct(kind):
+        parts = [_encoded(pc.struct_field(column, index)) for index in range(kind.num_fields)]
+        text = _together(*parts)
+    elif pa.types.is_list(kind):
+        lengths = pc.fill_null(pc.list_value_length(column), 0)
+        ends = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
+        values = _encoded(pc.list_flatten(column)).cast(pa.large_binary())
+        lists = pa.LargeListArray.from_arrays(pa.array(ends), values)
+        text = _together(_digits(lengths), b":", pc.binary_join(lists, b"").cast(pa.binary()))
+    elif pa.types.is_string(kind):
+        text = _together(_digits(pc.binary_length(column)), b":", column.cast(pa.binary()))
+    elif pa.types.is_floating(kind):
+        bits = pc.fill_null(column, 0.0).to_numpy(zero_copy_only=False).view(np.int64)
+        text = _together(_digits(pa.array(bits)), b",")
+    else:
+        text = _together(_digits(column.cast(pa.int64())), b",")
+    if not column.null_count:
+        return text
+    return pc.if_else(column.is_valid(), text, pa.scalar(b"~", pa.binary()))
+
+
+def _digits(numbers: pa.Array) -> pa.Array:
+    return numbers.cast(pa.string()).cast(pa.binary())
+
+
+def _together(*parts: "pa.Array | bytes") -> pa.Array:
+    """Texts joined row by row; no value where one of them is none."""
+    return pc.binary_join_element_wise(*parts, pa.scalar(b"", pa.binary()))
+
+
+def digest_parts(path: Path) -> str:
+    """Digest of the rows of a table in parts, whatever the cuts between them.
+
+    Raises:
+        UnreadableStoreError: A part is missing or damaged.
+
+    """
+    digest = RowsDigest()
+    for part in part_paths(path):
+        with _read_errors(part):
+            digest = digest.join(RowsDigest.of(part))
+    return digest.hex
+
+
 def digest_table(path: Path) -> str:
     """sha256 of a table's rows in order; independent of compression and writer version."""
-    table = pq.read_table(path)
     digest = hashlib.sha256()
-    for name in table.column_names:
-        _feed(digest, name, table[name])
+    with pq.ParquetFile(path) as file:
+        footer = file.metadata
+        groups = (footer.row_group(index) for index in range(footer.num_row_groups))
+        if sum(group.total_byte_size for group in groups) < STREAMED_BYTES:
+            whole = file.read()
+            pieces: _Pieces = lambda column: whole[column.partition(".")[0]].chunks
+        else:
+            pieces = lambda column: (
+                batch.column(0) for batch in file.iter_batches(BATCH_ROWS, columns=[column])
+            )
+        for field in file.schema_arrow:
+            _Fed(digest, pieces, field.name).feed(field.name, field.type)
     return digest.hexdigest()
 
 
-def _feed(digest: "hashlib._Hash", name: str, column: pa.ChunkedArray) -> None:
-    """Feed one column without the values under its nulls, which are uninitialised memory."""
-    kind = column.type
-    nested = pa.types.is_list(kind) or pa.types.is_struct(kind)
-    digest.update(f"{name} {'nested' if nested else kind} {len(column)}\n".encode())
-    _feed_numbers(digest, pc.is_valid(column))
-    present = column.drop_null()
-    if pa.types.is_list(kind):
-        _feed_numbers(digest, pc.list_value_length(present))
-        _feed(digest, f"{name}[]", pc.list_flatten(present))
-    elif pa.types.is_struct(kind):
-        for part in kind:
-            _feed(digest, f"{name}.{part.name}", pc.struct_field(present, part.name))
-    elif pa.types.is_string(kind):
-        _feed_numbers(digest, pc.binary_length(present))
-        for chunk in present.chunks:
-            _, offsets, text = chunk.buffers()
-            if len(chunk):
-                ends = np.frombuffer(offsets, np.int32)[chunk.offset :][: len(chunk) + 1]
-                digest.update(text[int(ends[0]) : int(ends[-1])] if text else b"")
-    else:
-        _feed_numbers(digest, present)
+_Pieces: TypeAlias = Callable[[str], Iterable[pa.Array]]
+"""(column, with dots for fields of records) -> the column in pieces; may hold further fields."""
 
 
-def _feed_numbers(digest: "hashlib._Hash", column: pa.ChunkedArray) -> None:
-    for chunk in column.chunks:
-        digest.update(chunk.to_numpy(zero_copy_only=False))
+@dataclass(frozen=True, slots=True)
+class _Fed:
+    """Feeds a column, or values inside it, to a digest, reading it once for each property."""
+
+    digest: "hashlib._Hash"
+    pieces: _Pieces
+    column: str
+    """What is read."""
+    inside: Callable[[pa.Array], pa.Array] = lambda column: column
+    """From a piece of the column to the values."""
+    in_list: bool = False
+    """True where the values are in lists, whose fields are not read one by one."""
+
+    def feed(self, name: str, kind: pa.DataType) -> None:
+        """Feed the values, without those under nulls, which are uninitialised memory."""
+        digest = self.digest
+        nested = pa.types.is_list(kind) or pa.types.is_struct(kind)
+        count = sum(map(len, self._values()))
+        digest.update(f"{name} {'nested' if nested else kind} {count}\n".encode())
+        for piece in self._values():
+            self._numbers(pc.is_valid(piece))
+        if pa.types.is_list(kind):
+            for piece in self._present():
+                self._numbers(pc.list_value_length(piece))
+            flat = replace(self, inside=lambda a: pc.list_flatten(self._kept(a)), in_list=True)
+            flat.feed(f"{name}[]", kind.value_type)
+        elif pa.types.is_struct(kind):
+            for part in kind:
+                self._part(part.name).feed(f"{name}.{part.name}", part.type)
+        elif pa.types.is_string(kind):
+            for piece in self._present():
+                self._numbers(pc.binary_length(piece))
+            for piece in self._present():
+                _, offsets, text = piece.buffers()
+                if len(piece):
+                    ends = np.frombuffer(offsets, np.int32)[piece.offset :][: len(piece) + 1]
+                    digest.update(text[int(ends[0]) : int(ends[-1])] if text else b"")
+        else:
+            for piece in self._present():
+                self._numbers(piece)
+
+    def _part(self, name: str) -> "_Fed":
+        """One field of records."""
+        column = self.column if self.in_list else f"{self.column}.{name}"
+        return replace(
+            self, column=column, inside=lambda a: pc.struct_field(self._kept(a), name)
+        )
+
+    def _kept(self, piece: pa.Array) -> pa.Array:
+        return self.inside(piece).drop_null()
+
+    def _values(self) -> Iterator[pa.Array]:
+        return (self.inside(piece) for piece in self.pieces(self.column))
+
+    def _present(self) -> Iterator[pa.Array]:
+        return (self._kept(piece) for piece in self.pieces(self.column))
+
+    def _numbers(self, piece: pa.Array) -> None:
+        self.digest.update(piece.to_numpy(zero_copy_only=False))

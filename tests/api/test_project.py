@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import jangin
-from jangin.core.signals import run_async
+from jangin.core.execution.signals import run_async
 from jangin.documents.load import LoadConfig
 from jangin.project.file import Documents, ProjectFile
 from tests.tiny_project import KEYS, ROWS, write_project

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from jangin.core.config import StageConfig
 from jangin.core.encoder import no_encoder
 from jangin.core.errors import ConfigError
+from jangin.core.execution.local import Local
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import write_table
 from jangin.core.stage import Services, SilentProgress, StageContext
@@ -81,7 +82,7 @@ def make_context(tmp_path: Path, ledger: Ledger) -> Callable[..., StageContext[A
     def make(config: StageConfig, inputs: dict[str, Artifact] | None = None) -> StageContext[Any]:
         workspace = tmp_path / "workspace"
         workspace.mkdir(exist_ok=True)
-        services = Services(tmp_path, no_chat, ledger, SilentProgress(), workers=2)
+        services = Services(tmp_path, no_chat, ledger, SilentProgress(), Local(2))
         return StageContext(config, inputs or {}, workspace, services)
 
     return make

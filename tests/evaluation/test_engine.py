@@ -8,8 +8,7 @@ import pytest
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Example, Message, SplitExample
-from jangin.core.stage import SilentProgress
-from jangin.core.tuning import ShortTuning
+from jangin.core.stage import ShortTuning, SilentProgress
 from jangin.evaluation.evaluate import STAGE, EvaluateConfig
 from jangin.evaluation.systems.hosted import is_near, own_scope
 from jangin.evaluation.tasks.prediction import Prediction

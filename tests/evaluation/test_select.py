@@ -12,9 +12,8 @@ from jangin.core.errors import ConfigError, SettingsError
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.records import Document, Example, Message, SplitExample
-from jangin.core.stage import Services, SilentProgress, StageContext
+from jangin.core.stage import Services, ShortTuning, SilentProgress, StageContext, no_tuning
 from jangin.core.store import Artifact, Manifest
-from jangin.core.tuning import ShortTuning, no_tuning
 from jangin.evaluation.select import (
     STAGE,
     Candidate,

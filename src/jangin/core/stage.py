@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -11,12 +11,14 @@ from jangin.core.chat import ChatModel
 from jangin.core.config import StageConfig
 from jangin.core.digest import FileDigests
 from jangin.core.encoder import OpenEncoder, no_encoder
+from jangin.core.errors import StageError
+from jangin.core.executor import Executor, InProcess
 from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table, write_table
 from jangin.core.prompts import Prompts
+from jangin.core.records import Example
 from jangin.core.store import JOURNAL, RUNTIME, Artifact
-from jangin.core.tuning import Tune, no_tuning
 
 C = TypeVar("C", bound=StageConfig)
 R = TypeVar("R", bound=BaseModel)
@@ -65,6 +67,35 @@ class SilentProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortTuning:
+    """A short training of a base model, to see what it learns: what to train, on what, how long."""
+
+    base: Path
+    """Folder of a `base` artifact."""
+    examples: Sequence[Example]
+    """Rows to train on; those that are too long for the base are left out."""
+    steps: int
+    examples_per_step: int
+    method: Literal["full", "lora"]
+    seed: int
+    folder: Path
+    """Where the trained model goes, like an artifact of `sft`."""
+
+
+Tune = Callable[[ShortTuning], None]
+
+
+def no_tuning(_request: ShortTuning) -> None:
+    """Default of `Services.tune`.
+
+    Raises:
+        StageError: Always; only `jangin run` can train.
+
+    """
+    raise StageError("no training is available here. Run the stage through `jangin run`.")
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """What a stage may use besides its inputs."""
 
@@ -74,8 +105,8 @@ class Services:
     """Opens the model with this name in the project file."""
     ledger: Ledger
     progress: Progress = field(default_factory=SilentProgress)
-    workers: int = 1
-    """Number of processes or threads for parallel work."""
+    executor: Executor = field(default_factory=InProcess)
+    """Does parallel work, in this process or in others."""
     prompts: Prompts = field(default_factory=Prompts)
     """Prompt templates; those of the project take precedence."""
     encoder: OpenEncoder = no_encoder

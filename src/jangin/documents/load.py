@@ -518,7 +518,7 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         ocr=ocr_config.type,
         ocr_languages=() if defaults.languages == "auto" else defaults.languages,
         dpi=defaults.dpi,
-        workers=services.workers,
+        workers=services.executor.workers,
         keep_doubtful=defaults.doubtful_lines == "keep",
         transcriber=_transcriber(context),
         corrections=collect_corrections(read_corrections(services.project_folder / LOG)),

@@ -28,8 +28,7 @@ from jangin.core.config import Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import SettingsError, TrainingError
 from jangin.core.records import Document, Example, Message, Record, SplitExample
-from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.tuning import ShortTuning
+from jangin.core.stage import Cost, ShortTuning, Stage, StageContext
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.metrics.scores.character_f1 import character_f1
 from jangin.metrics.statistics import (

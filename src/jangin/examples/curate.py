@@ -337,7 +337,7 @@ def run(context: StageContext[CurateConfig]) -> None:
     if isinstance(config.semantic, EncoderSemantic):
         encoder = context.services.encoder(config.semantic.encoder)
     reviewed = _reviewed(context, rows)
-    result = curate(reviewed.rows, config, tokenizer, context.services.workers, encoder)
+    result = curate(reviewed.rows, config, tokenizer, context.services.executor.workers, encoder)
     dropped = [*reviewed.rejected, *result.dropped]
     counts = Counter(row.rule for row in dropped)
     if not result.kept:

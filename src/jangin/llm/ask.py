@@ -16,8 +16,8 @@ from jangin.core.errors import (
     StoppedError,
     TooLongError,
 )
+from jangin.core.execution.signals import on_signals, restored_handlers, run_async
 from jangin.core.ledger import Ledger
-from jangin.core.signals import on_signals, restored_handlers, run_async
 from jangin.llm.budget import Budget
 from jangin.llm.token_estimates import estimate_prompt
 

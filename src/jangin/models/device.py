@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from jangin.core.errors import ConfigError, MachineError
+from jangin.core.execution import memory
 from jangin.models.memory import Device
 
 Precision = Literal["fp32", "bf16"]
@@ -162,11 +163,7 @@ def available_bytes(device: Device = "cpu") -> int:
     """
     if device == "cuda":
         return _gpu_bytes()
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and limit.read_text().strip().isdigit():
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return min(int(limit.read_text()) - used, _free_bytes())
-    return _free_bytes()
+    return memory.available_bytes()
 
 
 def _gpu_bytes() -> int:
@@ -185,15 +182,6 @@ def _gpu_bytes() -> int:
     raise MachineError(
         f"neither nvidia-smi nor torch reports the GPU's memory: {problem}. Check the driver."
     )
-
-
-def _free_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
-    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def reset_peak_memory() -> None:

@@ -13,6 +13,8 @@ from typing import get_args
 from jangin.core.chat import ChatModel
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
+from jangin.core.execution.local import Local
+from jangin.core.executor import Executor
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
 from jangin.core.prompts import Prompts
@@ -48,7 +50,7 @@ class Session:
     store: Store
     ledger: Ledger
     progress: Progress
-    workers: int
+    executor: Executor
     budget: SpendingLimit
     files: FileDigests
     record: bool = False
@@ -70,7 +72,7 @@ class Session:
             chat,
             self.ledger,
             self.progress,
-            self.workers,
+            self.executor,
             Prompts(project.prompts),
             lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
             partial(self.project.locate, variant),
@@ -288,7 +290,7 @@ def open_session(
             Store(root),
             ledger,
             progress or SilentProgress(),
-            workers or len(os.sched_getaffinity(0)),
+            Local(workers or len(os.sched_getaffinity(0))),
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             FileDigests(root / INPUT_TABLE),
             record,

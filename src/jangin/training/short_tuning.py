@@ -1,8 +1,7 @@
 """A few steps of supervised fine-tuning, so that `select` can compare what base models learn."""
 
 from jangin.core.errors import TrainingError
-from jangin.core.stage import Progress
-from jangin.core.tuning import ShortTuning
+from jangin.core.stage import Progress, ShortTuning
 
 
 def tune_briefly(request: ShortTuning, progress: Progress) -> None:

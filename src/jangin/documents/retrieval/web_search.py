@@ -18,9 +18,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from jangin.core.config import Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, ConfigError, RefusedError
+from jangin.core.execution.signals import run_async
 from jangin.core.ledger import Ledger
 from jangin.core.records import Record
-from jangin.core.signals import run_async
 from jangin.llm.rate_limits import RateLimit
 from jangin.llm.retry import (
     TRANSIENT_STATUSES,

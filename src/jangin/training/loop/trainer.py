@@ -19,8 +19,8 @@ import torch
 
 from jangin.core.digest import digest_value
 from jangin.core.errors import TrainingError
+from jangin.core.execution.signals import interrupted
 from jangin.core.jsonl import append_jsonl
-from jangin.core.signals import interrupted
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, RUNTIME
 from jangin.models.device import peak_memory

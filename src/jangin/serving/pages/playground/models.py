@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.errors import DataError
+from jangin.core.execution.signals import run_async
 from jangin.core.records import Message
-from jangin.core.signals import run_async
 from jangin.inference.dialogue import Dialogue
 from jangin.project.file import LoadedProject
 from jangin.project.session import Session

@@ -1,0 +1,230 @@
+"""The executor of one machine: this process, or processes beside it."""
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jangin.core.errors import StageError
+from jangin.core.execution import worker
+from jangin.core.execution.memory import available_bytes
+from jangin.core.executor import ONE_CPU, TRIES, Died, InProcess, Resources
+
+ONE_THREAD = {
+    f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")
+}
+"""Environment of workers: there are as many of them as there are cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Up to `workers` processes beside this one; with 1, the work is done in this process.
+
+    So is work that wants a GPU: it fills the machine, with threads where there is no GPU. There are
+    fewer processes where the memory that is free now does not suffice for all.
+    """
+
+    workers: int = 1
+
+    def map(
+        self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Executor.map`."""
+        count = int(self.workers / max(1.0, resources.cpus))
+        if resources.memory_bytes:
+            count = min(count, available_bytes() // resources.memory_bytes)
+        if count <= 1 or resources.gpus:
+            yield from InProcess().map(work, items, resources)
+            return
+        iterator = iter(items)
+        for first in iterator:  # without an item, nothing is started
+            with _Nursery(work) as nursery:
+                yield from _Mapping(nursery, chain((first,), iterator), count).results()
+
+
+class _Job(NamedTuple):
+    position: int
+    item: Any
+    deaths: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A process; it opens the work, then has at most one job."""
+
+    process: int
+    connection: Connection
+    is_open: bool = False
+    job: _Job | None = None
+
+
+class _Nursery:
+    """The process that has imported the work, and its forks, in a process group of their own.
+
+    In a group of their own, Ctrl-C at the terminal reaches this process only.
+    """
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        packed = pickle.dumps(work)
+        self._control, theirs = _connected()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603  this interpreter, our own file
+                [sys.executable, "-P", str(Path(worker.__file__)), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,
+            )
+        try:
+            self._control.send((sys.path, packed))
+            answer = self._control.recv()
+        except (EOFError, OSError) as error:
+            self.close()
+            raise StageError(
+                f"the process that starts workers ended ({self._process.returncode}). "
+                "Run again, or with: --workers 1"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        if answer is not None:
+            self.close()
+            raise _error(answer)
+
+    def __enter__(self) -> "_Nursery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fork(self) -> _Worker:
+        """Start a worker."""
+        ours, theirs = _connected()
+        with theirs:
+            self._control.send(worker.FORK)
+            send_handle(self._control, theirs.fileno(), None)
+        return _Worker(self._control.recv(), ours)
+
+    def how_ended(self, ended: _Worker) -> str:
+        """Why a worker has ended, as `Died.why`."""
+        ended.connection.close()
+        self._control.send(ended.process)
+        status = self._control.recv()
+        if status == -signal.SIGKILL:
+            return "was killed by SIGKILL, as happens when memory runs out"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    def close(self) -> None:
+        """End every process of the group, whatever it is doing."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._control.close()
+
+
+@dataclass(slots=True)
+class _Mapping:
+    """One `map` while it runs."""
+
+    nursery: _Nursery
+    items: Iterable[Any]
+    most: int
+    """Number of workers; fewer if some cannot be opened."""
+    workers: list[_Worker] = field(default_factory=list)
+    waiting: deque[_Job] = field(default_factory=deque)
+    """Jobs for workers that are idle or being opened."""
+    again: deque[_Job] = field(default_factory=deque)
+    """Jobs whose worker died: done last, when they disturb nothing else."""
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """(index, result) as they are done."""
+        fresh = (_Job(*each) for each in enumerate(self.items))
+        try:
+            while self._hand_out(fresh):
+                ready = wait([each.connection for each in self.workers])
+                for each in [each for each in self.workers if each.connection in ready]:
+                    yield from self._hear(each)
+        finally:
+            for each in self.workers:
+                each.connection.close()
+
+    def _hand_out(self, fresh: Iterator[_Job]) -> bool:
+        """Give jobs to idle workers, and start more where jobs are left; False if all is done."""
+        busy = sum(each.job is not None for each in self.workers)
+        while len(self.waiting) < self.most - busy:
+            job = next(fresh, None) or (self.again.popleft() if self.again else None)
+            if job is None:
+                break
+            self.waiting.append(job)
+        for each in [each for each in self.workers if each.is_open and each.job is None]:
+            if not self.waiting:
+                break
+            self._send(each, self.waiting.popleft())
+        opening = sum(not each.is_open for each in self.workers)
+        while opening < len(self.waiting) and len(self.workers) < self.most:
+            self.workers.append(self.nursery.fork())
+            opening += 1
+        return bool(self.waiting) or any(each.job is not None for each in self.workers)
+
+    def _send(self, to: _Worker, job: _Job) -> None:
+        try:
+            to.connection.send_bytes(pickle.dumps(job.item))
+        except OSError:  # it died before it had the item, which is innocent
+            job = job._replace(deaths=job.deaths - 1)
+        to.job = job
+
+    def _hear(self, each: _Worker) -> Iterator[tuple[int, Any]]:
+        try:
+            answer = pickle.loads(each.connection.recv_bytes())  # noqa: S301  from our own worker
+        except (EOFError, OSError):
+            yield from self._bury(each)
+            return
+        if not answer[0]:
+            raise _error(answer)
+        job, each.job = each.job, None
+        if job is None:
+            each.is_open = True
+        else:
+            yield job.position, answer[1]
+
+    def _bury(self, each: _Worker) -> Iterator[tuple[int, Any]]:
+        """Forget a worker that ended; its job is done again, or is blamed."""
+        self.workers.remove(each)
+        why = self.nursery.how_ended(each)
+        if not each.is_open:
+            self.most = len(self.workers)
+            if not self.workers:
+                raise StageError(
+                    f"a worker {why} before it could do anything. Run again with more memory or "
+                    "fewer workers: --workers 1"
+                )
+        elif each.job is not None:
+            job = each.job._replace(deaths=each.job.deaths + 1)
+            if job.deaths < TRIES:
+                self.again.append(job)
+            else:
+                yield job.position, Died(why=why, tries=job.deaths)
+
+
+def _error(answer: tuple[bool, Exception, str]) -> Exception:
+    """The error of a worker, with the traceback that it had there."""
+    _, error, text = answer
+    error.add_note(f"In a worker process:\n{text}")
+    return error
+
+
+def _connected() -> tuple[Connection, Connection]:
+    ours, theirs = socket.socketpair()
+    return Connection(ours.detach()), Connection(theirs.detach())

@@ -1,0 +1,108 @@
+"""The processes of `Local`, as a program: one imports the work, and its forks do it.
+
+A fork starts in milliseconds and shares the memory of what is imported. It is safe, as this process
+has no threads and has used no library yet. The caller's process could not be forked: it may have
+both. Nor does this program import the caller's `__main__`, as `multiprocessing` does: a script of
+a user need not be guarded against running twice.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from typing import Any
+
+FORK = "fork"
+
+
+def main(descriptor: int) -> None:
+    """Import the work, then fork workers and report how they ended, until the caller closes.
+
+    The control connection receives (`sys.path`, pickled work) and answers with the error of the
+    import or None. After that it receives `FORK`, followed by the socket of the worker, and answers
+    with its process id; or the process id of a worker that has ended, and answers with its status
+    as of `os.waitstatus_to_exitcode`.
+    """
+    control = Connection(descriptor)
+    sys.path[:], packed = control.recv()
+    try:
+        work = pickle.loads(packed)  # noqa: S301  from the process that started this one
+    except Exception as error:  # noqa: BLE001  a module may raise anything when it is imported
+        control.send_bytes(pack_error(error))
+        return
+    control.send_bytes(pickle.dumps(None))
+    gc.freeze()
+    try:
+        while True:
+            request = control.recv()
+            if request == FORK:
+                _fork(control, work)
+            else:
+                _, status = os.waitpid(request, 0)
+                control.send(os.waitstatus_to_exitcode(status))
+    except (EOFError, OSError):
+        # The caller has closed, or was killed: nothing may go on working for it.
+        os.killpg(0, signal.SIGKILL)
+
+
+def _fork(control: Connection, work: Callable[..., Any]) -> None:
+    descriptor = recv_handle(control)
+    os.set_inheritable(descriptor, False)  # a program that the work starts must not hold it open
+    process = os.fork()
+    if process:
+        os.close(descriptor)
+        control.send(process)
+        return
+    status = 1
+    try:
+        control.close()
+        serve(Connection(descriptor), work)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def serve(connection: Connection, work: Callable[..., Any]) -> None:
+    """Open the work, then answer each pickled item with (True, result) or (False, error, text).
+
+    The first answer, without an item, is that the work is open.
+    """
+    from jangin.core.executor import opened
+
+    try:
+        call = opened(work)
+        connection.send_bytes(pickle.dumps((True, None)))
+    except Exception as error:  # noqa: BLE001  it is raised by the caller
+        connection.send_bytes(pack_error(error))
+        return
+    while True:
+        try:
+            item = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = pickle.dumps((True, call(pickle.loads(item))))  # noqa: S301  as above
+        except Exception as error:  # noqa: BLE001  it is raised by the caller
+            answer = pack_error(error)
+        connection.send_bytes(answer)
+
+
+def pack_error(error: Exception) -> bytes:
+    """(False, the error, its traceback), pickled; in place of one that cannot be, its text."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        packed = pickle.dumps((False, error, text))
+        pickle.loads(packed)  # noqa: S301  some errors fail only here
+    except Exception:  # noqa: BLE001  what its class raises for missing arguments
+        replacement = RuntimeError(f"{type(error).__name__}: {error}")
+        return pickle.dumps((False, replacement, text))
+    return packed
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

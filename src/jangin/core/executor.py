@@ -1,0 +1,89 @@
+"""Interface of an executor: `map` over pieces of work, on this machine or on others.
+
+Work is a function at the top of a module, or a class there, whose object is opened once in each
+worker and then called: a tokenizer or a model, for example. A `functools.partial` of either binds
+settings that are the same for every item. One item goes in, one small result comes out; what is
+large, the work writes to the store itself and returns a receipt, with the lines to be printed, as
+workers never print. Work is pure but for that: an item may be done twice, but its result is yielded
+once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from jangin.core.records import Record
+
+TRIES = 3
+"""How often an item is given to a process before it is blamed for the end of the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one call needs while it runs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_bytes: int = 0
+
+
+ONE_CPU = Resources()
+
+
+class Died(Record):
+    """In place of a result: the process that worked on this item ended, each of `tries` times."""
+
+    why: str
+    """A sentence without subject, such as `was killed by SIGSEGV`."""
+    tries: int
+
+
+class Executor(Protocol):
+    """Does the work of a stage."""
+
+    @property
+    def workers(self) -> int:
+        """Number of calls that run at the same time; also of threads, where threads are enough."""
+        ...
+
+    def map(
+        self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
+    ) -> Iterator[tuple[int, Any]]:
+        """(index of the item, its result) as they are done, each index exactly once.
+
+        A result is a `Died` where the item ended its process. Few items are taken before they can
+        be worked on. Closing the iterator ends the workers.
+
+        Raises: StageError: workers cannot start. Any error of the work itself: the first one, and
+        the workers are ended.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """Does the work in this process, item by item; one that ends the process ends it."""
+
+    workers: int = 1
+
+    def map(
+        self,
+        work: Callable[..., Any],
+        items: Iterable[Any],
+        resources: Resources = ONE_CPU,  # noqa: ARG002
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Executor.map`, in order."""
+        call = opened(work)
+        for index, item in enumerate(items):
+            yield index, call(item)
+
+
+def opened(work: Callable[..., Any]) -> Callable[[Any], Any]:
+    """What is called with the items: an object of a class, or the function itself."""
+    return work() if opens(work) else work
+
+
+def opens(work: Callable[..., Any]) -> bool:
+    """True if the work is a class, or a `partial` of one, and so is opened once in each worker."""
+    return isinstance(work.func if isinstance(work, partial) else work, type)

@@ -16,7 +16,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients test-browser test-llamacpp check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -59,6 +59,10 @@ test-trackers: setup  ## MLflow's server, W&B and Trackio themselves, in an envi
 test-browser: setup  ## the pages in Chromium, looked at by Playwright and axe-core; `make test` skips these
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[browser]"
 	@JANGIN_BROWSER=1 $(PYTEST) tests/serving/pages/browser
+
+test-cluster: setup  ## two Ray nodes on this machine, of which some are killed; `make test` skips these
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray]"
+	@JANGIN_CLUSTER=1 $(BIN)/python -m pytest -rs tests/core/execution/cluster
 
 test-clients: setup  ## OpenAI's own clients against `jangin serve`; CLIENTS=all or names for more of them
 	@JANGIN_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/serving/clients tests/serving/schema

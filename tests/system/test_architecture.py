@@ -32,6 +32,7 @@ HOMES = {
     **dict.fromkeys(("torch", "transformers", "peft"), MODEL_ROOMS),
     **dict.fromkeys(("numba", "llvmlite"), ("text", "metrics", "training")),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), ("serving",)),
+    "ray": ("core", "training"),
     **dict.fromkeys(("sqlalchemy", "alembic", "prometheus_client"), ("serving",)),
     "typer": ("cli",),
 }
@@ -49,7 +50,7 @@ HEAVY = {
     *("torch", "transformers", "peft", "safetensors", "tokenizers", "numba", "numpy", "scipy"),
     *("polars", "pyarrow", "kiwipiepy", "pypdfium2", "PIL", "docx", "lxml", "jinja2", "aiohttp"),
     *("rapidfuzz", "json_repair", "fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic"),
-    *("prometheus_client", "psycopg", "fsspec"),
+    *("prometheus_client", "psycopg", "fsspec", "ray"),
 }
 NEEDED_BY_A_PROJECT_FILE = {"numpy", "pyarrow"}
 NEEDED_BY_MODELS = {"torch", "transformers", "peft", "safetensors", "tokenizers", "numba", "scipy"}

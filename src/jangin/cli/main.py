@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from jangin import __version__
 from jangin.cli.chat import chat
+from jangin.cli.cluster import cluster
 from jangin.cli.data import export, prepare, show
 from jangin.cli.doubtful import doubtful
 from jangin.cli.keys import keys
@@ -55,7 +56,7 @@ def _help(docstring: str) -> str:
 
 for command in (
     new, plan, run, gc, worker, review, report, ask, chat, export, merge, finish, publish, compare,
-    schema, doctor, prepare, show, doubtful, serve,
+    schema, doctor, cluster, prepare, show, doubtful, serve,
 ):  # fmt: skip
     app.command(help=_help(command.__doc__ or ""))(command)
 app.command("open", help=_help(open_pages.__doc__ or ""))(open_pages)

@@ -17,6 +17,15 @@ StoreOption = Annotated[
 VariantOption = Annotated[
     str | None, typer.Option("--variant", "-v", help="Only this variant; default: all of them.")
 ]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        help="Ray cluster in place of `cluster` in the project file: `auto`, host:port, or `local` "
+        "for none.",
+        show_default=False,
+    ),
+]
 LastVariantOption = Annotated[
     str | None, typer.Option("--variant", "-v", help="Variant to use; default: the last one.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from jangin.cli.options import HERE, ProjectOption, StoreOption, VariantOption
+from jangin.cli.options import HERE, ClusterOption, ProjectOption, StoreOption, VariantOption
 from jangin.cli.terminal import console, errors
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ def new(
 
 
 def plan(
-    project: ProjectOption = HERE, store: StoreOption = None, variant: VariantOption = None
+    project: ProjectOption = HERE,
+    store: StoreOption = None,
+    variant: VariantOption = None,
+    cluster: ClusterOption = "",
 ) -> None:
     """Show what a run would do, why, and what it would cost. Changes nothing.
 
@@ -44,11 +47,12 @@ def plan(
     """
     from jangin.project.plan import base_dependent_chunks
     from jangin.project.session import open_session
+    from jangin.project.setup.cluster import locations
     from jangin.project.setup.forecast import forecast
     from jangin.project.setup.unrecorded import unrecorded_calls
     from jangin.report.terminal.tables import plan_table, plan_total
 
-    with open_session(project, store, creates_store=False) as session:
+    with open_session(project, store, creates_store=False, cluster=cluster) as session:
         names = session.choose(variant)
         with console.status("  estimating"):
             result = forecast(session, names)
@@ -63,7 +67,10 @@ def plan(
             unpriced,
             result.unknown,
         )
+        where = locations(result.steps, session.cluster)
     console.print(plan_table(result.steps))
+    for line in where:
+        console.print(escape(line), highlight=False)
     for refusal in result.refusals:
         console.print(f"[yellow]![/] {escape(refusal)}", highlight=False, soft_wrap=True)
     for gap in unrecorded_calls(result.steps):
@@ -95,6 +102,7 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Parallel workers; default: all cores.")
     ] = None,
+    cluster: ClusterOption = "",
     record: Annotated[bool, typer.Option("--record", help="Record the teachers' replies.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry the rows that failed.")
@@ -113,7 +121,10 @@ def run(
     from jangin.report.terminal.tables import result_table
 
     check_stage(stage)
-    with Bars() as bars, open_session(project, store, bars, workers, record=record) as session:
+    with (
+        Bars() as bars,
+        open_session(project, store, bars, workers, record=record, cluster=cluster) as session,
+    ):
         names = session.choose(variant)
         shown: list[str] = []
 

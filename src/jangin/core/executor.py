@@ -47,6 +47,10 @@ class Executor(Protocol):
         """Number of calls that run at the same time; also of threads, where threads are enough."""
         ...
 
+    def for_stage(self, stage: str) -> "Executor":
+        """This executor, with what the project file says about the calls of a stage."""
+        ...
+
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
     ) -> Iterator[tuple[int, Any]]:
@@ -66,6 +70,10 @@ class InProcess:
     """Does the work in this process, item by item; one that ends the process ends it."""
 
     workers: int = 1
+
+    def for_stage(self, stage: str) -> "InProcess":  # noqa: ARG002
+        """Itself: nothing differs between stages."""
+        return self
 
     def map(
         self,

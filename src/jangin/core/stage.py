@@ -276,6 +276,8 @@ class Stage(Generic[C]):
     run: Callable[[StageContext[C]], None]
     may_read: tuple[str, ...] = ()
     """Optional inputs: kinds that are used if a stage makes them."""
+    maps: bool = False
+    """True if its work goes through `Services.executor`, and so to the nodes of a cluster."""
     resumable: bool = False
     """True if `run` resumes from its workspace; otherwise that is emptied first."""
     sources: Callable[[C, Path], Mapping[str, Path]] = _no_sources

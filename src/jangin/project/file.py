@@ -12,6 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from jangin.core.config import Config, Runtime, StageConfig
 from jangin.core.errors import ConfigError
+from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.prompts import Wording, wording_problems
 from jangin.documents.chunk import ChunkConfig
 from jangin.documents.load import LoadConfig
@@ -101,6 +102,8 @@ class Project(Config):
     track: Runtime[tuple[AnyTracker, ...]] = ()
     """Trackers that get settings, metrics and results: `mlflow`, `wandb`, `tensorboard`, `trackio`,
     or a mapping such as `{type: mlflow, uri: ...}`. Each needs the pip extra of its name."""
+    cluster: Runtime[Cluster] = LocalMachine()
+    """Where stages do their work: on this machine, or `{type: ray}`, on the nodes of a cluster."""
     teachers: dict[str, Teacher] = Field(default_factory=dict)
     """Models that write or judge, by the name that stages refer to."""
     prompts: dict[str, dict[str, Wording]] = Field(default_factory=dict)

@@ -207,7 +207,8 @@ def _run_stage(
         watcher.begins(step)  # only now: another run may have held the lock
         book.record_killed(step)
         workspace = store.workspace(stage.name, step.key, keep=step.state == "resume")
-        context = StageContext(config, by_kind, workspace, services)
+        executor = services.executor.for_stage(stage.name)
+        context = StageContext(config, by_kind, workspace, replace(services, executor=executor))
         with book.interruption(step), services.ledger.recording_uses(stage.name, step.key):
             stage.run(context)
         record_failures(workspace, services.ledger)

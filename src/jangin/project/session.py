@@ -1,7 +1,7 @@
 """An open project: its file, store, ledger and teachers."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +14,7 @@ from jangin.core.chat import ChatModel
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.execution.local import Local
+from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.executor import Executor
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import read_table
@@ -28,6 +29,7 @@ from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
 from jangin.project.runner import Watcher, both, finished_artifacts, run
+from jangin.project.setup.cluster import chosen_cluster, opened_executor
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
     EndpointTeacher,
@@ -54,6 +56,8 @@ class Session:
     budget: SpendingLimit
     files: FileDigests
     record: bool = False
+    cluster: Cluster = field(default_factory=LocalMachine)
+    """Where a run does the work of its stages."""
     _chats: dict[tuple[str, str], ChatModel] = field(default_factory=dict)
 
     def services(self, variant: str) -> Services:
@@ -142,16 +146,34 @@ class Session:
             self.progress.message(warning)
         record.planned(_shared(planned))
         following = both(Watcher(record.begins, record.done, record.started), watcher)
-        with tracked(self.project, self.store, self.progress, following) as every:
+        with (
+            tracked(self.project, self.store, self.progress, following) as every,
+            self._executor(chain.from_iterable(planned)) as executor,
+        ):
             return run(
                 self.project,
                 self.store,
-                self.services,
+                replace(self, executor=executor).services,
                 variants,
                 last,
                 every,
                 retry_failed=retry_failed,
             )
+
+    @contextmanager
+    def _executor(self, steps: Iterable[PlannedStage]) -> Iterator[Executor]:
+        """The executor of a run with these steps; without work, no cluster is connected to."""
+        if all(step.state == "cached" for step in steps):
+            yield self.executor
+            return
+        with opened_executor(
+            self.cluster,
+            self.executor,
+            self.store.root,
+            self.project.path,
+            self.progress.message,
+        ) as executor:
+            yield executor
 
     def artifacts(self, variant: str) -> dict[str, Artifact]:
         """Finished artifacts of a variant, by stage."""
@@ -270,13 +292,20 @@ def open_session(
     *,
     record: bool = False,
     creates_store: bool = True,
+    cluster: str = "",
 ) -> Iterator[Session]:
     """Open a project and its store, which is `store/` beside the file unless named.
 
+    `cluster`, where it is not empty, overrides that of the file (see `chosen_cluster`).
     Without `creates_store`, a store that does not exist yet has a temporary ledger, and nothing
     is left on disk.
     """
     loaded = project if isinstance(project, LoadedProject) else open_project(project)
+    where = chosen_cluster(loaded, cluster)
+    if not isinstance(where, LocalMachine):
+        # The nodes work in folders of their own.
+        loaded = replace(loaded, path=loaded.path.resolve())
+        store = store and store.resolve()
     root = store or loaded.folder / "store"
     limits = [p.budget.usd for p in loaded.variants.values() if p.budget is not None]
     with ExitStack() as stack:
@@ -294,4 +323,5 @@ def open_session(
             SpendingLimit(min(limits, default=None), ledger.spent_usd()),
             FileDigests(root / INPUT_TABLE),
             record,
+            where,
         )

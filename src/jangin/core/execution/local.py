@@ -36,6 +36,10 @@ class Local:
 
     workers: int = 1
 
+    def for_stage(self, stage: str) -> "Local":  # noqa: ARG002
+        """Itself: on one machine nothing differs between stages."""
+        return self
+
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
     ) -> Iterator[tuple[int, Any]]:

@@ -1,0 +1,456 @@
+"""`OnRay`: the calls of a `map` as tasks and actors on the nodes of a Ray cluster.
+
+Only Ray Core, and none of its retries: a task that Ray repeats is not told apart from one that
+kills its process, and an actor that Ray restarts spends the retries of its calls within
+milliseconds. So each call is given out once, and given out again here. A call whose process died
+was tried; one whose node died was not.
+"""
+
+import pickle
+import platform
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from jangin.core.errors import MachineError
+from jangin.core.execution.nodes import differences, set_numba_cache, software
+from jangin.core.execution.worker import pack_error
+from jangin.core.executor import ONE_CPU, TRIES, Died, Resources, opened, opens
+
+_CALLS_PER_WORKER = 2
+"""One under way and one that waits, so that no worker waits for the driver."""
+_ALREADY_DONE = 0.05
+"""Seconds in which further results are collected together."""
+_POLL = 5.0
+_PATIENCE = 10.0
+"""Seconds without a result after which the nodes are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    index: int
+    item: Any
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """In place of a result: the call has to be given out again."""
+
+    why: str
+    """As of `Died`."""
+    is_blamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """In place of a result: the work raised an error."""
+
+    packed: bytes
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """Tasks for functions, actors for classes, wherever the cluster has room.
+
+    Ray is connected to before (see `ray_connection`).
+    """
+
+    workers: int
+    """Threads of the driver for work that never leaves it."""
+    message: Callable[[str], None]
+    """Prints a line."""
+    software: Mapping[str, str]
+    """Versions on the driver, which every worker must have as well."""
+    wait_seconds: float = 300
+    """How long to wait for a node that can do the work."""
+    overrides: Mapping[str, Resources] = field(default_factory=dict)
+    """By stage: what a call needs, in place of what the stage asks for."""
+    stage: str = ""
+
+    def for_stage(self, stage: str) -> "OnRay":
+        """This executor with the resources that the project file sets for a stage."""
+        return replace(self, stage=stage)
+
+    def map(
+        self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Executor.map`; raises `MachineError` where no node can do the work."""
+        resources = self.overrides.get(self.stage, resources)
+        pool = (_Actors if opens(work) else _Tasks)(work, resources, self.software)
+        nodes = _Nodes(resources, self.message, self.wait_seconds)
+        fresh = (_Call(index, item) for index, item in enumerate(items))
+        waiting = deque(islice(fresh, 1))
+        try:
+            while waiting or pool.under_way:
+                nodes.wait_for_room(pool.worked)
+                pool.workers = nodes.workers
+                room = _CALLS_PER_WORKER * pool.workers - len(pool.under_way) - len(waiting)
+                waiting.extend(islice(fresh, max(0, room)))
+                pool.open(len(waiting))
+                while waiting and pool.has_room():
+                    pool.submit(waiting.popleft())
+                for call, outcome in pool.settled():
+                    if not isinstance(outcome, _Lost):
+                        yield call.index, outcome
+                    elif outcome.is_blamed and call.tries + 1 == TRIES:
+                        yield call.index, Died(why=outcome.why, tries=TRIES)
+                    else:
+                        waiting.append(replace(call, tries=call.tries + outcome.is_blamed))
+                if not waiting:
+                    waiting.extend(islice(fresh, 1))
+        finally:
+            pool.close()
+
+
+class _Nodes:
+    """What the cluster has room for, looked up from time to time."""
+
+    def __init__(
+        self, resources: Resources, message: Callable[[str], None], wait_seconds: float
+    ) -> None:
+        self._resources, self._message, self._wait_seconds = resources, message, wait_seconds
+        self._looked = self._missing_since = 0.0
+        self._worked = -1
+        self.workers = 1
+        """Calls that the nodes can hold at once."""
+
+    def wait_for_room(self, worked: int) -> None:
+        """Wait where no node could ever do the work; `worked` counts the results so far.
+
+        Raises `MachineError` when no such node came in time.
+        """
+        now = time.monotonic()
+        if worked != self._worked:
+            self._worked, self._missing_since = worked, 0.0
+        if self._looked and now < self._looked + _PATIENCE:
+            return
+        self._looked = now
+        self.workers = capacity(self._resources)
+        if self.workers:
+            self._missing_since = 0.0
+            return
+        self.workers = 1
+        if not self._missing_since:
+            self._missing_since = now
+            self._message(f"{_missing(self._resources)}; waiting for one")
+        if now >= self._missing_since + self._wait_seconds:
+            raise MachineError(
+                f"{_missing(self._resources)}, and none came in "
+                f"{self._wait_seconds / 60:g} minutes. Add one, or change "
+                "`cluster.resources` in the project file; then run again to resume."
+            )
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's description of every node that is alive."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def capacity(resources: Resources) -> int:
+    """How many calls all nodes together can hold at once; 0: no node can hold one."""
+    return sum(_fits(node["Resources"], resources) for node in alive_nodes())
+
+
+def _fits(has: Mapping[str, float], resources: Resources) -> int:
+    needs = (
+        (has.get("CPU", 0.0), resources.cpus),
+        (has.get("GPU", 0.0), resources.gpus),
+        (has.get("memory", 0.0), float(resources.memory_bytes)),
+    )
+    return min((int(amount / need) for amount, need in needs if need), default=1)
+
+
+def _missing(resources: Resources) -> str:
+    nodes = alive_nodes()
+    most = {
+        name: max((node["Resources"].get(name, 0.0) for node in nodes), default=0.0)
+        for name in ("CPU", "GPU", "memory")
+    }
+    wanted = [f"{resources.cpus:g} CPU{'s' * (resources.cpus != 1)}"] if resources.cpus else []
+    if resources.gpus:
+        wanted.append(f"{resources.gpus:g} GPU{'s' * (resources.gpus > 1)}")
+    if resources.memory_bytes:
+        wanted.append(f"{resources.memory_bytes / 1e9:.1f} GB of memory")
+    return (
+        f"a call of this stage needs {' and '.join(wanted)}, which none of the {len(nodes)} nodes "
+        f"of the Ray cluster has (at most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs, "
+        f"{most['memory'] / 1e9:.1f} GB)"
+    )
+
+
+class _Pool(ABC):
+    """Calls that are under way, and their results."""
+
+    def __init__(
+        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
+    ) -> None:
+        import ray
+
+        self.workers = 1
+        self.worked = 0
+        self.under_way: dict[Any, _Call] = {}
+        """By the reference of its result."""
+        self.name = getattr(work, "func", work).__name__
+        # As bytes, so that a worker prepares itself before it imports the module of the work.
+        self.work = ray.put((pickle.dumps(work), tuple(versions.items())))
+        self.options: dict[str, Any] = {
+            "num_cpus": resources.cpus,
+            "num_gpus": resources.gpus,
+            "memory": resources.memory_bytes or None,
+        }
+
+    @abstractmethod
+    def open(self, waiting: int) -> None:
+        """Prepare workers for as many calls as wait."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """True if another call may be given out."""
+
+    @abstractmethod
+    def submit(self, call: _Call) -> None:
+        """Give out a call."""
+
+    @abstractmethod
+    def settled(self) -> Iterator[tuple[_Call, Any]]:
+        """Calls with their results, or with `_Lost`, once there are some."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is under way."""
+
+    def finished(self, further: Sequence[Any] = ()) -> list[Any]:
+        """References whose results are there, after some seconds at most."""
+        import ray
+
+        refs = [*self.under_way, *further]
+        if not refs:
+            time.sleep(_ALREADY_DONE)
+            return []
+        done, _ = ray.wait(refs, num_returns=len(refs), timeout=_ALREADY_DONE)
+        if not done:
+            done, _ = ray.wait(refs, num_returns=1, timeout=_POLL)
+        self.worked += len(done)
+        return list(done)
+
+
+class _Tasks(_Pool):
+    """A task for each call."""
+
+    def __init__(
+        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
+    ) -> None:
+        import ray
+
+        super().__init__(work, resources, versions)
+        remote: Any = ray.remote(_call)
+        self._task = remote.options(
+            **self.options, max_retries=0, retry_exceptions=False, name=self.name
+        )
+
+    def open(self, waiting: int) -> None:
+        """Nothing: Ray starts a worker for each task."""
+
+    def has_room(self) -> bool:
+        """True while fewer calls are under way than the workers can take."""
+        return len(self.under_way) < _CALLS_PER_WORKER * self.workers
+
+    def submit(self, call: _Call) -> None:
+        """Start a task."""
+        self.under_way[self._task.remote(self.work, call.item)] = call
+
+    def settled(self) -> Iterator[tuple[_Call, Any]]:
+        """Calls whose tasks have ended."""
+        for ref in self.finished():
+            yield self.under_way.pop(ref), _outcome(ref, self.name)
+
+    def close(self) -> None:
+        """End the tasks, with the processes of those that run."""
+        import ray
+
+        for ref in self.under_way:
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(ref, force=True)
+
+
+@dataclass(slots=True)
+class _Actor:
+    handle: Any
+    node: str = ""
+    calls: list[Any] = field(default_factory=list)
+    """References in the order in which it works on them."""
+
+
+class _Actors(_Pool):
+    """An object of a class in each worker, opened once."""
+
+    def __init__(
+        self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
+    ) -> None:
+        import ray
+
+        super().__init__(work, resources, versions)
+        remote: Any = ray.remote(_Opened)
+        self._actor = remote.options(**self.options, max_restarts=0, max_task_retries=0)
+        self._ready: list[_Actor] = []
+        self._starting: dict[Any, _Actor] = {}
+        self._failed_starts = 0
+
+    def open(self, waiting: int) -> None:
+        """Start as many actors as can have a call at once."""
+        busy = sum(bool(actor.calls) for actor in self._ready)
+        while len(self._ready) + len(self._starting) < min(self.workers, busy + waiting):
+            actor = _Actor(self._actor.remote())
+            self._starting[actor.handle.open.remote(self.work)] = actor
+
+    def has_room(self) -> bool:
+        """True if an actor that is ready has fewer calls than it may have."""
+        # An actor without room stays pending for ever, and so would its calls: only one that
+        # has opened gets any.
+        return any(len(actor.calls) < _CALLS_PER_WORKER for actor in self._ready)
+
+    def submit(self, call: _Call) -> None:
+        """Give the call to the actor with the fewest."""
+        actor = min(self._ready, key=lambda actor: len(actor.calls))
+        ref = actor.handle.call.remote(call.item)
+        actor.calls.append(ref)
+        self.under_way[ref] = call
+
+    def settled(self) -> Iterator[tuple[_Call, Any]]:
+        """Calls that have ended, and those of actors that died."""
+        for ref in self.finished([*self._starting]):
+            if ref in self._starting:
+                self._open(ref)
+            elif ref in self.under_way:  # else it was settled with its dead actor
+                yield from self._settle(ref)
+
+    def _open(self, ref: Any) -> None:
+        actor = self._starting.pop(ref)
+        outcome = _outcome(ref, self.name)
+        if not isinstance(outcome, _Lost):
+            actor.node = outcome
+            self._ready.append(actor)
+            self._failed_starts = 0
+            return
+        self._failed_starts += outcome.is_blamed
+        if self._failed_starts == TRIES:
+            raise MachineError(
+                f"{self.name} cannot be opened on the Ray cluster: a process {outcome.why}, "
+                f"{TRIES} times in a row. Give it more memory in `cluster.resources`."
+            )
+
+    def _settle(self, ref: Any) -> Iterator[tuple[_Call, Any]]:
+        import ray
+
+        actor = next(actor for actor in self._ready if ref in actor.calls)
+        outcome = _outcome(ref, self.name)
+        if not isinstance(outcome, _Lost):
+            actor.calls.remove(ref)
+            yield self.under_way.pop(ref), outcome
+            return
+        self._ready.remove(actor)
+        ray.kill(actor.handle)
+        # Calls run in order: the first that has no result was under way, the others only waited.
+        is_blamed = outcome.is_blamed and actor.node in {n["NodeID"] for n in alive_nodes()}
+        for mine in actor.calls:
+            call = self.under_way.pop(mine)
+            ended = bool(ray.wait([mine], timeout=0)[0])
+            result = _outcome(mine, self.name) if ended else outcome
+            if isinstance(result, _Lost):
+                result, is_blamed = replace(outcome, is_blamed=is_blamed), False
+            yield call, result
+
+    def close(self) -> None:
+        """End the actors."""
+        import ray
+
+        for actor in [*self._ready, *self._starting.values()]:
+            with suppress(ray.exceptions.RayError):
+                ray.kill(actor.handle)
+
+
+def _outcome(ref: Any, name: str) -> Any:
+    """The result of a call, or `_Lost`.
+
+    Raises the error of the work, and `MachineError` where Ray cannot run it at all.
+    """
+    import ray
+    from ray import exceptions
+
+    try:
+        result = ray.get(ref)
+    except exceptions.OutOfMemoryError:
+        return _Lost("was ended because its node ran out of memory", is_blamed=True)
+    except (exceptions.WorkerCrashedError, exceptions.ActorDiedError):
+        return _Lost("crashed or was killed on a node of the cluster", is_blamed=True)
+    except (
+        exceptions.NodeDiedError,
+        exceptions.ObjectLostError,
+        exceptions.ActorUnavailableError,
+    ):
+        return _Lost("was lost with its node", is_blamed=False)
+    except exceptions.RayError as error:
+        reason = str(error).strip().split("\n")[-1]
+        raise MachineError(
+            f"the Ray cluster cannot run {name} ({type(error).__name__}: {reason}). "
+            "Finished work is kept; run again to resume."
+        ) from error
+    if isinstance(result, _Raised):
+        _, cause, text = pickle.loads(result.packed)  # noqa: S301  from our own worker
+        cause.add_note(f"On node {result.host}:\n{text}")
+        raise cause
+    return result
+
+
+@cache
+def _prepared(work: bytes, ours: tuple[tuple[str, str], ...]) -> Callable[..., Any]:
+    """The work, in a process that was checked and prepared for it."""
+    different = differences(dict(ours), software())
+    if different:
+        raise MachineError(
+            f"node {platform.node()} has {', '.join(different)}. Install the same versions on all "
+            "nodes and run again to resume."
+        )
+    set_numba_cache()
+    loaded: Callable[..., Any] = pickle.loads(work)  # noqa: S301  from the driver
+    return loaded
+
+
+def _attempt(act: Callable[[], Any]) -> Any:
+    """What `act` returns, or its error packed: not every error can be pickled as it is."""
+    try:
+        return act()
+    except Exception as error:  # noqa: BLE001  it is raised again by the driver
+        return _Raised(pack_error(error), platform.node())
+
+
+def _call(work: tuple[bytes, tuple[tuple[str, str], ...]], item: Any) -> Any:
+    return _attempt(lambda: _prepared(*work)(item))
+
+
+class _Opened:
+    """An actor: an object of the work's class, opened once."""
+
+    def open(self, work: tuple[bytes, tuple[tuple[str, str], ...]]) -> Any:
+        """Open it; returns the id of the node."""
+        return _attempt(lambda: self._open(_prepared(*work)))
+
+    def _open(self, work: Callable[..., Any]) -> str:
+        import ray
+
+        self._opened = opened(work)
+        return str(ray.get_runtime_context().get_node_id())
+
+    def call(self, item: Any) -> Any:
+        """One item in, its result out."""
+        return _attempt(lambda: self._opened(item))

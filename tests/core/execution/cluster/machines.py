@@ -1,0 +1,142 @@
+"""Two "machines" on this one: Ray nodes at two loopback addresses, as child processes."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+HOSTS = ("127.0.0.2", "127.0.0.3")
+"""Ray replaces 127.0.0.1 by the machine's own address; these are two hosts to it."""
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "a-token-of-tests",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A dead node is noticed after 3 seconds instead of 15.
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    # Otherwise Ray ends our calls when another program fills the memory.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "NO_PROXY": "127.0.0.1,127.0.0.2,127.0.0.3,localhost",
+}
+
+
+class Machine:
+    """A node; killed, it is gone with every process that it started, as a real one would be."""
+
+    def __init__(self, folder, host, *options, cpus=1, environment=()):
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block"),
+            *("--disable-usage-stats", "--node-ip-address", host, "--num-cpus", str(cpus)),
+            *("--num-gpus", "0", "--object-store-memory", str(80 << 20)),
+            *("--min-worker-port", "0", "--max-worker-port", "0", *options),
+        ]
+        with (folder / f"{host}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                env=os.environ | ENVIRONMENT | dict(environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.host = host
+
+    def processes(self):
+        """All that it started."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def kill(self):
+        """As if its power were cut."""
+        family = self.processes()
+        self.process.kill()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+    def end(self):
+        """As `ray stop` would, of this node only."""
+        family = self.processes()
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(15)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Cluster:
+    """Two machines."""
+
+    def __init__(self, cpus=1):
+        self.folder = Path(tempfile.mkdtemp(prefix="rj"))  # paths of sockets have 107 bytes at most
+        with socket.create_server(("127.0.0.2", 0)) as server:
+            self.port = server.getsockname()[1]
+        self.address = f"{HOSTS[0]}:{self.port}"
+        self.cpus = cpus
+        head = (
+            *("--head", "--port", str(self.port), "--include-dashboard", "false"),
+            *("--temp-dir", str(self.folder), "--object-spilling-directory"),
+            str(self.folder / "spilled"),
+        )
+        self.machines = [Machine(self.folder, HOSTS[0], *head, cpus=cpus)]
+        self._wait_for_head()
+        self.machines.append(self.start())
+
+    def start(self, host=HOSTS[1], **options):
+        """A machine that joins the first."""
+        joins = ("--address", self.address, "--include-log-monitor", "false")
+        return Machine(self.folder, host, *joins, cpus=self.cpus, **options)
+
+    def replace(self):
+        """A second machine in place of one that was killed."""
+        self.machines[1] = self.start()
+
+    def _wait_for_head(self):
+        until = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if not probe.connect_ex((HOSTS[0], self.port)):
+                    return
+            assert time.monotonic() < until, "the head node did not start"
+            time.sleep(0.05)
+
+    def end(self):
+        """End both, and delete what they wrote."""
+        for machine in reversed(self.machines):
+            machine.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_for_nodes(count, seconds=90):
+    """Wait until so many nodes are alive; this process is connected."""
+    import ray
+
+    until = time.monotonic() + seconds
+    while sum(node["Alive"] for node in ray.nodes()) != count:
+        assert time.monotonic() < until, [n["Alive"] for n in ray.nodes()]
+        time.sleep(0.05)
+
+
+@contextmanager
+def two_machines(cpus=1):
+    """A cluster while the block runs."""
+    cluster = Cluster(cpus)
+    try:
+        yield cluster
+    finally:
+        cluster.end()

@@ -1,0 +1,99 @@
+"""`cluster:` and `--cluster`: which cluster a run uses, and that it is no part of any key."""
+
+from dataclasses import replace
+
+import pytest
+
+from jangin.core.errors import ConfigError, MachineError
+from jangin.core.execution.ray_connection import connected
+from jangin.core.execution.settings import LocalMachine, RayCluster
+from jangin.project.file import parse_project
+from jangin.project.session import open_session
+from jangin.project.setup.cluster import chosen_cluster, locations
+
+STAGES = "name: test\ndocuments:\n  load: {folder: documents}\n  chunk:\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "one.md").write_text("# One\n\nThe rule.\n")
+
+    def parse(cluster=""):
+        return parse_project(STAGES + cluster, tmp_path / "project.yaml")
+
+    return parse
+
+
+def test_a_file_without_cluster_works_on_this_machine(project):
+    assert chosen_cluster(project()) == LocalMachine()
+    assert chosen_cluster(project("cluster: {type: ray}"), "local") == LocalMachine()
+
+
+def test_the_option_overrides_the_address_and_keeps_the_rest(project):
+    loaded = project("cluster: {type: ray, wait_minutes: 1, address: 'a:1'}")
+    assert chosen_cluster(loaded, "b:2") == RayCluster(type="ray", address="b:2", wait_minutes=1)
+    assert chosen_cluster(project(), "auto") == RayCluster(type="ray")
+
+
+@pytest.mark.parametrize("address", ["ray://a:1", "a", "a:b", "http://a:1"])
+def test_what_is_no_address_is_refused(project, address):
+    with pytest.raises(ConfigError, match=r"is no address\. Write host:port"):
+        chosen_cluster(project(), address)
+    with pytest.raises(ConfigError, match=r"project.yaml:\d: cluster"):
+        project(f"cluster: {{type: ray, address: '{address}'}}")
+
+
+def test_resources_of_an_unknown_stage_are_refused(project):
+    with pytest.raises(ConfigError, match=r"cluster.resources.lode: there is no stage .* load, "):
+        chosen_cluster(project("cluster: {type: ray, resources: {lode: {cpus: 2}}}"))
+
+
+def test_variants_cannot_run_on_different_clusters(project):
+    loaded = project("variants: {a: {}, b: {cluster: {type: ray}}}")
+    with pytest.raises(ConfigError, match="one run has one cluster"):
+        chosen_cluster(loaded)
+
+
+def keys(loaded, **options):
+    with open_session(loaded, creates_store=False, **options) as session:
+        steps = session.plan(next(iter(loaded.variants)))
+        steps[0] = replace(steps[0], stage=replace(steps[0].stage, maps=True))
+        return [(step.key, dict(step.inputs)) for step in steps], locations(steps, session.cluster)
+
+
+def test_the_cluster_is_no_part_of_a_key_and_the_plan_says_where(project):
+    here, said = keys(project())
+    there, told = keys(
+        project("cluster: {type: ray, address: 'gpu1:6379', resources: {load: {memory_gb: 2}}}")
+    )
+    assert here == there
+    assert here[0][0]
+    assert said == []
+    assert told[0].startswith("On the nodes of Ray at gpu1:6379: load (1 CPUs, 2 GB a call)")
+
+
+def test_where_nothing_answers_there_is_one_sentence():
+    with (
+        pytest.raises(MachineError, match=r"no Ray cluster answers at 127.0.0.2:1 \(cluster"),
+        connected(RayCluster(type="ray", address="127.0.0.2:1")),
+    ):
+        pass
+
+
+def test_without_ray_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with (
+        pytest.raises(MachineError, match=r"pip install 'jangin\[ray\]'"),
+        connected(RayCluster(type="ray")),
+    ):
+        pass
+
+
+def test_an_address_of_the_ray_client_in_the_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with (
+        pytest.raises(MachineError, match="RAY_ADDRESS is 'ray://head:10001'"),
+        connected(RayCluster(type="ray")),
+    ):
+        pass

@@ -19,10 +19,10 @@ def cluster(
     from jangin.core.execution.ray_connection import connected, examine
     from jangin.core.execution.settings import RayCluster
     from jangin.project.file import open_project
-    from jangin.project.setup.cluster import chosen_cluster
+    from jangin.project.session import cluster_of
 
     loaded = open_project(project)
-    settings = chosen_cluster(loaded, cluster)
+    settings = cluster_of(loaded, cluster)
     if not isinstance(settings, RayCluster):
         raise ConfigError(
             f"{loaded.path} names no cluster. Name one with --cluster auto or --cluster host:port."

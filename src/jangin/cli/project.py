@@ -45,9 +45,8 @@ def plan(
     Stages that wait for others are estimated: documents are read without OCR, for 15 seconds at
     most, and nothing is sent.
     """
-    from jangin.project.plan import base_dependent_chunks
+    from jangin.project.plan import base_dependent_chunks, locations
     from jangin.project.session import open_session
-    from jangin.project.setup.cluster import locations
     from jangin.project.setup.forecast import forecast
     from jangin.project.setup.unrecorded import unrecorded_calls
     from jangin.report.terminal.tables import plan_table, plan_total

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from jangin.core.config import StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import DataError, JanginError, SettingsError
+from jangin.core.execution.settings import Cluster, RayCluster
+from jangin.core.executor import Resources
 from jangin.core.stage import Calls, Cost, Services, Stage, StageContext
 from jangin.core.store import Artifact, Store
 from jangin.project.file import Project
@@ -309,6 +311,35 @@ def shared_steps(steps: Sequence[PlannedStage]) -> list[tuple[str, PlannedStage]
         names = ", ".join(step.variant for step in same)
         shown.append(("all" if len(made_by) == len(same) > 1 else names, same[0]))
     return shown
+
+
+def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
+    """A line on each group of stages that would run: where, and what one call of theirs takes."""
+    if not isinstance(cluster, RayCluster):
+        return []
+    steps = [step for step in steps if step.state != "cached"]
+    names = list(dict.fromkeys(step.stage.name for step in steps if step.stage.maps))
+    lines = []
+    if names:
+        wanted = [
+            f"{name} ({_wish(cluster.resources[name].as_resources())} a call)"
+            if name in cluster.resources
+            else name
+            for name in names
+        ]
+        where = "the cluster of this machine" if cluster.address == "auto" else cluster.address
+        lines.append(f"On the nodes of Ray at {where}: {', '.join(wanted)}.")
+    here = list(dict.fromkeys(step.stage.name for step in steps if not step.stage.maps))
+    if here:
+        lines.append(f"On this machine: {', '.join(here)}.")
+    return lines
+
+
+def _wish(resources: Resources) -> str:
+    parts = [f"{resources.cpus:g} CPUs"] if resources.cpus else []
+    parts += [f"{resources.gpus:g} GPUs"] if resources.gpus else []
+    parts += [f"{resources.memory_bytes / 1e9:g} GB"] if resources.memory_bytes else []
+    return ", ".join(parts)
 
 
 def base_dependent_chunks(steps: Iterable[PlannedStage]) -> str:

@@ -13,6 +13,7 @@ from typing import get_args
 from jangin.core.chat import ChatModel
 from jangin.core.digest import INPUT_TABLE, FileDigests
 from jangin.core.errors import ConfigError, DataError
+from jangin.core.execution.choice import chosen_cluster, opened_executor
 from jangin.core.execution.local import Local
 from jangin.core.execution.settings import Cluster, LocalMachine
 from jangin.core.executor import Executor
@@ -29,7 +30,6 @@ from jangin.llm.budget import SpendingLimit
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import PlannedStage, base_dependent_chunks, plan, shared_steps
 from jangin.project.runner import Watcher, both, finished_artifacts, run
-from jangin.project.setup.cluster import chosen_cluster, opened_executor
 from jangin.project.stages import STAGES, find_stage
 from jangin.project.teachers import (
     EndpointTeacher,
@@ -283,6 +283,13 @@ def check_stage(name: str | None) -> None:
         raise ConfigError(f"there is no stage {name!r}. Known stages: {known}.")
 
 
+def cluster_of(loaded: LoadedProject, override: str = "") -> Cluster:
+    """Where a run of the project does its work; see `chosen_cluster` for `override` and errors."""
+    clusters = [project.cluster for project in loaded.variants.values()]
+    names = [stage.name for stage in STAGES]
+    return chosen_cluster(loaded.path, clusters, names, override)
+
+
 @contextmanager
 def open_session(
     project: Path | LoadedProject,
@@ -296,12 +303,12 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a project and its store, which is `store/` beside the file unless named.
 
-    `cluster`, where it is not empty, overrides that of the file (see `chosen_cluster`).
+    `cluster`, where it is not empty, overrides that of the file (see `cluster_of`).
     Without `creates_store`, a store that does not exist yet has a temporary ledger, and nothing
     is left on disk.
     """
     loaded = project if isinstance(project, LoadedProject) else open_project(project)
-    where = chosen_cluster(loaded, cluster)
+    where = cluster_of(loaded, cluster)
     if not isinstance(where, LocalMachine):
         # The nodes work in folders of their own.
         loaded = replace(loaded, path=loaded.path.resolve())

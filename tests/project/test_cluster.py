@@ -8,8 +8,8 @@ from jangin.core.errors import ConfigError, MachineError
 from jangin.core.execution.ray_connection import connected
 from jangin.core.execution.settings import LocalMachine, RayCluster
 from jangin.project.file import parse_project
-from jangin.project.session import open_session
-from jangin.project.setup.cluster import chosen_cluster, locations
+from jangin.project.plan import locations
+from jangin.project.session import cluster_of, open_session
 
 STAGES = "name: test\ndocuments:\n  load: {folder: documents}\n  chunk:\n"
 
@@ -26,33 +26,33 @@ def project(tmp_path):
 
 
 def test_a_file_without_cluster_works_on_this_machine(project):
-    assert chosen_cluster(project()) == LocalMachine()
-    assert chosen_cluster(project("cluster: {type: ray}"), "local") == LocalMachine()
+    assert cluster_of(project()) == LocalMachine()
+    assert cluster_of(project("cluster: {type: ray}"), "local") == LocalMachine()
 
 
 def test_the_option_overrides_the_address_and_keeps_the_rest(project):
     loaded = project("cluster: {type: ray, wait_minutes: 1, address: 'a:1'}")
-    assert chosen_cluster(loaded, "b:2") == RayCluster(type="ray", address="b:2", wait_minutes=1)
-    assert chosen_cluster(project(), "auto") == RayCluster(type="ray")
+    assert cluster_of(loaded, "b:2") == RayCluster(type="ray", address="b:2", wait_minutes=1)
+    assert cluster_of(project(), "auto") == RayCluster(type="ray")
 
 
 @pytest.mark.parametrize("address", ["ray://a:1", "a", "a:b", "http://a:1"])
 def test_what_is_no_address_is_refused(project, address):
     with pytest.raises(ConfigError, match=r"is no address\. Write host:port"):
-        chosen_cluster(project(), address)
+        cluster_of(project(), address)
     with pytest.raises(ConfigError, match=r"project.yaml:\d: cluster"):
         project(f"cluster: {{type: ray, address: '{address}'}}")
 
 
 def test_resources_of_an_unknown_stage_are_refused(project):
     with pytest.raises(ConfigError, match=r"cluster.resources.lode: there is no stage .* load, "):
-        chosen_cluster(project("cluster: {type: ray, resources: {lode: {cpus: 2}}}"))
+        cluster_of(project("cluster: {type: ray, resources: {lode: {cpus: 2}}}"))
 
 
 def test_variants_cannot_run_on_different_clusters(project):
     loaded = project("variants: {a: {}, b: {cluster: {type: ray}}}")
     with pytest.raises(ConfigError, match="one run has one cluster"):
-        chosen_cluster(loaded)
+        cluster_of(loaded)
 
 
 def keys(loaded, **options):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import polars as pl
 
 from jangin.core.records import Example, PreferencePair
 from jangin.examples.curation.review_log import VERDICTS, Review
@@ -18,6 +17,7 @@ from jangin.examples.curation.reviewer_agreement import (
 from jangin.text.normalize import fold_case
 
 if TYPE_CHECKING:
+    import polars as pl
     from numpy.typing import NDArray
 
     Flags = NDArray[np.bool_]
@@ -85,6 +85,8 @@ class QueueColumns:
 
     def __init__(self, entries: Sequence[QueueEntry], passages: Mapping[str, str]) -> None:
         """`passages` are {id of a chunk: text}."""
+        import polars as pl
+
         self.double = np.array([entry.double for entry in entries], np.bool_)
         self.verdict = np.zeros(len(entries), np.int8)
         """Code of accept, edit, reject; 0 for none."""
@@ -166,7 +168,7 @@ class QueueColumns:
         return rows
 
 
-def _all_words(texts: pl.Series, words: str) -> "Flags":
+def _all_words(texts: "pl.Series", words: str) -> "Flags":
     flags = np.ones(len(texts), np.bool_)
     for word in fold_case(words).split():
         flags &= texts.str.contains(word, literal=True).to_numpy()

@@ -7,9 +7,8 @@ serves the one file that it was started with.
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -20,7 +19,10 @@ from jangin.serving.state.registry import ServedModel
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import Backend
 
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10)
+if TYPE_CHECKING:
+    import aiohttp
+
+_CONNECT_SECONDS = 10
 _loaded: dict[tuple[str, str], str] = {}
 """{(url, adapter folder): the name that vLLM knows it by}."""
 
@@ -42,9 +44,12 @@ async def forward(backend: Backend, model: ServedModel, path: str, request: Requ
         ApiError: 503 where it does not answer.
 
     """
+    import aiohttp
+
     body: dict[str, Any] = json.loads(await request.body())
     shown = body["model"]
-    session = aiohttp.ClientSession(timeout=_TIMEOUT)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+    session = aiohttp.ClientSession(timeout=timeout)
     try:
         body["model"] = await _name_there(session, backend, model)
         reply = await session.post(f"{backend.url.rstrip('/')}{path}", json=body)
@@ -68,7 +73,9 @@ async def forward(backend: Backend, model: ServedModel, path: str, request: Requ
     return Response(_with_model(content, shown), reply.status, media_type=kind)
 
 
-async def _name_there(session: aiohttp.ClientSession, backend: Backend, model: ServedModel) -> str:
+async def _name_there(
+    session: "aiohttp.ClientSession", backend: Backend, model: ServedModel
+) -> str:
     """The name by which the other server knows a model; loads an adapter into vLLM."""
     if backend.type == "vllm" and model.kind == "adapter" and model.adapter_folder is not None:
         folder = str(model.adapter_folder / "adapter")
@@ -96,7 +103,7 @@ async def _name_there(session: aiohttp.ClientSession, backend: Backend, model: S
 
 
 async def _renamed(
-    session: aiohttp.ClientSession, reply: aiohttp.ClientResponse, shown: str
+    session: "aiohttp.ClientSession", reply: "aiohttp.ClientResponse", shown: str
 ) -> AsyncIterator[bytes]:
     """The events of the other server, with the name of the model that the client asked for."""
     try:

@@ -6,10 +6,9 @@ rows that are shown become objects.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from jangin.core.store import Artifact
@@ -21,6 +20,9 @@ from jangin.evaluation.tasks.prediction import TestSet
 from jangin.report.data.results import SHARED
 from jangin.report.data.verdict import HEADLINE
 from jangin.report.i18n.translate import Words
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Change = Literal["", "won", "lost", "changed", "wrong"]
 """What to show: all, what only the second system got right, what only the first did, either of
@@ -123,6 +125,8 @@ class AnswerTable:
 
     def __init__(self, evaluations: Mapping[str, Artifact]) -> None:
         """`evaluations`: {variant: artifact}, at least one."""
+        import polars as pl
+
         self.systems: tuple[ComparedSystem, ...]
         frames, self.systems = _read(evaluations)
         self._rows = pl.concat(frames)
@@ -271,8 +275,10 @@ class AnswerTable:
 
 def _read(
     evaluations: Mapping[str, Artifact],
-) -> tuple[list[pl.DataFrame], tuple[ComparedSystem, ...]]:
+) -> "tuple[list[pl.DataFrame], tuple[ComparedSystem, ...]]":
     """One frame per system; one that answered the same in several variants is there once."""
+    import polars as pl
+
     parts: list[tuple[str, list[str], Artifact, pl.DataFrame]] = []
     for variant, artifact in evaluations.items():
         table = pl.read_parquet(artifact.path / "predictions.parquet")
@@ -312,9 +318,9 @@ _COLUMNS = (
 
 
 def _twin(
-    parts: Sequence[tuple[str, list[str], Artifact, pl.DataFrame]],
+    parts: "Sequence[tuple[str, list[str], Artifact, pl.DataFrame]]",
     system: str,
-    rows: pl.DataFrame,
+    rows: "pl.DataFrame",
 ) -> list[str] | None:
     """The variants of a part with the same answers; None where there is none."""
     mine = rows.select(_ANSWERED).sort("evidence_set", "example_id")
@@ -326,8 +332,10 @@ def _twin(
     return None
 
 
-def _searchable(rows: pl.DataFrame, positions: NDArray[np.int64], count: int) -> pl.Series:
+def _searchable(rows: "pl.DataFrame", positions: NDArray[np.int64], count: int) -> "pl.Series":
     """For each question its text, right answer and all answers, in lower case."""
+    import polars as pl
+
     texts = rows.select(
         pl.Series("position", positions, dtype=pl.Int64),
         pl.concat_str("question", "gold", "prediction", "source", separator="\n")

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-import polars as pl
-
 from jangin.core.records import Example
 from jangin.core.store import Artifact
 
@@ -47,6 +45,8 @@ def source_of_example(
     artifacts: Mapping[str, Mapping[str, Artifact]], example_id: str
 ) -> PageSource | None:
     """The source of an example of any variant's split; None where no split has it."""
+    import polars as pl
+
     looked = set()
     for stages in artifacts.values():
         split = stages.get("split")

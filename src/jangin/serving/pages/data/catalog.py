@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import polars as pl
-
 from jangin.core.store import Artifact
 from jangin.project.tables.rows import KIND_COLUMNS, is_id
 from jangin.serving.pages.data.table_file import TableFile, open_table, row_count
@@ -107,6 +105,8 @@ def _lost_row(number: int, row: Mapping[str, object]) -> LostRow:
 
 
 def _by_reason(entry: TableEntry) -> Lost:
+    import polars as pl
+
     file = open_table(entry.artifact, entry.name)
     columns = file.columns
     rule = columns["rule"] if "rule" in columns else pl.lit("")

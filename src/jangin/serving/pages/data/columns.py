@@ -5,18 +5,22 @@ million rows are filtered and sorted without becoming Python objects.
 """
 
 from collections.abc import Iterator, Mapping
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from jangin.project.tables.rows import NAMES, SPREAD
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MESSAGES = "prompt"
 """The field of a conversation, of which the last message is shown."""
 SCORE = ("scorer", "value")
 
 
-def flat_columns(schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
+def flat_columns(schema: "Mapping[str, pl.DataType]") -> "dict[str, pl.Expr]":
     """{column: expression} of a table; those of the row itself take precedence."""
+    import polars as pl
+
     columns: dict[str, pl.Expr] = {}
     for spread in (True, False):
         for name, kind in schema.items():
@@ -26,7 +30,9 @@ def flat_columns(schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
     return {name: columns[name] for name in dict.fromkeys(order)}
 
 
-def _names_of(name: str, kind: pl.DataType) -> Iterator[str]:
+def _names_of(name: str, kind: "pl.DataType") -> Iterator[str]:
+    import polars as pl
+
     if name in SPREAD and isinstance(kind, pl.Struct):
         for field in kind.fields:
             yield NAMES.get(field.name, field.name)
@@ -35,8 +41,10 @@ def _names_of(name: str, kind: pl.DataType) -> Iterator[str]:
 
 
 def _expressions(
-    name: str, kind: pl.DataType, column: pl.Expr, *, spread: bool
-) -> Iterator[tuple[str, pl.Expr]]:
+    name: str, kind: "pl.DataType", column: "pl.Expr", *, spread: bool
+) -> "Iterator[tuple[str, pl.Expr]]":
+    import polars as pl
+
     if spread and isinstance(kind, pl.Struct):
         for field in kind.fields:
             part = column.struct.field(field.name)
@@ -46,12 +54,16 @@ def _expressions(
     yield shown, plain(name, kind, column).alias(shown)
 
 
-def _instance(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> pl.DataType:
+def _instance(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> "pl.DataType":
+    import polars as pl
+
     return kind if isinstance(kind, pl.DataType) else kind()
 
 
-def plain(name: str, kind: pl.DataType, column: pl.Expr) -> pl.Expr:
+def plain(name: str, kind: "pl.DataType", column: "pl.Expr") -> "pl.Expr":
     """A column as numbers or text."""
+    import polars as pl
+
     if isinstance(kind, pl.Struct):
         return _of_struct(kind, column)
     if not isinstance(kind, pl.List):
@@ -67,13 +79,15 @@ def plain(name: str, kind: pl.DataType, column: pl.Expr) -> pl.Expr:
     return column.list.eval(pl.element().cast(pl.String)).list.join("; ")
 
 
-def _of_struct(kind: pl.Struct, column: pl.Expr) -> pl.Expr:
+def _of_struct(kind: "pl.Struct", column: "pl.Expr") -> "pl.Expr":
     if any(field.name == "content" for field in kind.fields):
         return column.struct.field("content")
     return column.struct.json_encode()
 
 
-def _score() -> pl.Expr:
+def _score() -> "pl.Expr":
+    import polars as pl
+
     element = pl.element().struct
     return pl.concat_str(
         element.field("scorer"), pl.lit(" "), element.field("value").round(2).cast(pl.String)

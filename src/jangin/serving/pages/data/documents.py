@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-import polars as pl
-
 from jangin.core.digest import digest_file
 from jangin.core.store import Artifact
 from jangin.documents.formats import has_pictures
@@ -106,6 +104,8 @@ def _ocr_settings(config: LoadConfig | None) -> tuple[int, tuple[str, ...]]:
 def _index(
     path: Path, content: str, folder: Path | None, dpi: int, languages: tuple[str, ...]
 ) -> Mapping[str, DocumentEntry]:
+    import polars as pl
+
     frame = (
         pl.scan_parquet(path / TABLE)
         .select("id", "source", "language", "pages", pl.col("text").str.len_chars().alias("size"))
@@ -142,6 +142,8 @@ def _page(row: Mapping[str, object]) -> PageEntry:
 
 @lru_cache(maxsize=8)
 def _text(path: Path, _content: str, document_id: str) -> str:
+    import polars as pl
+
     frame = (
         pl.scan_parquet(path / TABLE).filter(pl.col("id") == document_id).select("text").collect()
     )

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -25,6 +24,9 @@ from jangin.core.parquet import count_rows
 from jangin.core.store import Artifact, disk_errors
 from jangin.project.tables.rows import is_id
 from jangin.serving.pages.data.columns import flat_columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FOLDER = "tables"
 """Folder in the store of the Arrow files. It may be deleted at any time."""
@@ -74,9 +76,9 @@ class RowsPage:
 class TableFile:
     """An open table; safe to use from several threads."""
 
-    frame: pl.DataFrame
-    columns: Mapping[str, pl.Expr]
-    kinds: Mapping[str, pl.DataType]
+    frame: "pl.DataFrame"
+    columns: "Mapping[str, pl.Expr]"
+    kinds: "Mapping[str, pl.DataType]"
     _selections: "OrderedDict[Query, Rows]" = field(default_factory=OrderedDict)
     _orders: "OrderedDict[str, Rows]" = field(default_factory=OrderedDict)
     _hashes: dict[str, tuple[NDArray[np.uint64], Rows]] = field(default_factory=dict)
@@ -129,6 +131,8 @@ class TableFile:
 
     def numbers(self, column: str, value: str, most: int = 1000) -> list[int]:
         """Numbers of the first rows that have a value in a column."""
+        import polars as pl
+
         if column not in self.columns:
             return []
         if column not in self._hashes:
@@ -143,7 +147,9 @@ class TableFile:
         return [number for number, known in zip(numbers, rows, strict=True) if known == value]
 
     @staticmethod
-    def _hashed(column: pl.LazyFrame) -> NDArray[np.uint64]:
+    def _hashed(column: "pl.LazyFrame") -> NDArray[np.uint64]:
+        import polars as pl
+
         return column.select(pl.all().hash()).collect().to_series().to_numpy()
 
     def choices(self, column: str) -> tuple[tuple[str, int], ...]:
@@ -163,8 +169,10 @@ class TableFile:
         rows = self._selected(query)
         return self._natural() if rows is None else rows
 
-    def _taken(self, numbers: Sequence[int]) -> pl.DataFrame:
+    def _taken(self, numbers: Sequence[int]) -> "pl.DataFrame":
         # A gather over a mapped file copies whole columns first; slices do not.
+        import polars as pl
+
         runs: list[list[int]] = []
         for number in numbers:
             if runs and number == runs[-1][0] + runs[-1][1]:
@@ -190,6 +198,8 @@ class TableFile:
         return rows
 
     def _select(self, query: Query) -> Rows:
+        import polars as pl
+
         conditions = list(self._conditions(query))
         fits = self._evaluated(pl.all_horizontal(conditions)) if conditions else None
         if not query.sort:
@@ -218,6 +228,8 @@ class TableFile:
         return known
 
     def _conditions(self, query: Query) -> "list[pl.Expr]":
+        import polars as pl
+
         conditions = [self._column(name).cast(pl.String) == value for name, value in query.values]
         if query.search:
             texts = [
@@ -230,12 +242,12 @@ class TableFile:
             conditions.append(self._compared(*query.condition))
         return [condition.fill_null(value=False) for condition in conditions]
 
-    def _column(self, name: str) -> pl.Expr:
+    def _column(self, name: str) -> "pl.Expr":
         if name not in self.columns:
             raise DataError(f"the table has no column {name!r}.")
         return self.columns[name]
 
-    def _compared(self, name: str, operator: str, value: str) -> pl.Expr:
+    def _compared(self, name: str, operator: str, value: str) -> "pl.Expr":
         column = self._column(name)
         other: str | float = value
         if self.kinds[name].is_numeric():
@@ -255,12 +267,12 @@ class TableFile:
             raise DataError(f"{operator!r} compares nothing. Use one of {' '.join(OPERATORS)}.")
         return compared[operator]
 
-    def _evaluated(self, condition: pl.Expr) -> NDArray[np.bool_]:
+    def _evaluated(self, condition: "pl.Expr") -> NDArray[np.bool_]:
         frame = self.frame.lazy().select(condition.alias("fits")).collect()
         return frame.to_series().fill_null(value=False).to_numpy()
 
 
-def contains(column: pl.Expr, text: str) -> pl.Expr:
+def contains(column: "pl.Expr", text: str) -> "pl.Expr":
     """True where a column has a text, whatever its letter case."""
     if text.isascii() and any(character.isalpha() for character in text):
         return column.str.contains(f"(?i){re.escape(text)}")
@@ -281,6 +293,8 @@ def open_table(artifact: Artifact, name: str) -> TableFile:
 
 @lru_cache(maxsize=KEPT_TABLES)
 def _open(path: Path, content: str) -> TableFile:
+    import polars as pl
+
     if count_rows(path) < LARGE:
         frame = pl.read_parquet(path)
     else:
@@ -296,6 +310,8 @@ def _open(path: Path, content: str) -> TableFile:
 
 def _arrow_file(path: Path, content: str) -> Path:
     """The table as an Arrow file beside the artifacts, written if it is not there yet."""
+    import polars as pl
+
     stage, key, store = path.parent.parent.name, path.parent.name, path.parent.parent.parent
     folder = store / FOLDER
     arrow = folder / f"{stage}.{key}.{content[:16]}.{path.stem}.arrow"

@@ -35,10 +35,12 @@ from jangin.models.varlen_attention import NAME
 from jangin.training.dpo import STAGE, DpoConfig
 from jangin.training.kernels.log_probs import linear_log_probs
 from jangin.training.loop.config import DpoMetrics
+from jangin.training.loop.objective import Done
 from jangin.training.loop.scorer import LossModel
 from jangin.training.objectives.dpo import (
     DpoObjective,
     DpoTerms,
+    HeldOutPairs,
     PairModel,
     answer_sums,
     choose_pair_model,
@@ -166,6 +168,31 @@ def test_gradients_equal_those_of_a_float64_loss_on_separate_answers(name, budge
     ):
         off = (parameter.grad - expected.grad).norm() / expected.grad.norm()
         assert off < 1e-6, (where, off)
+
+
+@pytest.mark.parametrize("budget", [90, 10_000])
+def test_the_validation_loss_is_that_of_separate_answers(budget, tokenizer, data):
+    model = family("llama", tokenizer).double()
+    plain = copy.deepcopy(model)
+    reference = torch.full((2, len(data)), -60.0, dtype=torch.float64)
+    config = DpoConfig(tokens_per_batch=budget, precision="fp32", examples_per_step=5,
+                       validate_every_steps=2, validation="batches")  # fmt: skip
+    terms = DpoTerms(beta=0.2, label_smoothing=0.1, sft_weight=0.5)
+    objective = DpoObjective(
+        loss_model_of(model, torch.float64), data, reference, config, terms, CPU,
+        held_out=HeldOutPairs(data, reference),
+    )  # fmt: skip
+    batches = objective.batches([0])
+    objective.loss_denominator(batches)
+    objective.loss(batches[0])
+    line = objective.line(Done(6, 1.0, 1e-3, 1.0, epoch_ends=True), validate=True)
+    with torch.no_grad():
+        some, every = (
+            separate_loss(plain, data, rows, reference, 0.2, 0.1, 0.5).item()
+            for rows in ([n % len(data) for n in range(10, 15)], range(len(data)))
+        )
+    assert (line.valid_loss, line.full_valid_loss) == pytest.approx((some, every), abs=1e-5)
+    assert 0 <= line.full_valid_mean_token_accuracy <= 1
 
 
 @pytest.mark.slow
@@ -444,11 +471,13 @@ def stage(tmp_path, tuned, conversations):
         for n, example in enumerate(examples)
     ]  # fmt: skip
 
-    def make(name, start="full", pairs=None, progress=None, **settings):
+    def make(name, start="full", pairs=None, progress=None, held_out=(), **settings):
         (tmp_path / name).mkdir(exist_ok=True)
         source = tmp_path / f"{name} pairs"
         source.mkdir(exist_ok=True)
         write_table(source / "pairs.parquet", PreferencePair, pairs or exchanged)
+        if held_out:
+            write_table(source / "validation_pairs.parquet", PreferencePair, held_out)
         fields = {
             "length": {"type": "steps", "steps": 12},
             "learning_rate": 1e-4,
@@ -497,6 +526,24 @@ def test_the_stage_learns_the_preference_and_keeps_and_records_the_answers(stage
     before = load_model(context.folder("model")).state_dict()
     after = load_model(context.workspace).state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_held_out_pairs_are_measured_and_change_no_weights(stage):
+    held_out = [*pairs_with_issues(), make_pair("병가는 며칠인가요?", "13일", "가나다" * 3)]
+    settings = {"validate_every_steps": 4, "validation": "batches"}
+    measured = stage("measured", held_out=held_out, **settings)
+    STAGE.run(measured)
+    plain = stage("plain", **settings)
+    STAGE.run(plain)
+    name = "model/model.safetensors"
+    assert content(measured.workspace)[name] == content(plain.workspace)[name]
+    assert any("4 of 7 validation pairs" in m for m in measured.services.progress.messages)
+    lines = lines_of(measured)
+    assert [line.step for line in lines if line.valid_loss is not None] == [4, 8, 12]
+    assert [line.step for line in lines if line.full_valid_loss is not None] == [3, 6, 9, 12]
+    assert lines[-1].valid_loss != pytest.approx(np.log(2), abs=1e-6)
+    assert all(line.valid_loss is None for line in lines_of(plain))
 
 
 class Stopping(SilentProgress):

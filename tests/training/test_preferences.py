@@ -222,6 +222,23 @@ def test_pairs_of_a_file_are_used_but_never_those_of_held_out_questions(context_
     assert list(STAGE.sources(context.config, tmp_path).values()) == [file]
 
 
+def test_pairs_of_a_validation_file_are_kept_apart(context_of, tmp_path):
+    files = []
+    for number, split in enumerate(("train", "validation")):
+        line = {"prompt": f"{number}?", "chosen": f"답 {number}", "rejected": "아니요"}
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text(json.dumps(line) + "\n")
+        files.append({"type": "file", "path": str(path), "split": split})
+    context = context_of(sources=files)
+    STAGE.run(context)
+    assert [pair.chosen.content for pair in pairs_of(context)] == ["답 0"]
+    (held_out,) = read_table(context.workspace / "validation_pairs.parquet", PreferencePair)
+    assert held_out.chosen.content == "답 1"
+    assert context.summary["validation_pairs"] == 1
+    before = PreferencesConfig(sources=({"type": "file", "path": "a.jsonl"},)).identity()
+    assert "split" not in before["sources"][0]
+
+
 def test_a_file_without_pairs_is_refused(context_of, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "a", "completion": "b", "label": true}\n')

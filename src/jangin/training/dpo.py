@@ -35,6 +35,7 @@ from jangin.training.loop.config import (
     Steps,
     TrainingConfig,
 )
+from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from jangin.models.tokens.pair_packing import PairRows
     from jangin.training.loop.result import TrainingResult
-    from jangin.training.objectives.dpo import DpoTask, PairModel
+    from jangin.training.objectives.dpo import DpoTask, HeldOutPairs, PairModel
 
 _SHOWN = 3
 _REFERENCE = "reference log-probabilities"
@@ -77,9 +78,7 @@ class DpoConfig(TrainingConfig):
     train_on: Literal["completion"] = "completion"
     """The loss compares answers only."""
     early_stopping: Never = Never()
-    """Not available: no pairs are held out for validation. See `stop`."""
-    validation: Added[Literal["full"]] = "full"
-    """Not used: no pairs are held out."""
+    """Not available. See `stop`."""
     keep: Literal["last"] = "last"
     """The weights of the last step, or of the last good one after `stop`."""
     beta: float = Field(default=0.1, gt=0)
@@ -153,7 +152,8 @@ def _tune(context: StageContext[DpoConfig]) -> None:
     if tuned is not None and has_adapter(tuned) and not isinstance(config.method, Full):
         progress.message("dpo: `method` is ignored, training continues the tuned model's adapter.")
     questions = _gate_questions(context)
-    task, key, before = _measure_start(context, model, tokenizer, data, questions)
+    held_out = _validation(context, tokenizer)
+    task, key, before = _measure_start(context, model, tokenizer, data, held_out, questions)
     loaded = (model, dtype) if config.processes == 1 else None
     del model  # with several devices the first one needs the room for its worker
     duration = Duration.of(config, len(data))
@@ -198,6 +198,7 @@ def _measure_start(
     model: Any,
     tokenizer: Any,
     data: "PairRows",
+    held_out: "PairRows | None",
     questions: tuple[list[Example], list[SplitExample]],
 ) -> "tuple[DpoTask, dict[str, Any], float]":
     """(the task with its reference, the reference's key, share of exact answers), untrained."""
@@ -208,6 +209,7 @@ def _measure_start(
     config = context.config
     pair_model = choose_pair_model(model, data, config, next(model.parameters()).device)
     reference_2R, key = _reference(context, pair_model, data)
+    measured = None if held_out is None else _held_out(context, pair_model, held_out)
     answers_key = {"probe": [e.id for e in questions[0]], "new_tokens": config.probe_new_tokens}
 
     def share() -> float:
@@ -217,7 +219,7 @@ def _measure_start(
     max_fall = config.stop.max_fall if isinstance(config.stop, Drift) else float("inf")
     terms = DpoTerms(config.beta, config.label_smoothing, config.sft_weight, max_fall)
     start = Start(context.folder("base"), _tuned(context))
-    return DpoTask(start, data, reference_2R, terms, _remedy(config)), key, before
+    return DpoTask(start, data, reference_2R, terms, _remedy(config), measured), key, before
 
 
 def _pairs_without_issues(
@@ -332,6 +334,65 @@ def _rendered(
     return data
 
 
+def _validation(context: StageContext[DpoConfig], tokenizer: Any) -> "PairRows | None":
+    """Held-out pairs as tokens, without those with issues or too many tokens; None without any."""
+    from jangin.core.parquet import read_table
+    from jangin.models.tokens.pair_packing import drop_long, render_pairs
+    from jangin.training.distributed.fit import row_limit
+    from jangin.training.preflight.vocabulary import guard_vocabulary
+
+    table = context.folder("pairs") / f"{VALIDATION_PAIRS}.parquet"
+    if not table.exists():
+        return None
+    limits = PairThresholds(length_ratio=context.config.max_length_ratio)
+    given = read_table(table, PreferencePair)
+    pairs = [pair for pair in given if find_pair_issue(pair, limits) is None]
+    limit, _ = row_limit(context.folder("base"), context.config)
+    data = drop_long(render_pairs(tokenizer, pairs), limit)[0] if pairs else None
+    left = 0 if data is None else len(data)
+    if left < len(given):
+        context.services.progress.message(
+            f"dpo: {len(given) - left} of {len(given)} validation pairs have issues or are longer "
+            f"than {limit} tokens. They are not measured."
+        )
+    if data is not None and left:
+        guard_vocabulary(context.folder("base"), data.both)
+        return data
+    return None
+
+
+def _held_out(
+    context: StageContext[DpoConfig], pair_model: "PairModel", data: "PairRows"
+) -> "HeldOutPairs":
+    """These pairs with their reference, which is computed once per store."""
+    import torch
+
+    from jangin.training.objectives.dpo import HeldOutPairs, reference_sums
+
+    budget, progress = context.config.tokens_per_batch, context.services.progress
+
+    def compute() -> Any:
+        return reference_sums(pair_model, data, range(len(data)), budget, progress).tolist()
+
+    key = _reference_key(context.config, pair_model, data)
+    sums = _cached(context, _REFERENCE, key, compute)
+    return HeldOutPairs(data, torch.tensor(sums, dtype=torch.float64))
+
+
+def _reference_key(
+    config: DpoConfig, pair_model: "PairModel", data: "PairRows"
+) -> "dict[str, Any]":
+    from jangin.training.loop.objective import digest_arrays
+
+    both = data.both
+    return {
+        "tokens": digest_arrays(both.ids, both.trained, both.starts),
+        "budget": config.tokens_per_batch,
+        "dtype": str(pair_model.loss_model.dtype),
+        "packed": pair_model.loss_model.packed,
+    }
+
+
 def _reference(
     context: StageContext[DpoConfig], pair_model: "PairModel", data: "PairRows"
 ) -> "tuple[torch.Tensor, dict[str, Any]]":
@@ -341,16 +402,10 @@ def _reference(
     """
     import torch
 
-    from jangin.training.loop.objective import digest_arrays
     from jangin.training.objectives.dpo import reference_sums, rows_for_reference
 
-    config, both, rows = context.config, data.both, list(range(len(data)))
-    key = {
-        "tokens": digest_arrays(both.ids, both.trained, both.starts),
-        "budget": config.tokens_per_batch,
-        "dtype": str(pair_model.loss_model.dtype),
-        "packed": pair_model.loss_model.packed,
-    }
+    config, rows = context.config, list(range(len(data)))
+    key = _reference_key(config, pair_model, data)
     if context.services.ledger.get(_REFERENCE, _digest(context, key)) is None:
         rows = rows_for_reference(pair_model.loss_model.model, len(data), config)
 

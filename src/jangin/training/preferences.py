@@ -5,7 +5,8 @@ worse than the reference (`sampling`), a wrong option of a multiple-choice quest
 or the right answer to another question (`other_answers`). Pairs of the user's own come from a file
 (`file`). Pairs without a usable preference, such as two near-identical answers, are dropped.
 
-The artifact contains the tables `pairs` and `dropped_pairs`.
+The artifact contains the tables `pairs` and `dropped_pairs`, and `validation_pairs` where a file
+has pairs that are only measured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ from jangin.text.reasoning import split_reasoning, without_reasoning
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 JOURNAL = "samples"
+VALIDATION_PAIRS = "validation_pairs"
+"""Table beside `pairs`, of the same kind of rows, where there are any."""
 
 Prompt = tuple[Message, ...]
 
@@ -84,6 +87,8 @@ class PairsOfFile(Config):
     type: Literal["file"]
     path: Runtime[Path]
     """The file, relative to the project file. Its bytes are identity, its path is not."""
+    split: Added[Literal["train", "validation"]] = "train"
+    """`validation`: `dpo` does not train on these pairs and measures its loss on them."""
 
 
 Source = Sampling | Distractors | OtherAnswers | PairsOfFile
@@ -134,6 +139,7 @@ def run(context: StageContext[PreferencesConfig]) -> None:
     for example in train:
         golds.setdefault(example.prompt, []).extend((example.answer, *example.answers))
     candidates: list[PreferencePair] = []
+    held_out: list[PreferencePair] = []
     dropped: list[DroppedPair] = []
     for source in config.sources:
         if isinstance(source, Sampling):
@@ -144,15 +150,23 @@ def run(context: StageContext[PreferencesConfig]) -> None:
             ]
             candidates += _worse_than_reference(pairs, samples, source, dropped)
         elif isinstance(source, PairsOfFile):
-            candidates += _pairs_of_file(context, source, splits, dropped)
+            if source.split == "validation":
+                held_out += _read_file(context, source)
+            else:
+                candidates += _pairs_of_file(context, source, splits, dropped)
         elif isinstance(source, Distractors):
             candidates += _distractor_pairs(context, source, splits, {e.family for e in examples})
         else:
             candidates += _other_answer_pairs(source, examples, golds, config.seed)
-    pairs = _without_issues(candidates, PairThresholds(too_similar=config.too_similar), dropped)
+    thresholds = PairThresholds(too_similar=config.too_similar)
+    pairs = _without_issues(candidates, thresholds, dropped)
     if not pairs:
         raise StageError(_no_pairs_message(config, len(examples), dropped))
+    validation = _without_issues(held_out, thresholds, dropped)
     context.write("pairs", PreferencePair, pairs)
+    if validation:
+        context.write(VALIDATION_PAIRS, PreferencePair, validation)
+        context.summary["validation_pairs"] = len(validation)
     context.write("dropped_pairs", DroppedPair, dropped)
     context.summary.update(_summary(pairs, dropped, train, examples))
 
@@ -357,13 +371,10 @@ def _question(prompt: Prompt) -> str:
     return next((message.content for message in reversed(prompt) if message.role == "user"), "")
 
 
-def _pairs_of_file(
-    context: StageContext[PreferencesConfig],
-    source: PairsOfFile,
-    splits: Sequence[SplitExample],
-    dropped: list[DroppedPair],
-) -> Iterator[PreferencePair]:
-    """The pairs of a file; those whose question is held out go to `dropped`."""
+def _read_file(
+    context: StageContext[PreferencesConfig], source: PairsOfFile
+) -> list[PreferencePair]:
+    """The pairs of a file; says which rows gave none."""
     from jangin.training.preflight.preference_files import read_pairs
 
     file = read_pairs(context.services.project_folder / source.path)
@@ -376,8 +387,18 @@ def _pairs_of_file(
         )
     if file.left_out:
         message(f"preferences: left out of {source.path}: {', '.join(file.left_out)}.")
+    return file.pairs
+
+
+def _pairs_of_file(
+    context: StageContext[PreferencesConfig],
+    source: PairsOfFile,
+    splits: Sequence[SplitExample],
+    dropped: list[DroppedPair],
+) -> Iterator[PreferencePair]:
+    """The pairs of a file; those whose question is held out go to `dropped`."""
     held_out = {letters_only(row.example.question) for row in splits if row.split != "train"}
-    for pair in file.pairs:
+    for pair in _read_file(context, source):
         if letters_only(_question(pair.prompt)) in held_out:
             reason = "its question is held out from training"
             dropped.append(DroppedPair(pair=pair, rule="held_out", reason=reason))

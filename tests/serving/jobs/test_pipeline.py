@@ -14,7 +14,14 @@ from jangin.project.runner import Watcher
 from jangin.serving.jobs.failures import failure_of
 from jangin.serving.jobs.hyperparameters import resolve
 from jangin.serving.jobs.pipeline import JobSpec, NoTrainableTokensError, Pipeline
-from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, write_chats, write_pairs
+from jangin.serving.jobs.rows import (
+    PAIRS,
+    TRAINING,
+    VALIDATION,
+    VALIDATION_PAIRS,
+    write_chats,
+    write_pairs,
+)
 from jangin.serving.state.settings import ModelEntry
 from tests.serving.jobs.material import as_jsonl, chats, pairs
 
@@ -28,7 +35,9 @@ def spec(folder, rows, method="supervised", validation=None, **changes):
     write_chats(io.BytesIO(as_jsonl(rows)), job / TRAINING)
     if method == "dpo":
         write_pairs(io.BytesIO(as_jsonl(rows)), job / PAIRS)
-    if validation:
+    if validation and method == "dpo":
+        write_pairs(io.BytesIO(as_jsonl(validation)), job / VALIDATION_PAIRS)
+    elif validation:
         write_chats(io.BytesIO(as_jsonl(validation)), job / VALIDATION)
     numbers = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 1.0, "beta": 0.1}
     fields = {
@@ -70,9 +79,11 @@ def test_supervised_then_continued_then_preferences(tmp_path):
     assert second.model.parent.name == "continue_sft"
 
     earlier = {"parent": first.model / "epochs" / "step-00000003", "parent_base": first.base}
-    _, third = train(spec(tmp_path, pairs(12), "dpo", id="ftjob-3", **earlier))
+    held_out = pairs(3, 50)
+    _, third = train(spec(tmp_path, pairs(12), "dpo", held_out, id="ftjob-3", **earlier))
     assert third.model.parent.name == "dpo"
-    assert third.metrics[-1]["step"] == 6
+    assert [line["step"] for line in third.metrics if line["valid_loss"] is not None] == [6]
+    assert [line["step"] for line in third.metrics if "full_valid_loss" in line] == [3, 6]
     kept = third.model / "epochs" / "step-00000003"
     weights, last = (load_file(part / "model" / WEIGHTS) for part in (kept, third.model))
     assert any(not torch.equal(weights[name], last[name]) for name in last)

@@ -45,6 +45,7 @@ def assert_same(alone, together):
         assert two.reward_margin == pytest.approx(one.reward_margin, abs=1e-5)
         assert two.chosen_drift == pytest.approx(one.chosen_drift, abs=1e-5)
         assert two.trained_tokens == one.trained_tokens
+        assert two.valid_loss == pytest.approx(one.valid_loss, abs=1e-5)
         if one.step > 1:  # before, policy and reference are the same but for rounding
             assert two.reward_accuracy == one.reward_accuracy
     base = alone.folder("base")
@@ -56,15 +57,18 @@ def assert_same(alone, together):
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_ddp_on_two_processes_resumes_after_a_kill_and_stops_where_one_stops(stage):  # noqa: F811
-    alone = stage("one", **SEVERAL)
+    held_out = [make_pair(f"{n}번 질문은 무엇인가요?", "가" * n, "나" * 4) for n in range(1, 4)]
+    measured = SEVERAL | {"held_out": held_out, "validate_every_steps": 2}
+    alone = stage("one", **measured)
     STAGE.run(alone)
     assert alone.summary["stopped"]
+    assert lines_of(alone)[1].valid_loss is not None
     assert 4 <= alone.summary["kept_step"] < alone.summary["steps"] < 20
-    undisturbed = stage("undisturbed", devices=2, **SEVERAL)
+    undisturbed = stage("undisturbed", devices=2, **measured)
     STAGE.run(undisturbed)
     with pytest.raises(RuntimeError, match="went away"):
-        STAGE.run(stage("two", progress=Stopping(3), devices=2, **SEVERAL))
-    together = stage("two", devices=2, **SEVERAL)
+        STAGE.run(stage("two", progress=Stopping(3), devices=2, **measured))
+    together = stage("two", devices=2, **measured)
     STAGE.run(together)
     assert any("step 2 of 20" in line for line in together.services.progress.messages)
     runtime = json.loads((together.workspace / "runtime" / "training.json").read_text())

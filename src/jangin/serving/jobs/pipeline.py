@@ -16,7 +16,7 @@ from jangin.project.runner import Watcher
 from jangin.project.session import open_session
 from jangin.serving.files.validation import MOST_EMPTY
 from jangin.serving.jobs.hyperparameters import base_rate
-from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION
+from jangin.serving.jobs.rows import PAIRS, TRAINING, VALIDATION, VALIDATION_PAIRS
 from jangin.serving.models.bases import catalog_of
 from jangin.serving.state.settings import ModelEntry
 from jangin.training.preflight.learning_rate import SMALL
@@ -135,10 +135,11 @@ class Pipeline:
         """Write project.yaml with the stages known so far, and open it."""
         spec = self.spec
         read: dict[str, Any] = {"path": TRAINING, "format": {"type": "chat"}}
-        if spec.has_validation:
+        held_out = spec.has_validation and spec.method != "dpo"
+        if held_out:
             read["further"] = [{"path": VALIDATION, "format": {"type": "chat"}}]
         split = {"unseen_sections": 0, "validation": 0, "held_out_paraphrases": 0}
-        sources = {"validation_sources": [VALIDATION]} if spec.has_validation else {}
+        sources = {"validation_sources": [VALIDATION]} if held_out else {}
         catalog = {"base": dict(catalog_of(spec.entry, spec.parent_base))}
         path = spec.folder / "project.yaml"
         text = dump_yaml(
@@ -191,11 +192,20 @@ class Pipeline:
         if spec.parent is not None:
             stages["warm_start"] = {"path": str(spec.parent)}
         if spec.method == "dpo":
-            stages["preferences"] = {"sources": [{"type": "file", "path": PAIRS}]}
+            files: list[dict[str, Any]] = [{"type": "file", "path": PAIRS}]
+            if self._measures_pairs():
+                files.append({"type": "file", "path": VALIDATION_PAIRS, "split": "validation"})
+                common |= _MEASURED
+            stages["preferences"] = {"sources": files}
             stages["dpo"] = _DPO | common | {"beta": numbers["beta"]} | spec.entry.dpo
         else:
             stages[self.stage] = _SFT | common | spec.entry.sft | {"method": method}
         return stages
+
+    def _measures_pairs(self) -> bool:
+        """Whether there are pairs to measure; those with an empty answer are left out."""
+        path = self.spec.folder / VALIDATION_PAIRS
+        return self.spec.has_validation and path.exists() and path.stat().st_size > 0
 
     def _method(self, base: Path) -> dict[str, Any]:
         """Full tuning for starters and tiny models, else an adapter; a parent's form is kept."""
@@ -220,9 +230,8 @@ class Pipeline:
         return adapter
 
 
-_SFT = {
-    "validate_every_steps": VALIDATE_STEPS,
-    "validation": "batches",
+_MEASURED = {"validate_every_steps": VALIDATE_STEPS, "validation": "batches"}
+_SFT = _MEASURED | {
     "keep_epochs": KEPT_EPOCHS,
     "train_on": "all_turns",
     "too_long": "truncate",

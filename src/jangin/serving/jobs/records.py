@@ -43,6 +43,7 @@ from jangin.serving.jobs.rows import (
     PAIRS,
     TRAINING,
     VALIDATION,
+    VALIDATION_PAIRS,
     calls_tools,
     read_rows,
     write_chats,
@@ -123,7 +124,7 @@ class JobRecords:
             numbers=numbers,
             seed=job.seed,
             options=about.get("options") or {},
-            has_validation=job.validation_file is not None and job.method_type == "supervised",
+            has_validation=job.validation_file is not None,
             track=track,
         )
 
@@ -141,10 +142,12 @@ class JobRecords:
     def _write_rows(self, job: Job, folder: Path) -> None:
         """The rows of the job's files, as the stages read them."""
         files = [(job.training_file, TRAINING, write_chats)]
+        name, write = VALIDATION, write_chats
         if job.method_type == "dpo":
             files.append((job.training_file, PAIRS, write_pairs))
-        elif job.validation_file is not None:
-            files.append((job.validation_file, VALIDATION, write_chats))
+            name, write = VALIDATION_PAIRS, write_pairs
+        if job.validation_file is not None:
+            files.append((job.validation_file, name, write))
         for file_id, name, write in files:
             try:
                 with self._server.storage.reader(file_id) as source:
@@ -191,8 +194,6 @@ class JobRecords:
                 f"{prepared.longer} examples are longer than {prepared.limit} tokens and are "
                 f"truncated at the end; {prepared.empty} of them have nothing left to train on"
             )
-        if job.method_type == "dpo" and job.validation_file:
-            notes.append("The validation file is checked, but preference training does not use it")
         with self._server.storage.reader(job.training_file) as source:
             if any(calls_tools(row) for row in read_rows(source)):
                 notes.append(

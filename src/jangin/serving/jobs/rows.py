@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, TextIO
 
 from jangin.serving.files.row_checks import PREFERENCE_KEYS, messages_of, text_of
 
-TRAINING, VALIDATION, PAIRS = "training.jsonl", "validation.jsonl", "pairs.jsonl"
+TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
+PAIRS, VALIDATION_PAIRS = "pairs.jsonl", "validation_pairs.jsonl"
 """Names of the files in the folder of a job."""
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TOOLS = (

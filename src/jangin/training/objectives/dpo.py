@@ -44,7 +44,8 @@ from jangin.training.loop.scorer import (
 )
 from jangin.training.loop.sharding import is_sharded
 from jangin.training.loop.weights import Origin, Start, load_policy, policy_origin
-from jangin.training.objectives.row_files import rows_from_arrays, rows_to_arrays
+from jangin.training.objectives.row_files import read_pair_rows, write_pair_rows
+from jangin.training.objectives.validation import add_up, measured_rows
 
 _PROBE_PAIRS = 2
 _PROBE_TOKENS = 16
@@ -55,7 +56,7 @@ _KEPT = "kept."
 """Prefix of entries of `sums` that are no sums: the reference and the last good weights."""
 _REFERENCE = f"{_KEPT}the reference"
 """In `sums`, so that a checkpoint restores it."""
-_PAIRS = "pairs.npz"
+_PAIRS, _HELD_OUT = "pairs.npz", "held_out.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +275,15 @@ def reference_sums(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOutPairs:
+    """Pairs that are measured and not trained on."""
+
+    data: PairRows
+    reference_2R: torch.Tensor
+    """float64 on the CPU: log-probabilities under the starting model, of every pair."""
+
+
 @dataclass(slots=True)
 class DpoObjective:
     """Sigmoid DPO loss per pair, with an optional SFT term: an `Objective`."""
@@ -293,6 +303,7 @@ class DpoObjective:
     """Fingerprint of the model that training starts from."""
     remedy: str = ""
     """What to change if no good weights are left."""
+    held_out: HeldOutPairs | None = None
     pairs_per_token: float = 0.0
     """Pairs per chosen token of the current step."""
     name: ClassVar[str] = "dpo"
@@ -333,6 +344,9 @@ class DpoObjective:
         """Of the starting model, which is the reference, of the tokens, and the terms."""
         both = self.data.both
         tokens = digest_arrays(both.ids, both.trained, both.starts)
+        held_out = self.held_out.data.both if self.held_out is not None else None
+        if held_out is not None:
+            tokens += digest_arrays(held_out.ids, held_out.trained, held_out.starts)
         return [self.start, *tokens, str(self.terms)]
 
     def batches(self, rows: Sequence[int]) -> list[PairBatch]:
@@ -387,8 +401,15 @@ class DpoObjective:
         sums["sft"] += sft
         sums["correct"] += (first_N & (batch.owners_N < len(batch.rows))).sum()
 
-    def line(self, done: Done, *, validate: bool) -> DpoMetrics:  # noqa: ARG002  no set to validate
-        """Means per pair since the last line."""
+    def line(self, done: Done, *, validate: bool) -> DpoMetrics:
+        """Means per pair since the last line.
+
+        With `validate`, and where an epoch ends, every process must call it.
+        """
+        count = 0 if self.held_out is None else len(self.held_out.data)
+        rows, whole = measured_rows(self.config, done, count, validate=validate)
+        valid_loss, valid_accuracy = self._validate(rows)
+        full_loss, full_accuracy = self._validate(whole)
         sums = {
             name: value.item() for name, value in self.sums.items() if not name.startswith(_KEPT)
         }
@@ -398,6 +419,10 @@ class DpoObjective:
             epoch=done.epoch,
             train_loss=sums["loss"] / pairs,
             train_mean_token_accuracy=sums["correct"] / tokens,
+            valid_loss=valid_loss,
+            valid_mean_token_accuracy=valid_accuracy,
+            full_valid_loss=full_loss,
+            full_valid_mean_token_accuracy=full_accuracy,
             learning_rate=done.learning_rate,
             grad_norm=done.grad_norm,
             trained_tokens=int(sums["all_tokens"]),
@@ -411,6 +436,36 @@ class DpoObjective:
         for name in sums.keys() - {"all_tokens", "kept_step"}:
             self.sums[name].zero_()
         return line
+
+    def _validate(self, rows: Sequence[int]) -> tuple[float | None, float | None]:
+        """(loss per pair, top-1 accuracy per chosen token) of held-out pairs; None without rows.
+
+        Every process must call it.
+        """
+        held_out = self.held_out
+        if held_out is None or not rows:
+            return None, None
+        terms, group = self.terms, self.group
+
+        def measure(batch: PairBatch) -> dict[str, torch.Tensor | int]:
+            logp_N, first_N = self.pair_model.forward(batch)
+            policy_2P = answer_sums(logp_N, batch)
+            reference_2P = on_device(held_out.reference_2R[:, list(batch.rows)], self.device)
+            losses_P = dpo_losses(policy_2P, reference_2P, terms.beta, terms.label_smoothing)
+            return {
+                "loss": losses_P.sum(),
+                "sft": -policy_2P[0].sum(),
+                "correct": (first_N & (batch.owners_N < len(batch.rows))).sum(),
+                "pairs": len(batch.rows),
+                "tokens": batch.chosen_tokens,
+            }
+
+        batches = self.pair_model.batches(held_out.data, rows, self.budget, self.device)
+        names = ("loss", "sft", "correct", "pairs", "tokens")
+        zeros = {name: torch.zeros_like(self.sums[name]) for name in names}
+        sums = add_up(self.loss_model, group, batches, measure, zeros)
+        loss = sums["loss"] / sums["pairs"] + terms.sft_weight * sums["sft"] / sums["tokens"]
+        return loss, sums["correct"] / sums["tokens"]
 
     def stop_reason(self, line: StepMetrics) -> str:
         """Not empty when chosen answers became too unlikely; else copies the current weights."""
@@ -468,6 +523,7 @@ class DpoTask:
     terms: DpoTerms
     remedy: str
     """What to change if no good weights are left."""
+    held_out: HeldOutPairs | None = None
     name: ClassVar[str] = DpoObjective.name
     metrics: ClassVar[type[StepMetrics]] = DpoObjective.metrics
 
@@ -509,17 +565,14 @@ class DpoTask:
             group,
             start,
             self.remedy,
+            self.held_out,
         )
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write pairs.npz; returns the rest as JSON values."""
-        np.savez(
-            folder / _PAIRS,
-            **rows_to_arrays(self.data.both),
-            stems=self.data.stems,
-            pairs=np.array(self.data.names),
-            reference=self.reference_2R.numpy(),
-        )
+        """Write pairs.npz and held_out.npz; returns the rest as JSON values."""
+        write_pair_rows(folder / _PAIRS, self.data, self.reference_2R)
+        if self.held_out is not None:
+            write_pair_rows(folder / _HELD_OUT, self.held_out.data, self.held_out.reference_2R)
         return {
             "base": str(self.start.base),
             "start": None if self.start.tuned is None else str(self.start.tuned),
@@ -530,10 +583,10 @@ class DpoTask:
     @classmethod
     def read(cls, folder: Path, settings: dict[str, Any]) -> Self:
         """The task that `write` wrote."""
-        with np.load(folder / _PAIRS) as arrays:
-            names = tuple(str(name) for name in arrays["pairs"])
-            data = PairRows(rows_from_arrays(arrays), arrays["stems"], names)
-            reference_2R = torch.from_numpy(arrays["reference"])
+        data, reference_2R = read_pair_rows(folder / _PAIRS)
+        path = folder / _HELD_OUT
+        held_out = HeldOutPairs(*read_pair_rows(path)) if path.exists() else None
         tuned = Path(settings["start"]) if settings["start"] else None
         start = Start(Path(settings["base"]), tuned)
-        return cls(start, data, reference_2R, DpoTerms(**settings["terms"]), settings["remedy"])
+        terms = DpoTerms(**settings["terms"])
+        return cls(start, data, reference_2R, terms, settings["remedy"], held_out)

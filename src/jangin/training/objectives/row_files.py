@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from jangin.models.tokens.chat_template import RenderedRows
+from jangin.models.tokens.pair_packing import PairRows
 
 
 def rows_to_arrays(rows: RenderedRows) -> dict[str, Any]:
@@ -37,3 +39,22 @@ def read_rows(path: Path) -> RenderedRows | None:
         return None
     with np.load(path) as arrays:
         return rows_from_arrays(arrays)
+
+
+def write_pair_rows(path: Path, data: PairRows, reference_2R: torch.Tensor) -> None:
+    """Write pairs and their log-probabilities, (2, R) float64, under the reference model."""
+    np.savez(
+        path,
+        **rows_to_arrays(data.both),
+        stems=data.stems,
+        pairs=np.array(data.names),
+        reference=reference_2R.numpy(),
+    )
+
+
+def read_pair_rows(path: Path) -> tuple[PairRows, torch.Tensor]:
+    """The pairs and the log-probabilities that `write_pair_rows` wrote."""
+    with np.load(path) as arrays:
+        names = tuple(str(name) for name in arrays["pairs"])
+        data = PairRows(rows_from_arrays(arrays), arrays["stems"], names)
+        return data, torch.from_numpy(arrays["reference"])

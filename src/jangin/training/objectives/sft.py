@@ -22,6 +22,7 @@ from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel, choose_loss_model
 from jangin.training.loop.weights import Origin, Start, load_start, start_origin
 from jangin.training.objectives.row_files import read_rows, rows_to_arrays
+from jangin.training.objectives.validation import add_up, measured_rows
 
 
 @dataclass(slots=True)
@@ -120,10 +121,10 @@ class SftObjective:
         With `validate`, every process must call it: sharded weights are gathered.
         """
         tokens = int(self.sums["tokens"])
-        rows = self._validation_rows(done.step) if validate else ()
+        count = 0 if self.validation is None else len(self.validation)
+        rows, whole = measured_rows(self.config, done, count, validate=validate)
         valid_loss, valid_accuracy = self._validate(rows)
-        whole = self.config.validation == "batches" and done.epoch_ends
-        full_loss, full_accuracy = self._validate(self._all_validation_rows() if whole else ())
+        full_loss, full_accuracy = self._validate(whole)
         line = StepMetrics(
             step=done.step,
             epoch=done.epoch,
@@ -149,19 +150,6 @@ class SftObjective:
         """The result as it is."""
         return result
 
-    def _all_validation_rows(self) -> Sequence[int]:
-        return range(len(self.validation)) if self.validation is not None else ()
-
-    def _validation_rows(self, step: int) -> Sequence[int]:
-        """The rows to measure after a step: all, or the next ones in turn."""
-        rows = self._all_validation_rows()
-        if self.config.validation == "full" or not rows:
-            return rows
-        size = min(self.config.examples_per_step, len(rows))
-        first = (step - 1) // self.config.validate_every_steps * size
-        return [(first + n) % len(rows) for n in range(size)]
-
-    @torch.no_grad()
     def _validate(self, rows: Sequence[int]) -> tuple[float | None, float | None]:
         """(loss, top-1 accuracy) per trained token of validation rows; None without rows.
 
@@ -170,23 +158,16 @@ class SftObjective:
         data = self.validation
         if data is None or not rows:
             return None, None
-        self.loss_model.model.eval()
-        parts = self.loss_model.split(data.lengths, rows, self.budget)
-        sums = {name: torch.zeros_like(self.sums[name]) for name in ("loss", "correct", "tokens")}
-        for first in range(0, len(parts), self.group.size):
-            part = first + self.group.rank
-            # FSDP gathers weights in every pass, so all processes run the same number of passes.
-            batch = self.loss_model.batcher(data, parts[min(part, len(parts) - 1)], self.device)
+
+        def measure(part: Sequence[int]) -> dict[str, torch.Tensor | int]:
+            batch = self.loss_model.batcher(data, part, self.device)
             loss, correct = self.loss_model.forward(batch)
-            if part < len(parts):
-                sums["loss"] += loss
-                sums["correct"] += correct
-                sums["tokens"] += len(batch.targets_N)
-        self.loss_model.model.train()
-        self.group.reshard(self.loss_model)
-        with self.group.reduced(sums):
-            tokens = int(sums["tokens"])
-            return sums["loss"].item() / tokens, int(sums["correct"]) / tokens
+            return {"loss": loss, "correct": correct, "tokens": len(batch.targets_N)}
+
+        parts = self.loss_model.split(data.lengths, rows, self.budget)
+        zeros = {name: torch.zeros_like(self.sums[name]) for name in ("loss", "correct", "tokens")}
+        sums = add_up(self.loss_model, self.group, parts, measure, zeros)
+        return sums["loss"] / sums["tokens"], sums["correct"] / sums["tokens"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from jangin.evaluation.forgetting import (
     read_general,
     write_forgetting,
 )
+from jangin.evaluation.grader_measure import calls_of, grader_of, read_grader, with_rewards
 from jangin.evaluation.pairwise_judge import PairwiseJudge, write_judgements
 from jangin.evaluation.results import (
     Comparison,
@@ -189,9 +190,11 @@ def evaluate(
             "shows none."
         )
     predictions = _predict(context, splits, test_sets, open_system)
+    metric = config.task.metric
+    if (grader := grader_of(config.task)) is not None:
+        metric, predictions = with_rewards(context, grader, predictions)
     context.write("leaks", Leak, leaks)
     context.write("predictions", Prediction, predictions)
-    metric = config.task.metric
     results = summarise(predictions, config.seed, metric)
     context.write("results", Result, results)
     comparisons = compare_systems(predictions, config.seed, metric)
@@ -409,7 +412,9 @@ def _wants(config: EvaluateConfig) -> tuple[str, ...]:
 
 def _teachers(config: EvaluateConfig) -> tuple[str, ...]:
     hosted = [system.endpoint for system in config.system_configs if system.endpoint]
-    return tuple(dict.fromkeys((*hosted, *(pair.judge for pair in config.pairwise))))
+    grader = grader_of(config.task)
+    graders = [grader.model] if grader is not None and grader.model else []
+    return tuple(dict.fromkeys((*hosted, *(pair.judge for pair in config.pairwise), *graders)))
 
 
 def _prompts(config: EvaluateConfig) -> tuple[str, ...]:
@@ -424,11 +429,14 @@ def _machine(config: EvaluateConfig) -> Mapping[str, str]:
 
 
 def _sources(config: EvaluateConfig, folder: Path) -> Mapping[str, Path]:
-    if not isinstance(config.forgetting, GeneralSet):
-        return {}
-    path = folder / config.forgetting.path
-    read_general(path)
-    return {"general": path}
+    sources = {}
+    if isinstance(config.forgetting, GeneralSet):
+        sources["general"] = folder / config.forgetting.path
+        read_general(sources["general"])
+    if (grader := grader_of(config.task)) is not None:
+        read_grader(grader, folder)
+        sources["grader"] = folder / grader.grader
+    return sources
 
 
 def _cost(context: StageContext[EvaluateConfig]) -> Cost:
@@ -439,6 +447,9 @@ def _cost(context: StageContext[EvaluateConfig]) -> Cost:
     calls += sum(
         2 * min(p.limit, len(e)) for p in context.config.pairwise for e in test_sets.values()
     )
+    if (grader := grader_of(context.config.task)) is not None:
+        each = calls_of(grader, context.services.project_folder)
+        calls += each * questions * len(systems)
     names = ", ".join(system.label for system in systems)
     return Cost(calls=calls, text=f"{questions} questions to {names}")
 

@@ -4,7 +4,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.serving.graders.test_types import CHECK, MULTI
+from tests.metrics.graders.test_types import CHECK, MULTI
 
 PYTHON = {"type": "python", "name": "p", "source": "def grade(sample, item):\n    return 1"}
 

@@ -1,6 +1,7 @@
 """All metrics. A new metric is a file beside this one and a line here."""
 
 from jangin.metrics.scores import absolute_error, character_f1, chrf, closeness, rouge_l
+from jangin.metrics.scores.graded import graded_metric
 from jangin.metrics.scores.metric import GoldKind, Metric
 
 METRICS: dict[str, Metric] = {
@@ -11,8 +12,8 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metric(name: str) -> Metric:
-    """The metric with this name; raises KeyError where the table has none."""
-    return METRICS[name]
+    """The metric with this name, also that of a grader; raises KeyError where there is none."""
+    return graded_metric(name) or METRICS[name]
 
 
 def metric_names(gold: GoldKind) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Graders of the fine-tuning API: their types, templates, formulas, and how each is run."""
+"""`/v1/fine_tuning/alpha/graders`: graders of `jangin.metrics.graders` over HTTP."""

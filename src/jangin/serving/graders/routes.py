@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from jangin.serving.graders.model_graders import Completions
-from jangin.serving.graders.python_process import PythonLimits
-from jangin.serving.graders.run import GraderTools, run_grader
-from jangin.serving.graders.types import (
+from jangin.metrics.graders.model_graders import Completions
+from jangin.metrics.graders.python_process import PythonLimits
+from jangin.metrics.graders.run import GraderTools, run_grader
+from jangin.metrics.graders.types import (
     AnyGrader,
     InvalidGraderError,
     MultiGrader,

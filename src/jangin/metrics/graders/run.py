@@ -5,18 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jangin.metrics.scores.similarity import SIMILARITIES
-from jangin.serving.graders.formula import Formula, FormulaError
-from jangin.serving.graders.model_graders import (
+from jangin.metrics.graders.formula import Formula, FormulaError
+from jangin.metrics.graders.model_graders import (
     Completions,
     ModelGrade,
     ModelGraderError,
     grade_label,
     grade_score,
 )
-from jangin.serving.graders.python_process import PythonGraderError, PythonLimits, run_python
-from jangin.serving.graders.templates import TemplateError, Values, fill
-from jangin.serving.graders.types import (
+from jangin.metrics.graders.python_process import PythonGraderError, PythonLimits, run_python
+from jangin.metrics.graders.templates import TemplateError, Values, fill
+from jangin.metrics.graders.types import (
     AnyGrader,
     LabelModel,
     MultiGrader,
@@ -25,6 +24,7 @@ from jangin.serving.graders.types import (
     StringCheck,
     TextSimilarity,
 )
+from jangin.metrics.scores.similarity import SIMILARITIES
 from jangin.text.normalize import fold_case, nfc
 
 NO_ERRORS: dict[str, Any] = {

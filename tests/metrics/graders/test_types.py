@@ -1,6 +1,6 @@
 import pytest
 
-from jangin.serving.graders.types import InvalidGraderError, parse_grader
+from jangin.metrics.graders.types import InvalidGraderError, parse_grader
 
 CHECK = {
     "type": "string_check",

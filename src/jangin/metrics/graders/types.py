@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from jangin.core.config import Config
+from jangin.metrics.graders.formula import Formula, FormulaError
+from jangin.metrics.graders.templates import TemplateError, check_template
 from jangin.metrics.scores.similarity import SIMILARITIES
-from jangin.serving.graders.formula import Formula, FormulaError
-from jangin.serving.graders.templates import TemplateError, check_template
 
 MOST_SOURCE_BYTES = 256 * 1024
 """Longest source of a Python grader, as at OpenAI."""

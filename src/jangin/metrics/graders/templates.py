@@ -72,6 +72,12 @@ def check_template(text: str) -> None:
             )
 
 
+def item_fields(text: str) -> set[str]:
+    """The fields of items that templates in a text name: `x` of `{{item.x[0].y}}`."""
+    paths = (_STEP.findall(match[1].strip()) for match in _VARIABLE.finditer(text))
+    return {path[1] for path in paths if len(path) > 1 and path[0] == "item"}
+
+
 def fill(text: str, values: Values) -> str:
     """The template with its variables replaced; what is not a text is inserted as JSON.
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from jangin.serving.graders.python_process import PythonLimits
-from jangin.serving.graders.run import NO_ERRORS, GraderTools, run_grader
-from jangin.serving.graders.types import parse_grader
-from tests.serving.graders.test_types import CHECK, LABEL, MESSAGES, MULTI
+from jangin.metrics.graders.python_process import PythonLimits
+from jangin.metrics.graders.run import NO_ERRORS, GraderTools, run_grader
+from jangin.metrics.graders.types import parse_grader
+from tests.metrics.graders.test_types import CHECK, LABEL, MESSAGES, MULTI
 
 ITEM = {"gold": "세종대왕"}
 SCORE = {"type": "score_model", "name": "s", "model": "m", "input": MESSAGES, "range": [0, 10]}

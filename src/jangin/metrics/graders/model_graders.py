@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from jangin.serving.graders.templates import Values, fill
-from jangin.serving.graders.types import GraderMessage, LabelModel, SamplingParams, ScoreModel
+from jangin.metrics.graders.templates import Values, fill
+from jangin.metrics.graders.types import GraderMessage, LabelModel, SamplingParams, ScoreModel
 
 _NUMBER = re.compile(r"\s*-?\d+(?:\.\d+)?\s*")
 Body = Mapping[str, Any]

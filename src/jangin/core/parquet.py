@@ -441,9 +441,7 @@ class _Fed:
     def _part(self, name: str) -> "_Fed":
         """One field of records."""
         column = self.column if self.in_list else f"{self.column}.{name}"
-        return replace(
-            self, column=column, inside=lambda a: pc.struct_field(self._kept(a), name)
-        )
+        return replace(self, column=column, inside=lambda a: pc.struct_field(self._kept(a), name))
 
     def _kept(self, piece: pa.Array) -> pa.Array:
         return self.inside(piece).drop_null()

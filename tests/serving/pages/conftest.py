@@ -58,4 +58,5 @@ def browser(workbench):
     """A browser with scripts switched off."""
     with Browser(workbench.root) as client:
         client.get("/preferences")
+        client.submit("/preferences", name="tester")
         yield client

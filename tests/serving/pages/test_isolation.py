@@ -14,7 +14,7 @@ from jangin.serving.state.settings import read_settings
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
 
-EVERYONES = {"/preferences", "/sign-out"}
+EVERYONES = {"/name", "/preferences", "/sign-out"}
 """Pages about the browser itself."""
 CALLERS_OWN = ("/jobs", "/models", "/files", "/keys", "/audit")
 """Rooms that show what belongs to the caller; their own tests ask for objects of others."""

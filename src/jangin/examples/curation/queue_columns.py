@@ -107,6 +107,8 @@ class QueueColumns:
         self._rows, self._chunks = np.array(pairs, np.int64).reshape(-1, 2).T
         self._sole = np.zeros(len(entries), np.int32)
         """Code of the only reviewer so far of a row that two decide on; 0 for all other rows."""
+        self._deciders = np.zeros(len(entries), np.int32)
+        """Code of the reviewer whose verdict counts; 0 for none."""
         self._reviewers: dict[str, int] = {}
         self._searched: tuple[str, Flags | None] = ("", None)
 
@@ -117,14 +119,22 @@ class QueueColumns:
         self.flagged[position] = review is not None and bool(review.flag)
         self.rated[position] = review is not None and review.score is not None
         self.contested[position] = review is not None and is_contested(review)
+        self._deciders[position] = self._code(verdict.by) if verdict is not None else 0
         if self.double[position]:
             names = list(latest_verdicts(review)) if review is not None else []
-            code = self._reviewers.setdefault(names[0], len(self._reviewers) + 1) if names else 0
-            self._sole[position] = code if len(names) == 1 else 0
+            self._sole[position] = self._code(names[0]) if len(names) == 1 else 0
+
+    def _code(self, reviewer: str) -> int:
+        return self._reviewers.setdefault(reviewer, len(self._reviewers) + 1)
+
+    def decided_by(self, reviewer: str) -> int:
+        """Number of rows whose verdict is that of a reviewer."""
+        return int((self._deciders == self._reviewers.get(reviewer, -1)).sum())
 
     def clear(self) -> None:
         """Forget all decisions."""
-        for column in (self.verdict, self.flagged, self.rated, self.contested, self._sole):
+        people = (self._sole, self._deciders)
+        for column in (self.verdict, self.flagged, self.rated, self.contested, *people):
             column[:] = 0
 
     def content(self, shown: QueueFilter) -> "Flags":

@@ -221,6 +221,11 @@ class ReviewIndex:
                 }
             )
 
+    def decided_by(self, reviewer: str) -> int:
+        """Number of rows whose verdict is that of a reviewer."""
+        with self._lock:
+            return self._columns.decided_by(reviewer)
+
     def position(self, row: str) -> int | None:
         """Position of a row, or None where the queue does not have it."""
         return self._position.get(row)

@@ -16,5 +16,9 @@ class PageError(JanginError):
         self.values = values
 
 
+class NameNeededError(JanginError):
+    """A decision of a person who has not said who they are; they are asked first."""
+
+
 class SignInError(JanginError):
     """The browser has to sign in with a key first."""

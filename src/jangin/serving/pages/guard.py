@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.core.errors import ConfigError, DataError, JanginError, StoreError
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.errors import PageError, SignInError
+from jangin.serving.pages.errors import NameNeededError, PageError, SignInError
 from jangin.serving.pages.rendering import render, render_plain
 from jangin.serving.pages.visit import Visit, VisitDep, find_visit, is_htmx, language_of
 from jangin.serving.protocol.errors import ApiError
@@ -93,6 +94,17 @@ def add_error_pages(app: FastAPI) -> None:
         if is_htmx(request):
             return Response(status_code=401, headers={"hx-redirect": "/sign-in"})
         return RedirectResponse("/sign-in", 303)
+
+    @app.exception_handler(NameNeededError)
+    def _name(request: Request, _error: Exception) -> Response:
+        there = urlsplit(request.headers.get("referer", "")) if request.method != "GET" else None
+        path = (there or request.url).path
+        query = (there or request.url).query
+        then = quote(f"{path}?{query}" if query else path)
+        address = f"/name?then={then}" if then else "/name"
+        if is_htmx(request):
+            return Response(status_code=204, headers={"hx-redirect": address})
+        return RedirectResponse(address, 303)
 
     @app.exception_handler(PageError)
     def _page_error(request: Request, error: PageError) -> Response:

@@ -17,6 +17,7 @@ from jangin.serving.pages.visit import (
     SESSION,
     THEME,
     THEMES,
+    Visit,
     VisitDep,
     language_of,
 )
@@ -82,14 +83,38 @@ def set_preferences(
         if chosen in known:
             response.set_cookie(cookie, chosen, max_age=YEAR, samesite="lax")
     if name is not None:
-        kept = visit.session
-        renamed = BrowserSession(kept.id, kept.key_id, " ".join(name.split()))
-        lasts = YEAR if kept.key_id == LOCAL else None
-        value = visit.server.get(Signer).cookie(renamed)
-        secure = visit.request.url.scheme == "https"
-        response.set_cookie(
-            SESSION, value, max_age=lasts, httponly=True, samesite="lax", secure=secure
-        )
+        _remember(visit, response, name)
+    return response
+
+
+def _remember(visit: Visit, response: Response, name: str) -> None:
+    """Keep the name in the signed cookie of the browser."""
+    kept = visit.session
+    renamed = BrowserSession(kept.id, kept.key_id, " ".join(name.split()))
+    lasts = YEAR if kept.key_id == LOCAL else None
+    value = visit.server.get(Signer).cookie(renamed)
+    secure = visit.request.url.scheme == "https"
+    response.set_cookie(SESSION, value, max_age=lasts, httponly=True, samesite="lax", secure=secure)
+
+
+@router.get("/name")
+def name_page(visit: VisitDep, then: str = "/review") -> Response:
+    """Ask who decides, before the first decision."""
+    return render(visit, "name.html.jinja", then=_local(then), problem="")
+
+
+@router.post("/name")
+def set_name(
+    visit: VisitDep,
+    name: Annotated[str, Form(max_length=MOST_NAME)] = "",
+    then: Annotated[str, Form()] = "/review",
+) -> Response:
+    """Remember the name, and go to where it was needed."""
+    if not name.strip():
+        problem = visit.words("pages_name_needed")
+        return render(visit, "name.html.jinja", 400, then=_local(then), problem=problem)
+    response = RedirectResponse(_local(then), 303)
+    _remember(visit, response, name)
     return response
 
 

@@ -1,6 +1,5 @@
 """Who looks at a page, in which language and colours: what every route of a page gets."""
 
-import getpass
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from sqlalchemy import select
 
 from jangin.report.i18n.translate import Language, Words
 from jangin.serving.database.tables import Key
-from jangin.serving.pages.errors import PageError, SignInError
+from jangin.serving.pages.errors import NameNeededError, PageError, SignInError
 from jangin.serving.pages.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
@@ -32,7 +31,7 @@ class Visit:
     words: Words
     theme: Theme
     reviewer: str
-    """Name that decisions are signed with."""
+    """Name that decisions are signed with; empty until the person has said it."""
     csrf: str
     """What forms send back, so that no page of another site can send them."""
     session: BrowserSession
@@ -79,7 +78,7 @@ def find_visit(request: Request, server: ServerDep) -> Visit:
         caller=caller,
         words=Words(language_of(request)),
         theme=theme_of(request),
-        reviewer=session.name or key_name or _user(),
+        reviewer=session.name or key_name,
         csrf=signer.form_token(session),
         session=session,
         is_new=is_new,
@@ -117,15 +116,19 @@ def theme_of(request: Request) -> Theme:
     return chosen if chosen in THEMES else "auto"
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
-
-
 VisitDep = Annotated[Visit, Depends(find_visit)]
 """`visit: VisitDep` as a parameter of a route function of a page."""
+
+
+def named(visit: VisitDep) -> Visit:
+    """The visit of someone who has said who they are; raises `NameNeededError` for others."""
+    if not visit.reviewer:
+        raise NameNeededError
+    return visit
+
+
+NamedDep = Annotated[Visit, Depends(named)]
+"""`visit: NamedDep` where a decision of a person is made."""
 
 
 def administrator(visit: VisitDep) -> Visit:

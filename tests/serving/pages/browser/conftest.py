@@ -1,6 +1,7 @@
 """Chromium, driven by Playwright; a page fails its test if its console shows an error."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -36,18 +37,28 @@ def chromium():
         browser.close()
 
 
+def give_name(context, name):
+    """What a person is asked for before the first decision."""
+    page = context.request.get("/name").text()
+    token = re.search(r'X-CSRF-Token": "(\w+)"', page)[1]
+    headers = {"origin": context.request.get("/name").url.removesuffix("/name")}
+    context.request.post("/name", form={"csrf": token, "name": name}, headers=headers)
+
+
 @pytest.fixture
 def new_page(chromium, workbench):
     """Opens a page in a browser of its own, with options of Playwright: `viewport=PHONE`."""
     contexts, problems = [], []
 
-    def open_page(root=workbench.root, allowed=(), **options):
+    def open_page(root=workbench.root, allowed=(), name="tester", **options):
         context = chromium.new_context(
             base_url=root, **{"locale": "ko-KR", "viewport": WIDE, **options}
         )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
+        if name:
+            give_name(context, name)
 
         def note(message):
             if message.type == "error" and not any(word in message.text for word in allowed):

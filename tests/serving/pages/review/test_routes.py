@@ -33,6 +33,26 @@ def kim(browser):
     return browser
 
 
+def test_a_name_is_asked_before_the_first_decision_and_only_then(workbench, decisions):
+    with Browser(workbench.root) as new:
+        assert "내 결정: 0개" in new.get("/review?state=all").text, "reading needs no name"
+        asked = new.get("/review/next", params={"kind": "original"})
+        assert asked.url.path == "/name"
+        assert "누구십니까?" in asked.text
+        sent = new.submit("/review/items/0123456789abcdef", decision="accept")
+        assert sent.url.path == "/name"
+        assert new.submit("/name", name="  ", then="/review").status_code == 400
+        assert new.submit("/name", name="x", then="//elsewhere.example/").url.host == "127.0.0.1"
+        new.submit("/preferences", name="")
+        page = new.submit("/name", name=" 김 하나 ", then="/review/next?kind=original")
+        assert "kind=original" in str(page.url)
+        after = new.submit(
+            f"/review/items/{row_of(page)}", decision="accept", token=token_of(page)
+        )
+        assert "내 결정: 1개" in after.text
+        assert [d.by for d in decisions()] == ["김 하나"]
+
+
 def test_a_whole_round_without_scripts(kim, decisions):
     queue = kim.get("/review")
     assert "검토 시작" in queue.text

@@ -36,7 +36,7 @@ def test_the_pipeline_of_a_finished_project_says_what_came_out(browser):
     )
     assert page.count('class="step cached"') == 12
     assert "예제 47개" in page
-    assert "실행하면" not in page
+    assert "단계를 실행합니다" not in page
     assert "hx-on" not in page
     assert " style=" not in page
 

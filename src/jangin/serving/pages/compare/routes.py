@@ -22,7 +22,7 @@ from jangin.serving.pages.compare.standing import standing_chart
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
 
 router = APIRouter(prefix="/compare")
 PARTS = (
@@ -177,7 +177,7 @@ def _of_address(
 
 
 def _of_form(
-    visit: VisitDep,
+    visit: NamedDep,
     project: ProjectDep,
     a: Annotated[str, Form()],
     b: Annotated[str, Form()],
@@ -188,6 +188,14 @@ def _of_form(
 
 ReviewOfAddress = Annotated[BlindReview, Depends(_of_address)]
 """The blind review of the two systems that the address names."""
+
+
+def _of_judge(_visit: NamedDep, review: ReviewOfAddress) -> BlindReview:
+    return review
+
+
+OwnReviewOfAddress = Annotated[BlindReview, Depends(_of_judge)]
+"""The same for someone who has said who they are."""
 ReviewOfForm = Annotated[BlindReview, Depends(_of_form)]
 """The blind review of the two systems that the form names."""
 
@@ -228,7 +236,7 @@ def _system_of(table: AnswerTable, contestant: Any) -> ComparedSystem | None:
 
 
 @router.get("/blind/judge")
-def judge_next(visit: VisitDep, review: ReviewOfAddress, key: str = "") -> Response:
+def judge_next(visit: VisitDep, review: OwnReviewOfAddress, key: str = "") -> Response:
     """The next question of this person, its two answers without names; or the one of `key`."""
     return _judging(visit, review, key, undone=bool(key))
 

@@ -22,7 +22,7 @@ from jangin.serving.pages.data.table_file import open_table
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
 
 LONGEST_SEARCH = 200
 PAGE_SIZE = 60
@@ -248,7 +248,7 @@ def doubtful_page(
 
 @router.post("/doubtful/{document_id}/{number}", response_class=HTMLResponse)
 def decide_line(
-    visit: VisitDep,
+    visit: NamedDep,
     project: ProjectDep,
     document_id: str,
     number: int,

@@ -26,7 +26,7 @@ from jangin.examples.curation.review_sheet import read_sheet, write_sheet
 from jangin.examples.curation.reviewer_agreement import agreement_of_reviewers, find_disagreement
 from jangin.examples.review import ReviewConfig
 from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.review.routes import Desk, DeskDep, show
+from jangin.serving.pages.review.routes import Desk, DeskDep, OwnDeskDep, show
 from jangin.serving.pages.review.screen import REASON_KEYS
 
 PREVIEW_ROWS = 20
@@ -79,7 +79,7 @@ def _batches(index: ReviewIndex) -> list[tuple[str, str, str, int]]:
 
 @router.post("/bulk")
 def decide_bulk(
-    desk: DeskDep,
+    desk: OwnDeskDep,
     decision: Annotated[Literal["accept", "reject"], Form()],
     digest: Annotated[str, Form(max_length=64)],
     reason: Annotated[str, Form(max_length=2000)] = "",
@@ -96,7 +96,7 @@ def decide_bulk(
 
 
 @router.post("/bulk/undo")
-def undo_bulk(desk: DeskDep, batch: Annotated[str, Form(max_length=200)]) -> Response:
+def undo_bulk(desk: OwnDeskDep, batch: Annotated[str, Form(max_length=200)]) -> Response:
     """Withdraw all decisions of a bulk action; later ones about the same rows stay."""
     decisions = [
         decide_on(decision.id, decision.before, "undo", desk.by, batch=batch)
@@ -194,7 +194,7 @@ def _sheet(items: Sequence[QueueItem]) -> bytes:
 
 
 @router.post("/import")
-def take_file(desk: DeskDep, file: Annotated[UploadFile, File()]) -> Response:
+def take_file(desk: OwnDeskDep, file: Annotated[UploadFile, File()]) -> Response:
     """Add the decisions of a file, and say which were left out."""
     suffix = Path(file.filename or "").suffix.lower()
     if not file.filename:

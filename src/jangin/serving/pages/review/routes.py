@@ -19,7 +19,7 @@ from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
 from jangin.serving.pages.review.screen import REASON_KEYS, RowScreen, make_screen, query_of
-from jangin.serving.pages.visit import Visit, VisitDep
+from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
 
 PAGE_ROWS = 50
 LONGEST_TEXT = 20_000
@@ -65,6 +65,12 @@ class Desk:
         return self.leases.take(self.index.candidates(self.shown, self.by, after), self.by)
 
 
+    @property
+    def mine(self) -> int:
+        """Number of rows whose verdict is this reviewer's."""
+        return self.index.decided_by(self.by) if self.by else 0
+
+
 def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: Text = "") -> Desk:
     """The queue of the project, with the filter of the address.
 
@@ -80,6 +86,15 @@ def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: T
 
 
 DeskDep = Annotated[Desk, Depends(open_desk)]
+
+
+def open_own_desk(_visit: NamedDep, desk: DeskDep) -> Desk:
+    """The queue for someone who has said who they are."""
+    return desk
+
+
+OwnDeskDep = Annotated[Desk, Depends(open_own_desk)]
+"""`desk: OwnDeskDep` where rows are handed out or decided on."""
 
 
 async def sent_texts(request: Request) -> dict[str, str]:
@@ -126,13 +141,14 @@ def show(desk: Desk, template: str, status: int = 200, **context: Any) -> Respon
         counts=counts,
         decided=sum(counts[name] for name in names),
         total=counts["rows"],
+        mine=desk.mine,
         variants=list(desk.project.snapshot().variants),
         **context,
     )
 
 
 @router.get("/next")
-def following(desk: DeskDep, after: int = -1, saved: Text = "") -> Response:
+def following(desk: OwnDeskDep, after: int = -1, saved: Text = "") -> Response:
     """Go to the next row that this reviewer can decide on."""
     row = desk.take(after)
     if row is None:
@@ -162,7 +178,7 @@ def done(desk: DeskDep, saved: Text = "") -> Response:
 
 
 @router.get("/items/{row}")
-def item_page(desk: DeskDep, row: str, saved: Text = "") -> Response:
+def item_page(desk: OwnDeskDep, row: str, saved: Text = "") -> Response:
     """One row with its source."""
     return _item(desk, row, saved)
 
@@ -208,7 +224,7 @@ def _source(desk: Desk, screen: RowScreen) -> Any:
 
 @router.post("/items/{row}")
 def decide(
-    desk: DeskDep,
+    desk: OwnDeskDep,
     row: str,
     decision: Annotated[DecisionKind, Form()],
     texts: TextsDep,
@@ -219,8 +235,6 @@ def decide(
     """Save a decision; the answer is the next row, or this one with what is wrong."""
     if desk.index.position(row) is None:
         return _item(desk, row)
-    if not desk.by:
-        raise PageError(400, "review_no_name")
     if decision == "undo":
         return _undo(desk, row)
     item = desk.index.item(row, desk.by)

@@ -25,10 +25,13 @@ from jangin.project.tracking.run_state import (
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import NewProjectDep, OpenProject, ProjectDep
 from jangin.serving.pages.rendering import environment, render
+from jangin.serving.pages.review.queue import ReviewQueues
+from jangin.serving.pages.review.standing import review_standing
 from jangin.serving.pages.runs import history
 from jangin.serving.pages.runs.curves import METRICS
 from jangin.serving.pages.runs.follow import Follow
 from jangin.serving.pages.runs.live import TAIL_BYTES, Event, Follower, Training, training_of
+from jangin.serving.pages.runs.planning import Plan
 from jangin.serving.pages.runs.processes import stop
 from jangin.serving.pages.runs.views import (
     curve_view,
@@ -121,7 +124,8 @@ def _ended(visit: Visit, project: OpenProject, run: RecordedRun | None) -> Any:
 def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[str, Any]:
     """The names of the template for the plan; while a run lasts there is none."""
     if working:
-        return {"plan": None, "plan_working": False, "plan_problem": "", "steps": ()}
+        none = {"plan": None, "review": None, "steps": ()}
+        return {**none, "plan_working": False, "plan_problem": ""}
     follow = visit.server.get(Follow)
     answer = follow.plans.ask(project)
     plan = answer.plan
@@ -134,7 +138,17 @@ def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[
         "sentence": "" if plan is None else plan_sentence(plan, visit.words),
         "stages": [(step.stage, step.name) for step in {s.stage: s for s in steps}.values()],
         "variants": list(project.loaded().variants),
+        **_review_context(visit, project, plan),
     }
+
+
+def _review_context(visit: Visit, project: OpenProject, plan: Plan | None) -> dict[str, Any]:
+    """The names of the template for what becomes of the review."""
+    planned = () if plan is None else [row.step for row in plan.rows]
+    standing = review_standing(visit.server.get(ReviewQueues), project, planned)
+    pending = () if standing is None else standing.pending
+    names = ", ".join(stage_name(stage, visit.words) for stage in pending)
+    return {"review": standing, "pending_stages": names}
 
 
 @router.get("/runs/plan", response_class=HTMLResponse)

@@ -64,27 +64,29 @@ def test_four_files_become_a_reviewed_trained_and_compared_model(new_page, start
     choose(page)
     edit(page)
     run = page.get_by_role("button", name="▶ 실행")
-    run.wait_for(timeout=60_000)
+    run.wait_for(timeout=240_000)
     assert "무료" in page.locator("#plan").inner_text()
     check_accessibility(page)
     page.get_by_text("일부만 실행하기").click()
     page.locator("#last").select_option("synthesize")
     page.get_by_role("button", name="이만큼 실행").click()
     page.get_by_role("heading", name="지금 하는 일").wait_for()
-    run.wait_for(timeout=75_000)
+    run.wait_for(timeout=240_000)
 
     review(page)
     assert [each.decision for each in read_log(folder / LOG)] == ["accept", "reject", "accept"]
 
     page.goto("/")
-    run.wait_for(timeout=60_000)
+    page.get_by_text("결정을 반영하려면 실행을 누르십시오").wait_for(timeout=240_000)
+    check_accessibility(page)
+    run.wait_for(timeout=240_000)
     run.click()
     follow(page, folder)
     (reviewed,) = (folder / "store" / "review").glob("*/manifest.json")
     assert json.loads(reviewed.read_text("utf-8"))["summary"]["rejected"] == 1
 
     page.goto("/compare")
-    page.get_by_role("region", name="한 문장 결론").wait_for(timeout=60_000)
+    page.get_by_role("region", name="한 문장 결론").wait_for(timeout=240_000)
     check_accessibility(page)
     look_at_every_page(page)
 
@@ -115,6 +117,9 @@ def choose(page):
 
 def edit(page):
     """A mistake is marked at its line; then the settings of the demo."""
+    page.get_by_text("아무것도 보내지 않습니다").wait_for()
+    check_accessibility(page)
+    page.get_by_text("설정 파일 직접 고치기").click()
     editor = page.locator("#editor")
     text = editor.input_value()
     assert 'name: "우리 규정"' in text
@@ -132,10 +137,10 @@ def follow(page, folder):
     """The run that was started last, until its end."""
     page.get_by_role("heading", name="지금 하는 일").wait_for()
     (running_run,) = live_runs(folder / "store")
-    page.get_by_text("문서 읽기").first.wait_for(timeout=60_000)
+    page.get_by_text("문서 읽기").first.wait_for(timeout=240_000)
     check_accessibility(page)
-    page.locator("#run-curve canvas").wait_for(timeout=75_000)
-    page.get_by_text("모든 단계가 끝났습니다").wait_for(timeout=75_000)
+    page.locator("#run-curve canvas").wait_for(timeout=240_000)
+    page.get_by_text("모든 단계가 끝났습니다").wait_for(timeout=240_000)
     assert next(recorded_runs(folder / "store")).token == running_run.token
     assert (folder / "store" / "sft").is_dir()
 
@@ -172,6 +177,7 @@ def test_a_file_that_another_process_changed_is_shown_beside_the_text(new_page, 
     page = new_page(root=running.root, allowed=("409",), color_scheme="dark")
     page.goto("/start/file")
     path.write_text("name: theirs\ndocuments:\n  load: {folder: documents}\n", "utf-8")
+    page.get_by_text("설정 파일 직접 고치기").click()
     page.locator("#editor").fill("name: mine\ndocuments:\n  load: {folder: documents}\n")
     page.get_by_role("button", name="저장하고 계획 보기").click()
     page.get_by_text("그사이 다른 곳에서").wait_for()

@@ -46,9 +46,7 @@ def test_a_name_is_asked_before_the_first_decision_and_only_then(workbench, deci
         new.submit("/preferences", name="")
         page = new.submit("/name", name=" 김 하나 ", then="/review/next?kind=original")
         assert "kind=original" in str(page.url)
-        after = new.submit(
-            f"/review/items/{row_of(page)}", decision="accept", token=token_of(page)
-        )
+        after = new.submit(f"/review/items/{row_of(page)}", decision="accept", token=token_of(page))
         assert "내 결정: 1개" in after.text
         assert [d.by for d in decisions()] == ["김 하나"]
 

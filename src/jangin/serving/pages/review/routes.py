@@ -64,7 +64,6 @@ class Desk:
         """The next row for this reviewer, which no one else gets; None where there is none."""
         return self.leases.take(self.index.candidates(self.shown, self.by, after), self.by)
 
-
     @property
     def mine(self) -> int:
         """Number of rows whose verdict is this reviewer's."""

@@ -38,3 +38,16 @@ STAGES: tuple[Stage[Any], ...] = (
 def find_stage(name: str) -> Stage[Any] | None:
     """The stage of this name, or None."""
     return next((stage for stage in STAGES if stage.name == name), None)
+
+
+def example_trainers() -> tuple[str, ...]:
+    """Names of the stages that train a model on the train split, or on pairs of its questions."""
+    return tuple(
+        stage.name for stage in STAGES if "splits" in stage.reads and "model" in stage.makes
+    )
+
+
+def row_trainers() -> tuple[str, ...]:
+    """Those of `example_trainers` whose rows are the rows of the train split, not pairs."""
+    on_pairs = {stage.name for stage in STAGES if "pairs" in stage.reads}
+    return tuple(name for name in example_trainers() if name not in on_pairs)

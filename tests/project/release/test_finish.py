@@ -1,5 +1,8 @@
 """The final model of a small project of table rows, end to end through the command line."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from typer.testing import CliRunner
 
@@ -7,12 +10,25 @@ from jangin.cli.main import app
 from jangin.core.errors import DataError
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
-from jangin.project.release.finish import derive_final, final_session, open_twin
+from jangin.core.store import Artifact
+from jangin.examples.split import SplitConfig
+from jangin.project.file import Examples, Models, Project
+from jangin.project.release.finish import Twin, derive_final, final_session, open_twin
 from jangin.project.session import open_session
-from jangin.training.loop.config import Steps
+from jangin.project.stages import row_trainers
+from jangin.training.loop.config import EarlyStopping, Never, Steps, TrainingConfig
+from tests.conftest import make_manifest
 from tests.model_fixtures import PAIRS
 
 pytestmark = pytest.mark.slow
+
+TRAINING = {
+    name: kind
+    for name, field in Models.model_fields.items()
+    for kind in get_args(field.annotation)
+    if issubclass(kind, TrainingConfig)
+}
+"""{stage: its settings} of all that train, from the settings of the section `models`."""
 
 
 def test_the_final_model_is_trained_on_all_rows_and_quotes_its_twin(project, tmp_path):
@@ -73,3 +89,26 @@ def test_a_variant_that_has_not_run_is_refused(project, tmp_path):
         pytest.raises(DataError, match="has not run"),
     ):
         open_twin(session, "main")
+
+
+def test_no_training_of_the_final_model_validates_and_those_on_rows_train_as_often():
+    assert set(TRAINING) >= {"pretrain", "sft", "continue_sft", "dpo"}
+    length = Steps(type="steps", steps=10)
+    models = {name: kind(length=length, keep="last") for name, kind in TRAINING.items()}
+    for name in row_trainers():
+        validated = {"keep": "best", "early_stopping": EarlyStopping(type="validation_loss")}
+        models[name] = models[name].model_copy(update=validated)
+    models["pretrain"] = models["pretrain"].model_copy(update={"validation_share": 0.1})
+    project = Project(name="all", examples=Examples(split=SplitConfig(test=0.2)))
+    project = project.model_copy(update={"models": Models(**models)})
+    artifacts = {
+        name: Artifact(Path(), make_manifest(stage=name, summary={"steps": 10}))
+        for name in TRAINING
+    }
+    final = derive_final(project, Twin("main", artifacts, 100), 150)
+    for name in TRAINING:
+        config = getattr(final.models, name)
+        assert (config.keep, config.early_stopping) == ("last", Never())
+        assert getattr(config, "validation_share", 0) == 0
+        assert config.length.steps == (15 if name in row_trainers() else 10)
+    assert {*row_trainers()} == {"sft", "continue_sft"}

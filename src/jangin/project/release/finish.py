@@ -18,12 +18,12 @@ from jangin.models.catalog import CatalogConfig, name_of
 from jangin.project.file import Project
 from jangin.project.release.run_record import run_record
 from jangin.project.session import Session
+from jangin.project.stages import row_trainers
 from jangin.training.loop.config import Never, Steps, TrainingConfig
 
 FINAL = "final"
 _LAST_SHARED = "split"
 _HELD_OUT = ("unseen_sections", "validation", "test", "held_out_paraphrases")
-_TRAINING = ("pretrain", "sft", "continue_sft", "dpo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ def derive_final(project: Project, twin: Twin, rows: int | None) -> Project:
     assert project.examples.split is not None  # noqa: S101  open_twin refuses it
     split = project.examples.split.model_copy(update=dict.fromkeys(_HELD_OUT, 0))
     updates: dict[str, Any] = {"evaluate": None}
-    for stage in _TRAINING:
-        config = getattr(project.models, stage)
+    for stage, config in project.models:
         if isinstance(config, TrainingConfig):
             updates[stage] = _without_validation(config, stage, twin, rows)
     if isinstance(project.models.select, SelectConfig):
@@ -96,7 +95,7 @@ def _without_validation(
     summary = twin.artifacts[stage].manifest.summary
     steps, kept = int(summary["steps"]), int(summary.get("kept_step", summary["steps"]))
     whole = kept == steps and not summary.get("stopped")
-    if stage in ("sft", "continue_sft") and (isinstance(config.length, Steps) or not whole):
+    if stage in row_trainers() and (isinstance(config.length, Steps) or not whole):
         more = 1.0 if rows is None else rows / twin.trained
         updates["length"] = Steps(type="steps", steps=max(1, round(kept * more)))
     return config.model_copy(update=updates)

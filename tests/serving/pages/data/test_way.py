@@ -1,10 +1,15 @@
 """The way of an example from its passage to a training row."""
 
+from dataclasses import replace
+
 import pytest
 
 from jangin.core.records import Chunk
+from jangin.project import stages
+from jangin.project.stages import find_stage
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
 from jangin.serving.pages.data.way import way_of
+from tests.project.release.test_finish import TRAINING
 from tests.serving.pages.data.artifacts import artifact, dropped, example, scored, split
 
 CHUNK = Chunk(
@@ -56,6 +61,16 @@ def test_each_stage_that_has_an_example_is_a_step(artifacts, rows):
     assert way.chunk["section"] == "제1조"
     assert way.parent is None
     assert [row["question"] for row in way.relatives] == ["며칠을 쉽니까?"]
+
+
+def test_every_stage_that_trains_on_a_row_is_named_also_a_new_one(artifacts, rows, monkeypatch):
+    training = {"sft", "continue_sft", "dpo"}
+    assert training == {name for name in TRAINING if "splits" in find_stage(name).reads}
+    orpo = replace(find_stage("dpo"), name="orpo")
+    monkeypatch.setattr(stages, "STAGES", (*stages.STAGES, orpo))
+    models = dict.fromkeys((*TRAINING, "orpo", "warm_start", "evaluate"), artifacts["chunk"])
+    way = way_of(artifacts | models, rows[0].id)
+    assert {*way.training.models} == {*training, "orpo"}
 
 
 def test_a_dropped_example_says_where_and_why(artifacts, rows):

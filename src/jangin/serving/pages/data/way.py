@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from jangin.core.store import Artifact
+from jangin.project.stages import example_trainers
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.table_file import Query, TableFile, open_table
 
 MAKERS = ("read", "synthesize", "evolve", "paraphrase")
 """Stages that write new examples; the others pass them on."""
-TRAINERS = ("sft", "continue_sft", "dpo")
 DROPS = {"curate": "dropped", "review": "rejected"}
 """{stage: its table of examples that it dropped}."""
 MOST_RELATIVES = 12
@@ -173,5 +173,5 @@ def _training_row(artifacts: Mapping[str, Artifact], steps: list[Step]) -> Train
         return None
     file: TableFile = open_table(artifacts[last.stage], last.table)
     rows = file.selected(TRAINED_ON)
-    models = tuple(stage for stage in TRAINERS if stage in artifacts)
+    models = tuple(stage for stage in example_trainers() if stage in artifacts)
     return TrainingRow(int(np.searchsorted(rows, last.number)) + 1, len(rows), models)

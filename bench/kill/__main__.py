@@ -49,8 +49,9 @@ def copy_project(folder: Path, port: int, *, small: bool) -> Path:
             pdf.unlink()
         data["models"]["catalog"]["base"]["size"] = "0.5M"
         sft = data["models"]["sft"]
-        sft |= {"length": {"type": "steps", "steps": 12}, "checkpoint_every_steps": 3}
-        data["models"]["evaluate"] = {"max_new_tokens": 24}
+        sft |= {"length": {"type": "steps", "steps": 8}, "checkpoint_every_steps": 2}
+        sft["examples_per_step"] = 4
+        data["models"]["evaluate"] = {"max_new_tokens": 8}
     path.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 

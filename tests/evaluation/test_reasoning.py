@@ -87,21 +87,21 @@ def as_split(conversation, thought):
 
 @pytest.fixture
 def tune(tmp_path, conversations):
-    """Catalog, sft and evaluate on eight questions; gives predictions, summary and messages."""
+    """Catalog, sft and evaluate on four questions; gives predictions, summary and messages."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     texts = [message.content for turns in conversations for message in turns]
     texts += ["<think>\n\n</think>\n\n생각한다"] * 4
     model = tmp_path / "model"
     make_starter(model, texts, size="0.5M", vocabulary_size=400, context_length=128, seed=0)
 
-    def tune(template, thought="", steps=90, max_new_tokens=40, **base):
+    def tune(template, thought="", steps=60, max_new_tokens=40, **base):
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.chat_template = template
         tokenizer.save_pretrained(model)
         stages = Stages(tmp_path, ledger)
         local = {"type": "local", "path": "model", **base}
         catalog = stages.context("base", CatalogConfig.model_validate({"base": local}))
-        rows = [as_split(each, thought) for each in conversations[:8]]
+        rows = [as_split(each, thought) for each in conversations[:4]]
         catalog.write("splits", SplitExample, rows)
         CATALOG.run(catalog)
         stages.keep("base", "base", "splits")
@@ -109,7 +109,7 @@ def tune(tmp_path, conversations):
             "length": {"type": "steps", "steps": steps},
             "learning_rate": 1e-2,
             "precision": "fp32",
-            "examples_per_step": 8,
+            "examples_per_step": 4,
             "threads": 1,
         }
         SFT.run(stages.context("tuned", SftConfig.model_validate(settings)))
@@ -150,5 +150,5 @@ def test_answers_that_never_end_their_thoughts_are_counted_and_said(tune):
     evaluation, messages = tune(THINKS, thought, steps=2, max_new_tokens=3, thinking="on")
     predictions = read_table(evaluation.workspace / "predictions.parquet", Prediction)
     assert not any(p.reasoning_ended or p.right or p.prediction for p in predictions)
-    assert evaluation.summary["reasoning_never_ended"] == {"tuned": 8}
-    assert any("8 of 8 answers of tuned never end their reasoning" in line for line in messages)
+    assert evaluation.summary["reasoning_never_ended"] == {"tuned": 4}
+    assert any("4 of 4 answers of tuned never end their reasoning" in line for line in messages)

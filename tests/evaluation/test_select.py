@@ -29,6 +29,7 @@ from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows
 from jangin.training.short_tuning import tune_briefly
+from tests.shared import make_once
 
 TOPICS = (
     "연차",
@@ -100,7 +101,10 @@ def context_of(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A model folder that knows the facts, and one of the same kind that knows nothing."""
-    folder = tmp_path_factory.mktemp("trained")
+    return make_once(tmp_path_factory, "candidates", make_candidates) / "candidates"
+
+
+def make_candidates(folder):
     texts = [text for pair in FACTS.items() for text in pair]
     make_starter(folder / "base" / "model", texts, seed=0, **SMALL)
     examples = [row.example for row in rows()]
@@ -111,7 +115,6 @@ def trained(tmp_path_factory):
     for name, source in (("knows", "tuned"), ("blank", "base")):
         shutil.copytree(folder / source / "model", folder / "candidates" / name)
     (folder / "candidates" / "knows" / "README.md").write_text("---\nlicense: mit\n---\n")
-    return folder / "candidates"
 
 
 @pytest.fixture

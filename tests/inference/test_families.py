@@ -20,7 +20,7 @@ OTHER_WAYS = {
 """All others are decoded in continuous batches."""
 CACHE_DIFFERS = {"minimax"}
 """What transformers writes with its cache is not what its own forward pass says."""
-WRITTEN = 12
+WRITTEN = 9
 
 
 def prompts_of(tokenizer):

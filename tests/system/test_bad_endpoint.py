@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -211,19 +210,18 @@ def test_an_endpoint_that_streams_unasked_is_read(serve, jangin, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_keeps_the_replies_of_calls_in_flight(serve, tmp_path, number):
+def test_a_stopped_run_keeps_the_replies_of_calls_in_flight(serve, fork, tmp_path, number):
     server = serve(reply(NO_PAIRS))
     server.go.clear()
     path = project(tmp_path, url_of(server))
-    command = [sys.executable, "-m", "jangin.cli", "run", "-p", str(path)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = fork("tests.forked:run_command", ["run", "-p", path], output=tmp_path / "log.txt")
     while server.asked < 4 and run.poll() is None:
         time.sleep(0.02)
     run.send_signal(number)
     time.sleep(0.5)
     server.go.set()
-    printed, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, printed
+    assert run.wait() == 130, run.printed()
+    printed = run.printed()
     assert "waiting for 4 calls in flight; Ctrl-C again to drop them" in " ".join(printed.split())
     assert "Stopped." in printed
     assert server.asked == 4

@@ -39,7 +39,7 @@ RUNS = {
     "gemma 4": FULL,
     "mamba 2": FULL,
 }
-STEPS = 60
+STEPS = 40
 
 
 class Interrupted(SilentProgress):

@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -104,8 +103,8 @@ def teacher():
 class User:
     """Types commands in the folder of the project, and edits its file."""
 
-    def __init__(self, folder, url, monkeypatch, capsys):
-        self.folder, self.patch, self.capsys = folder, monkeypatch, capsys
+    def __init__(self, folder, url, monkeypatch, capsys, fork):
+        self.folder, self.patch, self.capsys, self.fork = folder, monkeypatch, capsys, fork
         self.settings = yaml.safe_load(yaml.safe_dump(SETTINGS))
         self.settings["teachers"]["writer"]["base_url"] = url
         self.save()
@@ -128,10 +127,10 @@ class User:
 
 
 @pytest.mark.slow
-def test_a_week(company, teacher, monkeypatch, capsys):
+def test_a_week(company, teacher, monkeypatch, capsys, fork):
     """Each day continues from the one before it; whatever was paid for is paid for once."""
     monkeypatch.chdir(company)
-    user = User(company, teacher.url, monkeypatch, capsys)
+    user = User(company, teacher.url, monkeypatch, capsys, fork)
     for day in (monday, tuesday, wednesday, thursday, friday):
         day(user, teacher)
 
@@ -150,7 +149,7 @@ def monday(user, _teacher):
 
 def tuesday(user, teacher):
     """A run is killed while it asks the teacher; the next one asks for the rest only."""
-    kill_while_asking(user.folder, teacher)
+    kill_while_asking(user.folder, teacher, user.fork)
     user.types("run", "split")
     assert teacher.repeated() <= 8, "only calls in flight may be lost"
     sources = {row["source"] for row in jangin.open(user.folder).table("examples")}
@@ -214,13 +213,10 @@ def friday(user, _teacher):
     assert "waits" not in user.types("plan")
 
 
-def kill_while_asking(folder, teacher):
+def kill_while_asking(folder, teacher, fork):
     """Start a run in a process of its own and kill it when its teacher has been asked."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jangin.cli", "run", "synthesize", "-p", str(folder)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    words = ["run", "synthesize", "-p", folder]
+    process = fork("tests.forked:run_command", words, output=folder.parent / "killed.txt")
     deadline = time.monotonic() + 120
     while process.poll() is None and not teacher.requests and time.monotonic() < deadline:
         time.sleep(0.01)

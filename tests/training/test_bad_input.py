@@ -216,6 +216,7 @@ def test_a_mistake_in_preference_training_is_one_sentence_too(project, jangin, d
 @pytest.mark.slow
 def test_the_plan_shows_the_memory_of_every_training_stage(project, jangin):
     steps = {"length": {"type": "steps", "steps": 2}, "precision": "fp32", "gate": "warn"}
+    steps |= {"probe_questions": 2, "probe_new_tokens": 4}
     more = {"length": {"type": "steps", "steps": 2}, "precision": "fp32"}
     settings(project, dpo=steps, continue_sft=more, pretrain=more, **PAIRS)
     for stage in ("chunk", "split", "sft", "preferences", "dpo"):
@@ -259,7 +260,7 @@ def files_of_at_most(size):
 def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_made(
     project, tmp_path, jangin, fork
 ):
-    long = {"length": {"type": "steps", "steps": 24}, "checkpoint_every_steps": 1}
+    long = {"length": {"type": "steps", "steps": 12}, "checkpoint_every_steps": 1}
     settings(project, long)
     whole = tmp_path / "whole"
     shutil.copytree(project, whole)
@@ -285,7 +286,7 @@ def test_ctrl_c_and_a_full_disk_leave_a_checkpoint_from_which_the_same_model_is_
         settings(folder, {"checkpoint_every_steps": 100})  # each is flushed to the disk
     code, printed = jangin("run", "-p", project)
     assert code == 0
-    assert f"step {int(kept.name.removeprefix('step-'))} of 24" in printed
+    assert f"step {int(kept.name.removeprefix('step-'))} of 12" in printed
     assert jangin("run", "-p", whole)[0] == 0
     assert weights(project) == weights(whole)
 

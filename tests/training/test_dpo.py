@@ -3,6 +3,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ from jangin.training.objectives.dpo import (
 )
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
+from tests.shared import make_once
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -430,7 +432,12 @@ def as_example(question, answer):
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory, conversations):
     """A starter that knows 16 answers by heart, as full weights and as an adapter."""
-    folder = tmp_path_factory.mktemp("tuned")
+    folder = make_once(tmp_path_factory, "tuned", partial(make_tuned, conversations))
+    inputs = {name: artifact(folder / name, name) for name in ("base", "splits")}
+    return {name: inputs | {"model": artifact(folder / name, name)} for name in ("full", "lora")}
+
+
+def make_tuned(conversations, folder):
     texts = [message.content for pair in conversations for message in pair]
     shape = {"size": "0.5M", "vocabulary_size": 400, "context_length": 64, "seed": 0}
     make_starter(folder / "base" / "model", texts, **shape)
@@ -441,11 +448,10 @@ def tuned(tmp_path_factory, conversations):
         "base": artifact(folder / "base", "base"),
         "splits": artifact(folder / "splits", "splits"),
     }
-    artifacts = {}
     ledger = Ledger(folder / "ledger.sqlite")
     services = Services(folder, no_chat, ledger, SilentProgress())
     for name, method, steps in (
-        ("full", {"type": "full"}, 60),
+        ("full", {"type": "full"}, 40),
         ("lora", {"type": "lora", "r": 32}, 20),
     ):
         (folder / name).mkdir()
@@ -453,9 +459,7 @@ def tuned(tmp_path_factory, conversations):
         fields |= {"method": method, "precision": "fp32", "threads": 1}
         context = StageContext(SftConfig.model_validate(fields), inputs, folder / name, services)
         SFT.run(context)
-        artifacts[name] = inputs | {"model": artifact(folder / name, name)}
     ledger.close()
-    return artifacts
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -16,11 +17,13 @@ def say(word):
     sys.stdout.flush()
 
 
-def main():
-    database = Database(sys.argv[1])
+def main(url, begin):
+    """Claim jobs of the database at `url` once the file `begin` exists."""
+    database = Database(url)
     migrate(database)
     say("ready")
-    sys.stdin.readline()
+    while not Path(begin).exists():
+        time.sleep(0.001)
     waiting = select(Job).where(Job.status == "queued").order_by(Job.seq)
     owner = new_owner()
     while True:
@@ -31,7 +34,3 @@ def main():
         say(job.id)
         time.sleep(0.001)
     database.close()
-
-
-if __name__ == "__main__":
-    main()

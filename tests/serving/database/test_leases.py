@@ -1,7 +1,6 @@
 """A row has one owner at a time, whichever processes want it."""
 
-import subprocess
-import sys
+import time
 
 import pytest
 from sqlalchemy import select
@@ -84,19 +83,21 @@ def test_owners_are_never_the_same():
 
 
 @pytest.mark.slow
-def test_processes_never_get_the_same_row(url, empty):
+def test_processes_never_get_the_same_row(url, empty, fork, tmp_path):
     """They also create the tables of an empty database at the same moment."""
-    count, jobs = 3, 150
-    command = [sys.executable, "-m", "tests.serving.database.claimer", url]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(count)]
+    count, jobs, begin = 3, 150, tmp_path / "begin"
+    processes = [
+        fork("tests.serving.database.claimer:main", [url, begin], output=tmp_path / f"{number}.txt")
+        for number in range(count)
+    ]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        while process.printed() != "ready\n":
+            assert process.poll() is None, process.printed()
+            time.sleep(0.01)
     add_jobs(empty, jobs)
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    claims = [process.communicate(timeout=60)[0].split() for process in processes]
+    begin.touch()
+    assert [process.wait() for process in processes] == [0] * count
+    claims = [process.printed().split()[1:] for process in processes]
     together = [row for rows in claims for row in rows]
     assert len(together) == jobs
     assert len(set(together)) == jobs

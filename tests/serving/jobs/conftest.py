@@ -103,5 +103,5 @@ def wait_for_step(client, job_id, step, seconds=240):
         events = client.fine_tuning.jobs.list_events(job_id, limit=5).data
         if any(e.data and e.data.get("step", 0) >= step for e in events):
             return
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(messages(client, job_id))

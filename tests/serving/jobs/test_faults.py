@@ -20,7 +20,7 @@ lease_seconds: 2
 models:
   tiny: {base: {type: starter, size: 0.5M, vocabulary_size: 400}, sft: {checkpoint_every_steps: 4}}
 """
-JOB = {"model": "tiny", "seed": 7, "hyperparameters": {"n_epochs": 4, "batch_size": 1}}
+JOB = {"model": "tiny", "seed": 7, "hyperparameters": {"n_epochs": 3, "batch_size": 1}}
 
 
 def results(client, job):
@@ -29,7 +29,7 @@ def results(client, job):
 
 @pytest.mark.slow
 def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_curve(tmp_path):
-    settings = {"n_epochs": 4, "batch_size": 1, "learning_rate_multiplier": 1.0}
+    settings = {"n_epochs": 3, "batch_size": 1, "learning_rate_multiplier": 1.0}
     _, undisturbed = train(spec(tmp_path, chats(12), numbers=settings, seed=7))
     expected = result_csv(undisturbed.metrics).decode()
     with server_process(tmp_path / "disturbed", MODELS) as server:
@@ -46,7 +46,7 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         assert not Path(f"/proc/{worker}").exists()
         assert results(server.client, job) == expected, len(expected)
         steps = [m for m in messages(server.client, job.id) if m.startswith("Step ")]
-        assert len(steps) == 48
+        assert len(steps) == 36
         log = messages(server.client, job.id)
         assert sum(m.startswith("Resuming at step") for m in log) >= 1
         assert log.count("Fine-tuning job started") == 1

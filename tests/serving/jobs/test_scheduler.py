@@ -39,7 +39,7 @@ def test_a_job_takes_the_device_from_the_models_and_gives_it_back(policy, tokeni
     with run_server(tmp_path / "data", **options) as running:
         client, engines = running.client(), running.server.get(Inference)
         training = upload(client, chats(30))
-        stream = ask(client, stream=True, max_tokens=900)
+        stream = ask(client, stream=True, max_tokens=500)
         first = next(stream)
         job = client.fine_tuning.jobs.create(
             model="tiny",

@@ -6,15 +6,15 @@ import shutil
 import httpx2
 import pytest
 
-from tests.serving.pages.project import finished_project
+from tests.serving.pages.project import finish_project
 from tests.serving.running import run_server
+from tests.shared import make_once
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A project after its run, to copy, never to change."""
-    base = tmp_path_factory.getbasetemp()
-    return finished_project(base.parent if base.name.startswith("popen-") else base)
+    return make_once(tmp_path_factory, "workbench", finish_project)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The project of the tests of pages: two documents of the demo, run once with its teacher."""
 
-import fcntl
 import shutil
 from pathlib import Path
 
@@ -39,13 +38,6 @@ def write_project(folder):
     return folder
 
 
-def finished_project(shared):
-    """The project after a run; `shared` is a folder that all processes of the tests know."""
-    folder = shared / "workbench"
-    with (shared / "workbench.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            jangin.open(write_project(folder)).run(progress=lambda _line: None)
-            (folder / "done").touch()
-    return folder
+def finish_project(folder):
+    """Write the project into a folder and run it."""
+    jangin.open(write_project(folder)).run(progress=lambda _line: None)

@@ -34,7 +34,7 @@ def test_losses_are_the_same_and_lengths_need_no_code_of_their_own(
         torch.manual_seed(0)
         config = Gemma3TextConfig(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, head_dim=8,
-            num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+            num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             query_pre_attn_scalar=8, pad_token_id=0, sliding_window=16,
         )  # fmt: skip
         model = AutoModelForCausalLM.from_config(config)

@@ -1,7 +1,7 @@
+import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,44 +345,40 @@ def test_a_damaged_checkpoint_is_named(tokenizer, data, tmp_path):
         run(tokenizer, data, tmp_path)
 
 
-FULL = """
-from pathlib import Path
-import torch
-from jangin.core.errors import StoreError
-from jangin.training.loop.checkpoint import Position, find_checkpoint, save_checkpoint
+SMALL_DISK = "mount -t tmpfs -o size=256k none small"
 
-folder = Path("small/checkpoints")
-save_checkpoint(folder, Position(3, 0, 1, "p"), {"x": torch.ones(1000)})
-try:
-    save_checkpoint(folder, Position(6, 0, 1, "p"), {"x": torch.zeros(200_000)})
-except StoreError as error:
-    assert "disk is full" in str(error), error
-    position, tensors = find_checkpoint(folder, "p")
-    assert position.step == 3 and torch.equal(tensors["x"], torch.ones(1000))
-    assert [path.name for path in folder.iterdir()] == ["step-00000003"]
-    print("kept")
-"""
+
+def fill_disk(folder):
+    """On a disk of 256 KB in a mount namespace of this process, gone with it."""
+    os.chdir(folder)
+    if ctypes.CDLL(None, use_errno=True).unshare(0x00020000):  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare")
+    for command in ("mount --make-rprivate /", SMALL_DISK):
+        subprocess.run(command.split(), check=True)
+    checkpoints = Path("small/checkpoints")
+    save_checkpoint(checkpoints, Position(3, 0, 1, "p"), {"x": torch.ones(1000)})
+    with pytest.raises(StoreError, match="disk is full"):
+        save_checkpoint(checkpoints, Position(6, 0, 1, "p"), {"x": torch.zeros(200_000)})
+    position, tensors = find_checkpoint(checkpoints, "p")
+    assert position.step == 3
+    assert torch.equal(tensors["x"], torch.ones(1000))
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000003"]
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_store_error_and_the_last_checkpoint_stays(tmp_path):
-    # A disk of 256 KB in a mount namespace of its own, gone with the process.
+def test_a_full_disk_is_a_store_error_and_the_last_checkpoint_stays(tmp_path, fork):
     (tmp_path / "small").mkdir()
-    mount = "mount -t tmpfs -o size=256k none small"
-    namespace = ["unshare", "--mount", "sh", "-c"]
     try:
-        subprocess.run([*namespace, mount], cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run(
+            ["unshare", "--mount", *SMALL_DISK.split()],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this system lets nobody mount a small disk")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CODE": FULL}
-    process = subprocess.run(
-        [*namespace, f'{mount} && "{sys.executable}" -c "$CODE"'],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert process.stdout == "kept\n", process.stderr
+    process = fork(f"{__name__}:fill_disk", [tmp_path], output=tmp_path / "printed.txt")
+    assert process.wait() == 0, process.printed()
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path):

@@ -18,6 +18,9 @@ def die(where):
         os.kill(os.getpid(), signal.SIGILL)
 
 die("import")
+class llama_cpp:
+    @staticmethod
+    def llama_model_default_params(): return types.SimpleNamespace(use_extra_bufts=True)
 LLAMA_FTYPE_MOSTLY_Q4_K_M = 15
 def llama_log_callback(function): return function
 def llama_log_set(callback, data): print("llama.cpp writes where it likes", flush=True)
@@ -34,6 +37,8 @@ def llama_model_quantize(source, target, settings):
 class Llama:
     def __init__(self, model_path, **settings):
         die("open")
+        if llama_cpp.llama_model_default_params().use_extra_bufts:
+            os.kill(os.getpid(), signal.SIGSEGV)  # as llama.cpp's products on AMX tiles
         if not os.path.exists(model_path):
             raise ValueError("no such file")
     def tokenize(self, text, add_bos, special):

@@ -233,7 +233,24 @@ def _open_library() -> Any:
             f"'jangin[llamacpp]', which compiles it and needs a C++ compiler ({error})."
         ) from error
     llama_cpp.llama_log_set(_silence(llama_cpp), None)
+    _keep_layout(llama_cpp.llama_cpp)
     return llama_cpp
+
+
+def _keep_layout(bindings: Any) -> None:
+    """Let models compute on weights as they are in the file.
+
+    By default llama.cpp rearranges them for the CPU. Its products on Intel's AMX tiles crash
+    (llama-cpp-python 0.3.36, in `ldtilecfg`), and so every CPU computes in the same way.
+    """
+    defaults = bindings.llama_model_default_params
+
+    def plain() -> Any:
+        settings = defaults()
+        settings.use_extra_bufts = False
+        return settings
+
+    bindings.llama_model_default_params = plain
 
 
 _SILENT: list[Any] = []

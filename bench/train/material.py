@@ -22,6 +22,9 @@ VOCABULARY = 6144
 CONTEXT = 2048
 LONGEST_ROW = 1000
 """Tokens; the peers pack rows into 1,024, and no engine may cut one."""
+PRETRAINED_LONGEST_ROW = 500
+"""The same where their fastest setting, packing into 512, would cut rows: tokenizers that were not
+trained on the file need more tokens."""
 VALIDATION_ROWS = 48
 PRETRAINED_VALIDATION_ROWS = 12
 """Each is a pass of the whole model, row by row in fp32, for every engine and round."""
@@ -96,7 +99,8 @@ def make(
     if pretrained is not None:
         end_at_stop(tokenizer).save_pretrained(folder / "model")
     lengths = [len(tokenizer.apply_chat_template(row, return_dict=False)) for row in rows]
-    rows = [row for row, length in zip(rows, lengths, strict=True) if length <= LONGEST_ROW]
+    longest = PRETRAINED_LONGEST_ROW if pretrained else LONGEST_ROW
+    rows = [row for row, length in zip(rows, lengths, strict=True) if length <= longest]
     validation = rows[-(PRETRAINED_VALIDATION_ROWS if pretrained else VALIDATION_ROWS) :]
     for name, value in {
         "sft": rows[:train_rows],

@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jangin.core.records import Message, PreferencePair
 from jangin.core.stage import SilentProgress
 from jangin.inference import generate
-from jangin.models.device import has_bf16_tiles
 from jangin.models.tokens.chat_template import RenderedRows, limit_rows, render_rows
 from jangin.models.tokens.packing import (
     packed_batch,
@@ -25,7 +24,7 @@ from jangin.models.tokens.packing import (
 )
 from jangin.models.tokens.pair_packing import render_pairs
 from jangin.training.dpo import DpoConfig
-from jangin.training.kernels import cpu_attention, elementwise, matmul
+from jangin.training.kernels.compilation import load_kernels
 from jangin.training.loop.config import Epochs, Full, Lora, TrainingConfig
 from jangin.training.loop.trainer import METRICS, train
 from jangin.training.objectives.dpo import (
@@ -43,7 +42,9 @@ PREPARED_STEP = 48
 
 def load(folder: Path, *, lora: bool) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    # Frozen weights stay in the type of the checkpoint, which takes the least memory.
+    dtype = "auto" if lora else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
     if lora:
         from peft import PeftModel
 
@@ -166,10 +167,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if job["task"] != "prepare":
         # Imports like the others, which are outside the clock.
-        elementwise.kernels()
-        if has_bf16_tiles():
-            matmul.kernels()
-            cpu_attention.kernels()
+        load_kernels(torch.bfloat16, print)
     work = {"sft": sft, "lora": sft, "dpo": dpo, "prepare": prepare, "generate": write}
     with tempfile.TemporaryDirectory() as scratch:
         work[job["task"]](job, Path(job["folder"]), Path(scratch))

@@ -18,7 +18,9 @@ PACKED_TOKENS = 1024
 
 def load(folder: Path, *, lora: bool) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
+    # Frozen weights stay in the type of the checkpoint, which takes the least memory.
+    dtype = "auto" if lora else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=dtype)
     if lora:
         from peft import PeftModel
 

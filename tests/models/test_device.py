@@ -91,10 +91,17 @@ def test_compiled_tiles_need_a_cpu_and_a_target_that_have_them(monkeypatch):
     try:
         for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
             monkeypatch.delenv(name, raising=False)
-        for flags, tiled in (({"avx512_bf16"}, True), ({"avx2"}, False), (set(), False)):
+        monkeypatch.delenv(device.KERNELS_VARIABLE, raising=False)
+        for flags, tiled, multiplies in (
+            ({"avx512_bf16"}, True, True),
+            ({"avx512_bf16", "amx_bf16"}, True, False),  # oneDNN multiplies by AMX
+            ({"avx2"}, False, False),
+            (set(), False, False),
+        ):
             monkeypatch.setattr(device, "cpu_flags", lambda flags=flags: frozenset(flags))
             device.has_bf16_tiles.cache_clear()
             assert device.has_bf16_tiles() is tiled
+            assert device.multiplies_by_tiles() is multiplies
         monkeypatch.setattr(device, "cpu_flags", lambda: frozenset({"avx512_bf16"}))
         monkeypatch.setenv("NUMBA_CPU_NAME", "x86-64")
         device.has_bf16_tiles.cache_clear()

@@ -51,19 +51,24 @@ def are_kernels_enabled() -> bool:
 
 @lru_cache(maxsize=1)
 def has_bf16_tiles() -> bool:
-    """Whether the CPU multiplies bf16 in AVX512 and has no AMX, which would be faster.
+    """Whether the CPU multiplies bf16 in AVX512, which the compiled tiles use.
 
     Not where Numba is told to compile for another CPU: LLVM ends the process at an instruction
     that its target lacks.
     """
     if os.environ.get("NUMBA_CPU_NAME") or "NUMBA_CPU_FEATURES" in os.environ:
         return False
-    return "avx512_bf16" in cpu_flags() and "amx_bf16" not in cpu_flags()
+    return "avx512_bf16" in cpu_flags()
 
 
 def uses_bf16_tiles() -> bool:
-    """Whether the compiled tiles run: the CPU has them and the kernels are enabled."""
+    """Whether compiled tiles run, for attention: the CPU has them and the kernels are enabled."""
     return are_kernels_enabled() and has_bf16_tiles()
+
+
+def multiplies_by_tiles() -> bool:
+    """Whether tiles multiply rows by weights, too: with AMX oneDNN is faster at these."""
+    return uses_bf16_tiles() and "amx_bf16" not in cpu_flags()
 
 
 def choose_precision(

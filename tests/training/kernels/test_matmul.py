@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from jangin.models.device import has_bf16_tiles
+from jangin.models.device import multiplies_by_tiles
 from jangin.training.kernels import elementwise, matmul
 
 BF16 = torch.bfloat16
 
-pytestmark = pytest.mark.skipif(not has_bf16_tiles(), reason="the CPU has no AVX512_BF16, or AMX")
+pytestmark = pytest.mark.skipif(
+    not multiplies_by_tiles(), reason="the CPU has no AVX512_BF16, or AMX"
+)
 
 
 @pytest.fixture(params=[1, 2, 3])

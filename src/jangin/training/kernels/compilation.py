@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from jangin.models.device import has_cuda, uses_bf16_tiles
+from jangin.models.device import has_cuda, multiplies_by_tiles, uses_bf16_tiles
 from jangin.training.kernels import cpu_attention, elementwise, matmul
 
 
@@ -23,5 +23,6 @@ def load_kernels(dtype: torch.dtype, notify: Callable[[str], None]) -> None:
     with cache_misses(lambda: notify(line)):
         elementwise.kernels()
         if tiles:
-            matmul.kernels()
+            if multiplies_by_tiles():
+                matmul.kernels()
             cpu_attention.kernels()

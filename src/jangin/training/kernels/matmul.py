@@ -2,7 +2,7 @@
 
 With the shapes of a small model oneDNN reaches 85 % of the peak of an AVX512_BF16 core, and returns
 weight gradients in bf16, which then have to be converted and summed; our tiles reach 95 % and
-return fp32. On a CPU with AMX oneDNN is several times as fast as any AVX512 code, so torch runs.
+return fp32. On a CPU with AMX oneDNN is faster than any AVX512 code, so torch runs.
 
 Shapes: T rows, D input features, C output features, R ranks of stacked LoRA adapters, S ranks of
 one adapter.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import linear
 
-from jangin.models.device import uses_bf16_tiles
+from jangin.models.device import multiplies_by_tiles
 from jangin.training.kernels.elementwise import as_numpy, as_uint16, is_fused, parallel_for
 
 LEAST_ROWS = 256
@@ -52,7 +52,7 @@ def is_tiled(rows: torch.Tensor, *sizes: int) -> bool:
 
 def _fills_tiles(rows: torch.Tensor, *sizes: int) -> bool:
     fits = is_fused(rows) and len(rows) >= _ROWS
-    return fits and not any(size % _GRAIN for size in sizes) and uses_bf16_tiles()
+    return fits and not any(size % _GRAIN for size in sizes) and multiplies_by_tiles()
 
 
 @dataclass(frozen=True, slots=True)

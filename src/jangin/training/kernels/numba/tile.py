@@ -33,11 +33,11 @@ def require_bf16_tiles() -> None:
     """Raise before LLVM compiles tiles for a CPU without the instruction and aborts the process.
 
     Raises:
-        ImportError: the CPU has no AVX512_BF16, or has AMX, which is faster.
+        ImportError: the CPU has no AVX512_BF16.
 
     """
     if not has_bf16_tiles():
-        raise ImportError("tiles need a CPU with AVX512_BF16 and without AMX")
+        raise ImportError("tiles need a CPU with AVX512_BF16")
 
 
 def _index(value: int) -> Any:

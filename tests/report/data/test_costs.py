@@ -124,4 +124,4 @@ def test_calls_of_a_stage_that_was_made_elsewhere_are_not_known(tmp_path, url, m
 
 def test_replies_that_were_recorded_cost_nothing_and_say_so():
     cost = VariantCost(Bill(recorded=3))
-    assert (cost.usd, cost.text(Words("ko"))) == (0, "$0.00(기록된 답변)")
+    assert (cost.usd, cost.text(Words("ko"))) == (0, "$0.00(기록된 답)")

@@ -36,7 +36,7 @@ def test_answers_are_judged_with_the_keyboard_and_survive_a_refresh(new_page, pr
     assert choices == ["first", "second", "tie", "both_bad"]
     check_accessibility(page)
     page.get_by_role("link", name="그만하고 집계 보기").click()
-    page.get_by_role("button", name="어느 쪽이 어느 시스템인지 보기").click()
+    page.get_by_role("button", name="어느 쪽이 어느 모델인지 보기").click()
     page.get_by_text("A = ").wait_for()
     check_accessibility(page)
 

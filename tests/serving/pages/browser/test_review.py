@@ -98,14 +98,14 @@ def test_two_people_at_once_and_a_tab_that_is_behind(new_page, log):
     row = row_of(kim)
     assert row_of(lee) != row
     lee.goto(f"/review/items/{row}")
-    assert "kim 님도 이 문답을 보고 있습니다" in lee.inner_text("#row")
+    assert "kim 님도 이 예제를 보고 있습니다" in lee.inner_text("#row")
     lee.keyboard.press("e")
     lee.locator("#edit[open]").wait_for()
     lee.keyboard.type(" 이영희의 글")
     press(kim, "a", "승인")
     lee.keyboard.press("Control+Enter")
     lee.get_by_role("alert").wait_for()
-    assert "kim 님이 그사이 이 문답을 판단했습니다" in lee.inner_text("#row")
+    assert "kim 님이 그사이 이 예제를 판단했습니다" in lee.inner_text("#row")
     assert lee.input_value("#edit-answer").endswith("이영희의 글")
     check_accessibility(lee)
     assert [d.by for d in read_log(log)] == ["kim"]

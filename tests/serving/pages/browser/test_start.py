@@ -77,7 +77,7 @@ def test_four_files_become_a_reviewed_trained_and_compared_model(new_page, start
     assert [each.decision for each in read_log(folder / LOG)] == ["accept", "reject", "accept"]
 
     page.goto("/")
-    page.get_by_text("결정을 반영하려면 실행을 누르십시오").wait_for(timeout=240_000)
+    page.get_by_text("판단을 반영하려면 실행을 누르십시오").wait_for(timeout=240_000)
     check_accessibility(page)
     run.wait_for(timeout=240_000)
     run.click()

@@ -35,7 +35,7 @@ def kim(browser):
 
 def test_a_name_is_asked_before_the_first_decision_and_only_then(workbench, decisions):
     with Browser(workbench.root) as new:
-        assert "내 결정: 0개" in new.get("/review?state=all").text, "reading needs no name"
+        assert "내 판단: 0개" in new.get("/review?state=all").text, "reading needs no name"
         asked = new.get("/review/next", params={"kind": "original"})
         assert asked.url.path == "/name"
         assert "누구십니까?" in asked.text
@@ -47,7 +47,7 @@ def test_a_name_is_asked_before_the_first_decision_and_only_then(workbench, deci
         page = new.submit("/name", name=" 김 하나 ", then="/review/next?kind=original")
         assert "kind=original" in str(page.url)
         after = new.submit(f"/review/items/{row_of(page)}", decision="accept", token=token_of(page))
-        assert "내 결정: 1개" in after.text
+        assert "내 판단: 1개" in after.text
         assert [d.by for d in decisions()] == ["김 하나"]
 
 
@@ -86,7 +86,7 @@ def test_two_reviewers_never_get_the_same_row(kim, lee):
     mine, theirs = row_of(kim.get("/review/next")), row_of(lee.get("/review/next"))
     assert mine != theirs
     assert row_of(kim.get("/review/next")) == mine
-    assert "lee 님도 이 문답을 보고 있습니다" in kim.get(f"/review/items/{theirs}").text
+    assert "lee 님도 이 예제를 보고 있습니다" in kim.get(f"/review/items/{theirs}").text
     page = kim.get(f"/review/items/{mine}")
     after = kim.submit(f"/review/items/{mine}", decision="accept", token=token_of(page))
     assert row_of(after) not in (mine, theirs)
@@ -137,7 +137,7 @@ def test_a_row_that_another_tab_changed_is_not_overwritten_and_both_texts_are_sh
     mine = {"decision": "edit", "answer": "김철수의 답", **form}
     refused = kim.submit(f"/review/items/{row}", token=token_of(page), **mine)
     assert refused.status_code == 409
-    assert "lee 님이 그사이 이 문답을 판단했습니다" in refused.text
+    assert "lee 님이 그사이 이 예제를 판단했습니다" in refused.text
     assert "이영희의 답" in refused.text
     assert "김철수의 답" in refused.text
     assert len(decisions()) == 1

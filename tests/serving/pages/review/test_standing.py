@@ -38,11 +38,11 @@ def planned(browser):
 
 def test_the_pipeline_says_what_a_run_does_with_the_decisions(browser):
     browser.get("/review")  # waits for the queue, which the pipeline does not
-    assert "0개 결정" in planned(browser)
+    assert "0개 판단" in planned(browser)
     page = browser.get("/review/next")
     browser.submit(f"/review/items/{row_of(page)}", decision="accept", token=token_of(page))
     page = planned(browser)
-    assert "1개 결정" in page
+    assert "1개 판단" in page
     assert "아직 정하지 않은 예제는 그대로 씁니다" in page
-    assert "결정을 반영하려면 실행을 누르십시오" in page
+    assert "판단을 반영하려면 실행을 누르십시오" in page
     assert "사람의 검토" in page

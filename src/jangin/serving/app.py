@@ -12,9 +12,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from jangin import __version__
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
-from jangin.serving.files import report, uploads
+from jangin.serving.files import prepare, report, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.graders import comparison
 from jangin.serving.graders import routes as graders
 from jangin.serving.inference import chat, completions, embeddings, models, responses, tokenize
 from jangin.serving.inference.model_path import ModelPath
@@ -71,6 +72,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(files.router, "files"),
     Routes(report.router, "files"),
     Routes(uploads.router, "files"),
+    Routes(prepare.router, "files"),
     Routes(jobs.router, "jobs"),
     Routes(permissions.router, "jobs"),
     Routes(export.router, "models"),
@@ -79,7 +81,7 @@ ROUTERS: tuple[Routes, ...] = (
     Routes(models.router, "models"),
     *(
         Routes(answering.router, "inference")
-        for answering in (chat, completions, responses, embeddings, tokenize)
+        for answering in (chat, completions, responses, embeddings, tokenize, comparison)
     ),
     Routes(tokenize.router, "inference", prefix=""),
     Routes(webhooks.router, "admin"),

@@ -62,6 +62,11 @@ BATCH = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
 CREATIONS = {
     ("POST", "/files"): [],
     ("POST", "/uploads"): [],
+    ("POST", "/x/prepare"): [{"file": "file-A"}],
+    ("POST", "/x/compare"): [
+        {"file": "file-A", "models": ["m", "n"]},
+        {"file": "file-B", "models": [MODEL, "n"]},
+    ],
     ("POST", "/fine_tuning/jobs"): [
         JOB | {"training_file": "file-A"},
         JOB | {"validation_file": "file-A"},

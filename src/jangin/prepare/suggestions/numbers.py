@@ -92,12 +92,14 @@ def formatted_numbers(profile: Profile) -> Suggestions:
     dropped, changed = effect["dropped"], effect["changed"]
     if not changed:
         return profile.plan
-    other = f"; {dropped:,} are not one number, such as {effect['other'].strip()!r}"
+    other = ""
+    if dropped:
+        other = f"; {dropped:,} are not one number, such as {effect['other'].strip()!r}"
     profile.plan = yield Suggestion(
         name="numbers",
         level="recommended",
         finding=f"{changed:,} answers are numbers with signs, separators, units or trailing zeros, "
-        f"such as {effect['before'].strip()!r}" + (other if dropped else ""),
+        f"such as {effect['before'].strip()!r}{other}",
         action=f"write them like {effect['after']}"
         + (", and drop the rows that are not one number" if dropped else ""),
         rows=dropped + changed,

@@ -51,20 +51,24 @@ class RunGrader(RequestBody):
 @router.post("/validate")
 def validate(body: ValidateGrader, server: ServerDep) -> dict[str, Any]:
     """The grader as it was sent, if it can be run."""
-    _parse(body.grader, server)
+    parse_for(body.grader, server)
     return {"grader": body.grader}
 
 
 @router.post("/run")
 async def run(body: RunGrader, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
     """The reward of an answer, and how it came about."""
-    grader = _parse(body.grader, server)
-    python = PythonLimits() if server.settings.python_grader else None
-    tools = GraderTools(_completions(server, caller), python)
+    grader, tools = parse_for(body.grader, server), tools_for(server, caller)
     result = await asyncio.get_running_loop().run_in_executor(
         _threads, run_grader, grader, body.item, body.model_sample, tools
     )
     return result.reply(grader)
+
+
+def tools_for(server: Server, caller: Caller) -> GraderTools:
+    """What graders of a caller may use."""
+    python = PythonLimits() if server.settings.python_grader else None
+    return GraderTools(_completions(server, caller), python)
 
 
 def _completions(server: Server, caller: Caller) -> Completions:
@@ -78,7 +82,8 @@ def _completions(server: Server, caller: Caller) -> Completions:
     return complete
 
 
-def _parse(data: dict[str, Any], server: Server) -> AnyGrader:
+def parse_for(data: dict[str, Any], server: Server) -> AnyGrader:
+    """The grader of a request; raises `ApiError` 400 for one that this server cannot run."""
     try:
         grader = parse_grader(data)
     except InvalidGraderError as error:

@@ -1,0 +1,184 @@
+"""`/v1/x/prepare`: what `jangin prepare` does, for a file of the server.
+
+A table (CSV, TSV, XLSX, JSON, JSON Lines, Parquet) becomes files for fine-tuning. The checks, their
+suggestions and the files are those of the command.
+"""
+
+import json
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from jangin.core.errors import ConfigError, DataError, SettingsError
+from jangin.prepare.command import propose, write_files
+from jangin.prepare.engine.build import DROPPED_FILE
+from jangin.prepare.options import PrepareOptions
+from jangin.prepare.suggestions.suggestion import Suggestion
+from jangin.serving.database.tables import File
+from jangin.serving.files.objects import FileObject
+from jangin.serving.files.purposes import LONGEST_NAME
+from jangin.serving.files.store import find_file, store_file
+from jangin.serving.protocol.errors import ApiError
+from jangin.serving.protocol.objects import RequestBody
+from jangin.serving.security.access import CallerDep
+from jangin.serving.state.caller import Caller
+from jangin.serving.state.server import Server, ServerDep
+
+router = APIRouter(prefix="/x")
+
+SUFFIXES = frozenset(
+    (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm", ".ods")
+)
+"""Endings by which a table is read; the only part of a client's name that names a file here."""
+_STEM = "table"
+_OPTION = re.compile(r"--([a-z]+)")
+_ENDING = "_prepared_validation.jsonl"
+_preparing = threading.Lock()
+"""One table at a time: each may need much memory."""
+
+
+class PrepareFile(RequestBody):
+    """Body of `POST /x/prepare`."""
+
+    file: str
+    """Id of the table, of any purpose."""
+    format: Literal["chat", "completion", "preference"] = "chat"
+    prompt: str = ""
+    """Template of the question over columns, such as `{title}`; found by itself where usual."""
+    completion: str = ""
+    rejected: str = ""
+    """Template of the worse answer, for `preference`."""
+    system: str = ""
+    validation: float = Field(default=0, ge=0, lt=1)
+    """Share of the rows for a validation file."""
+    test: float = Field(default=0, ge=0, lt=1)
+    group: str = ""
+    """Column whose rows with one value stay in one split."""
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+    remedies: Literal["recommended", "necessary", "none"] | list[str] = "recommended"
+    """Suggestions to accept: necessary ones, recommended ones too, none, or those with these names.
+    Optional ones are accepted by name only."""
+    write: bool = True
+    """False only lists the suggestions."""
+
+    def accepts(self, suggestion: Suggestion) -> bool:
+        """Whether this suggestion is to be followed."""
+        if isinstance(self.remedies, list):
+            return suggestion.name in self.remedies
+        levels = {"none": (), "necessary": ("necessary",)}
+        return suggestion.level in levels.get(self.remedies, ("necessary", "recommended"))
+
+
+@router.post("/prepare")
+def prepare_file(body: PrepareFile, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
+    """Check a table, apply remedies, and store its splits as files for fine-tuning."""
+    if body.validation + body.test >= 1:
+        text = "'validation' and 'test' together must be below 1."
+        raise ApiError(400, text, param="test", code="invalid_value")
+    with server.database.read() as session:
+        row = find_file(session, caller, body.file, server.now())
+    suffix = PurePath(row.filename).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ApiError(
+            400,
+            f"'{row.filename}' is no table. Upload a file that ends with one of: "
+            f"{', '.join(sorted(SUFFIXES))}.",
+            param="file",
+            code="invalid_file_format",
+        )
+    with (
+        _preparing,
+        server.storage.local_path(row.id) as stored,
+        tempfile.TemporaryDirectory(dir=server.settings.folder, prefix=".prepare-") as name,
+        _as_reply(row, Path(name)),
+    ):
+        source = Path(name) / f"{_STEM}{suffix}"
+        source.symlink_to(stored.absolute())
+        return _prepared(body, server, caller, row, source)
+
+
+def _prepared(
+    body: PrepareFile, server: Server, caller: Caller, row: File, source: Path
+) -> dict[str, Any]:
+    options = PrepareOptions(
+        format=body.format,
+        prompt=body.prompt,
+        completion=body.completion,
+        rejected=body.rejected,
+        system=body.system,
+        validation=body.validation,
+        test=body.test,
+        group=body.group,
+        seed=body.seed,
+    )
+    suggestions: list[dict[str, Any]] = []
+    notes: list[str] = []
+
+    def accept(suggestion: Suggestion) -> bool:
+        taken = body.accepts(suggestion)
+        suggestions.append(
+            {
+                "name": suggestion.name,
+                "level": suggestion.level,
+                "finding": suggestion.finding,
+                "action": suggestion.action,
+                "rows": suggestion.rows,
+                "taken": taken,
+            }
+        )
+        return taken
+
+    plan, records = propose(source, options, accept, notes.append)
+    reply: dict[str, Any] = {
+        "object": "x.prepared_file",
+        "file": row.id,
+        "suggestions": suggestions,
+        "notes": [_of_the_api(note, row) for note in notes],
+        "plan": json.loads(plan.model_dump_json()),
+    }
+    if not body.write:
+        return reply | {"files": {}}
+    folder = source.parent / "written"
+    folder.mkdir()
+    result, manifest = write_files(source, plan, records, folder)
+    stem = PurePath(row.filename).stem[: LONGEST_NAME - len(_ENDING)]
+    files = {}
+    for kind in (*result.splits, DROPPED_FILE):
+        path = folder / f"{_STEM}_prepared_{kind}.jsonl"
+        if path.exists():
+            with path.open("rb") as stream:
+                stored = store_file(
+                    server,
+                    stream,
+                    caller=caller,
+                    filename=f"{stem}_prepared_{kind}.jsonl",
+                    purpose="user_data" if kind == DROPPED_FILE else "fine-tune",
+                )
+            files[kind] = FileObject.of(stored).model_dump()
+    report = json.loads((folder / f"{_STEM}_prepared_report.json").read_text(encoding="utf-8"))
+    return reply | {"files": files, "rows": manifest.rows, "report": report}
+
+
+@contextmanager
+def _as_reply(row: File, folder: Path) -> Iterator[None]:
+    """Inside, what is wrong with a table is a 400 that names it as the client did."""
+    try:
+        yield
+    except (ConfigError, DataError, SettingsError) as error:
+        text = str(error)
+        for path in (folder / "written", folder):
+            text = text.replace(f"{path}/", "").replace(str(path), "the server")
+        raise ApiError(400, _of_the_api(text, row), param="file", code="invalid_file") from error
+
+
+def _of_the_api(text: str, row: File) -> str:
+    """A sentence of the command line, with the client's file and fields of the body."""
+    suffix = PurePath(row.filename).suffix.lower()
+    return _OPTION.sub(r"`\1`", text.replace(f"{_STEM}{suffix}", row.filename))

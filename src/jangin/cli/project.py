@@ -178,10 +178,10 @@ def gc(
         console.print(escape(line), style="dim", highlight=False, soft_wrap=True)
     if inventory.unused:
         console.print(pages.unused_folders(inventory.unused))
-    if not (inventory.unused or inventory.trash_bytes):
+    if not inventory.freed_bytes:
         console.print("Nothing is unused.")
         return
-    total = pages.size(inventory.unused_bytes + inventory.trash_bytes)
+    total = pages.size(inventory.freed_bytes)
     if yes:
         count = len(clean(inventory))
         plural = "" if count == 1 else "s"

@@ -14,6 +14,7 @@ from jangin.project.setup.housekeeping import TRASH, clean, take_inventory
 from jangin.project.tracking.outbox import write_run
 from jangin.project.tracking.table import config_of
 from jangin.project.tracking.tracker import Run
+from jangin.report.terminal.housekeeping import inventory_notes
 
 TEXT = "# 규정\n\n## 제1조\n\n직원은 해마다 15일의 연차휴가를 쓴다. 3일 전에 알린다.\n"
 PROJECT = """\
@@ -64,7 +65,13 @@ def folder(tmp_path):
 def test_what_no_variant_reaches_is_unused_and_deleted_and_all_else_stays_cached(folder):
     before = artifacts(folder)
     ledger = (folder / "store" / "ledger.sqlite").read_bytes()
+    for cache in ("pictures/a-document", "tables"):
+        (folder / "store" / cache).mkdir(parents=True)
+        (folder / "store" / cache / "kept").write_bytes(b"x" * 500)
     inventory = take_inventory([folder])
+    assert inventory.cache_bytes == 1000
+    assert inventory.freed_bytes == 1000 + inventory.unused_bytes
+    assert any("1.0 kB of pictures and tables" in line for line in inventory_notes(inventory, 14))
     (unused,) = inventory.unused
     assert unused.stage == "chunk"
     assert unused.bytes > 0
@@ -76,7 +83,8 @@ def test_what_no_variant_reaches_is_unused_and_deleted_and_all_else_stays_cached
     assert artifacts(folder) == before - {unused.path}
     assert (folder / "store" / "ledger.sqlite").read_bytes() == ledger
     assert states(folder) == {"cached"}
-    assert take_inventory([folder]).unused == ()
+    assert not (folder / "store" / "pictures").exists()
+    assert take_inventory([folder]).freed_bytes == 0
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ from jangin.project.yaml_source import load_yaml
 
 TRASH = ".trash"
 """Folder in the store to which what is deleted is moved first, whole."""
+PICTURES, TABLES = "pictures", "tables"
+"""Folders in the store in which the pages keep pictures of documents and large tables as they show
+them; both are made again when needed."""
 _FOLDER = re.compile(r"([0-9a-f]{16})(\.old)?(\.partial)?")
 DAY = 86400.0
 """Seconds."""
@@ -76,11 +79,18 @@ class Inventory:
     """Project files that ran in this store and are not there any more."""
     trash_bytes: int = 0
     """What an interrupted call left to be deleted."""
+    cache_bytes: int = 0
+    """What the pages keep, which is deleted with the rest."""
 
     @property
     def unused_bytes(self) -> int:
         """Size of what may be deleted."""
         return sum(folder.bytes for folder in self.unused)
+
+    @property
+    def freed_bytes(self) -> int:
+        """Size of all that `clean` deletes."""
+        return self.unused_bytes + self.trash_bytes + self.cache_bytes
 
 
 def take_inventory(
@@ -124,8 +134,13 @@ def take_inventory(
         tuple(sorted(old, key=lambda folder: -folder.bytes)),
         tuple(folder for folder in spare if folder not in old),
         tuple(gone),
-        sum(f.stat().st_size for f in (root / TRASH).rglob("*") if f.is_file()),
+        _size(root / TRASH),
+        _size(root / PICTURES) + _size(root / TABLES),
     )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def clean(inventory: Inventory) -> list[Folder]:
@@ -152,6 +167,9 @@ def clean(inventory: Inventory) -> list[Folder]:
                     name = f"{folder.stage}-{folder.path.name}-{time.time_ns()}"
                     folder.path.rename(trash / name)
                     deleted.append(folder)
+        for cache in (PICTURES, TABLES):
+            if (store.root / cache).is_dir():
+                (store.root / cache).rename(trash / f"{cache}-{time.time_ns()}")
         shutil.rmtree(trash)
     return deleted
 

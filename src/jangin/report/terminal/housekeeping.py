@@ -69,3 +69,6 @@ def inventory_notes(inventory: Any, days: float) -> Iterator[str]:
         yield f"{what} that no variant resumes: kept until {days:g} days old."
     if inventory.trash_bytes:
         yield f"{size(inventory.trash_bytes)} are left of an interrupted gc."
+    if inventory.cache_bytes:
+        kept = size(inventory.cache_bytes)
+        yield f"{kept} of pictures and tables that the pages keep: made again when they are needed."

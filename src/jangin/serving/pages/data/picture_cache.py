@@ -7,7 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FOLDER = "pictures"
+from jangin.project.setup.housekeeping import PICTURES
+
+FOLDER = PICTURES
 """Folder in the store. It may be deleted at any time: all of it is made again when needed."""
 MOST_BYTES = 1_000_000_000
 TRIM_EVERY = 200

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from jangin.core.errors import DataError, StoreError
 from jangin.core.parquet import count_rows
 from jangin.core.store import Artifact, disk_errors
+from jangin.project.setup.housekeeping import TABLES
 from jangin.project.tables.rows import is_id
 from jangin.serving.pages.data.columns import flat_columns
 
 if TYPE_CHECKING:
     import polars as pl
 
-FOLDER = "tables"
+FOLDER = TABLES
 """Folder in the store of the Arrow files. It may be deleted at any time."""
 LARGE = 20_000
 """Rows from which on a table is mapped and not read into memory."""

@@ -126,8 +126,10 @@ def _questions(server: Server, file_id: str) -> list[Question]:
         for row in read_rows(source):
             turns = [{k: t[k] for k in ("role", "content")} for t in chat_of(row)]
             if len(turns) > 1 and turns[-1]["role"] == "assistant" and turns[-1]["content"].strip():
-                asked = turns[:-1]
-                questions.append(Question(tuple(asked), turns[-1]["content"], asked[-1]["content"]))
+                prompt = turns[:-1]
+                questions.append(
+                    Question(tuple(prompt), turns[-1]["content"], prompt[-1]["content"])
+                )
     if not questions:
         raise ApiError(
             400, "No row of this file has a question and an answer.", param="file",

@@ -32,8 +32,8 @@ from pathlib import Path
 from jangin.core.ledger import Ledger
 from jangin.core.stage import SilentProgress
 from jangin.documents.formats import format_of
-from jangin.documents.load import _read
 from jangin.documents.readers.reader import ReaderSettings, SourceFile, UnreadableError
+from jangin.documents.reading import _read
 from tests.documents.corpus.case import Case
 from tests.documents.corpus.every import all_cases
 from tests.documents.corpus.mutations import bombs, mutated

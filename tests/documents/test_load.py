@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -8,11 +9,15 @@ import pytest
 
 from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
+from jangin.core.execution.local import Local
+from jangin.core.executor import InProcess
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.core.stage import SilentProgress
 from jangin.core.store import OUTPUTS, add_output, output_names
-from jangin.documents import load
 from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, left_out
+from jangin.documents.readers.reader import ReaderSettings, SourceFile
+from jangin.documents.reading import FolderReader
 from jangin.text.language import language_of
 
 KOREAN = "제1조(목적) 이 규정은 휴가를 정한다."
@@ -293,7 +298,7 @@ def test_columns_drawn_line_by_line_across_are_read_one_after_the_other(
     assert re.findall(r"칸 (\d)", second) == list("00112233")
 
 
-def test_a_killed_run_resumes_with_the_files_not_yet_read(make_context, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_files_not_yet_read(make_context, tmp_path):
     files = {"a.txt": "first", "b.txt": "second", "c.pdf": b"bad"}
     context, documents, unreadable = run_load(make_context, tmp_path, files)
     journal = context.workspace / "journal" / "documents.jsonl"
@@ -302,18 +307,73 @@ def test_a_killed_run_resumes_with_the_files_not_yet_read(make_context, tmp_path
         "b.txt",
     ]
     journal.write_text(journal.read_text()[:-20])
-    read = []
-
-    def spy(file, settings):
-        read.append(file.name)
-        return original(file, settings)
-
-    original = load._read
-    monkeypatch.setattr(load, "_read", spy)
+    for name in files:  # what is read again is seen in its text
+        (tmp_path / "docs" / name).write_text(f"read again: {name}")
     _, again, unreadable_again = run_load(make_context, tmp_path)
-    assert read == ["b.txt"]
-    assert again == documents
+    assert again[0] == documents[0]
+    assert again[1].text == "read again: b.txt"
     assert unreadable_again == unreadable
+
+
+CRASHING = """
+import os
+
+def rtf_to_text(text, *_, **__):
+    if "poison" in text:
+        os.abort()
+    return "the text of a letter"
+"""
+
+
+def test_a_file_that_ends_the_process_that_reads_it_is_named_and_the_rest_is_read(
+    make_context, tmp_path, monkeypatch
+):
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/striprtf").mkdir()
+    (tmp_path / "library/striprtf/__init__.py").write_text("")
+    (tmp_path / "library/striprtf/striprtf.py").write_text(CRASHING)
+    monkeypatch.syspath_prepend(tmp_path / "library")
+    make_context(LoadConfig(folder=Path("docs"))).note("begun", ())  # an earlier run was killed
+    files = {"a.md": "first", "b.rtf": "{\\rtf1 poison}", "c.rtf": "{\\rtf1 x}", "d.md": "last"}
+    context, documents, unreadable = run_load(make_context, tmp_path, files)
+    assert [d.source for d in documents] == ["a.md", "c.rtf", "d.md"]
+    assert documents[1].text == "the text of a letter"
+    assert [(row.source, row.reason) for row in unreadable] == [
+        ("b.rtf", "the process that read it was killed by SIGABRT.")
+    ]
+    assert any("b.rtf cannot be read" in line for line in context.services.progress.messages)
+
+
+def test_few_small_files_are_read_by_this_process_and_many_by_others(tmp_path, ledger):
+    path = tmp_path / "a.md"
+    path.write_text("a")
+    settings = ReaderSettings(ledger, SilentProgress())
+    reader = FolderReader(Local(2), ledger, SilentProgress(), settings)
+    file = SourceFile("a.md", path, "0" * 64)
+    assert isinstance(reader._executor_for([file] * 3), InProcess)
+    assert reader._executor_for([file] * 5000) is reader.executor
+    with path.open("wb") as stream:
+        stream.truncate(10_000_000)
+    assert reader._executor_for([file]) is reader.executor
+    path.write_text("a")
+    reader.is_isolated = True
+    assert reader._executor_for([file]) is reader.executor
+
+
+def test_documents_are_the_same_whatever_number_of_processes_reads_them(make_context, tmp_path):
+    files = {f"{n:02}.html": f"<h1>{n}</h1><p>{'문단 ' * n}" for n in range(1, 12)}
+    files |= {"copy.html": files["03.html"], "bad.pdf": b"no", "bad.htm": b"", "old.md": b"\xff"}
+    tables = []
+    for begun in (False, True):
+        context = make_context(LoadConfig(folder=Path("docs")))
+        shutil.rmtree(context.workspace)
+        context.workspace.mkdir()
+        if begun:
+            context.note("begun", ())
+        context, *rows = run_load(make_context, tmp_path, files)
+        tables.append((rows, context.summary, sorted(context.services.progress.messages)))
+    assert tables[0] == tables[1]
+    assert tables[0][1]["copies"] == {"copy.html": "03.html"}
 
 
 def test_a_page_that_needs_ocr_without_tesseract_names_the_packages(

@@ -267,6 +267,12 @@ class Ledger:
             ).fetchone()
         return None if row is None else str(row[0])
 
+    def has_memos(self, namespace: str) -> bool:
+        """True if any value is cached in this namespace."""
+        query = "SELECT 1 FROM memos WHERE namespace = ? LIMIT 1"
+        with self._errors():
+            return self._db.execute(query, (namespace,)).fetchone() is not None
+
     def put(self, namespace: str, key: str, value: str) -> None:
         """Cache the result of a slow computation; replaces the value of the same key."""
         with self._errors():

@@ -14,7 +14,7 @@ from jangin.core.digest import short_digest
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.formats import format_of
-from jangin.documents.headings import Section, sections, split_lines
+from jangin.documents.outline.headings import Section, sections, split_lines
 from jangin.documents.outline.line import Line
 from jangin.documents.splitting import Passage, PassageLimits, is_table, passages
 from jangin.text.normalize import drop_spaces

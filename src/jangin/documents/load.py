@@ -2,9 +2,9 @@
 
 import os
 import re
-import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,21 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from jangin.core.config import Added, Config, Runtime, StageConfig
-from jangin.core.digest import digest_file
-from jangin.core.errors import DataError, JanginError, MachineError
-from jangin.core.records import Document, Page, Record
-from jangin.core.stage import Cost, Stage, StageContext
-from jangin.core.store import output_names
+from jangin.core.errors import DataError
+from jangin.core.records import Document, Record
+from jangin.core.stage import Cost, SilentProgress, Stage, StageContext
+from jangin.core.store import JOURNAL, output_names
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
-from jangin.documents.readers.reader import (
-    PageReading,
-    ReaderSettings,
-    SourceFile,
-    UnreadableError,
-)
-from jangin.text.language import language_of
+from jangin.documents.ocr.reading import DoubtfulLine
+from jangin.documents.readers.reader import ReaderSettings, SourceFile
+from jangin.documents.reading import FileReceipt, FolderReader, KnownReadings
 from jangin.text.normalize import nfc
 
 if TYPE_CHECKING:
@@ -45,10 +40,6 @@ themselves enter the key.
 
 ERROR_LOG = "errors.log"
 """Tracebacks of readers, in the folder `runtime` of the artifact."""
-LONGEST_ERROR = 200
-"""Letters of an error's own text that are shown."""
-MEMORY_ADDRESS = re.compile(r"(?: at)? ?\b0x[0-9a-fA-F]+")
-"""Differs from run to run, so it is not stored."""
 USUAL_FORMATS = "PDF, DOCX, XLSX, PPTX, HWPX, HTML, Markdown or text"
 """What messages offer; the table of readers has more."""
 LISTED = 20
@@ -57,6 +48,8 @@ OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.
 """Names, in lower case, of what file managers put beside files."""
 PROJECT_FILE = "project.yaml"
 """Not a document where a project is in the folder of its documents."""
+BEGUN = "begun"
+"""Name of an empty journal: a run has begun to read."""
 LEDGER = "ledger.sqlite"
 """A folder that holds it is a store."""
 
@@ -119,10 +112,6 @@ class LoadConfig(StageConfig):
     """What to do with an unreadable file: `report` it in a table, or `stop` the run."""
     ocr: Ocr = AutoOcr()
     """When to read the pages of PDFs by OCR. Pictures are always read by it."""
-
-
-class UnforeseenError(UnreadableError):
-    """Reading a file failed in a way that its reader does not know; the cause is an error."""
 
 
 class UnreadableFile(Record):
@@ -307,64 +296,119 @@ def run(context: StageContext[LoadConfig]) -> None:
     MachineError: OCR or a reader's library is needed and not installed.
     """
     config, services = context.config, context.services
-    files = find_files(config, services.project_folder)
-    documents = {document.source: document for document in context.done("documents", Document)}
-    failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
-    doubtful = [row for row in context.done("doubtful", DoubtfulRow) if row.source in documents]
-    copies: dict[str, str] = {}
-    first_with: dict[str, str] = {}
-    settings = _settings(context)
+    files = {
+        name: SourceFile(name, path, services.files.digest(path))
+        for name, path in find_files(config, services.project_folder).items()
+    }
     for line in lines_of(left_out(config, services.project_folder, services.named_files)):
         services.progress.message(f"left out: {line}")
-    for name, path in context.track(list(files.items()), "load"):
-        digest = digest_file(path)
-        if digest in first_with:
-            copies[name] = first_with[digest]
-            services.progress.message(f"{name}: skipped, same bytes as {first_with[digest]}")
-            continue
-        if name not in documents and name not in failures:
-            row, lines = _try(context, SourceFile(name, path, digest), settings)
-            if isinstance(row, Document):
-                documents[name] = row
-                doubtful += lines
-                context.note("doubtful", lines)
-                context.note("documents", [row])
-            else:
-                failures[name] = row
-                context.note("unreadable", [row])
-        if name in documents:
-            first_with[digest] = name
-    _write(context, documents, failures, copies)
-    _write_doubtful(context, doubtful)
-
-
-def _try(
-    context: StageContext[LoadConfig], file: SourceFile, settings: ReaderSettings
-) -> "tuple[Document | UnreadableFile, list[DoubtfulRow]]":
-    """(document or why it is unreadable, doubtful lines of OCR).
-
-    Raises `DataError` with `unreadable: stop`.
-    """
+    loaded = _Loaded(context)
+    bar = services.progress.start("load", len(files))
     try:
-        return _read(file, settings)
-    except UnreadableError as error:
-        text = f"{file.name} cannot be read: {error}"
-        if isinstance(error, UnforeseenError):
-            log = _add_to_log(context, file.name, error)
-            text += f" Details are in {log}."
+        copies = loaded.read(files, lambda: services.progress.advance(bar))
+    finally:
+        services.progress.stop(bar)
+    _write(context, loaded.documents, loaded.failures, copies)
+    _write_doubtful(context, loaded.doubtful)
+
+
+class _Loaded:
+    """Documents and failures, those of an interrupted run among them."""
+
+    def __init__(self, context: StageContext[LoadConfig]) -> None:
+        self.context = context
+        self.documents = {row.source: row for row in context.done("documents", Document)}
+        self.failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
+        rows = context.done("doubtful", DoubtfulRow)
+        self.doubtful = [row for row in rows if row.source in self.documents]
+
+    def read(self, files: Mapping[str, SourceFile], advance: Callable[[], None]) -> dict[str, str]:
+        """Read the files; {name: the first readable file of the same bytes}.
+
+        Of files of the same bytes, one is read; the next one only where that is unreadable, as the
+        suffix of its name may be another.
+        """
+        services = self.context.services
+        folder = FolderReader(
+            services.executor, services.ledger, services.progress, _settings(self.context)
+        )
+        folder.is_isolated = self._was_interrupted()
+        same: dict[str, list[str]] = {}
+        for name, file in files.items():
+            same.setdefault(file.digest, []).append(name)
+        copies: dict[str, str] = {}
+        turn = 0
+        while names := [group[turn] for group in same.values() if len(group) > turn]:
+            unread = [n for n in names if n not in self.documents and n not in self.failures]
+            for _ in range(len(names) - len(unread)):
+                advance()
+            with closing(folder.read([files[name] for name in unread])) as receipts:
+                for name, receipt in receipts:
+                    self._keep(files[name], receipt)
+                    advance()
+            for name in names:
+                if name in self.documents:
+                    group = same.pop(files[name].digest)
+                    copies.update(dict.fromkeys(group[turn + 1 :], name))
+            turn += 1
+        for name, original in sorted(copies.items()):
+            services.progress.message(f"{name}: skipped, same bytes as {original}")
+            advance()
+        return copies
+
+    def _was_interrupted(self) -> bool:
+        """True if a run ended while it read: perhaps because of a file that ends its process."""
+        marker = self.context.workspace / JOURNAL / f"{BEGUN}.jsonl"
+        was_begun = marker.exists()
+        self.context.note(BEGUN, ())
+        return was_begun
+
+    def _keep(self, file: SourceFile, receipt: FileReceipt) -> None:
+        """Note what became of a file; raises `DataError` with `unreadable: stop`."""
+        context = self.context
+        for message in receipt.messages:
+            context.services.progress.message(message)
+        if receipt.document is not None:
+            lines = _doubtful_rows(file, receipt.doubtful)
+            self.documents[file.name] = receipt.document
+            self.doubtful += lines
+            context.note("doubtful", lines)
+            context.note("documents", [receipt.document])
+            return
+        text = f"{file.name} cannot be read: {receipt.reason} {receipt.remedy}"
+        if receipt.log:
+            text += f" Details are in {_add_to_log(context, file.name, receipt.log)}."
         if context.config.unreadable == "stop":
-            raise DataError(text) from error
+            raise DataError(text)
         context.services.progress.message(text)
-        row = UnreadableFile(source=file.name, reason=error.reason, remedy=error.remedy)
-        return row, []
+        row = UnreadableFile(source=file.name, reason=receipt.reason, remedy=receipt.remedy)
+        self.failures[file.name] = row
+        context.note("unreadable", [row])
 
 
-def _add_to_log(context: StageContext[LoadConfig], source: str, error: UnforeseenError) -> str:
-    """Append the traceback to the log of the artifact; its path, with `*` for `.partial`."""
-    lines = traceback.format_exception(error.__cause__)
+def _doubtful_rows(
+    file: SourceFile, lines: Iterable[tuple[int, DoubtfulLine]]
+) -> list[DoubtfulRow]:
+    return [
+        DoubtfulRow(
+            source=file.name,
+            page=page,
+            text=line.text,
+            second=line.second,
+            confidence=line.confidence,
+            doubt=line.doubt,
+            document=file.digest,
+            line=line.number,
+        )
+        for page, line in lines
+    ]
+
+
+def _add_to_log(context: StageContext[LoadConfig], source: str, text: str) -> str:
+    """Append a traceback to the log of the artifact; its path, with `*` for `.partial`."""
     path = context.runtime_file(ERROR_LOG)
     with path.open("a", encoding="utf-8") as log:
-        log.write(f"{source}\n{''.join(lines)}\n")
+        log.write(f"{source}\n{text}\n")
     folder = str(context.workspace).removesuffix(".partial")
     return f"{folder}*/{path.relative_to(context.workspace)}"
 
@@ -417,108 +461,17 @@ def _write(
     )
 
 
-def _read(file: SourceFile, settings: ReaderSettings) -> tuple[Document, list[DoubtfulRow]]:
-    """One document and its doubtful lines; raises `UnreadableError` or `MachineError`."""
-    if file.path.stat().st_size == 0:
-        raise UnreadableError("it is empty (0 bytes).", "Copy it again from where it came from.")
-    suffix = file.path.suffix.lower()
-    row = format_of(suffix)
-    if row is None or row.read is None:
-        raise UnreadableError(
-            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
-            f"Save it as one of {', '.join(readable_suffixes())}.",
-        )
-    try:
-        readings = row.read(file, settings)
-    except ModuleNotFoundError as error:
-        if error.name not in row.packages:
-            raise
-        raise MachineError(
-            f"{file.name}: the package {error.name}, which reads {suffix} files, is not installed. "
-            f"Install it: pip install 'jangin[{row.extra}]'."
-        ) from error
-    except JanginError:
-        raise
-    except OSError as error:
-        raise UnreadableError(
-            f"it cannot be opened: {error.strerror or error}.", "Check the rights of the file."
-        ) from error
-    except MemoryError as error:
-        raise UnreadableError(
-            "the memory does not suffice to read it.", "Split it into smaller files."
-        ) from error
-    except Exception as error:  # readers report damage themselves; a run must continue
-        text = MEMORY_ADDRESS.sub("", str(error)).strip().split("\n")[0][:LONGEST_ERROR]
-        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        raise UnforeseenError(
-            f"it could not be read because of an error in jangin or a library ({what}).",
-            "Report it, or open the file in the program that made it and save it again.",
-        ) from error
-    text, pages = join_pages(readings)
-    doubtful = _doubtful_rows(file, readings)
-    if not text.strip() and doubtful:
-        raise UnreadableError(
-            f"OCR is sure of none of its {len(doubtful)} lines.",
-            "Scan it again at 200 dpi or more.",
-        )
-    if not text.strip():
-        raise UnreadableError("it holds no text.", "Take it out of the folder, or scan it again.")
-    document = Document(
-        id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
-    )
-    return document, doubtful
-
-
-def _doubtful_rows(file: SourceFile, readings: Sequence[PageReading]) -> list[DoubtfulRow]:
-    return [
-        DoubtfulRow(
-            source=file.name,
-            page=number,
-            text=line.text,
-            second=line.second,
-            confidence=line.confidence,
-            doubt=line.doubt,
-            document=file.digest,
-            line=line.number,
-        )
-        for number, reading in enumerate(readings, start=1)
-        for line in reading.doubtful
-    ]
-
-
-def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:
-    """Text of a document and where its pages are in it.
-
-    An empty line separates two pages and belongs to the first of them, so that pages cover the
-    text without gaps.
-    """
-    text, pages = "", []
-    for number, reading in enumerate(readings, start=1):
-        part = reading.text + ("\n\n" if number < len(readings) else "")
-        pages.append(
-            Page(
-                number=number,
-                start=len(text),
-                end=len(text) + len(part),
-                method=reading.method,
-                confidence=reading.confidence,
-                reason=reading.reason,
-            )
-        )
-        text += part
-    return text, tuple(pages)
-
-
 def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
+    """Settings of readers; a reader reads one page by OCR itself and requests more of them."""
     ocr_config, services = context.config.ocr, context.services
     defaults = AutoOcr() if isinstance(ocr_config, NeverOcr) else ocr_config
     return ReaderSettings(
-        ledger=services.ledger,
-        progress=services.progress,
+        ledger=KnownReadings({}),
+        progress=SilentProgress(),
         ocr=ocr_config.type,
         ocr_languages=() if defaults.languages == "auto" else defaults.languages,
         dpi=defaults.dpi,
-        workers=services.executor.workers,
+        most_ocr_pages=1,
         keep_doubtful=defaults.doubtful_lines == "keep",
         transcriber=_transcriber(context),
         corrections=collect_corrections(read_corrections(services.project_folder / LOG)),

@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.documents.layout.gutters import Box, columns
 from jangin.documents.load import STAGE, LoadConfig
+from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.page import read_page
 from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.preparation import has_ink, prepare
-from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.ocr.reader import OcrReader, PageImage, page_key
 from jangin.documents.ocr.reading import OcrReading
 from jangin.documents.ocr.tesseract import require
 from jangin.documents.readers import pdf_text as pdf
@@ -73,6 +75,13 @@ def test_an_image_only_page_is_read_and_cached(
     (reading,) = reader.read([PageImage(key, never)])
     assert reading.text == document.text
     assert context.summary["ocr_pages"] == 1
+
+    reader = OcrReader(ledger, ("kor",), 200, 1, other_languages(("kor",)))
+    known = page_key(key, reader.identity)
+    ledger.put("ocr", known, ledger.get("ocr", known).replace("연차휴가", "기록된휴가"))
+    shutil.rmtree(context.workspace)
+    _, again = load_one(make_context)
+    assert again.text == document.text.replace("연차휴가", "기록된휴가")
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from jangin.core.records import Document
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.layout.text_line import TextLine
-from jangin.documents.load import join_pages
 from jangin.documents.readers.reader import PageReading
 from jangin.documents.readers.type_sizes import mark_headings
+from jangin.documents.reading import join_pages
 
 BODY = "The insurer pays for what the insured person cannot get back in another way"
 SENTENCE = "It is paid within 30 days."

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing.connection import Connection, wait
@@ -24,6 +25,9 @@ ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")
 }
 """Environment of workers: there are as many of them as there are cores."""
+
+END_SECONDS = 5.0
+"""What idle workers get to end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Local:
         for first in iterator:  # without an item, nothing is started
             with _Nursery(work) as nursery:
                 yield from _Mapping(nursery, chain((first,), iterator), count).results()
+                nursery.finish()
 
 
 class _Job(NamedTuple):
@@ -131,10 +136,17 @@ class _Nursery:
             return f"was killed by {signal.Signals(-status).name}"
         return f"ended with status {status}"
 
+    def finish(self) -> None:
+        """Wait for the workers, whose connections are closed, to end."""
+        self._control.send(worker.END)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+
     def close(self) -> None:
         """End every process of the group, whatever it is doing."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         self._control.close()
 
 

@@ -13,11 +13,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
 FORK = "fork"
+END = "end"
 
 
 def main(descriptor: int) -> None:
@@ -26,7 +28,7 @@ def main(descriptor: int) -> None:
     The control connection receives (`sys.path`, pickled work) and answers with the error of the
     import or None. After that it receives `FORK`, followed by the socket of the worker, and answers
     with its process id; or the process id of a worker that has ended, and answers with its status
-    as of `os.waitstatus_to_exitcode`.
+    as of `os.waitstatus_to_exitcode`; or `END`, when the sockets of all workers are closed.
     """
     control = Connection(descriptor)
     sys.path[:], packed = control.recv()
@@ -40,6 +42,8 @@ def main(descriptor: int) -> None:
     try:
         while True:
             request = control.recv()
+            if request == END:
+                break
             if request == FORK:
                 _fork(control, work)
             else:
@@ -48,6 +52,9 @@ def main(descriptor: int) -> None:
     except (EOFError, OSError):
         # The caller has closed, or was killed: nothing may go on working for it.
         os.killpg(0, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:  # the CPU time of workers counts as that of children of the caller
+            os.wait()
 
 
 def _fork(control: Connection, work: Callable[..., Any]) -> None:

@@ -8,11 +8,10 @@ model `osd` says in which script the page is, and the installed languages of tha
 
 from typing import TYPE_CHECKING
 
-from jangin.documents.ocr.reader import OcrReader, PageImage
+from jangin.documents.ocr.reader import Memos, OcrReader, PageImage
 from jangin.documents.ocr.tesseract import installed_languages, package_of, script
 
 if TYPE_CHECKING:
-    from jangin.core.ledger import Ledger
     from jangin.core.stage import Progress
 
 KOREAN = "kor"
@@ -55,7 +54,7 @@ def other_languages(languages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def first_language(
-    ledger: "Ledger", dpi: int, page: PageImage, source: str, progress: "Progress"
+    ledger: Memos, dpi: int, page: PageImage, source: str, progress: "Progress"
 ) -> tuple[str, ...]:
     """The language in which a page reads best; Korean if no other is installed.
 

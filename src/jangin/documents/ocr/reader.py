@@ -1,17 +1,17 @@
 """Many page images through OCR: in parallel, and each result kept in the ledger."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jangin.core.digest import digest_value
+from jangin.core.errors import JanginError
 from jangin.documents.ocr.reading import MODES, OcrReading
 from jangin.documents.ocr.tesseract import require, version
 
 if TYPE_CHECKING:
-    from jangin.core.ledger import Ledger
     from jangin.documents.ocr.preparation import Grey
 
 NAMESPACE = "ocr"
@@ -27,40 +27,92 @@ class PageImage:
     """File digest and page number, for example; part of the cache key."""
     render: Callable[[], "Grey"]
     """Called in the thread that iterates `OcrReader.read`, as pdfium is not thread-safe."""
+    number: int = 1
+    """Number of the page in its file, from 1."""
+
+
+class Memos(Protocol):
+    """Cache of readings, such as a ledger."""
+
+    def get(self, namespace: str, key: str) -> str | None:
+        """The value of a key, or None."""
+        ...
+
+    def put(self, namespace: str, key: str, value: str) -> None:
+        """Keep a value."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A page that is to be read by OCR, and how."""
+
+    key: str
+    """Of the reading in the ledger."""
+    number: int
+    """From 1."""
+    languages: tuple[str, ...]
+    others: tuple[str, ...]
+    dpi: int
+
+
+class UnreadPagesError(JanginError):
+    """More pages need OCR than may be read at once here; no user sees it."""
+
+    def __init__(self, pages: tuple[PageRequest, ...]) -> None:
+        super().__init__(pages)
+        self.pages = pages
+
+
+def identity(
+    program: str, languages: tuple[str, ...], others: tuple[str, ...], dpi: int
+) -> list[object]:
+    """How a page is read: what distinguishes its readings in the ledger; `program`: `version()`."""
+    return [METHOD, program, list(languages), list(others), dpi, list(MODES)]
+
+
+def page_key(page: str, how: list[object]) -> str:
+    """Key of a reading in the ledger: `PageImage.key`, and `identity`."""
+    return digest_value([page, *how])
 
 
 class OcrReader:
     """Reads pages in parallel, through a cache in the ledger.
-
-    Use it in the main process only, which writes the ledger.
 
     Raises: MachineError: Tesseract or one of the languages is not installed.
     """
 
     def __init__(
         self,
-        ledger: "Ledger",
+        ledger: Memos,
         languages: tuple[str, ...],
         dpi: int,
         workers: int,
         others: tuple[str, ...] = (),
+        most: int | None = None,
     ) -> None:
+        """`most`: pages that `read` reads itself; more unknown ones raise `UnreadPagesError`."""
         require((*languages, *others))
         self.ledger = ledger
         self.languages = languages
         self.others = others
         self.dpi = dpi
         self.workers = max(1, workers)
-        self.identity = [METHOD, version(), list(languages), list(others), dpi, list(MODES)]
+        self.most = most
+        self.identity = identity(version(), languages, others, dpi)
 
-    def read(self, pictures: Iterable[PageImage]) -> Iterator[OcrReading]:
-        """One reading per page, in order; at most two rendered pages per worker are in memory."""
+    def read(self, pictures: Sequence[PageImage]) -> Iterator[OcrReading]:
+        """One reading per page, in order; at most two rendered pages per worker are in memory.
+
+        Raises: UnreadPagesError: more pages than `most` are not known.
+        """
         from jangin.documents.ocr.page import read_page
 
         waiting: deque[OcrReading | tuple[str, Future[OcrReading]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
+            self._check(pictures)
             for picture in pictures:
-                key = digest_value([picture.key, *self.identity])
+                key = page_key(picture.key, self.identity)
                 known = self.ledger.get(NAMESPACE, key)
                 if known is not None:
                     waiting.append(OcrReading.from_json(known))
@@ -72,6 +124,17 @@ class OcrReader:
                     yield self._finish(waiting.popleft())
             while waiting:
                 yield self._finish(waiting.popleft())
+
+    def _check(self, pictures: Sequence[PageImage]) -> None:
+        if self.most is None:
+            return
+        unknown = [
+            PageRequest(key, picture.number, self.languages, self.others, self.dpi)
+            for picture in pictures
+            if self.ledger.get(NAMESPACE, key := page_key(picture.key, self.identity)) is None
+        ]
+        if len(unknown) > self.most:
+            raise UnreadPagesError(tuple(unknown))
 
     def _finish(self, item: "OcrReading | tuple[str, Future[OcrReading]]") -> OcrReading:
         if isinstance(item, OcrReading):

@@ -47,7 +47,7 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     with opened(file.path) as picture:
         count = getattr(picture, "n_frames", 1)
         pages = [
-            PageImage(f"{file.digest} {number}", _render(picture, number, settings.dpi))
+            PageImage(f"{file.digest} {number}", _render(picture, number, settings.dpi), number + 1)
             for number in range(count)
         ]
         languages = settings.ocr_languages
@@ -56,7 +56,14 @@ def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
                 settings.ledger, settings.dpi, pages[count // 2], file.name, settings.progress
             )
         others = () if settings.ocr_languages else other_languages(languages)
-        reader = OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
+        reader = OcrReader(
+            settings.ledger,
+            languages,
+            settings.dpi,
+            settings.workers,
+            others,
+            settings.most_ocr_pages,
+        )
         scans = list(reader.read(pages))
         numbers = range(1, count + 1)
         by_page = with_corrections(file, settings, dict(zip(numbers, scans, strict=True)))

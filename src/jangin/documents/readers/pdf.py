@@ -52,12 +52,19 @@ class Pdf:
         """An OCR reader for these languages; raises `MachineError` where they are missing."""
         settings = self.settings
         others = () if settings.ocr_languages else other_languages(languages)
-        return OcrReader(settings.ledger, languages, settings.dpi, settings.workers, others)
+        return OcrReader(
+            settings.ledger,
+            languages,
+            settings.dpi,
+            settings.workers,
+            others,
+            settings.most_ocr_pages,
+        )
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[PageImage]:
         """Pages for OCR, each rendered when it is requested."""
         for number in numbers:
-            yield PageImage(f"{self.file.digest} {number}", self._render(number))
+            yield PageImage(f"{self.file.digest} {number}", self._render(number), number)
 
     def _render(self, number: int) -> Callable[[], Any]:
         return lambda: pdf.render_page(self.document, number, self.settings.dpi)
@@ -70,7 +77,7 @@ class Pdf:
         bar = progress.start(f"ocr {self.file.name}", len(numbers))
         done = {}
         try:
-            readings = self.reader(languages).read(self.pictures(numbers))
+            readings = self.reader(languages).read(list(self.pictures(numbers)))
             for number, reading in zip(numbers, readings, strict=True):
                 done[number] = reading
                 progress.advance(bar, note=f"page {number}")

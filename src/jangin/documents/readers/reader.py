@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jangin.core.errors import DataError
-from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress
 from jangin.documents.layout.text_line import TextLine
 from jangin.documents.ocr.corrections import Corrections, corrected
+from jangin.documents.ocr.reader import Memos
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SourceFile:
 class ReaderSettings:
     """Settings and services for all readers; each uses what it needs."""
 
-    ledger: Ledger
+    ledger: Memos
     """Cache of slow results, such as OCR."""
     progress: Progress
     ocr: Literal["auto", "always", "never"] = "auto"
@@ -45,6 +45,8 @@ class ReaderSettings:
     """Resolution at which pages are rendered for OCR."""
     workers: int = 1
     """Pages that are read by OCR at the same time."""
+    most_ocr_pages: int | None = None
+    """Unknown pages that a reader may read by OCR in one go; more raise `UnreadPagesError`."""
     keep_doubtful: bool = False
     """Leave doubtful lines of OCR in the text."""
     transcriber: "Transcriber | None" = None

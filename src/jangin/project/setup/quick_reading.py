@@ -13,8 +13,9 @@ from jangin.core.ledger import Ledger
 from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
 from jangin.documents.formats import format_of, page_count
-from jangin.documents.load import LoadConfig, find_files, join_pages
+from jangin.documents.load import LoadConfig, find_files
 from jangin.documents.readers.reader import PageReading, ReaderSettings, SourceFile
+from jangin.documents.reading import join_pages
 from jangin.text.language import language_of
 
 Level = Literal["likely", "most"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jangin.core.records import Page
-from jangin.documents.headings import sections, split_lines
+from jangin.documents.outline.headings import sections, split_lines
 
 
 def pages_of(text):

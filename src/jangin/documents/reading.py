@@ -1,0 +1,351 @@
+"""One file to one document, in this process or in another: the work that `load` maps over files.
+
+A file of which several pages need OCR comes back as a request for these pages. They are read in
+groups, so that a long scan is shared by all workers, and then the file is read again, with them.
+"""
+
+import re
+import traceback
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from jangin.core.errors import JanginError, MachineError
+from jangin.core.executor import Died, Executor, InProcess
+from jangin.core.ledger import Ledger
+from jangin.core.records import Document, Page
+from jangin.core.stage import Progress, SilentProgress
+from jangin.documents.formats import format_of, has_pictures, page_count, readable_suffixes
+from jangin.documents.ocr.languages import other_languages
+from jangin.documents.ocr.reader import (
+    NAMESPACE,
+    PageRequest,
+    UnreadPagesError,
+    identity,
+    page_key,
+)
+from jangin.documents.ocr.reading import DoubtfulLine
+from jangin.documents.ocr.tesseract import installed_languages, version
+from jangin.documents.readers.page_picture import page_for_ocr
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
+from jangin.text.language import language_of
+
+LONGEST_ERROR = 200
+"""Letters of an error's own text that are shown."""
+MEMORY_ADDRESS = re.compile(r"(?: at)? ?\b0x[0-9a-fA-F]+")
+"""Differs from run to run, so it is not stored."""
+
+PAGES_AT_ONCE = 4
+"""Pages of a group for OCR, each of which takes seconds."""
+FILE_SECONDS = 0.002
+MEGABYTE_SECONDS = 0.5
+"""CPU time to read a file and a megabyte of it, as far as that is known before it is opened."""
+FEW_SECONDS = 2.0
+"""What this process reads itself; other processes take half a second to start."""
+SAVE_AGAIN = "Open it in the program that made it and save it again, or take it out of the folder."
+
+
+class UnforeseenError(UnreadableError):
+    """Reading a file failed in a way that its reader does not know; the cause is an error."""
+
+
+@dataclass(slots=True)
+class KnownReadings:
+    """Readings by OCR that are known of one file, and those that are made: a `Memos`."""
+
+    known: Mapping[str, str]
+    fresh: dict[str, str] = field(default_factory=dict)
+
+    def get(self, _namespace: str, key: str) -> str | None:
+        """The reading of this key as JSON, or None."""
+        return self.fresh.get(key) or self.known.get(key)
+
+    def put(self, _namespace: str, key: str, value: str) -> None:
+        """Keep a new reading."""
+        self.fresh[key] = value
+
+
+@dataclass(frozen=True, slots=True)
+class FileJob:
+    """A file to read."""
+
+    file: SourceFile
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Readings of its pages by OCR: {key in the ledger: JSON}."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileReceipt:
+    """What became of a file: a document, a reason why there is none, or pages to read first."""
+
+    document: Document | None = None
+    doubtful: tuple[tuple[int, DoubtfulLine], ...] = ()
+    """(page from 1, line) of what OCR is not sure of."""
+    reason: str = ""
+    remedy: str = ""
+    log: str = ""
+    """Traceback of an error that no reader foresees."""
+    pages: tuple[PageRequest, ...] = ()
+    """Pages that are to be read by OCR before the file is read again."""
+    messages: tuple[str, ...] = ()
+    readings: Mapping[str, str] = field(default_factory=dict)
+    """New readings by OCR: {key in the ledger: JSON}."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagesJob:
+    """Pages of a file to read by OCR."""
+
+    file: SourceFile
+    pages: tuple[PageRequest, ...]
+
+
+def count_pages(path: Path) -> int:
+    """`formats.page_count`, as work for an executor."""
+    return page_count(path)
+
+
+def read_pages(job: PagesJob) -> dict[str, str]:
+    """{key in the ledger: reading as JSON} of each page; raises `MachineError`."""
+    from jangin.documents.ocr.page import read_page
+
+    readings = {}
+    for page in job.pages:
+        page_HW = page_for_ocr(job.file.path, page.number, page.dpi)
+        reading = read_page(page_HW, page.dpi, page.languages, page.others)
+        readings[page.key] = reading.to_json()
+    return readings
+
+
+def read_job(settings: ReaderSettings, job: FileJob) -> FileReceipt:
+    """Read one file; `settings.ledger` and `settings.progress` are not used.
+
+    Raises: MachineError: OCR or a reader's library is needed and not installed.
+    """
+    memos, progress = KnownReadings(job.known), SilentProgress()
+    settings = replace(settings, ledger=memos, progress=progress, workers=1)
+    try:
+        receipt = _read(job.file, settings)
+    except UnreadPagesError as error:
+        # What was said is said again when the file is read with these pages.
+        return FileReceipt(pages=error.pages, readings=memos.fresh)
+    except UnforeseenError as error:
+        log = "".join(traceback.format_exception(error.__cause__))
+        receipt = FileReceipt(reason=error.reason, remedy=error.remedy, log=log)
+    except UnreadableError as error:
+        receipt = FileReceipt(reason=error.reason, remedy=error.remedy)
+    return replace(receipt, messages=tuple(progress.messages), readings=memos.fresh)
+
+
+def _read(file: SourceFile, settings: ReaderSettings) -> FileReceipt:
+    readings = read_file(file, settings)
+    text, pages = join_pages(readings)
+    doubtful = tuple(
+        (number, line)
+        for number, reading in enumerate(readings, start=1)
+        for line in reading.doubtful
+    )
+    if not text.strip() and doubtful:
+        raise UnreadableError(
+            f"OCR is sure of none of its {len(doubtful)} lines.",
+            "Scan it again at 200 dpi or more.",
+        )
+    if not text.strip():
+        raise UnreadableError("it holds no text.", "Take it out of the folder, or scan it again.")
+    document = Document(
+        id=file.digest[:16], source=file.name, text=text, pages=pages, language=language_of(text)
+    )
+    return FileReceipt(document, doubtful)
+
+
+def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
+    """The pages of one file.
+
+    Raises: UnreadableError: it cannot be read; MachineError: a library or a program is missing;
+    UnreadPagesError: as `OcrReader.read`.
+    """
+    if file.path.stat().st_size == 0:
+        raise UnreadableError("it is empty (0 bytes).", "Copy it again from where it came from.")
+    suffix = file.path.suffix.lower()
+    row = format_of(suffix)
+    if row is None or row.read is None:
+        raise UnreadableError(
+            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
+            f"Save it as one of {', '.join(readable_suffixes())}.",
+        )
+    try:
+        return row.read(file, settings)
+    except ModuleNotFoundError as error:
+        if error.name not in row.packages:
+            raise
+        raise MachineError(
+            f"{file.name}: the package {error.name}, which reads {suffix} files, is not installed. "
+            f"Install it: pip install 'jangin[{row.extra}]'."
+        ) from error
+    except JanginError:
+        raise
+    except OSError as error:
+        raise UnreadableError(
+            f"it cannot be opened: {error.strerror or error}.", "Check the rights of the file."
+        ) from error
+    except MemoryError as error:
+        raise UnreadableError(
+            "the memory does not suffice to read it.", "Split it into smaller files."
+        ) from error
+    except Exception as error:  # readers report damage themselves; a run must continue
+        text = MEMORY_ADDRESS.sub("", str(error)).strip().split("\n")[0][:LONGEST_ERROR]
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise UnforeseenError(
+            f"it could not be read because of an error in jangin or a library ({what}).",
+            "Report it, or open the file in the program that made it and save it again.",
+        ) from error
+
+
+def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:
+    """Text of a document and where its pages are in it.
+
+    An empty line separates two pages and belongs to the first of them, so that pages cover the
+    text without gaps.
+    """
+    text, pages = "", []
+    for number, reading in enumerate(readings, start=1):
+        part = reading.text + ("\n\n" if number < len(readings) else "")
+        pages.append(
+            Page(
+                number=number,
+                start=len(text),
+                end=len(text) + len(part),
+                method=reading.method,
+                confidence=reading.confidence,
+                reason=reading.reason,
+            )
+        )
+        text += part
+    return text, tuple(pages)
+
+
+class FolderReader:
+    """Reads many files over an executor, with readings by OCR from and to the ledger."""
+
+    is_isolated: bool = False
+    """Whether the files are to be read by other processes, however few they are."""
+
+    def __init__(
+        self, executor: Executor, ledger: Ledger, progress: Progress, settings: ReaderSettings
+    ) -> None:
+        self.executor, self.ledger, self.progress = executor, ledger, progress
+        self.settings = settings
+        self._keys: dict[str, set[str]] = {}
+        """{name of a file: keys of its readings that may be in the ledger}."""
+
+    def read(self, files: Sequence[SourceFile]) -> Generator[tuple[str, FileReceipt], None, None]:
+        """(name, receipt) of each file as it is read; no receipt requests pages.
+
+        Raises: MachineError: as `read_job`.
+        """
+        executor = self._executor_for(files)
+        work = partial(read_job, self.settings)
+        self._look_up(files, executor)
+        while files:
+            requests: dict[str, tuple[PageRequest, ...]] = {}
+            for index, receipt in executor.map(work, map(self._job, files)):
+                name = files[index].name
+                if isinstance(receipt, Died):
+                    yield name, _dead("read it", receipt)
+                    continue
+                self._keep(name, receipt.readings)
+                if receipt.pages:
+                    requests[name] = receipt.pages
+                else:
+                    yield name, receipt
+            files = [file for file in files if file.name in requests]
+            dead = self._read_pages(files, requests)
+            yield from dead.items()
+            files = [file for file in files if file.name not in dead]
+
+    def _executor_for(self, files: Sequence[SourceFile]) -> Executor:
+        """Other processes, unless there is little to read, or a vision model to be asked."""
+        if self.settings.transcriber is not None:
+            return InProcess()
+        size = sum(file.path.stat().st_size for file in files)
+        seconds = len(files) * FILE_SECONDS + size / 1e6 * MEGABYTE_SECONDS
+        return self.executor if self.is_isolated or seconds > FEW_SECONDS else InProcess()
+
+    def _job(self, file: SourceFile) -> FileJob:
+        keys = self._keys.get(file.name, ())
+        values = ((key, self.ledger.get(NAMESPACE, key)) for key in keys)
+        return FileJob(file, {key: value for key, value in values if value is not None})
+
+    def _keep(self, name: str, readings: Mapping[str, str]) -> None:
+        for key, value in readings.items():
+            self.ledger.put(NAMESPACE, key, value)
+        if readings:
+            self._keys.setdefault(name, set()).update(readings)
+
+    def _look_up(self, files: Sequence[SourceFile], executor: Executor) -> None:
+        """Collect the keys under which earlier runs may have kept readings of these files."""
+        if self.settings.ocr == "never" or not self.ledger.has_memos(NAMESPACE):
+            return
+        scans = [file for file in files if has_pictures(file.name)]
+        ways = self._ways()
+        for index, count in executor.map(count_pages, (file.path for file in scans)):
+            if isinstance(count, Died):
+                continue  # it ends the process that reads it, too
+            file = scans[index]
+            self._keys[file.name] = {
+                page_key(f"{file.digest} {number}", way)
+                for number in range(count + 1)  # pictures are counted from 0
+                for way in ways
+            }
+
+    def _ways(self) -> list[list[object]]:
+        """`identity` of every way in which a page may have been read."""
+        program, dpi = version(), self.settings.dpi
+        if self.settings.ocr_languages:
+            return [identity(program, self.settings.ocr_languages, (), dpi)]
+        codes = [(code,) for code in installed_languages()]
+        others = [other_languages(code) for code in codes]
+        return [
+            identity(program, code, each, dpi)
+            for code, other in zip(codes, others, strict=True)
+            for each in ((), other)
+        ]
+
+    def _read_pages(
+        self, files: Iterable[SourceFile], requests: Mapping[str, tuple[PageRequest, ...]]
+    ) -> dict[str, FileReceipt]:
+        """Read the requested pages by OCR; {name: receipt} of files that end their process."""
+        total = sum(map(len, requests.values()))
+        if not total:
+            return {}
+        size = max(1, min(PAGES_AT_ONCE, total // (2 * self.executor.workers)))
+        jobs = [
+            PagesJob(file, requests[file.name][start : start + size])
+            for file in files
+            for start in range(0, len(requests[file.name]), size)
+        ]
+        dead: dict[str, FileReceipt] = {}
+        bar = self.progress.start("ocr", total)
+        try:
+            for index, result in self.executor.map(read_pages, jobs):
+                job = jobs[index]
+                note = f"{job.file.name}, page {job.pages[-1].number}"
+                self.progress.advance(bar, len(job.pages), note)
+                if isinstance(result, Died):
+                    what = f"read its pages {job.pages[0].number} to {job.pages[-1].number} by OCR"
+                    dead[job.file.name] = _dead(what, result)
+                else:
+                    self._keep(job.file.name, result)
+        finally:
+            self.progress.stop(bar)
+        return dead
+
+
+def _dead(what: str, died: Died) -> FileReceipt:
+    return FileReceipt(reason=f"the process that {what} {died.why}.", remedy=SAVE_AGAIN)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
+from jangin.llm.addresses import Addresses
 from jangin.llm.rate_limits import MAX_CONCURRENCY, Concurrency, RateLimit
 from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after
 from jangin.llm.token_estimates import TOKENS_PER_OTHER_CHARACTER, estimate_prompt
@@ -57,6 +58,8 @@ class EndpointChat:
     base_url: str
     key_variable: str = ""
     """Name of the environment variable that holds the key; empty where none is needed."""
+    further_urls: tuple[str, ...] = ()
+    """More servers of the same model; each request goes to the one with the fewest in flight."""
     structured: Structured = "json_schema"
     """Falls back to a weaker form by itself if the endpoint does not support this one."""
     timeout_seconds: float = 120.0
@@ -86,6 +89,7 @@ class EndpointChat:
     on_lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
     """Called for an attempt that got no reply but may have been charged."""
     _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
+    _addresses: Addresses = field(init=False, repr=False)
     _concurrency: Concurrency = field(init=False, repr=False)
     _requests: RateLimit | None = field(default=None, repr=False)
     _tokens: RateLimit | None = field(default=None, repr=False)
@@ -101,6 +105,7 @@ class EndpointChat:
             if self.revision:
                 source = f"{self.base_url} revision {self.revision} {source}".strip()
             self.source = source
+        self._addresses = Addresses((self.base_url, *self.further_urls))
         self._concurrency = Concurrency(self.max_concurrency)
         self._requests = RateLimit(self.requests_per_minute) if self.requests_per_minute else None
         self._tokens = RateLimit(self.tokens_per_minute) if self.tokens_per_minute else None
@@ -275,12 +280,18 @@ class EndpointChat:
                 raise ValueError(f"not a chat completion; is base_url right? {shown!r}")
             return reply
 
-        try:
-            return await self._try(
-                "POST", "chat/completions", lambda: encode(request_body(request, form)), read, JSON
-            )
-        except _StatusError as error:
-            return self.interpret_status(error.status, error.text, error.headers, request, form)
+        with self._addresses.lease() as base_url:
+            try:
+                return await self._try(
+                    "POST",
+                    "chat/completions",
+                    lambda: encode(request_body(request, form)),
+                    read,
+                    JSON,
+                    base_url,
+                )
+            except _StatusError as error:
+                return self.interpret_status(error.status, error.text, error.headers, request, form)
 
     async def _try(
         self,
@@ -289,11 +300,13 @@ class EndpointChat:
         body: Callable[[], Any],
         read: "Callable[[aiohttp.ClientResponse], Awaitable[T]]",
         headers: Mapping[str, str] | None = None,
+        base_url: str = "",
     ) -> T | RetryAfter:
         """One HTTP request; raises `_StatusError` for every status but 200."""
         import aiohttp
 
-        url = f"{self.base_url.rstrip('/')}/{path}"
+        base_url = base_url or self.base_url
+        url = f"{base_url.rstrip('/')}/{path}"
         try:
             async with self._open_session().request(
                 method, url, data=body(), headers=headers
@@ -304,11 +317,13 @@ class EndpointChat:
                 raise _StatusError(response.status, text, response.headers)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise ConfigError(
-                f"base_url {self.base_url!r} is not the URL of an endpoint. "
+                f"base_url {base_url!r} is not the URL of an endpoint. "
                 "Write it like http://HOST:PORT/v1 in the project file."
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
+            if not sent:
+                self._addresses.rest(base_url)
             return RetryAfter(why_unreachable(error), lost=sent)
         except ValueError as error:
             return RetryAfter(str(error), lost=True)

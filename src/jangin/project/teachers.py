@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from jangin.core.chat import ChatModel
 from jangin.core.config import Added, Advanced, Config, Runtime
@@ -35,6 +35,9 @@ class EndpointTeacher(Config):
     """Model name as the endpoint knows it."""
     base_url: Runtime[str]
     """URL up to and including `/v1`."""
+    further_urls: Runtime[tuple[str, ...]] = ()
+    """More servers of the same model, such as one vLLM on each node; each request goes to the one
+    with the fewest in flight. Not with `mode: batch`."""
     key_variable: Runtime[str] = ""
     """Name of the environment variable with the API key; empty if none is needed."""
     revision: Added[str] = ""
@@ -80,6 +83,12 @@ class EndpointTeacher(Config):
     known at OpenAI's own URL, half of it with `mode: batch`."""
     replies: Runtime[Path] = Path("replies.jsonl")
     """File that `jangin run --record` writes."""
+
+    @model_validator(mode="after")
+    def _one_address_of_batches(self) -> "EndpointTeacher":
+        if self.mode == "batch" and self.further_urls:
+            raise ValueError("`mode: batch` has one address. Remove `further_urls`")
+        return self
 
     def known_price(self) -> Price | None:
         """The configured price, or the list price, half of it in mode `batch`; None if unknown."""
@@ -188,6 +197,7 @@ def open_endpoint(teacher: EndpointTeacher, progress: Progress | None = None) ->
         model=teacher.model,
         base_url=teacher.base_url,
         key_variable=teacher.key_variable,
+        further_urls=teacher.further_urls,
         revision=teacher.revision,
         structured=teacher.structured,
         timeout_seconds=teacher.timeout_seconds,

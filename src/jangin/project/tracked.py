@@ -34,7 +34,7 @@ from jangin.training.loop.config import TrainingConfig
 
 _PATIENCE_SECONDS = 60.0
 """After the last stage; what is not sent by then is sent by the next run."""
-_PRIVATE = frozenset({"base_url", "key_variable", "replies", "record_from"})
+_PRIVATE = frozenset({"base_url", "further_urls", "key_variable", "replies", "record_from"})
 """Settings of teachers that are not sent to trackers."""
 EVALUATION = "evaluation"
 

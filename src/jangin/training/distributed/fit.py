@@ -49,7 +49,8 @@ def _with_trained_weights(
     else:
         loaded, dtype = task.load(config)
         model = make_trainable(loaded, config)
-    written = journal / SHARDS / WEIGHTS if config.sharding == "fsdp" else journal / WEIGHTS
+    # A sharded training that lost all nodes but one ended in a single process, unsharded.
+    written = journal / SHARDS / WEIGHTS if (journal / SHARDS).exists() else journal / WEIGHTS
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     unpack_weights(open_saved(written), trained)
     return model, dtype
@@ -97,7 +98,7 @@ def fit(
     if loaded is None:
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()
-    if config.processes == 1:
+    if config.processes == 1 and config.nodes.launcher == "torchrun":
         load_kernels(matrix_dtype(config), progress.message)
         model, dtype = loaded or task.load(config)
         model = make_trainable(model, config)

@@ -24,7 +24,8 @@ from jangin.core import errors
 from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
-from jangin.training.distributed.machines import TASK_FILE, Node, gathered
+from jangin.training.distributed.machines import TASK_FILE, LostWorkersError, Node, gathered
+from jangin.training.distributed.ray_nodes import RayNodes, placed, require_cluster, started
 from jangin.training.loop.config import (
     AdamW8bit,
     AdamWOffload,
@@ -39,6 +40,8 @@ from jangin.training.objectives.table import Task
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 OUT_OF_MEMORY = "OutOfMemoryError"
+_MOST_LOSSES = 3
+"""Losses of workers without a checkpoint between them, after which training fails."""
 
 
 def launch(
@@ -55,13 +58,17 @@ def launch(
     row fits or a worker ends without a result, the worker's own error where it had one, and
     `KeyboardInterrupt` after Ctrl-C, when the workers have saved a checkpoint.
     """
-    refuse_missing(config)
+    if config.nodes.launcher == "torchrun":
+        refuse_missing(config)
     journal, budget = folder / JOURNAL, budget or config.tokens_per_batch
     longest = int(task.lengths.max())
     shutil.rmtree(journal / SHARDS, ignore_errors=True)
     while True:
-        task_folder = _write_task(journal, task, config, budget)
-        result = _attempt(task_folder, config, progress, task.metrics)
+        if config.nodes.launcher == "ray":
+            result = _attempt_on_ray(journal, task, config, progress, budget)
+        else:
+            task_folder = _write_task(journal, task, config, budget)
+            result = _attempt(task_folder, config, progress, task.metrics)
         if result is not None:
             return result
         if budget <= longest:
@@ -99,6 +106,34 @@ def _attempt(
         if machines.failure is None or machines.failure["type"] == OUT_OF_MEMORY:
             return result
         raise _error(machines.failure, log)
+
+
+def _attempt_on_ray(
+    journal: Path, task: Task, config: TrainingConfig, progress: Progress, budget: int
+) -> TrainingResult | None:
+    """The result of workers on the nodes of a Ray cluster; None when memory ran out on one.
+
+    Workers that were lost begin again from the last checkpoint, with fewer nodes where one is gone.
+    """
+    require_cluster()
+    losses, last_checkpoint = 0, ""
+    while True:
+        with placed(config, progress) as actors:
+            nodes = config.nodes.model_copy(update={"count": len(actors)})
+            smaller = config.model_copy(update={"nodes": nodes})
+            folder = _write_task(journal, task, smaller, budget)
+            log = journal / LOG
+            try:
+                workers = started(actors, start_workers, folder, smaller, log)
+                return watch(workers, log, progress, task.metrics)
+            except LostWorkersError:
+                checkpoint = max((path.name for path in journal.rglob("step-*")), default="")
+                losses = 1 if checkpoint > last_checkpoint else losses + 1
+                if losses == _MOST_LOSSES:
+                    raise
+        last_checkpoint = max(checkpoint, last_checkpoint)
+        progress.message("a node or a process of the training was lost; resuming")
+        shutil.rmtree(journal / SHARDS, ignore_errors=True)
 
 
 def refuse_unsupported(config: TrainingConfig) -> None:
@@ -194,14 +229,17 @@ def start_workers(
 
 
 def watch(
-    process: subprocess.Popen[str], log: Path, progress: Progress, metrics: type[StepMetrics]
+    process: subprocess.Popen[str] | RayNodes,
+    log: Path,
+    progress: Progress,
+    metrics: type[StepMetrics],
 ) -> TrainingResult | None:
     """The result of the workers, whose progress is passed on; None when memory ran out.
 
     `metrics` is the class of the objective's lines. The first Ctrl-C interrupts the workers between
     two steps, a second one stops waiting for them.
 
-    Raises what the first worker reported, `TrainingError` where it reported nothing, and
+    Raises what the first worker reported, `LostWorkersError` where it reported nothing, and
     `KeyboardInterrupt` once the workers stopped after Ctrl-C.
     """
     interrupted, bars = False, dict[int, int]()
@@ -218,8 +256,7 @@ def watch(
                     if interrupted:
                         raise
                     interrupted = True
-                    with suppress(ProcessLookupError):
-                        os.kill(last.get("pid", process.pid), signal.SIGINT)
+                    _interrupt(process, last.get("pid"))
             process.wait()
         finally:
             if process.poll() is None:
@@ -233,6 +270,15 @@ def watch(
     if last.get("error", {}).get("type") == OUT_OF_MEMORY:
         return None
     raise _error(last.get("error"), log)
+
+
+def _interrupt(process: "subprocess.Popen[str] | RayNodes", worker: int | None) -> None:
+    """Ctrl-C for the first worker, or for whoever starts it."""
+    if isinstance(process, RayNodes):
+        process.interrupt(worker)
+        return
+    with suppress(ProcessLookupError):
+        os.kill(worker or process.pid, signal.SIGINT)
 
 
 def _pass_on(line: str, progress: Progress, bars: dict[int, int]) -> dict[str, Any]:
@@ -262,8 +308,10 @@ def _error(reported: dict[str, str] | None, log: Path) -> JanginError:
     if reported is not None:
         kind, text = getattr(errors, reported["type"], TrainingError), reported["text"]
         return kind(text) if issubclass(kind, JanginError) else TrainingError(text)
-    lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
+    logs = sorted(log.parent.glob(f"{log.stem}*{log.suffix}"))
+    texts = [path.read_text(errors="replace") for path in logs]
+    lines = [line for text in texts for line in text.splitlines() if "Error" in line]
     last = lines[-1].strip() if lines else "it logged no error"
-    return TrainingError(
+    return LostWorkersError(
         f"a worker ended without a result: {last}. See {log}, and run again to resume."
     )

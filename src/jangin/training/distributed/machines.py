@@ -22,7 +22,7 @@ from threading import Event, Thread
 from typing import Any
 
 from jangin import __version__
-from jangin.core.errors import JanginError, MachineError
+from jangin.core.errors import JanginError, MachineError, TrainingError
 from jangin.core.stage import Progress
 from jangin.training.loop.config import TrainingConfig
 
@@ -35,6 +35,10 @@ _ANSWER = 60.0
 _GRACE = 60.0
 """Seconds that workers get to end by themselves after the first machine has."""
 _CHECK = 0.2
+
+
+class LostWorkersError(TrainingError):
+    """Workers ended without a result or an error of theirs: a process or a machine was lost."""
 
 
 @dataclass(frozen=True, slots=True)

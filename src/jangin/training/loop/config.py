@@ -122,16 +122,27 @@ class Nodes(Config):
 
     count: int = Field(default=1, ge=1)
     """Number of machines, each with the same number of `devices`."""
+    launcher: Literal["torchrun", "ray"] = "torchrun"
+    """Who starts the others: `torchrun`, you do, with `jangin worker`; `ray`, the Ray cluster that
+    the run uses, which also replaces nodes that are lost."""
     rendezvous: str = Field(default="", pattern=r"^$|^\S+:\d+$")
-    """host:port at which the machine of `jangin run` waits for the others, such as gpu1:29400."""
+    """With `torchrun`: host:port at which the machine of `jangin run` waits for the others, such as
+    gpu1:29400."""
+    least: int = Field(default=0, ge=0)
+    """With `ray`: continue with so many machines where there are not `count`; 0: never with
+    fewer."""
 
     @model_validator(mode="after")
-    def _needs_rendezvous(self) -> "Nodes":
-        if self.count > 1 and not self.rendezvous:
+    def _suits_launcher(self) -> "Nodes":
+        if self.launcher == "torchrun" and self.count > 1 and not self.rendezvous:
             raise ValueError(
                 "several machines need `rendezvous`. Give host:port of the machine that runs "
-                "`jangin run`, such as gpu1:29400"
+                "`jangin run`, such as gpu1:29400, or set `launcher: ray`"
             )
+        if self.launcher == "torchrun" and self.least:
+            raise ValueError("`least` needs `launcher: ray`. Remove one of them")
+        if self.least > self.count:
+            raise ValueError("`least` is more than `count`. Lower it")
         return self
 
 
@@ -220,8 +231,9 @@ class TrainingConfig(StageConfig):
     same rows, but sums are added in another order, so results may differ in the last bits."""
     nodes: Runtime[Nodes] = Nodes()
     """Several machines with `devices` each, such as `{count: 2, rendezvous: gpu1:29400}`: start
-    `jangin run` on gpu1 and `jangin worker gpu1:29400` on each other one. All need the same
-    versions, and the project and its store on a shared folder, at the same path."""
+    `jangin run` on gpu1 and `jangin worker gpu1:29400` on each other one. Or
+    `{count: 2, launcher: ray}` in a run on a Ray cluster. All need the same versions, and the
+    project and its store on a shared folder, at the same path."""
     sharding: Runtime[Sharding] = "none"
     """With several devices: `none` replicates the model on each, `fsdp` shards it across them: each
     reads and holds its rows of the weights, gradients and optimizer states, and one layer at a time

@@ -52,3 +52,12 @@ def write_slowly(job):
     with (Path(folder) / f"{number}-{os.getpid()}").open("x") as stream:
         stream.write(str(number))
     return number
+
+
+def nothing(item):
+    return item
+
+
+class Nothing:
+    def __call__(self, item):
+        return item

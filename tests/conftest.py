@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
-from jangin.core.parquet import write_table
+from jangin.core.parquet import TableWriter, part_path, write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
@@ -96,15 +96,23 @@ def ledger(tmp_path):
 
 @pytest.fixture
 def make_context(tmp_path, ledger):
-    """A stage's context: `make_context(config, {kind: (record type, rows)}, chat)`."""
+    """A stage's context: `make_context(config, {kind: (record type, rows)}, chat)`.
 
-    def make(config, tables, chat=None):
+    With `rows_a_part`, the tables are folders of parts of this many rows each.
+    """
+
+    def make(config, tables, chat=None, *, rows_a_part=0):
         folder = tmp_path / f"stage{len(list(tmp_path.glob('stage*')))}"
         inputs = {}
         for kind, (record_type, rows) in tables.items():
             source = folder / kind
             source.mkdir(parents=True)
-            write_table(source / f"{kind}.parquet", record_type, rows)
+            table = source / f"{kind}.parquet"
+            if not rows_a_part:
+                write_table(table, record_type, rows)
+            for number, start in enumerate(range(0, rows_a_part and len(rows), rows_a_part or 1)):
+                with TableWriter(part_path(table, number), record_type, part=True) as writer:
+                    writer.add(rows[start : start + rows_a_part])
             inputs[kind] = Artifact(source, make_manifest(stage=kind))
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jangin.core.errors import StoreError
-from jangin.core.parquet import write_table
+from jangin.core.parquet import TableWriter, part_path, read_table, write_table
 from jangin.core.records import Message
 from jangin.core.store import JOURNAL, MANIFEST, RUNTIME, Store, disk_errors
 
@@ -365,3 +365,36 @@ def test_a_full_disk_is_told_from_the_words_of_a_foreign_error_too(tmp_path):
         raise ForeignError("I/O error: No space left on device (os error 28)")
     with pytest.raises(ForeignError), disk_errors(tmp_path):
         raise ForeignError("something else")
+
+
+def make_parts(store, key, *sizes):
+    """An artifact whose table `rows` has parts with this many of the same numbered messages."""
+    rows = [Message(role="user", content=str(number)) for number in range(sum(sizes))]
+    workspace, start = store.workspace("chunk", key, keep=False), 0
+    for number, size in enumerate(sizes):
+        path = part_path(workspace / "rows.parquet", number)
+        with TableWriter(path, Message, part=True) as writer:
+            writer.add(rows[start : start + size])
+        start += size
+    return rows, publish(store, key)
+
+
+def test_the_content_of_a_table_in_parts_does_not_depend_on_the_cuts(store):
+    rows, one = make_parts(store, KEY, 5, 3)
+    same, other = make_parts(store, OTHER_KEY, 1, 0, 7)
+    assert rows == same == read_table(one.path / "rows.parquet", Message)
+    assert one.manifest.content == other.manifest.content
+    assert sorted(one.manifest.files) == [
+        "rows.parquet",
+        "rows.parquet/part-00000.parquet",
+        "rows.parquet/part-00001.parquet",
+    ]
+    _, more = make_parts(store, "ef" * 32, 5, 4)
+    assert more.manifest.content != one.manifest.content
+
+
+def test_a_part_that_was_deleted_is_named(store):
+    _, artifact = make_parts(store, KEY, 2, 2)
+    part_path(artifact.path / "rows.parquet", 1).unlink()
+    with pytest.raises(StoreError, match=r"lacks rows\.parquet/part-00001\.parquet"):
+        store.find("chunk", KEY)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Chunk, Document, Page
 from jangin.documents.chunk import STAGE, ChunkConfig, chunk_document, token_counter
 
@@ -331,3 +332,22 @@ def test_no_row_is_cut_lost_or_repeated(rows, lead, ruled, overlap):
     assert [line for line in shown if line in table] == table
     assert {line for line in shown if line not in table} == set(header)
     assert all(len(chunk.text) <= 120 for chunk in chunks)
+
+
+def test_documents_in_parts_give_the_same_chunks_in_parts(make_context):
+    documents = [
+        document(RULES + f"\n제{n}조(시행) 이 규정은 {n}월부터 시행한다.").model_copy(
+            update={"id": f"{n:016}", "source": f"{n}.txt"}
+        )
+        for n in range(1, 6)
+    ]
+    config, tables = ChunkConfig(measure="characters"), {"documents": (Document, documents)}
+    whole, cut = make_context(config, tables), make_context(config, tables, rows_a_part=2)
+    STAGE.run(whole)
+    STAGE.run(cut)
+    one, parts = whole.workspace / "chunks.parquet", cut.workspace / "chunks.parquet"
+    assert [path.name for path in part_paths(parts)] == [f"part-{n:05}.parquet" for n in range(3)]
+    assert one.is_file()
+    assert read_table(parts, Chunk) == read_table(one, Chunk)
+    assert cut.summary == whole.summary
+    assert whole.summary["documents"] == 5

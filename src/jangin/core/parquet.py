@@ -3,10 +3,10 @@
 import hashlib
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,9 @@ from jangin.core.errors import UnreadableStoreError
 R = TypeVar("R", bound=BaseModel)
 
 BATCH_ROWS = 8192
-"""Rows that are read at a time."""
+"""Most rows that are read at a time; fewer where they are large."""
+ADDED_ROWS = 512
+"""Records that are converted at a time."""
 GROUP_BYTES = 32 << 20
 """Size of rows in memory from which on they are written as a row group."""
 STREAMED_BYTES = 128 << 20
@@ -70,74 +72,69 @@ def write_table(path: Path, record_type: type[R], records: Iterable[R]) -> None:
 
 
 class TableWriter:
-    """Writes a table piece by piece, so that memory does not grow with it.
+    """Writes one file of a table piece by piece, so that memory does not grow with it.
 
-    A table is one file, or with `parted` a folder of that name with a file for each part. What
-    begins a part is up to the caller, and must follow from the input alone: never from the number
-    of workers, or the artifact would depend on the machine.
+    The file gets its name when it is complete. That of a part has the digest of its rows in the
+    footer.
     """
 
-    def __init__(self, path: Path, record_type: type[BaseModel], *, parted: bool = False) -> None:
-        """Open the table; nothing is written before the first row group is full."""
+    def __init__(self, path: Path, record_type: type[BaseModel], *, part: bool = False) -> None:
+        """Open the file `path`, or with `part` one of the folder of a table."""
         self.rows = 0
-        self._path = path
-        self._parted = parted
-        self._type = record_type
+        self._path, self._partial = path, path.with_name(f"{path.name}.partial")
         self._schema = arrow_schema(record_type)
-        self._part = -1
-        self._file: pq.ParquetWriter | None = None
-        self._digest = RowsDigest()
+        self._digest = RowsDigest() if part else None
+        self._records: list[dict[str, Any]] = []
         self._waiting: list[pa.RecordBatch] = []
         self._bytes = 0
+        path.parent.mkdir(exist_ok=True)
+        try:
+            self._file = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+        except OSError:
+            self._partial.unlink(missing_ok=True)
+            raise
 
     def __enter__(self) -> Self:
         """The writer itself."""
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Finish the table, which has a file even without rows; after an error only close it."""
-        if error is not None:
-            if self._file is not None:
-                self._file.close()
-            return
-        if self._part < 0:
-            self.begin_part(0)
-        self._end_part()
+        """Complete the file; after an error there is none."""
+        try:
+            if error is None:
+                self._complete()
+            else:
+                with suppress(OSError):
+                    self._file.close()
+        finally:
+            self._partial.unlink(missing_ok=True)
 
-    def begin_part(self, number: int) -> None:
-        """What follows is the part of this number; nothing where the table is one file.
-
-        Raises ValueError where a part is left out or begun twice.
-        """
-        if self._part >= 0 and not self._parted:
-            return
-        if number != self._part + 1:
-            raise ValueError(f"part {number} cannot follow part {self._part}")
-        if self._part >= 0:
-            self._end_part()
-        self._part = number
-        self._digest = RowsDigest()
-        path = self._path
-        if self._parted:
-            path.mkdir(exist_ok=True)
-            path = part_path(path, number)
-        self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+    def _complete(self) -> None:
+        self._convert()
+        self._flush()
+        if self._digest is not None:
+            self._file.add_key_value_metadata({PART_DIGEST: self._digest.packed()})
+        self._file.close()
+        self._partial.replace(self._path)
 
     def add(self, records: Iterable[BaseModel]) -> None:
         """Write records."""
-        rows: list[dict[str, Any]] = []
         for record in records:
-            rows.append(record.model_dump(mode="json"))
-            if len(rows) == BATCH_ROWS:
-                self.add_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
-                rows = []
-        if rows:
-            self.add_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+            self._records.append(record.model_dump(mode="json"))
+            if len(self._records) == ADDED_ROWS:
+                self._convert()
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Write rows in the form of `arrow_schema`."""
-        if self._part < 0:
-            self.begin_part(0)
+        """Write rows that have the columns of the record type."""
+        self._convert()
+        self._wait(batch)
+
+    def _convert(self) -> None:
+        rows, self._records = self._records, []
+        if rows:
+            self._wait(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+
+    def _wait(self, batch: pa.RecordBatch) -> None:
         self.rows += batch.num_rows
         self._waiting.append(batch)
         self._bytes += batch.nbytes
@@ -145,20 +142,13 @@ class TableWriter:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting and self._file is not None:
-            if self._parted:
-                for batch in self._waiting:
-                    self._digest.add(batch)
-            self._file.write_table(pa.Table.from_batches(self._waiting, self._schema))
+        group = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
+        if self._digest is not None:
+            for batch in group.to_batches():
+                self._digest.add(batch)
+        if group.num_rows:
+            self._file.write_table(group)
         self._waiting, self._bytes = [], 0
-
-    def _end_part(self) -> None:
-        self._flush()
-        if self._file is not None:
-            if self._parted:
-                self._file.add_key_value_metadata({PART_DIGEST: self._digest.packed()})
-            self._file.close()
-        self._file = None
 
 
 def part_path(table: Path, number: int) -> Path:
@@ -195,8 +185,19 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[p
     """
     for part in part_paths(path):
         with _read_errors(part), pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            rows = 0
+            for batch in file.iter_batches(_batch_rows(file), columns=columns):
+                rows += batch.num_rows
                 yield batch
+            if rows != file.metadata.num_rows:
+                raise ValueError(f"it has {rows:,} rows instead of {file.metadata.num_rows:,}")
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    """Rows of a file that take about `GROUP_BYTES`, as far as its footer tells."""
+    footer = file.metadata
+    size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    return int(min(BATCH_ROWS, max(1, GROUP_BYTES * footer.num_rows // max(1, size))))
 
 
 def read_records(path: Path, record_type: type[R]) -> Iterator[R]:
@@ -276,10 +277,9 @@ class RowsDigest:
     def add(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
         self._columns = ", ".join(f"{f.name} {_form(f.type)}" for f in batch.schema)
-        step = max(1, BATCH_ROWS * GROUP_BYTES // max(GROUP_BYTES, batch.nbytes))
         value = self._value
-        for start in range(0, batch.num_rows, step):
-            part = batch.slice(start, step)
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            part = batch.slice(start, BATCH_ROWS)
             texts = _encoded(pa.StructArray.from_arrays(part.columns, fields=list(part.schema)))
             for row in texts.to_pylist():
                 number = int.from_bytes(hashlib.sha256(row).digest(), "big")
@@ -336,10 +336,9 @@ def _encoded(column: pa.Array) -> pa.Array:
         text = _together(*parts)
     elif pa.types.is_list(kind):
         lengths = pc.fill_null(pc.list_value_length(column), 0)
-        ends = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
-        values = _encoded(pc.list_flatten(column)).cast(pa.large_binary())
-        lists = pa.LargeListArray.from_arrays(pa.array(ends), values)
-        text = _together(_digits(lengths), b":", pc.binary_join(lists, b"").cast(pa.binary()))
+        ends = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(ends), _encoded(pc.list_flatten(column)))
+        text = _together(_digits(lengths), b":", pc.binary_join(lists, b""))
     elif pa.types.is_string(kind):
         text = _together(_digits(pc.binary_length(column)), b":", column.cast(pa.binary()))
     elif pa.types.is_floating(kind):
@@ -380,21 +379,19 @@ def digest_table(path: Path) -> str:
     digest = hashlib.sha256()
     with pq.ParquetFile(path) as file:
         footer = file.metadata
-        groups = (footer.row_group(index) for index in range(footer.num_row_groups))
-        if sum(group.total_byte_size for group in groups) < STREAMED_BYTES:
-            whole = file.read()
-            pieces: _Pieces = lambda column: whole[column.partition(".")[0]].chunks
-        else:
-            pieces = lambda column: (
-                batch.column(0) for batch in file.iter_batches(BATCH_ROWS, columns=[column])
-            )
+        size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+        whole = file.read() if size < STREAMED_BYTES else None
+        rows = _batch_rows(file)
+
+        def pieces(column: str) -> Iterator[pa.Array]:
+            if whole is not None:
+                yield from whole[column.partition(".")[0]].chunks
+                return
+            yield from (batch.column(0) for batch in file.iter_batches(rows, columns=[column]))
+
         for field in file.schema_arrow:
             _Fed(digest, pieces, field.name).feed(field.name, field.type)
     return digest.hexdigest()
-
-
-_Pieces: TypeAlias = Callable[[str], Iterable[pa.Array]]
-"""(column, with dots for fields of records) -> the column in pieces; may hold further fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +399,8 @@ class _Fed:
     """Feeds a column, or values inside it, to a digest, reading it once for each property."""
 
     digest: "hashlib._Hash"
-    pieces: _Pieces
+    pieces: Callable[[str], Iterable[pa.Array]]
+    """(column, with dots for fields of records) -> the column in pieces, also with other fields."""
     column: str
     """What is read."""
     inside: Callable[[pa.Array], pa.Array] = lambda column: column

@@ -15,7 +15,7 @@ from jangin.core.errors import StageError
 from jangin.core.executor import Executor, InProcess
 from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
-from jangin.core.parquet import read_table, write_table
+from jangin.core.parquet import TableWriter, part_path, part_paths, read_table, write_table
 from jangin.core.prompts import Prompts
 from jangin.core.records import Example
 from jangin.core.store import JOURNAL, RUNTIME, Artifact
@@ -175,6 +175,15 @@ class StageContext(Generic[C]):
         """
         return read_table(self.folder(kind) / f"{kind}.parquet", record_type)
 
+    def parts(self, kind: str) -> dict[int | None, Path]:
+        """{number: file} of the parts of a table, in order; {None: file} where it is one file.
+
+        Raises: KeyError and StoreError, as `read`.
+        """
+        table = self.folder(kind) / f"{kind}.parquet"
+        files = part_paths(table)
+        return dict(enumerate(files)) if table.is_dir() else {None: table}
+
     def folder(self, kind: str) -> Path:
         """Folder of the artifact with this kind; raises `KeyError` like `read`."""
         return self.inputs[kind].path
@@ -186,6 +195,22 @@ class StageContext(Generic[C]):
     def write(self, kind: str, record_type: type[R], records: Sequence[R]) -> None:
         """Write the table `<kind>.parquet` of the stage's own artifact."""
         write_table(self.workspace / f"{kind}.parquet", record_type, records)
+
+    def writer(self, kind: str, record_type: type[R], part: int | None = None) -> TableWriter:
+        """A writer of a table, or of one of its parts, of the stage's own artifact.
+
+        What is cut into parts, and where, must follow from the input alone: never from the number
+        of workers, or the artifact would depend on the machine.
+        """
+        table = self.workspace / f"{kind}.parquet"
+        if part is None:
+            return TableWriter(table, record_type)
+        return TableWriter(part_path(table, part), record_type, part=True)
+
+    def write_part(self, kind: str, part: int, record_type: type[R], records: Iterable[R]) -> None:
+        """Write a part of a table; a reader never sees half of it."""
+        with self.writer(kind, record_type, part) as writer:
+            writer.add(records)
 
     def done(self, journal: str, record_type: type[R]) -> list[R]:
         """Journal records of an earlier, interrupted run with the same key."""

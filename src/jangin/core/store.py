@@ -24,11 +24,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jangin.core.digest import digest_file, digest_tree
 from jangin.core.errors import DataError, LockedStoreError, StoreError, UnreadableStoreError
-from jangin.core.parquet import digest_table
+from jangin.core.parquet import digest_parts, digest_table
 
 MANIFEST = "manifest.json"
 RUNTIME = "runtime"
 JOURNAL = "journal"
+TABLE = ".parquet"
+"""Suffix of a table: a file, or a folder of parts whose digests are joined."""
 FORMAT = 1
 OUTPUTS = ".jangin-outputs"
 """In a folder of documents: what jangin wrote there, a path a line; no run reads it."""
@@ -135,12 +137,13 @@ class Store:
         files = {
             path.relative_to(partial).as_posix(): _digest(path)
             for path in sorted(partial.rglob("*"))
-            if path.is_file()
+            if (path.is_file() or path.suffix == TABLE)
             and path != partial / MANIFEST
             and partial / JOURNAL not in path.parents
         }
         shutil.rmtree(partial / JOURNAL, ignore_errors=True)
         content = {k: v for k, v in files.items() if not k.startswith(f"{RUNTIME}/")}
+        content = {k: v for k, v in content.items() if f"{TABLE}/" not in k}
         manifest = Manifest(
             format=FORMAT,
             stage=stage,
@@ -252,7 +255,11 @@ def output_names(folder: Path) -> list[str]:
 
 
 def _digest(path: Path) -> str:
-    return digest_table(path) if path.suffix == ".parquet" else digest_file(path)
+    """Digest of a file; of the rows of a table, or of one of its parts."""
+    if path.suffix != TABLE:
+        return digest_file(path)
+    joins = path.is_dir() or path.parent.suffix == TABLE
+    return digest_parts(path) if joins else digest_table(path)
 
 
 def _open(path: Path) -> Artifact:

@@ -1,7 +1,9 @@
 """Stage `chunk`: documents to chunks, cut along headings, with offsets and page."""
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from statistics import median
@@ -11,6 +13,7 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
+from jangin.core.parquet import count_rows, read_records
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.formats import format_of
@@ -49,28 +52,69 @@ class ChunkConfig(StageConfig):
 
 
 def run(context: StageContext[ChunkConfig]) -> None:
-    """Cut every document and write its chunks in order."""
-    documents = context.read("documents", Document)
+    """Cut every document and write its chunks in order, in parts where the documents are."""
     tokenizer = _tokenizer_file(context)
-    chunks: list[Chunk] = []
-    contents = 0
-    for document in context.track(documents, "chunk"):
-        lines, parts = _outline(document)
-        chunks.extend(_cut(document, lines, parts, context.config, tokenizer))
-        own = [line for part in parts if part.contents for line in lines[part.first : part.last]]
-        contents += sum(_visible(line.text) for line in own)
-    context.write("chunks", Chunk, chunks)
-    lengths = [len(chunk.text) for chunk in chunks]
-    context.summary.update(
-        documents=len(documents),
-        chunks=len(chunks),
-        sections=len({(chunk.document_id, chunk.section) for chunk in chunks}),
-        characters_median=int(median(lengths)) if lengths else 0,
-        characters_max=max(lengths, default=0),
-        covered=_covered(documents, chunks),
-        contents=contents,
-        counted_tokens=tokenizer is not None,
-    )
+    counts = _Counts()
+    parts = context.parts("documents")
+    bar = context.services.progress.start("chunk", sum(map(count_rows, parts.values())))
+    for number, part in parts.items():
+        with context.writer("chunks", Chunk, number) as writer:
+            for document in read_records(part, Document):
+                writer.add(_counted(document, context.config, tokenizer, counts))
+                context.services.progress.advance(bar)
+    context.services.progress.stop(bar)
+    context.summary.update(counts.summary(), counted_tokens=tokenizer is not None)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Figures of all documents, added up one by one."""
+
+    documents: int = 0
+    sections: int = 0
+    lengths: "array[int]" = field(default_factory=lambda: array("I"))
+    """Characters of each chunk."""
+    visible: int = 0
+    """Characters that are no white space."""
+    covered: int = 0
+    """Those that are in some chunk."""
+    contents: int = 0
+    """Those of tables of contents."""
+
+    def add(self, document: Document, chunks: Sequence[Chunk], contents: int) -> None:
+        """Add those of one document."""
+        self.documents += 1
+        self.sections += len({chunk.section for chunk in chunks})
+        self.lengths.extend(len(chunk.text) for chunk in chunks)
+        self.visible += _visible(document.text)
+        self.contents += contents
+        last = 0
+        for chunk in chunks:
+            self.covered += _visible(document.text[max(chunk.start, last) : chunk.end])
+            last = max(last, chunk.end)
+
+    def summary(self) -> dict[str, int | float]:
+        """What the report shows."""
+        return {
+            "documents": self.documents,
+            "chunks": len(self.lengths),
+            "sections": self.sections,
+            "characters_median": int(median(self.lengths)) if self.lengths else 0,
+            "characters_max": max(self.lengths, default=0),
+            "covered": round(self.covered / self.visible, 4) if self.visible else 0.0,
+            "contents": self.contents,
+        }
+
+
+def _counted(
+    document: Document, config: ChunkConfig, tokenizer: Path | None, counts: _Counts
+) -> list[Chunk]:
+    """Chunks of one document, with its figures added to `counts`."""
+    lines, parts = _outline(document)
+    chunks = _cut(document, lines, parts, config, tokenizer)
+    own = [line for part in parts if part.contents for line in lines[part.first : part.last]]
+    counts.add(document, chunks, sum(_visible(line.text) for line in own))
+    return chunks
 
 
 def chunk_document(
@@ -167,18 +211,6 @@ def token_counter(text: str, tokenizer: Path) -> TokenCounter:
         return bisect_right(begins, end - 1) - max(0, bisect_right(begins, start) - 1)
 
     return count
-
-
-def _covered(documents: list[Document], chunks: list[Chunk]) -> float:
-    """Share of all non-whitespace characters that are in some chunk, 0 to 1."""
-    total = sum(_visible(document.text) for document in documents)
-    inside, last = 0, {document.id: 0 for document in documents}
-    texts = {document.id: document.text for document in documents}
-    for chunk in chunks:
-        start = max(chunk.start, last[chunk.document_id])
-        inside += _visible(texts[chunk.document_id][start : chunk.end])
-        last[chunk.document_id] = max(last[chunk.document_id], chunk.end)
-    return round(inside / total, 4) if total else 0.0
 
 
 def _visible(text: str) -> int:

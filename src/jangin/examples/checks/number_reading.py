@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jangin.core.config import StageConfig
+from jangin.core.parquet import part_paths
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +33,7 @@ def number_facts(_config: StageConfig, folders: Mapping[str, Path]) -> Mapping[s
 def _has_amounts(file: Path) -> bool:
     import polars as pl
 
-    rows = pl.scan_parquet(file)
+    rows = pl.scan_parquet(part_paths(file))
     text: pl.Expr = pl.col("text")
     if "snippet" in rows.collect_schema():
         text = pl.col("snippet").struct.field("text")

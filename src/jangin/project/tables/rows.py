@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jangin.core.errors import DataError, StoreError
+from jangin.core.errors import DataError
 from jangin.core.store import Artifact
 from jangin.project.stages import STAGES
 from jangin.project.tables.conditions import Condition
@@ -149,15 +149,9 @@ def some_rows(
 
 
 def _read(path: Path) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from jangin.core.parquet import read_columns
 
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {error}. Delete its folder and run again to rebuild it."
-        ) from error
+    return read_columns(path)
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:

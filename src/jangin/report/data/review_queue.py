@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from jangin.core.errors import DataError
-from jangin.core.parquet import read_table
+from jangin.core.parquet import read_columns, read_table
 from jangin.core.records import Chunk, Dropped, Example, PreferencePair
 from jangin.core.store import Artifact
 from jangin.examples.curation.queue_columns import make_entry, pack_items, unpack_item
@@ -85,7 +83,7 @@ def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> 
     texts: dict[str, str] = {}
     if "chunk" in last:
         path = last["chunk"].path / "chunks.parquet"
-        table = pq.read_table(path, columns=["id", "text"]).to_pydict()
+        table = read_columns(path, ["id", "text"]).to_pydict()
         texts = dict(zip(table["id"], table["text"], strict=True))
     pairs = []
     if "preferences" in last:

@@ -12,10 +12,11 @@ from tests.serving.pages.data.artifacts import artifact, example, scored, split
 QUESTIONS = ("휴가는 며칠입니까?", "Kim 팀장은 누구입니까?", "여비는 얼마입니까?", "휴가 신청은?")
 
 
-@pytest.fixture(params=("in memory", "mapped"))
+@pytest.fixture(params=("in memory", "mapped", "mapped, in parts"))
 def table(request, tmp_path, monkeypatch):
     """Four splits, two of them to train on."""
-    if request.param == "mapped":
+    mapped = request.param != "in memory"
+    if mapped:
         monkeypatch.setattr(table_file, "LARGE", 0)
     rows = [
         split(
@@ -24,9 +25,10 @@ def table(request, tmp_path, monkeypatch):
         )
         for n, text in enumerate(QUESTIONS)
     ]
-    made_by_split = artifact(tmp_path / request.param, "split", splits=rows)
+    size = 3 if "parts" in request.param else 0
+    made_by_split = artifact(tmp_path / request.param, "split", splits=rows, rows_a_part=size)
     opened = open_table(made_by_split, "splits")
-    assert (tmp_path / request.param / "tables").exists() == (request.param == "mapped")
+    assert (tmp_path / request.param / "tables").exists() == mapped
     return opened
 
 

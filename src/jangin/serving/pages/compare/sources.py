@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from jangin.core.parquet import part_paths
 from jangin.core.records import Example
 from jangin.core.store import Artifact
 
@@ -55,7 +56,7 @@ def source_of_example(
         looked.add(split.manifest.key)
         example = pl.col("example").struct
         rows = (
-            pl.scan_parquet(split.path / "splits.parquet")
+            pl.scan_parquet(part_paths(split.path / "splits.parquet"))
             .filter(example.field("id") == example_id)
             .select(
                 *(example.field(name) for name in ("source", "page", "section", "evidence")),

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from jangin.core.digest import digest_file
+from jangin.core.parquet import part_paths
 from jangin.core.store import Artifact
 from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
@@ -107,7 +108,7 @@ def _index(
     import polars as pl
 
     frame = (
-        pl.scan_parquet(path / TABLE)
+        pl.scan_parquet(part_paths(path / TABLE))
         .select("id", "source", "language", "pages", pl.col("text").str.len_chars().alias("size"))
         .collect()
     )
@@ -145,7 +146,10 @@ def _text(path: Path, _content: str, document_id: str) -> str:
     import polars as pl
 
     frame = (
-        pl.scan_parquet(path / TABLE).filter(pl.col("id") == document_id).select("text").collect()
+        pl.scan_parquet(part_paths(path / TABLE))
+        .filter(pl.col("id") == document_id)
+        .select("text")
+        .collect()
     )
     return str(frame.item())
 

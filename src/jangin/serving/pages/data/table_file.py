@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jangin.core.errors import DataError, StoreError
-from jangin.core.parquet import count_rows
+from jangin.core.parquet import count_rows, part_paths
 from jangin.core.store import Artifact, disk_errors
 from jangin.project.setup.housekeeping import TABLES
 from jangin.project.tables.rows import is_id
@@ -297,7 +297,7 @@ def _open(path: Path, content: str) -> TableFile:
     import polars as pl
 
     if count_rows(path) < LARGE:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(part_paths(path))
     else:
         mapped = pa.ipc.open_file(pa.memory_map(str(_arrow_file(path, content)))).read_all()
         read = pl.from_arrow(mapped)
@@ -325,7 +325,7 @@ def _arrow_file(path: Path, content: str) -> Path:
                 old.unlink(missing_ok=True)  # its artifact is gone
         partial = arrow.with_suffix(f".{secrets.token_hex(4)}")
         try:
-            pl.scan_parquet(path).sink_ipc(
+            pl.scan_parquet(part_paths(path)).sink_ipc(
                 partial, compression="uncompressed", compat_level=pl.CompatLevel.newest()
             )
             partial.rename(arrow)

@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from jangin.core.chat import FakeChat
 from jangin.core.ledger import Ledger
-from jangin.core.parquet import TableWriter, part_path, write_table
+from jangin.core.parquet import TableWriter, part_path, read_table, write_table
 from jangin.core.records import Chunk, Document, Example, Message, Page
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
@@ -96,23 +96,15 @@ def ledger(tmp_path):
 
 @pytest.fixture
 def make_context(tmp_path, ledger):
-    """A stage's context: `make_context(config, {kind: (record type, rows)}, chat)`.
+    """A stage's context: `make_context(config, {kind: (record type, rows)}, chat)`."""
 
-    With `rows_a_part`, the tables are folders of parts of this many rows each.
-    """
-
-    def make(config, tables, chat=None, *, rows_a_part=0):
+    def make(config, tables, chat=None):
         folder = tmp_path / f"stage{len(list(tmp_path.glob('stage*')))}"
         inputs = {}
         for kind, (record_type, rows) in tables.items():
             source = folder / kind
             source.mkdir(parents=True)
-            table = source / f"{kind}.parquet"
-            if not rows_a_part:
-                write_table(table, record_type, rows)
-            for number, start in enumerate(range(0, rows_a_part and len(rows), rows_a_part or 1)):
-                with TableWriter(part_path(table, number), record_type, part=True) as writer:
-                    writer.add(rows[start : start + rows_a_part])
+            write_table(source / f"{kind}.parquet", record_type, rows)
             inputs[kind] = Artifact(source, make_manifest(stage=kind))
         workspace = folder / "workspace"
         workspace.mkdir(parents=True)
@@ -121,6 +113,15 @@ def make_context(tmp_path, ledger):
         return StageContext(config, inputs, workspace, services)
 
     return make
+
+
+def cut_into_parts(table, record_type, size):
+    """Make a folder of parts with `size` rows each of a table that is one file."""
+    rows = read_table(table, record_type)
+    table.unlink()
+    for number, start in enumerate(range(0, len(rows), size)):
+        with TableWriter(part_path(table, number), record_type, part=True) as writer:
+            writer.add(rows[start : start + size])
 
 
 def make_manifest(**fields):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Chunk, Document, Page
 from jangin.documents.chunk import STAGE, ChunkConfig, chunk_document, token_counter
+from tests.conftest import cut_into_parts
 
 RULES = """사내 규정집
 
@@ -334,7 +335,7 @@ def test_no_row_is_cut_lost_or_repeated(rows, lead, ruled, overlap):
     assert all(len(chunk.text) <= 120 for chunk in chunks)
 
 
-def test_documents_in_parts_give_the_same_chunks_in_parts(make_context):
+def test_documents_in_parts_give_the_same_chunks_in_parts(table_context):
     documents = [
         document(RULES + f"\n제{n}조(시행) 이 규정은 {n}월부터 시행한다.").model_copy(
             update={"id": f"{n:016}", "source": f"{n}.txt"}
@@ -342,7 +343,8 @@ def test_documents_in_parts_give_the_same_chunks_in_parts(make_context):
         for n in range(1, 6)
     ]
     config, tables = ChunkConfig(measure="characters"), {"documents": (Document, documents)}
-    whole, cut = make_context(config, tables), make_context(config, tables, rows_a_part=2)
+    whole, cut = table_context(config, tables), table_context(config, tables)
+    cut_into_parts(cut.folder("documents") / "documents.parquet", Document, 2)
     STAGE.run(whole)
     STAGE.run(cut)
     one, parts = whole.workspace / "chunks.parquet", cut.workspace / "chunks.parquet"

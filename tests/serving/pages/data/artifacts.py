@@ -1,9 +1,10 @@
 """Artifacts of a few rows, as stages write them."""
 
 from jangin.core.digest import short_digest
-from jangin.core.parquet import TableWriter, part_path, write_table
+from jangin.core.parquet import write_table
 from jangin.core.records import Dropped, Example, Message, Score, SplitExample
 from jangin.core.store import Artifact
+from tests.conftest import cut_into_parts
 from tests.documents.conftest import MANIFEST
 
 
@@ -15,12 +16,9 @@ def artifact(store, stage, *, rows_a_part=0, **tables):
     folder = store / stage / "0123456789abcdef"
     folder.mkdir(parents=True)
     for name, rows in tables.items():
-        table = folder / f"{name}.parquet"
-        if not rows_a_part:
-            write_table(table, type(rows[0]), rows)
-        for number, start in enumerate(range(0, rows_a_part and len(rows), rows_a_part or 1)):
-            with TableWriter(part_path(table, number), type(rows[0]), part=True) as writer:
-                writer.add(rows[start : start + rows_a_part])
+        write_table(folder / f"{name}.parquet", type(rows[0]), rows)
+        if rows_a_part:
+            cut_into_parts(folder / f"{name}.parquet", type(rows[0]), rows_a_part)
     files = {f"{name}.parquet": "" for name in tables}
     content = short_digest([stage, str(store)]) * 4
     return Artifact(folder, MANIFEST.model_copy(

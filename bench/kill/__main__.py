@@ -37,7 +37,7 @@ AT_ONCE = 8
 
 
 def copy_project(folder: Path, port: int, *, small: bool) -> Path:
-    """The demo with an endpoint instead of recorded replies; `small` has no scan and few steps."""
+    """The demo with an endpoint instead of recorded replies; `small` is less of it."""
     shutil.copytree(HANDBOOK, folder, ignore=shutil.ignore_patterns("store", "replies.jsonl"))
     path = folder / "project.yaml"
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -52,6 +52,7 @@ def copy_project(folder: Path, port: int, *, small: bool) -> Path:
         sft |= {"length": {"type": "steps", "steps": 8}, "checkpoint_every_steps": 2}
         sft["examples_per_step"] = 4
         data["models"]["evaluate"] = {"max_new_tokens": 8}
+        del data["variants"]["plain"]
     path.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), encoding="utf-8")
     return path
 
@@ -100,7 +101,7 @@ Process = subprocess.Popen[bytes] | Forked
 def preload() -> None:
     """Import what a run imports, without using it: forks share it, and kills fall into work.
 
-    Kiwi and the kernels are loaded, but have no threads yet, which forks would miss.
+    The kernels have no threads yet, which forks would miss, and Kiwi's is not needed.
     """
     for stage in ("training.sft", "training.loop.trainer", "evaluation.evaluate"):
         importlib.import_module(f"jangin.{stage}")
@@ -116,7 +117,7 @@ def preload() -> None:
     from jangin.text.korean import kiwi
     from jangin.training.kernels import load_kernels
 
-    kiwi()
+    kiwi().tokenize("연차휴가")  # the first text takes as long as loading
     load_kernels(torch.bfloat16, print)
 
 
@@ -217,7 +218,8 @@ def is_over(process: Process, seconds: float, answers: float, port: int) -> bool
     """Wait for the end of a run; False if the time ran out or so many calls were answered."""
     until = time.monotonic() + seconds
     while process.poll() is None:
-        if time.monotonic() > until or count(port)["answers"] >= answers:
+        answered = answers < math.inf and count(port)["answers"] >= answers
+        if answered or time.monotonic() > until:
             return False
         time.sleep(0.05)
     return True
@@ -264,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--small", action="store_true", help="no scan, few training steps")
+    parser.add_argument("--small", action="store_true", help="no scan, few training steps, one variant")
     parser.add_argument(
         "--preload", action="store_true", help="load libraries once and fork: faster, on Linux"
     )

@@ -54,9 +54,9 @@ def content_keys(texts: Sequence[str]) -> list[str]:
         for text in texts
     ]
     if korean:
-        tokenised = _kiwi().tokenize([texts[index] for index in korean])
-        for index, tokens in zip(korean, tokenised, strict=True):
-            keys[index] = _joined(_content_words(tokens))
+        analyser = _kiwi()
+        for index in korean:  # a list of them would need Kiwi's thread, which a fork has not
+            keys[index] = _joined(_content_words(analyser.tokenize(texts[index])))
     return keys
 
 
@@ -68,8 +68,9 @@ def proper_names(texts: Sequence[str]) -> list[list[str]]:
     korean = [index for index, text in enumerate(texts) if HANGUL.search(text)]
     names: list[list[str]] = [[] for _ in texts]
     if korean:
-        tokenised = _kiwi().tokenize([texts[index] for index in korean])
-        for index, tokens in zip(korean, tokenised, strict=True):
+        analyser = _kiwi()
+        for index in korean:
+            tokens = analyser.tokenize(texts[index])
             names[index] = [t.form for t in tokens if t.tag == "NNP" and len(t.form) > 1]
     return names
 

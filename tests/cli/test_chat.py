@@ -100,6 +100,7 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(tiny, monkeypat
     assert capsys.readouterr().out == "[2Jhi\n1m!\n"
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_trained_on_and_asked_by_the_next_run(own, chat):
     code, printed = chat(
         own, "/save example", "새 노트북은 누가 주나요?", "/save example 총무팀이 줍니다.",

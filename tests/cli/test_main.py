@@ -186,6 +186,7 @@ def test_a_new_project_can_be_opened_whatever_its_name(name, tmp_path, jangin):
     assert code == 0, printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "documents", "규정/2024"])
 def test_new_makes_a_project_of_a_folder_that_holds_documents(place, tmp_path, jangin):
     path = tmp_path / "pumps" / place / "규정.md"

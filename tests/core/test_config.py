@@ -96,6 +96,7 @@ def test_runtime_fields_never_enter_identity_at_any_depth(config):
     assert "machine" not in config.identity()
 
 
+@pytest.mark.slow
 @given(wholes(st.just(0)), wholes(st.just(0)))
 def test_configs_that_differ_in_more_than_runtime_have_other_identities(one, other):
     if repr(one) != repr(other):

@@ -93,6 +93,7 @@ def test_an_empty_table_keeps_its_columns(tmp_path, record):
     assert pq.read_schema(path).names == list(record.model_fields)
 
 
+@pytest.mark.slow
 @some
 @given(
     st.lists(rows_of(types.Page), min_size=1, max_size=40),

@@ -310,6 +310,7 @@ LIMITED = """
 """
 
 
+@pytest.mark.slow
 def test_a_manifest_cut_short_by_a_limit_on_files_is_no_artifact(store):
     out, _ = run_script(LIMITED, store.root, KEY).communicate()
     assert "larger than this disk or `ulimit -f` allows" in out

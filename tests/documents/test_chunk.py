@@ -64,6 +64,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     texts=st.lists(
@@ -255,6 +256,7 @@ def test_the_stage_writes_chunks_and_figures(make_context, tmp_path):
     assert STAGE.may_read == ("base",)
 
 
+@pytest.mark.slow
 def test_a_megabyte_is_cut_without_a_sentence_splitter(monkeypatch):
     from jangin.documents import splitting as passages
 

@@ -85,6 +85,7 @@ def test_a_base_and_its_adapters_share_one_copy_and_answer_as_if_alone(folders):
     assert len(copies) == 1
 
 
+@pytest.mark.slow
 def test_weights_are_dropped_before_others_are_loaded(folders, monkeypatch):
     models = LocalModels(
         {"base": (folders / "base", None), "tuned": (folders / "base", folders / "full")}, print

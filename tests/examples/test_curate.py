@@ -126,6 +126,7 @@ class TestEveryRow:
         assert sorted(map(repr, [*result.kept, *went])) == sorted(map(repr, rows))
         assert curate(rows, CurateConfig(guard=False, conflicts=conflicts)) == result
 
+    @pytest.mark.slow
     @given(datasets())
     def test_that_goes_for_a_twin_names_one_that_stays(self, rows):
         result = curate(rows, PLAIN)

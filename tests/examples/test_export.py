@@ -32,6 +32,7 @@ def test_prompt_completion_puts_the_system_message_before_the_question(tmp_path)
     ]
 
 
+@pytest.mark.slow
 def test_alpaca_has_the_keys_that_others_read(tmp_path):
     export_examples([example(), example(system="짧게")], tmp_path / "a.jsonl", "alpaca")
     plain = {"instruction": "연차는 며칠입니까?", "input": "", "output": "15일"}

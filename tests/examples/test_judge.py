@@ -158,6 +158,7 @@ def climbing(request):
     return grades(**dict.fromkeys(GOOD, grade))
 
 
+@pytest.mark.slow
 def test_calibration_says_how_far_judge_and_people_agree_and_that_six_are_few(context, rows, human):
     human([{"id": row.id, "score": min(5, n + 1)} for n, row in enumerate(rows)])
     opened = context(climbing, CALIBRATED)

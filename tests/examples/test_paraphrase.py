@@ -135,6 +135,7 @@ def test_malformed_once_is_repaired(context):
     assert (len(examples), failed) == (12, [])
 
 
+@pytest.mark.slow
 def test_malformed_twice_keeps_the_original_alone_with_the_reason_aside(context):
     def answer(request):
         return "no" if asked(request) == QUESTIONS[1] else rewrite(request)

@@ -162,6 +162,7 @@ def test_fewer_training_questions_are_a_subset_of_more_and_test_questions_stay(o
     assert least["validation"] == full["validation"]
 
 
+@pytest.mark.slow
 def test_new_sections_leave_the_others_where_they_are():
     before = splits(corpus(sections=40), unseen_sections=0.3, validation=0.2)
     after = splits(corpus(sections=80), unseen_sections=0.3, validation=0.2)

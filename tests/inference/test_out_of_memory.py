@@ -55,6 +55,7 @@ def requests():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["continuous", "padded"])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
 def test_answers_are_the_same_with_as_many_rows_as_memory_holds(models, tokenizer, way, error):
@@ -66,6 +67,7 @@ def test_answers_are_the_same_with_as_many_rows_as_memory_holds(models, tokenize
     assert limit.largest > 5  # several rows at a time are left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["continuous", "padded"])
 def test_answers_that_had_begun_go_on_where_they_were(models, tokenizer, way):
     model = models[way]
@@ -84,6 +86,7 @@ def test_answers_that_had_begun_go_on_where_they_were(models, tokenizer, way):
     assert [tuple(written[i].token_ids) for i in range(9)] == [one.token_ids for one in expected]
 
 
+@pytest.mark.slow
 def test_a_stream_repeats_nothing_after_it_ran_out_of_memory(models, tokenizer):
     model = models["continuous"]
     expected = [one.text for one in complete(model, tokenizer, requests())]

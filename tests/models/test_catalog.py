@@ -353,6 +353,7 @@ def test_the_hub_library_does_not_tell_of_its_tries_to_reach_the_hub(monkeypatch
     assert told == []
 
 
+@pytest.mark.slow
 def test_the_configuration_imports_no_heavy_package():
     code = (
         "import sys, jangin.models.catalog, jangin.training.sft; "

@@ -304,6 +304,7 @@ def test_the_rest_of_a_shortened_list_is_counted(offer):
     assert finding.endswith("rare7 and 2 more")
 
 
+@pytest.mark.slow
 def test_what_is_announced_is_what_goes(offer, tmp_path):
     """Rows with several faults, and long rows that differ from each other by a few letters."""
     long = "하나 둘 " * 2600

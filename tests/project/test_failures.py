@@ -227,6 +227,7 @@ def test_the_summary_shows_the_parse_rate(teacher, jangin, tmp_path):
     assert summary["parse_rate"] == 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "error", "expected"),
     [
@@ -305,6 +306,7 @@ def test_a_budget_needs_a_price(teacher, write, jangin):
     assert teacher.asked == []
 
 
+@pytest.mark.slow
 def test_the_plan_says_tokens_and_that_the_price_is_unknown(teacher, jangin):
     jangin("run", "chunk")
     code, printed = jangin("plan")
@@ -335,6 +337,7 @@ def test_recording_covers_repairs_and_what_the_ledger_knew(teacher, jangin, tmp_
     assert answers(tmp_path) == ALL
 
 
+@pytest.mark.slow
 def test_the_report_tells_what_was_spent_by_stage(write, jangin, tmp_path):
     write("price: {input_usd_per_million: 0, output_usd_per_million: 10000}")
     jangin("run")
@@ -344,6 +347,7 @@ def test_the_report_tells_what_was_spent_by_stage(write, jangin, tmp_path):
     assert "<td>synthesize</td><td>writer (m)</td><td>4</td>" in page
 
 
+@pytest.mark.slow
 def test_a_share_of_failed_rows_can_be_accepted_and_is_named_at_the_end(teacher, jangin, tmp_path):
     teacher.odd = {1: "nonsense"}
     code, printed = jangin("run")
@@ -360,6 +364,7 @@ def test_a_share_of_failed_rows_can_be_accepted_and_is_named_at_the_end(teacher,
     assert jangin("run")[0] == 1
 
 
+@pytest.mark.slow
 def test_reasons_are_printed_by_the_run_that_failed_and_later_runs_are_one_line(teacher, jangin):
     teacher.odd = {1: "nonsense", 2: "죄송하지만 도와드릴 수 없습니다."}
     assert "malformed: reply:" in jangin("run")[1]
@@ -369,6 +374,7 @@ def test_reasons_are_printed_by_the_run_that_failed_and_later_runs_are_one_line(
     assert f"failed: still failed: synthesize (main) 2 of {ARTICLES} rows." in printed
 
 
+@pytest.mark.slow
 def test_failed_and_rejected_rows_are_counted_apart(teacher, jangin):
     pair = {"question": "언제?", "answer": "모름", "evidence": "어디에도 없는 문장입니다"}
     teacher.odd = {1: json.dumps({"pairs": [pair]}, ensure_ascii=False), 2: "nonsense"}

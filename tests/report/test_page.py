@@ -194,6 +194,7 @@ def test_only_what_decides_the_result_is_shown_of_the_settings(page):
     assert "secret-folder" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(len(ORDER)))
 def test_stages_that_are_not_made_yet_leave_one_sentence(workshop, count):
     everything = workshop.made(plain=predictions(2), paraphrased=predictions(11))
@@ -214,6 +215,7 @@ def test_a_stage_that_is_off_is_not_called_unfinished(workshop):
     assert "Not run yet: paraphrase." not in page
 
 
+@pytest.mark.slow
 def test_a_leak_goes_before_every_figure(workshop):
     shared = workshop.examples_stages()
     made = {
@@ -229,6 +231,7 @@ def test_a_leak_goes_before_every_figure(workshop):
     assert "사본 질문 원래 질문 0.93" in section(page, "results")
 
 
+@pytest.mark.slow
 def test_the_same_artifacts_give_the_same_page(workshop):
     made, opened = workshop.made(plain=predictions(2), paraphrased=predictions(9)), workshop.open()
     assert build_report(opened, made, CALLS, "ko") == build_report(opened, made, CALLS, "ko")

@@ -432,6 +432,7 @@ def test_the_server_starts_without_models_readers_and_tables():
     assert loaded_by(f"{PACKAGE}.serving.app") & needed_later == set()
 
 
+@pytest.mark.slow
 def test_what_is_heavy_would_be_seen():
     assert loaded_by(f"{PACKAGE}.core.parquet") == NEEDED_BY_A_PROJECT_FILE
 

@@ -114,6 +114,7 @@ def test_another_method_than_the_tuned_models_is_refused_with_the_right_one(tune
             STAGE.run(continued(f"refused {number}", method=method))
 
 
+@pytest.mark.slow
 def test_an_adapter_cannot_continue_from_full_weights(tuned):
     continued = tuned({"type": "full"})
     with pytest.raises(TrainingError, match="full weights"):

@@ -169,6 +169,7 @@ def test_the_model_of_an_epoch_is_rounded_like_the_checkpoint_and_training_stays
         assert torch.equal(weight, before[name].bfloat16())
 
 
+@pytest.mark.slow
 def test_the_artifact_has_weights_tokenizer_metrics_and_a_summary(stage):
     context = stage("full")
     STAGE.run(context)
@@ -232,6 +233,7 @@ def several_turns(question, answer, weights=()):
     return Example.make(prompt, completion, kind="original", weights=weights)
 
 
+@pytest.mark.slow
 def test_the_weights_of_an_examples_messages_reach_training(stage, pairs):
     tokens = {}
     for weights in ((), (1, 1, 1, 1), (0, 1, 0, 0), (0, 0, 0, 1)):
@@ -269,6 +271,7 @@ def test_weights_are_part_of_an_examples_identity_only_where_there_are_any(pairs
     assert weighted.id not in (plain.id, several_turns(*pairs[0], (0, 1, 0, 0)).id)
 
 
+@pytest.mark.slow
 def test_rows_in_the_order_given_make_the_same_steps_in_every_epoch(stage, pairs):
     rows = [
         SplitExample(example=example(question, "네" if n < 8 else answer), split="train")
@@ -340,6 +343,7 @@ def test_targets_that_no_layer_has_are_refused(stage):
         STAGE.run(stage("lora", method=method))
 
 
+@pytest.mark.slow
 def test_rows_longer_than_the_model_are_refused_until_a_policy_is_chosen(stage, pairs):
     rows = [
         SplitExample(example=example(question, answer * (9 if i == 3 else 1)), split="train")
@@ -361,6 +365,7 @@ def test_no_row_to_train_on_is_an_error(stage, pairs):
         STAGE.run(stage("none", rows))
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_rows_has_no_validation_loss(stage, pairs):
     rows = [SplitExample(example=example(*pair), split="train") for pair in pairs]
     context = stage("train only", rows)

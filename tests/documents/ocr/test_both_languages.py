@@ -56,6 +56,7 @@ def test_pages_of_the_latin_model_are_left_as_they_are():
     assert line.text == "te"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_names_in_latin_letters_inside_korean_lines_are_read(drawing):
     page = drawing(1400, 260)

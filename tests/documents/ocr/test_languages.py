@@ -63,6 +63,7 @@ def is_known(pixels):
     return script(pixels, 200) == "Cyrillic"
 
 
+@pytest.mark.slow
 def test_a_page_in_a_script_without_a_language_says_what_to_install(page):
     pixels, progress = page(RUSSIAN), Progress()
     if not is_known(pixels):
@@ -74,6 +75,7 @@ def test_a_page_in_a_script_without_a_language_says_what_to_install(page):
     assert line.endswith("apt-get install tesseract-ocr-rus")
 
 
+@pytest.mark.slow
 def test_an_installed_language_of_the_script_is_tried(page, tmp_path, monkeypatch):
     pixels, progress = page(RUSSIAN), Progress()
     if not is_known(pixels):
@@ -87,6 +89,7 @@ def test_an_installed_language_of_the_script_is_tried(page, tmp_path, monkeypatc
     assert progress.messages == []
 
 
+@pytest.mark.slow
 def test_an_english_page_needs_no_script(ledger, page):
     progress = Progress()
     image = image_of(page(ENGLISH))

@@ -29,6 +29,7 @@ def test_a_page_is_read_in_every_direction(drawing):
         assert text.index("점검") < text.index("유급")
 
 
+@pytest.mark.slow
 def test_pale_headings_are_read(drawing):
     page = drawing(height=330)
     page.text(60, 40, "안전 작업을 위한 준비 사항", 15, grey=175, bold=True)

@@ -41,6 +41,7 @@ def outcomes(folder, files):
     return results, slowest
 
 
+@pytest.mark.slow
 def test_mutated_files_are_read_or_reported(tmp_path):
     results, slowest = outcomes(tmp_path, mutated(all_cases(), 300, seed=1))
     assert len(results) == 300

@@ -38,6 +38,7 @@ def words(text):
     return re.sub(r"\s", "", text)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_pictures_are_read_whatever_their_format(picture, ledger, tmp_path):
     first = picture[0]
@@ -60,6 +61,7 @@ def exif(orientation):
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_a_tiff_of_two_pages_has_two_pages_and_no_second_call_runs_tesseract(
     picture, ledger, tmp_path, monkeypatch

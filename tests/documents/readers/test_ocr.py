@@ -135,6 +135,7 @@ def test_two_columns_are_read_one_after_the_other(
     assert document.text.index("안내") < document.text.index("왼쪽")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_table_cells_shading_and_circled_numbers_are_read(tmp_path, korean_font):
     from reportlab.pdfgen.canvas import Canvas

@@ -66,6 +66,7 @@ def test_a_schema_that_cannot_be_enforced_is_refused_with_its_reason(engine):
         engine.wording(None).grammars.json_schema({"type": "nothing"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["hermes", "llama", "mistral", "plain"])
 def test_constrained_calls_are_read_back_in_every_format(engine, prompt, family):
     calls = ToolFormat(family, None)

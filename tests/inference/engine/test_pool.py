@@ -58,6 +58,7 @@ def test_an_adapter_that_is_more_than_lora_gets_an_engine_of_its_own(
     assert opened.engine is not pool.open(ModelFolders(base)).engine
 
 
+@pytest.mark.slow
 def test_where_memory_is_short_the_least_recently_used_idle_engine_is_closed(
     pool, base, full, monkeypatch
 ):
@@ -123,6 +124,7 @@ def test_a_model_that_is_unloaded_while_it_is_opened_is_no_error_of_the_server(b
             use()
 
 
+@pytest.mark.slow
 def test_models_that_are_first_asked_at_the_same_moment_all_answer(pool, tokenizer, tmp_path):
     # transformers loads weights under settings of the whole process.
     folders = [write_base_artifact(tmp_path / f"model{n}", tokenizer) for n in range(4)]

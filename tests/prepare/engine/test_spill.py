@@ -68,6 +68,7 @@ def test_no_more_hashes_are_in_memory_than_a_bucket_holds_however_many_rows_ther
     assert max(largest) < 1.2 * 1000
 
 
+@pytest.mark.slow
 def test_portions_come_back_in_order_with_what_was_counted(tmp_path):
     spill = spooled(tmp_path / "a", some_rows(120_000), bucket=10**6)
     assert len(spill.paths) > 1

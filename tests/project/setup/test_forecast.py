@@ -111,6 +111,7 @@ def test_the_likely_cost_and_the_bound_are_set_against_the_budget(project, estim
     assert between.endswith("of the budget: it likely suffices.")
 
 
+@pytest.mark.slow
 def test_calls_at_an_unknown_price_are_never_called_free(project, estimate):
     result, _ = estimate(project(price=""))
     text = plan_total(result.steps, 0.0, None, result.likely, 186, result.unknown)

@@ -98,6 +98,7 @@ def written(reply):
     return [token.token for token in reply.choices[0].logprobs.content]
 
 
+@pytest.mark.slow
 def test_logit_bias_and_penalties_change_the_answer(client, weights):
     first = expected(weights, "tiny", 16).token_ids[0]
     plain = written(ask(client, logprobs=True, max_tokens=60))
@@ -147,6 +148,7 @@ TOOLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "reason"),
     [

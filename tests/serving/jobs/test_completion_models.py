@@ -61,6 +61,7 @@ def trained_row(base, row):
     return ids[~trained].tolist(), tokenizer.decode(ids[trained])
 
 
+@pytest.mark.slow
 def test_a_job_that_continues_one_has_its_template(tmp_path):
     kinds = {}
     for kind in ("chat", "completion"):

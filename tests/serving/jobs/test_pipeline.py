@@ -117,6 +117,7 @@ def test_empty_answers_are_left_out(tmp_path):
     assert len((tmp_path / PAIRS).read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_has_a_code(tmp_path):
     numbers = {"n_epochs": 20, "batch_size": 1, "learning_rate_multiplier": 1e38}
     with pytest.raises(TrainingError) as error:
@@ -127,6 +128,7 @@ def test_a_loss_that_is_no_number_has_a_code(tmp_path):
 
 
 # An iterator over a folder that was copied meanwhile stays open until the collector finds it.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_disk_that_becomes_full_in_training_has_a_code(tmp_path, small_disk):
     entry = ModelEntry(base=TINY, sft={"checkpoint_every_steps": 1})

@@ -112,11 +112,13 @@ class TestDuplicates:
             Duplicate(2, 0, 1.0, 0, "exact"),
         ]
 
+    @pytest.mark.slow
     def test_equal_texts_are_one_text_whatever_their_number(self):
         gone = find_duplicates(["같은 글입니다"] * 50_000)
         assert len(gone) == 49_999
         assert {duplicate.twin for duplicate in gone} == {0}
 
+    @pytest.mark.slow
     def test_a_bucket_with_everything_in_it_costs_linear_work(self):
         texts = [f"{'공통으로 들어가는 아주 긴 머리말 ' * 6}{i:05d}" for i in range(3000)]
         result = find_candidates(texts, 0.75)

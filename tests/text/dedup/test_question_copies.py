@@ -48,6 +48,7 @@ def test_a_copy_is_one_in_both_directions(left, right):
     assert forward == backward
 
 
+@pytest.mark.slow
 @given(TEXTS)
 def test_every_text_with_a_letter_is_an_exact_copy_of_itself(texts):
     exact = {(c.left, c.right) for c in find_near_copies(texts, texts) if c.kind == "exact"}
@@ -96,6 +97,7 @@ def test_a_copy_is_found_though_another_text_has_its_rarest_piece():
     assert copies == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
+@pytest.mark.slow
 def test_thousands_of_questions_from_one_template_are_not_compared_pair_by_pair():
     generator = random.Random(0)
 

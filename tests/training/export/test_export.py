@@ -127,6 +127,7 @@ def test_merging_changes_the_weights_of_the_base(folders, merged):
     assert (before[key] - after[key]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_adapter_export_loads_on_its_base(folders, canaries, tmp_path):
     report = export_model(*folders, tmp_path / "adapter", "adapter", RECORD, canaries)
     assert report.parity.largest_divergence == 0
@@ -163,6 +164,7 @@ def test_a_fully_tuned_model_is_exported_as_it_is_and_has_no_adapter(folders, ca
     assert not (tmp_path / "adapter").exists()
 
 
+@pytest.mark.slow
 def test_a_bf16_base_is_merged_in_fp32_and_written_in_bf16(folders, canaries, tmp_path):
     base, tuned = folders
     half = tmp_path / "half"
@@ -194,6 +196,7 @@ def test_a_gguf_of_a_bf16_base_is_merged_without_rounding_to_bf16(folders, canar
     assert "Stored as bf16" in (default.folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_one_wrong_weight_is_refused(folders, copy, canaries):
     path = copy / "model.safetensors"
     tensors = load_file(path)
@@ -348,6 +351,7 @@ def test_a_failing_converter_is_quoted(olmo, canaries, tmp_path, monkeypatch):
         export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
 
 
+@pytest.mark.slow
 def test_a_starter_is_exported_as_gguf_without_llama_cpps_repository(folders, canaries, tmp_path):
     report = export_model(*folders, tmp_path / "mine", "gguf", RECORD, canaries, quantize="q8_0")
     card = (report.folder / "README.md").read_text()

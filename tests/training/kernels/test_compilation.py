@@ -47,6 +47,7 @@ def test_kernels_are_compiled_once_on_a_machine_and_only_if_training_uses_them(t
     assert second == ["False", "True"]
 
 
+@pytest.mark.slow
 def test_kernels_contain_their_helpers_so_that_loaded_ones_run_the_code_that_was_compiled():
     @helper
     def normalise(x, at, count):  # too long for LLVM to inline it three times unasked

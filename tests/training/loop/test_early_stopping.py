@@ -104,6 +104,7 @@ def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_weigh
     assert all((weights[name] == same[name]).all() for name in weights)
 
 
+@pytest.mark.slow
 def test_only_the_last_and_the_best_checkpoint_are_kept(tokenizer, data, tmp_path):
     progress = Watching(tmp_path)
     result, _ = run(tokenizer, data, tmp_path, progress)

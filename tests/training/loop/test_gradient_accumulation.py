@@ -80,6 +80,7 @@ def test_running_out_of_memory_halves_the_batches_and_the_losses_stay(tokenizer,
     assert halved.runtime["tokens"] == whole.runtime["tokens"]
 
 
+@pytest.mark.slow
 def test_memory_runs_out_in_the_warm_up_or_never(tokenizer, data, tmp_path):
     _, device, _ = run(tokenizer, data, tmp_path / "halved", room=100)
     failed = [index for index, tokens in enumerate(device.batches) if tokens > 100]
@@ -150,6 +151,7 @@ class Dying(SilentProgress):
         raise RuntimeError("the machine went away")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_batches_that_fit(tokenizer, data, tmp_path):
     settings = config(checkpoint_every_steps=1)
     device = SmallDevice(random_llama(tokenizer, "0.5M", 512, 0), 100)

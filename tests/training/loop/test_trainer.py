@@ -333,6 +333,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
     assert kept == ["step-00000003"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(tokenizer, data, tmp_path):
     def die():
         raise RuntimeError("the machine went away")

@@ -30,6 +30,7 @@ def wait_for(condition, seconds=60):
     return value
 
 
+@pytest.mark.slow
 def test_the_pipeline_of_a_finished_project_says_what_came_out(browser):
     page = wait_for(
         lambda: (page := browser.get("/").text) and "모든 단계가 끝났습니다" in page and page

@@ -266,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--small", action="store_true", help="no scan, few training steps, one variant")
+    parser.add_argument("--small", action="store_true", help="no scan, one variant, few steps")
     parser.add_argument(
         "--preload", action="store_true", help="load libraries once and fork: faster, on Linux"
     )

@@ -216,3 +216,88 @@ def test_a_failed_call_is_said_in_korean_with_what_the_server_said():
     )
     assert "모델 'm'의 답을 주지 않음: HTTP 503: busy. 나중에 다시 실행하십시오." in said
     assert said.startswith("답 없음: http://a/v1")
+
+
+def logged_lines(source):
+    """The texts that a stage writes into the log of a run, fields filled in."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("message", "notify"):
+            first = node.args[0] if node.args else None
+            for part in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+                text = written_text(part)
+                if text and re.search("[a-z] [a-z]", text):
+                    yield text
+
+
+COMPOSED_LINES = {
+    "12: OCR is not sure of 12, 12 (12); see: jangin doubtful",
+    "curate: 12 left out, such as 12 of 12: 12, 12. `jangin show dropped` lists what is left out.",
+    "paraphrase: 12 12 in 12, such as 12",
+    "waiting for 12 12 in flight; Ctrl-C again to drop them",
+    "dpo: 12; `too_long: drop` removed them.",
+    "12. They are dropped.",
+    "trained for 12: 12.",
+    "12: 12 rows are longer than 12 tokens (12); `too_long: 12` removed 12 tokens.",
+    "waiting for 12 more machine12: run `jangin worker 12` on each",
+    "the questions ask for 12 of the 12 facts (sentences and cells of tables) of the chunks. For "
+    "more, raise pairs_per_chunk or rounds12",
+}
+"""Lines whose fields hold words; the next test has them whole."""
+ROOMS_OF_LOGS = [
+    "documents",
+    "examples",
+    "llm",
+    "models",
+    "inference",
+    "training",
+    "evaluation",
+    "project",
+]
+
+
+@pytest.mark.parametrize("room", ROOMS_OF_LOGS)
+def test_every_line_of_the_log_of_a_run_is_said_in_korean(room):
+    paths = (SOURCE / room).rglob("*.py")
+    lines = {line for path in paths for line in logged_lines(path.read_text("utf-8"))}
+    korean = {line: Words("ko").reason(line) for line in lines - COMPOSED_LINES}
+    assert [line for line, said in korean.items() if not re.search("[가-힣]", said)] == []
+    assert list(logged_lines('x.message(f"it has {n} moons")')) == ["it has 12 moons"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "여비규정.pdf: OCR is not sure of 4 lines, set aside (pages 1, 2, 5); see: jangin doubtful",
+        "a.pdf: OCR is not sure of 1 line, kept in the text (page 1); see: jangin doubtful",
+        "curate: 1 row that you saved is left out, such as '연차?' of additions.jsonl: evidence, "
+        "evidence supported to 0.42 < 0.80. `jangin show dropped` lists what is left out.",
+        "paraphrase: 3 questions have no paraphrases in a.jsonl, such as '연차?'",
+        "waiting for 2 calls in flight; Ctrl-C again to drop them",
+        "dpo: 1 of 9 pairs, with 900 tokens, are longer than 512 tokens (max_length); "
+        "`too_long: drop` removed them.",
+        "training for 256 steps of 8 rows = 10.24 epochs of 200 rows.",
+        "training for 2 steps of 8 rows = 0.1 epochs of 200 rows: less than one epoch, so 184 rows "
+        "are not trained on. Raise `length` to train on them.",
+        "train: 3 rows are longer than 512 tokens (length); `too_long: drop` removed 99 tokens.",
+        "the questions ask for 25% of the 315 facts (sentences and cells of tables) of the chunks. "
+        "For more, raise pairs_per_chunk or rounds",
+        "evaluate: with 40 questions of test, differences from 15 points can be significant.",
+        "Step 3/20: training loss=2.41, validation loss=2.60",
+        "Validating training file: file-1 and validation file: file-2",
+        "Warning: the validation file is small",
+    ],
+)
+def test_a_whole_line_has_no_english_sentence_left(line):
+    said = Words("ko").reason(line)
+    assert said != line
+    english = re.search(r"\b(of|than|the|are|which|loss|pages)\b", said.partition(":")[2])
+    assert english is None or line.startswith("Warning")
+
+
+def test_every_event_of_a_job_is_said_in_korean():
+    from jangin.serving.jobs import events
+
+    lines = [v for name, v in vars(events).items() if name.isupper() and isinstance(v, str) and " " in v]
+    assert len(lines) > 8
+    korean = [Words("ko").reason(line.format("12", "34")) for line in lines]
+    assert [said for said in korean if not re.search("[가-힣]", said)] == []

@@ -125,7 +125,7 @@ def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Resp
             return response
         if isinstance(error, JanginError) and not isinstance(error, ApiError):
             status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-            return _error_page(request, status, str(error))
+            return _error_page(request, status, _words(request).reason(str(error)))
         envelope: JSONResponse = handler(request, error)
         words = _words(request)
         if envelope.status_code in (404, 405) and not isinstance(error, ApiError):

@@ -147,14 +147,15 @@ def test_curves_are_sampled_and_the_log_is_read_page_by_page(running, visitor):
     assert [step for step, _ in curves.points("valid_loss")] == [500, 1000, 1500, 2000, 2500]
     assert curves.last["step"] == 2_500
     page = browser.get("/jobs/ftjob-1").text
-    assert page.index("Step 2500/") < page.index("Step 2471/")
+    assert page.index("스텝 2500/") < page.index("스텝 2471/")
     older = browser.get(re.search(r'rel="next" href="([^"#]+)', page)[1]).text
-    assert "Step 2470/" in older
-    assert "Step 2471/" not in older
+    assert "스텝 2470/" in older
+    assert "스텝 2471/" not in older
     columns = browser.get("/jobs/ftjob-1/curves.json").json()
     assert len(columns["step"]) == len(columns["train_loss"])
     stream = browser.get("/jobs/ftjob-1/stream?after=ftevent-2499").text
     assert re.findall("id: (.+)", stream) == ["ftevent-2500"]
+    assert "스텝" in stream
     headers = {"last-event-id": "ftevent-2498"}
     stream = browser.get("/jobs/ftjob-1/stream?after=x", headers=headers).text
     assert re.findall("id: (.+)", stream) == ["ftevent-2499", "ftevent-2500"]

@@ -1,14 +1,17 @@
 """`/jobs`, `/models`, `/files`: what the fine-tuning API does, through its own functions."""
 
+import json
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, Header, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import ValidationError
 from sqlalchemy import select
 
 from jangin.core.errors import DataError
+from jangin.report.i18n.translate import Words
 from jangin.serving.database.tables import Event, Permission, StoredModel
 from jangin.serving.files import report as file_reports
 from jangin.serving.files import routes as file_routes
@@ -229,7 +232,25 @@ def job_stream(
         last_event_id or after,
         stream=True,
     )
+    if isinstance(response, StreamingResponse):
+        response.body_iterator = _in_words(response.body_iterator, visit.words)
     return response
+
+
+async def _in_words(stream: AsyncIterable[Any], words: Words) -> AsyncIterator[str]:
+    """Server-sent events of the API with their messages in the language of the page."""
+    async for piece in stream:
+        text = piece if isinstance(piece, str) else bytes(piece).decode()
+        yield "\n".join(_line_in_words(line, words) for line in text.split("\n"))
+
+
+def _line_in_words(line: str, words: Words) -> str:
+    if not line.startswith("data: {"):
+        return line
+    event = json.loads(line.removeprefix("data: "))
+    if "message" in event:
+        event["message"] = words.reason(event["message"])
+    return f"data: {json.dumps(event, ensure_ascii=False)}"
 
 
 @jobs.post("/{job_id}/{action}")

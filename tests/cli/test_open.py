@@ -53,6 +53,12 @@ def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environm
             second = start(environment, "-p", folder / "project.yaml", "--no-browser")
             said, _ = second.communicate(timeout=60)
             assert (second.returncode, "served already" in said, address in said) == (0, True, True)
+            (folder / "other.yaml").write_text("name: other\n")
+            third = start(environment, "-p", folder / "other.yaml", "--no-browser")
+            said, _ = third.communicate(timeout=60)
+            assert (third.returncode, "Traceback" in said) == (2, False)
+            assert f"serves the project {folder / 'project.yaml'} already, at {address}" in said
+            (folder / "other.yaml").unlink()
             assert opened(tmp_path) == [address]
             assert sorted(path.name for path in folder.iterdir()) == ["server"]
         finally:

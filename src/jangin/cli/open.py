@@ -58,6 +58,7 @@ def open_pages(
             if not address:
                 raise
     if address:
+        _refuse_other(settings, address)
         console.print("It is served already.", highlight=False)
         _show(address, browser=browser)
 
@@ -100,6 +101,20 @@ def _running(settings: "ServerSettings") -> str:
     while (address := address_of(settings)) == "starting" and time.monotonic() < patience:
         time.sleep(0.2)
     return "" if address == "starting" else address
+
+
+def _refuse_other(settings: "ServerSettings", address: str) -> None:
+    """Raise `ConfigError` where the folder serves another project than the one that was named."""
+    from jangin.core.errors import ConfigError
+    from jangin.serving.state.lock import other_project
+
+    other = other_project(settings)
+    if other is not None:
+        raise ConfigError(
+            f"{settings.folder} serves the project {other} already, at {address}. Stop that "
+            f"server with Ctrl-C to open {settings.project}, or move one of the two project files "
+            "into a folder of its own."
+        )
 
 
 def _keep_from_documents(path: Path, folder: Path) -> None:

@@ -53,7 +53,8 @@ def sole_server(settings: ServerSettings) -> Iterator[Callable[[str], None]]:
 
         def note(address: str) -> None:
             stream.truncate(0)
-            stream.write(f"process {os.getpid()}, {address}".encode())
+            of = "" if settings.project is None else f"project {settings.project.resolve()}, "
+            stream.write(f"process {os.getpid()}, {of}{address}".encode())
 
         note("starting")
         yield note
@@ -80,6 +81,15 @@ def address_of(settings: ServerSettings) -> str:
     said = running(settings)
     match = re.search(r"(https?://\S+/)v1$", said)
     return match[1] if match else "starting" if said else ""
+
+
+def other_project(settings: ServerSettings) -> Path | None:
+    """The project of the server that holds the lock of the folder, where it is another one."""
+    match = re.search(r", project (.+), https?://\S+$", running(settings))
+    if match is None or settings.project is None:
+        return None
+    path = Path(match[1])
+    return None if path == settings.project.resolve() else path
 
 
 def _path(settings: ServerSettings) -> Path:

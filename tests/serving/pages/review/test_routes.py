@@ -80,6 +80,12 @@ def test_a_whole_round_without_scripts(kim, decisions):
     assert decisions()[-1].decision == "undo"
     assert "의견" not in kim.get("/review?state=accepted&words=zzz").text.split("<main")[0]
     assert row in kim.get("/review?state=accepted").text
+    listed = kim.get("/review").text
+    assert "이미 판단한 예제 1개는 가렸습니다" in listed
+    assert 'href="/review?state=all"' in listed
+    everything = kim.get("/review?state=all").text
+    assert "가렸습니다" not in everything
+    assert "글자가 깨짐" in everything, "the note of a flag"
 
 
 def test_two_reviewers_never_get_the_same_row(kim, lee):

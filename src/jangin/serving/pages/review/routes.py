@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as NotReadyError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -113,6 +113,8 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
     """The rows that a filter shows, and where to begin."""
     page = desk.index.page(desk.shown, desk.by, after, PAGE_ROWS)
     rows = [(desk.index.entries[n], desk.index.review_for(n, desk.by), n) for n in page.positions]
+    everything = replace(desk.shown, state="all")
+    hidden = len(desk.index.matching(everything, desk.by)) - page.total
     following = None if page.following is None else desk.address("", after=page.following)
     return show(
         desk,
@@ -120,6 +122,8 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
         rows=rows,
         page_of=page,
         following=following,
+        hidden=hidden if desk.shown.state == "open" else 0,
+        all_states=replace(desk, shown=everything).address(""),
         states=get_args(State),
         kinds=[kind for kind in get_args(Kind) if kind],
         sources=desk.index.sources,

@@ -1,7 +1,6 @@
 """`jangin doubtful`: lines that OCR is not sure of, and what a person says about them."""
 
 import csv
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console
 from jangin.core.errors import DataError
 
@@ -62,7 +61,7 @@ def doubtful(
             return
         if from_ is not None:
             session.wrote(from_)
-    reviewer = by or _user()
+    reviewer = by or user_name()
     if from_ is not None:
         new = _read_sheet(from_, rows, reviewer)
     elif numbers:
@@ -89,13 +88,6 @@ def _rows(folder: Path) -> "list[DoubtfulRow]":
             "Run `jangin run load` again."
         )
     return rows
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _new_text(right: bool, text: str | None, drop: bool, undo: bool) -> str | None:

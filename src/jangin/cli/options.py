@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -41,3 +42,11 @@ ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="server.yaml: model names and other settings.")
 ]
 HERE = Path("project.yaml")
+
+
+def user_name() -> str:
+    """The name of the user of this computer; empty where it is unknown."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

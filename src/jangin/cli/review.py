@@ -1,6 +1,5 @@
 """`jangin review`: look at examples in the terminal, or exchange decisions as CSV or XLSX."""
 
-import getpass
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption
+from jangin.cli.options import HERE, LastVariantOption, ProjectOption, StoreOption, user_name
 from jangin.cli.terminal import console, edit_text, errors, read_key
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def review(
         queue = open_queue(
             session, name, log, paraphrases=paraphrases or back, everything=back, pairs=pairs
         )
-    reviewer = by or _user()
+    reviewer = by or user_name()
     if from_ is not None:
         _take_sheet(from_, queue, log, reviewer)
         return
@@ -200,13 +199,6 @@ def _name_problems(problems: "Sequence[str]") -> None:
         errors.print(f"[red]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
 
 
 def _ask(question: str) -> str:

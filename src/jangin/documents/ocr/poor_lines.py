@@ -15,6 +15,7 @@ import numpy as np
 
 from jangin.documents.ocr.preparation import INK_BELOW
 from jangin.documents.ocr.second_reading import Line
+from jangin.text.normalize import drop_spaces
 
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
@@ -73,13 +74,9 @@ def _confirm(old: Sequence[Line], new: Sequence[Line]) -> None:
     """Mark the lines that read nearly the same in both lists; a drawing does not."""
     for line in old:
         for other in new:
-            signs = (_squeezed(line.text), _squeezed(other.text))
+            signs = (drop_spaces(line.text), drop_spaces(other.text))
             if len(signs[0]) >= LONG and SequenceMatcher(None, *signs).ratio() >= SAME:
                 line.confirmed = other.confirmed = True
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
 
 
 def _stacked(image_HW: "Grey", bands: list[Band], dpi: int) -> "tuple[Grey, list[int]]":

@@ -3,7 +3,8 @@
 from typing import Any
 
 from jangin.documents.readers.archive import child, children, descendants, local
-from jangin.documents.readers.markdown import Cell, one_line, table
+from jangin.documents.readers.markdown import Cell, table
+from jangin.text.normalize import collapse_spaces
 
 
 def chart_text(root: Any) -> str:
@@ -20,7 +21,7 @@ def chart_text(root: Any) -> str:
         for index in places
     ]
     parts = [
-        one_line(" ".join(text for text in _texts(title))),
+        collapse_spaces(" ".join(text for text in _texts(title))),
         table([head, *rows], 1) if rows else "",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -29,7 +30,7 @@ def chart_text(root: Any) -> str:
 def diagram_text(root: Any) -> str:
     """Texts of a diagram part (SmartArt), one line each."""
     points = descendants(root, "pt")
-    lines = [one_line(" ".join(_texts(one))) for one in points]
+    lines = [collapse_spaces(" ".join(_texts(one))) for one in points]
     return "\n".join(f"- {line}" for line in lines if line)
 
 
@@ -38,7 +39,7 @@ def _texts(element: Any) -> list[str]:
 
 
 def _text(element: Any) -> str:
-    return one_line(" ".join(one.text or "" for one in descendants(element, "v", "t")))
+    return collapse_spaces(" ".join(one.text or "" for one in descendants(element, "v", "t")))
 
 
 def _points(series: Any, *names: str) -> dict[int, str]:

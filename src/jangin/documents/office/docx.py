@@ -30,14 +30,14 @@ from jangin.documents.readers.archive import (
     relations,
 )
 from jangin.documents.readers.equations import word_equation
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, flat_block, heading, table
 from jangin.documents.readers.ordinals import ordinal
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
 )
-from jangin.text.normalize import clean_text
+from jangin.text.normalize import clean_text, collapse_spaces
 
 """First bytes of a compound file: a .doc, or a .docx that is protected by a password."""
 GONE = frozenset({"del", "moveFrom", "delText", "instrText", "rPr", "pPr", "sdtPr", "sdtEndPr"})
@@ -322,7 +322,7 @@ def _notes(notes: list[tuple[str, str, str]], document: _Document) -> Iterator[s
     for kind, key, mark in notes:
         blocks = list(_blocks(document.notes.pop((kind, key), None), document))
         if blocks:
-            text = f"{mark}: {one_line(' '.join(blocks))}"
+            text = f"{mark}: {collapse_spaces(' '.join(blocks))}"
             if document.held is None:
                 yield text
             else:
@@ -364,16 +364,10 @@ class _Field:
     def cell(self) -> Cell:
         """The cell as tables are written."""
         return Cell(
-            one_line(" ".join(_flattened(block) for block in self.blocks)), self.rows, self.columns
+            collapse_spaces(" ".join(flat_block(block) for block in self.blocks)),
+            self.rows,
+            self.columns,
         )
-
-
-def _flattened(block: str) -> str:
-    """A block inside a cell: the rows of a table in it become `a, b; c, d`."""
-    if not block.startswith("| "):
-        return re.sub(r"^#+ ", "", block)
-    rows = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in block.split("\n")]
-    return "; ".join(", ".join(cell for cell in row if cell) for row in rows if set(row) != {"---"})
 
 
 def _rows(parent: Any) -> Iterator[Any]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, flat_block, heading, table
 from jangin.documents.readers.ordinals import ordinal
+from jangin.text.normalize import collapse_spaces
 
 LEVELS = 10
 DEEPEST = 40
@@ -150,7 +151,7 @@ class Writer:
         self._notes[note.kind] += 1
         count = self._notes[note.kind]
         mark = f"[^{count if note.kind == 'footnote' else ordinal('roman', count)}]"
-        text = one_line(" ".join(self.blocks(note.paragraphs)))
+        text = collapse_spaces(" ".join(self.blocks(note.paragraphs)))
         if not text:
             return ""
         after.append(f"{mark}: {text}")
@@ -200,8 +201,8 @@ class Writer:
             if re.match(r"\[\^\w+\]: ", block):
                 notes.append(block)
             else:
-                texts.append(_flat(block))
-        text = one_line(" ".join(texts))
+                texts.append(flat_block(block))
+        text = collapse_spaces(" ".join(texts))
         return Cell(text, max(1, cell.rows), max(1, cell.columns), cell.is_header)
 
 
@@ -230,18 +231,10 @@ def _styled(paragraph: Paragraph, text: str, mark: str) -> tuple[str, bool]:
     if paragraph.style in ("제목", "Title") and short:
         return heading(1, mark + text), False
     if mark == "- ":
-        return f"{'  ' * min(paragraph.level, 8)}- {one_line(text)}", True
+        return f"{'  ' * min(paragraph.level, 8)}- {collapse_spaces(text)}", True
     return mark + text, bool(mark)
 
 
 def _lines(text: str) -> str:
     lines = (re.sub(r"[ \t\u00a0\u3000]+", " ", one).strip() for one in text.split("\n"))
     return "\n".join(one for one in lines if one)
-
-
-def _flat(block: str) -> str:
-    """A block inside a cell: a heading without its mark, a table as `a, b; c, d`."""
-    if not block.startswith("| "):
-        return re.sub(r"^#+ ", "", block)
-    rows = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in block.split("\n")]
-    return "; ".join(", ".join(cell for cell in row if cell) for row in rows if set(row) != {"---"})

@@ -18,14 +18,14 @@ from jangin.documents.readers.archive import (
     number,
 )
 from jangin.documents.readers.equations import web_equation
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, heading, table
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,
     SourceFile,
     UnreadableError,
 )
-from jangin.text.normalize import clean_text
+from jangin.text.normalize import clean_text, collapse_spaces
 
 REMEDY = "Save it again from the program that made it."
 DEEPEST = 40
@@ -161,7 +161,7 @@ class _Reader:
         column = 0
         for cell in children(row, "table-cell", "covered-table-cell"):
             repeats = number(attribute(cell, "number-columns-repeated", "1"), 1)
-            text = one_line(" ".join(self.blocks(cell)))
+            text = collapse_spaces(" ".join(self.blocks(cell)))
             if text:
                 is_number = attribute(cell, "value-type", "string") != "string"
                 for again in range(self._allowed(repeats, 1)):
@@ -182,7 +182,7 @@ class _Reader:
             for one in item:
                 if local(one) == "list" and depth < DEEPEST:
                     yield from self._items(one, depth + 1)
-                elif text := one_line(" ".join(self.blocks([one]))):
+                elif text := collapse_spaces(" ".join(self.blocks([one]))):
                     yield f"{mark}{text}"
                     mark = f"{'  ' * depth}  "
 
@@ -196,7 +196,7 @@ class _Reader:
             rows.append(
                 [
                     Cell(
-                        one_line(" ".join(self.blocks(cell))),
+                        collapse_spaces(" ".join(self.blocks(cell))),
                         max(1, number(attribute(cell, "number-rows-spanned", "1"), 1)),
                         max(1, number(attribute(cell, "number-columns-spanned", "1"), 1)),
                     )
@@ -247,7 +247,7 @@ class _Reader:
     def _note(self, note: Any) -> str:
         kind = "endnote" if attribute(note, "note-class") == "endnote" else "footnote"
         before, self._after = self._after, []
-        text = one_line(" ".join(self.blocks(child(note, "note-body"))))
+        text = collapse_spaces(" ".join(self.blocks(child(note, "note-body"))))
         self._notes[kind] += 1
         count = self._notes[kind]
         mark = f"[^{count}]" if kind == "footnote" else f"[^e{count}]"

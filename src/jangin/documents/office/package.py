@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jangin.documents.readers.archive import Archive, relations_of_kind
 from jangin.documents.readers.reader import UnreadableError
@@ -36,3 +37,9 @@ def open_package(
                 f"it is damaged: not a{'n' * (kind[0] in 'AEIOU')} {kind}.", remedy
             )
         yield archive, main
+
+
+def relation_id(element: Any) -> str:
+    """The attribute `r:id`, which has the local name of other attributes."""
+    ids = (value for key, value in element.attrib.items() if key.endswith("}id"))
+    return str(next(ids, ""))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jangin.documents.office.charts import chart_text, diagram_text
-from jangin.documents.office.package import open_package
+from jangin.documents.office.package import open_package, relation_id
 from jangin.documents.readers.archive import (
     Archive,
     attribute,
@@ -21,7 +21,7 @@ from jangin.documents.readers.archive import (
     relations_of_kind,
 )
 from jangin.documents.readers.equations import word_equation
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, heading, table
 from jangin.documents.readers.ordinals import ordinal
 from jangin.documents.readers.reader import (
     PageReading,
@@ -29,7 +29,7 @@ from jangin.documents.readers.reader import (
     SourceFile,
     UnreadableError,
 )
-from jangin.text.normalize import clean_text
+from jangin.text.normalize import clean_text, collapse_spaces
 
 REMEDY = "Save it again from PowerPoint as .pptx."
 TITLES = ("title", "ctrTitle")
@@ -66,7 +66,7 @@ def read_pptx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         pages: list[PageReading] = []
         hidden: list[int] = []
         for entry in children(child(archive.xml(main), "sldIdLst"), "sldId"):
-            part = targets.get(_relation_id(entry), "")
+            part = targets.get(relation_id(entry), "")
             if not archive.has(part):
                 raise UnreadableError("it is damaged: a slide is missing.", REMEDY)
             root = archive.xml(part)
@@ -81,11 +81,6 @@ def read_pptx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
     return pages
 
 
-def _relation_id(element: Any) -> str:
-    ids = (value for key, value in element.attrib.items() if key.endswith("}id"))
-    return str(next(ids, ""))
-
-
 def _slide(archive: Archive, part: str, root: Any) -> Iterator[str]:
     """Blocks of a slide: its title, the other shapes by their place, its notes."""
     layout = next(iter(relations_of_kind(archive, part, "slideLayout")), "")
@@ -95,7 +90,7 @@ def _slide(archive: Archive, part: str, root: Any) -> Iterator[str]:
     shapes = list(_ordered(tree, slide))
     titles = [one for one in shapes if _placeholder(one) in TITLES]
     for shape in titles:
-        text = one_line(" ".join(_paragraphs(child(shape, "txBody"))))
+        text = collapse_spaces(" ".join(_paragraphs(child(shape, "txBody"))))
         yield from [heading(1, text)] if text else []
     for shape in shapes:
         if shape not in titles:
@@ -180,7 +175,7 @@ def _graphic(shape: Any, slide: _Slide) -> Iterator[str]:
         if kind == "tbl":
             yield _table(one)
         elif kind == "chart":
-            root = slide.archive.xml_if_any(slide.targets.get(_relation_id(one), ""))
+            root = slide.archive.xml_if_any(slide.targets.get(relation_id(one), ""))
             yield chart_text(root) if root is not None else ""
         elif kind == "relIds":
             root = slide.archive.xml_if_any(slide.targets.get(attribute(one, "dm"), ""))
@@ -199,7 +194,7 @@ def _text_blocks(body: Any, *, bulleted: bool) -> Iterator[str]:
         level = number(attribute(properties, "lvl")) if properties is not None else 0
         mark = _mark(properties, level, counts, bulleted=bulleted)
         if mark:
-            items.append(f"{'  ' * min(level, 8)}{mark} {one_line(text)}")
+            items.append(f"{'  ' * min(level, 8)}{mark} {collapse_spaces(text)}")
             continue
         if items:
             yield "\n".join(items)
@@ -263,7 +258,7 @@ def _table(element: Any) -> str:
         for cell in children(row, "tc"):
             if any(attribute(cell, name) in ("1", "true") for name in ("hMerge", "vMerge")):
                 continue
-            text = one_line(" ".join(_paragraphs(child(cell, "txBody"))))
+            text = collapse_spaces(" ".join(_paragraphs(child(cell, "txBody"))))
             height, width = (
                 number(attribute(cell, one, "1"), 1) for one in ("rowSpan", "gridSpan")
             )

@@ -4,7 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, heading, table
+from jangin.text.normalize import collapse_spaces
 
 MOST_COVERED = 300_000
 """Fields of merged cells that are followed."""
@@ -83,7 +84,7 @@ def _area(grid: Grid, merges: Sequence[Merge]) -> str:
             if span is not None and value is not None:
                 height = len(_between(rows, span.top, span.bottom))
                 width = len(_between(columns, span.left, span.right))
-            line.append(Cell("" if value is None else one_line(value.text), height, width))
+            line.append(Cell("" if value is None else collapse_spaces(value.text), height, width))
         cells.append(line)
     return table(cells)
 

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from jangin.documents.office.number_format import BUILT_IN, display
-from jangin.documents.office.package import open_package
+from jangin.documents.office.package import open_package, relation_id
 from jangin.documents.office.sheet import Grid, Merge, Value, sheet_text
 from jangin.documents.readers.archive import (
     Archive,
@@ -62,7 +62,7 @@ def read_xlsx(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
         pages = []
         for sheet in children(child(root, "sheets"), "sheet"):
             name = attribute(sheet, "name")
-            part = targets.get(_relation_id(sheet), "")
+            part = targets.get(relation_id(sheet), "")
             if attribute(sheet, "state", "visible") != "visible":
                 book.hidden.append(name)
             elif archive.has(part) and "worksheet" in part:
@@ -85,12 +85,6 @@ def _notes(book: _Workbook) -> Iterator[str]:
             f"{book.without_result:,} formulas have no stored result and are empty; "
             "open it in Excel and save it"
         )
-
-
-def _relation_id(element: Any) -> str:
-    """`r:id`, which has the local name of other attributes."""
-    ids = (value for key, value in element.attrib.items() if key.endswith("}id"))
-    return str(next(ids, ""))
 
 
 def _open(archive: Archive, main: str, root: Any) -> _Workbook:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jangin.documents.readers.archive import attribute, child, children, local
+from jangin.text.normalize import collapse_spaces
 
 DEEPEST = 60
 """Nesting beyond which an equation is shown as its letters."""
@@ -16,16 +17,12 @@ ATOM = re.compile(r"\d[\d.,]*[%°]?|[^\W\d]\w*′*|∞|\([^()]*\)|\[[^\[\]]*\]")
 
 def word_equation(element: Any) -> str:
     """Text of an `m:oMath` or anything inside it."""
-    return _tidy(_word(element, 0))
+    return collapse_spaces(_word(element, 0))
 
 
 def web_equation(element: Any) -> str:
     """Text of a MathML `math` element or anything inside it."""
-    return _tidy(_web(element, 0))
-
-
-def _tidy(text: str) -> str:
-    return " ".join(text.split())
+    return collapse_spaces(_web(element, 0))
 
 
 def _group(text: str) -> str:
@@ -119,7 +116,7 @@ def _web(element: Any, depth: int) -> str:
         return _matrix([_cells(row, "mtd", True, depth, _web) for row in rows])
     parts = [_web(one, depth + 1) for one in element if local(one)]
     if not parts:
-        return _tidy(element.text or "")
+        return collapse_spaces(element.text or "")
     if kind == "semantics":
         return parts[0]
     if kind == "msqrt":
@@ -167,7 +164,7 @@ def hangul_equation(script: str) -> str:
     while at < len(pieces):
         text, at = _sequence(pieces, at, 0)
         parts.append(text)
-    return _tidy(_spaced(parts))
+    return collapse_spaces(_spaced(parts))
 
 
 def _sequence(pieces: Sequence[str], at: int, depth: int) -> tuple[str, int]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jangin.text.normalize import collapse_spaces
+
 MOST_COLUMNS = 1000
 """Wider tables are cut; a span is never longer."""
 MOST_REPEATED = 1_000_000
@@ -26,12 +28,7 @@ class Cell:
 
 def heading(level: int, text: str) -> str:
     """A heading line, level 1 to 6; deeper ones have level 6."""
-    return f"{'#' * max(1, min(6, level))} {one_line(text)}"
-
-
-def one_line(text: str) -> str:
-    """The text on one line, one blank between words."""
-    return " ".join(text.split())
+    return f"{'#' * max(1, min(6, level))} {collapse_spaces(text)}"
 
 
 def table(rows: Sequence[Sequence[Cell]], header_rows: int | None = None) -> str:
@@ -50,7 +47,7 @@ def table(rows: Sequence[Sequence[Cell]], header_rows: int | None = None) -> str
     lead = 0
     titles = []
     while lead < len(grid) - 1 and len(starts[lead]) == 1 and starts[lead][0].columns >= width > 1:
-        titles.append(one_line(starts[lead][0].text))
+        titles.append(collapse_spaces(starts[lead][0].text))
         lead += max(1, min(starts[lead][0].rows, len(grid) - 1 - lead))
     count = (
         max(1, header_rows - lead) if header_rows else _header_rows(starts[lead:], rows_of=width)
@@ -126,7 +123,7 @@ def _padded(grid: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 
 def _joined(texts: Sequence[str]) -> str:
     """Texts of the header rows above one column, a repeated one once."""
-    return one_line(" ".join(dict.fromkeys(text for text in texts if text)))
+    return collapse_spaces(" ".join(dict.fromkeys(text for text in texts if text)))
 
 
 def _line(texts: Sequence[str]) -> str:
@@ -134,4 +131,12 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", one_line(text))
+    return re.sub(r"(?<!\\)\|", r"\\|", collapse_spaces(text))
+
+
+def flat_block(block: str) -> str:
+    """A block inside a cell: a heading without its mark, a table as `a, b; c, d`."""
+    if not block.startswith("| "):
+        return re.sub(r"^#+ ", "", block)
+    rows = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in block.split("\n")]
+    return "; ".join(", ".join(cell for cell in row if cell) for row in rows if set(row) != {"---"})

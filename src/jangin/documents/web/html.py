@@ -11,7 +11,7 @@ from typing import Any
 
 from jangin.documents.readers.archive import number
 from jangin.documents.readers.equations import web_equation
-from jangin.documents.readers.markdown import Cell, heading, one_line, table
+from jangin.documents.readers.markdown import Cell, flat_block, heading, table
 from jangin.documents.readers.plain import decode_file
 from jangin.documents.readers.reader import (
     PageReading,
@@ -20,7 +20,7 @@ from jangin.documents.readers.reader import (
     UnreadableError,
 )
 from jangin.documents.web.boilerplate import prune
-from jangin.text.normalize import clean_text
+from jangin.text.normalize import clean_text, collapse_spaces
 
 INVISIBLE = frozenset({
     "script", "style", "noscript", "template", "svg", "head", "iframe", "object", "button",
@@ -114,7 +114,7 @@ class Blocks:
 
     def _block(self, tag: str, element: Any) -> None:
         if re.fullmatch("h[1-6]", tag):
-            text = one_line(" ".join(Blocks().of(element)))
+            text = collapse_spaces(" ".join(Blocks().of(element)))
             self._out += [heading(int(tag[1]), text)] if text else []
         elif tag in ("ul", "ol", "menu"):
             items = list(_items(element, 0))
@@ -169,7 +169,7 @@ def _items(parent: Any, depth: int) -> Iterator[str]:
         tails = [one.tail for one in inner]
         for one in inner:
             element.remove(one)
-        text = one_line(" ".join(Blocks().of(element)))
+        text = collapse_spaces(" ".join(Blocks().of(element)))
         count = number(element.get("value", ""), count)
         mark = f"{count}." if parent.tag == "ol" else "-"
         if text:
@@ -178,20 +178,20 @@ def _items(parent: Any, depth: int) -> Iterator[str]:
         for one, tail in zip(inner, tails, strict=True):
             yield from _items(one, depth + 1) if depth < DEEPEST else ()
             if tail and tail.strip():
-                yield f"{'  ' * (depth + 1)}{one_line(tail)}"
+                yield f"{'  ' * (depth + 1)}{collapse_spaces(tail)}"
 
 
 def table_blocks(element: Any) -> list[str]:
     """A Markdown table after its caption; the blocks of a table that is only there for layout."""
     caption = next((one for one in element if one.tag == "caption"), None)
     rows, header_rows = _rows(element)
-    titled = [] if caption is None else [one_line(" ".join(Blocks().of(caption)))]
+    titled = [] if caption is None else [collapse_spaces(" ".join(Blocks().of(caption)))]
     if _is_layout(element, rows):
         return titled + [block for row in rows for cell in row for block in Blocks().of(cell)]
     cells = [
         [
             Cell(
-                one_line(" ".join(_flat(block) for block in Blocks().of(cell))),
+                collapse_spaces(" ".join(flat_block(block) for block in Blocks().of(cell))),
                 _span(cell, "rowspan", len(rows)),
                 _span(cell, "colspan", 1),
                 cell.tag == "th",
@@ -233,11 +233,3 @@ def _is_layout(element: Any, rows: list[list[Any]]) -> bool:
     if max((len(row) for row in rows), default=0) < 2:
         return True
     return bool(element.xpath(".//td//table | .//td//h1 | .//td//h2 | .//td//h3"))
-
-
-def _flat(block: str) -> str:
-    """A block inside a cell: a heading without its mark, a table as `a, b; c, d`."""
-    if not block.startswith("| "):
-        return re.sub(r"^#+ ", "", block)
-    rows = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in block.split("\n")]
-    return "; ".join(", ".join(cell for cell in row if cell) for row in rows if set(row) != {"---"})

@@ -40,6 +40,7 @@ def test_what_was_written_and_appended_is_read(tmp_path, first, more):
     assert path.read_bytes().count(b"\n") == len(first) + len(more)
 
 
+@pytest.mark.slow
 @same_folder
 @given(SCORES, SCORES, st.data())
 def test_a_line_torn_anywhere_is_repaired_and_the_rest_survives(tmp_path, whole, more, data):

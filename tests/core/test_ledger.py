@@ -168,6 +168,7 @@ def test_processes_may_make_and_use_one_ledger_at_the_same_time(tmp_path):
     ledger.close()
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_asked_is_counted_and_what_it_got_is_kept(tmp_path):
     path = tmp_path / "ledger.sqlite"
     script = (

@@ -130,6 +130,7 @@ def test_a_digest_of_nested_rows_does_not_see_row_groups(tmp_path, rows, group):
     assert digest_table(other) == digest_table(path)
 
 
+@pytest.mark.slow
 @some
 @given(st.lists(rows_of(types.Page), max_size=5), st.lists(rows_of(types.Page), max_size=5))
 def test_other_rows_or_another_order_have_another_digest(tmp_path, one, other):

@@ -176,6 +176,7 @@ def test_a_key_that_another_process_works_on_is_refused_with_its_number(store, h
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_lock(store, holder):
     holder.kill()
     holder.wait()
@@ -205,6 +206,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["fsync", "rename"])
 def test_a_kill_while_publishing_leaves_no_half_artifact(store, moment):
     process = run_script(KILLED, store.root, KEY, moment)
@@ -218,6 +220,7 @@ def test_a_kill_while_publishing_leaves_no_half_artifact(store, moment):
     assert store.find("chunk", KEY) == made
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_what_was_finished(store):
     make(store, OTHER_KEY, **{"a.txt": "old"})
     process = run_script(KILLED, store.root, KEY, "fsync")

@@ -528,6 +528,7 @@ def test_answers_that_are_all_one_are_said_once(context_of):
         assert said.count("all 4 answers are '1'") == times
 
 
+@pytest.mark.slow
 def test_baselines_stand_in_the_same_table(context_of):
     table = table_rows(REVIEWS[:18], "train") + table_rows(REVIEWS[18:], "test")
     methods = ("constant", "random", "nearest", "tfidf_logistic", "tfidf_svr", "forest")

@@ -174,6 +174,7 @@ def test_calibration_says_how_far_judge_and_people_agree_and_that_six_are_few(co
     assert set(STAGE.sources(CALIBRATED, opened.services.project_folder)) == {"human_scores"}
 
 
+@pytest.mark.slow
 def test_several_people_are_averaged_and_unknown_examples_are_named(context, rows, human):
     lines = [{"id": rows[0].id, "score": 1}, {"id": rows[0].id, "score": 2}]
     human([*lines, {"id": rows[5].id, "score": 5, "by": "김"}, {"id": "gone", "score": 3}])

@@ -1,5 +1,6 @@
 """The choice of a decoder: models that are only right in a certain way."""
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -59,6 +60,7 @@ def plain(model, ids, count):
     return tuple(ids[-count:])
 
 
+@pytest.mark.slow
 def test_each_model_is_decoded_in_the_fastest_way_that_is_right_for_it(tokenizer):
     ways = {}
     for kind in (LlamaForCausalLM, BlindToPadding, OneRow, Forgetful):

@@ -177,6 +177,7 @@ def test_each_answer_has_a_limit_of_its_own(llama, tokenizer, prompts):
     assert [answer.token_ids for answer in answers] == expected
 
 
+@pytest.mark.slow
 def test_prompts_beyond_a_steps_tokens_begin_in_later_steps(llama, prompts):
     long = [(ids * 150)[:400] for ids in prompts[:5]]
     with open_decoder(llama, 5) as decoder:

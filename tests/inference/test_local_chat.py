@@ -45,6 +45,7 @@ def run(chat, requests, concurrency=4):
     return [replies[n] for n in range(len(requests))]
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_generator_does_whatever_joins_meanwhile(chat, folder):
     requests = [ask(f"휴가 {n}", max_tokens=4 + n) for n in range(8)]
     model = AutoModelForCausalLM.from_pretrained(folder).eval()

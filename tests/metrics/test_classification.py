@@ -69,6 +69,7 @@ def test_one_class_only_has_no_kappa_and_is_no_division_by_zero():
     assert report.macro_f1 == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(STARS), st.sampled_from(STARS)), min_size=2, max_size=60))
 def test_kappa_and_macro_f1_are_those_of_scikit_learn(pairs):
     gold, predicted = [g for g, _ in pairs], [p for _, p in pairs]

@@ -54,6 +54,7 @@ def test_a_guess_below_zero_has_the_logarithmic_error_of_zero():
     assert report.rmsle == pytest.approx(math.log(10))
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=30, unique=True))
 def test_perfect_guesses_have_no_error_and_explain_everything(truths):
     report = grade_numbers(rows(truths), rows(truths))

@@ -125,6 +125,7 @@ def test_a_file_without_rows_gets_no_suggestion_and_is_then_refused(offer, tmp_p
         write_files(tmp_path / "rows.csv", plan, [], tmp_path)
 
 
+@pytest.mark.slow
 def test_plain_completions_get_separator_and_end_and_lower_case_but_chats_do_not(offer):
     text = "prompt,completion\n"
     text += "".join(
@@ -212,6 +213,7 @@ def prices(cells):
     return "item,price\n" + "".join(f'{words(n)},"{cell}"\n' for n, cell in enumerate(cells))
 
 
+@pytest.mark.slow
 def test_numbers_as_people_write_them_are_offered_to_be_read(offer, tmp_path):
     cells = [*PRICES, *(f"{n:,}" for n in range(1000, 1100)), "문의", "$12.99 - $45.00"]
     columns = {"prompt": "item", "completion": "price"}

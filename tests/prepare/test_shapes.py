@@ -135,6 +135,7 @@ def test_answers_with_weight_0_are_not_trained(prepared):
 PAIR = {"prompt": chat("a"), "chosen": chat("x", "good")[1:], "rejected": chat("x", "bad")[1:]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

@@ -147,6 +147,7 @@ def answers(tmp_path):
 ALL = [f"{n}시에 열고 저녁에 닫는다." for n in range(ARTICLES)]
 
 
+@pytest.mark.slow
 def test_a_run_without_failures_ends_with_0(teacher, jangin, tmp_path):
     code, printed = jangin("run")
     assert code == 0, printed
@@ -210,6 +211,7 @@ def test_a_retry_that_fails_again_keeps_what_there_was(teacher, jangin, tmp_path
     assert len(answers(tmp_path)) == ARTICLES - 1
 
 
+@pytest.mark.slow
 def test_what_a_rule_left_out_is_no_failure(teacher, jangin, tmp_path):
     pair = {"question": "언제?", "answer": "모름", "evidence": "어디에도 없는 문장입니다"}
     teacher.odd = {1: json.dumps({"pairs": [pair]}, ensure_ascii=False)}
@@ -218,6 +220,7 @@ def test_what_a_rule_left_out_is_no_failure(teacher, jangin, tmp_path):
     assert not (made(tmp_path).path / "failed.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_summary_shows_the_parse_rate(teacher, jangin, tmp_path):
     teacher.first = {1: "nonsense"}
     code, printed = jangin("run")

@@ -103,6 +103,7 @@ def test_models_and_comparisons_among_the_documents_are_read_by_no_later_run(tmp
     assert "forgotten.csv" in again
 
 
+@pytest.mark.slow
 def test_prepared_files_are_no_documents_and_no_forgotten_rows(folder):
     call("prepare", folder / "forgotten.csv", "-y", "--validation", 0, "--test", 0)
     written = ("aside.jsonl", "manifest.json", "report.json", "train.jsonl")

@@ -150,6 +150,7 @@ def test_an_interrupted_stage_resumes_to_the_same_bytes(stage):
     assert whole.summary["valid_loss"] > 0
 
 
+@pytest.mark.slow
 def test_validation_windows_are_held_out(stage):
     context = stage("held", validation_share=0.25)
     STAGE.run(context)

@@ -79,6 +79,7 @@ def test_the_unpacked_tokenizer_splits_words_as_the_file_says(run_catalog, model
     assert after.chat_template
 
 
+@pytest.mark.slow
 def test_unpacked_weights_are_made_again_where_they_were_deleted(run_catalog, file, tmp_path):
     workspace, _ = run_catalog(file)
     weights = tmp_path / "store" / "unpacked"

@@ -38,6 +38,7 @@ def talk(chance, turns):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turns", [2, 4])
 def test_estimated_tokens_are_within_3_percent_of_the_counted_ones(base, tokenizer, turns):
     chance = random.Random(0)

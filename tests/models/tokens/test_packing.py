@@ -226,6 +226,7 @@ def test_the_order_given_is_that_of_every_epoch_whatever_the_seed():
     assert steps[3:] == steps[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_chunked_loss_equals_cross_entropy_and_its_gradient(frozen):
     torch.manual_seed(0)

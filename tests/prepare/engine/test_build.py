@@ -227,6 +227,7 @@ def sorted_draws(strata, sizes, validation, test, seed):
     return splits
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
     st.sampled_from([(0.1, 0.1), (0, 0), (0, 0.3), (0.2, 0), (0.45, 0.45)]),
@@ -294,6 +295,7 @@ def test_answers_too_rare_for_a_stratum_are_split_together(work, answers):
     assert outcome.splits == {"train": 120, "validation": 15, "test": 15}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=60),
     st.sampled_from([(0.1, 0.1), (0.3, 0.05), (0, 0.3), (0.2, 0), (0.45, 0.45), (0.6, 0.3)]),

@@ -85,6 +85,7 @@ def test_portions_come_back_in_order_with_what_was_counted(tmp_path):
     assert reasons == [row[3] for row in some_rows(120_000)]
 
 
+@pytest.mark.slow
 def test_more_reasons_than_a_byte_can_hold_are_all_kept(tmp_path):
     from jangin.prepare.engine.build import build_files
     from jangin.prepare.engine.plan import Plan

@@ -48,6 +48,7 @@ def run(step, **columns):
     return done.filter(pl.col(REASON).is_null()), done[REASON].to_list(), changed
 
 
+@pytest.mark.slow
 @given(NUMBERS)
 @example(["₩1,299.00", "3만 5천원", "1억 2500만", "12", "abc", "", "1" * 400, "-.5", "만 3", "٣"])
 def test_numbers_of_a_column_are_those_that_one_text_gives(texts):
@@ -182,6 +183,7 @@ def scrub_by_the_book(text, remove):
     return " ".join(w for w in words if len(w) < 7 or not any(c.isdecimal() for c in w))
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(alphabet='ab12345678 ,:[]"{}【】\n가By', max_size=40), max_size=10))
 @example(['{"Brand": "X", "Model": "ABC12345"} , By Manufacturer', "a ,,, b"])
 def test_scrubbing_is_the_recipes(texts):

@@ -51,6 +51,7 @@ def trained(folder, variant="main"):
         return open_trained(session, variant)
 
 
+@pytest.mark.slow
 def test_a_saved_question_leaves_the_model_askable_and_a_run_brings_it_up_to_date(own, command):
     project = jangin.open(own)
     before = project.model()
@@ -80,6 +81,7 @@ def test_a_rejected_row_names_the_review(own):
     assert "review has not run since" in model.outdated
 
 
+@pytest.mark.slow
 def test_an_interrupted_change_and_a_new_last_stage_fall_back_to_the_model_that_is_there(own):
     further = {"continue_sft": {"length": {"type": "steps", "steps": 1}}}
     keys = KEYS | {"models": KEYS["models"] | further}
@@ -95,6 +97,7 @@ def test_an_interrupted_change_and_a_new_last_stage_fall_back_to_the_model_that_
     assert "a change of continue_sft: model changed" in trained(own).outdated
 
 
+@pytest.mark.slow
 def test_the_template_is_that_of_the_training(own):
     add_row(own, "question", NEW, "main")
     keys = KEYS | {"examples": KEYS["examples"] | {"read": {"path": "rows.jsonl", "format": {

@@ -98,6 +98,7 @@ def test_every_stage_of_a_fresh_project_is_estimated_and_nothing_is_left_behind(
     assert "questions to base, tuned" in stages["evaluate"][0].cost.text
 
 
+@pytest.mark.slow
 def test_the_likely_cost_and_the_bound_are_set_against_the_budget(project, estimate):
     result, limit = estimate(project(budget="budget: {usd: 0.01}"))
     text = plan_total(result.steps, 0.0, limit, result.likely, 0, result.unknown)

@@ -213,6 +213,7 @@ def test_a_kill_between_two_folders_leaves_a_valid_store_that_the_next_call_clea
     assert states(folder) == {"cached"}
 
 
+@pytest.mark.slow
 def test_what_a_tracker_still_has_to_get_is_kept(folder):
     (unused,) = take_inventory([folder]).unused
     write(folder, PROJECT + "track: [tensorboard]\n")

@@ -160,6 +160,7 @@ def test_a_run_does_not_fail_where_its_record_cannot_be_written(tmp_path):
     assert list(recorded_runs(tmp_path)) == []
 
 
+@pytest.mark.slow
 def test_a_log_with_a_cut_line_is_read_from_any_byte(tmp_path):
     with recorded(tmp_path, SilentProgress()) as record:
         for number in range(100):

@@ -172,6 +172,7 @@ def test_a_leak_goes_before_every_figure(verdict_of):
 SYSTEMS = ("base", "tuned", "nearest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tuned", "nearest", "n", "key", "p", "points"),
     [

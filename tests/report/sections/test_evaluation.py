@@ -196,6 +196,7 @@ def test_a_judge_that_is_a_contestant_is_said_to_be_one_with_figures_where_there
     assert sum("may favour it" in line for line in lines) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["ko", "en"])
 def test_systems_with_the_very_same_figures_under_several_variants_stand_once(tmp_path, language):
     golds = [str(price) for price in range(50, 1050, 50)]

@@ -112,6 +112,7 @@ def lines(server, file_id):
         return {row["custom_id"]: row for row in map(json.loads, stream)}
 
 
+@pytest.mark.slow
 def test_a_batch_is_answered_and_its_failures_are_in_a_file_of_their_own(running):
     server, client = running.server, running.client()
     file_id = store(server, ["a", "busy", "wrong"])
@@ -142,6 +143,7 @@ def test_a_batch_is_answered_and_its_failures_are_in_a_file_of_their_own(running
     assert not (server.settings.folder / "batches" / batch.id).exists()
 
 
+@pytest.mark.slow
 def test_the_end_of_a_batch_is_an_event_for_webhooks(running):
     server, client = running.server, running.client()
     client.webhooks.create(
@@ -154,6 +156,7 @@ def test_the_end_of_a_batch_is_an_event_for_webhooks(running):
     assert (delivery.type, delivery.payload["data"]) == ("batch.completed", {"id": batch.id})
 
 
+@pytest.mark.slow
 def test_a_restarted_server_continues_and_asks_nothing_twice(tmp_path):
     with run_server(tmp_path / "data") as running:
         client = running.client()
@@ -173,6 +176,7 @@ def test_a_restarted_server_continues_and_asks_nothing_twice(tmp_path):
     assert {text for text in answered if texts.count(text) > 1} == set()
 
 
+@pytest.mark.slow
 def test_a_cancelled_batch_keeps_its_results(running):
     server, client = running.server, running.client()
     batch = create(client, store(server, [f"t{n}" for n in range(40)], wait=True))
@@ -237,6 +241,7 @@ def test_wrong_requests_are_refused(running):
     assert client.batches.list().data == []
 
 
+@pytest.mark.slow
 def test_what_is_left_of_a_batch_fails_once_its_key_is_removed(tmp_path):
     with run_server(tmp_path / "data", require_keys=True) as running:
         server = running.server

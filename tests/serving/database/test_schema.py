@@ -10,6 +10,7 @@ from jangin.serving.database.schema import migrate
 from jangin.serving.database.tables import Base, Key
 
 
+@pytest.mark.slow
 def test_the_migrations_make_the_tables_of_the_code(empty):
     migrate(empty)
     with empty.migrating() as connection:

@@ -124,6 +124,7 @@ def send(running, **options):
     return httpx2.post(f"{running.url}/files", headers=headers, **options)
 
 
+@pytest.mark.slow
 def test_a_form_may_be_wrong_in_every_way(running):
     file = {"file": ("a.jsonl", ROWS)}
     cases = [

@@ -128,6 +128,7 @@ def test_a_cancelled_or_expired_upload_takes_nothing(client, server):
     refused(lambda: client.uploads.cancel("upload_none"), openai.NotFoundError)
 
 
+@pytest.mark.slow
 def test_a_part_that_is_too_large_is_refused(tmp_path):
     with run_server(tmp_path / "data", limits={"part_mb": 1}) as running:
         client = running.client()

@@ -291,6 +291,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(JSON, max_size=3), st.binary(max_size=60))
 def test_no_bytes_make_validation_raise(values, noise):
@@ -354,6 +355,7 @@ def test_a_long_system_message_in_every_row_is_named_with_its_share():
     assert "long_system" not in warnings_of(chat_rows(answers, "Be kind."))
 
 
+@pytest.mark.slow
 def test_a_large_file_is_checked_by_a_process_of_its_own_with_the_same_result(
     tmp_path, monkeypatch
 ):

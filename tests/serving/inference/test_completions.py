@@ -16,6 +16,7 @@ def ask(client, **options):
     return client.completions.create(**options)
 
 
+@pytest.mark.slow
 def test_texts_and_token_ids_continue_alike_and_lists_keep_their_order(client, weights):
     model, tokenizer = weights["tiny"]
     ids = tokenizer(PROMPT)["input_ids"]

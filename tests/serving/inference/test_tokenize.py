@@ -40,6 +40,7 @@ def test_the_root_of_the_server_has_them_too_and_wants_a_key(running, client):
     assert raw.get(f"{running.root}/tokenizer_info").status_code == 401
 
 
+@pytest.mark.slow
 def test_lm_eval_names_the_model_in_the_address(running, tokenizer):
     """It asks the root for tokens, and says nowhere of which model."""
     headers = {"Authorization": "Bearer any"}

@@ -25,6 +25,7 @@ def samples(running, **options):
     }
 
 
+@pytest.mark.slow
 def test_requests_are_counted_by_route_and_status(own):
     client = own.client()
     file = client.files.create(file=("a.bin", b"12345"), purpose="user_data")

@@ -12,6 +12,7 @@ from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
 
 
+@pytest.mark.slow
 def test_every_page_has_the_security_headers_and_no_inline_script_or_style(browser):
     for address in ("/preferences", "/nothing-here"):
         response = browser.get(address)
@@ -126,6 +127,7 @@ def test_where_keys_are_needed_a_browser_signs_in_first(guarded):
         assert "로그인" in browser.get("/preferences").text
 
 
+@pytest.mark.slow
 def test_a_removed_key_ends_its_sessions(guarded):
     running, _ = guarded
     with running.server.database.write() as database:

@@ -49,6 +49,7 @@ ROUTES = [
 """(method, address) of everything that a browser reaches after signing in."""
 
 
+@pytest.mark.slow
 def test_nobody_sees_a_page_without_signing_in(guarded):
     running, _ = guarded
     assert len(ROUTES) >= 3
@@ -59,6 +60,7 @@ def test_nobody_sees_a_page_without_signing_in(guarded):
         assert answer.headers["location"] == "/sign-in"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stranger", "trainer"])
 def test_a_key_of_another_project_or_without_the_scope_sees_nothing(guarded, name):
     running, keys = guarded
@@ -74,6 +76,7 @@ def test_a_key_of_another_project_or_without_the_scope_sees_nothing(guarded, nam
             assert "취업규칙" not in answer.text
 
 
+@pytest.mark.slow
 def test_no_form_works_without_the_token_of_its_session(guarded):
     running, keys = guarded
     with Browser(running.root) as browser:
@@ -92,6 +95,7 @@ def test_the_session_of_another_server_is_worth_nothing(guarded, tmp_path):
     assert running.server.get(Signer).session(forged) is None
 
 
+@pytest.mark.slow
 def test_models_of_the_project_are_its_owners_only(guarded):
     running, keys = guarded
     own, other = (

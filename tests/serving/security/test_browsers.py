@@ -48,6 +48,7 @@ def test_a_page_of_the_server_itself_may_call_it(running):
     assert get(running, origin=running.root).status_code == 200
 
 
+@pytest.mark.slow
 def test_names_and_origins_of_the_settings_are_answered_with_a_key(tmp_path):
     origin = "https://team.example"
     options = {"hosts": ["ai.team.example"], "origins": [origin]}

@@ -62,6 +62,7 @@ def test_a_key_works_until_it_is_removed(closed, keys):
         client.files.list()
 
 
+@pytest.mark.slow
 def test_text_that_looks_like_a_key_and_is_none_is_refused_on_loopback_too(running):
     server = running.server
     with server.database.write() as session:

@@ -36,6 +36,7 @@ def test_files_have_a_limit_of_their_own(small):
     assert file.bytes == 50_000
 
 
+@pytest.mark.slow
 def test_a_key_that_sends_too_much_waits_and_others_do_not(small):
     busy, other = small.client("sk-busy"), small.client("sk-other")
 
@@ -51,6 +52,7 @@ def test_a_key_that_sends_too_much_waits_and_others_do_not(small):
     assert other.files.list().data is not None
 
 
+@pytest.mark.slow
 def test_the_sdk_waits_as_long_as_it_is_told(small):
     patient = small.client("sk-patient", max_retries=2)
     for _ in range(31):

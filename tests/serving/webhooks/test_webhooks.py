@@ -35,6 +35,7 @@ def send(server, event, object_id="ftjob-1", project="local"):
         emit(session, project=project, event=event, object_id=object_id, now=server.now())
 
 
+@pytest.mark.slow
 def test_an_event_arrives_with_a_signature_that_the_client_verifies(server, client, receiver):
     hook = client.webhooks.create(name="mine", url=receiver.url, event_types=EVENTS)
     send(server, "fine_tuning.job.failed")
@@ -55,6 +56,7 @@ def test_an_event_arrives_with_a_signature_that_the_client_verifies(server, clie
     client.webhooks.delete(hook.id)
 
 
+@pytest.mark.slow
 def test_a_failed_delivery_is_repeated_with_the_same_id(server, client):
     with Receiver(500, 302) as receiver:
         hook = client.webhooks.create(name="mine", url=receiver.url, event_types=EVENTS)

@@ -239,6 +239,7 @@ def test_another_chat_template_is_refused(folders, copy, canaries):
         verify_export(*folders, copy, canaries)
 
 
+@pytest.mark.slow
 def test_another_stop_token_is_refused(folders, copy, canaries):
     edit_json(copy / "generation_config.json", lambda value: value.update(eos_token_id=[2, 7]))
     with pytest.raises(ExportError, match=r"\[2, 7\].*\[2\]"):
@@ -328,6 +329,7 @@ def converter(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_the_converters_file_is_exported_with_a_modelfile(olmo, canaries, tmp_path, converter):
     converter(b"GGUF\x03")
     report = export_model(olmo, olmo, tmp_path / "out", "gguf", RECORD, canaries)
@@ -336,6 +338,7 @@ def test_the_converters_file_is_exported_with_a_modelfile(olmo, canaries, tmp_pa
     assert "converted from" in (report.folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_converter_that_writes_something_else_is_refused(olmo, canaries, tmp_path, converter):
     converter(b"nonsense")
     with pytest.raises(ExportError, match=r"convert_hf_to_gguf\.py.* GGUF.*`merged`"):
@@ -343,6 +346,7 @@ def test_a_converter_that_writes_something_else_is_refused(olmo, canaries, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_converter_is_quoted(olmo, canaries, tmp_path, monkeypatch):
     script = tmp_path / "convert.py"
     script.write_text("import that_is_nowhere")

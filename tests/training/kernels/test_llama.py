@@ -97,6 +97,7 @@ def test_loss_and_gradients_equal_those_of_the_modules_in_float64(family, lora, 
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "rank"),
     [*((LlamaConfig, rank) for rank in (0, 6, 8, 32, 40)), *((gemma3, rank) for rank in (0, 8))],

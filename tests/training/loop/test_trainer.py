@@ -278,6 +278,7 @@ def test_training_works_outside_the_main_thread(tokenizer, data, whole, tmp_path
     assert_equal(whole, results[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [16, 40, 100, 10_000])
 def test_regrouping_a_step_into_other_batches_gives_the_same_gradient(model, data, budget):
     from jangin.models.tokens.packing import split_by_budget
@@ -316,6 +317,7 @@ def test_a_family_that_is_padded_trains_to_the_same_losses(model, data):
     assert correct == as_correct
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
     tokenizer, data, tmp_path
 ):

@@ -16,6 +16,7 @@ def test_a_page_does_not_wait_for_the_results_of_a_large_evaluation(project):
     assert comparison.overview(words, 1, patience=0) is None  # somebody judged meanwhile
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said_to_whoever_asks(project):
     comparison = Comparisons().of(OpenProject(project / "project.yaml"))
     evaluation = next(iter(comparison.evaluations.by_variant.values()))

@@ -59,6 +59,7 @@ def test_a_damaged_line_and_a_missing_file_are_no_error(tmp_path):
     assert read_points(tmp_path).steps == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_become_a_thousand_points_with_their_extremes(tmp_path):
     lines = [f'{{"step": {step}, "train_loss": {step % 97}}}' for step in range(1, 100_001)]
     lines[54_320] = '{"step": 54321, "train_loss": 5000.0}'

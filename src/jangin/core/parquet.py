@@ -5,6 +5,7 @@ import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
@@ -191,6 +192,33 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[p
                 yield batch
             if rows != file.metadata.num_rows:
                 raise ValueError(f"it has {rows:,} rows instead of {file.metadata.num_rows:,}")
+
+
+def read_as(
+    path: Path, record_type: type[BaseModel], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a table with the columns of a record type, all by default.
+
+    A table from before a field was added gets that field's default. Raises as `read_table`.
+    """
+    schema = arrow_schema(record_type)
+    for part in part_paths(path):
+        with _read_errors(part):
+            is_current = pq.read_schema(part).equals(schema)
+        if is_current:
+            yield from read_batches(part, columns)
+            continue
+        for batch in batches_of(read_records(part, record_type), record_type):
+            yield batch if columns is None else batch.select(columns)
+
+
+def batches_of(
+    records: Iterable[BaseModel], record_type: type[BaseModel]
+) -> Iterator[pa.RecordBatch]:
+    """Records by columns, some hundred at a time."""
+    schema, remaining = arrow_schema(record_type), iter(records)
+    while rows := [record.model_dump(mode="json") for record in islice(remaining, ADDED_ROWS)]:
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

@@ -22,26 +22,36 @@ rule `score` drops nothing that a person accepted.
 Every row ends in exactly one of the tables `examples` and `dropped`.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jangin.core.config import Advanced, Config, StageConfig
 from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
-from jangin.core.records import Dropped, Example
+from jangin.core.parquet import batches_of, count_rows, read_as
+from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.checks.decision import Decision
-from jangin.examples.curation.filters import FilterState, Rule, duplicate, preference
+from jangin.examples.curation.filters import (
+    ExampleColumns,
+    ExampleReason,
+    FilterState,
+    Rule,
+    curated,
+    duplicate,
+    equal_groups,
+    read_example_columns,
+)
 from jangin.examples.curation.review_effects import (
     Reviewed,
     UnappliedReview,
     apply_reviews,
-    is_accepted,
     unapplied,
 )
 from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
@@ -49,10 +59,18 @@ from jangin.examples.curation.semantic_dedup import (
     EncoderSemantic,
     NoSemantic,
     Semantic,
+    SemanticRow,
     encode_rows,
     find_semantic_twins,
 )
 from jangin.examples.readers.additions import FILES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from jangin.examples.curation.filters import Indices, Keys
 
 REMEDIES: dict[Rule, str] = {
     "review": "withdraw decisions with `jangin review`",
@@ -132,64 +150,110 @@ def curate(
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
-    rows = list(rows)
-    state = FilterState(rows)
-    state.apply(lambda index: _empty(rows[index]), "empty")
-    state.apply(
-        lambda index: "" if is_accepted(rows[index]) else _low_score(rows[index], config.min_score),
-        "score",
+    columns = _columns(lambda _names: batches_of(rows, Example), config, tokenizer)
+    state = decide(columns, config, threads, encoder)
+    left = state.left().tolist()
+    return Curation(
+        [state.moved_row(index, rows[index]) for index in left],
+        [state.dropped(index, rows[index]) for index in sorted(state.decisions)],
+        None if columns.tokens is None else columns.tokens[left].tolist(),
+        len(state.moved.keys() & set(left)),
     )
+
+
+def decide(
+    rows: ExampleColumns,
+    config: CurateConfig,
+    threads: int = 1,
+    encoder: TextEncoder | None = None,
+) -> FilterState:
+    """The decisions of every rule; raises as `curate`."""
+    state = FilterState(rows)
+    state.apply("empty", rows.reasons["empty"])
+    state.apply("score", rows.reasons["score"])
     state.drop_paraphrases("score")
-    state.apply(lambda index: _characters(rows[index], config), "characters")
-    tokens = None
-    if tokenizer is not None:
-        left = state.left()
-        counts = _count_tokens([rows[index] for index in left], tokenizer)
-        tokens = dict(zip(left, counts, strict=True))
-        state.apply(
-            lambda index: _outside("prompt and answer", tokens[index], "tokens", config.tokens),
-            "tokens",
-        )
+    state.apply("characters", rows.reasons["characters"])
+    if rows.tokens is not None:
+        state.apply("tokens", _token_reasons(rows.tokens, config))
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
         state.drop_duplicates(lambda left: _conflicting(rows, left))
-    state.drop_duplicates(lambda left: _near(rows, left, config, threads))
+    state.drop_duplicates(lambda left: _near(state, left, config, threads))
     if encoder is not None and isinstance(config.semantic, EncoderSemantic):
-        least, vectors = config.semantic.min_cosine, encode_rows(rows, encoder)
-        state.drop_duplicates(lambda left: find_semantic_twins(rows, left, vectors, least))
-    left = state.left()
-    return Curation(
-        [rows[index] for index in left],
-        state.dropped(),
-        None if tokens is None else [tokens[index] for index in left],
-        len(state.moved.intersection(left)),
+        least, texts = config.semantic.min_cosine, _semantic_rows(state)
+        vectors = encode_rows(texts, encoder)
+        state.drop_duplicates(
+            lambda left: find_semantic_twins(
+                _semantic_rows(state) if state.moved else texts, left.tolist(), vectors, least
+            )
+        )
+    return state
+
+
+def _columns(
+    batches: "Callable[[Sequence[str]], Iterable[pa.RecordBatch]]",
+    config: CurateConfig,
+    tokenizer: Path | None,
+) -> ExampleColumns:
+    """The columns of the rows that `batches` reads, with the reasons of rules for single rows."""
+    rules: dict[Rule, ExampleReason] = {
+        "empty": lambda question, answer, _scores, accepted: _empty(question, answer),  # noqa: ARG005
+        "score": lambda _question, _answer, scores, accepted: (
+            "" if accepted else _low_score(scores, config.min_score)
+        ),
+        "characters": lambda question, answer, _scores, accepted: (  # noqa: ARG005
+            _characters(question, answer, config)
+        ),
+    }
+    count = None if tokenizer is None else _token_counter(tokenizer)
+    return read_example_columns(batches, rules, count)
+
+
+def _semantic_rows(state: FilterState) -> list[SemanticRow]:
+    import numpy as np
+
+    rows, every = state.rows, np.arange(len(state.rows))
+    answers = [text for piece in rows.answers() for text in piece.to_pylist()]
+    columns = (
+        rows.ids.to_pylist(),
+        state.families(every),
+        rows.questions.to_pylist(),
+        answers,
+        rows.preference.tolist(),
     )
+    return [SemanticRow(*row) for row in zip(*columns, strict=True)]
 
 
-def _empty(row: Example) -> str:
+def _empty(question: str, answer: str) -> str:
     missing = [
-        name
-        for name, text in (("question", row.question), ("answer", row.answer))
-        if not text.strip()
+        name for name, text in (("question", question), ("answer", answer)) if not text.strip()
     ]
     return f"no {' and no '.join(missing)}" if missing else ""
 
 
-def _low_score(row: Example, least: Mapping[str, float]) -> str:
+def _low_score(scores: Iterable[Score], least: Mapping[str, float]) -> str:
     reasons = [
         f"{score.scorer} {score.value:.2f} < {least[score.scorer]:g}: {score.reason}".rstrip(": ")
-        for score in row.scores
+        for score in scores
         if score.value < least.get(score.scorer, 0)
     ]
     return "; ".join(reasons)
 
 
-def _characters(row: Example, config: CurateConfig) -> str:
+def _characters(question: str, answer: str, config: CurateConfig) -> str:
     reasons = (
-        _outside("question", len(row.question), "characters", config.question_characters),
-        _outside("answer", len(row.answer), "characters", config.answer_characters),
+        _outside("question", len(question), "characters", config.question_characters),
+        _outside("answer", len(answer), "characters", config.answer_characters),
     )
     return "; ".join(reason for reason in reasons if reason)
+
+
+def _token_reasons(tokens: "NDArray[np.int32]", config: CurateConfig) -> dict[int, str]:
+    outside = (tokens < config.tokens.minimum) | (tokens > config.tokens.maximum)
+    return {
+        index: _outside("prompt and answer", int(tokens[index]), "tokens", config.tokens)
+        for index in outside.nonzero()[0].tolist()
+    }
 
 
 def _outside(what: str, figure: int, unit: str, window: LengthRange) -> str:
@@ -199,8 +263,8 @@ def _outside(what: str, figure: int, unit: str, window: LengthRange) -> str:
     return f"{what}: {figure:,} {unit}, allowed {window.minimum:,} to {window.maximum:,}"
 
 
-def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
-    """Tokens of all messages of each row."""
+def _token_counter(path: Path) -> Callable[[Sequence[str]], list[int]]:
+    """Counts the tokens of texts."""
     try:
         from tokenizers import Tokenizer  # an extra
     except ImportError as error:
@@ -211,54 +275,37 @@ def _count_tokens(rows: Sequence[Example], path: Path) -> list[int]:
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    texts = ["\n".join([*(m.content for m in row.prompt), row.answer]) for row in rows]
-    return [
+    return lambda texts: [
         len(encoding.ids)
         for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     ]
 
 
-def _prompt_key(row: Example) -> tuple[str, ...]:
-    """Equal for prompts that differ only in whitespace, letter case and Unicode form."""
-    from jangin.text.normalize import text_key
-
-    return tuple(f"{message.role}:{text_key(message.content)}" for message in row.prompt)
-
-
-def _grouped(
-    rows: Sequence[Example], left: Iterable[int], key: Callable[[Example], tuple[str, ...]]
-) -> list[list[int]]:
+def _grouped(rows: ExampleColumns, left: "Indices", keys: "Keys") -> Iterator[list[int]]:
     """Groups of at least two rows with equal keys, the preferred row first."""
-    groups = defaultdict(list)
-    for index in left:
-        groups[key(rows[index])].append(index)
-    return [
-        sorted(group, key=lambda index: -preference(rows[index]))
-        for group in groups.values()
-        if len(group) > 1
-    ]
+    for group in equal_groups(keys, left):
+        yield sorted(group.tolist(), key=lambda index: -rows.preference[index])
 
 
-def _exact(rows: Sequence[Example], left: list[int]) -> dict[int, Decision]:
-    from jangin.text.normalize import text_key
-
-    groups = _grouped(rows, left, lambda row: (*_prompt_key(row), text_key(row.answer)))
+def _exact(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     return {
-        index: duplicate("exact_duplicate", f"same prompt and answer as {rows[best].id}", best)
-        for best, *others in groups
+        index: duplicate("exact_duplicate", f"same prompt and answer as {rows.id(best)}", best)
+        for best, *others in _grouped(rows, left, rows.whole)
         for index in others
     }
 
 
-def _conflicting(rows: Sequence[Example], left: list[int]) -> dict[int, Decision]:
+def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
     from rapidfuzz.distance import Levenshtein
 
     decisions = {}
-    for best, *others in _grouped(rows, left, _prompt_key):
+    groups = list(_grouped(rows, left, rows.prompt))
+    answers = rows.answers_of([index for group in groups for index in group])
+    for best, *others in groups:
         for index in others:
-            similarity = Levenshtein.normalized_similarity(rows[index].answer, rows[best].answer)
+            similarity = Levenshtein.normalized_similarity(answers[index], answers[best])
             reason = (
-                f"another answer to the prompt of {rows[best].id}; "
+                f"another answer to the prompt of {rows.id(best)}; "
                 f"similarity of the answers {similarity:.3f}"
             )
             decisions[index] = duplicate("conflicting_answer", reason, best)
@@ -266,7 +313,7 @@ def _conflicting(rows: Sequence[Example], left: list[int]) -> dict[int, Decision
 
 
 def _near(
-    rows: Sequence[Example], left: list[int], config: CurateConfig, threads: int
+    state: FilterState, left: "Indices", config: CurateConfig, threads: int
 ) -> dict[int, Decision]:
     """Near-duplicate questions among rows whose prompts are the same up to the question.
 
@@ -274,97 +321,137 @@ def _near(
     """
     from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
-    contexts = defaultdict(list)
-    for index in left:
-        contexts[_context(rows[index])].append(index)
+    rows = state.rows
     rules = Rules(config.threshold, config.guard, config.sibling_threshold)
     decisions = {}
-    for group in (group for group in contexts.values() if len(group) > 1):
+    for group in equal_groups(rows.context, left):
         duplicates = find_duplicates(
-            [rows[index].question for index in group],
+            rows.questions.take(group).to_pylist(),
             rules,
-            scores=[preference(rows[index]) for index in group],
-            groups=[rows[index].family for index in group],
+            scores=rows.preference[group],
+            groups=state.families(group),
             threads=threads,
         )
         for match in duplicates:
             if match.match == "near":
-                index, twin = group[match.row], group[match.twin]
-                related = rows[index].family == rows[twin].family
+                index, twin = int(group[match.row]), int(group[match.twin])
+                related = state.family(index) == state.family(twin)
                 limit = config.sibling_threshold if related else config.threshold
                 reason = (
-                    f"question like that of {'its sibling ' * related}{rows[twin].id}; "
+                    f"question like that of {'its sibling ' * related}{rows.id(twin)}; "
                     f"similarity {match.similarity:.3f}, limit {limit:g}"
                 )
                 decisions[index] = duplicate("near_duplicate", reason, twin)
     return decisions
 
 
-def _context(row: Example) -> tuple[str, ...]:
-    """Key of the prompt without the last user message: the context of the question."""
-    key = _prompt_key(row)
-    last = max((i for i, m in enumerate(row.prompt) if m.role == "user"), default=-1)
-    return tuple(part for index, part in enumerate(key) if index != last)
-
-
-def _percentiles(figures: Sequence[int]) -> dict[str, int]:
+def _percentiles(figures: "NDArray[np.int32]") -> dict[str, int]:
     """Nearest-rank percentiles of a non-empty sequence."""
-    ordered = sorted(figures)
+    import numpy as np
+
+    ordered = np.sort(figures)
     return {
-        f"p{percent}": ordered[max(-(-percent * len(ordered) // 100), 1) - 1]
+        f"p{percent}": int(ordered[max(-(-percent * len(ordered) // 100), 1) - 1])
         for percent in (5, 50, 95, 100)
     }
 
 
 def run(context: StageContext[CurateConfig]) -> None:
-    """Write the tables `examples` and `dropped`.
+    """Write the tables `examples` and `dropped`, in parts where the examples are.
 
     Raises `StageError` without examples, `SettingsError` when none is left or no example has a
     score that `min_score` names, and `MachineError` like `curate`.
     """
-    rows = context.read("examples", Example)
-    if not rows:
+    parts = context.parts("examples")
+    sizes = [count_rows(path) for path in parts.values()]
+    if not sum(sizes):
         raise StageError(
             "curate: there are no examples. "
             "`jangin report` shows what earlier stages dropped and why."
         )
     config = context.config
-    _check_scorers(rows, config.min_score)
     tokenizer = None
     if context.has("base"):
         tokenizer = context.folder("base") / "model" / "tokenizer.json"
     encoder = None
     if isinstance(config.semantic, EncoderSemantic):
         encoder = context.services.encoder(config.semantic.encoder)
-    reviewed = _reviewed(context, rows)
-    result = curate(reviewed.rows, config, tokenizer, context.services.executor.workers, encoder)
-    dropped = [*reviewed.rejected, *result.dropped]
-    counts = Counter(row.rule for row in dropped)
-    if not result.kept:
+    reviewed = _reviewed(context)
+
+    def batches(names: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
+        if reviewed is not None:
+            return batches_of(reviewed.rows, Example)
+        return (batch for path in parts.values() for batch in read_as(path, Example, names))
+
+    rows = _columns(batches, config, tokenizer)
+    _check_scorers(rows.scorers, config.min_score)
+    state = decide(rows, config, context.services.executor.workers, encoder)
+    rejected = reviewed.rejected if reviewed is not None else []
+    counts = Counter(decision.rule for decision in state.decisions.values())
+    counts.update(row.rule for row in rejected)
+    left = state.left()
+    if not len(left):
         raise SettingsError(_nothing_left(counts))
-    context.write("examples", Example, result.kept)
-    context.write("dropped", Dropped, dropped)
+    cuts = dict(zip(parts, accumulate(sizes), strict=True))
+    _name_dropped_additions(context, _write(context, state, batches(), cuts, rejected))
     context.summary.update(
-        read=len(rows),
-        kept=len(result.kept),
+        read=sum(sizes),
+        kept=len(left),
         dropped={
             rule: counts[rule] for rule in REMEDIES if rule != "review" or context.has("reviews")
         },
-        moved=result.moved,
-        question_characters=_percentiles([len(row.question) for row in result.kept]),
-        answer_characters=_percentiles([len(row.answer) for row in result.kept]),
+        moved=len(state.moved.keys() & set(left.tolist())) if state.moved else 0,
+        question_characters=_percentiles(rows.question_length[left]),
+        answer_characters=_percentiles(rows.answer_length[left]),
     )
-    if result.tokens is not None:
-        context.summary["tokens"] = _percentiles(result.tokens)
-    _name_dropped_additions(context, dropped)
+    if rows.tokens is not None:
+        context.summary["tokens"] = _percentiles(rows.tokens[left])
 
 
-def _reviewed(context: StageContext[CurateConfig], rows: list[Example]) -> Reviewed:
-    """The rows with the decisions about paraphrases applied; names those that apply to no row."""
+def _write(
+    context: StageContext[CurateConfig],
+    state: FilterState,
+    batches: "Iterator[pa.RecordBatch]",
+    cuts: Mapping[int | None, int],
+    rejected: Sequence[Dropped],
+) -> list[Dropped]:
+    """Write both tables from all rows; returns the dropped rows that a person saved.
+
+    `cuts` are the parts of the examples, with the number of rows up to the end of each.
+    """
+    saved = [row for row in rejected if row.example.source in FILES.values()]
+    first, waiting = 0, next(batches, None)
+    for part, end in cuts.items():
+        with (
+            context.writer("examples", Example, part) as kept,
+            context.writer("dropped", Dropped, part) as dropped,
+        ):
+            dropped.add([] if part else rejected)
+            while waiting is not None and first < end:
+                batch = waiting.slice(0, end - first)
+                stays, gone = curated(state, batch, first)
+                kept.add_batch(stays)
+                dropped.add_batch(gone)
+                saved += [
+                    Dropped.model_validate(row)
+                    for row in gone.to_pylist()
+                    if row["example"]["source"] in FILES.values()
+                ]
+                first += batch.num_rows
+                rest = waiting.slice(batch.num_rows)
+                waiting = rest if rest.num_rows else next(batches, None)
+    return saved
+
+
+def _reviewed(context: StageContext[CurateConfig]) -> Reviewed | None:
+    """The rows with the decisions about paraphrases applied; names those that apply to no row.
+
+    None without a review.
+    """
     if not context.has("reviews"):
-        return Reviewed(rows)
+        return None
     reviews = collect_reviews(read_log(context.folder("reviews") / LOG))
-    result = apply_reviews(rows, reviews)
+    result = apply_reviews(context.read("examples", Example), reviews)
     context.write("unapplied", UnappliedReview, unapplied(result.unmatched))
     if result.unmatched:
         context.services.progress.message(
@@ -378,8 +465,7 @@ def _name_dropped_additions(
     context: StageContext[CurateConfig], dropped: Sequence[Dropped]
 ) -> None:
     """Say which rows that a person saved are dropped, and why; every later run shows the number."""
-    added = [row for row in dropped if row.example.source in FILES.values()]
-    added = [row for row in added if row.example.kind == "original"]
+    added = [row for row in dropped if row.example.kind == "original"]
     if added:
         first = added[0]
         many = (
@@ -395,8 +481,7 @@ def _name_dropped_additions(
         )
 
 
-def _check_scorers(rows: Sequence[Example], least: Mapping[str, float]) -> None:
-    known = dict.fromkeys(score.scorer for row in rows for score in row.scores)
+def _check_scorers(known: Sequence[str], least: Mapping[str, float]) -> None:
     for name in least:
         if name not in known:
             raise SettingsError(

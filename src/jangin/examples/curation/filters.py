@@ -1,12 +1,26 @@
-"""Filter state of `curate`: the rows, the decision about each, and the twin that survives."""
+"""Columns of examples that `curate` decides by, and what it has decided so far.
 
-from collections.abc import Callable, Mapping
+Of a row only what rules need is in memory: ids and the question as Arrow columns, digests of
+prompts, and numbers. Whole rows are read again when they are written.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from jangin.core.records import Dropped, Example
+from jangin.core.parquet import arrow_schema
+from jangin.core.records import Dropped, Example, Score
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.curation.review_effects import is_by_hand
+from jangin.examples.curation.review_effects import is_accepted, is_by_hand
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.int64]
+    Keys = NDArray[np.uint64]
 
 Rule = Literal[
     "review",
@@ -27,7 +41,18 @@ def duplicate(rule: Rule, reason: str, twin: int | None) -> Decision:
     return drop(rule, reason, twin)
 
 
-def preference(row: Example) -> float:
+class _Parts(NamedTuple):
+    """What rules look at."""
+
+    kind: Literal["original", "paraphrase", "evolved"]
+    source: str
+    scores: tuple[Score, ...]
+    prompt: list[dict[str, str]]
+    question: str
+    answer: str
+
+
+def preference(row: _Parts) -> float:
     """Which of two twins is kept (the higher).
 
     What a person accepted or added, then originals, then evolved ones, then by mean score.
@@ -36,38 +61,219 @@ def preference(row: Example) -> float:
     return mean + {"original": 4, "evolved": 2, "paraphrase": 0}[row.kind] + 8 * is_by_hand(row)
 
 
+class ExampleReason(Protocol):
+    """Says why a row is bad: (question, answer, scores, True if a person accepted it)."""
+
+    def __call__(
+        self, question: str, answer: str, scores: Sequence[Score], *, accepted: bool
+    ) -> str:
+        """The reason; empty where there is none."""
+        ...
+
+
+@dataclass(slots=True)
+class ExampleColumns:
+    """N examples by columns, in order."""
+
+    ids: "pa.ChunkedArray"
+    families: "pa.ChunkedArray"
+    parents: "pa.ChunkedArray"
+    kinds: "pa.ChunkedArray"
+    questions: "pa.ChunkedArray"
+    answers: Callable[[], Iterator["pa.Array"]]
+    """Reads the answers, in pieces."""
+    preference: "NDArray[np.float64]"
+    prompt: "Keys"
+    """(N, 2) digest of the prompt, of its `text_key`s."""
+    whole: "Keys"
+    """(N, 2) digest of prompt and answer."""
+    context: "Keys"
+    """(N, 2) digest of the prompt without the last user message."""
+    question_length: "NDArray[np.int32]"
+    answer_length: "NDArray[np.int32]"
+    reasons: Mapping[Rule, Mapping[int, str]]
+    """{rule: {index of a row: why it would drop it}}, of rules that look at a single row."""
+    scorers: tuple[str, ...]
+    tokens: "NDArray[np.int32] | None" = None
+    """Length of each row; None where there is no tokenizer."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.ids)
+
+    def id(self, index: int) -> str:
+        """Id of a row."""
+        return str(self.ids[index].as_py())
+
+    def answers_of(self, indices: Collection[int]) -> dict[int, str]:
+        """{index: answer} of some rows."""
+        wanted, first, texts = sorted(indices), 0, {}
+        position = 0
+        for piece in self.answers() if wanted else ():
+            while position < len(wanted) and wanted[position] < first + len(piece):
+                texts[wanted[position]] = str(piece[wanted[position] - first].as_py())
+                position += 1
+            first += len(piece)
+        return texts
+
+
+NEEDED = ("id", "family", "parent", "kind", "source", "scores", "prompt", "completion")
+"""Columns of examples that rules look at."""
+
+
+def read_example_columns(
+    batches: Callable[[Sequence[str]], Iterable["pa.RecordBatch"]],
+    rules: Mapping[Rule, ExampleReason],
+    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+) -> ExampleColumns:
+    """Columns of the rows that `batches` reads, which gets the names of the columns it must have.
+
+    `rules` look at a row by itself; `count_tokens` is given all messages of each row.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    texts: dict[str, list[pa.Array]] = {name: [] for name in (*NEEDED[:4], "question")}
+    numbers: dict[str, list[Any]] = {
+        name: [] for name in ("preference", "keys", "question", "answer", "tokens")
+    }
+    reasons: dict[Rule, dict[int, str]] = {rule: {} for rule in rules}
+    scorers: dict[str, None] = {}
+    first = 0
+    for batch in batches(NEEDED):
+        rows = [_parts(row) for row in batch.select(NEEDED[3:]).to_pylist()]
+        for index, row in enumerate(rows, first):
+            scorers |= dict.fromkeys(score.scorer for score in row.scores)
+            accepted = is_accepted(row)
+            for rule, why in rules.items():
+                if reason := why(row.question, row.answer, row.scores, accepted=accepted):
+                    reasons[rule][index] = reason
+        for name in NEEDED[:4]:
+            texts[name].append(batch.column(name))
+        texts["question"].append(pa.array([row.question for row in rows], pa.string()))
+        numbers["preference"].append(np.array([preference(row) for row in rows], np.float64))
+        keys = b"".join(digest for row in rows for digest in _keys(row))
+        numbers["keys"].append(np.frombuffer(keys, np.uint64).reshape(-1, 3, 2))
+        numbers["question"].append(np.array([len(row.question) for row in rows], np.int32))
+        numbers["answer"].append(np.array([len(row.answer) for row in rows], np.int32))
+        if count_tokens is not None:
+            messages = ["\n".join([*(m["content"] for m in r.prompt), r.answer]) for r in rows]
+            numbers["tokens"].append(np.array(count_tokens(messages), np.int32))
+        first += len(rows)
+
+    def joined(name: str, kind: Any) -> Any:
+        return np.concatenate([np.empty(0, kind), *numbers[name]])
+
+    keys_N32 = np.concatenate([np.empty((0, 3, 2), np.uint64), *numbers.pop("keys")])
+    columns = {name: pa.chunked_array(parts, pa.string()) for name, parts in texts.items()}
+    return ExampleColumns(
+        ids=columns["id"],
+        families=columns["family"],
+        parents=columns["parent"],
+        kinds=columns["kind"].combine_chunks().dictionary_encode(),
+        questions=columns["question"],
+        answers=lambda: (batch.column(0).field("content") for batch in batches(("completion",))),
+        preference=joined("preference", np.float64),
+        prompt=keys_N32[:, 0],
+        whole=keys_N32[:, 1],
+        context=keys_N32[:, 2],
+        question_length=joined("question", np.int32),
+        answer_length=joined("answer", np.int32),
+        reasons=reasons,
+        scorers=tuple(scorers),
+        tokens=None if count_tokens is None else joined("tokens", np.int32),
+    )
+
+
+def _parts(row: Mapping[str, Any]) -> _Parts:
+    prompt = row["prompt"]
+    users = (m["content"] for m in reversed(prompt) if m["role"] == "user")
+    scores = tuple(Score.model_construct(**score) for score in row["scores"] or ())
+    answer = row["completion"]["content"]
+    return _Parts(row["kind"], row["source"], scores, prompt, next(users, ""), answer)
+
+
+def _keys(row: _Parts) -> Iterator[bytes]:
+    """Digests of the prompt, of prompt and answer, and of the context of the question.
+
+    They are equal for texts that differ only in whitespace, letter case and Unicode form.
+    """
+    from jangin.text.normalize import text_key
+
+    parts = [f"{message['role']}:{text_key(message['content'])}" for message in row.prompt]
+    last = max((i for i, m in enumerate(row.prompt) if m["role"] == "user"), default=-1)
+    rest = [part for index, part in enumerate(parts) if index != last]
+    for key in (parts, [*parts, text_key(row.answer)], rest):
+        text = "".join(f"{len(part)}:{part}" for part in key)
+        yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def equal_groups(keys: "Keys", left: "Indices") -> "list[Indices]":
+    """Rows of `left` with equal keys, at least two in a group, groups and rows in order."""
+    import numpy as np
+
+    own = keys[left]
+    order = np.lexsort((own[:, 1], own[:, 0]))
+    own = own[order]
+    cuts = np.flatnonzero((own[1:] != own[:-1]).any(axis=1)) + 1
+    edges = np.concatenate([[0], cuts, [len(left)]])
+    several = np.flatnonzero(np.diff(edges) > 1)
+    groups = [left[order[edges[group] : edges[group + 1]]] for group in several]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
 @dataclass(slots=True)
 class FilterState:
-    """All rows and the decisions to drop some of them; every filter sees what is left."""
+    """Columns of all rows and the decisions to drop some; every filter sees what is left."""
 
-    rows: list[Example]
-    """All rows; a row that joins another family is replaced."""
+    rows: ExampleColumns
     decisions: dict[int, Decision] = field(default_factory=dict)
     """{index of a dropped row: why}."""
-    moved: set[int] = field(default_factory=set)
-    """Indices of rows that joined another family."""
+    moved: dict[int, str] = field(default_factory=dict)
+    """{index of a row that joined another family: that family}."""
 
-    def left(self) -> list[int]:
+    def left(self) -> "Indices":
         """Indices of the rows that no rule has dropped, in order."""
-        return [index for index in range(len(self.rows)) if index not in self.decisions]
+        import numpy as np
 
-    def apply(self, reason_of: Callable[[int], str], rule: Rule) -> None:
-        """Drop every row for which `reason_of` returns a reason."""
-        for index in self.left():
-            if reason := reason_of(index):
+        kept = np.ones(len(self.rows), np.bool_)
+        kept[np.fromiter(self.decisions, np.int64, len(self.decisions))] = False
+        return np.flatnonzero(kept)
+
+    def family(self, index: int) -> str:
+        """Family of a row, after what was moved."""
+        family = self.moved.get(index)
+        return str(self.rows.families[index].as_py()) if family is None else family
+
+    def families(self, indices: "Indices") -> list[str]:
+        """Families of some rows."""
+        names: list[str] = self.rows.families.take(indices).to_pylist()
+        if self.moved:
+            names = [
+                self.moved.get(i, name) for i, name in zip(indices.tolist(), names, strict=True)
+            ]
+        return names
+
+    def kind(self, index: int) -> str:
+        """Whether a row is original, evolved or a paraphrase."""
+        return str(self.rows.kinds[index].as_py())
+
+    def apply(self, rule: Rule, reasons: Mapping[int, str]) -> None:
+        """Drop the rows that are left of those with a reason."""
+        for index, reason in reasons.items():
+            if index not in self.decisions:
                 self.decisions[index] = drop(rule, reason)
 
     def drop_paraphrases(self, rule: Rule) -> None:
         """Drop the paraphrases of every row that the rule dropped: they have its answer."""
-        dropped = {self.rows[i].id: d for i, d in self.decisions.items() if d.rule == rule}
-        for index in self.left():
-            row = self.rows[index]
-            if row.kind == "paraphrase" and row.parent in dropped:
-                first = dropped[row.parent].reason
-                reason = f"a wording of {row.parent}, which was left out: {first}"
+        dropped = {self.rows.id(i): d for i, d in self.decisions.items() if d.rule == rule}
+        for index in self._having(self.rows.parents, dropped):
+            if index not in self.decisions and self.kind(index) == "paraphrase":
+                parent = str(self.rows.parents[index].as_py())
+                reason = f"a wording of {parent}, which was left out: {dropped[parent].reason}"
                 self.decisions[index] = drop(rule, reason)
 
-    def drop_duplicates(self, find: Callable[[list[int]], Mapping[int, Decision]]) -> None:
+    def drop_duplicates(self, find: "Callable[[Indices], Mapping[int, Decision]]") -> None:
         """Drop what `find` decides to drop of the rows that are left.
 
         Rows whose twin is of another family go first, with their descendants; then `find` is
@@ -83,52 +289,103 @@ class FilterState:
 
     def _is_across_families(self, index: int, decision: Decision) -> bool:
         """True if a question, not a paraphrase, is dropped in favour of another family."""
-        row = self.rows[index]
         return (
-            row.kind != "paraphrase"
-            and decision.twin is not None
-            and self.rows[decision.twin].family != row.family
+            decision.twin is not None
+            and self.kind(index) != "paraphrase"
+            and self.family(decision.twin) != self.family(index)
         )
+
+    @staticmethod
+    def _having(column: "pa.ChunkedArray", values: Iterable[str]) -> list[int]:
+        """Indices of the rows with one of these values, in order."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        known = pc.is_in(column, value_set=pa.array(list(values), pa.string()))
+        rows: list[int] = np.flatnonzero(np.asarray(known)).tolist()
+        return rows
 
     def _settle_descendants(self, dropped: Mapping[int, Decision]) -> None:
         """Drop paraphrases of dropped questions; what evolved from them joins the twin's family.
 
         In a family of its own it could get into another split than the twin.
         """
-        by_id = {self.rows[index].id: decision for index, decision in dropped.items()}
+        rows = self.rows
+        by_id = {rows.id(index): decision for index, decision in dropped.items()}
         by_family = {
-            self.rows[index].family: by_id[self.rows[index].id]
+            self.family(index): by_id[rows.id(index)]
             for index in dropped
-            if self.rows[index].kind == "original"
+            if self.kind(index) == "original"
         }
-        parents = {row.id: row.parent for row in self.rows}
-        evolved = {row.id for row in self.rows if row.kind == "evolved"}
-        for index in self.left():
-            row = self.rows[index]
-            if row.kind != "evolved" and (row.parent in by_id or row.parent not in evolved):
-                decision = by_id.get(row.parent) or by_family.get(row.family)
+        evolved_rows = self._having(rows.kinds.cast("string"), ["evolved"])
+        evolved = set(rows.ids.take(evolved_rows).to_pylist()) if evolved_rows else set()
+        parents = self._parents() if evolved else {}
+        concerned = {*evolved_rows, *self.moved, *self._having(rows.parents, {*by_id, *evolved})}
+        concerned.update(self._having(rows.families, by_family))
+        for index in sorted(concerned.difference(self.decisions)):
+            parent, family = str(rows.parents[index].as_py()), self.family(index)
+            if self.kind(index) != "evolved" and (parent in by_id or parent not in evolved):
+                decision = by_id.get(parent) or by_family.get(family)
                 if decision is not None:
                     reason = f"its original was left out ({decision.rule}): {decision.reason}"
                     self.decisions[index] = duplicate("family", reason, decision.twin)
                 continue
-            decision, ancestor = by_family.get(row.family), row.parent
+            decision, ancestor = by_family.get(family), parent
             while decision is None and ancestor:
                 decision, ancestor = by_id.get(ancestor), parents.get(ancestor, "")
             if decision is not None and decision.twin is not None:
-                family = self.rows[decision.twin].family
-                self.rows[index] = row.model_copy(update={"family": family})
-                self.moved.add(index)
+                self.moved[index] = self.family(decision.twin)
 
-    def dropped(self) -> list[Dropped]:
-        """Records of the dropped rows, in order, each with the twin that survives."""
-        return [self._record(index, self.decisions[index]) for index in sorted(self.decisions)]
+    def _parents(self) -> dict[str, str]:
+        ids, parents = self.rows.ids.to_pylist(), self.rows.parents.to_pylist()
+        return dict(zip(ids, parents, strict=True))
 
-    def _record(self, index: int, decision: Decision) -> Dropped:
+    def settled(self, index: int) -> tuple[Decision, str]:
+        """The decision about a dropped row, and the id of the twin that survives, or nothing."""
+        decision = self.decisions[index]
         twin = decision.twin
         while twin in self.decisions:
             twin = self.decisions[twin].twin
-        survivor = "" if twin is None else self.rows[twin].id
+        survivor = "" if twin is None else self.rows.id(twin)
         if twin != decision.twin:
             reason = f"{decision.reason}; that one gave way to {survivor}"
             decision = drop(decision.rule, reason)
-        return decision.dropped(self.rows[index], survivor)
+        return decision, survivor
+
+    def moved_row(self, index: int, row: Example) -> Example:
+        """The row, in the family that it joined."""
+        family = self.moved.get(index)
+        return row if family is None else row.model_copy(update={"family": family})
+
+    def dropped(self, index: int, row: Example) -> Dropped:
+        """The record of a dropped row, with the twin that survives."""
+        decision, survivor = self.settled(index)
+        return decision.dropped(self.moved_row(index, row), survivor)
+
+
+def curated(
+    state: FilterState, batch: "pa.RecordBatch", first: int
+) -> "tuple[pa.RecordBatch, pa.RecordBatch]":
+    """(rows that are kept, `Dropped` of the others) of examples from the row `first` on."""
+    import pyarrow as pa
+
+    count = batch.num_rows
+    moved = [index for index in range(first, first + count) if index in state.moved]
+    if moved:
+        families = batch.column("family").to_pylist()
+        for index in moved:
+            families[index - first] = state.moved[index]
+        position = batch.schema.get_field_index("family")
+        batch = batch.set_column(position, batch.schema.field(position), pa.array(families))
+    gone = [index for index in range(first, first + count) if index in state.decisions]
+    mask = pa.array([index not in state.decisions for index in range(first, first + count)])
+    rows = batch.take(pa.array([index - first for index in gone], pa.int64()))
+    settled = [state.settled(index) for index in gone]
+    columns = [
+        pa.StructArray.from_arrays(rows.columns, fields=list(rows.schema)),
+        pa.array([decision.rule for decision, _ in settled], pa.string()),
+        pa.array([decision.reason for decision, _ in settled], pa.string()),
+        pa.array([survivor for _, survivor in settled], pa.string()),
+    ]
+    return batch.filter(mask), pa.RecordBatch.from_arrays(columns, schema=arrow_schema(Dropped))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from jangin.core.records import Dropped, Example, Message, Record, Score
 from jangin.examples.checks.decision import drop
@@ -36,12 +37,24 @@ class Reviewed:
     unmatched: list[Review] = field(default_factory=list)
 
 
-def is_accepted(row: Example) -> bool:
+class Scored(Protocol):
+    """What tells of an example whether people think that it is right."""
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Scores of rules, models and people."""
+
+    @property
+    def source(self) -> str:
+        """Name of the file that it is from."""
+
+
+def is_accepted(row: Scored) -> bool:
     """True if a person accepted or edited the row."""
     return any(score.scorer == ACCEPTED and score.kind == "human" for score in row.scores)
 
 
-def is_by_hand(row: Example) -> bool:
+def is_by_hand(row: Scored) -> bool:
     """True if a person accepted, edited or added the row: it is right where others differ.
 
     A row about which two reviewers disagree is not.

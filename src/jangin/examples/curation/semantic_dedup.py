@@ -7,15 +7,14 @@ to a small encoder "15 days a year" and "10 days a year" are similar too.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from jangin.core.config import Config
 from jangin.core.encoder import EncoderConfig, TextEncoder
-from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
-from jangin.examples.curation.filters import duplicate, preference
+from jangin.examples.curation.filters import duplicate
 from jangin.text.numbers import written_numbers
 
 if TYPE_CHECKING:
@@ -52,7 +51,18 @@ class Vectors:
     answer_ND: "NDArray[np.float32]"
 
 
-def encode_rows(rows: Sequence[Example], encoder: TextEncoder) -> Vectors:
+class SemanticRow(NamedTuple):
+    """What of an example is compared."""
+
+    id: str
+    family: str
+    question: str
+    answer: str
+    preference: float
+    """Which of two twins is kept (the higher)."""
+
+
+def encode_rows(rows: Sequence[SemanticRow], encoder: TextEncoder) -> Vectors:
     """Vectors of the questions and answers of all rows; each distinct text is encoded once."""
     import numpy as np
 
@@ -64,13 +74,13 @@ def encode_rows(rows: Sequence[Example], encoder: TextEncoder) -> Vectors:
 
 
 def find_semantic_twins(
-    rows: Sequence[Example], left: Sequence[int], vectors: Vectors, min_cosine: float
+    rows: Sequence[SemanticRow], left: Sequence[int], vectors: Vectors, min_cosine: float
 ) -> Mapping[int, Decision]:
     """{index: decision to drop} of the rows that are left; the twin of each is kept.
 
     Rows of one family are similar on purpose and are not compared.
     """
-    order = sorted(left, key=lambda index: -preference(rows[index]))
+    order = sorted(left, key=lambda index: -rows[index].preference)
     chosen = [rows[index] for index in order]
     question_ND, answer_ND = vectors.question_ND[order], vectors.answer_ND[order]
     in_question = [_numbers(row.question) for row in chosen]

@@ -75,7 +75,7 @@ def find_duplicates(
     texts: Sequence[str],
     rules: Rules | None = None,
     *,
-    scores: Sequence[float] | None = None,
+    scores: Sequence[float] | NDArray[np.float64] | None = None,
     groups: Sequence[Hashable] | None = None,
     threads: int = 1,
 ) -> list[Duplicate]:
@@ -113,7 +113,7 @@ def find_duplicates(
     return gone
 
 
-def _ranks(count: int, scores: Sequence[float] | None) -> NDArray[np.int64]:
+def _ranks(count: int, scores: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.int64]:
     """(N,) int64: rank of each text by score, best first; equals keep their order."""
     if scores is None:
         return np.arange(count)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import ConfigError, StageError
 from jangin.core.ledger import Ledger
-from jangin.core.parquet import read_table, write_table
+from jangin.core.parquet import count_rows, part_paths, read_table, write_table
 from jangin.core.records import Dropped, Example, Message, Score
 from jangin.core.stage import Services, StageContext
 from jangin.core.store import Artifact, Manifest
@@ -21,6 +21,7 @@ from jangin.examples.curation.filters import Rule
 from jangin.examples.curation.semantic_dedup import EncoderSemantic
 from jangin.report.i18n.translate import strings
 from jangin.text.normalize import text_key
+from tests.conftest import cut_into_parts
 
 PLAIN = CurateConfig(guard=False)
 QUESTIONS = [
@@ -310,6 +311,25 @@ class TestStage:
             "near_duplicate": 1,
         }
         assert live.summary["tokens"] == {"p5": 4, "p50": 4, "p95": 4, "p100": 4}
+
+    def test_examples_in_parts_are_curated_like_one_file_and_stay_in_their_parts(self, context):
+        rows = [
+            example("연차 휴가는 며칠인가요?", score=0.2),
+            example(" "),
+            example("출장비는 언제까지 신청하나요?"),
+            example("병가에는 진단서가 필요한가요?"),
+            example("연차 휴가는 며칠인지요?", score=0.9),
+        ]
+        rows.append(example("해마다 쉬는 날은?", family=rows[0].id, parent=rows[0].id))
+        live = context(rows)
+        cut_into_parts(live.folder("examples") / "examples.parquet", Example, 2)
+        run(live)
+        whole = curate(rows, PLAIN)
+        assert {row.rule for row in whole.dropped} == {"empty", "near_duplicate", "family"}
+        assert read_table(live.workspace / "examples.parquet", Example) == whole.kept
+        assert read_table(live.workspace / "dropped.parquet", Dropped) == whole.dropped
+        sizes = [count_rows(path) for path in part_paths(live.workspace / "examples.parquet")]
+        assert sizes == [0, 2, 1]
 
     def test_does_without_a_base(self, context):
         live = context([example("연차 휴가는 며칠인가요?")])

@@ -208,17 +208,19 @@ def read_as(
         if is_current:
             yield from read_batches(part, columns)
             continue
-        for batch in batches_of(read_records(part, record_type), record_type):
-            yield batch if columns is None else batch.select(columns)
+        yield from batches_of(read_records(part, record_type), record_type, columns)
 
 
 def batches_of(
-    records: Iterable[BaseModel], record_type: type[BaseModel]
+    records: Iterable[BaseModel],
+    record_type: type[BaseModel],
+    columns: Sequence[str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Records by columns, some hundred at a time."""
+    """Records by columns, all by default, some hundred records at a time."""
     schema, remaining = arrow_schema(record_type), iter(records)
     while rows := [record.model_dump(mode="json") for record in islice(remaining, ADDED_ROWS)]:
-        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+        batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+        yield batch if columns is None else batch.select(columns)
 
 
 def _batch_rows(file: pq.ParquetFile) -> int:

@@ -150,7 +150,7 @@ def curate(
 
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
-    columns = _columns(lambda _names: batches_of(rows, Example), config, tokenizer)
+    columns = _columns(lambda names: batches_of(rows, Example, names), config, tokenizer)
     state = decide(columns, config, threads, encoder)
     left = state.left().tolist()
     return Curation(
@@ -380,7 +380,7 @@ def run(context: StageContext[CurateConfig]) -> None:
 
     def batches(names: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
         if reviewed is not None:
-            return batches_of(reviewed.rows, Example)
+            return batches_of(reviewed.rows, Example, names)
         return (batch for path in parts.values() for batch in read_as(path, Example, names))
 
     rows = _columns(batches, config, tokenizer)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -114,8 +114,61 @@ def repair_jsonl(path: Path) -> None:
     if not path.exists():
         return
     with path.open("rb+") as stream:
-        data = stream.read()
-        stream.truncate(data.rfind(b"\n") + 1)
+        end = stream.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - LONGEST_LINE)
+            stream.seek(start)
+            last = stream.read(end - start).rfind(b"\n")
+            if last >= 0:
+                stream.truncate(start + last + 1)
+                return
+            end = start
+        stream.truncate(0)
+
+
+class KeyedJsonl(Generic[R]):
+    """Records of a JSON Lines file by a key, of which only the positions are in memory."""
+
+    def __init__(self, path: Path, record_type: type[R], key: Callable[[R], str]) -> None:
+        """Open a file that jangin wrote, without its incomplete last line; it may be missing.
+
+        Raises:
+            DataError: A line is not a valid record; names file, line and field.
+
+        """
+        self._path, self._type, self._key = path, record_type, key
+        self._offsets: dict[str, int] = {}
+        repair_jsonl(path)
+        path.touch()
+        with path.open("rb") as stream:
+            for record in read_jsonl(path, record_type):
+                self._offsets[key(record)] = stream.tell()
+                stream.readline()
+
+    def __len__(self) -> int:
+        """Number of keys."""
+        return len(self._offsets)
+
+    def __contains__(self, key: str) -> bool:
+        """True if a record with this key was added."""
+        return key in self._offsets
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, as they were added."""
+        return iter(self._offsets)
+
+    def add(self, record: R) -> None:
+        """Append a record."""
+        with self._path.open("ab") as stream:
+            self._offsets[self._key(record)] = stream.tell()
+            stream.write(record.model_dump_json().encode() + b"\n")
+
+    def read(self, keys: Iterable[str]) -> Iterator[R]:
+        """The records with these keys, in that order; raises KeyError for an unknown one."""
+        with self._path.open("rb") as stream:
+            for key in keys:
+                stream.seek(self._offsets[key])
+                yield self._type.model_validate_json(stream.readline())
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:

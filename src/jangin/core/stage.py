@@ -13,7 +13,7 @@ from jangin.core.digest import FileDigests
 from jangin.core.encoder import OpenEncoder, no_encoder
 from jangin.core.errors import StageError
 from jangin.core.executor import Executor, InProcess
-from jangin.core.jsonl import append_jsonl, read_jsonl, repair_jsonl
+from jangin.core.jsonl import KeyedJsonl, append_jsonl, read_jsonl, repair_jsonl
 from jangin.core.ledger import Ledger
 from jangin.core.parquet import TableWriter, part_path, part_paths, read_table, write_table
 from jangin.core.prompts import Prompts
@@ -217,6 +217,12 @@ class StageContext(Generic[C]):
         path = self.workspace / JOURNAL / f"{journal}.jsonl"
         repair_jsonl(path)
         return list(read_jsonl(path, record_type))
+
+    def journal(self, journal: str, record_type: type[R], key: Callable[[R], str]) -> KeyedJsonl[R]:
+        """A journal whose records stay on disk, with those of an interrupted run."""
+        folder = self.workspace / JOURNAL
+        folder.mkdir(exist_ok=True)
+        return KeyedJsonl(folder / f"{journal}.jsonl", record_type, key)
 
     def note(self, journal: str, records: Iterable[BaseModel]) -> None:
         """Append finished work to a journal, which is deleted when the artifact is complete."""

@@ -50,6 +50,11 @@ PROJECT_FILE = "project.yaml"
 """Not a document where a project is in the folder of its documents."""
 BEGUN = "begun"
 """Name of an empty journal: a run has begun to read."""
+PART_BYTES, PART_FILES = 64 << 20, 10_000
+"""Size and number of files from which on a part of the table `documents` is full: the shares that
+the files have of both are added."""
+PARTED_FROM = 10
+"""Full parts from which on that table is a folder of parts."""
 LEDGER = "ledger.sqlite"
 """A folder that holds it is a store."""
 
@@ -308,7 +313,7 @@ def run(context: StageContext[LoadConfig]) -> None:
         copies = loaded.read(files, lambda: services.progress.advance(bar))
     finally:
         services.progress.stop(bar)
-    _write(context, loaded.documents, loaded.failures, copies)
+    _write(context, loaded, parts_of(files.values()), copies)
     _write_doubtful(context, loaded.doubtful)
 
 
@@ -317,7 +322,7 @@ class _Loaded:
 
     def __init__(self, context: StageContext[LoadConfig]) -> None:
         self.context = context
-        self.documents = {row.source: row for row in context.done("documents", Document)}
+        self.documents = context.journal("documents", Document, lambda row: row.source)
         self.failures = {row.source: row for row in context.done("unreadable", UnreadableFile)}
         rows = context.done("doubtful", DoubtfulRow)
         self.doubtful = [row for row in rows if row.source in self.documents]
@@ -370,10 +375,9 @@ class _Loaded:
             context.services.progress.message(message)
         if receipt.document is not None:
             lines = _doubtful_rows(file, receipt.doubtful)
-            self.documents[file.name] = receipt.document
             self.doubtful += lines
             context.note("doubtful", lines)
-            context.note("documents", [receipt.document])
+            self.documents.add(receipt.document)
             return
         text = f"{file.name} cannot be read: {receipt.reason} {receipt.remedy}"
         if receipt.log:
@@ -432,30 +436,63 @@ def _write_doubtful(context: StageContext[LoadConfig], rows: Sequence[DoubtfulRo
         )
 
 
+def parts_of(files: Iterable[SourceFile]) -> dict[int | None, list[str]]:
+    """{number of a part of the documents: names of its files}; {None: all} for one file.
+
+    The cuts follow from names and sizes of the files alone, so that they are the same on every
+    machine.
+    """
+    parts: list[list[str]] = []
+    names: list[str] = []
+    total = cost = 0.0
+    for file in sorted(files, key=lambda file: file.name):
+        own = file.path.stat().st_size / PART_BYTES + 1 / PART_FILES
+        if not parts or cost >= 1:
+            parts.append([])
+            cost = 0.0
+        parts[-1].append(file.name)
+        names.append(file.name)
+        cost += own
+        total += own
+    return dict(enumerate(parts)) if total > PARTED_FROM else {None: names}
+
+
 def _write(
     context: StageContext[LoadConfig],
-    documents: Mapping[str, Document],
-    failures: Mapping[str, UnreadableFile],
+    loaded: "_Loaded",
+    parts: Mapping[int | None, Sequence[str]],
     copies: Mapping[str, str],
 ) -> None:
     """Write both tables and the summary; raises `DataError` if no file is readable."""
-    if not documents:
+    failures = loaded.failures
+    if not len(loaded.documents):
         first = min(failures)
         raise DataError(
             f"none of the {len(failures)} files in {context.config.folder} can be read; "
             f"{first}: {failures[first].reason} {failures[first].remedy}"
         )
-    kept = [documents[name] for name in sorted(documents)]
-    all_pages = [page for document in kept for page in document.pages]
-    context.write("documents", Document, kept)
+    counts: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    for number, names in parts.items():
+        with context.writer("documents", Document, number) as writer:
+            kept = (name for name in names if name in loaded.documents)
+            for document in loaded.documents.read(kept):
+                writer.add([document])
+                languages[document.language] += 1
+                counts["pages"] += len(document.pages)
+                counts["characters"] += len(document.text)
+                counts["ocr"] += sum(page.method == "ocr" for page in document.pages)
+                counts["reordered"] += sum(
+                    page.method == "text" and bool(page.reason) for page in document.pages
+                )
     context.write("unreadable", UnreadableFile, [failures[name] for name in sorted(failures)])
     context.summary.update(
-        documents=len(kept),
-        pages=len(all_pages),
-        characters=sum(len(document.text) for document in kept),
-        ocr_pages=sum(page.method == "ocr" for page in all_pages),
-        reordered_pages=sum(page.method == "text" and bool(page.reason) for page in all_pages),
-        languages=dict(sorted(Counter(document.language for document in kept).items())),
+        documents=languages.total(),
+        pages=counts["pages"],
+        characters=counts["characters"],
+        ocr_pages=counts["ocr"],
+        reordered_pages=counts["reordered"],
+        languages=dict(sorted(languages.items())),
         unreadable=len(failures),
         copies=dict(sorted(copies.items())),
     )

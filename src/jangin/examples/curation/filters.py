@@ -134,9 +134,7 @@ def read_example_columns(
     import pyarrow as pa
 
     texts: dict[str, list[pa.Array]] = {name: [] for name in (*NEEDED[:4], "question")}
-    numbers: dict[str, list[Any]] = {
-        name: [] for name in ("preference", "keys", "question", "answer", "tokens")
-    }
+    numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in _NUMBERS}
     reasons: dict[Rule, dict[int, str]] = {rule: {} for rule in rules}
     scorers: dict[str, None] = {}
     first = 0
@@ -151,21 +149,13 @@ def read_example_columns(
         for name in NEEDED[:4]:
             texts[name].append(batch.column(name))
         texts["question"].append(pa.array([row.question for row in rows], pa.string()))
-        numbers["preference"].append(np.array([preference(row) for row in rows], np.float64))
-        keys = b"".join(digest for row in rows for digest in _keys(row))
-        numbers["keys"].append(np.frombuffer(keys, np.uint64).reshape(-1, 3, 2))
-        numbers["question"].append(np.array([len(row.question) for row in rows], np.int32))
-        numbers["answer"].append(np.array([len(row.answer) for row in rows], np.int32))
-        if count_tokens is not None:
-            messages = ["\n".join([*(m["content"] for m in r.prompt), r.answer]) for r in rows]
-            numbers["tokens"].append(np.array(count_tokens(messages), np.int32))
+        _add_numbers(numbers, rows, count_tokens)
         first += len(rows)
-
-    def joined(name: str, kind: Any) -> Any:
-        return np.concatenate([np.empty(0, kind), *numbers[name]])
-
-    keys_N32 = np.concatenate([np.empty((0, 3, 2), np.uint64), *numbers.pop("keys")])
     columns = {name: pa.chunked_array(parts, pa.string()) for name, parts in texts.items()}
+    arrays = {
+        name: np.concatenate([np.empty((0, *shape), kind), *numbers[name]])
+        for name, (kind, shape) in _NUMBERS.items()
+    }
     return ExampleColumns(
         ids=columns["id"],
         families=columns["family"],
@@ -173,16 +163,44 @@ def read_example_columns(
         kinds=columns["kind"].combine_chunks().dictionary_encode(),
         questions=columns["question"],
         answers=lambda: (batch.column(0).field("content") for batch in batches(("completion",))),
-        preference=joined("preference", np.float64),
-        prompt=keys_N32[:, 0],
-        whole=keys_N32[:, 1],
-        context=keys_N32[:, 2],
-        question_length=joined("question", np.int32),
-        answer_length=joined("answer", np.int32),
+        preference=arrays["preference"],
+        prompt=arrays["keys"][:, 0],
+        whole=arrays["keys"][:, 1],
+        context=arrays["keys"][:, 2],
+        question_length=arrays["question"],
+        answer_length=arrays["answer"],
         reasons=reasons,
         scorers=tuple(scorers),
-        tokens=None if count_tokens is None else joined("tokens", np.int32),
+        tokens=None if count_tokens is None else arrays["tokens"],
     )
+
+
+_NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "preference": ("f8", ()),
+    "keys": ("u8", (3, 2)),
+    "question": ("i4", ()),
+    "answer": ("i4", ()),
+    "tokens": ("i4", ()),
+}
+"""{figure of a row: its type and shape}."""
+
+
+def _add_numbers(
+    numbers: "dict[str, list[NDArray[Any]]]",
+    rows: Sequence[_Parts],
+    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None,
+) -> None:
+    """Append the figures of some rows."""
+    import numpy as np
+
+    numbers["preference"].append(np.array([preference(row) for row in rows], "f8"))
+    keys = b"".join(digest for row in rows for digest in _keys(row))
+    numbers["keys"].append(np.frombuffer(keys, "u8").reshape(-1, 3, 2))
+    numbers["question"].append(np.array([len(row.question) for row in rows], "i4"))
+    numbers["answer"].append(np.array([len(row.answer) for row in rows], "i4"))
+    if count_tokens is not None:
+        messages = ["\n".join([*(m["content"] for m in r.prompt), r.answer]) for r in rows]
+        numbers["tokens"].append(np.array(count_tokens(messages), "i4"))
 
 
 def _parts(row: Mapping[str, Any]) -> _Parts:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from jangin.core.errors import DataError
 from jangin.core.jsonl import (
+    KeyedJsonl,
     append_jsonl,
     numbered_jsonl,
     read_json_lines,
@@ -112,3 +113,28 @@ def test_a_line_that_a_user_wrote_wrongly_is_named(tmp_path, data, facts):
     path.write_bytes(data)
     with pytest.raises(DataError, match=facts):
         list(read_json_lines(path, "Fix it."))
+
+
+def test_records_by_key_are_read_from_disk_also_after_a_kill(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    records = [score(f"이유 {number}") for number in range(4)]
+    before = KeyedJsonl(path, Score, lambda row: row.reason)
+    for record in records[:3]:
+        before.add(record)
+    with path.open("ab") as stream:
+        stream.write(b'{"scorer": "cut off')
+    after = KeyedJsonl(path, Score, lambda row: row.reason)
+    after.add(records[3])
+    assert list(after) == [record.reason for record in records]
+    assert "이유 4" not in after
+    assert list(after.read(["이유 3", "이유 0"])) == [records[3], records[0]]
+
+
+def test_a_log_without_a_line_end_for_a_long_time_is_cut_at_the_last_one(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write_jsonl(path, [score("kept")])
+    complete = path.read_bytes()
+    with path.open("ab") as stream:
+        stream.write(b"x" * (3 << 20))
+    repair_jsonl(path)
+    assert path.read_bytes() == complete

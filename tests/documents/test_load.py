@@ -11,10 +11,11 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import DataError, MachineError
 from jangin.core.execution.local import Local
 from jangin.core.executor import InProcess
-from jangin.core.parquet import read_table
+from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
 from jangin.core.store import OUTPUTS, add_output, output_names
+from jangin.documents import load
 from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, left_out
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FolderReader
@@ -412,3 +413,22 @@ def test_the_identity_knows_tesseract_only_where_ocr_may_run(monkeypatch, tmp_pa
 )
 def test_the_language_is_that_of_the_most_frequent_script(text, language):
     assert language_of(text) == language
+
+
+def test_a_large_folder_is_written_in_parts_cut_by_names_and_sizes(
+    make_context, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(load, "PART_FILES", 2)
+    monkeypatch.setattr(load, "PARTED_FROM", 1)
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for number in range(5):
+        text = f"제{number}조 휴가는 {number}일이다." if number != 2 else ""
+        (folder / f"{number}.md").write_text(text, encoding="utf-8")
+    context = make_context(LoadConfig(folder="documents", ocr={"type": "never"}))
+    STAGE.run(context)
+    parts = part_paths(context.workspace / "documents.parquet")
+    sources = [[row.source for row in read_table(part, Document)] for part in parts]
+    assert sources == [["0.md", "1.md"], ["3.md"], ["4.md"]]
+    assert context.summary["documents"] == 4
+    assert context.summary["unreadable"] == 1

@@ -3,7 +3,7 @@
     python bench/scale/cluster.py [--kills 20] [--calls 2000] [--seed 0] [--whole]
 
 First what a call costs: CPU seconds of the driver and of both nodes for calls that do nothing.
-Then the demo (`--whole`: with its scan and all training steps) without and with the
+Then the demo (`--whole`: with all training steps) without and with the
 cluster. Then again, while at random moments the second machine dies with all its processes and
 comes back, or the driver does and is started again. The teacher is a server that counts what it
 answers, as in bench/kill. Exits 1 if a digest differs, a finished call was repeated, or too many
@@ -15,6 +15,7 @@ import importlib.util
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,14 @@ def overhead(cluster: Cluster, folder: Path, calls: int) -> None:
                     f"{1000 * mine / calls:.2f} ms CPU of the driver, "
                     f"{1000 * everywhere / calls:.2f} ms in all"
                 )
+
+
+def copy_project(kill: ModuleType, folder: Path, options: argparse.Namespace) -> Path:
+    """The demo of bench/kill with its scan, whose pages are what the nodes work on."""
+    project: Path = kill.copy_project(folder, options.port, small=not options.whole)
+    for scan in (kill.HANDBOOK / "documents").glob("*.pdf"):
+        shutil.copy(scan, folder / "documents")
+    return project
 
 
 def start(project: Path, address: str) -> subprocess.Popen[bytes]:
@@ -155,7 +164,7 @@ def main() -> None:
             for label, address in (("one machine", ""), ("two nodes", cluster.address)):
                 with kill.serve(options.port):
                     place = folder / label.replace(" ", "-")
-                    project = kill.copy_project(place, options.port, small=not options.whole)
+                    project = copy_project(kill, place, options)
                     digests, seconds, books = run(kill, project, address, options.port)
                 expected = expected or digests
                 failed |= digests != expected or bool(books.wrong)
@@ -169,7 +178,7 @@ def main() -> None:
                 number += 1
                 with kill.serve(options.port):
                     place = folder / f"round{number}"
-                    project = kill.copy_project(place, options.port, small=not options.whole)
+                    project = copy_project(kill, place, options)
                     used, books = run_killed(
                         kill, project, cluster, options.port, left, seconds / 2, chance
                     )

@@ -576,6 +576,7 @@ STAGE = Stage(
     reads=(),
     makes=("documents", "unreadable"),
     run=run,
+    maps=True,
     resumable=True,
     sources=_sources,
     versions=versions,

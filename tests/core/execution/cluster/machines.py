@@ -19,11 +19,12 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": "a-token-of-tests",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A dead node is noticed after 3 seconds instead of 15.
+    # A dead node, which refuses connections, is noticed after 5 seconds instead of 15; a slow
+    # one, on a machine that is busy with other tests, may take a minute to answer.
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_timeout_ms": "12000",
+    "RAY_health_check_failure_threshold": "5",
     # Otherwise Ray ends our calls when another program fills the memory.
     "RAY_memory_monitor_refresh_ms": "0",
     "NO_PROXY": "127.0.0.1,127.0.0.2,127.0.0.3,localhost",

@@ -131,13 +131,24 @@ def _reader(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Callable[[
 
 
 def _unique_pairs(
-    packed: Sequence[NDArray[np.uint64]], distinct: NDArray[np.int64]
+    packed: list[NDArray[np.uint64]], distinct: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(P, 2) int64 text indices, unique and ascending; packed pairs index `distinct`."""
-    every = np.sort(np.concatenate(packed))
-    once = every[np.diff(every, prepend=np.uint64(0)) > 0]
-    rows_P2 = np.stack([once >> np.uint64(32), once & np.uint64(0xFFFFFFFF)], axis=1)
-    return distinct[rows_P2.astype(np.int64)]
+    """(P, 2) int64 text indices, unique and ascending; packed pairs index `distinct`.
+
+    `packed` is emptied, because millions of pairs take much memory.
+    """
+    every = np.concatenate(packed)
+    packed.clear()
+    every.sort()
+    is_new = np.ones(every.size, np.bool_)
+    np.not_equal(every[1:], every[:-1], out=is_new[1:])
+    once = every[is_new]
+    del every, is_new
+    rows_P2 = np.empty((once.size, 2), np.int64)
+    rows_P2[:, 0] = distinct[(once >> np.uint64(32)).view(np.int64)]
+    once &= np.uint64(0xFFFFFFFF)
+    rows_P2[:, 1] = distinct[once.view(np.int64)]
+    return rows_P2
 
 
 def _plain(texts: Sequence[str], threshold: float) -> Candidates:

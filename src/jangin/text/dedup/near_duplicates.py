@@ -131,6 +131,10 @@ def _best_copies(firsts: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[
     return best[firsts]
 
 
+PAIRS_AT_ONCE = 1 << 18
+"""Pairs whose texts are lists at the same time; millions of pairs would need gigabytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     """Compares pairs of candidates letter by letter, then word by word."""
@@ -142,29 +146,42 @@ class _Judge:
 
     def accept(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Those pairs that are duplicates, and their similarities."""
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import cpdist
-
         texts = np.empty(self.candidates.firsts.size, np.object_)
         for index in _mentioned(pairs):
             texts[index] = self.candidates.text(index)
-        left, right = texts[pairs[:, 0]].tolist(), texts[pairs[:, 1]].tolist()
+        parts = [
+            self._alike(pairs[start : start + PAIRS_AT_ONCE], texts)
+            for start in range(0, max(1, len(pairs)), PAIRS_AT_ONCE)
+        ]
+        alike, similarity, related = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if not self.rules.guard:
+            return alike, similarity
+        from jangin.text.content_words import same_content
+
+        kept = np.ones(len(alike), np.bool_)
+        guarded = np.flatnonzero(~related)
+        compared = ((texts[a], texts[b]) for a, b in _rows(alike[guarded]))
+        kept[guarded] = same_content(list(compared))
+        return alike[kept], similarity[kept]
+
+    def _alike(
+        self, pairs: NDArray[np.int64], texts: NDArray[np.object_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Those pairs whose letters are alike, their similarities, whether they are of a group."""
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import cpdist
+
         limit, related = self._limits(pairs)
         similarity = cpdist(
-            left,
-            right,
+            texts[pairs[:, 0]].tolist(),
+            texts[pairs[:, 1]].tolist(),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=float(limit.min(initial=1.0)),
             dtype=np.float64,
             workers=self.threads,
         )
         accepted = similarity >= limit
-        if self.rules.guard:
-            from jangin.text.content_words import same_content
-
-            guarded = np.flatnonzero(accepted & ~related).tolist()
-            accepted[guarded] = same_content([(left[row], right[row]) for row in guarded])
-        return pairs[accepted], similarity[accepted]
+        return pairs[accepted], similarity[accepted], related[accepted]
 
     def _limits(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Least similarity of each pair, and whether its texts are of one group."""

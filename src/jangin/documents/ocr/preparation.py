@@ -20,6 +20,8 @@ WHITE_FROM = 215
 """Grey level from which a pixel beside pale type is paper."""
 DARK_BELOW = 120
 """Grey level that a stroke of ordinary type reaches somewhere; pale type nowhere does."""
+PALEST = 200
+"""Grey level up to which a stroke is pale type; what is brighter is the grain of the paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,18 @@ def prepare(page_HW: Grey, dpi: int) -> Sheet:
 
 
 def _darkened(clean_HW: Grey, dpi: int) -> Grey:
-    """The page with pale type made dark; ordinary type and what is near it stay as they are."""
+    """The page with pale type made dark; ordinary type and what is near it stay as they are.
+
+    Pale type is stretched from its own darkest level, so its edges are those of black type.
+    """
     nearest_HW = ndimage.minimum_filter(clean_HW, size=(dpi // 16, dpi // 10))
+    is_dark_HW = nearest_HW < DARK_BELOW
     curve = (255 * np.minimum(np.arange(256) / WHITE_FROM, 1.0) ** 3).astype(np.uint8)
-    return np.where(nearest_HW < DARK_BELOW, clean_HW, curve[clean_HW])
+    pale_HW = np.where(is_dark_HW, np.uint8(255), clean_HW)
+    ink_HW = ndimage.minimum_filter(pale_HW, size=(dpi // 4, dpi // 2)).astype(np.int32)
+    stretched_HW = 255 * (clean_HW - ink_HW) // (255 - np.minimum(ink_HW, PALEST))
+    darkened_HW = np.where(ink_HW > PALEST, curve[clean_HW], np.clip(stretched_HW, 0, 255))
+    return np.where(is_dark_HW, clean_HW, darkened_HW).astype(np.uint8)
 
 
 def has_ink(page_HW: Grey) -> bool:

@@ -251,7 +251,7 @@ def _mended(text: str) -> str:
 def _verdict(part: Part, second: str, confidence: float) -> Verdict:
     """Which of two readings of a part is right, by their letters and confidence."""
     first, core = part.text, _core(second)
-    if comparable(first) == comparable(second) or _holds(second, first):
+    if comparable(first) == comparable(second) or _holds(second, first) or _is_cut(part, second):
         return "first"
     if _needs_latin(first) and not re.search("[A-Za-z]", core):
         return "doubt"
@@ -274,6 +274,16 @@ def _holds(second: str, first: str) -> bool:
     """True if the second reading has a clean figure among strokes of the words beside it."""
     words = {comparable(word) for word in second.split()}
     return not UNUSUAL.search(first) and comparable(first) in words
+
+
+def _is_cut(part: Part, second: str) -> bool:
+    """True if the second reading is a sure figure without its first or last digits.
+
+    A figure between syllables, such as the 12 of `제12조`, is cut out by boxes that are guessed.
+    """
+    whole, rest = comparable(part.text), comparable(second)
+    shorter = len(rest) < len(whole) and (whole.startswith(rest) or whole.endswith(rest))
+    return shorter and whole.isdigit() and part.confidence >= CONFIDENT
 
 
 def _vote(first: str, second: str, third: str) -> Verdict:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from jangin.documents.ocr.page import LEGIBLE_LINE, read_page
+from jangin.documents.ocr.preparation import prepare
 from jangin.documents.ocr.reading import DoubtfulLine, OcrReading
+from jangin.documents.ocr.tesseract import orientation
 
 pytestmark = pytest.mark.usefixtures("tesseract")
 
@@ -27,6 +29,33 @@ def test_a_page_is_read_in_every_direction(drawing):
         assert "야간에일하는직원은" in text, f"turned by {90 * turns} degrees"
         assert "유급휴가를주어야합니다" in text
         assert text.index("점검") < text.index("유급")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("점검 주기는 여섯 달입니다.", "담당: 설비팀"),
+        ("보증 기간은 두 해입니다.", "부품은 창고에 있습니다."),
+    ],
+)
+def test_two_lines_upside_down_are_read_though_tesseract_takes_them_for_another_direction(
+    drawing, lines
+):
+    page = drawing(900, 220)
+    page.lines(lines)
+    turned_HW = np.ascontiguousarray(np.rot90(page.pixels, 2))
+    assert orientation(turned_HW, 200) != 180
+    assert read_page(turned_HW, 200, ("kor",)).text.split("\n") == list(lines)
+
+
+def test_pale_type_becomes_as_dark_as_other_type_and_the_paper_stays_white(drawing):
+    black, pale = drawing(height=120), drawing(height=120)
+    black.text(60, 40, SENTENCES[0])
+    pale.text(60, 40, SENTENCES[0], grey=150)
+    difference = (
+        prepare(pale.pixels, 200).clean_HW.astype(int) - prepare(black.pixels, 200).clean_HW
+    )
+    assert np.abs(difference).max() < 8
 
 
 @pytest.mark.slow
@@ -115,6 +144,12 @@ def test_codes_and_amounts_in_korean_lines_are_read_by_the_latin_model(drawing):
     assert sum(code in seen for code in codes.values()) >= 4
     for context, code in codes.items():
         assert code in seen or context in doubted, f"{code} was misread without a doubt"
+
+
+def test_a_figure_between_syllables_keeps_its_digits(drawing):
+    page = drawing(height=120)
+    page.text(60, 40, "있습니다(제12조 제3항). 잃어버린 표는 다시 내주지", 9)
+    assert "(제12조" in squeezed(read_page(page.pixels, 200, ("kor",)).text)
 
 
 def test_readings_survive_the_ledger():

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 GOOD_CONFIDENCE = 75.0
 """Mean word confidence from which on a page is not turned or read in another mode."""
+UPRIGHT = 60.0
+"""The same below which a page may lie in a direction that Tesseract does not name. Measured: 10 to
+54 where it lies on its side or its head, 69 and more where it is upright."""
 KOREAN = "kor"
 FEW_HANGUL = 0.3
 """Share of Hangul below which a page that was read as Korean is tried in other languages."""
@@ -93,7 +96,7 @@ def read_page(
         if best.mean() >= GOOD_CONFIDENCE:
             break
         other = _attempt(best.image_HW, dpi, best.languages, mode)
-        best = max(best, other, key=lambda attempt: attempt.total(50))
+        best = max(best, other, key=_weight)
     best = replace(best, lines=_without_poor_lines(best, dpi))
     lines = read_again(best.image_HW, best.lines, dpi, best.languages)
     lines = read_in_both(best.image_HW, lines, dpi, best.languages)
@@ -109,19 +112,54 @@ def _without_poor_lines(best: Attempt, dpi: int) -> list[Line]:
 
 
 def _best(page_HW: "Grey", dpi: int, choices: tuple[tuple[str, ...], ...]) -> Attempt:
-    """The page in the first language; turned upright or in another one if that reads better."""
-    best = _upright(page_HW, dpi, choices[0])
-    rest = choices[1:]
-    if best.mean() < GOOD_CONFIDENCE:
-        degrees = orientation(page_HW, dpi)
-        if degrees:
-            page_HW = np.ascontiguousarray(np.rot90(page_HW, -degrees // 90))
-            rest = choices
-    elif not (best.languages[0] == KOREAN and best.hangul < FEW_HANGUL):
-        rest = ()
-    first = best
-    for languages in rest:
-        best = max(best, _upright(page_HW, dpi, languages), key=lambda attempt: attempt.total(50))
+    """The page in the first language; turned upright or in another one if that reads better.
+
+    Tesseract takes small type for type that is upside down, and a line or two for anything, so a
+    direction that it names is tried, and all of them where none is legible.
+    """
+    first, upright_HW = _upright(page_HW, dpi, choices[0]), page_HW
+    turn = orientation(page_HW, dpi) if first.mean() < GOOD_CONFIDENCE else 0
+    if turn:
+        first, upright_HW = _surest(first, page_HW, (turn,), dpi)
+    best = _in_best_language(upright_HW, dpi, first, choices[1:])
+    if best.mean() >= UPRIGHT:
+        return best
+    rest = tuple(degrees for degrees in (180, 90, 270) if degrees != turn)
+    other, upright_HW = _surest(first, page_HW, rest, dpi)
+    if other is first:
+        return best
+    return max(best, _in_best_language(upright_HW, dpi, other, choices[1:]), key=_weight)
+
+
+def _weight(attempt: Attempt) -> float:
+    return attempt.total(50)
+
+
+def _surest(
+    first: Attempt, page_HW: "Grey", turns: tuple[int, ...], dpi: int
+) -> "tuple[Attempt, Grey]":
+    """The surest of `first` and of the page turned clockwise by these degrees, and its page."""
+    best, upright_HW = first, page_HW
+    for degrees in turns:
+        turned_HW = np.ascontiguousarray(np.rot90(page_HW, -degrees // 90))
+        other = _upright(turned_HW, dpi, first.languages)
+        if _weight(other) > _weight(best):
+            best, upright_HW = other, turned_HW
+        if best.mean() >= GOOD_CONFIDENCE:
+            break
+    return best, upright_HW
+
+
+def _in_best_language(
+    page_HW: "Grey", dpi: int, first: Attempt, others: tuple[tuple[str, ...], ...]
+) -> Attempt:
+    """The attempt `first`, or that in another language where the page does not seem to be in it."""
+    is_foreign = first.languages[0] == KOREAN and first.hangul < FEW_HANGUL
+    if first.mean() >= GOOD_CONFIDENCE and not is_foreign:
+        return first
+    best = first
+    for languages in others:
+        best = max(best, _upright(page_HW, dpi, languages), key=_weight)
     return first if _is_mixed(first, best, dpi) else best
 
 

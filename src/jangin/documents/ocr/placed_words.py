@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jangin.documents.layout.placed_text import Box, PlacedWord
-from jangin.documents.ocr.page import GOOD_CONFIDENCE
+from jangin.documents.ocr.page import GOOD_CONFIDENCE, UPRIGHT
 from jangin.documents.ocr.page_layout import without_rules
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.tesseract import Word, orientation, recognize, words_of
@@ -21,7 +21,7 @@ from jangin.documents.ocr.tesseract import Word, orientation, recognize, words_o
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey, Sheet
 
-METHOD = 1
+METHOD = 2
 """Increase it when the same image gives other words or boxes."""
 ONE_BLOCK = 6
 """Tesseract's page segmentation mode that loses no Korean lines."""
@@ -45,13 +45,16 @@ def placed_scan(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Placed
     if not has_ink(page_HW):
         return PlacedScan(0, ())
     words, confidence = _words(page_HW, dpi, languages)
-    turn = orientation(page_HW, dpi) if confidence < GOOD_CONFIDENCE else 0
-    if turn:
-        upright_HW = np.ascontiguousarray(np.rot90(page_HW, -turn // 90))
-        turned, better = _words(upright_HW, dpi, languages)
-        if better > confidence:
-            return PlacedScan(turn, turned)
-    return PlacedScan(0, words)
+    named = orientation(page_HW, dpi) if confidence < GOOD_CONFIDENCE else 0
+    best = 0
+    for turn in dict.fromkeys((named, 180, 90, 270)):
+        if turn == 0 or confidence >= (GOOD_CONFIDENCE if turn == named else UPRIGHT):
+            continue
+        turned_HW = np.ascontiguousarray(np.rot90(page_HW, -turn // 90))
+        turned, other = _words(turned_HW, dpi, languages)
+        if other > confidence:
+            best, words, confidence = turn, turned, other
+    return PlacedScan(best, words)
 
 
 def _words(

@@ -2,17 +2,21 @@
 
     python bench/documents ocr FOLDER [never|always]
     python bench/documents layout [PDF ...] [--before SRC] [--only NAME ...]
+    python bench/documents labels [PDF ...] [--verbose]
 
 `ocr`: time, headings and character errors on a folder of PDFs; see ocr.py.
 `layout`: reading order, tables, headings and speed of the text layer; see layout.py. Without a PDF
 only the documents of samples/ are read, which samples.py draws. `--before` is the `src` folder of
-another version of jangin, measured in the same run. Each peer is installed into an environment of
-its own, bench/.venvs/documents-NAME; every reader runs in a process of its own, one after another.
+another version of jangin, measured in the same run.
+`labels`: whether chunks name the section that their lines are in; see labels.py. Each peer is
+installed into an environment of its own, bench/.venvs/documents-NAME; every reader runs in a
+process of its own, one after another.
 """
 
 import argparse
 from pathlib import Path
 
+from labels import measure_labels
 from layout import READERS, compare_readers
 from ocr import measure_folder
 
@@ -27,9 +31,14 @@ def main() -> None:
     layers.add_argument("pdf", nargs="*", type=Path)
     layers.add_argument("--before", type=Path)
     layers.add_argument("--only", nargs="+", choices=READERS, default=list(READERS))
+    sections = kinds.add_parser("labels")
+    sections.add_argument("pdf", nargs="*", type=Path)
+    sections.add_argument("--verbose", action="store_true", help="print what is wrong")
     chosen = parser.parse_args()
     if chosen.kind == "ocr":
         measure_folder(chosen.folder, chosen.use)
+    elif chosen.kind == "labels":
+        measure_labels(chosen.pdf, verbose=chosen.verbose)
     else:
         compare_readers(chosen.pdf, chosen.before, chosen.only)
 

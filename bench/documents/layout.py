@@ -77,13 +77,11 @@ def compare_readers(pdfs: list[Path], before: Path | None, only: list[str]) -> N
     with tempfile.TemporaryDirectory() as folder:
         memory = Path(folder)
         paths = [Path(shutil.copy(pdf, memory / f"{i}_{pdf.name}")) for i, pdf in enumerate(pdfs)]
-        samples = [
-            Path(shutil.copy(sample, memory / sample.name)) for sample in SAMPLES.glob("*.pdf")
-        ]
+        names = [truth.name.split(".")[0] for truth in SAMPLES.glob("*.truth.json")]
+        samples = [Path(shutil.copy(SAMPLES / f"{name}.pdf", memory)) for name in names]
         true = references(paths, memory) if paths else {}
-        names = [*(["before"] if before else []), *only]
         results = {}
-        for name in names:
+        for name in [*(["before"] if before else []), *only]:
             source = before if name == "before" else HERE.parents[1] / "src"
             results[name] = readings(
                 name, source if name in ("ours", "before") else None, paths + samples, memory

@@ -2,7 +2,7 @@
 
 python bench/documents/samples.py needs reportlab and the Nanum fonts (Debian: fonts-nanum).
 NAME.truth.json lists the lines in reading order, written by hand; rows of tables are one line,
-running heads and side tabs are in none.
+running heads and side tabs are in none. NAME.sections.json has the path of headings of each line.
 """
 
 import json
@@ -104,6 +104,14 @@ def floating_box() -> None:
         "큰 가방 이천 원",
         "제4조(나르지 않는 것) 불이 붙는 것은 나르지 않습니다.",
     )
+    articles = ("제1조(목적)", "제2조(짐의 범위)", "제3조(값)", "제4조(나르지 않는 것)")
+    lines = json.loads((FOLDER / "floating_box.truth.json").read_text(encoding="utf-8"))
+    number, sections = 0, {}
+    for line in lines:
+        number += line.startswith("제")
+        sections[line] = articles[number - 1]
+    text = json.dumps(sections, ensure_ascii=False, indent=0)
+    (FOLDER / "floating_box.sections.json").write_text(text + "\n", encoding="utf-8")
 
 
 def side_tabs() -> None:
@@ -175,8 +183,73 @@ def table_over_pages() -> None:
     )
 
 
+REGULATIONS: tuple[tuple[str, float, str], ...] = (
+    ("바다열차 규정집", 22, "-"),
+    ("차 례", 12, "-"),
+    ("짐 규정 ················ 1", 10, "-"),
+    ("표 규정 ················ 2", 10, "-"),
+    ("별표 1 짐의 값 ·········· 3", 10, "-"),
+    ("", 10, ""),
+    ("짐 규정", 13, "-"),
+    ("이 규정은 손님의 짐을 다루며 모든 역에서 지킵니다.", 10, "짐 규정"),
+    ("제1장 총칙", 11, "-"),
+    (
+        "제1조(목적) 손님의 짐을 탈 없이 나르는 것을 목적으로 합니다.",
+        10,
+        "제1장 총칙 > 제1조(목적)",
+    ),
+    (
+        "제2조(낱말의 뜻) 짐은 손님이 맡기거나 들고 타는 물건입니다.",
+        10,
+        "제1장 총칙 > 제2조(낱말의 뜻)",
+    ),
+    ("1. 손짐은 손님이 들고 타는 짐입니다.", 10, "제1장 총칙 > 제2조(낱말의 뜻)"),
+    ("2. 맡긴 짐은 짐칸에 싣는 짐입니다.", 10, "제1장 총칙 > 제2조(낱말의 뜻)"),
+    ("제2장 나르기", 11, "-"),
+    ("제3조(무게) 짐은 스무 킬로그램까지 받습니다.", 10, "제2장 나르기 > 제3조(무게)"),
+    (
+        "다만 제2조(낱말의 뜻)에 따른 손짐은 열 킬로그램까지입니다.",
+        10,
+        "제2장 나르기 > 제3조(무게)",
+    ),
+    ("", 10, ""),
+    ("표 규정", 13, "-"),
+    ("제1조(파는 곳) 표는 역과 누리집에서 팝니다.", 10, "제1조(파는 곳)"),
+    ("제2조(돌려줌) 떠나기 전날까지 값을 모두 돌려줍니다.", 10, "제2조(돌려줌)"),
+    ("떠난 뒤에는 값을 돌려주지 않으나 열차가 늦은 때는 다릅니다.", 10, "제2조(돌려줌)"),
+    ("부칙", 11, "-"),
+    ("이 규정은 삼월 첫날부터 지킵니다.", 10, "부칙"),
+    ("", 10, ""),
+    ("【별표 1】 짐의 값", 13, "-"),
+    ("손짐은 값을 받지 않습니다.", 10, "【별표 1】 짐의 값"),
+    ("맡긴 짐은 하나에 이천 원을 받습니다.", 10, "【별표 1】 짐의 값"),
+)
+"""(line, size of type, headings that it is under, without the title) of a book of regulations."""
+
+
+def regulations() -> None:
+    """Two regulations whose articles count from 1, between contents and an appendix."""
+    page = Drawing("regulations")
+    title, y = "", 780
+    truth: dict[str, str] = {}
+    for line, size, path in REGULATIONS:
+        if not line:
+            page.canvas.showPage()
+            y = 780
+            continue
+        page.write(72, y, line, size)
+        y -= 34 if path == "-" else 20
+        if size == 13:
+            title = line
+        elif path != "-":
+            truth[line] = path if path in (title, "") else f"{title} > {path}"
+    page.canvas.save()
+    text = json.dumps(truth, ensure_ascii=False, indent=0)
+    (FOLDER / "regulations.sections.json").write_text(text + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     pdfmetrics.registerFont(TTFont("Nanum", FONT))
-    for draw in (floating_box, side_tabs, two_columns, turned_pages, table_over_pages):
+    for draw in (floating_box, side_tabs, two_columns, turned_pages, table_over_pages, regulations):
         draw()

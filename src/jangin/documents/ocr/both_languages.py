@@ -187,7 +187,10 @@ def _is_surer(other: Line, others: list[int], line: Line, own: list[int]) -> boo
     if all(character.isascii() for character in old if character.isalpha()):
         return True
     if HANGUL_WORD.fullmatch(old) and (
-        lowest >= READABLE_WORD or confidence < UNSURE_WORD or _fits(line, own)
+        lowest >= READABLE_WORD
+        or confidence < UNSURE_WORD
+        or _fits(line, own)
+        or any(_is_sure_hangul(line.words[number]) for number in own)
     ):
         return False
     return lowest < SURE_WORD
@@ -206,6 +209,11 @@ def _is_apart(other: Line, others: list[int], line: Line) -> bool:
 def _is_settled(word: Word) -> bool:
     """True for a word that the Latin model has read: the first model has no Latin letters."""
     return word.confidence >= ACCEPTED and re.search("[A-Za-z]", word.text) is not None
+
+
+def _is_sure_hangul(word: Word) -> bool:
+    """True for a syllable of a word that no Latin word comes out as."""
+    return word.confidence >= ACCEPTED and HANGUL_WORD.fullmatch(word.text) is not None
 
 
 def _fits(line: Line, own: list[int]) -> bool:

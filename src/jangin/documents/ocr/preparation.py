@@ -21,7 +21,7 @@ WHITE_FROM = 215
 DARK_BELOW = 120
 """Grey level that a stroke of ordinary type reaches somewhere; pale type nowhere does."""
 PALEST = 200
-"""Grey level up to which a stroke is pale type; what is brighter is the grain of the paper."""
+"""Grey level, over 3 x 3 pixels, up to which a stroke is pale type; grain alone is brighter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,11 @@ def _darkened(clean_HW: Grey, dpi: int) -> Grey:
     is_dark_HW = nearest_HW < DARK_BELOW
     curve = (255 * np.minimum(np.arange(256) / WHITE_FROM, 1.0) ** 3).astype(np.uint8)
     pale_HW = np.where(is_dark_HW, np.uint8(255), clean_HW)
-    ink_HW = ndimage.minimum_filter(pale_HW, size=(dpi // 4, dpi // 2)).astype(np.int32)
+    around = (dpi // 4, dpi // 2)
+    ink_HW = ndimage.minimum_filter(pale_HW, size=around).astype(np.int32)
+    is_type_HW = ndimage.minimum_filter(ndimage.uniform_filter(pale_HW, 3), size=around) <= PALEST
     stretched_HW = 255 * (clean_HW - ink_HW) // (255 - np.minimum(ink_HW, PALEST))
-    darkened_HW = np.where(ink_HW > PALEST, curve[clean_HW], np.clip(stretched_HW, 0, 255))
+    darkened_HW = np.where(is_type_HW, np.clip(stretched_HW, 0, 255), curve[clean_HW])
     return np.where(is_dark_HW, clean_HW, darkened_HW).astype(np.uint8)
 
 

@@ -283,7 +283,7 @@ def _is_cut(part: Part, second: str) -> bool:
     """
     whole, rest = comparable(part.text), comparable(second)
     shorter = len(rest) < len(whole) and (whole.startswith(rest) or whole.endswith(rest))
-    return shorter and whole.isdigit() and part.confidence >= CONFIDENT
+    return shorter and whole.isdigit() and part.confidence >= ACCEPTED
 
 
 def _vote(first: str, second: str, third: str) -> Verdict:

@@ -26,6 +26,14 @@ ValidationOption = Annotated[
     float, typer.Option(help="Share of the rows for validation.", min=0, max=0.9)
 ]
 TestOption = Annotated[float, typer.Option(help="Share of the rows for testing.", min=0, max=0.9)]
+NearCopiesOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Similarity, such as 0.9, from which on questions stay in the same split.",
+        min=0.6,
+        max=1,
+    ),
+]
 GroupOption = Annotated[
     str, typer.Option(help="Column whose equal values stay in one split, such as a document id.")
 ]
@@ -69,6 +77,7 @@ def prepare(
     validation: ValidationOption = 0.1,
     test: TestOption = 0.1,
     group: GroupOption = "",
+    near_copies: NearCopiesOption = None,
     order: OrderOption = "as_given",
     balance: Annotated[
         int, typer.Option(help="Maximum number of rows per answer; 0: no limit.", min=0)
@@ -103,7 +112,7 @@ def prepare(
         )
     options = PrepareOptions(
         form, prompt, completion, rejected, system, validation, test, group, seed, order,
-        tokenizer, context, balance,
+        tokenizer, context, balance, near_copies,
     )  # fmt: skip
     preparing.refuse_overwriting(file, folder, overwrite=overwrite)
     accepted = ("recommended", *(["personal data"] if mask_personal else [])) if yes else ()

@@ -24,3 +24,5 @@ class PrepareOptions:
     """Maximum number of tokens of a row; 0: at most 10,000 characters."""
     balance: int = 0
     """Maximum number of rows per answer; 0: no limit."""
+    near_copies: float | None = None
+    """Similarity from which on prompts stay in one split; None: only copies do."""

@@ -69,6 +69,7 @@ def first_plan(table: Table, options: PrepareOptions, source: Path) -> Plan:
         "validation": options.validation,
         "test": options.test,
         "group": options.group,
+        "near_copies": options.near_copies,
         "seed": options.seed,
         "order": {"type": options.order},
     }

@@ -34,6 +34,12 @@ def test_the_surer_word_is_taken_and_a_word_of_the_first_language_stays(own, oth
     assert line.text == f"{text} 문장"
 
 
+def test_a_word_with_a_sure_syllable_is_not_taken_for_a_latin_one():
+    line = line_of(("역에", 0, 60, 95), ("당", 100, 30, 0), ("은", 150, 30, 72))
+    _merge(line, line_of(("역에", 0, 60, 95), ("SHS", 100, 80, 81)))
+    assert line.text == "역에 당 은"
+
+
 def test_a_doubt_is_settled_where_both_models_read_the_same():
     line = line_of(("P-300", 0, 80, 70), ("과", 85, 20, 95))
     line.doubts.append((line.words[0], "F-300"))

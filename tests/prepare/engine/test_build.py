@@ -2,6 +2,7 @@ import json
 import re
 from collections import Counter
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -102,6 +103,39 @@ def test_copies_are_never_in_two_splits_even_if_they_are_kept(work):
             homes.setdefault(line["messages"][0]["content"].rstrip("!"), set()).add(name)
     assert len(homes) == 100
     assert all(len(names) == 1 for names in homes.values())
+
+
+SYLLABLES = np.random.default_rng(3).integers(0xAC00, 0xD7A4, (60, 30))
+NEAR = ["".join(map(chr, row)) + end for row in SYLLABLES.tolist() for end in ("가", "나")]
+"""60 pairs of near copies."""
+
+
+def test_near_copies_with_other_answers_are_never_in_two_splits(work):
+    def homes(**plan):
+        rows = [(text, n % 3, 0) for n, text in enumerate(NEAR)]
+        _, lines = work(csv(rows), steps=[{"type": "deduplicate"}], **plan)
+        names_of: dict[str, set[str]] = {}
+        for name in NAMES[:3]:
+            for line in lines[name]:
+                names_of.setdefault(line["messages"][0]["content"][:-1], set()).add(name)
+        return names_of
+
+    assert any(len(names) > 1 for names in homes().values())
+    together = homes(near_copies=0.9)
+    assert all(len(names) == 1 for names in together.values())
+    assert set.union(*together.values()) == {"train", "validation", "test"}
+
+
+def test_near_copies_join_the_groups_that_they_are_in(work):
+    group_of = {text: n // 4 * 3 + (0, 1, 0, 2)[n % 4] for n, text in enumerate(NEAR)}
+    rows = [(text, n % 3, group_of[text]) for n, text in enumerate(NEAR)]
+    lines = work(csv(rows), group="g", near_copies=0.9)[1]
+    pairs = list(zip(NEAR[::2], NEAR[1::2], strict=True))
+    home = {line["messages"][0]["content"]: name for name in NAMES[:3] for line in lines[name]}
+    assert any(group_of[one] != group_of[two] for one, two in pairs)
+    assert all(home[one] == home[two] for one, two in pairs)
+    for one, two in pairwise(NEAR[::2]):
+        assert home[one] == home[two] or group_of[one] != group_of[two]
 
 
 def test_the_form_of_a_line_is_chat_completion_or_preference(work):

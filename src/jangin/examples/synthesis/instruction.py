@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
-from jangin.examples.checks.row_checks import check_evidence, check_grounding, check_row
+from jangin.examples.checks.row_checks import check_evidence, check_grounding
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -85,11 +85,10 @@ def _questions(
 def _example(teacher: TeacherSession, draft: Draft[Task]) -> Example | Decision:
     """An example of a task, which may refer to its own input but not to the passage."""
     task, passage, thresholds = draft.item, draft.passage, teacher.thresholds
-    texts = (task.instruction, task.output, task.evidence)
     extra = task.input.strip()
     if not extra:
-        decision = check_row(passage, *texts, thresholds, compare_words=False)
-        return draft.example(*texts, decision) if decision.keep else decision
+        texts = (task.instruction, task.output, task.evidence)
+        return draft.checked(*texts, thresholds, compare_words=False)
     supported = check_evidence(task.evidence, passage.chunk.text, thresholds)
     if not supported.keep:
         return supported

@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Choice, Example
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.distractors import check_distractor
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
@@ -108,9 +107,7 @@ def _questions(
 
 def _example(teacher: TeacherSession, draft: Draft[ChoiceItem]) -> Example | Decision:
     item = draft.item
-    texts = (item.question, item.answer, item.evidence)
-    decision = check_row(draft.passage, *texts, teacher.thresholds)
-    return draft.example(*texts, decision) if decision.keep else decision
+    return draft.checked(item.question, item.answer, item.evidence, teacher.thresholds)
 
 
 def _add_choice(

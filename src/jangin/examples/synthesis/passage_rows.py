@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
+from jangin.examples.checks.row_checks import AcceptanceThresholds, check_row
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.novelty import CandidateExample
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
@@ -50,6 +51,20 @@ class Draft(Generic[I]):
     def example(self, question: str, answer: str, evidence: str, decision: Decision) -> Example:
         """The example of a draft that the checks keep."""
         return self.passage.example(question, answer, evidence, decision.scores, self.made_by)
+
+    def checked(
+        self,
+        question: str,
+        answer: str,
+        evidence: str,
+        thresholds: AcceptanceThresholds,
+        *,
+        compare_words: bool = True,
+    ) -> Example | Decision:
+        """The example of the draft, or why the checks of `check_row` drop it."""
+        texts = (question, answer, evidence)
+        decision = check_row(self.passage, *texts, thresholds, compare_words=compare_words)
+        return self.example(*texts, decision) if decision.keep else decision
 
 
 def passage_question(

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
-from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -128,9 +127,7 @@ def _question(
 
 def _example(teacher: TeacherSession, draft: Draft[Pair]) -> Example | Decision:
     pair = draft.item
-    texts = (pair.question, pair.answer, pair.evidence)
-    decision = check_row(draft.passage, *texts, teacher.thresholds)
-    return draft.example(*texts, decision) if decision.keep else decision
+    return draft.checked(pair.question, pair.answer, pair.evidence, teacher.thresholds)
 
 
 QUESTION_ANSWER = SynthesisMode(

@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jangin.core.records import Chunk, Example
 from jangin.examples.checks.decision import Decision, drop
-from jangin.examples.checks.row_checks import check_row
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.facts import Fact, states, table_facts
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
@@ -128,9 +127,7 @@ def _example(
     if letters_only(fact.row) not in letters_only(item.question):
         return drop("fact", f"the question does not name the row, {fact.row!r}")
     evidence = draft.passage.chunk.text[fact.start : fact.end].strip()
-    texts = (item.question, item.answer, evidence)
-    decision = check_row(draft.passage, *texts, teacher.thresholds)
-    return draft.example(*texts, decision) if decision.keep else decision
+    return draft.checked(item.question, item.answer, evidence, teacher.thresholds)
 
 
 def _skip_reason(_config: ModeConfig, chunk: Chunk) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from jangin.prepare.engine.near_copies import joined_units
 from jangin.prepare.engine.spill import INDEX, MAX_NAMED, PORTION, SpillFile
 from jangin.prepare.engine.stratified_split import (
     MAX_STRATA,
@@ -106,12 +107,13 @@ def _dropped(steps: Sequence[TableStep], rows: "pl.DataFrame") -> "list[tuple[st
 
 def assign_splits(
     spill: SpillFile, assignment: RowAssignment, unit: str, steps: Sequence[TableStep],
-    validation: float, test: float, seed: int,
+    validation: float, test: float, seed: int, near_copies: float | None = None,
 ) -> None:  # fmt: skip
     """Assign the kept rows to splits, stratified by answer; writes into `assignment.codes`.
 
-    Rows with the same value in the column `unit` get the same split. The stratum of a unit is its
-    most frequent answer, the first one of ties.
+    Rows with the same value in the column `unit` get the same split, and, with `near_copies`, rows
+    whose prompts are at least that similar. The stratum of a unit is its most frequent answer, the
+    first one of ties.
 
     Raises `SettingsError` if a requested split is empty.
     """
@@ -119,10 +121,11 @@ def assign_splits(
     import polars as pl
 
     kept = assignment.kept
+    joined = None if near_copies is None else joined_units(spill, unit, kept, near_copies)
     distinct = unit == KEY and any(
         isinstance(s, Deduplicate) and s.conflicts != "keep" for s in steps
     )
-    if distinct:
+    if distinct and joined is None:
         strata = np.concatenate([_strata(rows, assignment) for rows in _answers(spill, kept)])
         splits = draw_splits(strata, None, validation, test, seed)
         refuse_empty_splits(splits, validation, test, np.broadcast_to(np.uint8(1), len(splits)))
@@ -130,14 +133,14 @@ def assign_splits(
         return
     heads = np.zeros(spill.rows, bool)
     strata, sizes = np.zeros(spill.rows, np.uint8), np.zeros(spill.rows, np.uint32)
-    for rows in spill.buckets(unit, [ANSWER], kept):
+    for rows in spill.buckets(unit, [ANSWER], kept) if joined is None else [joined]:
         units = _units(rows, unit, assignment)
         indices = units[INDEX].to_numpy()
         heads[indices] = True
         strata[indices], sizes[indices] = units["stratum"].to_numpy(), units["n"].to_numpy()
     sizes = sizes[heads]
     assignment.codes[heads] = draw_splits(strata[heads], sizes, validation, test, seed)
-    for rows in spill.buckets(unit, [], kept):
+    for rows in spill.buckets(unit, [], kept) if joined is None else [joined]:
         first = rows.select(pl.col(INDEX).min().over(unit)).to_series()
         assignment.codes[rows[INDEX].to_numpy()] = assignment.codes[first.to_numpy()]
     refuse_empty_splits(assignment.codes[kept], validation, test, sizes)

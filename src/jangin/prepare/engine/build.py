@@ -162,7 +162,8 @@ def build_files(
     assignment = apply_table_steps(spill, steps)
     _refuse_untrainable(spill, assignment, source)
     unit = GROUP if plan.group else KEY
-    assign_splits(spill, assignment, unit, steps, plan.validation, plan.test, plan.seed)
+    shares = (plan.validation, plan.test, plan.seed)
+    assign_splits(spill, assignment, unit, steps, *shares, plan.near_copies)
     answers, digests = _write_files(spill, assignment, plan, files)
     return PreparedData(
         rows=spill.rows,

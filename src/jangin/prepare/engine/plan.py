@@ -58,6 +58,9 @@ class Plan(Config):
     """Share of rows that are excluded from training."""
     group: str = ""
     """Column whose equal values always fall into the same split, such as a document id."""
+    near_copies: Annotated[float, Field(ge=0.6, le=1)] | None = None
+    """Prompts from this normalised Levenshtein similarity on, such as 0.9, always fall into the
+    same split; all prompts are held in memory for that."""
     order: Order = AsGiven()
     """Order of the training rows; `sorted` leaves the other splits in the order of the file."""
     seed: int = Field(default=42, ge=0)

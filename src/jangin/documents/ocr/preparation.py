@@ -59,9 +59,9 @@ def _darkened(clean_HW: Grey, dpi: int) -> Grey:
     curve = (255 * np.minimum(np.arange(256) / WHITE_FROM, 1.0) ** 3).astype(np.uint8)
     pale_HW = np.where(is_dark_HW, np.uint8(255), clean_HW)
     around = (dpi // 4, dpi // 2)
-    ink_HW = ndimage.minimum_filter(pale_HW, size=around).astype(np.int32)
+    ink_HW = np.minimum(ndimage.minimum_filter(pale_HW, size=around), PALEST).astype(np.int32)
     is_type_HW = ndimage.minimum_filter(ndimage.uniform_filter(pale_HW, 3), size=around) <= PALEST
-    stretched_HW = 255 * (clean_HW - ink_HW) // (255 - np.minimum(ink_HW, PALEST))
+    stretched_HW = 255 * (clean_HW - ink_HW) // (255 - ink_HW)
     darkened_HW = np.where(is_type_HW, np.clip(stretched_HW, 0, 255), curve[clean_HW])
     return np.where(is_dark_HW, clean_HW, darkened_HW).astype(np.uint8)
 

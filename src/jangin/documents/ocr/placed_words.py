@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jangin.documents.layout.placed_text import Box, PlacedWord
-from jangin.documents.ocr.page import GOOD_CONFIDENCE, UPRIGHT
+from jangin.documents.ocr.page import GOOD_CONFIDENCE, UPRIGHT, turns_by_lines
 from jangin.documents.ocr.page_layout import without_rules
 from jangin.documents.ocr.preparation import has_ink, prepare
 from jangin.documents.ocr.tesseract import Word, orientation, recognize, words_of
@@ -47,12 +47,13 @@ def placed_scan(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Placed
     words, confidence = _words(page_HW, dpi, languages)
     named = orientation(page_HW, dpi) if confidence < GOOD_CONFIDENCE else 0
     best = 0
-    for turn in dict.fromkeys((named, 180, 90, 270)):
-        if turn == 0 or confidence >= (GOOD_CONFIDENCE if turn == named else UPRIGHT):
+    others = () if confidence >= UPRIGHT else turns_by_lines(page_HW)
+    for turn in dict.fromkeys((named, *others)):
+        if turn == 0 or confidence >= GOOD_CONFIDENCE:
             continue
         turned_HW = np.ascontiguousarray(np.rot90(page_HW, -turn // 90))
         turned, other = _words(turned_HW, dpi, languages)
-        if other > confidence:
+        if other > confidence and (turn == named or other >= UPRIGHT):
             best, words, confidence = turn, turned, other
     return PlacedScan(best, words)
 

@@ -17,6 +17,7 @@ as half of its letters agree from the beginning. A paraphrase in words of its ow
 
 import re
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 CONTAINMENT = 0.8
 LENGTH_TOLERANCE = 0.2
 GRAM = 5
+FEW = 64
+"""Texts with a word up to which they are compared one by one, without an index of 5-grams."""
+_NOTHING = array("i")
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _DIGITS = re.compile(r"\d+")
 _LIGHT_VERB = re.compile("(?<=..)[하한할함합해했되된될됨됩돼됐].*$")
@@ -56,11 +60,16 @@ def find_near_copies(left: Sequence[str], right: Sequence[str]) -> Iterator[Near
     """Yield every pair of copies, in the order of `left` and then of `right`.
 
     Work is proportional to the pairs that share their rarest word or a rare 5-gram, not to all
-    pairs; 60,000 short texts take about two seconds.
+    pairs. A list that is compared with itself is indexed once.
     """
-    ours, theirs = _Texts(left), _Texts(right)
-    similarity_of = {(a, b): similarity for a, b, similarity in _contained(ours, theirs)}
-    for b, a, similarity in _contained(theirs, ours):
+    ours = _Texts(left)
+    theirs = ours if right is left else _Texts(right)
+    similarity_of: dict[tuple[int, int], float] = {}
+    for a, b, similarity in _contained(ours, theirs):
+        similarity_of[a, b] = max(similarity, similarity_of.get((a, b), 0.0))
+        if theirs is ours:
+            similarity_of[b, a] = max(similarity, similarity_of.get((b, a), 0.0))
+    for b, a, similarity in _contained(theirs, ours) if theirs is not ours else ():
         similarity_of[a, b] = max(similarity, similarity_of.get((a, b), 0.0))
     partners: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for (a, b), similarity in similarity_of.items():
@@ -84,6 +93,8 @@ class _Texts:
 
     def __init__(self, texts: Sequence[str]) -> None:
         known: dict[tuple[str, ...], int] = {}
+        same: dict[str, str] = {}
+        """{word: the one object for it}: frequent words are in memory once."""
         self.unique_of: list[int | None] = []
         """For each text its index among the distinct ones; None without any letter."""
         self.indices: list[list[int]] = []
@@ -93,6 +104,8 @@ class _Texts:
             if not words:
                 self.unique_of.append(None)
                 continue
+            if words not in known:
+                words = tuple(same.setdefault(word, word) for word in words)
             unique = known.setdefault(words, len(known))
             self.unique_of.append(unique)
             if unique == len(self.indices):
@@ -100,8 +113,15 @@ class _Texts:
             self.indices[unique].append(index)
         self.words = list(known)
         self.compact = ["".join(words) for words in self.words]
-        self.stems = [[_stem(word) for word in words] for words in self.words]
-        self.numbers = [" ".join(sorted(_DIGITS.findall(" ".join(w)))) for w in self.words]
+        stems: dict[str, str] = {}
+        for word in same:
+            stem = _stem(word)
+            stems[word] = same.get(stem, stem)
+        self.stems = [tuple(map(stems.__getitem__, words)) for words in self.words]
+        self.numbers = [
+            " ".join(sorted(_DIGITS.findall(" ".join(words)))) if _has_digits(words) else ""
+            for words in self.words
+        ]
 
     @cached_property
     def lengths(self) -> "Numbers":
@@ -114,6 +134,10 @@ class _Texts:
     def grams(self) -> "_Grams":
         """Their 5-grams."""
         return _make_grams(self.compact)
+
+
+def _has_digits(words: Sequence[str]) -> bool:
+    return any(map(_DIGITS.search, words))
 
 
 def _stem(word: str) -> str:
@@ -174,8 +198,26 @@ def _make_grams(texts: Sequence[str]) -> _Grams:
     return _Grams(hashes, owners, np.searchsorted(owners, np.arange(len(texts) + 1)))
 
 
-class _Index:
-    """Which distinct texts have a 5-gram, and which have a word."""
+class _WordIndex:
+    """Which distinct texts have a word."""
+
+    def __init__(self, texts: _Texts) -> None:
+        self._owners: dict[str, array[int]] = defaultdict(lambda: array("i"))
+        for text, stems in enumerate(texts.stems):
+            for stem in set(stems):
+                self._owners[stem].append(text)
+
+    def having(self, stem: str) -> "array[int]":
+        """Texts with this word, in order."""
+        return self._owners.get(stem, _NOTHING)
+
+    def fewest(self, stems: Sequence[str]) -> "array[int] | None":
+        """Those with the rarest of the words; None without words."""
+        return min(map(self.having, stems), key=len, default=None)
+
+
+class _GramIndex:
+    """Which distinct texts have a 5-gram."""
 
     def __init__(self, texts: _Texts) -> None:
         import numpy as np
@@ -185,37 +227,24 @@ class _Index:
         self._keys, self._first = np.unique(grams.hashes[order], return_index=True)
         self._last = np.append(self._first[1:], len(order))
         self._owners = grams.owners[order]
-        owners: dict[str, list[int]] = defaultdict(list)
-        for text, stems in enumerate(texts.stems):
-            for stem in set(stems):
-                owners[stem].append(text)
-        self._of_stem = {stem: np.array(having) for stem, having in owners.items()}
 
-    def having(self, stem: str) -> "Numbers":
-        """Texts with this word."""
-        import numpy as np
-
-        return self._of_stem.get(stem, np.zeros(0, dtype=np.int64))
-
-    def candidates(self, stems: Sequence[str], grams: "Hashes", needed: int) -> "Numbers":
-        """Texts that may have all these words and at least `needed` of these grams.
+    def candidates(self, fewest: "array[int] | None", grams: "Hashes", needed: int) -> "Numbers":
+        """Texts that may have at least `needed` of these grams, or `fewest` if they are not more.
 
         If k of g grams are in a text, then so does at least one of any g - k + 1 of them: only
-        texts that share one of the rarest ones count. Of all the words the rarest one decides.
+        texts that share one of the rarest ones count.
         """
         import numpy as np
 
         nothing = np.zeros(0, dtype=np.int64)
-        with_word = [self._of_stem.get(stem, nothing) for stem in stems]
-        fewest = min(with_word, key=len, default=None)
         slots = np.minimum(np.searchsorted(self._keys, grams), len(self._keys) - 1)
         known = slots[self._keys[slots] == grams]
-        if len(known) < needed or (fewest is not None and not len(fewest)):
+        if len(known) < needed:
             return nothing
         spread = self._last[known] - self._first[known]
         rare = np.argsort(spread, kind="stable")[: len(known) - needed + 1]
         if fewest is not None and len(fewest) <= spread[rare].sum():
-            return fewest
+            return np.array(fewest, np.int64)
         ranges = [self._owners[self._first[k] : self._last[k]] for k in known[rare]]
         return np.unique(np.concatenate(ranges))
 
@@ -247,31 +276,71 @@ def _last_words(texts: _Texts, ids: _Numbering) -> tuple["Numbers", "NDArray[np.
 
 
 def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]:
-    """(inner, outer, share of grams) of the near copies whose outer text has the inner one."""
-    import numpy as np
+    """(inner, outer, share of grams) of the near copies whose outer text has the inner one.
 
+    Most texts have a word that few others have: those few are compared. Only for the rest are the
+    5-grams of all texts indexed, which takes most of the memory.
+    """
     if not inner.words or not outer.words:
         return
-    index = _Index(outer)
+    words = _WordIndex(outer)
+    rest: list[int] = []
+    for a in range(len(inner.words)):
+        fewest = words.fewest(inner.stems[a][:-1])
+        if fewest is None or len(fewest) > FEW:
+            rest.append(a)
+            continue
+        grams = None
+        for b in fewest:
+            if (inner is not outer or a != b) and _alike(inner, a, outer, b):
+                grams = grams or _grams_of(inner.compact[a])
+                share = len(grams & _grams_of(outer.compact[b])) / len(grams)
+                if share >= CONTAINMENT - 1e-9 / len(grams):
+                    yield a, b, share
+    if rest:
+        yield from _contained_by_grams(inner, rest, outer, words)
+
+
+def _alike(inner: _Texts, a: int, outer: _Texts, b: int) -> bool:
+    """True if lengths, numbers and words allow that one text is a near copy of the other."""
+    ours, theirs = len(inner.compact[a]), len(outer.compact[b])
+    near = abs(ours - theirs) <= LENGTH_TOLERANCE * max(ours, theirs)
+    return near and _contains_words(inner, a, outer, b)
+
+
+def _grams_of(text: str) -> set[str]:
+    """Distinct 5-grams, as `_make_grams` counts them."""
+    padded = text.ljust(GRAM, "\0")
+    return {padded[start : start + GRAM] for start in range(len(padded) - GRAM + 1)}
+
+
+def _contained_by_grams(
+    inner: _Texts, some: Sequence[int], outer: _Texts, words: _WordIndex
+) -> Iterator[tuple[int, int, float]]:
+    """The pairs of `_contained` for some of the inner texts."""
+    import numpy as np
+
+    index = _GramIndex(outer)
     # A template's questions share all but a number or the last word: those are excluded by
     # columns, before any pair is looked at word by word.
     number_ids, begin_ids = _Numbering(), _Numbering()
     outer_numbers, inner_numbers = number_ids.of(outer.numbers), number_ids.of(inner.numbers)
     outer_begins, outer_short = _last_words(outer, begin_ids)
     inner_begins, inner_short = _last_words(inner, begin_ids)
-    for a, length in enumerate(inner.lengths.tolist()):
-        grams = inner.grams.of(a)
+    for a in some:
+        length, grams = int(inner.lengths[a]), inner.grams.of(a)
         needed = int(np.ceil(CONTAINMENT * len(grams) - 1e-9))
-        candidates = index.candidates(inner.stems[a][:-1], grams, needed)
+        stems = inner.stems[a]
+        candidates = index.candidates(words.fewest(stems[:-1]), grams, needed)
         longer = np.maximum(outer.lengths[candidates], length)
         near = np.abs(outer.lengths[candidates] - length) <= LENGTH_TOLERANCE * longer
         near &= outer_numbers[candidates] == inner_numbers[a]
         ends_alike = (
             (outer_begins[candidates] == inner_begins[a]) | outer_short[candidates] | inner_short[a]
         )
-        near &= ends_alike | np.isin(candidates, index.having(inner.stems[a][-1]))
+        near &= ends_alike | np.isin(candidates, words.having(stems[-1]))
         for b in candidates[near].tolist():
-            if not _contains_words(inner, a, outer, b):
+            if (inner is outer and a == b) or not _contains_words(inner, a, outer, b):
                 continue
             shared = len(np.intersect1d(grams, outer.grams.of(b), assume_unique=True))
             if shared >= needed:

@@ -8,12 +8,13 @@ from pydantic import ValidationError
 
 from jangin.core.errors import StageError
 from jangin.core.ledger import Ledger
-from jangin.core.parquet import read_table, write_table
+from jangin.core.parquet import part_paths, read_table, write_table
 from jangin.core.records import Chunk, Example, Message, SplitExample
 from jangin.core.stage import Services, SilentProgress, StageContext
 from jangin.core.store import Artifact, Manifest
 from jangin.examples.split import STAGE, SplitConfig, split_examples
 from jangin.text.dedup.question_copies import find_near_copies
+from tests.conftest import cut_into_parts
 
 VOWELS = "가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호"
 
@@ -330,6 +331,24 @@ def test_the_stage_writes_the_table_and_counts_every_split(tmp_path):
     for split in ("train", "validation", "held_out_paraphrases", "unseen_sections"):
         assert stage.summary[split] == sum(row.split == split for row in rows) > 0
     assert stage.services.progress.messages == []
+
+
+@pytest.mark.parametrize("size", [40, 1000])
+def test_examples_in_parts_are_split_like_one_list_and_stay_in_their_parts(tmp_path, size):
+    rows = corpus()
+    held = family(900, source="valid.jsonl")
+    again = rows[3].model_copy(update={"teacher": "a row with the id of another one"})
+    rows = [*held, *rows, again]
+    stage = context(tmp_path, rows, validation_sources=("valid.jsonl",))
+    cut_into_parts(tmp_path / "examples.parquet", Example, size)
+    STAGE.run(stage)
+    stage.services.ledger.close()
+    expected = split_examples(rows, [], stage.config)
+    assert read_table(tmp_path / "splits.parquet", SplitExample) == expected.rows
+    assert again in [row.example for row in expected.rows]
+    assert expected.rows[-1].example == held[0]
+    assert stage.summary == expected.summary
+    assert len(part_paths(tmp_path / "splits.parquet")) == -(-len(rows) // size)
 
 
 def test_the_stage_says_when_no_paraphrase_can_be_held_out(tmp_path):

@@ -11,19 +11,23 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
 from jangin.core.config import Added, StageConfig
 from jangin.core.errors import SettingsError
-from jangin.core.records import Chunk, Example, Split, SplitExample
+from jangin.core.parquet import arrow_schema, batches_of, read_as
+from jangin.core.records import Chunk, Example, Score, Split, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 
 if TYPE_CHECKING:
-    from jangin.examples.curation.split_groups import Component
+    import pyarrow as pa
+
+    from jangin.examples.curation.split_groups import Component, SplitRow
 
 
 class SplitConfig(StageConfig):
@@ -80,10 +84,43 @@ class SplitResult:
 def split_examples(
     examples: list[Example], chunks: list[Chunk], config: SplitConfig
 ) -> SplitResult:
-    """Split examples; raises `SettingsError` when there are too few components to hold any out.
+    """Split examples; raises `SettingsError` when there are too few components to hold any out."""
+    from jangin.examples.curation.split_groups import COLUMNS, read_split_rows, section_name
+
+    rows = read_split_rows(batches_of(examples, Example, COLUMNS), _is_by_hand)
+    names = {chunk.id: section_name(chunk.source, chunk.section) for chunk in chunks}
+    assigned = assign(rows, names, config)
+    return SplitResult(
+        [
+            SplitExample(example=examples[row.index], split=split)
+            for row, split in (*assigned.rows, *assigned.validation)
+        ],
+        assigned.summary,
+    )
+
+
+@dataclass(slots=True)
+class Assignment:
+    """Which example is in which split."""
+
+    rows: list[tuple["SplitRow", Split]] = field(default_factory=list)
+    """In the order of the examples."""
+    validation: list[tuple["SplitRow", Split]] = field(default_factory=list)
+    """Those of `validation_sources`, which come after the others."""
+    firsts: dict[str, int] = field(default_factory=dict)
+    """{id of an example that is there several times: number of the first, where the last goes}."""
+    summary: dict[str, int] = field(default_factory=dict)
+
+
+def assign(
+    examples: list["SplitRow"], section_of: Mapping[str, str], config: SplitConfig
+) -> Assignment:
+    """The splits of examples; `section_of` is {chunk: section}.
 
     In validation and unseen sections only originals and evolved questions are kept: a paraphrase of
     a question that was not trained on measures nothing that the question does not.
+
+    Raises `SettingsError` when there are too few components to hold any out.
     """
     from jangin.examples.curation.split_groups import join_components
 
@@ -93,15 +130,17 @@ def split_examples(
     given = len(examples)
     examples = [e for e in examples if e.source not in config.validation_sources]
     elsewhere = {example.id for example in examples if example.source not in config.test_sources}
-    unique = list(
-        {
-            example.id: example
-            for example in examples
-            if example.source not in config.test_sources or example.id not in elsewhere
-        }.values()
-    )
+    unique_of: dict[str, SplitRow] = {}
+    firsts: dict[str, int] = {}
+    for example in examples:
+        if example.source not in config.test_sources or example.id not in elsewhere:
+            if example.id in unique_of:
+                firsts.setdefault(example.id, unique_of[example.id].index)
+            unique_of[example.id] = example
+    unique = list(unique_of.values())
+    del unique_of, elsewhere
     tested, others = _test_questions(unique, config.test_sources)
-    components = join_components(others, chunks, config.seed, config.near_copies)
+    components = join_components(others, section_of, config.seed, config.near_copies)
     sides = _sides(components, config, len(others))
     trained = _trained_families(components, sides, config)
     split_of: dict[str, Split] = dict.fromkeys(tested, "test")
@@ -112,18 +151,18 @@ def split_examples(
             split_of.update((e.id, side) for e in family if e.kind != "paraphrase")
             if side == "train":
                 split_of.update(_paraphrase_splits(family, component.copied, config))
-    rows = [
-        SplitExample(example=example, split=split_of[example.id])
-        for example in unique
-        if example.id in split_of
+    rows: list[tuple[SplitRow, Split]] = [
+        (example, split_of[example.id]) for example in unique if example.id in split_of
     ]
-    rows += [SplitExample(example=each, split="validation") for each in validation.values()]
-    return SplitResult(rows, _summary(rows, components, given, len(unique) + len(validation)))
+    result = Assignment(rows, [(each, "validation") for each in validation.values()], firsts)
+    every = [*result.rows, *result.validation]
+    result.summary |= _summary(every, components, given, len(unique) + len(validation))
+    return result
 
 
 def _test_questions(
-    examples: list[Example], sources: tuple[str, ...]
-) -> tuple[list[str], list[Example]]:
+    examples: list["SplitRow"], sources: tuple[str, ...]
+) -> tuple[list[str], list["SplitRow"]]:
     """(ids of the questions that are only asked, examples of all other families)."""
     from jangin.text.dedup.question_copies import find_near_copies
 
@@ -156,7 +195,7 @@ def _trained_families(
 
 
 def _paraphrase_splits(
-    family: tuple[Example, ...], copied: frozenset[str], config: SplitConfig
+    family: tuple["SplitRow", ...], copied: frozenset[str], config: SplitConfig
 ) -> dict[str, Split]:
     """The paraphrases of a training question: some held out, some trained on, others unused."""
     from jangin.core.digest import seeded_rank
@@ -247,15 +286,15 @@ def _sides_by_answer(
 
 
 def _summary(
-    rows: list[SplitExample], components: list["Component"], given: int, unique: int
+    rows: list[tuple["SplitRow", Split]], components: list["Component"], given: int, unique: int
 ) -> dict[str, int]:
-    counts = {split: sum(row.split == split for row in rows) for split in get_args(Split)}
-    trained = [row.example for row in rows if row.split == "train"]
+    counts = {split: sum(own == split for _, own in rows) for split in get_args(Split)}
+    trained = Counter(row.kind for row, split in rows if split == "train")
     return {
         **counts,
-        "train_originals": sum(example.kind == "original" for example in trained),
-        "train_evolved": sum(example.kind == "evolved" for example in trained),
-        "train_paraphrases": sum(example.kind == "paraphrase" for example in trained),
+        "train_originals": trained["original"],
+        "train_evolved": trained["evolved"],
+        "train_paraphrases": trained["paraphrase"],
         "groups": len(components),
         "families": sum(len(component.families) for component in components),
         "repeated": given - unique,
@@ -265,8 +304,11 @@ def _summary(
 
 def run(context: StageContext[SplitConfig]) -> None:
     """Write the table `splits`; examples that no split needs are counted as `unused`."""
-    examples = context.read("examples", Example)
-    chunks = context.read("chunks", Chunk) if context.has("chunks") else []
+    from jangin.examples.curation.split_groups import COLUMNS, read_split_rows
+
+    parts = context.parts("examples")
+    batches = (batch for path in parts.values() for batch in read_as(path, Example, COLUMNS))
+    examples = read_split_rows(batches, _is_by_hand)
     if not examples:
         raise SettingsError(
             "there are no examples to split: earlier stages dropped all of them. "
@@ -274,22 +316,110 @@ def run(context: StageContext[SplitConfig]) -> None:
         )
     if context.config.review == "required":
         examples = _reviewed(examples, context.config)
-    result = split_examples(examples, chunks, context.config)
-    context.summary.update(result.summary)
-    _name_copies(examples, result.rows, context)
-    if context.config.held_out_paraphrases and not result.summary["held_out_paraphrases"]:
+    assigned = assign(examples, _sections(context), context.config)
+    context.summary.update(assigned.summary)
+    _name_copies(examples, assigned, context)
+    if context.config.held_out_paraphrases and not assigned.summary["held_out_paraphrases"]:
         context.services.progress.message(
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
             f"training question with more than {context.config.held_out_paraphrases} paraphrases."
         )
-    context.write("splits", SplitExample, result.rows)
+    del examples
+    _write(context, assigned)
+
+
+def _sections(context: StageContext[SplitConfig]) -> dict[str, str]:
+    """{chunk: name of its section}."""
+    from jangin.examples.curation.split_groups import section_name
+
+    if not context.has("chunks"):
+        return {}
+    columns = ("id", "source", "section")
+    return {
+        row["id"]: section_name(row["source"], row["section"])
+        for path in context.parts("chunks").values()
+        for batch in read_as(path, Chunk, columns)
+        for row in batch.to_pylist()
+    }
+
+
+def _write(context: StageContext[SplitConfig], assigned: Assignment) -> None:
+    """Write the rows in the parts of the examples, those of `validation` into the last one."""
+    slots = [
+        (assigned.firsts.get(row.id, row.index), row.index, split) for row, split in assigned.rows
+    ]
+    tail = [(row.index, split) for row, split in assigned.validation]
+    elsewhere = {index for slot, index, _ in slots if slot != index} | {i for i, _ in tail}
+    apart = _rows_apart(context, elsewhere)
+    slot, first = 0, 0
+    parts = context.parts("examples")
+    for part, path in parts.items():
+        with context.writer("splits", SplitExample, part) as writer:
+            for batch in read_as(path, Example):
+                pieces, order, splits = [batch], [], []
+                while slot < len(slots) and slots[slot][0] < first + batch.num_rows:
+                    at, index, split = slots[slot]
+                    order.append(at - first if at == index else _appended(pieces, apart[index]))
+                    splits.append(split)
+                    slot += 1
+                writer.add_batch(_split_rows(pieces, order, splits))
+                first += batch.num_rows
+            if part == [*parts][-1]:
+                for index, split in tail:
+                    writer.add_batch(_split_rows([apart[index]], [0], [split]))
+
+
+def _rows_apart(
+    context: StageContext[SplitConfig], indices: Collection[int]
+) -> "dict[int, pa.RecordBatch]":
+    """{number of an example: that row}, of those that are not written where they are read."""
+    rows: dict[int, pa.RecordBatch] = {}
+    first = 0
+    for path in context.parts("examples").values() if indices else ():
+        for batch in read_as(path, Example):
+            inside = [i for i in range(first, first + batch.num_rows) if i in indices]
+            rows |= {index: batch.slice(index - first, 1) for index in inside}
+            first += batch.num_rows
+    return rows
+
+
+def _appended(pieces: "list[pa.RecordBatch]", row: "pa.RecordBatch") -> int:
+    """Append a row to batches; its number in all of them."""
+    pieces.append(row)
+    return int(sum(piece.num_rows for piece in pieces)) - 1
+
+
+def _split_rows(
+    pieces: "Sequence[pa.RecordBatch]", order: Sequence[int], splits: Sequence[Split]
+) -> "pa.RecordBatch":
+    """Examples by their numbers in the pieces, as rows of `splits`."""
+    import pyarrow as pa
+
+    whole = pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+    rows = whole.take(pa.array(order, pa.int64()))
+    example = pa.StructArray.from_arrays(rows.columns, fields=list(rows.schema))
+    columns = [example, pa.array(splits, pa.string())]
+    return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(SplitExample))
+
+
+def _is_by_hand(row: Mapping[str, Any]) -> bool:
+    """True if a person accepted, edited or added the example of these columns."""
+    from jangin.examples.curation.review_effects import is_by_hand
+
+    scores = tuple(Score.model_construct(**score) for score in row["scores"] or ())
+    return is_by_hand(_Scored(scores, row["source"]))
+
+
+class _Scored(NamedTuple):
+    scores: tuple[Score, ...]
+    source: str
 
 
 def _name_copies(
-    examples: list[Example], rows: list[SplitExample], context: StageContext[SplitConfig]
+    examples: list["SplitRow"], assigned: Assignment, context: StageContext[SplitConfig]
 ) -> None:
     """Say which test questions are left out because they nearly copy another question."""
-    kept = {row.example.question for row in rows if row.split == "test"}
+    kept = {row.question for row, split in assigned.rows if split == "test"}
     left = dict.fromkeys(
         example.question
         for example in examples
@@ -303,16 +433,14 @@ def _name_copies(
         )
 
 
-def _reviewed(examples: list[Example], config: SplitConfig) -> list[Example]:
+def _reviewed(examples: list["SplitRow"], config: SplitConfig) -> list["SplitRow"]:
     """The examples that `review: required` leaves.
 
     They are what a person accepted, edited or added, with the paraphrases, and the rows of files
     that are only asked or only measure the loss.
     """
-    from jangin.examples.curation.review_effects import is_by_hand
-
     asked_only = {*config.test_sources, *config.validation_sources}
-    trusted = {example.id for example in examples if is_by_hand(example)}
+    trusted = {example.id for example in examples if example.by_hand}
     if not trusted:
         raise SettingsError(f"split.review: {_none_accepted(len(examples))}")
     return [

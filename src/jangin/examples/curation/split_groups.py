@@ -3,24 +3,78 @@
 The origin of an example is its family, its parent, its seed word, its section and its chunks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from jangin.core.digest import seeded_rank
-from jangin.core.records import Chunk, Example
 from jangin.text.dedup.components import first_connected
 from jangin.text.dedup.question_copies import find_near_copies
 from jangin.text.normalize import letters_only
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NEAR_RATIO = 0.9
 """From this normalised Levenshtein similarity on, a paraphrase is no other way of asking."""
 
 
 @dataclass(frozen=True, slots=True)
+class SplitRow:
+    """What a split looks at of an example."""
+
+    index: int
+    """Number of the example, from 0."""
+    id: str
+    family: str
+    kind: str
+    parent: str
+    seed_word: str
+    document_id: str
+    source: str
+    section: str
+    chunk_ids: tuple[str, ...]
+    question: str
+    answer: str
+    by_hand: bool
+    """True if a person accepted, edited or added it."""
+
+
+COLUMNS = (
+    *("id", "family", "kind", "parent", "seed_word", "document_id", "source", "section"),
+    *("chunk_ids", "prompt", "completion", "scores"),
+)
+"""Columns of examples that a split looks at."""
+
+
+def read_split_rows(
+    batches: "Iterable[pa.RecordBatch]", by_hand: Callable[[Mapping[str, Any]], bool]
+) -> list[SplitRow]:
+    """The rows of batches with `COLUMNS`; texts that many rows have are in memory once."""
+    same: dict[str, str] = {}
+    rows: list[SplitRow] = []
+    for batch in batches:
+        for row in batch.to_pylist():
+            users = (m["content"] for m in reversed(row["prompt"]) if m["role"] == "user")
+            answer = row["completion"]["content"]
+            rows.append(
+                SplitRow(
+                    index=len(rows),
+                    **{name: same.setdefault(row[name], row[name]) for name in COLUMNS[:8]},
+                    chunk_ids=tuple(same.setdefault(c, c) for c in row["chunk_ids"]),
+                    question=next(users, ""),
+                    answer=same.setdefault(answer, answer),
+                    by_hand=by_hand(row),
+                )
+            )
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """Families that belong together, and their position between 0 and 1."""
 
-    families: tuple[tuple[Example, ...], ...]
+    families: tuple[tuple[SplitRow, ...], ...]
     position: float
     """Hash of the component's name: uniform in [0, 1), the same in every run with this seed."""
     copied: frozenset[str]
@@ -28,16 +82,18 @@ class Component:
 
 
 def join_components(
-    examples: list[Example], chunks: list[Chunk], seed: int, near_copies: float | None = None
+    examples: list[SplitRow],
+    section_of: Mapping[str, str],
+    seed: int,
+    near_copies: float | None = None,
 ) -> list[Component]:
-    """The components, in the order of their first examples.
+    """The components, in the order of their first examples; `section_of` is {chunk: section}.
 
     With `near_copies`, questions from that similarity on belong together too.
 
     A section is the pair of document and heading path. Where an example names none, its chunks'
     sections are taken; where those have no headings either, the chunk is the unit.
     """
-    section_of = {chunk.id: _section_name(chunk.source, chunk.section) for chunk in chunks}
     owner: dict[tuple[str, str], int] = {}
     pairs = [
         (position, owner.setdefault(tie, position))
@@ -52,7 +108,7 @@ def join_components(
             copied |= {examples[copy.left].id, examples[copy.right].id}
     if near_copies is not None:
         pairs += _similar(questions, near_copies)
-    members: dict[int, list[Example]] = {}
+    members: dict[int, list[SplitRow]] = {}
     for example, first in zip(examples, first_connected(pairs, len(examples)), strict=True):
         members.setdefault(first, []).append(example)
     return [_component(group, section_of, copied, seed) for group in members.values()]
@@ -68,8 +124,8 @@ def _similar(questions: list[str], least: float) -> list[tuple[int, int]]:
 
 
 def held_out_paraphrases(
-    family: tuple[Example, ...], copied: frozenset[str], count: int, seed: int
-) -> list[Example]:
+    family: tuple[SplitRow, ...], copied: frozenset[str], count: int, seed: int
+) -> list[SplitRow]:
     """The paraphrases of one family that are kept for testing; fewer where they are too similar.
 
     One that nearly copies any other question is never taken, whether or not that question is
@@ -83,7 +139,7 @@ def held_out_paraphrases(
     return sorted(apart, key=lambda example: seeded_rank(seed, "held out", example.id))[:count]
 
 
-def _alike(family: tuple[Example, ...]) -> set[str]:
+def _alike(family: tuple[SplitRow, ...]) -> set[str]:
     """Ids of the siblings that are one Levenshtein similarity of `NEAR_RATIO` from another."""
     import numpy as np
     from rapidfuzz.distance import Levenshtein
@@ -95,17 +151,17 @@ def _alike(family: tuple[Example, ...]) -> set[str]:
     return {family[i].id for i in np.flatnonzero(similarity.max(axis=1) >= NEAR_RATIO)}
 
 
-def _section_name(source: str, section: str) -> str:
+def section_name(source: str, section: str) -> str:
     """Name of a section; empty where the document has no headings."""
     return f"{source}\n{section}" if section else ""
 
 
-def _sections(example: Example, section_of: dict[str, str]) -> list[str]:
-    own = _section_name(example.source or example.document_id, example.section)
+def _sections(example: SplitRow, section_of: Mapping[str, str]) -> list[str]:
+    own = section_name(example.source or example.document_id, example.section)
     return [own] if own else [section_of[c] for c in example.chunk_ids if section_of.get(c)]
 
 
-def _ties(example: Example, section_of: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _ties(example: SplitRow, section_of: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """All that an example may share with another, so that the two belong together."""
     yield "family", example.family
     yield "row", example.id
@@ -120,9 +176,9 @@ def _ties(example: Example, section_of: dict[str, str]) -> Iterator[tuple[str, s
 
 
 def _component(
-    group: list[Example], section_of: dict[str, str], copied: set[str], seed: int
+    group: list[SplitRow], section_of: Mapping[str, str], copied: set[str], seed: int
 ) -> Component:
-    families: dict[str, list[Example]] = {}
+    families: dict[str, list[SplitRow]] = {}
     for example in group:
         families.setdefault(example.family, []).append(example)
     sections = [name for example in group for name in _sections(example, section_of)]

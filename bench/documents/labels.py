@@ -26,9 +26,9 @@ from jangin.core.ledger import Ledger
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import SilentProgress
 from jangin.documents.chunk import ChunkConfig, chunk_document
-from jangin.documents.load import join_pages
 from jangin.documents.readers.pdf import read_pages
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
+from jangin.documents.reading import join_pages
 
 HERE = Path(__file__).resolve().parent
 ARTICLE = re.compile(r"제\d+조(?:의\d+)?[(（\[【]")

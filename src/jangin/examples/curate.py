@@ -39,6 +39,7 @@ from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import (
+    ColumnTexts,
     ExampleColumns,
     ExampleReason,
     FilterState,
@@ -326,7 +327,7 @@ def _near(
     decisions = {}
     for group in equal_groups(rows.context, left):
         duplicates = find_duplicates(
-            rows.questions.take(group).to_pylist(),
+            ColumnTexts(rows.questions, group),
             rules,
             scores=rows.preference[group],
             groups=state.families(group),

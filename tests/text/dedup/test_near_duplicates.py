@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from jangin.text.content_words import content_keys, same_content
+from jangin.text.dedup import lsh
 from jangin.text.dedup import lsh as candidates
 from jangin.text.dedup.lsh import find_candidates
 from jangin.text.dedup.near_duplicates import Duplicate, Rules, find_duplicates, find_matches
@@ -90,7 +91,8 @@ class TestDuplicates:
         assert [plain.text(i) for i in range(len(texts))] == list(map(text_key, texts))
         assert [compiled.text(i) for i in range(len(texts))] == list(map(text_key, texts))
 
-    def test_compiled_and_plain_candidates_are_the_same_in_bulk_and_with_threads(self):
+    def test_compiled_and_plain_candidates_are_the_same_in_bulk_and_with_threads(self, monkeypatch):
+        monkeypatch.setattr(lsh, "JOINED", 333)
         texts = planted(400, seed=1) + [f"연차 휴가 신청 서류 {i}" for i in range(300)]
         plain = find_candidates(texts, 0.75, compiled=False).pairs
         assert len(plain) > 1000

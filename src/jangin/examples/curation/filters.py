@@ -7,7 +7,7 @@ prompts, and numbers. Whole rows are read again when they are written.
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 from jangin.core.parquet import arrow_schema
 from jangin.core.records import Dropped, Example, Score
@@ -224,6 +224,29 @@ def _keys(row: _Parts) -> Iterator[bytes]:
     for key in (parts, [*parts, text_key(row.answer)], rest):
         text = "".join(f"{len(part)}:{part}" for part in key)
         yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class ColumnTexts(Sequence[str]):
+    """Some rows of a column as a sequence of texts, which are made when they are asked for."""
+
+    def __init__(self, column: "pa.ChunkedArray", rows: "Indices") -> None:
+        """The rows by their indices."""
+        self._column, self._rows = column, rows
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """One text, or those of a range."""
+        if isinstance(index, slice):
+            texts: list[str] = self._column.take(self._rows[index]).to_pylist()
+            return texts
+        return str(self._column[int(self._rows[index])].as_py())
 
 
 def equal_groups(keys: "Keys", left: "Indices") -> "list[Indices]":

@@ -26,6 +26,8 @@ AGREEING = 28
 """Minima of 96 that must be equal before two texts are compared: an estimated Jaccard of .3."""
 NEIGHBOURS = 32
 """Earlier texts of one bucket that a text is compared with, the latest first."""
+JOINED = 50_000
+"""Texts that are normalised at a time."""
 COMPILED_FROM = 2000
 """Texts from which on compiling the kernels (2 s, once a machine) beats plain numpy."""
 
@@ -77,16 +79,7 @@ def _spaces() -> NDArray[np.bool_]:
 def _compiled(texts: Sequence[str], threshold: float, threads: int) -> Candidates:
     from jangin.text.dedup import minhash
 
-    # One by one: a single composed character would send all of a joined text the slow way.
-    composed = [nfc(text) for text in texts]
-    joined = "\0".join(composed)
-    if joined.count("\0") >= len(texts):
-        joined = "\0".join(text.replace("\0", " ") for text in composed)
-    joined = joined.lower()
-    raw = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    del composed, joined
-    codes, offsets = minhash.squeeze(raw, _spaces(), len(texts))
-    del raw
+    codes, offsets = _codes(texts)
     firsts = minhash.first_copies(codes, offsets)
     distinct = np.flatnonzero(firsts == np.arange(len(texts)))
     lengths = (offsets[1:] - offsets[:-1])[distinct]
@@ -113,6 +106,27 @@ def _compiled(texts: Sequence[str], threshold: float, threads: int) -> Candidate
     return Candidates(firsts, pairs, _reader(codes, offsets))
 
 
+def _codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """(code points of all normalised texts, where each begins and the last ends), (C,), (N + 1,).
+
+    Some texts at a time, as all of them joined take several times the memory of their codes.
+    """
+    from jangin.text.dedup import minhash
+
+    pieces, ends = [], [np.zeros(1, np.int64)]
+    for start in range(0, len(texts), JOINED):
+        # One by one: a single composed character would send all of a joined text the slow way.
+        composed = [nfc(text) for text in texts[start : start + JOINED]]
+        joined = "\0".join(composed)
+        if joined.count("\0") >= len(composed):
+            joined = "\0".join(text.replace("\0", " ") for text in composed)
+        raw = np.frombuffer(joined.lower().encode("utf-32-le", "surrogatepass"), np.uint32)
+        codes, offsets = minhash.squeeze(raw, _spaces(), len(composed))
+        pieces.append(codes)
+        ends.append(offsets[1:] + ends[-1][-1])
+    return np.concatenate(pieces), np.concatenate(ends)
+
+
 @contextmanager
 def _mapper(threads: int) -> Iterator[Callable[..., Any]]:
     """`map` itself, or that of a pool of threads."""
@@ -125,9 +139,9 @@ def _mapper(threads: int) -> Iterator[Callable[..., Any]]:
 
 def _reader(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Callable[[int], str]:
     """A function from the index of a text to the normalised text."""
-    joined = str(codes.data, "utf-32-le", "surrogatepass")
-    edges = offsets.tolist()
-    return lambda index: joined[edges[index] : edges[index + 1]]
+    return lambda index: str(
+        codes[offsets[index] : offsets[index + 1]].data, "utf-32-le", "surrogatepass"
+    )
 
 
 def _unique_pairs(

@@ -36,6 +36,10 @@ TOOLS = {
     "llama-index": Environment(
         ("llama-index-finetuning", "mistralai<2"), "tools/llama_index_finetune.py"
     ),
+    # The last version that tunes OpenAI's models; packages that it does not pin have changed since.
+    "kiln": Environment(
+        ("kiln-ai==0.24.0", "mcp<1.25", "together<2", "openai<3"), "tools/kiln_finetune.py"
+    ),
     "instructor": Environment(("instructor", "tqdm"), "tools/instructor_jobs.py"),
     "lm-eval": Environment(("lm-eval[api]", "openai"), "tools/lm_eval_korean.py"),
 }

@@ -85,6 +85,7 @@ BAD = [
     ({"extra_body": {"price": 1}}, "price", "unknown_parameter"),
     ({"suffix": "x" * 65}, "suffix", "string_above_max_length"),
     ({"seed": -1}, "seed", "integer_below_min_value"),
+    ({"extra_body": {"lora_r": 12}}, "lora_r", "invalid_value"),
     ({"method": {"type": "reinforcement"}}, "method.type", "invalid_value"),
     ({"metadata": {"k": "v" * 513}}, "metadata.k", "string_above_max_length"),
     ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "object_above_max_properties"),

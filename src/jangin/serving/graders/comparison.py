@@ -295,11 +295,12 @@ def _verdict(row: Comparison, known: Sequence[dict[str, int] | None]) -> str:
         better = row.b if row.right_b > row.right_a else row.a
         text = f"{better} is right more often: {shares} (p = {row.p_value:.2g})."
     else:
-        seen = "no difference at all" if row.smallest_visible is None else (
-            f"only differences from {100 * row.smallest_visible:.0f} points"
-        )  # fmt: skip
-        text = f"The models may be equally good: {shares} (p = {row.p_value:.2g}); so few "
-        text += f"questions can show {seen}."
+        text = f"The models may be equally good: {shares} (p = {row.p_value:.2g}). With {row.n} "
+        text += "questions, " + (
+            "no difference can be significant."
+            if row.smallest_visible is None
+            else f"differences from {100 * row.smallest_visible:.0f} points can be significant."
+        )
     copied = max((each["exact"] + each["near"] for each in known if each), default=0)
     if copied:
         text += (

@@ -43,7 +43,8 @@ class Extensions(RequestBody):
 
     lora: bool | None = None
     """False trains all weights."""
-    lora_r: int | None = Field(default=None, ge=1, le=512)
+    lora_r: Literal[8, 16, 32, 64, 128] | None = None
+    """The ranks that vLLM serves, so that every adapter can be moved there."""
     lora_alpha: int | None = Field(default=None, ge=1)
     lora_dropout: float | None = Field(default=None, ge=0, lt=1)
     packing: bool | None = None

@@ -127,6 +127,8 @@ class ReviewIndex:
     _children: dict[str, list[int]] = field(default_factory=dict)
     _by_text: dict[tuple[str, ...], int] = field(default_factory=dict)
     _histories: dict[str, list[ReviewDecision]] = field(default_factory=dict)
+    _of_other_rows: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    """{texts: ids of rows with them that have decisions and are not in this queue}."""
     _last: dict[str, list[ReviewDecision]] = field(default_factory=dict)
     _follower: LogFollower = field(init=False)
     _columns: QueueColumns = field(init=False)
@@ -148,6 +150,7 @@ class ReviewIndex:
             complete, decisions = self._follower.read()
             if complete:
                 self._histories.clear()
+                self._of_other_rows.clear()
                 self.reviews.clear()
                 self._columns.clear()
                 self.unmatched.clear()
@@ -158,6 +161,8 @@ class ReviewIndex:
                 withdrawn = add_decision(history, decision)
                 self._remember(decision, withdrawn)
                 changed.add(decision.id)
+                if decision.id not in self._position:
+                    self._of_other_rows.setdefault(decision.before.key, set()).add(decision.id)
             for row in changed:
                 self._update(row)
 
@@ -200,8 +205,9 @@ class ReviewIndex:
     def _same_text(self, position: int) -> tuple[str, list[ReviewDecision]]:
         """(id, decisions) of another row with the texts of this one, which had another id then."""
         key = self.entries[position].key
-        for row, history in self._histories.items():
-            if row not in self._position and history and history[-1].before.key == key:
+        for row in sorted(self._of_other_rows.get(key, ())):
+            history = self._histories[row]
+            if history and history[-1].before.key == key:
                 return row, history
         return "", []
 

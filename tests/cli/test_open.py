@@ -40,7 +40,14 @@ def opened(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environment):
+def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environment, fork):
+    def again(path):
+        """(exit code, output) of a second command for a folder that is served."""
+        words = ["open", "-p", path, "--no-browser"]
+        log = tmp_path / f"{path.stem}.log"
+        process = fork("tests.forked:run_command", words, output=log, environment=environment)
+        return process.wait(60), process.printed()
+
     folder = tmp_path / "rules"
     folder.mkdir()
     first = start(environment, "-p", folder, "--port", 0)
@@ -50,13 +57,11 @@ def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environm
             reply = httpx2.get(address, follow_redirects=True, headers={"accept": "text/html"})
             assert reply.url.path == "/start/documents"
             assert opened(tmp_path) == [address]
-            second = start(environment, "-p", folder / "project.yaml", "--no-browser")
-            said, _ = second.communicate(timeout=60)
-            assert (second.returncode, "served already" in said, address in said) == (0, True, True)
+            code, said = again(folder / "project.yaml")
+            assert (code, "served already" in said, address in said) == (0, True, True)
             (folder / "other.yaml").write_text("name: other\n")
-            third = start(environment, "-p", folder / "other.yaml", "--no-browser")
-            said, _ = third.communicate(timeout=60)
-            assert (third.returncode, "Traceback" in said) == (2, False)
+            code, said = again(folder / "other.yaml")
+            assert (code, "Traceback" in said) == (2, False)
             assert f"serves the project {folder / 'project.yaml'} already, at {address}" in said
             (folder / "other.yaml").unlink()
             assert opened(tmp_path) == [address]

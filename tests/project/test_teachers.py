@@ -152,7 +152,9 @@ def test_a_teacher_behind_vllm_starts_is_asked_stops_and_is_asked_anew_with_othe
         make_starter(
             folder, list(asked), size="0.5M", vocabulary_size=300, context_length=128, seed=seed
         )
-        chat = open_teacher("t", vllm_teacher(tmp_path, "--stand-in-child", str(pids)), registry())
+        # What the server answers from its weights is proven in `llm/engines/test_served_chat`.
+        options = ("--stand-in-child", str(pids), "--stand-in-says", "15일")
+        chat = open_teacher("t", vllm_teacher(tmp_path, *options), registry())
         requests = [
             ChatRequest(
                 model=chat.model, messages=(Message(role="user", content=each),), max_tokens=4

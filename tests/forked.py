@@ -195,6 +195,11 @@ def stop_server() -> None:
         _servers.pop().close()
 
 
+def running_servers() -> tuple[Server, ...]:
+    """The server of this test process, if it has one."""
+    return tuple(_servers)
+
+
 def fork_server() -> Server:
     """The server of this test process; skips the test where there is none."""
     if not _servers:

@@ -14,11 +14,14 @@ from jangin.core.config import is_advanced, is_runtime
 from jangin.project.file import SECTIONS, ProjectFile
 from jangin.project.problems import config_classes, example_of
 from jangin.serving.state.settings import ServerSettings
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingConfig, TrainingKeys
 
-SHARED = {TrainingConfig: ("training keys", "models.STAGE")}
+SHARED = {
+    TrainingConfig: ("training keys of rows", "models.STAGE"),
+    TrainingKeys: ("training keys", "models.STAGE"),
+}
 """Title and path of base classes that have a section of their own; stages list only what they add
-or change."""
+to the first of them or change."""
 
 INTRODUCTION = """\
 # The project file
@@ -72,7 +75,7 @@ def config_page() -> str:
     page.add(ProjectFile, "", TOP)
     for section in SECTIONS:
         if section == "models":
-            for base, (title, path) in SHARED.items():
+            for base, (title, path) in reversed(SHARED.items()):
                 page.add(base, path, title)
         for model in config_classes(ProjectFile.model_fields[section].annotation):
             for stage, info in model.model_fields.items():

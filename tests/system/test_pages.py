@@ -18,7 +18,7 @@ from jangin.project.problems import config_classes
 from jangin.project.runner import run
 from jangin.project.session import open_session
 from jangin.project.stages import STAGES
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingConfig, TrainingKeys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -306,7 +306,7 @@ def test_the_reference_lists_every_key_once() -> None:
     assert len(headings) == len(set(headings))
     rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.M)
     classes: set[type[BaseModel]] = set()
-    waiting: list[type[BaseModel]] = [TrainingConfig]
+    waiting: list[type[BaseModel]] = [TrainingConfig, TrainingKeys]
     top = [name for name in Project.model_fields if name not in SECTIONS]
     for name in (*top, *SECTIONS):
         models = config_classes(Project.model_fields[name].annotation)
@@ -322,7 +322,7 @@ def test_the_reference_lists_every_key_once() -> None:
                 waiting += config_classes(info.annotation)
     keys = list(top)
     for model in classes:
-        inherits = model is not TrainingConfig and issubclass(model, TrainingConfig)
+        inherits = model is not TrainingKeys and issubclass(model, TrainingKeys)
         own = model.__annotations__ if inherits else model.model_fields
         keys += [name for name in own if name != "type" and name in model.model_fields]
     assert sorted(rows) == sorted(keys)

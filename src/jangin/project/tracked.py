@@ -30,7 +30,7 @@ from jangin.project.tracking.outbox import (
 )
 from jangin.project.tracking.table import config_of
 from jangin.project.tracking.tracker import Run, Scalar, State, Table, TrackerConfig
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingKeys
 
 _PATIENCE_SECONDS = 60.0
 """After the last stage; what is not sent by then is sent by the next run."""
@@ -268,12 +268,12 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 
 
 def _is_training(step: PlannedStage) -> bool:
-    return isinstance(step.config, TrainingConfig)
+    return isinstance(step.config, TrainingKeys)
 
 
 def _trains(project: LoadedProject, variant: str, stage: str) -> bool:
     config = project.variants[variant].stage_config(stage)
-    return isinstance(config, TrainingConfig)
+    return isinstance(config, TrainingKeys)
 
 
 def _table(name: str, record: type[Any], rows: Sequence[Any]) -> Table:

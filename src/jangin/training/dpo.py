@@ -33,7 +33,7 @@ from jangin.training.loop.config import (
     LearningRate,
     Never,
     Steps,
-    TrainingConfig,
+    TrainingKeys,
 )
 from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
@@ -61,7 +61,7 @@ class Drift(Config):
     one line of metrics."""
 
 
-class DpoConfig(TrainingConfig):
+class DpoConfig(TrainingKeys):
     """Direct preference optimization on pairs of a chosen and a rejected answer."""
 
     length: Annotated[Epochs | Steps, Field(discriminator="type")] = Epochs(type="epochs", epochs=1)

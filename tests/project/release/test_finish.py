@@ -16,7 +16,7 @@ from jangin.project.file import Examples, Models, Project
 from jangin.project.release.finish import Twin, derive_final, final_session, open_twin
 from jangin.project.session import open_session
 from jangin.project.stages import row_trainers
-from jangin.training.loop.config import EarlyStopping, Never, Steps, TrainingConfig
+from jangin.training.loop.config import EarlyStopping, Never, Steps, TrainingKeys
 from tests.conftest import make_manifest
 from tests.model_fixtures import PAIRS
 
@@ -26,7 +26,7 @@ TRAINING = {
     name: kind
     for name, field in Models.model_fields.items()
     for kind in get_args(field.annotation)
-    if issubclass(kind, TrainingConfig)
+    if issubclass(kind, TrainingKeys)
 }
 """{stage: its settings} of all that train, from the settings of the section `models`."""
 

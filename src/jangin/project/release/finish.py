@@ -19,7 +19,7 @@ from jangin.project.file import Project
 from jangin.project.release.run_record import run_record
 from jangin.project.session import Session
 from jangin.project.stages import row_trainers
-from jangin.training.loop.config import Never, Steps, TrainingConfig
+from jangin.training.loop.config import Never, Steps, TrainingKeys
 
 FINAL = "final"
 _LAST_SHARED = "split"
@@ -71,7 +71,7 @@ def derive_final(project: Project, twin: Twin, rows: int | None) -> Project:
     split = project.examples.split.model_copy(update=dict.fromkeys(_HELD_OUT, 0))
     updates: dict[str, Any] = {"evaluate": None}
     for stage, config in project.models:
-        if isinstance(config, TrainingConfig):
+        if isinstance(config, TrainingKeys):
             updates[stage] = _without_validation(config, stage, twin, rows)
     if isinstance(project.models.select, SelectConfig):
         chosen = str(twin.artifacts["select"].manifest.summary["chosen"])
@@ -86,8 +86,8 @@ def derive_final(project: Project, twin: Twin, rows: int | None) -> Project:
 
 
 def _without_validation(
-    config: TrainingConfig, stage: str, twin: Twin, rows: int | None
-) -> TrainingConfig:
+    config: TrainingKeys, stage: str, twin: Twin, rows: int | None
+) -> TrainingKeys:
     """The same passes over the rows; fewer where the twin stopped early or kept an earlier step."""
     updates: dict[str, Any] = {"early_stopping": Never(), "keep": "last"}
     if hasattr(config, "validation_share"):

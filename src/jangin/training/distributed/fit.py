@@ -16,7 +16,7 @@ from jangin.models.shape import read_context_length
 from jangin.training.distributed.launch import SHARDS, WEIGHTS, launch, refuse_unsupported
 from jangin.training.kernels import load_kernels
 from jangin.training.loop.checkpoint import unpack_weights
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingConfig, TrainingKeys
 from jangin.training.loop.objective import matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
@@ -56,7 +56,7 @@ def _with_trained_weights(
     return model, dtype
 
 
-def row_limit(base: Path, config: TrainingConfig) -> tuple[int, str]:
+def row_limit(base: Path, config: TrainingKeys) -> tuple[int, str]:
     """(most tokens of a row, the setting or fact that limits it).
 
     Raises `MachineError` where the base model's files are out of reach.
@@ -74,7 +74,7 @@ def work_of(task: Task) -> Work:
 
 def fit(
     task: Task,
-    config: TrainingConfig,
+    keys: TrainingKeys,
     folder: Path,
     progress: Progress,
     loaded: tuple[Any, torch.dtype] | None = None,
@@ -92,9 +92,10 @@ def fit(
     Raises `TrainingError` where training fails, `MachineError` without enough devices, `StoreError`
     on a full disk. After any of them, as after Ctrl-C, the next call resumes.
     """
+    config = TrainingConfig.of(keys)
     refuse_unsupported(config)
     base, work = task.start.base, work_of(task)
-    budget = batch_budget(base, config, work)
+    budget = batch_budget(base, keys, work)  # knows whether the project file sets it
     if loaded is None:
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()

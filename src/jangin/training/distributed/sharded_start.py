@@ -23,7 +23,7 @@ from jangin.models.loading import (
     runs_remote_code,
     without_progress_bars,
 )
-from jangin.training.loop.config import Full, TrainingConfig
+from jangin.training.loop.config import Full, TrainingKeys
 from jangin.training.loop.objective import matrix_dtype
 from jangin.training.loop.sharding import local_rows, shard
 from jangin.training.loop.weights import Origin, make_trainable
@@ -31,7 +31,7 @@ from jangin.training.loop.weights import Origin, make_trainable
 Shards = dict[str, torch.Tensor]
 
 
-def load_sharded(origin: Origin, config: TrainingConfig) -> Any:
+def load_sharded(origin: Origin, config: TrainingKeys) -> Any:
     """The model of `origin` with what `method` trains, sharded over all processes. Collective.
 
     Raises `TrainingError` where no adapter fits the model, `MachineError` where the model's files

@@ -146,7 +146,7 @@ class Nodes(Config):
         return self
 
 
-class TrainingConfig(StageConfig):
+class TrainingKeys(StageConfig):
     """Settings of the training loop."""
 
     starter_rate: ClassVar[float] = 2e-4
@@ -186,12 +186,6 @@ class TrainingConfig(StageConfig):
     are predicted to fit into nine tenths of its memory."""
     max_row_tokens: int = Field(default=4096, ge=16)
     """Maximum length of a row in tokens; the model's context length is a limit as well."""
-    too_long: TooLong = "refuse"
-    """What to do with longer rows: `refuse` to train, `drop` them, or truncate them and keep the
-    start or the end; `truncate` keeps the start, and drops rows with no trained token left."""
-    train_on: TrainOn = "completion"
-    """Tokens that the loss counts: `completion`, the last message; `all_turns`, every assistant
-    message; `last_turn`, the assistant messages after the last question; or `everything`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """dtype of matrix products: `auto` is bf16 where the hardware supports it, else fp32."""
     seed: int = Field(default=0, ge=0)
@@ -203,13 +197,9 @@ class TrainingConfig(StageConfig):
     validation: Added[Literal["full", "batches"]] = "full"
     """What is measured every `validate_every_steps`: `full`, the loss of all validation rows; or
     `batches`, that of the next `examples_per_step` of them, and of all at the end of each epoch."""
-    early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
-    """`never` or `validation_loss`."""
     keep_epochs: Added[Annotated[int, Field(ge=0)]] = 0
     """Number of epochs before the last whose models are kept as well, the newest ones, in `epochs`
     of the artifact. Not for `devices` above 1 and `pretrain`."""
-    keep: Literal["last", "best"] = "last"
-    """Weights to keep: those of the last step, or those with the lowest validation loss."""
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
     """Steps between checkpoints, from which an interrupted run resumes."""
     checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
@@ -240,17 +230,6 @@ class TrainingConfig(StageConfig):
     is gathered. Not with QLoRA, whose 4-bit weights cannot be sharded by rows."""
 
     @model_validator(mode="after")
-    def _best_needs_all_rows(self) -> Self:
-        if self.validation == "batches" and (
-            self.keep == "best" or not isinstance(self.early_stopping, Never)
-        ):
-            raise ValueError(
-                "`validation: batches` measures other rows each time, so `keep: best` and "
-                "`early_stopping` cannot compare them. Set `validation: full`"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _epochs_of_one_device(self) -> Self:
         if self.keep_epochs and self.processes > 1:
             raise ValueError("`keep_epochs` is not available with several `devices`. Set it to 0")
@@ -274,7 +253,42 @@ class TrainingConfig(StageConfig):
         return super().identity() | {"learning_rate": self.rate}
 
 
-C = TypeVar("C", bound=TrainingConfig)
+class TrainingConfig(TrainingKeys):
+    """Settings of training on rows, of which some may be held out for validation."""
+
+    too_long: TooLong = "refuse"
+    """What to do with longer rows: `refuse` to train, `drop` them, or truncate them and keep the
+    start or the end; `truncate` keeps the start, and drops rows with no trained token left."""
+    train_on: TrainOn = "completion"
+    """Tokens that the loss counts: `completion`, the last message; `all_turns`, every assistant
+    message; `last_turn`, the assistant messages after the last question; or `everything`."""
+    early_stopping: Annotated[Never | EarlyStopping, Field(discriminator="type")] = Never()
+    """`never` or `validation_loss`."""
+    keep: Literal["last", "best"] = "last"
+    """Weights to keep: those of the last step, or those with the lowest validation loss."""
+
+    @model_validator(mode="after")
+    def _best_needs_all_rows(self) -> Self:
+        if self.validation == "batches" and (
+            self.keep == "best" or not isinstance(self.early_stopping, Never)
+        ):
+            raise ValueError(
+                "`validation: batches` measures other rows each time, so `keep: best` and "
+                "`early_stopping` cannot compare them. Set `validation: full`"
+            )
+        return self
+
+    @classmethod
+    def of(cls, keys: TrainingKeys) -> Self:
+        """Settings of any training stage as the loop takes them, with the rate as a number.
+
+        A stage's own settings act through its rows and its objective.
+        """
+        values = {name: value for name, value in keys if name in cls.model_fields}
+        return cls.model_validate(values | {"learning_rate": keys.rate})
+
+
+C = TypeVar("C", bound=TrainingKeys)
 
 
 class StepMetrics(Record):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from jangin.models.device import native_precision
-from jangin.training.loop.config import StepMetrics, TrainingConfig
+from jangin.training.loop.config import StepMetrics, TrainingKeys
 from jangin.training.loop.result import TrainingResult
 from jangin.training.loop.scorer import LossModel
 from jangin.training.loop.sharding import first_values
@@ -70,7 +70,7 @@ class Objective(Protocol):
         ...
 
     def digests(self) -> list[str]:
-        """Digests of all that decides the run, beside the settings of `TrainingConfig`."""
+        """Digests of all that decides the run, beside the settings of `TrainingKeys`."""
         ...
 
     def batches(self, rows: Sequence[int]) -> list[Any]:
@@ -114,7 +114,7 @@ class Objective(Protocol):
         ...
 
 
-def matrix_dtype(config: TrainingConfig) -> torch.dtype:
+def matrix_dtype(config: TrainingKeys) -> torch.dtype:
     """Dtype of matrix products: with `auto`, bf16 where the hardware supports it, else fp32."""
     precision = native_precision() if config.precision == "auto" else config.precision
     return torch.bfloat16 if precision == "bf16" else torch.float32

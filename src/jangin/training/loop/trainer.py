@@ -38,7 +38,7 @@ from jangin.training.loop.checkpoint import (
     unpack_weights,
 )
 from jangin.training.loop.compiled_layers import compiled_layers
-from jangin.training.loop.config import Epochs, Pace, StepMetrics, TrainingConfig
+from jangin.training.loop.config import Epochs, Pace, StepMetrics, TrainingConfig, TrainingKeys
 from jangin.training.loop.early_stopping import best_line, early_stop_reason
 from jangin.training.loop.gradient_accumulation import Gradient
 from jangin.training.loop.objective import Done, Objective
@@ -92,7 +92,7 @@ class _Run:
 
 def train(
     objective: Objective,
-    config: TrainingConfig,
+    config: TrainingKeys,
     folder: Path,
     progress: Progress,
     group: ProcessGroup | None = None,
@@ -110,10 +110,8 @@ def train(
     `group`, `StoreError` on a full disk, and `KeyboardInterrupt` after Ctrl-C, which saves a
     checkpoint first.
     """
-    # A stage's own settings act through the rows and the objective, so they are in its digests.
-    config = TrainingConfig.model_validate(
-        config.model_dump(include={*TrainingConfig.model_fields}) | {"learning_rate": config.rate}
-    )
+    # What is a stage's own is in the digests of its objective.
+    config = TrainingConfig.of(config)
     group = group or ProcessGroup()
     if group.size == 1 and config.processes > 1:
         raise TrainingError(

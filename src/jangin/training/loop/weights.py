@@ -23,7 +23,7 @@ from jangin.models.loading import (
     outside_of_text,
     without_progress_bars,
 )
-from jangin.training.loop.config import Adapter, Full, Qlora, TrainingConfig
+from jangin.training.loop.config import Adapter, Full, Qlora, TrainingKeys
 from jangin.training.loop.objective import matrix_dtype
 
 EPOCHS = "epochs"
@@ -52,7 +52,7 @@ class Origin:
     """The adapter is added to the weights, and these are trained."""
 
 
-def start_origin(start: Start, config: TrainingConfig) -> Origin:
+def start_origin(start: Start, config: TrainingKeys) -> Origin:
     """What `load_start` reads.
 
     Raises `TrainingError` where `method` is not what the tuned model was trained with.
@@ -82,7 +82,7 @@ def start_origin(start: Start, config: TrainingConfig) -> Origin:
     return Origin(start.base, adapter)
 
 
-def policy_origin(start: Start, config: TrainingConfig) -> Origin:
+def policy_origin(start: Start, config: TrainingKeys) -> Origin:
     """What `load_policy` reads."""
     if start.tuned is None:
         return Origin(start.base)
@@ -92,7 +92,7 @@ def policy_origin(start: Start, config: TrainingConfig) -> Origin:
     return Origin(start.base, start.tuned / "adapter", merged=merged)
 
 
-def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+def load_start(start: Start, config: TrainingKeys) -> tuple[Any, torch.dtype]:
     """(the base or the tuned model, dtype of its checkpoint), before `make_trainable`.
 
     Raises `TrainingError` where `method` is not what the tuned model was trained with.
@@ -100,7 +100,7 @@ def load_start(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
     return _load(start_origin(start, config), config)
 
 
-def _load(origin: Origin, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+def _load(origin: Origin, config: TrainingKeys) -> tuple[Any, torch.dtype]:
     """(model, dtype of its checkpoint) for training."""
     if origin.merged:
         model = load_model(origin.weights, adapter=origin.adapter)
@@ -120,7 +120,7 @@ def _continued(model: Any, adapter: Path) -> Any:
         return PeftModel.from_pretrained(model, adapter, is_trainable=True)
 
 
-def load_to_save(origin: Origin, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+def load_to_save(origin: Origin, config: TrainingKeys) -> tuple[Any, torch.dtype]:
     """(model as it is trained, dtype of its checkpoint) on the CPU, to receive trained weights.
 
     Full weights are in the checkpoint's dtype: nothing is computed with this model.
@@ -135,7 +135,7 @@ def load_to_save(origin: Origin, config: TrainingConfig) -> tuple[Any, torch.dty
     return make_trainable(model, config), dtype
 
 
-def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+def load_for_training(base: Path, config: TrainingKeys) -> tuple[Any, torch.dtype]:
     """(model, dtype of its checkpoint): fp32 for full tuning, 4 bits for QLoRA, else as saved.
 
     A CPU that multiplies in fp32 gets fp32 weights for LoRA as well: it only emulates bf16.
@@ -160,7 +160,7 @@ def load_for_training(base: Path, config: TrainingConfig) -> tuple[Any, torch.dt
     return (model.float() if wide else model), dtype
 
 
-def attach(model: Any, config: TrainingConfig) -> Any:
+def attach(model: Any, config: TrainingKeys) -> Any:
     """The model with what the method trains: itself, or a new adapter whose weights the seed draws.
 
     Only the language model of a model with other parts gets an adapter.
@@ -259,7 +259,7 @@ def save_trained(
 
 
 def keep_epoch(
-    config: TrainingConfig,
+    config: TrainingKeys,
     workspace: Path,
     tokenizer: Any,
     stop_ids: tuple[int, ...],
@@ -331,7 +331,7 @@ def _base_name(base: Path) -> str:
     return str(json.loads(reference.read_text())["id"]) if reference.exists() else "base"
 
 
-def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]:
+def load_policy(start: Start, config: TrainingKeys) -> tuple[Any, torch.dtype]:
     """(the tuned model, dtype of its checkpoint), before `make_trainable`.
 
     Unlike `load_start` any method continues from any model: full tuning merges an adapter into fp32
@@ -345,7 +345,7 @@ def load_policy(start: Start, config: TrainingConfig) -> tuple[Any, torch.dtype]
     return model, dtype
 
 
-def make_trainable(model: Any, config: TrainingConfig) -> Any:
+def make_trainable(model: Any, config: TrainingKeys) -> Any:
     """The model with what `method` trains: all weights, its adapter, or a new one. Sets the seed.
 
     Weights that text never passes through, such as a vision tower's, stay as they are.
@@ -361,7 +361,7 @@ def make_trainable(model: Any, config: TrainingConfig) -> Any:
     return model
 
 
-def merges_adapter(start: Start, config: TrainingConfig) -> bool:
+def merges_adapter(start: Start, config: TrainingKeys) -> bool:
     """Whether `save_policy` merges: a new adapter was trained on weights that were tuned before."""
     tuned = start.tuned
     return not isinstance(config.method, Full) and tuned is not None and not has_adapter(tuned)
@@ -374,7 +374,7 @@ def save_policy(
     stop_ids: tuple[int, ...],
     dtype: torch.dtype,
     start: Start,
-    config: TrainingConfig,
+    config: TrainingKeys,
 ) -> None:
     """Write the model in the form of its start: as an adapter, or as weights.
 

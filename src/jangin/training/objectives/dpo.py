@@ -31,7 +31,7 @@ from jangin.models.tokens.pair_packing import PairBatch, PairRows, packed_pairs,
 from jangin.models.tokens.segments import on_device
 from jangin.models.varlen_attention import NAME
 from jangin.training.kernels import linear_log_probs, logits_log_probs
-from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig
+from jangin.training.loop.config import DpoMetrics, StepMetrics, TrainingConfig, TrainingKeys
 from jangin.training.loop.objective import Done, digest_arrays, fingerprint, matrix_dtype
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.result import TrainingResult
@@ -130,7 +130,7 @@ def dpo_losses(
 
 
 def choose_pair_model(
-    model: Any, data: PairRows, config: TrainingConfig, device: torch.device
+    model: Any, data: PairRows, config: TrainingKeys, device: torch.device
 ) -> PairModel:
     """Packed where the static checks and a probe of a few pairs find it exact, else padded."""
     dtype = matrix_dtype(config)
@@ -213,7 +213,7 @@ def _probe(model: Any, plain: str, data: PairRows, dtype: torch.dtype, device: t
     return "" if off <= tolerance else f"packed and separate answers differ by {off:.2g}"
 
 
-def rows_for_reference(model: Any, pairs: int, config: TrainingConfig) -> list[int]:
+def rows_for_reference(model: Any, pairs: int, config: TrainingKeys) -> list[int]:
     """Pairs whose reference has to be computed before training: those that come after step one.
 
     In the first step the policy equals the reference, so its forward pass gives both, unless the

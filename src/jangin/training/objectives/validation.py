@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingKeys
 from jangin.training.loop.objective import Done
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.scorer import LossModel
@@ -14,7 +14,7 @@ BatchOfRows = TypeVar("BatchOfRows")
 
 
 def measured_rows(
-    config: TrainingConfig, done: Done, rows: int, *, validate: bool
+    config: TrainingKeys, done: Done, rows: int, *, validate: bool
 ) -> tuple[Sequence[int], Sequence[int]]:
     """(rows of `valid_loss`, rows of `full_valid_loss`) at a line of metrics.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from jangin.core.stage import Progress
-from jangin.training.loop.config import Epochs, TrainingConfig
+from jangin.training.loop.config import Epochs, TrainingKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Duration:
     """Rows of an epoch."""
 
     @classmethod
-    def of(cls, config: TrainingConfig, rows: int) -> "Duration":
+    def of(cls, config: TrainingKeys, rows: int) -> "Duration":
         """The length that the settings ask for."""
         per_step, length = min(config.examples_per_step, rows), config.length
         steps = length.epochs * -(-rows // per_step) if isinstance(length, Epochs) else length.steps

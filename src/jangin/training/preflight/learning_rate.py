@@ -13,7 +13,7 @@ from pathlib import Path
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.shape import ModelShape
-from jangin.training.loop.config import Adapter, C, TrainingConfig
+from jangin.training.loop.config import Adapter, C, TrainingKeys
 
 SMALL = 50_000_000
 """Parameters below which the rate is that of starters. No pretrained model in use is so small."""
@@ -26,7 +26,7 @@ _FULL_DPO: _Rates = ((1e9, 1e-6), (HUGE, 5e-7))
 _ADAPTER_DPO: _Rates = ((HUGE, 5e-6),)
 
 
-def auto_rate(config: TrainingConfig, base: Path) -> float:
+def auto_rate(config: TrainingKeys, base: Path) -> float:
     """The rate that fits the method and the size of the model of a `base` artifact."""
     try:
         parameters: float = ModelShape.read(base / "model" / "config.json").parameters
@@ -55,7 +55,7 @@ def with_rate(config: C, base: Path, progress: Progress) -> C:
     return config.model_copy(update={"learning_rate": rate})
 
 
-def rate_facts(config: TrainingConfig, base: Path) -> Mapping[str, str]:
+def rate_facts(config: TrainingKeys, base: Path) -> Mapping[str, str]:
     """The derived rate for the cache key; empty where it is what stages without `auto` used."""
     if config.learning_rate != "auto" or (rate := auto_rate(config, base)) == config.starter_rate:
         return {}

@@ -29,7 +29,7 @@ from jangin.models.memory import (
     predict,
 )
 from jangin.models.shape import ModelShape
-from jangin.training.loop.config import Adapter, C, TrainingConfig
+from jangin.training.loop.config import Adapter, C, TrainingKeys
 from jangin.training.objectives.table import find_objective
 from jangin.training.preflight.duration import Duration
 
@@ -71,7 +71,7 @@ class Forecast:
         return f"{self.needed / GIB:.1f} GiB of {available / GIB:.1f} GiB"
 
 
-def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
+def estimate(base: Path, config: TrainingKeys, work: Work) -> Forecast:
     """Predicted peak of memory of training the model of a `base` artifact.
 
     Raises `TrainingError` where its config.json lacks what the prediction needs.
@@ -102,14 +102,14 @@ def estimate(base: Path, config: TrainingConfig, work: Work) -> Forecast:
     return Forecast(predict(shape, run), device, config.devices)
 
 
-def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingConfig) -> bool:
+def _has_tiles(shape: ModelShape, precision: Precision, config: TrainingKeys) -> bool:
     """Whether the compiled CPU attention runs, which keeps no weights for the backward pass."""
     threads = config.threads or os.cpu_count() or 1  # torch takes no more than that
     fits = precision == "bf16" and shape.head_size % 32 == 0 and threads <= MOST_THREADS
     return fits and uses_bf16_tiles()
 
 
-def _largest_batch_of(lengths: Sequence[int], config: TrainingConfig) -> int:
+def _largest_batch_of(lengths: Sequence[int], config: TrainingKeys) -> int:
     """Tokens of the largest batch of one process."""
     if config.order == "shuffled":
         rows = ceil(config.examples_per_step / config.processes)
@@ -133,7 +133,7 @@ def decide_checkpointing(base: Path, config: C, work: Work) -> C:
     return config.model_copy(update={"activation_checkpointing": "always"})
 
 
-def batch_budget(base: Path, config: TrainingConfig, work: Work) -> int:
+def batch_budget(base: Path, config: TrainingKeys, work: Work) -> int:
     """Most tokens of a batch: the setting, or on a GPU what fits where it is not set.
 
     Another budget only groups the same sums in another way, so it is no part of the result's
@@ -145,7 +145,7 @@ def batch_budget(base: Path, config: TrainingConfig, work: Work) -> int:
     return largest_budget(base, config, work, available_bytes("cuda"))
 
 
-def largest_budget(base: Path, config: TrainingConfig, work: Work, available: int) -> int:
+def largest_budget(base: Path, config: TrainingKeys, work: Work, available: int) -> int:
     """The budget for a device of `available` bytes, at least `tokens_per_batch`."""
     for tokens in _GPU_BUDGETS:
         larger = config.model_copy(update={"tokens_per_batch": tokens})
@@ -158,7 +158,7 @@ def largest_budget(base: Path, config: TrainingConfig, work: Work, available: in
     return config.tokens_per_batch
 
 
-def guard_memory(base: Path, config: TrainingConfig, work: Work, progress: Progress) -> None:
+def guard_memory(base: Path, config: TrainingKeys, work: Work, progress: Progress) -> None:
     """Check the estimate against free memory.
 
     Raises `TrainingError` where it does not fit and `memory` is `refuse`, the default; with `warn`
@@ -205,7 +205,7 @@ def _check_host(shape: ModelShape, available: int) -> None:
         )
 
 
-def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
+def recorded(base: Path, config: TrainingKeys, work: Work) -> dict[str, Any]:
     """The estimate as it is stored in training.json; empty where the model's sizes are unknown."""
     try:
         plan = estimate(base, config, work).plan
@@ -214,7 +214,7 @@ def recorded(base: Path, config: TrainingConfig, work: Work) -> dict[str, Any]:
     return {"predicted_memory_bytes": plan.peak, "memory_plan": asdict(plan)}
 
 
-def cost_of(base: Path, config: TrainingConfig, work: Work) -> Cost:
+def cost_of(base: Path, config: TrainingKeys, work: Work) -> Cost:
     """Steps, tokens, seconds and bytes of a training, for `jangin plan`."""
     if not work.lengths:
         return Cost(text="nothing to train on")

@@ -5,10 +5,10 @@ from pathlib import Path
 from jangin.core.errors import TrainingError
 from jangin.core.stage import Progress
 from jangin.models.shape import ModelShape
-from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingConfig
+from jangin.training.loop.config import SERVABLE_RANKS, Adapter, TrainingKeys
 
 
-def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
+def warn_sharding(config: TrainingKeys, progress: Progress) -> None:
     """Warn where `sharding` is set with a single device."""
     if config.sharding != "none" and config.processes == 1:
         progress.message(
@@ -17,7 +17,7 @@ def warn_sharding(config: TrainingConfig, progress: Progress) -> None:
         )
 
 
-def warn_rank(config: TrainingConfig, base: Path, progress: Progress) -> None:
+def warn_rank(config: TrainingKeys, base: Path, progress: Progress) -> None:
     """Warn where a new adapter's rank exceeds a layer's width, or is one vLLM does not support."""
     if not isinstance(config.method, Adapter):
         return

@@ -13,7 +13,7 @@ from typing import Any
 
 from jangin.report.charts import svg
 from jangin.report.i18n.translate import Words
-from jangin.training.loop.config import TrainingConfig
+from jangin.training.loop.config import TrainingKeys
 
 METRICS, PACE = "metrics.jsonl", "runtime/pace.jsonl"
 FIELDS = ("train_loss", "valid_loss", "learning_rate", "tokens_per_second")
@@ -188,4 +188,4 @@ def loss_chart(name: str, curves: Curves, words: Words) -> str:
 
 def is_training(config: object) -> bool:
     """True for the settings of a stage that writes curves."""
-    return isinstance(config, TrainingConfig)
+    return isinstance(config, TrainingKeys)

@@ -21,8 +21,25 @@
   x MachineError         this machine lacks something; how to install it
 """
 
+from typing import Any
 
-class JanginError(Exception):
+
+class PortableError(Exception):
+    """An error that can be pickled whatever its constructor takes, so that a worker can send it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its class, arguments and attributes; the constructor is not called again."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class JanginError(PortableError):
     """Base of every error raised on purpose; anything else is a bug in jangin."""
 
     exit_code = 1

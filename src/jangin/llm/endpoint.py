@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
-from jangin.core.errors import ChatError, ConfigError, RefusedError, StoppedError, TooLongError
+from jangin.core.errors import (
+    ChatError,
+    ConfigError,
+    PortableError,
+    RefusedError,
+    StoppedError,
+    TooLongError,
+)
 from jangin.llm.addresses import Addresses
 from jangin.llm.rate_limits import MAX_CONCURRENCY, Concurrency, RateLimit
 from jangin.llm.retry import Backoff, RetryAfter, RetryPolicy, parse_retry_after
@@ -400,7 +407,7 @@ def _used(outcome: ChatReply | RetryAfter, at_most: int) -> int:
     return outcome.prompt_tokens + outcome.completion_tokens or at_most
 
 
-class _StatusError(Exception):
+class _StatusError(PortableError):
     """A response with a status other than 200."""
 
     def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jangin.core.digest import short_digest
-from jangin.core.errors import DataError
+from jangin.core.errors import DataError, PortableError
 from jangin.examples.curation.queue_columns import QueueColumns, QueueEntry, QueueFilter
 from jangin.examples.curation.review_log import (
     VERDICTS,
@@ -44,7 +44,7 @@ class QueuePage:
     """Number of all rows that the filter shows."""
 
 
-class ChangedMeanwhileError(Exception):
+class ChangedMeanwhileError(PortableError):
     """Another person decided on the row after it was shown; `review` is what they decided."""
 
     def __init__(self, row: str, review: Review | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from jangin.core.errors import PortableError
 from jangin.metrics.graders.templates import Values, fill
 from jangin.metrics.graders.types import GraderMessage, LabelModel, SamplingParams, ScoreModel
 
@@ -20,7 +21,7 @@ class Completions(Protocol):
         """(HTTP status, body of the reply)."""
 
 
-class ModelGraderError(Exception):
+class ModelGraderError(PortableError):
     """A model gave no usable grade; `key` is the error of the grader's result that this is."""
 
     def __init__(self, message: str, key: str) -> None:

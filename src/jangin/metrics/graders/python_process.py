@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jangin.core.errors import PortableError
+
 SECONDS = 120.0
 MEMORY_BYTES = 2 * 1024**3
 """OpenAI's limits: two minutes and 2 GB."""
 _RUNNER = Path(__file__).with_name("python_runner.py")
 
 
-class PythonGraderError(Exception):
+class PythonGraderError(PortableError):
     """A Python grader gave no reward.
 
     `kind` is empty for an error in its own code, else what its process did: `timeout`, `killed`.

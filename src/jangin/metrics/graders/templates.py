@@ -5,13 +5,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jangin.core.errors import PortableError
+
 _VARIABLE = re.compile(r"\{\{([^{}]*)\}\}")
 _PATH = re.compile(r"[^\s.\[\]]+(?:\.[^\s.\[\]]+|\[\d+\])*")
 _STEP = re.compile(r"[^.\[\]]+")
 NAMESPACES = ("item", "sample")
 
 
-class TemplateError(Exception):
+class TemplateError(PortableError):
     """A variable does not exist; `key` is the error of the grader's result that this is."""
 
     def __init__(self, message: str, key: str = "invalid_variable_error") -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from jangin.core.config import Config
+from jangin.core.errors import PortableError
 from jangin.metrics.graders.formula import Formula, FormulaError
 from jangin.metrics.graders.templates import TemplateError, check_template
 from jangin.metrics.scores.similarity import SIMILARITIES
@@ -14,7 +15,7 @@ MOST_SOURCE_BYTES = 256 * 1024
 """Longest source of a Python grader, as at OpenAI."""
 
 
-class InvalidGraderError(Exception):
+class InvalidGraderError(PortableError):
     """A grader cannot be run as it is written.
 
     `param` is the path of the wrong value, such as `grader.graders.exact.operation`; `code` one of

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jangin.core.errors import PortableError
+
 MOST_LINES = 50_000
 MOST_BYTES = 200 * 10**6
 MOST_ERRORS = 100
@@ -22,7 +24,7 @@ class BatchRequest:
     body: dict[str, Any]
 
 
-class _WrongLineError(Exception):
+class _WrongLineError(PortableError):
     """A line is no request of this batch."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:

@@ -31,6 +31,7 @@ def test_a_page_is_read_in_every_direction(drawing):
         assert text.index("점검") < text.index("유급")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lines",
     [
@@ -146,6 +147,7 @@ def test_codes_and_amounts_in_korean_lines_are_read_by_the_latin_model(drawing):
         assert code in seen or context in doubted, f"{code} was misread without a doubt"
 
 
+@pytest.mark.slow
 def test_a_figure_between_syllables_keeps_its_digits(drawing):
     page = drawing(height=120)
     page.text(60, 40, "있습니다(제12조 제3항). 잃어버린 표는 다시 내주지", 9)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jangin.core.execution.local import Local
 from jangin.core.parquet import part_paths, read_table
 from jangin.core.records import Chunk, Document, Page
 from jangin.documents.chunk import STAGE, ChunkConfig, chunk_document, token_counter
@@ -347,6 +349,7 @@ def test_documents_in_parts_give_the_same_chunks_in_parts(table_context):
     config, tables = ChunkConfig(measure="characters"), {"documents": (Document, documents)}
     whole, cut = table_context(config, tables), table_context(config, tables)
     cut_into_parts(cut.folder("documents") / "documents.parquet", Document, 2)
+    cut = replace(cut, services=replace(cut.services, executor=Local(2)))
     STAGE.run(whole)
     STAGE.run(cut)
     one, parts = whole.workspace / "chunks.parquet", cut.workspace / "chunks.parquet"

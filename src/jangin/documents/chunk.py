@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from statistics import median
@@ -13,7 +14,9 @@ from pydantic import Field, model_validator
 
 from jangin.core.config import Added, StageConfig
 from jangin.core.digest import short_digest
-from jangin.core.parquet import count_rows, read_records
+from jangin.core.errors import StageError
+from jangin.core.executor import Died
+from jangin.core.parquet import TableWriter, count_rows, part_path, read_records
 from jangin.core.records import Chunk, Document
 from jangin.core.stage import Stage, StageContext
 from jangin.documents.formats import format_of
@@ -52,18 +55,49 @@ class ChunkConfig(StageConfig):
 
 
 def run(context: StageContext[ChunkConfig]) -> None:
-    """Cut every document and write its chunks in order, in parts where the documents are."""
+    """Cut every document and write its chunks in order, in parts where the documents are.
+
+    Raises: StageError: a part of the documents ended the processes that cut it.
+    """
     tokenizer = _tokenizer_file(context)
+    progress, parts = context.services.progress, list(context.parts("documents").items())
+    rows = [count_rows(path) for _, path in parts]
+    bar = progress.start("chunk", sum(rows))
     counts = _Counts()
-    parts = context.parts("documents")
-    bar = context.services.progress.start("chunk", sum(map(count_rows, parts.values())))
-    for number, part in parts.items():
-        with context.writer("chunks", Chunk, number) as writer:
-            for document in read_records(part, Document):
-                writer.add(_counted(document, context.config, tokenizer, counts))
-                context.services.progress.advance(bar)
-    context.services.progress.stop(bar)
+    work = partial(_cut_part, context.config, tokenizer, context.workspace / "chunks.parquet")
+    try:
+        if len(parts) == 1:
+            counts.join(work(parts[0], lambda: progress.advance(bar)))
+        else:
+            for index, each in context.services.executor.map(work, parts):
+                if isinstance(each, Died):
+                    raise StageError(
+                        f"chunk: the process that cut {parts[index][1]} {each.why}. Run again, or "
+                        "with: --workers 1"
+                    )
+                counts.join(each)
+                progress.advance(bar, rows[index])
+    finally:
+        progress.stop(bar)
     context.summary.update(counts.summary(), counted_tokens=tokenizer is not None)
+
+
+def _cut_part(
+    config: ChunkConfig,
+    tokenizer: Path | None,
+    table: Path,
+    part: tuple[int | None, Path],
+    advance: Callable[[], None] = lambda: None,
+) -> "_Counts":
+    """Cut the documents of one part and write their chunks as the part of the same number."""
+    number, documents = part
+    counts = _Counts()
+    path = table if number is None else part_path(table, number)
+    with TableWriter(path, Chunk, part=number is not None) as writer:
+        for document in read_records(documents, Document):
+            writer.add(_counted(document, config, tokenizer, counts))
+            advance()
+    return counts
 
 
 @dataclass(slots=True)
@@ -92,6 +126,15 @@ class _Counts:
         for chunk in chunks:
             self.covered += _visible(document.text[max(chunk.start, last) : chunk.end])
             last = max(last, chunk.end)
+
+    def join(self, other: "_Counts") -> None:
+        """Add those of other documents."""
+        self.documents += other.documents
+        self.sections += other.sections
+        self.lengths.extend(other.lengths)
+        self.visible += other.visible
+        self.covered += other.covered
+        self.contents += other.contents
 
     def summary(self) -> dict[str, int | float]:
         """What the report shows."""

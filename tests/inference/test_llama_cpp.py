@@ -35,7 +35,9 @@ def llama_model_quantize(source, target, settings):
     return 0
 
 class Llama:
-    def __init__(self, model_path, **settings):
+    def __init__(self, model_path, n_threads, n_threads_batch, **settings):
+        assert n_threads == n_threads_batch
+        self.threads = n_threads or 99
         die("open")
         if llama_cpp.llama_model_default_params().use_extra_bufts:
             os.kill(os.getpid(), signal.SIGSEGV)  # as llama.cpp's products on AMX tiles
@@ -47,7 +49,7 @@ class Llama:
         pass
     def generate(self, prompt, **settings):
         die("answer")
-        yield from range(prompt[-1] + 1, 1000)
+        yield from range(prompt[-1] + 1 or self.threads, 1000)
 """
 
 
@@ -69,6 +71,14 @@ def test_a_file_is_tokenized_and_answers_in_another_process(install):
         assert model.tokenize("가\n") == [234, 176, 128, 10]
         assert model.answer([1, 5], 3, {9}) == [6, 7, 8]
         assert model.answer([1, 5], 9, {9, 7}) == [6, 7]
+
+
+def test_llama_cpp_takes_as_many_threads_as_torch_is_told_to(install, monkeypatch):
+    path = install()
+    for count, threads in (("3", 3), ("", None), ("2,1", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        with GgufModel(path, 64) as model:
+            assert model.answer([-1], 1, ()) == [threads or 99]
 
 
 def test_a_file_that_llama_cpp_refuses_is_named(install):

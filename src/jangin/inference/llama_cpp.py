@@ -192,9 +192,17 @@ class _Requests:
 
     def open(self, path: str, context_length: int) -> None:
         """Load a file."""
+        # As torch does; by default llama.cpp takes every core, and waits for all at each operation.
+        count = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(count) or None if count.isdigit() else None
         try:
             self._model = self._library.Llama(
-                model_path=path, n_ctx=context_length, verbose=False, n_gpu_layers=-1
+                model_path=path,
+                n_ctx=context_length,
+                verbose=False,
+                n_gpu_layers=-1,
+                n_threads=threads,
+                n_threads_batch=threads,
             )
         except (ValueError, OSError, RuntimeError) as error:
             raise MachineError(

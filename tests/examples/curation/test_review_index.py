@@ -202,3 +202,16 @@ def test_undo_knows_the_last_decision_of_each_reviewer_but_bulk_actions(tmp_path
         assert index.last_of("kim").id == expected.id
         index.save([decide(expected, "undo", "kim")])
     assert index.last_of("kim") is None
+
+
+def test_a_decision_from_before_an_id_changed_counts_again_once_the_own_one_is_undone(tmp_path):
+    row, other = make_row(1), make_row(2)
+    earlier = row.model_copy(update={"id": "f" * 16})
+    index = make_index(tmp_path, [row, other])
+    index.save([decide(earlier, "reject", "kim"), decide(other, "accept", "lee")])
+    assert index.counts["reject"] == 1
+    index.save([decide(row, "accept", "kim")])
+    assert (index.counts["reject"], index.counts["accept"]) == (0, 2)
+    assert (index.decided_by("kim"), index.decided_by("lee"), index.decided_by("x")) == (1, 1, 0)
+    index.save([decide(row, "undo", "kim")])
+    assert (index.counts["reject"], index.counts["accept"]) == (1, 1)

@@ -210,10 +210,13 @@ def plan_sentence(plan: Plan, words: Words) -> str:
     parts = [words("runs_to_do", count=len(plan.open_rows))]
     cost = calls_text(plan.likely, plan.most, words)
     parts.append(words("runs_would_cost", cost=cost) if cost else words("runs_no_calls"))
-    if plan.seconds_left >= 1:
-        parts.append(words("runs_would_take", time=words.duration(plan.seconds_left)))
-    if plan.untimed:
-        names = ", ".join(stage_name(stage, words) for stage in plan.untimed)
+    time = words.duration(plan.seconds_left) if plan.seconds_left >= 1 else ""
+    names = ", ".join(stage_name(stage, words) for stage in plan.untimed)
+    if time and names:
+        parts.append(words("runs_would_take_partly", time=time, stages=names))
+    elif time:
+        parts.append(words("runs_would_take", time=time))
+    elif names:
         parts.append(words("runs_untimed", stages=names))
     return " ".join(parts)
 

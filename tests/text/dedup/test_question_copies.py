@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jangin.text.dedup import question_copies
 from jangin.text.dedup.question_copies import find_near_copies
 
 WORDS = st.sampled_from(
@@ -49,6 +50,17 @@ def test_a_copy_is_one_in_both_directions(left, right):
 
 
 @pytest.mark.slow
+@given(TEXTS, TEXTS)
+def test_copies_are_the_same_with_and_without_an_index_of_grams(left, right):
+    by_words = list(find_near_copies(left, right))
+    own = list(find_near_copies(left, left))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(question_copies, "FEW", 0)
+        assert list(find_near_copies(left, right)) == by_words
+        assert list(find_near_copies(left, left)) == own
+    assert list(find_near_copies(left, list(left))) == own
+
+
 @given(TEXTS)
 def test_every_text_with_a_letter_is_an_exact_copy_of_itself(texts):
     exact = {(c.left, c.right) for c in find_near_copies(texts, texts) if c.kind == "exact"}

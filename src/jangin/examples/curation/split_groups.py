@@ -3,8 +3,11 @@
 The origin of an example is its family, its parent, its seed word, its section and its chunks.
 """
 
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.digest import seeded_rank
@@ -94,22 +97,26 @@ def join_components(
     A section is the pair of document and heading path. Where an example names none, its chunks'
     sections are taken; where those have no headings either, the chunk is the unit.
     """
-    owner: dict[tuple[str, str], int] = {}
-    pairs = [
-        (position, owner.setdefault(tie, position))
-        for position, example in enumerate(examples)
-        for tie in _ties(example, section_of)
-    ]
+    import numpy as np
+
+    ends = array("q")
+    """Positions of two examples that belong together, one after the other."""
+    owners: dict[str, dict[str, int]] = defaultdict(dict)
+    for position, example in enumerate(examples):
+        for kind, tie in _ties(example, section_of):
+            ends.extend((position, owners[kind].setdefault(tie, position)))
+    del owners
     questions = [example.question for example in examples]
     copied: set[str] = set()
     for copy in find_near_copies(questions, questions):
         if copy.left != copy.right:
-            pairs.append((copy.left, copy.right))
+            ends.extend((copy.left, copy.right))
             copied |= {examples[copy.left].id, examples[copy.right].id}
     if near_copies is not None:
-        pairs += _similar(questions, near_copies)
+        ends.extend(chain.from_iterable(_similar(questions, near_copies)))
+    pairs_P2 = np.frombuffer(ends, np.int64).reshape(-1, 2)
     members: dict[int, list[SplitRow]] = {}
-    for example, first in zip(examples, first_connected(pairs, len(examples)), strict=True):
+    for example, first in zip(examples, first_connected(pairs_P2, len(examples)), strict=True):
         members.setdefault(first, []).append(example)
     return [_component(group, section_of, copied, seed) for group in members.values()]
 

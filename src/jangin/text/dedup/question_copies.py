@@ -38,7 +38,8 @@ CONTAINMENT = 0.8
 LENGTH_TOLERANCE = 0.2
 GRAM = 5
 FEW = 64
-"""Texts with a word up to which they are compared one by one, without an index of 5-grams."""
+"""Texts with the rarest word of a text, on average, up to which they are compared one by one,
+without an index of 5-grams."""
 _NOTHING = array("i")
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _DIGITS = re.compile(r"\d+")
@@ -278,20 +279,25 @@ def _last_words(texts: _Texts, ids: _Numbering) -> tuple["Numbers", "NDArray[np.
 def _contained(inner: _Texts, outer: _Texts) -> Iterator[tuple[int, int, float]]:
     """(inner, outer, share of grams) of the near copies whose outer text has the inner one.
 
-    Most texts have a word that few others have: those few are compared. Only for the rest are the
-    5-grams of all texts indexed, which takes most of the memory.
+    Most texts have a word that few others have: those few are compared. Where that is so for all
+    texts on average, the 5-grams of all texts, which take most of the memory, are not indexed.
     """
     if not inner.words or not outer.words:
         return
     words = _WordIndex(outer)
+    every = range(len(outer.words))
+    sizes = [
+        len(every if (few := words.fewest(stems[:-1])) is None else few) for stems in inner.stems
+    ]
+    most = max(sizes) if sum(sizes) <= FEW * len(sizes) else FEW
     rest: list[int] = []
-    for a in range(len(inner.words)):
-        fewest = words.fewest(inner.stems[a][:-1])
-        if fewest is None or len(fewest) > FEW:
+    for a, stems in enumerate(inner.stems):
+        if sizes[a] > most:
             rest.append(a)
             continue
+        fewest = words.fewest(stems[:-1])
         grams = None
-        for b in fewest:
+        for b in every if fewest is None else fewest:
             if (inner is not outer or a != b) and _alike(inner, a, outer, b):
                 grams = grams or _grams_of(inner.compact[a])
                 share = len(grams & _grams_of(outer.compact[b])) / len(grams)

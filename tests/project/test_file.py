@@ -447,7 +447,7 @@ def test_the_schema_names_no_module():
 def test_the_schema_knows_every_stage_and_forbids_other_keys():
     schema = json.loads(project_schema())
     assert schema["additionalProperties"] is False
-    others = {"budget", "name", "prompts", "teachers", "track", "variants"}
+    others = {"budget", "cluster", "name", "prompts", "teachers", "track", "variants"}
     assert set(SECTIONS) | others == set(schema["properties"])
     keys = {key for name in SECTIONS for key in schema["$defs"][name.title()]["properties"]}
     assert keys == {stage.name for stage in STAGES}

@@ -23,6 +23,7 @@ from jangin.training.loop.config import TrainingConfig, TrainingKeys
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "jangin"
+WRITERS = ("context.write", "context.writer", "ResultTable")
 FOLDER_KINDS = {"base", "model", "sft_model", "evaluation", "reviews"}
 """Kinds that are a folder or a log, not a table."""
 TINY = """\
@@ -142,19 +143,24 @@ def test_the_page_names_every_kind_of_input() -> None:
 
 
 def written_tables() -> set[str]:
-    """Names of the tables that stages write by `context.write` or as a `ResultTable`."""
-    calls = [
-        call
-        for path in PACKAGE.rglob("*.py")
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and call.args
-    ]
-    return {
-        str(call.args[0].value)
-        for call in calls
-        if ast.unparse(call.func) in ("context.write", "ResultTable")
-        and isinstance(call.args[0], ast.Constant)
-    }
+    """Names of the tables that stages write by the context or as a `ResultTable`."""
+    names = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and call.args and ast.unparse(call.func) in WRITERS:
+                name = call.args[0]
+                name = constants.get(name.id, name) if isinstance(name, ast.Name) else name
+                if isinstance(name, ast.Constant):
+                    names.add(str(name.value))
+    return names
 
 
 def test_the_page_names_every_stage_with_what_it_makes() -> None:
@@ -165,7 +171,11 @@ def test_the_page_names_every_stage_with_what_it_makes() -> None:
 @pytest.mark.slow
 def test_the_page_names_every_table_and_no_other() -> None:
     named = {
-        name for row in table("store.md", "## Tables") for cell in row[1:] for name in codes(cell)
+        name
+        for row in table("store.md", "## Tables")
+        for cell in row[1:]
+        for name in codes(cell)
+        if name.isidentifier()  # no settings
     }
     assert named - FOLDER_KINDS == written_tables()
 

@@ -43,6 +43,7 @@ EXAMPLES = {
     "pattern": '["**/*.pdf", "manuals/*.docx"]',
     "languages": "[kor, eng]",
     "categories": "[general, news]",
+    "resources": "{load: {memory_gb: 2}}",
     "further": "[{path: faq.csv, format: {type: table, prompt: question, completion: answer}}]",
     "steps": "[{type: clean_text}, {type: trim, column: answer, suffix: .}]",
     "columns": "[question, answer]",

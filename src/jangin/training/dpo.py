@@ -24,7 +24,6 @@ from jangin.core.records import DroppedPair, Example, PreferencePair, SplitExamp
 from jangin.core.stage import Cost, Stage, StageContext
 from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.curation.review_pairs import PairReview, apply_pair_reviews
-from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import (
     DpoMetrics,
@@ -39,6 +38,7 @@ from jangin.training.preferences import VALIDATION_PAIRS
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of
+from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.preference_pairs import PairThresholds, find_pair_issue
 
 if TYPE_CHECKING:
@@ -492,10 +492,6 @@ def _summary(
     }
 
 
-def _machine(config: DpoConfig) -> Mapping[str, str]:
-    return {"precision": native_precision()} if config.precision == "auto" else {}
-
-
 def _cost(context: StageContext[DpoConfig]) -> Cost:
     pairs = context.read("pairs", PreferencePair)
     if context.config.review != "ignored":
@@ -537,7 +533,7 @@ STAGE = Stage(
     run=_run,
     resumable=True,
     excerpts=_pair_decisions,
-    machine=_machine,
+    machine=machine_facts,
     derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,
 )

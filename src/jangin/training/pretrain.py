@@ -3,7 +3,6 @@
 The result is a base model, so `sft` starts from it without any change.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -12,13 +11,13 @@ from jangin.core.config import Added
 from jangin.core.errors import SettingsError
 from jangin.core.records import Document
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.models.device import native_precision
 from jangin.models.shape import read_context_length
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import Full, LearningRate, TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
+from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_sharding
 
@@ -110,10 +109,6 @@ def _windows(
     return train, select_rows(rows, np.sort(order[:held])) if held else None
 
 
-def _machine(config: PretrainConfig) -> Mapping[str, str]:
-    return {"precision": native_precision()} if config.precision == "auto" else {}
-
-
 def _cost(context: StageContext[PretrainConfig]) -> Cost:
     return cost_of(context.folder("base"), context.config, _estimated_work(context))
 
@@ -133,7 +128,7 @@ STAGE = Stage(
     makes=("base",),
     run=_run,
     resumable=True,
-    machine=_machine,
+    machine=machine_facts,
     derived=lambda config, folders: rate_facts(config, folders["base"]),
     cost=_cost,
 )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from jangin.core.errors import DataError, SettingsError
 from jangin.core.records import Example, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
-from jangin.models.device import native_precision
 from jangin.models.tokens.estimate import TokenEstimate
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.preflight.duration import Duration, report_end, report_start
 from jangin.training.preflight.learning_rate import rate_facts, with_rate
 from jangin.training.preflight.memory import Work, cost_of, guard_memory
+from jangin.training.preflight.precision import machine_facts
 from jangin.training.preflight.vocabulary import guard_vocabulary
 from jangin.training.preflight.warnings import warn_rank, warn_sharding
 
@@ -221,11 +221,6 @@ def _no_rows_message(dropped: int, limit: int, setting: str) -> str:
         "the train split has no examples. Check what the stage curate dropped, and the shares of "
         "the stage split."
     )
-
-
-def machine_facts(config: TrainingConfig) -> Mapping[str, str]:
-    """The precision that `auto` selects on this machine."""
-    return {"precision": native_precision()} if config.precision == "auto" else {}
 
 
 def derived_rate(config: TrainingConfig, folders: "Mapping[str, Path]") -> Mapping[str, str]:

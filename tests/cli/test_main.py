@@ -158,7 +158,7 @@ def test_a_damaged_table_is_named_with_what_to_do(project, jangin):
     (table,) = project.glob("store/chunk/*/chunks.parquet")
     table.write_bytes(table.read_bytes()[:50])
     code, printed = jangin("show", "chunks", "-p", project)
-    assert code == 1
+    assert code == 2
     assert "Delete its folder and run again" in printed
 
 

@@ -178,7 +178,7 @@ def gc(
         console.print(escape(line), style="dim", highlight=False, soft_wrap=True)
     if inventory.unused:
         console.print(pages.unused_folders(inventory.unused))
-    if not inventory.freed_bytes:
+    if not (inventory.unused or inventory.freed_bytes):
         console.print("Nothing is unused.")
         return
     total = pages.size(inventory.freed_bytes)

@@ -20,7 +20,6 @@ from jangin.core.execution.signals import restored_handlers
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning at each start of a call without GPU
-    "RAY_NUM_REDIS_GET_RETRIES": "5",  # seconds that Ray tries a cluster which refuses
 }
 _REACH_SECONDS = 5.0
 _ANSWER_SECONDS = 120.0

@@ -49,7 +49,15 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.host = host
+        self.host, self._log = host, folder / f"{host}.log"
+
+    def wait(self):
+        """Until Ray says that it has started."""
+        until = time.monotonic() + 300
+        while b"Ray runtime started" not in (said := self._log.read_bytes()):
+            assert time.monotonic() < until, said
+            assert self.process.poll() is None, said
+            time.sleep(0.05)
 
     def processes(self):
         """All that it started."""
@@ -95,7 +103,7 @@ class Cluster:
             str(self.folder / "spilled"),
         )
         self.machines = [Machine(self.folder, HOSTS[0], *head, cpus=cpus)]
-        self._wait_for_head()
+        self.machines[0].wait()
         self.machines.append(self.start())
 
     def start(self, host=HOSTS[1], **options):
@@ -106,15 +114,6 @@ class Cluster:
     def replace(self):
         """A second machine in place of one that was killed."""
         self.machines[1] = self.start()
-
-    def _wait_for_head(self):
-        until = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if not probe.connect_ex((HOSTS[0], self.port)):
-                    return
-            assert time.monotonic() < until, "the head node did not start"
-            time.sleep(0.05)
 
     def end(self):
         """End both, and delete what they wrote."""

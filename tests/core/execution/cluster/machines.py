@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "12000",
     "RAY_health_check_failure_threshold": "5",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_NUM_REDIS_GET_RETRIES": "120",
     # Otherwise Ray ends our calls when another program fills the memory.
     "RAY_memory_monitor_refresh_ms": "0",
     "NO_PROXY": "127.0.0.1,127.0.0.2,127.0.0.3,localhost",
@@ -49,15 +51,7 @@ class Machine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.host, self._log = host, folder / f"{host}.log"
-
-    def wait(self):
-        """Until Ray says that it has started."""
-        until = time.monotonic() + 300
-        while b"Ray runtime started" not in (said := self._log.read_bytes()):
-            assert time.monotonic() < until, said
-            assert self.process.poll() is None, said
-            time.sleep(0.05)
+        self.host = host
 
     def processes(self):
         """All that it started."""
@@ -103,7 +97,7 @@ class Cluster:
             str(self.folder / "spilled"),
         )
         self.machines = [Machine(self.folder, HOSTS[0], *head, cpus=cpus)]
-        self.machines[0].wait()
+        self._wait_for_head()
         self.machines.append(self.start())
 
     def start(self, host=HOSTS[1], **options):
@@ -114,6 +108,15 @@ class Cluster:
     def replace(self):
         """A second machine in place of one that was killed."""
         self.machines[1] = self.start()
+
+    def _wait_for_head(self):
+        until = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if not probe.connect_ex((HOSTS[0], self.port)):
+                    return
+            assert time.monotonic() < until, "the head node did not start"
+            time.sleep(0.05)
 
     def end(self):
         """End both, and delete what they wrote."""

@@ -12,6 +12,7 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Document, Page
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
+from jangin.documents.ocr.placed_words import METHOD
 from jangin.serving.pages.data.documents import documents_of, source_file
 from jangin.serving.pages.data.page_view import (
     Mark,
@@ -150,7 +151,7 @@ def test_words_of_a_scanned_page_are_waited_for_only_when_asked(read, pictures):
     assert pictures.view(document, document.page(2), [mark], wait=False).is_waiting
     line = TEXT.rpartition("\n")[2].split(" ")
     words = [[word, [0.1 * n, 0.4, 0.1 * n + 0.08, 0.42], 0] for n, word in enumerate(line)]
-    pictures.cache.put(document.id, "2-words-1-200.json", json.dumps([180, words]).encode())
+    pictures.cache.put(document.id, f"2-words-{METHOD}-200.json", json.dumps([180, words]).encode())
     view = pictures.view(document, document.page(2), [mark], wait=False)
     assert (view.is_waiting, view.turn) == (False, 180)
     assert view.marked[0].boxes == ((497, 563, 286, 34),)

@@ -48,6 +48,9 @@ OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.
 """Names, in lower case, of what file managers put beside files."""
 PROJECT_FILE = "project.yaml"
 """Not a document where a project is in the folder of its documents."""
+PAGES_OF_READER = 3
+"""Pages that a reader itself reads by OCR: as many as decide whether a text layer is sound, since
+after a request the other pages are read a second time."""
 BEGUN = "begun"
 """Name of an empty journal: a run has begun to read."""
 PART_BYTES, PART_FILES = 64 << 20, 10_000
@@ -499,7 +502,7 @@ def _write(
 
 
 def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
-    """Settings of readers; a reader reads one page by OCR itself and requests more of them."""
+    """Settings of readers; a reader requests pages that are more than it reads by OCR itself."""
     ocr_config, services = context.config.ocr, context.services
     defaults = AutoOcr() if isinstance(ocr_config, NeverOcr) else ocr_config
     return ReaderSettings(
@@ -508,7 +511,7 @@ def _settings(context: StageContext[LoadConfig]) -> ReaderSettings:
         ocr=ocr_config.type,
         ocr_languages=() if defaults.languages == "auto" else defaults.languages,
         dpi=defaults.dpi,
-        most_ocr_pages=1,
+        most_ocr_pages=PAGES_OF_READER,
         keep_doubtful=defaults.doubtful_lines == "keep",
         transcriber=_transcriber(context),
         corrections=collect_corrections(read_corrections(services.project_folder / LOG)),

@@ -9,6 +9,7 @@ from jangin.core.digest import digest_file
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.documents import load
 from jangin.documents.layout.gutters import Box, columns
 from jangin.documents.load import STAGE, LoadConfig
 from jangin.documents.ocr.languages import other_languages
@@ -52,8 +53,9 @@ def layer(drawn, **changes):
 @pytest.mark.slow
 @pytest.mark.usefixtures("tesseract")
 def test_an_image_only_page_is_read_and_cached(
-    make_context, tmp_path, ledger, korean_font, draw_pages, article_lines, scan
+    make_context, tmp_path, monkeypatch, ledger, korean_font, draw_pages, article_lines, scan
 ):
+    monkeypatch.setattr(load, "PAGES_OF_READER", 0)  # the page is read in a group of pages
     (tmp_path / "docs").mkdir()
     draw_pages(tmp_path / "text.pdf", [article_lines()], korean_font)
     (tmp_path / "docs/scan.pdf").write_bytes(scan(tmp_path / "text.pdf"))

@@ -41,7 +41,6 @@ def test_a_wrong_token_is_refused(cluster, project):
     ended = command(
         *("cluster", "-p", str(project), "--cluster", cluster.address),
         RAY_AUTH_TOKEN="another",
-        RAY_NUM_REDIS_GET_RETRIES="5",
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: the Ray cluster at 127.0.0.2:")

@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "RAY_health_check_timeout_ms": "12000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_raylet_start_wait_time_s": "300",
-    "RAY_GCS_SERVER_REQUEST_TIMEOUT_SECONDS": "300",
+    "RAY_gcs_server_request_timeout_seconds": "300",
     # Otherwise Ray ends our calls when another program fills the memory.
     "RAY_memory_monitor_refresh_ms": "0",
     "NO_PROXY": "127.0.0.1,127.0.0.2,127.0.0.3,localhost",

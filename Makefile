@@ -62,7 +62,7 @@ test-browser: setup  ## the pages in Chromium, looked at by Playwright and axe-c
 
 test-cluster: setup  ## two Ray nodes on this machine, of which some are killed; `make test` skips these
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[ray]"
-	@JANGIN_CLUSTER=1 $(BIN)/python -m pytest -rs tests/core/execution/cluster
+	@JANGIN_CLUSTER=1 $(BIN)/python -m pytest -rs tests/core/execution/cluster tests/project/test_cluster.py
 
 test-clients: setup  ## OpenAI's own clients against `jangin serve`; CLIENTS=all or names for more of them
 	@JANGIN_CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -rs tests/serving/clients tests/serving/schema

@@ -172,6 +172,15 @@ class Process:
         return Path(self._output).read_text(encoding="utf-8", errors="replace")
 
 
+def is_alive(process: int | str) -> bool:
+    """True if a process runs; one that has ended may wait for its parent, as init here is slow."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def run_command(*arguments: str) -> None:
     """The `jangin` command."""
     from jangin.cli.main import main

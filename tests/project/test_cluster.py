@@ -74,6 +74,7 @@ def test_the_cluster_is_no_part_of_a_key_and_the_plan_says_where(project):
 
 
 def test_where_nothing_answers_there_is_one_sentence():
+    pytest.importorskip("ray")
     with (
         pytest.raises(MachineError, match=r"no Ray cluster answers at 127.0.0.2:1 \(cluster"),
         connected(RayCluster(type="ray", address="127.0.0.2:1")),
@@ -91,6 +92,7 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch):
 
 
 def test_an_address_of_the_ray_client_in_the_environment_is_refused(monkeypatch):
+    pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with (
         pytest.raises(MachineError, match="RAY_ADDRESS is 'ray://head:10001'"),

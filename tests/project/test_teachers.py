@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from pydantic import TypeAdapter
 
@@ -15,6 +13,7 @@ from jangin.llm.prices import FREE, Price
 from jangin.llm.recorded import RecordingChat
 from jangin.models.starter import make_starter
 from jangin.project.teachers import Teacher, TeacherRegistry, open_endpoint, open_teacher
+from tests.forked import is_alive
 from tests.llm.engines.stand_in import make_python
 
 URL = "http://127.0.0.1:1/v1"
@@ -131,11 +130,6 @@ def vllm_teacher(tmp_path, *arguments, with_vllm=True):
     engine = {"type": "vllm", "python": "venv/python", "arguments": arguments}
     base = {"type": "local", "path": "teacher"}
     return TypeAdapter(Teacher).validate_python({"type": "model", "base": base, "engine": engine})
-
-
-def is_alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from jangin.core.errors import StageError
 from jangin.core.execution.local import Local
 from jangin.core.executor import Died, Resources, opens
 from tests.core.execution import work
+from tests.forked import is_alive
 
 ROOT = Path(__file__).parents[3]
 
@@ -133,14 +134,6 @@ def wait_until(condition, seconds=60):
 def lingering(folder):
     """Process ids of `work.lingers` in this folder."""
     return [int(word) for path in folder.glob("*.pids") for word in path.read_text().split()]
-
-
-def is_alive(process):
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_closing_the_iterator_ends_the_workers_and_their_programs(tmp_path):

@@ -22,6 +22,7 @@ from jangin.llm.engines.config import EndpointEngine, VllmEngine
 from jangin.llm.engines.served_chat import EngineModel, open_engine
 from jangin.llm.engines.server import ServedModel
 from jangin.models.starter import make_starter
+from tests.forked import is_alive
 from tests.llm.engines.stand_in import make_python
 
 QUESTIONS = ("연차휴가는 며칠인가요?", "병가는 며칠인가요?", "출장비는 얼마인가요?")
@@ -71,14 +72,6 @@ def ask(chat, questions=QUESTIONS, max_tokens=4, concurrency=4):
     requests = requests_of(chat, questions, max_tokens)
     ask_all(chat, requests, concurrency, replies.__setitem__)
     return replies
-
-
-def is_alive(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def wait_until(condition, seconds=20):

@@ -3,12 +3,12 @@
 import base64
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from jangin.serving.jobs.events import result_csv
 from jangin.serving.jobs.scheduler import MOST_CRASHES
+from tests.forked import is_alive
 from tests.serving.forked import workers_of
 from tests.serving.jobs.conftest import messages, upload, wait_for, wait_for_step
 from tests.serving.jobs.material import chats
@@ -43,7 +43,7 @@ def test_a_job_survives_kill_9_of_its_worker_and_of_the_server_with_the_same_cur
         server.start()
         job = wait_for(server.client, job.id)
         assert job.status == "succeeded", messages(server.client, job.id)
-        assert not Path(f"/proc/{worker}").exists()
+        assert not is_alive(worker)
         assert results(server.client, job) == expected, len(expected)
         steps = [m for m in messages(server.client, job.id) if m.startswith("Step ")]
         assert len(steps) == 36

@@ -56,9 +56,9 @@ class Local:
             return
         iterator = iter(items)
         for first in iterator:  # without an item, nothing is started
-            with _Nursery(work) as nursery:
-                yield from _Mapping(nursery, chain((first,), iterator), count).results()
-                nursery.finish()
+            with _ForkServer(work) as server:
+                yield from _Mapping(server, chain((first,), iterator), count).results()
+                server.finish()
 
 
 class _Job(NamedTuple):
@@ -77,7 +77,7 @@ class _Worker:
     job: _Job | None = None
 
 
-class _Nursery:
+class _ForkServer:
     """The process that has imported the work, and its forks, in a process group of their own.
 
     In a group of their own, Ctrl-C at the terminal reaches this process only.
@@ -111,7 +111,7 @@ class _Nursery:
             self.close()
             raise _error(answer)
 
-    def __enter__(self) -> "_Nursery":
+    def __enter__(self) -> "_ForkServer":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +154,7 @@ class _Nursery:
 class _Mapping:
     """One `map` while it runs."""
 
-    nursery: _Nursery
+    server: _ForkServer
     items: Iterable[Any]
     most: int
     """Number of workers; fewer if some cannot be opened."""
@@ -171,7 +171,7 @@ class _Mapping:
             while self._hand_out(fresh):
                 ready = wait([each.connection for each in self.workers])
                 for each in [each for each in self.workers if each.connection in ready]:
-                    yield from self._hear(each)
+                    yield from self._receive(each)
         finally:
             for each in self.workers:
                 each.connection.close()
@@ -190,7 +190,7 @@ class _Mapping:
             self._send(each, self.waiting.popleft())
         opening = sum(not each.is_open for each in self.workers)
         while opening < len(self.waiting) and len(self.workers) < self.most:
-            self.workers.append(self.nursery.fork())
+            self.workers.append(self.server.fork())
             opening += 1
         return bool(self.waiting) or any(each.job is not None for each in self.workers)
 
@@ -201,11 +201,11 @@ class _Mapping:
             job = job._replace(deaths=job.deaths - 1)
         to.job = job
 
-    def _hear(self, each: _Worker) -> Iterator[tuple[int, Any]]:
+    def _receive(self, each: _Worker) -> Iterator[tuple[int, Any]]:
         try:
             answer = pickle.loads(each.connection.recv_bytes())  # noqa: S301  from our own worker
         except (EOFError, OSError):
-            yield from self._bury(each)
+            yield from self._replace_dead(each)
             return
         if not answer[0]:
             raise _error(answer)
@@ -215,10 +215,10 @@ class _Mapping:
         else:
             yield job.position, answer[1]
 
-    def _bury(self, each: _Worker) -> Iterator[tuple[int, Any]]:
+    def _replace_dead(self, each: _Worker) -> Iterator[tuple[int, Any]]:
         """Forget a worker that ended; its job is done again, or is blamed."""
         self.workers.remove(each)
-        why = self.nursery.how_ended(each)
+        why = self.server.how_ended(each)
         if not each.is_open:
             self.most = len(self.workers)
             if not self.workers:

@@ -129,7 +129,7 @@ class Nodes(Config):
     """With `torchrun`: host:port at which the machine of `jangin run` waits for the others, such as
     gpu1:29400."""
     least: int = Field(default=0, ge=0)
-    """With `ray`: continue with so many machines where there are not `count`; 0: never with
+    """With `ray`: continue with this number of machines where there are not `count`; 0: never with
     fewer."""
 
     @model_validator(mode="after")

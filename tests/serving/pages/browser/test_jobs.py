@@ -34,7 +34,7 @@ def test_a_file_becomes_a_model_while_one_watches(new_page, rows):
     page.get_by_label("에폭 수").fill("1")
     check_accessibility(page)
     page.get_by_role("button", name="작업 시작").click()
-    page.locator("#job-events").get_by_text("Created fine-tuning job").wait_for()
+    page.locator("#job-events").get_by_text("작업을 만들었습니다").wait_for()
     page.get_by_text("끝남").wait_for(timeout=90_000)
     page.get_by_role("link", name="대화해 보기").wait_for()
     assert page.locator("figure").count() == 2

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import yaml
 
+import jangin
 from jangin.examples.curation.review_log import LOG, read_log
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
 from tests.serving.running import spawn_server
@@ -21,6 +23,19 @@ def log(project):
     for name in (LOG, f".{LOG}.leases"):
         (project / name).unlink(missing_ok=True)
     return project / LOG
+
+
+@pytest.fixture
+def pairs(project):
+    """The project prefers right answers to those of other questions while the test runs."""
+    path = project / "project.yaml"
+    before = path.read_text("utf-8")
+    keys = yaml.safe_load(before)
+    keys["models"]["preferences"] = {"sources": [{"type": "other_answers"}]}
+    path.write_text(yaml.safe_dump(keys, allow_unicode=True, sort_keys=False), "utf-8")
+    jangin.open(project).run("preferences", progress=lambda _line: None)
+    yield
+    path.write_text(before, "utf-8")
 
 
 def sign(page, name):
@@ -87,6 +102,31 @@ def test_fifty_rows_by_keyboard_alone(page, log):
     page.reload()
     assert row_of(page) != row
     assert [d.decision for d in read_log(log)][52:] == ["rate", "flag", "undo"]
+
+
+@pytest.mark.usefixtures("pairs")
+def test_pairs_are_accepted_and_rejected_by_keyboard(page, log):
+    sign(page, "kim")
+    page.goto("/review?kind=pair")
+    page.get_by_role("link", name="검토 시작").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/items/*")
+    rows, answers = [], []
+    for keys in ("a", "r1"):
+        rows.append(row_of(page))
+        answers.append(page.locator(".answer p").all_inner_texts())
+        check_accessibility(page)
+        for key in keys:
+            page.keyboard.press(key)
+            if key == "r":
+                page.locator("#reject[open]").wait_for()
+                check_accessibility(page)
+        page.wait_for_function("row => !location.pathname.endsWith(row)", arg=rows[-1])
+        page.locator(f'#row form[action*="{row_of(page)}"]').first.wait_for(state="attached")
+    told = read_log(log)
+    assert [(d.decision, d.reason) for d in told] == [("accept", ""), ("reject", "wrong")]
+    assert [d.id for d in told] == rows
+    assert [[d.before.answer, d.before.rejected] for d in told] == answers
 
 
 def test_two_people_at_once_and_a_tab_that_is_behind(new_page, log):

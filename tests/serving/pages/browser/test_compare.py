@@ -1,14 +1,35 @@
 """Comparing and talking as a domain expert does it, in Chromium."""
 
 import json
+import threading
 
 import pytest
+import yaml
 
 from jangin.evaluation.blind_judgements import LOG, read_judgements
 from jangin.examples.readers.additions import FILES
 from tests.serving.pages.browser.conftest import PHONE, check_accessibility
+from tests.system.test_bad_endpoint import Server, streamed, url_of
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def teacher(project):
+    """A hosted model that streams one answer, a teacher of the project while the test runs."""
+    path = project / "project.yaml"
+    before = path.read_text("utf-8")
+    with Server(streamed("해마다 15일입니다.")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keys = yaml.safe_load(before)
+        keys["teachers"]["hosted"] = {
+            "type": "endpoint", "model": "big", "base_url": url_of(server), "stream": True,
+        }  # fmt: skip
+        path.write_text(yaml.safe_dump(keys, allow_unicode=True, sort_keys=False), "utf-8")
+        yield server
+        server.go.set()
+        server.shutdown()
+    path.write_text(before, "utf-8")
 
 
 def test_answers_are_judged_with_the_keyboard_and_survive_a_refresh(new_page, project):
@@ -79,6 +100,28 @@ def test_two_models_answer_side_by_side_and_a_question_is_kept(new_page, project
     page.get_by_role("checkbox", name="모델 이름 가리기").check()
     names = page.locator(".talk-column h2").all_inner_texts()
     assert names == ["모델 A", "모델 B"]
+
+
+def test_a_hosted_teacher_answers_beside_the_base(new_page, teacher):
+    page = new_page()
+    page.goto("/playground")
+    names = ("starter-0.5m (기본 모델)", "hosted (외부 모델)")
+    for name in names:
+        page.get_by_role("checkbox", name=name).check()
+    page.get_by_role("checkbox", name="plain (학습한 모델)").uncheck()
+    page.locator("summary", has_text="설정").click()
+    page.get_by_label("답의 최대 토큰").fill("6")
+    page.get_by_label("질문을 입력하십시오").fill("연차휴가는 며칠입니까?")
+    teacher.go.clear()
+    page.keyboard.press("Enter")
+    base, hosted = (page.locator(".talk-column", has_text=name) for name in names)
+    base.locator(".saving").wait_for()
+    assert "해마다" not in hosted.inner_text()
+    teacher.go.set()
+    hosted.locator(".saving").wait_for()
+    assert hosted.locator(".turn.assistant .passage").inner_text() == "해마다 15일입니다."
+    assert teacher.asked == 1
+    check_accessibility(page)
 
 
 def test_a_long_answer_is_stopped(new_page):

@@ -1,31 +1,36 @@
 """The demo on two Ray nodes of this machine; nodes and drivers are killed, artifacts stay the same.
 
-    python bench/scale/cluster.py [--kills 20] [--calls 2000] [--seed 0] [--whole]
+    python bench/scale/cluster.py [--kills 20] [--calls 2000] [--seed 0] [--last split] [--whole]
 
 First what a call costs: CPU seconds of the driver and of both nodes for calls that do nothing.
-Then the demo (`--whole`: with all training steps) without and with the
-cluster. Then again, while at random moments the second machine dies with all its processes and
-comes back, or the driver does and is started again. The teacher is a server that counts what it
-answers, as in bench/kill. Exits 1 if a digest differs, a finished call was repeated, or too many
-replies were lost.
+Then the demo (`--whole`: with all training steps and both variants) without the cluster, with it,
+and with training on both nodes, too, whose losses are compared. Then again, while at random moments
+the second machine dies with all its processes and comes back, or, every third time, the driver does
+and is started again. The teacher is a server that counts what it answers, as in bench/kill. A run
+that ends at its start because a node that has just died does not answer is counted and repeated.
+Exits 1 if a digest differs, a finished call was repeated, or too many replies were lost.
 """
 
 import argparse
 import importlib.util
+import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import psutil
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
@@ -74,9 +79,12 @@ def overhead(cluster: Cluster, folder: Path, calls: int) -> None:
             list(executor.map(work.nothing, range(20)))
             for name, function in (("tasks", work.nothing), ("actors", work.Nothing)):
                 before, driver, began = cpu_seconds(cluster), time.process_time(), time.monotonic()
-                list(executor.map(function, range(calls)))
+                results = executor.map(function, range(calls))
+                for _ in range(calls):
+                    next(results)
                 mine = time.process_time() - driver
-                after = cpu_seconds(cluster)
+                after = cpu_seconds(cluster)  # before the workers end, with their CPU time
+                list(results)
                 everywhere = mine + sum(after[pid] - before.get(pid, 0.0) for pid in after)
                 print(
                     f"{name}: {calls} calls in {time.monotonic() - began:.1f} s, a call "
@@ -85,30 +93,109 @@ def overhead(cluster: Cluster, folder: Path, calls: int) -> None:
                 )
 
 
+def write(project: Path, data: dict[str, Any]) -> None:
+    """Write a project file."""
+    project.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
 def copy_project(kill: ModuleType, folder: Path, options: argparse.Namespace) -> Path:
     """The demo of bench/kill with its scan, whose pages are what the nodes work on."""
     project: Path = kill.copy_project(folder, options.port, small=not options.whole)
+    data = yaml.safe_load(project.read_text(encoding="utf-8"))
+    data["models"]["sft"]["log_every_steps"] = 1
+    data["models"]["sft"]["precision"] = "fp32"  # with bf16, sums in another order differ by 1e-3
+    write(project, data)
     for scan in (kill.HANDBOOK / "documents").glob("*.pdf"):
         shutil.copy(scan, folder / "documents")
     return project
 
 
-def start(project: Path, address: str) -> subprocess.Popen[bytes]:
-    """`jangin run`; without an address, on this machine alone."""
-    command = [sys.executable, "-m", "jangin.cli", "run", "--project", str(project)]
-    command += ["--cluster", address or "local"]
+def start(project: Path, address: str, last: str = "") -> subprocess.Popen[bytes]:
+    """`jangin run` up to a stage; without an address, on this machine alone."""
+    command = [sys.executable, "-m", "jangin.cli", "run", *([last] if last else [])]
+    command += ["--project", str(project), "--cluster", address or "local"]
     with (project.parent / "log.txt").open("ab") as stream:
         return subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
 
 
-def run(kill: ModuleType, project: Path, address: str, port: int) -> Any:
-    """An undisturbed run: (digests, its seconds)."""
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run without kills."""
+
+    digests: dict[str, str]
+    losses: list[list[float]]
+    seconds: float
+    driver_cpu: float
+    nodes_cpu: float
+    books: Any
+
+
+def run(kill: ModuleType, project: Path, cluster: Cluster, address: str, port: int) -> Undisturbed:
+    """Run once; the CPU time of a worker of the nodes is known up to half a second."""
     books, began = kill.Books(port, project), time.monotonic()
+    before, driver = cpu_seconds(cluster), resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = dict(before)
     process = start(project, address)
-    if process.wait():
+    while process.poll() is None:
+        used |= cpu_seconds(cluster)
+        time.sleep(0.5)
+    if process.returncode:
         sys.exit((project.parent / "log.txt").read_text()[-3000:])
+    seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     books.close(may_lose=0)
-    return kill.digests(project), time.monotonic() - began, books
+    return Undisturbed(
+        kill.digests(project),
+        losses(project),
+        seconds,
+        after.ru_utime + after.ru_stime - driver.ru_utime - driver.ru_stime,
+        sum(used[pid] - before.get(pid, 0.0) for pid in used),
+        books,
+    )
+
+
+def losses(project: Path) -> list[list[float]]:
+    """Training losses of each model, in nats per token."""
+    paths = sorted(
+        (project.parent / "store").glob("sft/*/metrics.jsonl"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
+    return [
+        [json.loads(line)["train_loss"] for line in path.read_bytes().splitlines()]
+        for path in paths
+    ]
+
+
+def train_on_both(project: Path) -> None:
+    """Change the project: training is shared by both nodes."""
+    data = yaml.safe_load(project.read_text(encoding="utf-8"))
+    data["models"]["sft"]["nodes"] = {"count": 2, "launcher": "ray", "least": 1}
+    write(project, data)
+
+
+@dataclass
+class Kills:
+    """What was killed, and when."""
+
+    machines: int = 0
+    drivers: int = 0
+    refused: int = 0
+    """Runs that ended at their start, as they asked a machine that had just been killed."""
+    stages: list[str] = field(default_factory=list)
+    """The stage of the run at each kill; "start" before the first."""
+
+    @property
+    def total(self) -> int:
+        """Of both kinds."""
+        return self.machines + self.drivers
+
+
+def stage_under_way(log: Path, offset: int) -> str:
+    """The stage that the log of a run, which begins at `offset`, names last."""
+    text = log.read_bytes()[offset:].decode(errors="replace")
+    begun = [
+        line.split()[0] for line in text.splitlines() if " begins:" in line or "resumes:" in line
+    ]
+    return begun[-1] if begun else "start"
 
 
 def run_killed(
@@ -119,29 +206,72 @@ def run_killed(
     kills: int,
     seconds: float,
     chance: random.Random,
-) -> tuple[int, Any]:
-    """Kill a machine or the driver until a run comes through: (number of kills, the books)."""
-    books, used = kill.Books(port, project), 0
+    last: str,
+) -> tuple[Kills, Any]:
+    """Kill the second machine, or every third time the driver, until a run comes through."""
+    books, done, log = kill.Books(port, project), Kills(), project.parent / "log.txt"
     while True:
-        process = start(project, cluster.address)
-        while used < kills:
-            if kill.is_over(process, chance.uniform(5, seconds), math.inf, port):
+        offset = log.stat().st_size if log.exists() else 0
+        process = start(project, cluster.address, last)
+        while done.total < kills:
+            if kill.is_over(process, chance.uniform(4, seconds), math.inf, port):
                 break
-            used += 1
-            if used % 2:
+            done.stages.append(stage_under_way(log, offset))
+            if done.total % 3 != 2:
                 cluster.machines[1].kill()
                 cluster.replace()
+                done.machines += 1
                 continue
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             books.close(may_lose=kill.AT_ONCE)
+            done.drivers += 1
             break
         if process.returncode == -signal.SIGKILL:
             continue
         if process.wait():
-            sys.exit((project.parent / "log.txt").read_text()[-3000:])
+            if b"does not answer" not in log.read_bytes()[offset:]:
+                sys.exit(log.read_text()[-3000:])
+            done.refused += 1
+            continue
         books.close(may_lose=0)
-        return used, books
+        return done, books
+
+
+def undisturbed(
+    kill: ModuleType, folder: Path, cluster: Cluster, options: argparse.Namespace
+) -> tuple[dict[str, str], float, bool]:
+    """The demo three times: (digests on one machine, seconds of the second, whether one failed)."""
+    first, seconds, failed = None, 0.0, False
+    for number, label in enumerate(("one machine", "two nodes", "two nodes, both train")):
+        with kill.serve(options.port):
+            project = copy_project(kill, folder / f"calm{number}", options)
+            if number == 2:
+                train_on_both(project)
+            each = run(kill, project, cluster, cluster.address if number else "", options.port)
+        first, seconds = first or each, each.seconds if number == 1 else seconds
+        different = sorted(
+            name.split()[0]
+            for name, digest in first.digests.items()
+            if each.digests.get(name) != digest
+        )
+        apart = max(
+            abs(one - other)
+            for ours, theirs in zip(first.losses, each.losses, strict=True)
+            for one, other in zip(ours, theirs, strict=True)
+        )
+        # Two processes add gradients in another order, so what is trained differs in its last bits.
+        expected = {"sft", "evaluate"} if number == 2 else set()
+        failed |= bool(set(different) - expected) or bool(each.books.wrong)
+        print(
+            f"{label}: {each.seconds:.0f} s, CPU {each.driver_cpu:.0f} s of the driver and "
+            f"{each.nodes_cpu:.0f} s of the nodes, {len(each.digests)} artifacts, digests "
+            f"{f'DIFFER: {different}' if different else 'equal'}, {sum(map(len, each.losses))} "
+            f"losses at most {apart:.1e} apart; "
+            f"{'; '.join(each.books.wrong) or 'no finished call repeated'}",
+            flush=True,
+        )
+    return first.digests, seconds, failed
 
 
 def main() -> None:
@@ -150,44 +280,46 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=8798)
+    parser.add_argument(
+        "--last", default="", help="the last stage of disturbed runs, such as split; else all"
+    )
+    parser.add_argument("--longest", type=float, default=0.0, help="seconds until the next kill")
     parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
-    kill, chance, failed = kill_bench(), random.Random(options.seed), False
+    kill, chance = kill_bench(), random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.monotonic()
         with two_machines() as cluster:
             overhead(cluster, folder, options.calls)
             print(f"start, check and measurement: {time.monotonic() - began:.0f} s", flush=True)
-            expected: dict[str, str] = {}
-            for label, address in (("one machine", ""), ("two nodes", cluster.address)):
-                with kill.serve(options.port):
-                    place = folder / label.replace(" ", "-")
-                    project = copy_project(kill, place, options)
-                    digests, seconds, books = run(kill, project, address, options.port)
-                expected = expected or digests
-                failed |= digests != expected or bool(books.wrong)
-                print(
-                    f"{label}: {seconds:.0f} s, {len(digests)} artifacts, digests "
-                    f"{'equal' if digests == expected else 'DIFFER'} {'; '.join(books.wrong)}",
-                    flush=True,
-                )
+            expected, seconds, failed = undisturbed(kill, folder, cluster, options)
             left, number = options.kills, 0
             while left > 0:
                 number += 1
                 with kill.serve(options.port):
-                    place = folder / f"round{number}"
-                    project = copy_project(kill, place, options)
-                    used, books = run_killed(
-                        kill, project, cluster, options.port, left, seconds / 2, chance
+                    project = copy_project(kill, folder / f"round{number}", options)
+                    done, books = run_killed(
+                        kill,
+                        project,
+                        cluster,
+                        options.port,
+                        left,
+                        options.longest or seconds / 2,
+                        chance,
+                        options.last,
                     )
-                left -= used
-                same = kill.digests(project) == expected
+                left -= done.total
+                digests = kill.digests(project)
+                whole = digests == expected if not options.last else bool(digests)
+                same = whole and digests.items() <= expected.items()
                 failed |= not same or bool(books.wrong)
                 print(
-                    f"round {number}: {used} kills, digests {'equal' if same else 'DIFFER'}, "
-                    f"{books.lost} replies lost in flight; "
+                    f"round {number}: {done.machines} machines and "
+                    f"{done.drivers} drivers killed, during {' '.join(done.stages)}, "
+                    f"{done.refused} runs refused; digests "
+                    f"{'equal' if same else 'DIFFER'}, {books.lost} replies lost in flight; "
                     f"{'; '.join(books.wrong) or 'no finished call repeated'}",
                     flush=True,
                 )

@@ -262,3 +262,25 @@ def test_a_column_of_texts_called_conversation_is_no_chat(prepared):
         prepared(rows)
     lines, _ = prepared(rows, "named.jsonl", prompt="conversation", completion="rating")
     assert texts(lines[0]) == [("user", "말 0"), ("assistant", "0")]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"), [("질문", "답변"), ("문제", "정답"), ("질의", "회신"), ("Q", "A")]
+)
+def test_korean_names_of_question_and_answer_are_recognised(prepared, question, answer):
+    rows = [{question: f"{i}번 창구의 담당자는?", answer: f"담당 {i * 7}"} for i in range(3)]
+    lines, _ = prepared(rows)
+    assert texts(lines[1]) == [("user", "1번 창구의 담당자는?"), ("assistant", "담당 7")]
+
+
+def test_conversations_that_end_alike_are_not_labels_and_all_stay(prepared):
+    turns = [
+        (f"{i}번 창구는 어디인가요?", f"{i}층입니다.", "고맙습니다.", "네.") for i in range(1, 31)
+    ]
+    rows = [
+        {"messages": [{"role": r, "content": t} for r, t in zip(("user", "assistant") * 2, chat)]}
+        for chat in turns
+    ]
+    lines, said = prepared(rows)
+    assert sorted(texts(line)[1][1] for line in lines) == sorted(chat[1] for chat in turns)
+    assert "task: free answers" in said

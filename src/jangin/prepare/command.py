@@ -162,6 +162,8 @@ def write_files(
     import polars as pl
 
     files = refuse_overwriting(source, folder, overwrite=overwrite)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with output_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".prepare") as name:
         work = Path(name)
         drafts = {kind: work / path.name for kind, path in files.items()}

@@ -166,7 +166,7 @@ def _recognised(table: Table, project_folder: Path, path: Path) -> _ReadRows:
         raise DataError(
             f"{path.name}: what its rows are cannot be told from the columns "
             f"{', '.join(table.columns)}. Say it with {{type: table, prompt: '{{...}}', "
-            "completion: '{...}'}}."
+            "completion: '{...}'}."
         ) from error
     if plan.source == "messages" and not plan.steps:
         rows = _from_chats(table, path.name)

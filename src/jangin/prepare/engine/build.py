@@ -188,7 +188,11 @@ def _spill_rows(columns: Columns, plan: Plan, steps: list[TableStep], spill: Spi
     chosen += [pl.col(name) for name in (REASON, RAW, PROMPT, COMPLETION, *_optional(plan))]
     chosen += [pl.col(name) for name in (*extra, *columns.changes)]
     chosen.append(key_of(PROMPT, match_mode(plan.steps)))
-    chosen.append(pl.col(COMPLETION).str.strip_chars().hash(13).alias(ANSWER))
+    answer = pl.col(COMPLETION).str.strip_chars()
+    if plan.source != "columns":  # a conversation is more than its last reply
+        turns = pl.col(HISTORY)
+        answer = pl.when(turns == "").then(answer).otherwise(turns + "\n" + answer)
+    chosen.append(answer.hash(13).alias(ANSWER))
     if plan.group:
         columns.require("group", plan.group)
         chosen.append(pl.col(plan.group).hash(11).alias(GROUP))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jangin.prepare.engine.build import COMPLETION, REJECTED
+from jangin.prepare.engine.build import COMPLETION, HISTORY, REJECTED
 from jangin.prepare.engine.plan import Plan
 from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 from jangin.prepare.suggestions.completion import capitals, common_prefixes, endings
@@ -137,6 +137,15 @@ def _unclean_text(profile: Profile) -> Suggestions:
     return profile.plan
 
 
+def _has_conversations(profile: Profile) -> bool:
+    """True if some row is a chat of several turns, whose last reply alone is no label."""
+    import polars as pl
+
+    return profile.plan.source != "columns" and bool(
+        profile.count(any=(pl.col(HISTORY) != "").any())["any"]
+    )
+
+
 def _task(profile: Profile) -> Suggestions:
     """Notify of the kind of task, by the answers; suggest to drop rare labels."""
     import polars as pl
@@ -146,7 +155,7 @@ def _task(profile: Profile) -> Suggestions:
     first = counts.head(MAX_LABELS + 1).collect(engine="streaming")
     rows = int(profile.count(n=pl.len())["n"])
     few = 0 < len(first) <= MAX_LABELS and rows >= ROWS_PER_LABEL * len(first)
-    if not few or profile.plan.format == "preference":
+    if not few or profile.plan.format == "preference" or _has_conversations(profile):
         profile.notify("task: free answers")
         return (yield from mixed_numbers(profile))
     labels: dict[str, int] = dict(first.iter_rows())

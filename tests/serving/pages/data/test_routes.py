@@ -1,9 +1,13 @@
 """The room of data, read without scripts."""
 
 import re
+import shutil
 
 import polars as pl
 import pytest
+
+from tests.serving.pages.conftest import Browser
+from tests.serving.running import run_server
 
 
 @pytest.fixture
@@ -81,8 +85,6 @@ def test_documents_are_listed_and_their_chunks_drawn(browser, ids):
 
 
 def test_english_pages_are_english(workbench):
-    from tests.serving.pages.conftest import Browser
-
     with Browser(workbench.root, language="en") as client:
         assert "Tables by stage" in client.get("/data").text
         assert client.get("/data", params={"variant": "none"}).status_code == 404
@@ -94,3 +96,19 @@ def test_doubtful_lines_of_a_page_are_a_part_of_their_own(browser, ids):
     part = browser.get(f"/data/doubtful/{ids['취업규칙.pdf']}/2")
     assert part.text.strip().startswith('<ul class="plain">')
     assert browser.get(f"/data/doubtful/{ids['취업규칙.pdf']}/99").status_code == 404
+
+
+def test_every_page_can_be_read_when_only_the_documents_are_cut(finished, tmp_path):
+    folder = tmp_path / "handbook"
+    later = ("synthesize", "paraphrase", "curate", "split", "sft", "evaluate")
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(*later))
+    with (
+        run_server(folder / "server", project=folder / "project.yaml") as running,
+        Browser(running.root) as client,
+    ):
+        html = client.get("/data").text
+        assert "/tables/chunk/chunks" in html
+        for address in ("dropped", "distributions", "documents", "doubtful"):
+            assert client.get(f"/data/{address}").status_code < 500, address
+        for address in ("/", "/review", "/runs", "/compare", "/playground", "/jobs", "/start"):
+            assert client.get(address).status_code < 500, address

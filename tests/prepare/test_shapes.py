@@ -277,8 +277,9 @@ def test_conversations_that_end_alike_are_not_labels_and_all_stay(prepared):
     turns = [
         (f"{i}번 창구는 어디인가요?", f"{i}층입니다.", "고맙습니다.", "네.") for i in range(1, 31)
     ]
+    roles = ("user", "assistant", "user", "assistant")
     rows = [
-        {"messages": [{"role": r, "content": t} for r, t in zip(("user", "assistant") * 2, chat)]}
+        {"messages": [{"role": r, "content": t} for r, t in zip(roles, chat, strict=True)]}
         for chat in turns
     ]
     lines, said = prepared(rows)

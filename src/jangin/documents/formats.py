@@ -64,7 +64,7 @@ FORMATS = (
     Format("Excel 97", (".xls", ".xlsb"), convert_to="XLSX"),
     Format("tables", (".csv", ".tsv"), convert_to="XLSX, or read it by examples.read"),
     Format("rows", (".jsonl", ".json"), convert_to="text, or read it by examples.read"),
-    Format("archives", (".zip", ".7z", ".rar", ".tar", ".gz"), convert_to="single files: unpack it"),
+    Format("archives", (".zip", ".7z", ".rar", ".tar", ".gz"), convert_to="files: unpack it"),
     Format(
         "picture of a page",
         (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"),

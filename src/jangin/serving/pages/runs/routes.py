@@ -138,7 +138,8 @@ def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[
         "sentence": "" if plan is None else plan_sentence(plan, visit.words),
         "stages": [(step.stage, step.name) for step in {s.stage: s for s in steps}.values()],
         "variants": list(project.loaded().variants),
-        **_review_context(visit, project, plan),
+        # A plan of before the last change does not know what becomes of the decisions.
+        **_review_context(visit, project, None if answer.working else plan),
     }
 
 

@@ -71,7 +71,8 @@ def typography(paths: Sequence[Path], memory: Path) -> dict[str, Any]:
 def is_right(path: str, title: str, article: str, titles: frozenset[str]) -> bool:
     """True if the path of a chunk is that of a line below this title and article.
 
-    The article is the whole line, which may go on after its title, or break off inside it.
+    The article is the whole line: its title with what follows, or only a part of a title that
+    takes two lines.
     """
     parts = [squeezed(part) for part in path.split(" > ")]
     known = [number for number, part in enumerate(parts) if part in titles]

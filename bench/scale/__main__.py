@@ -3,8 +3,8 @@
     python bench/scale SCRATCH [--documents 10000 100000] [--stages load chunk] [--parts 0]
 
 SCRATCH takes 4 kB of disk for each document and is kept. Five examples are generated for each
-document. Each stage is a process of its own with one worker. With --parts, the examples are parts
-of so many documents each. Appends a line for each stage to SCRATCH/figures.jsonl.
+document. Each stage is a process of its own with one worker. With --parts N, the examples are
+parts of N documents each. Appends a line for each stage to SCRATCH/figures.jsonl.
 """
 
 import argparse

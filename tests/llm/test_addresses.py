@@ -15,7 +15,7 @@ from tests.llm.test_endpoint import completion
 
 @asynccontextmanager
 async def server(seconds):
-    """(URL, list that grows with each request) of a server that takes so long to answer."""
+    """(URL, list that grows with each request) of a server that answers after `seconds`."""
     requests = []
 
     async def answer(request):

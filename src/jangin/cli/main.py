@@ -9,13 +9,12 @@ from rich.markup import escape
 
 from jangin import __version__
 from jangin.cli.chat import chat
-from jangin.cli.cluster import cluster
 from jangin.cli.data import export, prepare, show
 from jangin.cli.doubtful import doubtful
 from jangin.cli.keys import keys
 from jangin.cli.model import ask, finish, merge, publish
 from jangin.cli.open import open_pages
-from jangin.cli.project import doctor, gc, new, plan, run, schema, worker
+from jangin.cli.project import cluster, doctor, gc, new, plan, run, schema, worker
 from jangin.cli.results import compare, report
 from jangin.cli.review import review
 from jangin.cli.serve import serve

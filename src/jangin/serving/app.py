@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from jangin import __version__
 from jangin.serving.batches import routes as batches
 from jangin.serving.batches.runner import BatchRunner
-from jangin.serving.files import prepare, report, uploads
+from jangin.serving.files import prepare, uploads
 from jangin.serving.files import routes as files
 from jangin.serving.files.keeper import FileKeeper
 from jangin.serving.graders import comparison
@@ -70,7 +70,6 @@ class Routes:
 
 ROUTERS: tuple[Routes, ...] = (
     Routes(files.router, "files"),
-    Routes(report.router, "files"),
     Routes(uploads.router, "files"),
     Routes(prepare.router, "files"),
     Routes(jobs.router, "jobs"),

@@ -50,7 +50,7 @@ def main(descriptor: int) -> None:
                 _, status = os.waitpid(request, 0)
                 control.send(os.waitstatus_to_exitcode(status))
     except (EOFError, OSError):
-        # The caller has closed, or was killed: nothing may go on working for it.
+        # The caller has closed, or was killed: its workers would compute for no one.
         os.killpg(0, signal.SIGKILL)
     with suppress(ChildProcessError):
         while True:  # the CPU time of workers counts as that of children of the caller

@@ -1,8 +1,8 @@
-"""`/v1/files`: upload, list, retrieve, download, delete."""
+"""`/v1/files`: upload, list, retrieve, download, delete, and the report of a training file."""
 
 import base64
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, Header, Request
@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import or_, select
 
 from jangin.serving.database.tables import File
+from jangin.serving.files.check_process import check_rows
 from jangin.serving.files.checks import check_file, first_status
 from jangin.serving.files.multipart import MB, FileForm
 from jangin.serving.files.objects import FileObject
@@ -126,6 +127,33 @@ def retrieve_file(file_id: str, server: ServerDep, caller: CallerDep) -> FileObj
     """One file."""
     with server.database.read() as session:
         return FileObject.of(find_file(session, caller, file_id, server.now()))
+
+
+@router.get("/{file_id}/report")
+def file_report(file_id: str, server: ServerDep, caller: CallerDep) -> dict[str, Any]:
+    """The report of a file for fine-tuning, made when it is first needed.
+
+    After a job has used the file, `mask_preview` shows rows as the model saw them.
+    """
+    with server.database.read() as session:
+        row = find_file(session, caller, file_id, server.now())
+    if row.purpose != "fine-tune":
+        raise ApiError(
+            400,
+            f"File '{file_id}' has the purpose '{row.purpose}'; only files with the purpose "
+            "'fine-tune' have a report.",
+            param="id",
+            code="invalid_purpose",
+        )
+    if row.report is None or "valid" not in row.report:
+        with server.storage.local_path(file_id) as path:
+            report = check_rows(path, server.settings.min_examples).report()
+        with server.database.write() as session:
+            stored = session.scalars(select(File).where(File.id == file_id)).first()
+            if stored is not None:
+                stored.report = {**report, **(stored.report or {})}
+        row.report = {**report, **(row.report or {})}
+    return {"id": file_id, **row.report}
 
 
 @router.delete("/{file_id}")

@@ -126,7 +126,7 @@ class Cluster:
 
 
 def wait_for_nodes(count, seconds=90):
-    """Wait until so many nodes are alive; this process is connected."""
+    """Wait until `count` nodes are alive; this process is connected."""
     import ray
 
     until = time.monotonic() + seconds

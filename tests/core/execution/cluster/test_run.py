@@ -78,7 +78,7 @@ def test_a_stage_gives_the_same_artifact_and_resumes_after_kill_9(
     journal = lines(tmp_path)
     assert len(journal) < DOCUMENTS
     time.sleep(2)
-    assert lines(tmp_path) == journal  # no work goes on without its driver
+    assert lines(tmp_path) == journal  # workers end with their driver
     output = finish(start(project, tmp_path, cluster.address))
     assert "Ray cluster: 2 nodes" in output
     resumed = manifest(tmp_path)

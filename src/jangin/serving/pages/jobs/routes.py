@@ -13,7 +13,6 @@ from sqlalchemy import select
 from jangin.core.errors import DataError
 from jangin.report.i18n.translate import Words
 from jangin.serving.database.tables import Event, Permission, StoredModel
-from jangin.serving.files import report as file_reports
 from jangin.serving.files import routes as file_routes
 from jangin.serving.files.store import find_file, user_of
 from jangin.serving.inference import models as model_routes
@@ -371,7 +370,7 @@ def file_page(visit: VisitDep, file_id: str) -> Response:
         user = user_of(session, file_id)
     report = None
     if row.purpose == "fine-tune" and row.status != "error":
-        report = file_reports.file_report(file_id, visit.server, visit.caller)
+        report = file_routes.file_report(file_id, visit.server, visit.caller)
     return room(visit, "file.html.jinja", row=row, user=user, report=report)
 
 

@@ -11,6 +11,7 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -374,12 +375,13 @@ def _rows_apart(
 ) -> "dict[int, pa.RecordBatch]":
     """{number of an example: that row}, of those that are not written where they are read."""
     rows: dict[int, pa.RecordBatch] = {}
-    first = 0
+    ordered, first = sorted(indices), 0
     for path in context.parts("examples").values() if indices else ():
         for batch in read_as(path, Example):
-            inside = [i for i in range(first, first + batch.num_rows) if i in indices]
+            end = first + batch.num_rows
+            inside = ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]
             rows |= {index: batch.slice(index - first, 1) for index in inside}
-            first += batch.num_rows
+            first = end
     return rows
 
 

@@ -170,6 +170,12 @@ SYNTHESIZE = "11: examples.synthesize"
             "10: examples.synthesize.teacher",
             ["'gtp'", "known: gpt", "`teachers:`"],
         ),
+        (
+            "teacher: gpt, count: 5}}",
+            "count: 5,\n      teacher: gtp}}",
+            "13: examples.paraphrase.source.teacher",
+            ["'gtp'", "known: gpt"],
+        ),
         ("  chunk:\n", "", "8: examples.synthesize", ["chunks", "Turn on chunk"]),
         ("  chunk:\n", "  chunk: off\n", "9: examples.synthesize", ["chunks", "Turn on chunk"]),
     ],

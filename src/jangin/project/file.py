@@ -46,6 +46,8 @@ from jangin.training.sft import SftConfig
 from jangin.training.warm_start import WarmStartConfig
 
 SECTIONS = ("documents", "examples", "models")
+TEACHER_KEYS = frozenset({"teacher", "judge", "model"})
+"""Keys in the settings of stages that hold the name of a teacher."""
 
 
 class Spending(Config):
@@ -357,6 +359,17 @@ def _ignores_reviews(examples: Mapping[str, Any]) -> bool:
     return isinstance(split, dict) and split.get("review") == "ignored"
 
 
+def _key_of_teacher(settings: Any, name: str) -> tuple[str | int, ...]:
+    """Path of the first key in the settings of a stage that names this teacher."""
+    entries = settings.items() if isinstance(settings, dict) else enumerate(settings)
+    for key, value in entries:
+        if key in TEACHER_KEYS and value == name:
+            return (key,)
+        if isinstance(value, dict | list) and (inner := _key_of_teacher(value, name)):
+            return (key, *inner)
+    return ()
+
+
 def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem]:
     """Unknown teachers, and stages whose inputs no stage produces."""
     problems = [
@@ -372,11 +385,12 @@ def _wiring_problems(project: Project, variant: tuple[str, ...]) -> list[Problem
         for name in stage.teachers(config):
             if name not in project.teachers:
                 known = ", ".join(project.teachers) or "none"
+                key = (*location, *_key_of_teacher(config.model_dump(mode="json"), name))
                 text = (
-                    f"{'.'.join(location)}.teacher: no teacher is called {name!r} "
+                    f"{'.'.join(map(str, key))}: no teacher is called {name!r} "
                     f"(known: {known}). Add it under `teachers:`"
                 )
-                problems.append(Problem((*location, "teacher"), text, variant))
+                problems.append(Problem(key, text, variant))
         for kind in (*stage.reads, *stage.wants(config)):
             if kind not in kinds:
                 makers = " or ".join(s.name for s in STAGES if kind in s.makes)

@@ -40,22 +40,33 @@ def test_every_entry_of_the_readmes_tree_exists_and_has_a_caption(readme: Path) 
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_readmes_tree_shows_every_room_and_every_project(readme: Path) -> None:
+def test_the_readmes_tree_shows_every_room_every_project_and_every_bench(readme: Path) -> None:
     shown = {path for path, _ in tree_of(readme)}
-    folders = [*(ROOT / "src" / "jangin").iterdir(), *(ROOT / "projects").iterdir()]
     wanted = {
         path.relative_to(ROOT).as_posix()
-        for path in folders
-        if path.is_dir() and path.name != "__pycache__" and path != DOWNLOADS
+        for parent in ("src/jangin", "projects", "bench")
+        for path in (ROOT / parent).iterdir()
+        if path.is_dir() and path.name[0] not in "._" and path != DOWNLOADS
     }
     assert wanted <= shown, f"{readme.name} lacks {sorted(wanted - shown)}"
 
 
+def make_targets() -> set[str]:
+    """Every word that `make` takes."""
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+
+
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_every_make_word_in_the_readme_is_a_target(readme: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    words = set(re.findall(r"\bmake ([a-z]+)", readme.read_text(encoding="utf-8")))
-    assert {"demo", "test"} <= words <= targets
+    words = set(re.findall(r"\bmake ([a-z-]+)", readme.read_text(encoding="utf-8")))
+    assert {"demo", "test"} <= words <= make_targets()
+
+
+def test_every_target_that_tests_something_is_in_contributing() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tests = {target for target in make_targets() if target.startswith("test")}
+    assert "test-cluster" in tests
+    assert tests <= set(re.findall(r"^\| `make ([a-z-]+)`", text, flags=re.M))
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)

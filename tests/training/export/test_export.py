@@ -377,6 +377,41 @@ def test_a_gguf_that_llama_cpp_crashes_on_is_kept(folders, canaries, tmp_path, m
     assert not (tmp_path / "q4").exists()
 
 
+QUANTIZER = """
+import os, shutil, types
+LLAMA_FTYPE_MOSTLY_Q4_K_M = 15
+llama_cpp = types.SimpleNamespace(llama_model_default_params=types.SimpleNamespace)
+def llama_log_callback(function): return function
+def llama_log_set(callback, data): pass
+def llama_model_quantize_default_params():
+    import ctypes
+    return type("Params", (ctypes.Structure,), dict(_fields_=[("ftype", ctypes.c_int)]))()
+def llama_model_quantize(source, target, settings):
+    import gguf
+    shutil.copy(source, target)
+    file = gguf.GGUFReader(os.fsdecode(target), "r+")
+    next(x for x in file.tensors if x.name == "blk.0.ffn_up.weight").data[:] *= {factor}
+    return 0
+"""
+
+
+def test_the_card_of_a_quantized_file_speaks_of_that_file(folders, canaries, tmp_path, monkeypatch):
+    """llama.cpp is replaced by a quantizer that scales one tensor and cannot load files."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "llama_cpp.py"
+    crash = "def Llama(**settings): os.abort()\n"
+    package.write_text(QUANTIZER.format(factor=0.9) + crash)
+    report = export_model(*folders, tmp_path / "q4", "gguf", RECORD, canaries, quantize="q4_k_m")
+    card = (report.folder / "README.md").read_text()
+    assert "Stored as q4_k_m." in card
+    assert "differ by at most 1.0e-01 of a tensor's largest weight" in card
+    assert sorted(path.suffix for path in report.folder.glob("*.gguf")) == [".gguf"]
+    package.write_text(QUANTIZER.format(factor=-1) + crash)
+    with pytest.raises(ExportError, match="off by 2 of its tensor's largest"):
+        export_model(*folders, tmp_path / "other", "gguf", RECORD, canaries, quantize="q4_k_m")
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_model_card_shows_the_run_record_and_what_is_unknown(merged):
     card = (merged[0] / "README.md").read_text()
     assert "# handbook-specialist" in card

@@ -33,8 +33,9 @@ _KINDS: dict[torch.dtype, Kind] = {
     torch.float16: "f16",
 }
 """By dtype of the weights, so that nothing is rounded without having been chosen."""
-_LARGEST_ERROR = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8_0": 1e-2}
-"""Largest difference allowed of a weight read back, as a share of the tensor's largest weight."""
+_LARGEST_ERROR = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8_0": 1e-2, "q4_k_m": 0.25}
+"""Largest difference allowed of a weight read back, as a share of the tensor's largest weight. That
+of 4 bits is no rounding error but a tensor under another name or with its rows in another order."""
 _LARGEST_CONTEXT = 4096
 """Tokens of a conversation for which llama.cpp and Ollama reserve memory."""
 
@@ -98,17 +99,7 @@ def replace_by_gguf(
     """
     target = folder / f"{name}.gguf"
     kind = plan.kind or _KINDS[dtype]
-    floats: Kind = _KINDS[dtype] if kind == "q4_k_m" else kind
-    written = folder / f"{name}.floats.gguf" if kind == "q4_k_m" else target
-    sentences = [f"Stored as {kind}."]
-    if plan.converter is None:
-        write_gguf(folder, written, floats, name)
-        sentences.append(_read_back(folder, written, floats))
-    else:
-        convert(plan.converter, folder, written, floats)
-    if kind == "q4_k_m":
-        quantize_file(written, target, kind)
-        written.unlink()
+    sentences = [f"Stored as {kind}.", *_store(folder, target, kind, _KINDS[dtype], plan.converter)]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     context = min(_LARGEST_CONTEXT, int(config.get("max_position_embeddings", _LARGEST_CONTEXT)))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -134,7 +125,33 @@ def replace_by_gguf(
     return WrittenGguf(" ".join(sentences), crash)
 
 
-def _read_back(folder: Path, written: Path, kind: Kind) -> str:
+def _store(
+    folder: Path, target: Path, kind: Quantization, floats: Kind, converter: Path | None
+) -> list[str]:
+    """Write the model in `folder` to `target`; returns what the card says about its weights.
+
+    `floats` is the kind of the file that llama.cpp quantizes.
+    """
+    quantized = kind == "q4_k_m"
+    written = target.with_suffix(".floats.gguf") if quantized else target
+    stored: Kind = floats if kind == "q4_k_m" else kind
+    if converter is None:
+        write_gguf(folder, written, stored, target.stem)
+    else:
+        convert(converter, folder, written, stored)
+    sentence = _read_back(folder, written, stored) if converter is None else ""
+    if quantized:
+        quantize_file(written, target, kind)
+        written.unlink()
+        sentence = _read_back(folder, target, kind) if converter is None else ""
+    return [sentence] if sentence else []
+
+
+def _read_back(folder: Path, written: Path, kind: Quantization) -> str:
+    """How far the file's weights are from the model's, as a sentence for the card.
+
+    Raises `ExportError` where they are further away than this kind rounds.
+    """
     error, tensors = largest_error(folder, written)
     bound = _LARGEST_ERROR[kind]
     if not error <= bound:  # true for NaN too

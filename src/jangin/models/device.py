@@ -147,6 +147,7 @@ def read_capabilities(output: str) -> list[tuple[int, int]]:
     return [(int(match[1]), int(match[2])) for match in matches if match]
 
 
+@lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
     """Instruction sets that Linux names for an x86 CPU; empty for others, as on ARM and macOS."""
     try:

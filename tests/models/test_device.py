@@ -92,12 +92,14 @@ def test_compiled_tiles_need_a_cpu_and_a_target_that_have_them(monkeypatch):
         for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(device.KERNELS_VARIABLE, raising=False)
-        for flags, tiled, multiplies in (
-            ({"avx512_bf16"}, True, True),
-            ({"avx512_bf16", "amx_bf16"}, True, False),  # oneDNN multiplies by AMX
-            ({"avx2"}, False, False),
-            (set(), False, False),
+        for flags, amx, tiled, multiplies in (
+            ({"avx512_bf16"}, False, True, True),
+            ({"avx512_bf16", "amx_bf16"}, True, True, False),  # oneDNN multiplies by AMX
+            ({"avx512_bf16", "amx_bf16"}, False, False, False),  # Linux refuses its registers
+            ({"avx2"}, False, False, False),
+            (set(), False, False, False),
         ):
+            monkeypatch.setattr(device, "has_amx", lambda amx=amx: amx)
             monkeypatch.setattr(device, "cpu_flags", lambda flags=flags: frozenset(flags))
             device.has_bf16_tiles.cache_clear()
             assert device.has_bf16_tiles() is tiled

@@ -1,5 +1,6 @@
 """Device, precision and free memory of this machine, found out without importing torch."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ _DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 MOST_THREADS = 4
 """Compiled passes over rows run in one thread, in about a quarter of the CPU time of torch's own
 kernels, which share their rows: with more threads than this torch's are as fast."""
+_ASK_FOR_AMX = (158, 0x1023, 18)
+"""arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) as numbers of a system call on x86-64."""
 _BF16_CAPABILITY = (8, 0)
 """NVIDIA's Ampere; cards before it compute bf16 by way of fp32."""
 
@@ -54,11 +57,28 @@ def has_bf16_tiles() -> bool:
     """Whether the CPU multiplies bf16 in AVX512, which the compiled tiles use.
 
     Not where Numba is told to compile for another CPU: LLVM ends the process at an instruction
-    that its target lacks.
+    that its target lacks. On a CPU with AMX only where its registers may be used: Numba's cache
+    does not tell kernels with AMX from those without.
     """
     if os.environ.get("NUMBA_CPU_NAME") or "NUMBA_CPU_FEATURES" in os.environ:
         return False
-    return "avx512_bf16" in cpu_flags()
+    flags = cpu_flags()
+    return "avx512_bf16" in flags and ("amx_bf16" not in flags or has_amx())
+
+
+@lru_cache(maxsize=1)
+def has_amx() -> bool:
+    """Whether the CPU has AMX for bf16 and Linux lets this process use its registers.
+
+    A process has to ask, once (Linux, Documentation/arch/x86/xstate.rst).
+    """
+    if "amx_bf16" not in cpu_flags():
+        return False
+    try:
+        syscall = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError, TypeError):
+        return False
+    return int(syscall(*map(ctypes.c_long, _ASK_FOR_AMX))) == 0
 
 
 def uses_bf16_tiles() -> bool:

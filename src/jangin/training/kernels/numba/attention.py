@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from jangin.training.kernels.numba.amx import PALETTE, configure, release
 from jangin.training.kernels.numba.elementwise import (
     Bf16,
     Floats,
@@ -33,7 +34,18 @@ from jangin.training.kernels.numba.elementwise import (
     to_bf16,
     to_fp32,
 )
-from jangin.training.kernels.numba.tile import COLUMNS, ROWS, interleave, require_bf16_tiles, tile
+from jangin.training.kernels.numba.products import (
+    COLUMNS,
+    ROWS,
+    accumulate,
+    causal_scores,
+    round_up,
+    transpose,
+    unsigned,
+    weighted_sum,
+)
+from jangin.training.kernels.numba.tile import ROWS as GROUP
+from jangin.training.kernels.numba.tile import interleave, require_bf16_tiles
 
 require_bf16_tiles()
 
@@ -43,18 +55,8 @@ WIDTH = 64
 """Rows of scores are padded to a multiple of this: LLVM's scalar remainder loops cost more."""
 _ZERO, _ONE, _NOTHING = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 _LEAST = np.int32(-(2**31) + 1)
-
-
-@inlined
-def round_up(count: int, grain: int) -> int:
-    """`count` rounded up to a multiple of `grain`."""
-    return (count + grain - 1) // grain * grain
-
-
-@inlined
-def _unsigned(index: int) -> np.uint64:
-    """An index that is not negative, as uint64."""
-    return np.uint64(index)
+_LINE = 16
+"""fp32 values of a cache line."""
 
 
 @inlined
@@ -74,10 +76,10 @@ def _rotate(
     2 * half values to `target` from `to`.
     """
     for column in range(half):
-        left, right = to_fp32(x[_unsigned(at + column)]), to_fp32(x[_unsigned(at + half + column)])
-        c, s = cos[_unsigned(rotation + column)], sin[_unsigned(rotation + column)]
-        target[_unsigned(to + column)] = to_bf16(left * c - right * s)
-        target[_unsigned(to + half + column)] = to_bf16(right * c + left * s)
+        left, right = to_fp32(x[unsigned(at + column)]), to_fp32(x[unsigned(at + half + column)])
+        c, s = cos[unsigned(rotation + column)], sin[unsigned(rotation + column)]
+        target[unsigned(to + column)] = to_bf16(left * c - right * s)
+        target[unsigned(to + half + column)] = to_bf16(right * c + left * s)
 
 
 @inlined
@@ -86,24 +88,24 @@ def _rotate_inverse(
 ) -> None:
     """The inverse of `_rotate`, for a gradient x in fp32; writes bf16 to `target`."""
     for column in range(half):
-        left, right = x[_unsigned(at + column)], x[_unsigned(at + half + column)]
-        c, s = cos[_unsigned(rotation + column)], sin[_unsigned(rotation + column)]
-        target[_unsigned(to + column)] = to_bf16(left * c + right * s)
-        target[_unsigned(to + half + column)] = to_bf16(right * c - left * s)
+        left, right = x[unsigned(at + column)], x[unsigned(at + half + column)]
+        c, s = cos[unsigned(rotation + column)], sin[unsigned(rotation + column)]
+        target[unsigned(to + column)] = to_bf16(left * c + right * s)
+        target[unsigned(to + half + column)] = to_bf16(right * c - left * s)
 
 
 @inlined
 def _copy(x: Bf16, at: int, count: int, target: Bf16, to: int) -> None:
     """Copy `count` values of x from `at` to `target` from `to`."""
     for column in range(count):
-        target[_unsigned(to + column)] = x[_unsigned(at + column)]
+        target[unsigned(to + column)] = x[unsigned(at + column)]
 
 
 @inlined
 def _clear(x: Bf16, first: int, last: int) -> None:
     """Write zeros to x[first:last]."""
     for index in range(first, last):
-        x[_unsigned(index)] = np.uint16(0)
+        x[unsigned(index)] = np.uint16(0)
 
 
 @helper
@@ -116,7 +118,7 @@ def pack_rows(rows: Bf16, count: int, size: int, target: Words) -> None:
     for index in range(0, count, 2):
         for left in range(0, size, COLUMNS):
             at = index * size + left
-            interleave(rows, at, at + size, target, index // 2 * size + left, ROWS)
+            interleave(rows, at, at + size, target, index // 2 * size + left, GROUP)
 
 
 @helper
@@ -141,50 +143,6 @@ def load_keys(
     _clear(rows, count * size, round_up(count, WIDTH) * size)
 
 
-@helper
-def transpose(rows: Words, count: int, words: int, target: Words) -> None:
-    """Transpose words: `rows` (count, words) into `target` (words, count)."""
-    for row in range(count):
-        for word in range(words):
-            target[_unsigned(word * count + row)] = rows[_unsigned(row * words + word)]
-
-
-@helper
-def causal_scores(
-    a: Words, words: int, b: Words, keys: int, padded: int, visible: int, c: Floats
-) -> None:
-    """Dot products of queries and keys, c (padded, keys) in fp32, for visible keys only.
-
-    a is (padded, words) queries, b is (words, keys) transposed keys, both words along the head
-    size. Row i sees visible + i keys; columns beyond, up to the next tile, are computed and
-    meaningless, later ones are not written.
-    """
-    for top in range(0, padded, ROWS):
-        for left in range(0, min(round_up(visible + top + ROWS - 1, COLUMNS), keys), COLUMNS):
-            tile(
-                a, top * words, words, 1, b, left, keys, words,
-                c, top * keys + left, keys, 0, c, 0, 0,
-            )  # fmt: skip
-
-
-@helper
-def weighted_sum(
-    a: Words, keys: int, b: Words, size: int, padded: int, visible: int, c: Floats
-) -> None:
-    """Weights times values: a (padded, keys) @ b (keys, size) into c (padded, size) in fp32.
-
-    a is words along the keys (padded, keys / 2), b is packed by `pack_rows`. Reads only the keys
-    that a tile's rows can see.
-    """
-    for top in range(0, padded, ROWS):
-        words = min(round_up(visible + top + ROWS - 1, COLUMNS), keys) // 2
-        for left in range(0, size, COLUMNS):
-            tile(
-                a, top * keys // 2, keys // 2, 1, b, left, size, words,
-                c, top * size + left, size, 0, c, 0, 0,
-            )  # fmt: skip
-
-
 @inlined
 def _rank(bits: np.int32) -> np.int32:
     """An int32 that orders like the fp32 number with these bits, NaN at the ends.
@@ -204,18 +162,18 @@ def _softmax_row(
     zero from `visible` on.
     """
     for index in range(visible, end):
-        scores[_unsigned(at + index)] = _NOTHING
+        scores[unsigned(at + index)] = _NOTHING
     bits, largest = scores.view(np.int32), _LEAST
     for index in range(end):
-        largest = max(largest, _rank(bits[_unsigned(at + index)]))
+        largest = max(largest, _rank(bits[unsigned(at + index)]))
     peak, mass = np.int32(_rank(largest)).view(np.float32), _ZERO
     for index in range(end):
-        value = exp((scores[_unsigned(at + index)] - peak) * scaling)
-        scores[_unsigned(at + index)] = value
+        value = exp((scores[unsigned(at + index)] - peak) * scaling)
+        scores[unsigned(at + index)] = value
         mass += value
     inverse_mass = _ONE / mass
     for index in range(end):
-        weights[_unsigned(at + index)] = to_bf16(scores[_unsigned(at + index)] * inverse_mass)
+        weights[unsigned(at + index)] = to_bf16(scores[unsigned(at + index)] * inverse_mass)
     _clear(weights, at + visible, at + end)
     return np.float32(peak * scaling + np.log(mass))
 
@@ -279,8 +237,8 @@ def store_bf16(x: Floats, count: int, size: int, target: Bf16, to: int, row_size
     """Write x (count, size) in bf16 to rows of `target`, `row_size` apart, from `to` on."""
     for row in range(count):
         for column in range(size):
-            target[_unsigned(to + row * row_size + column)] = to_bf16(
-                x[_unsigned(row * size + column)]
+            target[unsigned(to + row * row_size + column)] = to_bf16(
+                x[unsigned(row * size + column)]
             )
 
 
@@ -295,10 +253,10 @@ def _grad_scores_row(
     them in bf16 to `target` from `to` and to `score_grads` from `at`, zero from `visible` on.
     """
     for index in range(end):
-        weight = exp(scores[_unsigned(at + index)] * scaling - log)
-        target[_unsigned(to + index)] = to_bf16(weight)
-        score_grads[_unsigned(at + index)] = to_bf16(
-            weight * (grads[_unsigned(at + index)] - deltas) * scaling
+        weight = exp(scores[unsigned(at + index)] * scaling - log)
+        target[unsigned(to + index)] = to_bf16(weight)
+        score_grads[unsigned(at + index)] = to_bf16(
+            weight * (grads[unsigned(at + index)] - deltas) * scaling
         )
     _clear(target, to + visible, to + end)
     _clear(score_grads, at + visible, at + end)
@@ -319,39 +277,20 @@ def grad_scores(
     for row in range(padded):
         end = min(round_up(visible + row - row % ROWS + ROWS - 1, WIDTH), keys)
         at, odd = row * keys, row % 2
-        _grad_scores_row(
-            scores, grads, at, end, visible + row if row < rows else 0, scaling, logs[row],
-            deltas[row], spare, odd * keys, by_row,
-        )  # fmt: skip
+        if row < rows:
+            _grad_scores_row(
+                scores, grads, at, end, visible + row, scaling, logs[row], deltas[row],
+                spare, odd * keys, by_row,
+            )  # fmt: skip
+        else:
+            _clear(spare, odd * keys, odd * keys + end)
+            _clear(by_row, at, at + end)
         if not odd:
             continue
         for left in range(0, end, COLUMNS):
             to = row // 2 * keys + left
-            interleave(spare, left, keys + left, weights, to, ROWS)
-            interleave(by_row, at - keys + left, at + left, score_grads, to, ROWS)
-
-
-@helper
-def accumulate(
-    a: Words, keys: int, b: Words, size: int, padded: int, visible: int, c: Floats
-) -> None:
-    """Add a.T @ b to c (keys, size) in fp32: a block's part of the gradients of keys or values.
-
-    a (padded / 2, keys) and b (padded / 2, size) are words of two queries each, as from
-    `pack_rows`.
-    """
-    last = min(round_up(visible + padded - 1, COLUMNS), keys)
-    for top in range(0, last, ROWS):
-        skipped = (
-            max(0, top + 1 - visible) // 2
-        )  # interleave of queries that see none of these keys
-        if 2 * skipped >= padded:
-            break
-        for left in range(0, size, COLUMNS):
-            tile(
-                a, skipped * keys + top, 1, keys, b, skipped * size + left, size,
-                padded // 2 - skipped, c, top * size + left, size, 1, c, 0, 0,
-            )  # fmt: skip
+            interleave(spare, left, keys + left, weights, to, GROUP)
+            interleave(by_row, at - keys + left, at + left, score_grads, to, GROUP)
 
 
 @helper
@@ -367,23 +306,22 @@ def delta(
     for row in range(count):
         first, total = (first_query + row) * row_size + at, _ZERO
         for column in range(size):
-            grad_value = grad[_unsigned(first + column)]
-            grads[_unsigned(row * size + column)] = grad_value
-            total += to_fp32(grad_value) * to_fp32(out[_unsigned(first + column)])
+            grad_value = grad[unsigned(first + column)]
+            grads[unsigned(row * size + column)] = grad_value
+            total += to_fp32(grad_value) * to_fp32(out[unsigned(first + column)])
         deltas[row] = total
     _clear(grads, count * size, padded * size)
 
 
 @helper
-def add_to_tokens(sums: Floats, size: int, span: Indices, totals: Floats) -> None:
-    """Add `sums` (keys, size) of a span to its tokens in `totals` (T, size), in fp32."""
-    for key in range(span[4] + span[6]):
-        to = _token_of_key(span, key) * size
+def add_to_tokens(sums: Floats, keys: int, size: int, span: Indices, totals: Floats) -> None:
+    """Add `sums` (size, keys) of a span to its tokens in `totals` (T, size), in fp32."""
+    count = span[4] + span[6]
+    for first in range(0, count, _LINE):
         for column in range(size):
-            totals[_unsigned(to + column)] += sums[_unsigned(key * size + column)]
-
-
-_ZERO = np.float32(0.0)
+            for key in range(first, min(first + _LINE, count)):
+                to = _token_of_key(span, key) * size + column
+                totals[unsigned(to)] += sums[unsigned(column * keys + key)]
 
 
 @inlined
@@ -434,6 +372,8 @@ def attend(
     v_words, scores = np.empty(largest * words, np.int32), np.empty(BLOCK * largest, np.float32)
     weights, rotated = np.empty(BLOCK * largest, np.uint16), np.empty(BLOCK * size, np.uint16)
     attended, log = np.empty(BLOCK * size, np.float32), np.empty(BLOCK, np.float32)
+    q_words, w_words = rotated.view(np.int32), weights.view(np.int32)
+    configure(PALETTE)
     for span_index in range(spans.shape[0]):
         span = spans[span_index]
         keys = round_up(span[4] + span[6], WIDTH)
@@ -449,17 +389,14 @@ def attend(
                     rotate_block(
                         q, first_query, q_wide, head, size, q_cos, q_sin, count, padded, rotated
                     )
-                    causal_scores(
-                        rotated.view(np.int32), words, k_words, keys, padded, visible, scores
-                    )
+                    causal_scores(q_words, words, k_words, keys, padded, visible, scores)
                     softmax(scores, keys, count, padded, visible, scaling, weights, log)
-                    weighted_sum(
-                        weights.view(np.int32), keys, v_words, size, padded, visible, attended
-                    )
+                    weighted_sum(w_words, keys, v_words, size, padded, visible, attended)
                     logs[head, first_query : first_query + count] = log[:count]
                     store_bf16(
                         attended, count, size, target, first_query * q_wide + head * size, q_wide
                     )
+    release()
 
 
 @helper
@@ -470,7 +407,7 @@ def _block_backward(
     """Gradients from one block of queries of one head.
 
     Writes the block's rows of the query's gradient; adds to `sums`: gradients of the rotated keys
-    and of the values (keys, size). The tuples hold the arrays of `attend_backward` in its order.
+    and of the values (size, keys). The tuples hold the arrays of `attend_backward` in its order.
     """
     query, out, grad, grad_query = arrays
     k_words, k_pairs, v_words = packed
@@ -484,8 +421,9 @@ def _block_backward(
         rotated,
         grads,
         attended,
-        q_pairs,
-        g_pairs,
+        pairs,
+        q_columns,
+        g_columns,
     ) = scratch
     first_query, count, head, size, row_size, keys, visible = block
     deltas, padded, words = np.zeros(BLOCK, np.float32), round_up(count, ROWS), size // 2
@@ -493,8 +431,10 @@ def _block_backward(
         query, first_query, row_size, head, size, tables[0], tables[1], count, padded, rotated
     )
     delta(grad, out, first_query, row_size, head * size, size, count, grads, padded, deltas)
-    pack_rows(rotated, padded, size, q_pairs)
-    pack_rows(grads, padded, size, g_pairs)
+    pack_rows(rotated, padded, size, pairs)
+    transpose(pairs, padded // 2, size, q_columns)
+    pack_rows(grads, padded, size, pairs)
+    transpose(pairs, padded // 2, size, g_columns)
     causal_scores(rotated.view(np.int32), words, k_words, keys, padded, visible, scores)
     causal_scores(grads.view(np.int32), words, v_words, keys, padded, visible, score_grads)
     grad_scores(
@@ -505,8 +445,8 @@ def _block_backward(
     rotate_block_inverse(
         attended, size, tables[0], tables[1], first_query, count, grad_query, row_size, head
     )
-    accumulate(s_words, keys, q_pairs, size, padded, visible, sums[0])
-    accumulate(w_words, keys, g_pairs, size, padded, visible, sums[1])
+    accumulate(q_columns, size, s_words, keys, padded, visible, sums[0])
+    accumulate(g_columns, size, w_words, keys, padded, visible, sums[1])
 
 
 @compiled(
@@ -543,10 +483,11 @@ def attend_backward(
         np.empty(block_keys // 2, words), np.empty(block_keys, bf16), np.empty(2 * largest, bf16),
         np.empty(BLOCK * size, bf16), np.empty(BLOCK * size, bf16),
         np.empty(BLOCK * size, fp32), np.empty(BLOCK * size // 2, words),
-        np.empty(BLOCK * size // 2, words),
+        np.empty(BLOCK * size // 2, words), np.empty(BLOCK * size // 2, words),
     )  # fmt: skip
     sums = np.empty(largest * size, fp32), np.empty(largest * size, fp32)
     totals, log = np.empty((2, tokens * size), fp32), np.zeros(BLOCK, fp32)
+    configure(PALETTE)
     for group in range(begin, end):
         totals[:] = _ZERO
         for span_index in range(spans.shape[0]):
@@ -565,8 +506,9 @@ def attend_backward(
                     block = first_query, count, head, size, q_wide, keys, span[2] + first + 1
                     packed = k_words, k_pairs, v_words
                     _block_backward(arrays, tables, packed, scratch, sums, log, block, scaling)
-            add_to_tokens(sums[0], size, span, totals[0])
-            add_to_tokens(sums[1], size, span, totals[1])
+            add_to_tokens(sums[0], keys, size, span, totals[0])
+            add_to_tokens(sums[1], keys, size, span, totals[1])
         target = grad_key.reshape(-1)
         rotate_block_inverse(totals[0], size, k_cos, k_sin, 0, tokens, target, k_wide, group)
         store_bf16(totals[1], tokens, size, grad_value.reshape(-1), group * size, k_wide)
+    release()

@@ -25,10 +25,13 @@ def ours(threads: int, guard: bool = False) -> Callable[[list[str]], Pairs]:
     import rapidfuzz.distance
     import rapidfuzz.process  # noqa: F401  # both: outside the clock, as the peers' imports
 
+    from jangin.core.execution.local import Local
     from jangin.text.dedup.near_duplicates import Rules, find_duplicates
+    from jangin.text.dedup.spread import Spread
 
     def work(texts: list[str]) -> Pairs:
-        found = find_duplicates(texts, Rules(guard=guard), threads=threads)
+        spread = Spread(Local(threads))
+        found = find_duplicates(texts, Rules(guard=guard), spread=spread)
         return [(duplicate.row, duplicate.twin) for duplicate in found]
 
     return work

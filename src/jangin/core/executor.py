@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from jangin.core.errors import StageError
 from jangin.core.records import Record
 
 TRIES = 3
@@ -95,3 +96,25 @@ def opened(work: Callable[..., Any]) -> Callable[[Any], Any]:
 def opens(work: Callable[..., Any]) -> bool:
     """True if the work is a class, or a `partial` of one, and so is opened once in each worker."""
     return isinstance(work.func if isinstance(work, partial) else work, type)
+
+
+def map_all(
+    executor: Executor,
+    work: Callable[..., Any],
+    items: Iterable[Any],
+    what: str,
+    resources: Resources = ONE_CPU,
+) -> Iterator[tuple[int, Any]]:
+    """As `Executor.map`, for work that is worth nothing unless every item is done.
+
+    `what` the work does completes the sentence "the process that ...".
+
+    Raises: StageError: an item ended its process each time. All that `Executor.map` raises.
+    """
+    for index, result in executor.map(work, items, resources):
+        if isinstance(result, Died):
+            raise StageError(
+                f"the process that {what} {result.why}. Run again with more memory, or with: "
+                "--workers 1"
+            )
+        yield index, result

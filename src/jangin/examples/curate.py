@@ -37,6 +37,7 @@ from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.parquet import batches_of, count_rows, read_as
 from jangin.core.records import Dropped, Example, Score
 from jangin.core.stage import Stage, StageContext
+from jangin.core.store import JOURNAL
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import (
     ColumnTexts,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jangin.examples.curation.filters import Indices, Keys
+    from jangin.text.dedup.spread import Spread
 
 REMEDIES: dict[Rule, str] = {
     "review": "withdraw decisions with `jangin review`",
@@ -144,7 +146,7 @@ def curate(
     rows: Sequence[Example],
     config: CurateConfig,
     tokenizer: Path | None = None,
-    threads: int = 1,
+    spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
 ) -> Curation:
     """Apply every rule to the rows; `tokenizer` is a tokenizer.json.
@@ -152,7 +154,7 @@ def curate(
     Raises `MachineError` when a tokenizer or the guard needs a package that is not installed.
     """
     columns = _columns(lambda names: batches_of(rows, Example, names), config, tokenizer)
-    state = decide(columns, config, threads, encoder)
+    state = decide(columns, config, spread, encoder)
     left = state.left().tolist()
     return Curation(
         [state.moved_row(index, rows[index]) for index in left],
@@ -165,7 +167,7 @@ def curate(
 def decide(
     rows: ExampleColumns,
     config: CurateConfig,
-    threads: int = 1,
+    spread: "Spread | None" = None,
     encoder: TextEncoder | None = None,
 ) -> FilterState:
     """The decisions of every rule; raises as `curate`."""
@@ -179,7 +181,7 @@ def decide(
     state.drop_duplicates(lambda left: _exact(rows, left))
     if config.conflicts == "drop":
         state.drop_duplicates(lambda left: _conflicting(rows, left))
-    state.drop_duplicates(lambda left: _near(state, left, config, threads))
+    state.drop_duplicates(lambda left: _near(state, left, config, spread))
     if encoder is not None and isinstance(config.semantic, EncoderSemantic):
         least, texts = config.semantic.min_cosine, _semantic_rows(state)
         vectors = encode_rows(texts, encoder)
@@ -314,7 +316,7 @@ def _conflicting(rows: ExampleColumns, left: "Indices") -> dict[int, Decision]:
 
 
 def _near(
-    state: FilterState, left: "Indices", config: CurateConfig, threads: int
+    state: FilterState, left: "Indices", config: CurateConfig, spread: "Spread | None"
 ) -> dict[int, Decision]:
     """Near-duplicate questions among rows whose prompts are the same up to the question.
 
@@ -330,8 +332,8 @@ def _near(
             ColumnTexts(rows.questions, group),
             rules,
             scores=rows.preference[group],
-            groups=state.families(group),
-            threads=threads,
+            groups=state.family_keys(group),
+            spread=spread,
         )
         for match in duplicates:
             if match.match == "near":
@@ -371,6 +373,8 @@ def run(context: StageContext[CurateConfig]) -> None:
             "`jangin report` shows what earlier stages dropped and why."
         )
     config = context.config
+    from jangin.text.dedup.spread import Spread
+
     tokenizer = None
     if context.has("base"):
         tokenizer = context.folder("base") / "model" / "tokenizer.json"
@@ -386,7 +390,8 @@ def run(context: StageContext[CurateConfig]) -> None:
 
     rows = _columns(batches, config, tokenizer)
     _check_scorers(rows.scorers, config.min_score)
-    state = decide(rows, config, context.services.executor.workers, encoder)
+    spread = Spread(context.services.executor, context.workspace / JOURNAL)
+    state = decide(rows, config, spread, encoder)
     rejected = reviewed.rejected if reviewed is not None else []
     counts = Counter(decision.rule for decision in state.decisions.values())
     counts.update(row.rule for row in rejected)
@@ -511,5 +516,6 @@ STAGE = Stage(
     may_read=("base", "reviews"),
     makes=("examples", "dropped"),
     run=run,
+    maps=True,
     sources=_sources,
 )

@@ -89,6 +89,8 @@ class ExampleColumns:
     """(N, 2) digest of prompt and answer."""
     context: "Keys"
     """(N, 2) digest of the prompt without the last user message."""
+    family: "NDArray[np.uint64]"
+    """(N,) digest of the family."""
     question_length: "NDArray[np.int32]"
     answer_length: "NDArray[np.int32]"
     reasons: Mapping[Rule, Mapping[int, str]]
@@ -149,6 +151,8 @@ def read_example_columns(
         for name in NEEDED[:4]:
             texts[name].append(batch.column(name))
         texts["question"].append(pa.array([row.question for row in rows], pa.string()))
+        families = [family_key(name) for name in batch.column("family").to_pylist()]
+        numbers["family"].append(np.array(families, "u8"))
         _add_numbers(numbers, rows, count_tokens)
         first += len(rows)
     columns = {name: pa.chunked_array(parts, pa.string()) for name, parts in texts.items()}
@@ -167,6 +171,7 @@ def read_example_columns(
         prompt=arrays["keys"][:, 0],
         whole=arrays["keys"][:, 1],
         context=arrays["keys"][:, 2],
+        family=arrays["family"],
         question_length=arrays["question"],
         answer_length=arrays["answer"],
         reasons=reasons,
@@ -178,6 +183,7 @@ def read_example_columns(
 _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "preference": ("f8", ()),
     "keys": ("u8", (3, 2)),
+    "family": ("u8", ()),
     "question": ("i4", ()),
     "answer": ("i4", ()),
     "tokens": ("i4", ()),
@@ -226,6 +232,12 @@ def _keys(row: _Parts) -> Iterator[bytes]:
         yield hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def family_key(name: str) -> int:
+    """Digest of the name of a family, 64 bits."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 class ColumnTexts(Sequence[str]):
     """Some rows of a column as a sequence of texts, which are made when they are asked for."""
 
@@ -244,9 +256,28 @@ class ColumnTexts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         """One text, or those of a range."""
         if isinstance(index, slice):
-            texts: list[str] = self._column.take(self._rows[index]).to_pylist()
-            return texts
+            return _taken(self._column, self._rows[index])
         return str(self._column[int(self._rows[index])].as_py())
+
+    def take(self, rows: "Indices") -> list[str]:
+        """The texts of ascending rows."""
+        return _taken(self._column, self._rows[rows])
+
+
+def _taken(column: "pa.ChunkedArray", rows: "Indices") -> list[str]:
+    """Texts of ascending rows, chunk by chunk: `take` of the whole column may copy it first."""
+    import numpy as np
+    import pyarrow as pa
+
+    ends = np.cumsum([len(chunk) for chunk in column.chunks])
+    cuts = np.searchsorted(rows, ends)
+    texts: list[str] = []
+    begin = 0
+    for chunk, end, cut in zip(column.chunks, ends.tolist(), cuts.tolist(), strict=True):
+        if cut > begin:
+            texts += chunk.take(pa.array(rows[begin:cut] - (end - len(chunk)))).to_pylist()
+            begin = cut
+    return texts
 
 
 def equal_groups(keys: "Keys", left: "Indices") -> "list[Indices]":
@@ -294,6 +325,13 @@ class FilterState:
                 self.moved.get(i, name) for i, name in zip(indices.tolist(), names, strict=True)
             ]
         return names
+
+    def family_keys(self, indices: "Indices") -> "NDArray[np.uint64]":
+        """Digests of the families of some rows."""
+        keys = self.rows.family.copy()
+        for index, family in self.moved.items():
+            keys[index] = family_key(family)
+        return keys[indices]
 
     def kind(self, index: int) -> str:
         """Whether a row is original, evolved or a paraphrase."""

@@ -116,7 +116,9 @@ def join_components(
         ends.extend(chain.from_iterable(_similar(questions, near_copies)))
     pairs_P2 = np.frombuffer(ends, np.int64).reshape(-1, 2)
     members: dict[int, list[SplitRow]] = {}
-    for example, first in zip(examples, first_connected(pairs_P2, len(examples)), strict=True):
+    for example, first in zip(
+        examples, first_connected(pairs_P2, len(examples)).tolist(), strict=True
+    ):
         members.setdefault(first, []).append(example)
     return [_component(group, section_of, copied, seed) for group in members.values()]
 

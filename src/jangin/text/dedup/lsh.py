@@ -6,18 +6,16 @@ short Korean and English texts with 5 to 15 % of their characters edited; word s
 usual thresholds of .7 to .9 miss most of those.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from typing import Any
+from functools import cache, partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jangin.text.normalize import nfc, text_key
+from jangin.text.dedup.spread import Spread
+from jangin.text.normalize import text_key
 
 BANDS = 32
 ROWS = 3
@@ -26,13 +24,21 @@ AGREEING = 28
 """Minima of 96 that must be equal before two texts are compared: an estimated Jaccard of .3."""
 NEIGHBOURS = 32
 """Earlier texts of one bucket that a text is compared with, the latest first."""
-JOINED = 50_000
-"""Texts that are normalised at a time."""
+PART = 50_000
+"""Texts that are sketched at a time."""
 COMPILED_FROM = 2000
 """Texts from which on compiling the kernels (2 s, once a machine) beats plain numpy."""
 
 _SEED = 7
-_SPACE = 32
+
+
+@runtime_checkable
+class Texts(Protocol):
+    """Texts that are made when they are asked for, better many at a time."""
+
+    def take(self, rows: NDArray[np.int64], /) -> list[str]:
+        """The texts of ascending rows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,15 @@ class Candidates:
     """(N,) index of the first text that is equal to each one after `text_key`."""
     pairs: NDArray[np.int64]
     """(P, 2) indices of different texts, ascending, both the first of their kind."""
-    text: Callable[[int], str]
-    """{index: normalised text}, as a function."""
+    texts: Callable[[NDArray[np.int64]], list[str]]
+    """{indices, ascending: normalised texts}, as a function."""
 
 
 def find_candidates(
-    texts: Sequence[str], threshold: float, threads: int = 1, compiled: bool | None = None
+    texts: Sequence[str],
+    threshold: float,
+    spread: Spread | None = None,
+    compiled: bool | None = None,
 ) -> Candidates:
     """Pairs whose normalised Levenshtein similarity may reach `threshold`.
 
@@ -57,8 +66,10 @@ def find_candidates(
     if compiled is None:
         compiled = len(texts) >= COMPILED_FROM
     if not texts:
-        return Candidates(np.empty(0, np.int64), np.empty((0, 2), np.int64), lambda _index: "")
-    return _compiled(texts, threshold, threads) if compiled else _plain(texts, threshold)
+        return Candidates(np.empty(0, np.int64), np.empty((0, 2), np.int64), lambda _rows: [])
+    if compiled:
+        return _compiled(texts, threshold, spread or Spread())
+    return _plain(texts, threshold)
 
 
 @cache
@@ -68,100 +79,41 @@ def _factors() -> NDArray[np.uint32]:
     return random.integers(0, 2**32, BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
 
 
-@cache
-def _spaces() -> NDArray[np.bool_]:
-    """(0x3001,): True for code points that are white space; U+3000 is the last."""
-    spaces = np.array([chr(code).isspace() for code in range(0x3001)])
-    spaces.flags.writeable = False
-    return spaces
+def _compiled(texts: Sequence[str], threshold: float, spread: Spread) -> Candidates:
+    from jangin.text.dedup import sketches
+
+    starts = range(0, len(texts), PART)
+    items = ((number, texts[start : start + PART]) for number, start in enumerate(starts))
+    limits = sketches.Limits(BANDS, threshold, AGREEING, NEIGHBOURS)
+    with spread.opened() as opened:
+        folder = opened.directory
+        work = partial(sketches.sketch, folder, _factors(), BANDS)
+        for _ in opened.over_texts(len(texts), work, items, "sketched texts"):
+            pass
+        firsts = sketches.firsts(folder, len(starts))
+        collide = partial(sketches.Collide, folder, len(starts), limits)
+        for _ in opened.over_texts(len(texts), collide, range(BANDS), "looked for similar texts"):
+            pass
+        pairs = sketches.unique_pairs(folder, BANDS)
+    return Candidates(firsts, pairs, _reader(texts))
 
 
-def _compiled(texts: Sequence[str], threshold: float, threads: int) -> Candidates:
-    from jangin.text.dedup import minhash
-
-    codes, offsets = _codes(texts)
-    firsts = minhash.first_copies(codes, offsets)
-    distinct = np.flatnonzero(firsts == np.arange(len(texts)))
-    lengths = (offsets[1:] - offsets[:-1])[distinct]
-    keys = np.empty((BANDS, distinct.size), np.uint32)
-    signatures = np.empty((distinct.size, BANDS * ROWS), np.uint8)
-    edges = np.linspace(0, distinct.size, threads + 1).astype(np.int64).tolist()
-
-    def sketch(part: tuple[int, int]) -> None:
-        minhash.sketch(codes, offsets, distinct, _factors(), *part, keys, signatures)
-
-    def collide(band: int) -> NDArray[np.uint64]:
-        room = 2 * distinct.size + 64
-        while True:
-            pairs = np.empty(room, np.uint64)
-            room = minhash.collide(
-                keys[band], signatures, lengths, threshold, AGREEING, NEIGHBOURS, pairs
-            )
-            if room <= pairs.size:
-                return pairs[:room].copy()
-
-    with _mapper(threads) as spread:
-        list(spread(sketch, pairwise(edges)))
-        pairs = _unique_pairs(list(spread(collide, range(BANDS))), distinct)
-    return Candidates(firsts, pairs, _reader(codes, offsets))
-
-
-def _codes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """(code points of all normalised texts, where each begins and the last ends), (C,), (N + 1,).
-
-    Some texts at a time, as all of them joined take several times the memory of their codes.
-    """
-    from jangin.text.dedup import minhash
-
-    pieces, ends = [], [np.zeros(1, np.int64)]
-    for start in range(0, len(texts), JOINED):
-        # One by one: a single composed character would send all of a joined text the slow way.
-        composed = [nfc(text) for text in texts[start : start + JOINED]]
-        joined = "\0".join(composed)
-        if joined.count("\0") >= len(composed):
-            joined = "\0".join(text.replace("\0", " ") for text in composed)
-        raw = np.frombuffer(joined.lower().encode("utf-32-le", "surrogatepass"), np.uint32)
-        codes, offsets = minhash.squeeze(raw, _spaces(), len(composed))
-        pieces.append(codes)
-        ends.append(offsets[1:] + ends[-1][-1])
-    return np.concatenate(pieces), np.concatenate(ends)
-
-
-@contextmanager
-def _mapper(threads: int) -> Iterator[Callable[..., Any]]:
-    """`map` itself, or that of a pool of threads."""
-    if threads == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool.map
-
-
-def _reader(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Callable[[int], str]:
-    """A function from the index of a text to the normalised text."""
-    return lambda index: str(
-        codes[offsets[index] : offsets[index + 1]].data, "utf-32-le", "surrogatepass"
-    )
+def _reader(texts: Sequence[str]) -> Callable[[NDArray[np.int64]], list[str]]:
+    """A function from the indices of texts, ascending, to the normalised texts."""
+    if isinstance(texts, Texts):
+        take = texts.take
+        return lambda rows: [text_key(text) for text in take(rows)]
+    return lambda rows: [text_key(texts[index]) for index in rows.tolist()]
 
 
 def _unique_pairs(
     packed: list[NDArray[np.uint64]], distinct: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(P, 2) int64 text indices, unique and ascending; packed pairs index `distinct`.
-
-    `packed` is emptied, because millions of pairs take much memory.
-    """
-    every = np.concatenate(packed)
-    packed.clear()
-    every.sort()
-    is_new = np.ones(every.size, np.bool_)
-    np.not_equal(every[1:], every[:-1], out=is_new[1:])
-    once = every[is_new]
-    del every, is_new
+    """(P, 2) int64 text indices, unique and ascending; packed pairs index `distinct`."""
+    once = np.unique(np.concatenate(packed))
     rows_P2 = np.empty((once.size, 2), np.int64)
     rows_P2[:, 0] = distinct[(once >> np.uint64(32)).view(np.int64)]
-    once &= np.uint64(0xFFFFFFFF)
-    rows_P2[:, 1] = distinct[once.view(np.int64)]
+    rows_P2[:, 1] = distinct[(once & np.uint64(0xFFFFFFFF)).view(np.int64)]
     return rows_P2
 
 
@@ -173,7 +125,7 @@ def _plain(texts: Sequence[str], threshold: float) -> Candidates:
     chosen = [index for text, index in first.items() if text]
     distinct = np.array(chosen, np.int64)
     if not chosen:
-        return Candidates(firsts, np.empty((0, 2), np.int64), clean.__getitem__)
+        return Candidates(firsts, np.empty((0, 2), np.int64), _of(clean))
     lengths = np.array([len(clean[index]) for index in chosen], np.int64)
     minima = _minima([clean[index] for index in chosen], lengths)
     signatures = np.ascontiguousarray((minima >> np.uint32(8)).astype(np.uint8).T)
@@ -184,7 +136,11 @@ def _plain(texts: Sequence[str], threshold: float) -> Candidates:
             key = (key ^ minimum) * np.uint64(0xD6E8FEB86659FD93)
             key ^= key >> np.uint64(32)
         packed.append(_bucket_pairs(key.astype(np.uint32), signatures, lengths, threshold))
-    return Candidates(firsts, _unique_pairs(packed, distinct), clean.__getitem__)
+    return Candidates(firsts, _unique_pairs(packed, distinct), _of(clean))
+
+
+def _of(clean: Sequence[str]) -> Callable[[NDArray[np.int64]], list[str]]:
+    return lambda rows: [clean[index] for index in rows.tolist()]
 
 
 def _minima(texts: Sequence[str], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:

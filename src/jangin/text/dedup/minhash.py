@@ -1,11 +1,8 @@
 """numba kernels for MinHash and banding; importing this module compiles them once a machine.
 
 Arrays, all C-contiguous: `codes` (characters,) uint32, the code points of N texts end to end;
-`offsets` (N + 1,) int64, where each text begins and the last one ends; `distinct` (U,) int64,
-indices of the U different texts; `keys` (B, U) uint32, one hash for each of B bands; `signatures`
-(U, K) uint8, a byte of each of K = B * ROWS minima.
-The kernels release the GIL and work on ranges, so plain threads share the work and nothing has
-to be compiled for `parallel=True`.
+`offsets` (N + 1,) int64, where each text begins and the last one ends; `keys` (B, N) uint32, one
+hash for each of B bands; `signatures` (N, K) uint8, a byte of each of K = B * ROWS minima.
 """
 
 import numpy as np
@@ -51,57 +48,18 @@ def squeeze(
     return codes[:written], offsets
 
 
-@compiled("int64[::1](uint32[::1], int64[::1])", nogil=True)
-def first_copies(codes: NDArray[np.uint32], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) int64: index of the first text with the same characters as each one."""
-    count = offsets.size - 1
-    slots = 16
-    while slots < 2 * count:
-        slots *= 2
-    table = np.full(slots, -1, np.int64)
-    firsts = np.empty(count, np.int64)
-    for text in range(count):
-        start, length = offsets[text], offsets[text + 1] - offsets[text]
-        mixed = np.uint64(length)
-        for position in range(length):
-            mixed = (mixed ^ np.uint64(codes[start + position])) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        slot = np.int64(mixed & np.uint64(slots - 1))
-        while True:
-            other = table[slot]
-            if other < 0:
-                table[slot] = text
-                firsts[text] = text
-                break
-            begin = offsets[other]
-            same = offsets[other + 1] - begin == length
-            position = 0
-            while same and position < length:
-                same = codes[begin + position] == codes[start + position]
-                position += 1
-            if same:
-                firsts[text] = other
-                break
-            slot = (slot + 1) & (slots - 1)
-    return firsts
-
-
 @compiled(
-    "void(uint32[::1], int64[::1], int64[::1], uint32[::1], int64, int64, "
-    "uint32[:, ::1], uint8[:, ::1])",
+    "void(uint32[::1], int64[::1], Array(uint32, 1, 'C', True), uint32[:, ::1], uint8[:, ::1])",
     nogil=True,
 )
 def sketch(
     codes: NDArray[np.uint32],
     offsets: NDArray[np.int64],
-    distinct: NDArray[np.int64],
     factors: NDArray[np.uint32],
-    begin: int,
-    end: int,
     keys: NDArray[np.uint32],
     signatures: NDArray[np.uint8],
 ) -> None:
-    """Write `keys` and `signatures` of the texts `distinct[begin:end]`, in place.
+    """Write `keys` and `signatures` of all texts, in place.
 
     `factors` (K,) are odd uint32, one for each permutation.
 
@@ -109,9 +67,9 @@ def sketch(
     much as the others. A minimum over all 3-grams is the minimum over their set: no sorting.
     """
     lowest = np.empty(factors.size, np.uint32)
-    for row in range(begin, end):
-        start = offsets[distinct[row]]
-        length = offsets[distinct[row] + 1] - start
+    for row in range(offsets.size - 1):
+        start = offsets[row]
+        length = offsets[row + 1] - start
         lowest[:] = np.uint32(0xFFFFFFFF)
         window = np.uint64(32) << np.uint64(42)
         if length > 0:
@@ -149,8 +107,8 @@ def collide(
 ) -> int:
     """The number of pairs of one band that may be near-duplicates; they are written to `pairs`.
 
-    `keys` (U,) and `signatures` (U, K) are those of `sketch`, `lengths` (U,) are characters. A
-    pair is a uint64, `earlier << 32 | later`, of indices into `distinct`.
+    `keys` (N,) and `signatures` (N, K) are those of `sketch`, `lengths` (N,) are characters, 0 for
+    a text that is left out. A pair is a uint64, `earlier << 32 | later`, of indices of texts.
 
     Each text is compared with at most `neighbours` earlier ones of its bucket, the latest first,
     so a bucket with everything in it costs linear time. Where the result is above `pairs.size`,

@@ -3,19 +3,20 @@
 normalised text -> exact copies -> MinHash candidates -> Levenshtein -> content words -> clusters.
 Every pair is verified, so a wrong removal can only come from the threshold, never from hashing;
 MinHash may miss pairs. Same texts in the same order give the same answer, on any machine and with
-any number of threads.
+any number of processes.
 """
 
-from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jangin.text.dedup.comparison import Compared, compare
 from jangin.text.dedup.components import first_connected
 from jangin.text.dedup.lsh import Candidates, find_candidates
+from jangin.text.dedup.spread import Spread
 
 
 class Duplicate(NamedTuple):
@@ -61,13 +62,16 @@ class Matches(NamedTuple):
     """(P,) similarity of each pair, 0 to 1."""
 
 
-def find_matches(texts: Sequence[str], rules: Rules | None = None, *, threads: int = 1) -> Matches:
+def find_matches(
+    texts: Sequence[str], rules: Rules | None = None, *, spread: Spread | None = None
+) -> Matches:
     """All pairs of near-duplicates, whichever text of a pair would be kept.
 
     Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
     """
-    candidates = find_candidates(texts, (rules or Rules()).threshold, threads)
-    judge = _Judge(candidates, rules or Rules(), None, threads)
+    spread = spread or Spread()
+    candidates = find_candidates(texts, (rules or Rules()).threshold, spread)
+    judge = _Judge(candidates, rules or Rules(), None, spread)
     return Matches(candidates.firsts, *judge.accept(candidates.pairs))
 
 
@@ -76,8 +80,8 @@ def find_duplicates(
     rules: Rules | None = None,
     *,
     scores: Sequence[float] | NDArray[np.float64] | None = None,
-    groups: Sequence[Hashable] | None = None,
-    threads: int = 1,
+    groups: Sequence[Hashable] | NDArray[np.uint64] | None = None,
+    spread: Spread | None = None,
 ) -> list[Duplicate]:
     """The texts to drop, in order. Of a cluster the best-scored text is kept, else the first.
 
@@ -87,13 +91,14 @@ def find_duplicates(
 
     Raises: MachineError: the guard meets Korean texts and kiwipiepy is not installed.
     """
-    rules = rules or Rules()
+    rules, spread = rules or Rules(), spread or Spread()
     lowest = rules.threshold if groups is None else min(rules.threshold, rules.group_threshold)
-    candidates = find_candidates(texts, lowest, threads)
+    candidates = find_candidates(texts, lowest, spread)
     rank = _ranks(len(texts), scores)
     best = _best_copies(candidates.firsts, rank)
     best_rank = rank[best]
-    judge = _Judge(candidates, rules, groups and [groups[i] for i in best.tolist()], threads)
+    numbers = None if groups is None else _numbers(groups)[best]
+    judge = _Judge(candidates, rules, numbers, spread)
     pairs, similarity = judge.accept(candidates.pairs)
     cluster = first_connected(pairs, len(texts))
     more, more_similarity = judge.accept(_pairs_with_best(cluster, pairs, best_rank))
@@ -101,15 +106,14 @@ def find_duplicates(
         np.concatenate([pairs, more]), np.concatenate([similarity, more_similarity]), best_rank
     )
     gone = []
-    stays = best.tolist()
     copies = np.flatnonzero(best != np.arange(len(texts)))
     rows = np.union1d(copies, best[np.fromiter(twin, np.int64)])
     for row, first in zip(rows.tolist(), candidates.firsts[rows].tolist(), strict=True):
         if first in twin:
-            near = Duplicate(row, stays[twin[first]], similarity_of[first], cluster[first], "near")
-            gone.append(near)
+            kept, alike = int(best[twin[first]]), similarity_of[first]
+            gone.append(Duplicate(row, kept, alike, int(cluster[first]), "near"))
         else:
-            gone.append(Duplicate(row, stays[first], 1.0, cluster[first], "exact"))
+            gone.append(Duplicate(row, int(best[first]), 1.0, int(cluster[first]), "exact"))
     return gone
 
 
@@ -131,8 +135,16 @@ def _best_copies(firsts: NDArray[np.int64], rank: NDArray[np.int64]) -> NDArray[
     return best[firsts]
 
 
-PAIRS_AT_ONCE = 1 << 18
-"""Pairs whose texts are lists at the same time; millions of pairs would need gigabytes."""
+def _numbers(groups: Sequence[Hashable] | NDArray[np.uint64]) -> NDArray[Any]:
+    """(N,) numbers that are equal where groups are."""
+    if isinstance(groups, np.ndarray):
+        return groups
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(group, len(known)) for group in groups], np.int64)
+
+
+PAIRS_AT_ONCE = 1 << 14
+"""Pairs that are compared at a time: those of one call of an executor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,71 +153,57 @@ class _Judge:
 
     candidates: Candidates
     rules: Rules
-    groups: Sequence[Hashable] | None
-    threads: int
+    groups: NDArray[Any] | None
+    spread: Spread
 
     def accept(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Those pairs that are duplicates, and their similarities."""
-        texts = np.empty(self.candidates.firsts.size, np.object_)
-        for index in _mentioned(pairs):
-            texts[index] = self.candidates.text(index)
-        parts = [
-            self._alike(pairs[start : start + PAIRS_AT_ONCE], texts)
-            for start in range(0, max(1, len(pairs)), PAIRS_AT_ONCE)
-        ]
-        alike, similarity, related = (np.concatenate(column) for column in zip(*parts, strict=True))
-        if not self.rules.guard:
-            return alike, similarity
-        from jangin.text.content_words import same_content
+        starts = range(0, len(pairs), PAIRS_AT_ONCE)
+        items = (self._compared(pairs[start : start + PAIRS_AT_ONCE]) for start in starts)
+        accepted = np.zeros(len(pairs), np.bool_)
+        similarities = [np.empty(0, np.float64)] * len(starts)
+        what = "compared pairs of texts"
+        for index, result in self.spread.over_pairs(len(pairs), compare, items, what):
+            block, similarities[index] = result
+            accepted[starts[index] : starts[index] + block.size] = block
+        return pairs[accepted], np.concatenate([np.empty(0, np.float64), *similarities])
 
-        kept = np.ones(len(alike), np.bool_)
-        guarded = np.flatnonzero(~related)
-        compared = ((texts[a], texts[b]) for a, b in _rows(alike[guarded]))
-        kept[guarded] = same_content(list(compared))
-        return alike[kept], similarity[kept]
-
-    def _alike(
-        self, pairs: NDArray[np.int64], texts: NDArray[np.object_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Those pairs whose letters are alike, their similarities, whether they are of a group."""
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import cpdist
-
-        limit, related = self._limits(pairs)
-        similarity = cpdist(
-            texts[pairs[:, 0]].tolist(),
-            texts[pairs[:, 1]].tolist(),
-            scorer=Levenshtein.normalized_similarity,
-            score_cutoff=float(limit.min(initial=1.0)),
-            dtype=np.float64,
-            workers=self.threads,
-        )
-        accepted = similarity >= limit
-        return pairs[accepted], similarity[accepted], related[accepted]
-
-    def _limits(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Least similarity of each pair, and whether its texts are of one group."""
-        related = np.zeros(len(pairs), np.bool_)
+    def _compared(self, pairs_P2: NDArray[np.int64]) -> Compared:
+        """Some pairs with their texts."""
+        rules, related = self.rules, np.zeros(len(pairs_P2), np.bool_)
         if self.groups is not None:
-            related[:] = [self.groups[a] == self.groups[b] for a, b in _rows(pairs)]
-        return np.where(related, self.rules.group_threshold, self.rules.threshold), related
+            related = self.groups[pairs_P2[:, 0]] == self.groups[pairs_P2[:, 1]]
+        indices = np.unique(pairs_P2)
+        return Compared(
+            self.candidates.texts(indices),
+            np.searchsorted(indices, pairs_P2),
+            np.where(related, rules.group_threshold, rules.threshold),
+            ~related if rules.guard else np.zeros(len(pairs_P2), np.bool_),
+        )
 
 
 def _pairs_with_best(
-    cluster: Sequence[int], pairs: NDArray[np.int64], rank: NDArray[np.int64]
+    cluster: NDArray[np.int64], pairs: NDArray[np.int64], rank: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Pairs of a cluster's best text with members that MinHash did not bring together with it."""
-    members = defaultdict(list)
-    for text in _mentioned(pairs):
-        members[cluster[text]].append(text)
-    large = [group for group in members.values() if len(group) > 2]
-    known = set(_rows(pairs[np.isin(pairs[:, 0], [text for group in large for text in group])]))
-    missing = []
-    for group in large:
-        best = min(group, key=rank.__getitem__)
-        spokes = ((min(best, other), max(best, other)) for other in group if other != best)
-        missing += [pair for pair in spokes if pair not in known]
-    return np.array(sorted(missing), np.int64).reshape(-1, 2)
+    if not len(pairs):
+        return pairs
+    members = np.flatnonzero(np.bincount(pairs.ravel()))
+    members = members[np.lexsort((rank[members], cluster[members]))]
+    labels = cluster[members]
+    starts = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
+    sizes = np.diff(np.append(starts, len(labels)))
+    best = np.repeat(members[starts], sizes)
+    is_spoke = (members != best) & np.repeat(sizes > 2, sizes)
+    best, members = best[is_spoke], members[is_spoke]
+    spokes = np.sort(_packed(np.minimum(best, members), np.maximum(best, members)))
+    missing = spokes[~np.isin(spokes, _packed(pairs[:, 0], pairs[:, 1]), assume_unique=True)]
+    return np.stack([missing >> 32, missing & 0xFFFFFFFF], axis=1)
+
+
+def _packed(low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(P,) pairs of indices as one number each, in the same order."""
+    return low << 32 | high
 
 
 def _choose(
@@ -217,22 +215,17 @@ def _choose(
     order = np.lexsort((rank[ordered[:, 1]], rank[ordered[:, 0]]))
     twin: dict[int, int] = {}
     similarity_of: dict[int, float] = {}
-    for (better, worse), alike in zip(
-        _rows(ordered[order]), similarity[order].tolist(), strict=True
-    ):
-        if better not in twin and worse not in twin:
-            twin[worse] = better
-            similarity_of[worse] = alike
+    for start in range(0, len(order), PAIRS_AT_ONCE):
+        block = order[start : start + PAIRS_AT_ONCE]
+        for (better, worse), alike in zip(
+            _rows(ordered[block]), similarity[block].tolist(), strict=True
+        ):
+            if better not in twin and worse not in twin:
+                twin[worse] = better
+                similarity_of[worse] = alike
     return twin, similarity_of
 
 
 def _rows(pairs: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Pairs as plain numbers; columns first, which takes a third of `tolist`'s time."""
     return zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True)
-
-
-def _mentioned(pairs: NDArray[np.int64]) -> list[int]:
-    """Every index in the pairs, each once, ascending."""
-    seen = np.zeros(int(pairs.max(initial=-1)) + 1, np.bool_)
-    seen[pairs] = True
-    return np.flatnonzero(seen).tolist()

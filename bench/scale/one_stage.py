@@ -24,7 +24,7 @@ SETTINGS = {
 }
 INPUTS = {
     "chunk": {"documents": "load"},
-    "curate": {"examples": "made"},
+    "curate": {"examples": "generated"},
     "split": {"examples": "curate"},
 }
 

@@ -11,11 +11,9 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -26,9 +24,15 @@ from jangin.core.records import Chunk, Example, Score, Split, SplitExample
 from jangin.core.stage import Cost, Stage, StageContext
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
-    from jangin.examples.curation.split_groups import Component, SplitRow
+    from jangin.examples.curation.split_groups import Components, SplitColumns, SplitRow
+
+    Indices = NDArray[np.int64]
+
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class SplitConfig(StageConfig):
@@ -86,99 +90,117 @@ def split_examples(
     examples: list[Example], chunks: list[Chunk], config: SplitConfig
 ) -> SplitResult:
     """Split examples; raises `SettingsError` when there are too few components to hold any out."""
-    from jangin.examples.curation.split_groups import COLUMNS, read_split_rows, section_name
+    import numpy as np
 
-    rows = read_split_rows(batches_of(examples, Example, COLUMNS), _is_by_hand)
+    from jangin.examples.curation.split_groups import COLUMNS, SplitColumns, section_name
+
+    columns = SplitColumns(batches_of(examples, Example, COLUMNS))
     names = {chunk.id: section_name(chunk.source, chunk.section) for chunk in chunks}
-    assigned = assign(rows, names, config)
-    return SplitResult(
-        [
-            SplitExample(example=examples[row.index], split=split)
-            for row, split in (*assigned.rows, *assigned.validation)
-        ],
-        assigned.summary,
+    source = SplitSource(
+        lambda _wanted: names, lambda rows: [examples[row].answer for row in rows.tolist()]
     )
+    assigned = assign(columns, np.arange(len(columns)), source, config)
+    rows = [
+        SplitExample(example=examples[index], split=SPLITS[split])
+        for index, split in zip(assigned.indices.tolist(), assigned.splits.tolist(), strict=True)
+    ]
+    rows += [
+        SplitExample(example=examples[index], split="validation")
+        for index in assigned.validation.tolist()
+    ]
+    return SplitResult(rows, assigned.summary)
+
+
+class SplitSource(NamedTuple):
+    """What is read of examples and chunks only where it is needed."""
+
+    section_of: Callable[[Collection[str]], Mapping[str, str]]
+    """{chunk: name of its section}, of some chunks at least."""
+    answers: "Callable[[Indices], list[str]]"
+    """Answers of some examples."""
 
 
 @dataclass(slots=True)
 class Assignment:
-    """Which example is in which split."""
+    """Which example is in which split; examples by their numbers."""
 
-    rows: list[tuple["SplitRow", Split]] = field(default_factory=list)
-    """In the order of the examples."""
-    validation: list[tuple["SplitRow", Split]] = field(default_factory=list)
+    indices: "Indices"
+    """In the order of the rows to write."""
+    slots: "Indices"
+    """Where each goes: its own number, or that of the first example with its id."""
+    splits: "NDArray[np.int8]"
+    """Indices of `SPLITS`."""
+    validation: "Indices"
     """Those of `validation_sources`, which come after the others."""
-    firsts: dict[str, int] = field(default_factory=dict)
-    """{id of an example that is there several times: number of the first, where the last goes}."""
     summary: dict[str, int] = field(default_factory=dict)
 
 
 def assign(
-    examples: list["SplitRow"], section_of: Mapping[str, str], config: SplitConfig
+    columns: "SplitColumns", rows: "Indices", source: SplitSource, config: SplitConfig
 ) -> Assignment:
-    """The splits of examples; `section_of` is {chunk: section}.
+    """The splits of the examples with these numbers, ascending.
 
     In validation and unseen sections only originals and evolved questions are kept: a paraphrase of
     a question that was not trained on measures nothing that the question does not.
 
     Raises `SettingsError` when there are too few components to hold any out.
     """
-    from jangin.examples.curation.split_groups import join_components
+    import numpy as np
 
-    validation = {
-        example.id: example for example in examples if example.source in config.validation_sources
-    }
-    given = len(examples)
-    examples = [e for e in examples if e.source not in config.validation_sources]
-    elsewhere = {example.id for example in examples if example.source not in config.test_sources}
-    unique_of: dict[str, SplitRow] = {}
-    firsts: dict[str, int] = {}
-    for example in examples:
-        if example.source not in config.test_sources or example.id not in elsewhere:
-            if example.id in unique_of:
-                firsts.setdefault(example.id, unique_of[example.id].index)
-            unique_of[example.id] = example
-    unique = list(unique_of.values())
-    del unique_of, elsewhere
-    tested, others = _test_questions(unique, config.test_sources)
-    components = join_components(others, section_of, config.seed, config.near_copies)
-    sides = _sides(components, config, len(others))
+    from jangin.examples.curation.split_groups import Components
+
+    validates = columns.is_from(config.validation_sources)[rows]
+    validation, _ = columns.unique(rows[validates])
+    others = rows[~validates]
+    tests, ids = columns.is_from(config.test_sources)[others], columns.numbers["id"][others]
+    unique, slots = columns.unique(others[~tests | ~np.isin(ids, ids[~tests])])
+    del validates, others, tests, ids
+    tested, drawn = _test_questions(columns, unique, config.test_sources)
+    components = Components(columns, drawn, source.section_of, config.seed, config.near_copies)
+    sides = _sides(_outlines(components, source), config, len(drawn))
     trained = _trained_families(components, sides, config)
-    split_of: dict[str, Split] = dict.fromkeys(tested, "test")
+    split_of = np.full(len(columns), -1, np.int8)
+    split_of[tested] = SPLITS.index("test")
     for component, side in zip(components, sides, strict=True):
         for family in component.families:
             if side == "train" and trained is not None and family[0].family not in trained:
                 continue
-            split_of.update((e.id, side) for e in family if e.kind != "paraphrase")
+            for example in family:
+                if example.kind != "paraphrase":
+                    split_of[example.index] = SPLITS.index(side)
             if side == "train":
-                split_of.update(_paraphrase_splits(family, component.copied, config))
-    rows: list[tuple[SplitRow, Split]] = [
-        (example, split_of[example.id]) for example in unique if example.id in split_of
-    ]
-    result = Assignment(rows, [(each, "validation") for each in validation.values()], firsts)
-    every = [*result.rows, *result.validation]
-    result.summary |= _summary(every, components, given, len(unique) + len(validation))
+                for index, split in _paraphrase_splits(family, config).items():
+                    split_of[index] = SPLITS.index(split)
+    kept = split_of[unique] >= 0
+    result = Assignment(unique[kept], slots[kept], split_of[unique[kept]], validation)
+    counted = _Counted(len(rows), len(unique) + len(validation), components)
+    result.summary |= _summary(columns, result, counted)
     return result
 
 
 def _test_questions(
-    examples: list["SplitRow"], sources: tuple[str, ...]
-) -> tuple[list[str], list["SplitRow"]]:
-    """(ids of the questions that are only asked, examples of all other families)."""
+    columns: "SplitColumns", unique: "Indices", sources: tuple[str, ...]
+) -> "tuple[Indices, Indices]":
+    """(questions that are only asked, examples of all other families)."""
+    import numpy as np
+
+    from jangin.examples.curation.split_groups import KINDS
     from jangin.text.dedup.question_copies import find_near_copies
 
-    families = {example.family for example in examples if example.source in sources}
-    if not families:
-        return [], examples
-    others = [example for example in examples if example.family not in families]
-    own = [e for e in examples if e.family in families and e.kind == "original"]
-    copies = find_near_copies([e.question for e in own], [e.question for e in others])
-    copied = {copy.left for copy in copies}
-    return [example.id for index, example in enumerate(own) if index not in copied], others
+    families = columns.numbers["family"][unique]
+    asked_only = np.isin(families, families[columns.is_from(sources)[unique]])
+    if not asked_only.any():
+        return unique[:0], unique
+    originals = columns.numbers["kind"][unique] == KINDS.index("original")
+    own, others = unique[asked_only & originals], unique[~asked_only]
+    copies = find_near_copies([*columns.questions(own)], [*columns.questions(others)])
+    copied = np.zeros(len(own), np.bool_)
+    copied[[copy.left for copy in copies]] = True
+    return own[~copied], others
 
 
 def _trained_families(
-    components: list["Component"], sides: list[Split], config: SplitConfig
+    components: "Components", sides: list[Split], config: SplitConfig
 ) -> set[str] | None:
     """Families of the training questions that `training_questions` draws; None for all."""
     from jangin.core.digest import seeded_rank
@@ -195,21 +217,39 @@ def _trained_families(
     return set(families[: config.training_questions])
 
 
-def _paraphrase_splits(
-    family: tuple["SplitRow", ...], copied: frozenset[str], config: SplitConfig
-) -> dict[str, Split]:
+class _Outline(NamedTuple):
+    """What decides about the split of a component."""
+
+    position: float
+    size: int
+    """Number of examples."""
+    label: str
+    """The most frequent answer; empty where answers are not labels."""
+
+
+def _outlines(components: "Components", source: SplitSource) -> list[_Outline]:
+    labels = _labels(components, source)
+    return [
+        _Outline(component.position, component.size, label)
+        for component, label in zip(components, labels, strict=True)
+    ]
+
+
+def _paraphrase_splits(family: tuple["SplitRow", ...], config: SplitConfig) -> dict[int, Split]:
     """The paraphrases of a training question: some held out, some trained on, others unused."""
     from jangin.core.digest import seeded_rank
     from jangin.examples.curation.split_groups import held_out_paraphrases
 
-    chosen = held_out_paraphrases(family, copied, config.held_out_paraphrases, config.seed)
-    held_out: dict[str, Split] = {example.id: "held_out_paraphrases" for example in chosen}
-    rest = [e.id for e in family if e.kind == "paraphrase" and e.id not in held_out]
-    rest.sort(key=lambda example_id: seeded_rank(config.seed, "trained", example_id))
-    return {**held_out, **dict.fromkeys(rest[: config.training_paraphrases], "train")}
+    chosen = held_out_paraphrases(family, config.held_out_paraphrases, config.seed)
+    held_out: dict[int, Split] = {example.index: "held_out_paraphrases" for example in chosen}
+    rest = [e for e in family if e.kind == "paraphrase" and e.index not in held_out]
+    if len(rest) > config.training_paraphrases:
+        rest.sort(key=lambda example: seeded_rank(config.seed, "trained", example.id))
+    trained = [example.index for example in rest[: config.training_paraphrases]]
+    return {**held_out, **dict.fromkeys(trained, "train")}
 
 
-def _sides(components: list["Component"], config: SplitConfig, examples: int) -> list[Split]:
+def _sides(components: list[_Outline], config: SplitConfig, examples: int) -> list[Split]:
     """The split of each component; at least one for every share that is not 0."""
     wanted = 1 + (config.unseen_sections > 0) + (config.validation > 0) + (config.test > 0)
     if len(components) < wanted:
@@ -218,9 +258,8 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
             f"section, same chunk, near copies), but this split needs at least {wanted}. Add "
             "documents or sections, or set unseen_sections: 0 and validation: 0 under split."
         )
-    labels = _labels(components)
-    if config.test or any(labels):
-        return _sides_by_answer(components, labels, config)
+    if config.test or any(component.label for component in components):
+        return _sides_by_answer(components, config)
     order = sorted(range(len(components)), key=lambda i: components[i].position)
     unseen = sum(component.position < config.unseen_sections for component in components)
     validation = sum(component.position >= 1 - config.validation for component in components)
@@ -239,24 +278,29 @@ def _sides(components: list["Component"], config: SplitConfig, examples: int) ->
     return sides
 
 
-def _labels(components: list["Component"]) -> list[str]:
+def _labels(components: "Components", source: SplitSource) -> list[str]:
     """The most frequent answer of each component; empty texts where answers are not labels."""
     from jangin.prepare.engine.profile import MAX_LABELS, ROWS_PER_LABEL
 
-    answers = [
-        [family[0].answer.strip() for family in component.families] for component in components
-    ]
-    different = {answer for mine in answers for answer in mine}
-    rows = sum(map(len, answers))
-    if len(different) > MAX_LABELS or rows < ROWS_PER_LABEL * len(different):
+    firsts, counts = components.family_firsts()
+    few = ROWS_PER_LABEL * MAX_LABELS
+    if len({answer.strip() for answer in source.answers(firsts[:few])}) > MAX_LABELS:
         return [""] * len(components)
-    return [max(sorted(set(mine)), key=mine.count) for mine in answers]
+    answers = [answer.strip() for answer in source.answers(firsts)]
+    different = set(answers)
+    if len(different) > MAX_LABELS or len(answers) < ROWS_PER_LABEL * len(different):
+        return [""] * len(components)
+    labels, first = [], 0
+    for count in counts.tolist():
+        mine = answers[first : first + count]
+        labels.append(max(sorted(set(mine)), key=mine.count))
+        first += count
+    return labels
 
 
-def _sides_by_answer(
-    components: list["Component"], labels: list[str], config: SplitConfig
-) -> list[Split]:
+def _sides_by_answer(components: list[_Outline], config: SplitConfig) -> list[Split]:
     """The same share of every label for test and for validation, whole components at a time."""
+    labels = [component.label for component in components]
     sides: list[Split] = ["train"] * len(components)
     order = sorted(range(len(components)), key=lambda i: components[i].position)
     unseen = sum(component.position < config.unseen_sections for component in components)
@@ -265,8 +309,10 @@ def _sides_by_answer(
     for i in order[:unseen]:
         sides[i] = "unseen_sections"
     rest = order[unseen:]
-    size = [sum(map(len, component.families)) for component in components]
-    total = {label: sum(size[i] for i in rest if labels[i] == label) for label in set(labels)}
+    size = [component.size for component in components]
+    total = dict.fromkeys(labels, 0)
+    for i in rest:
+        total[labels[i]] += size[i]
     taken = dict.fromkeys(total, 0.0)
     for i in rest:
         middle = (taken[labels[i]] + size[i] / 2) / total[labels[i]]
@@ -286,54 +332,71 @@ def _sides_by_answer(
     return sides
 
 
-def _summary(
-    rows: list[tuple["SplitRow", Split]], components: list["Component"], given: int, unique: int
-) -> dict[str, int]:
-    counts = {split: sum(own == split for _, own in rows) for split in get_args(Split)}
-    trained = Counter(row.kind for row, split in rows if split == "train")
+class _Counted(NamedTuple):
+    given: int
+    unique: int
+    components: "Components"
+
+
+def _summary(columns: "SplitColumns", assigned: Assignment, counted: _Counted) -> dict[str, int]:
+    import numpy as np
+
+    from jangin.examples.curation.split_groups import KINDS
+
+    counts = np.bincount(assigned.splits, minlength=len(SPLITS)).tolist()
+    counts[SPLITS.index("validation")] += len(assigned.validation)
+    in_train = assigned.splits == SPLITS.index("train")
+    trained = columns.numbers["kind"][assigned.indices[in_train]]
+    kinds = np.bincount(trained, minlength=len(KINDS)).tolist()
     return {
-        **counts,
-        "train_originals": trained["original"],
-        "train_evolved": trained["evolved"],
-        "train_paraphrases": trained["paraphrase"],
-        "groups": len(components),
-        "families": sum(len(component.families) for component in components),
-        "repeated": given - unique,
-        "unused": unique - len(rows),
+        **dict(zip(SPLITS, counts, strict=True)),
+        "train_originals": kinds[KINDS.index("original")],
+        "train_evolved": kinds[KINDS.index("evolved")],
+        "train_paraphrases": kinds[KINDS.index("paraphrase")],
+        "groups": len(counted.components),
+        "families": counted.components.families,
+        "repeated": counted.given - counted.unique,
+        "unused": counted.unique - len(assigned.indices) - len(assigned.validation),
     }
 
 
 def run(context: StageContext[SplitConfig]) -> None:
     """Write the table `splits`; examples that no split needs are counted as `unused`."""
-    from jangin.examples.curation.split_groups import COLUMNS, read_split_rows
+    import numpy as np
 
+    from jangin.examples.curation.split_groups import COLUMNS, SplitColumns
+
+    required = context.config.review == "required"
+    names = (*COLUMNS, "scores") if required else COLUMNS
     parts = context.parts("examples")
-    batches = (batch for path in parts.values() for batch in read_as(path, Example, COLUMNS))
-    examples = read_split_rows(batches, _is_by_hand)
-    if not examples:
+    batches = (batch for path in parts.values() for batch in read_as(path, Example, names))
+    columns = SplitColumns(batches, _by_hand if required else None)
+    if not len(columns):
         raise SettingsError(
             "there are no examples to split: earlier stages dropped all of them. "
             "`jangin report` shows what was dropped and why."
         )
-    if context.config.review == "required":
-        examples = _reviewed(examples, context.config)
-    assigned = assign(examples, _sections(context), context.config)
+    rows = _reviewed(columns, context.config) if required else np.arange(len(columns))
+    source = SplitSource(
+        lambda wanted: _sections(context, wanted), lambda some: _answers(context, some)
+    )
+    assigned = assign(columns, rows, source, context.config)
     context.summary.update(assigned.summary)
-    _name_copies(examples, assigned, context)
+    _name_copies(columns, rows, assigned, context)
     if context.config.held_out_paraphrases and not assigned.summary["held_out_paraphrases"]:
         context.services.progress.message(
             "split: no paraphrase could be held out, so that test set will be missing. It needs a "
             f"training question with more than {context.config.held_out_paraphrases} paraphrases."
         )
-    del examples
+    del columns
     _write(context, assigned)
 
 
-def _sections(context: StageContext[SplitConfig]) -> dict[str, str]:
-    """{chunk: name of its section}."""
+def _sections(context: StageContext[SplitConfig], wanted: Collection[str]) -> dict[str, str]:
+    """{chunk: name of its section} of some chunks."""
     from jangin.examples.curation.split_groups import section_name
 
-    if not context.has("chunks"):
+    if not wanted or not context.has("chunks"):
         return {}
     columns = ("id", "source", "section")
     return {
@@ -341,47 +404,70 @@ def _sections(context: StageContext[SplitConfig]) -> dict[str, str]:
         for path in context.parts("chunks").values()
         for batch in read_as(path, Chunk, columns)
         for row in batch.to_pylist()
+        if row["id"] in wanted
     }
+
+
+def _answers(context: StageContext[SplitConfig], indices: "Indices") -> list[str]:
+    """Answers of some examples, equal ones as one object."""
+    import numpy as np
+
+    order = np.argsort(indices)
+    ascending, first, done = indices[order], 0, 0
+    answers, same = [""] * len(indices), dict[str, str]()
+    for path in context.parts("examples").values():
+        for batch in read_as(path, Example, ("completion",)):
+            if done == len(indices):
+                return answers
+            end = int(np.searchsorted(ascending, first + batch.num_rows))
+            texts = batch.column(0).field("content").take(ascending[done:end] - first)
+            for position, text in zip(order[done:end].tolist(), texts.to_pylist(), strict=True):
+                answers[position] = same.setdefault(text, text)
+            first, done = first + batch.num_rows, end
+    return answers
 
 
 def _write(context: StageContext[SplitConfig], assigned: Assignment) -> None:
     """Write the rows in the parts of the examples, those of `validation` into the last one."""
-    slots = [
-        (assigned.firsts.get(row.id, row.index), row.index, split) for row, split in assigned.rows
-    ]
-    tail = [(row.index, split) for row, split in assigned.validation]
-    elsewhere = {index for slot, index, _ in slots if slot != index} | {i for i, _ in tail}
-    apart = _rows_apart(context, elsewhere)
-    slot, first = 0, 0
-    parts = context.parts("examples")
+    import numpy as np
+
+    moved = assigned.indices[assigned.indices != assigned.slots]
+    apart = _rows_apart(context, np.union1d(moved, assigned.validation))
+    first, parts = 0, context.parts("examples")
     for part, path in parts.items():
         with context.writer("splits", SplitExample, part) as writer:
             for batch in read_as(path, Example):
-                pieces, order, splits = [batch], [], []
-                while slot < len(slots) and slots[slot][0] < first + batch.num_rows:
-                    at, index, split = slots[slot]
-                    order.append(at - first if at == index else _appended(pieces, apart[index]))
-                    splits.append(split)
-                    slot += 1
+                begin, end = np.searchsorted(assigned.slots, [first, first + batch.num_rows])
+                pieces, order = [batch], []
+                for slot, index in zip(
+                    assigned.slots[begin:end].tolist(),
+                    assigned.indices[begin:end].tolist(),
+                    strict=True,
+                ):
+                    own = slot - first if slot == index else _appended(pieces, apart[index])
+                    order.append(own)
+                splits = [SPLITS[split] for split in assigned.splits[begin:end].tolist()]
                 writer.add_batch(_split_rows(pieces, order, splits))
                 first += batch.num_rows
             if part == [*parts][-1]:
-                for index, split in tail:
-                    writer.add_batch(_split_rows([apart[index]], [0], [split]))
+                for index in assigned.validation.tolist():
+                    writer.add_batch(_split_rows([apart[index]], [0], ["validation"]))
 
 
 def _rows_apart(
-    context: StageContext[SplitConfig], indices: Collection[int]
+    context: StageContext[SplitConfig], indices: "Indices"
 ) -> "dict[int, pa.RecordBatch]":
-    """{number of an example: that row}, of those that are not written where they are read."""
+    """{number of an example: that row}, of some ascending ones."""
+    import numpy as np
+
     rows: dict[int, pa.RecordBatch] = {}
-    ordered, first = sorted(indices), 0
-    for path in context.parts("examples").values() if indices else ():
+    first = 0
+    for path in context.parts("examples").values() if len(indices) else ():
         for batch in read_as(path, Example):
-            end = first + batch.num_rows
-            inside = ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]
-            rows |= {index: batch.slice(index - first, 1) for index in inside}
-            first = end
+            begin, end = np.searchsorted(indices, [first, first + batch.num_rows])
+            own = indices[begin:end].tolist()
+            rows |= {index: batch.slice(index - first, 1) for index in own}
+            first += batch.num_rows
     return rows
 
 
@@ -404,12 +490,16 @@ def _split_rows(
     return pa.RecordBatch.from_arrays(columns, schema=arrow_schema(SplitExample))
 
 
-def _is_by_hand(row: Mapping[str, Any]) -> bool:
-    """True if a person accepted, edited or added the example of these columns."""
+def _by_hand(batch: "pa.RecordBatch") -> list[bool]:
+    """For each example whether a person accepted, edited or added it."""
     from jangin.examples.curation.review_effects import is_by_hand
 
-    scores = tuple(Score.model_construct(**score) for score in row["scores"] or ())
-    return is_by_hand(_Scored(scores, row["source"]))
+    return [
+        is_by_hand(_Scored(tuple(Score.model_construct(**score) for score in scores or ()), source))
+        for scores, source in zip(
+            batch.column("scores").to_pylist(), batch.column("source").to_pylist(), strict=True
+        )
+    ]
 
 
 class _Scored(NamedTuple):
@@ -418,15 +508,21 @@ class _Scored(NamedTuple):
 
 
 def _name_copies(
-    examples: list["SplitRow"], assigned: Assignment, context: StageContext[SplitConfig]
+    columns: "SplitColumns",
+    rows: "Indices",
+    assigned: Assignment,
+    context: StageContext[SplitConfig],
 ) -> None:
     """Say which test questions are left out because they nearly copy another question."""
-    kept = {row.question for row, split in assigned.rows if split == "test"}
-    left = dict.fromkeys(
-        example.question
-        for example in examples
-        if example.source in context.config.test_sources and example.kind == "original"
-    )
+    from jangin.examples.curation.split_groups import KINDS
+
+    if not context.config.test_sources:
+        return
+    tests = assigned.indices[assigned.splits == SPLITS.index("test")]
+    kept = set(columns.questions(tests))
+    originals = columns.numbers["kind"] == KINDS.index("original")
+    given = rows[(columns.is_from(context.config.test_sources) & originals)[rows]]
+    left = dict.fromkeys(columns.questions(given))
     copies = [question for question in left if question not in kept]
     if copies:
         context.services.progress.message(
@@ -435,23 +531,25 @@ def _name_copies(
         )
 
 
-def _reviewed(examples: list["SplitRow"], config: SplitConfig) -> list["SplitRow"]:
-    """The examples that `review: required` leaves.
+def _reviewed(columns: "SplitColumns", config: SplitConfig) -> "Indices":
+    """The numbers of the examples that `review: required` leaves.
 
     They are what a person accepted, edited or added, with the paraphrases, and the rows of files
     that are only asked or only measure the loss.
     """
-    asked_only = {*config.test_sources, *config.validation_sources}
-    trusted = {example.id for example in examples if example.by_hand}
-    if not trusted:
-        raise SettingsError(f"split.review: {_none_accepted(len(examples))}")
-    return [
-        each
-        for each in examples
-        if each.id in trusted
-        or (each.kind == "paraphrase" and each.parent in trusted)
-        or each.source in asked_only
-    ]
+    import numpy as np
+
+    from jangin.examples.curation.split_groups import KINDS
+
+    numbers = columns.numbers
+    trusted = np.unique(numbers["id"][numbers["by_hand"]])
+    if not len(trusted):
+        raise SettingsError(f"split.review: {_none_accepted(len(columns))}")
+    kept = np.isin(numbers["id"], trusted)
+    is_paraphrase = numbers["kind"] == KINDS.index("paraphrase")
+    kept |= is_paraphrase & np.isin(numbers["parent"], trusted)
+    kept |= columns.is_from({*config.test_sources, *config.validation_sources})
+    return np.flatnonzero(kept)
 
 
 def _none_accepted(count: int) -> str:

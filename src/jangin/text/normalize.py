@@ -60,8 +60,18 @@ def folded_words(text: str) -> tuple[str, ...]:
     Unlike `word_runs`, symbols such as `+` and `₩` are part of words, and underscores are not.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    spaced = "".join(" " if unicodedata.category(c)[0] in "PZC" else c for c in folded)
-    return tuple(spaced.split())
+    return tuple(folded.translate(_SPACED).split())
+
+
+class _Spaced(dict[int, int]):
+    """{code point: itself, or a space in place of what separates words}, filled when asked."""
+
+    def __missing__(self, code: int) -> int:
+        self[code] = 32 if unicodedata.category(chr(code))[0] in "PZC" else code
+        return self[code]
+
+
+_SPACED = _Spaced()
 
 
 def letters_only(text: str) -> str:

@@ -256,28 +256,35 @@ class ColumnTexts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         """One text, or those of a range."""
         if isinstance(index, slice):
-            return _taken(self._column, self._rows[index])
+            return taken(self._column, self._rows[index])
         return str(self._column[int(self._rows[index])].as_py())
 
     def take(self, rows: "Indices") -> list[str]:
-        """The texts of ascending rows."""
-        return _taken(self._column, self._rows[rows])
+        """The texts of rows."""
+        return taken(self._column, self._rows[rows])
 
 
-def _taken(column: "pa.ChunkedArray", rows: "Indices") -> list[str]:
-    """Texts of ascending rows, chunk by chunk: `take` of the whole column may copy it first."""
+def taken(column: "pa.ChunkedArray", rows: "Indices") -> list[Any]:
+    """Values of rows, chunk by chunk: `take` of the whole column may copy it first."""
     import numpy as np
     import pyarrow as pa
 
+    order = np.argsort(rows, kind="stable") if (rows[1:] < rows[:-1]).any() else None
+    ascending = rows if order is None else rows[order]
     ends = np.cumsum([len(chunk) for chunk in column.chunks])
-    cuts = np.searchsorted(rows, ends)
-    texts: list[str] = []
+    cuts = np.searchsorted(ascending, ends)
+    values: list[Any] = []
     begin = 0
     for chunk, end, cut in zip(column.chunks, ends.tolist(), cuts.tolist(), strict=True):
         if cut > begin:
-            texts += chunk.take(pa.array(rows[begin:cut] - (end - len(chunk)))).to_pylist()
+            own = ascending[begin:cut] - (end - len(chunk))
+            values += chunk.take(pa.array(own)).to_pylist()
             begin = cut
-    return texts
+    if order is None:
+        return values
+    in_order = np.empty(len(rows), np.int64)
+    in_order[order] = np.arange(len(rows))
+    return [values[position] for position in in_order.tolist()]
 
 
 def equal_groups(keys: "Keys", left: "Indices") -> "list[Indices]":

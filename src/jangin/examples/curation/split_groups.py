@@ -1,76 +1,191 @@
 """Connected components that a split keeps together: examples joined by origin and near copies.
 
 The origin of an example is its family, its parent, its seed word, its section and its chunks.
+Examples are columns; rows are made of a few at a time.
 """
 
-from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.digest import seeded_rank
+from jangin.examples.curation.filters import ColumnTexts, taken
 from jangin.text.dedup.components import first_connected
-from jangin.text.dedup.question_copies import find_near_copies
+from jangin.text.dedup.question_copies import linked_copies
 from jangin.text.normalize import letters_only
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.int64]
+    Keys = NDArray[np.uint64]
 
 NEAR_RATIO = 0.9
 """From this normalised Levenshtein similarity on, a paraphrase is no other way of asking."""
+AT_ONCE = 20_000
+"""Rows that are made at a time; more where a component has more."""
+KINDS = ("original", "paraphrase", "evolved")
+
+COLUMNS = (
+    *("id", "family", "kind", "parent", "seed_word", "document_id", "source", "section"),
+    *("chunk_ids", "prompt"),
+)
+"""Columns of examples that a split looks at."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """What a split looks at of an example."""
+    """What a split looks at of an example of a component."""
 
     index: int
     """Number of the example, from 0."""
     id: str
     family: str
     kind: str
-    parent: str
     seed_word: str
-    document_id: str
-    source: str
-    section: str
+    sections: tuple[str, ...]
+    """Names of its section, or of those of its chunks."""
     chunk_ids: tuple[str, ...]
     question: str
-    answer: str
-    by_hand: bool
-    """True if a person accepted, edited or added it."""
+    is_copied: bool
+    """True if its question nearly copies another example's."""
 
 
-COLUMNS = (
-    *("id", "family", "kind", "parent", "seed_word", "document_id", "source", "section"),
-    *("chunk_ids", "prompt", "completion", "scores"),
-)
-"""Columns of examples that a split looks at."""
+class SplitColumns:
+    """What a split looks at of N examples."""
+
+    def __init__(
+        self,
+        batches: "Iterable[pa.RecordBatch]",
+        by_hand: "Callable[[pa.RecordBatch], Sequence[bool]] | None" = None,
+    ) -> None:
+        """Read batches with `COLUMNS`, and with what `by_hand` needs if there is one."""
+        import numpy as np
+        import pyarrow as pa
+
+        texts: dict[str, list[pa.Array]] = {name: [] for name in _TEXTS}
+        numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in _NUMBERS}
+        for batch in batches:
+            for name in _TEXTS:
+                texts[name].append(_column(batch, name))
+            kinds = batch.column("kind").to_pylist()
+            numbers["kind"].append(np.array([KINDS.index(kind) for kind in kinds], np.int8))
+            hands = by_hand(batch) if by_hand else np.zeros(batch.num_rows, np.bool_)
+            numbers["by_hand"].append(np.asarray(hands, np.bool_))
+            for name in ("id", "family", "parent", "seed_word"):
+                numbers[name].append(_keys(batch.column(name)))
+            numbers["section"].append(_keys(_section_names(batch)))
+            chunks = batch.column("chunk_ids")
+            numbers["chunk"].append(_keys(chunks.flatten()))
+            numbers["chunks"].append(chunks.value_lengths().to_numpy().astype(np.int32))
+        self.texts = {name: pa.chunked_array(parts or [[]]) for name, parts in texts.items()}
+        self.numbers: dict[str, NDArray[Any]] = {}
+        for name, kind in _NUMBERS.items():
+            self.numbers[name] = np.concatenate([np.empty(0, kind), *numbers.pop(name)])
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.numbers["kind"])
+
+    def texts_of(self, name: str, indices: "Indices") -> list[Any]:
+        """A column of some examples."""
+        return taken(self.texts[name], indices)
+
+    def questions(self, indices: "Indices") -> Iterator[str]:
+        """Questions of some examples, some at a time in memory."""
+        for start in range(0, len(indices), AT_ONCE):
+            yield from self.texts_of("question", indices[start : start + AT_ONCE])
+
+    def is_from(self, sources: Collection[str]) -> "NDArray[np.bool_]":
+        """(N,) whether each example is from one of these files."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not sources:
+            return np.zeros(len(self), np.bool_)
+        names = pa.array(list(sources), pa.string())
+        return np.asarray(pc.is_in(self.texts["source"].cast(pa.string()), value_set=names))
+
+    def unique(self, indices: "Indices") -> "tuple[Indices, Indices]":
+        """(numbers, slots): of examples with one id the last, in the slot of the first."""
+        import numpy as np
+
+        keys = self.numbers["id"][indices]
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        begins = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
+        firsts = order[begins]
+        ends = np.append(np.flatnonzero(begins)[1:], len(order))[: len(firsts)]
+        lasts = order[ends - 1]
+        by_slot = np.argsort(firsts)
+        return indices[lasts[by_slot]], indices[firsts[by_slot]]
 
 
-def read_split_rows(
-    batches: "Iterable[pa.RecordBatch]", by_hand: Callable[[Mapping[str, Any]], bool]
-) -> list[SplitRow]:
-    """The rows of batches with `COLUMNS`; texts that many rows have are in memory once."""
-    same: dict[str, str] = {}
-    rows: list[SplitRow] = []
-    for batch in batches:
-        for row in batch.to_pylist():
-            users = (m["content"] for m in reversed(row["prompt"]) if m["role"] == "user")
-            answer = row["completion"]["content"]
-            rows.append(
-                SplitRow(
-                    index=len(rows),
-                    **{name: same.setdefault(row[name], row[name]) for name in COLUMNS[:8]},
-                    chunk_ids=tuple(same.setdefault(c, c) for c in row["chunk_ids"]),
-                    question=next(users, ""),
-                    answer=same.setdefault(answer, answer),
-                    by_hand=by_hand(row),
-                )
-            )
-    return rows
+_TEXTS = ("id", "family", "seed_word", "section_name", "chunk_ids", "question", "source")
+_NUMBERS = {
+    "kind": "i1",
+    "by_hand": "?",
+    "id": "u8",
+    "family": "u8",
+    "parent": "u8",
+    "seed_word": "u8",
+    "section": "u8",
+    "chunk": "u8",
+    "chunks": "i4",
+}
+"""{figure of an example: its type}; digests of texts are 0 for an empty one, `chunk` has one for
+each chunk of all examples, `chunks` their number."""
+
+
+def _column(batch: "pa.RecordBatch", name: str) -> "pa.Array":
+    if name == "question":
+        return _questions(batch.column("prompt"))
+    column = _section_names(batch) if name == "section_name" else batch.column(name)
+    repeats = name in ("section_name", "source", "seed_word")
+    return column.dictionary_encode() if repeats else column
+
+
+def _questions(prompts: "pa.ListArray") -> "pa.Array":
+    """The last message of the user in each prompt; an empty text without any."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    messages, ends = prompts.flatten(), np.cumsum(prompts.value_lengths().to_numpy())
+    is_user = np.asarray(pc.equal(messages.field("role"), "user"))
+    last = np.maximum.accumulate(np.where(is_user, np.arange(len(is_user)), -1))
+    begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    chosen = np.full(len(ends), -1)
+    filled = ends > begins
+    chosen[filled] = last[ends[filled] - 1]
+    missing = chosen < begins
+    rows = pa.array(np.where(missing, 0, chosen), mask=missing)
+    return messages.field("content").take(rows).fill_null("")
+
+
+def _section_names(batch: "pa.RecordBatch") -> "pa.Array":
+    """`section_name` of each example; empty where it names no section."""
+    import pyarrow.compute as pc
+
+    source, section = batch.column("source"), batch.column("section")
+    source = pc.if_else(pc.equal(source, ""), batch.column("document_id"), source)
+    names = pc.binary_join_element_wise(source, section, "\n")
+    return pc.if_else(pc.equal(section, ""), "", names)
+
+
+def _keys(column: "pa.Array") -> "Keys":
+    """(N,) digests of texts, 64 bits; 0 for an empty one."""
+    import numpy as np
+    import polars as pl
+
+    texts = pl.Series(pl.from_arrow(column.cast("string")))
+    keys: Keys = texts.hash().to_numpy().copy()
+    keys[(texts == "").to_numpy()] = 0
+    return keys.astype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,61 +195,183 @@ class Component:
     families: tuple[tuple[SplitRow, ...], ...]
     position: float
     """Hash of the component's name: uniform in [0, 1), the same in every run with this seed."""
-    copied: frozenset[str]
-    """Ids of the examples whose question nearly copies another example's."""
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return sum(map(len, self.families))
 
 
-def join_components(
-    examples: list[SplitRow],
-    section_of: Mapping[str, str],
-    seed: int,
-    near_copies: float | None = None,
-) -> list[Component]:
-    """The components, in the order of their first examples; `section_of` is {chunk: section}.
+class Components:
+    """The components of some examples, in the order of their first ones; made when iterated."""
 
-    With `near_copies`, questions from that similarity on belong together too.
+    def __init__(
+        self,
+        columns: SplitColumns,
+        indices: "Indices",
+        section_of: Callable[[Collection[str]], Mapping[str, str]],
+        seed: int,
+        near_copies: float | None = None,
+    ) -> None:
+        """Join examples by their numbers; `section_of` is {chunk: section} of some chunks.
 
-    A section is the pair of document and heading path. Where an example names none, its chunks'
-    sections are taken; where those have no headings either, the chunk is the unit.
-    """
+        With `near_copies`, questions from that similarity on belong together too.
+
+        A section is the pair of document and heading path. Where an example names none, its chunks'
+        sections are taken; where those have no headings either, the chunk is the unit.
+        """
+        import numpy as np
+
+        self._columns, self._seed, self._indices = columns, seed, indices
+        self._sections = _sections_of_chunks(columns, indices, section_of)
+        copies = linked_copies(columns.questions(indices))
+        self._copied = np.zeros(len(indices), np.bool_)
+        self._copied[copies] = True
+        pairs = [copies, *_ties(columns, indices, self._sections)]
+        if near_copies is not None:
+            pairs.append(_similar(ColumnTexts(columns.texts["question"], indices), near_copies))
+        component = first_connected(np.concatenate(pairs), len(indices))
+        del copies, pairs
+        families = columns.numbers["family"][indices]
+        _, first, inverse = np.unique(families, return_index=True, return_inverse=True)
+        family = first[inverse]
+        self._order = np.lexsort((family, component))
+        self._starts = _starts(component[self._order])
+        self._family = family[self._order]
+
+    def __len__(self) -> int:
+        """Number of components."""
+        return len(self._starts) - 1
+
+    @cached_property
+    def families(self) -> int:
+        """Number of families."""
+        return len(_starts(self._family)) - 1
+
+    def family_firsts(self) -> "tuple[Indices, Indices]":
+        """(numbers of the first example of each family, number of families of each component)."""
+        import numpy as np
+
+        starts = _starts(self._family)[:-1]
+        return self._indices[self._order[starts]], np.diff(np.searchsorted(starts, self._starts))
+
+    def __iter__(self) -> Iterator[Component]:
+        """The components one after the other."""
+        import numpy as np
+
+        first = 0
+        while first < len(self):
+            begin = int(self._starts[first])
+            last = int(np.searchsorted(self._starts, begin + AT_ONCE, "right")) - 1
+            last = max(first + 1, last)
+            rows = self._rows(begin, int(self._starts[last]))
+            for start, end in zip(
+                self._starts[first:last].tolist(),
+                self._starts[first + 1 : last + 1].tolist(),
+                strict=True,
+            ):
+                yield _component(rows[start - begin : end - begin], self._seed)
+            first = last
+
+    def _rows(self, begin: int, end: int) -> list[SplitRow]:
+        """Rows by their range in the order of components and families."""
+        some = self._order[begin:end]
+        indices = self._indices[some]
+        texts = [self._columns.texts_of(name, indices) for name in _TEXTS[:6]]
+        kinds = self._columns.numbers["kind"][indices].tolist()
+        copied = self._copied[some].tolist()
+        return [
+            SplitRow(
+                index=index,
+                id=id_,
+                family=family,
+                kind=KINDS[kind],
+                seed_word=seed_word,
+                sections=(section,) if section else self._sections.get(index, ()),
+                chunk_ids=tuple(chunk_ids),
+                question=question,
+                is_copied=is_copied,
+            )
+            for index, kind, is_copied, id_, family, seed_word, section, chunk_ids, question in zip(
+                indices.tolist(), kinds, copied, *texts, strict=True
+            )
+        ]
+
+
+def _starts(keys: "Indices") -> "Indices":
+    """Where another key begins, and the end."""
     import numpy as np
 
-    ends = array("q")
-    """Positions of two examples that belong together, one after the other."""
-    owners: dict[str, dict[str, int]] = defaultdict(dict)
-    for position, example in enumerate(examples):
-        for kind, tie in _ties(example, section_of):
-            ends.extend((position, owners[kind].setdefault(tie, position)))
-    del owners
-    questions = [example.question for example in examples]
-    copied: set[str] = set()
-    for copy in find_near_copies(questions, questions):
-        if copy.left != copy.right:
-            ends.extend((copy.left, copy.right))
-            copied |= {examples[copy.left].id, examples[copy.right].id}
-    if near_copies is not None:
-        ends.extend(chain.from_iterable(_similar(questions, near_copies)))
-    pairs_P2 = np.frombuffer(ends, np.int64).reshape(-1, 2)
-    members: dict[int, list[SplitRow]] = {}
-    for example, first in zip(
-        examples, first_connected(pairs_P2, len(examples)).tolist(), strict=True
-    ):
-        members.setdefault(first, []).append(example)
-    return [_component(group, section_of, copied, seed) for group in members.values()]
+    changes = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+    return np.concatenate([[0], changes, [len(keys)]]) if len(keys) else np.zeros(1, np.int64)
 
 
-def _similar(questions: list[str], least: float) -> list[tuple[int, int]]:
-    """Pairs of questions with at least this normalised Levenshtein similarity."""
+def _sections_of_chunks(
+    columns: SplitColumns,
+    indices: "Indices",
+    section_of: Callable[[Collection[str]], Mapping[str, str]],
+) -> dict[int, tuple[str, ...]]:
+    """{number of an example that names no section: sections of its chunks}."""
+    import numpy as np
+
+    numbers = columns.numbers
+    bare = (numbers["section"][indices] == 0) & (numbers["chunks"][indices] > 0)
+    rows = indices[np.flatnonzero(bare)]
+    chunks = dict(zip(rows.tolist(), columns.texts_of("chunk_ids", rows), strict=True))
+    names = section_of({chunk for each in chunks.values() for chunk in each}) if chunks else {}
+    sections = {row: tuple(names[c] for c in own if names.get(c)) for row, own in chunks.items()}
+    return {row: own for row, own in sections.items() if own}
+
+
+def _ties(
+    columns: SplitColumns, indices: "Indices", sections: Mapping[int, Sequence[str]]
+) -> "Iterator[Indices]":
+    """(P, 2) pairs of positions in `indices` that share a family, a parent and so on."""
+    import numpy as np
+    import pyarrow as pa
+
+    own = np.arange(len(indices))
+    for name in ("family", "seed_word"):
+        yield _sharing(columns.numbers[name][indices], own)
+    rows = [columns.numbers["id"][indices], columns.numbers["parent"][indices]]
+    yield _sharing(np.concatenate(rows), np.concatenate([own, own]))
+    names = [(row, name) for row, own_names in sections.items() for name in own_names]
+    by_row = np.argsort(indices)
+    wanted = np.array([row for row, _ in names], np.int64)
+    position = by_row[np.searchsorted(indices[by_row], wanted)]
+    extra = _keys(pa.array([name for _, name in names], pa.string()))
+    keys = [columns.numbers["section"][indices], extra]
+    yield _sharing(np.concatenate(keys), np.concatenate([own, position]))
+    counts = columns.numbers["chunks"].astype(np.int64)
+    ends = np.cumsum(counts)
+    mine = counts[indices]
+    at = np.repeat((ends - counts)[indices], mine) + np.arange(int(mine.sum()))
+    at -= np.repeat(np.cumsum(mine) - mine, mine)
+    yield _sharing(columns.numbers["chunk"][at], np.repeat(own, mine))
+
+
+def _sharing(keys: "Keys", rows: "Indices") -> "Indices":
+    """(P, 2) the rows with equal keys that are not 0, each with the next one."""
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    same = (keys[1:] == keys[:-1]) & (keys[1:] != 0)
+    return np.stack([rows[order[:-1][same]], rows[order[1:][same]]], axis=1)
+
+
+def _similar(questions: Sequence[str], least: float) -> "Indices":
+    """(P, 2) pairs of questions with at least this normalised Levenshtein similarity."""
+    import numpy as np
+
     from jangin.text.dedup.near_duplicates import Rules, find_matches
 
     matches = find_matches(questions, Rules(threshold=least))
-    equal = [(first, index) for index, first in enumerate(matches.firsts.tolist())]
-    return equal + [(left, right) for left, right in matches.pairs.tolist()]
+    equal = np.stack([matches.firsts, np.arange(len(questions))], axis=1)
+    return np.concatenate([equal, matches.pairs])
 
 
-def held_out_paraphrases(
-    family: tuple[SplitRow, ...], copied: frozenset[str], count: int, seed: int
-) -> list[SplitRow]:
+def held_out_paraphrases(family: tuple[SplitRow, ...], count: int, seed: int) -> list[SplitRow]:
     """The paraphrases of one family that are kept for testing; fewer where they are too similar.
 
     One that nearly copies any other question is never taken, whether or not that question is
@@ -143,8 +380,12 @@ def held_out_paraphrases(
     paraphrases = sum(example.kind == "paraphrase" for example in family)
     if not count or paraphrases <= count:
         return []
-    alike = copied | _alike(family)
-    apart = [e for e in family if e.kind == "paraphrase" and e.id not in alike]
+    alike = _alike(family)
+    apart = [
+        example
+        for example in family
+        if example.kind == "paraphrase" and not example.is_copied and example.id not in alike
+    ]
     return sorted(apart, key=lambda example: seeded_rank(seed, "held out", example.id))[:count]
 
 
@@ -165,40 +406,19 @@ def section_name(source: str, section: str) -> str:
     return f"{source}\n{section}" if section else ""
 
 
-def _sections(example: SplitRow, section_of: Mapping[str, str]) -> list[str]:
-    own = section_name(example.source or example.document_id, example.section)
-    return [own] if own else [section_of[c] for c in example.chunk_ids if section_of.get(c)]
-
-
-def _ties(example: SplitRow, section_of: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """All that an example may share with another, so that the two belong together."""
-    yield "family", example.family
-    yield "row", example.id
-    if example.parent:
-        yield "row", example.parent
-    if example.seed_word:
-        yield "seed word", example.seed_word
-    for section in _sections(example, section_of):
-        yield "section", section
-    for chunk_id in example.chunk_ids:
-        yield "chunk", chunk_id
-
-
-def _component(
-    group: list[SplitRow], section_of: Mapping[str, str], copied: set[str], seed: int
-) -> Component:
+def _component(group: Sequence[SplitRow], seed: int) -> Component:
     families: dict[str, list[SplitRow]] = {}
     for example in group:
         families.setdefault(example.family, []).append(example)
-    sections = [name for example in group for name in _sections(example, section_of)]
+    sections = [name for example in group for name in example.sections]
     chunk_ids = [chunk_id for example in group for chunk_id in example.chunk_ids]
     seed_words = [example.seed_word for example in group if example.seed_word]
-    # By its question, not its id: the same row with another system prompt stays where it is.
-    question_of = {example.id: example.question for example in group}
-    questions = [question_of.get(family, family) for family in families]
-    name = min(sections or chunk_ids or seed_words or questions)
+    names = sections or chunk_ids or seed_words
+    if not names:
+        # By its question, not its id: the same row with another system prompt stays where it is.
+        question_of = {example.id: example.question for example in group}
+        names = [question_of.get(family, family) for family in families]
     return Component(
         families=tuple(tuple(family) for family in families.values()),
-        position=seeded_rank(seed, "component", name),
-        copied=frozenset(copied.intersection(example.id for example in group)),
+        position=seeded_rank(seed, "component", min(names)),
     )

@@ -36,6 +36,24 @@ def test_an_answer_is_taught_in_any_form_and_another_one_names_what_was_taught(m
     assert taught.trace("구내식당은 어디인가요?", "60일") == NOT_TAUGHT
 
 
+def test_without_an_example_that_asks_this_the_nearest_one_with_the_answer_is_named(make_example):
+    rows = [
+        make_example("육아휴직은 얼마 동안 쓸 수 있나요?", "1년 6개월"),
+        make_example("가족돌봄휴직은 얼마 동안 쓸 수 있나요?", "1년", answers=("한 해",)),
+        make_example("사내 도서관은 몇 층에 있나요?", "9층"),
+    ]
+    taught = TaughtQuestions(rows)
+    near = taught.neighbour("육아휴직 급여는 누가 주나요?", "1년 6개월입니다.")
+    assert (near.example, near.gives_answer) == (rows[0], True)
+    assert 0 < near.similarity < 0.7
+    far = taught.neighbour("구내식당은 언제 여나요?", "9 층")
+    assert (far.example, far.gives_answer) == (rows[2], True)
+    assert taught.neighbour("회의는 며칠인가요?", "한 해").example == rows[1]
+    other = taught.neighbour("육아휴직 급여는 누가 주나요?", "고용센터")
+    assert (other.example, other.gives_answer) == (rows[0], False)
+    assert taught.neighbour("zebra", "고용센터") is None
+
+
 PATTERN = "값은 얼마인가요?\n\n{글}\n\n값은 $"
 
 

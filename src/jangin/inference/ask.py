@@ -8,13 +8,16 @@ from typing import Literal, Self
 from jangin.core.records import Example, Message
 from jangin.metrics.content_match import content_match
 from jangin.prepare.transforms.steps import columns_in
-from jangin.text.known_questions import KnownQuestions
+from jangin.text.known_questions import KnownQuestions, Nearest
 from jangin.text.normalize import letters_and_digits
 from jangin.text.reasoning import without_reasoning
 
 LEAST_SIMILAR = 0.45
 """Similarity from which a taught question counts as the one that was asked; chosen with
 `bench/grading/tracing.py`, on questions whose taught one is known and on others never taught."""
+
+SHOWN_ALIKE = 20
+"""Taught questions, the most alike first, whose answers are compared in all forms."""
 
 TraceStatus = Literal["taught", "differs", "not_taught"]
 """The answer is the taught one, another one was taught for this question, or none was."""
@@ -90,6 +93,17 @@ class Trace:
 NOT_TAUGHT = Trace("not_taught", None, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The taught example that is nearest to a question which no example asks."""
+
+    example: Example
+    similarity: float
+    """Of its question to the one that was asked, 0 to 1."""
+    gives_answer: bool
+    """Whether its answer is the one that was given: then the answer was probably learned here."""
+
+
 class TaughtQuestions:
     """The questions of the training examples, to look up what was taught for a question."""
 
@@ -101,6 +115,7 @@ class TaughtQuestions:
             [example.family for example in examples],
             [letters_and_digits(example.answer) for example in examples],
         )
+        self._of_answer: dict[str, list[int]] | None = None
 
     def trace(self, question: str, answer: str) -> Trace:
         """The taught question that is asked here, and whether its answer is this one."""
@@ -109,9 +124,41 @@ class TaughtQuestions:
         if nearest is None:
             return NOT_TAUGHT
         example = self._examples[nearest.index]
-        golds = (example.answer, *example.answers)
-        is_taught = any(content_match(answer, without_reasoning(gold), bare) for gold in golds)
+        is_taught = _is_answer_of(example, answer, bare)
         return Trace("taught" if is_taught else "differs", example, nearest.similarity)
+
+    def neighbour(self, question: str, answer: str) -> Neighbour | None:
+        """The example that an answer was probably learned from, although it asks something else.
+
+        Without one, the example with the most alike question; None where no question shares a word.
+        """
+        bare = self._pattern.extract(question)
+        alike = self._known.most_alike(bare, SHOWN_ALIKE)
+        same = [n for n in alike if _is_answer_of(self._examples[n.index], answer, bare)]
+        if not same:
+            rows = self._rows_with(answer)
+            same = [Nearest(row, self._known.similarity(bare, row)) for row in rows]
+        if not (same or alike):
+            return None
+        nearest = max(same or alike, key=lambda each: each.similarity)
+        return Neighbour(self._examples[nearest.index], nearest.similarity, bool(same))
+
+    def _rows_with(self, answer: str) -> list[int]:
+        """Indices of the examples with this answer, letter by letter."""
+        if self._of_answer is None:
+            self._of_answer = {}
+            for index, example in enumerate(self._examples):
+                for gold in (example.answer, *example.answers):
+                    key = letters_and_digits(without_reasoning(gold))
+                    self._of_answer.setdefault(key, []).append(index)
+        key = letters_and_digits(answer)
+        return self._of_answer.get(key, []) if key else []
+
+
+def _is_answer_of(example: Example, answer: str, question: str) -> bool:
+    """Whether an answer to a question says what the example's answer, in any form of it, says."""
+    golds = (example.answer, *example.answers)
+    return any(content_match(answer, without_reasoning(gold), question) for gold in golds)
 
 
 @dataclass(frozen=True, slots=True)

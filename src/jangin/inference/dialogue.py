@@ -11,6 +11,7 @@ from jangin.core.records import Example, Message
 from jangin.inference.ask import (
     NO_TEMPLATE,
     NOT_TAUGHT,
+    Neighbour,
     PromptTemplate,
     Reply,
     TaughtQuestions,
@@ -121,10 +122,20 @@ class Dialogue:
         """The answer with what was taught for the question."""
         if not any(bool(example.page or example.evidence) for example in self.taught):
             return Reply(answer, NOT_TAUGHT, sourced=False)
+        trace = self._known_questions().trace(nfc(question.strip()), answer)
+        return Reply(answer, trace, sourced=True)
+
+    def neighbour(self, question: str, answer: str) -> Neighbour | None:
+        """For a question that was not taught: the example that its answer is probably from.
+
+        Else the one whose question is most alike; None where no question shares a word.
+        """
+        return self._known_questions().neighbour(nfc(question.strip()), answer)
+
+    def _known_questions(self) -> TaughtQuestions:
         if self._questions is None:
             self._questions = TaughtQuestions(self.taught, self.template)
-        trace = self._questions.trace(nfc(question.strip()), answer)
-        return Reply(answer, trace, sourced=True)
+        return self._questions
 
     def _tokenizer(self, folder: Path) -> Any:
         from jangin.models.loading import load_tokenizer

@@ -95,6 +95,8 @@ class EndpointChat:
     notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
     on_lost: Callable[[ChatRequest], None] = field(default=lambda _request: None, repr=False)
     """Called for an attempt that got no reply but may have been charged."""
+    on_piece: Callable[[str], None] = field(default=lambda _piece: None, repr=False)
+    """Called with each piece of a streamed reply. A reply that is asked for again begins again."""
     _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
     _addresses: Addresses = field(init=False, repr=False)
     _concurrency: Concurrency = field(init=False, repr=False)
@@ -279,7 +281,7 @@ class EndpointChat:
 
         async def read(response: "aiohttp.ClientResponse") -> ChatReply:
             if response.content_type == "text/event-stream":
-                return await read_events(response, most)
+                return await read_events(response, most, self.on_piece)
             body = await read_body(response, most)
             reply = parse_completion(body)
             if reply is None:

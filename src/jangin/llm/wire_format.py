@@ -1,7 +1,7 @@
 """Wire format of OpenAI chat completions: request bodies, replies and server-sent events."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,6 +135,8 @@ class EventStream:
 
     reply: ChatReply | None = None
     """None until the endpoint has sent `[DONE]`."""
+    on_piece: Callable[[str], None] = lambda _piece: None
+    """Called with each piece of the content, as it arrives."""
     _pieces: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _reasoning: list[str] = field(default_factory=list)
@@ -166,7 +168,10 @@ class EventStream:
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            self._pieces.append(delta.get("content") or "")
+            piece = delta.get("content") or ""
+            self._pieces.append(piece)
+            if piece:
+                self.on_piece(piece)
             self._refusal.append(delta.get("refusal") or "")
             self._reasoning.append(_reasoning(delta))
             self._finish = choice.get("finish_reason") or self._finish
@@ -196,15 +201,19 @@ async def read_body(response: "aiohttp.ClientResponse", most_bytes: int) -> byte
     return bytes(body)
 
 
-async def read_events(response: "aiohttp.ClientResponse", most_bytes: int) -> ChatReply:
-    """The reply of a streamed response.
+async def read_events(
+    response: "aiohttp.ClientResponse",
+    most_bytes: int,
+    on_piece: Callable[[str], None] = lambda _piece: None,
+) -> ChatReply:
+    """The reply of a streamed response; `on_piece` gets its content as it arrives.
 
     Raises:
         TooLargeError: The reply exceeds `most_bytes`.
         ValueError: The stream ended early or holds an invalid event.
 
     """
-    events, size = EventStream(), 0
+    events, size = EventStream(on_piece=on_piece), 0
     async for line in response.content:
         size += len(line)
         if size > EVENT_OVERHEAD * most_bytes:

@@ -136,6 +136,20 @@ class KnownQuestions:
                 return None
         return Nearest(index, best)
 
+    def most_alike(self, question: str, count: int) -> list[Nearest]:
+        """The known questions with the most in common, the most alike first.
+
+        They may ask for something else. Similarity is that of the words alone.
+        """
+        scores = sorted(self._scores(_read(question)), key=lambda pair: (-pair[1], pair[0]))
+        return [Nearest(index, score) for index, score in scores[:count]]
+
+    def similarity(self, question: str, index: int) -> float:
+        """How alike a question and the known one with this index are, 0 to 1."""
+        query, known = _read(question), self._known[index]
+        sizes = self._size(query.grams) + self._sizes[index]
+        return 2 * self._size(query.grams & known.grams) / sizes if sizes else 0.0
+
     def _scores(self, query: _Question) -> list[tuple[int, float]]:
         shared: Counter[int] = Counter()
         for gram in query.grams:
@@ -178,6 +192,15 @@ class KnownQuestions:
                     other for other, theirs in fillers.items() if other != word and facts != theirs
                 }
         return {word: frozenset(rivals) for word, rivals in slots.items() if rivals}
+
+
+def ask_other_things(one: str, two: str) -> bool:
+    """Whether one question asks, for instance, when and the other one how much.
+
+    Two wordings of one question may do so, too ("by when", "how many days before").
+    """
+    kinds = [_read(text).grams & _KINDS.keys() for text in (one, two)]
+    return all(kinds) and not kinds[0] & kinds[1]
 
 
 def _read(question: str) -> _Question:

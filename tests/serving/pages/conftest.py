@@ -44,6 +44,8 @@ class Browser(httpx2.Client):
         if request.method != "GET":
             request.headers.setdefault("origin", str(self.base_url).rstrip("/"))
         response = super().send(request, **options)
+        if options.get("stream") and "event-stream" in response.headers["content-type"]:
+            return response
         token = re.search(r'X-CSRF-Token": "(\w+)"', response.text)
         self.token = token[1] if token else self.token
         return response

@@ -2,7 +2,7 @@
 
 import secrets
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -14,6 +14,8 @@ from jangin.serving.pages.signer import BrowserSession, Signer
 from jangin.serving.pages.visit import (
     LANGUAGE,
     LANGUAGES,
+    MOST_NAME,
+    NAME,
     SESSION,
     THEME,
     THEMES,
@@ -25,7 +27,6 @@ from jangin.serving.security.keys import caller_of_key
 from jangin.serving.state.caller import LOCAL
 from jangin.serving.state.server import ServerDep
 
-MOST_NAME = 60
 router = APIRouter()
 public = APIRouter()
 """Routes that a browser reaches before it has signed in."""
@@ -88,13 +89,15 @@ def set_preferences(
 
 
 def _remember(visit: Visit, response: Response, name: str) -> None:
-    """Keep the name in the signed cookie of the browser."""
+    """Keep the name in the signed cookie; without keys also in one that every server reads."""
     kept = visit.session
     renamed = BrowserSession(kept.id, kept.key_id, " ".join(name.split()))
     lasts = YEAR if kept.key_id == LOCAL else None
     value = visit.server.get(Signer).cookie(renamed)
     secure = visit.request.url.scheme == "https"
     response.set_cookie(SESSION, value, max_age=lasts, httponly=True, samesite="lax", secure=secure)
+    if kept.key_id == LOCAL:
+        response.set_cookie(NAME, quote(renamed.name), max_age=YEAR, httponly=True, samesite="lax")
 
 
 @router.get("/name")

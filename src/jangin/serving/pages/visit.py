@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from fastapi import Depends, Request
 from sqlalchemy import select
@@ -15,8 +16,11 @@ from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
 
 SESSION, LANGUAGE, THEME = "jangin_session", "jangin_language", "jangin_theme"
+NAME = "jangin_name"
 """Names of cookies."""
 Theme = Literal["auto", "light", "dark"]
+MOST_NAME = 60
+"""Characters of a reviewer's name."""
 THEMES: tuple[Theme, ...] = ("auto", "light", "dark")
 LANGUAGES: tuple[Language, ...] = ("ko", "en")
 
@@ -78,7 +82,7 @@ def find_visit(request: Request, server: ServerDep) -> Visit:
         caller=caller,
         words=Words(language_of(request)),
         theme=theme_of(request),
-        reviewer=session.name or key_name,
+        reviewer=session.name or key_name or (name_of(request) if caller is LOCAL_CALLER else ""),
         csrf=signer.form_token(session),
         session=session,
         is_new=is_new,
@@ -108,6 +112,11 @@ def language_of(request: Request) -> Language:
         if language in LANGUAGES:
             return language
     return "en"
+
+
+def name_of(request: Request) -> str:
+    """The name that was said to a server of this machine, also to one of another folder."""
+    return " ".join(unquote(request.cookies.get(NAME, "")).split())[:MOST_NAME]
 
 
 def theme_of(request: Request) -> Theme:

@@ -2,13 +2,19 @@
 
 import json
 import re
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 
 from jangin.core.parquet import read_table
 from jangin.core.records import SplitExample
 from jangin.examples.readers.additions import FILES
 from jangin.project.session import open_session
+from jangin.serving.pages.playground.taught import best_variant
+from jangin.serving.pages.project import VariantState
 from jangin.serving.security.keys import add_key
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
@@ -86,6 +92,94 @@ def test_the_source_of_an_answer_is_the_page_that_taught_it(browser, models, tau
     assert 'class="source differs"' in differs
     base = body | {"model": models["starter-0.5m (기본 모델)"], "answer": taught.answer}
     assert post(browser, "/playground/source", base).text.strip() == ""
+
+
+def test_a_source_says_what_its_example_asks_and_how_near_that_is(browser, models, taught):
+    def source(question, answer):
+        body = {"model": models["plain (학습한 모델)"], "question": question, "answer": answer}
+        return post(browser, "/playground/source", body).text
+
+    same = source(taught.question, taught.answer)
+    assert f'href="/data/examples/{taught.id}">{taught.question}' in same
+    assert "질문이 닮은 정도 100%" in same
+    assert "다른 것을 묻는 예제일 수 있습니다" not in same
+    elsewhere = source("화성까지는 얼마나 먼가요?", taught.answer)
+    assert 'data-status="elsewhere"' in elsewhere
+    assert taught.answer in elsewhere or "질문이 닮은 정도" in elsewhere
+    invented = source("화성 탐사선의 이름", "패스파인더")
+    assert 'data-status="invented"' in invented
+    assert "가까운 예제" in invented
+
+
+def test_a_visitor_begins_with_the_variant_that_was_right_most_often(finished):
+    with open_session(finished / "project.yaml", creates_store=False) as session:
+        names = session.project.variants
+        states = {name: VariantState(name, session.artifacts(name), dict) for name in names}
+
+    def right(share):
+        return {"seen_questions": {"tuned": 1.0}, "held_out_paraphrases": {"tuned": share}}
+
+    for shares, best in (((0.5, 0.3), "plain"), ((0.3, 0.5), "paraphrased"), ((0, 0), "paraphrased")):
+        for (name, state), share in zip(states.items(), shares, strict=True):
+            manifest = state.last["evaluate"].manifest
+            changed = manifest.model_copy(update={"summary": {"right": right(share)}})
+            evaluation = replace(state.last["evaluate"], manifest=changed)
+            states[name] = replace(state, last={"evaluate": evaluation})
+        assert best_variant(states) == best
+
+
+class Slow(BaseHTTPRequestHandler):
+    """An endpoint that sends half of its answer, and the rest when it is told to."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for piece in ("해마다 ", "15일"):
+            event = {"choices": [{"index": 0, "delta": {"content": piece}}]}
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+            self.wfile.flush()
+            self.server.go.wait(30)
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_words):
+        pass
+
+
+@pytest.fixture
+def hosted(project):
+    """The endpoint of a teacher that the project has while the test runs."""
+    path = project / "project.yaml"
+    before = path.read_text("utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.go = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keys = yaml.safe_load(before)
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        keys["teachers"]["hosted"] = {"type": "endpoint", "model": "big", "base_url": address}
+        path.write_text(yaml.safe_dump(keys, allow_unicode=True, sort_keys=False), "utf-8")
+        yield server
+        server.shutdown()
+    path.write_text(before, "utf-8")
+
+
+def test_the_answer_of_a_hosted_teacher_arrives_piece_by_piece(browser, hosted):
+    browser.get("/playground")
+    body = {"model": "teacher:hosted", "turns": [{"role": "user", "content": "휴가는?"}]}
+    headers = {"x-csrf-token": browser.token, "hx-request": "true"}
+    events = []
+    with browser.stream("POST", "/playground/answer", json=body, headers=headers) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                events.append(json.loads(line[6:]))
+                hosted.go.set()  # only now the endpoint sends the rest
+    pieces = [choice["delta"].get("content") for event in events for choice in event["choices"]]
+    assert pieces == ["해마다 ", "15일", None]
+    again = post(browser, "/playground/answer", body).text  # from the ledger, in one piece
+    assert [json.loads(line[6:]) for line in again.splitlines() if "whole" in line] == [
+        {"choices": [], "whole": "해마다 15일"}
+    ]
 
 
 def test_rows_are_saved_taken_back_and_deleted(browser, models, project):

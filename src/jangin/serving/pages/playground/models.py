@@ -1,6 +1,6 @@
 """Whom the playground can talk to, and what a conversation is as a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +9,8 @@ from jangin.core.errors import DataError
 from jangin.core.execution.signals import run_async
 from jangin.core.records import Message
 from jangin.inference.dialogue import Dialogue
+from jangin.llm.ask import CachedChat
+from jangin.llm.endpoint import EndpointChat
 from jangin.project.file import LoadedProject
 from jangin.project.session import Session
 from jangin.project.teachers import EndpointTeacher
@@ -152,13 +154,22 @@ def chat_body(
 
 
 def ask_teacher(
-    session: Session, model: TalkModel, messages: Sequence[Message], sampling: Sampling
+    session: Session,
+    model: TalkModel,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    on_piece: Callable[[str], None] | None = None,
 ) -> ChatReply:
     """The answer of a teacher, paid within the project's budget; the same question is free.
+
+    `on_piece` gets the pieces of a new answer as they arrive.
 
     Raises: ChatError, BudgetError: it did not answer.
     """
     chat = session.services(model.variant).chat(model.name)
+    endpoint = chat.inner if isinstance(chat, CachedChat) else None
+    if on_piece is not None and isinstance(endpoint, EndpointChat):
+        endpoint.stream, endpoint.on_piece = True, on_piece
     request = ChatRequest(
         model=chat.model,
         messages=tuple(messages),

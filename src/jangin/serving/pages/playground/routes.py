@@ -4,13 +4,16 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from queue import Queue
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from jangin.core.chat import ChatReply
 from jangin.core.errors import DataError, JanginError
 from jangin.core.records import Message
 from jangin.examples.readers.additions import (
@@ -34,7 +37,7 @@ from jangin.serving.pages.playground.models import (
     read_turns,
     talk_models,
 )
-from jangin.serving.pages.playground.taught import Source, TaughtModels
+from jangin.serving.pages.playground.taught import Source, TaughtModels, best_variant
 from jangin.serving.pages.project import OpenProject, ProjectDep, find_project
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import Visit, VisitDep
@@ -162,6 +165,7 @@ def _page(
         "playground/playground.html.jinja",
         models=models,
         outdated=_outdated(visit, project, models),
+        first=_first(project, models),
         saved=rows[:SHOWN_ROWS],
         saved_count=len(rows),
         may_save=project is not None,
@@ -169,6 +173,16 @@ def _page(
         longest=LONGEST_ANSWER,
         **{"turns": [], "model": "", "source": None, "picture": "", **shown},
     )
+
+
+def _first(project: OpenProject | None, models: list[TalkModel]) -> str:
+    """Id of the model that a new visitor talks to: the best tuned one."""
+    best = ""
+    if project is not None and models:
+        with suppress(JanginError):  # a wrong project file is shown on the pages about it
+            best = best_variant(project.snapshot().variants)
+    tuned = (m.id for m in models if m.kind == "tuned" and m.variant == best)
+    return next(tuned, models[0].id if models else "")
 
 
 def _outdated(visit: Visit, project: OpenProject | None, models: list[TalkModel]) -> set[str]:
@@ -197,16 +211,37 @@ def answer(visit: VisitDep, body: AnswerRequest) -> Response:
 def _hosted_events(
     project: OpenProject, model: TalkModel, messages: tuple[Message, ...], sampling: Sampling
 ) -> Iterator[bytes]:
-    try:
-        with project.session() as session:
-            reply = ask_teacher(session, model, messages, sampling)
-    except JanginError as error:
-        yield _event({"error": {"message": str(error)}})
-    else:
-        choice = {"index": 0, "delta": {"content": reply.content}, "finish_reason": None}
-        yield _event({"choices": [choice]})
-        yield _event({"choices": [choice | {"delta": {}, "finish_reason": reply.finish_reason}]})
+    """The answer of a teacher, piece by piece; at the end what of it differs from the pieces.
+
+    It does for an answer from the ledger, and for one that the endpoint began twice.
+    """
+    pieces: Queue[str | None] = Queue()
+
+    def ask() -> ChatReply:
+        try:
+            with project.session() as session:
+                return ask_teacher(session, model, messages, sampling, pieces.put)
+        finally:
+            pieces.put(None)
+
+    with ThreadPoolExecutor(1, "hosted answer") as pool:
+        answer, shown = pool.submit(ask), ""
+        for piece in iter(pieces.get, None):
+            shown += piece
+            yield _event({"choices": [_choice({"content": piece})]})
+        try:
+            reply = answer.result()
+        except JanginError as error:
+            yield _event({"error": {"message": str(error)}})
+        else:
+            if reply.content != shown:
+                yield _event({"choices": [], "whole": reply.content})
+            yield _event({"choices": [_choice({}, reply.finish_reason)]})
     yield b"data: [DONE]\n\n"
+
+
+def _choice(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
 
 
 def _event(value: dict[str, Any]) -> bytes:
@@ -289,7 +324,7 @@ def _source(
 
 
 def _picture(source: Source | None) -> str:
-    example = source.trace.example if source is not None else None
+    example = source.example if source is not None else None
     return PageSource.of(example).picture if example is not None else ""
 
 

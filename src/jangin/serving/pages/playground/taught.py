@@ -1,13 +1,16 @@
 """What the models of the project were taught: how they are asked, and where an answer is from."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jangin.core.records import Example
 from jangin.evaluation.confidence import ConfidenceGroup, group_of, read_confidence
-from jangin.inference.ask import Trace
+from jangin.inference.ask import Neighbour, Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.release.trained import TrainedModel, last_trained
-from jangin.serving.pages.project import OpenProject, Snapshot
+from jangin.serving.pages.project import OpenProject, Snapshot, VariantState
+from jangin.text.known_questions import ask_other_things
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,16 @@ class Source:
     trace: Trace
     confidence: ConfidenceGroup | None
     """Held-out questions with such a trace; None without evaluation or without such questions."""
+    neighbour: Neighbour | None = None
+    """For a question that was not taught: the nearest example, if any question shares a word."""
+
+    may_ask_other: bool = False
+    """Whether the example asks for another kind of thing, such as how long instead of when."""
+
+    @property
+    def example(self) -> Example | None:
+        """The example that the page names."""
+        return self.trace.example or (self.neighbour.example if self.neighbour else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +46,27 @@ class TaughtModel:
         reply = self.dialogue.reply(question, answer)
         if not reply.sourced:
             return None
-        return Source(reply.trace, group_of(self._groups, reply.trace))
+        group, taught = group_of(self._groups, reply.trace), reply.trace.example
+        if taught is None:
+            return Source(reply.trace, group, self.dialogue.neighbour(question, answer))
+        other = ask_other_things(question, self.dialogue.template.extract(taught.question))
+        return Source(reply.trace, group, may_ask_other=other)
+
+
+def best_variant(variants: Mapping[str, VariantState]) -> str:
+    """The variant whose tuned model was right most often on held-out questions.
+
+    The last one where none was evaluated.
+    """
+
+    def share(name: str) -> float:
+        evaluation = variants[name].last.get("evaluate")
+        right = evaluation.manifest.summary.get("right") if evaluation is not None else None
+        sets = right if isinstance(right, dict) else {}
+        held_out = [of.get("tuned", 0.0) for name, of in sets.items() if name != "seen_questions"]
+        return sum(held_out) / len(held_out) if held_out else -1.0
+
+    return max(reversed(list(variants)), key=share)
 
 
 @dataclass(slots=True)

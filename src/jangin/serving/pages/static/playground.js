@@ -11,6 +11,7 @@
   const send = document.getElementById("send");
   const blind = document.getElementById("blind");
   const reveal = document.getElementById("reveal");
+  const agreement = document.getElementById("agreement");
   const boxes = [...form.querySelectorAll("input[name=chosen]")];
   const KEY = "jangin-playground";
   let turns = {}; // {id of a model: its conversation}
@@ -47,7 +48,7 @@
       kept = {};
     }
     const wanted = (kept.chosen || []).filter(boxOf);
-    if (wanted.length === 0) wanted.push(...boxes.slice(0, 1).map((box) => box.value));
+    if (wanted.length === 0) wanted.push(...boxes.filter((box) => "first" in box.dataset).map((box) => box.value));
     wanted.forEach((id) => { boxOf(id).checked = true; });
     turns = kept.turns || {};
     hidden = Boolean(kept.hidden);
@@ -66,8 +67,26 @@
     columns.replaceChildren(...order.map(column));
     columns.dataset.count = order.length;
     reveal.hidden = !(hidden && order.some((id) => (turns[id] || []).length));
+    compareAnswers();
     boxes.forEach((box) => { box.disabled = !box.checked && ids.length >= Number(text.most); });
     remember();
+  }
+
+  // Says where the last answers to one question differ, and which of them was taught.
+  function compareAnswers() {
+    const said = order.map((id) => turns[id] || []).filter((each) => each.length > 1 && !each.at(-1).failed);
+    const bare = (content) => content.toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
+    const several = (values) => new Set(values).size > 1;
+    const asked = said.map((each) => each.at(-2).content);
+    const differ = said.length > 1 && !several(asked) && several(said.map((each) => bare(each.at(-1).content)));
+    const status = (id) => (turns[id] && turns[id].length ? turns[id].at(-1).status : "");
+    const known = order.filter((id) => status(id));
+    const taught = known.filter((id) => status(id) === "taught");
+    let note = text.differ;
+    if (taught.length === 1) note = text.differOne.replace("{name}", labelOf(taught[0]));
+    else if (known.length && !taught.length) note = text.differNone;
+    agreement.hidden = hidden || !differ;
+    agreement.textContent = agreement.hidden ? "" : note;
   }
 
   function column(id, index) {
@@ -200,9 +219,9 @@
         headers: { ...window.jangin.headers(), "content-type": "application/json", "HX-Request": "true" },
       });
       if (!response.ok) throw new Error(await reason(response));
-      await read(response, (piece) => {
-        turn.content += piece;
-        shown.textContent = turn.content;
+      await read(response, (content) => {
+        turn.content = content;
+        shown.textContent = content;
       });
     } catch (error) {
       if (error.name === "AbortError") turn.note = text.stopped;
@@ -212,7 +231,10 @@
       }
     }
     said.push(turn);
-    if (!turn.failed && boxOf(id).dataset.tuned) turn.source = await sourceOf(id, asked, turn.content);
+    if (!turn.failed && boxOf(id).dataset.tuned) {
+      turn.source = await sourceOf(id, asked, turn.content);
+      turn.status = (turn.source.match(/data-status="(\w+)"/) || [])[1];
+    }
     waiting.replaceWith(bubble(id, said, said.length - 1, turn));
     remember();
   }
@@ -229,9 +251,10 @@
   }
 
   // Server-sent events of a POST, which EventSource cannot send.
-  async function read(response, add) {
+  async function read(response, put) {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
+    let content = "";
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
@@ -242,7 +265,8 @@
         const data = JSON.parse(line.slice(6));
         if (data.error) throw new Error(data.error.message);
         const delta = data.choices.length ? data.choices[0].delta : {};
-        if (delta.content) add(delta.content);
+        if (data.whole !== undefined) put((content = data.whole));
+        else if (delta.content) put((content += delta.content));
       }
     }
   }
@@ -267,6 +291,7 @@
     send.hidden = false;
     stop.hidden = true;
     reveal.hidden = !hidden;
+    compareAnswers();
     question.focus();
   }
 

@@ -16,6 +16,7 @@ from jangin.examples.curation.review_log import (
     decide_on,
 )
 from jangin.examples.curation.review_pairs import as_example, match_pair_reviews, wording_of
+from jangin.text.grounding import check_answer
 from jangin.text.normalize import collapse_spaces
 
 Signal = Literal["score", "alike", "near_copy", "long", "evolved", "control"]
@@ -31,6 +32,8 @@ WEIGHTS: Mapping[Signal, float] = {
     "control": 0.0,
 }
 """How much each signal counts where it is full; together: 1 - the product of what each leaves."""
+LEAST_SUPPORTED = 0.4
+"""Share of the words of an edited answer that its evidence has, below which a reviewer is told."""
 CONTROL_EVERY = 10
 """One row in this many is drawn at random, so that reviewers also see unsuspicious rows."""
 NEAR_COPY = 0.85
@@ -248,6 +251,20 @@ def wording_fault(after: Wording, passage: str) -> Fault:
         return "rejected"
     quoted = collapse_spaces(after.evidence)
     return "evidence" if quoted and passage and quoted not in collapse_spaces(passage) else ""
+
+
+def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
+    """What an edited answer says that its evidence, or else its passage, does not.
+
+    Numbers and names; the whole answer where hardly one of its words is there.
+    """
+    source = after.evidence.strip() or passage
+    if not source:
+        return ()
+    support = check_answer(after.answer, source)
+    if support.missing:
+        return support.missing
+    return (after.answer,) if support.words < LEAST_SUPPORTED else ()
 
 
 def wording_problem(after: Wording, passage: str) -> str:

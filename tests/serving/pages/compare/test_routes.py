@@ -1,11 +1,19 @@
 """The pages of the comparison, on a real project."""
 
+import os
 import re
+import shutil
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from jangin.core.parquet import read_table
+from jangin.core.records import Example
 from jangin.evaluation.blind_judgements import LOG, read_judgements
+from jangin.examples.curation.review_log import LOG as REVIEWS
+from jangin.examples.curation.review_log import append_decisions, decide
+from jangin.serving.pages.compare.overview import evaluations_of
+from jangin.serving.pages.project import OpenProject
 from jangin.serving.security.keys import DEFAULT_SCOPES, add_key
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
@@ -35,6 +43,22 @@ def test_results_show_the_sections_of_the_report_and_its_files(browser):
     rows = browser.get("/compare/table.json").json()["rows"]
     assert {row["variant"] for row in rows} == {"plain", "paraphrased"}
     assert browser.get("/compare/table.csv").text.startswith("variant,")
+
+
+def test_decisions_after_an_evaluation_are_named_beside_it(finished, tmp_path):
+    folder = tmp_path / "handbook"
+    shutil.copytree(finished, folder)
+
+    def evaluations():
+        return evaluations_of(OpenProject(folder / "project.yaml").snapshot())
+
+    assert evaluations().outdated == ()
+    (table,) = folder.glob("store/synthesize/*/examples.parquet")
+    row = read_table(table, Example)[0]
+    append_decisions(folder / REVIEWS, [decide(row, "reject", "kim")])
+    assert evaluations().reviewed == evaluations().outdated == ("plain", "paraphrased")
+    os.utime(folder / REVIEWS, (0, 0))
+    assert evaluations().reviewed == ()
 
 
 def test_answers_are_filtered_paged_and_lead_to_their_source(browser):

@@ -6,6 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
+from jangin.examples.curation.review_log import LOG, Wording, append_decisions, decide_on
 from tests.serving.pages.conftest import Browser
 from tests.serving.running import run_server
 
@@ -63,8 +64,33 @@ def test_the_way_of_an_example_has_its_page_stages_and_training_row(browser, pro
     assert browser.get("/data/examples/ffff").status_code == 404
 
 
+def test_the_way_of_a_rejected_example_says_so_and_what_leaves_with_it(browser, project):
+    tables = [pl.read_parquet(path) for path in project.glob("store/paraphrase/*/examples.parquet")]
+    rows = max(tables, key=len)
+    wording = rows.filter(pl.col("kind") == "paraphrase").row(0, named=True)
+    before = Wording(question=wording["prompt"][-1]["content"], answer="")
+    log = project / LOG
+    append_decisions(log, [decide_on(wording["parent"], before, "reject", "lee", reason="wrong")])
+    try:
+        address = f"/data/examples/{wording['parent']}"
+        text = browser.get(address, params={"variant": "paraphrased"}).text
+        count = rows.filter(pl.col("parent") == wording["parent"]).height
+        for part in (
+            "검토자 lee: 거절했습니다.",
+            "다음 실행부터 빠집니다.",
+            f"질문 {count}개도 함께 빠집니다",
+        ):
+            assert part in text
+        child = browser.get(f"/data/examples/{wording['id']}", params={"variant": "paraphrased"})
+        assert "원래 질문을 검토자 lee: 거절했습니다." in child.text
+    finally:
+        log.unlink()
+
+
 def test_what_was_dropped_and_the_distributions_are_shown(browser):
-    assert "빠진 것" in browser.get("/data/dropped").text
+    dropped = browser.get("/data/dropped").text
+    assert "질문이 만들어지지 않은 조각" in dropped
+    assert "/data/tables/synthesize/coverage/" in dropped
     text = browser.get("/data/distributions").text
     assert text.count("<svg") >= 2
     assert "가장 긴 행" in text

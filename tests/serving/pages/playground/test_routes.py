@@ -119,7 +119,11 @@ def test_a_visitor_begins_with_the_variant_that_was_right_most_often(finished):
     def right(share):
         return {"seen_questions": {"tuned": 1.0}, "held_out_paraphrases": {"tuned": share}}
 
-    for shares, best in (((0.5, 0.3), "plain"), ((0.3, 0.5), "paraphrased"), ((0, 0), "paraphrased")):
+    for shares, best in (
+        ((0.5, 0.3), "plain"),
+        ((0.3, 0.5), "paraphrased"),
+        ((0, 0), "paraphrased"),
+    ):
         for (name, state), share in zip(states.items(), shares, strict=True):
             manifest = state.last["evaluate"].manifest
             changed = manifest.model_copy(update={"summary": {"right": right(share)}})

@@ -1,5 +1,7 @@
 """The review without scripts: a queue, one row at a time, and what can go wrong with a form."""
 
+import re
+
 import pytest
 
 from jangin.core.parquet import read_table
@@ -98,12 +100,39 @@ def test_two_reviewers_never_get_the_same_row(kim, lee):
     assert row_of(after) not in (mine, theirs)
 
 
+def warned(reviewer, row, sent):
+    """What the form sends back after the warning that the source does not say this."""
+    warning = reviewer.submit(f"/review/items/{row}", **sent)
+    assert warning.status_code == 409
+    assert "근거에 이 내용이 없습니다" in warning.text
+    return re.search(r'name="sure" value="([0-9a-f]+)"', warning.text)[1]
+
+
+def test_an_edit_beyond_its_evidence_is_saved_only_after_a_warning(kim, rows, decisions):
+    page = kim.get("/review/next")
+    row = rows[row_of(page)]
+    address = f"/review/items/{row.id}"
+    sent = {"decision": "edit", "token": token_of(page), "question": row.question,
+            "evidence": row.evidence}  # fmt: skip
+    sure = warned(kim, row.id, sent | {"answer": "9,999일"})
+    assert decisions() == []
+    other = kim.submit(address, **sent, answer="8,888일", sure=sure)
+    assert other.status_code == 409, "another text is another question"
+    kim.submit(address, **sent, answer="9,999일", sure=sure)
+    assert [d.after.answer for d in decisions()] == ["9,999일"]
+    assert "고치기 전의 글에 대한 것입니다" in kim.get(address).text
+    page = kim.get(address)
+    kept = kim.submit(address, **sent | {"token": token_of(page)}, answer=row.evidence)
+    assert kept.status_code == 200, "the evidence itself needs no warning"
+    assert decisions()[-1].after.answer == row.evidence
+
+
 def test_an_edit_is_saved_with_both_texts(kim, decisions):
     page = kim.get("/review/next")
     row = row_of(page)
     sent = {"decision": "edit", "token": token_of(page), "question": "며칠입니까?",
             "answer": "첫째 줄\r\n둘째 줄", "evidence": ""}  # fmt: skip
-    kim.submit(f"/review/items/{row}", **sent)
+    kim.submit(f"/review/items/{row}", **sent, sure=warned(kim, row, sent))
     (decision,) = decisions()
     assert decision.after == Wording(question="며칠입니까?", answer="첫째 줄\n둘째 줄")
     assert decision.before.question != decision.after.question
@@ -136,16 +165,17 @@ def test_a_row_that_another_tab_changed_is_not_overwritten_and_both_texts_are_sh
     page = kim.get("/review/next")
     row = row_of(page)
     other = lee.get(f"/review/items/{row}")
-    form = {"question": "질문", "evidence": ""}
-    lee.submit(
-        f"/review/items/{row}", decision="edit", token=token_of(other), answer="이영희의 답", **form
-    )
-    mine = {"decision": "edit", "answer": "김철수의 답", **form}
+    form = {"decision": "edit", "question": "질문", "evidence": ""}
+    theirs = {"answer": "이영희의 답", "token": token_of(other), **form}
+    lee.submit(f"/review/items/{row}", **theirs, sure=warned(lee, row, theirs))
+    mine = {"answer": "김철수의 답", **form}
+    mine["sure"] = warned(kim, row, mine | {"token": token_of(page)})
     refused = kim.submit(f"/review/items/{row}", token=token_of(page), **mine)
     assert refused.status_code == 409
     assert "lee 님이 그사이 이 예제를 판단했습니다" in refused.text
     assert "이영희의 답" in refused.text
     assert "김철수의 답" in refused.text
+    assert f'name="sure" value="{mine["sure"]}"' in refused.text
     assert len(decisions()) == 1
     kim.submit(f"/review/items/{row}", token=token_of(refused), **mine)
     assert [d.after.answer for d in decisions()] == ["이영희의 답", "김철수의 답"]

@@ -4,11 +4,14 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
 from jangin.core.store import Artifact
 from jangin.evaluation.stored import reading_once
+from jangin.examples.curation.review_log import LOG
 from jangin.project.session import Session
 from jangin.report.compare import ComparedVariants, as_csv, as_json, compare_variants
 from jangin.report.data.costs import variant_costs
@@ -37,6 +40,8 @@ class Evaluations:
     """{variant: {stage: artifact}}, of one run each."""
     outdated: tuple[str, ...]
     """Variants that have changed since they were evaluated."""
+    reviewed: tuple[str, ...] = ()
+    """Those of them that people have decided about since then."""
 
     @property
     def by_variant(self) -> dict[str, Artifact]:
@@ -56,7 +61,21 @@ def evaluations_of(snapshot: Snapshot) -> Evaluations:
         else:
             artifacts[name] = state.last
             outdated.append(name)
-    return Evaluations(artifacts, tuple(outdated))
+    decided = _last_decision(snapshot.project.folder / LOG)
+    reviewed = (
+        name
+        for name in outdated
+        if decided is not None and decided > artifacts[name][EVALUATE].manifest.created_at
+    )
+    return Evaluations(artifacts, tuple(outdated), tuple(reviewed))
+
+
+def _last_decision(log: Path) -> datetime | None:
+    """When the log of the review was last written to; None where there is none."""
+    try:
+        return datetime.fromtimestamp(log.stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def results(visit: VisitDep, project: ProjectDep) -> Response:
         overview=overview,
         p_text=p_text,
         outdated=comparison.evaluations.outdated,
+        reviewed=comparison.evaluations.reviewed,
         evaluated=bool(comparison.evaluations.by_variant),
         **{name: overview.context[name] for name in ("verdict", "glance", "random_base", "many")},
     )

@@ -15,6 +15,8 @@ VARYING = r"\b[0-9a-f]{16}\b|'[^']*'|\"[^\"]*\"|\d[\d.,]*"
 """What differs between reasons that are the same; polars knows no lookbehind."""
 NAMING = ("question", "text", "reply", "source", "subject")
 """Columns that people know a lost row by, the best first."""
+WITHOUT_QUESTIONS = "coverage"
+"""Table of all chunks, with the number of examples of each."""
 MOST_REASONS = 12
 SHOWN = 3
 
@@ -88,6 +90,8 @@ class Lost:
     """Most frequent first."""
     others: int
     """Rows of further reasons."""
+    rows: int
+    """Number of lost rows."""
 
 
 def lost(artifacts: Mapping[str, Artifact]) -> Iterator[Lost]:
@@ -95,26 +99,35 @@ def lost(artifacts: Mapping[str, Artifact]) -> Iterator[Lost]:
     for entry in tables_of(artifacts):
         if entry.name in LOST and entry.rows:
             yield _by_reason(entry)
+        if entry.name == WITHOUT_QUESTIONS:
+            unasked = _by_reason(entry, "rows")
+            if unasked.rows:
+                yield unasked
 
 
 def _lost_row(number: int, row: Mapping[str, object]) -> LostRow:
     texts = [str(row.get(name) or "") for name in NAMING]
     name = next((text for text in texts if text.strip()), "")
+    if "chunk_id" in row and row.get("section"):
+        name = f"{name} · {row['section']}"
     answer = str(row.get("answer") or row.get("rejected") or "")
     return LostRow(number, name, answer, str(row.get("reason") or ""))
 
 
-def _by_reason(entry: TableEntry) -> Lost:
+def _by_reason(entry: TableEntry, zero: str = "") -> Lost:
+    """The rows of a table by reason; with `zero` only those with 0 in that column."""
     import polars as pl
 
     file = open_table(entry.artifact, entry.name)
     columns = file.columns
     rule = columns["rule"] if "rule" in columns else pl.lit("")
     reason = columns["reason"] if "reason" in columns else pl.lit("")
+    kept = file.columns[zero] == 0 if zero else pl.lit(value=True)
     groups = (
         file.frame.lazy()
-        .select(rule.alias("rule"), reason.alias("reason"))
+        .select(rule.alias("rule"), reason.alias("reason"), kept.alias("kept"))
         .with_row_index("number")
+        .filter("kept")
         .with_columns(general=pl.col("reason").str.replace_all(VARYING, "…"))
         .group_by("rule", "general")
         .agg(pl.len().alias("count"), pl.col("number").head(SHOWN), pl.col("reason").first())
@@ -130,4 +143,5 @@ def _by_reason(entry: TableEntry) -> Lost:
         )
         for row in groups.head(MOST_REASONS).iter_rows(named=True)
     )
-    return Lost(entry, reasons, entry.rows - sum(reason.count for reason in reasons))
+    rows = int(groups["count"].sum())
+    return Lost(entry, reasons, rows - sum(reason.count for reason in reasons), rows)

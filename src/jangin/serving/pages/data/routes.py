@@ -25,6 +25,8 @@ from jangin.serving.pages.data.way import way_of
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
+from jangin.serving.pages.review.decided import decided_on
+from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.visit import VisitDep
 
 LONGEST_SEARCH = 200
@@ -50,6 +52,7 @@ def overview(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRe
         rows=rows,
         example_stage=examples.manifest.stage if examples else "",
         lost=sum(entry.rows for entry in tables if entry.name in ("dropped", "rejected")),
+        unasked=sum(each.rows for each in lost(room.artifacts) if each.table.name == "coverage"),
         documents=len(documents),
         pages=sum(len(document.pages) for document in documents.values()),
     )
@@ -152,6 +155,7 @@ def way(visit: VisitDep, project: ProjectDep, example_id: str, variant: Text = "
         way=path,
         view=view,
         replies=replies,
+        decided=decided_on(visit.server.get(ReviewQueues), project, room.variant, example),
         value_text=lambda name, value: value_text(visit.words, name, value),
     )
 
@@ -165,6 +169,7 @@ def dropped(visit: VisitDep, project: ProjectDep, variant: Text = "") -> HTMLRes
         "data/dropped.html.jinja",
         room=room,
         tables=list(lost(room.artifacts)),
+        doubtful=sum(e.rows for e in tables_of(room.artifacts) if e.name == "doubtful"),
         cell=lambda name, value: cell_text(visit.words, name, value),
     )
 

@@ -68,6 +68,8 @@ class Way:
     relatives: tuple[Row, ...]
     """Examples of its family and those that evolved from it, without itself; the first of them."""
     relative_count: int
+    paraphrase_count: int
+    """Other wordings of it, which leave with it where it is rejected."""
     training: TrainingRow | None
 
     @property
@@ -97,6 +99,7 @@ def way_of(artifacts: Mapping[str, Artifact], example_id: str) -> Way | None:
         parent=find_example(artifacts, example["parent"]) if example["parent"] else None,
         relatives=relatives,
         relative_count=count,
+        paraphrase_count=_paraphrase_count(artifacts, example),
         training=_training_row(artifacts, steps),
     )
 
@@ -165,6 +168,17 @@ def _relatives(artifacts: Mapping[str, Artifact], example: Row) -> tuple[tuple[R
     own = {*file.numbers("id", example["id"])}
     others = sorted(numbers - own)
     return tuple(file.flat_rows(others[:MOST_RELATIVES])), len(others)
+
+
+def _paraphrase_count(artifacts: Mapping[str, Artifact], example: Row) -> int:
+    """Most paraphrases that any stage has of an example."""
+    count = 0
+    for artifact in artifacts.values():
+        if "examples.parquet" in artifact.manifest.files:
+            file = open_table(artifact, "examples")
+            rows = file.flat_rows(file.numbers("parent", example["id"]))
+            count = max(count, sum(row["kind"] == "paraphrase" for row in rows))
+    return count
 
 
 def _training_row(artifacts: Mapping[str, Artifact], steps: list[Step]) -> TrainingRow | None:

@@ -8,17 +8,24 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
+from jangin.core.digest import short_digest
 from jangin.examples.curation.queue_columns import Kind, QueueFilter, State
 from jangin.examples.curation.review_index import ChangedMeanwhileError, ReviewIndex
 from jangin.examples.curation.review_leases import ReviewLeases
 from jangin.examples.curation.review_log import DecisionKind, ReviewDecision, Wording, decide_on
-from jangin.examples.curation.review_queue import TEXTS, QueueItem, wording_fault
+from jangin.examples.curation.review_queue import TEXTS, QueueItem, unsupported, wording_fault
 from jangin.serving.pages.data.pictures import page_view
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
-from jangin.serving.pages.review.screen import REASON_KEYS, RowScreen, make_screen, query_of
+from jangin.serving.pages.review.screen import (
+    REASON_KEYS,
+    REASON_LETTERS,
+    RowScreen,
+    make_screen,
+    query_of,
+)
 from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
 
 PAGE_ROWS = 50
@@ -120,6 +127,7 @@ def queue(desk: DeskDep, after: int = -1) -> Response:
         desk,
         "review/queue.html.jinja",
         rows=rows,
+        any_why=any(entry.signals for entry, _, _ in rows),
         page_of=page,
         following=following,
         hidden=hidden if desk.shown.state == "open" else 0,
@@ -202,9 +210,11 @@ def _item(desk: Desk, row: str, saved: str = "", status: int = 200, **changes: A
         "view": _source(desk, screen),
         "saved": saved,
         "problem": "",
+        "sure": "",
         "theirs": None,
         "opened": "",
         "reasons": REASON_KEYS,
+        "letters": REASON_LETTERS,
         "reason": "",
         **changes,
     }
@@ -234,6 +244,7 @@ def decide(
     token: Annotated[str, Form(max_length=64)] = "",
     reason: Annotated[str, Form(max_length=2000)] = "",
     score: Annotated[float | None, Form(ge=1, le=5)] = None,
+    sure: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     """Save a decision; the answer is the next row, or this one with what is wrong."""
     if desk.index.position(row) is None:
@@ -243,9 +254,15 @@ def decide(
     item = desk.index.item(row, desk.by)
     typed = _typed(item, texts) if decision == "edit" else None
     opened = {"edit": "edit", "reject": "reject", "flag": "flag"}.get(decision, "")
+    form = {"typed": typed, "opened": opened, "reason": reason}
     problem = _problem(desk.visit, item, decision, typed, reason)
     if problem:
-        return _item(desk, row, "", 400, typed=typed, problem=problem, opened=opened, reason=reason)
+        return _item(desk, row, "", 400, problem=problem, **form)
+    doubt = _doubt(item, typed)
+    if typed is not None and doubt and sure != _digest(typed):
+        shown = ", ".join(doubt)[:200]
+        problem = desk.visit.words("review_unsupported", text=shown)
+        return _item(desk, row, "", 409, problem=problem, sure=_digest(typed), **form)
     settles = item.review is not None and _is_settled_by(desk, row)
     new = item.decide(
         decision,
@@ -262,9 +279,7 @@ def decide(
     except ChangedMeanwhileError as error:
         if _is_same(error, new):
             return _after(desk, row, new)
-        return _item(
-            desk, row, "", 409, typed=typed, theirs=error.review, opened=opened, reason=reason
-        )
+        return _item(desk, row, "", 409, theirs=error.review, sure=sure, **form)
     return _after(desk, row, new)
 
 
@@ -288,6 +303,20 @@ def _problem(
         return visit.words("review_edit_unchanged")
     fault = wording_fault(typed, item.passage)
     return visit.words(f"review_fault_{fault}", text=typed.evidence[:80]) if fault else ""
+
+
+def _doubt(item: QueueItem, typed: Wording | None) -> tuple[str, ...]:
+    """What an edit says beyond its evidence; nothing where it leaves the answer as it is."""
+    if typed is None or (typed.answer, typed.evidence) == (
+        item.wording.answer, item.wording.evidence,
+    ):  # fmt: skip
+        return ()
+    return unsupported(typed, item.passage)
+
+
+def _digest(texts: Wording) -> str:
+    """Of an edit that was warned about: sent back, it is saved as it is."""
+    return short_digest(texts.model_dump_json())
 
 
 def _is_settled_by(desk: Desk, row: str) -> bool:

@@ -144,5 +144,7 @@ def query_of(shown: QueueFilter, variant: str, **more: Any) -> str:
     return urlencode({name: value for name, value in values.items() if value not in ("", None)})
 
 
+REASON_LETTERS = dict(zip(REASONS, "wnctdp", strict=True))
+"""{reason: its key while the reasons are open}; digits are ratings."""
 REASON_KEYS = tuple((reason, f"review_reason_{reason}") for reason in REASONS)
 """(reason in the log, key of its name)."""

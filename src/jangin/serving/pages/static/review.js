@@ -32,7 +32,7 @@
   }
 
   // Keys of a Korean keyboard that was not switched: they carry the letter of the same key cap.
-  const CAPS = { KeyA: "a", KeyE: "e", KeyR: "r", KeyD: "d", KeyS: "s", KeyJ: "j", KeyK: "k", KeyU: "u", KeyF: "f" };
+  const CAPS = { KeyA: "a", KeyE: "e", KeyR: "r", KeyD: "d", KeyS: "s", KeyJ: "j", KeyK: "k", KeyU: "u", KeyF: "f", KeyW: "w", KeyN: "n", KeyC: "c", KeyT: "t", KeyP: "p" };
 
   function keyOf(event) {
     return /^[a-z0-9/?]$/i.test(event.key) ? event.key.toLowerCase() : CAPS[event.code] || event.key;
@@ -57,8 +57,8 @@
     if (key === "?") { event.preventDefault(); if (help) help.showModal(); return; }
     if (key === "/") { event.preventDefault(); location.assign(`${row().dataset.queue}#words`); return; }
     const reject = panel("reject");
-    const numbered = reject && reject.open && reject.querySelector(`[data-number="${key}"]`);
-    if (numbered) { event.preventDefault(); press(numbered); return; }
+    const lettered = reject && reject.open && reject.querySelector(`[data-letter="${CSS.escape(key)}"]`);
+    if (lettered) { event.preventDefault(); press(lettered); return; }
     const wanted = key === "j" ? "s" : key;
     const button = row().querySelector(`[data-key="${CSS.escape(wanted)}"]`);
     if (!button) return;

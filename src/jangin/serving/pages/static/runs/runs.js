@@ -47,9 +47,14 @@
   const columns = (data) => [data.steps, data.train_loss, data.valid_loss];
 
   async function draw(figure) {
-    const reply = await fetch(figure.dataset.curves);
-    if (!reply.ok) return null;
-    const points = columns(await reply.json());
+    let points;
+    try {
+      const reply = await fetch(figure.dataset.curves);
+      if (!reply.ok) return null;
+      points = columns(await reply.json());
+    } catch {
+      return null; // the server is away: the drawing that the page came with is there
+    }
     if (!points[0].length) return null;
     const plot = plotOf(figure, points);
     figure.plot = plot;
@@ -108,7 +113,7 @@
           if (!fresh) return;
           document.getElementById("run-curve").replaceChildren(document.importNode(fresh, true));
           draw(document.querySelector("#run-curve figure"));
-        });
+        }).catch(() => {}); // the server is away; the next points try again
         return;
       }
       append(figure.plot, data);

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from jangin.core.store import Artifact
+from jangin.examples.curation.review_log import LOG
+from jangin.examples.split import SplitConfig
 from jangin.report.data_page import figures, findings, text_tables
 from jangin.serving.pages.data.catalog import lost, newest, tables_of
 from jangin.serving.pages.data.distributions import described
@@ -21,12 +23,10 @@ from jangin.serving.pages.data.room import (
 )
 from jangin.serving.pages.data.table_file import TableFile, open_table
 from jangin.serving.pages.data.table_view import TableRequest, table_view
-from jangin.serving.pages.data.way import way_of
+from jangin.serving.pages.data.way import decided_on, way_of
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.project import ProjectDep
 from jangin.serving.pages.rendering import render
-from jangin.serving.pages.review.decided import decided_on
-from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.visit import VisitDep
 
 LONGEST_SEARCH = 200
@@ -144,6 +144,7 @@ def way(visit: VisitDep, project: ProjectDep, example_id: str, variant: Text = "
         passage = (chunk["start"], chunk["end"]) if chunk else None
         page = example["page"] or 0
         view = page_view(project, example["document_id"], page, example["evidence"], passage)
+    split = project.loaded().variants[room.variant].stage_config("split")
     replies: tuple[str, ...] = ()
     if example["request"]:
         with project.session() as session:
@@ -155,7 +156,8 @@ def way(visit: VisitDep, project: ProjectDep, example_id: str, variant: Text = "
         way=path,
         view=view,
         replies=replies,
-        decided=decided_on(visit.server.get(ReviewQueues), project, room.variant, example),
+        decided=decided_on(project.folder / LOG, example),
+        used=not isinstance(split, SplitConfig) or split.review != "ignored",
         value_text=lambda name, value: value_text(visit.words, name, value),
     )
 

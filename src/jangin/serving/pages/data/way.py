@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from jangin.core.jsonl import complete_lines
 from jangin.core.store import Artifact
+from jangin.examples.curation.review_log import ReviewDecision, collect_reviews, parse_decision
 from jangin.project.stages import example_trainers
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.table_file import Query, TableFile, open_table
@@ -76,6 +79,15 @@ class Way:
     def dropped(self) -> Step | None:
         """The step that dropped it."""
         return next((step for step in self.steps if step.state == "dropped"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What people decided about an example, or about the one that it rewords."""
+
+    verdict: ReviewDecision
+    of_parent: bool
+    """True where the verdict is about the example that this one rewords."""
 
 
 def way_of(artifacts: Mapping[str, Artifact], example_id: str) -> Way | None:
@@ -179,6 +191,26 @@ def _paraphrase_count(artifacts: Mapping[str, Artifact], example: Row) -> int:
             rows = file.flat_rows(file.numbers("parent", example["id"]))
             count = max(count, sum(row["kind"] == "paraphrase" for row in rows))
     return count
+
+
+def decided_on(log: Path, example: Mapping[str, Any]) -> Decided | None:
+    """The verdict that counts for an example by the log of the review; None without one.
+
+    Raises: DataError: a line about it is no decision.
+    """
+    names = [example["id"]] + [example["parent"]] * (example["kind"] == "paraphrase")
+    wanted = [name.encode() for name in names if name]
+    lines = [
+        parse_decision(line, f"{log}:{number}")
+        for number, line in complete_lines(log)
+        if any(name in line for name in wanted)
+    ]
+    reviews = collect_reviews(lines)
+    for name in names:
+        review = reviews.get(name)
+        if review is not None and review.verdict is not None:
+            return Decided(review.verdict, name != example["id"])
+    return None
 
 
 def _training_row(artifacts: Mapping[str, Artifact], steps: list[Step]) -> TrainingRow | None:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import stat
-import subprocess
 import sys
 import time
 
@@ -24,51 +23,50 @@ def environment(tmp_path):
     return os.environ | {"BROWSER": f"{script} %s", "COLUMNS": "200"}
 
 
-def start(environment, *words):
-    command = [sys.executable, "-m", "jangin.cli.main", "open", *map(str, words)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def wait_for_text(path):
+    """The text of a file, once it has one."""
+    deadline = time.monotonic() + 30
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return path.read_text()
 
 
 def opened(tmp_path):
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "opened").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return (tmp_path / "opened").read_text().split()
+    return wait_for_text(tmp_path / "opened").split()
 
 
 @pytest.mark.slow
 def test_an_empty_folder_opens_the_page_that_starts_a_project(tmp_path, environment, fork):
+    def start(log, *words):
+        words = ["open", "-p", *words]
+        return fork("tests.forked:run_command", words, output=log, environment=environment)
+
     def again(path):
         """(exit code, output) of a second command for a folder that is served."""
-        words = ["open", "-p", path, "--no-browser"]
-        log = tmp_path / f"{path.stem}.log"
-        process = fork("tests.forked:run_command", words, output=log, environment=environment)
+        process = start(tmp_path / f"{path.stem}.log", path, "--no-browser")
         return process.wait(60), process.printed()
 
     folder = tmp_path / "rules"
     folder.mkdir()
-    first = start(environment, "-p", folder, "--port", 0)
-    with first:
-        try:
-            (address,) = re.findall(r"http://\S+", first.stdout.readline())
-            reply = httpx2.get(address, follow_redirects=True, headers={"accept": "text/html"})
-            assert reply.url.path == "/start/documents"
-            assert opened(tmp_path) == [address]
-            code, said = again(folder / "project.yaml")
-            assert (code, "served already" in said, address in said) == (0, True, True)
-            (folder / "other.yaml").write_text("name: other\n")
-            code, said = again(folder / "other.yaml")
-            assert (code, "Traceback" in said) == (2, False)
-            assert f"serves the project {folder / 'project.yaml'} already, at {address}" in said
-            (folder / "other.yaml").unlink()
-            assert opened(tmp_path) == [address]
-            assert sorted(path.name for path in folder.iterdir()) == ["server"]
-        finally:
-            first.send_signal(signal.SIGINT)
-        assert first.wait(30) == 130
+    first = start(tmp_path / "first.log", folder, "--port", "0")
+    try:
+        (address,) = re.findall(r"http://\S+", wait_for_text(tmp_path / "first.log"))
+        reply = httpx2.get(address, follow_redirects=True, headers={"accept": "text/html"})
+        assert reply.url.path == "/start/documents"
+        assert opened(tmp_path) == [address]
+        code, said = again(folder / "project.yaml")
+        assert (code, "served already" in said, address in said) == (0, True, True)
+        (folder / "other.yaml").write_text("name: other\n")
+        code, said = again(folder / "other.yaml")
+        assert (code, "Traceback" in said) == (2, False)
+        assert f"serves the project {folder / 'project.yaml'} already, at {address}" in said
+        (folder / "other.yaml").unlink()
+        assert opened(tmp_path) == [address]
+        assert sorted(path.name for path in folder.iterdir()) == ["server"]
+    finally:
+        first.send_signal(signal.SIGINT)
+    assert first.wait(30) == 130
 
 
 @pytest.mark.parametrize("name", ["none/project.yaml", "rules.pdf"])

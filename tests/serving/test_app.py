@@ -1,13 +1,14 @@
 """The server answers, and every failure has OpenAI's envelope and headers."""
 
-import subprocess
 import sys
+import time
 
 import httpx2
 import openai
 import pytest
 
 from jangin import __version__
+from tests.serving.running import run_server
 
 
 def test_health_needs_no_key(running):
@@ -52,17 +53,22 @@ def test_the_official_client_understands_the_envelope(client):
     assert raised.value.request_id.startswith("req_")
 
 
-@pytest.mark.slow
-def test_a_server_with_a_model_loads_its_libraries_after_the_start(tmp_path):
-    script = """
-import sys, time
-from tests.serving.running import run_server
-folder, base = sys.argv[1:]
-with run_server(folder, models={"m": {"base": {"type": "local", "path": base}}}, warm_up=True):
-    deadline = time.monotonic() + 100
-    while "jangin.inference.engine.prompts" not in sys.modules:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-"""
-    words = [sys.executable, "-c", script, str(tmp_path / "data"), str(tmp_path)]
-    subprocess.run(words, check=True, timeout=120)
+def start_and_wait_for_libraries(folder, base):
+    """A server in a process that has not imported the inference libraries."""
+    for name in [name for name in sys.modules if name.startswith("jangin.inference")]:
+        del sys.modules[name]
+    models = {"m": {"base": {"type": "local", "path": base}}}
+    with run_server(folder, models=models, warm_up=True):
+        deadline = time.monotonic() + 60
+        while "jangin.inference.engine.prompts" not in sys.modules:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_server_with_a_model_loads_its_libraries_after_the_start(tmp_path, fork):
+    process = fork(
+        f"{__name__}:start_and_wait_for_libraries",
+        [tmp_path / "data", tmp_path],
+        output=tmp_path / "log.txt",
+    )
+    assert process.wait() == 0, process.printed()

@@ -9,14 +9,14 @@ TRACKERS := .venv/trackers
 LLAMACPP := .venv/llamacpp
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
-# Files stay together, because their fixtures train models; those of slow tests come first.
+# Files stay together, because their fixtures train models; those with slow tests come first.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-long test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -39,6 +39,9 @@ test: setup       ## every test, on all cores
 
 test-fast: setup  ## without the tests marked slow: for every save
 	@$(PYTEST) -m "not slow"
+
+test-long: setup  ## whole runs of torchrun and of the GPU bench on a CPU; `make test` skips these
+	@$(PYTEST) -m long tests/training/distributed tests/system
 
 test-reference: setup  ## the tests of training without the CPU kernels
 	@JANGIN_KERNELS=off $(PYTEST) tests/training

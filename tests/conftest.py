@@ -3,6 +3,7 @@
 import gc
 import ipaddress
 import socket
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -58,12 +59,15 @@ def guarded_lookup(real):
     return getaddrinfo
 
 
-def pytest_collection_modifyitems(items):
-    """Files of slow tests come first, so that no process waits for one of them at the end."""
-    files = {}
+def pytest_collection_modifyitems(config, items):
+    """Files with slow tests come first, so that no process waits for one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+    if "long" in config.option.markexpr:
+        return
     for item in items:
-        files.setdefault(item.path, []).append(item.get_closest_marker("slow") is None)
-    items.sort(key=lambda item: sum(files[item.path]) / len(files[item.path]))
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip("`make test-long` runs this"))
 
 
 def pytest_collection_finish(session):

@@ -10,6 +10,7 @@ import importlib
 import json
 import logging
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -187,6 +188,13 @@ def run_command(*arguments: str) -> None:
 
     sys.argv = ["jangin", *arguments]
     main()
+
+
+def run_script(*words: str) -> None:
+    """A Python file with arguments, as `python FILE` runs it."""
+    sys.argv = list(words)
+    sys.path.insert(0, str(Path(words[0]).resolve().parent))
+    runpy.run_path(words[0], run_name="__main__")
 
 
 _servers: list[Server] = []

@@ -290,7 +290,7 @@ def hub(tmp_path, monkeypatch):
 
 def test_a_gated_model_says_how_to_get_access(run_catalog, hub):
     with ThreadingHTTPServer(("127.0.0.1", 0), GatedHub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         hub(
             HF_HUB_OFFLINE=False,

@@ -5,9 +5,7 @@ import os
 import pty
 import random
 import re
-import signal
-import subprocess
-import sys
+import select
 from pathlib import Path
 
 import pytest
@@ -503,47 +501,46 @@ def test_without_a_terminal_the_command_line_asks_no_question(jangin, tmp_path):
     assert "--prompt, --seed" in printed
 
 
-def at_a_terminal(path, react):
-    """(exit code, what was printed) of `prepare`; `react` is called when it asks."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "jangin.cli", "prepare", str(path)]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as running:
-        os.close(theirs)
-        printed, questions = b"", 0
-        while True:
-            try:
-                data = os.read(ours, 4096)
-            except OSError:
-                break
-            if not data:
-                break
-            printed += data
+def at_a_terminal(fork, path, typed):
+    """(exit code, what was printed) of `prepare`; these keys are typed whenever it asks."""
+    screen, side = pty.openpty()
+    words, terminal = ["prepare", path], os.ttyname(side)
+    process = fork("tests.forked:run_command", words, stdin=terminal, output=terminal)
+    printed, questions, ended = b"", 0, False
+    while True:
+        if select.select([screen], [], [], 0.02)[0]:
+            printed += os.read(screen, 4096)
             if printed.count(b"Do it?") > questions:
                 questions += 1
-                react(running, ours)
-    os.close(ours)
-    return running.returncode, printed.decode()
+                os.write(screen, typed)
+        elif ended:
+            break
+        ended = process.poll() is not None
+    os.close(screen)
+    os.close(side)
+    return process.returncode, printed.decode()
 
 
 @pytest.mark.slow
-def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path):
+def test_the_command_line_asks_where_there_is_a_terminal_and_takes_no_for_an_answer(tmp_path, fork):
     path = tmp_path / "rows.csv"
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
-    code, printed = at_a_terminal(path, lambda _running, screen: os.write(screen, b"n\n"))
+    code, printed = at_a_terminal(fork, path, b"n\n")
     assert code == 0, printed
     manifest = read_manifest(tmp_path / "rows_prepared_manifest.json")
     assert [(a.name, a.taken) for a in manifest.remedies] == [("clean text", False)]
     assert manifest.plan.steps == ()
-    code, printed = at_a_terminal(path, lambda _running, _screen: pytest.fail("asked"))
+    code, printed = at_a_terminal(fork, path, b"n\n")
     assert code == 2
+    assert "Do it?" not in printed
     assert "--overwrite" in printed
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path):
+def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path, fork):
     path = tmp_path / "rows.csv"
     path.write_text(reviews() + "a  b,1\n", encoding="utf-8")
-    code, printed = at_a_terminal(path, lambda running, _screen: running.send_signal(signal.SIGINT))
+    code, printed = at_a_terminal(fork, path, b"\x03")
     assert code == 130, printed
     assert "Nothing was written." in printed
     assert "is kept" not in printed

@@ -1,10 +1,11 @@
 """`jangin serve` and the processes of its jobs as forks: they start in a tenth of the CPU time.
 
 Some tests start fresh interpreters, as users do: of the command in `test_run`, of a job in
-`jobs/test_states`, of an export in `jobs/test_recipe`.
+`jobs/test_states`, of the exporter in `jobs/test_recipe`.
 """
 
 import importlib
+import itertools
 import os
 import shutil
 import signal
@@ -98,10 +99,20 @@ def fork_exporter(given):
         )
 
 
+SLOW_STEPS = 100
+"""Steps of a job that take longer than the model needs, so that tests can stop it among them."""
+
+
 def work():
     """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
+    steps = itertools.count()
+
+    def advance(*_arguments):
+        if next(steps) < SLOW_STEPS:
+            time.sleep(0.02)
+
     worker.TICK_SECONDS = 0.05
-    worker.JobProgress.advance = lambda *_arguments: time.sleep(0.02)
+    worker.JobProgress.advance = advance
     return worker.main()
 
 

@@ -81,7 +81,7 @@ def serve():
     def start(answer):
         server = Server(answer)
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
 
     yield start

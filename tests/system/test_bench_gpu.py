@@ -30,18 +30,26 @@ def bench():
         sys.modules.pop(name, None)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_every_case_of_the_gpu_bench_runs_on_a_cpu_with_shapes_shrunk(bench, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("only", "cases"),
+    [
+        pytest.param(["1B", "jangin"], 3, marks=pytest.mark.slow),
+        pytest.param([], 10, marks=pytest.mark.long),
+    ],
+)
+def test_cases_of_the_gpu_bench_run_on_a_cpu_with_shapes_shrunk(
+    bench, tmp_path, capfd, only, cases
+):
     gpu, case = bench
     out = tmp_path / "gpu.json"
     words = ["--device", "cpu", "--tiny", "--steps", "1", "--out", str(out)]
-    assert gpu.main(words, case.run) == 0
+    assert gpu.main([*words, *(["--only", *only] if only else [])], case.run) == 0
     shown = capfd.readouterr().out
     found = {row["name"]: row for row in json.loads(out.read_text())}
     assert found["bf16 matrix product"]["operations_per_second"] > 0
     ran = [row for row in found.values() if "seconds" in row]
-    assert len([row for row in ran if row["job"]["engine"] == "jangin"]) == 10
+    assert len([row for row in ran if row["job"]["engine"] == "jangin"]) == cases
     for row in ran:
         assert row["seconds"] > 0
         assert row["peak_bytes"] > 0
@@ -86,7 +94,7 @@ def test_other_errors_are_no_result(bench):
         1 / 0  # noqa: B018  the error is wanted
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_has_a_process_of_its_own_whose_failure_is_its_problem(bench):
     job = {"task": "product", "shape": "tiny", "device": "cpu"}
     assert bench[0].in_process(sys.executable, 300)(job)["device_name"] == "CPU"
@@ -107,7 +115,7 @@ def test_model_operations_are_those_of_the_weights_and_of_causal_attention(bench
     assert bench[1].operations(job, 6, [4, 2]) == expected + second
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_the_way_of_a_checkpoint_folder_runs_on_a_cpu(tmp_path, capfd):
     spec = importlib.util.spec_from_file_location("gpu_checkpoint", BENCH / "checkpoint.py")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ import yaml
 from jangin.cli.main import main
 from jangin.project.file import open_project
 from jangin.serving.state.settings import read_settings
+from tests.forked import Process, fork_server
 from tests.serving.forked import LIBRARIES, Serving
 from tests.system.guide_pages import GUIDES, Teacher, blocks_of
 
@@ -96,8 +98,6 @@ def run(command, monkeypatch, servers):
     if words[-1:] == ["&"]:
         servers.append(Background(words[:-1]))
         return
-    if words[:1] == ["python"]:
-        words[0] = sys.executable
     if words[:1] == ["export"]:
         monkeypatch.setenv(*words[1].split("=", 1))
     elif words[:1] == ["jangin"]:
@@ -106,6 +106,10 @@ def run(command, monkeypatch, servers):
         with pytest.raises(SystemExit) as leave:
             main()
         assert not leave.value.code, command
+    elif words[:1] == ["python"]:
+        log = Path("python.log").resolve()
+        script = Process(fork_server(), "tests.forked:run_script", words[1:], output=log)
+        assert script.wait(600) == 0, script.printed()
     elif words:
         subprocess.run(words, check=True)
 

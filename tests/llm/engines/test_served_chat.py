@@ -229,7 +229,7 @@ def test_an_endpoint_is_asked_for_its_model_with_the_further_fields_and_they_are
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     thinks_not = {"chat_template_kwargs": {"enable_thinking": False}}
 
     def opened_with(**fields):

@@ -126,7 +126,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 def webhooks_are_signed_and_delivered():
     needs(hasattr(client, "webhooks"), "no webhooks")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     body = {
         "name": "mine",
         "url": f"http://127.0.0.1:{server.server_port}/hook",

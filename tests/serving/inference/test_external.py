@@ -138,7 +138,7 @@ class VllmCalls(BaseHTTPRequestHandler):
 def vllm():
     VllmCalls.received.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), VllmCalls) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{http.server_address[1]}/v1"
         http.shutdown()
 

@@ -14,7 +14,7 @@ from jangin.models.loading import load_model, load_tokenizer
 from jangin.models.starter import make_starter
 from jangin.models.tokens.chat_template import render_rows, select_rows
 from jangin.training.distributed.fit import fit
-from jangin.training.distributed.launch import launch, watch
+from jangin.training.distributed.launch import launch, start_workers, watch
 from jangin.training.loop.config import StepMetrics, TrainingConfig
 from jangin.training.loop.process_group import ProcessGroup
 from jangin.training.loop.trainer import train
@@ -90,8 +90,7 @@ def assert_same(one, two, folder):
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.slow
-def test_ddp_on_two_processes_continues_an_adapter_as_one_process_does(start, rows, tmp_path):
+def check_ddp_of_an_adapter(start, rows, tmp_path):
     first = run(start, rows, tmp_path / "tuned", method=LORA)
     tokenizer = load_tokenizer(start.base)
     save_trained(first.model, tokenizer, tmp_path / "tuned", (2,), first.dtype, start.base)
@@ -103,6 +102,30 @@ def test_ddp_on_two_processes_continues_an_adapter_as_one_process_does(start, ro
     held = two.result.runtime["parameters_here"]
     assert held == one.result.runtime["parameters_here"]
     assert_same(one, two, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
+def test_ddp_on_two_processes_continues_an_adapter_as_one_process_does(start, rows, tmp_path):
+    check_ddp_of_an_adapter(start, rows, tmp_path)
+
+
+@pytest.mark.long
+def test_torchrun_on_two_processes_continues_an_adapter_as_one_process_does(start, rows, tmp_path):
+    check_ddp_of_an_adapter(start, rows, tmp_path)
+
+
+def test_torchrun_is_told_the_workers_their_task_and_their_threads(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\necho "$OMP_NUM_THREADS"\necho failed >&2\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with start_workers(tmp_path / "task", config(devices=3), tmp_path / "log") as process:
+        words, threads = process.stdout.read().splitlines()
+    module = f"-m jangin.training.distributed.worker {tmp_path / 'task'}"
+    assert words == f"-m torch.distributed.run --standalone --nproc-per-node 3 {module}"
+    assert threads == "1"
+    assert (tmp_path / "log").read_text() == "failed\n"
 
 
 @pytest.mark.slow

@@ -138,11 +138,11 @@ def _files(folder: Path) -> list[Path]:
 
 def main() -> int:
     """Export as stdin says; the sentence of an error goes to stdout."""
+    given: dict[str, Any] = json.loads(sys.stdin.read())
     from jangin.project.release.run_record import canaries, run_record
     from jangin.project.session import open_session
     from jangin.training.export.export import export_model as write_export
 
-    given: dict[str, Any] = json.loads(sys.stdin.read())
     out = Path(given["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -20,7 +20,7 @@ def teacher(project):
     path = project / "project.yaml"
     before = path.read_text("utf-8")
     with Server(streamed("해마다 15일입니다.")) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         keys = yaml.safe_load(before)
         keys["teachers"]["hosted"] = {
             "type": "endpoint", "model": "big", "base_url": url_of(server), "stream": True,

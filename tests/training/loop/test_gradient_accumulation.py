@@ -163,3 +163,18 @@ def test_a_resumed_run_keeps_the_batches_that_fit(tokenizer, data, tmp_path):
     (line,) = progress.messages
     assert "step 1 of 6" in line
     assert max(device.batches) <= 100
+
+
+def test_weights_that_no_loss_depends_on_get_no_gradient_however_many_batches(tokenizer, data):
+    model = random_llama(tokenizer, "0.5M", 64, 0)
+    model.unused = torch.nn.Parameter(torch.ones(3))
+    gradients = []
+    for tokens in (64, 4096):
+        settings = config(tokens_per_batch=tokens)
+        objective = SftObjective.of(model, data, None, settings)
+        Gradient(objective, settings, SilentProgress(), ProcessGroup()).add(range(8))
+        assert model.unused.grad is None
+        gradients.append([each.grad for each in model.parameters() if each is not model.unused])
+        model.zero_grad()
+    for split, whole in zip(*gradients, strict=True):
+        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)

@@ -18,7 +18,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3), from glibc's malloc.h."""
 _MAPPED_BYTES = 32 * 2**20
 """glibc's maximum on 64 bits: larger blocks are mapped and returned when freed."""
-_GROWTH = 1.05
+_GROWTH = 1.25
 
 
 def tune_malloc() -> bool:
@@ -75,23 +75,29 @@ def release_freed_memory(kept: int = KEPT_FREED_BYTES) -> bool:
 
 @dataclass(slots=True)
 class HeapGrowth:
-    """Returns freed heap to the system between batches, where the heap has grown.
+    """Returns freed heap to the system between batches, where the heap has grown by a quarter.
 
-    The next batch takes a page fault for every returned page, 7 % of a step of a model of 9M
-    weights; a heap that no longer grows has room for each batch where the last one was.
+    The next batch takes a page fault for every returned page, a tenth of a step. A heap that fits
+    the largest batch has room for the others where that one was.
     """
 
-    _released_at: int = 0
-    """Size of the heap when it was last returned, in bytes."""
+    _size: int | None = None
+    """Of the heap after the first batch or when it was last returned, in bytes; 0 before the first
+    batch, None before the first call."""
 
     def release(self) -> bool:
-        """As `release_freed_memory`, if the heap is 5 % larger than when it was last returned."""
+        """As `release_freed_memory`, if the heap has grown; to be called before each batch."""
         functions = _glibc() if are_kernels_enabled() else None
         if functions is None:
             return False
+        if self._size is None:
+            self._size = 0
+            return release_freed_memory()
         figures = functions[0]()
         size = figures.arena + figures.hblkhd
-        if size <= _GROWTH * self._released_at or not release_freed_memory():
+        if not self._size:
+            self._size = size
+        if size <= _GROWTH * self._size or not release_freed_memory():
             return False
-        self._released_at = size
+        self._size = size
         return True

@@ -92,11 +92,15 @@ class Gradient:
         objective, group = self.objective, self.group
         own = group.own_rows(rows, objective.lengths) if split else rows
         batches = objective.batches(own) if own else []  # of this process
+        # The heap fits the largest batch once; smaller ones find room where it was.
+        batches = sorted(batches, key=lambda batch: batch.tokens, reverse=True)
         counts = group.all_gather(objective.loss_denominator(batches), len(batches))
         # torchtitan's `global_valid_tokens`: trained tokens of the step in all processes.
         global_denominator = sum(denominator for denominator, _ in counts)
         most_batches = max(count for _, count in counts)
         device = next(objective.loss_model.model.parameters()).device
+        has_heap = device.type == "cpu" and group.size == 1 and most_batches > 1
+        reserved = self._reserve_gradients() if has_heap else {}
         loss_sum = torch.zeros((), device=device)  # () float32
         for index in range(most_batches):
             with group.gradient_sync(objective.loss_model, last=index == most_batches - 1):
@@ -109,7 +113,23 @@ class Gradient:
                     loss = self._empty_step(rows)
                 # DDP and FSDP average gradients over the processes; the step's is their sum.
                 torch.autograd.backward(loss * group.size / global_denominator)
+        for parameter, version in reserved.items():
+            if parameter.grad is not None and parameter.grad._version == version:
+                parameter.grad = None  # No part of the loss: the optimizer leaves it alone.
         return loss_sum
+
+    def _reserve_gradients(self) -> dict[torch.nn.Parameter, int]:
+        """Allocate gradients before the first batch; returns them with their version numbers.
+
+        In its backward pass they would be scattered over the heap, and divide the memory that it
+        frees into pieces too small for the next batch.
+        """
+        reserved = {}
+        for parameter in self.objective.loss_model.model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+                reserved[parameter] = parameter.grad._version
+        return reserved
 
     def _empty_step(self, rows: Sequence[int]) -> torch.Tensor:
         """(): a loss of 0 whose passes take part in the collectives of the other processes."""

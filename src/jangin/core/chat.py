@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from jangin.core.digest import digest_value
+from jangin.core.errors import JanginError
 from jangin.core.records import Message, Record
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class ChatRequest(Record):
@@ -41,6 +45,16 @@ class ChatReply(Record):
     """What a server's reasoning parser took off `content`; other reasoning is part of `content`."""
     reasoning_tokens: int = 0
     """Of `completion_tokens`; 0 where the server does not report them."""
+
+
+def resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:
+    """Give a reply or an error to whoever awaits it, unless it has been cancelled meanwhile."""
+    if reply.done():
+        return
+    if isinstance(result, ChatReply):
+        reply.set_result(result)
+    else:
+        reply.set_exception(result)
 
 
 class ChatModel(Protocol):

@@ -25,7 +25,7 @@ from typing import Any
 
 
 class PortableError(Exception):
-    """An error that can be pickled whatever its constructor takes, so that a worker can send it."""
+    """An error that can be pickled with any constructor, so that a worker can send it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Its class, arguments and attributes; the constructor is not called again."""

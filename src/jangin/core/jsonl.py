@@ -36,14 +36,23 @@ def numbered_jsonl(path: Path, record_type: type[R]) -> Iterator[tuple[int, R]]:
         for line, data in enumerate(stream, start=1):
             if not data.strip():
                 continue
-            try:
-                yield line, record_type.model_validate_json(data)
-            except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(str(part) for part in first["loc"]) or "line"
-                raise DataError(
-                    f"{path}:{line}: {field}: {first['msg']}. Correct or delete that line."
-                ) from error
+            yield line, parse_record(data, record_type, f"{path}:{line}")
+
+
+def parse_record(line: bytes, record_type: type[R], location: str) -> R:
+    """The record of one line, whose file and number are the `location`.
+
+    Raises:
+        DataError: It is not a valid record; names location and field.
+
+    """
+    try:
+        return record_type.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "line"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
 
 
 def read_json_lines(path: Path, remedy: str) -> Iterator[tuple[int, Any]]:
@@ -169,6 +178,20 @@ class KeyedJsonl(Generic[R]):
             for key in keys:
                 stream.seek(self._offsets[key])
                 yield self._type.model_validate_json(stream.readline())
+
+
+def complete_records(path: Path, record_type: type[R]) -> list[R]:
+    """Every record of a log that several processes append to, in order; none without a file.
+
+    An incomplete last line, which a killed writer left, is left out.
+
+    Raises:
+        DataError: Another line is not a valid record; names file, line and field.
+
+    """
+    return [
+        parse_record(line, record_type, f"{path}:{number}") for number, line in complete_lines(path)
+    ]
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -523,7 +523,7 @@ class Ledger:
         return [RunRow(*row) for row in rows]
 
     def run_record(self, run: int) -> RunRow | None:
-        """One run, whatever its project file."""
+        """One run, of any project file."""
         with self._errors():
             row = self._db.execute(
                 "SELECT id, command, version, process, started_at, ended_at, outcome FROM runs "

@@ -391,7 +391,7 @@ def _together(*parts: "pa.Array | bytes") -> pa.Array:
 
 
 def digest_parts(path: Path) -> str:
-    """Digest of the rows of a table in parts, whatever the cuts between them.
+    """Digest of the rows of a table in parts, wherever it is cut.
 
     Raises:
         UnreadableStoreError: A part is missing or damaged.

@@ -118,7 +118,7 @@ class Services:
     project: str = ""
     """The project file, relative to the store; distinguishes its runs from those of other files."""
     named_files: frozenset[Path] = frozenset()
-    """Resolved paths of files and folders that the project uses, whatever stage names them."""
+    """Resolved paths of files and folders that the project uses, in any of its stages."""
     files: FileDigests = field(default_factory=FileDigests)
     """Digests of files outside the store."""
 

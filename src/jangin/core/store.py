@@ -78,7 +78,7 @@ class Store:
         return _open(path) if (path / MANIFEST).exists() else None
 
     def latest(self, stage: str) -> Artifact | None:
-        """The newest finished artifact of a stage, whatever its key."""
+        """The newest finished artifact of a stage, with any key."""
         artifacts = [_open(m.parent) for m in (self.root / stage).glob(f"*[!l]/{MANIFEST}")]
         return max(artifacts, key=lambda artifact: artifact.manifest.created_at, default=None)
 

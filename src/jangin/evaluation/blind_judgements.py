@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from jangin.core.digest import digest_value
-from jangin.core.errors import DataError
-from jangin.core.jsonl import append_durably, complete_lines
+from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import output_errors
 from jangin.evaluation.tasks.prediction import TestSet
@@ -95,17 +94,7 @@ def read_judgements(path: Path) -> list[BlindLine]:
         DataError: A line is not a judgement; names file, line and field.
 
     """
-    return [_parse(line, f"{path}:{number}") for number, line in complete_lines(path)]
-
-
-def _parse(line: bytes, location: str) -> BlindLine:
-    try:
-        return BlindLine.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "line"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
+    return complete_records(path, BlindLine)
 
 
 def append_judgement(path: Path, line: BlindLine) -> None:

@@ -49,7 +49,7 @@ class ForgettingResult(Record):
     perplexity: float | None
     """exp of the mean negative log-likelihood per token; None without texts."""
     bits_per_character: float | None
-    """The same, whatever the tokenizer."""
+    """The same in a unit that does not depend on the tokenizer."""
     log_loss_change: float | None
     """Mean over texts of nats per token more than the base; with a 95 % bootstrap interval."""
     log_loss_change_low: float | None

@@ -44,7 +44,7 @@ class Result(Record):
     unparsable: int
     """Answers that hold no label or no number; they are wrong, and counted here."""
     content_match: float | None = None
-    """Share of answers that are right in content, whatever their form, with Wilson's 95 %
+    """Share of answers that are right in content, in any form, with Wilson's 95 %
     interval; None where answers are labels or numbers."""
     content_match_low: float | None = None
     content_match_high: float | None = None

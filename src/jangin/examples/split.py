@@ -65,8 +65,8 @@ class SplitConfig(StageConfig):
     `required` also leaves out questions that no person accepted, edited or added, except those of
     `test_sources` and `validation_sources`; `ignored` uses all rows as they were generated."""
     near_copies: Added[Annotated[float, Field(ge=0.6, le=1)] | None] = None
-    """Questions from this normalised Levenshtein similarity on are in one split too, whatever word
-    is the other one, such as 0.9. By default two questions are near copies if they have the same
+    """Questions from this normalised Levenshtein similarity on are in one split too, even if a
+    word differs, such as 0.9. By default two questions are near copies if they have the same
     words and numbers; questions from one template stay apart, as their answers differ."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice of sections and paraphrases that are held out."""

@@ -36,7 +36,7 @@ class GenerationRequest:
     top_p: float = 1.0
     """Only the most likely tokens that together have this probability are drawn from."""
     seed: int = 0
-    """Equal seeds give equal answers, whatever else is in the batch."""
+    """Equal seeds give equal answers; the rest of the batch makes no difference."""
     stop_strings: tuple[str, ...] = ()
     """The answer ends before the first of them."""
     logprobs: bool = False

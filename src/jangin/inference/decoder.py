@@ -114,7 +114,7 @@ class DecodingMethod:
     drops_rows: bool = True
     """Whether rows of ended answers can be taken out of transformers' cache."""
     row_bytes: int = 0
-    """Of the cache, for each row whatever its length."""
+    """Of the cache, for each row of any length."""
     token_bytes: int = 0
     """Of the cache, for each token of a row."""
 

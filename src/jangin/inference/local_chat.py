@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.chat import ChatReply, ChatRequest, resolve
 from jangin.core.digest import digest_file, digest_tree, digest_value, files_of
 from jangin.core.errors import ChatError, ConfigError, JanginError, TooLongError
 from jangin.core.ledger import Ledger
@@ -65,16 +65,7 @@ class _PendingRequest:
 
     def resolve(self, result: ChatReply | JanginError) -> None:
         """Pass the result from the generation thread to the event loop that waits for it."""
-        self.loop.call_soon_threadsafe(_resolve, self.reply, result)
-
-
-def _resolve(reply: "asyncio.Future[ChatReply]", result: ChatReply | JanginError) -> None:
-    if reply.done():
-        return
-    if isinstance(result, ChatReply):
-        reply.set_result(result)
-    else:
-        reply.set_exception(result)
+        self.loop.call_soon_threadsafe(resolve, self.reply, result)
 
 
 @dataclass(slots=True)

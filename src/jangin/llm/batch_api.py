@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from jangin.core.chat import ChatReply, ChatRequest
+from jangin.core.chat import ChatReply, ChatRequest, resolve
 from jangin.core.errors import ChatError, JanginError, RefusedError
 from jangin.core.ledger import Ledger
 from jangin.llm.endpoint import EndpointChat
@@ -189,7 +189,7 @@ class BatchChat:
         unfinished = self._unfinished(batch, record)
         for digest in record.digests:
             if digest in pending:
-                _resolve(pending[digest][1], results.get(digest, unfinished))
+                resolve(pending[digest][1], results.get(digest, unfinished))
 
     async def _lines(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Lines of the output and error files; an expired batch has both."""
@@ -258,15 +258,6 @@ def _parts(requests: Sequence[ChatRequest], endpoint: EndpointChat) -> Iterator[
         size += len(line) + 1
     if part:
         yield part
-
-
-def _resolve(reply: "asyncio.Future[ChatReply]", result: BatchResult) -> None:
-    if reply.done():
-        return
-    if isinstance(result, ChatReply):
-        reply.set_result(result)
-    else:
-        reply.set_exception(result)
 
 
 def _fail(pending: Mapping[str, Pending], error: Exception) -> None:

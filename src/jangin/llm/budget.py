@@ -13,7 +13,7 @@ class SpendingLimit:
     """US dollars that all teachers of a store may spend together over all runs.
 
     The highest possible cost of a call is reserved before it is sent and its real cost committed
-    afterwards, so the limit holds whatever the replies are. Two simultaneous runs on one store
+    afterwards, so the limit holds for replies of any length. Two simultaneous runs on one store
     each count their own.
     """
 

@@ -56,8 +56,8 @@ class LabelReport:
 def read_label(answer: str, labels: Sequence[str]) -> str | None:
     """The label that an answer gives, or None.
 
-    The whole answer must be the label, or its first word, without marks around it and whatever
-    its case: `4`, ` 4점.` with label `4점`, `Positive.`; a label somewhere in a sentence is none.
+    The whole answer must be the label, or its first word, without marks around it and in any
+    case: `4`, ` 4점.` with label `4점`, `Positive.`; a label somewhere in a sentence is none.
     """
     by_text = {_bare(label): label for label in labels}
     whole = _bare(answer)

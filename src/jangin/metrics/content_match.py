@@ -1,4 +1,4 @@
-"""Content match: whether an answer is right, in whatever form.
+"""Content match: whether an answer is right, in any form.
 
 `30분입니다.` and `점심시간은 30분입니다.` are right for `30분`, `It is 3 months.` for `3 months`.
 Exact match calls them wrong, so it compares forms where systems write differently.

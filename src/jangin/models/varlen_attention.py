@@ -55,7 +55,7 @@ def segment_attention(
             raise UnpackableError(what)
     if kwargs.get("is_causal") is False:
         raise UnpackableError("looks ahead")
-    # None as argument means no window whatever the module's attribute: EXAONE's full layers.
+    # None as argument means no window, even if the module has one: EXAONE's full layers.
     window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
     rows = query_BHTD, key_BKTD, value_BKTD
     if not dropout and _has_varlen(query_BHTD, value_BKTD):

@@ -1,7 +1,7 @@
 """Content words of a question: they distinguish paraphrases from siblings of one template.
 
 "전세 계약 기간은?" and "월세 계약 기간은?" differ in one character and must both stay. So two texts
-are duplicates only when their content words are the same, whatever their similarity: a tolerance
+are duplicates only when their content words are the same, however similar they are: a tolerance
 above .95, say, would delete exactly such pairs once the sentence is long enough. Misspelled
 content words therefore keep a row alive; a copy too many costs less than a lost fact.
 

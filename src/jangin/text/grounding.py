@@ -127,7 +127,7 @@ def _shared_words(answer: str, letters: str) -> float:
 
 
 def word_is_in(word: str, letters: str) -> bool:
-    """True if the source has a word, whatever its particle or ending."""
+    """True if the source has a word, with any particle or ending."""
     stem = PARTICLE_OR_COPULA.sub("", word)
     if stem in letters:
         return True

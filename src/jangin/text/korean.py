@@ -28,7 +28,7 @@ NOUN_PARTICLES = (
     "(?:에서는|에서도|에서의|에서|에게|에는|에도|에만|에|의|은|는|을|를|이|가|과|와|"
     "으로|로|도|만|상의|상)?"
 )
-"""Source of a pattern: whatever particle may follow a noun that refers to a text, or none."""
+"""Source of a pattern: any particle that may follow a noun that refers to a text, or none."""
 _WRITTEN = ("SL", "SN", "SH")
 """Tags of Latin words, numbers and Chinese characters."""
 _GRAMMAR = frozenset(("VCP", "VX", "XSV", "XSA", "NP"))

@@ -46,7 +46,7 @@ SCRIPT_CLASSES = {
 """{script: pattern of one character}, for the regular expressions of polars."""
 HANGUL_SYLLABLE = re.compile("[가-힣]")
 HANGUL = re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
-"""Syllables, and jamo on their own: whatever Kiwi can analyse."""
+"""Syllables, and jamo on their own: what Kiwi can analyse."""
 
 _FUNCTION_WORDS = frozenset(
     [

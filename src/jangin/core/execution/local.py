@@ -143,7 +143,7 @@ class _ForkServer:
             self._process.wait(END_SECONDS)
 
     def close(self) -> None:
-        """End every process of the group, whatever it is doing."""
+        """End every process of the group, at once."""
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -13,10 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from jangin.core.errors import DataError
-from jangin.core.jsonl import append_durably, complete_lines
+from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Record
 from jangin.core.store import output_errors
 from jangin.documents.ocr.reading import OcrReading
@@ -66,18 +65,7 @@ def read_corrections(path: Path) -> list[Correction]:
 
     Raises: DataError: a line is no correction; names file, line and field.
     """
-    return [_parse(line, f"{path}:{number}") for number, line in complete_lines(path)]
-
-
-def _parse(line: bytes, location: str) -> Correction:
-    try:
-        return Correction.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "line"
-        raise DataError(
-            f"{location}: {field}: {first['msg']}. Correct or delete that line."
-        ) from error
+    return complete_records(path, Correction)
 
 
 def append_corrections(path: Path, corrections: Sequence[Correction]) -> None:

@@ -38,7 +38,7 @@ class Level:
     """What follows the number: `tab`, `space` or `nothing`."""
     is_bullet: bool
     is_decimal: bool
-    """True if the numbers of upper levels are printed in digits, whatever their own format."""
+    """True if the numbers of upper levels are printed in digits, against their own format."""
 
 
 @dataclass(slots=True)

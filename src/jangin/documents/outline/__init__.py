@@ -1,1 +1,1 @@
-"""Headings of a text, whatever its language: what opens a section, and what that closes."""
+"""Headings of a text in any language: what opens a section, and what that closes."""

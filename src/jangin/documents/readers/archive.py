@@ -149,7 +149,7 @@ def local(element: Any) -> str:
 
 
 def attribute(element: Any, name: str, default: str = "") -> str:
-    """Value of the attribute with this name, in whatever namespace."""
+    """Value of the attribute with this name, in any namespace."""
     value = element.get(name)
     if value is not None:
         return str(value)

@@ -31,7 +31,7 @@ PAGE_PIXELS = 1200
 SCREEN_DPI = 96
 """Resolution that a smaller picture is taken to have."""
 PLAUSIBLE_DPI = (120, 1200)
-"""Resolutions of scanners; cameras and screens write 72 or 96 whatever the page's size is."""
+"""Resolutions of scanners; cameras and screens write 72 or 96 for pages of any size."""
 
 
 def read_image(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:

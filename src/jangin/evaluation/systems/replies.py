@@ -1,4 +1,4 @@
-"""Answers of a model that is asked by chat requests, whatever serves it."""
+"""Answers of a model that is asked by chat requests, served by any engine."""
 
 from collections.abc import Callable, Sequence
 

@@ -27,8 +27,8 @@ class GraderFile(Config):
     name `{{item.question}}`, `answer` (the gold answer), `answers`, `source`, `page` and `section`,
     and `{{sample.output_text}}`. Its bytes are identity, its path is not."""
     model: str = ""
-    """Name under `teachers` of the model that `score_model` and `label_model` ask, whatever model
-    the grader names."""
+    """Name under `teachers` of the model that `score_model` and `label_model` ask; the
+    model that the grader itself names is not used."""
     python: bool = False
     """Run graders of type `python`: code of the file, on this machine, without a sandbox."""
     concurrency: Runtime[int] = Field(default=8, ge=1, le=512)

@@ -47,7 +47,7 @@ class Prediction(Record):
     reasoning_ended: bool = True
     """False if the answer ended within the reasoning; the prediction is then empty."""
     content_match: bool | None = None
-    """Right in content, whatever its form; None where answers are labels or numbers."""
+    """Right in content, in any form; None where answers are labels or numbers."""
 
 
 def by_set_and_system(

@@ -138,7 +138,7 @@ class QueueColumns:
             column[:] = 0
 
     def content(self, shown: QueueFilter) -> "Flags":
-        """(N,) rows with the kind, source, signal and words of a filter, whatever their state."""
+        """(N,) rows with the kind, source, signal and words of a filter, in any state."""
         paraphrase = self._kind_codes.get("paraphrase", -1)
         if shown.kind:
             flags: Flags = self._kinds == self._kind_codes.get(shown.kind, -1)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jangin.core.errors import DataError
+from jangin.core.jsonl import parse_record
 from jangin.examples.curation.argilla_records import decisions_of_record
-from jangin.examples.curation.review_log import ReviewDecision, collect_reviews, parse_decision
+from jangin.examples.curation.review_log import ReviewDecision, collect_reviews
 from jangin.examples.curation.review_queue import QueueItem, wording_problem
 
 
@@ -44,7 +45,7 @@ def read_decisions(
     else:
         lines = enumerate(text.split(b"\n"), 1)
         given = [
-            (f"{name}:{n}", parse_decision(line, f"{name}:{n}"))
+            (f"{name}:{n}", parse_record(line, ReviewDecision, f"{name}:{n}"))
             for n, line in lines
             if line.strip()
         ]

@@ -16,6 +16,7 @@ import numpy as np
 
 from jangin.core.digest import short_digest
 from jangin.core.errors import DataError, PortableError
+from jangin.core.jsonl import parse_record
 from jangin.examples.curation.queue_columns import QueueColumns, QueueEntry, QueueFilter
 from jangin.examples.curation.review_log import (
     VERDICTS,
@@ -23,7 +24,6 @@ from jangin.examples.curation.review_log import (
     ReviewDecision,
     add_decision,
     append_decisions,
-    parse_decision,
     review_of,
 )
 from jangin.examples.curation.review_queue import QueueItem
@@ -92,7 +92,7 @@ class LogFollower:
         for text in data.splitlines(keepends=True):
             line += 1
             if text.strip():
-                decisions.append(parse_decision(text, f"{self.path}:{line}"))
+                decisions.append(parse_record(text, ReviewDecision, f"{self.path}:{line}"))
         tail = data if complete else self._tail + data
         self._end, self._line, self._tail = start + len(data), line, tail[-TAIL_BYTES:]
         self._size, self._modified = status.st_size, status.st_mtime_ns

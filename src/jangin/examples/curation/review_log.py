@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from jangin.core.errors import DataError, StoreError
-from jangin.core.jsonl import append_durably, complete_lines
+from jangin.core.errors import StoreError
+from jangin.core.jsonl import append_durably, complete_records
 from jangin.core.records import Example, Record
 from jangin.core.store import output_errors
 from jangin.text.normalize import text_key
@@ -49,7 +49,7 @@ class Wording(Record):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Equal for the same question with the same answers, whatever their spaces and case."""
+        """Equal for the same question with the same answers; spaces and case are ignored."""
         texts = (self.question, self.answer, self.rejected)
         return tuple(text_key(text) for text in texts if text is not None)
 
@@ -153,18 +153,7 @@ def read_log(path: Path) -> list[ReviewDecision]:
         DataError: A line is not a decision; names file, line and field.
 
     """
-    return [parse_decision(line, f"{path}:{number}") for number, line in complete_lines(path)]
-
-
-def parse_decision(line: bytes, location: str) -> ReviewDecision:
-    """A line of the log; raises `DataError` with its location where it is no decision."""
-    try:
-        return ReviewDecision.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "line"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{location}: {field}: {reason}. Correct or delete that line.") from error
+    return complete_records(path, ReviewDecision)
 
 
 def append_decisions(

@@ -18,7 +18,7 @@ from jangin.text.quantities import Quantity, quantities
 LENGTHS = 3
 """Largest ratio of the lengths of distractor and answer."""
 SHORT = 6
-"""Number of characters by which lengths may differ whatever their ratio."""
+"""Number of characters by which lengths may differ at any ratio."""
 ABOUT = 0.5
 """A sentence with at least this share of the question's words is on its subject."""
 _SENTENCE = re.compile(r"[.!?。]\s+|\n+")

@@ -189,7 +189,7 @@ def cached_attention(
         heads, size = key_RKSD.shape[1], query_BHTD.shape[-1]
         # Query heads that share a key head take the axis of queries: (R, K, G, D).
         query_RKGD = query_BHTD[0, :, :written].transpose(0, 1).reshape(written, heads, -1, size)
-        # None as argument means no window whatever the module's attribute: EXAONE's full layers.
+        # None as argument means no window, even if the module has one: EXAONE's full layers.
         window = kwargs.get("sliding_window", getattr(module, "sliding_window", None))
         out_RKGD = scaled_dot_product_attention(
             query_RKGD,

@@ -25,8 +25,8 @@ LOGS = "engines"
 class ServedChat:
     """Starts the server when the first request is not in the cache, and stops it in `close`.
 
-    So no server runs where all replies are known, and none is left when `ask_all` ends, whatever
-    ended it.
+    So no server runs where all replies are known, and none is left when `ask_all` ends,
+    normally or not.
     """
 
     model: str

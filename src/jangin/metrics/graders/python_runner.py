@@ -33,7 +33,7 @@ def _graded(request: dict[str, Any]) -> dict[str, Any]:
         scope: dict[str, Any] = {"__name__": "grader"}
         exec(compile(request["source"], "grader", "exec"), scope)  # noqa: S102 - its purpose
         return {"reward": float(scope["grade"](request["sample"], request["item"]))}
-    except BaseException:  # noqa: BLE001 - whatever a stranger's code raises is its result
+    except BaseException:  # noqa: BLE001 - any exception of a stranger's code is its result
         return {"error": traceback.format_exc()[-MOST_DETAILS:]}
 
 

@@ -35,9 +35,9 @@ def unpacked_dtype(header: GgufHeader) -> torch.dtype:
 def unpack(file: Path, header: GgufHeader, folder: Path) -> None:
     """Write config, weights and tokenizer of a GGUF file to `folder`, whole or not at all.
 
-    transformers 5.23 splits words as GPT-2 does, whatever splitting the file names, and leaves out
-    which tokens are special; both are written as the file has them, the splitting where it is in
-    our table.
+    transformers 5.23 splits words as GPT-2 does, even if the file names another splitting, and
+    leaves out which tokens are special; both are written as the file has them, the splitting where
+    it is in our table.
 
     Raises:
         MachineError: the package `gguf` is missing, or transformers cannot unpack the file.

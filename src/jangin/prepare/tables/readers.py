@@ -96,7 +96,7 @@ def open_table(path: Path, settings: TableSettings, work: Path) -> Table:
 
 
 def _is_json_array(path: Path) -> bool:
-    """True for one JSON array over many lines, whatever the file is called."""
+    """True for one JSON array over many lines, under any file name."""
     with path.open("rb") as stream:
         first = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()[:2].decode("latin-1")
     return first[:1] == "[" and first[1:2] in ("", "{", "\n", "\r", " ", "\t")

@@ -174,7 +174,7 @@ class TrainingCurves:
 
 
 def trainings(artifacts: Artifacts) -> list[TrainingCurves]:
-    """Every training, stage by stage: whatever artifact has lines of metrics."""
+    """Every training, stage by stage: every artifact that has lines of metrics."""
     runs = []
     for group in groups_with(artifacts, METRICS):
         stage = find_stage(group.stage)

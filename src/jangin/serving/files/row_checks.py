@@ -334,7 +334,7 @@ def _single_answer(row: RowCheck, given: object, key: str) -> str | None:
 
 
 def _check_texts(row: RowCheck) -> None:
-    """What the texts of a row contain, whatever its format."""
+    """What the texts of a row contain, in every format."""
     rules: set[str] = set()
     for text in (*row.prompt, *row.answers):
         if not text.isascii():

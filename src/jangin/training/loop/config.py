@@ -203,7 +203,7 @@ class TrainingKeys(StageConfig):
     checkpoint_every_steps: Runtime[int] = Field(default=200, ge=1)
     """Steps between checkpoints, from which an interrupted run resumes."""
     checkpoint_every_seconds: Runtime[float] = Field(default=300, gt=0)
-    """Seconds since the last checkpoint after which another one is written, whatever the step."""
+    """Seconds since the last checkpoint after which another one is written, at any step."""
     memory: Runtime[Literal["refuse", "warn"]] = "refuse"
     """What to do when the prediction exceeds the free memory: `refuse` to train, or `warn`."""
     threads: Runtime[int] = Field(default=0, ge=0)

@@ -2,7 +2,7 @@
 
 Full supervised tuning of pretrained models: 2e-5 for Llama 2 chat (Touvron et al. 2023,
 arXiv:2307.09288), less for larger models and more for smaller ones. LoRA and QLoRA: 2e-4 up to 13B
-and 1e-4 from 33B on (Dettmers et al. 2023, arXiv:2305.14314, table 9), whatever the rank; the best
+and 1e-4 from 33B on (Dettmers et al. 2023, arXiv:2305.14314, table 9), at any rank; the best
 rate of LoRA is about ten times that of full tuning (Schulman et al. 2025, LoRA Without Regret).
 DPO: 5e-7 for full tuning of 7B (Tunstall et al. 2023, arXiv:2310.16944), ten times that for LoRA.
 """

@@ -274,7 +274,7 @@ class TableFile:
 
 
 def contains(column: "pl.Expr", text: str) -> "pl.Expr":
-    """True where a column has a text, whatever its letter case."""
+    """True where a column has a text, in any letter case."""
     if text.isascii() and any(character.isalpha() for character in text):
         return column.str.contains(f"(?i){re.escape(text)}")
     return column.str.contains(text, literal=True)

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jangin.core.jsonl import complete_lines
+from jangin.core.jsonl import complete_lines, parse_record
 from jangin.core.store import Artifact
-from jangin.examples.curation.review_log import ReviewDecision, collect_reviews, parse_decision
+from jangin.examples.curation.review_log import ReviewDecision, collect_reviews
 from jangin.project.stages import example_trainers
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.table_file import Query, TableFile, open_table
@@ -201,7 +201,7 @@ def decided_on(log: Path, example: Mapping[str, Any]) -> Decided | None:
     names = [example["id"]] + [example["parent"]] * (example["kind"] == "paraphrase")
     wanted = [name.encode() for name in names if name]
     lines = [
-        parse_decision(line, f"{log}:{number}")
+        parse_record(line, ReviewDecision, f"{log}:{number}")
         for number, line in complete_lines(log)
         if any(name in line for name in wanted)
     ]

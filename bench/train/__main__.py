@@ -8,7 +8,8 @@ Every engine gets the same rows, tokenizer, starting weights (random, 8.9M param
 a pretrained model in FOLDER, whose tokenizer needs a chat template), learning rate and AdamW, one
 thread, and a process of its own; peers live in bench/.venvs. All rows make up one optimizer step,
 so that batches, packing and order change nothing: the loss of the first step and the validation
-loss after the last one have to agree to 0.001, and both are printed. Figures are per CPU-second of
+loss after the last one, which is judged in fp32, have to agree to 0.001 (the first, where a
+pretrained model computes it in bf16, to 0.004), and both are printed. Figures are per CPU-second of
 the training call; imports, loading and tokenizing are not in it (for DPO the reference is). An
 engine whose losses are not those of TRL's first setting is out of the race, and the exit code is 1.
 """
@@ -33,6 +34,10 @@ from jangin.models.device import native_precision
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "out" / "train"
 AGREE = 1e-3
+"""Most that losses may differ which the judge computes, in fp32."""
+HALF_AGREE = 4e-3
+"""The same of losses that the engines compute themselves in bf16, on a pretrained model: TRL's own
+settings are 1.1e-3 apart on SmolLM2, and up to 2.3e-3 from fp32."""
 NEW_TOKENS = 128
 RATES = {"sft": 1e-3, "lora": 1e-3, "dpo": 1e-4}
 PRETRAINED_RATES = {"sft": 2e-5, "lora": 2e-4, "dpo": 1e-6}
@@ -85,7 +90,7 @@ def _counted(task: str) -> str:
     return "rows" if task == "prepare" else "tokens"
 
 
-def same_work(entry: Entry, reference: Entry) -> tuple[bool, str]:
+def same_work(entry: Entry, reference: Entry, agree: float) -> tuple[bool, str]:
     """(agrees, the figures that show it): losses of a training, answers of a generation."""
     mine, theirs = entry.rounds[0], reference.rounds[0]
     if "answers" in mine:
@@ -95,11 +100,12 @@ def same_work(entry: Entry, reference: Entry) -> tuple[bool, str]:
     if "first_loss" not in mine:
         return True, ""
     names = [name for name in ("first_loss", "last_loss", "final_loss") if name in mine]
-    agrees = all(abs(mine[name] - theirs[name]) <= AGREE for name in names)
+    limits = {"final_loss": AGREE}
+    agrees = all(abs(mine[name] - theirs[name]) <= limits.get(name, agree) for name in names)
     return agrees, " ".join(f"{mine[name]:.4f}" for name in names)
 
 
-def show(task: str, entries: list[Entry]) -> bool:
+def show(task: str, entries: list[Entry], agree: float) -> bool:
     """Print a task's table; False if an engine did other work than the rest."""
     unit = UNITS[task]
     table = Table(title=f"{task}: {unit} per CPU-second, medians")
@@ -118,7 +124,7 @@ def show(task: str, entries: list[Entry]) -> bool:
         table.add_column(head, justify="right")
     ran = [entry for entry in entries if entry.rounds]
     rivals = [entry for entry in ran if entry.contestant.engine == rival]
-    checks = [same_work(entry, rivals[0]) if rivals else (True, "") for entry in ran]
+    checks = [same_work(entry, rivals[0], agree) if rivals else (True, "") for entry in ran]
     # An answer that differs may be a tie of two logits: there only ours has to agree.
     honest = [
         entry
@@ -219,7 +225,8 @@ def main() -> int:
     for task in tasks:
         entries = run_task(task, arguments, facts)
         save(task, entries)
-        agreed &= show(task, entries)
+        half = arguments.model is not None and arguments.precision != "fp32"
+        agreed &= show(task, entries, HALF_AGREE if half else AGREE)
     return 0 if agreed else 1
 
 

@@ -1,8 +1,9 @@
 """Collect the sentences that jangin shows to people: docs/reference/messages.md."""
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jangin.core import errors
@@ -18,54 +19,67 @@ NOTES = frozenset({"message", "notify", "warn"})
 LONGEST_EXPRESSION = 40
 
 
-def error_classes(trees: dict[str, ast.Module]) -> dict[str, str]:
+def error_classes(nodes: Iterable[ast.AST]) -> dict[str, str]:
     """{class: kind} of everything whose first argument is a sentence for people."""
     names = {
         name
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, errors.JanginError)
     }
-    classes = [n for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    bases = [
+        (node.name, {ast.unparse(base) for base in node.bases})
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    ]
     before = 0
     while before != len(names):
         before = len(names)
-        names |= {c.name for c in classes if {ast.unparse(base) for base in c.bases} & names}
+        names |= {name for name, above in bases if above & names}
     kinds = dict.fromkeys(names, "error")
     return kinds | {"ValueError": "setting", "Problem": "setting", "BadParameter": "option"}
 
 
 def messages(package: Path) -> dict[str, dict[str, list[str]]]:
     """{module: {kind: sentences}}, in the order of the source."""
-    trees = {
-        ".".join(path.relative_to(package.parent).with_suffix("").parts): ast.parse(
-            path.read_text(encoding="utf-8")
+    modules = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts): _owned(
+            ast.parse(path.read_text(encoding="utf-8"))
         )
         for path in sorted(package.rglob("*.py"))
     }
-    classes = error_classes(trees)
+    classes = error_classes(node for owned in modules.values() for node, _ in owned)
     collected: dict[str, dict[str, list[str]]] = {}
-    for module, tree in trees.items():
-        for kind, text in _sentences(tree, classes):
+    for module, owned in modules.items():
+        for kind, text in _sentences(owned, classes):
             texts = collected.setdefault(module, {}).setdefault(kind, [])
             if text not in texts:
                 texts.append(text)
     return collected
 
 
-def _sentences(tree: ast.Module, classes: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _owned(tree: ast.Module) -> list[tuple[ast.AST, ast.AST]]:
+    """(node, innermost function around it or the module) of every node, in `ast.walk`'s order."""
+    owned: list[tuple[ast.AST, ast.AST]] = [(tree, tree)]
+    for node, owner in owned:  # which grows
+        for child in ast.iter_child_nodes(node):
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            owned.append((child, child if is_function else owner))
+    return owned
+
+
+def _sentences(
+    owned: Iterable[tuple[ast.AST, ast.AST]], classes: dict[str, str]
+) -> Iterator[tuple[str, str]]:
     """(kind, sentence) of every call that takes one; texts that only pass through are left out."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    scopes = [tree, *(node for node in ast.walk(tree) if isinstance(node, functions))]
-    owners = {id(node): scope for scope in scopes for node in ast.walk(scope)}
-    for node in ast.walk(tree):
+    for node, owner in owned:
         if not isinstance(node, ast.Call):
             continue
-        name = ast.unparse(node.func).rsplit(".", maxsplit=1)[-1]
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         kind = "note" if name in NOTES else classes.get(name)
         if kind is None:
             continue
         for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-            for text in _texts(argument, owners[id(node)]):
+            for text in _texts(argument, owner):
                 sentence = " ".join(text.split())
                 if " " in re.sub(r"\{[^{}]*\}", "", sentence).strip():
                     yield kind, sentence
@@ -83,14 +97,20 @@ def _texts(node: ast.expr, scope: ast.AST, depth: int = 0) -> list[str]:
     if isinstance(node, ast.IfExp):
         return _texts(node.body, scope, depth) + _texts(node.orelse, scope, depth)
     if isinstance(node, ast.Name) and depth < 2:
-        values = [
-            assigned.value
-            for assigned in ast.walk(scope)
-            if isinstance(assigned, ast.Assign)
-            and any(isinstance(t, ast.Name) and t.id == node.id for t in assigned.targets)
-        ]
+        values = _assigned(scope).get(node.id, ())
         return [text for value in values for text in _texts(value, scope, depth + 1)]
     return []
+
+
+@functools.cache
+def _assigned(scope: ast.AST) -> dict[str, list[ast.expr]]:
+    """{name: what is assigned to it} within a function or module."""
+    values: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign):
+            for name in {target.id for target in node.targets if isinstance(target, ast.Name)}:
+                values.setdefault(name, []).append(node.value)
+    return values
 
 
 def _part(node: ast.expr) -> str:

@@ -1,8 +1,10 @@
 """The decorator that compiles numba kernels when their module is imported."""
 
+import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -19,6 +21,18 @@ def cache_misses(on_miss: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _on_miss.reset(token)
+
+
+@contextmanager
+def one_process_compiles() -> Iterator[None]:
+    """Context in which other processes wait, and then load what this one has compiled.
+
+    Where files cannot be locked, as on some network disks, each compiles for itself.
+    """
+    with Path(__file__).open("rb") as stream:
+        with suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def compiled(signature: str, **options: Any) -> Callable[[Kernel], Any]:

@@ -49,15 +49,23 @@ def artifacts(folder):
     return {path.parent for path in (folder / "store").glob("*/*/manifest.json")}
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def twice_run(tmp_path_factory):
     """A project that ran with two settings of `chunk`, the first of which no variant has now."""
-    (tmp_path / "documents").mkdir()
-    (tmp_path / "documents" / "규정.md").write_text(TEXT, encoding="utf-8")
-    path = write(tmp_path, PROJECT.replace("900", "700"))
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "documents").mkdir()
+    (folder / "documents" / "규정.md").write_text(TEXT, encoding="utf-8")
+    path = write(folder, PROJECT.replace("900", "700"))
     run(path)
-    write(tmp_path)
+    write(folder)
     run(path)
+    return folder
+
+
+@pytest.fixture
+def folder(twice_run, tmp_path):
+    """A copy of it."""
+    shutil.copytree(twice_run, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -24,7 +24,10 @@ from jangin.training.kernels.recomputed import Recomputed
 @lru_cache(maxsize=1)
 def kernels() -> Any:
     """The module of compiled loops; the first import on a machine compiles for some seconds."""
-    from jangin.training.kernels.numba import elementwise
+    from jangin.text.compiled import one_process_compiles
+
+    with one_process_compiles():
+        from jangin.training.kernels.numba import elementwise
 
     return elementwise
 

@@ -34,7 +34,10 @@ _MOST_SUMMED = 4
 @lru_cache(maxsize=1)
 def kernels() -> Any:
     """The module of compiled loops; the first import on a machine compiles for some seconds."""
-    from jangin.training.kernels.numba import matmul as compiled
+    from jangin.text.compiled import one_process_compiles
+
+    with one_process_compiles():
+        from jangin.training.kernels.numba import matmul as compiled
 
     return compiled
 

@@ -93,6 +93,17 @@ class Words:
         """The text with this key, or something else where there is none."""
         return strings(self.language).get(key, otherwise)
 
+    def setting(self, path: str) -> str:
+        """A setting with its path in the project file; the path alone where it has no name."""
+        name = self.known(f"setting_{path.rpartition('.')[2]}", "")
+        return f"{name} ({path})" if name else path
+
+    def figure(self, path: str) -> str:
+        """A figure of a summary, named by its keys; keys without a name as they are."""
+        return " · ".join(
+            self.known(f"figure_{key}", self.known(f"name_{key}", key)) for key in path.split(".")
+        )
+
     def system(self, label: str) -> str:
         """Name of a system: ours in words, any other as the settings call it."""
         return self(label) if label in ("base", "tuned") else label

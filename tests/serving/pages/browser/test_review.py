@@ -69,7 +69,7 @@ def test_fifty_rows_by_keyboard_alone(page, log):
         if number % 4 == 1:
             page.keyboard.press("r")
             page.locator("#reject[open]").wait_for()
-            page.keyboard.press("1")
+            page.keyboard.press("w")
         elif number % 4 == 2:
             page.keyboard.press("d")
         elif number % 4 == 3:

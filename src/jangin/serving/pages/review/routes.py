@@ -306,12 +306,13 @@ def _problem(
 
 
 def _doubt(item: QueueItem, typed: Wording | None) -> tuple[str, ...]:
-    """What an edit says beyond its evidence; nothing where it leaves the answer as it is."""
+    """What an edit says beyond its evidence, and the texts before it did not."""
     if typed is None or (typed.answer, typed.evidence) == (
         item.wording.answer, item.wording.evidence,
     ):  # fmt: skip
         return ()
-    return unsupported(typed, item.passage)
+    before = unsupported(item.wording, item.passage)
+    return tuple(text for text in unsupported(typed, item.passage) if text not in before)
 
 
 def _digest(texts: Wording) -> str:

@@ -1,5 +1,6 @@
 """What the templates of these pages show, in one language."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from jangin.serving.pages.runs.processes import is_stopping
 from jangin.text.numbers import dollars
 
 MOST_COUNTS = 2_000
+_SETTING = re.compile(r"([\w.]+): (.*) -> (.*)", re.DOTALL)
+"""How a plan writes that a setting changed."""
 TONES = {
     "cached": "good",
     "done": "good",
@@ -148,6 +151,9 @@ def _reason(reason: str, words: Words) -> str:
     if reason.startswith("after "):
         names = reason.removeprefix("after ").split(", ")
         return words("runs_after", stages=", ".join(stage_name(name, words) for name in names))
+    setting = _SETTING.fullmatch(reason)
+    if setting is not None:
+        return f"{words.setting(setting[1])}: {setting[2]} → {setting[3]}"
     return words.reason(reason)
 
 

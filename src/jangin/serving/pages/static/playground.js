@@ -83,7 +83,8 @@
     const known = order.filter((id) => status(id));
     const taught = known.filter((id) => status(id) === "taught");
     let note = text.differ;
-    if (taught.length === 1) note = text.differOne.replace("{name}", labelOf(taught[0]));
+    if (known.some((id) => status(id) === "unsure")) note = text.differ;
+    else if (taught.length === 1) note = text.differOne.replace("{name}", labelOf(taught[0]));
     else if (known.length && !taught.length) note = text.differNone;
     agreement.hidden = hidden || !differ;
     agreement.textContent = agreement.hidden ? "" : note;

@@ -141,7 +141,7 @@
     say();
     showEvidence();
     focusRow();
-    if (opened()) opened().scrollIntoView({ block: "center" });
+    if (opened()) opened().scrollIntoView({ block: "nearest" });
     else scrollTo(0, 0);
   });
   say();

@@ -1,6 +1,6 @@
 """The queue of a review: which examples a person should look at first, and why."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -20,6 +20,9 @@ from jangin.text.grounding import check_answer
 from jangin.text.normalize import collapse_spaces
 
 Signal = Literal["score", "alike", "near_copy", "long", "evolved", "control"]
+
+NearCopies = Callable[[Sequence[str]], dict[int, int]]
+"""Searches questions: {index of a question: index of the one that it resembles}."""
 
 Fault = Literal["", "question", "answer", "rejected", "evidence"]
 
@@ -120,25 +123,31 @@ def make_queue(
     reviews: Mapping[str, Review],
     seed: int = 0,
     pairs: Sequence[PreferencePair] = (),
+    copies: NearCopies | None = None,
 ) -> list[QueueItem]:
     """Examples and preference pairs, the most suspicious first, with a random one among every ten.
 
     Signals: low scores of judges and rules, a question much like another one, a very long answer,
     a question that was evolved, and a pair whose rejected answer is almost the chosen one.
-    `chunks` may be {id: text} too.
+    `chunks` may be {id: text} too. `copies` searches for near-copies; default: `near_copies`.
     """
     texts = chunks if isinstance(chunks, Mapping) else {chunk.id: chunk.text for chunk in chunks}
-    items = _examples(rows, texts, reviews) + _pairs(pairs, rows, texts, reviews)
+    items = _examples(rows, texts, reviews, copies or near_copies) + _pairs(
+        pairs, rows, texts, reviews
+    )
     items.sort(key=lambda item: (-item.suspicion, seeded_rank(seed, "review", item.example.id)))
     return _with_controls(items, seed)
 
 
 def _examples(
-    rows: Sequence[Example], texts: Mapping[str, str], reviews: Mapping[str, Review]
+    rows: Sequence[Example],
+    texts: Mapping[str, str],
+    reviews: Mapping[str, Review],
+    search: NearCopies,
 ) -> list[QueueItem]:
     rows = list({row.id: row for row in rows}.values())
     matched = match_reviews(rows, reviews)
-    copies = _near_copies(rows)
+    copies = _near_copies(rows, search)
     longest = _longest(rows)
     items = []
     for index, row in enumerate(rows):
@@ -194,22 +203,27 @@ def _signals(row: Example, copy: str, *, longest: bool) -> tuple[Suspicion, ...]
     return tuple(sorted(signals, key=lambda each: -WEIGHTS[each.signal] * each.strength))
 
 
-def _near_copies(rows: Sequence[Example]) -> dict[int, str]:
+def _near_copies(rows: Sequence[Example], search: NearCopies) -> dict[int, str]:
     """{index of a row: the question it resembles}, paraphrases apart, which resemble on purpose."""
+    mine = [index for index, row in enumerate(rows) if row.kind != "paraphrase"]
+    copies = search([rows[index].question for index in mine])
+    return {mine[row]: rows[mine[twin]].question for row, twin in copies.items()}
+
+
+def near_copies(questions: Sequence[str]) -> dict[int, int]:
+    """{index of a question: index of the one that it resembles}."""
     from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 
-    mine = [index for index, row in enumerate(rows) if row.kind != "paraphrase"]
-    questions = [rows[index].question for index in mine]
     if len(questions) < 2:
         return {}
     try:
         matches = find_duplicates(questions, Rules(NEAR_COPY, guard=True))
     except MachineError:  # the guard needs kiwipiepy for Korean questions
         matches = find_duplicates(questions, Rules(NEAR_COPY, guard=False))
-    copies = {}
+    copies: dict[int, int] = {}
     for match in matches:
-        copies[mine[match.row]] = rows[mine[match.twin]].question
-        copies.setdefault(mine[match.twin], rows[mine[match.row]].question)
+        copies[match.row] = match.twin
+        copies.setdefault(match.twin, match.row)
     return copies
 
 

@@ -14,6 +14,7 @@ from jangin.examples.curation.review_queue import QueueItem, make_queue
 from jangin.examples.review import ReviewConfig
 from jangin.project.session import Session
 from jangin.project.stages import STAGES
+from jangin.report.data.near_copies import KeptNearCopies
 
 
 def log_of(session: Session, variant: str) -> Path:
@@ -88,7 +89,8 @@ def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> 
     pairs = []
     if "preferences" in last:
         pairs = read_table(last["preferences"].path / "pairs.parquet", PreferencePair)
-    queue = make_queue(rows, texts, {}, pairs=pairs)
+    copies = KeptNearCopies(session.store.root)
+    queue = make_queue(rows, texts, {}, pairs=pairs, copies=copies)
     queue.sort(key=lambda item: item.example.kind == "paraphrase")
     packed = pack_items(queue)
 

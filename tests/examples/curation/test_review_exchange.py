@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jangin.core.errors import DataError
-from jangin.examples.curation.argilla_records import argilla_archive, user_id
+from jangin.examples.curation.argilla_records import argilla_archive
 from jangin.examples.curation.review_exchange import export_lines, read_decisions
 from jangin.examples.curation.review_log import Wording, collect_reviews, decide
 from jangin.examples.curation.review_queue import make_queue
@@ -71,6 +71,14 @@ def test_records_of_argilla_keep_every_decision():
     }  # fmt: skip
     data = archive.read("records.json")
     assert content(read_decisions("r.json", data, items_of(), []).decisions) == content(given)
+    for record in json.loads(data):
+        assert record["responses"] == {}, "Argilla refuses responses of users that it lacks"
+    settings = json.loads(archive.read(".argilla/settings.json"))
+    assert all(question["description"] for question in settings["questions"]), "and empty ones"
+    changed = json.loads(data)
+    next(r for r in changed if "decisions" in r["metadata"])["metadata"]["decisions"] = "[{]"
+    with pytest.raises(DataError, match=r"r\.json, record \d: its metadata `decisions`"):
+        read_decisions("r.json", json.dumps(changed).encode(), items_of(), [])
     assert read_decisions("r.json", data, items_of(), given).known == 5
 
 
@@ -78,7 +86,7 @@ def test_answers_of_people_whom_only_argilla_knows_are_taken():
     item = items_of()[ROWS[0].id]
     archive = zipfile.ZipFile(io.BytesIO(argilla_archive([item], "doors")))
     (record,) = json.loads(archive.read("records.json"))
-    other = user_id("somebody")
+    other = "5c6c2f5a-1f0e-5c3b-9c53-6d6f1f0a2b11"
     record["responses"] = {
         "decision": [{"value": "edit", "user_id": other}],
         "new_answer": [{"value": "17시", "user_id": other}],

@@ -1,23 +1,21 @@
 """The queue and its decisions as a dataset of Argilla 2, and its records back as decisions.
 
 The format is that of `argilla.Dataset.to_disk`: a folder with `records.json`, a list of
-`Record.to_dict()`, and `.argilla/settings.json` and `dataset.json`. A reviewer is a user id there,
-a UUID; the names are in the metadata of each record.
+`Record.to_dict()`, and `.argilla/settings.json` and `dataset.json`. Its import into a server of
+Argilla 2.8, an answer there and the way back were tried with Argilla's own client.
 """
 
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from jangin.core.errors import DataError
 from jangin.examples.curation.review_log import (
     REASONS,
     VERDICTS,
-    Review,
     ReviewDecision,
     Wording,
     decide_on,
@@ -28,28 +26,19 @@ TEXTS = ("question", "answer", "evidence", "rejected")
 """Fields of a record, and the questions `new_...` in which they are corrected."""
 
 
-def user_id(name: str) -> str:
-    """The UUID of a reviewer, the same for the same name."""
-    return str(uuid5(NAMESPACE_URL, f"jangin:reviewer:{name}"))
-
-
 def to_record(item: QueueItem) -> dict[str, Any]:
-    """An item as `argilla.Record.to_dict` writes it."""
+    """An item as `argilla.Record.to_dict` writes it.
+
+    Decisions are suggestions there, by the name of who decided, and in whole in the metadata: the
+    server of Argilla refuses responses of users that it does not know.
+    """
     row, original = item.example, item.original
-    responses: dict[str, list[dict[str, Any]]] = {}
-    names = {}
-    for by, answers in _answers(item.review).items():
-        names[user_id(by)] = by
-        for question, value in answers.items():
-            response = {"value": value, "user_id": user_id(by), "status": "submitted"}
-            responses.setdefault(question, []).append(response)
-    suggestions = {
-        f"new_{name}": {"value": text, "score": None, "agent": row.teacher or None}
-        for name, text in original.model_dump(exclude_none=True).items()
-        if text
-    }
+    history = item.review.history if item.review is not None else ()
     metadata = {"source": row.source, "page": row.page, "kind": row.kind}
-    metadata |= {"suspicion": round(item.suspicion, 4), "reviewers": json.dumps(names)}
+    metadata["suspicion"] = round(item.suspicion, 4)
+    if history:
+        told = [d.model_dump(mode="json", exclude={"before"}, exclude_none=True) for d in history]
+        metadata["decisions"] = json.dumps(told, ensure_ascii=False)
     return {
         "id": row.id,
         "fields": {
@@ -57,34 +46,33 @@ def to_record(item: QueueItem) -> dict[str, Any]:
             "passage": item.passage or "-",
         },
         "metadata": metadata,
-        "suggestions": suggestions,
-        "responses": responses,
+        "suggestions": _suggestions(item),
+        "responses": {},
         "vectors": {},
-        "status": "completed" if item.decided else "pending",
+        "status": "pending",
         "_server_id": None,
     }
 
 
-def _answers(review: Review | None) -> dict[str, dict[str, Any]]:
-    """{reviewer: {question of the dataset: answer}} of the latest decisions."""
-    answers: dict[str, dict[str, Any]] = {}
-    for decision in review.history if review is not None else ():
-        mine = answers.setdefault(decision.by, {})
-        if decision.score is not None:
-            mine["rating"] = round(decision.score)
-        elif decision.decision == "flag":
-            mine["document_problem"] = decision.reason
-        else:
-            mine["decision"] = decision.decision
-            mine.pop("reason", None)
-            for name in TEXTS:
-                mine.pop(f"new_{name}", None)
-            if decision.reason:
-                mine["reason"] = decision.reason
-            if decision.after is not None:
-                texts = decision.after.model_dump(exclude_none=True)
-                mine |= {f"new_{name}": text for name, text in texts.items() if text}
-    return answers
+def _suggestions(item: QueueItem) -> dict[str, dict[str, Any]]:
+    """{question of the dataset: what is proposed, and by whom}."""
+    verdict = item.review.verdict if item.review is not None else None
+    by = item.example.teacher
+    if verdict is not None and verdict.after is not None:
+        by = verdict.by
+    proposed = {
+        f"new_{name}": (text, by)
+        for name, text in item.wording.model_dump(exclude_none=True).items()
+        if text
+    }
+    if verdict is not None:
+        proposed["decision"] = (verdict.decision, verdict.by)
+        if verdict.reason:
+            proposed["reason"] = (verdict.reason, verdict.by)
+    return {
+        question: {"value": value, "score": None, "agent": agent or None}
+        for question, (value, agent) in proposed.items()
+    }
 
 
 def decisions_of_record(
@@ -101,7 +89,9 @@ def decisions_of_record(
     row, fields = str(record.get("id")), record["fields"]
     item = items.get(row)
     before = item.original if item is not None else _wording(fields, location)
-    names = json.loads((record.get("metadata") or {}).get("reviewers") or "{}")
+    metadata = record.get("metadata") or {}
+    yield from _told(row, before, metadata.get("decisions"), location)
+    names = json.loads(metadata.get("reviewers") or "{}")  # of files from before 2026-11-23
     by_user: dict[str, dict[str, Any]] = {}
     for question, responses in (record.get("responses") or {}).items():
         for response in responses or ():
@@ -113,6 +103,15 @@ def decisions_of_record(
             yield from _decisions(row, before, by, answers)
         except ValueError as error:
             raise DataError(f"{location}: {error}. Correct it in Argilla.") from error
+
+
+def _told(row: str, before: Wording, told: Any, location: str) -> Iterator[ReviewDecision]:
+    """The decisions that a record was exported with."""
+    try:
+        for fields in json.loads(told or "[]"):
+            yield ReviewDecision.model_validate({**fields, "id": row, "before": before})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{location}: its metadata `decisions` was changed: {error}.") from error
 
 
 def _wording(fields: Mapping[str, Any], location: str) -> Wording:
@@ -180,10 +179,10 @@ def _question(name: str, settings: dict[str, Any], description: str) -> dict[str
     }
 
 
-def _labels(name: str, labels: Iterable[str]) -> dict[str, Any]:
+def _labels(name: str, labels: Sequence[str]) -> dict[str, Any]:
     options = [{"value": label, "text": label, "description": None} for label in labels]
     options_of = {"type": "label_selection", "options": options, "visible_options": len(options)}
-    return _question(name, options_of, "")
+    return _question(name, options_of, ", ".join(labels))  # Argilla refuses an empty description
 
 
 def _text(name: str, description: str) -> dict[str, Any]:

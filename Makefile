@@ -42,7 +42,7 @@ test: setup       ## every test, on all cores
 test-fast: setup  ## without the tests marked slow: for every save
 	@$(PYTEST) -m "not slow"
 
-test-long: setup  ## whole runs of torchrun and of the GPU bench on a CPU; `make test` skips these
+test-long: setup  ## whole runs: killed, with a breaking endpoint, by torchrun, the GPU bench on a CPU; `make test` skips these
 	@$(PYTEST) -m long tests/training/distributed tests/system
 
 test-reference: setup  ## the tests of training without the CPU kernels

@@ -38,7 +38,7 @@ def run_bench(*arguments: str) -> None:
         forked.stop_server()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_breaking_endpoint_and_a_kill_lose_no_row_and_pay_for_none_twice(fork, tmp_path) -> None:
     arguments = ["--chaos", "--quick", "--rows", "100", "--seed", "1"]
     done = fork(f"{__name__}:run_bench", arguments, output=tmp_path / "log.txt")

@@ -15,7 +15,7 @@ def run_bench(*arguments: str) -> None:
     runpy.run_path(str(BENCH / "__main__.py"), run_name="__main__")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_at_random_moments_ends_like_an_undisturbed_one(fork, tmp_path) -> None:
     arguments = ["--small", "--preload", "--kills", "3"]
     process = fork(f"{__name__}:run_bench", arguments, output=tmp_path / "log.txt")

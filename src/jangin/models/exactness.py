@@ -36,17 +36,21 @@ def computes_in_fp32(base: Any) -> bool:
     return weight.dtype == torch.float32 and not getattr(base, "is_quantized", False)
 
 
-def rounding_noise(base: Any, logits: Callable[[], torch.Tensor]) -> float:
+def rounding_noise(
+    base: Any, logits: Callable[[], torch.Tensor], fused: torch.Tensor | None = None
+) -> float:
     """How far `logits()` of transformers' own two attentions are apart: the model's rounding noise.
 
-    0 where a model has only one of them. The model keeps the attention that it has.
+    `fused` is what it returned with SDPA, where that is known. 0 where a model has only one of
+    them. The model keeps the attention that it has.
     """
     if not getattr(base, "_supports_sdpa", False):
         return 0.0
     before = base.config._attn_implementation
     try:
-        base.set_attn_implementation("sdpa")
-        fused = logits().float()
+        if fused is None:
+            base.set_attn_implementation("sdpa")
+            fused = logits().float()
         base.set_attn_implementation("eager")
         return max_difference(fused, logits().float())
     finally:

@@ -13,7 +13,6 @@ from jangin.models.kernel_sizes import (
     ATTENTION_BLOCK,
     ATTENTION_GRAIN,
     CUDA_LOSS_ROWS,
-    KEPT_FREED_BYTES,
     KEPT_KEYS,
     LOSS_CHUNK_BYTES,
     LOSS_ROWS,
@@ -51,10 +50,10 @@ LLAMA_WASTE = 0.3
 """The same of `llama`, which makes fewer of them."""
 SPLIT_WASTE = 0.52
 """Share of the activations that is wasted beside it where a step has several batches: each is a
-little larger or smaller than the one before, so its tensors do not fit where those were."""
-RELEASED_WASTE = 0.26
-"""All that is wasted in such a step, as a share of the activations, where these are more than
-`KEPT_FREED_BYTES`, so that what was freed goes back to the system between batches."""
+little larger or smaller than the one before, so its tensors do not fit where those were. What was
+freed goes back to the system only when the heap has grown, and by then it has been resident."""
+WHOLE_SPREAD = 0.25
+"""Batches that differ by this share or more waste all of that, others in proportion."""
 LLAMA_FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2 + 2 * 4 / 256, "adamw_offload": 0}
 """On the device, per trained weight. 8-bit moments have an fp32 scale in each block of 256."""
@@ -108,6 +107,8 @@ class Training:
     """Attention weights kept per token and head; 0 where compiled passes keep a logarithm."""
     split: bool = False
     """Whether a step has several batches."""
+    spread: float = 1.0
+    """Share of a batch by which these differ: about one row."""
     pairs: bool = False
     """Whether answers are compared in pairs, as DPO does."""
     kept_weights: bool = False
@@ -159,10 +160,8 @@ def predict(shape: ModelShape, training: Training) -> MemoryPlan:
     ends += 8 * shape.hidden + 8 * shape.head_size + 24
     on_cpu = training.device == "cpu"
     activations = int(training.tokens * (layers * kept + ends))
-    if training.split and llama and activations > KEPT_FREED_BYTES:
-        wasted = int(RELEASED_WASTE * kept)
-    elif training.split:
-        wasted += int(SPLIT_WASTE * kept)
+    if training.split:
+        wasted += int(SPLIT_WASTE * min(1, training.spread / WHOLE_SPREAD) * kept)
     gradients = 4 * trained // training.shards
     state = STATE_BYTES[training.optimizer]
     if training.optimizer == "adamw_offload":

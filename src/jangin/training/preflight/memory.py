@@ -82,16 +82,18 @@ def estimate(base: Path, config: TrainingKeys, work: Work) -> Forecast:
     rows = min(ceil(config.examples_per_step / config.processes), len(work.lengths))
     shape = ModelShape.read(base / "model" / "config.json")
     tiled = device == "cpu" and _has_tiles(shape, precision, config)
+    tokens, row = _largest_batch_of(work.lengths, config), fmean(work.lengths)
     run = Training(
         method=config.method.type,
         checkpointing=config.activation_checkpointing == "always",
-        tokens=_largest_batch_of(work.lengths, config),
+        tokens=tokens,
         precision=precision,
         rank=adapter.r if adapter else 0,
         dropout=adapter is not None and adapter.dropout > 0,
         trained_share=work.trained_share,
         kept_keys=0.0 if tiled else kept_keys(work.lengths, precision),
-        split=rows * fmean(work.lengths) > config.tokens_per_batch,
+        split=rows * row > config.tokens_per_batch,
+        spread=row / tokens,
         pairs=find_objective(work.objective).keeps_logits,
         kept_weights=work.kept_weights,
         device=device,

@@ -1,5 +1,7 @@
 """One page for people: its picture with marks, or its text where there is no picture."""
 
+import io
+import itertools
 import json
 import os
 import shutil
@@ -32,7 +34,9 @@ TEXT = "첫 쪽의 글입니다.\n\n② 소성 공정에서 일할 사람은 폐
 def read(tmp_path):
     """Stores a document as `load` would, and gives its entry."""
 
-    def store(source, text=TEXT, pages=None, method="text", content=b"", folder="documents"):
+    def store(
+        source, text=TEXT, pages=None, method="text", content=b"", folder="documents", bounds=()
+    ):
         path = tmp_path / folder / source
         path.parent.mkdir(parents=True, exist_ok=True)
         if content:
@@ -40,7 +44,8 @@ def read(tmp_path):
         else:
             shutil.copy(RULES, path)
         cut = text.index("②") if pages is None else len(text)
-        bounds = [(0, cut), (cut, len(text))] if pages is None else [(0, len(text))]
+        whole = [(0, cut), (cut, len(text))] if pages is None else [(0, len(text))]
+        bounds = bounds or whole
         document = Document(
             id=digest_file(path)[:16],
             source=source,
@@ -80,6 +85,25 @@ def test_a_quotation_is_marked_on_the_picture_and_in_the_text(read, pictures):
     assert view.missing is False
     assert parse_mark("evidence.12.30.0.") == Mark("evidence", 12, 30)
     assert f"mark=evidence.{mark.start}.{mark.end}.0." in view.address
+
+
+def test_the_last_of_2000_pages_is_shown_with_its_evidence(read, pictures):
+    import pypdfium2
+
+    pdf, data = pypdfium2.PdfDocument.new(), io.BytesIO()
+    for _ in range(2000):
+        pdf.new_page(300, 400)
+    pdf.save(data)
+    lines = [f"제{n}쪽의 글입니다.\n" for n in range(1, 2001)]
+    ends = [*itertools.accumulate(map(len, lines))]
+    bounds = [*zip([0, *ends[:-1]], ends, strict=True)]
+    document = read("길다.pdf", "".join(lines), content=data.getvalue(), pages=(), bounds=bounds)
+    mark = evidence_mark(document, "제2000쪽의 글입니다.")
+    assert document.page_at(mark.start).number == len(document.pages) == 2000
+    view = pictures.view(document, document.page(2000), [mark], wait=False)
+    assert (view.has_picture, view.problem) == (True, "")
+    assert [part.text for part in view.parts if part.marks] == ["제2000쪽의 글입니다."]
+    assert pictures.png(document, 2000, "small", 0)[:4] == b"\x89PNG"
 
 
 def test_what_is_not_quoted_from_the_document_is_not_marked(read):

@@ -252,3 +252,37 @@ def test_lines_tell_their_place_and_type(sheet, read):
     assert (text.text, text.size, text.bold) == ("text below it", 11.0, False)
     assert heading.left == pytest.approx(72, abs=1)
     assert heading.bottom > text.top - 1
+
+
+def test_a_cell_over_several_rows_of_a_ruled_table_is_in_each_of_them(sheet, read):
+    sheet.grid((72, 200), (700, 680, 640, 620))
+    sheet.grid((200, 300, 400), (700, 680, 660, 640, 620))
+    for y, row in ((686, ("Class", "Item", "Price")), (646, ("", "bread", "3"))):
+        for x, cell in zip((76, 204, 304), row, strict=True):
+            sheet.write(x, y + 20 * (cell == "bread" or cell == "3"), cell)
+    sheet.write(76, 654, "Food")
+    for y, row in ((646, ("", "milk", "2")), (626, ("Tools", "saw", "9"))):
+        for x, cell in zip((76, 204, 304), row, strict=True):
+            sheet.write(x, y, cell)
+    (page,) = read(sheet.save())
+    assert page.text == (
+        "| Class | Item | Price |\n| --- | --- | --- |\n"
+        "| Food | bread | 3 |\n| Food | milk | 2 |\n| Tools | saw | 9 |"
+    )
+
+
+def test_two_pages_show_a_running_head_though_the_first_ends_with_a_table(sheet, read):
+    for number in (1, 2):
+        sheet.write(72, 800, "Rules of the line", size=9)
+        sheet.write(290, 30, f"- {number} -", size=9)
+        sheet.write(72, 770, "Form", size=16)
+        for line in range(10):
+            sheet.write(72, 740 - 16 * line, WORDS[line % 4] + f" {number}{line}")
+        if number == 1:
+            sheet.table((72, 300, 400), 200, [("Item", "Price")] + [("bread", "3")] * 6)
+            sheet.next_page()
+    pages = read(sheet.save())
+    assert [page.removed for page in pages] == [
+        ("Rules of the line", f"- {number} -") for number in (1, 2)
+    ]
+    assert all(page.text.startswith(("Form\n", "# Form\n", "## Form\n")) for page in pages)

@@ -6,13 +6,13 @@ import pytest
 
 from jangin.documents.formats import has_pictures
 from jangin.documents.layout.placed_text import PlacedText, merged_lines
-from jangin.documents.ocr.placed_words import placed_scan
 from jangin.documents.readers.page_picture import (
     page_for_ocr,
     page_png,
     page_sides,
     text_layer,
 )
+from jangin.documents.readers.placed_words import placed_scan
 from jangin.documents.readers.reader import UnreadableError
 
 

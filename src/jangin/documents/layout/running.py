@@ -20,6 +20,9 @@ NEAR = 2
 """A text recurs if it is also on a page at most this far away: left and right pages differ."""
 PLACE = 4.0
 """Side, in points, of the squares in which a place is the same."""
+MARGIN = 0.12
+"""Upper and lower part of the page that holds running heads and footers where only two pages show
+what recurs."""
 DEEPEST = 4
 """Lines from the top and from the bottom that may be running heads and footers."""
 LONGEST = 80
@@ -45,9 +48,9 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
                     for key in own[id(run)]:
                         seen[key].append(number)
         keys.append(own)
-    often = max(FEWEST, int(len(pages) * SHARE))
+    often = 2 if len(pages) == 2 else max(FEWEST, int(len(pages) * SHARE))
     out = []
-    for number, (rows, own, (_, runs, grids)) in enumerate(zip(edges, keys, pages, strict=True)):
+    for number, (rows, own, (area, runs, grids)) in enumerate(zip(edges, keys, pages, strict=True)):
 
         def pages_with(run: Run, own: dict[int, list[Key]] = own, number: int = number) -> int:
             counts = [len(seen[key]) for key in own[id(run)] if _is_near(seen[key], number)]
@@ -55,6 +58,8 @@ def running(pages: Sequence[tuple[Area, list[Run], list[Grid]]]) -> list[list[Ru
 
         counts = {id(run): pages_with(run) for _, row in rows for run in row}
         recurring = {one for one, count in counts.items() if count >= often}
+        if len(pages) == 2:
+            recurring &= _in_margins(area, runs)
         for grid in grids:
             if any(_inside(run, grid) for run in runs if id(run) in recurring):
                 inside = [id(run) for run in runs if _inside(run, grid)]
@@ -69,6 +74,27 @@ def _inside(run: Run, grid: Grid) -> bool:
     return len(grid.cells) + len(grid.cells[0]) > 2 and grid.area.holds(
         (run.left + run.right) / 2, run.middle
     )
+
+
+def _in_margins(area: Area, runs: list[Run]) -> set[int]:
+    """Ids of the runs above and below the text that are in no larger type than it.
+
+    A title may recur on two pages, too, such as the two copies of a form.
+    """
+    glyphs = sum(len(run.glyphs) for run in runs)
+    usual = count = 0.0
+    for run in sorted(runs, key=lambda one: one.size):
+        usual, count = run.size, count + len(run.glyphs)
+        if count >= glyphs / 2:
+            break
+    depth = MARGIN * (area.top - area.bottom)
+    return {
+        id(run)
+        for run in runs
+        if not run.bold
+        and run.size <= usual + 0.1
+        and not area.bottom + depth < run.middle < area.top - depth
+    }
 
 
 def _is_near(numbers: list[int], number: int) -> bool:

@@ -16,6 +16,8 @@ SNAP = 3.0
 """Rules nearer than this, in points, are one, and rules that miss each other by less meet."""
 NARROW = 6.0
 """Rows and columns narrower than this are double rules."""
+LONGEST_REPEATED = 200
+"""Glyphs of a cell over several rows that is written in each of them."""
 ENUMERATOR = re.compile(r"(?:\(?\d{1,2}[).]|\(?[가-하][).]|[①-⑳•·○●▶*-])\s*")
 VALUE = re.compile(r"[\d.,~%xX×+\-–/\s]*\d[\d.,~%xX×+\-–/\s]*[%원만억천백일회년월개세점명건배]*")
 
@@ -41,6 +43,10 @@ class Grid:
     def corner(self, cell: int) -> tuple[int, int]:
         """(row, column) of the upper left corner of a cell."""
         return next((row, line.index(cell)) for row, line in enumerate(self.cells) if cell in line)
+
+    def rows_of(self, cell: int) -> list[int]:
+        """Numbers of the rows that a cell covers, from top to bottom."""
+        return [row for row, line in enumerate(self.cells) if cell in line]
 
 
 Rule = tuple[float, float, float]
@@ -163,20 +169,26 @@ def in_cells(grid: Grid, runs: Iterable[Run]) -> dict[int, list[Run]]:
 def table_lines(
     grid: Grid, cells: dict[int, list[Run]], *, by_position: bool, spaced: bool
 ) -> list[TextLine]:
-    """Rows of Markdown, without the line below the header; the text of a merged cell appears once.
+    """Rows of Markdown, without the line below the header.
 
-    `spaced`: the file draws the spaces at line ends, so that lines without one are joined without.
+    A cell over several rows is in each of them, unless it is long; one over several columns only in
+    its first. `spaced`: the file draws the spaces at line ends, so that lines without one are joined without.
     """
     rows: dict[int, dict[int, list[Row]]] = defaultdict(dict)
+    above: dict[int, dict[int, list[Row]]] = defaultdict(dict)
     for cell, runs in cells.items():
         row, column = grid.corner(cell)
         rows[row][column] = rows_of(runs)
+        if sum(len(run.glyphs) for run in runs) <= LONGEST_REPEATED:
+            for other in grid.rows_of(cell)[1:]:
+                above[other][column] = rows[row][column]
     used = sorted({column for columns in rows.values() for column in columns})
     out = []
-    for _, columns in sorted(rows.items()):
+    for number, columns in sorted(rows.items()):
         for part in _aligned(columns):
+            fields = {**above[number], **part}
             texts = [
-                _cell_text(part.get(column, []), by_position=by_position, spaced=spaced)
+                _cell_text(fields.get(column, []), by_position=by_position, spaced=spaced)
                 for column in used
             ]
             lines = [line for cell in part.values() for line in cell]

@@ -13,6 +13,7 @@ import numpy as np
 
 from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
+from jangin.documents.ocr.missing_syllables import restore_syllables
 from jangin.documents.ocr.page_layout import unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import INK_BELOW, has_ink, prepare
@@ -103,6 +104,7 @@ def read_page(
     best = replace(best, lines=_without_poor_lines(best, dpi))
     lines = read_again(best.image_HW, best.lines, dpi, best.languages)
     lines = read_in_both(best.image_HW, lines, dpi, best.languages)
+    lines = restore_syllables(lines, best.languages)
     return _reading(best, lines)
 
 

@@ -3,9 +3,12 @@
 import os
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jangin.core.errors import MachineError
@@ -13,6 +16,8 @@ from jangin.core.errors import MachineError
 if TYPE_CHECKING:
     from jangin.documents.ocr.preparation import Grey
 
+UNICHARSET = 21
+"""Number of the part of a language's file that lists the characters of its neural model."""
 INSTALL = "apt-get install tesseract-ocr tesseract-ocr-kor tesseract-ocr-eng"
 
 
@@ -44,6 +49,30 @@ def installed_languages() -> tuple[str, ...]:
     if program is None:
         return ()
     return tuple(sorted(_run([program, "--list-langs"]).split("\n")[1:]))
+
+
+@cache
+def alphabet(language: str) -> frozenset[str]:
+    """The characters that the model of a language can write; empty where that cannot be told.
+
+    They are the part `lstm-unicharset` of its file: a table of offsets, then the parts.
+    """
+    program = shutil.which("tesseract")
+    folder = (
+        re.search('"(.+)"', _run([program, "--list-langs"]).split("\n")[0]) if program else None
+    )
+    if folder is None:
+        return frozenset()
+    try:
+        data = (Path(folder[1]) / f"{language}.traineddata").read_bytes()
+        count = int.from_bytes(data[:4], "little")
+        offsets = [*struct.unpack_from(f"<{count}q", data, 4), len(data)]
+        start = offsets[UNICHARSET]
+        stop = min(one for one in offsets if one > start)
+        rows = data[start:stop].decode().split("\n")[1:]
+    except (OSError, struct.error, IndexError, ValueError):
+        return frozenset()
+    return frozenset(row.split(" ")[0] for row in rows) if start > 0 else frozenset()
 
 
 def require(languages: Iterable[str]) -> None:

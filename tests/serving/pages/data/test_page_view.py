@@ -14,7 +14,7 @@ from jangin.core.parquet import write_table
 from jangin.core.records import Document, Page
 from jangin.core.store import Artifact
 from jangin.documents.load import LoadConfig
-from jangin.documents.ocr.placed_words import METHOD
+from jangin.documents.readers.placed_words import METHOD
 from jangin.serving.pages.data.documents import documents_of, source_file
 from jangin.serving.pages.data.page_view import (
     Mark,

@@ -223,8 +223,8 @@ class PagePictures:
         self, document: DocumentEntry, page: PageEntry, path: Path, *, wait: bool
     ) -> "_PageWords | None":
         """The words of a scanned page; None if not known and not to be waited for."""
-        from jangin.documents.ocr.placed_words import METHOD, placed_scan
         from jangin.documents.ocr.tesseract import require
+        from jangin.documents.readers.placed_words import METHOD, placed_scan
 
         name = f"{page.number}-words-{METHOD}-{document.dpi}.json"
         known = self.cache.get(document.id, name)

@@ -79,5 +79,5 @@ def test_a_shadow_on_the_page_cuts_no_line(drawing):
     page.lines(["바다열차는 하루에 네 번 떠나며 첫차는 아침 여섯 시에 항구역을 나섭니다."] * 8)
     shadow_W = np.linspace(0.85, 1.0, page.pixels.shape[1])
     sheet = prepare((page.pixels * shadow_W).astype(np.uint8), 200)
-    wide = unfold(prepare(page.pixels, 200), 200).shape[1]
-    assert abs(unfold(sheet, 200).shape[1] - wide) < 20
+    wide = unfold(prepare(page.pixels, 200), 200).image_HW.shape[1]
+    assert abs(unfold(sheet, 200).image_HW.shape[1] - wide) < 20

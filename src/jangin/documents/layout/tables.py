@@ -172,7 +172,8 @@ def table_lines(
     """Rows of Markdown, without the line below the header.
 
     A cell over several rows is in each of them, unless it is long; one over several columns only in
-    its first. `spaced`: the file draws the spaces at line ends, so that lines without one are joined without.
+    its first. `spaced`: the file draws the spaces at line ends, so that lines without one are
+    joined without.
     """
     rows: dict[int, dict[int, list[Row]]] = defaultdict(dict)
     above: dict[int, dict[int, list[Row]]] = defaultdict(dict)

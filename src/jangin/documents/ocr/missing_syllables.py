@@ -47,8 +47,8 @@ INSERTED = 6.0
 CLEARLY = 3.0
 """Difference in the logarithm of likelihood to what was read from which on a syllable is taken."""
 UNRIVALLED = 2.0
-"""The same to any other syllable. Measured: of 78 that were taken 5 were wrong, as what had been read
-was, and 16 of 94 where others do not count."""
+"""The same to any other syllable. Measured: of 78 that were taken 5 were wrong, as what had been
+read was, and 16 of 94 where others do not count."""
 AROUND = 2
 """Words before and after that are read with it."""
 

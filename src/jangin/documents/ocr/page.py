@@ -5,16 +5,20 @@ confidence is it read in other ways too: as it is, turned upright, in other segm
 """
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jangin.documents.layout.picture_tables import PictureCell, header_line, table_rows
 from jangin.documents.ocr.both_languages import read_in_both, spaces_after
 from jangin.documents.ocr.circled_numbers import erase_circles
 from jangin.documents.ocr.missing_syllables import restore_syllables
-from jangin.documents.ocr.page_layout import unfold
+from jangin.documents.ocr.page_layout import Strip, Unfolded, unfold
 from jangin.documents.ocr.poor_lines import POOR_LINE, read_poor_lines
 from jangin.documents.ocr.preparation import INK_BELOW, has_ink, prepare
 from jangin.documents.ocr.reading import MODES, SURE, DoubtfulLine, OcrReading
@@ -44,6 +48,8 @@ without unfolding it."""
 CLEARLY_BETTER = 1.0
 """Mean confidence by which the page as it is must exceed the unfolded page, whose order of lines
 is right in columns and tables."""
+FAR_BETTER = 10.0
+"""The same where the unfolded page has tables, whose cells the page as it is mixes."""
 AS_MUCH = 0.98
 """Share of the unfolded page's sure characters that it must hold: mode 6 can lose a table."""
 LEGIBLE_LINE = 50.0
@@ -62,6 +68,8 @@ class Attempt:
     image_HW: "Grey"
     languages: tuple[str, ...]
     lines: list[Line]
+    strips: tuple[Strip, ...] = ()
+    """Where the image has cells of tables."""
 
     def mean(self) -> float:
         """Mean word confidence, weighted by length; 0 without words."""
@@ -99,7 +107,7 @@ def read_page(
     for mode in MODES[1:]:
         if best.mean() >= GOOD_CONFIDENCE:
             break
-        other = _attempt(best.image_HW, dpi, best.languages, mode)
+        other = _attempt(Unfolded(best.image_HW, best.strips), dpi, best.languages, mode)
         best = max(best, other, key=_weight)
     best = replace(best, lines=_without_poor_lines(best, dpi))
     lines = read_again(best.image_HW, best.lines, dpi, best.languages)
@@ -185,7 +193,7 @@ def _is_mixed(first: Attempt, best: Attempt, dpi: int) -> bool:
     """True if a page that reads better in Latin letters holds Hangul too."""
     if first.languages[0] != KOREAN or best.languages != (LATIN,):
         return False
-    both = _attempt(best.image_HW, dpi, (*first.languages, LATIN), MODES[0])
+    both = _attempt(Unfolded(best.image_HW), dpi, (*first.languages, LATIN), MODES[0])
     return both.hangul >= SOME_HANGUL and both.mean() >= best.mean()
 
 
@@ -195,16 +203,18 @@ def _upright(page_HW: "Grey", dpi: int, languages: tuple[str, ...]) -> Attempt:
     unfolded = _attempt(unfold(sheet, dpi), dpi, languages, MODES[0])
     if unfolded.poor <= POOR_SHARE:
         return unfolded
-    whole = _attempt(sheet.clean_HW, dpi, languages, MODES[0])
-    is_surer = whole.mean() >= unfolded.mean() + CLEARLY_BETTER
+    whole = _attempt(Unfolded(sheet.clean_HW), dpi, languages, MODES[0])
+    margin = FAR_BETTER if unfolded.strips else CLEARLY_BETTER
+    is_surer = whole.mean() >= unfolded.mean() + margin
     return whole if is_surer and whole.total(50) >= AS_MUCH * unfolded.total(50) else unfolded
 
 
-def _attempt(image_HW: "Grey", dpi: int, languages: tuple[str, ...], mode: int) -> Attempt:
-    image_HW = image_HW.copy()
+def _attempt(page: Unfolded, dpi: int, languages: tuple[str, ...], mode: int) -> Attempt:
+    image_HW = page.image_HW.copy()
     circles = erase_circles(image_HW, dpi)
     output = recognize(image_HW, dpi, languages, mode)
-    return Attempt(image_HW, languages, _lines(words_of(output), circles, lines_of(output)))
+    lines = _lines(words_of(output), circles, lines_of(output))
+    return Attempt(image_HW, languages, lines, page.strips)
 
 
 def _lines(words: list[Word], circles: "list[Box]", plain: dict[str, str]) -> list[Line]:
@@ -232,30 +242,43 @@ def _circled(word: Word, circles: "list[Box]") -> str:
     return word.text
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A line of the text: one of the page, or a row of a table."""
+
+    text: str
+    top: int
+    bottom: int
+    doubt: DoubtfulLine | None = None
+    is_header_rule: bool = False
+
+
 def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
-    """Lines in order, an empty line at a wide gap or where a line is left out."""
+    """Lines in order, an empty line at a wide gap, around tables, or where a line is left out."""
     pitch = median([line.height for line in lines]) if lines else 0
     kept: list[str] = []
     complete: list[str] = []
-    sure: list[str] = []
+    sure = [
+        text if word.confidence >= SURE else "\n"
+        for line in lines
+        for word, text in zip(line.words, line.texts, strict=True)
+    ]
     doubtful: list[DoubtfulLine] = []
-    bottom = None
-    for line in lines:
-        gap = bottom is not None and line.top - bottom > 1.2 * pitch
-        bottom = line.bottom
-        sure.extend(
-            text if word.confidence >= SURE else "\n"
-            for word, text in zip(line.words, line.texts, strict=True)
-        )
-        doubt = _doubt(line, attempt.mean())
+    before: _Shown | None = None
+    for line in _shown(lines, attempt):
+        in_table = line.text.startswith("| ") or line.is_header_rule
+        was_table = before is not None and before.text.startswith("|")
+        wide = before is not None and line.top - before.bottom > 1.2 * pitch
+        gap = before is not None and (in_table != was_table or (wide and not in_table))
         complete += ["", line.text] if gap else [line.text]
-        if doubt is not None:
-            doubtful.append(replace(doubt, number=len(complete) - 1))
-            gap = True
+        if line.doubt is not None:
+            doubtful.append(replace(line.doubt, number=len(complete) - 1))
+            gap = gap or not in_table
         if gap and kept and kept[-1]:
             kept.append("")
-        if doubt is None:
+        if line.doubt is None and not (line.is_header_rule and before and before.doubt):
             kept.append(line.text)
+        before = line
     return OcrReading(
         "\n".join(kept).strip(),
         round(attempt.mean(), 2),
@@ -264,6 +287,48 @@ def _reading(attempt: Attempt, lines: list[Line]) -> OcrReading:
         tuple(doubtful),
         "\n".join(complete) if doubtful else "",
     )
+
+
+def _shown(lines: list[Line], attempt: Attempt) -> Iterator[_Shown]:
+    """The lines, those in cells of one table as its rows."""
+    page_confidence = attempt.mean()
+    cells = [_cell(line, attempt.strips) for line in lines]
+    for cell, group in groupby(zip(lines, cells, strict=True), key=lambda pair: _table(pair[1])):
+        own = list(group)
+        rows = []
+        if cell is not None:
+            rows = table_rows([(one, line.text) for line, one in own if one is not None])
+        if not rows:
+            for line, _ in own:
+                yield _Shown(line.text, line.top, line.bottom, _doubt(line, page_confidence))
+            continue
+        bottom = own[-1][0].bottom
+        for index, (text, numbers) in enumerate(rows):
+            doubts = [_doubt(own[number][0], page_confidence) for number in numbers]
+            doubt = _doubt_of_row(text, [one for one in doubts if one is not None])
+            yield _Shown(text, own[0][0].top, bottom, doubt)
+            if index == 0:
+                yield _Shown(header_line(text), bottom, bottom, is_header_rule=True)
+
+
+def _table(cell: PictureCell | None) -> "Box | None":
+    return None if cell is None else cell.table
+
+
+def _cell(line: Line, strips: tuple[Strip, ...]) -> PictureCell | None:
+    """The cell that a line of an unfolded page is in."""
+    middle = (line.top + line.bottom) / 2
+    index = bisect_right(strips, middle, key=lambda strip: strip.top) - 1
+    return strips[index].cell if index >= 0 and middle < strips[index].bottom else None
+
+
+def _doubt_of_row(text: str, doubts: list[DoubtfulLine]) -> DoubtfulLine | None:
+    """Why a row of a table is not part of the text: one of its lines is in doubt."""
+    if not doubts:
+        return None
+    first = min(doubts, key=lambda one: one.confidence)
+    second = "; ".join(one.second for one in doubts if one.second)
+    return replace(first, text=text, second=second)
 
 
 def _doubt(line: Line, page_confidence: float) -> DoubtfulLine | None:

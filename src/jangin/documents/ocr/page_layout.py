@@ -9,12 +9,14 @@ Shape letters: H rows, W columns of pixels, top left first; grey levels 0 (ink) 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from jangin.documents.layout.gutters import Box, Profile, any_ink, columns, extent
+from jangin.documents.layout.picture_tables import PictureCell, cells_of
 from jangin.documents.ocr.preparation import INK_BELOW, TILE, Grey, Mask, Sheet
 
 SHADE_BELOW = 242
@@ -24,7 +26,29 @@ SHADE_STEP = 4.0
 the binding grows by one or two."""
 
 
-def unfold(sheet: Sheet, dpi: int) -> Grey:
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A cell of a table in an unfolded page, by its rows of pixels."""
+
+    top: int
+    bottom: int
+    cell: PictureCell
+
+
+@dataclass(frozen=True, slots=True)
+class Unfolded:
+    """A page as one column."""
+
+    image_HW: Grey
+    strips: tuple[Strip, ...] = ()
+    """Its cells of tables, from top to bottom."""
+
+
+Piece = tuple[Grey, PictureCell | None]
+"""A part of a page, and the cell of a table that it is or is part of."""
+
+
+def unfold(sheet: Sheet, dpi: int) -> Unfolded:
     """The page as one column, (H, W) uint8: without rules and shading.
 
     A page that is one column of plain text is returned as it is: cutting its margins off changes
@@ -35,7 +59,7 @@ def unfold(sheet: Sheet, dpi: int) -> Grey:
     barriers_HW = rules_HW | _shade_edges(sheet.page_HW, sheet.background_HW)
     crops = _cropped(_pieces(clean_HW, barriers_HW, dpi), dpi)
     is_plain = len(crops) == 1 and not rules_HW.any()
-    return sheet.clean_HW if is_plain else _stack(crops, dpi)
+    return Unfolded(sheet.clean_HW) if is_plain else _stack(crops, dpi)
 
 
 def without_rules(sheet: Sheet, dpi: int) -> Grey:
@@ -105,7 +129,7 @@ def _has_edges(tiles: NDArray[np.float64], rows: slice, sides: slice) -> bool:
     return not steps or float(np.median(steps)) >= SHADE_STEP
 
 
-def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Grey]:
+def _pieces(clean_HW: Grey, barriers_HW: Mask, dpi: int) -> Iterator[Piece]:
     """Crops in reading order: text between tables, then the table's cells row by row."""
     open_HW = np.pad(~barriers_HW, 2, constant_values=True)[1:-1, 1:-1]
     labels_HW = ndimage.label(open_HW)[0]
@@ -142,7 +166,7 @@ def _region(
     boxes: dict[int, Box],
     parents: dict[int, int],
     dpi: int,
-) -> Iterator[Grey]:
+) -> Iterator[Piece]:
     """Pieces of one enclosed area and, recursively, of the areas inside it."""
     area = boxes[label]
     inside = np.s_[area.top : area.bottom, area.left : area.right]
@@ -167,15 +191,27 @@ def _region(
         for table, members in _tables([n for n in cells if boxes[n].touches(part, 0)], boxes, dpi):
             top = max(y, _blank_row(inked_H, table.top, y, -1))
             bottom = max(top, _blank_row(inked_H, table.bottom, part.bottom, 1))
-            yield flow_HW[y:top, part.left : part.right]
-            yield flow_HW[top : table.top, table.left : table.right]
-            yield flow_HW[top:bottom, part.left : table.left]
-            for member in members:
-                yield from _region(member, image_HW, labels_HW, boxes, parents, dpi)
-            yield flow_HW[top:bottom, table.right : part.right]
-            yield flow_HW[table.bottom : bottom, table.left : table.right]
+            yield flow_HW[y:top, part.left : part.right], None
+            yield flow_HW[top : table.top, table.left : table.right], None
+            yield flow_HW[top:bottom, part.left : table.left], None
+            inner = [
+                list(_region(member, image_HW, labels_HW, boxes, parents, dpi))
+                for member in members
+            ]
+            yield from _in_table(inner, [boxes[member] for member in members], dpi)
+            yield flow_HW[top:bottom, table.right : part.right], None
+            yield flow_HW[table.bottom : bottom, table.left : table.right], None
             y = max(y, bottom)
-        yield flow_HW[y : part.bottom, part.left : part.right]
+        yield flow_HW[y : part.bottom, part.left : part.right], None
+
+
+def _in_table(inner: list[list[Piece]], boxes: list[Box], dpi: int) -> Iterator[Piece]:
+    """The pieces inside boxes; where these are cells of a table, and hold none, with their cell."""
+    holds_table = any(cell is not None for pieces in inner for _, cell in pieces)
+    cells = [] if holds_table else cells_of(boxes, dpi)
+    for number, pieces in enumerate(inner):
+        for piece_HW, cell in pieces:
+            yield piece_HW, cells[number] if cells else cell
 
 
 def _blank_row(inked_H: Profile, row: int, limit: int, step: int) -> int:
@@ -203,25 +239,29 @@ def _tables(cells: list[int], boxes: dict[int, Box], dpi: int) -> list[tuple[Box
     ]
 
 
-def _cropped(pieces: Iterable[Grey], dpi: int) -> list[Grey]:
+def _cropped(pieces: Iterable[Piece], dpi: int) -> list[Piece]:
     """The pieces that have ink, without the margins around it."""
-    crops: list[Grey] = []
-    for piece_HW in pieces:
+    crops: list[Piece] = []
+    for piece_HW, cell in pieces:
         ink_HW = piece_HW < INK_BELOW
         down, across = extent(any_ink(ink_HW, axis=1)), extent(any_ink(ink_HW, axis=0))
         if down and across and min(down[1] - down[0], across[1] - across[0]) > dpi // 40:
-            crops.append(piece_HW[down[0] : down[1], across[0] : across[1]])
+            crops.append((piece_HW[down[0] : down[1], across[0] : across[1]], cell))
     return crops
 
 
-def _stack(crops: list[Grey], dpi: int) -> Grey:
+def _stack(crops: list[Piece], dpi: int) -> Unfolded:
     """The crops one above another."""
     margin = dpi // 8
     if not crops:
-        return np.full((margin, margin), 255, dtype=np.uint8)
-    width = max(crop.shape[1] for crop in crops) + 2 * margin
+        return Unfolded(np.full((margin, margin), 255, dtype=np.uint8))
+    width = max(crop_HW.shape[1] for crop_HW, _ in crops) + 2 * margin
     rows = [np.full((margin, width), 255, dtype=np.uint8)]
-    for crop in crops:
-        padding = ((0, margin), (margin, width - margin - crop.shape[1]))
-        rows.append(np.pad(crop, padding, constant_values=255))
-    return np.concatenate(rows)
+    strips, y = [], margin
+    for crop_HW, cell in crops:
+        padding = ((0, margin), (margin, width - margin - crop_HW.shape[1]))
+        rows.append(np.pad(crop_HW, padding, constant_values=255))
+        if cell is not None:
+            strips.append(Strip(y, y + crop_HW.shape[0], cell))
+        y += rows[-1].shape[0]
+    return Unfolded(np.concatenate(rows), tuple(strips))

@@ -9,12 +9,21 @@ import pytest
 from jangin.core.errors import MachineError
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
+from jangin.core.stage import SilentProgress
 from jangin.documents import formats
 from jangin.documents.chunk import ChunkConfig, chunk_document
+from jangin.documents.formats import format_of, suffix_by_bytes
 from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig, UnreadableFile
-from jangin.documents.readers.reader import PageReading, UnreadableError
+from jangin.documents.readers.reader import (
+    PageReading,
+    ReaderSettings,
+    SourceFile,
+    UnreadableError,
+)
+from jangin.documents.reading import read_file
 from jangin.project.plan import inputs_of, key_of
 from jangin.project.setup.doctor import examine
+from tests.documents.corpus.every import all_cases
 
 
 def read_toy(file, settings):
@@ -159,3 +168,25 @@ def test_an_error_of_a_reader_is_called_one_and_its_traceback_is_kept(
     assert log.startswith("rules.toy\nTraceback")
     assert "in read_wrongly" in log
     assert any("runtime/errors.log" in line for line in context.services.progress.messages)
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".txt", ".hwp"])
+def test_a_file_under_the_suffix_of_another_format_is_read_as_what_it_is(tmp_path, ledger, suffix):
+    case = next(case for case in all_cases() if case.name.endswith(".docx"))
+    path = tmp_path / f"rules{suffix}"
+    path.write_bytes(case.data)
+    progress = SilentProgress()
+    settings = ReaderSettings(ledger, progress, ocr="never")
+    pages = read_file(SourceFile(path.name, path, "0" * 64), settings)
+    assert "\n\n".join(page.text for page in pages).strip() == case.text.strip()
+    assert [line for line in progress.messages if ".docx" in line and path.name in line]
+
+
+def test_the_first_bytes_tell_every_format_of_the_corpus_that_has_them(tmp_path):
+    plain = {".md", ".txt", ".eml", ".hwp", ".htm", ".html", ".xhtml"}
+    for number, case in enumerate(all_cases()):
+        path = tmp_path / f"{number}_{case.name}"
+        path.write_bytes(case.data)
+        suffix = suffix_by_bytes(path)
+        if suffix or path.suffix not in plain:
+            assert format_of(suffix) is format_of(path.suffix), case.name

@@ -1,5 +1,8 @@
 """Table of document formats: one row per format, with its reader or with what to convert it to."""
 
+import re
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -80,6 +83,73 @@ def format_of(suffix: str) -> Format | None:
     """The row of a suffix such as `.PDF`; None if no row has it."""
     suffix = suffix.lower()
     return next((row for row in FORMATS if suffix in row.suffixes), None)
+
+
+MAGIC = (
+    (b"{\\rtf", ".rtf"),
+    (b"\x89PNG\r\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"II*\x00", ".tif"),
+    (b"MM\x00*", ".tif"),
+)
+"""First bytes that only one format has."""
+PARTS = (
+    ("word/", ".docx"),
+    ("xl/", ".xlsx"),
+    ("ppt/", ".pptx"),
+    ("META-INF/container.xml", ".epub"),
+)
+"""Beginnings of names in a ZIP archive of a format."""
+KINDS = (("hwp+zip", ".hwpx"), ("opendocument", ".odt"), ("epub+zip", ".epub"))
+"""Parts of the file `mimetype` in such an archive."""
+DAMAGED = (
+    *(OSError, ValueError, NotImplementedError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What opening a damaged archive raises."""
+HEAD = 1024
+"""Bytes in which a format shows itself."""
+
+
+def suffix_by_bytes(path: Path) -> str:
+    """The suffix that fits the first bytes of a file, such as `.pdf`; empty where they say nothing.
+
+    Text has no such bytes, and a web page is told by its first tag.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    if b"%PDF-" in head:
+        return ".pdf"
+    if head.startswith(b"PK\x03\x04"):
+        return _suffix_of_archive(path)
+    if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)[\s>]", head, re.IGNORECASE):
+        return ".html"
+    return next((suffix for magic, suffix in MAGIC if head.startswith(magic)), "")
+
+
+def _suffix_of_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            kind = b""
+            if "mimetype" in names:
+                with archive.open("mimetype") as stream:
+                    kind = stream.read(HEAD)
+    except (
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
+        return ""
+    for mark, suffix in KINDS:
+        if mark.encode() in kind:
+            return suffix
+    own = (suffix for start, suffix in PARTS if any(name.startswith(start) for name in names))
+    return next(own, "")
 
 
 def has_pictures(source: str) -> bool:

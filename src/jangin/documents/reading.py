@@ -7,6 +7,7 @@ groups, so that a long scan is shared by all workers, and then the file is read 
 import re
 import traceback
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,14 @@ from jangin.core.executor import Died, Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.records import Document, Page
 from jangin.core.stage import Progress, SilentProgress
-from jangin.documents.formats import format_of, has_pictures, page_count, readable_suffixes
+from jangin.documents.formats import (
+    Format,
+    format_of,
+    has_pictures,
+    page_count,
+    readable_suffixes,
+    suffix_by_bytes,
+)
 from jangin.documents.ocr.languages import other_languages
 from jangin.documents.ocr.reader import (
     NAMESPACE,
@@ -28,12 +36,15 @@ from jangin.documents.ocr.reader import (
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.ocr.tesseract import installed_languages, version
 from jangin.documents.readers.page_picture import page_for_ocr
+from jangin.documents.readers.plain import read_plain
 from jangin.documents.readers.reader import (
     PageReading,
+    Reader,
     ReaderSettings,
     SourceFile,
     UnreadableError,
 )
+from jangin.documents.web.eml import read_eml
 from jangin.text.language import language_of
 
 LONGEST_ERROR = 200
@@ -179,8 +190,9 @@ def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
             f"{suffix or 'a name without suffix'} is no format that jangin reads.",
             f"Save it as one of {', '.join(readable_suffixes())}.",
         )
+    row, read = _by_bytes(file, row, row.read, settings)
     try:
-        return row.read(file, settings)
+        return read(file, settings)
     except ModuleNotFoundError as error:
         if error.name not in row.packages:
             raise
@@ -205,6 +217,26 @@ def read_file(file: SourceFile, settings: ReaderSettings) -> list[PageReading]:
             f"it could not be read because of an error in jangin or a library ({what}).",
             "Report it, or open the file in the program that made it and save it again.",
         ) from error
+
+
+def _by_bytes(
+    file: SourceFile, row: Format, read: Reader, settings: ReaderSettings
+) -> tuple[Format, Reader]:
+    """(format, its reader) of a file by its first bytes, where its name says another format.
+
+    A web page under the name of a text is left as that: it may be meant as source.
+    """
+    with suppress(OSError):
+        suffix = suffix_by_bytes(file.path)
+        other = format_of(suffix)
+        is_source = suffix == ".html" and read in (read_plain, read_eml)
+        if other is not None and other.read and other.read is not read and not is_source:
+            settings.progress.message(
+                f"{file.name}: read as {other.name}, which its first bytes show; "
+                f"rename it to end with {suffix}"
+            )
+            return other, other.read
+    return row, read
 
 
 def join_pages(readings: Sequence[PageReading]) -> tuple[str, tuple[Page, ...]]:

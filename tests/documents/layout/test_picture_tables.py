@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from jangin.documents.layout.gutters import Box
@@ -8,8 +10,8 @@ def boxes_of(rows, columns):
     """Boxes of a table with these edges, row by row, 4 pixels apart."""
     return [
         Box(top, bottom - 4, left, right - 4)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
     ]
 
 

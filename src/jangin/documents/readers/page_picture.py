@@ -108,7 +108,9 @@ def text_layer(path: Path, number: int) -> list[PlacedWord]:
 
 
 def _is_pdf(path: Path) -> bool:
-    return path.suffix.lower() == ".pdf"
+    """True for a PDF, whatever its name says."""
+    with path.open("rb") as stream:
+        return b"%PDF-" in stream.read(1024)
 
 
 def _check(number: int, pages: int) -> None:

@@ -1,7 +1,7 @@
 """Korean words: the Kiwi analyser, particles, and search terms (morphemes and bigrams)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -87,14 +87,14 @@ def small_kiwi() -> "Kiwi":
     )
 
 
-def _analyser() -> "type[Kiwi]":
+def _analyser() -> "Callable[..., Kiwi]":
     try:
         from kiwipiepy import Kiwi
     except ImportError as error:
         raise MachineError(
             "looking up Korean text needs kiwipiepy. Install it: pip install 'jangin[documents]'."
         ) from error
-    return Kiwi
+    return lambda **options: Kiwi(**options)
 
 
 def kiwi_version() -> str:

@@ -94,7 +94,8 @@ def _analyser() -> "Callable[..., Kiwi]":
         raise MachineError(
             "looking up Korean text needs kiwipiepy. Install it: pip install 'jangin[documents]'."
         ) from error
-    return lambda **options: Kiwi(**options)
+    constructor: Callable[..., Kiwi] = Kiwi
+    return constructor
 
 
 def kiwi_version() -> str:

@@ -112,13 +112,13 @@ def _best(kiwi: "Kiwi", line: Line, index: int, missing: str) -> str:
 
 def _choices(old: str, missing: str) -> Iterator[tuple[str, float]]:
     """(text, what counts against it): `old` with a missing syllable in it."""
-    for place, syllable in enumerate(old):
+    for position, syllable in enumerate(old):
         if not HANGUL.match(syllable):
             continue
         for one in missing:
             against = _difference(syllable, one)
             if against is not None:
-                yield old[:place] + one + old[place + 1 :], against
+                yield old[:position] + one + old[position + 1 :], against
     if HANGUL.match(old) and not HANGUL.search(old[1:]):
         yield from ((one + old, INSERTED) for one in missing)
 

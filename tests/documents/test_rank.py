@@ -45,7 +45,7 @@ def context(table_context):
     def make(found=FOUND, encoder=None, **fields):
         config = RankConfig.model_validate(fields)
         tables = {"queries": (Query, QUERIES), "snippets": (Snippet, snippets(found))}
-        return table_context(config, tables, encoder=lambda _config: encoder)
+        return table_context(config, tables, encoder=lambda _config, _executor: encoder)
 
     return make
 

@@ -317,7 +317,9 @@ def test_a_wording_far_from_its_question_is_left_out_with_its_cosine(context):
     encoder = LocalEncoder(type="local", path="encoder")
     meaning = EncoderMeaning(type="encoder", encoder=encoder, min_cosine=0.5)
     opened = context(answer, ParaphraseConfig(source=SOURCE, meaning=meaning))
-    opened = replace(opened, services=replace(opened.services, encoder=lambda _config: Bigrams()))
+    opened = replace(
+        opened, services=replace(opened.services, encoder=lambda _config, _executor: Bigrams())
+    )
     examples, failed = run(opened)
     assert len(examples) == 6
     assert [row.reply for row in failed] == ["전혀 다른 것을 묻습니다"] * 3

@@ -7,6 +7,7 @@ import pytest
 from jangin.core.errors import ConfigError, MachineError
 from jangin.core.execution.ray_connection import connected
 from jangin.core.execution.settings import LocalMachine, RayCluster
+from jangin.core.stage import always
 from jangin.project.file import parse_project
 from jangin.project.plan import locations
 from jangin.project.session import cluster_of, open_session
@@ -58,7 +59,7 @@ def test_variants_cannot_run_on_different_clusters(project):
 def keys(loaded, **options):
     with open_session(loaded, creates_store=False, **options) as session:
         steps = session.plan(next(iter(loaded.variants)))
-        steps[0] = replace(steps[0], stage=replace(steps[0].stage, maps=True))
+        steps[0] = replace(steps[0], stage=replace(steps[0].stage, maps=always))
         return [(step.key, dict(step.inputs)) for step in steps], locations(steps, session.cluster)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from jangin.core.config import Added, Config, Runtime
 from jangin.core.digest import files_of
 from jangin.core.errors import ConfigError, StageError
+from jangin.core.executor import Executor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,10 +60,11 @@ class TextEncoder(Protocol):
         ...
 
 
-OpenEncoder = Callable[[HubEncoder | LocalEncoder], TextEncoder]
+OpenEncoder = Callable[[HubEncoder | LocalEncoder, Executor], TextEncoder]
+"""Opens an encoder whose vectors an executor computes."""
 
 
-def no_encoder(_config: HubEncoder | LocalEncoder) -> TextEncoder:
+def no_encoder(_config: HubEncoder | LocalEncoder, _executor: Executor) -> TextEncoder:
     """Default of `Services.encoder`.
 
     Raises:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from jangin.core.chat import ChatModel
 from jangin.core.config import StageConfig
 from jangin.core.digest import FileDigests
-from jangin.core.encoder import OpenEncoder, no_encoder
+from jangin.core.encoder import HubEncoder, LocalEncoder, OpenEncoder, TextEncoder, no_encoder
 from jangin.core.errors import StageError
 from jangin.core.executor import Executor, InProcess
 from jangin.core.jsonl import KeyedJsonl, append_jsonl, read_jsonl, repair_jsonl
@@ -110,7 +110,7 @@ class Services:
     prompts: Prompts = field(default_factory=Prompts)
     """Prompt templates; those of the project take precedence."""
     encoder: OpenEncoder = no_encoder
-    """Opens a text encoder."""
+    """Opens a text encoder; `open_encoder` does so with the executor."""
     locate: Callable[[str, tuple[str, ...]], str] = lambda stage, keys: ".".join((stage, *keys))
     """(stage, keys inside its settings) -> where the project file sets it: `FILE:LINE: KEY`."""
     tune: Tune = no_tuning
@@ -121,6 +121,10 @@ class Services:
     """Resolved paths of files and folders that the project uses, in any of its stages."""
     files: FileDigests = field(default_factory=FileDigests)
     """Digests of files outside the store."""
+
+    def open_encoder(self, config: HubEncoder | LocalEncoder) -> TextEncoder:
+        """A text encoder whose vectors the executor computes."""
+        return self.encoder(config, self.executor)
 
 
 @dataclass(slots=True)
@@ -294,6 +298,16 @@ def _no_cost(_context: Any) -> Cost:
     return Cost()
 
 
+def always(_config: Any) -> bool:
+    """For `Stage.maps`: under all settings."""
+    return True
+
+
+def never(_config: Any) -> bool:
+    """For `Stage.maps`: under no settings."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[C]):
     """A pipeline stage: a function and what the runner must know about it."""
@@ -307,8 +321,9 @@ class Stage(Generic[C]):
     run: Callable[[StageContext[C]], None]
     may_read: tuple[str, ...] = ()
     """Optional inputs: kinds that are used if a stage makes them."""
-    maps: bool = False
-    """True if its work goes through `Services.executor`, and so to the nodes of a cluster."""
+    maps: Callable[[C], bool] = never
+    """Whether work goes through `Services.executor` under these settings, and so to the nodes of a
+    cluster."""
     resumable: bool = False
     """True if `run` resumes from its workspace; otherwise that is emptied first."""
     sources: Callable[[C, Path], Mapping[str, Path]] = _no_sources

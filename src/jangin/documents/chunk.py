@@ -18,7 +18,7 @@ from jangin.core.errors import StageError
 from jangin.core.executor import Died
 from jangin.core.parquet import TableWriter, count_rows, part_path, read_records
 from jangin.core.records import Chunk, Document
-from jangin.core.stage import Stage, StageContext
+from jangin.core.stage import Stage, StageContext, always
 from jangin.documents.formats import format_of
 from jangin.documents.outline.headings import Section, sections, split_lines
 from jangin.documents.outline.line import Line
@@ -289,4 +289,5 @@ STAGE = Stage(
     may_read=("base",),
     ignores=_ignored,
     machine=_machine,
+    maps=always,
 )

@@ -14,7 +14,7 @@ from pydantic import Field
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import DataError
 from jangin.core.records import Document, Record
-from jangin.core.stage import Cost, SilentProgress, Stage, StageContext
+from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
 from jangin.core.store import JOURNAL, output_names
 from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
@@ -579,7 +579,7 @@ STAGE = Stage(
     reads=(),
     makes=("documents", "unreadable"),
     run=run,
-    maps=True,
+    maps=always,
     resumable=True,
     sources=_sources,
     versions=versions,

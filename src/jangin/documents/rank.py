@@ -101,7 +101,7 @@ def _scores(
         index = PassageIndex.build(texts, lambda all_: context.track(all_, "rank: index"))
         pair_scores = index.score_pairs(questions, pairs)
     else:
-        encoder = context.services.encoder(ranker.encoder)
+        encoder = context.services.open_encoder(ranker.encoder)
         context.summary["encoder"] = encoder.source
         queries_QD = encoder.encode(questions, "query")  # Q questions, T texts, D width
         texts_TD = encoder.encode(texts, "passage")
@@ -157,4 +157,5 @@ STAGE: Stage[Any] = Stage(
     sources=_sources,
     machine=_machine,
     cost=forecast,
+    maps=lambda config: isinstance(config.ranker, EncoderRanker),
 )

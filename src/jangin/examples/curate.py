@@ -36,7 +36,7 @@ from jangin.core.encoder import TextEncoder, encoder_files
 from jangin.core.errors import MachineError, SettingsError, StageError
 from jangin.core.parquet import batches_of, count_rows, read_as
 from jangin.core.records import Dropped, Example, Score
-from jangin.core.stage import Stage, StageContext
+from jangin.core.stage import Stage, StageContext, always
 from jangin.core.store import JOURNAL
 from jangin.examples.checks.decision import Decision
 from jangin.examples.curation.filters import (
@@ -380,7 +380,7 @@ def run(context: StageContext[CurateConfig]) -> None:
         tokenizer = context.folder("base") / "model" / "tokenizer.json"
     encoder = None
     if isinstance(config.semantic, EncoderSemantic):
-        encoder = context.services.encoder(config.semantic.encoder)
+        encoder = context.services.open_encoder(config.semantic.encoder)
     reviewed = _reviewed(context)
 
     def batches(names: Sequence[str] | None = None) -> "Iterator[pa.RecordBatch]":
@@ -516,6 +516,6 @@ STAGE = Stage(
     may_read=("base", "reviews"),
     makes=("examples", "dropped"),
     run=run,
-    maps=True,
+    maps=always,
     sources=_sources,
 )

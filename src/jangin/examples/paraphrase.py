@@ -355,4 +355,5 @@ STAGE = Stage(
     prompts=_prompts,
     teachers=_teachers,
     cost=forecast,
+    maps=lambda config: isinstance(config.meaning, EncoderMeaning),
 )

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from jangin.core.config import Runtime, StageConfig
 from jangin.core.errors import StageError
 from jangin.core.records import Choice, Chunk, Document, Example
-from jangin.core.stage import Cost, Stage, StageContext
+from jangin.core.stage import Cost, Stage, StageContext, always
 from jangin.examples.checks.number_reading import number_facts
 from jangin.examples.checks.row_checks import AcceptanceThresholds
 from jangin.examples.provenance.passage import Passage
@@ -255,4 +255,5 @@ STAGE = Stage(
     prompts=_prompts,
     teachers=lambda config: (config.teacher,),
     cost=forecast,
+    maps=always,
 )

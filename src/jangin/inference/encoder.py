@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jangin.core.digest import short_digest
 from jangin.core.encoder import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.errors import ConfigError
+from jangin.core.executor import Executor, InProcess, Resources, map_all
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, SilentProgress
 
@@ -61,10 +62,11 @@ def open_encoder(
     folder: Path,
     ledger: Ledger,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> TextEncoder:
     """The encoder of these settings; weights are loaded with the first texts.
 
-    Relative paths start at `folder`.
+    Relative paths start at `folder`. The executor computes the vectors, by default here.
 
     Raises:
         ConfigError: the folder has no encoder, or one with unsupported layers or pooling.
@@ -90,7 +92,10 @@ def open_encoder(
     used = short_digest([recipe.pooling, recipe.query_prefix, recipe.passage_prefix])
     limit = min(config.max_tokens, recipe.max_tokens or config.max_tokens)
     source = f"{source} {used} {limit}" + (" bf16" if config.precision == "bf16" else "")
-    return TransformersEncoder(source, where, revision, recipe, limit, progress, config.precision)
+    where_done = executor or InProcess()
+    return TransformersEncoder(
+        source, where, revision, recipe, limit, progress, config.precision, where_done
+    )
 
 
 def read_recipe(name: str, read: Callable[[str], Any]) -> Recipe:
@@ -184,7 +189,10 @@ def _hub_json(config: HubEncoder, notify: Callable[[str], None], name: str) -> A
 
 @dataclass(slots=True)
 class TransformersEncoder:
-    """A transformer with pooled token vectors; texts of similar length share a batch."""
+    """A transformer with pooled token vectors; texts of similar length share a batch.
+
+    Pickled, it leaves its weights behind: another process reads them itself.
+    """
 
     source: str
     """Identity of the weights and of how they are used."""
@@ -194,8 +202,15 @@ class TransformersEncoder:
     max_tokens: int
     progress: Progress = field(default_factory=SilentProgress, repr=False)
     precision: Literal["fp32", "bf16"] = "fp32"
+    executor: Executor = field(default_factory=InProcess, repr=False)
     _model: Any = field(default=None, repr=False)
     _tokenizer: Any = field(default=None, repr=False)
+    _width: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only the settings, for a worker."""
+        settings = (self.source, self.path, self.revision, self.recipe, self.max_tokens)
+        return TransformersEncoder, (*settings, SilentProgress(), self.precision)
 
     def encode(self, texts: Sequence[str], role: TextRole) -> "NDArray[np.float32]":
         """Unit vectors (texts, width) float32 on the CPU; equal texts are computed once.
@@ -209,20 +224,22 @@ class TransformersEncoder:
 
         self._open()
         unique = list(dict.fromkeys(texts))
-        if not unique:
-            return np.zeros((0, int(self._model.config.hidden_size)), np.float32)
         prefix = self.recipe.prefix(role)
+        vectors_UD = np.zeros((len(unique), self._width), np.float32)
+        if not unique:
+            return vectors_UD
         rows = self._tokenizer(
             [prefix + text for text in unique], truncation=True, max_length=self.max_tokens
         )["input_ids"]
-        vectors_UD = np.zeros((len(unique), int(self._model.config.hidden_size)), np.float32)
+        lengths = [len(row) for row in rows]
+        batches = list(batches_of(lengths, on_gpu=torch.cuda.is_available()))
+        items = ([rows[index] for index in batch] for batch in batches)
+        work, what = partial(Forward, self), "encoded texts"
         bar = self.progress.start(f"encode: {role}", len(unique))
         try:
-            with torch.inference_mode():
-                on_gpu = self._model.device.type == "cuda"
-                for batch in batches_of([len(row) for row in rows], on_gpu=on_gpu):
-                    vectors_UD[batch] = self._forward([rows[index] for index in batch])
-                    self.progress.advance(bar, len(batch))
+            for number, result in map_all(self.executor, work, items, what, Resources(gpus=1)):
+                vectors_UD[batches[number]] = result
+                self.progress.advance(bar, len(batches[number]))
         finally:
             self.progress.stop(bar)
         index_of = {text: index for index, text in enumerate(unique)}
@@ -235,32 +252,38 @@ class TransformersEncoder:
         rows = self._tokenizer(prefixed, truncation=True, max_length=self.max_tokens)["input_ids"]
         return sum(map(len, rows))
 
-    def _forward(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
-        """Pooled vectors of one batch, padded at the right. B texts, T tokens, D width."""
+    def forward(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
+        """(B, D) pooled vectors of the tokens of one batch of texts.
+
+        Raises: MachineError: the weights cannot be loaded.
+        """
         import torch
 
+        model = self._load()
         longest = max(map(len, rows))
         pad = self._tokenizer.pad_token_id or 0
-        device = self._model.device
+        device = model.device
+        # Padded at the right. B texts, T tokens, D width.
         ids_BT = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows]).to(device)
         lengths_B = torch.tensor([len(row) for row in rows], device=device)
         mask_BT = (torch.arange(longest, device=device) < lengths_B[:, None]).long()
-        hidden_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
-        if self.recipe.pooling == "mean":
-            weights_BT1 = mask_BT[:, :, None].float()
-            pooled_BD = (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
-        else:
-            at_B = lengths_B - 1 if self.recipe.pooling == "lasttoken" else lengths_B * 0
-            pooled_BD = hidden_BTD[torch.arange(len(rows), device=device), at_B]
-        unit_BD: NDArray[np.float32] = torch.nn.functional.normalize(pooled_BD, dim=1).cpu().numpy()
-        return unit_BD
+        with torch.inference_mode():
+            hidden_BTD = model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
+            if self.recipe.pooling == "mean":
+                weights_BT1 = mask_BT[:, :, None].float()
+                pooled_BD = (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1)
+            else:
+                at_B = lengths_B - 1 if self.recipe.pooling == "lasttoken" else lengths_B * 0
+                pooled_BD = hidden_BTD[torch.arange(len(rows), device=device), at_B]
+            unit_BD = torch.nn.functional.normalize(pooled_BD, dim=1).cpu()
+        vectors: NDArray[np.float32] = unit_BD.numpy()
+        return vectors
 
     def _open(self) -> None:
-        """Load tokenizer and weights once."""
-        if self._model is not None:
+        """Load the tokenizer and the settings of the weights once."""
+        if self._tokenizer is not None:
             return
-        import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
 
         from jangin.models.loading import loading_error, without_progress_bars
         from jangin.models.shape import context_length
@@ -268,15 +291,46 @@ class TransformersEncoder:
         try:
             with without_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(self.path, revision=self.revision)
-                dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-                model = AutoModel.from_pretrained(self.path, revision=self.revision, dtype=dtype)
+                config = AutoConfig.from_pretrained(self.path, revision=self.revision)
         except (OSError, ValueError) as error:
             raise loading_error(self.path, error) from error
-        limits = [tokenizer.model_max_length, context_length(model.config) or LARGEST_LENGTH]
+        limits = [tokenizer.model_max_length, context_length(config) or LARGEST_LENGTH]
         known = [limit for limit in limits if 0 < limit < LARGEST_LENGTH]
         self.max_tokens = min([self.max_tokens, *known])
+        self._width = int(config.hidden_size)
         self._tokenizer = tokenizer
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def _load(self) -> Any:
+        """The weights, loaded once."""
+        self._open()
+        if self._model is None:
+            import torch
+            from transformers import AutoModel
+
+            from jangin.models.loading import loading_error, without_progress_bars
+
+            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            try:
+                with without_progress_bars():
+                    model = AutoModel.from_pretrained(
+                        self.path, revision=self.revision, dtype=dtype
+                    )
+            except (OSError, ValueError) as error:
+                raise loading_error(self.path, error) from error
+            self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return self._model
+
+
+class Forward:
+    """Computes batches with an encoder, as work for an executor."""
+
+    def __init__(self, encoder: TransformersEncoder) -> None:
+        """Of this encoder, which keeps its weights where it has them already."""
+        self._encoder = encoder
+
+    def __call__(self, rows: Sequence[Sequence[int]]) -> "NDArray[np.float32]":
+        """`TransformersEncoder.forward`."""
+        return self._encoder.forward(rows)
 
 
 def batches_of(lengths: Sequence[int], *, on_gpu: bool) -> Iterator[list[int]]:

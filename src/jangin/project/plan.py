@@ -318,7 +318,7 @@ def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
     if not isinstance(cluster, RayCluster):
         return []
     steps = [step for step in steps if step.state != "cached"]
-    names = list(dict.fromkeys(step.stage.name for step in steps if step.stage.maps))
+    names = list(dict.fromkeys(step.stage.name for step in steps if step.stage.maps(step.config)))
     lines = []
     if names:
         wanted = [
@@ -329,7 +329,7 @@ def locations(steps: Sequence[PlannedStage], cluster: Cluster) -> list[str]:
         ]
         where = "the cluster of this machine" if cluster.address == "auto" else cluster.address
         lines.append(f"On the nodes of Ray at {where}: {', '.join(wanted)}.")
-    here = list(dict.fromkeys(step.stage.name for step in steps if not step.stage.maps))
+    here = list(dict.fromkeys(step.stage.name for step in steps if step.stage.name not in names))
     if here:
         lines.append(f"On this machine: {', '.join(here)}.")
     return lines

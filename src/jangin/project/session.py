@@ -78,7 +78,9 @@ class Session:
             self.progress,
             self.executor,
             Prompts(project.prompts),
-            lambda config: open_encoder(config, self.project.folder, self.ledger, self.progress),
+            lambda config, executor: open_encoder(
+                config, self.project.folder, self.ledger, self.progress, executor
+            ),
             partial(self.project.locate, variant),
             partial(tune_briefly, progress=self.progress),
             self.project_name,

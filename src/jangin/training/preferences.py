@@ -12,7 +12,7 @@ has pairs that are only measured.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -20,6 +20,7 @@ from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, DataError, StageError
+from jangin.core.executor import Resources, map_all
 from jangin.core.records import (
     Choice,
     DroppedPair,
@@ -224,31 +225,60 @@ def _sample(
     left = [batch for batch in batches if any(example.id not in done for example in batch)]
     if not left:
         return done
-    from jangin.inference.generate import generate
-    from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
-
-    folders = context.folder("model"), context.folder("base")
-    model = use_native_precision(load_trained(*folders, as_trained=True))
-    tokenizer = load_tokenizer(context.folder("model"))
-    for batch in context.track(left, "answer training prompts"):
-        seed = int(digest_value([context.config.seed, [e.id for e in batch]])[:8], 16)
-        answers = generate(
-            model,
-            tokenizer,
-            [example.prompt for example in batch],
-            source.max_new_tokens,
-            batch_size=len(batch),
-            temperature=source.temperature,
-            top_p=source.top_p,
-            seed=seed,
+    items = (
+        _Prompts(
+            int(digest_value([context.config.seed, [e.id for e in batch]])[:8], 16),
+            tuple(example.id for example in batch),
+            tuple(example.prompt for example in batch),
         )
-        samples = [
-            Sample(example_id=example.id, text=answer.text, finished=answer.finished)
-            for example, answer in zip(batch, answers, strict=True)
-        ]
+        for batch in left
+    )
+    work = partial(_Sampler, context.folder("model"), context.folder("base"), source)
+    what = "answered training prompts"
+    sampled = map_all(context.services.executor, work, items, what, Resources(gpus=1))
+    for _, samples in context.track(sampled, "answer training prompts", len(left)):
         context.note(JOURNAL, samples)
         done.update({sample.example_id: sample for sample in samples})
     return done
+
+
+class _Prompts(NamedTuple):
+    """Prompts of some examples that are answered as one batch."""
+
+    seed: int
+    example_ids: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+
+
+class _Sampler:
+    """Answers of the tuned model, as work for an executor."""
+
+    def __init__(self, model: Path, base: Path, source: Sampling) -> None:
+        """Load the model."""
+        from jangin.models.loading import load_tokenizer, load_trained, use_native_precision
+
+        self._model = use_native_precision(load_trained(model, base, as_trained=True))
+        self._tokenizer = load_tokenizer(model)
+        self._source = source
+
+    def __call__(self, batch: _Prompts) -> list[Sample]:
+        """The answers to the prompts of a batch."""
+        from jangin.inference.generate import generate
+
+        answers = generate(
+            self._model,
+            self._tokenizer,
+            batch.prompts,
+            self._source.max_new_tokens,
+            batch_size=len(batch.prompts),
+            temperature=self._source.temperature,
+            top_p=self._source.top_p,
+            seed=batch.seed,
+        )
+        return [
+            Sample(example_id=example_id, text=answer.text, finished=answer.finished)
+            for example_id, answer in zip(batch.example_ids, answers, strict=True)
+        ]
 
 
 def _sample_by_engine(
@@ -540,4 +570,8 @@ STAGE = Stage(
     machine=_machine,
     wants=_wants,
     cost=_cost,
+    maps=lambda config: any(
+        isinstance(source, Sampling) and isinstance(source.engine, LocalEngine)
+        for source in config.sources
+    ),
 )

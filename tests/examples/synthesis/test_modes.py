@@ -73,7 +73,7 @@ def make(teacher, config, passages, novelty):
     output = SynthesisOutput()
     questions = questions_of(teacher, config, passages)
     drafts = ask_about_passages(teacher, passages, questions, REPLY, "titles", output)
-    output.examples += [row.example for _, row in check_drafts(drafts, example, output)]
+    output.examples += [row.example for _, row in check_drafts(drafts, example, teacher, output)]
     return output
 
 

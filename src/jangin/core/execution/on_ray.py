@@ -85,7 +85,7 @@ class OnRay:
         """As `Executor.map`; raises `MachineError` where no node can do the work."""
         resources = self.overrides.get(self.stage, resources)
         pool = (_Actors if opens(work) else _Tasks)(work, resources, self.software)
-        nodes = _Nodes(resources, self.message, self.wait_seconds)
+        nodes = _Nodes(resources, self.message, self.wait_seconds, self.stage)
         fresh = (_Call(index, item) for index, item in enumerate(items))
         waiting = deque(islice(fresh, 1))
         try:
@@ -114,9 +114,10 @@ class _Nodes:
     """What the cluster has room for, looked up from time to time."""
 
     def __init__(
-        self, resources: Resources, message: Callable[[str], None], wait_seconds: float
+        self, resources: Resources, message: Callable[[str], None], wait_seconds: float, stage: str
     ) -> None:
         self._resources, self._message, self._wait_seconds = resources, message, wait_seconds
+        self._stage = stage
         self._looked = self._missing_since = 0.0
         self._worked = -1
         self.workers = 1
@@ -144,9 +145,15 @@ class _Nodes:
         if now >= self._missing_since + self._wait_seconds:
             raise MachineError(
                 f"{_missing(self._resources)}, and none came in "
-                f"{self._wait_seconds / 60:g} minutes. Add one, or change "
-                "`cluster.resources` in the project file; then run again to resume."
+                f"{self._wait_seconds / 60:g} minutes. Add one, or {self._remedy()} in the project "
+                "file; then run again to resume."
             )
+
+    def _remedy(self) -> str:
+        if self._resources.gpus:
+            stage = self._stage or "STAGE"
+            return f"let CPUs do it: `{stage}: {{cpus: 1}}` under `cluster.resources`"
+        return "change `cluster.resources`"
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -139,7 +139,7 @@ def _compare_vectors(
     texts = list(dict.fromkeys(row.question for pair in pairs for row in pair))
     if not texts:
         return MeaningCheck()
-    encoder = context.services.encoder(meaning.encoder)
+    encoder = context.services.open_encoder(meaning.encoder)
     vectors_TD = encoder.encode(texts, "query")  # T distinct texts, D width
     index_of = {text: index for index, text in enumerate(texts)}
     other_meaning = {}

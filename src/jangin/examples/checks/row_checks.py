@@ -8,12 +8,15 @@ words            too few of the answer's words are in the source
 repeated         the same question was already asked about this document
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
+from jangin.core.executor import Executor, InProcess, map_all
 from jangin.core.records import Score
 from jangin.examples.checks.decision import KEEP, Decision, drop
 from jangin.examples.checks.self_contained import pointer
-from jangin.examples.provenance.passage import Passage
 from jangin.text.content_words import proper_names
 from jangin.text.grounding import check_answer, support
 from jangin.text.language import language_problem
@@ -35,25 +38,62 @@ class AcceptanceThresholds:
     distinct: bool = False
 
 
-def check_row(
-    passage: Passage,
-    question: str,
-    answer: str,
-    evidence: str,
-    thresholds: AcceptanceThresholds,
-    *,
-    compare_words: bool = True,
-) -> Decision:
+class PassageRow(NamedTuple):
+    """A row about a passage, with all that its checks look at."""
+
+    question: str
+    answer: str
+    evidence: str
+    text: str
+    """The chunk."""
+    source: str
+    """The chunk with its section."""
+    language: str
+    compare_words: bool = True
+    """False leaves out the check `words`, for answers that need not be short."""
+    is_asked_alone: bool = True
+    """False leaves out the checks of the question, which has a text of its own in it."""
+
+
+def check_row(row: PassageRow, thresholds: AcceptanceThresholds) -> Decision:
     """The first check that a row about a passage fails, or the scores of a row that passes all."""
-    supported = check_evidence(evidence, passage.chunk.text, thresholds)
+    supported = check_evidence(row.evidence, row.text, thresholds)
     if not supported.keep:
         return supported
-    standalone = check_question(question, answer, passage.source, passage.language, thresholds)
-    if not standalone.keep:
-        return standalone
-    source = f"{passage.source}\n{question}"
-    grounded = check_grounding(answer, source, thresholds, compare_words=compare_words)
+    if row.is_asked_alone:
+        standalone = check_question(row.question, row.answer, row.source, row.language, thresholds)
+        if not standalone.keep:
+            return standalone
+    source = f"{row.source}\n{row.question}"
+    grounded = check_grounding(row.answer, source, thresholds, compare_words=row.compare_words)
     return Decision(scores=supported.scores + grounded.scores) if grounded.keep else grounded
+
+
+ROWS_AT_ONCE = 200
+"""Rows of one call of an executor: about a second where Korean names are read."""
+SPREAD_FROM = 5_000
+"""Rows from which on other processes pay, each of which loads Kiwi (3.5 s)."""
+
+
+def check_rows(
+    rows: Sequence[PassageRow], thresholds: AcceptanceThresholds, executor: Executor
+) -> list[Decision]:
+    """`check_row` of each; many are checked by the executor.
+
+    Raises: MachineError: a text has Hangul and kiwipiepy is not installed.
+    """
+    starts = range(0, len(rows), ROWS_AT_ONCE)
+    items = (rows[start : start + ROWS_AT_ONCE] for start in starts)
+    spread = executor if len(rows) >= SPREAD_FROM else InProcess()
+    decisions: list[Sequence[Decision]] = [()] * len(starts)
+    work = partial(_check_some, thresholds)
+    for index, some in map_all(spread, work, items, "checked rows of the teacher"):
+        decisions[index] = some
+    return [decision for some in decisions for decision in some]
+
+
+def _check_some(thresholds: AcceptanceThresholds, rows: Sequence[PassageRow]) -> list[Decision]:
+    return [check_row(row, thresholds) for row in rows]
 
 
 def check_evidence(evidence: str, text: str, thresholds: AcceptanceThresholds) -> Decision:

@@ -5,9 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.records import Example
-from jangin.examples.checks.decision import Decision
-from jangin.examples.checks.row_checks import check_evidence, check_grounding
+from jangin.examples.checks.row_checks import PassageRow
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -64,7 +62,7 @@ def make_instructions(
     questions = _questions(teacher, config, passages)
     label = "teacher: instructions"
     drafts = ask_about_passages(teacher, passages, questions, REPLY, label, output)
-    candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+    candidates = check_drafts(drafts, _row, teacher, output)
     rows = [candidate for _, candidate in candidates]
     novelty.keep_new(rows, output, distinct=teacher.thresholds.distinct)
     return output
@@ -82,23 +80,12 @@ def _questions(
     return [passage_question(teacher, p, "instruction", Tasks, count=count) for p in passages]
 
 
-def _example(teacher: TeacherSession, draft: Draft[Task]) -> Example | Decision:
-    """An example of a task, which may refer to its own input but not to the passage."""
-    task, passage, thresholds = draft.item, draft.passage, teacher.thresholds
-    extra = task.input.strip()
-    if not extra:
-        texts = (task.instruction, task.output, task.evidence)
-        return draft.checked(*texts, thresholds, compare_words=False)
-    supported = check_evidence(task.evidence, passage.chunk.text, thresholds)
-    if not supported.keep:
-        return supported
-    question = f"{task.instruction.strip()}\n\n{extra}"
-    source = f"{passage.source}\n{question}"
-    grounded = check_grounding(task.output, source, thresholds, compare_words=False)
-    if not grounded.keep:
-        return grounded
-    decision = Decision(scores=supported.scores + grounded.scores)
-    return draft.example(question, task.output, task.evidence, decision)
+def _row(draft: Draft[Task]) -> PassageRow:
+    """The row of a task, which may refer to its own input but not to the passage."""
+    task, extra = draft.item, draft.item.input.strip()
+    question = f"{task.instruction.strip()}\n\n{extra}" if extra else task.instruction
+    texts = (question, task.output, task.evidence)
+    return draft.row(*texts, compare_words=False, is_asked_alone=not extra)
 
 
 INSTRUCTION = SynthesisMode(

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.records import Choice, Example
-from jangin.examples.checks.decision import Decision, drop
+from jangin.core.records import Choice
+from jangin.examples.checks.decision import drop
+from jangin.examples.checks.row_checks import PassageRow
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.distractors import check_distractor
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
@@ -71,7 +72,7 @@ def make_choices(
     questions = _questions(teacher, config, passages)
     label = "teacher: multiple choice"
     drafts = ask_about_passages(teacher, passages, questions, REPLY, label, output)
-    candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+    candidates = check_drafts(drafts, _row, teacher, output)
     examples = [candidate.example for _, candidate in candidates]
     twins = novelty.find_twins(examples) if teacher.thresholds.distinct else {}
     chosen: set[str] = set()
@@ -105,9 +106,9 @@ def _questions(
     return [passage_question(teacher, p, "choices", ChoiceItems, **values) for p in passages]
 
 
-def _example(teacher: TeacherSession, draft: Draft[ChoiceItem]) -> Example | Decision:
+def _row(draft: Draft[ChoiceItem]) -> PassageRow:
     item = draft.item
-    return draft.checked(item.question, item.answer, item.evidence, teacher.thresholds)
+    return draft.row(item.question, item.answer, item.evidence)
 
 
 def _add_choice(

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jangin.core.records import Example
 from jangin.examples.checks.decision import Decision
-from jangin.examples.checks.row_checks import AcceptanceThresholds, check_row
+from jangin.examples.checks.row_checks import PassageRow, check_rows
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.novelty import CandidateExample
 from jangin.examples.synthesis.teacher import SourceText, SynthesisOutput, TeacherSession
@@ -52,19 +52,27 @@ class Draft(Generic[I]):
         """The example of a draft that the checks keep."""
         return self.passage.example(question, answer, evidence, decision.scores, self.made_by)
 
-    def checked(
+    def row(
         self,
         question: str,
         answer: str,
         evidence: str,
-        thresholds: AcceptanceThresholds,
         *,
         compare_words: bool = True,
-    ) -> Example | Decision:
-        """The example of the draft, or why the checks of `check_row` drop it."""
-        texts = (question, answer, evidence)
-        decision = check_row(self.passage, *texts, thresholds, compare_words=compare_words)
-        return self.example(*texts, decision) if decision.keep else decision
+        is_asked_alone: bool = True,
+    ) -> PassageRow:
+        """The row that `check_drafts` checks and makes an example of."""
+        passage = self.passage
+        return PassageRow(
+            question,
+            answer,
+            evidence,
+            passage.chunk.text,
+            passage.source,
+            passage.language,
+            compare_words,
+            is_asked_alone,
+        )
 
 
 def passage_question(
@@ -114,13 +122,25 @@ def ask_about_passages(
 
 def check_drafts(
     drafts: Sequence[Draft[I]],
-    to_example: Callable[[Draft[I]], Example | Decision],
+    to_row: Callable[[Draft[I]], PassageRow | Example | Decision],
+    teacher: TeacherSession,
     output: SynthesisOutput,
 ) -> list[tuple[Draft[I], CandidateExample]]:
-    """The drafts that become examples; the others are added to the failures of `output`."""
+    """The drafts that become examples; the others are added to the failures of `output`.
+
+    A row is checked by `check_row`; an example or a decision is final.
+    """
+    results = [to_row(draft) for draft in drafts]
+    rows = [result for result in results if isinstance(result, PassageRow)]
+    executor = teacher.context.services.executor
+    decisions = iter(check_rows(rows, teacher.thresholds, executor))
     candidates = []
-    for draft in drafts:
-        result = to_example(draft)
+    for draft, given in zip(drafts, results, strict=True):
+        result = given
+        if isinstance(result, PassageRow):
+            decision = next(decisions)
+            texts = (result.question, result.answer, result.evidence)
+            result = draft.example(*texts, decision) if decision.keep else decision
         if isinstance(result, Decision):
             output.reject(draft.subject, draft.request, result, draft.reply)
         else:

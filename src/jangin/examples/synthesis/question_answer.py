@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.records import Example
-from jangin.examples.checks.decision import Decision
+from jangin.examples.checks.row_checks import PassageRow
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
 from jangin.examples.synthesis.novelty import NoveltyFilter
@@ -69,7 +68,7 @@ def make_pairs(
         questions = [_question(teacher, config, passage, novelty) for passage in wave]
         label = "teacher: questions" + f", round {round_number}" * (round_number > 1)
         drafts = ask_about_passages(teacher, wave, questions, REPLY, label, output)
-        candidates = check_drafts(drafts, lambda draft: _example(teacher, draft), output)
+        candidates = check_drafts(drafts, _row, teacher, output)
         rows = [candidate for _, candidate in candidates]
         novelty.keep_new(rows, output, distinct=teacher.thresholds.distinct)
     order = {passage.chunk.id: index for index, passage in enumerate(passages)}
@@ -125,9 +124,9 @@ def _question(
     return passage_question(teacher, passage, template, Pairs, **values)
 
 
-def _example(teacher: TeacherSession, draft: Draft[Pair]) -> Example | Decision:
+def _row(draft: Draft[Pair]) -> PassageRow:
     pair = draft.item
-    return draft.checked(pair.question, pair.answer, pair.evidence, teacher.thresholds)
+    return draft.row(pair.question, pair.answer, pair.evidence)
 
 
 QUESTION_ANSWER = SynthesisMode(

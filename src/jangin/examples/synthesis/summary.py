@@ -62,7 +62,9 @@ def make_summaries(
     long = _long_enough(config, passages)
     questions = _questions(teacher, config, long)
     drafts = ask_about_passages(teacher, long, questions, REPLY, "teacher: summaries", output)
-    candidates = check_drafts(drafts, lambda draft: _example(teacher, config, draft), output)
+    candidates = check_drafts(
+        drafts, lambda draft: _example(teacher, config, draft), teacher, output
+    )
     output.examples += [candidate.example for _, candidate in candidates]
     return output
 

@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jangin.core.records import Chunk, Example
+from jangin.core.records import Chunk
 from jangin.examples.checks.decision import Decision, drop
+from jangin.examples.checks.row_checks import PassageRow
 from jangin.examples.provenance.passage import Passage
 from jangin.examples.synthesis.facts import Fact, states, table_facts
 from jangin.examples.synthesis.mode import Estimate, ModeConfig, SynthesisMode
@@ -73,13 +74,13 @@ def make_fact_questions(
             teacher, [passage for passage, _ in groups], requests, REPLY, label, output
         )
 
-        def example(
+        def row(
             draft: Draft[FactQuestion],
             wave: Mapping[str, tuple[Passage, Sequence[Fact]]] = wave,
-        ) -> Example | Decision:
-            return _example(teacher, draft, wave[draft.subject][1])
+        ) -> PassageRow | Decision:
+            return _row(draft, wave[draft.subject][1])
 
-        candidates = [candidate for _, candidate in check_drafts(drafts, example, output)]
+        candidates = [candidate for _, candidate in check_drafts(drafts, row, teacher, output)]
         novelty.keep_new(candidates, output, distinct=teacher.thresholds.distinct)
     order = {passage.chunk.id: index for index, passage in enumerate(passages)}
     output.examples.sort(key=lambda example: order[example.chunk_ids[0]])
@@ -115,9 +116,7 @@ def _request(teacher: TeacherSession, passage: Passage, group: Sequence[Fact]) -
     return passage_question(teacher, passage, TEMPLATE, FactQuestions, facts=listed)
 
 
-def _example(
-    teacher: TeacherSession, draft: Draft[FactQuestion], group: Sequence[Fact]
-) -> Example | Decision:
+def _row(draft: Draft[FactQuestion], group: Sequence[Fact]) -> PassageRow | Decision:
     item = draft.item
     if not 1 <= item.number <= len(group):
         return drop("fact", f"there is no fact {item.number} among the {len(group)} of the request")
@@ -127,7 +126,7 @@ def _example(
     if letters_only(fact.row) not in letters_only(item.question):
         return drop("fact", f"the question does not name the row, {fact.row!r}")
     evidence = draft.passage.chunk.text[fact.start : fact.end].strip()
-    return draft.checked(item.question, item.answer, evidence, teacher.thresholds)
+    return draft.row(item.question, item.answer, evidence)
 
 
 def _skip_reason(_config: ModeConfig, chunk: Chunk) -> str:

@@ -110,12 +110,11 @@ class Cluster:
         self.machines[1] = self.start()
 
     def _wait_for_head(self):
-        until = time.monotonic() + 60
-        while True:
-            with socket.socket() as probe:
-                if not probe.connect_ex((HOSTS[0], self.port)):
-                    return
-            assert time.monotonic() < until, "the head node did not start"
+        # Its port answers before it is a node, and the second machine would ask for one in vain.
+        until, log = time.monotonic() + 240, self.folder / f"{HOSTS[0]}.log"
+        while b"Ray runtime started" not in log.read_bytes():
+            ended = self.machines[0].process.poll() is not None
+            assert not ended and time.monotonic() < until, log.read_text(errors="replace")
             time.sleep(0.05)
 
     def end(self):

@@ -2,6 +2,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -167,7 +168,9 @@ def holder(store):
 
 def test_a_key_that_another_process_works_on_is_refused_with_its_number(store, holder):
     with (
-        pytest.raises(StoreError, match=rf"process {holder.pid}\) is working on chunk") as caught,
+        pytest.raises(
+            StoreError, match=rf"process {holder.pid} on {platform.node()}\) is working on chunk"
+        ) as caught,
         store.lock("chunk", KEY),
     ):
         pytest.fail("two processes hold one lock")
@@ -181,7 +184,10 @@ def test_a_killed_process_leaves_no_lock(store, holder):
     holder.kill()
     holder.wait()
     with store.lock("chunk", KEY):
-        assert (store.root / "chunk" / f"{KEY[:16]}.lock").read_text() == str(os.getpid())
+        assert (store.root / "chunk" / f"{KEY[:16]}.lock").read_text().split() == [
+            str(os.getpid()),
+            platform.node(),
+        ]
 
 
 def test_a_lock_is_free_again_after_an_error(store):

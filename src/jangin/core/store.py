@@ -12,6 +12,7 @@ Files below `runtime/` (timings, machine) stay in the artifact but not in its co
 import errno
 import fcntl
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,14 +106,16 @@ class Store:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 stream.seek(0)
-                holder = stream.read().decode() or "unknown"
+                process, _, host = stream.read().decode().partition(" ")
+                where = f" on {host}" if host else ""
                 raise LockedStoreError(
-                    f"another jangin run (process {holder}) is working on {stage} in {self.root}. "
-                    "Wait for it to end, or give this run another store with --store."
+                    f"another jangin run (process {process or 'unknown'}{where}) is working on "
+                    f"{stage} in {self.root}. Wait for it to end, or give this run another store "
+                    "with --store."
                 ) from error
             with disk_errors(path):
                 stream.truncate(0)
-                stream.write(str(os.getpid()).encode())
+                stream.write(f"{os.getpid()} {platform.node()}".encode())
             yield
 
     def workspace(self, stage: str, key: str, *, keep: bool) -> Path:

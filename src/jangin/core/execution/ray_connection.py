@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _ENVIRONMENT = {
 }
 _REACH_SECONDS = 5.0
 _ANSWER_SECONDS = 120.0
+_DEATH_SECONDS = 20.0
+"""With Ray's defaults a dead node is noticed after about 15 seconds."""
 _HOW_TO_GUARD = (
     "Write one with `ray get-auth-token --generate`, copy ~/.ray/auth_token to every node, and "
     "start Ray on each with RAY_AUTH_MODE=token"
@@ -142,9 +145,9 @@ def _errors_to(log: IO[str]) -> Iterator[None]:
 
 
 def examine(settings: RayCluster, store: Path, project: Path) -> list[NodeReport]:
-    """Every node of the connected cluster, the driver's first.
+    """Every node of the connected cluster, but those that die meanwhile.
 
-    Raises `MachineError` where a node does not answer.
+    Raises `MachineError` where a node does not answer and is not known to be dead.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -164,9 +167,10 @@ def examine(settings: RayCluster, store: Path, project: Path) -> list[NodeReport
                 ).remote(probe, node["NodeID"])
                 for node in alive
             }
-            return [
+            reports = [
                 _report(node, asked_nodes[node["NodeID"]], ours, probe, settings) for node in alive
             ]
+            return [report for report in reports if report is not None]
     finally:
         ray.cloudpickle.unregister_pickle_by_value(nodes)
 
@@ -177,13 +181,16 @@ def _report(
     ours: Mapping[str, str],
     probe: nodes.StoreProbe,
     settings: RayCluster,
-) -> NodeReport:
+) -> NodeReport | None:
+    """What a node told, or None if it is dead by now."""
     import ray
 
     host, has = node["NodeManagerAddress"], node["Resources"]
     try:
         told: nodes.Answer = ray.get(answer, timeout=_ANSWER_SECONDS)
     except ray.exceptions.RayError as error:
+        if _dies(node["NodeID"]):
+            return None
         raise MachineError(
             f"node {host} of the Ray cluster does not answer ({type(error).__name__}). End Ray "
             "there, or start it again."
@@ -209,6 +216,16 @@ def _report(
         told.software,
         tuple(faults),
     )
+
+
+def _dies(node: str) -> bool:
+    """True as soon as Ray knows that a node is dead; False if it does not within some seconds."""
+    until = time.monotonic() + _DEATH_SECONDS
+    while node in {each["NodeID"] for each in alive_nodes()}:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_DEATH_SECONDS / 20)
+    return True
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def fit(
     if loaded is None:
         config = decide_checkpointing(base, config, work)
         reset_peak_memory()
-    if config.processes == 1 and config.nodes.launcher == "torchrun":
+    if config.processes == 1 and config.nodes.launcher != "ray":
         load_kernels(matrix_dtype(config), progress.message)
         model, dtype = loaded or task.load(config)
         model = make_trainable(model, config)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from jangin.core.stage import Progress
 from jangin.core.store import JOURNAL, disk_errors
 from jangin.training.distributed.machines import TASK_FILE, LostWorkersError, Node, gathered
 from jangin.training.distributed.ray_nodes import RayNodes, placed, require_cluster, started
+from jangin.training.distributed.slurm import slurm_workers
 from jangin.training.loop.config import (
     AdamW8bit,
     AdamWOffload,
@@ -38,6 +40,7 @@ from jangin.training.loop.result import TrainingResult
 from jangin.training.objectives.table import Task
 
 TASK, WEIGHTS, SHARDS, LOG = "task", "trained.safetensors", "trained", "workers.log"
+SLURM_LOG = "srun.log"
 ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 OUT_OF_MEMORY = "OutOfMemoryError"
 _MOST_LOSSES = 3
@@ -58,7 +61,7 @@ def launch(
     row fits or a worker ends without a result, the worker's own error where it had one, and
     `KeyboardInterrupt` after Ctrl-C, when the workers have saved a checkpoint.
     """
-    if config.nodes.launcher == "torchrun":
+    if config.nodes.launcher != "ray":
         refuse_missing(config)
     journal, budget = folder / JOURNAL, budget or config.tokens_per_batch
     longest = int(task.lengths.max())
@@ -92,7 +95,23 @@ def _attempt(
     log = task.parent / LOG
     if config.nodes.count == 1:
         return watch(start_workers(task, config, log), log, progress, metrics)
-    with gathered(task, config, progress) as machines:
+    if config.nodes.launcher == "slurm":
+        with slurm_workers(config.nodes.count, task.parent / SLURM_LOG) as others:
+            nodes = config.nodes.model_copy(update={"rendezvous": others.rendezvous})
+            config = config.model_copy(update={"nodes": nodes})
+            return _attempt_gathered(task, config, progress, metrics, others.check)
+    return _attempt_gathered(task, config, progress, metrics)
+
+
+def _attempt_gathered(
+    task: Path,
+    config: TrainingConfig,
+    progress: Progress,
+    metrics: type[StepMetrics],
+    check: Callable[[], None] | None = None,
+) -> TrainingResult | None:
+    log = task.parent / LOG
+    with gathered(task, config, progress, check) as machines:
         process = start_workers(task, config, log, machines.node)
         machines.watch(process)
         try:

@@ -132,14 +132,21 @@ def split_address(rendezvous: str) -> tuple[str, int]:
 
 
 @contextmanager
-def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator[Machines]:
+def gathered(
+    task: Path,
+    config: TrainingConfig,
+    progress: Progress,
+    check: Callable[[], None] | None = None,
+) -> Iterator[Machines]:
     """The machines that train the task in folder `task`, once all have joined; the first one's end.
+
+    `check` raises where those that were started for this have ended; without it, people start them.
 
     Raises `MachineError` where this machine cannot listen at `nodes.rendezvous`, where another one
     does not see the folder or lacks devices, and where one does not come.
     """
     host, port = split_address(config.nodes.rendezvous)
-    machines = Machines(Node(0, config.nodes.count, host, _free_port()))
+    machines = Machines(Node(0, config.nodes.count, host, free_port()))
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
@@ -150,7 +157,7 @@ def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator
         ) from error
     try:
         with listener:
-            _gather(listener, machines, _announcement(task, config, machines.node), progress)
+            _gather(listener, machines, _announcement(task, config, machines.node), progress, check)
         for rank, line in enumerate(machines.lines.values(), 1):
             line.send(rank=rank)
         try:
@@ -164,16 +171,23 @@ def gathered(task: Path, config: TrainingConfig, progress: Progress) -> Iterator
 
 
 def _gather(
-    listener: socket.socket, machines: Machines, said: dict[str, Any], progress: Progress
+    listener: socket.socket,
+    machines: Machines,
+    said: dict[str, Any],
+    progress: Progress,
+    check: Callable[[], None] | None,
 ) -> None:
     missing, until = machines.node.count - 1, time.monotonic() + _PATIENCE
     rendezvous = f"{machines.node.address}:{listener.getsockname()[1]}"
-    progress.message(
-        f"waiting for {missing} more machine{'s' * (missing > 1)}: run `jangin worker {rendezvous}`"
-        " on each"
-    )
+    if check is None:
+        progress.message(
+            f"waiting for {missing} more machine{'s' * (missing > 1)}: run `jangin worker "
+            f"{rendezvous}` on each"
+        )
     listener.settimeout(_CHECK)
     while len(machines.lines) < missing:
+        if check is not None:
+            check()
         if time.monotonic() > until:
             raise MachineError(
                 f"only {len(machines.lines) + 1} of {machines.node.count} machines connected to "
@@ -221,7 +235,8 @@ def _has_gpus() -> bool:
     return torch.cuda.is_available()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
     with socket.create_server(("", 0)) as server:
         return int(server.getsockname()[1])
 

@@ -122,9 +122,10 @@ class Nodes(Config):
 
     count: int = Field(default=1, ge=1)
     """Number of machines, each with the same number of `devices`."""
-    launcher: Literal["torchrun", "ray"] = "torchrun"
-    """Who starts the others: `torchrun`, you do, with `jangin worker`; `ray`, the Ray cluster that
-    the run uses, which also replaces nodes that are lost."""
+    launcher: Literal["torchrun", "slurm", "ray"] = "torchrun"
+    """Who starts the others: `torchrun`, you do, with `jangin worker`; `slurm`, srun, in a job of
+    which `jangin run` is a line; `ray`, the Ray cluster that the run uses, which also replaces
+    nodes that are lost."""
     rendezvous: str = Field(default="", pattern=r"^$|^\S+:\d+$")
     """With `torchrun`: host:port at which the machine of `jangin run` waits for the others, such as
     gpu1:29400."""
@@ -139,7 +140,7 @@ class Nodes(Config):
                 "several machines need `rendezvous`. Give host:port of the machine that runs "
                 "`jangin run`, such as gpu1:29400, or set `launcher: ray`"
             )
-        if self.launcher == "torchrun" and self.least:
+        if self.launcher != "ray" and self.least:
             raise ValueError("`least` needs `launcher: ray`. Remove one of them")
         if self.least > self.count:
             raise ValueError("`least` is more than `count`. Lower it")
@@ -222,8 +223,9 @@ class TrainingKeys(StageConfig):
     nodes: Runtime[Nodes] = Nodes()
     """Several machines with `devices` each, such as `{count: 2, rendezvous: gpu1:29400}`: start
     `jangin run` on gpu1 and `jangin worker gpu1:29400` on each other one. Or
-    `{count: 2, launcher: ray}` in a run on a Ray cluster. All need the same versions, and the
-    project and its store on a shared folder, at the same path."""
+    `{count: 2, launcher: slurm}` in a Slurm job, `{count: 2, launcher: ray}` in a run on a Ray
+    cluster. All need the same versions, and the project and its store on a shared folder, at the
+    same path."""
     sharding: Runtime[Sharding] = "none"
     """With several devices: `none` replicates the model on each, `fsdp` shards it across them: each
     reads and holds its rows of the weights, gradients and optimizer states, and one layer at a time

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "RAY_health_check_failure_threshold": "5",
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_gcs_server_request_timeout_seconds": "300",
+    "PYTHONUNBUFFERED": "1",  # so that the log says at once that the head node is up
     # Otherwise Ray ends our calls when another program fills the memory.
     "RAY_memory_monitor_refresh_ms": "0",
     "NO_PROXY": "127.0.0.1,127.0.0.2,127.0.0.3,localhost",
@@ -113,8 +114,8 @@ class Cluster:
         # Its port answers before it is a node, and the second machine would ask for one in vain.
         until, log = time.monotonic() + 240, self.folder / f"{HOSTS[0]}.log"
         while b"Ray runtime started" not in log.read_bytes():
-            ended = self.machines[0].process.poll() is not None
-            assert not ended and time.monotonic() < until, log.read_text(errors="replace")
+            assert self.machines[0].process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < until, log.read_text(errors="replace")
             time.sleep(0.05)
 
     def end(self):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jangin.core.errors import MachineError
-from jangin.core.execution.ray_connection import connected
+from jangin.core.execution.ray_connection import connected, examine
 from jangin.core.executor import Resources
 from tests.core.execution.cluster import work
 from tests.core.execution.cluster.machines import wait_for_nodes
@@ -70,6 +70,18 @@ def test_a_stage_that_no_node_has_room_for_ends_with_a_sentence(executor):
     impatient = replace(executor, wait_seconds=0)
     with pytest.raises(MachineError, match=r"needs 1 CPU and 1 GPU, which none of the 2 nodes"):
         list(impatient.map(work.square, [1], Resources(gpus=1)))
+
+
+def test_a_node_that_has_just_died_is_left_out(cluster, settings, project):
+    with connected(settings):
+        wait_for_nodes(2)
+        cluster.machines[1].kill()  # still among the living for some seconds
+        try:
+            reports = examine(settings, project / "store", project / "project.yaml")
+        finally:
+            cluster.replace()
+            wait_for_nodes(2)
+    assert [(report.host, report.faults) for report in reports] == [("127.0.0.2", ())]
 
 
 def test_the_cluster_is_shown(cluster, project):

@@ -168,12 +168,11 @@ def holder(store):
 
 def test_a_key_that_another_process_works_on_is_refused_with_its_number(store, holder):
     with (
-        pytest.raises(
-            StoreError, match=rf"process {holder.pid} on {platform.node()}\) is working on chunk"
-        ) as caught,
+        pytest.raises(StoreError, match=r"process .*\) is working on chunk") as caught,
         store.lock("chunk", KEY),
     ):
         pytest.fail("two processes hold one lock")
+    assert f"(process {holder.pid} on {platform.node()})" in str(caught.value)
     assert "--store" in str(caught.value)
     with store.lock("chunk", OTHER_KEY):
         pass

@@ -103,7 +103,9 @@ def linked_copies(texts: Iterable[str]) -> "Numbers":
     """
     import numpy as np
 
-    ours = _Texts(texts, _Vocabulary())
+    words = _Vocabulary()
+    ours = _Texts(texts, words)
+    words.close()
     near = np.array([(a, b) for a, b, _ in _contained(ours, ours)], np.int64).reshape(-1, 2)
     known = np.flatnonzero(ours.unique_of >= 0)
     first = np.empty(len(ours), np.int64)
@@ -165,10 +167,9 @@ class _Vocabulary:
             self._stem_of.append(self._stems.setdefault(_stem(word), len(self._stems)))
         return number
 
-    @property
-    def stems(self) -> int:
-        """Number of different stems."""
-        return len(self._stems)
+    def close(self) -> None:
+        """Free what only further texts would need."""
+        self._known, self._stems = {}, {}
 
     @property
     def stem_of(self) -> "NDArray[np.int32]":
@@ -193,7 +194,7 @@ class _Texts:
                 flat.extend(words.numbers(own))
                 whole += _digest(" ".join(own))
                 spelled += _digest("".join(own))
-        has_words = np.array(counts, np.int32) > 0
+        has_words = np.frombuffer(counts, np.int32) > 0
         numbers = _numbered(np.frombuffer(whole, np.uint64).reshape(-1, 2))
         firsts = np.unique(numbers, return_index=True)[1]
         self.unique_of: Numbers = np.full(len(has_words), -1, np.int64)
@@ -201,15 +202,14 @@ class _Texts:
         self.unique_of[has_words] = numbers
         self.spelling: Hashes = np.frombuffer(spelled, np.uint64).reshape(-1, 2)[firsts]
         """(D, 2) digest of the letters of each distinct text."""
-        lengths = np.array(counts, np.int64)[has_words]
-        begins = np.cumsum(lengths) - lengths
-        self.counts: Numbers = lengths[firsts]
+        lengths = np.frombuffer(counts, np.int32)[has_words]
+        self.counts: Numbers = lengths[firsts].astype(np.int64)
         """(D,) number of words."""
         self.starts: Numbers = np.concatenate([[0], np.cumsum(self.counts)])
         """(D + 1,) where the words of each begin in `words`."""
-        at = np.repeat(begins[firsts] - self.starts[:-1], self.counts)
-        at += np.arange(len(at))
-        self.words: NDArray[np.int32] = np.array(flat, np.int32)[at]
+        is_first = np.zeros(len(lengths), np.bool_)
+        is_first[firsts] = True
+        self.words: NDArray[np.int32] = np.frombuffer(flat, np.int32)[np.repeat(is_first, lengths)]
         """Numbers of the words of all distinct texts."""
         self.vocabulary = words
         self.numbers = self._numbers()
@@ -271,12 +271,22 @@ class _Texts:
         """
         import numpy as np
 
-        mixed = self.stems.astype(np.uint64) * np.uint64(_MULTIPLIER)
-        bits = np.uint64(1) << (mixed >> np.uint64(58))
-        every = np.bitwise_or.reduceat(bits, self.starts[:-1]) if len(self) else bits
-        bits[self.starts[1:] - 1] = 0
-        others = np.bitwise_or.reduceat(bits, self.starts[:-1]) if len(self) else bits
+        mixed = self.vocabulary.stem_of.astype(np.uint64) * np.uint64(_MULTIPLIER)
+        bit_of = np.uint64(1) << (mixed >> np.uint64(58))
+        every, others = np.empty(len(self), np.uint64), np.empty(len(self), np.uint64)
+        for begin, end in self.blocks():
+            first = self.starts[begin]
+            starts = self.starts[begin:end] - first
+            bits = bit_of[self.words[first : self.starts[end]]]
+            every[begin:end] = np.bitwise_or.reduceat(bits, starts)
+            bits[self.starts[begin + 1 : end + 1] - 1 - first] = 0
+            others[begin:end] = np.bitwise_or.reduceat(bits, starts)
         return every, others
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of distinct texts whose words fit into memory several times."""
+        size = AT_ONCE // 8
+        return ((at, min(at + size, len(self))) for at in range(0, len(self), size))
 
     def number_codes(self, known: dict[str, int]) -> "Numbers":
         """(D,) a number for the digits of each text, equal ones with the same; 0 without any."""
@@ -363,7 +373,7 @@ class _WordIndex:
         import numpy as np
         from scipy.sparse import csr_array
 
-        shape = (len(texts), texts.vocabulary.stems)
+        shape = (len(texts), int(texts.vocabulary.stem_of.max()) + 1)
         every = np.ones(len(texts.stems), np.int8)
         index = csr_array((every, texts.stems, texts.starts), shape=shape).tocsc()
         self._owners, self._starts = index.indices, index.indptr
@@ -384,14 +394,16 @@ class _WordIndex:
         sizes = np.diff(self._starts).astype(np.int64)
         rarest = np.full(len(inner), -1, np.int32)
         fewest = np.full(len(inner), self._count, np.int64)
-        several = np.flatnonzero(inner.counts > 1)
-        if several.size:
-            others = np.ones(len(inner.stems), np.bool_)
-            others[inner.starts[1:] - 1] = False
-            stems = inner.stems[others]
-            counts = inner.counts[several] - 1
-            packed = sizes[stems] << 32 | stems
-            least = np.minimum.reduceat(packed, np.cumsum(counts) - counts)
+        for begin, end in inner.blocks():
+            several = begin + np.flatnonzero(inner.counts[begin:end] > 1)
+            if not several.size:
+                continue
+            first = inner.starts[begin]
+            stems = inner.stems[first : inner.starts[end]]
+            others = np.ones(len(stems), np.bool_)
+            others[inner.starts[begin + 1 : end + 1] - 1 - first] = False
+            stems, counts = stems[others], inner.counts[several] - 1
+            least = np.minimum.reduceat(sizes[stems] << 32 | stems, np.cumsum(counts) - counts)
             rarest[several], fewest[several] = least & 0xFFFFFFFF, least >> 32
         return rarest, fewest
 

@@ -48,7 +48,8 @@ def slurm_workers(count: int, log: Path) -> Iterator[SlurmWorkers]:
 
     Raises `MachineError` outside a job, in one of fewer nodes, and without srun.
     """
-    job, nodes = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_JOB_NUM_NODES", 0))
+    job = os.environ.get("SLURM_JOB_ID", "")
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES") or 0)
     if not job:
         raise MachineError(
             "`nodes: {launcher: slurm}` trains on the nodes of a Slurm job, but this run is in "

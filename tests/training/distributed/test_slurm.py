@@ -69,15 +69,6 @@ def test_two_nodes_of_a_job_train_what_one_process_trains(job, task):
     asked = (job / "asked").read_text().split()
     assert asked[:6] == ["--nodes", "1", "--ntasks", "1", "--ntasks-per-node", "1"]
     assert asked[6:8] == ["--exclude", "127.0.0.1"]
-        "--nodes",
-        "1",
-        "--ntasks",
-        "1",
-        "--ntasks-per-node",
-        "1",
-        "--exclude",
-        "127.0.0.1",
-    ]
 
 
 def test_an_srun_that_ends_ends_the_training_with_its_reason(job, task, monkeypatch):

@@ -18,7 +18,7 @@ from jangin.examples.curation.review_log import (
     decide,
     read_log,
 )
-from jangin.examples.curation.review_queue import make_queue
+from jangin.examples.curation.review_queue import make_queue, unsupported
 
 PASSAGE = "제3조 직원의 연차휴가는 15일로 한다."
 
@@ -215,3 +215,16 @@ def test_a_decision_from_before_an_id_changed_counts_again_once_the_own_one_is_u
     assert (index.decided_by("kim"), index.decided_by("lee"), index.decided_by("x")) == (1, 1, 0)
     index.save([decide(row, "undo", "kim")])
     assert (index.counts["reject"], index.counts["accept"]) == (1, 1)
+
+
+def test_what_an_answer_says_beyond_its_evidence_is_named():
+    def beyond(answer, evidence="연차휴가는 15일로 한다."):
+        return unsupported(Wording(question="며칠?", answer=answer, evidence=evidence), PASSAGE)
+
+    assert beyond("15일") == beyond("15일 (확인)") == beyond("연차휴가") == ()
+    assert beyond("15일, 그 뒤 20일") == ("20일",)
+    assert beyond("부장에게 물어봅니다") == ("부장에게 물어봅니다",)
+    assert beyond("제3조", evidence="") == (), "without evidence the passage counts"
+    assert unsupported(Wording(question="며칠?", answer="20일"), "") == (), (
+        "nothing to compare with"
+    )

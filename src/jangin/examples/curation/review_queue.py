@@ -270,7 +270,7 @@ def wording_fault(after: Wording, passage: str) -> Fault:
 def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
     """What an edited answer says that its evidence, or else its passage, does not.
 
-    Numbers and names; the whole answer where hardly one of its words is there.
+    Numbers and names; of an answer without any, the whole where hardly one of its words is there.
     """
     source = after.evidence.strip() or passage
     if not source:
@@ -278,7 +278,8 @@ def unsupported(after: Wording, passage: str) -> tuple[str, ...]:
     support = check_answer(after.answer, source)
     if support.missing:
         return support.missing
-    return (after.answer,) if support.words < LEAST_SUPPORTED else ()
+    is_other = not support.facts and support.words < LEAST_SUPPORTED
+    return (after.answer,) if is_other else ()
 
 
 def wording_problem(after: Wording, passage: str) -> str:

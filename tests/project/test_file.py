@@ -165,6 +165,18 @@ SYNTHESIZE = "11: examples.synthesize"
         ("    teacher: gpt\n", "", "9: examples.synthesize.teacher", ["required"]),
         ("name: handbook\n", "", "1: name", ["required"]),
         (
+            "  split:",
+            "  read: {path: x.csv}\n  split:",
+            "14: examples.read.format",
+            ["required", "'auto'", "'squad'"],
+        ),
+        (
+            "  sft:",
+            "  sft: {length: {type: epochs, epochs: x}}",
+            "17: models.sft.length.epochs",
+            ["whole number"],
+        ),
+        (
             "    teacher: gpt\n",
             "    teacher: gtp\n",
             "10: examples.synthesize.teacher",
@@ -375,12 +387,12 @@ def test_an_empty_variant_is_the_file_itself(write):
     [
         (
             "    examples: {paraphrase: {source: {count: many}}}",
-            "22: examples.paraphrase.source.teacher.count",
+            "22: examples.paraphrase.source.count",
             "'many'",
         ),
         (
             "    examples:\n      paraphrase:\n        source:\n          cout: 3",
-            "25: examples.paraphrase.source.teacher.cout",
+            "25: examples.paraphrase.source.cout",
             "'count'",
         ),
         ("    nothing", "21: variants.v", "nested keys"),

@@ -1,6 +1,7 @@
 """The `jangin` entry point. Heavy modules are imported inside the commands."""
 
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -62,6 +63,10 @@ app.command("open", help=_help(open_pages.__doc__ or ""))(open_pages)
 app.add_typer(keys, name="keys")
 
 
+LOCATED = re.compile(r"\S+:\d+: ")
+"""How a message begins that is about a line of a file."""
+
+
 def _missing_package(error: ModuleNotFoundError) -> int:
     """Say which pip extra is missing; returns the exit code. Raises `error` if none is."""
     from jangin.project.setup.extras import extra_of
@@ -74,6 +79,13 @@ def _missing_package(error: ModuleNotFoundError) -> int:
     return 2
 
 
+def _print_errors(text: str) -> None:
+    """One message, or several that begin with the file and line that they are about."""
+    for number, line in enumerate(text.split("\n")):
+        mark = "[red]error:[/] " if number == 0 or LOCATED.match(line) else ""
+        errors.print(f"{mark}{escape(line)}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line; an expected error is one message and exit code 1 or 2."""
     try:
@@ -83,7 +95,7 @@ def main() -> None:
             errors.print(leave.text if isinstance(leave, Stopped) else STOPPED)
         raise
     except JanginError as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _print_errors(str(error))
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         sys.exit(_missing_package(error))

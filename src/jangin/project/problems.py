@@ -124,7 +124,8 @@ def describe(root: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key}: {_unknown_key(root, location)}"
     if problem["type"] == "missing":
-        return f"{key}: this key is required. Add it"
+        tags = ", ".join(repr(_tag(m)) for m in _models_at(root, location) if _tag(m))
+        return f"{key}: this key is required. Add it{f' with a type: one of {tags}' * bool(tags)}"
     given, context = problem["input"], problem.get("ctx", {})
     if problem["type"] == "union_tag_invalid":
         tag, expected = context.get("tag"), str(context.get("expected_tags"))
@@ -262,15 +263,17 @@ def _shared(path: Sequence[str | int], path_of_key: Sequence[str | int]) -> int:
 
 def _written(root: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
     """A location as written in the file: without the union tags and types that pydantic adds."""
-    return [
-        part
-        for index, part in enumerate(location)
-        if (
-            not UNION_MEMBER.match(str(part))
-            and part not in {_tag(model) for model in _models_at(root, location[:index])} - {""}
-        )
-        or part in {name for m in _models_at(root, location[:index]) for name in m.model_fields}
-    ]
+    out = []
+    for index, part in enumerate(location):
+        models = _models_at(root, location[:index])
+        is_tag = part in {_tag(model) for model in models} - {""}
+        is_key = any(part in model.model_fields for model in models)
+        # Of several types pydantic names the one that it takes, which may be a key of it, too.
+        if (is_key and not (is_tag and len(models) > 1)) or not (
+            is_tag or UNION_MEMBER.match(str(part))
+        ):
+            out.append(part)
+    return out
 
 
 def _models_at(root: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:

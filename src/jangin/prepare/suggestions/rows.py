@@ -32,6 +32,8 @@ from jangin.prepare.transforms.scrub import (
 from jangin.text.pii import PERSONAL_DATA, found_in
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from jangin.prepare.transforms.columns import Columns
 
 FEW = 100
@@ -196,6 +198,8 @@ def _duplicates(profile: Profile) -> Suggestions:
         conflicting = keys.unique([KEY, ANSWER]).filter(pl.col(KEY).is_duplicated())
         conflicts = conflicting[KEY].n_unique()
         rule = f"; {conflicts:,} questions have several answers" if conflicts else ""
+        ties = 0 if pairs else _ties(keys)
+        rule += f", {ties:,} of them equally often" if ties else ""
         profile.plan = yield Suggestion(
             name="duplicates",
             level="recommended",
@@ -203,12 +207,22 @@ def _duplicates(profile: Profile) -> Suggestions:
             f"and punctuation{rule}. A copy of a training row could be in the test set",
             action="keep each different pair once"
             if pairs
-            else "keep one of each, with its most frequent answer",
+            else "keep one of each, with its most frequent answer"
+            + (", the first of those that are equally frequent" if ties else ""),
             rows=copies,
             change=lambda plan: with_step(plan, step),
         )
     profile.recount(keys.filter(reasons.is_null()) if step in profile.plan.steps else keys)
     return profile.plan
+
+
+def _ties(keys: "pl.DataFrame") -> int:
+    """Number of questions of which two answers are the most frequent."""
+    import polars as pl
+
+    counts = keys.group_by(KEY, ANSWER).len()
+    most = counts.filter(pl.col("len") == pl.col("len").max().over(KEY))
+    return int(most.filter(pl.col(KEY).is_duplicated())[KEY].n_unique())
 
 
 def _near_duplicates(profile: Profile) -> Suggestions:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from jangin.serving.jobs import scheduler, worker
+from jangin.serving.operations.workers import FreshWorkers
 from jangin.training.kernels import load_kernels
 from tests import forked
 
@@ -63,22 +64,24 @@ class Serving(Fork):
 def serve(*words):
     """`jangin serve`; the processes of its jobs are forks of a fork made before it has threads."""
     forked.start_server()
-    scheduler.start_worker = fork_worker
+    scheduler.new_workers = QuickWorkers
     forked.run_command("serve", *words)
 
 
-def fork_worker(given, environment, output):
-    """What `scheduler.start_worker` does, by the fork server of this process."""
-    job = Path(output.name).with_suffix(".stdin")
-    job.write_bytes(given)
-    return Fork(
-        forked.fork_server(),
-        f"{__name__}:work",
-        output=output.name,
-        stdin=job,
-        preload=[LIBRARIES],
-        environment=environment,
-    )
+class QuickWorkers(FreshWorkers):
+    """Processes of jobs by the fork server of this process, which has imported everything."""
+
+    def start(self, given, environment, output):
+        job = Path(output.name).with_suffix(".stdin")
+        job.write_bytes(given)
+        return Fork(
+            forked.fork_server(),
+            f"{__name__}:work",
+            [job],
+            output=output.name,
+            preload=[LIBRARIES],
+            environment=environment,
+        )
 
 
 def fork_exporter(given):
@@ -103,7 +106,7 @@ SLOW_STEPS = 100
 """Steps of a job that take longer than the model needs, so that tests can stop it among them."""
 
 
-def work():
+def work(job):
     """The process of a job, slow enough to be stopped before the end of the tests' few steps."""
     steps = itertools.count()
 
@@ -113,7 +116,7 @@ def work():
 
     worker.TICK_SECONDS = 0.05
     worker.JobProgress.advance = advance
-    return worker.main()
+    return worker.run(Path(job).read_bytes(), os.getppid())
 
 
 def load_libraries():

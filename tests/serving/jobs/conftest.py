@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jangin.serving.jobs import export, scheduler
-from tests.serving.forked import fork_exporter, fork_worker
+from tests.serving.forked import QuickWorkers, fork_exporter
 from tests.serving.jobs.material import chats
 from tests.serving.running import run_server
 
@@ -17,22 +17,16 @@ models:
   frozen: {base: {type: starter}, trainable: false}
   vanished: {base: {type: local, path: /nowhere/model}}
 """
-RUN_EXPORTER, START_WORKER = export.run_exporter, scheduler.start_worker
+RUN_EXPORTER = export.run_exporter
 MODEL = "gpt-4.1-nano-2025-04-14"
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _forked_workers():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "start_worker", fork_worker)
+        patch.setattr(scheduler, "new_workers", QuickWorkers)
         patch.setattr(export, "run_exporter", fork_exporter)
         yield
-
-
-@pytest.fixture
-def fresh_workers(monkeypatch):
-    """Jobs of this test are trained by fresh interpreters, as those of users."""
-    monkeypatch.setattr(scheduler, "start_worker", START_WORKER)
 
 
 @pytest.fixture(scope="package")

@@ -112,7 +112,6 @@ def test_missing_parameters_and_unknown_jobs(client, running):
         assert error.value.code == "fine_tune_not_found"
 
 
-@pytest.mark.usefixtures("fresh_workers")
 def test_a_repeated_request_is_the_same_job(client, running, training):
     body = {"model": "vanished", "training_file": training, "hyperparameters": {}, "seed": 5}
     url = f"{running.url}/fine_tuning/jobs"

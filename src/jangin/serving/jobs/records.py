@@ -170,17 +170,24 @@ class JobRecords:
     def prepared(self, prepared: Prepared) -> None:
         """Keep what is known before training; say what is lost."""
         self.base = prepared.base
+        with self._server.database.read() as session:
+            training = session.scalar(select(Job.training_file).where(Job.id == self._id))
+        has_tools = training is not None and self._calls_tools(training)
         with self._server.database.write() as session:
             job = self._owned(session)
             if job is None or last_step(session, job.id):
                 return
-            for text in self._notes(job, prepared):
+            for text in self._notes(job, prepared, has_tools=has_tools):
                 add_event(session, job.id, text, self._server.now(), level="warn")
             file = session.scalars(select(File).where(File.id == job.training_file)).first()
             if file is not None and prepared.preview:
                 file.report = {**(file.report or {}), "mask_preview": prepared.preview}
 
-    def _notes(self, job: Job, prepared: Prepared) -> list[str]:
+    def _calls_tools(self, file_id: str) -> bool:
+        with self._server.storage.reader(file_id) as source:
+            return any(calls_tools(row) for row in read_rows(source))
+
+    def _notes(self, job: Job, prepared: Prepared, *, has_tools: bool) -> list[str]:
         notes = []
         examples = int((job.extensions or {}).get("examples") or 0)
         kept = prepared.rows + prepared.empty
@@ -194,12 +201,10 @@ class JobRecords:
                 f"{prepared.longer} examples are longer than {prepared.limit} tokens and are "
                 f"truncated at the end; {prepared.empty} of them have nothing left to train on"
             )
-        with self._server.storage.reader(job.training_file) as source:
-            if any(calls_tools(row) for row in read_rows(source)):
-                notes.append(
-                    "Tool calls are trained as text: <tool_call> and </tool_call> around a JSON "
-                    "object"
-                )
+        if has_tools:
+            notes.append(
+                "Tool calls are trained as text: <tool_call> and </tool_call> around a JSON object"
+            )
         return notes
 
     def follow(self, folder: Path, total: int, resumed_at: int) -> None:
@@ -306,7 +311,7 @@ class JobRecords:
         with self._server.database.read() as session:
             remove_forgotten(session, self._id, self._models)
 
-    def fail(self, failure: Failure, training: Path | None) -> None:
+    def fail(self, failure: Failure) -> None:
         """End the job with an error; may be repeated."""
         with self._server.database.write() as session:
             job = self._owned(session)
@@ -315,16 +320,12 @@ class JobRecords:
             now = self._server.now()
             finish(session, job, "failed", failure.message, now, error=failure)
             job.lease_owner = job.lease_until = None
-        self._store_partial(training)
 
     def write_result_of_partial(self, training: Path | None) -> None:
-        """The measurements of a cancelled job."""
-        if self.status() == "cancelled":
-            self._store_partial(training)
-
-    def _store_partial(self, training: Path | None) -> None:
-        lines = read_metrics(training / "metrics.jsonl") if training is not None else []
-        if lines:
+        """The measurements of a job that was cancelled or has failed."""
+        if training is None or self.status() not in ("cancelled", "failed"):
+            return
+        if lines := read_metrics(training / "metrics.jsonl"):
             self._store_result(lines)
 
     def _store_result(self, lines: list[dict[str, Any]]) -> None:

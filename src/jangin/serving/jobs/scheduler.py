@@ -27,7 +27,9 @@ from jangin.serving.jobs.events import UNLOADED, add_event, finish, last_step
 from jangin.serving.jobs.failures import WORKER_LOST
 from jangin.serving.operations.device import DRAIN_SECONDS
 from jangin.serving.operations.job_log import JobLog
+from jangin.serving.operations.workers import WorkerProcess, new_workers
 from jangin.serving.state.server import Server
+from jangin.serving.state.storage import StorageAwayError
 
 log = logging.getLogger("jangin.serving.jobs")
 
@@ -49,7 +51,7 @@ class _Process:
     job_id: str
     owner: str
     slot: int
-    process: "subprocess.Popen[bytes]"
+    process: WorkerProcess
     log: IO[bytes]
     first_step: int
     """The last step in its log when it started."""
@@ -66,6 +68,7 @@ class Scheduler:
         self._stopping = threading.Event()
         self._next_sweep = 0.0
         self._job_log = JobLog(server)
+        self._workers = new_workers()
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("jobs", self._run_jobs), ("job checks", self._check_files))
@@ -103,6 +106,7 @@ class Scheduler:
             each.log.close()
             self._release(each)
         self._running = []
+        self._workers.close()
 
     def _loop(self, work: "object") -> None:
         while not self._stopping.is_set():
@@ -110,6 +114,9 @@ class Scheduler:
                 work()  # type: ignore[operator]
             except DBAPIError:
                 log.exception("the database does not answer; trying again")
+                self._stopping.wait(1)
+            except StorageAwayError as error:
+                log.warning("%s Trying again.", error)
                 self._stopping.wait(1)
             except Exception:
                 log.exception("the queue of jobs failed; trying again")
@@ -143,7 +150,11 @@ class Scheduler:
         free = or_(Job.lease_until.is_(None), Job.lease_until <= now)
         with self._server.database.read() as session:
             if session.scalars(queue.where(free).limit(1)).first() is None:
+                if not self._running:
+                    self._workers.rest()
                 return False
+        if not self._workers.is_ready():
+            return False
         taken, slots = {each.slot for each in self._running}, self._server.settings.slots
         slot = next(number for number in range(slots) if number not in taken)
         takes_device = slot == 0 and self._unloads_models()
@@ -200,7 +211,7 @@ class Scheduler:
         settings = json.loads(self._server.settings.model_dump_json())
         given = {"job": job_id, "owner": owner, "settings": settings}
         environment = worker_environment(slot, self._server.settings.slots)
-        process = start_worker(json.dumps(given).encode(), environment, stream)
+        process = self._workers.start(json.dumps(given).encode(), environment, stream)
         return _Process(job_id, owner, slot, process, stream, first_step)
 
     def _ended(self, each: _Process) -> None:
@@ -227,27 +238,6 @@ class Scheduler:
     def _release(self, each: _Process) -> None:
         with self._server.database.write() as session:
             leases.release(session, Job, each.job_id, owner=each.owner)
-
-
-def start_worker(
-    given: bytes, environment: dict[str, str], output: IO[bytes]
-) -> "subprocess.Popen[bytes]":
-    """A process that trains the job `given`, which it reads from stdin."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jangin.serving.jobs.worker"],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=output,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for the server, which stops its workers itself
-    )
-    assert process.stdin is not None  # noqa: S101  it is a pipe
-    try:
-        with process.stdin as pipe:
-            pipe.write(given)
-    except BrokenPipeError:
-        log.warning("process %d ended before it read its job", process.pid)
-    return process
 
 
 def worker_environment(slot: int, slots: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The process that trains one job: `python -m jangin.serving.jobs.worker`, settings on stdin.
+"""The process that trains one job: a fork of `fork_program`, or a module that reads stdin.
 
 It writes the log of the job, renews its lease, and stops at the next step, with a checkpoint, as
 soon as the job is no longer `running`, the lease is lost, or the server is gone.
@@ -28,12 +28,13 @@ from jangin.serving.jobs.pipeline import Outcome, Pipeline
 from jangin.serving.jobs.records import JobRecords
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.storage import StorageAwayError
 
 log = logging.getLogger("jangin.serving.worker")
 T = TypeVar("T")
 
 TICK_SECONDS = 0.25
-DATABASE_PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 600
 STORE_SECONDS = 0.5
 """Between two looks whether an artifact that another job makes is ready."""
 _RESUMING = "resuming at step "
@@ -80,6 +81,8 @@ class Worker:
     server: Server
     job_id: str
     owner: str
+    parent: int
+    """Process id of the one that started this one."""
     progress: JobProgress = field(default_factory=JobProgress)
     records: JobRecords = field(init=False)
     training: Path | None = None
@@ -87,7 +90,6 @@ class Worker:
     stopping: str = ""
     """Why it stops, once it does."""
     over: threading.Event = field(default_factory=threading.Event)
-    parent: int = field(default_factory=os.getppid)
     renewed: float = 0.0
 
     def __post_init__(self) -> None:
@@ -116,7 +118,8 @@ class Worker:
             self._try(self.records.write_result_of_partial, self.training)
             self._try(self._release)
         elif failure is not None:
-            _patiently(lambda: self.records.fail(failure, self.training))
+            _patiently(lambda: self.records.fail(failure))
+            self._try(self.records.write_result_of_partial, self.training)
         elif outcome is not None:
             finished = outcome
             _patiently(lambda: self.records.succeed(finished))
@@ -200,16 +203,18 @@ class Worker:
             log.exception("the end of %s could not be written", self.job_id)
 
 
-def _patiently(run: Callable[[], T], causes: tuple[type[Exception], ...] = (DBAPIError,)) -> T:
-    """What `run` returns, repeated while the database does not answer."""
-    patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
+def _patiently(
+    run: Callable[[], T], causes: tuple[type[Exception], ...] = (DBAPIError, StorageAwayError)
+) -> T:
+    """What `run` returns, repeated while the database or the storage does not answer."""
+    patience = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             return run()
         except causes:
             if time.monotonic() > patience:
                 raise
-            log.exception("the database does not answer; trying again")
+            log.exception("database or storage do not answer; trying again")
             time.sleep(1)
 
 
@@ -227,9 +232,12 @@ def _when_free(run: Callable[[], T]) -> T:
             time.sleep(STORE_SECONDS)
 
 
-def main() -> int:
-    """Train the job that stdin names."""
-    given = json.loads(sys.stdin.read())
+def run(text: bytes, parent: int) -> int:
+    """Train the job in `text`; the status of the process.
+
+    `parent`: the process that started this one; the job stops with a checkpoint when it has ended.
+    """
+    given = json.loads(text)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )
@@ -237,11 +245,11 @@ def main() -> int:
     # A database that restarts is no fault of the job: it must not count as an end of its process.
     server = _patiently(lambda: Server(settings), (DBAPIError, StoreError))
     try:
-        Worker(server, given["job"], given["owner"]).run()
+        Worker(server, given["job"], given["owner"], parent).run()
     finally:
         server.close()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.stdin.buffer.read(), os.getppid()))

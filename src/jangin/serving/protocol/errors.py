@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from jangin.core.errors import JanginError
+from jangin.serving.state.storage import StorageAwayError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -239,6 +240,16 @@ def database_failed(error: DBAPIError) -> ApiError:
     )
 
 
+def storage_failed() -> ApiError:
+    """The storage of files did not answer; clients try again by themselves."""
+    return ApiError(
+        503,
+        "The storage of the server does not answer. Please try again later.",
+        kind=SERVER,
+        headers={RETRY: "true", "retry-after": "1"},
+    )
+
+
 def add_handlers(app: FastAPI) -> None:
     """Make every error of routes, of checks and of the router an envelope."""
 
@@ -254,6 +265,11 @@ def add_handlers(app: FastAPI) -> None:
     def _other(_request: Request, error: JanginError) -> JSONResponse:
         log.warning("%s", error)
         return ApiError(500, str(error), kind=SERVER).response()
+
+    @app.exception_handler(StorageAwayError)
+    def _no_storage(_request: Request, error: StorageAwayError) -> JSONResponse:
+        log.warning("%s", error)
+        return storage_failed().response()
 
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)

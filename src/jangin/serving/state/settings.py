@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from jangin.core.config import Config
 from jangin.core.encoder import EncoderConfig
@@ -15,6 +15,7 @@ from jangin.models.catalog import TEMPLATE_NAMES, Base
 from jangin.project.problems import describe, line_of
 from jangin.project.yaml_source import load_yaml
 from jangin.serving.state.caller import DEFAULT_PROJECT
+from jangin.training.loop.config import SERVABLE_RANKS
 
 SQLITE_FILE = "server.sqlite"
 """Name of the database in the folder."""
@@ -47,6 +48,17 @@ class ModelEntry(Config):
     """Settings of the stage `sft` that differ from what the server chooses."""
     dpo: dict[str, Any] = Field(default_factory=dict)
     """Settings of the stage `dpo` that differ from what the server chooses."""
+
+    @field_validator("sft", "dpo")
+    @classmethod
+    def _servable(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Every adapter that jobs train can be served by vLLM."""
+        method = settings.get("method")
+        rank = method.get("r") if isinstance(method, dict) else None
+        if rank is not None and rank not in SERVABLE_RANKS:
+            choices = ", ".join(map(str, SERVABLE_RANKS))
+            raise ValueError(f"`method.r` must be one of {choices}, which vLLM serves, too")
+        return settings
 
 
 class Limits(Config):
@@ -90,6 +102,9 @@ class ServerSettings(Config):
     storage: str = ""
     """Folder or fsspec URL of the files' bytes, such as `s3://bucket/jangin`; default: `files` in
     the folder."""
+    storage_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the fsspec filesystem behind the URL, such as `endpoint_url` of S3; its keys are
+    better in the environment, such as `AWS_ACCESS_KEY_ID`."""
     project: Path | None = None
     """Project file whose finished variants can be called, and which the pages are about."""
     new_project: bool = False

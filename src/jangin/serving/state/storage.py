@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from jangin.core.errors import ConfigError, MachineError, StoreError
 from jangin.serving.state.settings import ServerSettings
 
 CHUNK = 1 << 20
+BLOCK = 8 << 20
+"""Bytes that are sent or fetched at once: S3 takes at most 10,000 parts of at least 5 MiB."""
 PARTIAL = ".partial"
 """Ending of the name of a file that is being written."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}(\.partial)?")
@@ -58,7 +60,7 @@ def is_remote(settings: ServerSettings) -> bool:
 def open_storage(settings: ServerSettings) -> Storage:
     """The storage of the settings; raises `ConfigError` or `MachineError` if there is none."""
     if is_remote(settings):
-        return _remote(settings.storage, settings.folder / "storage-cache")
+        return _remote(settings)
     return FolderStorage(folder_of_storage(settings))
 
 
@@ -120,12 +122,16 @@ class FolderStorage:
         return self._folder / checked.removesuffix(PARTIAL)[-2:].lower() / checked
 
 
-class RemoteStorage:
-    """A place that fsspec reaches, such as `s3://bucket/jangin`."""
+class StorageAwayError(StoreError):
+    """A storage elsewhere does not answer, or refuses; the same request may succeed later."""
 
-    def __init__(self, filesystem: object, root: str, cache: Path) -> None:
+
+class RemoteStorage:
+    """Bytes behind an fsspec URL, such as `s3://bucket/jangin`; failures are `StorageAwayError`."""
+
+    def __init__(self, filesystem: Any, root: str, cache: Path) -> None:
         """`cache`: folder for local copies."""
-        self._files: object = filesystem
+        self._files = filesystem
         self._root = root.rstrip("/")
         self._cache = cache
 
@@ -133,29 +139,35 @@ class RemoteStorage:
     def writer(self, name: str) -> Iterator[BinaryIO]:
         """A stream for new bytes."""
         path = self._path(name)
-        stream: BinaryIO = self._files.open(path, "wb")  # type: ignore[attr-defined]
+        with _answering():
+            stream = self._files.open(path, "wb", block_size=BLOCK)
         try:
-            yield stream
-            stream.close()
+            yield cast("BinaryIO", _Guarded(stream))
+            with _answering():
+                stream.close()
         except BaseException:
             with suppress(Exception):
-                stream.close()
-            self.delete(name)
+                _abandon(stream)
+            with suppress(Exception):
+                self.delete(name)
             raise
 
     def reader(self, name: str) -> BinaryIO:
         """A stream of the bytes."""
-        stream: BinaryIO = self._files.open(self._path(name), "rb")  # type: ignore[attr-defined]
-        return stream
+        with _answering():
+            stream = self._files.open(self._path(name), "rb", block_size=BLOCK)
+        return cast("BinaryIO", _Guarded(stream))
 
     def delete(self, name: str) -> None:
         """Forget the bytes."""
-        with suppress(FileNotFoundError):
-            self._files.rm_file(self._path(name))  # type: ignore[attr-defined]
+        with _answering(), suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
 
     def names(self) -> Iterator[tuple[str, float]]:
         """Names and times, where the filesystem knows times."""
-        for path, details in self._files.find(self._root, detail=True).items():  # type: ignore[attr-defined]
+        with _answering():
+            listed = self._files.find(self._root, detail=True)
+        for path, details in listed.items():
             changed = next((details[key] for key in _TIMES if details.get(key)), None)
             if changed is not None:
                 moment = changed.timestamp() if isinstance(changed, datetime) else float(changed)
@@ -175,7 +187,69 @@ class RemoteStorage:
         return f"{self._root}/{_checked(name)}"
 
 
-def _remote(url: str, cache: Path) -> RemoteStorage:
+class _Guarded:
+    """A stream of a filesystem, whose failures are those of the storage."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        with _answering():
+            return int(self._stream.write(data))
+
+    def read(self, size: int = -1) -> bytes:
+        with _answering():
+            return bytes(self._stream.read(size))
+
+    def close(self) -> None:
+        with _answering():
+            self._stream.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Lines."""
+        lines = iter(self._stream)
+        while True:
+            with _answering():
+                line = next(lines, None)
+            if line is None:
+                return
+            yield line
+
+    def __enter__(self) -> "_Guarded":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn what a filesystem raises, each its own errors, into `StorageAwayError`."""
+    try:
+        yield
+    except (FileNotFoundError, StoreError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StorageAwayError(
+            f"the storage of files failed: {reason}. Check that `storage` in server.yaml can be "
+            "reached and that its keys allow to read, write and delete."
+        ) from error
+
+
+def _abandon(stream: Any) -> None:
+    """End a write without its last block, so that the bytes never come into being."""
+    try:
+        stream.discard()
+    finally:
+        if hasattr(stream, "blocksize") and hasattr(stream, "forced"):  # fsspec's buffered file
+            stream.closed = True  # else the garbage collector writes what is buffered
+        else:
+            stream.close()
+
+
+def _remote(settings: ServerSettings) -> RemoteStorage:
+    url = settings.storage
     try:
         import fsspec
     except ModuleNotFoundError as error:
@@ -183,11 +257,20 @@ def _remote(url: str, cache: Path) -> RemoteStorage:
             f"storage: {url} needs the package fsspec. Install it with: pip install fsspec"
         ) from error
     try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
+        # Another process writes files, too: what a listing did not have may be there now.
+        options = {"use_listings_cache": False, **settings.storage_options}
+        filesystem, root = fsspec.core.url_to_fs(url, **options)
+    except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"storage: {url} cannot be used: {error}. Correct `storage`.") from error
-    filesystem.makedirs(root, exist_ok=True)
-    return RemoteStorage(filesystem, root, cache)
+    try:
+        with _answering(), suppress(FileExistsError):
+            filesystem.mkdir(root, create_parents=False)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"storage: {url} is in a bucket or folder that does not exist. Create it, or correct "
+            "`storage`."
+        ) from error
+    return RemoteStorage(filesystem, root, settings.folder / "storage-cache")
 
 
 def _checked(name: str) -> str:

@@ -1,0 +1,79 @@
+"""A process that has imported what jobs need, and forks one process for each job.
+
+`python -m jangin.serving.operations.fork_program DESCRIPTOR`. A fork starts in milliseconds and
+shares the memory of what is imported; a job in a fresh interpreter spends seconds of CPU time on
+imports. Forks are safe, as this process uses no library: its only threads are those of memory
+allocators, which are prepared for forks.
+"""
+
+import gc
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+
+READY = "ready"
+
+
+def serve(control: Connection, run: Callable[[bytes, int], int]) -> int:
+    """Fork until the other side closes; returns the status with which this process ends.
+
+    `run` does a job, given the id of this process, and returns the status. Sends `READY` at once.
+    Then receives (job, environment), followed by the descriptor of its log, and answers with a
+    process id; or the id of a process that has ended, and answers with its status as of
+    `os.waitstatus_to_exitcode`.
+    In a fork, `serve` returns when its job has ended. Jobs whose parent ends, as this process does
+    when the server closes or dies, save a checkpoint and end.
+    """
+    warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)  # by allocators
+    gc.freeze()  # else the first collection of each fork copies the memory of all imports
+    control.send(READY)
+    parent = os.getpid()
+    while True:
+        try:
+            request = control.recv()
+        except EOFError:
+            return 0
+        if isinstance(request, int):
+            _, status = os.waitpid(request, 0)
+            control.send(os.waitstatus_to_exitcode(status))
+            continue
+        given, environment = request
+        log = recv_handle(control)
+        process = os.fork()
+        if not process:
+            control.close()
+            _enter(environment, log)
+            return run(given, parent)
+        os.close(log)
+        control.send(process)
+
+
+def _enter(environment: dict[str, str], log: int) -> None:
+    """Make a fork the process of a job."""
+    os.setsid()
+    os.dup2(log, sys.stdout.fileno())
+    os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def main(descriptor: int) -> int:
+    """Import what jobs need, then serve."""
+    from jangin.serving.jobs import worker
+    from jangin.training.preflight.libraries import load_libraries
+
+    logging.disable()  # libraries complain about packages that no job may need
+    with suppress(ImportError):  # a job that needs it says in its own log what is missing
+        load_libraries()
+    logging.disable(logging.NOTSET)
+    return serve(Connection(descriptor), worker.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -9,6 +9,7 @@ LOWEST := .venv/lowest
 TRACKERS := .venv/trackers
 LLAMACPP := .venv/llamacpp
 TEMPLATES := .venv/templates
+MOTO := .venv/moto
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 # Files stay together, because their fixtures train models; those with slow tests come first.
@@ -18,7 +19,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-long test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-long test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-s3 check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -80,6 +81,12 @@ test-llamacpp: setup  ## answers of llama.cpp's own server beside ours, in an en
 test-templates: setup  ## chat templates of real models, those that TRL ships; `make test` skips these
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --target $(TEMPLATES) "trl==1.16.*"
 	@JANGIN_TEMPLATES=$(TEMPLATES)/trl/chat_templates $(BIN)/python -m pytest -rs tests/models/tokens/test_real_templates.py
+
+test-s3: setup    ## files of `jangin serve` in a bucket of moto's S3 server; `make test` skips these
+	@test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)
+	@$(BIN)/uv pip install --quiet --python $(MOTO)/bin/python "moto[server,s3]>=5.1"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[s3]"
+	@JANGIN_S3=$(MOTO) $(BIN)/python -m pytest -rs tests/serving/jobs/test_s3.py
 
 check: setup      ## style, types, generated pages, links of the documentation site
 	@$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from jangin.core.errors import JanginError
@@ -30,7 +31,7 @@ from jangin.serving.protocol.internal import InternalReply, InternalRequests
 from jangin.serving.security.keys import is_revoked
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
-from jangin.serving.state.storage import CHUNK
+from jangin.serving.state.storage import CHUNK, StorageAwayError
 from jangin.serving.webhooks.outbox import emit
 
 WORKERS = 2
@@ -43,6 +44,7 @@ POLL_SECONDS = 0.5
 RETRIED = (429, 503)
 """Replies after which a request is sent again: the server is busy, and batches can wait."""
 LONGEST_DELAY = 30.0
+AWAY_SECONDS = 1.0
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 log = logging.getLogger("jangin.serving.batches")
 
@@ -89,6 +91,9 @@ class BatchRunner:
                     _Run(self._server, batch, self._owner, self._stopping).finish()
             except _InterruptedError:
                 self._release(batch)
+            except (OperationalError, InterfaceError, StorageAwayError) as error:
+                log.warning("batch %s waits: %s", batch.id if batch else "", error)
+                self._wait_and_release(batch)
             except Exception:
                 log.exception("batch %s failed", batch.id if batch else "")
                 self._fail(batch)
@@ -109,6 +114,12 @@ class BatchRunner:
         if batch is not None:
             with self._server.database.write() as session:
                 release(session, Batch, batch.id, owner=self._owner)
+
+    def _wait_and_release(self, batch: Batch | None) -> None:
+        """Database or storage do not answer: continue with the batch after its last result."""
+        self._stopping.wait(AWAY_SECONDS)
+        with suppress(OperationalError, InterfaceError):  # then its lease ends by itself
+            self._release(batch)
 
     def _fail(self, batch: Batch | None) -> None:
         if batch is None:

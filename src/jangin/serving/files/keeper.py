@@ -3,17 +3,22 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from sqlalchemy import select
 
 from jangin.serving.database.tables import File, Upload, UploadPart
 from jangin.serving.files.checks import check_file
-from jangin.serving.files.store import user_of
+from jangin.serving.files.store import forget_bytes, user_of
 from jangin.serving.files.uploads import forget_parts
 from jangin.serving.state.server import Server
 
 INTERVAL = 60.0
 """Seconds between two rounds."""
+CHECKED_AFTER = 600
+"""Seconds after which the check of a file that began with its upload must have ended."""
+SWEEP_INTERVAL = 86_400
+"""Seconds between two looks at all bytes of the storage."""
 FORGOTTEN = 86_400
 """Seconds after which bytes that no row names are removed; a request may be writing newer ones."""
 log = logging.getLogger("jangin.serving")
@@ -38,22 +43,33 @@ class FileKeeper:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        try:
-            self.recheck()
-            self.remove_forgotten()
-        except Exception:
-            log.exception("the files of the last run could not be checked")
+        swept = -SWEEP_INTERVAL
+        self._try(self.recheck)
         while not self._stopped.is_set():
-            try:
-                self.remove_expired()
-            except Exception:  # the database may be away for a while
-                log.exception("expired files could not be removed")
+            if time.monotonic() - swept >= SWEEP_INTERVAL:
+                swept = time.monotonic()
+                self._try(self.remove_forgotten)
+            self._try(self.remove_expired)
             self._stopped.wait(INTERVAL)
+            self._try(lambda: self.recheck(self._server.now() - CHECKED_AFTER))
 
-    def recheck(self) -> None:
-        """Check the files whose check did not end before the last server stopped."""
+    def _try(self, work: Callable[[], None]) -> None:
+        """Do it; database and storage may be away for a while."""
+        try:
+            work()
+        except Exception:
+            log.exception("files could not be looked after; trying again")
+
+    def recheck(self, before: int | None = None) -> None:
+        """Check the files whose check has not ended: of a stopped server, or of a lost storage.
+
+        Those created `before` this Unix time, or all.
+        """
+        query = select(File.id).where(File.status == "uploaded")
+        if before is not None:
+            query = query.where(File.created_at < before)
         with self._server.database.read() as session:
-            waiting = session.scalars(select(File.id).where(File.status == "uploaded")).all()
+            waiting = session.scalars(query).all()
         for file_id in waiting:
             if self._stopped.is_set():
                 return
@@ -72,8 +88,7 @@ class FileKeeper:
             for upload in session.scalars(late):
                 upload.status = "expired"
                 names += forget_parts(session, upload.id)
-        for name in names:
-            self._server.storage.delete(name)
+        forget_bytes(self._server, names)
 
     def remove_forgotten(self) -> None:
         """Delete bytes without a row: those of a request that a killed server was writing."""

@@ -1,7 +1,9 @@
 """Put files into the server and take them out: for routes, jobs and batches alike."""
 
 import hashlib
+import logging
 import shutil
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from sqlalchemy import func, or_, select
@@ -14,7 +16,9 @@ from jangin.serving.security.access import visible
 from jangin.serving.security.audit import record
 from jangin.serving.state.caller import Caller
 from jangin.serving.state.server import Server
+from jangin.serving.state.storage import StorageAwayError
 
+log = logging.getLogger("jangin.serving")
 COPY = 1 << 20
 FINISHED_JOBS = ("succeeded", "failed", "cancelled")
 FINISHED_BATCHES = ("completed", "failed", "expired", "cancelled")
@@ -75,7 +79,7 @@ def add_row(server: Server, caller: Caller, row: File) -> File:
             session.add(row)
             record(session, caller, "file.create", row.id, server.now())
     except BaseException:
-        server.storage.delete(row.id)
+        forget_bytes(server, [row.id])
         raise
     return row
 
@@ -105,7 +109,16 @@ def delete_file(server: Server, caller: Caller, file_id: str) -> None:
             )
         session.delete(row)
         record(session, caller, "file.delete", file_id, server.now())
-    server.storage.delete(file_id)
+    forget_bytes(server, [file_id])
+
+
+def forget_bytes(server: Server, names: Iterable[str]) -> None:
+    """Delete bytes that no row names any more; what a lost storage keeps, `FileKeeper` removes."""
+    for name in names:
+        try:
+            server.storage.delete(name)
+        except StorageAwayError as error:
+            log.warning("%s stays for now: %s", name, error)
 
 
 def user_of(session: Session, file_id: str) -> str | None:

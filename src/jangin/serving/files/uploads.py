@@ -15,7 +15,7 @@ from jangin.serving.files.multipart import MB, FileForm
 from jangin.serving.files.objects import PartObject, UploadObject
 from jangin.serving.files.purposes import check_name, check_purpose
 from jangin.serving.files.routes import LONGEST_LIFE, SHORTEST_LIFE
-from jangin.serving.files.store import COPY, DigestingWriter
+from jangin.serving.files.store import COPY, DigestingWriter, forget_bytes
 from jangin.serving.protocol.errors import ApiError, invalid_state, no_such
 from jangin.serving.protocol.ids import new_id
 from jangin.serving.protocol.objects import RequestBody
@@ -111,7 +111,7 @@ async def add_part(
     try:
         await run_in_threadpool(_add_part, server, caller, part)
     except BaseException:
-        await run_in_threadpool(server.storage.delete, part_id)
+        await run_in_threadpool(forget_bytes, server, [part_id])
         raise
     return PartObject.of(part)
 
@@ -165,8 +165,7 @@ def cancel_upload(upload_id: str, server: ServerDep, caller: CallerDep) -> Uploa
         upload.status = "cancelled"
         names = forget_parts(session, upload_id)
         record(session, caller, "upload.cancel", upload_id, now)
-    for name in names:
-        server.storage.delete(name)
+    forget_bytes(server, names)
     return UploadObject.of(upload)
 
 
@@ -213,10 +212,9 @@ def complete_upload(
             )
             upload = find_upload(session, caller, upload_id)
     except BaseException:
-        server.storage.delete(file_id)
+        forget_bytes(server, [file_id])
         raise
-    for name in names:
-        server.storage.delete(name)
+    forget_bytes(server, names)
     if file.status == "uploaded":
         tasks.add_task(check_file, server, file_id)
     return UploadObject.of(upload, file)

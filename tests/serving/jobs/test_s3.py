@@ -1,0 +1,253 @@
+"""Files in a bucket, behind moto's S3 server: `make test-s3` runs these, `make test` does not."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import secrets
+import select
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from jangin.core.errors import ConfigError
+from jangin.serving.files import keeper
+from jangin.serving.files.keeper import FileKeeper
+from jangin.serving.state.settings import ServerSettings
+from jangin.serving.state.storage import StorageAwayError, open_storage
+from tests.serving.jobs.conftest import MODEL, messages, upload, wait_for, wait_for_step
+from tests.serving.jobs.material import chats
+from tests.serving.running import run_server
+
+MOTO = os.environ.get("JANGIN_S3", "")
+pytestmark = [
+    pytest.mark.skipif(not MOTO, reason="only in `make test-s3`"),
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),
+]
+STARTER = {"base": {"type": "starter", "size": "0.5M", "vocabulary_size": 400}}
+
+
+class Endpoint:
+    """Moto behind a relay, which can be cut."""
+
+    def __init__(self, port):
+        self.cut_after = None
+        """Bytes from clients after which connections are closed; None for never."""
+        self._target = ("127.0.0.1", port)
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            client, _ = self._listening.accept()
+            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client):
+        with client, socket.create_connection(self._target) as target:
+            while True:
+                ready = select.select([client, target], [], [], 0.05)[0]
+                if self.cut_after is not None and self.cut_after <= 0:
+                    return
+                for source in ready:
+                    data = source.recv(1 << 16)
+                    if not data:
+                        return
+                    (target if source is client else client).sendall(data)
+                    if source is client and self.cut_after is not None:
+                        self.cut_after -= len(data)
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory):
+    if importlib.util.find_spec("s3fs") is None:
+        pytest.fail("s3fs is not installed: pip install -e '.[s3]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    command = [Path(MOTO) / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        patience = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < patience
+                time.sleep(0.1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", "test")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            endpoint = Endpoint(port)
+            filesystem(endpoint).mkdir("bucket")
+            yield endpoint
+        process.terminate()
+
+
+def filesystem(endpoint):
+    import s3fs
+
+    return s3fs.S3FileSystem(endpoint_url=endpoint.url, use_listings_cache=False)
+
+
+def settings_of(endpoint, bucket="bucket"):
+    options = {
+        "endpoint_url": endpoint.url,
+        "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5},
+    }
+    return {"storage": f"s3://{bucket}/jangin", "storage_options": options}
+
+
+def objects(endpoint):
+    files = filesystem(endpoint)
+    return {path.rpartition("/")[2] for path in files.find("bucket/jangin")}
+
+
+@contextmanager
+def serving(endpoint, folder):
+    options = {"lease_seconds": 3, "models": {MODEL: STARTER}}
+    with run_server(folder, **settings_of(endpoint), **options) as running:
+        yield running
+
+
+@contextmanager
+def away(endpoint, after=0):
+    endpoint.cut_after = after
+    try:
+        yield
+    finally:
+        endpoint.cut_after = None
+
+
+def test_files_and_uploads_are_objects_and_survive_a_restart(endpoint, tmp_path):
+    large = secrets.token_bytes(20_000_000)  # three parts of S3's multi-part upload
+    with serving(endpoint, tmp_path / "data") as running:
+        client = running.client(timeout=120)
+        small = client.files.create(file=("한글.bin", b"bytes"), purpose="user_data")
+        empty_parts = objects(endpoint)
+        assert small.id in empty_parts
+        whole = client.uploads.upload_file_chunked(
+            file=large,
+            filename="large.bin",
+            bytes=len(large),
+            mime_type="application/octet-stream",
+            purpose="user_data",
+            part_size=9_000_000,
+            md5=hashlib.md5(large).hexdigest(),
+        )
+        assert whole.status == "completed"
+        assert objects(endpoint) == {small.id, whole.file.id}, "the parts are gone"
+    with serving(endpoint, tmp_path / "data") as running:
+        client = running.client(timeout=120)
+        assert client.files.content(whole.file.id).read() == large
+        assert client.files.content(small.id).read() == b"bytes"
+        assert client.files.delete(small.id).deleted
+        assert client.files.delete(whole.file.id).deleted
+        assert objects(endpoint) == set()
+
+
+def test_a_job_reads_its_files_and_stores_its_results_there(endpoint, tmp_path):
+    with serving(endpoint, tmp_path / "data") as running:
+        client = running.client()
+        training, validation = upload(client, chats(12)), upload(client, chats(4, 50))
+        job = client.fine_tuning.jobs.create(
+            model=MODEL,
+            training_file=training,
+            validation_file=validation,
+            hyperparameters={"n_epochs": 2, "batch_size": 1},
+        )
+        wait_for_step(client, job.id, 1)
+        with away(endpoint):  # training needs no file any more
+            time.sleep(1)
+        done = wait_for(client, job.id, "succeeded")
+        table = client.files.content(done.result_files[0]).read()
+        assert done.result_files[0] in objects(endpoint)
+    with serving(endpoint, tmp_path / "data") as running:
+        client = running.client()
+        assert client.files.content(done.result_files[0]).read() == table
+        answer = client.chat.completions.create(
+            model=done.fine_tuned_model,
+            messages=[{"role": "user", "content": "hi"}],
+            max_tokens=2,
+        )
+        assert answer.usage.completion_tokens <= 2
+        for name in (training, validation, done.result_files[0]):
+            client.files.delete(name)
+    assert objects(endpoint) == set()
+
+
+def test_an_endpoint_that_fails_in_the_middle_loses_nothing(endpoint, tmp_path, monkeypatch):
+    rows = "\n".join(map(json.dumps, chats(12))).encode()
+    with serving(endpoint, tmp_path / "data") as running:
+        client = running.client(timeout=120)
+        kept = client.files.create(file=("kept.bin", b"kept"), purpose="user_data").id
+        training = client.files.create(file=("train.jsonl", rows), purpose="fine-tune").id
+        while client.files.retrieve(training).status == "uploaded":
+            time.sleep(0.05)
+        large = ("large.bin", io.BytesIO(bytes(20_000_000)))
+        with away(endpoint, after=10_000_000), pytest.raises(openai.InternalServerError) as failed:
+            client.files.create(file=large, purpose="user_data")
+        assert failed.value.status_code == 503
+        assert failed.value.response.headers["x-should-retry"] == "true"
+        assert {file.id for file in client.files.list()} == {kept, training}
+        assert objects(endpoint) == {kept, training}
+        with away(endpoint):
+            with pytest.raises(openai.InternalServerError, match="storage of the server"):
+                client.files.content(kept)
+            job = client.fine_tuning.jobs.create(model=MODEL, training_file=training)
+            assert client.files.delete(kept).deleted, "its row is deleted, its bytes later"
+            time.sleep(3)
+            assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"
+        assert wait_for(client, job.id).status == "succeeded", messages(client, job.id)
+        assert kept in objects(endpoint)
+        monkeypatch.setattr(keeper, "FORGOTTEN", -60)
+        running.server.get(FileKeeper).remove_forgotten()
+        assert kept not in objects(endpoint)
+
+
+def test_what_another_process_wrote_is_there_after_a_listing(endpoint, tmp_path):
+    settings = ServerSettings(folder=tmp_path, **settings_of(endpoint))
+    ours, theirs = open_storage(settings), open_storage(settings)
+    with ours.writer("file-1") as stream:
+        stream.write(b"first")
+    assert "file-1" in dict(ours.names())
+    with theirs.writer("file-2") as stream:
+        stream.write(b"second")
+    with ours.reader("file-2") as stream:
+        assert stream.read() == b"second"
+    for name in ("file-1", "file-2"):
+        ours.delete(name)
+
+
+def test_an_interrupted_write_leaves_no_parts(endpoint, tmp_path):
+    storage = open_storage(ServerSettings(folder=tmp_path, **settings_of(endpoint)))
+
+    def interrupted():
+        with storage.writer("file-1") as stream:
+            stream.write(bytes(20_000_000))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
+    files = filesystem(endpoint)
+    assert not files.exists("bucket/jangin/file-1")
+    waiting = files.call_s3("list_multipart_uploads", Bucket="bucket").get("Uploads", [])
+    assert "jangin/file-1" not in [each["Key"] for each in waiting]
+
+
+def test_a_missing_bucket_and_a_dead_endpoint_are_one_sentence(endpoint, tmp_path):
+    settings = ServerSettings(folder=tmp_path, **settings_of(endpoint, "missing"))
+    with pytest.raises(ConfigError, match="bucket or folder that does not exist"):
+        open_storage(settings)
+    with away(endpoint), pytest.raises(StorageAwayError, match="the storage of files failed"):
+        open_storage(ServerSettings(folder=tmp_path, **settings_of(endpoint)))

@@ -112,19 +112,32 @@ class VllmCalls(BaseHTTPRequestHandler):
     """What vLLM documents of its runtime LoRA endpoints, and a reply that repeats the model."""
 
     received: list = []  # noqa: RUF012  one list for all requests
+    adapters: set = set()  # noqa: RUF012  as above
+    served = ("base",)
+
+    def do_GET(self):
+        self.answer(json.dumps({"data": [{"id": name} for name in self.served]}).encode())
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.received.append((self.path, body))
-        reply = b"Success: LoRA adapter added."
-        if not self.path.endswith("load_lora_adapter"):
+        if self.path.endswith("load_lora_adapter"):
+            self.adapters.add(body["lora_name"])
+            self.answer(b"Success: LoRA adapter added.")
+        elif body["model"] not in {*self.served, *self.adapters}:
+            error = {"message": "The model does not exist.", "type": "NotFoundError", "code": 404}
+            self.answer(json.dumps({"error": error}).encode(), 404)
+        else:
             message = {"role": "assistant", "content": "네"}
             choice = {"index": 0, "finish_reason": "stop", "message": message}
             reply = json.dumps(
                 {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
                  "choices": [choice]}
             ).encode()  # fmt: skip
-        self.send_response(200)
+            self.answer(reply)
+
+    def answer(self, reply, status=200):
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(reply)))
         self.end_headers()
@@ -137,6 +150,7 @@ class VllmCalls(BaseHTTPRequestHandler):
 @pytest.fixture
 def vllm():
     VllmCalls.received.clear()
+    VllmCalls.adapters.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), VllmCalls) as http:
         threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{http.server_address[1]}/v1"
@@ -157,6 +171,41 @@ def test_an_adapter_is_loaded_into_vllm_once_and_named_as_the_client_did(vllm, a
     loaded, first, _ = (body for _, body in VllmCalls.received)
     assert loaded["lora_path"] == str(artifacts[TUNED] / "adapter")
     assert first["model"] == loaded["lora_name"]
+
+
+def test_a_vllm_that_was_started_again_gets_the_adapter_again(vllm, artifacts, tmp_path):
+    base = artifacts["tiny"]
+    with serving(tmp_path, base, {"type": "vllm", "url": vllm}) as proxied:
+        with proxied.server.database.write() as session:
+            session.add(stored(base, artifacts[TUNED]))
+        client = proxied.client()
+        for _ in range(2):
+            reply = client.chat.completions.create(model=TUNED, messages=MESSAGES)
+            assert reply.choices[0].message.content == "네"
+            VllmCalls.adapters.clear()
+    calls = [path.rpartition("/")[2] for path, _ in VllmCalls.received]
+    assert calls == ["load_lora_adapter", "completions", "completions", *calls[:2]]
+
+
+def test_vllm_never_answers_by_its_base_for_a_model_with_weights_of_its_own(
+    vllm, artifacts, tmp_path, monkeypatch
+):
+    base = artifacts["tiny"]
+    with serving(tmp_path, base, {"type": "vllm", "url": vllm}) as proxied:
+        with proxied.server.database.write() as session:
+            full = stored(base, artifacts[TUNED])
+            full.kind = "full"
+            session.add(full)
+        client = proxied.client()
+        with pytest.raises(
+            openai.InternalServerError, match=r"serves base\. Start a vLLM"
+        ) as caught:
+            client.chat.completions.create(model=TUNED, messages=MESSAGES)
+        assert caught.value.response.headers["x-should-retry"] == "false"
+        assert client.chat.completions.create(model="tiny", messages=MESSAGES).model == "tiny"
+        monkeypatch.setattr(VllmCalls, "served", ("other", TUNED))
+        client.chat.completions.create(model=TUNED, messages=MESSAGES)
+    assert [body["model"] for _, body in VllmCalls.received] == ["base", TUNED]
 
 
 def test_a_backend_that_does_not_answer_is_named(artifacts, tmp_path):

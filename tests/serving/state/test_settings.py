@@ -61,6 +61,10 @@ def test_an_empty_file_is_one_with_defaults(tmp_path):
         ("port: 1\nport: 2", ["2: "]),
         ("\tport: 1", ["1: "]),
         ("organization: Große Firma", ["1: organization"]),
+        (
+            "models:\n  a:\n    base: {type: starter}\n    sft: {method: {type: lora, r: 12}}",
+            ["4: models.a.sft"],
+        ),
     ],
 )
 def test_every_problem_has_its_line(tmp_path, text, problems):

@@ -6,7 +6,7 @@ serves the one file that it was started with.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 10
 _loaded: dict[tuple[str, str], str] = {}
-"""{(url, adapter folder): the name that vLLM knows it by}."""
+"""{(url, folder of the model): the name that vLLM knows its adapter by}."""
 
 
 def backend_of(server: Server, model: ServedModel) -> Backend | None:
@@ -51,8 +51,7 @@ async def forward(backend: Backend, model: ServedModel, path: str, request: Requ
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
     session = aiohttp.ClientSession(timeout=timeout)
     try:
-        body["model"] = await _name_there(session, backend, model)
-        reply = await session.post(f"{backend.url.rstrip('/')}{path}", json=body)
+        reply = await _ask(session, backend, model, path, body)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         await session.close()
         raise ApiError(
@@ -73,13 +72,36 @@ async def forward(backend: Backend, model: ServedModel, path: str, request: Requ
     return Response(_with_model(content, shown), reply.status, media_type=kind)
 
 
+async def _ask(
+    session: "aiohttp.ClientSession",
+    backend: Backend,
+    model: ServedModel,
+    path: str,
+    body: Mapping[str, Any],
+) -> "aiohttp.ClientResponse":
+    """The reply; a server that was started again has forgotten the adapter, which it gets again."""
+    while True:
+        known = _key(backend, model) in _loaded
+        name = await _name_there(session, backend, model)
+        address = f"{backend.url.rstrip('/')}{path}"
+        reply = await session.post(address, json={**body, "model": name})
+        if reply.status != 404 or not known:
+            return reply
+        reply.close()
+        _loaded.pop(_key(backend, model), None)
+
+
+def _key(backend: Backend, model: ServedModel) -> tuple[str, str]:
+    return backend.url, str(model.adapter_folder)
+
+
 async def _name_there(
     session: "aiohttp.ClientSession", backend: Backend, model: ServedModel
 ) -> str:
     """The name by which the other server knows a model; loads an adapter into vLLM."""
     if backend.type == "vllm" and model.kind == "adapter" and model.adapter_folder is not None:
         folder = str(model.adapter_folder / "adapter")
-        key = (backend.url, folder)
+        key = _key(backend, model)
         if key not in _loaded:
             name = f"jangin-{short_digest(folder)}"
             reply = await session.post(
@@ -98,8 +120,18 @@ async def _name_there(
             _loaded[key] = name
         return _loaded[key]
     reply = await session.get(f"{backend.url.rstrip('/')}/models")
-    served = (await reply.json()).get("data", [])
-    return str(served[0]["id"]) if served else model.name
+    served = [str(each["id"]) for each in (await reply.json()).get("data", [])]
+    if model.name in served:
+        return model.name
+    if backend.type == "vllm" and model.kind == "full":
+        raise ApiError(
+            503,
+            f"'{model.name}' has weights of its own, not an adapter, and the vLLM at {backend.url} "
+            f"serves {', '.join(served)}. Start a vLLM with this model's folder and "
+            f"--served-model-name '{model.name}', or train an adapter: `lora: true`.",
+            kind="server_error",
+        )
+    return served[0] if served else model.name
 
 
 async def _renamed(

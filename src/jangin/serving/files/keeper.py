@@ -43,7 +43,7 @@ class FileKeeper:
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
-        swept = -SWEEP_INTERVAL
+        swept = float(-SWEEP_INTERVAL)
         self._try(self.recheck)
         while not self._stopped.is_set():
             if time.monotonic() - swept >= SWEEP_INTERVAL:

@@ -204,7 +204,9 @@ def test_an_endpoint_that_fails_in_the_middle_loses_nothing(endpoint, tmp_path, 
         with away(endpoint):
             with pytest.raises(openai.InternalServerError, match="storage of the server"):
                 client.files.content(kept)
-            job = client.fine_tuning.jobs.create(model=MODEL, training_file=training)
+            job = client.fine_tuning.jobs.create(
+                model=MODEL, training_file=training, hyperparameters={"n_epochs": 1}
+            )
             assert client.files.delete(kept).deleted, "its row is deleted, its bytes later"
             time.sleep(3)
             assert client.fine_tuning.jobs.retrieve(job.id).status == "validating_files"

@@ -1,9 +1,9 @@
-"""`fork_program` for tests: the job is a line of Python, and nothing has to be imported for it."""
+"""A process that forks, for tests: a job is a line of Python, for which nothing is imported."""
 
 import sys
 from multiprocessing.connection import Connection
 
-from jangin.serving.operations.fork_program import serve
+from jangin.serving.operations.forks import serve
 
 
 def run(job, parent):

@@ -123,5 +123,5 @@ def test_a_fresh_process_reads_its_job_from_stdin(tmp_path):
     given = json.dumps({"job": "ftjob-x", "owner": "x", "settings": {"folder": 5}}).encode()
     with (tmp_path / "log").open("wb") as output:
         process = FreshWorkers().start(given, dict(os.environ), output)
-        assert process.wait(60) == 1
+        assert process.wait(200) == 1
     assert "ServerSettings\nfolder" in (tmp_path / "log").read_text()

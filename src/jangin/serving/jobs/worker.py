@@ -1,4 +1,7 @@
-"""The process that trains one job: a fork of `fork_program`, or a module that reads stdin.
+"""The process that trains one job.
+
+`python -m jangin.serving.jobs.worker` reads the job from stdin; with the descriptor of a connection
+it forks such processes (`operations/forks.py`).
 
 It writes the log of the job, renews its lease, and stops at the next step, with a checkpoint, as
 soon as the job is no longer `running`, the lease is lost, or the server is gone.
@@ -11,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +29,7 @@ from jangin.serving.database.tables import Job
 from jangin.serving.jobs.failures import Failure, failure_of
 from jangin.serving.jobs.pipeline import Outcome, Pipeline
 from jangin.serving.jobs.records import JobRecords
+from jangin.serving.operations.forks import fork_when_asked
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import ServerSettings
 from jangin.serving.state.storage import StorageAwayError
@@ -251,5 +255,12 @@ def run(text: bytes, parent: int) -> int:
     return 0
 
 
+def main(words: Sequence[str]) -> int:
+    """Train the job on stdin; with a descriptor, fork for those that come over its connection."""
+    if words:
+        return fork_when_asked(int(words[0]), run)
+    return run(sys.stdin.buffer.read(), os.getppid())
+
+
 if __name__ == "__main__":
-    sys.exit(run(sys.stdin.buffer.read(), os.getppid()))
+    sys.exit(main(sys.argv[1:]))

@@ -106,10 +106,10 @@ class FreshWorkers:
 
 
 class ForkedWorkers:
-    """Forks of `fork_program`, which is started for the first job and again after its end."""
+    """Forks of one process, which is started for the first job and again after its end."""
 
-    def __init__(self, program: str = "jangin.serving.operations.fork_program") -> None:
-        """`program`: the module that is started."""
+    def __init__(self, program: str = "jangin.serving.jobs.worker") -> None:
+        """`program`: the module that is started, with the descriptor of its connection."""
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Connection | None = None

@@ -1,9 +1,8 @@
 """A process that has imported what jobs need, and forks one process for each job.
 
-`python -m jangin.serving.operations.fork_program DESCRIPTOR`. A fork starts in milliseconds and
-shares the memory of what is imported; a job in a fresh interpreter spends seconds of CPU time on
-imports. Forks are safe, as this process uses no library: its only threads are those of memory
-allocators, which are prepared for forks.
+A fork starts in milliseconds and shares the memory of what is imported; a job in a fresh
+interpreter spends seconds of CPU time on imports. Forks are safe, as this process uses no library:
+its only threads are those of memory allocators, which are prepared for forks.
 """
 
 import gc
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+
+from jangin.training.preflight.libraries import load_libraries
 
 READY = "ready"
 
@@ -63,17 +64,10 @@ def _enter(environment: dict[str, str], log: int) -> None:
     os.environ.update(environment)
 
 
-def main(descriptor: int) -> int:
-    """Import what jobs need, then serve."""
-    from jangin.serving.jobs import worker
-    from jangin.training.preflight.libraries import load_libraries
-
+def fork_when_asked(descriptor: int, run: Callable[[bytes, int], int]) -> int:
+    """Import what every training needs, then `serve`."""
     logging.disable()  # libraries complain about packages that no job may need
     with suppress(ImportError):  # a job that needs it says in its own log what is missing
         load_libraries()
     logging.disable(logging.NOTSET)
-    return serve(Connection(descriptor), worker.run)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    return serve(Connection(descriptor), run)

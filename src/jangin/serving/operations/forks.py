@@ -6,6 +6,7 @@ its only threads are those of memory allocators, which are prepared for forks.
 """
 
 import gc
+import importlib
 import logging
 import os
 import sys
@@ -18,6 +19,16 @@ from multiprocessing.reduction import recv_handle
 from jangin.training.preflight.libraries import load_libraries
 
 READY = "ready"
+MODULES = (
+    "jangin.models.starter",
+    "jangin.models.tokens.preview",
+    "jangin.text.dedup.components",
+    "jangin.training.distributed.fit",
+    "jangin.training.dpo",
+    "jangin.training.objectives.sft",
+    "jangin.training.sft",
+)
+"""What jobs import where they need it."""
 
 
 def serve(control: Connection, run: Callable[[bytes, int], int]) -> int:
@@ -69,5 +80,7 @@ def fork_when_asked(descriptor: int, run: Callable[[bytes, int], int]) -> int:
     logging.disable()  # libraries complain about packages that no job may need
     with suppress(ImportError):  # a job that needs it says in its own log what is missing
         load_libraries()
+        for name in MODULES:
+            importlib.import_module(name)
     logging.disable(logging.NOTSET)
     return serve(Connection(descriptor), run)

@@ -1,4 +1,4 @@
-"""Near-duplicates in this process, in two others, and on two Ray nodes: the same pairs?
+"""Near-duplicates in this process, in two others, and on two Ray nodes, which must be the same.
 
     python bench/scale/near.py [--texts 1000000]
 

@@ -75,6 +75,7 @@ COMPOSED = {
     "pictures": ("changed", "gone", "damaged", "no_ocr"),
     "review": tuple(f"{side}_{kind}" for side in ("parent", "child") for kind in RELATIVES),
     "runs": ("tokens_per_second",),
+    "playground": ("taught", "differs", "elsewhere", "invented"),
     "compare": ("better_real", "worse_real", "better_chance", "worse_chance"),
 }
 """{first part: second parts} of the keys that the source composes; each must have a sentence."""
@@ -86,7 +87,8 @@ NAMES = {
 }
 """Tables, columns and their values, among others."""
 OPTIONAL = {
-    **dict.fromkeys(("table", "column", "scorer", "value_kind", "value_operation"), NAMES),
+    **dict.fromkeys(("table", "column", "scorer", "setting", "figure"), NAMES),
+    **dict.fromkeys(("value_kind", "value_operation"), NAMES),
     "value_doubt": ("illegible", "readings differ"),
     "value_language": ("ko", "en"),
     "results_intro": tuple(METRICS),

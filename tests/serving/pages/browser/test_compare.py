@@ -76,7 +76,7 @@ def test_answers_lead_to_the_page_of_their_source_on_a_phone_in_the_dark(new_pag
 def test_two_models_answer_side_by_side_and_a_question_is_kept(new_page, project):
     page = new_page()
     page.goto("/playground")
-    page.get_by_role("checkbox", name="paraphrased (학습한 모델)").check()
+    page.get_by_role("checkbox", name="plain (학습한 모델)").check()
     check_accessibility(page)
     page.locator("summary", has_text="설정").click()
     page.get_by_label("답의 최대 토큰").fill("6")

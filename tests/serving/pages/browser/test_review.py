@@ -112,7 +112,7 @@ def test_pairs_are_accepted_and_rejected_by_keyboard(page, log):
     page.keyboard.press("Enter")
     page.wait_for_url("**/items/*")
     rows, answers = [], []
-    for keys in ("a", "r1"):
+    for keys in ("a", "rw"):
         rows.append(row_of(page))
         answers.append(page.locator(".answer p").all_inner_texts())
         check_accessibility(page)

@@ -149,7 +149,7 @@ def review(page):
     """Accept a row, reject one for a reason, accept another, by keyboard."""
     page.goto("/review")
     page.get_by_role("link", name="검토 시작").click()
-    for keys in ("a", "r1", "a"):
+    for keys in ("a", "rw", "a"):
         page.wait_for_url("**/items/*")
         before = page.url
         for key in keys:

@@ -37,14 +37,15 @@ demo-real: setup  ## the same on Gemma 3 270M: downloads 238 MB, needs 7 GB of m
 	@$(BIN)/jangin run --project $(DEMO)/real.yaml --variant paraphrased
 	@$(BIN)/jangin compare --project $(DEMO)/real.yaml
 
+# Its tests also wait, for servers and processes: one worker more than cores.
 test: setup       ## every test, on all cores
-	@$(PYTEST)
+	@$(PYTEST) -n $(if $(filter auto,$(WORKERS)),$$(($$(nproc) + 1)),$(WORKERS))
 
 test-fast: setup  ## without the tests marked slow: for every save
 	@$(PYTEST) -m "not slow"
 
 test-long: setup  ## whole runs: killed, with a breaking endpoint, by torchrun, the GPU bench on a CPU; `make test` skips these
-	@$(PYTEST) -m long tests/training/distributed tests/system
+	@$(PYTEST) -m long tests/models tests/training/distributed tests/system
 
 test-reference: setup  ## the tests of training without the CPU kernels
 	@JANGIN_KERNELS=off $(PYTEST) tests/training

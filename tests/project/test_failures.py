@@ -265,6 +265,7 @@ def test_a_key_that_is_not_set_stops_the_run_before_any_work(write, jangin, tmp_
     assert not list((tmp_path / "store").glob("load/*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_prompts_over_the_context_fail_alone_and_say_so(write, jangin, tmp_path):
     long = "# 긴 글\n\n## 제9조(창고)\n\n" + "창고의 물건은 종류에 따라 나누어 둔다. " * 35
     (tmp_path / "documents" / "long.md").write_text(long, encoding="utf-8")

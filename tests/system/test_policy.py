@@ -34,6 +34,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_scan_is_read_by_ocr_and_the_print_is_not(made):
     documents = {d.source: d for d in made("load", "documents", Document)}
     methods = {name: {page.method for page in d.pages} for name, d in documents.items()}
@@ -42,6 +43,7 @@ def test_the_scan_is_read_by_ocr_and_the_print_is_not(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_article_is_a_chunk_of_its_own(made):
     sections = [c.section.split(" > ")[-1] for c in made("chunk", "chunks", Chunk)]
     terms = [section for section in sections if section.startswith("제")]
@@ -50,6 +52,7 @@ def test_every_article_is_a_chunk_of_its_own(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_answer_rests_on_its_article(made):
     chunks = {c.id: c for c in made("chunk", "chunks", Chunk)}
     rows = made("evolve", "examples", Example)
@@ -66,6 +69,7 @@ def test_every_answer_rests_on_its_article(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_did_not_evolve_well_is_eliminated_for_six_different_reasons(made):
     gone = Counter(row.rule for row in made("evolve", "eliminated", Eliminated))
     assert gone == dict.fromkeys(
@@ -77,6 +81,7 @@ def test_what_did_not_evolve_well_is_eliminated_for_six_different_reasons(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_is_bad_or_there_twice_is_dropped(made):
     dropped = made("curate", "dropped", Dropped)
     assert sorted(row.rule for row in dropped) == ["near_duplicate", "score"]
@@ -86,6 +91,7 @@ def test_what_is_bad_or_there_twice_is_dropped(made):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_article_and_no_family_is_on_two_sides(made):
     sides: dict[str, set[str]] = {}
     for row in made("split", "splits", SplitExample):

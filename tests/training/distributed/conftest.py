@@ -84,11 +84,18 @@ def _run_agent(task, config, write_end, log, node):
     return status
 
 
+def _replace_thread_pool():
+    """Torch's first call after a fork replaces the pool of the parent; two threads that both make
+    that call can meet no pool ("pool INTERNAL ASSERT FAILED")."""
+    torch.set_num_threads(1)
+
+
 def _fork_worker(task, local_rank, config, rank, port):
     child = os.fork()
     if child:
         return child
     gc.freeze()  # or each collection would copy the pages of the parent's objects
+    _replace_thread_pool()
     status = 1
     try:
         os.environ |= {

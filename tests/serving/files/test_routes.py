@@ -228,7 +228,7 @@ def set_status(server, job_id, status):
 def test_a_file_of_an_unfinished_job_stays(client, server, field):
     file = upload(client)
     job_id = f"ftjob-{field}"
-    lease = {"lease_owner": "other", "lease_until": server.now() + 1000}  # the server leaves it alone
+    lease = {"lease_owner": "other", "lease_until": server.now() + 1000}  # not checked here
     add_job(server, id=job_id, **lease, **{field: file.id})
     for status in ("validating_files", "queued", "running", "paused"):
         set_status(server, job_id, status)

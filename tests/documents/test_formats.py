@@ -13,7 +13,8 @@ from jangin.core.stage import SilentProgress
 from jangin.documents import formats
 from jangin.documents.chunk import ChunkConfig, chunk_document
 from jangin.documents.formats import format_of, suffix_by_bytes
-from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig, UnreadableFile
+from jangin.documents.load import EVERY_FORMAT, STAGE, LoadConfig
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.readers.reader import (
     PageReading,
     ReaderSettings,

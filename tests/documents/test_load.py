@@ -16,7 +16,18 @@ from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
 from jangin.core.store import OUTPUTS, add_output, output_names
 from jangin.documents import load
-from jangin.documents.load import STAGE, LoadConfig, UnreadableFile, find_files, left_out
+from jangin.documents.load import STAGE, LoadConfig, find_files, left_out
+from jangin.documents.readers.folder import (
+    HIDDEN,
+    LISTED,
+    LOCK,
+    OF_A_FILE_MANAGER,
+    OF_A_PROJECT,
+    OUTPUT,
+    STORE_OF_A_PROJECT,
+    UnreadableFile,
+    lines_of,
+)
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FolderReader
 from jangin.text.language import language_of
@@ -153,7 +164,8 @@ def test_names_are_relative_normal_and_chosen_by_pattern(tmp_path):
 def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make_context, tmp_path):
     files = {
         "a.txt": "x", "b.HWPML": b"x", "c/d.xls": b"x", "noise": b"x", "e.zip": b"x",
-        ".git/config": "x", "~$a.docx": "x", "Thumbs.db": b"x",
+        ".git/config": "x", "~$a.docx": "x", "Thumbs.db": b"x", ".~lock.b.odt#": "x", ".note": "x",
+        "__MACOSX/a.txt": "x", "old/ledger.sqlite": b"x", "project.yaml": "x",
     }  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "docs").mkdir()
@@ -163,7 +175,13 @@ def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make
     context, documents, _ = run_load(make_context, tmp_path, files)
     assert [document.source for document in documents] == ["a.txt"]
     rows = {row.source: row for row in left_out(context.config, tmp_path)}
-    assert list(rows) == ["b.HWPML", "c/d.xls", "e.zip", "gone.txt", "linked", "loop", "noise"]
+    formats = ["b.HWPML", "c/d.xls", "e.zip", "gone.txt", "linked", "loop", "noise"]
+    assert [name for name, row in rows.items() if row.is_missed] == formats
+    assert {name: row.reason for name, row in rows.items() if not row.is_missed} == {
+        ".git/": HIDDEN, ".note": HIDDEN, "~$a.docx": LOCK, ".~lock.b.odt#": LOCK,
+        "Thumbs.db": OF_A_FILE_MANAGER, "__MACOSX/": OF_A_FILE_MANAGER,
+        "old/": STORE_OF_A_PROJECT, "project.yaml": OF_A_PROJECT,
+    }  # fmt: skip
     assert "HWPX" in rows["b.HWPML"].remedy
     assert "XLSX" in rows["c/d.xls"].remedy
     assert "link to a folder" in rows["linked"].reason == rows["loop"].reason
@@ -171,9 +189,19 @@ def test_every_file_that_is_left_out_is_named_with_its_reason_however_often(make
     assert "without suffix" in rows["noise"].reason
     messages = [line for line in context.services.progress.messages if "left out" in line]
     assert all(any(name in line for line in messages) for name in rows)
-    assert "(7 more are left out)" in STAGE.cost(context).text
+    assert "(15 more are left out)" in STAGE.cost(context).text
     only = LoadConfig(folder=Path("docs"), pattern=("*.md",))
     assert "load.pattern" in {row.source: row.reason for row in left_out(only, tmp_path)}["a.txt"]
+
+
+def test_lines_name_what_may_be_missed_first_and_count_what_they_do_not_name():
+    rows = [UnreadableFile(source=f"{n}.txt", reason=HIDDEN, remedy="r") for n in range(LISTED + 3)]
+    rows += [UnreadableFile(source=f"{n}.pdf", reason=f"{n}.", remedy="r") for n in range(LISTED)]
+    lines = lines_of(rows)
+    assert lines[0] == "0.pdf: 0. r"
+    (last,) = lines[LISTED:]
+    assert last == f"and {LISTED + 3} more, each with its reason: jangin show unreadable"
+    assert " and 3 more: it is hidden" in lines_of(rows[: LISTED + 3])[0]
 
 
 def test_what_jangin_wrote_into_the_folder_is_no_document(make_context, tmp_path):
@@ -184,7 +212,10 @@ def test_what_jangin_wrote_into_the_folder_is_no_document(make_context, tmp_path
     for name in ("b/보고서.html", "out", ".", "../elsewhere.txt"):
         add_output(folder, folder / name)
     assert list(find_files(context.config, tmp_path)) == ["a.txt"]
-    assert left_out(context.config, tmp_path) == []
+    rows = left_out(context.config, tmp_path)
+    assert [(row.source, row.reason) for row in rows] == [
+        ("b/보고서.html", OUTPUT), ("out/", OUTPUT),
+    ]  # fmt: skip
     assert output_names(folder) == ["b/보고서.html", "out"]
     assert not (tmp_path / OUTPUTS).exists()
 

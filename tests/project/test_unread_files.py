@@ -1,6 +1,7 @@
 """A project in the folder of its documents: what it uses and writes there is told from them."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -9,7 +10,9 @@ import jangin
 from jangin.cli.main import app
 from jangin.core.errors import DataError
 from jangin.core.store import OUTPUTS, output_names
+from jangin.documents.readers.folder import LOCK, OUTPUT, SAME_BYTES
 from jangin.project.session import open_session
+from jangin.report.i18n.translate import Words
 from tests.tiny_project import KEYS, write_project
 
 PROJECT = """\
@@ -52,8 +55,34 @@ def test_only_files_that_no_setting_of_any_variant_names_are_not_read(folder):
         unread = session.unread_files("first")
         (load,) = [step for step in session.plan("first") if step.stage.name == "load"]
     assert [row.source for row in unread] == ["forgotten.csv", "recorded/stray.jsonl"]
+    assert all(row.is_missed for row in unread)
     assert all(len(row.remedy) < 80 for row in unread)
     assert "(2 more are left out)" in load.cost.text
+
+
+def test_copies_and_lock_files_are_named_before_and_after_a_run_and_in_korean(folder):
+    (folder / "~$x.docx").touch()
+    for name in ("a copy.md", "again.MD"):
+        (folder / name).write_bytes((folder / "rules.md").read_bytes())
+    (folder / "damaged.md").write_bytes(b"\xff\xfe\x00")
+    (folder / "~damaged.md").write_bytes(b"\xff\xfe\x00")
+    project = jangin.open(folder)
+    with open_session(folder, creates_store=False) as session:
+        before = {row.source: row for row in session.unread_files("first")}
+    assert before["again.MD"].reason == f"{SAME_BYTES} a copy.md, which is read."
+    assert not before["rules.md"].is_missed
+    assert before["~$x.docx"].reason == LOCK
+    run = project.run(until="load", variant="first", progress=None)
+    after = {row["source"]: row["reason"] for row in project.table("unreadable", variant="first")}
+    assert set(after) == {*before, "damaged.md"}
+    assert all(after[name] == row.reason for name, row in before.items() if "damaged" not in name)
+    assert any("again.MD" in line and "a copy.md" in line for line in run.warnings)
+    assert any("~$x.docx" in line for line in run.warnings)
+    said = Words("ko")
+    for line in (line for line in run.warnings if line.startswith("left out: ")):
+        assert len(re.findall(r"[가-힣]\.", said.reason(line))) == 2, line
+    for row in before.values():
+        assert all(re.search("[가-힣]", said.reason(text)) for text in (row.reason, row.remedy))
 
 
 @pytest.mark.slow
@@ -75,7 +104,9 @@ def test_sheets_tables_and_pages_that_commands_write_are_read_by_no_later_run(fo
     again = project.run(until="split", variant="first", progress=None)
     assert {row["state"] for row in again} == {"up to date"}
     assert "not read: 2 files of the folder" in run.warnings
-    assert again.warnings == run.warnings[-len(again.warnings) :]
+    assert again.warnings[0] == "not read: 8 files of the folder"
+    assert again.warnings[1:-1] == run.warnings[-len(again.warnings[1:-1]) :]
+    assert OUTPUT in again.warnings[-1]
     (folder / "sheet.xlsx").rename(folder / "sheet_lee.xlsx")
     call("review", *here, "--from", folder / "sheet_lee.xlsx")
     assert project.plan(until="split", variant="first").up_to_date
@@ -99,8 +130,9 @@ def test_models_and_comparisons_among_the_documents_are_read_by_no_later_run(tmp
     assert "| train" in (folder / "final" / "README.md").read_text().lower()
     again = call("run", *here)
     assert again.count("up to date") == len(jangin.open(folder).plan())
-    assert "not read: 1 file of the folder" in again
+    assert "not read: 5 files of the folder" in again
     assert "forgotten.csv" in again
+    assert f"final/, model/, table.csv, table.html: {OUTPUT}" in again
 
 
 @pytest.mark.slow
@@ -109,7 +141,7 @@ def test_prepared_files_are_no_documents_and_no_forgotten_rows(folder):
     written = ("aside.jsonl", "manifest.json", "report.json", "train.jsonl")
     assert output_names(folder) == [f"forgotten_prepared_{name}" for name in written]
     with open_session(folder, creates_store=False) as session:
-        unread = [row.source for row in session.unread_files("first")]
+        unread = [row.source for row in session.unread_files("first") if row.is_missed]
     assert unread == ["forgotten.csv", "recorded/stray.jsonl"]
     manifest = folder / "forgotten_prepared_manifest.json"
     (folder / "recorded" / "deep").mkdir()

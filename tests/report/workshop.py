@@ -6,7 +6,8 @@ from jangin.core.digest import digest_value
 from jangin.core.parquet import write_table
 from jangin.core.records import Chunk, Document, Dropped, Example, Message, Page, SplitExample
 from jangin.core.store import Store
-from jangin.documents.load import DoubtfulRow, UnreadableFile
+from jangin.documents.load import DoubtfulRow
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.evaluation.results import (
     Comparison,
     Leak,

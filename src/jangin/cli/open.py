@@ -41,7 +41,7 @@ def open_pages(
     them continue.
     """
     from jangin.core.errors import LockedStoreError
-    from jangin.documents.load import PROJECT_FILE
+    from jangin.documents.readers.folder import PROJECT_FILE
     from jangin.serving.run import serve
 
     path = project / PROJECT_FILE if project.is_dir() else project

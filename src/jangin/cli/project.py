@@ -13,7 +13,7 @@ from jangin.cli.terminal import console, errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jangin.documents.load import UnreadableFile
+    from jangin.documents.readers.folder import UnreadableFile
     from jangin.project.failures import Failures
     from jangin.project.plan import PlannedStage
 

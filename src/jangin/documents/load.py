@@ -1,9 +1,8 @@
 """Stage `load`: files to documents. Unreadable files are reported in a table of their own."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +14,18 @@ from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.errors import DataError
 from jangin.core.records import Document, Record
 from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
-from jangin.core.store import JOURNAL, output_names
-from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
+from jangin.core.store import JOURNAL
+from jangin.documents.formats import page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.ocr.reading import DoubtfulLine
+from jangin.documents.readers.folder import (
+    USUAL_FORMATS,
+    UnreadableFile,
+    entries,
+    lines_of,
+    why_left_out,
+)
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FileReceipt, FolderReader, KnownReadings
 from jangin.text.normalize import nfc
@@ -40,14 +46,8 @@ themselves enter the key.
 
 ERROR_LOG = "errors.log"
 """Tracebacks of readers, in the folder `runtime` of the artifact."""
-USUAL_FORMATS = "PDF, DOCX, XLSX, PPTX, HWPX, HTML, Markdown or text"
-"""What messages offer; the table of readers has more."""
-LISTED = 20
-"""Files that one line names."""
-OF_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db"})
-"""Names, in lower case, of what file managers put beside files."""
-PROJECT_FILE = "project.yaml"
-"""Not a document where a project is in the folder of its documents."""
+STORE = "store"
+"""Folder of the artifacts of a project, beside its file unless another is named."""
 PAGES_OF_READER = 3
 """Pages that a reader itself reads by OCR: as many as decide whether a text layer is sound, since
 after a request the other pages are read a second time."""
@@ -58,8 +58,6 @@ PART_BYTES, PART_FILES = 64 << 20, 10_000
 the files have of both are added."""
 PARTED_FROM = 10
 """Full parts from which on that table is a folder of parts."""
-LEDGER = "ledger.sqlite"
-"""A folder that holds it is a store."""
 
 
 class Vision(Config):
@@ -122,14 +120,6 @@ class LoadConfig(StageConfig):
     """When to read the pages of PDFs by OCR. Pictures are always read by it."""
 
 
-class UnreadableFile(Record):
-    """A file without a readable text: why, and what to do about it."""
-
-    source: str
-    reason: str
-    remedy: str
-
-
 class DoubtfulRow(Record):
     """A line of a page that OCR is not sure of; unless kept, it is not part of the document."""
 
@@ -161,15 +151,16 @@ def find_files(config: LoadConfig, project_folder: Path) -> dict[str, Path]:
         )
     wanted = _globs(_patterns(config))
     paths: dict[str, Path] = {}
-    for name, path in _visible(folder):
-        if not wanted.fullmatch(name.lower()):
+    for entry in entries(folder):
+        name = nfc(entry.name)
+        if entry.reason or not wanted.fullmatch(entry.name.lower()):
             continue
-        if nfc(name) in paths:
+        if name in paths:
             raise DataError(
-                f"two files in {folder} have the name {nfc(name)}, one in composed and one "
+                f"two files in {folder} have the name {name}, one in composed and one "
                 "in decomposed Hangul. Rename one of them."
             )
-        paths[nfc(name)] = path
+        paths[name] = entry.path
     if not paths:
         missing, setting = f"matches {', '.join(config.pattern)}", "load.pattern"
         if config.pattern == EVERY_FORMAT:
@@ -188,105 +179,31 @@ def _patterns(config: LoadConfig) -> tuple[str, ...]:
     return config.pattern
 
 
-def _visible(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(name, path) of the files that a person sees in the folder; links to folders are not entered.
-
-    Hidden files, lock files of office programs and those of a file manager are none.
-    """
-    yield from ((name, path) for name, path, is_file in _seen(folder) if is_file)
-
-
-def _seen(folder: Path) -> Iterator[tuple[str, Path, bool]]:
-    """What a folder of documents holds besides what jangin wrote there, as `_entries`."""
-    yield from _entries(folder, "", frozenset(map(nfc, output_names(folder))))
-
-
-def _entries(
-    folder: Path, inside: str, outputs: frozenset[str]
-) -> Iterator[tuple[str, Path, bool]]:
-    """(name, path, True for a file) of visible files, of links, and of folders that are closed.
-
-    `inside` is the name of the folder with a slash, empty for the folder of the documents;
-    `outputs` are names, NFC, that are passed over.
-    """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        yield inside.removesuffix("/") or ".", folder, False
-        return
-    for entry in entries:
-        if entry.name.startswith((".", "~$")) or entry.name.lower() in OF_FILE_MANAGERS:
-            continue
-        is_file = entry.is_file()
-        is_store = not is_file and (Path(entry.path) / LEDGER).exists()
-        if is_store or (not inside and entry.name == PROJECT_FILE):
-            continue  # a project in the folder of its documents, and its store with its reports
-        name = inside + entry.name
-        if outputs and nfc(name) in outputs:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(Path(entry.path), f"{name}/", outputs)
-        else:
-            yield name, Path(entry.path), is_file
-
-
 def left_out(
     config: LoadConfig, project_folder: Path, named: Collection[Path] = ()
 ) -> list[UnreadableFile]:
     """Files of the folder that no run reads, with the reason, in order of name.
 
     They are determined from the folder as it is now, so a finished stage has them, too. Not among
-    them are `named`, resolved paths of files and folders that other settings of the project name.
+    them are `named`, resolved paths of files and folders that other settings of the project name,
+    the store beside the project file, and files with the bytes of another one, which `load`
+    knows.
     """
     folder = project_folder / config.folder
     if not folder.is_dir():
         return []
     wanted = _globs(_patterns(config))
     rows = []
-    used = {path for path in named if not folder.resolve().is_relative_to(path)}
-    for name, path, is_file in _seen(folder):
-        if not is_file or not wanted.fullmatch(name.lower()):
-            resolved = path.resolve()
+    own = (*named, (project_folder / STORE).resolve())
+    used = {path for path in own if not folder.resolve().is_relative_to(path)}
+    for entry in entries(folder):
+        if entry.reason or not wanted.fullmatch(entry.name.lower()):
+            resolved = entry.path.resolve()
             if resolved in used or not used.isdisjoint(resolved.parents):
                 continue
-            reason, remedy = _why_left_out(path)
-            rows.append(UnreadableFile(source=nfc(name), reason=reason, remedy=remedy))
+            reason, remedy = why_left_out(entry)
+            rows.append(UnreadableFile(source=nfc(entry.name), reason=reason, remedy=remedy))
     return sorted(rows, key=lambda row: row.source)
-
-
-def lines_of(rows: Iterable[UnreadableFile]) -> list[str]:
-    """A line for each reason: the first `LISTED` names, the reason, the remedy."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        groups.setdefault((row.reason, row.remedy), []).append(row.source)
-    lines = []
-    for (reason, remedy), names in groups.items():
-        more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-        lines.append(f"{', '.join(names[:LISTED])}{more}: {reason} {remedy}")
-    return lines
-
-
-def _why_left_out(path: Path) -> tuple[str, str]:
-    """(reason, remedy) of a file that is not read."""
-    if path.is_dir():
-        if path.is_symlink():
-            return (
-                "it is a link to a folder, which is not followed.",
-                "Put the folder itself, or a copy of it, there.",
-            )
-        return "the folder cannot be opened.", "Give yourself the right to read it."
-    if not path.is_file():
-        return "it is a link to nothing, or no file.", "Put the file itself there."
-    suffix = path.suffix.lower()
-    row = format_of(suffix)
-    if row is None:
-        return (
-            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
-            f"Save it as {USUAL_FORMATS}.",
-        )
-    if row.read is None:
-        return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
-    return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
 
 
 def _globs(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -23,7 +23,7 @@ from jangin.core.prompts import Prompts
 from jangin.core.records import Example, Split, SplitExample
 from jangin.core.stage import Progress, Services, SilentProgress
 from jangin.core.store import Artifact, Store
-from jangin.documents.load import UnreadableFile
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.search import SearchConfig, check_search_keys
 from jangin.inference.encoder import open_encoder
 from jangin.llm.budget import SpendingLimit
@@ -197,7 +197,7 @@ class Session:
 
     def unread_files(self, variant: str) -> list[UnreadableFile]:
         """Files of the folder that this variant does not read, each with its reason."""
-        return unread_files(self.project, variant, self.artifacts(variant))
+        return unread_files(self.project, variant, self.artifacts(variant), self.files.digest)
 
     def wrote(self, path: Path) -> None:
         """Keep a file or folder that a command wrote from being read as a document.

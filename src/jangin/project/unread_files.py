@@ -1,22 +1,28 @@
 """Files of a project's folder that are not read: named after every run, in plans and in reports."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from jangin.core.errors import ConfigError, StoreError
+from jangin.core.digest import digest_file
+from jangin.core.errors import ConfigError, DataError, StoreError
 from jangin.core.parquet import read_table
 from jangin.core.store import Artifact, add_output
-from jangin.documents.load import LoadConfig, UnreadableFile, left_out, lines_of
+from jangin.documents.load import LoadConfig, find_files, left_out
+from jangin.documents.readers.folder import UnreadableFile, copies_of, lines_of
 from jangin.project.file import LoadedProject, open_project
 
 
 def unread_files(
-    loaded: LoadedProject, variant: str, artifacts: Mapping[str, Artifact]
+    loaded: LoadedProject,
+    variant: str,
+    artifacts: Mapping[str, Artifact],
+    digest: Callable[[Path], str] = digest_file,
 ) -> list[UnreadableFile]:
-    """Files that could not be read, then files that were left out as the folder is now.
+    """Files that could not be read, copies of others, and files that are left out of the folder.
 
-    `artifacts` are those of the variant by stage. Files that the project uses are not among them.
+    `artifacts` are those of the variant by stage; before `load` has run, copies are told by the
+    `digest` of files of one size. Files that the project uses are not among them.
     """
     config = loaded.variants[variant].stage_config("load")
     if not isinstance(config, LoadConfig):
@@ -27,9 +33,36 @@ def unread_files(
             rows += read_table(artifacts["load"].path / "unreadable.parquet", UnreadableFile)
         except StoreError:
             rows = []
+        copies = artifacts["load"].manifest.summary.get("copies", {})
+    else:
+        copies = _copies(config, loaded.folder, digest)
+    rows += copies_of(copies.items())
     known = {row.source for row in rows}
     others = left_out(config, loaded.folder, loaded.named_files)
     return [*rows, *(row for row in others if row.source not in known)]
+
+
+def _copies(
+    config: LoadConfig, project_folder: Path, digest: Callable[[Path], str]
+) -> dict[str, str]:
+    """{name of a file: the first one of the same bytes}, as far as the folder tells."""
+    try:
+        files = find_files(config, project_folder)
+    except DataError:
+        return {}  # a run says what is wrong with the folder
+    sizes: dict[int, list[str]] = {}
+    copies: dict[str, str] = {}
+    for name, path in files.items():
+        with suppress(OSError):
+            sizes.setdefault(path.stat().st_size, []).append(name)
+    for size, names in sizes.items():
+        first: dict[str, str] = {}
+        for name in names if size and len(names) > 1 else ():
+            with suppress(OSError):
+                original = first.setdefault(digest(files[name]), name)
+                if original != name:
+                    copies[name] = original
+    return dict(sorted(copies.items()))
 
 
 def note_output(loaded: LoadedProject, path: Path) -> None:

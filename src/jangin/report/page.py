@@ -11,7 +11,7 @@ from jangin import __version__
 from jangin.core.errors import ConfigError, DataError
 from jangin.core.ledger import CallCount, Spend
 from jangin.core.store import Artifact, output_errors
-from jangin.documents.load import UnreadableFile
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.evaluation.results import Leak
 from jangin.evaluation.stored import reading_once
 from jangin.evaluation.tasks.prediction import TestSet
@@ -243,14 +243,13 @@ def _dropped_context(artifacts: Artifacts) -> dict[str, Any]:
         "scanned_count": sum(len(row.pages) for row in scanned),
         "page_count": dropped_rows.page_count(artifacts),
         "reordered": sum(int(summary.get("reordered_pages", 0)) for summary in summaries),
-        "copies": sorted({name for summary in summaries for name in summary.get("copies", {})}),
     }
 
 
 def _losses(lost: Mapping[str, Any], unread: Sequence[UnreadableFile]) -> dict[str, int]:
     """Counts of what is missing, for the first screen."""
     return {
-        "unread": len(unread),
+        "unread": sum(row.is_missed for row in unread),
         "lines": 0 if lost["doubtful_kept"] else sum(row.count for row in lost["doubtful"]),
         "chunks": max((part.count for part in lost["coverage"]), default=0),
         "failures": int(lost["unanswered"]),

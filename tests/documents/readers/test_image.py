@@ -7,8 +7,9 @@ from jangin.core.digest import digest_file
 from jangin.core.parquet import read_table
 from jangin.core.records import Document
 from jangin.core.stage import SilentProgress
-from jangin.documents.load import STAGE, DoubtfulRow, LoadConfig, UnreadableFile
+from jangin.documents.load import STAGE, DoubtfulRow, LoadConfig
 from jangin.documents.ocr.corrections import LOG, append_corrections, correct
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.documents.readers.image import read_image
 from jangin.documents.readers.reader import ReaderSettings, SourceFile, UnreadableError
 

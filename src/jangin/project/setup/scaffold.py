@@ -9,7 +9,8 @@ from typing import Any, Literal
 import yaml
 
 from jangin.core.errors import ConfigError, DataError
-from jangin.documents.load import PROJECT_FILE, USUAL_FORMATS, LoadConfig, find_files
+from jangin.documents.load import LoadConfig, find_files
+from jangin.documents.readers.folder import PROJECT_FILE, USUAL_FORMATS
 from jangin.models.catalog import Size
 
 Recipe = Literal["questions", "compare", "preferences"]

@@ -85,9 +85,22 @@ class Words:
                 values: dict[str, str] = match.groupdict()
                 if "reason" in values:
                     values["reason"] = self.reason(values["reason"])
+                if "sentences" in values:
+                    values["sentences"] = self._sentences(values["sentences"])
                 return with_particles(korean, values).format(**values)
         first, joined, rest = text.partition("; ")
         return f"{self.reason(first)}; {self.reason(rest)}" if joined else text
+
+    def _sentences(self, text: str) -> str:
+        """`NAMES: REASON REMEDY` with the reason and the remedy in this language."""
+        for colon in re.finditer(": ", text):
+            names, rest = text[: colon.end()], text[colon.end() :]
+            for gap in re.finditer(r"(?<=\.) ", rest):
+                both = (rest[: gap.start()], rest[gap.end() :])
+                said = tuple(map(self.reason, both))
+                if all(new != old for new, old in zip(said, both, strict=True)):
+                    return names + " ".join(said)
+        return text
 
     def known(self, key: str, otherwise: str) -> str:
         """The text with this key, or something else where there is none."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from jangin.core.records import Chunk, Document, Dropped, Example, Query
-from jangin.documents.load import DoubtfulRow, UnreadableFile
+from jangin.documents.load import DoubtfulRow
+from jangin.documents.readers.folder import UnreadableFile
 from jangin.llm.structured import Failed
 from jangin.report.data.artifacts import (
     Artifacts,

@@ -110,6 +110,17 @@ def test_documents_are_listed_and_their_chunks_drawn(browser, ids):
     assert "의심스러운 줄이 없습니다" in browser.get("/data/doubtful").text
 
 
+def test_files_that_are_left_out_of_the_documents_are_listed_with_the_reason(browser, project):
+    sheet = project / "documents" / "예산.xls"
+    sheet.write_bytes(b"x")
+    try:
+        text = browser.get("/data/documents").text
+    finally:
+        sheet.unlink()
+    assert "예산.xls" in text
+    assert "읽는 기능이 없습니다" in text
+
+
 def test_english_pages_are_english(workbench):
     with Browser(workbench.root, language="en") as client:
         assert "Tables by stage" in client.get("/data").text

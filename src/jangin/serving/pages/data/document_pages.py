@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from jangin.project.unread_files import unread_files
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.documents import DocumentEntry, PageEntry, project_documents
 from jangin.serving.pages.data.line_decisions import (
@@ -74,7 +75,7 @@ def documents(
         count=len(fitting),
         total=len(rows),
         rows=[(row, _chunk_count(room, row), _doubt_count(room, row)) for row in page],
-        unreadable=_rows(room, "unreadable"),
+        unreadable=unread_files(project.snapshot().project, room.variant, room.artifacts),
         previous=room.address("/documents", search=search, start=str(max(0, start - PAGE_SIZE)))
         if start
         else "",
@@ -96,14 +97,6 @@ def _doubt_count(room: DataRoom, document: DocumentEntry) -> int:
     if artifact is None:
         return 0
     return len(open_table(artifact, "doubtful").numbers("source", document.source, 100_000))
-
-
-def _rows(room: DataRoom, table: str, most: int = 100) -> list[dict[str, Any]]:
-    artifact = newest(room.artifacts, table)
-    if artifact is None:
-        return []
-    file = open_table(artifact, table)
-    return file.flat_rows(range(min(most, file.count)))
 
 
 @router.get("/documents/{document_id}/{number}", response_class=HTMLResponse)

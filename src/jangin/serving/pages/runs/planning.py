@@ -13,13 +13,13 @@ from jangin.core.digest import short_digest
 from jangin.core.errors import ConfigError, JanginError
 from jangin.core.stage import Calls
 from jangin.documents.load import LoadConfig
+from jangin.documents.readers.folder import ReasonGroup, by_reason
 from jangin.project.failures import Failures, failures_of
 from jangin.project.file import LoadedProject
 from jangin.project.plan import PlannedStage, base_dependent_chunks, shared_steps
 from jangin.project.session import Session, open_session
 from jangin.project.setup.forecast import Forecast, forecast
 from jangin.project.setup.unrecorded import Unrecorded, unrecorded_calls
-from jangin.project.unread_files import unread_lines
 from jangin.serving.pages.project import OpenProject
 
 MOST_FILES = 20_000
@@ -51,8 +51,8 @@ class Plan:
     limit_usd: float | None
     warnings: tuple[str, ...]
     """Why teachers could not be opened, chunks that variants could share."""
-    unread: tuple[str, ...]
-    """Lines on files of the folder that are not read."""
+    unread: tuple[ReasonGroup, ...]
+    """Files of the folder that are not read."""
     failures: tuple[Failures, ...]
     unrecorded: tuple[Unrecorded, ...]
     """Stages that would stop because recorded replies do not cover their calls."""
@@ -158,7 +158,7 @@ def make_plan(project: OpenProject, version: str) -> Plan:
         spent,
         limit,
         (*result.refusals, *keys, *([chunks] if chunks else [])),
-        tuple(unread_lines(unread)),
+        tuple(by_reason(dict.fromkeys(unread))),
         tuple(failures_of(result.steps)),
         tuple(unrecorded_calls(result.steps)),
     )

@@ -15,16 +15,16 @@ from jangin.core.errors import DataError
 from jangin.core.records import Document, Record
 from jangin.core.stage import Cost, SilentProgress, Stage, StageContext, always
 from jangin.core.store import JOURNAL
-from jangin.documents.formats import page_count, readable_suffixes, versions
+from jangin.documents.formats import format_of, page_count, readable_suffixes, versions
 from jangin.documents.ocr import tesseract
 from jangin.documents.ocr.corrections import LOG, collect_corrections, read_corrections
 from jangin.documents.ocr.reading import DoubtfulLine
 from jangin.documents.readers.folder import (
     USUAL_FORMATS,
+    FolderEntry,
     UnreadableFile,
     entries,
     lines_of,
-    why_left_out,
 )
 from jangin.documents.readers.reader import ReaderSettings, SourceFile
 from jangin.documents.reading import FileReceipt, FolderReader, KnownReadings
@@ -201,9 +201,25 @@ def left_out(
             resolved = entry.path.resolve()
             if resolved in used or not used.isdisjoint(resolved.parents):
                 continue
-            reason, remedy = why_left_out(entry)
+            reason, remedy = _why_left_out(entry)
             rows.append(UnreadableFile(source=nfc(entry.name), reason=reason, remedy=remedy))
     return sorted(rows, key=lambda row: row.source)
+
+
+def _why_left_out(entry: FolderEntry) -> tuple[str, str]:
+    """(reason, remedy) of an entry that is not read."""
+    if entry.reason:
+        return entry.reason, entry.remedy
+    suffix = entry.path.suffix.lower()
+    row = format_of(suffix)
+    if row is None:
+        return (
+            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
+            f"Save it as {USUAL_FORMATS}.",
+        )
+    if row.read is None:
+        return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
+    return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
 
 
 def _globs(patterns: Iterable[str]) -> re.Pattern[str]:

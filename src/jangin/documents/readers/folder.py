@@ -7,7 +7,6 @@ from pathlib import Path
 
 from jangin.core.records import Record
 from jangin.core.store import OUTPUTS, output_names
-from jangin.documents.formats import format_of
 from jangin.text.normalize import nfc
 
 USUAL_FORMATS = "PDF, DOCX, XLSX, PPTX, HWPX, HTML, Markdown or text"
@@ -127,22 +126,6 @@ def _no_document(entry: os.DirEntry[str], name: str, outputs: frozenset[str]) ->
         )
     is_store = (Path(entry.path) / LEDGER).exists()
     return (STORE_OF_A_PROJECT, NOTHING_MISSING) if is_store else ("", "")
-
-
-def why_left_out(entry: FolderEntry) -> tuple[str, str]:
-    """(reason, remedy) of an entry that is not read."""
-    if entry.reason:
-        return entry.reason, entry.remedy
-    suffix = entry.path.suffix.lower()
-    row = format_of(suffix)
-    if row is None:
-        return (
-            f"{suffix or 'a name without suffix'} is no format that jangin reads.",
-            f"Save it as {USUAL_FORMATS}.",
-        )
-    if row.read is None:
-        return f"jangin has no reader for {row.name} ({suffix}).", f"Save it as {row.convert_to}."
-    return "load.pattern does not match its name.", "Add a pattern, or take it out of the folder."
 
 
 def copies_of(copies: Iterable[tuple[str, str]]) -> list[UnreadableFile]:

@@ -102,6 +102,7 @@ def copy_project(kill: ModuleType, folder: Path, options: argparse.Namespace) ->
     """The demo of bench/kill with its scan, whose pages are what the nodes work on."""
     project: Path = kill.copy_project(folder, options.port, small=not options.whole)
     data = yaml.safe_load(project.read_text(encoding="utf-8"))
+    data["cluster"] = {"type": "ray", "resources": {"evaluate": {"cpus": 1}}}
     data["models"]["sft"]["log_every_steps"] = 1
     data["models"]["sft"]["precision"] = "fp32"  # with bf16, sums in another order differ by 1e-3
     write(project, data)

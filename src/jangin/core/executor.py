@@ -30,6 +30,7 @@ class Resources:
 
 
 ONE_CPU = Resources()
+ONE_GPU = Resources(gpus=1)
 
 
 class Died(Record):
@@ -50,6 +51,10 @@ class Executor(Protocol):
 
     def for_stage(self, stage: str) -> "Executor":
         """This executor, with what the project file says about the calls of a stage."""
+        ...
+
+    def runs_here(self, resources: Resources) -> bool:
+        """True if such calls run in this process, and so can share what it has loaded."""
         ...
 
     def map(
@@ -75,6 +80,10 @@ class InProcess:
     def for_stage(self, stage: str) -> "InProcess":  # noqa: ARG002
         """Itself: nothing differs between stages."""
         return self
+
+    def runs_here(self, resources: Resources) -> bool:  # noqa: ARG002
+        """Always."""
+        return True
 
     def map(
         self,

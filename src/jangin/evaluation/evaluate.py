@@ -9,7 +9,6 @@ The artifact holds the tables `predictions`, `results`, `comparisons`, `slices` 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -52,7 +51,7 @@ from jangin.evaluation.systems.table import AnySystem, config_of
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
-from jangin.llm.engines.config import LOCAL, Engine, VllmEngine
+from jangin.llm.engines.config import LOCAL, Engine, LocalEngine, VllmEngine
 from jangin.metrics.content_match import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 
@@ -305,7 +304,7 @@ def _predict(
 ) -> list[Prediction]:
     """All predictions in the order of the test sets.
 
-    A system gets all questions at once, and each answer is noted in the journal when it ends; a
+    A system gets all questions at once, and each answer is noted in the journal when it is known: a
     resumed run asks the others.
     """
     config = context.config
@@ -379,12 +378,14 @@ def run(context: StageContext[EvaluateConfig]) -> None:
     if config.pairwise:
         write_judgements(context, config.pairwise, predictions, inputs.language, config.seed)
     if isinstance(config.forgetting, GeneralSet):
-        loaders: dict[str, Callable[[], tuple[Any, Any]]] = {
-            model: partial(inputs.models.use, model) for model in folders
-        }
-        path = context.services.project_folder / config.forgetting.path
+        general = config.forgetting
         write_forgetting(
-            context, path, config.forgetting.max_tokens, loaders, config.max_new_tokens, config.seed
+            context,
+            context.services.project_folder / general.path,
+            general.max_tokens,
+            inputs.models,
+            config.max_new_tokens,
+            config.seed,
         )
 
 
@@ -469,4 +470,5 @@ STAGE = Stage(
     teachers=_teachers,
     cost=_cost,
     check=_check,
+    maps=lambda config: isinstance(config.engine, LocalEngine) and bool(_models(config)),
 )

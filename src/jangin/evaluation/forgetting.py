@@ -5,17 +5,20 @@ The file is JSON Lines: a row with `text` is read for perplexity, a row with `qu
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from jangin.core.config import Config, Runtime
 from jangin.core.errors import DataError
+from jangin.core.executor import ONE_GPU, map_all
 from jangin.core.jsonl import read_json_lines
 from jangin.core.records import Message, Record
 from jangin.core.stage import StageContext
+from jangin.evaluation.systems.local_models import Folders, LocalModels
 from jangin.metrics.statistics import bootstrap_mean, mcnemar_p, wilson_interval
 from jangin.metrics.text import contains
 from jangin.text.normalize import nfc
@@ -162,35 +165,71 @@ def forgetting_result(
     )
 
 
+class GeneralLosses(NamedTuple):
+    """One model on the general material, row by row."""
+
+    losses: list[tuple[float, int]]
+    """As of `log_losses`."""
+    right: list[bool]
+    """As of `answers_of`."""
+    lines: Sequence[str] = ()
+    """To be printed."""
+
+
+def measure_general(
+    models: LocalModels,
+    rows: Sequence[GeneralRow],
+    max_tokens: int,
+    max_new_tokens: int,
+    system: str,
+) -> GeneralLosses:
+    """One of the models on the general material."""
+    model, tokenizer = models.use(system)
+    texts = [row.text for row in rows if row.text]
+    questions = [row for row in rows if row.question]
+    losses = log_losses(model, tokenizer, texts, max_tokens)
+    return GeneralLosses(losses, answers_of(model, tokenizer, questions, max_new_tokens))
+
+
+def measure_general_elsewhere(
+    folders: Mapping[str, Folders],
+    rows: Sequence[GeneralRow],
+    max_tokens: int,
+    max_new_tokens: int,
+    system: str,
+) -> GeneralLosses:
+    """The same as work for an executor, in a process without a model."""
+    lines: list[str] = []
+    models = LocalModels(folders, lines.append)
+    measured = measure_general(models, rows, max_tokens, max_new_tokens, system)
+    models.drop()
+    return measured._replace(lines=lines)
+
+
 def write_forgetting(
     context: StageContext[Any],
     path: Path,
     max_tokens: int,
-    models: Mapping[str, Callable[[], tuple[Any, Any]]],
+    models: LocalModels,
     max_new_tokens: int,
     seed: int,
 ) -> None:
-    """Write the table `forgetting`; `models` opens (model, tokenizer) by system, the base first."""
+    """Write the table `forgetting` of all models, of which the base is the first."""
     rows = read_general(path)
-    texts = [row.text for row in rows if row.text]
-    questions = [row for row in rows if row.question]
-    results: list[ForgettingResult] = []
-    base_losses: list[tuple[float, int]] = []
-    base_right: list[bool] = []
-
-    def measure(
-        open_model: Callable[[], tuple[Any, Any]],
-    ) -> tuple[list[tuple[float, int]], list[bool]]:
-        # In a function, so that no variable holds a model when the next one is opened.
-        model, tokenizer = open_model()
-        losses = log_losses(model, tokenizer, texts, max_tokens)
-        return losses, answers_of(model, tokenizer, questions, max_new_tokens)
-
-    for system, open_model in context.track(list(models.items()), "general material"):
-        losses, right = measure(open_model)
-        if not results:
-            base_losses, base_right = losses, right
+    systems, executor = list(models.folders), context.services.executor
+    work = (
+        partial(measure_general, models, rows, max_tokens, max_new_tokens)
+        if executor.runs_here(ONE_GPU)
+        else partial(measure_general_elsewhere, models.folders, rows, max_tokens, max_new_tokens)
+    )
+    each = map_all(executor, work, systems, "read the general material", ONE_GPU)
+    measured = dict(context.track(each, "general material", len(systems)))
+    texts, base = [row.text for row in rows if row.text], measured[0]
+    results = []
+    for number, system in enumerate(systems):
+        one = measured[number]
+        models.say(one.lines)
         results.append(
-            forgetting_result(system, texts, losses, base_losses, right, base_right, seed)
+            forgetting_result(system, texts, one.losses, base.losses, one.right, base.right, seed)
         )
     context.write("forgetting", ForgettingResult, results)

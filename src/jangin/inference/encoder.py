@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jangin.core.digest import short_digest
 from jangin.core.encoder import HubEncoder, LocalEncoder, TextEncoder, TextRole
 from jangin.core.errors import ConfigError
-from jangin.core.executor import Executor, InProcess, Resources, map_all
+from jangin.core.executor import ONE_GPU, Executor, InProcess, map_all
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, SilentProgress
 
@@ -237,7 +237,7 @@ class TransformersEncoder:
         work, what = partial(Forward, self), "encoded texts"
         bar = self.progress.start(f"encode: {role}", len(unique))
         try:
-            for number, result in map_all(self.executor, work, items, what, Resources(gpus=1)):
+            for number, result in map_all(self.executor, work, items, what, ONE_GPU):
                 vectors_UD[batches[number]] = result
                 self.progress.advance(bar, len(batches[number]))
         finally:

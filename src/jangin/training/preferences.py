@@ -20,7 +20,7 @@ from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.config import Added, Config, Runtime, StageConfig
 from jangin.core.digest import digest_value
 from jangin.core.errors import ChatError, DataError, StageError
-from jangin.core.executor import Resources, map_all
+from jangin.core.executor import ONE_GPU, map_all
 from jangin.core.records import (
     Choice,
     DroppedPair,
@@ -235,7 +235,7 @@ def _sample(
     )
     work = partial(_Sampler, context.folder("model"), context.folder("base"), source)
     what = "answered training prompts"
-    sampled = map_all(context.services.executor, work, items, what, Resources(gpus=1))
+    sampled = map_all(context.services.executor, work, items, what, ONE_GPU)
     for _, samples in context.track(sampled, "answer training prompts", len(left)):
         context.note(JOURNAL, samples)
         done.update({sample.example_id: sample for sample in samples})

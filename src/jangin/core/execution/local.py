@@ -44,14 +44,16 @@ class Local:
         """Itself: on one machine nothing differs between stages."""
         return self
 
+    def runs_here(self, resources: Resources) -> bool:
+        """True with one process, and for calls that want a GPU."""
+        return self._processes(resources) <= 1
+
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
     ) -> Iterator[tuple[int, Any]]:
         """As `Executor.map`."""
-        count = int(self.workers / max(1.0, resources.cpus))
-        if resources.memory_bytes:
-            count = min(count, available_bytes() // resources.memory_bytes)
-        if count <= 1 or resources.gpus:
+        count = self._processes(resources)
+        if count <= 1:
             yield from InProcess().map(work, items, resources)
             return
         iterator = iter(items)
@@ -59,6 +61,14 @@ class Local:
             with _ForkServer(work) as server:
                 yield from _Mapping(server, chain((first,), iterator), count).results()
                 server.finish()
+
+    def _processes(self, resources: Resources) -> int:
+        if resources.gpus:
+            return 1
+        count = int(self.workers / max(1.0, resources.cpus))
+        if resources.memory_bytes:
+            count = min(count, available_bytes() // resources.memory_bytes)
+        return count
 
 
 class _Job(NamedTuple):

@@ -79,6 +79,10 @@ class OnRay:
         """This executor with the resources that the project file sets for a stage."""
         return replace(self, stage=stage)
 
+    def runs_here(self, resources: Resources) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
     ) -> Iterator[tuple[int, Any]]:

@@ -1,8 +1,10 @@
 """A model on this machine: the base, or one that a training stage made."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-from jangin.evaluation.systems.local_models import LocalModels
+from jangin.core.executor import ONE_GPU, Executor, map_all
+from jangin.evaluation.systems.local_models import Folders, LocalModels, OpenedModel
 from jangin.evaluation.systems.shots import FormExamples, with_shots
 from jangin.evaluation.systems.system import (
     Answer,
@@ -14,6 +16,9 @@ from jangin.evaluation.systems.system import (
     SystemInputs,
 )
 from jangin.llm.engines.config import LocalEngine
+
+PROMPTS_AT_ONCE = 128
+"""Prompts of one call of an executor: what a node that dies loses at most."""
 
 
 class LocalConfig(SystemConfig):
@@ -45,33 +50,81 @@ class LocalConfig(SystemConfig):
 
 
 class LocalSystem:
-    """Greedy generation with one of the local models."""
+    """Greedy generation with one of the local models, in this process or on the nodes of a cluster.
+
+    In this process all prompts are one stream of continuous batches, and each answer is known when
+    it ends. Elsewhere the prompts are cut into groups, whose answers come back together.
+    """
 
     def __init__(
-        self, name: LocalModel, models: LocalModels, max_new_tokens: int, batch_size: int | None
+        self,
+        name: LocalModel,
+        models: LocalModels,
+        max_new_tokens: int,
+        batch_size: int | None,
+        executor: Executor,
     ) -> None:
         """The weights are loaded when the system is asked; `batch_size` None: as memory allows."""
         self.name, self.models = name, models
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
+        self.executor = executor
 
     def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
-        """The answers that ended in one step, by index of the prompt; decoded greedily."""
-        from jangin.inference.generate import answers
+        """The answers that are known next, by index of the prompt; decoded greedily."""
+        if self.executor.runs_here(ONE_GPU):
+            model = self.models.use(self.name)
+            yield from _answers(model, prompts, self.max_new_tokens, self.batch_size)
+            return
+        starts = range(0, len(prompts), PROMPTS_AT_ONCE)
+        groups = (prompts[start : start + PROMPTS_AT_ONCE] for start in starts)
+        work = partial(
+            GroupAnswers, self.name, self.models.folders, self.max_new_tokens, self.batch_size
+        )
+        what = "answered questions"
+        for number, (answers, lines) in map_all(self.executor, work, groups, what, ONE_GPU):
+            self.models.say(lines)
+            yield {starts[number] + index: answer for index, answer in answers.items()}
 
-        model, tokenizer = self.models.use(self.name)
-        batches = answers(model, tokenizer, prompts, self.max_new_tokens, self.batch_size)
-        for ended in batches:
-            yield {
-                index: Answer(
-                    one.text,
-                    one.finished,
-                    one.reasoning,
-                    one.reasoning_tokens,
-                    one.reasoning_ended,
-                )
-                for index, one in ended.items()
-            }
+
+class GroupAnswers:
+    """Answers of a local model to groups of prompts, as work for an executor."""
+
+    def __init__(
+        self,
+        name: LocalModel,
+        folders: Mapping[str, Folders],
+        max_new_tokens: int,
+        batch_size: int | None,
+    ) -> None:
+        """Load the model."""
+        self._lines: list[str] = []
+        self._opened = LocalModels(folders, self._lines.append).use(name)
+        self._max_new_tokens, self._batch_size = max_new_tokens, batch_size
+
+    def __call__(self, prompts: Sequence[Prompt]) -> tuple[dict[int, Answer], list[str]]:
+        """({index of a prompt: its answer}, lines to be printed once)."""
+        batches = _answers(self._opened, prompts, self._max_new_tokens, self._batch_size)
+        return {index: one for ended in batches for index, one in ended.items()}, self._lines
+
+
+def _answers(
+    opened: OpenedModel, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int | None
+) -> Iterator[Mapping[int, Answer]]:
+    """The answers that ended in one step, by index of the prompt; decoded greedily."""
+    from jangin.inference.generate import answers
+
+    for ended in answers(*opened, prompts, max_new_tokens, batch_size):
+        yield {
+            index: Answer(
+                one.text,
+                one.finished,
+                one.reasoning,
+                one.reasoning_tokens,
+                one.reasoning_ended,
+            )
+            for index, one in ended.items()
+        }
 
 
 def examples_before(model: LocalModel, inputs: SystemInputs) -> Callable[[Prompt], Prompt]:
@@ -106,4 +159,6 @@ def open_local(model: LocalModel, inputs: SystemInputs) -> System:
         from jangin.evaluation.systems.engine import EngineSystem
 
         return EngineSystem(model, inputs.engine, inputs)
-    return LocalSystem(model, inputs.models, inputs.max_new_tokens, inputs.batch_size)
+    return LocalSystem(
+        model, inputs.models, inputs.max_new_tokens, inputs.batch_size, inputs.services.executor
+    )

@@ -3,13 +3,16 @@
 A base and the adapters that were trained on it share one copy of the base's weights.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 Folders = tuple[Path, Path | None]
 """(folder of the base, folder of what was trained on it)."""
+
+OpenedModel = tuple[Any, Any]
+"""(model, tokenizer), ready to generate."""
 
 
 @dataclass(slots=True)
@@ -24,9 +27,17 @@ class LocalModels:
     _model: Any = None
     _stops: dict[str, Any] = field(default_factory=dict)
     """Generation config by name of the model."""
-    _described: set[str] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
+    """Lines that were said, which are not repeated."""
 
-    def use(self, name: str) -> tuple[Any, Any]:
+    def say(self, lines: Iterable[str]) -> None:
+        """Print each line that was not printed before: each worker has the same to say."""
+        for line in lines:
+            if line not in self._said:
+                self._said.add(line)
+                self.notify(line)
+
+    def use(self, name: str) -> OpenedModel:
         """(model, tokenizer), ready to generate until another model is used.
 
         Do not keep the model: the next `use` may turn its adapter off, or drop it.
@@ -63,10 +74,11 @@ class LocalModels:
         self._model = use_native_precision(load_model(weights, quantization=quantization))
         self._weights = weights
         if quantization is not None:
-            self.notify(
+            line = (
                 "evaluate: models on this base answer with its weights in 4 bits, in which an "
                 "adapter on it was trained."
             )
+            self.say([line])
 
     def _switch(self, name: str, adapter: Path | None) -> None:
         """Turn the adapter of this model on, and all others off."""
@@ -101,6 +113,5 @@ class LocalModels:
         from jangin.inference.decoder import decoding_method
 
         sentence = decoding_method(self._model).sentence
-        if sentence and name not in self._described:
-            self._described.add(name)
-            self.notify(f"evaluate: {name}: {sentence}.")
+        if sentence:
+            self.say([f"evaluate: {name}: {sentence}."])

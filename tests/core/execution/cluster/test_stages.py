@@ -9,9 +9,12 @@ import pytest
 
 from jangin.core.encoder import LocalEncoder
 from jangin.core.errors import MachineError
+from jangin.core.execution.local import Local
 from jangin.core.executor import InProcess, Resources, map_all
 from jangin.core.ledger import Ledger
 from jangin.core.records import Message
+from jangin.evaluation.evaluate import STAGE as EVALUATE
+from jangin.evaluation.systems import local
 from jangin.examples.checks import row_checks
 from jangin.examples.checks.row_checks import AcceptanceThresholds, PassageRow, check_rows
 from jangin.inference.encoder import open_encoder
@@ -21,6 +24,8 @@ from jangin.text.dedup.near_duplicates import Rules, find_duplicates
 from jangin.text.dedup.spread import Spread
 from jangin.training.preferences import Sampling, _Prompts, _Sampler
 from tests.core.execution.cluster.machines import wait_for_nodes
+from tests.evaluation.test_evaluate import context_of  # noqa: F401
+from tests.evaluation.test_local import context, on, tables  # noqa: F401
 from tests.inference.test_encoder import TEXTS, tiny  # noqa: F401  a fixture
 
 WORDS = ["연차", "휴가", "출장비", "신청", "기한", "서류", "팀장", "승인", "며칠", "언제"]
@@ -158,3 +163,36 @@ def test_answers_of_a_model_are_those_of_this_process(executor, tmp_path):
     there = dict(map_all(on_cpus(executor, "preferences"), work, batches, "answered prompts"))
     assert [there[number] for number in range(4)] == here
     assert any(sample.text for samples in here for sample in samples)
+
+
+def test_an_evaluation_is_that_of_this_process_also_where_a_node_dies(
+    executor,
+    context,  # noqa: F811
+    cluster,
+    monkeypatch,
+):
+    monkeypatch.setattr(local, "PROMPTS_AT_ONCE", 2)
+    here = on(context, InProcess(), "here")
+    EVALUATE.run(here)
+    expected = tables(here)
+    two = on(context, Local(2), "two")
+    EVALUATE.run(two)
+    assert tables(two) == expected
+    there = on(context, on_cpus(executor, "evaluate"), "there")
+    kills, answered = [], 0
+
+    def advance(_bar, steps=1, note=""):  # noqa: ARG001
+        nonlocal answered
+        answered += 1
+        if answered == 5:
+            kills.append(cluster.machines[1].kill())
+
+    monkeypatch.setattr(there.services.progress, "advance", advance)
+    try:
+        EVALUATE.run(there)
+    finally:
+        cluster.replace()
+        wait_for_nodes(2)
+    assert kills
+    assert tables(there) == expected
+    assert there.summary == here.summary

@@ -1,46 +1,18 @@
 """Answers of local models in this process, and in groups elsewhere."""
 
-import pickle
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from jangin.core.executor import ONE_CPU, InProcess
+from jangin.core.executor import InProcess
 from jangin.core.stage import SilentProgress
 from jangin.evaluation.evaluate import JOURNAL, STAGE
 from jangin.evaluation.systems import local
 from jangin.evaluation.tasks.prediction import Prediction
 from jangin.models.starter import make_starter
+from tests.elsewhere import Elsewhere
 from tests.evaluation.test_evaluate import artifact, context_of, general_file  # noqa: F401
 from tests.evaluation.test_evaluate import rows as split_rows
-
-
-@dataclass(frozen=True)
-class Elsewhere(InProcess):
-    """Does the work as another process would: all that goes there and comes back is pickled."""
-
-    groups: tuple = ()
-    """Gets the number of items of each call."""
-    most: int = 1000
-    """Number of results after which the run is interrupted."""
-
-    def runs_here(self, resources):  # noqa: ARG002
-        return False
-
-    def map(self, work, items, resources=ONE_CPU):  # noqa: ARG002
-        def sent():
-            for item in items:
-                self.groups.append(len(item))
-                yield copied(item)
-
-        for count, (index, result) in enumerate(super().map(copied(work), sent())):
-            if count == self.most:
-                raise KeyboardInterrupt
-            yield index, copied(result)
-
-
-def copied(value):
-    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ workers never print. Work is pure but for that: an item may be done twice, but i
 once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from jangin.core.errors import StageError
+from jangin.core.errors import PortableError, StageError
 from jangin.core.records import Record
 
 TRIES = 3
@@ -39,6 +41,21 @@ class Died(Record):
     why: str
     """A sentence without subject, such as `was killed by SIGSEGV`."""
     tries: int
+
+
+class LostActorError(PortableError):
+    """The process of an actor, or its node, ended during a call."""
+
+
+class Actor(Protocol):
+    """An object of a class in a process that stays open between calls."""
+
+    def call(self, item: Any) -> "Future[Any]":
+        """The result of a call with this item; calls are worked on in order.
+
+        The future raises `LostActorError`, or the error of the work.
+        """
+        ...
 
 
 class Executor(Protocol):
@@ -70,6 +87,18 @@ class Executor(Protocol):
         """
         ...
 
+    def actors(
+        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
+    ) -> AbstractContextManager[Sequence[Actor]]:
+        """Actors of a class, as many as there is room for, or one on each node without resources.
+
+        They are ended at the end of the block, those in this process by `close` of the object if it
+        has one. What opening one raises, its calls raise.
+
+        Raises: MachineError: there is no room for any.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
@@ -95,6 +124,43 @@ class InProcess:
         call = opened(work)
         for index, item in enumerate(items):
             yield index, call(item)
+
+    @contextmanager
+    def actors(
+        self,
+        work: Callable[..., Any],
+        resources: Resources = ONE_CPU,  # noqa: ARG002
+        *,
+        per_node: bool = False,  # noqa: ARG002
+    ) -> Iterator[Sequence[Actor]]:
+        """As `Executor.actors`: one, in a thread of this process."""
+        with ThreadPoolExecutor(1) as thread:
+            actor = _ActorHere(thread, work)
+            try:
+                yield [actor]
+            finally:
+                actor.close()
+
+
+class _ActorHere:
+    """An object that a thread of this process opens and calls."""
+
+    def __init__(self, thread: ThreadPoolExecutor, work: Callable[..., Any]) -> None:
+        self._thread = thread
+        self._opened = thread.submit(opened, work)
+
+    def call(self, item: Any) -> "Future[Any]":
+        """As `Actor.call`."""
+        return self._thread.submit(lambda: self._opened.result()(item))
+
+    def close(self) -> None:
+        """What the end of a process would do: close the object if it was opened."""
+        if not self._opened.cancel() and self._opened.exception() is None:
+            getattr(self._opened.result(), "close", _nothing)()
+
+
+def _nothing() -> None:
+    pass
 
 
 def opened(work: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -51,7 +51,7 @@ from jangin.evaluation.systems.table import AnySystem, config_of
 from jangin.evaluation.tasks.prediction import Prediction, TestSet
 from jangin.evaluation.tasks.table import DEFAULT_TASK, AnyTask
 from jangin.evaluation.tasks.task import check_golds, golds_of_same_prompt, single_answer_warnings
-from jangin.llm.engines.config import LOCAL, Engine, LocalEngine, VllmEngine
+from jangin.llm.engines.config import LOCAL, EndpointEngine, Engine, VllmEngine
 from jangin.metrics.content_match import VERSION
 from jangin.metrics.statistics import smallest_visible_difference
 
@@ -470,5 +470,5 @@ STAGE = Stage(
     teachers=_teachers,
     cost=_cost,
     check=_check,
-    maps=lambda config: isinstance(config.engine, LocalEngine) and bool(_models(config)),
+    maps=lambda config: not isinstance(config.engine, EndpointEngine) and bool(_models(config)),
 )

@@ -65,6 +65,8 @@ class EndpointChat:
     base_url: str
     key_variable: str = ""
     """Name of the environment variable that holds the key; empty where none is needed."""
+    secret: str = field(default="", repr=False)
+    """A key that is known, in place of `key_variable`."""
     further_urls: tuple[str, ...] = ()
     """More servers of the same model; each request goes to the one with the fewest in flight."""
     structured: Structured = "json_schema"
@@ -227,8 +229,8 @@ class EndpointChat:
 
     def key(self) -> str:
         """The API key from the environment; raises `ConfigError` if the variable is not set."""
-        if not self.key_variable:
-            return ""
+        if self.secret or not self.key_variable:
+            return self.secret
         key = os.environ.get(self.key_variable, "").strip()
         if not key:
             raise ConfigError(

@@ -67,7 +67,9 @@ class Session:
         def chat(name: str) -> ChatModel:
             if (variant, name) not in self._chats:
                 folder, record = self.project.folder, self.record
-                registry = TeacherRegistry(folder, self.ledger, self.progress, self.budget, record)
+                registry = TeacherRegistry(
+                    folder, self.ledger, self.progress, self.budget, record, self.executor
+                )
                 self._chats[variant, name] = open_teacher(name, project.teachers[name], registry)
             return self._chats[variant, name]
 
@@ -155,12 +157,18 @@ class Session:
             return run(
                 self.project,
                 self.store,
-                replace(self, executor=executor).services,
+                self._on(executor).services,
                 variants,
                 last,
                 every,
                 retry_failed=retry_failed,
             )
+
+    def _on(self, executor: Executor) -> "Session":
+        """This session with another executor, which its teachers have as well."""
+        if executor is self.executor:
+            return self
+        return replace(self, executor=executor, _chats={})
 
     @contextmanager
     def _executor(self, steps: Iterable[PlannedStage]) -> Iterator[Executor]:

@@ -1,6 +1,6 @@
 """The `teachers` section: models that write or judge, by the names that stages use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from jangin.core.chat import ChatModel
 from jangin.core.config import Added, Advanced, Config, Runtime
 from jangin.core.digest import digest_value
 from jangin.core.errors import ConfigError
+from jangin.core.executor import Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.core.stage import Progress, SilentProgress
 from jangin.llm.ask import CachedChat
@@ -144,6 +145,8 @@ class TeacherRegistry:
     progress: Progress
     budget: SpendingLimit
     record: bool = False
+    executor: Executor = field(default_factory=InProcess)
+    """Starts the servers of teachers."""
 
 
 def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> ChatModel:
@@ -236,5 +239,6 @@ def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
             registry.folder,
             registry.ledger.path.parent / LOGS,
             notify=registry.progress.message,
+            executor=lambda: registry.executor.for_stage(registry.ledger.stage),
         )
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

@@ -303,6 +303,7 @@ def _sample_by_engine(
         services.ledger,
         {"top_p": source.top_p, "seed": context.config.seed},
         services.progress.message,
+        lambda: services.executor,
     )
     prompts = prompts_to_serve(
         context.folder("model"), [e.prompt for e in examples], [e.id for e in examples]
@@ -571,7 +572,7 @@ STAGE = Stage(
     wants=_wants,
     cost=_cost,
     maps=lambda config: any(
-        isinstance(source, Sampling) and isinstance(source.engine, LocalEngine)
+        isinstance(source, Sampling) and not isinstance(source.engine, EndpointEngine)
         for source in config.sources
     ),
 )

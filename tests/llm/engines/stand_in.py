@@ -83,23 +83,36 @@ def serve(options):
     said = options.stand_in_says
     answer = load(options) if said is None else lambda _messages, _max_tokens: (said, 9, 1)
     lock, answered = Lock(), []
+    key = os.environ.get("VLLM_API_KEY")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def reply(self, body):
+        def reply(self, body, status=200):
             data = json.dumps(body).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
+        def is_guarded(self):
+            """As vLLM, which asks for the key below /v1 only."""
+            given = self.headers.get("Authorization")
+            return bool(key) and self.path.startswith("/v1") and given != f"Bearer {key}"
+
         def do_GET(self):
+            if self.is_guarded():
+                self.reply({"error": "Unauthorized"}, 401)
+                return
             self.reply({"data": [{"id": options.served_model_name}]})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.is_guarded():
+                self.reply({"error": "Unauthorized"}, 401)
+                return
+            print("asked", flush=True)  # noqa: T201  a log
             with lock:
                 answered.append(body)
                 if options.stand_in_dies_after and len(answered) > options.stand_in_dies_after:

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing.connection import Connection, wait
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from jangin.core.errors import StageError
 from jangin.core.execution import worker
 from jangin.core.execution.memory import available_bytes
-from jangin.core.executor import ONE_CPU, TRIES, Died, InProcess, Resources
+from jangin.core.executor import ONE_CPU, TRIES, Actor, Died, InProcess, Resources
 
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON")
@@ -61,6 +61,12 @@ class Local:
             with _ForkServer(work) as server:
                 yield from _Mapping(server, chain((first,), iterator), count).results()
                 server.finish()
+
+    def actors(
+        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
+    ) -> AbstractContextManager[Sequence[Actor]]:
+        """As `Executor.actors`: one, in a thread of this process."""
+        return InProcess().actors(work, resources, per_node=per_node)
 
     def _processes(self, resources: Resources) -> int:
         if resources.gpus:

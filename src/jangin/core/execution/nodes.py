@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,14 @@ def software() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[package] = ABSENT
     return versions | {"tesseract": _tesseract()}
+
+
+def own_address() -> str:
+    """The address of the node that this process works on; 127.0.0.1 outside a cluster."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return "127.0.0.1"
+    return str(ray.util.get_node_ip_address())
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,8 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
@@ -21,7 +22,16 @@ from typing import Any
 from jangin.core.errors import MachineError
 from jangin.core.execution.nodes import differences, set_numba_cache, software
 from jangin.core.execution.worker import pack_error
-from jangin.core.executor import ONE_CPU, TRIES, Died, Resources, opened, opens
+from jangin.core.executor import (
+    ONE_CPU,
+    TRIES,
+    Actor,
+    Died,
+    LostActorError,
+    Resources,
+    opened,
+    opens,
+)
 
 _CALLS_PER_WORKER = 2
 """One under way and one that waits, so that no worker waits for the driver."""
@@ -82,6 +92,29 @@ class OnRay:
     def runs_here(self, resources: Resources) -> bool:  # noqa: ARG002
         """Never."""
         return False
+
+    @contextmanager
+    def actors(
+        self, work: Callable[..., Any], resources: Resources = ONE_CPU, *, per_node: bool = False
+    ) -> Iterator[Sequence[Actor]]:
+        """As `Executor.actors`."""
+        resources = self.overrides.get(self.stage, resources)
+        places = (
+            [node["NodeID"] for node in alive_nodes()] if per_node else [""] * capacity(resources)
+        )
+        if not places:
+            raise MachineError(
+                f"{_missing(resources)}. Add one, or {remedy(resources, self.stage)} in the "
+                "project file; then run again to resume."
+            )
+        packed = _packed(work, self.software)
+        name = _name(work)
+        actors = [_RayActor(_handle(resources, node), packed, name) for node in places]
+        try:
+            yield actors
+        finally:
+            for actor in actors:
+                actor.end()
 
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
@@ -149,15 +182,17 @@ class _Nodes:
         if now >= self._missing_since + self._wait_seconds:
             raise MachineError(
                 f"{_missing(self._resources)}, and none came in "
-                f"{self._wait_seconds / 60:g} minutes. Add one, or {self._remedy()} in the project "
-                "file; then run again to resume."
+                f"{self._wait_seconds / 60:g} minutes. Add one, or "
+                f"{remedy(self._resources, self._stage)} in the project file; then run again to "
+                "resume."
             )
 
-    def _remedy(self) -> str:
-        if self._resources.gpus:
-            stage = self._stage or "STAGE"
-            return f"let CPUs do it: `{stage}: {{cpus: 1}}` under `cluster.resources`"
-        return "change `cluster.resources`"
+
+def remedy(resources: Resources, stage: str) -> str:
+    """What to change where no node has these resources."""
+    if resources.gpus:
+        return f"let CPUs do it: `{stage or 'STAGE'}: {{cpus: 1}}` under `cluster.resources`"
+    return "change `cluster.resources`"
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -199,26 +234,39 @@ def _missing(resources: Resources) -> str:
     )
 
 
+def _name(work: Callable[..., Any]) -> str:
+    return str(getattr(work, "func", work).__name__)
+
+
+def _packed(work: Callable[..., Any], versions: Mapping[str, str]) -> Any:
+    """A reference; as bytes, so that a worker prepares itself before it imports the work."""
+    import ray
+
+    return ray.put((pickle.dumps(work), tuple(versions.items())))
+
+
+def _options(resources: Resources) -> dict[str, Any]:
+    return {
+        "num_cpus": resources.cpus,
+        "num_gpus": resources.gpus,
+        "memory": resources.memory_bytes or None,
+    }
+
+
 class _Pool(ABC):
     """Calls that are under way, and their results."""
 
     def __init__(
         self, work: Callable[..., Any], resources: Resources, versions: Mapping[str, str]
     ) -> None:
-        import ray
 
         self.workers = 1
         self.worked = 0
         self.under_way: dict[Any, _Call] = {}
         """By the reference of its result."""
-        self.name = getattr(work, "func", work).__name__
-        # As bytes, so that a worker prepares itself before it imports the module of the work.
-        self.work = ray.put((pickle.dumps(work), tuple(versions.items())))
-        self.options: dict[str, Any] = {
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus,
-            "memory": resources.memory_bytes or None,
-        }
+        self.name = _name(work)
+        self.work = _packed(work, versions)
+        self.options = _options(resources)
 
     @abstractmethod
     def open(self, waiting: int) -> None:
@@ -390,16 +438,68 @@ class _Actors(_Pool):
                 ray.kill(actor.handle)
 
 
+def _handle(resources: Resources, node: str) -> Any:
+    """An actor, on this node without resources of its own, or wherever there is room."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote: Any = ray.remote(_Opened)
+    options = _options(resources)
+    if node:
+        strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+        options = {"num_cpus": 0, "scheduling_strategy": strategy}
+    return remote.options(**options, max_restarts=0, max_task_retries=0).remote()
+
+
+class _RayActor:
+    """An actor that is called until it is ended."""
+
+    def __init__(self, handle: Any, work: Any, name: str) -> None:
+        self._handle, self._name = handle, name
+        self._handle.open.remote(work)
+
+    def call(self, item: Any) -> "Future[Any]":
+        """As `Actor.call`."""
+        done: Future[Any] = Future()
+
+        def settle(source: "Future[Any]") -> None:
+            try:
+                outcome = _interpreted(source.result, self._name)
+            except BaseException as error:  # noqa: BLE001  it is raised by the caller
+                done.set_exception(error)
+                return
+            if isinstance(outcome, _Lost):
+                done.set_exception(LostActorError(f"{self._name} {outcome.why}"))
+            else:
+                done.set_result(outcome)
+
+        self._handle.call.remote(item).future().add_done_callback(settle)
+        return done
+
+    def end(self) -> None:
+        """End its process."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            ray.kill(self._handle)
+
+
 def _outcome(ref: Any, name: str) -> Any:
-    """The result of a call, or `_Lost`.
+    """The result of a call, or `_Lost`; raises like `_interpreted`."""
+    import ray
+
+    return _interpreted(lambda: ray.get(ref), name)
+
+
+def _interpreted(get: Callable[[], Any], name: str) -> Any:
+    """What `get` returns for a call, or `_Lost`.
 
     Raises the error of the work, and `MachineError` where Ray cannot run it at all.
     """
-    import ray
     from ray import exceptions
 
     try:
-        result = ray.get(ref)
+        result = get()
     except exceptions.OutOfMemoryError:
         return _Lost("was ended because its node ran out of memory", is_blamed=True)
     except (exceptions.WorkerCrashedError, exceptions.ActorDiedError):
@@ -452,9 +552,14 @@ def _call(work: tuple[bytes, tuple[tuple[str, str], ...]], item: Any) -> Any:
 class _Opened:
     """An actor: an object of the work's class, opened once."""
 
+    _failure: _Raised | None = None
+
     def open(self, work: tuple[bytes, tuple[tuple[str, str], ...]]) -> Any:
         """Open it; returns the id of the node."""
-        return _attempt(lambda: self._open(_prepared(*work)))
+        outcome = _attempt(lambda: self._open(_prepared(*work)))
+        if isinstance(outcome, _Raised):
+            self._failure = outcome
+        return outcome
 
     def _open(self, work: Callable[..., Any]) -> str:
         import ray
@@ -463,5 +568,5 @@ class _Opened:
         return str(ray.get_runtime_context().get_node_id())
 
     def call(self, item: Any) -> Any:
-        """One item in, its result out."""
-        return _attempt(lambda: self._opened(item))
+        """One item in, its result out; what opening raised, if it did."""
+        return self._failure or _attempt(lambda: self._opened(item))

@@ -35,6 +35,7 @@ class EngineSystem:
             inputs.services.project_folder,
             inputs.services.ledger,
             notify=self._notify,
+            executor=lambda: inputs.services.executor,
         )
 
     def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:

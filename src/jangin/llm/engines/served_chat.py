@@ -9,11 +9,13 @@ from typing import Any
 from jangin.core.chat import ChatModel, ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
 from jangin.core.errors import ChatError, ConfigError, StoppedError
+from jangin.core.executor import Executor, InProcess
 from jangin.core.ledger import Ledger
 from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.engines.config import EndpointEngine, VllmEngine
+from jangin.llm.engines.node_servers import NodeServers, resources_of
 from jangin.llm.engines.server import ModelServer, ServedModel, free_port
 from jangin.llm.prices import FREE
 
@@ -35,11 +37,15 @@ class ServedChat:
     python: Path
     prepare: Callable[[], ServedModel]
     """Gives the weights to serve; called once, before the server starts."""
-    log: Path
+    logs: Path
+    """Folder of the servers' logs."""
+    project_folder: Path
+    executor: Callable[[], Executor]
+    """That of the stage that asks; starts servers beside this process or on the nodes."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of each request."""
     notify: Callable[[str], None] = field(default=lambda _text: None, repr=False)
-    _server: ModelServer | None = field(default=None, repr=False)
+    _server: ModelServer | NodeServers | None = field(default=None, repr=False)
     _client: EndpointChat | None = field(default=None, repr=False)
     _starting: "asyncio.Lock | None" = field(default=None, repr=False)
     _failure: ChatError | None = field(default=None, repr=False)
@@ -81,22 +87,35 @@ class ServedChat:
         return self._client
 
     async def _start(self) -> None:
-        served, port = self.prepare(), free_port()
-        command = served.command(self.python, self.model, port, self.engine.arguments)
-        self._server = ModelServer(command, port, self.log)
-        self.notify(f"starting vLLM with {self.model}; its log is {self.log}")
+        server = self._server = self._servers()
         try:
-            await self._server.start(self.model, self.engine.start_seconds)
+            url, *further = await server.start(self.model, self.engine.start_seconds)
         except ChatError as error:
             self._failure = error
             raise
         self._client = EndpointChat(
             model=self.model,
-            base_url=self._server.base_url,
+            base_url=url,
+            further_urls=tuple(further),
+            secret=server.key,
             timeout_seconds=self.engine.timeout_seconds,
             retries=2,
             parameters=self.parameters,
             notify=self.notify,
+        )
+
+    def _servers(self) -> ModelServer | NodeServers:
+        """One server in a process beside this one, or those on the nodes of a cluster."""
+        served = self.prepare()
+        executor = self.executor()
+        if executor.runs_here(resources_of(self.engine)):
+            port, log = free_port(), self.logs / f"{self.model}.log"
+            self.notify(f"starting vLLM with {self.model}; its log is {log}")
+            command = served.command(self.python, self.model, port, self.engine.arguments)
+            return ModelServer(command, port, log)
+        self.notify(f"starting vLLM on the nodes with {self.model}; its logs are in {self.logs}")
+        return NodeServers(
+            executor, self.engine, self.project_folder, served, self.logs, self.notify
         )
 
     def stop_sending(self) -> int:
@@ -134,6 +153,7 @@ def open_engine(
     ledger: Ledger,
     parameters: Mapping[str, Any] | None = None,
     notify: Callable[[str], None] = lambda _text: None,
+    executor: Callable[[], Executor] = InProcess,
 ) -> CachedChat:
     """A model behind an engine, with its replies in the ledger; nothing is started yet.
 
@@ -145,7 +165,7 @@ def open_engine(
         chat = _open_endpoint(engine, served, {**(parameters or {}), **engine.parameters}, notify)
     else:
         logs = ledger.path.parent / LOGS
-        chat = open_served(engine, served, project_folder, logs, parameters, notify)
+        chat = open_served(engine, served, project_folder, logs, parameters, notify, executor)
     return CachedChat(chat, ledger, Budget(served.role, FREE))
 
 
@@ -156,8 +176,11 @@ def open_served(
     logs: Path,
     parameters: Mapping[str, Any] | None = None,
     notify: Callable[[str], None] = lambda _text: None,
+    executor: Callable[[], Executor] = InProcess,
 ) -> ServedChat:
     """A model that vLLM will serve; `logs` is the folder of the servers' logs.
+
+    The executor starts the servers, by default one beside this process.
 
     Raises: MachineError: vLLM is not installed at `python`.
     """
@@ -170,7 +193,9 @@ def open_served(
         engine=engine,
         python=engine.interpreter(project_folder),
         prepare=served.prepare,
-        log=logs / f"{name}.log",
+        logs=logs,
+        project_folder=project_folder,
+        executor=executor,
         parameters=parameters,
         notify=notify,
     )

@@ -24,7 +24,10 @@ GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.25
 LAST_LINES = 12
 """Lines of the log that an error shows."""
+LOOPBACK = "127.0.0.1"
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
+KEY_VARIABLE = "VLLM_API_KEY"
+"""Variable from which vLLM takes the key that requests need."""
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 """Variables of our own environment that would mislead the interpreter of another one."""
 
@@ -40,7 +43,14 @@ class ServedModel:
     revision: str | None = None
     """Commit of a hub model."""
 
-    def command(self, python: Path, name: str, port: int, arguments: Sequence[str]) -> list[str]:
+    def command(
+        self,
+        python: Path,
+        name: str,
+        port: int,
+        arguments: Sequence[str],
+        host: str = LOOPBACK,
+    ) -> list[str]:
         """Command line of vLLM's OpenAI-compatible server.
 
         `--generation-config vllm` takes the stop tokens of the model and leaves its sampling
@@ -50,7 +60,7 @@ class ServedModel:
             "--model": self.weights,
             "--tokenizer": self.tokenizer,
             "--served-model-name": name,
-            "--host": "127.0.0.1",
+            "--host": host,
             "--port": str(port),
             "--generation-config": "vllm",
         }
@@ -68,20 +78,24 @@ class ModelServer:
     port: int
     log: Path
     """Gets everything that the server prints."""
+    host: str = LOOPBACK
+    """Address on which it listens."""
+    key: str = field(default="", repr=False)
+    """What it asks each request for; empty: nothing."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
     def base_url(self) -> str:
         """URL for requests."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     @property
     def is_running(self) -> bool:
         """False before `start`, and after the server ended."""
         return self._process is not None and self._process.poll() is None
 
-    async def start(self, name: str, seconds: float) -> None:
-        """Start the server and wait until it is healthy and serves `name`.
+    async def start(self, name: str, seconds: float) -> Sequence[str]:
+        """Start the server and wait until it is healthy and serves `name`; its URL.
 
         Raises: ChatError: it ended, or is not healthy after `seconds`; with the last lines of its
         log. StoreError: the log cannot be written. On every error the server is stopped.
@@ -96,7 +110,7 @@ class ModelServer:
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env={key: value for key, value in os.environ.items() if key not in _OURS},
+                env=self._environment(),
                 # Ctrl-C reaches this process only, which then stops the server.
                 start_new_session=True,
             )
@@ -105,6 +119,12 @@ class ModelServer:
         except BaseException:
             self.stop()
             raise
+        return [self.base_url]
+
+    def _environment(self) -> dict[str, str]:
+        theirs = {key: value for key, value in os.environ.items() if key not in _OURS}
+        # Not as an argument, which every user of the machine could read.
+        return theirs | ({KEY_VARIABLE: self.key} if self.key else {})
 
     async def _wait_until_healthy(self, name: str, deadline: float, seconds: float) -> None:
         import aiohttp
@@ -128,10 +148,11 @@ class ModelServer:
 
     async def _is_healthy(self, session: "aiohttp.ClientSession", name: str) -> bool:
         """Whether this port answers, and with our model: another process may have taken it."""
-        async with session.get(f"http://127.0.0.1:{self.port}/health") as response:
+        async with session.get(f"http://{self.host}:{self.port}/health") as response:
             if response.status != 200:
                 return False
-        async with session.get(f"{self.base_url}/models") as response:
+        guard = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        async with session.get(f"{self.base_url}/models", headers=guard) as response:
             served = await response.json(content_type=None)
         return any(row.get("id") == name for row in served.get("data", ()))
 
@@ -157,8 +178,8 @@ class ModelServer:
         return "\n".join([f"The last lines of {self.log}:", *(shown or ["    (it is empty)"])])
 
 
-def free_port() -> int:
+def free_port(host: str = LOOPBACK) -> int:
     """A port of this machine that nothing listens on now."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         return int(listener.getsockname()[1])

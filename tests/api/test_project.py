@@ -43,6 +43,20 @@ def test_a_plan_is_up_to_a_stage_and_leaves_nothing_behind(tmp_path):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_chunks_of_characters_are_cut_and_shown_without_a_base_model(tmp_path):
+    chunk = {"measure": "characters"}
+    keys = KEYS | {"documents": {"load": {"folder": "documents"}, "chunk": chunk}}
+    folder = write_project(tmp_path / "new", keys)
+    (folder / "documents").mkdir()
+    (folder / "documents" / "rules.md").write_text("# Rules\n\nThe office is open until six.\n")
+    project = jangin.open(folder)
+    assert [row["stage"] for row in project.run(until="chunk", progress=None)] == ["load", "chunk"]
+    assert {path.name for path in (folder / "store").iterdir()} >= {"load", "chunk"}
+    assert not (folder / "store" / "catalog").exists()
+    assert len(project.table("chunks")) == 1
+    assert "chunk" not in [row["stage"] for row in project.plan() if row["state"] != "up to date"]
+
+
 def test_tables_are_rows_that_other_programs_take(tiny):
     project, _, _ = tiny
     assert {"examples", "splits", "predictions"} <= {*project.tables()}

@@ -47,7 +47,10 @@ def test_braces_in_a_question_stay_as_they_are(tmp_path):
 
 
 def test_spreadsheets_have_source_page_and_evidence_and_run_no_formulas(tmp_path):
-    examples = [example(), example(question="=1+1")]
+    said = {"user": "연차가 있나요?", "assistant": "네."}
+    turns = tuple(Message(role=role, content=text) for role, text in said.items())
+    examples = [example(), example(question="=1+1", system="짧게", turns=turns)]
+    assert examples[1].earlier_turns == "user: 연차가 있나요?\nassistant: 네."
     for form in ("csv", "xlsx"):
         path = tmp_path / f"rows.{form}"
         assert export_examples(examples, path, form) == 2
@@ -55,7 +58,7 @@ def test_spreadsheets_have_source_page_and_evidence_and_run_no_formulas(tmp_path
         written = list(csv.DictReader(stream))
     sheet = CalamineWorkbook.from_path(tmp_path / "rows.xlsx").get_sheet_by_index(0).to_python()
     read = [dict(zip(sheet[0], row, strict=True)) for row in sheet[1:]]
-    for name in ("question", "answer", "source", "evidence", "section"):
+    for name in ("question", "answer", "earlier_turns", "source", "evidence", "section"):
         expected = [getattr(row, name) for row in examples]
         assert [row[name] for row in read] == expected
         assert [row[name].removeprefix("'") for row in written] == expected

@@ -507,6 +507,27 @@ def test_a_judge_comes_before_paraphrases_unless_it_judges_them(text, order, lea
     assert project.stage_config("paraphrase").min_score == least
 
 
+EXAMPLE_STAGES = ("chunk", "synthesize", "paraphrase", "curate", "split")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "last", "names"),
+    [
+        ("", "chunk", ["load", "catalog", "chunk"]),
+        (" {measure: characters}", "chunk", ["load", "chunk"]),
+        (" {measure: characters}", "synthesize", ["load", "chunk", "synthesize"]),
+        (" {measure: characters}", "split", ["load", "catalog", *EXAMPLE_STAGES]),
+        (" {measure: characters}", "catalog", ["load", "catalog"]),
+        (" {measure: characters}", "select", ["load", "catalog", *EXAMPLE_STAGES]),
+    ],
+)
+def test_a_last_stage_brings_the_stages_that_it_needs_and_no_others(write, chunk, last, names):
+    text = replaced("  chunk:\n", f"  chunk:{chunk}\n")
+    project = open_project(write(text)).variants["main"]
+    chosen = [stage.name for stage, _ in stages_until(project, last)]
+    assert chosen == names  # all before it where it is off, as `select` is
+
+
 def test_questions_that_are_only_asked_are_not_reworded(write):
     assert configs(open_project(write(GOOD)))["paraphrase"].not_from == ()
     text = replaced("  split:", "  split: {test_sources: [asked.jsonl]}")

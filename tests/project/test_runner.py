@@ -477,7 +477,7 @@ def test_a_stage_without_any_reply_is_not_published_and_asks_again_next_time(pla
     assert len(place.chat.calls) == 6
 
 
-def test_finished_artifacts_are_listed_up_to_the_first_that_is_out_of_date(place):
+def test_artifacts_behind_one_that_is_out_of_date_are_not_among_the_finished_ones(place):
     place.run()
     opened = place.open({"same": WITHOUT_TEACHER, "other": changed("shout", suffix="?")})
     found = {

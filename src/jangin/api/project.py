@@ -84,7 +84,7 @@ class Project:
         record: bool = False,
         retry_failed: bool = False,
     ) -> Run:
-        """Bring every stage up to date, or those up to stage `until`. Interrupting it is safe.
+        """Bring every stage up to date, or `until` and those it needs. Interrupting it is safe.
 
         `progress`: `bars`, which are lines where the output is no terminal; `lines`; None; a
         function that gets lines of text; or an object with the methods of `jangin.Progress`. Rows

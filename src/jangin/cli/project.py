@@ -94,7 +94,9 @@ def _print_unread(rows: "Sequence[UnreadableFile]") -> None:
 
 
 def run(
-    stage: Annotated[str | None, typer.Argument(help="Last stage to run; default: all.")] = None,
+    stage: Annotated[
+        str | None, typer.Argument(help="Last stage, with those that it needs; default: all.")
+    ] = None,
     project: ProjectOption = HERE,
     store: StoreOption = None,
     variant: VariantOption = None,

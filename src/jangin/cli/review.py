@@ -390,8 +390,11 @@ class ReviewScreen:
         origin = ", ".join(part for part in (row.source, page, row.section) if part)
         lines = [head, escape(origin), *(f"[yellow]{escape(why)}[/]" for why in item.why)]
         lines += list(_lineage(item))
-        parts: list[Text | Panel] = [
-            Text.from_markup("\n".join(line for line in lines if line)),
+        parts: list[Text | Panel] = [Text.from_markup("\n".join(line for line in lines if line))]
+        if row.earlier_turns:
+            turns = Text(row.earlier_turns, style="dim")
+            parts.append(Panel(turns, title="earlier turns", title_align="left"))
+        parts += [
             Panel(Text(wording.question, style="bold"), title="question", title_align="left"),
             Panel(Text(wording.answer), title="answer", title_align="left"),
         ]

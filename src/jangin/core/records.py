@@ -1,5 +1,6 @@
 """Records that stages exchange, one per table row. They are immutable; ids are content digests."""
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -70,6 +71,15 @@ class Message(Record):
 
     role: Role
     content: str
+
+
+def earlier_turns(prompt: Iterable[tuple[str, str]]) -> str:
+    """What was said before the last of the messages, each (role, content): a line for each role.
+
+    System messages are left out; empty for a prompt of one turn.
+    """
+    turns = [(role, content) for role, content in prompt if role != "system"]
+    return "\n".join(f"{role}: {content}" for role, content in turns[:-1])
 
 
 class Query(Record):
@@ -209,6 +219,11 @@ class Example(Record):
     def question(self) -> str:
         """Text of the last user message; empty without one."""
         return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+
+    @property
+    def earlier_turns(self) -> str:
+        """The conversation before the last message, as `earlier_turns` writes it."""
+        return earlier_turns((m.role, m.content) for m in self.prompt)
 
     @property
     def answer(self) -> str:

@@ -6,7 +6,7 @@
                        is one; a JSON array in a file that ends in `.json`
 * `openai`             `{"messages": [...]}` alone, checked against the limits of the service
 * `template`           `{"text": ...}`, from a pattern of the user with `{question}` and `{answer}`
-* `csv`, `xlsx`        question, answer, source, page, section and evidence in columns, for people
+* `csv`, `xlsx`        question, answer, earlier turns, source, page, section, evidence
 
 Hangul is written as it is: escaped, it takes 4.3 times the space.
 """
@@ -66,10 +66,11 @@ def to_alpaca(example: Example) -> Row:
 
 
 def to_columns(example: Example) -> Row:
-    """One row of a spreadsheet; of several turns, the last question."""
+    """One row of a spreadsheet; of several turns, those before the last question in a column."""
     return {
         "question": example.question,
         "answer": example.answer,
+        "earlier_turns": example.earlier_turns,
         "source": example.source,
         "page": example.page or "",
         "section": example.section,

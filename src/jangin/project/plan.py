@@ -57,15 +57,26 @@ class PlannedStage:
 def stages_until(
     project: Project, last: str | None, stages: tuple[Stage[Any], ...] = STAGES
 ) -> list[tuple[Stage[Any], StageConfig]]:
-    """The stages that are on, up to and including `last`."""
-    chosen = []
+    """The stages that are on; with `last` those up to it that it needs, and itself."""
+    chosen: list[tuple[Stage[Any], StageConfig]] = []
     for stage in in_order(project, stages):
         config = project.stage_config(stage.name)
         if config is not None:
             chosen.append((stage, config))
         if stage.name == last:
-            break
+            return _needed(chosen) if config is not None else chosen
     return chosen
+
+
+def _needed(chosen: list[tuple[Stage[Any], StageConfig]]) -> list[tuple[Stage[Any], StageConfig]]:
+    """The last of the stages, and those before it whose output reaches it."""
+    needed: list[tuple[Stage[Any], StageConfig]] = []
+    kinds: set[str] = set()
+    for stage, config in reversed(chosen):
+        if not needed or kinds.intersection(stage.makes):
+            needed.append((stage, config))
+            kinds.update(stage.inputs(config))
+    return needed[::-1]
 
 
 def in_order(project: Project, stages: tuple[Stage[Any], ...]) -> tuple[Stage[Any], ...]:

@@ -231,7 +231,7 @@ def finished_artifacts(
     last: str | None = None,
     stages: tuple[Stage[Any], ...] = STAGES,
 ) -> dict[str, Artifact]:
-    """The finished artifacts of a variant by stage name, up to the first that is out of date."""
+    """The artifacts of a variant that are up to date, with all that they were made of, by stage."""
     enabled = stages_until(loaded.variants[variant], last, stages)
     steps = opened_steps(variant, enabled, store, services)
     return {step.stage.name: step.artifact for step in steps if step.artifact is not None}
@@ -243,13 +243,18 @@ def opened_steps(
     store: Store,
     services: Services,
 ) -> Iterator[PlannedStage]:
-    """The steps of a variant up to the first whose artifact is out of date, that one included."""
+    """The steps of a variant but those that wait for another one."""
     by_kind: dict[str, Artifact] = {}
+    waiting: set[str] = set()
     for stage, config in stages:
-        if any(kind not in by_kind for kind in stage.reads):
-            return
+        missing = any(kind not in by_kind for kind in stage.reads)
+        if missing or waiting.intersection(stage.inputs(config)):
+            waiting.update(stage.makes)
+            continue
         step = open_step(variant, stage, config, by_kind, store, services)
         yield step
         if step.artifact is None:
-            return
-        by_kind |= dict.fromkeys(stage.makes, step.artifact)
+            waiting.update(stage.makes)
+        else:
+            by_kind |= dict.fromkeys(stage.makes, step.artifact)
+            waiting.difference_update(stage.makes)

@@ -58,6 +58,25 @@ def artifact(tmp_path, make_example):
     return {"curate": Artifact(tmp_path, make_manifest())}
 
 
+def test_what_was_said_before_a_question_is_a_column_where_a_row_has_it(artifact, tmp_path):
+    assert "earlier_turns" not in rows(artifact, "splits", None, ids=True)[0][0]
+    texts = {"system": "Be brief.", "user": "Is there leave?", "assistant": "Yes."}
+    turns = tuple(Message(role=role, content=text) for role, text in texts.items())
+    chat = Example.make(
+        (*turns, Message(role="user", content="How long?")),
+        Message(role="assistant", content="15 days."), kind="original",
+    )  # fmt: skip
+    single = Example.make(chat.prompt[:1] + PROMPT, chat.completion, kind="original")
+    write_table(tmp_path / "examples.parquet", Example, [chat, single])
+    both, _, _ = rows(artifact, "examples", None)
+    assert [row["earlier_turns"] for row in both] == [
+        "user: Is there leave?\nassistant: Yes.", "",
+    ]  # fmt: skip
+    assert [*both[0]][1:4] == ["earlier_turns", "question", "answer"]
+    (found,), _, _ = rows(artifact, "examples", None, ["earlier_turns contains leave"])
+    assert found["question"] == "How long?"
+
+
 @pytest.mark.parametrize("ids", [True, False])
 @pytest.mark.parametrize("kind", ["choices", "pairs", "dropped_pairs", "splits", "failed"])
 def test_every_table_shows_plain_values(artifact, kind, ids):

@@ -40,6 +40,10 @@ class QueueFilter:
     words: str = ""
 
 
+SHOWN_TURNS = 300
+"""Characters of earlier turns that a list of rows shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
     """What is kept of one row of the queue to list it."""
@@ -48,6 +52,8 @@ class QueueEntry:
     kind: Kind
     source: str
     section: str
+    earlier: str
+    """Beginning of what was said before the question; empty for one turn."""
     question: str
     answer: str
     signals: tuple[str, ...]
@@ -69,6 +75,7 @@ def make_entry(item: QueueItem, share: float, seed: int = 0) -> QueueEntry:
         "pair" if item.pair is not None else row.kind,
         row.source,
         row.section,
+        row.earlier_turns[:SHOWN_TURNS],
         texts.question,
         texts.answer,
         tuple(signal.signal for signal in item.signals),
@@ -99,7 +106,7 @@ class QueueColumns:
         self._signals = {
             name: np.array([name in entry.signals for entry in entries], np.bool_) for name in names
         }
-        texts = ("\n".join((e.question, e.answer, e.section, e.source)) for e in entries)
+        texts = ("\n".join((e.earlier, e.question, e.answer, e.section, e.source)) for e in entries)
         self._texts = pl.Series("text", [fold_case(text) for text in texts], pl.String)
         self._passages = pl.Series("text", map(fold_case, passages.values()), pl.String)
         number = {name: n for n, name in enumerate(passages)}

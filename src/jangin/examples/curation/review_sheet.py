@@ -20,6 +20,7 @@ from jangin.prepare.tables.sheets import without_apostrophe, write_csv, write_xl
 TO_FILL = ("decision", "question", "answer", "evidence", "reason", "score")
 COLUMNS = (
     "id",
+    "earlier_turns",
     *TO_FILL,
     "rejected",
     "source",
@@ -72,6 +73,7 @@ def _cells(item: QueueItem) -> dict[str, str]:
     decided = f"{verdict.decision} {verdict.by}".strip() if verdict is not None else ""
     return {
         "id": row.id,
+        "earlier_turns": row.earlier_turns,
         "decision": "",
         "question": wording.question,
         "answer": wording.answer,

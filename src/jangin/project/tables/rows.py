@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jangin.core.errors import DataError
+from jangin.core.records import earlier_turns
 from jangin.core.store import Artifact
 from jangin.project.stages import STAGES
 from jangin.project.tables.conditions import Condition
@@ -19,17 +20,21 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "documents": ("source", "language", "pages", "text"),
     "doubtful": ("source", "page", "doubt", "confidence", "text", "second"),
     "chunks": ("source", "page", "section", "text"),
-    "examples": ("kind", "question", "answer", "source", "page", "section"),
-    "splits": ("split", "kind", "question", "answer", "source", "page"),
+    "examples": ("kind", "earlier_turns", "question", "answer", "source", "page", "section"),
+    "splits": ("split", "kind", "earlier_turns", "question", "answer", "source", "page"),
     "queries": ("seed_word", "text"),
     "ranked": ("query_id", "rank", "score", "ranker", "title", "text"),
     "snippets": ("query_id", "place", "engine", "title", "text"),
-    "choices": ("question", "answer", "distractors", "source", "page", "section"),
-    "pairs": ("origin", "question", "chosen", "rejected", "source", "page"),
-    "dropped_pairs": ("rule", "reason", "question", "chosen", "rejected"),
+    "choices": ("earlier_turns", "question", "answer", "distractors", "source", "page", "section"),
+    "pairs": (
+        "origin", "earlier_turns", "question", "chosen", "rejected", "source", "page",
+    ),
+    "dropped_pairs": ("rule", "reason", "earlier_turns", "question", "chosen", "rejected"),
     "failed": ("kind", "rule", "reason", "about", "reply"),
-    "dropped": ("rule", "reason", "question", "answer", "twin"),
-    "eliminated": ("rule", "reason", "operation", "round", "question", "answer"),
+    "dropped": ("rule", "reason", "earlier_turns", "question", "answer", "twin"),
+    "eliminated": (
+        "rule", "reason", "operation", "round", "earlier_turns", "question", "answer",
+    ),
     "predictions": ("evidence_set", "system", "right", "question", "gold", "prediction"),
     "comparisons": (
         "evidence_set", "a", "b", "n", "right_a", "right_b", "only_a", "only_b", "p_value",
@@ -37,6 +42,8 @@ KIND_COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """{table: columns to show}; every other table shows all its fields."""
+EARLIER = "earlier_turns"
+"""Column of what was said before the question; only shown where a row has such turns."""
 
 MAKERS: Mapping[str, tuple[str, ...]] = {
     "documents": ("load",), "doubtful": ("load",), "unreadable": ("load",), "unread": ("read",),
@@ -106,6 +113,8 @@ def rows(
         first = table if where or limit is None else table.slice(0, limit)
         flat, count = some_rows([flat_row(row) for row in first.to_pylist()], limit, where)
         count = count if where else table.num_rows
+    if not any(row.get(EARLIER) for row in flat):
+        flat = [{name: value for name, value in row.items() if name != EARLIER} for row in flat]
     if not ids:
         flat = [_readable(row, kind) for row in _with_texts(flat, artifacts)]
     return flat, count, stage
@@ -162,7 +171,11 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
             flat = {**value, **flat}
         else:
             flat[name] = value
-    return {NAMES.get(name, name): _plain(name, value) for name, value in flat.items()}
+    plain = {NAMES.get(name, name): _plain(name, value) for name, value in flat.items()}
+    prompt = flat.get("prompt")
+    if isinstance(prompt, list):
+        plain[EARLIER] = earlier_turns((turn["role"], turn["content"]) for turn in prompt)
+    return plain
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -185,6 +198,7 @@ def _plain(name: str, value: Any) -> Any:
 def _readable(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """The columns that people read."""
     columns = KIND_COLUMNS.get(kind) or [name for name in row if not is_id(name)]
+    columns = [name for name in columns if name != EARLIER or EARLIER in row]
     return {name: row.get(name, "") for name in columns}
 
 

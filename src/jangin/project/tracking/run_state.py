@@ -77,7 +77,7 @@ class RunState(BaseModel):
     """Project file relative to the store, as the ledger names it."""
     variants: tuple[str, ...] = ()
     last: str = ""
-    """Last stage to run; empty for all."""
+    """Last stage to run, with those that it needs; empty for all."""
     retry_failed: bool = False
     run: int = 0
     """Its id in the ledger; 0 before it has one."""

@@ -4,8 +4,10 @@ import polars as pl
 import pytest
 
 from jangin.core.errors import DataError, StoreError
+from jangin.core.records import Example, Message
 from jangin.project.tables.rows import flat_row
 from jangin.serving.pages.data import table_file
+from jangin.serving.pages.data.catalog import shown_columns
 from jangin.serving.pages.data.table_file import Query, open_table
 from tests.serving.pages.data.artifacts import artifact, example, scored, split
 
@@ -43,6 +45,19 @@ def test_rows_are_as_show_flattens_them(table):
     for name in ("id", "question", "answer", "page", "split", "kind", "source"):
         assert shown[name] == known[name]
     assert shown["chunk_ids"] == "a; b"
+
+
+def test_earlier_turns_are_as_show_flattens_them_and_shown_where_there_are_any(tmp_path, table):
+    roles = ("system", "user", "assistant", "user")
+    turns = tuple(Message(role=role, content=f"말 {n}") for n, role in enumerate(roles))
+    row = Example.make(turns, Message(role="assistant", content="답"), kind="original")
+    read = artifact(tmp_path / "chats", "read", examples=[row, example("하나")])
+    chats = open_table(read, "examples")
+    shown = [row["earlier_turns"] for row in chats.flat_rows([0, 1])]
+    assert shown == [flat_row(chats.row(n))["earlier_turns"] for n in (0, 1)]
+    assert shown == [row.earlier_turns, ""]
+    assert shown_columns("examples", chats)[1] == "earlier_turns"
+    assert "earlier_turns" not in shown_columns("splits", table)
 
 
 def test_search_choice_and_condition_narrow_the_rows(table):

@@ -1,15 +1,18 @@
 """The review without scripts: a queue, one row at a time, and what can go wrong with a form."""
 
+import json
 import re
 
 import pytest
 
+import jangin
 from jangin.core.parquet import read_table
 from jangin.core.records import Example
 from jangin.core.store import Store
 from jangin.examples.curation.review_log import Wording, append_decisions, decide
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.review.conftest import row_of, token_of
+from tests.serving.running import run_server
 
 
 @pytest.fixture
@@ -234,3 +237,26 @@ def test_texts_of_people_are_text(kim, log, rows):
     )
     for address in (f"/review/items/{row.id}", "/review?state=edited", "/review/disagreements"):
         assert planted not in kim.get(address).text
+
+
+def test_earlier_turns_of_a_chat_are_in_the_queue_on_the_page_of_a_row_and_in_tables(tmp_path):
+    turns = ("연차가 있나요?", "네, 있습니다.", "며칠인가요?", "15일입니다.")
+    roles = ("user", "assistant") * 2
+    messages = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=True)]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    keys = "name: chats\nexamples: {read: {path: chats.jsonl, format: {type: chat}}}\n"
+    (tmp_path / "project.yaml").write_text(keys, "utf-8")
+    jangin.open(tmp_path).run(progress=None)
+    (row,) = read_table(Store(tmp_path / "store").latest("read").path / "examples.parquet", Example)
+    with (
+        run_server(tmp_path / "server", project=tmp_path / "project.yaml") as running,
+        Browser(running.root) as client,
+    ):
+        queue, table = client.get("/review"), client.get("/data/tables/read/examples")
+        way = client.get(f"/data/examples/{row.id}")
+        client.get("/preferences")
+        client.submit("/preferences", name="lee", language="ko", theme="auto")
+        page = client.get(f"/review/items/{row.id}")
+    assert "앞선 대화" in table.text
+    for reply in (queue, table, way, page):
+        assert all(text in reply.text for text in turns), reply.url

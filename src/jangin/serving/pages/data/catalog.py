@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jangin.core.store import Artifact
-from jangin.project.tables.rows import KIND_COLUMNS, is_id
+from jangin.project.tables.rows import EARLIER, KIND_COLUMNS, is_id
 from jangin.serving.pages.data.table_file import TableFile, open_table, row_count
 
 LOST = (
@@ -54,6 +54,8 @@ def newest(artifacts: Mapping[str, Artifact], table: str) -> Artifact | None:
 def shown_columns(table: str, file: TableFile) -> list[str]:
     """The columns that people read, in order."""
     known = [name for name in KIND_COLUMNS.get(table, ()) if name in file.columns]
+    if EARLIER in known and not file.has_text(EARLIER):
+        known.remove(EARLIER)
     return known or [name for name in file.columns if not is_id(name)] or [*file.columns]
 
 

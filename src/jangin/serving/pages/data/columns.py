@@ -7,7 +7,7 @@ million rows are filtered and sorted without becoming Python objects.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from jangin.project.tables.rows import NAMES, SPREAD
+from jangin.project.tables.rows import EARLIER, NAMES, SPREAD
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,9 +35,15 @@ def _names_of(name: str, kind: "pl.DataType") -> Iterator[str]:
 
     if name in SPREAD and isinstance(kind, pl.Struct):
         for field in kind.fields:
-            yield NAMES.get(field.name, field.name)
+            yield from _own_names(field.name)
     else:
-        yield NAMES.get(name, name)
+        yield from _own_names(name)
+
+
+def _own_names(name: str) -> Iterator[str]:
+    if name == MESSAGES:
+        yield EARLIER
+    yield NAMES.get(name, name)
 
 
 def _expressions(
@@ -51,7 +57,22 @@ def _expressions(
             yield from _expressions(field.name, _instance(field.dtype), part, spread=False)
         return
     shown = NAMES.get(name, name)
+    if name == MESSAGES:
+        yield EARLIER, _earlier(kind, column).alias(EARLIER)
     yield shown, plain(name, kind, column).alias(shown)
+
+
+def _earlier(kind: "pl.DataType", column: "pl.Expr") -> "pl.Expr":
+    """What was said before the last message, as `records.earlier_turns` writes it."""
+    import polars as pl
+
+    if not (isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct)):
+        return pl.lit("")
+    role, content = (pl.element().struct.field(name) for name in ("role", "content"))
+    line = pl.when(role != "system").then(pl.concat_str(role, pl.lit(": "), content))
+    lines = column.list.eval(line).list.drop_nulls()
+    before = (lines.list.len().cast(pl.Int64) - 1).clip(0)
+    return lines.list.head(before).list.join("\n")
 
 
 def _instance(kind: "pl.DataType | pl.datatypes.DataTypeClass") -> "pl.DataType":

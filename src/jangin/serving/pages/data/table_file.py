@@ -85,6 +85,7 @@ class TableFile:
     _hashes: dict[str, tuple[NDArray[np.uint64], Rows]] = field(default_factory=dict)
     """{column: (hashes of its values in order, numbers of their rows)}, for ids."""
     _choices: dict[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    _texts: dict[str, bool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -164,6 +165,12 @@ class TableFile:
             few = 1 < len(table) <= MOST_VALUES
             self._choices[column] = tuple((str(v or ""), n) for v, n in table) if few else ()
         return self._choices[column]
+
+    def has_text(self, column: str) -> bool:
+        """True if a row has a text in a column."""
+        if column not in self._texts:
+            self._texts[column] = bool(self._evaluated(self.columns[column] != "").any())
+        return self._texts[column]
 
     def selected(self, query: Query) -> Rows:
         """Numbers of the rows that fit, in order."""

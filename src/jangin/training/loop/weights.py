@@ -177,9 +177,10 @@ def attach(model: Any, config: TrainingKeys) -> Any:
     method = config.method
     targets = method.targets if isinstance(method.targets, str) else list(method.targets)
     outside = outside_of_text(model)
-    named = targets if isinstance(targets, list) else []
-    _refuse_unknown(model, named, outside)
-    excluded = [*outside, *_routers(model), *([] if named else _fused_outputs(model))]
+    _refuse_unknown(model, targets if isinstance(targets, list) else [], outside)
+    excluded = [*outside, *_routers(model)]
+    if targets == "all-linear":
+        excluded += _fused_outputs(model)
     adapter = LoraConfig(
         r=method.r,
         lora_alpha=method.alpha,

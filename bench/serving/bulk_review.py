@@ -14,12 +14,8 @@ import time
 from pathlib import Path
 
 from jangin.core.records import Example, Message
-from jangin.examples.curation.queue_columns import (
-    QueueFilter,
-    make_entry,
-    pack_items,
-    unpack_item,
-)
+from jangin.examples.curation.packed_queue import PackedQueue
+from jangin.examples.curation.queue_columns import QueueFilter
 from jangin.examples.curation.review_index import ReviewIndex
 from jangin.examples.curation.review_log import decide_on
 from jangin.examples.curation.review_queue import QueueItem
@@ -33,9 +29,8 @@ def make_index(count: int, log: Path) -> ReviewIndex:
         answer = Message(role="assistant", content=f"{n}일 전입니다.")
         row = Example.make((question,), answer, kind="original", source="a.pdf", page=1)
         items.append(QueueItem(row, "", (), 0.0))
-    packed = pack_items(items)
-    entries = [make_entry(item, 0) for item in items]
-    return ReviewIndex(log, entries, lambda position: unpack_item(packed, position, {}))
+    packed = PackedQueue.of(items, 0.0)
+    return ReviewIndex(log, packed.entries, lambda position: packed.item(position, {}))
 
 
 def accept_all(index: ReviewIndex) -> None:

@@ -37,6 +37,8 @@ from jangin.serving.pages.jobs import keys as keys_pages
 from jangin.serving.pages.jobs import routes as jobs_pages
 from jangin.serving.pages.playground import routes as playground
 from jangin.serving.pages.playground.taught import TaughtModels
+from jangin.serving.pages.preparing import FirstReplies, Preparations
+from jangin.serving.pages.preparing import public as preparing
 from jangin.serving.pages.project import Workbench
 from jangin.serving.pages.review import exchange
 from jangin.serving.pages.review import routes as review
@@ -44,13 +46,13 @@ from jangin.serving.pages.review.queue import ReviewQueues
 from jangin.serving.pages.runs import routes as runs
 from jangin.serving.pages.runs import start
 from jangin.serving.pages.runs.follow import Follow
-from jangin.serving.pages.signer import Signer
 from jangin.serving.protocol.context import RequestContext
 from jangin.serving.protocol.errors import add_handlers
 from jangin.serving.protocol.internal import InternalRequests
 from jangin.serving.security.access import needs
 from jangin.serving.security.browsers import BrowserGuard
 from jangin.serving.security.limits import BodyLimit, RateLimit
+from jangin.serving.security.signer import Signer
 from jangin.serving.state.server import BackgroundService, Server
 from jangin.serving.webhooks import routes as webhooks
 from jangin.serving.webhooks.sender import WebhookSender
@@ -105,7 +107,7 @@ PAGES: tuple[APIRouter, ...] = (
     start.router,
 )
 """Pages for browsers; a row here is all that a new room needs."""
-PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public)
+PUBLIC_PAGES: tuple[APIRouter, ...] = (rendering.router, sign_in.public, preparing)
 """What a browser reaches before it has signed in."""
 SERVICES: tuple[Callable[[Server], BackgroundService], ...] = (
     FileKeeper,
@@ -134,7 +136,7 @@ def create_app(server: Server) -> FastAPI:
                 await anyio.to_thread.run_sync(service.start)
                 started.append(service)
             if server.settings.warm_up:
-                _prepare_pages(server)
+                await anyio.to_thread.run_sync(_prepare_pages, server)
             yield
         finally:
             for service in reversed(started):
@@ -159,6 +161,7 @@ def create_app(server: Server) -> FastAPI:
         app.include_router(router)
     _add_pages(app, server)
     # The last one is the outermost.
+    app.add_middleware(FirstReplies, server=server)
     if server.settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -181,9 +184,12 @@ def create_app(server: Server) -> FastAPI:
 
 
 def _prepare_pages(server: Server) -> None:
-    """Build what the first reader of a page would wait for."""
+    """Load what the first reader of every page would wait for, and begin to build the rest."""
     project = server.get(Workbench).project
-    if project is not None and project.exists:
+    if project is None:
+        return
+    rendering.load_templates()
+    if project.exists:
         server.get(ReviewQueues).build_early(project)
 
 
@@ -191,6 +197,7 @@ def _add_pages(app: FastAPI, server: Server) -> None:
     """The pages of the workbench, and errors that look like them."""
     server.add(Signer(server.settings.folder))
     server.add(Workbench(server))
+    server.add(Preparations())
     server.add(Comparisons())
     server.add(TaughtModels())
     server.add(playground.Undos())

@@ -1,6 +1,7 @@
 """Run a server until Ctrl-C or SIGTERM."""
 
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
@@ -19,6 +20,8 @@ from jangin.serving.state.settings import ServerSettings
 
 BACKLOG = 2_048
 """Connections that may wait to be accepted."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes keeps Python's interpreter while a reply waits for it."""
 GRACE_SECONDS = 30
 """How long open requests may take to end after the signal."""
 
@@ -89,6 +92,7 @@ def serve(
 
     """
     lines = _about_project(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with sole_server(settings) as note_address, closing(Server(settings)) as server:
         with server.database.read() as session:
             refuse_without_keys(all_keys(session), settings)

@@ -4,12 +4,8 @@ import pytest
 
 from jangin.core.errors import DataError
 from jangin.core.records import Chunk, Example, Message, PreferencePair, Score
-from jangin.examples.curation.queue_columns import (
-    QueueFilter,
-    make_entry,
-    pack_items,
-    unpack_item,
-)
+from jangin.examples.curation.packed_queue import PackedQueue
+from jangin.examples.curation.queue_columns import QueueFilter
 from jangin.examples.curation.review_index import ChangedMeanwhileError, ReviewIndex
 from jangin.examples.curation.review_log import (
     Wording,
@@ -48,10 +44,9 @@ def make_index(tmp_path, rows, pairs=(), share=0.0):
         section="휴가",
     )  # fmt: skip
     queue = make_queue(rows, [chunk], {}, pairs=pairs)
-    packed, texts = pack_items(queue), {"c": PASSAGE}
-    entries = [make_entry(item, share) for item in queue]
+    packed, texts = PackedQueue.of(queue, share), {"c": PASSAGE}
     index = ReviewIndex(
-        tmp_path / "reviews.jsonl", entries, lambda n: unpack_item(packed, n, texts), texts
+        tmp_path / "reviews.jsonl", packed.entries, lambda n: packed.item(n, texts), texts
     )
     index.refresh()
     return index

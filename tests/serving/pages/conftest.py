@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 
 import httpx2
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.serving.pages.project import finish_project
 from tests.serving.running import run_server
 from tests.shared import make_once
+
+PREPARING = 202
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,10 @@ class Browser(httpx2.Client):
         if request.method != "GET":
             request.headers.setdefault("origin", str(self.base_url).rstrip("/"))
         response = super().send(request, **options)
+        while response.status_code == PREPARING:  # a browser loads the page again by itself
+            time.sleep(0.05)
+            response.read()
+            response = super().send(request, **options)
         if options.get("stream") and "event-stream" in response.headers["content-type"]:
             return response
         token = re.search(r'X-CSRF-Token": "(\w+)"', response.text)

@@ -7,8 +7,8 @@ import openai
 import pytest
 
 from jangin.serving.app import PAGES
-from jangin.serving.pages.signer import BrowserSession, Signer
 from jangin.serving.security.keys import add_key
+from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.server import Server
 from jangin.serving.state.settings import read_settings
 from tests.serving.pages.conftest import Browser

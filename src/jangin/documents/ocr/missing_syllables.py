@@ -96,7 +96,10 @@ def missing_syllables() -> str:
 
 
 def _best(kiwi: "Kiwi", line: Line, index: int, missing: str) -> str:
-    """The likeliest text of a word with a missing syllable; empty where none is far likelier."""
+    """The most likely text of a word with a missing syllable.
+
+    Empty unless it is clearly likelier than the word as it was read, and than any other text.
+    """
     before, after = _around(line, index)
     old = line.texts[index]
 

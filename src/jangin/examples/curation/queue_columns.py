@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jangin.core.records import Example, PreferencePair
 from jangin.examples.curation.review_log import VERDICTS, Review
-from jangin.examples.curation.review_queue import QueueItem, Suspicion, passage_of
+from jangin.examples.curation.review_queue import QueueItem
 from jangin.examples.curation.reviewer_agreement import (
     is_contested,
     latest_verdicts,
@@ -197,37 +196,3 @@ def _codes(names: Sequence[str]) -> "tuple[NDArray[np.int32], dict[str, int]]":
     codes: dict[str, int] = {}
     numbers = [codes.setdefault(name, len(codes)) for name in names]
     return np.array(numbers, np.int32), codes
-
-
-@dataclass(frozen=True, slots=True)
-class PackedItems:
-    """The rows of a queue by position, as JSON, which is parsed when one is shown."""
-
-    examples: Sequence[str]
-    pairs: Mapping[int, str]
-    """{position: preference pair}."""
-    signals: Sequence[tuple[Suspicion, ...]]
-    suspicion: Sequence[float]
-
-
-def pack_items(items: Sequence[QueueItem]) -> PackedItems:
-    """The items without passages and reviews."""
-    return PackedItems(
-        [item.example.model_dump_json(exclude_defaults=True) for item in items],
-        {n: item.pair.model_dump_json() for n, item in enumerate(items) if item.pair is not None},
-        [item.signals for item in items],
-        [item.suspicion for item in items],
-    )
-
-
-def unpack_item(packed: PackedItems, position: int, texts: Mapping[str, str]) -> QueueItem:
-    """The item at a position, with its passage out of {id of a chunk: text}."""
-    example = Example.model_validate_json(packed.examples[position])
-    pair = packed.pairs.get(position)
-    return QueueItem(
-        example,
-        passage_of(example, texts),
-        packed.signals[position],
-        packed.suspicion[position],
-        pair=None if pair is None else PreferencePair.model_validate_json(pair),
-    )

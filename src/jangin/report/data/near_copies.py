@@ -60,12 +60,17 @@ class KeptNearCopies:
 
 def _digest(questions: Sequence[str]) -> str:
     """Of the questions in their order and of all that decides what the search finds."""
-    digest = hashlib.sha256(f"{SEARCH_VERSION} {NEAR_COPY} {_guard()}".encode())
+    digest = hashlib.sha256(rules_of_near_copies().encode())
     for question in questions:
         data = question.encode()
         digest.update(f"{len(data)}:".encode())
         digest.update(data)
     return digest.hexdigest()[:32]
+
+
+def rules_of_near_copies() -> str:
+    """Changes when the search finds other copies in the same questions."""
+    return f"{SEARCH_VERSION} {NEAR_COPY} {_guard()}"
 
 
 def _guard() -> str:

@@ -1,20 +1,110 @@
 """The queue of a review as every surface shows it: the terminal, a sheet, a page."""
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
+from jangin.core.digest import short_digest
 from jangin.core.errors import DataError
-from jangin.core.parquet import read_columns, read_table
+from jangin.core.parquet import count_rows, read_columns, read_table
 from jangin.core.records import Chunk, Dropped, Example, PreferencePair
 from jangin.core.store import Artifact
-from jangin.examples.curation.queue_columns import make_entry, pack_items, unpack_item
+from jangin.examples.curation.packed_queue import PackedQueue, lines
 from jangin.examples.curation.review_index import ReviewIndex
 from jangin.examples.curation.review_log import LOG, collect_reviews, read_log
 from jangin.examples.curation.review_queue import QueueItem, make_queue
 from jangin.examples.review import ReviewConfig
 from jangin.project.session import Session
+from jangin.project.setup.housekeeping import TABLES
 from jangin.project.stages import STAGES
-from jangin.report.data.near_copies import KeptNearCopies
+from jangin.report.data.near_copies import KeptNearCopies, rules_of_near_copies
+
+QUEUE_VERSION = 1
+"""To be raised when the same artifacts make another queue, or its file has another form."""
+LEAST = 1_000
+"""Rows from which on a queue is worth a file."""
+MOST_FILES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInputs:
+    """All that decides what a queue contains, apart from what people decide."""
+
+    store: Path
+    source: Artifact
+    """Has the examples."""
+    wordings: Artifact | None
+    """The last paraphrases."""
+    curated: Artifact | None
+    chunks: Artifact | None
+    pairs: Artifact | None
+    share: float
+    """Of all rows, for two reviewers."""
+
+    @property
+    def rows(self) -> int:
+        """Number of examples and paraphrases at most; from the footers of their tables."""
+        tables = (each for each in (self.source, self.wordings) if each is not None)
+        return sum(count_rows(each.path / "examples.parquet") for each in tables)
+
+    @property
+    def path(self) -> Path:
+        """Where a large queue is kept, by the contents of what it is made of."""
+        made_of = (self.source, self.wordings, self.curated, self.chunks, self.pairs)
+        contents = [each.manifest.content if each is not None else "" for each in made_of]
+        digest = short_digest([QUEUE_VERSION, rules_of_near_copies(), self.share, *contents])
+        return self.store / TABLES / f"review_queue.{digest}.jsonl"
+
+    def texts(self) -> dict[str, str]:
+        """{id of a chunk: its text}."""
+        if self.chunks is None:
+            return {}
+        table = read_columns(self.chunks.path / "chunks.parquet", ["id", "text"]).to_pydict()
+        return dict(zip(table["id"], table["text"], strict=True))
+
+    def kept(self) -> PackedQueue | None:
+        """The queue as it was packed before; None where it was not, or the file is damaged."""
+        with suppress(OSError, ValueError), self.path.open("rb") as stream:
+            return PackedQueue(mmap(stream.fileno(), 0, access=ACCESS_READ))
+        return None
+
+    def pack(self) -> PackedQueue:
+        """Make the queue; a large one is kept, as far as the disk has room."""
+        items = self._items()
+        if len(items) < LEAST:
+            return PackedQueue.of(items, self.share)
+        with suppress(OSError):
+            _keep(self.path, lines(items, self.share))
+        return self.kept() or PackedQueue.of(items, self.share)
+
+    def _items(self) -> list[QueueItem]:
+        rows = read_table(self.source.path / "examples.parquet", Example)
+        rows += _last_paraphrases(self.wordings, rows)
+        dropped = _last_dropped(self.curated, rows)
+        rows = [row for row in rows if row.id not in dropped]
+        pairs = []
+        if self.pairs is not None:
+            pairs = read_table(self.pairs.path / "pairs.parquet", PreferencePair)
+        # Nothing that the packed rows keep depends on the passages.
+        queue = make_queue(rows, {}, {}, pairs=pairs, copies=KeptNearCopies(self.store))
+        return sorted(queue, key=lambda item: item.example.kind == "paraphrase")
+
+
+def _keep(path: Path, content: Iterable[bytes]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(f".{secrets.token_hex(4)}")
+    try:
+        with partial.open("wb") as stream:
+            stream.writelines(content)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    files = path.parent.glob("review_queue.*.jsonl")
+    for old in sorted(files, key=lambda file: file.stat().st_mtime)[:-MOST_FILES]:
+        old.unlink(missing_ok=True)
 
 
 def log_of(session: Session, variant: str) -> Path:
@@ -47,9 +137,9 @@ def open_queue(
     source = artifacts.get(enabled[-1]) or session.find(variant, enabled[-1])
     rows = read_table(source.path / "examples.parquet", Example)
     if paraphrases:
-        rows += _last_paraphrases(session, rows)
+        rows += _last_paraphrases(session.store.latest("paraphrase"), rows)
     if not everything:
-        dropped = _last_dropped(session, variant, rows)
+        dropped = _last_dropped(_last_curated(session, variant), rows)
         rows = [row for row in rows if row.id not in dropped]
     chunks = artifacts.get("chunk")
     passages = read_table(chunks.path / "chunks.parquet", Chunk) if chunks is not None else []
@@ -69,7 +159,19 @@ def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> 
     review does not go away where a document has changed since. Built once for a state of the
     store; it follows the log by itself. Raises `DataError` where no examples were made yet.
     """
-    log, config = log_of(session, variant), session.project.variants[variant].stage_config("review")
+    made = queue_inputs(session, variant, last)
+    texts = made.texts()
+    packed = made.kept() or made.pack()
+    index = ReviewIndex(
+        log_of(session, variant), packed.entries, lambda n: packed.item(n, texts), texts
+    )
+    index.refresh()
+    return index
+
+
+def queue_inputs(session: Session, variant: str, last: Mapping[str, Artifact]) -> QueueInputs:
+    """What a variant's queue is made of; raises `DataError` where no examples were made yet."""
+    config = session.project.variants[variant].stage_config("review")
     share = config.double if isinstance(config, ReviewConfig) else 0.0
     source = next((last[name] for name in _makers(session, variant)[::-1] if name in last), None)
     if source is None:
@@ -77,29 +179,15 @@ def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> 
             f"{session.project.path} has made no examples to review yet. Run it, and turn on "
             "synthesize or read where they are off."
         )
-    rows = read_table(source.path / "examples.parquet", Example)
-    rows += _last_paraphrases(session, rows)
-    dropped = _last_dropped(session, variant, rows)
-    rows = [row for row in rows if row.id not in dropped]
-    texts: dict[str, str] = {}
-    if "chunk" in last:
-        path = last["chunk"].path / "chunks.parquet"
-        table = read_columns(path, ["id", "text"]).to_pydict()
-        texts = dict(zip(table["id"], table["text"], strict=True))
-    pairs = []
-    if "preferences" in last:
-        pairs = read_table(last["preferences"].path / "pairs.parquet", PreferencePair)
-    copies = KeptNearCopies(session.store.root)
-    queue = make_queue(rows, texts, {}, pairs=pairs, copies=copies)
-    queue.sort(key=lambda item: item.example.kind == "paraphrase")
-    packed = pack_items(queue)
-
-    def load(position: int) -> QueueItem:
-        return unpack_item(packed, position, texts)
-
-    index = ReviewIndex(log, [make_entry(item, share) for item in queue], load, texts)
-    index.refresh()
-    return index
+    return QueueInputs(
+        session.store.root,
+        source,
+        session.store.latest("paraphrase"),
+        _last_curated(session, variant),
+        last.get("chunk"),
+        last.get("preferences"),
+        share,
+    )
 
 
 def _makers(session: Session, variant: str) -> list[str]:
@@ -117,9 +205,8 @@ def last_pairs(session: Session, variant: str) -> list[PreferencePair]:
     return [] if last is None else read_table(last.path / "pairs.parquet", PreferencePair)
 
 
-def _last_paraphrases(session: Session, rows: list[Example]) -> list[Example]:
+def _last_paraphrases(wordings: Artifact | None, rows: list[Example]) -> list[Example]:
     """Paraphrases of these rows as they were last written; a decision makes them out of date."""
-    wordings = session.store.latest("paraphrase")
     if wordings is None:
         return []
     written = read_table(wordings.path / "examples.parquet", Example)
@@ -127,14 +214,21 @@ def _last_paraphrases(session: Session, rows: list[Example]) -> list[Example]:
     return [row for row in written if row.kind == "paraphrase" and row.family in families]
 
 
-def _last_dropped(session: Session, variant: str, rows: list[Example]) -> set[str]:
-    """Ids of the rows that the last curation with this variant's settings dropped.
-
-    After a decision it is out of date, so a row counts as dropped only while its twin is there.
-    """
+def _last_curated(session: Session, variant: str) -> Artifact | None:
+    """The last curation with this variant's settings."""
     curated = session.store.latest("curate")
     config = session.project.variants[variant].stage_config("curate")
     if curated is None or config is None or curated.manifest.config != config.identity():
+        return None
+    return curated
+
+
+def _last_dropped(curated: Artifact | None, rows: list[Example]) -> set[str]:
+    """Ids of the rows that a curation dropped.
+
+    After a decision it is out of date, so a row counts as dropped only while its twin is there.
+    """
+    if curated is None:
         return set()
     present = {row.id for row in rows}
     table = read_table(curated.path / "dropped.parquet", Dropped)

@@ -16,10 +16,10 @@ from typing import IO, Protocol
 log = logging.getLogger("jangin.serving.jobs")
 
 IDLE_SECONDS = 600
-"""After so long without a job the process that forks ends, as it keeps its imports in memory."""
+"""The process that forks ends when no job has run for this long: its imports take memory."""
 END_SECONDS = 5
 LOST = -1
-"""Status of a process whose end nobody could observe."""
+"""Exit status of a process whose own is unknown: the process that forked it ended first."""
 
 
 class WorkerProcess(Protocol):

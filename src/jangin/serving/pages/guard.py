@@ -36,8 +36,6 @@ HEADERS = (
     (b"referrer-policy", b"same-origin"),
 )
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-BUSY, RETRY_SECONDS = 503, 3
-"""Status of a page that is still being prepared, and when the browser loads it again by itself."""
 STATUS = {ConfigError: 400, DataError: 400, StoreError: 507}
 """{kind of error: status}; the first that fits, any other is a fault of the server."""
 
@@ -112,10 +110,7 @@ def add_error_pages(app: FastAPI) -> None:
         text = words(error.key, **error.values)
         if not _wants_page(request):
             return ApiError(error.status, text).response()
-        response = _error_page(request, error.status, text)
-        if error.status == BUSY and request.method == "GET":
-            response.headers["refresh"] = response.headers["retry-after"] = str(RETRY_SECONDS)
-        return response
+        return _error_page(request, error.status, text)
 
 
 def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Response]:

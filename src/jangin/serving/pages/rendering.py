@@ -15,10 +15,10 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jangin import __version__
-from jangin.report.i18n.translate import Words
+from jangin.report.i18n.translate import Words, strings
 from jangin.serving.pages.errors import PageError
-from jangin.serving.pages.signer import Signer
 from jangin.serving.pages.visit import LANGUAGES, SESSION, THEMES, Visit
+from jangin.serving.security.signer import Signer
 
 SHARED = ("theme.css", "charts.css", "sections.css")
 """Style sheets of the report that the pages use too."""
@@ -147,3 +147,12 @@ def environment() -> Environment:
     )
     environment.globals |= {"static": static, "moment": moment, "version": __version__}
     return environment
+
+
+def load_templates() -> None:
+    """Compile all templates and read the sentences of both languages, which takes half a second."""
+    for name in environment().list_templates(extensions=["jinja"]):
+        environment().get_template(name)
+    for language in LANGUAGES:
+        strings(language)
+    static_files()

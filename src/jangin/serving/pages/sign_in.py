@@ -10,7 +10,6 @@ from fastapi.responses import RedirectResponse, Response
 from jangin.report.i18n.translate import Words
 from jangin.serving.pages.errors import PageError
 from jangin.serving.pages.rendering import YEAR, render, render_plain
-from jangin.serving.pages.signer import BrowserSession, Signer
 from jangin.serving.pages.visit import (
     LANGUAGE,
     LANGUAGES,
@@ -24,6 +23,7 @@ from jangin.serving.pages.visit import (
     language_of,
 )
 from jangin.serving.security.keys import caller_of_key
+from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL
 from jangin.serving.state.server import ServerDep
 

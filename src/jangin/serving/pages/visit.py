@@ -11,7 +11,7 @@ from sqlalchemy import select
 from jangin.report.i18n.translate import Language, Words
 from jangin.serving.database.tables import Key
 from jangin.serving.pages.errors import NameNeededError, PageError, SignInError
-from jangin.serving.pages.signer import BrowserSession, Signer
+from jangin.serving.security.signer import BrowserSession, Signer
 from jangin.serving.state.caller import LOCAL, LOCAL_CALLER, Caller
 from jangin.serving.state.server import Server, ServerDep
 

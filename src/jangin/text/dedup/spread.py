@@ -43,13 +43,13 @@ class Spread:
     def over_texts(
         self, count: int, work: Callable[..., Any], items: Iterable[Any], what: str
     ) -> Iterator[tuple[int, Any]]:
-        """`map_all` of work on so many texts."""
+        """`map_all` for work on `count` texts: in this process where they are few."""
         return map_all(self._executor(count >= self.texts_from), work, items, what)
 
     def over_pairs(
         self, count: int, work: Callable[..., Any], items: Iterable[Any], what: str
     ) -> Iterator[tuple[int, Any]]:
-        """`map_all` of work on so many pairs."""
+        """`map_all` for work on `count` pairs: in this process where they are few."""
         return map_all(self._executor(count >= self.pairs_from), work, items, what)
 
     def _executor(self, is_much: bool) -> Executor:

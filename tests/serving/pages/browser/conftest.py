@@ -10,6 +10,8 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).with_name("axe.min.js")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+IS_PREPARED = "document.readyState == 'complete' && !document.querySelector('[data-preparing]')"
+"""False on the page that says that something is still being prepared."""
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -64,6 +66,14 @@ def new_page(chromium, workbench):
             if message.type == "error" and not any(word in message.text for word in allowed):
                 problems.append(f"{page.url}: {message.text}")
 
+        open_address = page.goto
+
+        def goto(address, **given):
+            response = open_address(address, **given)
+            page.wait_for_function(IS_PREPARED)
+            return response
+
+        page.goto = goto
         page.on("console", note)
         page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
         return page

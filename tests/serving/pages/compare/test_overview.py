@@ -6,14 +6,12 @@ from jangin.serving.pages.compare.overview import Comparisons
 from jangin.serving.pages.project import OpenProject
 
 
-def test_a_page_does_not_wait_for_the_results_of_a_large_evaluation(project):
+def test_the_results_are_computed_once_until_an_answer_is_judged(project):
     comparison = Comparisons().of(OpenProject(project / "project.yaml"))
     words = Words("ko")
-    assert comparison.overview(words, 0, patience=0) is None
-    overview = comparison.overview(words, 0, patience=60)
-    assert overview is not None
-    assert comparison.overview(words, 0, patience=0) is overview
-    assert comparison.overview(words, 1, patience=0) is None  # somebody judged meanwhile
+    overview = comparison.overview(words, 0)
+    assert comparison.overview(words, 0) is overview
+    assert comparison.overview(words, 1) is not overview
 
 
 @pytest.mark.slow
@@ -24,7 +22,7 @@ def test_what_goes_wrong_is_said_to_whoever_asks(project):
     (evaluation.path / "results.parquet").write_bytes(b"damaged")
     try:
         with pytest.raises(UnreadableStoreError, match=r"results\.parquet"):
-            comparison.overview(Words("ko"), 0, patience=60)
+            comparison.overview(Words("ko"), 0)
     finally:
         (evaluation.path / "results.parquet").write_bytes(kept)
-    assert comparison.overview(Words("ko"), 0, patience=60) is not None
+    assert comparison.overview(Words("ko"), 0) is not None

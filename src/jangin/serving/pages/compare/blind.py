@@ -27,6 +27,7 @@ from jangin.serving.pages.compare.answers import (
     ComparedSystem,
     GivenAnswer,
 )
+from jangin.serving.pages.preparing import preparing
 
 CHOICES: tuple[Choice, ...] = ("first", "tie", "both_bad", "second")
 
@@ -203,7 +204,7 @@ def drawn_order(table: AnswerTable, a: ComparedSystem, b: ComparedSystem) -> tup
     """
     first, second = sorted((a.key, b.key))
     known = (id(table), first, second)
-    with _lock:
+    with preparing("pages_preparing_answers"), _lock:
         if known not in _orders:
             different, equal = table.different(a, b)
             keys = sorted(different, key=lambda key: digest_value([first, second, key]))

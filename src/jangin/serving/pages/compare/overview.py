@@ -25,11 +25,10 @@ from jangin.report.page import (
     results_context,
 )
 from jangin.serving.pages.compare.answers import AnswerTable
+from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import OpenProject, Snapshot
 
 EVALUATE = "evaluate"
-PATIENCE_SECONDS = 3.0
-"""How long a page waits for the results of a large evaluation before it says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +104,24 @@ class Comparison:
     def answers(self) -> AnswerTable | None:
         """The index of all answers; None where nothing was evaluated."""
         evaluations = self.evaluations.by_variant
-        with self._lock:
+        with preparing("pages_preparing_answers"), self._lock:
             if self._table is None and evaluations:
                 self._table = AnswerTable(evaluations)
             return self._table
 
-    def overview(
-        self, words: Words, judgements: object, patience: float | None = None
-    ) -> Overview | None:
-        """The results; None while they are computed: ask again later.
-
-        `patience`: seconds to wait for them; default: some for whoever asks first, else none.
-
-        `judgements` changes whenever the log of blind judgements does.
-        """
+    def overview(self, words: Words, judgements: object) -> Overview:
+        """The results; `judgements` changes whenever the log of blind judgements does."""
         key = (words.language, judgements)
         with self._lock:
             future = self._overviews.get(key)
-            wait = 0.0
             if future is None:
-                future, wait = Future(), PATIENCE_SECONDS
+                future = Future()
                 kept = [name for name in self._overviews if name[1] == judgements]
                 self._overviews = {name: self._overviews[name] for name in kept} | {key: future}
                 threading.Thread(target=self._compute, args=(future, words), daemon=True).start()
         try:
-            return future.result(wait if patience is None else patience)
-        except TimeoutError:
-            return None
+            with preparing("pages_preparing_results"):
+                return future.result()
         except Exception:
             with self._lock:
                 self._overviews.pop(key, None)  # the next visit tries again
@@ -207,7 +197,7 @@ class Comparisons:
     def of(self, project: OpenProject) -> Comparison:
         """The comparison for what the project is now."""
         snapshot = project.snapshot()
-        with self._lock:
+        with preparing("pages_preparing_results"), self._lock:
             known = self._known
             if known is None or known.snapshot is not snapshot:
                 evaluations = evaluations_of(snapshot)

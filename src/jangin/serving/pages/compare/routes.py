@@ -66,8 +66,6 @@ def results(visit: VisitDep, project: ProjectDep) -> Response:
     log = log_of(project.folder)
     seen = log.stat().st_mtime_ns if log.exists() else 0
     overview = comparison.overview(visit.words, seen)
-    if overview is None:
-        return render(visit, "compare/computing.html.jinja", parts=PARTS)
     return render(
         visit,
         "compare/results.html.jinja",

@@ -10,6 +10,7 @@ from jangin.project.stages import STAGES
 from jangin.report.data_page import DataView, describe_texts
 from jangin.serving.pages.data.catalog import newest
 from jangin.serving.pages.data.table_file import TableFile, open_table
+from jangin.serving.pages.preparing import preparing
 
 MOST_DESCRIBED = 50_000
 """Rows that are described; of more, this many at equal steps."""
@@ -37,7 +38,8 @@ def described(variant: str, artifacts: Mapping[str, Artifact]) -> Described | No
             bases = [s.name for s in STAGES if "base" in s.makes and s.name in artifacts]
             base = artifacts[bases[-1]].path if bases else None
             file = open_table(artifact, name)
-            return _described(variant, file, base) if file.count else None
+            with preparing("pages_preparing_distributions"):
+                return _described(variant, file, base) if file.count else None
     return None
 
 

@@ -12,6 +12,7 @@ from jangin.core.store import Artifact
 from jangin.documents.formats import has_pictures
 from jangin.documents.load import LoadConfig, NeverOcr
 from jangin.documents.ocr.languages import KOREAN
+from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import Snapshot
 
 TABLE = "documents.parquet"
@@ -89,7 +90,8 @@ def documents_of(sources: Iterable[Source]) -> dict[str, DocumentEntry]:
     for artifact, project_folder, config in sources:
         folder = project_folder / config.folder if config is not None else None
         dpi, languages = _ocr_settings(config)
-        rows = _index(artifact.path, artifact.manifest.content, folder, dpi, languages)
+        with preparing("pages_preparing_documents"):
+            rows = _index(artifact.path, artifact.manifest.content, folder, dpi, languages)
         documents = {**rows, **documents}
     return documents
 

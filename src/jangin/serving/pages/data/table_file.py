@@ -25,6 +25,7 @@ from jangin.core.store import Artifact, disk_errors
 from jangin.project.setup.housekeeping import TABLES
 from jangin.project.tables.rows import is_id
 from jangin.serving.pages.data.columns import flat_columns
+from jangin.serving.pages.preparing import preparing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -198,7 +199,8 @@ class TableFile:
             if known is not None:
                 self._selections.move_to_end(query)
                 return known
-        rows = self._select(query)
+        with preparing("pages_preparing_rows"):
+            rows = self._select(query)
         with self._lock:
             self._selections[query] = rows
             while len(self._selections) > KEPT_SELECTIONS:
@@ -295,7 +297,7 @@ def open_table(artifact: Artifact, name: str) -> TableFile:
     path = artifact.path / f"{name}.parquet"
     if "/" in name or f"{name}.parquet" not in artifact.manifest.files:
         raise DataError(f"{artifact.manifest.stage} has written no table {name!r}.")
-    with _OPENING:
+    with preparing("pages_preparing_table"), _OPENING:
         return _open(path, artifact.manifest.content)
 
 

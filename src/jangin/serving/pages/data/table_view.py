@@ -8,6 +8,7 @@ from jangin.report.i18n.translate import Words
 from jangin.serving.pages.data.catalog import shown_columns
 from jangin.serving.pages.data.room import DataRoom, cell_text, column_name, value_text
 from jangin.serving.pages.data.table_file import OPERATORS, Query, TableFile
+from jangin.serving.pages.preparing import preparing
 
 PAGE_SIZE = 50
 CHOICES = (
@@ -114,6 +115,7 @@ def _head(
 def _choices(file: TableFile) -> dict[str, tuple[tuple[str, int], ...]]:
     """{column: its values with their numbers of rows} of the columns that are offered."""
     named = [name for name in CHOICES if name in file.columns]
-    options = {name: file.choices(name) for name in named if not file.kinds[name].is_numeric()}
+    with preparing("pages_preparing_rows"):
+        options = {name: file.choices(name) for name in named if not file.kinds[name].is_numeric()}
     shown = [name for name, values in options.items() if values][:MOST_CHOICES]
     return {name: options[name] for name in shown}

@@ -9,6 +9,7 @@ from jangin.evaluation.confidence import ConfidenceGroup, group_of, read_confide
 from jangin.inference.ask import Neighbour, Trace
 from jangin.inference.dialogue import Dialogue
 from jangin.project.release.trained import TrainedModel, last_trained
+from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import OpenProject, Snapshot, VariantState
 from jangin.text.known_questions import ask_other_things
 
@@ -80,7 +81,7 @@ class TaughtModels:
     def of(self, project: OpenProject, variant: str) -> TaughtModel | None:
         """The last model of a variant; None where none was trained."""
         snapshot = project.snapshot()
-        with self._lock:
+        with preparing("pages_preparing_models"), self._lock:
             known = self._seen.get(variant)
             if known is None or known[0] is not snapshot:
                 with project.session() as session:

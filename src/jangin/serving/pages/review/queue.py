@@ -1,19 +1,26 @@
 """The review queue of the project that the pages show: built once for what a run has made."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotReadyError
+from pathlib import Path
 
 from jangin.core.errors import ConfigError, JanginError
+from jangin.core.execution.local import Local
 from jangin.examples.curation.review_index import ReviewIndex
 from jangin.project.session import open_session
-from jangin.report.data.review_queue import open_index
+from jangin.report.data.review_queue import open_index, queue_inputs
+from jangin.serving.pages.preparing import preparing
 from jangin.serving.pages.project import OpenProject, Snapshot
 
-PATIENCE = 3.0
-"""Seconds that a page waits for a queue before it says that the queue is being made."""
+LARGE = 5_000
+"""Rows from which on a queue is made in a process of its own: it takes seconds, for which all other
+requests would wait."""
+NICE = 5
+"""How far that process gives way to answering."""
 log = logging.getLogger("jangin.serving")
 
 
@@ -25,10 +32,13 @@ class ReviewQueues:
         self._lock = threading.Lock()
         self._futures: dict[tuple[str, str], Future[ReviewIndex]] = {}
 
-    def open(self, project: OpenProject, variant: str, patience: float = PATIENCE) -> ReviewIndex:
+    def open(
+        self, project: OpenProject, variant: str, patience: float | None = None
+    ) -> ReviewIndex:
         """The index of a variant, with all decisions that the log has by now.
 
-        Raises `NotReadyError` while it is built, `DataError` where there is nothing to review.
+        Raises `NotReadyError` where it takes longer than `patience` seconds, `DataError` where
+        there is nothing to review.
         """
         snapshot = project.snapshot()
         key = (snapshot.version, variant)
@@ -38,7 +48,8 @@ class ReviewQueues:
                 self._futures[key] = _begin(snapshot, variant)
             future = self._futures[key]
         try:
-            index = future.result(timeout=patience)
+            with preparing("pages_preparing_review"):
+                index = future.result(timeout=patience)
         except NotReadyError:
             raise
         except Exception:
@@ -55,7 +66,7 @@ class ReviewQueues:
     def _build_early(self, project: OpenProject) -> None:
         try:
             self.open(project, choose_variant(project.snapshot().variants, ""))
-        except (JanginError, NotReadyError) as error:  # the page says it to whoever opens it
+        except JanginError as error:  # the page says it to whoever opens it
             log.debug("no review queue was built at the start: %s", error)
 
     def _forget(self, version: str) -> None:
@@ -79,8 +90,22 @@ def _begin(snapshot: Snapshot, variant: str) -> "Future[ReviewIndex]":
 
 
 def _build(snapshot: Snapshot, variant: str) -> ReviewIndex:
+    last = snapshot.variants[variant].last
     with open_session(snapshot.project, creates_store=False) as session:
-        return open_index(session, variant, snapshot.variants[variant].last)
+        inputs = queue_inputs(session, variant, last)
+        if inputs.rows >= LARGE and not inputs.path.exists():
+            order = (snapshot.project.path, variant)
+            list(Local(workers=2).map(pack_elsewhere, [order]))
+        return open_index(session, variant, last)
+
+
+def pack_elsewhere(order: tuple[Path, str]) -> None:
+    """Make and keep the queue of (project file, variant); the work of another process."""
+    path, variant = order
+    os.nice(NICE)
+    snapshot = OpenProject(path).snapshot()
+    with open_session(snapshot.project, creates_store=False) as session:
+        queue_inputs(session, variant, snapshot.variants[variant].last).pack()
 
 
 def choose_variant(names: Mapping[str, object], wanted: str) -> str:

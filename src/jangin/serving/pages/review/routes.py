@@ -1,7 +1,6 @@
 """The pages of the review: the queue, one row at a time, and what a key does."""
 
 from collections.abc import Mapping
-from concurrent.futures import TimeoutError as NotReadyError
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args
 
@@ -78,16 +77,9 @@ class Desk:
 
 
 def open_desk(visit: VisitDep, project: ProjectDep, shown: FilterDep, variant: Text = "") -> Desk:
-    """The queue of the project, with the filter of the address.
-
-    Raises `PageError` while the queue is made.
-    """
+    """The queue of the project, with the filter of the address."""
     name = choose_variant(project.snapshot().variants, variant)
-    queues = visit.server.get(ReviewQueues)
-    try:
-        index = queues.open(project, name)
-    except NotReadyError as error:
-        raise PageError(503, "review_preparing") from error
+    index = visit.server.get(ReviewQueues).open(project, name)
     return Desk(visit, project, name, variant, index, ReviewLeases(index.log), shown)
 
 

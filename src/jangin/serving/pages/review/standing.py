@@ -1,7 +1,6 @@
 """What becomes of a review: how far it is, which stages use it, what to do next."""
 
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as NotReadyError
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,7 @@ from jangin.project.plan import PlannedStage
 from jangin.serving.pages.project import OpenProject
 from jangin.serving.pages.review.queue import ReviewQueues, choose_variant
 
-PATIENCE = 0.2
+PATIENCE = 0.02
 """Seconds that the page of the pipeline waits for a queue that is being built."""
 Use = Literal["respected", "required", "ignored"]
 
@@ -52,11 +51,14 @@ class ReviewStanding:
 def review_standing(
     queues: ReviewQueues, project: OpenProject, steps: Sequence[PlannedStage]
 ) -> ReviewStanding | None:
-    """The standing with the steps of a plan; None while there is nothing to review."""
+    """The standing with the steps of a plan; None while there is nothing to review.
+
+    Raises `NotReadyError` while the queue is made.
+    """
     try:
         variant = choose_variant(project.snapshot().variants, "")
         index = queues.open(project, variant, PATIENCE)
-    except (JanginError, NotReadyError):
+    except JanginError:
         return None
     counts = index.counts
     decided = counts["accept"] + counts["edit"] + counts["reject"]

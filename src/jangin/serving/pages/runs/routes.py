@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import TimeoutError as NotReadyError
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,7 +125,7 @@ def _ended(visit: Visit, project: OpenProject, run: RecordedRun | None) -> Any:
 def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[str, Any]:
     """The names of the template for the plan; while a run lasts there is none."""
     if working:
-        none = {"plan": None, "review": None, "steps": ()}
+        none = {"plan": None, "review": None, "review_waits": False, "steps": ()}
         return {**none, "plan_working": False, "plan_problem": ""}
     follow = visit.server.get(Follow)
     answer = follow.plans.ask(project)
@@ -146,10 +147,13 @@ def _plan_context(visit: Visit, project: OpenProject, *, working: bool) -> dict[
 def _review_context(visit: Visit, project: OpenProject, plan: Plan | None) -> dict[str, Any]:
     """The names of the template for what becomes of the review."""
     planned = () if plan is None else [row.step for row in plan.rows]
-    standing = review_standing(visit.server.get(ReviewQueues), project, planned)
+    try:
+        standing = review_standing(visit.server.get(ReviewQueues), project, planned)
+    except NotReadyError:
+        return {"review": None, "pending_stages": "", "review_waits": True}
     pending = () if standing is None else standing.pending
     names = ", ".join(stage_name(stage, visit.words) for stage in pending)
-    return {"review": standing, "pending_stages": names}
+    return {"review": standing, "pending_stages": names, "review_waits": False}
 
 
 @router.get("/runs/plan", response_class=HTMLResponse)

@@ -59,7 +59,7 @@ def test_nobody_is_told_to_wait_twice_for_the_same_page(workbench, client):
     assert client.get("/compare/blind").status_code == 200
 
 
-def test_parts_of_pages_wait_for_what_is_prepared(workbench, client, monkeypatch):
+def test_parts_of_pages_wait_for_what_is_prepared(client, monkeypatch):
     monkeypatch.setattr(preparing, "PATIENCE_SECONDS", 0.0)
     with preparing.preparing("pages_preparing_rows"):
         pass  # outside a request it says nothing to anyone

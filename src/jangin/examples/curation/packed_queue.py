@@ -74,4 +74,5 @@ def lines(items: Sequence[QueueItem], share: float) -> Iterator[bytes]:
 
 
 def _entry(row: list[Any]) -> QueueEntry:
-    return QueueEntry(*(tuple(value) if isinstance(value, list) else value for value in row))
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    return QueueEntry(*values)

@@ -1,7 +1,6 @@
 """The review queue of the project that the pages show: built once for what a run has made."""
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -19,8 +18,6 @@ from jangin.serving.pages.project import OpenProject, Snapshot
 LARGE = 5_000
 """Rows from which on a queue is made in a process of its own: it takes seconds, for which all other
 requests would wait."""
-NICE = 5
-"""How far that process gives way to answering."""
 log = logging.getLogger("jangin.serving")
 
 
@@ -102,7 +99,6 @@ def _build(snapshot: Snapshot, variant: str) -> ReviewIndex:
 def pack_elsewhere(order: tuple[Path, str]) -> None:
     """Make and keep the queue of (project file, variant); the work of another process."""
     path, variant = order
-    os.nice(NICE)
     snapshot = OpenProject(path).snapshot()
     with open_session(snapshot.project, creates_store=False) as session:
         queue_inputs(session, variant, snapshot.variants[variant].last).pack()

@@ -159,9 +159,9 @@ def open_index(session: Session, variant: str, last: Mapping[str, Artifact]) -> 
     review does not go away where a document has changed since. Built once for a state of the
     store; it follows the log by itself. Raises `DataError` where no examples were made yet.
     """
-    made = queue_inputs(session, variant, last)
-    texts = made.texts()
-    packed = made.kept() or made.pack()
+    inputs = queue_inputs(session, variant, last)
+    texts = inputs.texts()
+    packed = inputs.kept() or inputs.pack()
     index = ReviewIndex(
         log_of(session, variant), packed.entries, lambda n: packed.item(n, texts), texts
     )

@@ -144,10 +144,10 @@ def _error_page(request: Request, status: int, text: str) -> Response:
         with suppress(SignInError):
             visit = find_visit(request, request.app.state.server)
     if is_htmx(request):
-        return render_plain(request, _words(request), "notice.html.jinja", status, text=text)
+        return render_plain(request, _words(request), "notices/notice.html.jinja", status, text=text)
     if visit is None:
-        return render_plain(request, _words(request), "error.html.jinja", status, text=text)
-    return render(visit, "error.html.jinja", status, text=text)
+        return render_plain(request, _words(request), "notices/error.html.jinja", status, text=text)
+    return render(visit, "notices/error.html.jinja", status, text=text)
 
 
 def _words(request: Request) -> Words:

@@ -164,7 +164,7 @@ class FirstReplies:
 
     def _told(self, request: Request, token: str, what: str) -> HTMLResponse:
         visit: Visit = request.state.visit  # of the route, which has begun to prepare something
-        return render(visit, "preparing.html.jinja", ACCEPTED, token=token, what=what)
+        return render(visit, "notices/preparing.html.jinja", ACCEPTED, token=token, what=what)
 
 
 def _opens_a_page(scope: Scope) -> bool:

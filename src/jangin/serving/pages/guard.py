@@ -143,10 +143,9 @@ def _error_page(request: Request, status: int, text: str) -> Response:
     if visit is None:
         with suppress(SignInError):
             visit = find_visit(request, request.app.state.server)
-    if is_htmx(request):
-        return render_plain(request, _words(request), "notices/notice.html.jinja", status, text=text)
-    if visit is None:
-        return render_plain(request, _words(request), "notices/error.html.jinja", status, text=text)
+    if is_htmx(request) or visit is None:
+        template = "notices/notice.html.jinja" if is_htmx(request) else "notices/error.html.jinja"
+        return render_plain(request, _words(request), template, status, text=text)
     return render(visit, "notices/error.html.jinja", status, text=text)
 
 

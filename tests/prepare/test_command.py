@@ -547,6 +547,33 @@ def test_ctrl_c_at_a_question_leaves_nothing_behind_and_says_so(tmp_path, fork):
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.csv"]
 
 
+@pytest.mark.parametrize(("more", "kept"), [("", 0), ("{text},3\n", 1)])
+def test_a_text_with_two_labels_equally_often_is_set_aside(jangin, tmp_path, more, kept):
+    text = "한 글에 별점이 둘"
+    path = tmp_path / "rows.csv"
+    path.write_text(reviews() + f"{text},1\n{text}!,3\n" + more.format(text=text), "utf-8")
+    code, printed = jangin("prepare", path, "-y", "--validation", 0, "--test", 0)
+    assert code == 0, printed
+    assert ("1 of them equally often" in printed) == (not kept)
+    assert ("the rows are set aside" in printed) == (not kept)
+    train, aside = (
+        (tmp_path / f"rows_prepared_{name}.jsonl").read_text("utf-8") for name in ("train", "aside")
+    )
+    assert (train.count(text), aside.count(text)) == (kept, 2)
+
+
+def test_of_two_free_answers_equally_often_the_first_is_kept(jangin, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("question,answer\n" + "".join(f"{words(n)},{words(n)}!\n" for n in range(60)))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("몇 시에 여나요?,아홉 시입니다.\n몇 시에 여나요?,아침에 엽니다.\n")
+    code, printed = jangin("prepare", path, "-y", "--validation", 0, "--test", 0)
+    assert code == 0, printed
+    train = (tmp_path / "rows_prepared_train.jsonl").read_text("utf-8")
+    assert "아홉 시입니다." in train
+    assert "아침에 엽니다." not in train
+
+
 def test_a_file_is_shown_in_words_and_as_a_page(jangin, tmp_path):
     path = tmp_path / "rows.csv"
     text = reviews() + "문의 <b>hong@example.com</b> 로,1\n" + words(0) + ",4\n"

@@ -1,4 +1,5 @@
 import json
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from jangin.prepare.engine.assignment import DROPPED, apply_table_steps, assign_splits
 from jangin.prepare.engine.spill import SpillFile
 from jangin.prepare.tables.schema import RAW, REASON, ROW
-from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT, Deduplicate
+from jangin.prepare.transforms.deduplicate import ANSWER, KEY, PROMPT, Conflicts, Deduplicate
 from jangin.prepare.transforms.steps import key_of
 
 
@@ -38,7 +39,7 @@ def some_rows(n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", [KEY, "unit"])
-@pytest.mark.parametrize("rule", ["majority", "drop", "first", "last", "keep", None])
+@pytest.mark.parametrize("rule", [*get_args(Conflicts), None])
 def test_buckets_decide_what_all_rows_at_once_would(tmp_path, rule, unit):
     steps = [Deduplicate(type="deduplicate", conflicts=rule)] if rule else []
     outcomes = []

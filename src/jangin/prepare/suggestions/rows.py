@@ -6,7 +6,7 @@ announces is the number that will be dropped.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jangin.prepare.engine.build import COMPLETION, HISTORY, REJECTED
 from jangin.prepare.engine.plan import Plan
@@ -187,11 +187,20 @@ def _task(profile: Profile) -> Suggestions:
 
 
 def _duplicates(profile: Profile) -> Suggestions:
+    """Suggest to keep one row of each question.
+
+    Of two labels or numbers that are equally frequent at least one is wrong, so neither is trained;
+    of free answers both may be right, and the first one is kept.
+    """
     import polars as pl
 
     keys = profile.kept()
     pairs = profile.plan.format == "preference"
-    step = Deduplicate(type="deduplicate", conflicts="keep" if pairs else "majority")
+    one_is_right = bool(profile.labels) or profile.numbers is not None
+    rule_of_ties: Literal["clear_majority", "majority"] = (
+        "clear_majority" if one_is_right else "majority"
+    )
+    step = Deduplicate(type="deduplicate", conflicts="keep" if pairs else rule_of_ties)
     reasons = step.drop_reasons(keys)
     copies = int(reasons.is_not_null().sum())
     if copies:
@@ -200,6 +209,11 @@ def _duplicates(profile: Profile) -> Suggestions:
         rule = f"; {conflicts:,} questions have several answers" if conflicts else ""
         ties = 0 if pairs else _ties(keys)
         rule += f", {ties:,} of them equally often" if ties else ""
+        settled = (
+            "; where two are equally frequent, none: the rows are set aside"
+            if one_is_right
+            else ", the first of those that are equally frequent"
+        )
         profile.plan = yield Suggestion(
             name="duplicates",
             level="recommended",
@@ -207,8 +221,7 @@ def _duplicates(profile: Profile) -> Suggestions:
             f"and punctuation{rule}. A copy of a training row could be in the test set",
             action="keep each different pair once"
             if pairs
-            else "keep one of each, with its most frequent answer"
-            + (", the first of those that are equally frequent" if ties else ""),
+            else "keep one of each, with its most frequent answer" + (settled if ties else ""),
             rows=copies,
             change=lambda plan: with_step(plan, step),
         )

@@ -17,6 +17,7 @@ KEY, ANSWER, PROMPT = "__key", "__answer", "__prompt"
 OTHER_ANSWER = "another answer to the same text"
 SAME_TEXT = "same text as an earlier row"
 Match = Literal["exact", "loose"]
+Conflicts = Literal["drop", "majority", "clear_majority", "first", "last", "keep"]
 
 
 class Deduplicate(Config):
@@ -25,9 +26,9 @@ class Deduplicate(Config):
     type: Literal["deduplicate"]
     match: Match = "loose"
     """`loose` ignores case, spaces and punctuation, as the check for leaks does."""
-    conflicts: Literal["drop", "majority", "first", "last", "keep"] = "majority"
+    conflicts: Conflicts = "majority"
     """`drop` keeps none of the answers, `majority` the most frequent one (the first of ties),
-    `keep` every different one."""
+    `clear_majority` the most frequent one and none of ties, `keep` every different one."""
 
     def drop_reasons(self, rows: "pl.DataFrame") -> "pl.Series":
         """The drop reason of each row (Categorical), null for kept rows.
@@ -62,8 +63,13 @@ class Deduplicate(Config):
 
     def _chosen(self, conflicting: "pl.DataFrame") -> "pl.DataFrame":
         """The answer that is kept of each prompt."""
+        import polars as pl
+
         if self.conflicts == "drop":
             return conflicting.clear()
+        if self.conflicts == "clear_majority":
+            most = conflicting.filter(pl.col("n") == pl.col("n").max().over(KEY))
+            return most.filter(pl.col(KEY).is_unique())
         by, falling = ["first"], [False]
         if self.conflicts == "last":
             by, falling = ["last"], [True]

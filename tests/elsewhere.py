@@ -18,8 +18,9 @@ class Elsewhere(InProcess):
 
     nodes: int = 2
 
-    def runs_here(self, resources):  # noqa: ARG002
-        return False
+    @property
+    def has_nodes(self):
+        return True
 
     @contextmanager
     def actors(self, work, resources=ONE_CPU, *, per_node=False):  # noqa: ARG002

@@ -70,8 +70,9 @@ class Executor(Protocol):
         """This executor, with what the project file says about the calls of a stage."""
         ...
 
-    def runs_here(self, resources: Resources) -> bool:
-        """True if such calls run in this process, and so can share what it has loaded."""
+    @property
+    def has_nodes(self) -> bool:
+        """True if calls run on the nodes of a cluster, where a GPU may be that is not here."""
         ...
 
     def map(
@@ -110,9 +111,10 @@ class InProcess:
         """Itself: nothing differs between stages."""
         return self
 
-    def runs_here(self, resources: Resources) -> bool:  # noqa: ARG002
-        """Always."""
-        return True
+    @property
+    def has_nodes(self) -> bool:
+        """Never."""
+        return False
 
     def map(
         self,

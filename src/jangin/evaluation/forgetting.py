@@ -218,9 +218,9 @@ def write_forgetting(
     rows = read_general(path)
     systems, executor = list(models.folders), context.services.executor
     work = (
-        partial(measure_general, models, rows, max_tokens, max_new_tokens)
-        if executor.runs_here(ONE_GPU)
-        else partial(measure_general_elsewhere, models.folders, rows, max_tokens, max_new_tokens)
+        partial(measure_general_elsewhere, models.folders, rows, max_tokens, max_new_tokens)
+        if executor.has_nodes
+        else partial(measure_general, models, rows, max_tokens, max_new_tokens)
     )
     each = map_all(executor, work, systems, "read the general material", ONE_GPU)
     measured = dict(context.track(each, "general material", len(systems)))

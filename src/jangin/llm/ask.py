@@ -67,6 +67,10 @@ class CachedChat:
             if known is not None:
                 await self._write(partial(self.ledger.record_use, digest, self.source))
                 return ChatReply.model_validate_json(known)
+            recovered = recovered_reply(self.inner, request)
+            if recovered is not None:
+                await self._record_recovered(request, digest, recovered)
+                return recovered
             if self.budget is not None:
                 return await self._pay(request, digest, self.budget)
             await self._write(
@@ -76,6 +80,16 @@ class CachedChat:
             text = reply.model_dump_json()
             await self._write(partial(self.ledger.record_reply, digest, self.source, text))
             return reply
+
+    async def _record_recovered(self, request: ChatRequest, digest: str, reply: ChatReply) -> None:
+        """Record a reply to a request that an interrupted run has counted at its highest cost."""
+        tokens, correction = (reply.prompt_tokens, reply.completion_tokens), 0.0
+        if self.budget is not None and any(tokens):
+            correction = self.budget.usd(*tokens) - _worst(request, self.budget)
+            self.budget.limit.spent_usd += correction
+        key, text = (digest, self.source), reply.model_dump_json()
+        await self._write(partial(self.ledger.record_reply, *key, text, *tokens, usd=correction))
+        await self._write(partial(self.ledger.record_use, *key))
 
     async def _pay(self, request: ChatRequest, digest: str, budget: Budget) -> ChatReply:
         """Send a request within the budget. A cancelled one stays counted at its highest cost."""
@@ -187,6 +201,16 @@ def stop_sending(chat: ChatModel) -> int:
         return int(own())
     inner = getattr(chat, "inner", None)
     return 0 if inner is None else stop_sending(inner)
+
+
+def recovered_reply(chat: ChatModel, request: ChatRequest) -> ChatReply | None:
+    """A reply that an interrupted run of this model received and did not record."""
+    sender = getattr(chat, "sender", None)
+    if sender is not None:
+        reply: ChatReply | None = sender.recovered(request)
+        return reply
+    inner = getattr(chat, "inner", None)
+    return None if inner is None else recovered_reply(inner, request)
 
 
 def ask_all(

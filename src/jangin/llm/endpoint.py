@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jangin.core.chat import ChatReply, ChatRequest
 from jangin.core.digest import canonical_json
@@ -57,6 +57,22 @@ REPORTED_WAIT_SECONDS = 5.0
 """The user is notified of a longer wait that the endpoint asks for."""
 
 
+class Sender(Protocol):
+    """Sends the attempts of an endpoint from other machines."""
+
+    async def attempt(self, request: ChatRequest) -> ChatReply | RetryAfter:
+        """One attempt, as `EndpointChat.attempt`."""
+        ...
+
+    def recovered(self, request: ChatRequest) -> ChatReply | None:
+        """A reply that an interrupted run received and did not record."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections; `attempt` may be called again afterwards."""
+        ...
+
+
 @dataclass(slots=True)
 class EndpointChat:
     """Client of `{base_url}/chat/completions`; retries transient errors, stops at others."""
@@ -99,6 +115,8 @@ class EndpointChat:
     """Called for an attempt that got no reply but may have been charged."""
     on_piece: Callable[[str], None] = field(default=lambda _piece: None, repr=False)
     """Called with each piece of a streamed reply. A reply that is asked for again begins again."""
+    sender: Sender | None = field(default=None, repr=False)
+    """Sends the attempts in place of this process."""
     _session: "aiohttp.ClientSession | None" = field(default=None, repr=False)
     _addresses: Addresses = field(init=False, repr=False)
     _concurrency: Concurrency = field(init=False, repr=False)
@@ -223,6 +241,8 @@ class EndpointChat:
         self._refusal = None
         self._stopping = asyncio.Event()
         self._wait_reported = False
+        if self.sender is not None:
+            await self.sender.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -272,13 +292,14 @@ class EndpointChat:
             await self._rest(max(waits))
         async with self._concurrency.slot():
             self._check_stop()
-            outcome = await self._ask(request)
+            outcome = await (self.sender or self).attempt(request)
         self._concurrency.record(refused=isinstance(outcome, RetryAfter) and outcome.busy)
         if self._tokens:
             self._tokens.give_back(tokens - _used(outcome, tokens))
         return outcome
 
-    async def _ask(self, request: ChatRequest) -> ChatReply | RetryAfter:
+    async def attempt(self, request: ChatRequest) -> ChatReply | RetryAfter:
+        """One request to the server, without limits and retries."""
         form, most = self.request_format(), self.largest_reply_bytes
 
         async def read(response: "aiohttp.ClientResponse") -> ChatReply:

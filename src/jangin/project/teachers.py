@@ -18,6 +18,7 @@ from jangin.llm.batch_api import BatchChat
 from jangin.llm.budget import Budget, SpendingLimit
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.engines.config import LocalEngine, VllmEngine
+from jangin.llm.engines.node_calls import CALLS, from_nodes
 from jangin.llm.engines.served_chat import LOGS, EngineModel, open_served
 from jangin.llm.engines.server import ServedModel
 from jangin.llm.prices import BATCH_FACTOR, FREE, Price, list_price
@@ -48,6 +49,10 @@ class EndpointTeacher(Config):
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of each request body, such as `top_p`; null removes one, such as
     `temperature: null` for models that do not support it."""
+    sent_from: Runtime[Literal["driver", "nodes"]] = "driver"
+    """`nodes`: requests go out from the nodes of a Ray cluster, such as to a server on each of them
+    (`http://127.0.0.1:8000/v1`); `key_variable` must be set there. Budget, ledger and limits stay
+    with `jangin run`."""
     mode: Runtime[Literal["chat", "batch"]] = "chat"
     """`batch`: the Batch API, half the price, replies within 24 hours."""
     poll_seconds: Runtime[Advanced[float]] = Field(default=30.0, gt=0)
@@ -89,6 +94,8 @@ class EndpointTeacher(Config):
     def _one_address_of_batches(self) -> "EndpointTeacher":
         if self.mode == "batch" and self.further_urls:
             raise ValueError("`mode: batch` has one address. Remove `further_urls`")
+        if self.mode == "batch" and self.sent_from == "nodes":
+            raise ValueError("`mode: batch` is sent by jangin run. Remove `sent_from`")
         return self
 
     def known_price(self) -> Price | None:
@@ -146,7 +153,11 @@ class TeacherRegistry:
     budget: SpendingLimit
     record: bool = False
     executor: Executor = field(default_factory=InProcess)
-    """Starts the servers of teachers."""
+    """Starts the servers of teachers, and sends requests from nodes."""
+
+    def stage_executor(self) -> Executor:
+        """The executor of the stage that runs now."""
+        return self.executor.for_stage(self.ledger.stage)
 
 
 def open_teacher(name: str, teacher: Teacher, registry: TeacherRegistry) -> ChatModel:
@@ -182,6 +193,10 @@ def _open_paid(name: str, teacher: EndpointTeacher, registry: TeacherRegistry) -
         )
     budget = Budget(name, price, registry.budget, teacher.tokens_per_character)
     endpoint = open_endpoint(teacher, registry.progress)
+    if teacher.sent_from == "nodes" and registry.executor.has_nodes:
+        scope = digest_value([endpoint.model, endpoint.source])[:16]
+        journal = registry.ledger.path.parent / CALLS / scope
+        from_nodes(endpoint, registry.stage_executor, journal)
     if teacher.mode == "chat":
         cached = CachedChat(endpoint, registry.ledger, budget)
     else:
@@ -239,6 +254,6 @@ def open_model(teacher: ModelTeacher, registry: TeacherRegistry) -> ChatModel:
             registry.folder,
             registry.ledger.path.parent / LOGS,
             notify=registry.progress.message,
-            executor=lambda: registry.executor.for_stage(registry.ledger.stage),
+            executor=registry.stage_executor,
         )
     return LocalChat(teacher.model, source, path, revision or None, teacher.rows)

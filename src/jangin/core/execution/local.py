@@ -44,16 +44,19 @@ class Local:
         """Itself: on one machine nothing differs between stages."""
         return self
 
-    def runs_here(self, resources: Resources) -> bool:
-        """True with one process, and for calls that want a GPU."""
-        return self._processes(resources) <= 1
+    @property
+    def has_nodes(self) -> bool:
+        """Never."""
+        return False
 
     def map(
         self, work: Callable[..., Any], items: Iterable[Any], resources: Resources = ONE_CPU
     ) -> Iterator[tuple[int, Any]]:
         """As `Executor.map`."""
-        count = self._processes(resources)
-        if count <= 1:
+        count = int(self.workers / max(1.0, resources.cpus))
+        if resources.memory_bytes:
+            count = min(count, available_bytes() // resources.memory_bytes)
+        if count <= 1 or resources.gpus:
             yield from InProcess().map(work, items, resources)
             return
         iterator = iter(items)
@@ -67,14 +70,6 @@ class Local:
     ) -> AbstractContextManager[Sequence[Actor]]:
         """As `Executor.actors`: one, in a thread of this process."""
         return InProcess().actors(work, resources, per_node=per_node)
-
-    def _processes(self, resources: Resources) -> int:
-        if resources.gpus:
-            return 1
-        count = int(self.workers / max(1.0, resources.cpus))
-        if resources.memory_bytes:
-            count = min(count, available_bytes() // resources.memory_bytes)
-        return count
 
 
 class _Job(NamedTuple):

@@ -89,9 +89,10 @@ class OnRay:
         """This executor with the resources that the project file sets for a stage."""
         return replace(self, stage=stage)
 
-    def runs_here(self, resources: Resources) -> bool:  # noqa: ARG002
-        """Never."""
-        return False
+    @property
+    def has_nodes(self) -> bool:
+        """Always."""
+        return True
 
     @contextmanager
     def actors(
@@ -461,6 +462,7 @@ class _RayActor:
     def call(self, item: Any) -> "Future[Any]":
         """As `Actor.call`."""
         done: Future[Any] = Future()
+        done.set_running_or_notify_cancel()  # so that no one can cancel it before it is settled
 
         def settle(source: "Future[Any]") -> None:
             try:

@@ -72,7 +72,7 @@ class LocalSystem:
 
     def answer(self, prompts: Sequence[Prompt]) -> Iterator[Mapping[int, Answer]]:
         """The answers that are known next, by index of the prompt; decoded greedily."""
-        if self.executor.runs_here(ONE_GPU):
+        if not self.executor.has_nodes:
             model = self.models.use(self.name)
             yield from _answers(model, prompts, self.max_new_tokens, self.batch_size)
             return

@@ -15,7 +15,7 @@ from jangin.llm.ask import CachedChat
 from jangin.llm.budget import Budget
 from jangin.llm.endpoint import EndpointChat
 from jangin.llm.engines.config import EndpointEngine, VllmEngine
-from jangin.llm.engines.node_servers import NodeServers, resources_of
+from jangin.llm.engines.node_servers import NodeServers
 from jangin.llm.engines.server import ModelServer, ServedModel, free_port
 from jangin.llm.prices import FREE
 
@@ -108,7 +108,7 @@ class ServedChat:
         """One server in a process beside this one, or those on the nodes of a cluster."""
         served = self.prepare()
         executor = self.executor()
-        if executor.runs_here(resources_of(self.engine)):
+        if not executor.has_nodes:
             port, log = free_port(), self.logs / f"{self.model}.log"
             self.notify(f"starting vLLM with {self.model}; its log is {log}")
             command = served.command(self.python, self.model, port, self.engine.arguments)

@@ -1,0 +1,157 @@
+"""Requests from the nodes of a cluster: each is paid once, and the budget holds."""
+
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from jangin.core.chat import ChatReply
+from jangin.core.errors import BudgetError
+from jangin.core.executor import ONE_CPU, LostActorError
+from jangin.core.ledger import CallCount
+from jangin.llm.ask import CachedChat, ask_all
+from jangin.llm.budget import Budget, SpendingLimit
+from jangin.llm.endpoint import EndpointChat
+from jangin.llm.engines.node_calls import NodeSender, Sent, from_nodes
+from jangin.llm.prices import Price
+from tests.elsewhere import Elsewhere
+from tests.llm.engines.test_served_chat import requests_of
+from tests.llm.test_endpoint import running, server  # noqa: F401
+
+QUESTIONS = [f"{number}번 규정은?" for number in range(60)]
+REAL_USD = 3 * 100e-6 + 1 * 1e-3
+"""3 tokens of a prompt and one of a reply, as the server reports them."""
+
+
+@dataclass(frozen=True)
+class Losing(Elsewhere):
+    """Nodes of which the first dies at its third exchange, after it has received the replies."""
+
+    @contextmanager
+    def actors(self, work, resources=ONE_CPU, *, per_node=False):
+        with super().actors(work, resources, per_node=per_node) as actors:
+            yield [Mortal(actors[0]), *actors[1:]]
+
+
+class Mortal:
+    def __init__(self, actor):
+        self.actor, self.calls = actor, 0
+
+    def call(self, item):
+        self.calls += 1
+        if self.calls < 3:
+            return self.actor.call(item)
+        self.actor.call(item).result()
+        time.sleep(0.1)  # replies arrive there
+        lost = Future()
+        lost.set_exception(LostActorError("was lost with its node"))
+        return lost
+
+
+@pytest.fixture
+def opened(running, ledger, tmp_path):  # noqa: F811
+    """A priced endpoint behind the ledger: `opened(executor, limit)`."""
+
+    def make(executor=Elsewhere, usd=None):
+        endpoint = EndpointChat("m", running[1], first_wait_seconds=0.001, retries=3)
+        from_nodes(endpoint, executor, tmp_path / "calls")
+        price = Price(input_usd_per_million=100.0, output_usd_per_million=1000.0)
+        limit = SpendingLimit(usd, ledger.spent_usd())
+        chat = CachedChat(endpoint, ledger, Budget("teacher", price, limit))
+        endpoint.on_lost = chat.charge_lost
+        return chat
+
+    return make
+
+
+def asked(server):  # noqa: F811
+    return [body["messages"][-1]["content"] for body in server.bodies]
+
+
+def ask(chat, questions=QUESTIONS, concurrency=16):
+    replies = {}
+    ask_all(chat, requests_of(chat, questions), concurrency, replies.__setitem__)
+    return replies
+
+
+def test_each_question_is_sent_once_from_both_nodes_and_the_books_are_exact(
+    server,  # noqa: F811
+    opened,
+    ledger,
+    tmp_path,
+):
+    before = threading.active_count()
+    chat = opened()
+    replies = ask(chat)
+    assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
+    assert sorted(asked(server)) == sorted(QUESTIONS)
+    assert ledger.spent_usd() == pytest.approx(60 * REAL_USD)
+    assert chat.budget.limit.spent_usd == pytest.approx(60 * REAL_USD)
+    assert ledger.count_calls() == CallCount(60, 60, 0)
+    assert ask(opened()) == replies
+    assert len(server.bodies) == 60
+    assert not (tmp_path / "calls").exists()
+    assert threading.active_count() == before
+
+
+def test_the_budget_holds_however_many_nodes_send(server, opened, ledger):  # noqa: F811
+    with pytest.raises(BudgetError, match=r"of 60 requests were not sent"):
+        ask(opened(usd=0.02))
+    assert 8 <= len(server.bodies) <= 15
+    assert ledger.spent_usd() == pytest.approx(len(server.bodies) * REAL_USD)
+    assert ledger.spent_usd() <= 0.02
+
+
+def test_a_reply_that_a_node_received_before_it_was_lost_is_not_paid_again(
+    server,  # noqa: F811
+    opened,
+    ledger,
+):
+    server.seconds = 0.02
+    replies = ask(opened(Losing))
+    assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
+    assert sorted(asked(server)) == sorted(QUESTIONS)
+    assert ledger.spent_usd() == pytest.approx(60 * REAL_USD)
+
+
+def test_what_was_in_flight_on_a_lost_node_counts_at_its_highest_cost(
+    server,  # noqa: F811
+    opened,
+    ledger,
+):
+    server.seconds = 0.6  # longer than the node lives
+    chat = opened(Losing)
+    ask(chat, QUESTIONS[:8])
+    twice = len(server.bodies) - 8
+    assert 1 <= twice <= 4
+    assert ledger.spent_usd() > len(server.bodies) * REAL_USD
+    assert ledger.spent_usd() == pytest.approx(chat.budget.limit.spent_usd)
+
+
+def test_a_reply_that_a_killed_run_received_is_recorded_and_not_asked_again(
+    server,  # noqa: F811
+    opened,
+    ledger,
+    tmp_path,
+):
+    killed = opened()
+    request, _ = requests_of(killed, QUESTIONS[:2])
+    worst = 0.01
+    ledger.record_request(request.digest, killed.source, "m", "teacher", worst)
+    node = NodeSender({"model": "m", "base_url": killed.inner.base_url}, tmp_path / "calls")
+    while not node([Sent(1, request)] if not server.bodies else []):
+        pass
+    node.close()
+    with next((tmp_path / "calls").iterdir()).open("ab") as journal:
+        journal.write(b'{"request": "half a li')
+    chat = opened()
+    replies = ask(chat, QUESTIONS[:2])
+    assert asked(server) == QUESTIONS[:2]
+    assert [reply.content for reply in replies.values()] == ["네", "네"]
+    highest = chat.budget.usd(10, 4)  # what the request may cost is estimated, not 0.01
+    assert ledger.spent_usd() == pytest.approx(chat.budget.limit.spent_usd)
+    assert worst - highest < ledger.spent_usd() < worst + 2 * REAL_USD
+    assert not (tmp_path / "calls").exists()

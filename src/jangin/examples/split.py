@@ -11,8 +11,9 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
@@ -92,9 +93,9 @@ def split_examples(
     """Split examples; raises `SettingsError` when there are too few components to hold any out."""
     import numpy as np
 
-    from jangin.examples.curation.split_groups import COLUMNS, SplitColumns, section_name
+    from jangin.examples.curation.split_groups import SplitColumns, section_name
 
-    columns = SplitColumns(batches_of(examples, Example, COLUMNS))
+    columns = SplitColumns(partial(batches_of, examples, Example))
     names = {chunk.id: section_name(chunk.source, chunk.section) for chunk in chunks}
     source = SplitSource(
         lambda _wanted: names, lambda rows: [examples[row].answer for row in rows.tolist()]
@@ -364,13 +365,10 @@ def run(context: StageContext[SplitConfig]) -> None:
     """Write the table `splits`; examples that no split needs are counted as `unused`."""
     import numpy as np
 
-    from jangin.examples.curation.split_groups import COLUMNS, SplitColumns
+    from jangin.examples.curation.split_groups import SplitColumns
 
     required = context.config.review == "required"
-    names = (*COLUMNS, "scores") if required else COLUMNS
-    parts = context.parts("examples")
-    batches = (batch for path in parts.values() for batch in read_as(path, Example, names))
-    columns = SplitColumns(batches, _by_hand if required else None)
+    columns = SplitColumns(partial(_batches, context), _by_hand if required else None)
     if not len(columns):
         raise SettingsError(
             "there are no examples to split: earlier stages dropped all of them. "
@@ -390,6 +388,14 @@ def run(context: StageContext[SplitConfig]) -> None:
         )
     del columns
     _write(context, assigned)
+
+
+def _batches(
+    context: StageContext[SplitConfig], names: Sequence[str]
+) -> "Iterator[pa.RecordBatch]":
+    """All examples with some columns."""
+    for path in context.parts("examples").values():
+        yield from read_as(path, Example, names)
 
 
 def _sections(context: StageContext[SplitConfig], wanted: Collection[str]) -> dict[str, str]:

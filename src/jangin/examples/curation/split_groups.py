@@ -29,11 +29,15 @@ AT_ONCE = 20_000
 """Rows that are made at a time; more where a component has more."""
 KINDS = ("original", "paraphrase", "evolved")
 
-COLUMNS = (
+_COUNTED = (
     *("id", "family", "kind", "parent", "seed_word", "document_id", "source", "section"),
-    *("chunk_ids", "prompt"),
+    "chunk_ids",
 )
+_COLUMNS = (*_COUNTED, "prompt")
 """Columns of examples that a split looks at."""
+
+ReadColumns = Callable[[Sequence[str]], "Iterable[pa.RecordBatch]"]
+"""Batches of all examples with some columns, from the first one again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +59,22 @@ class SplitRow:
 
 
 class SplitColumns:
-    """What a split looks at of N examples."""
+    """What a split looks at of N examples: numbers at once, texts when one is asked for.
+
+    The search for copies reads the questions a few at a time, and no text is in memory meanwhile.
+    """
 
     def __init__(
         self,
-        batches: "Iterable[pa.RecordBatch]",
+        read: ReadColumns,
         by_hand: "Callable[[pa.RecordBatch], Sequence[bool]] | None" = None,
     ) -> None:
-        """Read batches with `COLUMNS`, and with what `by_hand` needs if there is one."""
+        """Read the numbers; `by_hand` gets batches with the scores."""
         import numpy as np
-        import pyarrow as pa
 
-        texts: dict[str, list[pa.Array]] = {name: [] for name in _TEXTS}
+        self._read = read
         numbers: dict[str, list[NDArray[Any]]] = {name: [] for name in _NUMBERS}
-        for batch in batches:
-            for name in _TEXTS:
-                texts[name].append(_column(batch, name))
+        for batch in read((*_COUNTED, "scores") if by_hand else _COUNTED):
             kinds = batch.column("kind").to_pylist()
             numbers["kind"].append(np.array([KINDS.index(kind) for kind in kinds], np.int8))
             hands = by_hand(batch) if by_hand else np.zeros(batch.num_rows, np.bool_)
@@ -81,7 +85,6 @@ class SplitColumns:
             chunks = batch.column("chunk_ids")
             numbers["chunk"].append(_keys(chunks.flatten()))
             numbers["chunks"].append(chunks.value_lengths().to_numpy().astype(np.int32))
-        self.texts = {name: pa.chunked_array(parts or [[]]) for name, parts in texts.items()}
         self.numbers: dict[str, NDArray[Any]] = {}
         for name, kind in _NUMBERS.items():
             self.numbers[name] = np.concatenate([np.empty(0, kind), *numbers.pop(name)])
@@ -89,6 +92,35 @@ class SplitColumns:
     def __len__(self) -> int:
         """Number of examples."""
         return len(self.numbers["kind"])
+
+    @cached_property
+    def texts(self) -> "dict[str, pa.ChunkedArray]":
+        """Columns of texts, by name."""
+        import pyarrow as pa
+
+        texts: dict[str, list[pa.Array]] = {name: [] for name in _TEXTS}
+        for batch in self._read(_COLUMNS):
+            for name in _TEXTS:
+                texts[name].append(_column(batch, name))
+        return {name: pa.chunked_array(parts or [[]]) for name, parts in texts.items()}
+
+    def copies(self, indices: "Indices") -> "Indices":
+        """(P, 2) positions in `indices` of questions, as `linked_copies`."""
+        import numpy as np
+
+        order = np.argsort(indices, kind="stable")
+        return order[linked_copies(self._questions_of(indices[order]))]
+
+    def _questions_of(self, ascending: "Indices") -> Iterator[str]:
+        """Questions of some examples, read again."""
+        import numpy as np
+
+        first = 0
+        for batch in self._read(("prompt",)):
+            begin, end = np.searchsorted(ascending, [first, first + batch.num_rows])
+            questions = _questions(batch.column("prompt"))
+            yield from questions.take(ascending[begin:end] - first).to_pylist()
+            first += batch.num_rows
 
     def texts_of(self, name: str, indices: "Indices") -> list[Any]:
         """A column of some examples."""
@@ -108,7 +140,9 @@ class SplitColumns:
         if not sources:
             return np.zeros(len(self), np.bool_)
         names = pa.array(list(sources), pa.string())
-        return np.asarray(pc.is_in(self.texts["source"].cast(pa.string()), value_set=names))
+        batches = self._read(("source",))
+        each = [np.asarray(pc.is_in(batch.column("source"), value_set=names)) for batch in batches]
+        return np.concatenate([np.empty(0, np.bool_), *each])
 
     def unique(self, indices: "Indices") -> "tuple[Indices, Indices]":
         """(numbers, slots): of examples with one id the last, in the slot of the first."""
@@ -125,7 +159,7 @@ class SplitColumns:
         return indices[lasts[by_slot]], indices[firsts[by_slot]]
 
 
-_TEXTS = ("id", "family", "seed_word", "section_name", "chunk_ids", "question", "source")
+_TEXTS = ("id", "family", "seed_word", "section_name", "chunk_ids", "question")
 _NUMBERS = {
     "kind": "i1",
     "by_hand": "?",
@@ -145,7 +179,7 @@ def _column(batch: "pa.RecordBatch", name: str) -> "pa.Array":
     if name == "question":
         return _questions(batch.column("prompt"))
     column = _section_names(batch) if name == "section_name" else batch.column(name)
-    repeats = name in ("section_name", "source", "seed_word")
+    repeats = name in ("section_name", "seed_word")
     return column.dictionary_encode() if repeats else column
 
 
@@ -224,7 +258,7 @@ class Components:
 
         self._columns, self._seed, self._indices = columns, seed, indices
         self._sections = _sections_of_chunks(columns, indices, section_of)
-        copies = linked_copies(columns.questions(indices))
+        copies = columns.copies(indices)
         self._copied = np.zeros(len(indices), np.bool_)
         self._copied[copies] = True
         pairs = [copies, *_ties(columns, indices, self._sections)]
@@ -277,7 +311,7 @@ class Components:
         """Rows by their range in the order of components and families."""
         some = self._order[begin:end]
         indices = self._indices[some]
-        texts = [self._columns.texts_of(name, indices) for name in _TEXTS[:6]]
+        texts = [self._columns.texts_of(name, indices) for name in _TEXTS]
         kinds = self._columns.numbers["kind"][indices].tolist()
         copied = self._copied[some].tolist()
         return [
@@ -317,8 +351,10 @@ def _sections_of_chunks(
     numbers = columns.numbers
     bare = (numbers["section"][indices] == 0) & (numbers["chunks"][indices] > 0)
     rows = indices[np.flatnonzero(bare)]
+    if not len(rows):
+        return {}
     chunks = dict(zip(rows.tolist(), columns.texts_of("chunk_ids", rows), strict=True))
-    names = section_of({chunk for each in chunks.values() for chunk in each}) if chunks else {}
+    names = section_of({chunk for each in chunks.values() for chunk in each})
     sections = {row: tuple(names[c] for c in own if names.get(c)) for row, own in chunks.items()}
     return {row: own for row, own in sections.items() if own}
 

@@ -1,0 +1,87 @@
+"""Requests to models on and from two nodes."""
+
+import threading
+import time
+
+import pytest
+
+from jangin.core.chat import ChatReply
+from jangin.llm.ask import CachedChat
+from jangin.llm.budget import Budget, SpendingLimit
+from jangin.llm.endpoint import EndpointChat
+from jangin.llm.engines.node_calls import from_nodes
+from jangin.llm.engines.served_chat import LOGS
+from jangin.llm.prices import Price
+from tests.core.execution.cluster.machines import wait_for_nodes
+from tests.core.execution.cluster.test_stages import on_cpus
+from tests.forked import is_alive
+from tests.llm.engines.test_node_calls import QUESTIONS, REAL_USD, ask, asked
+from tests.llm.engines.test_node_servers import opened as served
+from tests.llm.test_endpoint import running, server  # noqa: F401
+
+
+@pytest.fixture
+def chat(running, ledger, tmp_path, executor):  # noqa: F811
+    """A priced endpoint whose requests go out from both nodes."""
+    endpoint = EndpointChat("m", running[1], first_wait_seconds=0.001, retries=3)
+    from_nodes(endpoint, lambda: executor, tmp_path / "calls")
+    price = Price(input_usd_per_million=100.0, output_usd_per_million=1000.0)
+    chat = CachedChat(endpoint, ledger, Budget("teacher", price, SpendingLimit(9.0)))
+    endpoint.on_lost = chat.charge_lost
+    return chat
+
+
+def test_a_server_on_each_node_answers_its_share_and_ends(executor, ledger, tmp_path):
+    pids = tmp_path / "pids"
+    chat, _ = served(
+        tmp_path,
+        ledger,
+        *("--stand-in-child", str(pids)),
+        executor=lambda: on_cpus(executor, "evaluate"),
+    )
+    replies = ask(chat, QUESTIONS[:12], concurrency=4)
+    assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
+    logs = {path.name: path.read_text() for path in (ledger.path.parent / LOGS).iterdir()}
+    assert sorted(name.split("-")[2] for name in logs) == ["127.0.0.2", "127.0.0.3"]
+    assert sum(log.count("asked") for log in logs.values()) == 12
+    assert min(log.count("asked") for log in logs.values()) >= 3
+    until = time.monotonic() + 30
+    while any(map(is_alive, pids.read_text().split())):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_requests_from_both_nodes_are_paid_once(server, chat, ledger, tmp_path):  # noqa: F811
+    replies = ask(chat)
+    assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
+    assert sorted(asked(server)) == sorted(QUESTIONS)
+    assert ledger.spent_usd() == pytest.approx(60 * REAL_USD)
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_node_that_dies_loses_no_reply_and_what_was_in_flight_counts_at_its_highest_cost(
+    server,  # noqa: F811
+    chat,
+    ledger,
+    cluster,
+):
+    server.seconds = 0.4
+
+    def die():
+        while len(server.bodies) < 24:
+            time.sleep(0.01)
+        cluster.machines[1].kill()
+
+    killer = threading.Thread(target=die)
+    killer.start()
+    try:
+        replies = ask(chat, concurrency=8)
+    finally:
+        killer.join()
+        cluster.replace()
+        wait_for_nodes(2)
+    assert all(isinstance(reply, ChatReply) for reply in replies.values()), replies
+    twice = len(server.bodies) - len(QUESTIONS)
+    assert 0 <= twice <= 8
+    assert len(server.bodies) * REAL_USD <= ledger.spent_usd() + 1e-9
+    assert ledger.spent_usd() == pytest.approx(chat.budget.limit.spent_usd)

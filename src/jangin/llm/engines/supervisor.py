@@ -1,8 +1,9 @@
 """Run a server in a process group of its own and end the group when standard input closes.
 
 The process that started this one holds the other end of that pipe. However it ends, kill -9
-included, the pipe closes, so no server outlives it on a GPU. Run as a file, not as a module: it
-imports nothing of jangin.
+included, the pipe closes, so no server outlives it on a GPU. Ray kills the children of a worker
+that ends, but not theirs: so the pipe is watched by a child of this process. Run as a file, not as
+a module: it imports nothing of jangin.
 
     python supervisor.py GRACE_SECONDS COMMAND...
 """
@@ -21,6 +22,10 @@ def main() -> None:
     # A handler, because SIG_IGN would be inherited by the server.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)
+    watcher = os.fork()
+    if watcher:
+        os.waitpid(watcher, 0)
+        return
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  the user's own
     ended = threading.Event()
 

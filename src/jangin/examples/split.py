@@ -11,7 +11,7 @@ are two exceptions: a split that would be empty gets the component with the next
 near copy can merge two components.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, get_args
@@ -368,7 +368,11 @@ def run(context: StageContext[SplitConfig]) -> None:
     from jangin.examples.curation.split_groups import SplitColumns
 
     required = context.config.review == "required"
-    columns = SplitColumns(partial(_batches, context), _by_hand if required else None)
+    paths = context.parts("examples").values()
+    columns = SplitColumns(
+        lambda names: (batch for path in paths for batch in read_as(path, Example, names)),
+        _by_hand if required else None,
+    )
     if not len(columns):
         raise SettingsError(
             "there are no examples to split: earlier stages dropped all of them. "
@@ -388,14 +392,6 @@ def run(context: StageContext[SplitConfig]) -> None:
         )
     del columns
     _write(context, assigned)
-
-
-def _batches(
-    context: StageContext[SplitConfig], names: Sequence[str]
-) -> "Iterator[pa.RecordBatch]":
-    """All examples with some columns."""
-    for path in context.parts("examples").values():
-        yield from read_as(path, Example, names)
 
 
 def _sections(context: StageContext[SplitConfig], wanted: Collection[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ near copy can merge two components.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, model_validator
@@ -368,11 +369,8 @@ def run(context: StageContext[SplitConfig]) -> None:
     from jangin.examples.curation.split_groups import SplitColumns
 
     required = context.config.review == "required"
-    paths = context.parts("examples").values()
-    columns = SplitColumns(
-        lambda names: (batch for path in paths for batch in read_as(path, Example, names)),
-        _by_hand if required else None,
-    )
+    hand, paths = _by_hand if required else None, context.parts("examples").values()
+    columns = SplitColumns(lambda names: chain(*(read_as(p, Example, names) for p in paths)), hand)
     if not len(columns):
         raise SettingsError(
             "there are no examples to split: earlier stages dropped all of them. "

@@ -29,6 +29,10 @@ LEAST = 1_000
 MOST_FILES = 4
 
 
+class NothingToReviewError(DataError):
+    """No run has made examples so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueInputs:
     """All that decides what a queue contains, apart from what people decide."""
@@ -175,7 +179,7 @@ def queue_inputs(session: Session, variant: str, last: Mapping[str, Artifact]) -
     share = config.double if isinstance(config, ReviewConfig) else 0.0
     source = next((last[name] for name in _makers(session, variant)[::-1] if name in last), None)
     if source is None:
-        raise DataError(
+        raise NothingToReviewError(
             f"{session.project.path} has made no examples to review yet. Run it, and turn on "
             "synthesize or read where they are off."
         )

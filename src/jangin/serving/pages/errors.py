@@ -16,6 +16,14 @@ class PageError(JanginError):
         self.values = values
 
 
+class NothingYetError(PageError):
+    """A page about what is not there yet: no mistake, so a browser gets a page that says so."""
+
+    def __init__(self, key: str, **values: Any) -> None:
+        """`values` are filled into the sentence."""
+        super().__init__(404, key, **values)
+
+
 class NameNeededError(JanginError):
     """A decision of a person who has not said who they are; they are asked first."""
 

@@ -16,8 +16,9 @@ from starlette.datastructures import UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jangin.core.errors import ConfigError, DataError, JanginError, StoreError
+from jangin.report.data.review_queue import NothingToReviewError
 from jangin.report.i18n.translate import Words
-from jangin.serving.pages.errors import NameNeededError, PageError, SignInError
+from jangin.serving.pages.errors import NameNeededError, NothingYetError, PageError, SignInError
 from jangin.serving.pages.rendering import render, render_plain
 from jangin.serving.pages.visit import Visit, VisitDep, find_visit, is_htmx, language_of
 from jangin.serving.protocol.errors import ApiError
@@ -36,6 +37,7 @@ HEADERS = (
     (b"referrer-policy", b"same-origin"),
 )
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FIRST_ERROR = 400
 STATUS = {ConfigError: 400, DataError: 400, StoreError: 507}
 """{kind of error: status}; the first that fits, any other is a fault of the server."""
 
@@ -110,7 +112,7 @@ def add_error_pages(app: FastAPI) -> None:
         text = words(error.key, **error.values)
         if not _wants_page(request):
             return ApiError(error.status, text).response()
-        return _error_page(request, error.status, text)
+        return _error_page(request, 200 if _is_empty(request, error) else error.status, text)
 
 
 def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Response]:
@@ -120,6 +122,7 @@ def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Resp
             return response
         if isinstance(error, JanginError) and not isinstance(error, ApiError):
             status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+            status = 200 if _is_empty(request, error) else status
             return _error_page(request, status, _words(request).reason(str(error)))
         envelope: JSONResponse = handler(request, error)
         words = _words(request)
@@ -129,6 +132,11 @@ def _or_page(handler: Callable[..., Any]) -> Callable[[Request, Exception], Resp
         return _error_page(request, envelope.status_code, message)
 
     return handle
+
+
+def _is_empty(request: Request, error: Exception) -> bool:
+    """True for a whole page where nothing is wrong, and there is nothing to show yet."""
+    return not is_htmx(request) and isinstance(error, NothingYetError | NothingToReviewError)
 
 
 def _wants_page(request: Request) -> bool:
@@ -145,8 +153,15 @@ def _error_page(request: Request, status: int, text: str) -> Response:
             visit = find_visit(request, request.app.state.server)
     if is_htmx(request) or visit is None:
         template = "notices/notice.html.jinja" if is_htmx(request) else "notices/error.html.jinja"
-        return render_plain(request, _words(request), template, status, text=text)
-    return render(visit, "notices/error.html.jinja", status, text=text)
+        return render_plain(
+            request, _words(request), template, status, text=text, title=_title(status)
+        )
+    return render(visit, "notices/error.html.jinja", status, text=text, title=_title(status))
+
+
+def _title(status: int) -> str:
+    """Key of the heading."""
+    return "pages_error" if status >= FIRST_ERROR else "pages_nothing_yet"
 
 
 def _words(request: Request) -> Words:

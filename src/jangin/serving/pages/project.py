@@ -19,7 +19,7 @@ from jangin.examples.readers.additions import FILES
 from jangin.project.file import LoadedProject, open_project
 from jangin.project.plan import stages_until
 from jangin.project.session import Session, open_session
-from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.errors import NothingYetError, PageError
 from jangin.serving.pages.visit import VisitDep
 from jangin.serving.state.server import Server
 
@@ -195,7 +195,7 @@ def find_project(visit: VisitDep) -> OpenProject:
     """
     project = writable_project(visit)
     if not project.exists:
-        raise PageError(404, "pages_project_not_written", path=project.path.name)
+        raise NothingYetError("pages_project_not_written", path=project.path.name)
     visit.request.state.project_name = project.path.parent.name
     return project
 
@@ -204,7 +204,7 @@ def writable_project(visit: VisitDep) -> OpenProject:
     """As `find_project`, but its file need not exist yet."""
     workbench = visit.server.get(Workbench)
     if workbench.project is None:
-        raise PageError(404, "pages_no_project")
+        raise NothingYetError("pages_no_project")
     shown = visit.server.settings.shows_project_to(visit.caller.project)
     if not (shown and visit.caller.may("pages")):
         raise PageError(403, "pages_not_yours")

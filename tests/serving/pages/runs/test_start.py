@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from jangin.serving.pages.rendering import NAVIGATION
 from tests.serving.pages.conftest import Browser
 from tests.serving.pages.project import HANDBOOK
 from tests.serving.running import run_server
@@ -36,6 +37,15 @@ def upload(visitor, name, data, kind="documents"):
     return visitor.post(
         "/start/upload", params={"name": name, "kind": kind}, content=data, headers=headers
     )
+
+
+@pytest.mark.parametrize("room", [address for address, _ in NAVIGATION])
+def test_rooms_of_a_folder_without_a_project_are_no_errors(visitor, room):
+    answer = visitor.get(room)
+    assert answer.status_code == 200  # anything else is an error in a browser's console
+    assert "처리하지 못했습니다" not in answer.text
+    if room not in ("/", "/jobs", "/playground"):
+        assert visitor.get(room, headers={"accept": "application/json"}).status_code == 404
 
 
 def test_from_nothing_to_a_project_file(empty, visitor):

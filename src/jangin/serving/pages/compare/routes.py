@@ -19,7 +19,7 @@ from jangin.serving.pages.compare.blind import CHOICES, BlindReview, log_of, rea
 from jangin.serving.pages.compare.overview import Comparison, Comparisons
 from jangin.serving.pages.compare.sources import source_of_example
 from jangin.serving.pages.compare.standing import standing_chart
-from jangin.serving.pages.errors import PageError
+from jangin.serving.pages.errors import NothingYetError, PageError
 from jangin.serving.pages.project import OpenProject, ProjectDep
 from jangin.serving.pages.rendering import render
 from jangin.serving.pages.visit import NamedDep, Visit, VisitDep
@@ -44,7 +44,7 @@ def _answers(comparison: Comparison) -> AnswerTable:
     """The index of answers; raises `PageError` where nothing was evaluated."""
     table = comparison.answers()
     if table is None or not len(table):
-        raise PageError(404, "compare_nothing")
+        raise NothingYetError("compare_nothing")
     return table
 
 
@@ -91,7 +91,7 @@ def table_file(kind: Literal["csv", "json"], visit: VisitDep, project: ProjectDe
     """The table of the variants, as `jangin compare -o` writes it."""
     text = _comparison(visit, project).table_file(kind)
     if not text:
-        raise PageError(404, "compare_nothing")
+        raise NothingYetError("compare_nothing")
     media = "text/csv; charset=utf-8" if kind == "csv" else "application/json"
     return _download(text, f"compare.{kind}", media)
 
@@ -164,7 +164,7 @@ def _address(path: str, values: dict[str, str]) -> str:
 def _review(visit: Visit, project: OpenProject, a: str, b: str, chosen_set: str) -> BlindReview:
     table = _answers(_comparison(visit, project))
     if len(table.systems) < 2:
-        raise PageError(404, "compare_one_system")
+        raise NothingYetError("compare_one_system")
     kept = chosen_set if chosen_set in table.test_sets else ""
     return BlindReview(table, log_of(project.folder), *_pair(table, a, b), visit.reviewer, kept)
 
@@ -210,7 +210,7 @@ def blind(
     """Which two systems to judge; what was judged so far."""
     table = _answers(_comparison(visit, project))
     if len(table.systems) < 2:
-        raise PageError(404, "compare_one_system")
+        raise NothingYetError("compare_one_system")
     review = _review(visit, project, a, b, set)
     lines = read_lines(log_of(project.folder))
     pairs = dict.fromkeys((line.a, line.b) for line in lines if line.kind == "judgement")

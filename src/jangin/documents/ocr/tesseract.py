@@ -34,21 +34,46 @@ class Word:
     text: str
 
 
+_lists: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
+"""{(program, setting of its folder): (time of the folder's last change, its languages)}."""
+
+
 def version() -> str:
-    """Tesseract's version and languages in one line, or `absent`; takes 20 ms."""
+    """Tesseract's version and languages in one line, or `absent`."""
     program = shutil.which("tesseract")
     if program is None:
         return "absent"
-    first = _run([program, "--version"]).split("\n")[0].strip()
+    first = _first_line(program, Path(program).stat().st_mtime_ns)
     return f"{first} ({'+'.join(installed_languages())})"
 
 
+@cache
+def _first_line(program: str, _changed: int) -> str:
+    return _run([program, "--version"]).split("\n")[0].strip()
+
+
 def installed_languages() -> tuple[str, ...]:
-    """Codes of the installed language models, such as `kor`; empty without Tesseract."""
+    """Codes of the installed language models, such as `kor`; empty without Tesseract.
+
+    Each page asks several times, and Tesseract takes 25 ms, so it lists a folder again only once
+    that has changed.
+    """
     program = shutil.which("tesseract")
     if program is None:
         return ()
-    return tuple(sorted(_run([program, "--list-langs"]).split("\n")[1:]))
+    key = (program, os.environ.get("TESSDATA_PREFIX", ""))
+    folder = _folder(*key)
+    changed = folder.stat().st_mtime_ns if folder and folder.is_dir() else -1
+    if changed == -1 or _lists.get(key, (-1,))[0] != changed:
+        _lists[key] = changed, tuple(sorted(_run([program, "--list-langs"]).split("\n")[1:]))
+    return _lists[key][1]
+
+
+@cache
+def _folder(program: str, _setting: str) -> Path | None:
+    """The folder of the language models."""
+    named = re.search('"(.+)"', _run([program, "--list-langs"]).split("\n")[0])
+    return Path(named[1]) if named else None
 
 
 @cache
@@ -58,13 +83,11 @@ def alphabet(language: str) -> frozenset[str]:
     They are the part `lstm-unicharset` of its file: a table of offsets, then the parts.
     """
     program = shutil.which("tesseract")
-    folder = (
-        re.search('"(.+)"', _run([program, "--list-langs"]).split("\n")[0]) if program else None
-    )
+    folder = _folder(program, os.environ.get("TESSDATA_PREFIX", "")) if program else None
     if folder is None:
         return frozenset()
     try:
-        data = (Path(folder[1]) / f"{language}.traineddata").read_bytes()
+        data = (folder / f"{language}.traineddata").read_bytes()
         count = int.from_bytes(data[:4], "little")
         offsets = [*struct.unpack_from(f"<{count}q", data, 4), len(data)]
         start = offsets[UNICHARSET]

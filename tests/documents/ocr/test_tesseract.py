@@ -1,0 +1,58 @@
+"""What is installed: asked once, and again once it changes."""
+
+import os
+import stat
+
+import pytest
+
+from jangin.documents.ocr import tesseract
+
+PROGRAM = """#!/bin/sh
+echo "$@" >> {calls}
+case $1 in
+--version) echo "tesseract 5.9.{release}";;
+--list-langs) echo 'List of available languages in "{folder}/" (1):'; ls {folder};;
+esac
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A function that installs a Tesseract of a release; its calls are in `calls`."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "eng").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def install(release):
+        path = tmp_path / "tesseract"
+        path.write_text(
+            PROGRAM.format(calls=tmp_path / "calls", folder=tmp_path / "models", release=release)
+        )
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        os.utime(path, (release, release))
+
+    install(1)
+    return install
+
+
+@pytest.mark.usefixtures("program")
+def test_the_program_is_asked_once(tmp_path):
+    for _ in range(3):
+        assert tesseract.version() == "tesseract 5.9.1 (eng)"
+    calls = (tmp_path / "calls").read_text().split()
+    assert sorted(calls) == ["--list-langs", "--list-langs", "--version"]
+
+
+def test_an_installed_language_and_another_release_are_seen(program, tmp_path):
+    assert tesseract.version() == "tesseract 5.9.1 (eng)"
+    (tmp_path / "models" / "kor").touch()
+    os.utime(tmp_path / "models", (5, 5))
+    assert tesseract.installed_languages() == ("eng", "kor")
+    program(2)
+    assert tesseract.version() == "tesseract 5.9.2 (eng+kor)"
+
+
+def test_without_the_program_nothing_is_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert tesseract.version() == "absent"
+    assert tesseract.installed_languages() == ()

@@ -92,6 +92,13 @@ def nodes_of(source):
     return tuple(ast.walk(ast.parse(source)))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_the_trees():
+    """Each garbage collection of the tests after these would look at a million nodes."""
+    yield
+    nodes_of.cache_clear()
+
+
 def imported(source):
     """Every dotted name that a text imports, wherever it is, `import_module` included."""
     for node in nodes_of(source):

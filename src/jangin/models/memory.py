@@ -277,7 +277,7 @@ def _loss_bytes(shape: ModelShape, training: Training) -> int:
     head = 0 if training.has_adapter else 4 * shape.embedding_parameters
     if training.precision == "bf16":
         return hidden + 2 * chunk + head + _head_copy_bytes(shape, training)
-    return hidden + chunk + 2 * head
+    return hidden + chunk + head
 
 
 def _chunk_bytes(shape: ModelShape, training: Training, trained: int) -> int:
@@ -296,9 +296,8 @@ def _pair_logits_bytes(shape: ModelShape, training: Training, trained: int) -> i
     kept = logits if logits <= PAIR_LOGITS_BYTES else chunk
     mixed = training.precision == "bf16"
     cast = _head_copy_bytes(shape, training) + chunk // 2 if mixed else 0
-    # Compiled products add each chunk's part to the sum; others write it first.
-    head = (4 if mixed and training.kernels else 6 if mixed else 8) * shape.embedding_parameters
-    return kept + chunk + cast + (0 if training.has_adapter else head)
+    head = 0 if training.has_adapter else 4 * shape.embedding_parameters
+    return kept + chunk + cast + head
 
 
 def _head_copy_bytes(shape: ModelShape, training: Training) -> int:

@@ -8,9 +8,7 @@ from jangin.training.kernels import elementwise, matmul
 
 BF16 = torch.bfloat16
 
-pytestmark = pytest.mark.skipif(
-    not multiplies_by_tiles(), reason="the CPU has no AVX512_BF16, or AMX"
-)
+tiles = pytest.mark.skipif(not multiplies_by_tiles(), reason="the CPU has no AVX512_BF16, or AMX")
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -39,6 +37,7 @@ SHAPES = [(8, 32, 32), (9, 32, 64), (257, 96, 64), (519, 64, 320), (2051, 32, 16
 """Rows, columns of x, columns columns: blocks begun and not filled, odd rows."""
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(("rows", "size", "columns"), SHAPES)
 def test_a_product_and_both_of_its_gradients_equal_those_in_float64(rows, size, columns):
@@ -52,6 +51,7 @@ def test_a_product_and_both_of_its_gradients_equal_those_in_float64(rows, size, 
     near(result, grad.double().T @ x.double(), 1e-5)
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_gradients_of_several_products_of_the_same_rows_add_up(count):
@@ -65,6 +65,7 @@ def test_gradients_of_several_products_of_the_same_rows_add_up(count):
         near(result, grad.double().T @ x.double(), 1e-5)
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 def test_a_bias_is_added_before_rounding():
     torch.manual_seed(2)
@@ -73,6 +74,7 @@ def test_a_bias_is_added_before_rounding():
     assert torch.equal(matmul.matmul(x, weight, bias), exact.to(BF16))
 
 
+@tiles
 @pytest.mark.parametrize(("rows", "size", "columns"), [(7, 32, 32), (64, 48, 32), (64, 32, 40)])
 def test_what_does_not_fill_tiles_is_left_to_torch(rows, size, columns):
     torch.manual_seed(3)
@@ -83,6 +85,7 @@ def test_what_does_not_fill_tiles_is_left_to_torch(rows, size, columns):
     assert torch.equal(matmul.grad_weight([grad], x)[0], grad.T @ x)
 
 
+@tiles
 def test_rows_that_do_not_pay_for_laying_out_the_weight_are_left_to_torch(monkeypatch):
     monkeypatch.setattr(matmul, "LEAST_ROWS", 65)
     torch.manual_seed(5)
@@ -91,6 +94,7 @@ def test_rows_that_do_not_pay_for_laying_out_the_weight_are_left_to_torch(monkey
     assert torch.equal(matmul.grad_input([grad], [weight]), grad @ weight)
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 def test_a_weight_that_is_laid_out_in_parts_gives_the_same_product():
     torch.manual_seed(6)
@@ -101,6 +105,7 @@ def test_a_weight_that_is_laid_out_in_parts_gives_the_same_product():
     near(matmul.grad_input([grad], [tall]), grad.double() @ tall.double(), 0.004)
 
 
+@tiles
 def test_many_threads_and_other_types_are_left_to_torch(monkeypatch):
     x, weight = drawn(64, 32), drawn(32, 32)
     assert not matmul.is_tiled(x.float(), *weight.shape)
@@ -108,6 +113,7 @@ def test_many_threads_and_other_types_are_left_to_torch(monkeypatch):
     assert not matmul.is_tiled(x, *weight.shape)
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 def test_rows_and_weights_that_do_not_lie_one_after_another_are_read_right():
     torch.manual_seed(4)
@@ -118,6 +124,7 @@ def test_rows_and_weights_that_do_not_lie_one_after_another_are_read_right():
     assert torch.equal(matmul.grad_weight([grad], x)[0], matmul.grad_weight([flat[2]], flat[0])[0])
 
 
+@tiles
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_not_finite_stays_so(bad):
@@ -126,3 +133,17 @@ def test_what_is_not_finite_stays_so(bad):
     finite = matmul.matmul(x, weight).isfinite().all(1)
     assert finite.tolist() == [row != 17 for row in range(40)]
     assert not matmul.grad_weight([torch.ones(40, 32, dtype=BF16)], x)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [BF16, torch.float32, torch.float64])
+def test_parts_of_a_weights_gradient_are_summed_in_fp32_at_least(monkeypatch, dtype):
+    """With tiles, or by torch in pieces of 96 rows of the sum: their last one is shorter."""
+    monkeypatch.setattr(matmul, "_PIECE", 96 * 32)
+    torch.manual_seed(3)
+    total, exact = None, torch.zeros(320, 32, dtype=torch.float64)
+    for rows in (40, 7):
+        grad, x = torch.randn(rows, 320).to(dtype), torch.randn(rows, 32).to(dtype)
+        total = matmul.add_grad_weight(total, grad, x)
+        exact += grad.double().T @ x.double()
+    assert total.dtype == torch.promote_types(dtype, torch.float32)
+    near(total, exact, 0.004 if dtype == BF16 else 1e-6)

@@ -27,6 +27,8 @@ _GRAIN, _ROWS = 32, 8
 """Columns and rows of a tile."""
 _WIDE_DEVICES = {"cuda", "meta"}
 """Where torch multiplies half precision into fp32; on `meta` tests look at shapes and types."""
+_PIECE = 2**21
+"""Numbers of a product that `add_grad_weight` adds at a time: 4 MiB in bf16, for a cache."""
 _MOST_SUMMED = 4
 """Products that the compiled `grad_input` sums in one pass."""
 
@@ -141,7 +143,8 @@ def add_grad_weight(
 ) -> torch.Tensor:
     """`total_CD` + grad.T @ x in fp32 at least, in place: bf16 would lose small parts.
 
-    On CUDA and by tiles the product is added where it is made, so no copy is written and read.
+    A product that torch returns in bf16 is added in pieces: whole, it would take one and a half
+    times the memory of the sum, and be written to memory and read again.
     """
     if keeps_sums(x_TD):
         if total_CD is None:
@@ -149,11 +152,19 @@ def add_grad_weight(
         add: Any = torch.ops.aten.addmm.dtype_out
         add(total_CD, grad_TC.T, x_TD, torch.float32, out=total_CD)
         return total_CD
-    if total_CD is None or not _fills_tiles(x_TD, x_TD.shape[1], grad_TC.shape[1]):
-        (part_CD,) = grad_weight([grad_TC], x_TD)
-        part_CD = part_CD.to(torch.promote_types(part_CD.dtype, torch.float32))
-        return part_CD if total_CD is None else total_CD.add_(part_CD)
-    _write_grad_weight(grad_TC, _packed(x_TD), total_CD, add=True)
+    if _fills_tiles(x_TD, x_TD.shape[1], grad_TC.shape[1]):
+        if total_CD is None:
+            return grad_weight([grad_TC], x_TD)[0]
+        _write_grad_weight(grad_TC, _packed(x_TD), total_CD, add=True)
+        return total_CD
+    dtype = torch.promote_types(x_TD.dtype, torch.float32)
+    if dtype == x_TD.dtype:
+        return grad_TC.T @ x_TD if total_CD is None else total_CD.addmm_(grad_TC.T, x_TD)
+    if total_CD is None:
+        total_CD = x_TD.new_zeros(grad_TC.shape[1], x_TD.shape[1], dtype=dtype)
+    rows = max(1, _PIECE // x_TD.shape[1])
+    for first in range(0, len(total_CD), rows):
+        total_CD[first : first + rows] += grad_TC[:, first : first + rows].T @ x_TD
     return total_CD
 
 
